@@ -26,7 +26,7 @@ class ServiceSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
 
 
-class ServiceFailed(RuntimeError):  # noqa: N818 - says what happened
+class ServiceFailed(RuntimeError):
     """A service kept crashing: carries its name and the tail of its log."""
 
 
@@ -82,7 +82,9 @@ class Supervisor:
                     child.crashes.clear()
                 child.crashes.append(now)
                 if len(child.crashes) > self._crash_limit:
-                    raise ServiceFailed(f"service {child.spec.name} ended with {code}, {len(child.crashes)} times in a row:\n{self.log_tail(child.spec.name)}")
+                    raise ServiceFailed(
+                        f"service {child.spec.name} ended with {code}, {len(child.crashes)} times in a row:\n{self.log_tail(child.spec.name)}"
+                    )
                 child.restarts += 1
                 child.process = self._spawn(child.spec)
                 child.started = now
@@ -130,5 +132,5 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,  # noqa: PLW1509 - libc is loaded before the fork, nothing is allocated after it
+                preexec_fn=_die_with_parent,
             )

@@ -1,0 +1,281 @@
+"""Batches of Avro messages as Arrow columns and back, without a Python object per field.
+
+pyruhvro does the work; the guards around it are what makes it safe on a public topic: a bad record costs itself only, invalid UTF-8 is
+found, a null never becomes 0.0 silently, and schemas with types pyruhvro cannot do go through fastavro.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import fastavro
+import numpy as np
+import pyarrow as pa
+import pyruhvro
+from numpy.typing import NDArray
+
+from shared.avro.arrow_types import arrow_schema, is_columnar
+from shared.avro.records import parse
+from shared.avro.registry import SchemaNotFound, SchemaRegistry
+from shared.avro.wire import HEADER_BYTES, header, schema_id_of
+from shared.streaming.errors import InvalidRecord
+
+
+@dataclass(frozen=True, slots=True)
+class DecodedColumns:
+    """What became of a batch of messages.
+
+    Attributes
+    ----------
+    batch
+        The good rows, in order, with the reader's columns.
+    rows : int64 array, shape (batch.num_rows,)
+        Positions of the good rows in the input.
+    errors
+        One per bad row, by position.
+    """
+
+    batch: pa.RecordBatch
+    rows: NDArray[np.int64]
+    errors: Sequence[InvalidRecord]
+
+
+class ColumnEncoder:
+    """Encodes Arrow batches to framed Avro messages.
+
+    Parameters
+    ----------
+    registry, subject
+        Where the schema is registered (at construction).
+    schema
+        Avro record schema, JSON.
+    """
+
+    def __init__(self, registry: SchemaRegistry, subject: str, schema: str) -> None:
+        self.arrow = arrow_schema(schema)
+        self._schema = schema
+        self._header = header(registry.register(subject, schema))
+        self._columnar = is_columnar(schema)
+        self._parsed = None if self._columnar else parse(schema)
+
+    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+        """Encode every row.
+
+        Raises
+        ------
+        ValueError
+            A column is missing, of another type, or has a null where the schema forbids it: a defect of the caller, not of the data.
+        """
+        if batch.num_rows == 0:
+            return []
+        columns = [self._column(batch, field) for field in self.arrow]
+        ready = pa.RecordBatch.from_arrays(columns, schema=self.arrow)
+        if self._columnar:
+            head = self._header
+            return [head + body for part in pyruhvro.serialize_record_batch(ready, self._schema, 1) for body in part.to_pylist()]
+        return [self._encode_row(row) for row in _integer_times(ready).to_pylist()]
+
+    def _column(self, batch: pa.RecordBatch, field: pa.Field) -> pa.Array:
+        index = batch.schema.get_field_index(field.name)
+        if index < 0:
+            raise ValueError(f"expected a column {field.name!r} ({field.type}), found {batch.schema.names}")
+        column = batch.column(index)
+        if column.null_count and not field.nullable:
+            raise ValueError(f"column {field.name!r} must not be null, found {column.null_count} nulls in {len(column)} rows")
+        return column if column.type == field.type else column.cast(field.type)
+
+    def _encode_row(self, row: dict[str, Any]) -> bytes:
+        body = io.BytesIO()
+        body.write(self._header)
+        fastavro.schemaless_writer(body, self._parsed, row)
+        return body.getvalue()
+
+
+class ColumnDecoder:
+    """Decodes framed Avro messages, whatever schema each was written with, to the columns of one reader schema."""
+
+    def __init__(self, registry: SchemaRegistry, reader_schema: str) -> None:
+        self._registry = registry
+        self._reader_schema = reader_schema
+        self.arrow = arrow_schema(reader_schema)
+        self._writers: dict[int, _Writer] = {}
+
+    def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
+        """Decode a batch; a bad message becomes an error at its position and costs no other message."""
+        errors: list[InvalidRecord] = []
+        groups: dict[int, list[int]] = {}
+        for i, value in enumerate(values):
+            groups.setdefault(-2 if value is None else schema_id_of(value), []).append(i)
+        parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
+        for schema_id, rows in groups.items():
+            writer = self._writer(schema_id, rows, values, errors)
+            if writer is not None:
+                bodies = (
+                    [value[HEADER_BYTES:] for value in values if value is not None]
+                    if len(rows) == len(values)
+                    else [values[i][HEADER_BYTES:] for i in rows]
+                )  # type: ignore[index]
+                parts.extend(self._decode_group(writer, bodies, np.asarray(rows, np.int64), errors))
+        errors.sort(key=lambda error: error.index)
+        return DecodedColumns(*self._assemble(parts), errors)
+
+    def _writer(self, schema_id: int, rows: list[int], values: Sequence[bytes | None], errors: list[InvalidRecord]) -> "_Writer | None":
+        if schema_id in self._writers:
+            return self._writers[schema_id]
+        if schema_id == -2:
+            errors.extend(InvalidRecord(i, "null_value", "expected a value, found null") for i in rows)
+        elif schema_id == -1:
+            errors.extend(
+                InvalidRecord(i, "not_framed", f"expected a zero byte and a four-byte schema id, found {(values[i] or b'')[:HEADER_BYTES]!r}")
+                for i in rows
+            )
+        else:
+            try:
+                text = self._registry.schema(schema_id)
+                self._writers[schema_id] = _Writer(text, self._reader_schema, self.arrow)
+            except SchemaNotFound:
+                errors.extend(
+                    InvalidRecord(i, "unknown_schema_id", f"schema id {schema_id} is not in the registry; register it before publishing")
+                    for i in rows
+                )
+            except UnreadableSchema as error:
+                errors.extend(InvalidRecord(i, "incompatible_schema", f"schema id {schema_id}: {error}") for i in rows)
+        return self._writers.get(schema_id)
+
+    def _decode_group(
+        self, writer: "_Writer", bodies: list[bytes], rows: NDArray[np.int64], errors: list[InvalidRecord]
+    ) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
+        """Decode one writer's messages; on failure halve the batch until the culprits stand alone."""
+        try:
+            batch = writer.decode(bodies)
+        except _Undecodable as error:
+            if len(bodies) == 1:
+                errors.append(InvalidRecord(int(rows[0]), error.reason, str(error)))
+                return
+            half = len(bodies) // 2
+            yield from self._decode_group(writer, bodies[:half], rows[:half], errors)
+            yield from self._decode_group(writer, bodies[half:], rows[half:], errors)
+            return
+        resolved, missing = writer.resolve(batch)
+        if missing is not None:
+            field, mask = missing
+            errors.extend(InvalidRecord(int(i), "missing_value", f"field {field} is null and has no default for this reader") for i in rows[mask])
+            keep = ~mask
+            yield from self._decode_group(writer, [body for body, kept in zip(bodies, keep.tolist(), strict=True) if kept], rows[keep], errors)
+            return
+        yield resolved, rows
+
+    def _assemble(self, parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]]) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
+        parts = [part for part in parts if len(part[1])]
+        if not parts:
+            return pa.RecordBatch.from_pylist([], schema=self.arrow), np.empty(0, np.int64)
+        if len(parts) == 1:
+            return parts[0]
+        rows = np.concatenate([rows for _, rows in parts])
+        order = np.argsort(rows, kind="stable")
+        table = pa.Table.from_batches([batch for batch, _ in parts], self.arrow)
+        if (np.diff(rows) < 0).any():
+            table = table.take(pa.array(order))
+        return table.combine_chunks().to_batches()[0], rows[order]
+
+
+class UnreadableSchema(TypeError):
+    """A writer's schema cannot be resolved to the reader's."""
+
+
+class _Undecodable(Exception):
+    def __init__(self, reason: str, detail: str) -> None:
+        super().__init__(detail)
+        self.reason = reason
+
+
+class _Writer:
+    """How messages of one writer schema become the reader's columns."""
+
+    def __init__(self, schema: str, reader_schema: str, arrow: pa.Schema) -> None:
+        self._schema = schema
+        self._arrow = arrow
+        self._columnar = is_columnar(schema) and is_columnar(reader_schema)
+        self._same = json.loads(schema)["fields"] == json.loads(reader_schema)["fields"]
+        reader = json.loads(reader_schema)
+        try:
+            self._own = arrow_schema(schema)
+        except TypeError as error:
+            raise UnreadableSchema(str(error)) from error
+        self._parsed = None if self._columnar else parse(schema)
+        self._sources = [_source(field, target, self._own) for field, target in zip(reader["fields"], arrow, strict=True)]
+
+    def decode(self, bodies: list[bytes]) -> pa.RecordBatch:
+        if not bodies:
+            return pa.RecordBatch.from_pylist([], schema=self._own)
+        if not self._columnar:
+            return self._decode_rows(bodies)
+        try:
+            batch = pyruhvro.deserialize_array(bodies, self._schema)
+            batch.validate(full=True)
+        except pa.ArrowInvalid as error:
+            raise _Undecodable("invalid_utf8", str(error)) from error
+        except ValueError as error:
+            raise _Undecodable("truncated" if "end of buffer" in str(error) else "undecodable", str(error)) from error
+        except BaseException as error:
+            if type(error).__name__ != "PanicException":  # pyo3's panic is a BaseException of a module that cannot be imported
+                raise
+            raise _Undecodable("undecodable", str(error)) from error
+        return batch
+
+    def _decode_rows(self, bodies: list[bytes]) -> pa.RecordBatch:
+        rows = []
+        for body in bodies:
+            stream = io.BytesIO(body)
+            try:
+                rows.append(fastavro.schemaless_reader(stream, self._parsed, None))
+            except UnicodeDecodeError as error:
+                raise _Undecodable("invalid_utf8", str(error)) from error
+            except (EOFError, ValueError, IndexError, TypeError) as error:
+                raise _Undecodable("truncated" if isinstance(error, EOFError) else "undecodable", f"{type(error).__name__}: {error}") from error
+        try:
+            return pa.RecordBatch.from_pylist(rows, schema=self._own)
+        except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
+            raise _Undecodable("undecodable", str(error)) from error
+
+    def resolve(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[str, NDArray[np.bool_]] | None]:
+        """Give the reader's columns; or the field whose nulls the reader does not allow, with the rows."""
+        n = batch.num_rows
+        columns = []
+        for field, (index, default) in zip(self._arrow, self._sources, strict=True):
+            column = batch.column(index) if index >= 0 else pa.array([default] * n, field.type)
+            if column.null_count and not field.nullable:
+                return batch, (field.name, np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_))
+            columns.append(column if column.type == field.type else column.cast(field.type))
+        return pa.RecordBatch.from_arrays(columns, schema=self._arrow), None
+
+
+_PROMOTIONS = {
+    pa.int32(): (pa.int64(), pa.float32(), pa.float64(), pa.timestamp("ms")),
+    pa.int64(): (pa.float32(), pa.float64(), pa.timestamp("ms")),
+    pa.timestamp("ms"): (pa.int64(),),
+    pa.float32(): (pa.float64(),),
+    pa.string(): (pa.binary(),),
+    pa.binary(): (pa.string(),),
+}
+
+
+def _source(field: dict[str, Any], target: pa.Field, own: pa.Schema) -> tuple[int, Any]:
+    """Return where a reader field comes from: index of the writer's column, or -1 and the default."""
+    for name in (field["name"], *field.get("aliases", ())):
+        index = own.get_field_index(name)
+        if index >= 0:
+            kind = own.field(index).type
+            if not (kind.equals(target.type) or target.type in _PROMOTIONS.get(kind, ()) or (pa.types.is_nested(kind) and kind.id == target.type.id)):
+                raise UnreadableSchema(f"field {name}: expected {target.type} or what promotes to it, the writer has {kind}")
+            return index, None
+    if "default" not in field:
+        raise UnreadableSchema(f"field {field['name']} is not in the writer's schema and has no default")
+    return -1, field["default"]
+
+
+def _integer_times(batch: pa.RecordBatch) -> pa.RecordBatch:
+    columns = [column.view(pa.int64()) if pa.types.is_timestamp(column.type) else column for column in batch.columns]
+    return pa.RecordBatch.from_arrays(columns, names=batch.schema.names)

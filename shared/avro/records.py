@@ -1,0 +1,73 @@
+"""One record at a time, for topics of low rate and for types that the columnar codec cannot do."""
+
+import io
+import json
+from typing import Any
+
+import fastavro
+
+from shared.avro.registry import SchemaNotFound, SchemaRegistry
+from shared.avro.wire import HEADER_BYTES, header, schema_id_of
+from shared.streaming.errors import InvalidRecord
+
+
+def plain(schema: Any) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+    """Return the schema without timestamp logical types, so that fastavro gives integers instead of datetimes."""
+    if isinstance(schema, dict):
+        kept = {
+            key: plain(value)
+            for key, value in schema.items()
+            if not (key == "logicalType" and str(value).startswith(("timestamp", "local-timestamp")))
+        }
+        return kept["type"] if set(kept) == {"type"} and isinstance(kept["type"], str) else kept
+    return [plain(item) for item in schema] if isinstance(schema, list) else schema
+
+
+def parse(schema: str) -> Any:  # noqa: ANN401, RUF100
+    """Parse an Avro schema (JSON) for fastavro, times as integers."""
+    return fastavro.parse_schema(plain(json.loads(schema)))
+
+
+class RecordCodec:
+    """Encodes and decodes framed Avro records as dicts; times are int milliseconds.
+
+    Parameters
+    ----------
+    registry, subject
+        Where the schema is registered (at construction).
+    schema
+        The project's schema, JSON: encoded with, and decoded to (whatever the writer's was).
+    """
+
+    def __init__(self, registry: SchemaRegistry, subject: str, schema: str) -> None:
+        self._registry = registry
+        self._schema = parse(schema)
+        self._header = header(registry.register(subject, schema))
+        self._writers: dict[int, Any] = {}
+
+    def encode(self, record: dict[str, Any]) -> bytes:
+        """Encode one record; ValueError names a field that does not fit."""
+        body = io.BytesIO()
+        body.write(self._header)
+        fastavro.schemaless_writer(body, self._schema, record)
+        return body.getvalue()
+
+    def decode(self, value: bytes) -> dict[str, Any]:
+        """Decode one record; InvalidRecord (row 0) when it cannot be."""
+        schema_id = schema_id_of(value)
+        if schema_id < 0:
+            raise InvalidRecord(0, "not_framed", f"expected a zero byte and a schema id, found {value[:HEADER_BYTES]!r}")
+        if schema_id not in self._writers:
+            try:
+                self._writers[schema_id] = parse(self._registry.schema(schema_id))
+            except SchemaNotFound as error:
+                raise InvalidRecord(0, "unknown_schema_id", f"schema id {schema_id} is not in the registry") from error
+        body = io.BytesIO(value)
+        body.seek(HEADER_BYTES)
+        try:
+            decoded: dict[str, Any] = fastavro.schemaless_reader(body, self._writers[schema_id], self._schema)
+        except (EOFError, ValueError, IndexError, TypeError, fastavro.read.SchemaResolutionError) as error:
+            raise InvalidRecord(0, "undecodable", f"{type(error).__name__}: {error}") from error
+        if body.tell() != len(value):
+            raise InvalidRecord(0, "trailing_bytes", f"expected {body.tell()} bytes, found {len(value)}")
+        return decoded

@@ -1,0 +1,109 @@
+"""Where schemas live: a port, the Confluent-compatible adapter and the one for tests."""
+
+import json
+from typing import Protocol
+
+from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
+from confluent_kafka.schema_registry.error import SchemaRegistryError
+
+from shared.streaming.errors import TransientError
+
+CONFLUENT_PATH = "/apis/ccompat/v7"
+
+
+class SchemaNotFound(KeyError):
+    """The registry has no schema of this id."""
+
+
+class IncompatibleSchema(ValueError):
+    """The registry refused a schema because readers of the new one could not read what is there."""
+
+
+class SchemaRegistry(Protocol):
+    """Ids for schemas and schemas for ids; both never change once given."""
+
+    def register(self, subject: str, schema: str) -> int:
+        """Register an Avro schema (JSON) under a subject and return its id; raises IncompatibleSchema or TransientError."""
+        ...
+
+    def schema(self, schema_id: int) -> str:
+        """Return the Avro schema (JSON) of an id; raises SchemaNotFound or TransientError."""
+        ...
+
+
+def _canonical(schema: str) -> str:
+    return json.dumps(json.loads(schema), separators=(",", ":"))
+
+
+class ConfluentSchemaRegistry:
+    """Any registry that speaks Confluent's protocol; keeps what it has seen.
+
+    Parameters
+    ----------
+    url
+        Base address up to and including the API's path, e.g. ``http://127.0.0.1:8080/apis/ccompat/v7``.
+    """
+
+    def __init__(self, url: str) -> None:
+        self._url = url
+        self._client = SchemaRegistryClient({"url": url, "timeout": 10.0})
+        self._ids: dict[tuple[str, str], int] = {}
+        self._schemas: dict[int, str] = {}
+        self._levels: set[str] = set()
+
+    def register(self, subject: str, schema: str) -> int:
+        """Register a schema under a subject whose compatibility is BACKWARD_TRANSITIVE."""
+        key = (subject, _canonical(schema))
+        if key not in self._ids:
+            try:
+                known = self._client.register_schema(subject, Schema(key[1], "AVRO"))
+                if subject not in self._levels:
+                    self._client.set_compatibility(subject, "BACKWARD_TRANSITIVE")
+                    self._levels.add(subject)
+            except SchemaRegistryError as error:
+                if error.http_status_code in (409, 422):
+                    raise IncompatibleSchema(f"{self._url}: subject {subject} refuses the schema: {error.error_message}") from error
+                raise self._transient(error) from error
+            except Exception as error:  # noqa: BLE001, RUF100 - httpx errors of every kind mean: not reachable
+                raise self._transient(error) from error
+            self._ids[key] = known
+        return self._ids[key]
+
+    def schema(self, schema_id: int) -> str:
+        """Fetch a schema by id."""
+        if schema_id not in self._schemas:
+            try:
+                found = self._client.get_schema(schema_id)
+            except SchemaRegistryError as error:
+                if error.http_status_code == 404:
+                    raise SchemaNotFound(f"{self._url}: no schema with id {schema_id}") from error
+                raise self._transient(error) from error
+            except Exception as error:  # noqa: BLE001, RUF100 - httpx errors of every kind mean: not reachable
+                raise self._transient(error) from error
+            self._schemas[schema_id] = str(found.schema_str)
+        return self._schemas[schema_id]
+
+    def _transient(self, error: Exception) -> TransientError:
+        return TransientError(f"schema registry at {self._url} did not answer as expected: {error}; check TIDEMILL_REGISTRY__URL")
+
+
+class MemorySchemaRegistry:
+    """A registry in this process, for tests and audits; ids count from 1."""
+
+    def __init__(self) -> None:
+        self._schemas: dict[int, str] = {}
+        self._ids: dict[str, int] = {}
+
+    def register(self, subject: str, schema: str) -> int:
+        """Give the same id for the same schema, whatever the subject."""
+        text = _canonical(schema)
+        if text not in self._ids:
+            self._ids[text] = len(self._ids) + 1
+            self._schemas[self._ids[text]] = text
+        return self._ids[text]
+
+    def schema(self, schema_id: int) -> str:
+        """Return the schema of an id."""
+        if schema_id not in self._schemas:
+            raise SchemaNotFound(f"no schema with id {schema_id}")
+        return self._schemas[schema_id]
