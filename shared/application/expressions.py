@@ -1,0 +1,68 @@
+"""SQL expressions over a record's columns, compiled and type-checked once."""
+
+from dataclasses import dataclass, field
+
+import polars as pl
+import pyarrow as pa
+
+
+class ExpressionError(ValueError):
+    """The expression does not parse, names an unknown column, or does not type-check."""
+
+
+@dataclass(frozen=True, slots=True)
+class Expression:
+    """A compiled SQL expression; pure, replay-safe, row by row.
+
+    Attributes
+    ----------
+    sql
+        As written.
+    type
+        Arrow type of the result: float64, string, boolean, int64 or timestamp[ms].
+    """
+
+    sql: str
+    type: pa.DataType
+    compiled: pl.Expr = field(repr=False, compare=False)
+
+    def evaluate(self, batch: pa.RecordBatch) -> pa.Array:
+        """Return the value of every row, shape (n,)."""
+        frame = pl.from_arrow(batch)
+        if not isinstance(frame, pl.DataFrame):
+            raise TypeError("expected a record batch")
+        column = frame.select(self.compiled.alias("value"))["value"]
+        if len(column) != batch.num_rows:
+            column = pl.concat([column] * batch.num_rows) if batch.num_rows else column.head(0)
+        return column.to_arrow().cast(self.type)
+
+
+def compile_expression(sql: str, schema: pa.Schema) -> Expression:
+    """Compile `sql` against the columns of `schema`.
+
+    Raises
+    ------
+    ExpressionError
+        With the parser's or type checker's own words.
+    """
+    empty = pl.from_arrow(schema.empty_table())
+    try:
+        compiled = pl.sql_expr(sql)
+        result = pl.DataFrame(empty).select(compiled.alias("value")).to_arrow().schema.field("value").type
+    except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
+        raise ExpressionError(str(error).splitlines()[0]) from error
+    return Expression(sql, _public(result), compiled)
+
+
+def _public(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_floating(kind) or pa.types.is_decimal(kind):
+        return pa.float64()
+    if pa.types.is_integer(kind):
+        return pa.int64()
+    if pa.types.is_boolean(kind):
+        return pa.bool_()
+    if pa.types.is_large_string(kind) or pa.types.is_string(kind) or str(kind) == "string_view":
+        return pa.string()
+    if pa.types.is_timestamp(kind):
+        return pa.timestamp("ms")
+    raise ExpressionError(f"an expression may be a number, text, truth value or time, this one is {kind}")

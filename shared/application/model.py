@@ -1,0 +1,166 @@
+"""The application as its authors write it: frozen models, one per noun of the file."""
+
+import re
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+
+_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+
+
+def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands in the file
+    """Return milliseconds for ``30s``, ``15m``, ``3h``, ``7d``.
+
+    >>> parse_duration("3h")
+    10800000
+    """
+    match = _DURATION.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"a duration such as 30s, 15m, 3h or 7d, found {text!r}")
+    return round(float(match[1]) * _UNITS_MS[match[2]])
+
+
+def _window(text: Any) -> int | None:  # noqa: ANN401, RUF100
+    return None if text == "all" else parse_duration(text)
+
+
+Duration = Annotated[int, BeforeValidator(parse_duration)]
+Window = Annotated[int | None, BeforeValidator(_window)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Expectation(_Frozen):
+    """A condition every record should meet; a record for which it is not true is rejected or flagged."""
+
+    name: str
+    check: str
+    otherwise: Literal["reject", "flag"] = "reject"
+
+
+class Stream(_Frozen):
+    """One raw topic. A reference stream is state by key (weather at an airport); an event stream is a sequence of facts."""
+
+    topic: str
+    schema_file: str = Field(alias="schema")
+    kind: Literal["event", "reference"] = "event"
+    event_id: str | None = None
+    event_time: str
+    key: str | None = None
+    allowed_lateness: Duration = 0
+    max_age: Duration | None = None
+    derive: dict[Name, str] = {}
+    expect: tuple[Expectation, ...] = ()
+
+    @model_validator(mode="after")
+    def _complete(self) -> "Stream":
+        if self.kind == "event" and self.event_id is None:
+            raise ValueError("event_id: the column that identifies an event")
+        if self.kind == "reference" and (self.key is None or self.max_age is None):
+            raise ValueError("key and max_age: how a reference row is found and how long it is good")
+        return self
+
+
+class Entity(_Frozen):
+    """Something features are kept about, and the column that names it in each stream."""
+
+    columns: dict[str, str] = Field(alias="from", min_length=1)
+    ttl: Duration | None = None
+
+
+class View(_Frozen):
+    """Aggregates of one stream per entity. Without `entity` it is over all records."""
+
+    entity: Name
+    source: Name
+    value: str | None = None
+    where: str | None = None
+    aggregate: tuple[str | dict[str, Any], ...] = Field(min_length=1)
+    windows: tuple[Window, ...] = ()
+
+
+class Label(_Frozen):
+    """Where the truth comes from and how long it is waited for."""
+
+    stream: Name
+    join: str
+    value: str
+    max_delay: Duration
+    on_timeout: Literal["unlabelled", "negative", "value"] = "unlabelled"
+    timeout_value: float = 0.0
+    corrections: Literal["first", "last"] = "first"
+
+
+class Fallback(_Frozen):
+    """What is answered when no model can."""
+
+    default: float
+
+
+class Training(_Frozen):
+    """The search: families, trials, windows of history (days; 0 means all)."""
+
+    families: tuple[Literal["logistic_regression", "lightgbm"], ...] = ("logistic_regression", "lightgbm")
+    trials: int = Field(default=6, ge=1)
+    windows_days: tuple[int, ...] = (0, 60)
+    holdout_days: int = Field(default=7, ge=1)
+    min_rows: int = Field(default=1_000, ge=10)
+    seed: int = 7
+
+
+class RetrainingPolicy(_Frozen):
+    """When a retraining is worth asking for; times are journal time."""
+
+    bootstrap_labels: int = Field(default=5_000, ge=10)
+    cool_down: Duration = parse_duration("3d")
+    schedule: Duration | None = parse_duration("30d")
+    budget_per_30d: int = Field(default=10, ge=1)
+
+
+class Gate(_Frozen):
+    """How sure a candidate's advantage must be."""
+
+    alpha: float = Field(default=0.05, gt=0, lt=0.5)
+    min_rows: int = Field(default=500, ge=10)
+
+
+class DriftPolicy(_Frozen):
+    """Bounds of the detectors."""
+
+    adwin_delta: float = Field(default=0.002, gt=0, lt=1)
+    psi: float = Field(default=0.2, gt=0)
+    missing_shift: float = Field(default=0.1, gt=0, le=1)
+    min_auc: float | None = None
+
+
+class Model(_Frozen):
+    """A question asked of a stream."""
+
+    kind: Literal["binary", "regression"] = "binary"
+    ask: Name
+    features: tuple[str, ...] = Field(min_length=1)
+    label: Label
+    slices: tuple[str, ...] = ()
+    fallback: Fallback
+    threshold: float = 0.5
+    training: Training = Training()
+    retraining: RetrainingPolicy = RetrainingPolicy()
+    gate: Gate = Gate()
+    drift: DriftPolicy = DriftPolicy()
+
+
+class Application(_Frozen):
+    """Everything a team writes down."""
+
+    app: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    owner: str
+    partition_by: str
+    partitions: int = Field(default=1, ge=1)
+    streams: dict[Name, Stream] = Field(min_length=1)
+    entities: dict[Name, Entity] = {}
+    views: dict[Name, View] = {}
+    models: dict[Name, Model] = {}

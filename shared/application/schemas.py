@@ -1,0 +1,53 @@
+"""Avro schemas that follow from an application: journal entries and vectors."""
+
+import json
+from collections.abc import Sequence
+
+import pyarrow as pa
+
+from shared.application.plan import FeaturePlan
+
+_TIME = {"type": "long", "logicalType": "timestamp-millis"}
+_AVRO = {pa.float64(): "double", pa.int64(): "long", pa.bool_(): "boolean", pa.string(): "string", pa.timestamp("ms"): _TIME}
+
+ENTRY_ENVELOPE = ("_journal_time", "_event_id", "_event_time", "_late", "_source_partition", "_source_offset")
+VECTOR_ENVELOPE = ("_request_id", "_ask", "_event_time", "_journal_partition", "_journal_offset", "_journal_time", "_late")
+
+
+def _namespace(app: str) -> str:
+    return f"tidemill.{app.replace('-', '_')}"
+
+
+def entry_name(stream: str) -> str:
+    """Record name of a stream's journal entries: ``departures`` gives ``DeparturesEntry``."""
+    return "".join(part.capitalize() for part in stream.split("_")) + "Entry"
+
+
+def entry_schema(app: str, stream: str, user_schema: str, derived: Sequence[tuple[str, pa.DataType]]) -> str:
+    """Return the journal entry of a stream: envelope, the user's fields as declared, derived columns (nullable)."""
+    fields: list[object] = [
+        {"name": "_journal_time", "type": _TIME},
+        {"name": "_event_id", "type": "string"},
+        {"name": "_event_time", "type": _TIME},
+        {"name": "_late", "type": "boolean"},
+        {"name": "_source_partition", "type": "int"},
+        {"name": "_source_offset", "type": "long"},
+    ]
+    fields += [{key: value for key, value in declared.items() if key != "aliases"} for declared in json.loads(user_schema)["fields"]]
+    fields += [{"name": name, "type": ["null", _AVRO[kind]], "default": None} for name, kind in derived]
+    return json.dumps({"type": "record", "name": entry_name(stream), "namespace": _namespace(app), "fields": fields})
+
+
+def vector_schema(app: str, features: Sequence[FeaturePlan]) -> str:
+    """Return the schema of the vector topic: envelope, then one nullable column per feature."""
+    fields: list[object] = [
+        {"name": "_request_id", "type": "string"},
+        {"name": "_ask", "type": "string"},
+        {"name": "_event_time", "type": _TIME},
+        {"name": "_journal_partition", "type": "int"},
+        {"name": "_journal_offset", "type": "long"},
+        {"name": "_journal_time", "type": _TIME},
+        {"name": "_late", "type": "boolean"},
+    ]
+    fields += [{"name": feature.name, "type": ["null", feature.type], "default": None} for feature in features]
+    return json.dumps({"type": "record", "name": "Vector", "namespace": _namespace(app), "fields": fields})

@@ -1,0 +1,86 @@
+"""Every topic name of an application, made in one place."""
+
+from dataclasses import dataclass
+
+STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "control", "retraining", "archive")
+
+
+@dataclass(frozen=True, slots=True)
+class Topics:
+    """Names of an application's topics, as in ``schemas/topics.yaml``."""
+
+    app: str
+    raw: tuple[str, ...]
+
+    @property
+    def journal(self) -> str:
+        """Ordered, cleaned input."""
+        return f"{self.app}-journal"
+
+    @property
+    def rejected(self) -> str:
+        """Dead letters."""
+        return f"{self.app}-rejected"
+
+    @property
+    def duplicates(self) -> str:
+        """Addresses of dropped copies."""
+        return f"{self.app}-duplicates"
+
+    @property
+    def late(self) -> str:
+        """Copies of late records."""
+        return f"{self.app}-late"
+
+    @property
+    def vectors(self) -> str:
+        """Feature vectors, one per request."""
+        return f"{self.app}-vectors"
+
+    @property
+    def predictions(self) -> str:
+        """Answers."""
+        return f"{self.app}-predictions"
+
+    @property
+    def shadow_scores(self) -> str:
+        """Answers of models in shadow."""
+        return f"{self.app}-shadow-scores"
+
+    @property
+    def outcomes(self) -> str:
+        """Predictions joined with labels."""
+        return f"{self.app}-outcomes"
+
+    @property
+    def drift(self) -> str:
+        """Findings."""
+        return f"{self.app}-drift"
+
+    @property
+    def health(self) -> str:
+        """Metrics by window."""
+        return f"{self.app}-health"
+
+    @property
+    def retraining(self) -> str:
+        """Decisions about retraining."""
+        return f"{self.app}-retraining"
+
+    @property
+    def deployments(self) -> str:
+        """Lifecycle log of models."""
+        return f"{self.app}-deployments"
+
+    @property
+    def commands(self) -> str:
+        """Operators' commands."""
+        return f"{self.app}-commands"
+
+    def progress(self, stage: str) -> str:
+        """Progress records of a stage."""
+        return f"{self.app}-{stage}-progress"
+
+    def checkpoint(self, stage: str) -> str:
+        """State of a stage."""
+        return f"{self.app}-{stage}-checkpoint"
