@@ -8,7 +8,7 @@ class TransientError(Exception):
 
 
 @dataclass
-class InvalidRecord(Exception):  # noqa: N818 - the design's own term
+class InvalidRecord(Exception):
     """One input record can never be processed: it becomes a dead letter and the stream goes on.
 
     Attributes

@@ -1,0 +1,125 @@
+"""The queue of one topic partition in a merge, and what its upstream stage says about the rows still to come."""
+
+from collections import deque
+
+import numpy as np
+from numpy.typing import NDArray
+
+Int64 = NDArray[np.int64]
+Key = tuple[int, int, int, int]
+Columns = tuple[Int64, Int64, Int64, Int64, Int64, Int64, Int64]
+NOTHING_COVERED: Key = (-1, -1, -1, -1)
+
+
+class Upstream:
+    """Progress of the task that produces one input: a bound counts once all it had produced by then has been read."""
+
+    def __init__(self, topic: str) -> None:
+        self.topic = topic
+        self.read = 0
+        self._bound: tuple[int, int, int] | None = None
+        self._announced: deque[tuple[int, tuple[int, int, int]]] = deque()
+
+    def announce(self, produced: int, bound: tuple[int, int, int]) -> None:
+        """Remember that everything below `bound` is within the first `produced` records."""
+        self._announced.append((produced, bound))
+
+    def bound(self) -> tuple[int, int, int] | None:
+        """Greatest bound whose records have all been read."""
+        while self._announced and self._announced[0][0] <= self.read:
+            self._bound = self._announced.popleft()[1]
+        return self._bound
+
+
+class MergeQueue:
+    """Rows of one topic partition that wait, in order, as column chunks."""
+
+    def __init__(self, topic: str, partition: int, rank: int, upstream: Upstream | None) -> None:
+        self.position: int | None = None
+        self._name = f"{topic}:{partition}"
+        self._rank = rank
+        self._upstream = upstream
+        self._chunks: deque[Columns] = deque()
+        self._last: tuple[int, int, int] | None = None
+        self._counted_below = 0
+        self._count = 0
+        self._end: int | None = None
+
+    def add(self, offsets: Int64, time: Int64, partition: Int64, journal_offset: Int64, source: int) -> None:
+        """Append rows; refuse coordinates that fall."""
+        order = np.lexsort((np.arange(len(offsets)), journal_offset, partition, time))
+        first = (int(time[0]), int(partition[0]), int(journal_offset[0]))
+        if not np.array_equal(order, np.arange(len(offsets))) or (self._last is not None and first < self._last):
+            raise ValueError(
+                f"expected journal coordinates that never fall in {self._name}, got {first} after {self._last} or a fall between"
+                f" offsets {offsets[0]} and {offsets[-1]}: the producing stage wrote out of order"
+            )
+        self._last = (int(time[-1]), int(partition[-1]), int(journal_offset[-1]))
+        self.count(offsets)
+        if not self._chunks:
+            self.position = int(offsets[0])
+        count = len(offsets)
+        self._chunks.append((offsets, time, partition, journal_offset, np.full(count, source), np.arange(count), np.full(count, self._rank)))
+
+    def count(self, offsets: Int64) -> None:
+        """Count records read; those below the restored position were counted before."""
+        if not len(offsets):
+            return
+        fresh = int(np.count_nonzero(offsets >= self._counted_below))
+        self._count += fresh
+        self._counted_below = max(self._counted_below, int(offsets[-1]) + 1)
+        self._end = self._counted_below
+        if self._upstream is not None:
+            self._upstream.read += fresh
+        if not self._chunks:
+            self.position = self._end
+
+    def counted(self) -> tuple[int, int]:
+        """Offset below which records have been counted, and how many they were."""
+        return self._counted_below, self._count
+
+    def set_counted(self, offset: int, count: int) -> None:
+        """Continue a count."""
+        if self._upstream is not None:
+            self._upstream.read += count - self._count
+        self._counted_below, self._count = offset, count
+
+    def bound(self) -> Key:
+        """Least coordinates that a row still to come can have."""
+        known = NOTHING_COVERED
+        if self._last is not None:
+            time, partition, offset = self._last
+            # A journal has one record per coordinate; of other topics more rows of the same one may follow.
+            known = (time, partition, offset + 1, -1) if self._upstream is None else (time, partition, offset, self._rank)
+        covered = self._upstream.bound() if self._upstream is not None else None
+        return known if covered is None else max(known, (*covered, -1))
+
+    def take(self, bound: Key | None) -> list[Columns]:
+        """Remove and return the rows up to the bound (all of them without one)."""
+        taken: list[Columns] = []
+        while self._chunks:
+            chunk = self._chunks[0]
+            count = len(chunk[0]) if bound is None else _rows_within(chunk, self._rank, bound)
+            if count == 0:
+                break
+            taken.append(tuple(column[:count] for column in chunk))  # type: ignore[arg-type]
+            if count < len(chunk[0]):
+                self._chunks[0] = tuple(column[count:] for column in chunk)  # type: ignore[assignment]
+                break
+            self._chunks.popleft()
+        if taken:
+            self.position = int(self._chunks[0][0][0]) if self._chunks else self._end
+        return taken
+
+    def sources(self) -> set[int]:
+        """Payloads that rows still wait in."""
+        return {int(chunk[4][0]) for chunk in self._chunks}
+
+
+def _rows_within(chunk: Columns, rank: int, bound: Key) -> int:
+    _, time, partition, offset = chunk[:4]
+    same_time = time == bound[0]
+    same_partition = same_time & (partition == bound[1])
+    same_offset = same_partition & (offset == bound[2])
+    within = (time < bound[0]) | (same_time & (partition < bound[1])) | (same_partition & (offset < bound[2]))
+    return int(np.count_nonzero(within | (same_offset if rank <= bound[3] else False)))
