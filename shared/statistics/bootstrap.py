@@ -1,0 +1,134 @@
+"""Paired intervals and tests over blocks of rows (days), because rows of one day are not independent."""
+
+from dataclasses import dataclass
+
+import numba
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+from scipy import stats
+
+
+@dataclass(frozen=True, slots=True)
+class Interval:
+    """An estimate with the bounds of its bootstrap percentile interval."""
+
+    estimate: float
+    low: float
+    high: float
+
+
+@dataclass(frozen=True, slots=True)
+class PairedTest:
+    """Mean paired difference, its block-robust standard error, t statistic, two p values (two-sided; that the mean is below zero) and blocks."""
+
+    mean: float
+    standard_error: float
+    statistic: float
+    p_value: float
+    p_value_less: float
+    blocks: int
+
+
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+def _wins(scores: NDArray[np.float64], positive: NDArray[np.bool_], blocks: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+    """Wins of block a's positives over block b's negatives, ties half; rows sorted by score."""
+    wins = np.zeros((count, count))
+    below = np.zeros(count)
+    start = 0
+    while start < scores.size:
+        stop = start
+        while stop < scores.size and scores[stop] == scores[start]:
+            if not positive[stop]:
+                below[blocks[stop]] += 0.5
+            stop += 1
+        for row in range(start, stop):
+            if positive[row]:
+                wins[blocks[row]] += below
+        for row in range(start, stop):
+            if not positive[row]:
+                below[blocks[row]] += 0.5
+        start = stop
+    return wins
+
+
+def _block_indices(blocks: ArrayLike) -> tuple[NDArray[np.int64], int]:
+    names, indices = np.unique(np.asarray(blocks), return_inverse=True)
+    return np.asarray(indices, dtype=np.int64), len(names)
+
+
+def _draws(count: int, repetitions: int, seed: int) -> NDArray[np.float64]:
+    generator = np.random.Generator(np.random.PCG64(seed))
+    return generator.multinomial(count, np.full(count, 1.0 / count), size=repetitions).astype(np.float64)
+
+
+def _interval(estimate: float, values: NDArray[np.float64], level: float) -> Interval:
+    values = values[np.isfinite(values)]
+    if values.size == 0:
+        return Interval(estimate, float("nan"), float("nan"))
+    low, high = np.quantile(values, [(1.0 - level) / 2.0, (1.0 + level) / 2.0])
+    return Interval(estimate, float(low), float(high))
+
+
+def auc_difference_interval(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, repetitions: int = 2000, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """AUC(first) - AUC(second) on the same rows, with a paired percentile interval that redraws whole blocks.
+
+    The U statistic is a quadratic form in the blocks' multiplicities, w' M w with M[a, b] the wins of block a's positives over block b's
+    negatives, so M is counted once and a repetition costs one product instead of one pass over the rows.
+
+    Parameters
+    ----------
+    labels, first, second, blocks : arrays, shape (n,)
+        Truth (0 or 1), the two models' scores, and the block (day) of each row.
+    repetitions, level, seed
+        Bootstrap draws, coverage, and the seed that makes the interval reproducible.
+    """
+    truth = np.asarray(labels, dtype=np.float64) > 0.5
+    indices, count = _block_indices(blocks)
+    if truth.size == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    weights = np.vstack([np.ones((1, count)), _draws(count, repetitions, seed)])
+    positives = weights @ np.bincount(indices[truth], minlength=count).astype(np.float64)
+    negatives = weights @ np.bincount(indices[~truth], minlength=count).astype(np.float64)
+    areas = []
+    for scores in (first, second):
+        values = np.asarray(scores, dtype=np.float64)
+        order = np.argsort(values, kind="stable")
+        wins = _wins(values[order], truth[order], indices[order], count)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            areas.append(((weights @ wins) * weights).sum(axis=1) / (positives * negatives))
+    difference = areas[0] - areas[1]
+    return _interval(float(difference[0]), difference[1:], level)
+
+
+def mean_difference_interval(differences: ArrayLike, blocks: ArrayLike, repetitions: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
+    """Mean of per-row paired differences with a percentile interval that redraws whole blocks."""
+    values = np.asarray(differences, dtype=np.float64)
+    indices, count = _block_indices(blocks)
+    if values.size == 0:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    weights = _draws(count, repetitions, seed)
+    sums, sizes = np.bincount(indices, weights=values, minlength=count), np.bincount(indices, minlength=count)
+    return _interval(float(values.mean()), (weights @ sums) / (weights @ sizes), level)
+
+
+def paired_block_test(differences: ArrayLike, blocks: ArrayLike) -> PairedTest:
+    """Test that per-row loss differences (candidate minus champion) have mean zero, rows of one block taken as dependent.
+
+    Cluster-robust variance of a ratio mean; with blocks of equal size exactly the t test on block means. With fewer than two blocks
+    nothing can be said: the p values are NaN.
+    """
+    values = np.asarray(differences, dtype=np.float64)
+    indices, count = _block_indices(blocks)
+    mean = float(values.mean()) if values.size else float("nan")
+    if count < 2:
+        return PairedTest(mean, float("nan"), float("nan"), float("nan"), float("nan"), count)
+    residuals = np.bincount(indices, weights=values - mean, minlength=count)
+    error = float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / values.size)
+    if error == 0.0:
+        none = 1.0 if mean == 0.0 else 0.0
+        return PairedTest(mean, 0.0, float(np.copysign(np.inf, mean)) if mean else 0.0, none, 0.5 if mean == 0.0 else float(mean > 0), count)
+    statistic = mean / error
+    two_sided, less = 2.0 * stats.t.sf(abs(statistic), count - 1), stats.t.cdf(statistic, count - 1)
+    return PairedTest(mean, error, statistic, float(two_sided), float(less), count)

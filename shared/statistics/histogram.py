@@ -1,0 +1,107 @@
+"""Mergeable histograms over fixed bins: quantile edges for numbers, the most frequent values for categories, one bin for missing values."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+
+@dataclass(frozen=True, slots=True)
+class NumericBins:
+    """Bins (-inf, e1], (e1, e2], ..., (ek, inf) and one for NaN. Histograms over the same bins merge by adding their counts."""
+
+    edges: tuple[float, ...]
+
+    @staticmethod
+    def from_reference(values: NDArray[np.float64], bins: int = 10) -> "NumericBins":
+        """About equally full under the reference; fewer when values repeat."""
+        present = values[~np.isnan(values)]
+        if present.size == 0:
+            return NumericBins(())
+        edges = np.quantile(present, np.arange(1, bins) / bins, method="inverted_cdf")
+        return NumericBins(tuple(float(edge) for edge in np.unique(edges)))
+
+    def counts(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
+        """Rows per bin, shape (edges + 2,); the last is the missing ones."""
+        missing = np.isnan(values)
+        place = np.where(missing, len(self.edges) + 1, np.searchsorted(np.asarray(self.edges), values, side="left"))
+        return np.bincount(place, minlength=len(self.edges) + 2).astype(np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class CategoryBins:
+    """One bin per named category, one for all others, one for missing values."""
+
+    categories: tuple[str, ...]
+
+    def counts(self, tally: "Tally") -> NDArray[np.int64]:
+        """Rows per bin, shape (categories + 2,)."""
+        named = [tally.counts.get(name, 0) for name in self.categories]
+        return np.array([*named, tally.present - sum(named), tally.missing], dtype=np.int64)
+
+
+@dataclass(frozen=True, slots=True)
+class Tally:
+    """Counts of a column of categories; beyond `limit` different ones, new ones count as `other` (so memory is bounded).
+
+    Merging is exact while the limit is not reached; beyond it, which categories are named depends on the order of arrival.
+    """
+
+    counts: Mapping[str, int] = field(default_factory=dict)
+    other: int = 0
+    missing: int = 0
+    limit: int = 2000
+
+    @staticmethod
+    def of(values: Sequence[str | None], limit: int = 2000) -> "Tally":
+        """Of a column; None is missing."""
+        counts: dict[str | None, int] = {}
+        for value in values:
+            counts[value] = counts.get(value, 0) + 1
+        missing = counts.pop(None, 0)
+        return Tally({}, 0, 0, limit).merged(Tally({name: count for name, count in counts.items() if name is not None}, 0, missing, limit))
+
+    @property
+    def present(self) -> int:
+        """Rows with a value."""
+        return sum(self.counts.values()) + self.other
+
+    @property
+    def rows(self) -> int:
+        """Rows with or without a value."""
+        return self.present + self.missing
+
+    @property
+    def missing_share(self) -> float:
+        """Share of rows without a value; 0 without rows."""
+        return self.missing / self.rows if self.rows else 0.0
+
+    def merged(self, later: "Tally") -> "Tally":
+        """Of both columns together."""
+        counts, other = dict(self.counts), self.other + later.other
+        for name, count in later.counts.items():
+            if name in counts or len(counts) < self.limit:
+                counts[name] = counts.get(name, 0) + count
+            else:
+                other += count
+        return Tally(counts, other, self.missing + later.missing, self.limit)
+
+    def bins(self, top: int = 20) -> CategoryBins:
+        """Bins for the most frequent categories (ties by name)."""
+        ranked = sorted(self.counts.items(), key=lambda item: (-item[1], item[0]))
+        return CategoryBins(tuple(name for name, _ in ranked[:top]))
+
+    def unseen(self, reference: "Tally") -> int:
+        """Rows whose category the reference has never seen (unknown where the reference itself overflowed: counted as seen)."""
+        return sum(count for name, count in self.counts.items() if name not in reference.counts) if reference.other == 0 else 0
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as plain lists and numbers, order of arrival kept."""
+        return {"counts": list(map(list, self.counts.items())), "other": self.other, "missing": self.missing, "limit": self.limit}
+
+    @staticmethod
+    def load(state: dict[str, Any]) -> "Tally":
+        """From a snapshot."""
+        return Tally({name: count for name, count in state["counts"]}, state["other"], state["missing"], state["limit"])

@@ -1,0 +1,64 @@
+"""Mergeable summaries: any grouping of the rows gives the same bits, and the counts are exact."""
+
+import json
+
+import numpy as np
+from hypothesis import given, settings
+from hypothesis import strategies as st
+from numpy.typing import NDArray
+
+from shared.statistics.histogram import NumericBins, Tally
+from shared.statistics.sketch import Sketch, binned
+
+_NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.just(float("nan")), st.integers(-3, 40).map(float), st.floats(-3e30, 3e30))
+
+
+def _column(values: list[float]) -> NDArray[np.float64]:
+    return np.array(values, dtype=np.float64)
+
+
+def _same(left: Sketch, right: Sketch) -> bool:
+    return json.dumps(left.snapshot()) == json.dumps(right.snapshot())
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_NUMBERS, max_size=60), st.lists(st.integers(0, 60), max_size=4), st.integers(0, 2**32 - 1))
+def test_sketches_merge_in_any_grouping(values: list[float], cuts: list[int], seed: int) -> None:
+    dense = np.random.default_rng(seed).normal(0, 100, 1500)
+    column = np.concatenate([_column(values), dense])
+    parts = np.split(column, sorted([*cuts, 400, 900]))
+    forward, backward = Sketch.empty(), Sketch.empty()
+    for part in parts:
+        forward = forward.merged(Sketch.of(part))
+    for part in reversed(parts):
+        backward = Sketch.of(part).merged(backward)
+    assert _same(forward, backward) and _same(forward, Sketch.of(column))
+    assert _same(forward, Sketch.load(json.loads(json.dumps(forward.snapshot()))))
+    assert forward.rows == column.size and forward.missing == int(np.isnan(column).sum()) and forward.keys.size <= 512
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(_NUMBERS, min_size=1, max_size=80), st.lists(_NUMBERS, min_size=1, max_size=80))
+def test_bins_conserve_rows(reference: list[float], current: list[float]) -> None:
+    expected, seen = binned(Sketch.of(_column(reference)), Sketch.of(_column(current)))
+    assert (expected.sum(), seen.sum(), expected.size) == (len(reference), len(current), seen.size)
+    bins = NumericBins.from_reference(_column(reference))
+    halves = bins.counts(_column(current)[::2]) + bins.counts(_column(current)[1::2])
+    assert (halves == bins.counts(_column(current))).all() and halves.sum() == len(current)
+
+
+def test_bins_are_about_equally_full() -> None:
+    generator = np.random.default_rng(0)
+    for scale, shift in [(1.0, 0.0), (6.0, 1015.0), (300.0, 40.0)]:
+        counts, _ = binned(Sketch.of(generator.normal(shift, scale, 20_000)), Sketch.of(generator.normal(shift, scale, 100)))
+        assert counts.size == 11 and 1400 < counts[:-1].min() and counts[:-1].max() < 2600
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=50), st.integers(0, 50))
+def test_tallies_merge(values: list[str | None], cut: int) -> None:
+    whole, parts = Tally.of(values), Tally.of(values[:cut]).merged(Tally.of(values[cut:]))
+    assert whole == parts == Tally.load(json.loads(json.dumps(whole.snapshot())))
+    assert whole.rows == len(values) and whole.bins(3).counts(whole).sum() == len(values)
+    few = Tally.of(values[:cut], limit=3).merged(Tally.of(values[cut:], limit=3))
+    assert len(few.counts) <= 3 and few.rows == len(values) and few == Tally.of(values, limit=3)

@@ -1,0 +1,68 @@
+"""Metrics against scikit-learn and scipy."""
+
+import numpy as np
+import pytest
+from scipy import stats
+from scipy.spatial import distance
+from sklearn import metrics as oracle
+
+from shared.statistics import metrics
+from shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, kolmogorov_smirnov_samples, population_stability_index
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("digits", [1, 2, 12])
+def test_metrics_equal_scikit_learn(seed: int, digits: int) -> None:
+    generator = np.random.default_rng(seed)
+    scores = np.round(generator.random(700), digits)
+    labels = (generator.random(700) < 0.2 + 0.5 * scores).astype(float)
+    predicted = (scores > 0.4).astype(int)
+    assert metrics.roc_auc(labels, scores) == pytest.approx(oracle.roc_auc_score(labels, scores), abs=1e-12)
+    assert metrics.log_loss(labels, scores) == pytest.approx(oracle.log_loss(labels, scores), rel=1e-12)
+    assert metrics.brier(labels, scores) == pytest.approx(oracle.brier_score_loss(labels, scores), rel=1e-12)
+    assert metrics.accuracy(labels, predicted) == oracle.accuracy_score(labels, predicted)
+    assert metrics.kappa(labels, predicted) == pytest.approx(oracle.cohen_kappa_score(labels, predicted), abs=1e-12)
+
+
+def test_calibration_error_equals_a_loop() -> None:
+    generator = np.random.default_rng(1)
+    scores = np.append(generator.random(500), [0.0, 1.0])
+    labels = (generator.random(502) < scores**2).astype(float)
+    total = 0.0
+    for low in np.arange(10):
+        rows = [row for row in range(502) if min(9, int(scores[row] * 10)) == low]
+        if rows:
+            total += len(rows) / 502 * abs(float(np.mean(labels[rows])) - float(np.mean(scores[rows])))
+    assert metrics.calibration_error(labels, scores) == pytest.approx(total, abs=1e-12)
+
+
+def test_undefined_metrics_are_nan() -> None:
+    assert np.isnan(metrics.roc_auc([1, 1], [0.2, 0.3]))
+    for metric in (metrics.roc_auc, metrics.log_loss, metrics.brier, metrics.accuracy, metrics.kappa, metrics.calibration_error):
+        assert np.isnan(metric([], []))
+    assert np.isnan(metrics.kappa([0, 0], [0, 0]))
+
+
+def test_distances_equal_scipy() -> None:
+    generator = np.random.default_rng(2)
+    first, second = generator.integers(0, 50, 12), generator.integers(0, 50, 12)
+    assert jensen_shannon(first, second) == pytest.approx(distance.jensenshannon(first, second, base=2), abs=1e-12)
+    left, right = np.round(generator.normal(size=300), 1), np.round(generator.normal(0.3, 1.2, size=200), 1)
+    assert kolmogorov_smirnov_samples(left, right) == pytest.approx(stats.ks_2samp(left, right).statistic, abs=1e-12)
+    values = np.unique(np.concatenate([left, right]))
+    counts = [np.array([(sample == value).sum() for value in values]) for sample in (left, right)]
+    assert kolmogorov_smirnov(*counts) == pytest.approx(stats.ks_2samp(left, right).statistic, abs=1e-12)
+    p, q = first / first.sum(), second / second.sum()
+    p, q = np.maximum(p, 1e-4), np.maximum(q, 1e-4)
+    expected = sum((b - a) * np.log(b / a) for a, b in zip(p, q, strict=True))
+    assert population_stability_index(first, second) == pytest.approx(float(expected))
+    assert jensen_shannon([1, 0], [0, 1]) == pytest.approx(1.0)
+    assert population_stability_index(first, first) == 0.0
+
+
+@pytest.mark.parametrize("bad", [[], [0, 0], [-1, 2]])
+def test_distances_refuse_what_is_no_histogram(bad: list[int]) -> None:
+    with pytest.raises(ValueError, match="expected counts"):
+        population_stability_index(bad, [1, 2])
+    with pytest.raises(ValueError, match="same bins"):
+        jensen_shannon([1, 2, 3], [1, 2])
