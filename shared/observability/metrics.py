@@ -1,0 +1,86 @@
+"""Every metric of the system, by name, in this one file.
+
+Labels are few and bounded: the stage (constant for a process), the partition, the topic, the reason.
+"""
+
+from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
+
+LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
+
+
+class Metrics:
+    """The metrics of one process.
+
+    Parameters
+    ----------
+    stage
+        Becomes the constant label ``stage``.
+    registry
+        Where they are collected; one of its own for each process or test.
+    """
+
+    def __init__(self, stage: str, registry: CollectorRegistry | None = None) -> None:
+        self.registry = registry or CollectorRegistry()
+        self.stage = stage
+        self._records_in = Counter("tidemill_records_in_total", "Records read.", ["stage", "topic"], registry=self.registry)
+        self._records_out = Counter("tidemill_records_out_total", "Records written and committed.", ["stage", "topic"], registry=self.registry)
+        self._commits = Counter("tidemill_commits_total", "Transactions committed.", ["stage"], registry=self.registry)
+        self._aborts = Counter("tidemill_aborts_total", "Transactions aborted.", ["stage", "reason"], registry=self.registry)
+        self._rebalances = Counter("tidemill_rebalances_total", "Assignments received.", ["stage"], registry=self.registry)
+        self._quarantined = Counter("tidemill_quarantined_total", "Records set aside after crashes.", ["stage", "topic"], registry=self.registry)
+        self._dead_letters = Counter("tidemill_dead_letters_total", "Dead letters written.", ["stage"], registry=self.registry)
+        self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=self.registry)
+        self._commit = Histogram("tidemill_commit_seconds", "Time from begin to commit.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=self.registry)
+        self._restore = Gauge("tidemill_restore_seconds", "Time the last restore took.", ["stage", "partition"], registry=self.registry)
+        self._covered = Gauge("tidemill_covered_time_ms", "Journal time covered.", ["stage", "partition"], registry=self.registry)
+        self._checkpoint_bytes = Counter("tidemill_checkpoint_bytes_total", "State written to the checkpoint topic.", ["stage"], registry=self.registry)
+        self._ready = Gauge("tidemill_ready", "1 when partitions are assigned and state is restored.", ["stage"], registry=self.registry)
+
+    def count_read(self, topic: str, records: int) -> None:
+        """Count records read."""
+        self._records_in.labels(self.stage, topic).inc(records)
+
+    def count_written(self, topic: str, records: int) -> None:
+        """Count records committed."""
+        self._records_out.labels(self.stage, topic).inc(records)
+
+    def count_commit(self, seconds: float) -> None:
+        """Count a commit and its time."""
+        self._commits.labels(self.stage).inc()
+        self._commit.labels(self.stage).observe(seconds)
+
+    def count_abort(self, reason: str) -> None:
+        """Count an abort."""
+        self._aborts.labels(self.stage, reason).inc()
+
+    def count_rebalance(self) -> None:
+        """Count an assignment."""
+        self._rebalances.labels(self.stage).inc()
+
+    def count_quarantined(self, topic: str) -> None:
+        """Count a record set aside."""
+        self._quarantined.labels(self.stage, topic).inc()
+
+    def count_dead_letters(self, records: int) -> None:
+        """Count dead letters."""
+        self._dead_letters.labels(self.stage).inc(records)
+
+    def count_checkpoint(self, size_bytes: int) -> None:
+        """Count state written."""
+        self._checkpoint_bytes.labels(self.stage).inc(size_bytes)
+
+    def observe_process(self, seconds: float) -> None:
+        """Note the time a core took for a step."""
+        self._process.labels(self.stage).observe(seconds)
+
+    def observe_restore(self, partition: int, seconds: float) -> None:
+        """Note the time a restore took."""
+        self._restore.labels(self.stage, str(partition)).set(seconds)
+
+    def observe_coverage(self, partition: int, time_ms: int) -> None:
+        """Note how far a task has come."""
+        self._covered.labels(self.stage, str(partition)).set(time_ms)
+
+    def observe_readiness(self, ready: bool) -> None:
+        """Note whether the process is ready."""
+        self._ready.labels(self.stage).set(int(ready))

@@ -1,0 +1,119 @@
+"""Settings of a process, read from the environment in this one place.
+
+Variables begin with ``TIDEMILL_``; two underscores go one level down: ``TIDEMILL_KAFKA__BOOTSTRAP_SERVERS``.
+"""
+
+from pathlib import Path
+
+from pydantic import BaseModel, ConfigDict, Field, SecretStr
+from pydantic_settings import BaseSettings, SettingsConfigDict
+
+
+class _Frozen(BaseModel):
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+
+class KafkaSettings(_Frozen):
+    """The broker's address; `options` are further librdkafka settings (TLS, SASL), `password` SASL's."""
+
+    bootstrap_servers: str = "127.0.0.1:9092"
+    options: dict[str, str] = Field(default_factory=dict)
+    password: SecretStr | None = None
+
+    def client_options(self) -> dict[str, str]:
+        """Librdkafka settings, the secret included."""
+        return {**self.options, **({"sasl.password": self.password.get_secret_value()} if self.password else {})}
+
+
+class RegistrySettings(_Frozen):
+    """A Confluent-compatible schema registry."""
+
+    url: str = "http://127.0.0.1:8081"
+
+
+class RedisSettings(_Frozen):
+    """The online store."""
+
+    url: str = "redis://127.0.0.1:6379/0"
+
+
+class LakeSettings(_Frozen):
+    """Where Delta tables live: a folder or an object store's address."""
+
+    uri: str = ".tidemill/lake"
+
+
+class ArtifactSettings(_Frozen):
+    """Where models live: a folder or an object store's address."""
+
+    uri: str = ".tidemill/artifacts"
+
+
+class HealthSettings(_Frozen):
+    """The probe server: port 0 takes any free one; a process is stalled after `stalled_after_s` without progress."""
+
+    host: str = "127.0.0.1"
+    port: int = Field(default=0, ge=0, le=65535)
+    stalled_after_s: float = Field(default=60.0, gt=0)
+
+
+class RunnerSettings(_Frozen):
+    """Cadence and limits of the runner's loop.
+
+    Attributes
+    ----------
+    commit_interval_ms
+        How long a step waits for input: with input, about the time between commits.
+    max_batch
+        Records per step at most.
+    checkpoint_interval_ms, checkpoint_bytes
+        A share of about so many bytes of dirty state goes out with a commit, at most so often.
+    backoff_initial_ms, backoff_max_ms
+        Wait between retries of a TransientError; doubles.
+    retries
+        Retries of a TransientError at one place before the process crashes.
+    crash_limit
+        Crashes at one place before the culprit is looked for and quarantined.
+    dead_letter_window, dead_letter_share, dead_letter_run
+        The process stops when more than this share of the last `window` input records, or this many in a row, became dead letters.
+    state_folder
+        Where crashes are counted across restarts.
+    """
+
+    commit_interval_ms: int = Field(default=10, ge=1)
+    max_batch: int = Field(default=10_000, ge=1)
+    checkpoint_interval_ms: int = Field(default=1_000, ge=0)
+    checkpoint_bytes: int = Field(default=1 << 20, ge=1)
+    backoff_initial_ms: int = Field(default=50, ge=0)
+    backoff_max_ms: int = Field(default=5_000, ge=0)
+    retries: int = Field(default=20, ge=0)
+    crash_limit: int = Field(default=3, ge=1)
+    dead_letter_window: int = Field(default=10_000, ge=1)
+    dead_letter_share: float = Field(default=0.5, gt=0, le=1)
+    dead_letter_run: int = Field(default=100_000, ge=1)
+    state_folder: Path = Path(".tidemill/state")
+
+
+class ServiceSettings(BaseSettings):
+    """What every service needs; a service adds its own section in a subclass.
+
+    Attributes
+    ----------
+    application
+        Folder with ``app.yaml``.
+    instance
+        Stable name of this instance of a service: it is the transactional id's and the static membership's last part.
+    """
+
+    model_config = SettingsConfigDict(env_prefix="TIDEMILL_", env_nested_delimiter="__", frozen=True, extra="ignore")
+
+    application: Path
+    instance: str = "0"
+    log_level: str = "INFO"
+    kafka: KafkaSettings = KafkaSettings()
+    registry: RegistrySettings = RegistrySettings()
+    redis: RedisSettings = RedisSettings()
+    lake: LakeSettings = LakeSettings()
+    artifacts: ArtifactSettings = ArtifactSettings()
+    health: HealthSettings = HealthSettings()
+    runner: RunnerSettings = RunnerSettings()
