@@ -6,7 +6,8 @@ import httpx
 import pytest
 import redis
 from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, NewTopic
+from confluent_kafka.admin import AdminClient
+from confluent_kafka.cimpl import NewTopic
 
 from deploy.embedded.infrastructure import Infrastructure
 
@@ -50,7 +51,7 @@ def test_what_is_produced_is_consumed(infrastructure: Infrastructure, topic_pref
 
 def test_topics_are_not_made_by_accident(infrastructure: Infrastructure, topic_prefix: str) -> None:
     producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "message.timeout.ms": 3000})
-    errors: list[KafkaError] = []
+    errors: list[KafkaError | None] = []
     producer.produce(topic_prefix, value=b"x", on_delivery=lambda error, _: errors.append(error))
     producer.flush(30)
     assert errors[0] is not None
