@@ -28,12 +28,16 @@ class Expression:
 
     def evaluate(self, batch: pa.RecordBatch) -> pa.Array:
         """Return the value of every row, shape (n,)."""
-        frame = pl.from_arrow(batch)
+        n = batch.num_rows
+        # polars divides a column by a literal through the reciprocal, but a single row by division: other bits. One row is therefore
+        # evaluated as two (joined in Arrow: two equal rows joined in polars would stay one scalar).
+        frame = pl.from_arrow(pa.concat_batches([batch, batch]) if n == 1 else batch)
         if not isinstance(frame, pl.DataFrame):
             raise TypeError("expected a record batch")
         column = frame.select(self.compiled.alias("value"))["value"]
-        if len(column) != batch.num_rows:
-            column = pl.concat([column] * batch.num_rows) if batch.num_rows else column.head(0)
+        if len(column) == 1:
+            column = column.new_from_index(0, n)
+        column = column.head(n)
         return column.to_arrow().cast(self.type)
 
 
