@@ -20,21 +20,21 @@ class Metrics:
     """
 
     def __init__(self, stage: str, registry: CollectorRegistry | None = None) -> None:
-        self.registry = registry or CollectorRegistry()
+        self.registry = own = registry or CollectorRegistry()
         self.stage = stage
-        self._records_in = Counter("tidemill_records_in_total", "Records read.", ["stage", "topic"], registry=self.registry)
-        self._records_out = Counter("tidemill_records_out_total", "Records written and committed.", ["stage", "topic"], registry=self.registry)
-        self._commits = Counter("tidemill_commits_total", "Transactions committed.", ["stage"], registry=self.registry)
-        self._aborts = Counter("tidemill_aborts_total", "Transactions aborted.", ["stage", "reason"], registry=self.registry)
-        self._rebalances = Counter("tidemill_rebalances_total", "Assignments received.", ["stage"], registry=self.registry)
-        self._quarantined = Counter("tidemill_quarantined_total", "Records set aside after crashes.", ["stage", "topic"], registry=self.registry)
-        self._dead_letters = Counter("tidemill_dead_letters_total", "Dead letters written.", ["stage"], registry=self.registry)
-        self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=self.registry)
-        self._commit = Histogram("tidemill_commit_seconds", "Time from begin to commit.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=self.registry)
-        self._restore = Gauge("tidemill_restore_seconds", "Time the last restore took.", ["stage", "partition"], registry=self.registry)
-        self._covered = Gauge("tidemill_covered_time_ms", "Journal time covered.", ["stage", "partition"], registry=self.registry)
-        self._checkpoint_bytes = Counter("tidemill_checkpoint_bytes_total", "State written to the checkpoint topic.", ["stage"], registry=self.registry)
-        self._ready = Gauge("tidemill_ready", "1 when partitions are assigned and state is restored.", ["stage"], registry=self.registry)
+        self._records_in = Counter("tidemill_records_in_total", "Records read.", ["stage", "topic"], registry=own)
+        self._records_out = Counter("tidemill_records_out_total", "Records written and committed.", ["stage", "topic"], registry=own)
+        self._commits = Counter("tidemill_commits_total", "Transactions committed.", ["stage"], registry=own)
+        self._aborts = Counter("tidemill_aborts_total", "Transactions aborted.", ["stage", "reason"], registry=own)
+        self._rebalances = Counter("tidemill_rebalances_total", "Assignments received.", ["stage"], registry=own)
+        self._quarantined = Counter("tidemill_quarantined_total", "Records set aside after crashes.", ["stage", "topic"], registry=own)
+        self._dead_letters = Counter("tidemill_dead_letters_total", "Dead letters written.", ["stage"], registry=own)
+        self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
+        self._commit = Histogram("tidemill_commit_seconds", "Time from begin to commit.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
+        self._restore = Gauge("tidemill_restore_seconds", "Time the last restore took.", ["stage", "partition"], registry=own)
+        self._covered = Gauge("tidemill_covered_time_ms", "Journal time covered.", ["stage", "partition"], registry=own)
+        self._checkpoint_bytes = Counter("tidemill_checkpoint_bytes_total", "State written to the checkpoint topic.", ["stage"], registry=own)
+        self._ready = Gauge("tidemill_ready", "1 when partitions are assigned and state is restored.", ["stage"], registry=own)
 
     def count_read(self, topic: str, records: int) -> None:
         """Count records read."""

@@ -63,7 +63,9 @@ class RunnerSettings(_Frozen):
     Attributes
     ----------
     commit_interval_ms
-        How long a step waits for input: with input, about the time between commits.
+        Time between commits under load; a record that comes after a pause is processed at once.
+    idle_interval_ms
+        How often a task without input is called.
     max_batch
         Records per step at most.
     checkpoint_interval_ms, checkpoint_bytes
@@ -81,6 +83,7 @@ class RunnerSettings(_Frozen):
     """
 
     commit_interval_ms: int = Field(default=10, ge=1)
+    idle_interval_ms: int = Field(default=50, ge=1)
     max_batch: int = Field(default=10_000, ge=1)
     checkpoint_interval_ms: int = Field(default=1_000, ge=0)
     checkpoint_bytes: int = Field(default=1 << 20, ge=1)

@@ -61,8 +61,8 @@ class Source(Protocol):
         """Read exactly these partitions, from these offsets on."""
         ...
 
-    def consume(self, max_records: int, timeout_s: float) -> list[Records]:
-        """Wait for up to `timeout_s` for a record, then take what is there; also serves the group protocol.
+    def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
+        """Wait for up to `timeout_s` for a record (or the end of a partition), then `linger_s` for more; serves the group protocol.
 
         Raises
         ------

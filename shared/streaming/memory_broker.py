@@ -1,0 +1,154 @@
+"""`MemoryBroker`: the broker port within one process, with Kafka's transactional semantics, for tests and backtests."""
+
+import threading
+import time
+from collections.abc import Sequence
+
+from shared.streaming.broker import FencedError, TopicSpec
+from shared.streaming.errors import TransientError
+from shared.streaming.memory_clients import STABLE_TIMEOUT_S, MemoryReader, MemorySink, MemorySource, MemoryTransactionalSink
+from shared.streaming.memory_log import ABORTED, COMMITTED, OPEN, Group, PartitionLog, Transaction
+from shared.streaming.records import Emission, TopicPartition
+
+
+class MemoryBroker:
+    """A log in memory. Safe for threads.
+
+    Time-outs do not pass by themselves: `expire_transactions` and `expire_member` say that a session ended.
+    """
+
+    def __init__(self) -> None:
+        self.changed = threading.Condition(threading.RLock())
+        self._topics: dict[str, list[PartitionLog]] = {}
+        self._groups: dict[str, Group] = {}
+        self._epochs: dict[str, int] = {}
+        self._transactions: dict[str, Transaction] = {}
+
+    def create_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Create the topics that do not exist."""
+        with self.changed:
+            for spec in topics:
+                found = self.partitions(spec.name)
+                if found not in (0, spec.partitions):
+                    raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
+                if not found:
+                    self._topics[spec.name] = [PartitionLog(TopicPartition(spec.name, number)) for number in range(spec.partitions)]
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions, 0 when there is no such topic."""
+        return len(self._topics.get(topic, ()))
+
+    def source(self, group: str, instance: str) -> MemorySource:
+        """Make a member of a group."""
+        return MemorySource(self, group, instance)
+
+    def reader(self) -> MemoryReader:
+        """Make a reader."""
+        return MemoryReader(self)
+
+    def sink(self) -> MemorySink:
+        """Make a publisher."""
+        return MemorySink(self)
+
+    def transactional_sink(self, transactional_id: str) -> MemoryTransactionalSink:
+        """Make a transactional producer."""
+        return MemoryTransactionalSink(self, transactional_id)
+
+    def expire_transactions(self) -> None:
+        """Abort what dead producers left open, as Kafka does after the transaction time-out."""
+        with self.changed:
+            for transactional_id in [name for name, transaction in self._transactions.items() if transaction.state == OPEN]:
+                self.fence(transactional_id)
+
+    def expire_member(self, group: str, instance: str) -> None:
+        """End the session of a dead member, which makes the group rebalance."""
+        with self.changed:
+            state = self.group(group)
+            state.members.pop(instance, None)
+            state.generation += 1
+            self.changed.notify_all()
+
+    def group(self, name: str) -> Group:
+        """State of a group."""
+        return self._groups.setdefault(name, Group())
+
+    def join(self, group: str, instance: str, topics: Sequence[str]) -> int:
+        """Add a member, or replace the one of the same name; returns its incarnation."""
+        with self.changed:
+            state = self.group(group)
+            missing = [topic for topic in topics if topic not in self._topics]
+            if missing:
+                raise ValueError(f"expected existing topics, there is no {', '.join(missing)}")
+            state.topics = tuple(topics)
+            state.members[instance] = state.members.get(instance, 0) + 1
+            state.generation += 1
+            self.changed.notify_all()
+            return state.members[instance]
+
+    def owned(self, group: str, instance: str) -> frozenset[TopicPartition]:
+        """Partitions the group gives a member now."""
+        return self.group(group).owned(instance, {topic: len(logs) for topic, logs in self._topics.items()})
+
+    def log(self, partition: TopicPartition) -> PartitionLog:
+        """One partition; ValueError when there is none."""
+        logs = self._topics.get(partition.topic, [])
+        if partition.partition >= len(logs):
+            raise ValueError(f"expected an existing partition, there is no {partition.topic}:{partition.partition}")
+        return logs[partition.partition]
+
+    def append(self, emission: Emission, transaction: Transaction | None) -> None:
+        """Write records."""
+        with self.changed:
+            log = self.log(TopicPartition(emission.topic, emission.partition))
+            now_ms = time.time_ns() // 1_000_000
+            times = emission.timestamps_ms.tolist() if emission.timestamps_ms is not None else [now_ms] * len(emission)
+            for timestamp_ms, key, value in zip(times, emission.keys, emission.values, strict=True):
+                log.append(timestamp_ms, key, value, transaction)
+            if transaction is not None:
+                transaction.partitions.add(log.address)
+            self.changed.notify_all()
+
+    def finish(self, transaction: Transaction, state: str) -> None:
+        """Commit or abort: decide the state, write the markers, take over the offsets."""
+        with self.changed:
+            transaction.state = state
+            for partition in sorted(transaction.partitions):
+                self.log(partition).append(0, None, None, transaction, marker=True)
+            if state == COMMITTED:
+                for (group, partition), offset in transaction.offsets.items():
+                    self.group(group).committed[partition] = offset
+            self.changed.notify_all()
+
+    def fence(self, transactional_id: str) -> int:
+        """Shut out the present holder of a transactional id; returns the new epoch."""
+        with self.changed:
+            left = self._transactions.pop(transactional_id, None)
+            if left is not None and left.state == OPEN:
+                self.finish(left, ABORTED)
+            self._epochs[transactional_id] = self._epochs.get(transactional_id, 0) + 1
+            return self._epochs[transactional_id]
+
+    def begin(self, transactional_id: str, epoch: int) -> Transaction:
+        """Start a transaction."""
+        with self.changed:
+            self.check_epoch(transactional_id, epoch)
+            self._transactions[transactional_id] = Transaction()
+            return self._transactions[transactional_id]
+
+    def check_epoch(self, transactional_id: str, epoch: int) -> None:
+        """Refuse a producer that was fenced."""
+        if self._epochs.get(transactional_id) != epoch:
+            raise FencedError(f"transactional id {transactional_id}: expected epoch {self._epochs.get(transactional_id)}, got {epoch}")
+
+    def committed(self, group: str, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Committed offsets, once no open transaction holds newer ones."""
+        with self.changed:
+
+            def stable() -> bool:
+                held = {key for transaction in self._transactions.values() if transaction.state == OPEN for key in transaction.offsets}
+                return not any((group, partition) in held for partition in partitions)
+
+            if not self.changed.wait_for(stable, STABLE_TIMEOUT_S):
+                raise TransientError(f"offsets of group {group} are held by an open transaction")
+            known = self.group(group).committed
+            return {partition: known[partition] for partition in partitions if partition in known}

@@ -1,0 +1,217 @@
+"""Source, reader and sinks of `MemoryBroker`."""
+
+from collections.abc import Iterator, Mapping, Sequence, Set
+from dataclasses import dataclass
+from typing import TYPE_CHECKING
+
+import numpy as np
+
+from shared.streaming.broker import Assignment, FencedError, OffsetLostError
+from shared.streaming.errors import TransientError
+from shared.streaming.memory_log import ABORTED, COMMITTED, OPEN, Transaction
+from shared.streaming.partitioning import murmur2_partition
+from shared.streaming.records import Emission, Records, TopicPartition
+
+if TYPE_CHECKING:
+    from shared.streaming.memory_broker import MemoryBroker
+
+STABLE_TIMEOUT_S = 30.0
+
+
+@dataclass(frozen=True, slots=True)
+class Membership:
+    """Who a source is, and the generation it knows."""
+
+    group: str
+    instance: str
+    incarnation: int
+    generation: int
+
+
+class MemorySource:
+    """Source of `MemoryBroker`."""
+
+    def __init__(self, broker: "MemoryBroker", group: str, instance: str) -> None:
+        self._broker = broker
+        self._group = group
+        self._instance = instance
+        self._incarnation = 0
+        self._generation = 0
+        self._assignment = Assignment()
+        self._positions: dict[TopicPartition, int] = {}
+
+    @property
+    def assignment(self) -> Assignment:
+        """Latest word of the group."""
+        return self._assignment
+
+    @property
+    def caught_up(self) -> Set[TopicPartition]:
+        """Assigned partitions read to their end."""
+        with self._broker.changed:
+            return {partition for partition, position in self._positions.items() if position >= self._broker.log(partition).last_stable()}
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group."""
+        self._incarnation = self._broker.join(self._group, self._instance, topics)
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read exactly these partitions."""
+        self._positions = dict(positions)
+
+    def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
+        """Take what is there, waiting for it."""
+        with self._broker.changed:
+            self._follow_group()
+            self._broker.changed.wait_for(lambda: self._generation_moved() or self._something_to_read(), timeout_s)
+            self._follow_group()
+            taken: list[Records] = []
+            for partition, position in self._positions.items():
+                log = self._broker.log(partition)
+                if not log.low <= position <= log.end:
+                    raise OffsetLostError(f"{partition.topic}:{partition.partition}: expected a position in [{log.low}, {log.end}], got {position}")
+                records, self._positions[partition] = log.read(position, log.end, max_records)
+                if len(records):
+                    taken.append(records)
+                    max_records -= len(records)
+                if max_records == 0:
+                    break
+            return taken
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Committed offsets."""
+        return self._broker.committed(self._group, partitions)
+
+    def membership(self) -> object:
+        """Identity and generation."""
+        return Membership(self._group, self._instance, self._incarnation, self._generation)
+
+    def close(self) -> None:
+        """Stop reading; the member stays until `expire_member`."""
+        self._positions = {}
+
+    def _generation_moved(self) -> bool:
+        return self._incarnation > 0 and self._broker.group(self._group).generation != self._generation
+
+    def _something_to_read(self) -> bool:
+        return any(position < self._broker.log(partition).last_stable() for partition, position in self._positions.items())
+
+    def _follow_group(self) -> None:
+        if not self._generation_moved():
+            return
+        group = self._broker.group(self._group)
+        if group.members.get(self._instance) != self._incarnation:
+            raise FencedError(f"group {self._group}: another {self._instance} has joined, or this one's session ended")
+        self._generation = group.generation
+        self._positions = {}
+        self._assignment = Assignment(self._assignment.epoch + 1, self._broker.owned(self._group, self._instance))
+
+
+class MemoryReader:
+    """Reader of `MemoryBroker`."""
+
+    def __init__(self, broker: "MemoryBroker") -> None:
+        self._broker = broker
+
+    def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
+        """First offset and end of the log."""
+        log = self._broker.log(partition)
+        return log.low, log.end
+
+    def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
+        """Committed records of a stretch."""
+        log = self._broker.log(partition)
+        with self._broker.changed:
+            last = log.end if end is None else end
+            if begin > log.end or last > log.end:
+                raise OffsetLostError(f"{partition.topic}:{partition.partition}: expected offsets up to {log.end}, got {max(begin, last)}")
+            if not self._broker.changed.wait_for(lambda: log.last_stable() >= last, STABLE_TIMEOUT_S):
+                raise TransientError(f"{partition.topic}:{partition.partition}: an open transaction holds offset {log.last_stable()}")
+            records, _ = log.read(begin, last, len(log.entries))
+        if len(records):
+            yield records
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class MemorySink:
+    """Sink of `MemoryBroker`."""
+
+    def __init__(self, broker: "MemoryBroker") -> None:
+        self._broker = broker
+
+    def publish(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, partition: int | None = None) -> None:
+        """Write one record."""
+        count = self._broker.partitions(topic)
+        if not count:
+            raise ValueError(f"expected an existing topic, there is no {topic}")
+        chosen = partition if partition is not None else (murmur2_partition(key, count) if key is not None else 0)
+        times = None if timestamp_ms is None else np.array([timestamp_ms], np.int64)
+        self._broker.append(Emission(topic, chosen, [key], [value], times), None)
+
+    def publish_run(self, run: Emission) -> None:
+        """Write many records."""
+        self._broker.append(run, None)
+
+    def flush(self, timeout_s: float = 30.0) -> None:
+        """All is written already."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class MemoryTransactionalSink:
+    """Transactional sink of `MemoryBroker`."""
+
+    def __init__(self, broker: "MemoryBroker", transactional_id: str) -> None:
+        self._broker = broker
+        self._id = transactional_id
+        self._epoch = 0
+        self._transaction: Transaction | None = None
+
+    def open(self) -> None:
+        """Fence predecessors."""
+        self._epoch = self._broker.fence(self._id)
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        if self._transaction is not None:
+            raise RuntimeError(f"transactional id {self._id}: a transaction is open already")
+        self._transaction = self._broker.begin(self._id, self._epoch)
+
+    def produce(self, emission: Emission) -> None:
+        """Add records."""
+        self._broker.append(emission, self._current())
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
+        """Add the group's offsets."""
+        if not isinstance(membership, Membership):
+            raise TypeError(f"expected the membership of a MemorySource, got {membership!r}")
+        transaction = self._current()
+        with self._broker.changed:
+            group = self._broker.group(membership.group)
+            if group.generation != membership.generation or group.members.get(membership.instance) != membership.incarnation:
+                raise TransientError(f"group {membership.group} rebalanced: expected generation {group.generation}, got {membership.generation}")
+            transaction.offsets.update({(membership.group, partition): offset for partition, offset in offsets.items()})
+
+    def commit(self) -> None:
+        """Make everything visible."""
+        self._broker.finish(self._current(), COMMITTED)
+        self._transaction = None
+
+    def abort(self) -> None:
+        """Drop the open transaction."""
+        if self._transaction is not None and self._transaction.state == OPEN:
+            self._broker.finish(self._transaction, ABORTED)
+        self._transaction = None
+
+    def close(self) -> None:
+        """Abort and stop."""
+        self.abort()
+
+    def _current(self) -> Transaction:
+        self._broker.check_epoch(self._id, self._epoch)
+        if self._transaction is None:
+            raise RuntimeError(f"transactional id {self._id}: expected an open transaction, call begin first")
+        return self._transaction
