@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from deploy.embedded.component import ComponentError
 from deploy.embedded.infrastructure import Infrastructure, InfrastructureError
 
 pytestmark = pytest.mark.timeout(180)
@@ -107,3 +108,23 @@ def test_given_servers_cannot_be_controlled() -> None:
             servers.redis.stop()
         with pytest.raises(InfrastructureError, match="given by address"):
             _ = servers.folder
+
+
+def test_a_broken_configuration_is_explained_by_the_end_of_the_log(own_infrastructure: Infrastructure) -> None:
+    kafka = own_infrastructure.kafka
+    kafka.stop()
+    properties = kafka.folder / "server.properties"
+    properties.write_text(properties.read_text().replace("num.network.threads=2", "num.network.threads=many"))
+    with pytest.raises(ComponentError) as failure:
+        kafka.start()
+    assert "kafka: ended with exit code 1 before it was ready" in str(failure.value)
+    assert "num.network.threads" in failure.value.tail
+    assert own_infrastructure.redis.running
+
+
+def test_a_failed_start_stops_the_other_servers(tmp_path: Path) -> None:
+    (tmp_path / "redis").mkdir()
+    (tmp_path / "redis" / "appendonly.aof").write_text("this is no append-only file")
+    with pytest.raises(ComponentError, match="redis"), Infrastructure.embedded(tmp_path):
+        raise AssertionError("the servers came up with a damaged Redis")
+    assert wait_for(lambda: not processes_of(tmp_path)), processes_of(tmp_path)
