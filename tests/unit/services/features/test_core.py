@@ -1,0 +1,97 @@
+"""Every aggregate of the flights application against pandas, request by request."""
+
+import math
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pytest
+
+from services.features.domain.core import FeaturesCore
+from shared.application.plan import AggregatePlan, Plan, ViewPlan
+from shared.application.planning import load_plan
+from shared.avro.journal import JournalBatch
+from tests.journals import random_journal
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return load_plan(Path(__file__).parents[4] / "examples" / "flights")
+
+
+@pytest.fixture(scope="module")
+def journal(plan: Plan) -> JournalBatch:
+    return random_journal(plan, 1_500, np.random.default_rng(3), step_ms=3_600_000)
+
+
+def frame(journal: JournalBatch, stream: str) -> pd.DataFrame:
+    group = journal.groups[stream]
+    return group.columns.to_pandas().assign(row=group.rows, at=journal.journal_time_ms[group.rows])
+
+
+def expected(view: ViewPlan, aggregate: AggregatePlan, source: pd.DataFrame, entity: str | None, row: int, now: int, value: str | None) -> float:
+    if entity is None:
+        return math.nan
+    seen = source[(source.row <= row) & (source[view.source_column] == entity) & ~source["_late"]]
+    if view.ttl_ms is not None:
+        gap = seen["at"].diff() > view.ttl_ms
+        seen = seen[gap.cumsum() == gap.sum()]
+        if len(seen) and now - seen["at"].iloc[-1] > view.ttl_ms:
+            seen = seen.iloc[:0]
+    if aggregate.kind == "time_since_last":
+        return (now - seen["at"].iloc[-1]) / 1000 if len(seen) else math.nan
+    if aggregate.window_ms is not None:
+        seen = seen[seen["at"] > now - aggregate.window_ms]
+    if aggregate.kind == "count":
+        return float(len(seen))
+    assert value is not None
+    values = seen[value].astype(float)
+    known = values.dropna()
+    if aggregate.kind == "last":
+        return float(known.iloc[-1]) if len(known) else math.nan
+    if aggregate.kind == "decayed_mean":
+        assert aggregate.half_life_ms is not None
+        weights = 0.5 ** ((now - seen.loc[known.index, "at"]) / aggregate.half_life_ms)
+        return float((known * weights).sum() / weights.sum()) if len(known) else math.nan
+    if not len(known):
+        return math.nan
+    return float({"sum": known.sum, "mean": known.mean, "std": known.std, "min": known.min, "max": known.max}[aggregate.kind]())
+
+
+def test_every_view_agrees_with_pandas(plan: Plan, journal: JournalBatch) -> None:
+    vectors = FeaturesCore(plan).process(journal).to_pandas()
+    asks = frame(journal, "departures").reset_index(drop=True)
+    chosen = np.random.default_rng(0).choice(len(asks), 120, replace=False)
+    checked = 0
+    for view in plan.views:
+        source = frame(journal, view.source)
+        for aggregate in view.aggregates:
+            value = aggregate.value.sql if aggregate.value is not None else None
+            for i in chosen.tolist():
+                entity = asks.loc[i, view.ask_columns["departures"]]
+                truth = expected(view, aggregate, source, entity if isinstance(entity, str) else None, asks.loc[i, "row"], asks.loc[i, "at"], value)
+                got = vectors.loc[i, aggregate.feature]
+                if math.isnan(truth):
+                    assert math.isnan(got), (aggregate.feature, i, got)
+                else:
+                    assert got == pytest.approx(truth, rel=1e-9, abs=1e-9), (aggregate.feature, i)
+                checked += 1
+    assert checked > 3_000
+
+
+def test_the_latest_reference_row_counts_until_it_is_too_old(plan: Plan, journal: JournalBatch) -> None:
+    vectors = FeaturesCore(plan).process(journal).to_pandas()
+    asks, weather = frame(journal, "departures"), frame(journal, "weather")
+    max_age = plan.streams["weather"].max_age_ms or 0
+    for i, ask in enumerate(asks.itertuples()):
+        rows = weather[(weather.row < ask.row) & (weather.origin == ask.origin)]
+        fresh = len(rows) > 0 and ask.at - rows["at"].iloc[-1] <= max_age
+        truth = rows["temp"].iloc[-1] if fresh else math.nan
+        assert vectors.loc[i, "weather__temp"] == truth or (math.isnan(truth) and math.isnan(vectors.loc[i, "weather__temp"]))
+
+
+def test_one_vector_per_request_in_journal_order(plan: Plan, journal: JournalBatch) -> None:
+    vectors = FeaturesCore(plan).process(journal)
+    rows = journal.groups["departures"].rows
+    assert vectors.column("_journal_offset").to_pylist() == journal.offsets[rows].tolist()
+    assert vectors.column("_request_id").to_pylist() == journal.groups["departures"].columns.column("_event_id").to_pylist()
