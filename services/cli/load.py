@@ -66,7 +66,7 @@ class _Reader(threading.Thread):
             messages = self._consumer.consume(2_000, 0.05)
             now = time.perf_counter()
             for message in messages:
-                number = self._numbers.get(message.key())
+                number = self._numbers.get(message.key() or b"")
                 if number is not None and self.received[number] == 0.0:
                     self.received[number] = now
                     self.answered += 1

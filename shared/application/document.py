@@ -40,7 +40,9 @@ class Document:
             raise ApplicationError(file, 1, f"a mapping of {section}", type(entries).__name__)
         for name, value in entries.items():
             if (section, name) in self._owners:
-                raise ApplicationError(file, _line(entries, name), f"each of the {section} once", f"{name} again, after {self._owners[section, name][0]}")
+                raise ApplicationError(
+                    file, _line(entries, name), f"each of the {section} once", f"{name} again, after {self._owners[section, name][0]}"
+                )
             self._owners[section, name] = (file, entries)
             self.data[section][name] = value
 

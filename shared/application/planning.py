@@ -62,6 +62,9 @@ class _Planner:
         streams = {name: self._stream(name, i, stream) for i, (name, stream) in enumerate(application.streams.items())}
         self._check_partitioning(streams)
         views = tuple(self._view(name, i, streams) for i, name in enumerate(application.views))
+        for name, model in application.models.items():
+            if model.ask not in streams or streams[model.ask].is_reference:
+                raise self.document.error(("models", name, "ask"), "an event stream", model.ask)
         features = self._features(streams, views)
         models = {name: self._model(name, streams, views, features) for name in application.models}
         text = vector_schema(application.app, features)
@@ -98,9 +101,9 @@ class _Planner:
             check = self._compile(expectation.check, columns, (*path, "expect", i, "check"), pa.bool_())
             expectations.append(ExpectationPlan(expectation.name, check, expectation.otherwise == "reject"))
         key = stream.key or self.application.partition_by
-        for what, column in (("event_id", stream.event_id), ("event_time", stream.event_time), ("key" if stream.key else "topic", key)):
-            if column is not None and column not in columns.names:
-                raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}", column)
+        for what, named in (("event_id", stream.event_id), ("event_time", stream.event_time), ("key" if stream.key else "topic", key)):
+            if named is not None and named not in columns.names:
+                raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}", named)
         if not pa.types.is_timestamp(columns.field(stream.event_time).type):
             raise self.document.error((*path, "event_time"), "a column of type timestamp-millis", str(columns.field(stream.event_time).type))
         entry = entry_schema(self.application.app, name, text, [(column, expression.type) for column, expression in derivations])
@@ -134,7 +137,7 @@ class _Planner:
         if self.application.partitions > 1 and any(column != self.application.partition_by for column in entity.columns.values()):
             raise self.document.error(
                 (*path, "entity"),
-                f"an entity that is the partition key {self.application.partition_by} (with {self.application.partitions} partitions an entity's events lie in several)",
+                f"an entity that is the partition key {self.application.partition_by}: with {self.application.partitions} partitions others lie in several",
                 f"{view.entity}; set partitions: 1 or key the view on {self.application.partition_by}",
             )
         source = streams[view.source]
@@ -144,7 +147,9 @@ class _Planner:
         aggregates: list[AggregatePlan] = []
         for i, item in enumerate(view.aggregate):
             aggregates.extend(self._aggregates(name, item, view.windows, value, columns, (*path, "aggregate", i)))
-        return ViewPlan(name, index, view.entity, view.source, entity.columns[view.source], dict(entity.columns), where, tuple(aggregates), entity.ttl)
+        return ViewPlan(
+            name, index, view.entity, view.source, entity.columns[view.source], dict(entity.columns), where, tuple(aggregates), entity.ttl
+        )
 
     def _aggregates(
         self, view: str, item: str | dict[str, Any], windows: Sequence[int | None], value: Expression | None, columns: pa.Schema, path: Path_
@@ -169,15 +174,16 @@ class _Planner:
         if kind != "count":
             self._needs_value(value, kind, path)
         return [
-            AggregatePlan(cast(Kind, kind), w, None, None if kind == "count" else value, f"{view}__{kind}_{'all' if w is None else _duration_text(w)}") for w in windows
+            AggregatePlan(
+                cast(Kind, kind), w, None, None if kind == "count" else value, f"{view}__{kind}_{'all' if w is None else _duration_text(w)}"
+            )
+            for w in windows
         ]
 
     def _features(self, streams: dict[str, StreamPlan], views: tuple[ViewPlan, ...]) -> tuple[FeaturePlan, ...]:
         """Every column some model may name: of the asking events, the reference rows, the views."""
         features: dict[str, FeaturePlan] = {}
         for ask in dict.fromkeys(model.ask for model in self.application.models.values()):
-            if ask not in streams:
-                continue
             for column in streams[ask].entry_arrow:
                 kind = "string" if column.type == pa.string() else "double"
                 if not column.name.startswith("_") and not pa.types.is_timestamp(column.type):
@@ -204,8 +210,6 @@ class _Planner:
     def _model(self, name: str, streams: dict[str, StreamPlan], views: tuple[ViewPlan, ...], features: tuple[FeaturePlan, ...]) -> ModelPlan:
         path: Path_ = ("models", name)
         model = self.application.models[name]
-        if model.ask not in streams or streams[model.ask].is_reference:
-            raise self.document.error((*path, "ask"), "an event stream", model.ask)
         label = model.label
         if label.stream not in streams or streams[label.stream].is_reference:
             raise self.document.error((*path, "label", "stream"), "an event stream", label.stream)

@@ -58,7 +58,7 @@ class ColumnEncoder:
         self._schema = schema
         self._header = header(registry.register(subject, schema))
         self._columnar = is_columnar(schema)
-        self._parsed = None if self._columnar else parse(schema)
+        self._parsed = parse(schema)
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
         """Encode every row.
@@ -112,11 +112,8 @@ class ColumnDecoder:
         for schema_id, rows in groups.items():
             writer = self._writer(schema_id, rows, values, errors)
             if writer is not None:
-                bodies = (
-                    [value[HEADER_BYTES:] for value in values if value is not None]
-                    if len(rows) == len(values)
-                    else [values[i][HEADER_BYTES:] for i in rows]
-                )  # type: ignore[index]
+                own = values if len(rows) == len(values) else [values[i] for i in rows]
+                bodies = [value[HEADER_BYTES:] for value in own if value is not None]
                 parts.extend(self._decode_group(writer, bodies, np.asarray(rows, np.int64), errors))
         errors.sort(key=lambda error: error.index)
         return DecodedColumns(*self._assemble(parts), errors)
@@ -204,7 +201,7 @@ class _Writer:
             self._own = arrow_schema(schema)
         except TypeError as error:
             raise UnreadableSchema(str(error)) from error
-        self._parsed = None if self._columnar else parse(schema)
+        self._parsed = parse(schema)
         self._sources = [_source(field, target, self._own) for field, target in zip(reader["fields"], arrow, strict=True)]
 
     def decode(self, bodies: list[bytes]) -> pa.RecordBatch:

@@ -75,7 +75,9 @@ class JournalDecoder:
         self._registry = registry
         self._streams = list(plan.streams.values())
         self._by_name = {entry_name(stream.name): stream.index for stream in self._streams} | {"Tick": TICK}
-        self._decoders = {stream.index: ColumnDecoder(registry, stream.entry_schema) for stream in self._streams} | {TICK: ColumnDecoder(registry, TICK_SCHEMA)}
+        self._decoders = {stream.index: ColumnDecoder(registry, stream.entry_schema) for stream in self._streams} | {
+            TICK: ColumnDecoder(registry, TICK_SCHEMA)
+        }
         self._index_of: dict[int, int] = {}
 
     def decode(self, records: Records) -> JournalBatch:
@@ -92,7 +94,9 @@ class JournalDecoder:
             decoded = self._decoders[index].decode([records.values[i] for i in rows.tolist()])
             if decoded.errors:
                 first = decoded.errors[0]
-                raise CorruptJournal(f"{records.topic}[{records.partition}]@{int(records.offsets[rows[first.index]])}: {first.reason}: {first.detail}")
+                raise CorruptJournal(
+                    f"{records.topic}[{records.partition}]@{int(records.offsets[rows[first.index]])}: {first.reason}: {first.detail}"
+                )
             times[rows] = int64_ms(decoded.batch.column(0))
             if index != TICK:
                 groups[self._streams[index].name] = JournalGroup(rows, decoded.batch)
@@ -102,6 +106,8 @@ class JournalDecoder:
         if schema_id not in self._index_of:
             name = json.loads(self._registry.schema(schema_id))["name"] if schema_id >= 0 else "(no schema id)"
             if name not in self._by_name:
-                raise CorruptJournal(f"{records.topic}[{records.partition}]: expected entries of {sorted(self._by_name)}, found {name} (schema id {schema_id})")
+                raise CorruptJournal(
+                    f"{records.topic}[{records.partition}]: expected entries of {sorted(self._by_name)}, found {name} (schema id {schema_id})"
+                )
             self._index_of[schema_id] = self._by_name[name]
         return self._index_of[schema_id]

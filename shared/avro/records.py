@@ -65,9 +65,11 @@ class RecordCodec:
         body = io.BytesIO(value)
         body.seek(HEADER_BYTES)
         try:
-            decoded: dict[str, Any] = fastavro.schemaless_reader(body, self._writers[schema_id], self._schema)
+            decoded = fastavro.schemaless_reader(body, self._writers[schema_id], self._schema)
         except (EOFError, ValueError, IndexError, TypeError, fastavro.read.SchemaResolutionError) as error:
             raise InvalidRecord(0, "undecodable", f"{type(error).__name__}: {error}") from error
         if body.tell() != len(value):
             raise InvalidRecord(0, "trailing_bytes", f"expected {body.tell()} bytes, found {len(value)}")
+        if not isinstance(decoded, dict):
+            raise InvalidRecord(0, "undecodable", f"expected a record, found {type(decoded).__name__}")
         return decoded

@@ -120,7 +120,7 @@ class FeaturesCore:
     @property
     def oldest_dirty_offset(self) -> int | None:
         """Journal offset from which a replay must start if only what `take_dirty` gave survives; None: nothing is missing."""
-        dirty = [state.oldest_dirty_offset for state in (*self._views, *self._references)]
+        dirty = [view.oldest_dirty_offset for view in self._views] + [reference.oldest_dirty_offset for reference in self._references]
         return min((offset for offset in dirty if offset is not None), default=None)
 
     def take_dirty(self, budget_bytes: int) -> list[StateEntry]:
@@ -148,6 +148,6 @@ class FeaturesCore:
             elif kind == "reference" and name in references:
                 references[name].unpack(references[name].index.slot(entity), entry.value)
             else:
-                raise ValueError(f"checkpoint entry {entry.key!r} belongs to no view or reference stream of this application; rebuild from the journal")
-
-
+                raise ValueError(
+                    f"checkpoint entry {entry.key!r} belongs to no view or reference stream of this application; rebuild from the journal"
+                )

@@ -97,9 +97,13 @@ class ReferenceState:
         """Load one row as `take_dirty` packed it."""
         included, row = json.loads(blob)
         times = {field.name for field in self._schema if pa.types.is_timestamp(field.type)}
-        self._rows[slot] = {name: pa.scalar(value, pa.timestamp("ms")).as_py() if name in times and value is not None else value for name, value in row.items()}
+        self._rows[slot] = {
+            name: pa.scalar(value, pa.timestamp("ms")).as_py() if name in times and value is not None else value for name, value in row.items()
+        }
         self._included[slot] = int(included)
 
 
 def _jsonable(row: dict[str, Any]) -> dict[str, Any]:
-    return {name: pa.scalar(value, pa.timestamp("ms")).cast(pa.int64()).as_py() if hasattr(value, "isoformat") else value for name, value in row.items()}
+    return {
+        name: pa.scalar(value, pa.timestamp("ms")).cast(pa.int64()).as_py() if hasattr(value, "isoformat") else value for name, value in row.items()
+    }

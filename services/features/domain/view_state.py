@@ -32,7 +32,11 @@ class ViewState:
         self._agg_window = np.array([windows.index(a.window_ms) if a.window_ms is not None else WHOLE_HISTORY for a in view.aggregates], np.int64)
         self._agg_value = np.array([by_sql[a.value.sql] if a.value is not None else 0 for a in view.aggregates], np.int64)
         self._agg_decay = np.array(
-            [decays.index((a.half_life_ms, by_sql[a.value.sql])) if a.half_life_ms is not None and a.value is not None else 0 for a in view.aggregates], np.int64
+            [
+                decays.index((a.half_life_ms, by_sql[a.value.sql])) if a.half_life_ms is not None and a.value is not None else 0
+                for a in view.aggregates
+            ],
+            np.int64,
         )
         self._values = max(1, len(self.expressions))
         self._slots = 0
@@ -80,7 +84,9 @@ class ViewState:
         columns = self._columns
         oldest = columns["pointer"][touched].min(axis=1)
         need = columns["tail"][touched] - oldest + extra
-        for slot, wanted in zip(touched[need > columns["capacity"][touched]].tolist(), need[need > columns["capacity"][touched]].tolist(), strict=True):
+        for slot, wanted in zip(
+            touched[need > columns["capacity"][touched]].tolist(), need[need > columns["capacity"][touched]].tolist(), strict=True
+        ):
             self._grow_ring(slot, int(wanted))
 
     def _grow_ring(self, slot: int, wanted: int) -> None:
@@ -162,7 +168,8 @@ class ViewState:
             np.ascontiguousarray(part).tobytes()
             for part in (
                 c["pointer"][slot], c["count"][slot], c["total"][slot], c["square"][slot], c["shift"][slot], c["low"][slot], c["high"][slot],
-                c["last_value"][slot], c["decay_sum"][slot], c["decay_weight"][slot], c["decay_time"][slot], self._pool_time[at], self._pool_value[at],
+                c["last_value"][slot], c["decay_sum"][slot], c["decay_weight"][slot], c["decay_time"][slot],
+                self._pool_time[at], self._pool_value[at],
             )
         )  # fmt: skip
 

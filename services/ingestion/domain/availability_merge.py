@@ -2,6 +2,7 @@
 
 from collections import deque
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
@@ -78,7 +79,7 @@ class AvailabilityMerge:
             for other in range(streams):
                 if other != s:
                     # The record (t, s) must come before anything the other stream may still bring: (frontier, other).
-                    side = "right" if s < other else "left"
+                    side: Literal["left", "right"] = "right" if s < other else "left"
                     counts[s] = min(counts[s], np.searchsorted(held[s], frontier[other], side=side))
         bound = int(frontier.min())
         ticks = 0

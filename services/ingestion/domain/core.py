@@ -204,7 +204,11 @@ class IngestionCore:
         refuse(event_time.is_null(), "missing_event_time", f"expected a time in {stream.event_time}")
         if not stream.is_reference and self._plan.application.partitions > 1:
             homes = partitions_of([text.encode() for text in pc.fill_null(key, "").to_pylist()], self._plan.application.partitions)
-            refuse(pa.array(homes != self._partition), "misplaced_key", f"found in partition {self._partition}; set partitioner=murmur2_random in the producer")
+            refuse(
+                pa.array(homes != self._partition),
+                "misplaced_key",
+                f"found in partition {self._partition}; set partitioner=murmur2_random in the producer",
+            )
         for expectation in stream.expectations:
             if expectation.rejects:
                 refuse(pc.invert(expectation.check.evaluate(batch)), "expectation", f"expected {expectation.name}: {expectation.check.sql}")
@@ -267,7 +271,8 @@ class IngestionCore:
             self._newest_event[stream.name] = int(newest[-1])
             entries[stream.name] = _entry(stream, good, times[accepted], is_late, partitions[accepted], offsets[accepted])
             if is_late.any():
-                copy = _address(stream, good.column("_event_id").filter(pa.array(is_late)), *(x[accepted][is_late] for x in (partitions, offsets, times)))
+                ids = good.column("_event_id").filter(pa.array(is_late))
+                copy = _address(stream, ids, partitions[accepted][is_late], offsets[accepted][is_late], times[accepted][is_late])
                 copy = copy.append_column("event_time", pa.array(event_times[is_late]).cast(pa.timestamp("ms")))
                 late[stream.name] = copy.append_column("lateness_ms", pa.array(behind[is_late]))
         return accepted

@@ -16,7 +16,12 @@ def _murmur2(data, ends, out):  # type: ignore[no-untyped-def]  # pragma: no cov
         h = np.uint32(0x9747B28C) ^ np.uint32(length)
         at = begin
         for _ in range(length // 4):
-            k = np.uint32(data[at]) | np.uint32(data[at + 1]) << np.uint32(8) | np.uint32(data[at + 2]) << np.uint32(16) | np.uint32(data[at + 3]) << np.uint32(24)
+            k = (
+                np.uint32(data[at])
+                | np.uint32(data[at + 1]) << np.uint32(8)
+                | np.uint32(data[at + 2]) << np.uint32(16)
+                | np.uint32(data[at + 3]) << np.uint32(24)
+            )
             k = np.uint32(k * m)
             k ^= k >> np.uint32(24)
             k = np.uint32(k * m)

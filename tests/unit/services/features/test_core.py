@@ -26,7 +26,8 @@ def journal(plan: Plan) -> JournalBatch:
 
 def frame(journal: JournalBatch, stream: str) -> pd.DataFrame:
     group = journal.groups[stream]
-    return group.columns.to_pandas().assign(row=group.rows, at=journal.journal_time_ms[group.rows])
+    columns: pd.DataFrame = group.columns.to_pandas()
+    return columns.assign(row=group.rows, at=journal.journal_time_ms[group.rows])
 
 
 def expected(view: ViewPlan, aggregate: AggregatePlan, source: pd.DataFrame, entity: str | None, row: int, now: int, value: str | None) -> float:
@@ -55,7 +56,7 @@ def expected(view: ViewPlan, aggregate: AggregatePlan, source: pd.DataFrame, ent
         return float((known * weights).sum() / weights.sum()) if len(known) else math.nan
     if not len(known):
         return math.nan
-    return float({"sum": known.sum, "mean": known.mean, "std": known.std, "min": known.min, "max": known.max}[aggregate.kind]())
+    return float(getattr(known, aggregate.kind)())
 
 
 def test_every_view_agrees_with_pandas(plan: Plan, journal: JournalBatch) -> None:

@@ -1,0 +1,111 @@
+"""How Kafka clients are configured, and what their errors mean to the pipeline."""
+
+import time
+from collections.abc import Callable, Mapping
+from typing import Any, TypeVar
+
+import numpy as np
+from confluent_kafka import KafkaError, KafkaException
+
+from shared.streaming.broker import BrokerUnreachableError, FencedError
+from shared.streaming.errors import TransientError
+from shared.streaming.records import Records
+
+Result = TypeVar("Result")
+_FENCED = {
+    KafkaError._FENCED,
+    KafkaError.INVALID_PRODUCER_EPOCH,
+    KafkaError.PRODUCER_FENCED,
+    KafkaError.FENCED_INSTANCE_ID,
+}
+_UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+
+
+class KafkaFailureError(RuntimeError):
+    """A Kafka error that is neither fencing nor transient (crash)."""
+
+
+class Connection:
+    """Address, shared client settings and the deadline after which a silent broker counts as unreachable."""
+
+    def __init__(self, bootstrap_servers: str, options: Mapping[str, str] | None = None, deadline_s: float = 30.0) -> None:
+        self.bootstrap_servers = bootstrap_servers
+        self.deadline_s = deadline_s
+        # retry.backoff.ms: a transaction takes 100 ms with the default, because AddOffsetsToTxn is retried after it.
+        self._shared: dict[str, Any] = {
+            "bootstrap.servers": bootstrap_servers,
+            "retry.backoff.ms": 2,
+            "retry.backoff.max.ms": 100,
+            "reconnect.backoff.ms": 50,
+            "reconnect.backoff.max.ms": 1000,
+            "socket.nagle.disable": True,
+            "log_level": 3,
+            **(options or {}),
+        }
+
+    def settings(self, **special: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100
+        """Librdkafka settings; underscores of the names become dots."""
+        return {**self._shared, **{name.replace("_", "."): value for name, value in special.items()}}
+
+    def unreachable(self, doing: str, detail: object) -> BrokerUnreachableError:
+        """Say who does not answer."""
+        return BrokerUnreachableError(
+            f"Kafka at {self.bootstrap_servers} does not answer ({doing}, waited {self.deadline_s:.0f} s: {detail});"
+            " check the address (TIDEMILL_KAFKA__BOOTSTRAP_SERVERS) and that the broker runs"
+        )
+
+    def call(self, doing: str, action: Callable[[], Result]) -> Result:
+        """Do something until it works or cannot work any more.
+
+        Raises
+        ------
+        FencedError, TransientError, BrokerUnreachableError, KafkaFailureError
+            A successor took over; the transaction must be aborted; no answer until the deadline; anything else.
+        """
+        deadline = time.monotonic() + self.deadline_s
+        while True:
+            try:
+                return action()
+            except KafkaException as problem:
+                error: KafkaError = problem.args[0]
+                if error.code() in _FENCED:
+                    raise FencedError(f"{doing}: {error.str()}") from problem
+                if error.fatal():
+                    raise KafkaFailureError(f"{doing}: fatal: {error.str()}") from problem
+                if error.txn_requires_abort():
+                    raise TransientError(f"{doing}: {error.str()}") from problem
+                late = time.monotonic() > deadline
+                if error.code() in _UNREACHABLE and late:
+                    raise self.unreachable(doing, error.str()) from problem
+                if (error.retriable() or error.code() in _UNREACHABLE) and not late:
+                    continue
+                raise KafkaFailureError(f"{doing}: {error.str()}") from problem
+
+
+def check(connection: Connection, doing: str, error: KafkaError) -> None:
+    """Raise what a consumer's error event means."""
+    if error.code() in _FENCED:
+        raise FencedError(f"{doing}: {error.str()}")
+    if error.code() in _UNREACHABLE or error.retriable():
+        return  # librdkafka goes on trying; silence is noticed by whoever waits
+    raise KafkaFailureError(f"{doing}: {error.str()}")
+
+
+def to_columns(messages: list[Any]) -> list[Records]:
+    """Messages as runs, one for each topic partition, in order of appearance."""
+    runs: dict[tuple[str, int], tuple[list[int], list[int], list[bytes | None], list[bytes | None]]] = {}
+    topic, partition = "", -1
+    offsets, times, keys, values = runs.setdefault((topic, partition), ([], [], [], []))
+    for message in messages:
+        if message.partition() != partition or message.topic() != topic:
+            topic, partition = message.topic(), message.partition()
+            offsets, times, keys, values = runs.setdefault((topic, partition), ([], [], [], []))
+        offsets.append(message.offset())
+        times.append(message.timestamp()[1])
+        keys.append(message.key())
+        values.append(message.value())
+    return [
+        Records(name, number, np.array(run[0], np.int64), np.array(run[1], np.int64), run[2], run[3])
+        for (name, number), run in runs.items()
+        if run[0]
+    ]

@@ -1,0 +1,124 @@
+import shutil
+from pathlib import Path
+
+import pyarrow as pa
+import pytest
+
+from shared.application.errors import ApplicationError
+from shared.application.expressions import ExpressionError, compile_expression
+from shared.application.planning import load_application, load_plan
+
+FLIGHTS = Path(__file__).parents[4] / "examples" / "flights"
+
+
+@pytest.fixture
+def folder(tmp_path: Path) -> Path:
+    return Path(shutil.copytree(FLIGHTS, tmp_path / "flights"))
+
+
+def change(folder: Path, old: str, new: str) -> int:
+    """Replace text in app.yaml; returns the line (from 1) it stands on."""
+    text = (folder / "app.yaml").read_text()
+    assert text.count(old) >= 1, old
+    (folder / "app.yaml").write_text(text.replace(old, new, 1))
+    return text[: text.index(old)].count("\n") + 1
+
+
+def test_the_flights_application_plans() -> None:
+    plan = load_plan(FLIGHTS)
+    assert plan.asking_streams == ["departures"]
+    names = [feature.name for feature in plan.features]
+    assert len(set(names)) == len(names)
+    assert {"hour", "weather__temp", "route_delay__mean_7d", "aircraft_late__time_since_last", "dest_late__mean_all"} <= set(names)
+    assert plan.vector_arrow.names[7:] == names
+    assert not {"dep_delay", "arr_delay"} & set(names), "known only after the question is asked"
+
+
+def test_the_same_files_have_the_same_hash_and_others_another(folder: Path) -> None:
+    assert load_plan(folder).application_hash == load_plan(FLIGHTS).application_hash
+    change(folder, "windows: [3h]", "windows: [4h]")
+    assert load_plan(folder).application_hash != load_plan(FLIGHTS).application_hash
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "expected", "came"),
+    [
+        ("entity: route, source: arrivals, value: late", "entity: rout, source: arrivals, value: late", "one of the entities", "rout"),
+        (
+            "source: departures, aggregate: [count], windows: [3h]",
+            "source: departures, aggregate: [median], windows: [3h]",
+            "one of the aggregates",
+            "median",
+        ),
+        ("aggregate: [count], windows: [1h, 3h]}", "aggregate: [count]}", "windows for count", "none"),
+        ("aggregate: [count], windows: [1h, 3h]}", "aggregate: [sum], windows: [1h]}", "a `value:` for sum", "none"),
+        ("distance > 0 AND distance < 6000", "distance >", "a SQL expression", "distance >"),
+        ("distance > 0 AND distance < 6000", "distance + 1", "an expression of type bool", "distance + 1"),
+        ("local_minute / 60", "minute_of_day / 60", "a SQL expression", "minute_of_day"),
+        ("local_minute / 60", "origin + 1", "a SQL expression", "origin + 1"),
+        ("allowed_lateness: 2h", "allowed_lateness: 2 hours", "a duration such as 30s", "2 hours"),
+        ("ask: departures", "ask: departure", "an event stream", "departure"),
+        ("join: flight_id", "join: flight", "a column of arrivals", "flight"),
+        ("schema: schemas/weather.avsc", "schema: schemas/wether.avsc", "an Avro schema file", "wether"),
+        ("topic: flights-arrivals", "topic: flights-departures", "a topic of its own", "flights-departures"),
+        ("event_time: observed", "event_time: temp", "a column of type timestamp-millis", "double"),
+        ("{departures: tailnum, arrivals: tailnum}", "{departures: tail, arrivals: tailnum}", "a text column of departures", "tail"),
+        ("weather.*, origin_*", "weather.*, orgin_*", "features among", "orgin_*"),
+        ("partitions: 1", "partitions: 4", "an entity that is the partition key flight_id", "origin"),
+        ("kind: binary", "kind: binry", "binary", "binry"),
+        ("owner: flight", "owners: flight", "owner", "nothing"),
+    ],
+)
+def test_mistakes_name_file_line_expected_and_found(folder: Path, old: str, new: str, expected: str, came: str) -> None:
+    line = change(folder, old, new)
+    with pytest.raises(ApplicationError) as caught:
+        load_plan(folder)
+    assert caught.value.file == folder / "app.yaml"
+    assert expected in caught.value.expected
+    assert came in caught.value.came
+    if came not in ("nothing", "double", "origin"):
+        assert caught.value.line == line
+
+
+def test_reserved_columns_are_refused(folder: Path) -> None:
+    file = folder / "schemas" / "weather.avsc"
+    file.write_text(file.read_text().replace('"temp"', '"_temp"'))
+    with pytest.raises(ApplicationError, match="do not begin with an underscore"):
+        load_plan(folder)
+
+
+def test_broken_yaml_has_a_line(folder: Path) -> None:
+    (folder / "app.yaml").write_text("app: flights\nstreams: [\n")
+    with pytest.raises(ApplicationError) as caught:
+        load_application(folder)
+    assert caught.value.line >= 2
+
+
+def test_an_empty_folder_is_an_error(tmp_path: Path) -> None:
+    with pytest.raises(ApplicationError, match="expected an application file, found none"):
+        load_application(tmp_path)
+
+
+def test_sections_may_have_files_of_their_own(folder: Path) -> None:
+    (folder / "views").mkdir()
+    (folder / "views" / "extra.yaml").write_text("carrier_traffic:\n  entity: carrier\n  source: departures\n  aggregate: [count]\n  windows: [6h]\n")
+    assert "carrier_traffic__count_6h" in [feature.name for feature in load_plan(folder).features]
+    (folder / "views" / "again.yaml").write_text("\ncarrier_traffic: {}\n")
+    with pytest.raises(ApplicationError) as caught:
+        load_plan(folder)
+    assert caught.value.file.name == "extra.yaml"
+
+
+@pytest.mark.parametrize("sql", ["m / 60", "m * 0.1", "CASE WHEN m > 3 THEN 1.0 ELSE 0.0 END", "s || '-' || s", "1", "m IS NOT NULL"])
+def test_a_row_has_the_same_bits_alone_and_in_a_batch(sql: str) -> None:
+    batch = pa.RecordBatch.from_pydict({"m": pa.array([92, None, 7, 61, 13], pa.int32()), "s": ["a", "b", None, "d", "e"]})
+    expression = compile_expression(sql, batch.schema)
+    together = expression.evaluate(batch)
+    assert together.type == expression.type
+    assert together.equals(pa.concat_arrays([expression.evaluate(batch.slice(i, 1)) for i in range(5)]))
+    assert len(expression.evaluate(batch.slice(0, 0))) == 0
+
+
+def test_an_expression_that_does_not_type_check_is_refused() -> None:
+    with pytest.raises(ExpressionError):
+        compile_expression("a + 1", pa.schema([("a", pa.string())]))

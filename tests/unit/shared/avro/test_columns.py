@@ -1,0 +1,133 @@
+import io
+import json
+from pathlib import Path
+from typing import Any
+
+import fastavro
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.avro.columns import ColumnDecoder, ColumnEncoder
+from shared.avro.records import RecordCodec, parse
+from shared.avro.registry import MemorySchemaRegistry
+from shared.avro.wire import header, schema_id_of
+from shared.streaming.errors import InvalidRecord
+
+SCHEMAS = Path(__file__).parents[4] / "schemas"
+PREDICTION = (SCHEMAS / "prediction.avsc").read_text()
+REJECTED = (SCHEMAS / "rejected.avsc").read_text()
+
+
+def record(fields: list[dict[str, Any]]) -> str:
+    return json.dumps({"type": "record", "name": "R", "fields": fields})
+
+
+def prediction(i: int, reason: str | None = None) -> dict[str, Any]:
+    return {
+        "request_id": f"é{i}", "model": "m", "journal_partition": 0, "journal_offset": i, "journal_time": 1_000 + i, "event_time": i, "score": i / 7,
+        "predicted": 1, "model_version": "v", "deployment_sequence": -1, "variant": "champion", "reason": reason,
+    }  # fmt: skip
+
+
+def by_fastavro(schema: str, schema_id: int, rows: list[dict[str, Any]]) -> list[bytes]:
+    values = []
+    for row in rows:
+        body = io.BytesIO()
+        fastavro.schemaless_writer(body, parse(schema), row)
+        values.append(header(schema_id) + body.getvalue())
+    return values
+
+
+@settings(max_examples=40, deadline=None)
+@given(st.lists(st.tuples(st.floats(allow_nan=False), st.none() | st.text(max_size=5), st.integers(-(2**40), 2**40)), max_size=20))
+def test_bytes_agree_with_fastavro(rows: list[tuple[float, str | None, int]]) -> None:
+    registry = MemorySchemaRegistry()
+    encoder = ColumnEncoder(registry, "s", PREDICTION)
+    records = [{**prediction(i, reason), "score": score, "journal_offset": offset} for i, (score, reason, offset) in enumerate(rows)]
+    batch = pa.RecordBatch.from_pylist(records, schema=encoder.arrow)
+    values = encoder.encode(batch)
+    assert values == by_fastavro(PREDICTION, 1, records)
+    decoded = ColumnDecoder(registry, PREDICTION).decode(values)
+    assert decoded.batch.equals(batch)
+    assert not decoded.errors
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.integers(0, 9), st.binary(max_size=80))
+def test_a_corrupt_message_costs_no_neighbour(position: int, garbage: bytes) -> None:
+    registry = MemorySchemaRegistry()
+    values: list[bytes | None] = list(by_fastavro(PREDICTION, registry.register("s", PREDICTION), [prediction(i) for i in range(10)]))
+    values[position] = garbage
+    decoded = ColumnDecoder(registry, PREDICTION).decode(values)
+    good = [i for i in range(10) if i != position]
+    assert [i for i in decoded.rows.tolist() if i != position] == good
+    ids = dict(zip(decoded.rows.tolist(), decoded.batch.column("request_id").to_pylist(), strict=True))
+    assert [ids[i] for i in good] == [f"é{i}" for i in good]
+    assert len(decoded.errors) + len(decoded.rows) == 10
+
+
+def test_every_fate_has_its_reason() -> None:
+    registry = MemorySchemaRegistry()
+    good = by_fastavro(PREDICTION, registry.register("s", PREDICTION), [prediction(0)])[0]
+    values = [good, None, b"x", header(99) + b"a", good[:-4], good.replace("é".encode(), b"\xff\xfe"), good]
+    decoded = ColumnDecoder(registry, PREDICTION).decode(values)
+    assert decoded.rows.tolist() == [0, 6]
+    assert [(error.index, error.reason) for error in decoded.errors] == [
+        (1, "null_value"), (2, "not_framed"), (3, "unknown_schema_id"), (4, "truncated"), (5, "invalid_utf8"),
+    ]  # fmt: skip
+
+
+def test_a_null_where_none_may_be_is_refused_before_it_becomes_zero() -> None:
+    encoder = ColumnEncoder(MemorySchemaRegistry(), "s", record([{"name": "d", "type": "double"}]))
+    with pytest.raises(ValueError, match="column 'd' must not be null, found 1 nulls in 2 rows"):
+        encoder.encode(pa.RecordBatch.from_pydict({"d": [1.0, None]}))
+
+
+def test_older_writers_resolve_to_the_reader() -> None:
+    registry = MemorySchemaRegistry()
+    old = record([{"name": "gone", "type": "string"}, {"name": "n", "type": "int"}, {"name": "was", "type": ["null", "string"]}])
+    new = record(
+        [
+            {"name": "added", "type": "double", "default": 2.5},
+            {"name": "n", "type": "double"},
+            {"name": "now", "type": ["null", "string"], "aliases": ["was"], "default": None},
+        ]
+    )
+    values = by_fastavro(old, registry.register("s", old), [{"gone": "x", "n": 3, "was": "a"}, {"gone": "y", "n": 4, "was": None}])
+    decoded = ColumnDecoder(registry, new).decode(values)
+    assert decoded.batch.to_pylist() == [{"added": 2.5, "n": 3.0, "now": "a"}, {"added": 2.5, "n": 4.0, "now": None}]
+
+
+def test_a_null_the_reader_does_not_allow_is_an_error_of_that_row() -> None:
+    registry = MemorySchemaRegistry()
+    old, new = record([{"name": "n", "type": ["null", "int"]}]), record([{"name": "n", "type": "int"}])
+    values = by_fastavro(old, registry.register("s", old), [{"n": 1}, {"n": None}, {"n": 3}])
+    decoded = ColumnDecoder(registry, new).decode(values)
+    assert decoded.batch.to_pylist() == [{"n": 1}, {"n": 3}]
+    assert [(error.index, error.reason) for error in decoded.errors] == [(1, "missing_value")]
+
+
+def test_bytes_go_through_fastavro() -> None:
+    registry = MemorySchemaRegistry()
+    encoder = ColumnEncoder(registry, "s", REJECTED)
+    row = {
+        "stage": "ingestion", "reason": "truncated", "detail": "", "source_topic": "t", "source_partition": 0, "source_offset": 1,
+        "source_timestamp": 5, "key": None, "value": b"\xff\x00", "journal_time": 4,
+    }  # fmt: skip
+    batch = pa.RecordBatch.from_pylist([row], schema=encoder.arrow)
+    values = encoder.encode(batch)
+    assert values == by_fastavro(REJECTED, schema_id_of(values[0]), [row])
+    assert ColumnDecoder(registry, REJECTED).decode(values).batch.equals(batch)
+
+
+def test_single_records_say_what_is_wrong_with_them() -> None:
+    registry = MemorySchemaRegistry()
+    codec = RecordCodec(registry, "s", PREDICTION)
+    value = codec.encode(prediction(3))
+    assert codec.decode(value) == prediction(3)
+    for bad, reason in ((b"x", "not_framed"), (header(99), "unknown_schema_id"), (value[:-4], "undecodable"), (value + b"!", "trailing_bytes")):
+        with pytest.raises(InvalidRecord) as caught:
+            codec.decode(bad)
+        assert caught.value.reason == reason
