@@ -137,7 +137,7 @@ class _Planner:
         if self.application.partitions > 1 and any(column != self.application.partition_by for column in entity.columns.values()):
             raise self.document.error(
                 (*path, "entity"),
-                f"an entity that is the partition key {self.application.partition_by}: with {self.application.partitions} partitions others lie in several",
+                f"an entity that is the partition key {self.application.partition_by} (others lie in several partitions)",
                 f"{view.entity}; set partitions: 1 or key the view on {self.application.partition_by}",
             )
         source = streams[view.source]

@@ -1,0 +1,75 @@
+"""Features as a task: the journal in, one vector per asking event out."""
+
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+
+from services.features.domain.core import FeaturesCore
+from shared.application.plan import Plan
+from shared.avro.columns import ColumnEncoder
+from shared.avro.journal import JournalDecoder
+from shared.avro.registry import SchemaRegistry
+from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
+
+
+def task_inputs(plan: Plan) -> TaskInputs:
+    """Where features' records come from."""
+    return TaskInputs((plan.topics.journal,))
+
+
+class FeaturesTask:
+    """One journal partition's feature state."""
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int) -> None:
+        self._plan = plan
+        self._journal = TopicPartition(plan.topics.journal, partition)
+        self._decoder = JournalDecoder(plan, registry)
+        self._encoder = ColumnEncoder(registry, f"{plan.topics.vectors}-tidemill.{plan.application.app.replace('-', '_')}.Vector", plan.vector_schema)
+        self._core = FeaturesCore(plan)
+        self._coverage = Coverage()
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        """Load the blobs."""
+        self._core.restore(list(entries))
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        """Take up the coverage of the last progress record."""
+        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        """Make restored state whole."""
+        for records in inputs:
+            self._core.replay(self._decoder.decode(records))
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        """Fold a run of the journal."""
+        emissions = []
+        for records in inputs:
+            if not len(records):
+                continue
+            batch = self._decoder.decode(records)
+            vectors = self._core.process(batch)
+            self._coverage = Coverage(int(batch.offsets[-1]) + 1, int(batch.journal_time_ms[-1]))
+            if vectors.num_rows:
+                asked = [i for i, stream in enumerate(batch.stream_index.tolist()) if stream in self._asking]
+                emissions.append(
+                    Emission(self._plan.topics.vectors, self._journal.partition, [batch.keys[i] for i in asked], self._encoder.encode(vectors))
+                )
+        return Step(emissions, {self._journal: self._coverage.offset}, self._coverage)
+
+    @property
+    def _asking(self) -> set[int]:
+        return {self._plan.streams[name].index for name in self._plan.asking_streams}
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        """Write a share of the changed state."""
+        entries = self._core.take_dirty(budget_bytes)
+        oldest = self._core.oldest_dirty_offset
+        return Checkpoint(entries, {self._journal: self._coverage.offset if oldest is None else oldest})
+
+    def committed(self) -> None:
+        """Nothing external."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Code and application; the hash covers every view."""
+        return {"code": version("tidemill"), "application": self._plan.application_hash}
