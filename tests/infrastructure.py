@@ -2,13 +2,32 @@
 
 import os
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager
+from contextlib import contextmanager
 
+from deploy.embedded.component import free_port
 from deploy.embedded.infrastructure import VARIABLES, Infrastructure
+from deploy.embedded.registry import API
 
 BACKEND = "TIDEMILL_TEST_BACKEND"
-KAFKA_PORT = 9092
-REGISTRY_PORT = 8080
+KAFKA_ENVIRONMENT = {
+    "KAFKA_PROCESS_ROLES": "broker,controller",
+    "KAFKA_NODE_ID": "1",
+    "KAFKA_CONTROLLER_QUORUM_VOTERS": "1@127.0.0.1:9093",
+    "KAFKA_CONTROLLER_LISTENER_NAMES": "CONTROLLER",
+    "KAFKA_INTER_BROKER_LISTENER_NAME": "PLAINTEXT",
+    "KAFKA_LISTENER_SECURITY_PROTOCOL_MAP": "PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT",
+    "KAFKA_AUTO_CREATE_TOPICS_ENABLE": "false",
+    "KAFKA_OFFSETS_TOPIC_REPLICATION_FACTOR": "1",
+    "KAFKA_OFFSETS_TOPIC_NUM_PARTITIONS": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_REPLICATION_FACTOR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_MIN_ISR": "1",
+    "KAFKA_TRANSACTION_STATE_LOG_NUM_PARTITIONS": "1",
+    "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "1000",
+    "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
+    "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
+    "KAFKA_MESSAGE_MAX_BYTES": "10485760",
+    "KAFKA_LOG_RETENTION_MS": "-1",
+}
 
 
 @contextmanager
@@ -38,23 +57,22 @@ test_infrastructure.__test__ = False  # type: ignore[attr-defined]
 def _containers() -> Iterator[Infrastructure]:
     """Run the three servers with testcontainers; the images can be set, for a mirror."""
     from testcontainers.core.container import DockerContainer
-    from testcontainers.core.wait_strategies import HttpWaitStrategy
-    from testcontainers.kafka import KafkaContainer
-    from testcontainers.redis import RedisContainer
+    from testcontainers.core.docker_client import DockerClient
+    from testcontainers.core.wait_strategies import HttpWaitStrategy, LogMessageWaitStrategy
 
-    images = {
-        "KAFKA": os.environ.get("TIDEMILL_KAFKA_IMAGE", "confluentinc/cp-kafka:8.1.0"),
-        "REGISTRY": os.environ.get("TIDEMILL_REGISTRY_IMAGE", "apicurio/apicurio-registry:3.3.3"),
-        "REDIS": os.environ.get("TIDEMILL_REDIS_IMAGE", "redis:7.4-alpine"),
-    }
-    with ExitStack() as stack:
-        kafka = KafkaContainer(images["KAFKA"]).with_kraft().with_env("KAFKA_AUTO_CREATE_TOPICS_ENABLE", "false")
-        kafka = kafka.with_env("KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS", "0").with_env("KAFKA_LOG_RETENTION_MS", "-1")
-        kafka = stack.enter_context(kafka)
-        registry = DockerContainer(images["REGISTRY"]).with_exposed_ports(REGISTRY_PORT)
-        registry = registry.waiting_for(HttpWaitStrategy(REGISTRY_PORT, "/apis/ccompat/v7/subjects").for_status_code(200))
-        registry = stack.enter_context(registry)
-        redis = stack.enter_context(RedisContainer(images["REDIS"]))
-        registry_url = f"http://{registry.get_container_host_ip()}:{registry.get_exposed_port(REGISTRY_PORT)}/apis/ccompat/v7"
-        redis_url = f"redis://{redis.get_container_host_ip()}:{redis.get_exposed_port(6379)}/0"
-        yield Infrastructure.given(kafka.get_bootstrap_server(), registry_url, redis_url)
+    host = DockerClient().host()
+    # A broker tells its clients where it is, so its port on the host must be known before it starts.
+    port = free_port()
+    kafka = DockerContainer(os.environ.get("TIDEMILL_KAFKA_IMAGE", "apache/kafka:4.1.2")).with_bind_ports(port, port)
+    for name, value in KAFKA_ENVIRONMENT.items():
+        kafka = kafka.with_env(name, value)
+    kafka = kafka.with_env("KAFKA_LISTENERS", f"PLAINTEXT://:{port},CONTROLLER://127.0.0.1:9093")
+    kafka = kafka.with_env("KAFKA_ADVERTISED_LISTENERS", f"PLAINTEXT://{host}:{port}")
+    kafka = kafka.waiting_for(LogMessageWaitStrategy("Kafka Server started"))
+    registry = DockerContainer(os.environ.get("TIDEMILL_REGISTRY_IMAGE", "apicurio/apicurio-registry:3.3.3")).with_exposed_ports(8080)
+    registry = registry.waiting_for(HttpWaitStrategy(8080, f"{API}/subjects").for_status_code(200))
+    redis = DockerContainer(os.environ.get("TIDEMILL_REDIS_IMAGE", "redis:7.4-alpine")).with_exposed_ports(6379)
+    redis = redis.waiting_for(LogMessageWaitStrategy("Ready to accept connections"))
+    with kafka, registry, redis:
+        registry_url = f"http://{host}:{registry.get_exposed_port(8080)}{API}"
+        yield Infrastructure.given(f"{host}:{port}", registry_url, f"redis://{host}:{redis.get_exposed_port(6379)}/0")
