@@ -12,13 +12,19 @@ from shared.streaming.errors import TransientError
 from shared.streaming.records import Records
 
 Result = TypeVar("Result")
+# librdkafka's own (not the protocol's) error codes carry a leading underscore.
+PARTITION_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001
+OFFSET_LOST = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
+POLLED_TOO_RARELY = KafkaError._MAX_POLL_EXCEEDED  # noqa: SLF001
+ALL_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
 _FENCED = {
-    KafkaError._FENCED,
+    KafkaError._FENCED,  # noqa: SLF001
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
     KafkaError.FENCED_INSTANCE_ID,
 }
-_UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}
+_FATAL = KafkaError._FATAL  # noqa: SLF001
+_UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
 
 
 class KafkaFailureError(RuntimeError):
@@ -39,13 +45,13 @@ class Connection:
             "reconnect.backoff.ms": 50,
             "reconnect.backoff.max.ms": 1000,
             "socket.nagle.disable": True,
-            "log_level": 3,
+            "log_level": 2,
             **(options or {}),
         }
 
     def settings(self, **special: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100
-        """Librdkafka settings; underscores of the names become dots."""
-        return {**self._shared, **{name.replace("_", "."): value for name, value in special.items()}}
+        """Librdkafka settings; underscores of the names become dots (those of callbacks stay)."""
+        return {**self._shared, **{name if callable(value) else name.replace("_", "."): value for name, value in special.items()}}
 
     def unreachable(self, doing: str, detail: object) -> BrokerUnreachableError:
         """Say who does not answer."""
@@ -82,9 +88,10 @@ class Connection:
                 raise KafkaFailureError(f"{doing}: {error.str()}") from problem
 
 
-def check(connection: Connection, doing: str, error: KafkaError) -> None:
+def check(doing: str, error: KafkaError) -> None:
     """Raise what a consumer's error event means."""
-    if error.code() in _FENCED:
+    # librdkafka wraps a fatal error and keeps the original in the text only.
+    if error.code() in _FENCED or (error.code() == _FATAL and "fenced" in error.str().lower()):
         raise FencedError(f"{doing}: {error.str()}")
     if error.code() in _UNREACHABLE or error.retriable():
         return  # librdkafka goes on trying; silence is noticed by whoever waits

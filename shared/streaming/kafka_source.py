@@ -1,21 +1,17 @@
-"""`Source` and `Reader` on confluent-kafka: batch consume, committed records only, ends of partitions reported."""
+"""`Source` of `KafkaBroker`: batch consume as a static group member, committed records only, ends of partitions reported."""
 
 import time
-import uuid
-from collections.abc import Iterator, Mapping, Sequence, Set
+from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from confluent_kafka import OFFSET_INVALID, Consumer, ConsumerGroupTopicPartitions, IsolationLevel, KafkaError, TopicPartition as Address
-from confluent_kafka.admin import AdminClient, OffsetSpec
+from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import TopicPartition as Address
 
 from shared.streaming.broker import Assignment, OffsetLostError
-from shared.streaming.errors import TransientError
-from shared.streaming.kafka_connection import Connection, check, to_columns
+from shared.streaming.kafka_connection import ALL_DOWN, OFFSET_LOST, PARTITION_EOF, POLLED_TOO_RARELY, Connection, check, to_columns
 from shared.streaming.records import Records, TopicPartition
 
-SESSION_TIMEOUT_MS = 10_000
-STABLE_TIMEOUT_S = 60.0
-_READING = {
+READING = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
     "enable.partition.eof": True,
@@ -26,3 +22,137 @@ _READING = {
     "fetch.wait.max.ms": 100,
     "queued.max.messages.kbytes": 65536,
 }
+
+
+class KafkaSource:
+    """Member of a consumer group; made by `KafkaBroker.source`.
+
+    Range assignment gives partition p of all co-partitioned topics to the same member. A rebalance revokes everything (eager);
+    a static member that comes back within the session time-out causes none.
+    """
+
+    def __init__(self, connection: Connection, group: str, instance: str, session_timeout_ms: int) -> None:
+        self._connection = connection
+        self._group = group
+        self._down_since: float | None = None
+        self._assignment = Assignment()
+        self._assigned: set[TopicPartition] = set()
+        self._caught_up: set[TopicPartition] = set()
+        self._consumer = Consumer(
+            connection.settings(
+                **READING,
+                group_id=group,
+                group_instance_id=instance,
+                session_timeout_ms=session_timeout_ms,
+                heartbeat_interval_ms=max(100, session_timeout_ms // 5),
+                max_poll_interval_ms=max(600_000, session_timeout_ms),
+                partition_assignment_strategy="range",
+                error_cb=self._note_error,
+            )
+        )
+
+    @property
+    def assignment(self) -> Assignment:
+        """Latest word of the group."""
+        return self._assignment
+
+    @property
+    def caught_up(self) -> Set[TopicPartition]:
+        """Assigned partitions read to their end."""
+        return frozenset(self._caught_up)
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Join the group; BrokerUnreachableError when nobody answers."""
+        self._connection.call(f"group {self._group} joins", lambda: self._consumer.list_topics(timeout=2.0))
+        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read exactly these partitions."""
+        self._assigned = set(positions)
+        self._caught_up.clear()
+        self._consumer.assign([Address(partition.topic, partition.partition, offset) for partition, offset in positions.items()])
+
+    def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
+        """Take what is there, waiting for it."""
+        messages = self._consumer.consume(1, timeout_s)
+        if not messages:
+            self._notice_silence()
+            return []
+        if max_records > 1:
+            messages += self._consumer.consume(max_records - 1, linger_s)
+        self._down_since = None
+        taken = to_columns([message for message in messages if not self._is_event(message)])
+        for records in taken:
+            self._note_read(records)
+        return taken
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Committed offsets; read_committed makes the client wait for those of open transactions."""
+        if not partitions:
+            return {}
+        asked = [Address(partition.topic, partition.partition) for partition in partitions]
+        found = self._connection.call(f"offsets of group {self._group}", lambda: self._consumer.committed(asked, timeout=5.0))
+        for address in found:
+            if address.error is not None:
+                check(f"offsets of group {self._group} for {address.topic}:{address.partition}", address.error)
+        return {TopicPartition(address.topic, address.partition): address.offset for address in found if address.offset >= 0}
+
+    def membership(self) -> object:
+        """Identity and generation."""
+        return self._consumer.consumer_group_metadata()
+
+    def close(self) -> None:
+        """Stop reading; a static member's partitions stay its own until the session ends."""
+        self._consumer.close()
+
+    def _on_assign(self, consumer: Consumer, partitions: list[Address]) -> None:
+        # Nothing is read until the state is restored and `assign` says from where.
+        consumer.assign([])
+        self._move(frozenset(TopicPartition(address.topic, address.partition) for address in partitions))
+
+    def _on_revoke(self, consumer: Consumer, partitions: list[Address]) -> None:
+        consumer.unassign()
+        self._move(frozenset())
+
+    def _move(self, partitions: frozenset[TopicPartition]) -> None:
+        self._assigned = set()
+        self._caught_up.clear()
+        self._assignment = Assignment(self._assignment.epoch + 1, partitions)
+
+    def _is_event(self, message: Any) -> bool:  # noqa: ANN401, RUF100
+        error = message.error()
+        if error is None:
+            return False
+        address = TopicPartition(message.topic() or "", -1 if message.partition() is None else message.partition())
+        if error.code() == PARTITION_EOF:
+            if address in self._assigned:
+                self._caught_up.add(address)
+        elif error.code() in OFFSET_LOST:
+            raise OffsetLostError(
+                f"{address.topic}:{address.partition}: group {self._group} wants offset {message.offset()}, which the log does not hold:"
+                f" {error.str()}; retention deleted records before they were processed, or the topic was created anew"
+            )
+        elif error.code() != POLLED_TOO_RARELY:
+            check(f"group {self._group} reads {address.topic}:{address.partition}", error)
+        return True
+
+    def _note_read(self, records: Records) -> None:
+        partition = TopicPartition(records.topic, records.partition)
+        if partition not in self._assigned:
+            return
+        _, end = self._consumer.get_watermark_offsets(Address(*partition), cached=True)
+        # The client's own end event comes only with the next empty fetch, up to fetch.wait.max.ms later.
+        if 0 <= end <= int(records.offsets[-1]) + 1:
+            self._caught_up.add(partition)
+        else:
+            self._caught_up.discard(partition)
+
+    def _note_error(self, error: KafkaError) -> None:
+        if error.code() == ALL_DOWN and self._down_since is None:
+            self._down_since = time.monotonic()
+
+    def _notice_silence(self) -> None:
+        if self._down_since is None or time.monotonic() - self._down_since < self._connection.deadline_s:
+            return
+        self._connection.call(f"group {self._group} reads", lambda: self._consumer.list_topics(timeout=2.0))
+        self._down_since = None

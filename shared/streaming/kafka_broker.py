@@ -1,0 +1,87 @@
+"""`KafkaBroker`: the broker port on confluent-kafka (librdkafka)."""
+
+from collections.abc import Mapping, Sequence
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+
+from shared.streaming.broker import TopicSpec
+from shared.streaming.kafka_connection import Connection
+from shared.streaming.kafka_reader import KafkaReader
+from shared.streaming.kafka_sinks import KafkaSink, KafkaTransactionalSink
+from shared.streaming.kafka_source import KafkaSource
+
+SESSION_TIMEOUT_MS = 10_000
+
+
+class KafkaBroker:
+    """A Kafka cluster.
+
+    Parameters
+    ----------
+    bootstrap_servers
+        Its address.
+    options
+        Further librdkafka settings for every client (TLS, SASL).
+    deadline_s
+        A broker silent for longer is unreachable.
+    session_timeout_ms
+        A group member silent for longer loses its partitions.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        options: Mapping[str, str] | None = None,
+        *,
+        deadline_s: float = 30.0,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        replication: int = 1,
+    ) -> None:
+        self._connection = Connection(bootstrap_servers, options, deadline_s)
+        self._session_timeout_ms = session_timeout_ms
+        self._replication = replication
+        self._admin: AdminClient | None = None
+
+    def create_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Create the topics that do not exist."""
+        for spec in topics:
+            found = self.partitions(spec.name)
+            if found not in (0, spec.partitions):
+                raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
+        asked = [NewTopic(spec.name, spec.partitions, self._replication, config=dict(spec.config)) for spec in topics]
+        if not asked:
+            return
+        for name, future in self._client().create_topics(asked, request_timeout=self._connection.deadline_s).items():
+            try:
+                self._connection.call(f"create topic {name}", future.result)
+            except RuntimeError as problem:
+                cause = problem.__cause__
+                if not (isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS):
+                    raise
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions, 0 when there is no such topic."""
+        found = self._connection.call(f"metadata of {topic}", lambda: self._client().list_topics(topic, timeout=2.0)).topics[topic]
+        return 0 if found.error is not None else len(found.partitions)
+
+    def source(self, group: str, instance: str) -> KafkaSource:
+        """Make a member of a group."""
+        return KafkaSource(self._connection, group, instance, self._session_timeout_ms)
+
+    def reader(self) -> KafkaReader:
+        """Make a reader."""
+        return KafkaReader(self._connection)
+
+    def sink(self) -> KafkaSink:
+        """Make a publisher."""
+        return KafkaSink(self._connection)
+
+    def transactional_sink(self, transactional_id: str) -> KafkaTransactionalSink:
+        """Make a transactional producer."""
+        return KafkaTransactionalSink(self._connection, transactional_id)
+
+    def _client(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient(self._connection.settings())
+        return self._admin

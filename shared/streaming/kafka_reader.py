@@ -1,0 +1,83 @@
+"""`Reader` of `KafkaBroker`: stretches of the log outside of any group."""
+
+import time
+import uuid
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError
+from confluent_kafka import TopicPartition as Address
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from shared.streaming.broker import OffsetLostError
+from shared.streaming.errors import TransientError
+from shared.streaming.kafka_connection import PARTITION_EOF, Connection, check, to_columns
+from shared.streaming.kafka_source import READING
+from shared.streaming.records import Records, TopicPartition
+
+STABLE_TIMEOUT_S = 60.0
+CHUNK = 10_000
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+class KafkaReader:
+    """Reads committed records of one partition at a time; made by `KafkaBroker.reader`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._admin = AdminClient(connection.settings())
+        self._consumer = Consumer(connection.settings(**READING, group_id=f"reader-{uuid.uuid4().hex}"))
+
+    def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
+        """First offset and end of the log, records of open transactions included."""
+        address = Address(*partition)
+
+        def ask(spec: OffsetSpec) -> int:
+            asked = self._admin.list_offsets({address: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=5.0)
+            return int(asked[address].result().offset)
+
+        doing = f"ends of {partition.topic}:{partition.partition}"
+        return self._connection.call(doing, lambda: ask(_EARLIEST)), self._connection.call(doing, lambda: ask(_LATEST))
+
+    def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
+        """Committed records of a stretch, waiting for open transactions."""
+        low, high = self.watermarks(partition)
+        last = high if end is None else end
+        position = max(begin, low)
+        if begin > high or last > high:
+            name = f"{partition.topic}:{partition.partition}"
+            raise OffsetLostError(f"{name}: expected offsets up to {high}, got {max(begin, last)}: the topic was created anew")
+        if position >= last:
+            return
+        self._consumer.assign([Address(*partition, position)])
+        try:
+            advanced = time.monotonic()
+            while position < last:
+                messages = self._consumer.consume(CHUNK, 0.05)
+                records = to_columns([message for message in messages if message.error() is None])
+                before = position
+                for run in records:
+                    position = int(run.offsets[-1]) + 1
+                    within = run[: int((run.offsets < last).sum())]
+                    if len(within):
+                        yield within
+                for message in messages:
+                    position = max(position, self._end_of(partition, message.error(), message.offset()))
+                advanced = time.monotonic() if position > before else advanced
+                if time.monotonic() - advanced > STABLE_TIMEOUT_S:
+                    name = f"{partition.topic}:{partition.partition}"
+                    raise TransientError(f"{name}: stuck at offset {position} of {last}, behind a transaction that does not end")
+        finally:
+            self._consumer.unassign()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._consumer.close()
+
+    def _end_of(self, partition: TopicPartition, error: KafkaError | None, offset: int | None) -> int:
+        if error is None:
+            return -1
+        if error.code() == PARTITION_EOF:
+            return -1 if offset is None else offset
+        check(f"reading {partition.topic}:{partition.partition}", error)
+        return -1

@@ -1,0 +1,126 @@
+"""The two producers of `KafkaBroker`: one with transactions, one without."""
+
+import time
+from collections.abc import Mapping
+from typing import Any
+
+from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import TopicPartition as Address
+
+from shared.streaming.kafka_connection import Connection, KafkaFailureError
+from shared.streaming.records import Emission, TopicPartition
+
+TRANSACTION_TIMEOUT_MS = 10_000
+_WRITING = {
+    "partitioner": "murmur2_random",
+    "linger.ms": 5,
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": 1_000_000,
+    "queue.buffering.max.kbytes": 524_288,
+    "message.max.bytes": 10_000_000,
+}
+
+
+def _produce(producer: Producer, run: Emission) -> None:
+    produce, topic, partition = producer.produce, run.topic, run.partition
+    times = run.timestamps_ms.tolist() if run.timestamps_ms is not None else [0] * len(run)
+    for key, value, timestamp_ms in zip(run.keys, run.values, times, strict=True):
+        while True:
+            try:
+                produce(topic, value, key, partition, timestamp=timestamp_ms)
+                break
+            except BufferError:
+                producer.poll(0.05)
+
+
+class KafkaTransactionalSink:
+    """Transactional producer of one instance; made by `KafkaBroker.transactional_sink`."""
+
+    def __init__(self, connection: Connection, transactional_id: str) -> None:
+        self._connection = connection
+        self._id = transactional_id
+        self._open = False
+        self._producer = Producer(
+            connection.settings(**_WRITING, transactional_id=transactional_id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS)
+        )
+
+    def open(self) -> None:
+        """Fence predecessors and abort what they left open."""
+        self._call("init", lambda: self._producer.init_transactions(5.0))
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self._call("begin", self._producer.begin_transaction)
+        self._open = True
+
+    def produce(self, emission: Emission) -> None:
+        """Add records."""
+        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, emission))
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
+        """Add the group's offsets."""
+        addresses = [Address(partition.topic, partition.partition, offset) for partition, offset in offsets.items()]
+        self._call("offsets", lambda: self._producer.send_offsets_to_transaction(addresses, membership, 5.0))
+
+    def commit(self) -> None:
+        """Make everything visible."""
+        self._call("commit", lambda: self._producer.commit_transaction(5.0))
+        self._open = False
+
+    def abort(self) -> None:
+        """Drop the open transaction."""
+        if self._open:
+            self._producer.purge()
+            self._call("abort", lambda: self._producer.abort_transaction(5.0))
+            self._open = False
+
+    def close(self) -> None:
+        """Abort and stop."""
+        self.abort()
+
+    def _call(self, doing: str, action: Any) -> None:  # noqa: ANN401, RUF100
+        self._connection.call(f"transactional id {self._id}: {doing}", action)
+
+
+class KafkaSink:
+    """Idempotent producer without transactions; made by `KafkaBroker.sink`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._failed: list[str] = []
+        self._producer = Producer(connection.settings(**_WRITING, enable_idempotence=True, on_delivery=self._note_delivery))
+
+    def publish(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, partition: int | None = None) -> None:
+        """Queue one record."""
+        while True:
+            try:
+                self._producer.produce(topic, value, key, -1 if partition is None else partition, timestamp=timestamp_ms or 0)
+                break
+            except BufferError:
+                self._producer.poll(0.05)
+        self._producer.poll(0)
+
+    def publish_run(self, run: Emission) -> None:
+        """Queue many records."""
+        _produce(self._producer, run)
+        self._producer.poll(0)
+
+    def flush(self, timeout_s: float = 30.0) -> None:
+        """Wait until all records are acknowledged."""
+        deadline = time.monotonic() + timeout_s
+        while self._producer.flush(0.1):
+            if time.monotonic() > deadline:
+                raise self._connection.unreachable("publishing", f"{len(self._producer)} records not acknowledged after {timeout_s:.0f} s")
+        if self._failed:
+            failed, self._failed = self._failed, []
+            raise KafkaFailureError(f"{len(failed)} records were not written, first: {failed[0]}")
+
+    def close(self) -> None:
+        """Flush and stop."""
+        self.flush()
+
+    def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append(f"{message.topic()}:{message.partition()}: {error.str()}")
+
+

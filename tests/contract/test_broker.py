@@ -1,0 +1,306 @@
+"""One suite for both brokers: order, transactions, fencing, groups, ends, lost offsets."""
+
+import time
+from collections.abc import Callable, Iterator
+
+import numpy as np
+import pytest
+
+from deploy.embedded.infrastructure import Infrastructure
+from shared.streaming.broker import Broker, FencedError, OffsetLostError, Source, TopicSpec, TransactionalSink
+from shared.streaming.errors import TransientError
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.memory_broker import MemoryBroker
+from shared.streaming.records import Emission, Records, TopicPartition
+
+DEADLINE_S = 20.0
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    if request.param == "memory":
+        return MemoryBroker()
+    infrastructure: Infrastructure = request.getfixturevalue("infrastructure")
+    return KafkaBroker(infrastructure.bootstrap_servers, session_timeout_ms=6_000)
+
+
+@pytest.fixture
+def topic(broker: Broker, topic_prefix: str) -> str:
+    broker.create_topics([TopicSpec(f"{topic_prefix}-a", 2), TopicSpec(f"{topic_prefix}-b", 2)])
+    return f"{topic_prefix}-a"
+
+
+@pytest.fixture
+def member(broker: Broker, topic: str) -> Iterator[Callable[..., Source]]:
+    opened: list[Source] = []
+
+    def join(instance: str = "0", group: str = f"{topic}-group", wait: bool = True) -> Source:
+        source = broker.source(group, instance)
+        opened.append(source)
+        source.subscribe([topic])
+        if wait:
+            until(lambda: source.consume(1, 0.05) == [] and bool(source.assignment.partitions))
+        return source
+
+    yield join
+    for source in opened:
+        source.close()
+
+
+@pytest.fixture
+def producer(broker: Broker) -> Iterator[Callable[[str], TransactionalSink]]:
+    opened: list[TransactionalSink] = []
+
+    def make(name: str) -> TransactionalSink:
+        sink = broker.transactional_sink(name)
+        opened.append(sink)
+        sink.open()
+        return sink
+
+    yield make
+    for sink in opened:
+        try:
+            sink.close()
+        except FencedError:
+            continue
+
+
+def until(condition: Callable[[], bool]) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, "condition not met"
+
+
+def run(topic: str, values: list[bytes], partition: int = 0) -> Emission:
+    times = np.arange(len(values), dtype=np.int64) + 1_000
+    return Emission(topic, partition, [b"k"] * len(values), values, times)
+
+
+def publish(broker: Broker, topic: str, values: list[bytes], partition: int = 0) -> None:
+    sink = broker.sink()
+    sink.publish_run(run(topic, values, partition))
+    sink.flush()
+    sink.close()
+
+
+def read(broker: Broker, topic: str, partition: int = 0) -> list[bytes | None]:
+    reader = broker.reader()
+    values = [value for records in reader.read(TopicPartition(topic, partition), 0) for value in records.values]
+    reader.close()
+    return values
+
+
+def collect(source: Source, count: int) -> list[Records]:
+    found: list[Records] = []
+    until(lambda: found.extend(source.consume(1000, 0.05)) or sum(map(len, found)) >= count)
+    return found
+
+
+def test_records_come_back_in_order_with_all_their_parts(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    publish(broker, topic, [b"%d" % n for n in range(500)])
+    source = member()
+    source.assign({TopicPartition(topic, 0): 0})
+    found = collect(source, 500)
+    assert [value for records in found for value in records.values] == [b"%d" % n for n in range(500)]
+    assert np.concatenate([records.offsets for records in found]).tolist() == list(range(500))
+    assert np.concatenate([records.timestamps_ms for records in found]).tolist() == list(range(1000, 1500))
+    assert {key for records in found for key in records.keys} == {b"k"}
+
+
+def test_null_values_and_keys_survive(broker: Broker, topic: str) -> None:
+    sink = broker.sink()
+    sink.publish(topic, None, None, 77, 1)
+    sink.publish(topic, b"", b"", 78, 1)
+    sink.flush()
+    reader = broker.reader()
+    (records,) = list(reader.read(TopicPartition(topic, 1), 0))
+    assert (list(records.keys), list(records.values), records.timestamps_ms.tolist()) == ([None, b""], [None, b""], [77, 78])
+    reader.close()
+
+
+def test_keys_choose_the_same_partition_on_every_broker(broker: Broker, topic: str) -> None:
+    sink = broker.sink()
+    for key in (b"21", b"foobar", b"a-little-bit-long-string", b"abc", b"flight-7"):
+        sink.publish(topic, key, key, 1)
+    sink.flush()
+    # Java's default partitioner: murmur2 & 0x7fffffff, modulo 2 (values of Kafka's own unit test for the first three).
+    expected = {key: (hashed & 0x7FFFFFFF) % 2 for key, hashed in ((b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536))}
+    for key, partition in expected.items():
+        assert key in read(broker, topic, partition)
+
+
+def test_position_after_reading_is_kept_by_assign(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    publish(broker, topic, [b"a", b"b", b"c"])
+    source = member()
+    source.assign({TopicPartition(topic, 0): 2})
+    assert [list(records.values) for records in collect(source, 1)] == [[b"c"]]
+    source.assign({TopicPartition(topic, 0): 1, TopicPartition(topic, 1): 0})
+    assert [value for records in collect(source, 2) for value in records.values] == [b"b", b"c"]
+
+
+def test_nothing_is_read_before_assign(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    publish(broker, topic, [b"a"])
+    source = member()
+    assert source.assignment.partitions == {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+    assert all(source.consume(10, 0.02) == [] for _ in range(20))
+
+
+def test_ends_are_reported_and_taken_back(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    both = {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+    source = member()
+    source.assign(dict.fromkeys(both, 0))
+    until(lambda: source.consume(10, 0.05) == [] and source.caught_up == both)
+    publish(broker, topic, [b"x"] * 50)
+    found = 0
+    deadline = time.monotonic() + DEADLINE_S
+    while found < 50:
+        found += sum(map(len, source.consume(10, 0.05)))
+        if 0 < found < 50:
+            assert TopicPartition(topic, 0) not in source.caught_up
+        assert time.monotonic() < deadline
+    until(lambda: source.consume(10, 0.05) == [] and source.caught_up == both)
+
+
+def test_a_transaction_is_seen_whole_after_commit_and_not_before(
+    broker: Broker, topic: str, member: Callable[..., Source], producer: Callable[[str], TransactionalSink]
+) -> None:
+    source = member()
+    source.assign({TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0})
+    sink = producer(f"{topic}-tx")
+    sink.begin()
+    sink.produce(run(topic, [b"a", b"b"]))
+    sink.produce(run(topic, [b"c"], 1))
+    assert all(source.consume(10, 0.02) == [] for _ in range(15))
+    sink.commit()
+    assert sorted(value or b"" for records in collect(source, 3) for value in records.values) == [b"a", b"b", b"c"]
+
+
+def test_an_aborted_transaction_leaves_nothing(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink], member: Callable[..., Source]) -> None:
+    source = member()
+    sink = producer(f"{topic}-tx")
+    sink.begin()
+    sink.produce(run(topic, [b"lost"] * 3))
+    sink.send_offsets({TopicPartition(topic, 0): 7}, source.membership())
+    sink.abort()
+    sink.begin()
+    sink.produce(run(topic, [b"kept"]))
+    sink.commit()
+    assert read(broker, topic) == [b"kept"]
+    assert source.committed([TopicPartition(topic, 0)]) == {}
+
+
+def test_records_behind_an_open_transaction_wait_for_it(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]) -> None:
+    sink = producer(f"{topic}-tx")
+    sink.begin()
+    sink.produce(run(topic, [b"open"] * 2))
+    sink.commit()
+    sink.begin()
+    sink.produce(run(topic, [b"never"]))
+    publish(broker, topic, [b"after"])
+    assert producer(f"{topic}-tx") is not sink  # the successor aborts what was left open
+    assert read(broker, topic) == [b"open", b"open", b"after"]
+
+
+def test_offsets_are_committed_with_the_transaction(
+    broker: Broker, topic: str, member: Callable[..., Source], producer: Callable[[str], TransactionalSink]
+) -> None:
+    source = member()
+    sink = producer(f"{topic}-tx")
+    assert source.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)]) == {}
+    sink.begin()
+    sink.send_offsets({TopicPartition(topic, 0): 5}, source.membership())
+    sink.commit()
+    assert source.committed([TopicPartition(topic, 0), TopicPartition(topic, 1)]) == {TopicPartition(topic, 0): 5}
+
+
+def test_a_zombie_producer_is_fenced(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]) -> None:
+    zombie = producer(f"{topic}-tx")
+    zombie.begin()
+    zombie.produce(run(topic, [b"zombie"]))
+    successor = producer(f"{topic}-tx")
+    with pytest.raises(FencedError):
+        zombie.commit()
+    successor.begin()
+    successor.produce(run(topic, [b"successor"]))
+    successor.commit()
+    assert read(broker, topic) == [b"successor"]
+
+
+def test_an_old_generation_cannot_commit_offsets(
+    broker: Broker, topic: str, member: Callable[..., Source], producer: Callable[[str], TransactionalSink]
+) -> None:
+    first = member("0")
+    stale = first.membership()
+    sink = producer(f"{topic}-tx")
+    second = member("1", wait=False)
+
+    def settled() -> bool:
+        first.consume(1, 0.05)
+        second.consume(1, 0.05)
+        return len(first.assignment.partitions) == 1 and len(second.assignment.partitions) == 1
+
+    until(settled)
+    assert first.assignment.partitions | second.assignment.partitions == {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+    sink.begin()
+    sink.produce(run(topic, [b"zombie"]))
+    with pytest.raises((TransientError, FencedError)):
+        sink.send_offsets({TopicPartition(topic, 0): 5}, stale)
+        sink.commit()
+    sink.abort()
+    assert read(broker, topic) == []
+    sink.begin()
+    sink.send_offsets({TopicPartition(topic, 0): 6}, first.membership())
+    sink.commit()
+    assert first.committed([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): 6}
+
+
+def test_a_second_instance_of_the_same_name_fences_the_first(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    first, _ = member("0"), member("0")
+    with pytest.raises(FencedError):
+        until(lambda: first.consume(1, 0.05) != [])
+
+
+def test_a_rebalance_voids_what_was_assigned(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    first = member("0")
+    first.assign({TopicPartition(topic, 0): 0, TopicPartition(topic, 1): 0})
+    epoch = first.assignment.epoch
+    second = member("1", wait=False)
+
+    def settled() -> bool:
+        first.consume(1, 0.05)
+        second.consume(1, 0.05)
+        return len(first.assignment.partitions) == 1 and len(second.assignment.partitions) == 1
+
+    until(settled)
+    assert first.assignment.epoch > epoch
+    publish(broker, topic, [b"a"])
+    publish(broker, topic, [b"b"], 1)
+    assert all(first.consume(10, 0.02) == [] for _ in range(15))
+
+
+def test_a_position_outside_of_the_log_is_loud(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    publish(broker, topic, [b"a"])
+    reader = broker.reader()
+    with pytest.raises(OffsetLostError, match="99"):
+        list(reader.read(TopicPartition(topic, 0), 99))
+    reader.close()
+    source = member()
+    source.assign({TopicPartition(topic, 0): 99})
+    with pytest.raises(OffsetLostError, match=topic):
+        until(lambda: source.consume(10, 0.05) != [])
+
+
+def test_a_stretch_ends_where_it_is_told(broker: Broker, topic: str) -> None:
+    publish(broker, topic, [b"%d" % n for n in range(10)])
+    reader = broker.reader()
+    assert reader.watermarks(TopicPartition(topic, 0)) == (0, 10)
+    assert [value for records in reader.read(TopicPartition(topic, 0), 3, 6) for value in records.values] == [b"3", b"4", b"5"]
+    assert list(reader.read(TopicPartition(topic, 0), 10)) == []
+    reader.close()
+
+
+def test_topics_are_created_once(broker: Broker, topic: str, topic_prefix: str) -> None:
+    broker.create_topics([TopicSpec(topic, 2)])
+    assert (broker.partitions(topic), broker.partitions(f"{topic_prefix}-none")) == (2, 0)
+    with pytest.raises(ValueError, match="expected 3 partitions, found 2"):
+        broker.create_topics([TopicSpec(topic, 3)])
