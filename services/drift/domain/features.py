@@ -1,0 +1,134 @@
+"""The distributions of the features: today's, all history's, and what each champion was trained on."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any, Literal
+
+import numpy as np
+import pyarrow as pa
+
+from services.drift.domain.rows import floats
+from shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
+from shared.statistics.histogram import Tally
+from shared.statistics.sketch import Sketch, binned
+
+Summary = Sketch | Tally
+_CHUNK_ROWS = 2048
+
+
+@dataclass(frozen=True, slots=True)
+class FeatureColumn:
+    """Name and type of one column of the vector."""
+
+    name: str
+    type: Literal["double", "string"]
+
+    def empty(self) -> Summary:
+        """Summary of no rows."""
+        return Sketch.empty() if self.type == "double" else Tally()
+
+    def summary(self, column: pa.Array) -> Summary:
+        """Summary of a column."""
+        return Sketch.of(floats(column)) if self.type == "double" else Tally.of(column.to_pylist())
+
+    def load(self, state: dict[str, Any]) -> Summary:
+        """Summary of a snapshot."""
+        return Sketch.load(state) if self.type == "double" else Tally.load(state)
+
+
+def merged(first: Summary, second: Summary) -> Summary:
+    """Of both together."""
+    if isinstance(first, Sketch) and isinstance(second, Sketch):
+        return first.merged(second)
+    if isinstance(first, Tally) and isinstance(second, Tally):
+        return first.merged(second)
+    raise TypeError(f"expected two summaries of one kind, got {type(first).__name__} and {type(second).__name__}")
+
+
+@dataclass(frozen=True, slots=True)
+class Shift:
+    """How far a window's distribution of one feature lies from the reference's."""
+
+    psi: float
+    js: float
+    ks: float
+    missing_reference: float
+    missing: float
+    outside: float
+    rows: int
+
+
+def shift(reference: Summary, current: Summary) -> Shift | None:
+    """Compare a window with the reference; None when either has no rows.
+
+    `outside` is the share of present rows beyond the reference's range, or of categories it never saw.
+    """
+    if not reference.rows or not current.rows:
+        return None
+    if isinstance(reference, Sketch) and isinstance(current, Sketch):
+        expected, seen = binned(reference, current)
+        outside = current.outside(reference.low, reference.high) if reference.present else 0
+        ks = kolmogorov_smirnov(expected, seen)
+    elif isinstance(reference, Tally) and isinstance(current, Tally):
+        bins = reference.bins()
+        expected, seen = bins.counts(reference), bins.counts(current)
+        outside = current.unseen(reference) if reference.present else 0
+        ks = float(np.abs(expected / expected.sum() - seen / seen.sum()).max())
+    else:
+        raise TypeError(f"expected two summaries of one kind, got {type(reference).__name__} and {type(current).__name__}")
+    psi, js = population_stability_index(expected, seen), jensen_shannon(expected, seen)
+    share = outside / current.present if current.present else 0.0
+    return Shift(psi, js, ks, reference.missing_share, current.missing_share, share, current.rows)
+
+
+@dataclass(slots=True)
+class FeatureFold:
+    """Summaries of the vectors of one asking stream.
+
+    Rows wait as columns and are summarised some thousand at a time: summaries do not depend on how rows were grouped, so nobody can
+    tell. A day's summaries are merged into the history when the day is over.
+    """
+
+    columns: Sequence[FeatureColumn]
+    today: dict[str, Summary] = field(default_factory=dict)
+    history: dict[str, Summary] = field(default_factory=dict)
+    _waiting: list[pa.RecordBatch] = field(default_factory=list)
+    _rows: int = 0
+
+    def __post_init__(self) -> None:
+        for column in self.columns:
+            self.today.setdefault(column.name, column.empty())
+            self.history.setdefault(column.name, column.empty())
+
+    def absorb(self, batch: pa.RecordBatch) -> None:
+        """Add vectors of the current day."""
+        self._waiting.append(batch.select([column.name for column in self.columns]))
+        self._rows += batch.num_rows
+        if self._rows >= _CHUNK_ROWS:
+            self.settle()
+
+    def settle(self) -> None:
+        """Summarise the rows that wait."""
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches(self._waiting).combine_chunks()
+        for column in self.columns:
+            values = table.column(column.name).combine_chunks()
+            self.today[column.name] = merged(self.today[column.name], column.summary(values))
+        self._waiting, self._rows = [], 0
+
+    def seen(self) -> dict[str, Summary]:
+        """Everything so far: the reference of a champion promoted now."""
+        self.settle()
+        return {column.name: merged(self.history[column.name], self.today[column.name]) for column in self.columns}
+
+    def shifts(self, reference: Mapping[str, Summary], features: Sequence[str]) -> dict[str, Shift]:
+        """Today's shift of each feature against a reference."""
+        self.settle()
+        found = {name: shift(reference[name], self.today[name]) for name in features if name in reference}
+        return {name: one for name, one in found.items() if one is not None}
+
+    def close_day(self) -> None:
+        """Move today's rows into the history."""
+        self.history = self.seen()
+        self.today = {column.name: column.empty() for column in self.columns}

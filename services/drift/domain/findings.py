@@ -1,0 +1,82 @@
+"""What drift detection says: findings and health figures, each with the journal coordinates it follows from."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Literal, NamedTuple
+
+Kind = Literal["loss", "feature", "missing", "range", "quality", "bootstrap"]
+Severity = Literal["info", "warning", "alarm"]
+
+
+class Coordinates(NamedTuple):
+    """Where in the journal something follows from, in merge order."""
+
+    time_ms: int
+    partition: int
+    offset: int
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """A finding about data, predictions or quality (`tidemill.Drift`)."""
+
+    model: str
+    at: Coordinates
+    kind: Kind
+    subject: str
+    detector: str
+    severity: Severity
+    statistic: float
+    threshold: float
+    detail: str
+    evidence: Mapping[str, float] = field(default_factory=dict)
+
+    @property
+    def drift_id(self) -> str:
+        """Digest of what was found where: the same journal gives the same id."""
+        text = "\x1f".join(map(str, (self.model, *self.at, self.kind, self.subject, self.detector)))
+        return hashlib.sha256(text.encode()).hexdigest()[:32]
+
+    def record(self) -> dict[str, Any]:
+        """Fields of the Avro record."""
+        return {
+            "drift_id": self.drift_id,
+            "model": self.model,
+            "journal_partition": self.at.partition,
+            "journal_offset": self.at.offset,
+            "journal_time": self.at.time_ms,
+            "kind": self.kind,
+            "subject": self.subject,
+            "detector": self.detector,
+            "severity": self.severity,
+            "statistic": self.statistic,
+            "threshold": self.threshold,
+            "evidence": dict(self.evidence),
+            "detail": self.detail,
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Health:
+    """Metrics of one model over one window of journal time (`tidemill.Health`); what is undefined is absent."""
+
+    model: str
+    at: Coordinates
+    window_start_ms: int
+    window_end_ms: int
+    model_version: str
+    metrics: Mapping[str, float]
+
+    def record(self) -> dict[str, Any]:
+        """Fields of the Avro record."""
+        return {
+            "model": self.model,
+            "journal_partition": self.at.partition,
+            "journal_offset": self.at.offset,
+            "journal_time": self.at.time_ms,
+            "window_start": self.window_start_ms,
+            "window_end": self.window_end_ms,
+            "model_version": self.model_version,
+            "metrics": dict(self.metrics),
+        }

@@ -1,0 +1,159 @@
+"""The drift fold: merged vectors, predictions and outcomes in, findings and health records out."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import replace
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.drift.domain.features import FeatureColumn, FeatureFold, Summary
+from services.drift.domain.findings import Coordinates, Finding, Health
+from services.drift.domain.quality import WindowRows
+from services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
+from services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
+
+DAY_MS = 86_400_000
+Said = Finding | Health
+
+
+class DriftFold:
+    """Deterministic fold over rows in merge order; windows are days of journal time (UTC).
+
+    A window closes when journal time has passed its end: by a later row, or by coverage (`advance`). What is said, and its order, does
+    not depend on which of the two came first, nor on how rows were batched.
+    """
+
+    def __init__(self, settings: Sequence[WatchSettings], feature_types: Mapping[str, str]) -> None:
+        self._watches = {one.model: ModelWatch(one) for one in settings}
+        self._features = {ask: FeatureFold(columns) for ask, columns in feature_columns(settings, feature_types).items()}
+        self._day: int | None = None
+        self._offset = 0
+
+    def absorb(self, at: Placed, vectors: VectorRows | None, predictions: PredictionRows | None, outcomes: OutcomeRows | None) -> list[Said]:
+        """Fold released rows (the coordinates of all of them, and the rows by input) and return what is to be said."""
+        said: list[Said] = []
+        for begin, end, promotions in self._segments(at, predictions):
+            said += self.advance(int(at.time_ms[begin]))
+            self._day = int(at.time_ms[begin]) // DAY_MS
+            for model, version, sequence in promotions:
+                watch = self._watches[model]
+                watch.promote(version, sequence, {} if version in watch.references else self._features[watch.settings.ask].seen())
+            self._segment(begin, end, vectors, predictions)
+            said += self._outcomes(begin, end, outcomes)
+            self._offset = max(self._offset, int(at.offset[begin:end].max()))
+        return said
+
+    def advance(self, time_ms: int) -> list[Said]:
+        """Close the window when every instant before `time_ms` is complete and that is beyond its end."""
+        if self._day is None or time_ms < (self._day + 1) * DAY_MS:
+            return []
+        start, end = self._day * DAY_MS, (self._day + 1) * DAY_MS
+        at = Coordinates(end, 0, self._offset)
+        said: list[Said] = []
+        for watch in self._watches.values():
+            fold = self._features[watch.settings.ask]
+            shifts = fold.shifts(watch.references[watch.version], watch.settings.features) if watch.version is not None else {}
+            said += watch.shifted(at, shifts)
+            said += watch.quality(at)
+            if not watch.window.empty:
+                figures = watch.window.figures(watch.settings.binary)
+                if shifts:
+                    figures |= {f"psi__{name}": one.psi for name, one in shifts.items()}
+                    figures["psi_max"] = max(one.psi for one in shifts.values())
+                    figures["missing_max"] = max(one.missing for one in shifts.values())
+                said.append(Health(watch.settings.model, at, start, end, watch.window.served_by() or watch.version or "default", figures))
+            watch.window = WindowRows()
+        for fold in self._features.values():
+            fold.close_day()
+        self._day = None
+        return said
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as entries of plain lists and numbers, by name."""
+        found: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset}}
+        for ask, fold in self._features.items():
+            fold.settle()
+            for name in fold.today:
+                found[f"today/{ask}/{name}"] = fold.today[name].snapshot()
+                found[f"history/{ask}/{name}"] = fold.history[name].snapshot()
+        for model, watch in self._watches.items():
+            found[f"watch/{model}"] = watch.snapshot()
+            for version, reference in watch.references.items():
+                for name, summary in reference.items():
+                    found[f"reference/{model}/{version}/{name}"] = summary.snapshot()
+        return found
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a snapshot."""
+        self._day, self._offset = state["fold"]["day"], state["fold"]["offset"]
+        for ask, fold in self._features.items():
+            for column in fold.columns:
+                fold.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])
+                fold.history[column.name] = column.load(state[f"history/{ask}/{column.name}"])
+        for model, watch in self._watches.items():
+            own = state[f"watch/{model}"]
+            columns = {column.name: column for column in self._features[watch.settings.ask].columns}
+            references = {version: self._reference(state, f"reference/{model}/{version}/", watch, columns) for version in own["references"]}
+            watch.load(own, references)
+
+    def _reference(self, state: Mapping[str, Any], prefix: str, watch: ModelWatch, columns: Mapping[str, FeatureColumn]) -> dict[str, Summary]:
+        return {name: columns[name].load(state[prefix + name]) for name in watch.settings.features}
+
+    def _segments(self, at: Placed, predictions: PredictionRows | None) -> Iterator[tuple[int, int, list[tuple[str, str, int]]]]:
+        """Stretches of one day and one champion, with the promotions at each one's begin."""
+        if not at.place.size:
+            return
+        promotions = self._promotions(predictions)
+        days = np.flatnonzero(np.diff(at.time_ms // DAY_MS)) + 1
+        cuts = sorted({0, *days.tolist(), *promotions, at.place.size})
+        for begin, end in pairwise(cuts):
+            yield begin, end, promotions.get(begin, [])
+
+    def _promotions(self, rows: PredictionRows | None) -> dict[int, list[tuple[str, str, int]]]:
+        found: dict[int, list[tuple[str, str, int]]] = {}
+        if rows is None:
+            return found
+        champion = rows.variant == "champion"
+        for model, watch in self._watches.items():
+            sequence, version = watch.sequence, watch.version
+            mine = champion & (rows.model == model) & ((rows.sequence > sequence) | (rows.version != version))
+            for row in np.flatnonzero(mine).tolist():
+                if rows.sequence[row] >= sequence and (rows.version[row] != version):
+                    sequence, version = int(rows.sequence[row]), rows.version[row]
+                    found.setdefault(int(rows.at.place[row]), []).append((model, str(version), sequence))
+        return found
+
+    def _segment(self, begin: int, end: int, vectors: VectorRows | None, predictions: PredictionRows | None) -> None:
+        if vectors is not None:
+            inside = (vectors.at.place >= begin) & (vectors.at.place < end)
+            for ask, fold in self._features.items():
+                rows = np.flatnonzero(inside & (vectors.ask == ask))
+                if rows.size:
+                    fold.absorb(vectors.batch.take(pa.array(rows)))
+        if predictions is not None:
+            inside = (predictions.at.place >= begin) & (predictions.at.place < end)
+            for model, watch in self._watches.items():
+                watch.window.predictions(predictions, inside & (predictions.model == model))
+
+    def _outcomes(self, begin: int, end: int, outcomes: OutcomeRows | None) -> list[Said]:
+        if outcomes is None:
+            return []
+        first, last = np.searchsorted(outcomes.at.place, [begin, end])
+        if first == last:
+            return []
+        part = _slice(outcomes, slice(int(first), int(last)))
+        found = [finding for model, watch in self._watches.items() for finding in watch.outcomes(part, _mask(part.model == model))]
+        return list(sorted(found, key=lambda finding: finding.at))
+
+
+def _mask(values: Any) -> NDArray[np.bool_]:
+    return np.asarray(values, dtype=np.bool_)
+
+
+def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
+    at = Placed(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
+    names = ("model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms")
+    return replace(rows, at=at, **{name: getattr(rows, name)[part] for name in names})

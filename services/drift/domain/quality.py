@@ -1,0 +1,129 @@
+"""What one model served and how it turned out: the window's rows, the last labels, the loss detector."""
+
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.drift.domain.rows import OutcomeRows, PredictionRows
+from shared.statistics import metrics
+from shared.statistics.adwin import Adwin, Change
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(slots=True)
+class WindowRows:
+    """Everything of one model in the current window, as grown lists of plain numbers (they go into the checkpoint)."""
+
+    versions: dict[str, int] = field(default_factory=dict)
+    scores: int = 0
+    score_sum: list[float] = field(default_factory=list)
+    positives: int = 0
+    timeouts: int = 0
+    label: list[float] = field(default_factory=list)
+    score: list[float] = field(default_factory=list)
+    predicted: list[int] = field(default_factory=list)
+    delay_ms: list[float] = field(default_factory=list)
+
+    @property
+    def empty(self) -> bool:
+        """Whether there is nothing to report."""
+        return not (self.scores or self.label or self.timeouts)
+
+    def predictions(self, rows: PredictionRows, chosen: NDArray[np.bool_]) -> None:
+        """Count answers."""
+        for version in rows.version[chosen].tolist():
+            self.versions[version] = self.versions.get(version, 0) + 1
+        self.scores += int(chosen.sum())
+        self.score_sum += rows.score[chosen].tolist()
+        self.positives += int((rows.predicted[chosen] > 0).sum())
+
+    def outcomes(self, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int) -> None:
+        """Take the labels that came, and the count of those that never will."""
+        self.timeouts += timeouts
+        self.label += rows.label[labelled].tolist()
+        self.score += rows.score[labelled].tolist()
+        self.predicted += rows.predicted[labelled].tolist()
+        self.delay_ms += rows.delay_ms[labelled & ~np.isnan(rows.delay_ms)].tolist()
+
+    def served_by(self) -> str | None:
+        """Version that gave most answers (ties by name); None without answers."""
+        return min(self.versions, key=lambda name: (-self.versions[name], name)) if self.versions else None
+
+    def figures(self, binary: bool) -> dict[str, float]:
+        """Metrics of the window; undefined ones are left out."""
+        label, score, predicted = np.array(self.label), np.array(self.score), np.array(self.predicted)
+        ended = label.size + self.timeouts
+        found = {
+            "predictions": float(self.scores),
+            "labels": float(label.size),
+            "timeouts": float(self.timeouts),
+            "label_share": label.size / ended if ended else float("nan"),
+            "score_mean": float(np.mean(np.array(self.score_sum))) if self.score_sum else float("nan"),
+        }
+        if self.delay_ms:
+            found["label_delay_p50_ms"], found["label_delay_p95_ms"] = (float(q) for q in np.quantile(np.array(self.delay_ms), [0.5, 0.95]))
+        if binary:
+            found["auc"] = metrics.roc_auc(label, score)
+            found["log_loss"] = metrics.log_loss(label, score)
+            found["kappa"] = metrics.kappa(label, predicted)
+            found["accuracy"] = metrics.accuracy(label > 0.5, predicted > 0)
+            found["brier"] = metrics.brier(label, score)
+            found["calibration_error"] = metrics.calibration_error(label, score)
+            found["positive_rate"] = float(label.mean()) if label.size else float("nan")
+            found["predicted_positive_rate"] = self.positives / self.scores if self.scores else float("nan")
+        elif label.size:
+            found["mean_absolute_error"] = float(np.abs(score - label).mean())
+            found["root_mean_squared_error"] = float(np.sqrt(np.mean((score - label) ** 2)))
+        return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as plain lists and numbers."""
+        return {name: getattr(self, name) for name in self.__slots__}
+
+    @staticmethod
+    def load(state: dict[str, Any]) -> "WindowRows":
+        """From a snapshot."""
+        return WindowRows(**state)
+
+
+@dataclass(slots=True)
+class LossDetector:
+    """ADWIN on a loss in [0, 1] of the champion: squared error of a probability.
+
+    Of a regression it is e / (e + mean e so far), which is scale-free.
+    """
+
+    binary: bool
+    adwin: Adwin
+    error_sum: float = 0.0
+    error_count: int = 0
+
+    def update(self, label: Float64, score: Float64) -> list[Change]:
+        """Absorb labelled rows in order."""
+        return self.adwin.update(((score - label) ** 2).clip(0.0, 1.0).tolist() if self.binary else self._squashed(np.abs(score - label)))
+
+    def reset(self) -> None:
+        """Start anew for a new champion."""
+        self.adwin.reset()
+        self.error_sum, self.error_count = 0.0, 0
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as plain lists and numbers."""
+        return {"adwin": self.adwin.snapshot(), "error_sum": self.error_sum, "error_count": self.error_count}
+
+    def load(self, state: dict[str, Any]) -> None:
+        """Take the state of a snapshot."""
+        self.adwin.load(state["adwin"])
+        self.error_sum, self.error_count = state["error_sum"], state["error_count"]
+
+    def _squashed(self, errors: Float64) -> list[float]:
+        losses = []
+        for error in errors.tolist():
+            usual = self.error_sum / self.error_count if self.error_count else error
+            losses.append(error / (error + usual) if error + usual > 0 else 0.0)
+            self.error_sum += error
+            self.error_count += 1
+        return losses

@@ -1,0 +1,112 @@
+"""The columns that drift detection reads of its three inputs, in merge order."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shared.avro.arrow_types import int64_ms
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+
+
+def floats(column: pa.Array) -> Float64:
+    """Numbers with NaN for null."""
+    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+
+
+@dataclass(frozen=True, slots=True)
+class Placed:
+    """Journal coordinates of rows and their places in the merged order, shape (n,) each."""
+
+    place: Int64
+    time_ms: Int64
+    partition: Int64
+    offset: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class VectorRows:
+    """Feature vectors: the asking stream of each, and the batch with the feature columns."""
+
+    at: Placed
+    ask: NDArray[np.object_]
+    batch: pa.RecordBatch
+
+
+@dataclass(frozen=True, slots=True)
+class PredictionRows:
+    """Answers as served."""
+
+    at: Placed
+    model: NDArray[np.object_]
+    version: NDArray[np.object_]
+    variant: NDArray[np.object_]
+    sequence: Int64
+    score: Float64
+    predicted: Int64
+
+
+@dataclass(frozen=True, slots=True)
+class OutcomeRows:
+    """Answers joined with their labels; NaN is an unknown label or delay."""
+
+    at: Placed
+    model: NDArray[np.object_]
+    version: NDArray[np.object_]
+    variant: NDArray[np.object_]
+    status: NDArray[np.object_]
+    revision: Int64
+    score: Float64
+    predicted: Int64
+    label: Float64
+    delay_ms: Float64
+
+
+def _texts(column: pa.Array) -> NDArray[np.object_]:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.object_)
+
+
+def _integers(column: pa.Array) -> Int64:
+    return np.asarray(column.to_numpy(zero_copy_only=False), dtype=np.int64)
+
+
+def journal_columns(batch: pa.RecordBatch, prefix: str = "") -> Mapping[str, Int64]:
+    """Journal coordinates of a batch as `Merge.add` takes them."""
+    return {
+        "journal_time": int64_ms(batch.column(f"{prefix}journal_time")),
+        "journal_partition": _integers(batch.column(f"{prefix}journal_partition")),
+        "journal_offset": _integers(batch.column(f"{prefix}journal_offset")),
+    }
+
+
+def vector_rows(at: Placed, batch: pa.RecordBatch) -> VectorRows:
+    """Read vectors."""
+    return VectorRows(at, _texts(batch.column("_ask")), batch)
+
+
+def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:
+    """Read predictions."""
+    model, version, variant = (_texts(batch.column(name)) for name in ("model", "model_version", "variant"))
+    sequence, predicted = (_integers(batch.column(name)) for name in ("deployment_sequence", "predicted"))
+    return PredictionRows(at, model, version, variant, sequence, floats(batch.column("score")), predicted)
+
+
+def outcome_rows(at: Placed, batch: pa.RecordBatch) -> OutcomeRows:
+    """Read outcomes."""
+    model, version, variant, status = (_texts(batch.column(name)) for name in ("model", "model_version", "variant", "status"))
+    revision, predicted = (_integers(batch.column(name)) for name in ("revision", "predicted"))
+    score, label, delay = (floats(batch.column(name)) for name in ("score", "label", "delay_ms"))
+    return OutcomeRows(at, model, version, variant, status, revision, score, predicted, label, delay)
+
+
+def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa.RecordBatch, Int64]:
+    """One batch of (batch, rows, places), ordered by place."""
+    table = pa.Table.from_batches([batch.take(pa.array(rows)) for batch, rows, _ in sources]).combine_chunks()
+    places = np.concatenate([places for _, _, places in sources])
+    batch = table.to_batches()[0]
+    order = np.argsort(places, kind="stable")
+    return (batch if (order[:-1] < order[1:]).all() else batch.take(pa.array(order))), places[order]

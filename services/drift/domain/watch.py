@@ -1,0 +1,209 @@
+"""Watches one model: who serves, whether its loss has changed, whether its inputs still look like what it learned from."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.drift.domain.features import FeatureColumn, Shift, Summary
+from services.drift.domain.findings import Coordinates, Finding, Kind
+from services.drift.domain.quality import LossDetector, WindowRows
+from services.drift.domain.rows import OutcomeRows
+from shared.statistics import metrics
+from shared.statistics.adwin import Adwin
+
+_REFERENCES_KEPT = 8
+_BOOTSTRAP_AGAIN = 1.25
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """What is watched, and the bounds.
+
+    Attributes
+    ----------
+    min_rows
+        Vectors a window needs before its features are compared.
+    outside
+        Share of a window's rows outside of the reference's range that is worth a warning.
+    min_auc, recent_labels
+        Bound on the AUC of that many last labels; no bound when None.
+    """
+
+    model: str
+    ask: str
+    features: tuple[str, ...]
+    binary: bool
+    bootstrap_labels: int
+    adwin_delta: float = 0.002
+    psi: float = 0.2
+    missing_shift: float = 0.1
+    outside: float = 0.05
+    min_auc: float | None = None
+    min_rows: int = 100
+    recent_labels: int = 2000
+
+
+@dataclass(slots=True)
+class ModelWatch:
+    """Fold over one model's predictions and outcomes.
+
+    The champion is read from the answers themselves (variant, version, deployment sequence), which are in journal order; the
+    deployments topic is not, so following it would make results depend on when it was read.
+
+    Findings of a condition that lasts (a shifted feature, an AUC below its bound) are given when it begins and again only after it has
+    ended: PSI is above its bound on nearly every day of a real year.
+    """
+
+    settings: WatchSettings
+    version: str | None = None
+    sequence: int = -1
+    labels: int = 0
+    next_bootstrap: int = 0
+    window: WindowRows = field(default_factory=WindowRows)
+    references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
+    active: set[tuple[str, str]] = field(default_factory=set)
+    recent: list[tuple[float, float]] = field(default_factory=list)
+    loss: LossDetector = field(init=False)
+
+    def __post_init__(self) -> None:
+        self.next_bootstrap = self.next_bootstrap or self.settings.bootstrap_labels
+        self.loss = LossDetector(self.settings.binary, Adwin(delta=self.settings.adwin_delta))
+
+    def promote(self, version: str, sequence: int, seen: Mapping[str, Summary]) -> None:
+        """Take note of a new champion, whose training data were what had been seen (unless it served before: after a roll-back)."""
+        self.sequence = sequence
+        if version == self.version:
+            return
+        self.version = version
+        self.references[version] = self.references.pop(version, {name: seen[name] for name in self.settings.features})
+        for oldest in list(self.references)[:-_REFERENCES_KEPT]:
+            del self.references[oldest]
+        self.active.clear()
+        self.recent.clear()
+        self.loss.reset()
+
+    def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
+        """Absorb outcomes in order: first labels count, time-outs without one are counted, corrections do not count twice."""
+        first = mine & (rows.revision == 0) & (rows.status != "unmatched")
+        labelled = first & ~np.isnan(rows.label)
+        self.window.outcomes(rows, labelled, int((first & np.isnan(rows.label)).sum()))
+        found = self._bootstrap(rows, labelled)
+        if self.version is not None:
+            champions = np.flatnonzero(labelled & (rows.variant == "champion") & (rows.version == self.version))
+            found += self._loss_changes(rows, champions)
+            pairs = zip(rows.label[champions].tolist(), rows.score[champions].tolist(), strict=True)
+            self.recent = [*self.recent, *pairs][-self.settings.recent_labels :]
+        return found
+
+    def shifted(self, at: Coordinates, shifts: Mapping[str, Shift]) -> list[Finding]:
+        """Compare a closed window's features with the reference."""
+        found: list[Finding] = []
+        bounds = self.settings
+        for name, one in shifts.items():
+            if one.rows < bounds.min_rows:
+                continue
+            evidence = {"psi": one.psi, "js": one.js, "ks": one.ks, "missing": one.missing, "missing_reference": one.missing_reference}
+            evidence |= {"outside": one.outside, "rows": float(one.rows)}
+            missing = abs(one.missing - one.missing_reference)
+            text = f"{name} against the data before champion {self.version}: "
+            found += self._condition(at, "feature", name, "psi", one.psi, bounds.psi, text + f"population stability index {one.psi:.3f}", evidence)
+            told = text + f"{one.missing:.1%} missing instead of {one.missing_reference:.1%}"
+            found += self._condition(at, "missing", name, "missing_share", missing, bounds.missing_shift, told, evidence)
+            told = text + f"{one.outside:.1%} of the values outside of what was seen"
+            found += self._condition(at, "range", name, "outside_share", one.outside, bounds.outside, told, evidence)
+        return found
+
+    def quality(self, at: Coordinates) -> list[Finding]:
+        """Hold the AUC of the last labels against its absolute bound."""
+        bound = self.settings.min_auc
+        if bound is None or not self.settings.binary or len(self.recent) < self.settings.recent_labels:
+            return []
+        label, score = np.array(self.recent).T
+        auc = metrics.roc_auc(label, score)
+        if not auc < bound:
+            self.active.discard(("quality", "auc"))
+            return []
+        if ("quality", "auc") in self.active:
+            return []
+        self.active.add(("quality", "auc"))
+        detail = f"AUC {auc:.3f} over the last {len(self.recent)} labels of champion {self.version} is below {bound}"
+        evidence = {"auc": auc, "labels": float(len(self.recent)), "positive_rate": float(label.mean())}
+        return [Finding(self.settings.model, at, "quality", "auc", "threshold", "alarm", auc, bound, detail, evidence)]
+
+    def snapshot(self) -> dict[str, Any]:
+        """State without references, as plain lists and numbers."""
+        return {
+            "version": self.version,
+            "sequence": self.sequence,
+            "labels": self.labels,
+            "next_bootstrap": self.next_bootstrap,
+            "window": self.window.snapshot(),
+            "references": list(self.references),
+            "active": sorted(map(list, self.active)),
+            "recent": [list(pair) for pair in self.recent],
+            "loss": self.loss.snapshot(),
+        }
+
+    def load(self, state: Mapping[str, Any], references: Mapping[str, Mapping[str, Summary]]) -> None:
+        """Take the state of a snapshot."""
+        self.version, self.sequence, self.labels = state["version"], state["sequence"], state["labels"]
+        self.next_bootstrap = state["next_bootstrap"]
+        self.window = WindowRows.load(state["window"])
+        self.references = {version: references[version] for version in state["references"]}
+        self.active = {(kind, name) for kind, name in state["active"]}
+        self.recent = [(label, score) for label, score in state["recent"]]
+        self.loss.load(state["loss"])
+
+    def _bootstrap(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:
+        found = []
+        places = np.flatnonzero(labelled)
+        while self.version is None and self.labels + places.size >= self.next_bootstrap:
+            row, needed = int(places[self.next_bootstrap - self.labels - 1]), self.next_bootstrap
+            at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
+            self.next_bootstrap = int(np.ceil(needed * _BOOTSTRAP_AGAIN))
+            detail = f"{needed} labels have come and no model serves: time for a first one"
+            evidence = {"labels": float(needed)}
+            bound = float(self.settings.bootstrap_labels)
+            found.append(Finding(self.settings.model, at, "bootstrap", "labels", "threshold", "info", float(needed), bound, detail, evidence))
+        self.labels += places.size
+        return found
+
+    def _loss_changes(self, rows: OutcomeRows, champions: NDArray[np.int64]) -> list[Finding]:
+        found = []
+        subject = "squared_error" if self.settings.binary else "relative_absolute_error"
+        for change in self.loss.update(rows.label[champions], rows.score[champions]):
+            row = int(champions[change.row])
+            at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
+            rise = change.mean_after - change.mean_before
+            evidence = {"mean_before": change.mean_before, "mean_after": change.mean_after}
+            evidence |= {"labels_before": float(change.width_before), "labels_after": float(change.width_after)}
+            verb = "rose" if rise > 0 else "fell"
+            severity, delta = ("alarm" if rise > 0 else "info"), self.loss.adwin.delta
+            detail = f"mean loss of champion {self.version} {verb} from {change.mean_before:.4f} to {change.mean_after:.4f} (delta {delta})"
+            found.append(Finding(self.settings.model, at, "loss", subject, "adwin", severity, rise, delta, detail, evidence))  # type: ignore[arg-type]
+        return found
+
+    def _condition(
+        self, at: Coordinates, kind: Kind, name: str, detector: str, statistic: float, bound: float, detail: str, evidence: Mapping[str, float]
+    ) -> Sequence[Finding]:
+        key = (kind, name)
+        if statistic <= bound:
+            if statistic < bound / 2:
+                self.active.discard(key)
+            return []
+        if key in self.active:
+            return []
+        self.active.add(key)
+        return [Finding(self.settings.model, at, kind, name, detector, "warning", statistic, bound, detail, evidence)]
+
+
+def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:
+    """Columns to summarise by asking stream: those that some model of it reads, in the vector's order."""
+    found: dict[str, list[FeatureColumn]] = {}
+    for ask in dict.fromkeys(one.ask for one in settings):
+        wanted = {name for one in settings if one.ask == ask for name in one.features}
+        found[ask] = [FeatureColumn(name, "string" if kind == "string" else "double") for name, kind in types.items() if name in wanted]
+    return found

@@ -1,0 +1,198 @@
+"""Drift as a task: vectors, predictions and outcomes in journal order in; drift events and health records out."""
+
+import hashlib
+import json
+import zlib
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+
+from services.drift.domain.findings import Finding
+from services.drift.domain.fold import DriftFold, Said
+from services.drift.domain.rows import Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
+from services.drift.domain.watch import WatchSettings
+from shared.application.plan import ModelPlan, Plan
+from shared.avro.columns import ColumnDecoder
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.streaming.merge import Merge, MergeInput, Released
+from shared.streaming.progress import Progress
+from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
+
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+_UPSTREAM = ("features", "scoring", "outcomes")
+_FOLD_VERSION = "drift-1"
+_SNAPSHOT_ROWS = 50_000
+_MERGE_KEY = b"merge"
+
+
+def task_inputs(plan: Plan) -> TaskInputs:
+    """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
+    topics = plan.topics
+    return TaskInputs((topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM)), gathered=True)
+
+
+def watch_settings(model: ModelPlan) -> WatchSettings:
+    """What is watched of a model, from the application file."""
+    own = model.settings
+    return WatchSettings(
+        model=model.name,
+        ask=model.ask,
+        features=model.features,
+        binary=own.kind == "binary",
+        bootstrap_labels=own.retraining.bootstrap_labels,
+        adwin_delta=own.drift.adwin_delta,
+        psi=own.drift.psi,
+        missing_shift=own.drift.missing_shift,
+        min_auc=own.drift.min_auc,
+    )
+
+
+class DriftTask:
+    """The one task of the stage.
+
+    Its state goes out as a whole every 50,000 rows (only entries that changed are written), with the positions of that moment as marker:
+    a restart loads the last one, replays what had been released since in merge order, and closes the windows that had been covered.
+    """
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry) -> None:
+        topics = plan.topics
+        self._plan = plan
+        self._fold = DriftFold([watch_settings(model) for model in plan.models.values()], {one.name: one.type for one in plan.features})
+        partitions = tuple(range(plan.application.partitions))
+        self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
+        self._merge = Merge([MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())])
+        self._data = [TopicPartition(topic, partition) for topic in self._stages for partition in partitions]
+        schemas = {topics.vectors: plan.vector_schema, topics.predictions: _schema("prediction"), topics.outcomes: _schema("outcome")}
+        self._decoders = {topic: ColumnDecoder(registry, schema) for topic, schema in schemas.items()}
+        progress = {topics.progress(stage): stage for stage in _UPSTREAM}
+        self._progress = {topic: RecordCodec(registry, f"{topic}-tidemill.Progress", _schema("progress")) for topic in progress}
+        self._drift = RecordCodec(registry, f"{topics.drift}-tidemill.Drift", _schema("drift"))
+        self._health = RecordCodec(registry, f"{topics.health}-tidemill.Health", _schema("health"))
+        self._coverage = Coverage()
+        self._replaying = False
+        self._rows_since_snapshot = _SNAPSHOT_ROWS
+        self._marker: dict[TopicPartition, int] = {}
+        self._written: dict[bytes, bytes] = {}
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        """Load the last snapshot."""
+        state = {}
+        for entry in entries:
+            if entry.value is None:
+                continue
+            self._written[entry.key] = hashlib.sha256(entry.value).digest()
+            if entry.key == _MERGE_KEY:
+                self._merge.restore(entry.value)
+            else:
+                state[entry.key.decode()] = json.loads(zlib.decompress(entry.value))
+        if state:
+            self._fold.load(state)
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        """Stand where the last progress record stood."""
+        self._merge.resume(positions)
+        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+        self._replaying = True
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        """Collect what had been released since the snapshot; it is folded, in order, before the next step."""
+        self._replaying = True
+        self._read(inputs)
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        """Fold what the merge lets go, and close the windows it has passed."""
+        self._finish_replay()
+        self._read(inputs)
+        said = self._absorb(self._merge.release())
+        covered = self._merge.coverage()
+        if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
+            self._coverage = covered
+        said += self._fold.advance(self._coverage.time_ms)
+        return Step(self._emissions(said), self._merge.positions(), self._coverage)
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        """Write the changed entries of the whole state when enough rows have been folded since the last time, else the old marker."""
+        self._finish_replay()
+        if self._rows_since_snapshot < _SNAPSHOT_ROWS:
+            return Checkpoint((), self._marker)
+        self._rows_since_snapshot = 0
+        blobs = {name.encode(): zlib.compress(json.dumps(value).encode(), 1) for name, value in self._fold.snapshot().items()}
+        blobs[_MERGE_KEY] = self._merge.state()
+        digests = {key: hashlib.sha256(blob).digest() for key, blob in blobs.items()}
+        entries = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != digests[key]]
+        entries += [StateEntry(key, None) for key in self._written if key not in blobs]
+        self._written = digests
+        self._marker = {**dict.fromkeys(self._data, 0), **self._merge.positions()}
+        return Checkpoint(entries, self._marker)
+
+    def committed(self) -> None:
+        """Nothing external."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Version of the fold (raise it when the fold changes: state is then rebuilt) and of the application."""
+        return {"code": _FOLD_VERSION, "application": self._plan.application_hash}
+
+    def _finish_replay(self) -> None:
+        if self._replaying:
+            self._absorb(self._merge.drain())
+            self._fold.advance(self._coverage.time_ms)
+            self._replaying = False
+
+    def _read(self, inputs: Sequence[Records]) -> None:
+        for records in inputs:
+            if not len(records):
+                continue
+            if records.topic in self._progress:
+                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
+                    if value is not None:
+                        progress = Progress.decode(value, self._progress[records.topic])
+                        self._merge.watermark(records.topic, records.partition, offset, progress)
+                continue
+            decoded = self._decoders[records.topic].decode(records.values)
+            if decoded.errors:
+                first = decoded.errors[0]
+                where = f"{records.topic}:{records.partition} offset {records.offsets[first.index]}"
+                raise ValueError(f"expected a record that {self._stages[records.topic]} wrote at {where}, got {first.reason}: {first.detail}")
+            prefix = "_" if records.topic == self._plan.topics.vectors else ""
+            columns = journal_columns(decoded.batch, prefix)
+            self._merge.add(records.topic, records.partition, offsets=records.offsets, payload=decoded.batch, **columns)
+
+    def _absorb(self, released: Released) -> list[Said]:
+        if not len(released):
+            return []
+        self._rows_since_snapshot += len(released)
+        places = np.arange(len(released), dtype=np.int64)
+        at = Placed(places, released.journal_time, released.journal_partition, released.journal_offset)
+        parts: dict[str, tuple[Placed, pa.RecordBatch]] = {}
+        for topic in self._stages:
+            sources = []
+            for number, (name, _, batch) in enumerate(released.sources):
+                if name == topic:
+                    chosen = np.flatnonzero(released.source == number)
+                    sources.append((batch, released.rows[chosen], places[chosen]))
+            if sources:
+                batch, own = gathered(sources)
+                parts[topic] = (Placed(own, at.time_ms[own], at.partition[own], at.offset[own]), batch)
+        topics = self._plan.topics
+        vectors = vector_rows(*parts[topics.vectors]) if topics.vectors in parts else None
+        predictions = prediction_rows(*parts[topics.predictions]) if topics.predictions in parts else None
+        outcomes = outcome_rows(*parts[topics.outcomes]) if topics.outcomes in parts else None
+        return self._fold.absorb(at, vectors, predictions, outcomes)
+
+    def _emissions(self, said: Sequence[Said]) -> list[Emission]:
+        emissions = []
+        for topic, codec, kind in ((self._plan.topics.drift, self._drift, True), (self._plan.topics.health, self._health, False)):
+            chosen = [one for one in said if isinstance(one, Finding) is kind]
+            if chosen:
+                times = np.array([one.at.time_ms for one in chosen], dtype=np.int64)
+                keys = [one.model.encode() for one in chosen]
+                emissions.append(Emission(topic, 0, keys, [codec.encode(one.record()) for one in chosen], times))
+        return emissions
+
+
+def _schema(name: str) -> str:
+    return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")
