@@ -1,0 +1,77 @@
+"""Models as content-addressed bytes: one file holds signature and ONNX graph, its SHA-256 is its name."""
+
+import hashlib
+import struct
+from dataclasses import dataclass
+
+import fsspec
+from pydantic import ValidationError
+
+from shared.models.signature import Signature
+
+_MAGIC = b"TMA1"
+_LENGTH = struct.Struct(">I")
+
+
+class ArtifactError(RuntimeError):
+    """An artifact is missing, is not what its address says, or does not behave as its signature says."""
+
+
+@dataclass(frozen=True, slots=True)
+class Artifact:
+    """A model ready to be stored or served."""
+
+    signature: Signature
+    onnx: bytes
+
+    def to_bytes(self) -> bytes:
+        """Return the file: magic, length of the signature, signature, graph."""
+        signature = self.signature.to_json()
+        return _MAGIC + _LENGTH.pack(len(signature)) + signature + self.onnx
+
+    @classmethod
+    def from_bytes(cls, content: bytes) -> "Artifact":
+        """Read the file; raises ArtifactError."""
+        if content[:4] != _MAGIC:
+            raise ArtifactError(f"expected an artifact that begins with {_MAGIC!r}, found {content[:4]!r}")
+        (length,) = _LENGTH.unpack_from(content, 4)
+        try:
+            return cls(Signature.model_validate_json(content[8 : 8 + length]), content[8 + length :])
+        except ValidationError as error:
+            raise ArtifactError(f"the artifact's signature does not validate: {error}") from error
+
+
+class ArtifactStore:
+    """Artifacts by SHA-256 in a folder or an object store (any fsspec address)."""
+
+    def __init__(self, uri: str) -> None:
+        self._filesystem, self._root = fsspec.core.url_to_fs(uri)
+        self._uri = uri.rstrip("/")
+
+    def put(self, content: bytes) -> str:
+        """Store bytes and return their SHA-256; storing twice is storing once."""
+        address = hashlib.sha256(content).hexdigest()
+        path = self._path(address)
+        if not self._filesystem.exists(path):
+            self._filesystem.makedirs(self._filesystem._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec's own way to a parent
+            self._filesystem.pipe_file(f"{path}.part", content)
+            self._filesystem.mv(f"{path}.part", path)
+        return address
+
+    def get(self, address: str) -> bytes:
+        """Return the bytes of an address, verified; raises ArtifactError."""
+        try:
+            content: bytes = self._filesystem.cat_file(self._path(address))
+        except FileNotFoundError as error:
+            raise ArtifactError(f"no artifact {address} in {self._uri}") from error
+        found = hashlib.sha256(content).hexdigest()
+        if found != address:
+            raise ArtifactError(f"artifact {address} in {self._uri} has the SHA-256 {found}: it was changed or damaged")
+        return content
+
+    def uri_of(self, address: str) -> str:
+        """Return where an artifact lies."""
+        return f"{self._uri}/{address[:2]}/{address}"
+
+    def _path(self, address: str) -> str:
+        return f"{self._root}/{address[:2]}/{address}"

@@ -1,0 +1,75 @@
+"""The lifecycle log of models, and the state that follows from it."""
+
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+EVENTS = ("registered", "gate_passed", "gate_refused", "shadow", "canary", "promoted", "rolled_back", "retired")
+
+
+@dataclass(frozen=True, slots=True)
+class ModelDeployment:
+    """One version in service."""
+
+    version: str
+    artifact_sha256: str
+    sequence: int
+    threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycle:
+    """Where one model stands: a fold of its deployment events.
+
+    Attributes
+    ----------
+    head
+        Sequence of the last event that counted; -1 before the first.
+    champion
+        What serves; None before the first promotion.
+    retired
+        Earlier champions, the latest last: where a roll-back goes.
+    """
+
+    head: int = -1
+    champion: ModelDeployment | None = None
+    retired: tuple[ModelDeployment, ...] = ()
+    ignored: int = 0
+
+    def apply(self, event: dict[str, Any]) -> "Lifecycle":
+        """Return the state after an event.
+
+        An event whose parent is not the head was decided on another state of affairs (a zombie, a repeated decision): it is ignored and counted.
+        """
+        if event["parent"] != self.head or event["sequence"] != self.head + 1:
+            return replace(self, ignored=self.ignored + 1)
+        after = replace(self, head=event["sequence"])
+        deployment = ModelDeployment(event["version"], event["artifact_sha256"], event["sequence"], event["threshold"])
+        if event["event"] == "promoted":
+            earlier = (*self.retired, self.champion) if self.champion is not None else self.retired
+            return replace(after, champion=deployment, retired=earlier)
+        if event["event"] == "rolled_back":
+            known = [old for old in self.retired if old.version == event["version"]]
+            if not known:
+                raise ValueError(f"deployment {event['sequence']} rolls {event['model']} back to {event['version']}, which never was champion")
+            return replace(
+                after,
+                champion=replace(known[-1], sequence=event["sequence"]),
+                retired=tuple(old for old in self.retired if old.version != event["version"]),
+            )
+        return after
+
+
+@dataclass(frozen=True, slots=True)
+class Lifecycles:
+    """The lifecycles of all models of an application."""
+
+    models: dict[str, Lifecycle] = field(default_factory=dict)
+
+    def apply(self, event: dict[str, Any]) -> "Lifecycles":
+        """Return the state after an event."""
+        name = str(event["model"])
+        return Lifecycles({**self.models, name: self.of(name).apply(event)})
+
+    def of(self, model: str) -> Lifecycle:
+        """Return a model's state."""
+        return self.models.get(model, Lifecycle())

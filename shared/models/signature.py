@@ -1,0 +1,72 @@
+"""What a model expects and how its inputs become numbers; travels with the model."""
+
+import json
+from collections.abc import Sequence
+from typing import Literal
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+from pydantic import BaseModel, ConfigDict
+
+
+class Column(BaseModel):
+    """One input: a number, or a category with the number that stands for each value seen in training."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid")
+
+    name: str
+    type: Literal["double", "string"]
+    codes: dict[str, float] = {}
+    unknown: float = float("nan")
+
+
+class Signature(BaseModel):
+    """The contract of an artifact.
+
+    Attributes
+    ----------
+    parity_rows, parity_scores
+        Encoded inputs and the scores the trainer's library gave for them: checked at every load.
+    parity_tolerance
+        Largest absolute difference that is still the same model.
+    """
+
+    model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
+
+    model: str
+    version: str
+    family: str
+    columns: tuple[Column, ...]
+    threshold: float
+    parity_rows: tuple[tuple[float | None, ...], ...]
+    parity_scores: tuple[float, ...]
+    parity_tolerance: float = 1e-6
+    details: dict[str, str] = {}
+
+    def to_json(self) -> bytes:
+        """Return canonical bytes: the same signature has the same."""
+        return json.dumps(self.model_dump(), sort_keys=True, separators=(",", ":")).encode()
+
+    def encode(self, batch: pa.RecordBatch) -> NDArray[np.float32]:
+        """Return the inputs as a matrix, shape (n, columns), NaN where missing; KeyError names a column that is not there."""
+        matrix = np.empty((batch.num_rows, len(self.columns)), np.float32)
+        for j, column in enumerate(self.columns):
+            index = batch.schema.get_field_index(column.name)
+            if index < 0:
+                raise KeyError(f"model {self.model} {self.version} expects the feature {column.name}, found {batch.schema.names}")
+            values = batch.column(index)
+            matrix[:, j] = _codes(values, column) if column.type == "string" else values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+        return matrix
+
+    def parity_matrix(self) -> NDArray[np.float32]:
+        """Return the parity rows as a matrix, NaN where missing."""
+        rows: Sequence[Sequence[float | None]] = self.parity_rows
+        return np.array([[np.nan if value is None else value for value in row] for row in rows], np.float32).reshape(len(rows), len(self.columns))
+
+
+def _codes(values: pa.Array, column: Column) -> NDArray[np.float64]:
+    encoded = pc.dictionary_encode(values)
+    table = np.array([column.codes.get(value, column.unknown) for value in encoded.dictionary.to_pylist()] + [np.nan])
+    return table[np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)]

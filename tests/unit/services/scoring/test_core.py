@@ -1,0 +1,58 @@
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from services.features.domain.core import FeaturesCore
+from services.scoring.domain.core import ScoringCore, Serving
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.models.onnx_scorer import OnnxScorer
+from shared.models.signature import Column
+from tests.journals import random_journal
+from tests.models import artifact
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    return load_plan(Path(__file__).parents[4] / "examples" / "flights")
+
+
+@pytest.fixture(scope="module")
+def vectors(plan: Plan) -> pa.RecordBatch:
+    return FeaturesCore(plan).process(random_journal(plan, 400, np.random.default_rng(1)))
+
+
+def test_without_a_model_every_request_gets_the_default_and_the_reason(plan: Plan, vectors: pa.RecordBatch) -> None:
+    answers = ScoringCore(plan).process(vectors, {})["late_arrival"]
+    assert answers.column("request_id").equals(vectors.column("_request_id"))
+    assert set(answers.column("score").to_pylist()) == {0.24}
+    assert set(answers.column("reason").to_pylist()) == {"no_model"}
+    assert set(answers.column("variant").to_pylist()) == {"default"}
+
+
+def test_a_champion_answers_with_its_score_and_its_place_in_the_log(plan: Plan, vectors: pa.RecordBatch) -> None:
+    columns = tuple(Column(name=name, type="double") for name in ("distance", "hour", "origin_late__mean_3h"))
+    scorer = OnnxScorer(artifact("lightgbm", columns)[0])
+    serving = Serving("v1", 7, 0.4, scorer, None)
+    answers = ScoringCore(plan).process(vectors, {"late_arrival": serving})["late_arrival"].to_pylist()
+    truth = scorer.score(vectors)
+    assert [answer["score"] for answer in answers] == truth.tolist()
+    assert [answer["predicted"] for answer in answers] == (truth >= 0.4).astype(int).tolist()
+    assert {(answer["model_version"], answer["deployment_sequence"], answer["variant"], answer["reason"]) for answer in answers} == {
+        ("v1", 7, "champion", None)
+    }
+
+
+class Broken:
+    def score(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
+        return np.where(np.arange(batch.num_rows) % 2, np.nan, 0.9)
+
+
+def test_a_score_that_is_no_number_is_answered_with_the_default(plan: Plan, vectors: pa.RecordBatch) -> None:
+    answers = ScoringCore(plan).process(vectors, {"late_arrival": Serving("v2", 1, 0.5, Broken(), None)})["late_arrival"].to_pylist()
+    assert [answer["score"] for answer in answers[:2]] == [0.9, 0.24]
+    assert [answer["reason"] for answer in answers[:2]] == [None, "model_failed"]
+    assert [answer["model_version"] for answer in answers[:2]] == ["v2", "default"]

@@ -1,0 +1,104 @@
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
+from shared.models.deployments import Lifecycles
+from shared.models.onnx_scorer import OnnxScorer
+from shared.models.signature import Column, Signature
+from tests.models import artifact
+
+COLUMNS = tuple(Column(name=f"x{i}", type="double") for i in range(5))
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
+def test_served_scores_are_the_trainers(family: str) -> None:
+    made, fresh, scores = artifact(family, COLUMNS)
+    assert np.abs(OnnxScorer(made).score_matrix(fresh) - scores).max() < 1e-6
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
+def test_the_same_training_gives_the_same_bytes(family: str) -> None:
+    assert artifact(family, COLUMNS)[0].to_bytes() == artifact(family, COLUMNS)[0].to_bytes()
+
+
+SCORERS = {family: OnnxScorer(artifact(family, COLUMNS)[0]) for family in ("lightgbm", "logistic_regression")}
+FRESH = artifact("lightgbm", COLUMNS)[1]
+
+
+@settings(max_examples=30, deadline=None)
+@given(family=st.sampled_from(sorted(SCORERS)), cuts=st.lists(st.integers(0, 300), max_size=8))
+def test_any_batching_gives_the_bits_of_one_by_one(family: str, cuts: list[int]) -> None:
+    scorer = SCORERS[family]
+    one_by_one = np.concatenate([scorer.score_matrix(FRESH[i : i + 1]) for i in range(len(FRESH))])
+    edges = [0, *sorted(cuts), len(FRESH)]
+    batched = np.concatenate([scorer.score_matrix(FRESH[a:b]) for a, b in pairwise(edges)])
+    assert batched.tobytes() == one_by_one.tobytes()
+
+
+def test_categories_become_their_codes() -> None:
+    signature = Signature(
+        model="m", version="v", family="f", threshold=0.5, parity_rows=(), parity_scores=(),
+        columns=(Column(name="c", type="string", codes={"a": 0.25, "b": 2.0}, unknown=-1.0), Column(name="d", type="double")),
+    )  # fmt: skip
+    batch = pa.RecordBatch.from_pydict({"d": pa.array([1.5, None, 3, 4]), "c": ["a", "b", "zz", None]})
+    assert np.array_equal(signature.encode(batch), np.array([[0.25, 1.5], [2, np.nan], [-1, 3], [np.nan, 4]], np.float32), equal_nan=True)
+    with pytest.raises(KeyError, match="expects the feature d"):
+        signature.encode(batch.select(["c"]))
+
+
+def test_the_store_gives_back_what_was_put_and_nothing_else(tmp_path: Path) -> None:
+    store = ArtifactStore(str(tmp_path))
+    content = artifact("logistic_regression", COLUMNS)[0].to_bytes()
+    address = store.put(content)
+    assert store.put(content) == address
+    assert Artifact.from_bytes(store.get(address)).to_bytes() == content
+    (tmp_path / address[:2] / address).write_bytes(content + b"!")
+    with pytest.raises(ArtifactError, match="changed or damaged"):
+        store.get(address)
+    with pytest.raises(ArtifactError, match="no artifact"):
+        store.get("00" * 32)
+
+
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [({"parity_scores": (0.1,) * 8}, "parity rows differ"), ({"parity_rows": (), "parity_scores": ()}, "expected parity rows")],
+)
+def test_a_model_that_does_not_do_what_it_says_is_not_served(change: dict[str, Any], message: str) -> None:
+    with pytest.raises(ArtifactError, match=message):
+        OnnxScorer(artifact("logistic_regression", COLUMNS, **change)[0])
+
+
+def test_broken_files_are_refused() -> None:
+    with pytest.raises(ArtifactError, match="TMA1"):
+        Artifact.from_bytes(b"nonsense")
+    made = artifact("logistic_regression", COLUMNS)[0]
+    with pytest.raises(ArtifactError, match="does not load"):
+        OnnxScorer(Artifact(made.signature, made.onnx[:-20]))
+
+
+def event(sequence: int, kind: str, version: str, parent: int | None = None) -> dict[str, Any]:
+    return {
+        "sequence": sequence, "parent": sequence - 1 if parent is None else parent, "model": "m", "event": kind, "version": version,
+        "artifact_sha256": version * 2, "threshold": 0.5,
+    }  # fmt: skip
+
+
+def test_the_fold_follows_one_line_of_decisions() -> None:
+    state = Lifecycles()
+    for happened in (event(0, "registered", "a"), event(1, "promoted", "a"), event(2, "gate_refused", "b"), event(3, "promoted", "c")):
+        state = state.apply(happened)
+    champion = state.of("m").champion
+    assert champion is not None and champion.version == "c"
+    zombie = state.apply(event(3, "promoted", "z", parent=2))
+    assert zombie.of("m").champion == champion and zombie.of("m").ignored == 1
+    back = state.apply(event(4, "rolled_back", "a")).of("m")
+    assert back.champion is not None and back.champion.version == "a" and back.head == 4
+    with pytest.raises(ValueError, match="never was champion"):
+        state.apply(event(4, "rolled_back", "nobody"))
