@@ -25,10 +25,11 @@ def _coarser(keys: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
 
 
 def _combined(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
-    names, place = np.unique(keys, return_inverse=True)
-    sums = np.zeros(names.size, dtype=np.int64)
-    np.add.at(sums, place, counts)
-    return names, sums
+    """Add up the counts of equal neighbours."""
+    if not keys.size:
+        return keys, counts
+    begins = np.concatenate([[0], np.flatnonzero(keys[1:] != keys[:-1]) + 1])
+    return keys[begins], np.asarray(np.add.reduceat(counts, begins), dtype=np.int64)
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,8 +63,8 @@ class Sketch:
         present = values[~np.isnan(values)]
         if present.size == 0:
             return Sketch(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), missing=values.size)
-        keys, counts = np.unique(_keys(present), return_counts=True)
-        return Sketch(keys, counts.astype(np.int64), 0, values.size - present.size, float(present.min()), float(present.max())).fitted()
+        keys, counts = _combined(np.sort(_keys(present)), np.ones(present.size, dtype=np.int64))
+        return Sketch(keys, counts, 0, values.size - present.size, float(present.min()), float(present.max())).fitted()
 
     @property
     def present(self) -> int:
@@ -84,7 +85,7 @@ class Sketch:
         """The same on a grid halved until `shift`."""
         if shift <= self.shift:
             return self
-        keys, counts = _combined(_coarser(self.keys, shift - self.shift), self.counts)
+        keys, counts = _combined(_coarser(self.keys, shift - self.shift), self.counts)  # still sorted: coarsening is monotone
         return Sketch(keys, counts, shift, self.missing, self.low, self.high)
 
     def fitted(self) -> "Sketch":
@@ -98,7 +99,9 @@ class Sketch:
         """Of both columns together."""
         shift = max(self.shift, other.shift)
         left, right = self.coarsened(shift), other.coarsened(shift)
-        keys, counts = _combined(np.concatenate([left.keys, right.keys]), np.concatenate([left.counts, right.counts]))
+        keys = np.concatenate([left.keys, right.keys])
+        order = np.argsort(keys, kind="stable")
+        keys, counts = _combined(keys[order], np.concatenate([left.counts, right.counts])[order])
         return Sketch(keys, counts, shift, self.missing + other.missing, min(self.low, other.low), max(self.high, other.high)).fitted()
 
     def outside(self, low: float, high: float) -> int:

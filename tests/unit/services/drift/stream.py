@@ -40,7 +40,13 @@ models:
 def shop(folder: Path) -> Plan:
     """Plan of the application, written to a folder."""
     stamp = {"type": "long", "logicalType": "timestamp-millis"}
-    order = [("order_id", "string"), ("placed", stamp), ("amount", ["null", "double"]), ("weight", ["null", "double"]), ("country", ["null", "string"])]
+    order = [
+        ("order_id", "string"),
+        ("placed", stamp),
+        ("amount", ["null", "double"]),
+        ("weight", ["null", "double"]),
+        ("country", ["null", "string"]),
+    ]
     back = [("order_id", "string"), ("returned", stamp), ("bad", "double")]
     for name, fields in (("order", order), ("return", back)):
         record = {"type": "record", "name": name.title(), "namespace": "shop", "fields": [{"name": n, "type": t} for n, t in fields]}
@@ -79,19 +85,31 @@ def season(seed: int = 0, days: int = 12, per_day: int = 300, promoted: int = 4,
             chance = float(generator.random())
             where = {"_journal_partition": 0, "_journal_offset": offset, "_journal_time": time}
             shop.vectors.append(
-                {"_request_id": f"o{i}", "_ask": "orders", "_event_time": time, "_late": False, "amount": amount, "weight": weight, "country": country} | where
+                {
+                    "_request_id": f"o{i}",
+                    "_ask": "orders",
+                    "_event_time": time,
+                    "_late": False,
+                    "amount": amount,
+                    "weight": weight,
+                    "country": country,
+                }
+                | where
             )
             serves = day >= promoted
             score = (float(generator.random()) if drift else chance) if serves else 0.3
-            asked[i] = {
-                "request_id": f"o{i}", "model": "sent_back", "journal_partition": 0, "journal_offset": offset, "journal_time": time, "event_time": time,
-                "score": score, "predicted": int(score > 0.5), "model_version": "v1" if serves else "default",
-                "deployment_sequence": 3 if serves else -1, "variant": "champion" if serves else "default", "reason": None,
-            }  # fmt: skip
+            served = {"model_version": "v1", "deployment_sequence": 3, "variant": "champion"}
+            default = {"model_version": "default", "deployment_sequence": -1, "variant": "default"}
+            where = {"journal_partition": 0, "journal_offset": offset, "journal_time": time, "event_time": time}
+            answer = {"request_id": f"o{i}", "model": "sent_back", "score": score, "predicted": int(score > 0.5), "reason": None}
+            asked[i] = answer | where | (served if serves else default)
             asked[i]["label"] = float(generator.random() < chance)
             shop.predictions.append({name: value for name, value in asked[i].items() if name != "label"})
         else:
-            one = {name: asked[i][name] for name in ("request_id", "model", "score", "predicted", "model_version", "deployment_sequence", "variant", "label")}
+            one = {
+                name: asked[i][name]
+                for name in ("request_id", "model", "score", "predicted", "model_version", "deployment_sequence", "variant", "label")
+            }
             times_of = {"request_journal_offset": asked[i]["journal_offset"], "request_journal_time": asked[i]["journal_time"]}
             where = {"journal_partition": 0, "journal_offset": offset, "journal_time": time}
             rest = {"event_time": asked[i]["event_time"], "status": "labelled", "label_event_time": time, "delay_ms": delay_ms, "revision": 0}
@@ -105,7 +123,9 @@ class Topics:
     def __init__(self, plan: Plan, registry: MemorySchemaRegistry, rows: Shop) -> None:
         topics = plan.topics
         schemas = {topics.vectors: plan.vector_schema}
-        schemas |= {topic: (SCHEMAS / f"{name}.avsc").read_text() for topic, name in ((topics.predictions, "prediction"), (topics.outcomes, "outcome"))}
+        schemas |= {
+            topic: (SCHEMAS / f"{name}.avsc").read_text() for topic, name in ((topics.predictions, "prediction"), (topics.outcomes, "outcome"))
+        }
         self.values: dict[str, list[bytes]] = {}
         self.times: dict[str, list[int]] = {}
         self.stages = {topics.vectors: "features", topics.predictions: "scoring", topics.outcomes: "outcomes"}
@@ -113,7 +133,7 @@ class Topics:
         for topic, found in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes), strict=True):
             encoder = ColumnEncoder(registry, topic, schemas[topic])
             self.values[topic] = encoder.encode(pa.RecordBatch.from_pylist(found, schema=encoder.arrow))
-            self.times[topic] = [row.get("journal_time", row.get("_journal_time")) for row in found]
+            self.times[topic] = [int(row["journal_time"] if "journal_time" in row else row["_journal_time"]) for row in found]
         self.codec = RecordCodec(registry, "progress", (SCHEMAS / "progress.avsc").read_text())
         self.sequence = dict.fromkeys(self.progress.values(), 0)
 

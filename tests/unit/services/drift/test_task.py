@@ -30,7 +30,9 @@ class Pipeline:
     def run(self, seed: int, restarts: tuple[int, ...] = (), steps: int = 25, snapshot_every: int = 1) -> Said:
         generator = np.random.default_rng(seed)
         task, said, blobs = DriftTask(self.plan, self.registry), [], {}
-        ends = {topic: sorted(generator.integers(0, len(values) + 1, steps - 1).tolist()) + [len(values)] for topic, values in self.topics.values.items()}
+        ends = {
+            topic: [*sorted(generator.integers(0, len(values) + 1, steps - 1).tolist()), len(values)] for topic, values in self.topics.values.items()
+        }
         begin = dict.fromkeys(ends, 0)
         last: Step | None = None
         for step in range(steps):
