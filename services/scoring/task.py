@@ -1,0 +1,161 @@
+"""Scoring as a task: vectors in, predictions out; models switch between steps, and every prediction says which switch it follows."""
+
+import logging
+from collections.abc import Mapping, Sequence
+from importlib.metadata import version
+from pathlib import Path
+
+import pyarrow as pa
+
+from services.scoring.domain.core import ScoringCore, Serving
+from shared.application.plan import Plan
+from shared.avro.arrow_types import int64_ms
+from shared.avro.columns import ColumnDecoder, ColumnEncoder
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
+from shared.models.deployments import Lifecycles, ModelDeployment
+from shared.models.onnx_scorer import OnnxScorer
+from shared.streaming.merge import Merge, MergeInput
+from shared.streaming.progress import Progress
+from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
+
+log = logging.getLogger(__name__)
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+_UPSTREAM = "features"
+_COUNTS = b"counts"
+
+
+def task_inputs(plan: Plan) -> TaskInputs:
+    """Where scoring's records come from."""
+    return TaskInputs((plan.topics.vectors, plan.topics.progress(_UPSTREAM)), broadcast=(plan.topics.deployments,))
+
+
+class ScoringTask:
+    """Answers the requests of one partition.
+
+    Its only state is a fold of the whole deployments log, read again at every start, and how many vectors it has read. A model that cannot be
+    loaded does not stop the stream: requests get the default with the reason ``model_failed`` until the next deployment.
+    """
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, partition: int) -> None:
+        topics = plan.topics
+        self._plan = plan
+        self._partition = partition
+        self._artifacts = artifacts
+        self._core = ScoringCore(plan)
+        self._deployments = TopicPartition(topics.deployments, 0)
+        self._vectors = ColumnDecoder(registry, plan.vector_schema)
+        self._predictions = ColumnEncoder(registry, f"{topics.predictions}-tidemill.Prediction", _schema("prediction"))
+        self._deployment = RecordCodec(registry, f"{topics.deployments}-tidemill.Deployment", _schema("deployment"))
+        self._progress = RecordCodec(registry, f"{topics.progress(_UPSTREAM)}-tidemill.Progress", _schema("progress"))
+        self._merge = Merge([MergeInput(topics.vectors, 0, (partition,), _UPSTREAM)])
+        self._lifecycles = Lifecycles()
+        self._serving: dict[str, Serving] = {}
+        self._read_deployments = 0
+        self._coverage = Coverage()
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        """Load how many vectors had been read."""
+        for entry in entries:
+            if entry.key == _COUNTS and entry.value is not None:
+                self._merge.restore(entry.value)
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        """Stand where the last progress record stood."""
+        self._merge.resume({place: offset for place, offset in positions.items() if place != self._deployments})
+        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        """Follow the deployments again and count what had been answered; the answers are out already."""
+        self._take(inputs)
+        self._merge.drain()
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        """Switch models if the log says so, then answer."""
+        self._take(inputs)
+        emissions = []
+        released = self._merge.release()
+        for run in released.runs():
+            batch, keys = run.payload
+            vectors, asked = batch.take(run.rows), [keys[row] for row in run.rows.tolist()]
+            for answers in self._core.process(vectors, self._serving).values():
+                chosen = asked if answers.num_rows == len(asked) else _matching(asked, vectors, answers)
+                emissions.append(Emission(self._plan.topics.predictions, self._partition, chosen, self._predictions.encode(answers)))
+        covered = self._merge.coverage()
+        if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
+            self._coverage = covered
+        return Step(emissions, self._positions(), self._coverage, self._head())
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        """Write the count of vectors; the deployments log is always read from its beginning."""
+        return Checkpoint([StateEntry(_COUNTS, self._merge.state())], {**self._merge.positions(), self._deployments: 0})
+
+    def committed(self) -> None:
+        """Nothing external."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Code and application."""
+        return {"code": version("tidemill"), "application": self._plan.application_hash}
+
+    def _positions(self) -> dict[TopicPartition, int]:
+        positions = self._merge.positions()
+        return {**positions, self._deployments: self._read_deployments} if self._read_deployments else positions
+
+    def _head(self) -> int:
+        return max((lifecycle.head for lifecycle in self._lifecycles.models.values()), default=-1)
+
+    def _take(self, inputs: Sequence[Records]) -> None:
+        for records in inputs:
+            if not len(records):
+                continue
+            if records.topic == self._deployments.topic:
+                self._follow(records)
+            elif records.topic == self._plan.topics.vectors:
+                decoded = self._vectors.decode(records.values)
+                if decoded.errors:
+                    first = decoded.errors[0]
+                    where = f"{records.topic}:{records.partition} offset {records.offsets[first.index]}"
+                    raise ValueError(f"expected a vector that features wrote at {where}, found {first.reason}: {first.detail}")
+                self._merge.add(
+                    records.topic,
+                    records.partition,
+                    offsets=records.offsets,
+                    journal_time=int64_ms(decoded.batch.column("_journal_time")),
+                    journal_offset=int64_ms(decoded.batch.column("_journal_offset")),
+                    payload=(decoded.batch, records.keys),
+                )
+            else:
+                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
+                    if value is not None:
+                        self._merge.watermark(records.topic, records.partition, offset, Progress.decode(value, self._progress))
+
+    def _follow(self, records: Records) -> None:
+        """Fold the lifecycle log and load the champions it ends with."""
+        before = self._lifecycles
+        for value in records.values:
+            if value is not None:
+                self._lifecycles = self._lifecycles.apply(self._deployment.decode(value))
+        self._read_deployments = int(records.offsets[-1]) + 1
+        for name, lifecycle in self._lifecycles.models.items():
+            if lifecycle.champion is not None and lifecycle.champion != before.of(name).champion:
+                self._serving[name] = self._load(name, lifecycle.champion)
+
+    def _load(self, model: str, champion: ModelDeployment) -> Serving:
+        try:
+            scorer = OnnxScorer(Artifact.from_bytes(self._artifacts.get(champion.artifact_sha256)))
+        except ArtifactError as error:
+            log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
+            return Serving(champion.version, champion.sequence, champion.threshold, None, "model_failed")
+        return Serving(champion.version, champion.sequence, champion.threshold, scorer, None)
+
+
+def _schema(name: str) -> str:
+    return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")
+
+
+def _matching(keys: list[bytes | None], vectors: pa.RecordBatch, answers: pa.RecordBatch) -> list[bytes | None]:
+    """Return the keys of the requests that a model answered."""
+    ids = dict(zip(vectors.column("_request_id").to_pylist(), keys, strict=True))
+    return [ids[identity] for identity in answers.column("request_id").to_pylist()]

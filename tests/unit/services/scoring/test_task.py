@@ -1,0 +1,119 @@
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from services.features.domain.core import FeaturesCore
+from services.scoring.task import ScoringTask
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.avro.columns import ColumnDecoder, ColumnEncoder
+from shared.avro.records import RecordCodec
+from shared.avro.registry import MemorySchemaRegistry
+from shared.models.artifacts import ArtifactStore
+from shared.models.signature import Column
+from shared.streaming.progress import Progress
+from shared.streaming.records import Records, TopicPartition
+from shared.streaming.task import StepContext
+from tests.journals import random_journal
+from tests.models import artifact
+
+ROOT = Path(__file__).parents[4]
+CONTEXT = StepContext(0)
+COLUMNS = tuple(Column(name=name, type="double") for name in ("distance", "hour", "origin_late__mean_3h"))
+
+
+def schema(name: str) -> str:
+    return (ROOT / "schemas" / f"{name}.avsc").read_text()
+
+
+class Stage:
+    """Encoded inputs of scoring, and its task."""
+
+    def __init__(self, plan: Plan, folder: Path) -> None:
+        self.plan = plan
+        self.registry = MemorySchemaRegistry()
+        self.store = ArtifactStore(str(folder))
+        vectors = FeaturesCore(plan).process(random_journal(plan, 200, np.random.default_rng(1)))
+        self.count = vectors.num_rows
+        self.vectors = ColumnEncoder(self.registry, "v", plan.vector_schema).encode(vectors)
+        self.last_time = int(vectors.column("_journal_time").view(pa.int64())[-1].as_py())
+
+    def task(self) -> ScoringTask:
+        return ScoringTask(self.plan, self.registry, self.store, 0)
+
+    def records(self, topic: str, values: list[bytes], first: int = 0) -> Records:
+        n = len(values)
+        return Records(topic, 0, np.arange(first, first + n), np.zeros(n, np.int64), [f"{topic}{first + i}".encode() for i in range(n)], values)
+
+    def deployment(self, sequence: int, event: str, version: str, address: str) -> Records:
+        record: dict[str, Any] = {
+            "sequence": sequence, "parent": sequence - 1, "decision_id": "d", "model": "late_arrival", "event": event, "version": version,
+            "journal_partition": 0, "journal_offset": 0, "journal_time": 0, "artifact_sha256": address, "artifact_uri": "", "share": 1.0,
+            "threshold": 0.4, "figures": {}, "details": {}, "reason": "",
+        }  # fmt: skip
+        return self.records("flights-deployments", [RecordCodec(self.registry, "d", schema("deployment")).encode(record)], sequence)
+
+    def progress(self, vectors: int) -> Records:
+        covered = Progress("features", 0, covered_offset=10_000, covered_time=self.last_time + 5, outputs={"flights-vectors": vectors})
+        return self.records("flights-features-progress", [covered.encode(RecordCodec(self.registry, "p", schema("progress")))], 3)
+
+    def answers(self, step: Any) -> list[dict[str, Any]]:
+        values = [value for emission in step.emissions for value in emission.values]
+        rows: list[dict[str, Any]] = ColumnDecoder(self.registry, schema("prediction")).decode(values).batch.to_pylist()
+        return rows
+
+
+@pytest.fixture
+def stage(tmp_path: Path) -> Stage:
+    return Stage(load_plan(ROOT / "examples" / "flights"), tmp_path)
+
+
+def test_models_switch_between_steps_and_predictions_say_so(stage: Stage) -> None:
+    task = stage.task()
+    first = stage.answers(task.process([stage.records("flights-vectors", stage.vectors[:10])], CONTEXT))
+    address = stage.store.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
+    switched = task.process([stage.deployment(0, "promoted", "v1", address)], CONTEXT)
+    assert switched.deployment_sequence == 0 and switched.positions[TopicPartition("flights-deployments", 0)] == 1
+    second = stage.answers(task.process([stage.records("flights-vectors", stage.vectors[10:20], 10)], CONTEXT))
+    assert {(row["reason"], row["model_version"], row["deployment_sequence"]) for row in first} == {("no_model", "default", -1)}
+    assert {(row["reason"], row["model_version"], row["deployment_sequence"]) for row in second} == {(None, "v1", 0)}
+
+
+def test_a_model_that_does_not_load_costs_no_answer(stage: Stage) -> None:
+    task = stage.task()
+    task.process([stage.deployment(0, "promoted", "v1", "00" * 32)], CONTEXT)
+    rows = stage.answers(task.process([stage.records("flights-vectors", stage.vectors)], CONTEXT))
+    assert len(rows) == stage.count
+    assert {(row["reason"], row["score"], row["variant"]) for row in rows} == {("model_failed", 0.24, "default")}
+
+
+def test_coverage_follows_features_once_all_its_vectors_are_answered(stage: Stage) -> None:
+    task = stage.task()
+    behind = task.process([stage.records("flights-vectors", stage.vectors[:5]), stage.progress(stage.count)], CONTEXT)
+    assert behind.coverage.time_ms <= stage.last_time
+    done = task.process([stage.records("flights-vectors", stage.vectors[5:], 5)], CONTEXT)
+    assert done.coverage.time_ms == stage.last_time + 5
+    assert done.coverage.offset == 10_000
+
+
+def test_a_restart_serves_the_same_model_and_repeats_no_answer(stage: Stage) -> None:
+    address = stage.store.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
+    promoted = stage.deployment(0, "promoted", "v1", address)
+    task = stage.task()
+    task.process([promoted], CONTEXT)
+    step = task.process([stage.records("flights-vectors", stage.vectors[:20])], CONTEXT)
+    checkpoint = task.checkpoint(1_000)
+    step = task.process([stage.records("flights-vectors", stage.vectors[20:30], 20)], CONTEXT)
+    again = stage.task()
+    again.restore(checkpoint.entries)
+    again.resume(step.positions, {}, step.coverage.offset, step.coverage.time_ms)
+    begin = checkpoint.marker[TopicPartition("flights-vectors", 0)]
+    assert checkpoint.marker[TopicPartition("flights-deployments", 0)] == 0
+    again.replay([promoted, stage.records("flights-vectors", stage.vectors[begin:30], begin)])
+    rest = [stage.records("flights-vectors", stage.vectors[30:], 30), stage.progress(stage.count)]
+    restarted, straight = again.process(rest, CONTEXT), task.process(rest, CONTEXT)
+    assert stage.answers(restarted) == stage.answers(straight)
+    assert restarted.positions == straight.positions and restarted.coverage == straight.coverage
