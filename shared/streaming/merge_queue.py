@@ -41,7 +41,7 @@ class MergeQueue:
         self._upstream = upstream
         self._chunks: deque[Columns] = deque()
         self._last: tuple[int, int, int] | None = None
-        self._counted_below = 0
+        self._counted_before = 0
         self._count = 0
         self._end: int | None = None
 
@@ -65,10 +65,9 @@ class MergeQueue:
         """Count records read; those below the restored position were counted before."""
         if not len(offsets):
             return
-        fresh = int(np.count_nonzero(offsets >= self._counted_below))
+        fresh = int(np.count_nonzero(offsets >= self._counted_before))
         self._count += fresh
-        self._counted_below = max(self._counted_below, int(offsets[-1]) + 1)
-        self._end = self._counted_below
+        self._end = max(self._end or 0, int(offsets[-1]) + 1)
         if self._upstream is not None:
             self._upstream.read += fresh
         if not self._chunks:
@@ -76,13 +75,13 @@ class MergeQueue:
 
     def counted(self) -> tuple[int, int]:
         """Offset below which records have been counted, and how many they were."""
-        return self._counted_below, self._count
+        return max(self._counted_before, self._end or 0), self._count
 
     def set_counted(self, offset: int, count: int) -> None:
         """Continue a count."""
         if self._upstream is not None:
             self._upstream.read += count - self._count
-        self._counted_below, self._count = offset, count
+        self._counted_before, self._count = offset, count
 
     def bound(self) -> Key:
         """Least coordinates that a row still to come can have."""

@@ -1,0 +1,73 @@
+"""Which task reads what: the stage's inputs laid out over partitions."""
+
+from collections.abc import Iterable
+from dataclasses import dataclass, field
+
+from shared.streaming.broker import Assignment, Broker
+from shared.streaming.progress import checkpoint_topic, progress_topic
+from shared.streaming.records import TopicPartition
+from shared.streaming.task import TaskInputs
+
+
+class LayoutError(RuntimeError):
+    """Topics are missing or do not have the expected number of partitions (crash, before the first record)."""
+
+
+@dataclass(frozen=True, slots=True)
+class Layout:
+    """Inputs of a stage over its tasks.
+
+    The member that owns partition p of the first partitioned topic runs task p (task 0 when the stage is gathered).
+    """
+
+    app: str
+    stage: str
+    inputs: TaskInputs
+    partitions: int
+    counts: dict[str, int] = field(default_factory=dict)
+
+    @classmethod
+    def of(cls, app: str, stage: str, inputs: TaskInputs, partitions: int, broker: Broker) -> "Layout":
+        """Look the topics up and check them."""
+        if not inputs.partitioned:
+            raise LayoutError(f"stage {stage}: expected at least one partitioned input, whose assignment says who runs a task")
+        names = [*inputs.partitioned, *inputs.broadcast, *inputs.restores_from_outputs, progress_topic(app, stage), checkpoint_topic(app, stage)]
+        counts = {name: broker.partitions(name) for name in dict.fromkeys(names)}
+        missing = [name for name, count in counts.items() if not count]
+        if missing:
+            raise LayoutError(f"stage {stage}: there is no topic {', '.join(missing)}; create the application's topics first")
+        expected = {name: partitions for name in counts if name not in inputs.broadcast and not inputs.gathered}
+        wrong = [f"{name} has {counts[name]}" for name, count in expected.items() if counts[name] != count]
+        if wrong:
+            raise LayoutError(f"stage {stage}: expected {partitions} partitions everywhere, but {', '.join(wrong)}")
+        return cls(app, stage, inputs, partitions, counts)
+
+    @property
+    def group(self) -> str:
+        """Consumer group."""
+        return f"{self.app}-{self.stage}"
+
+    def owned(self, assignment: Assignment) -> list[int]:
+        """Tasks of the member with this assignment."""
+        lead = sorted(partition.partition for partition in assignment.partitions if partition.topic == self.inputs.partitioned[0])
+        return [number for number in lead if number == 0] if self.inputs.gathered else lead
+
+    def grouped(self, task: int) -> list[TopicPartition]:
+        """Inputs whose offsets the group commits."""
+        if self.inputs.gathered:
+            return [TopicPartition(topic, number) for topic in self.inputs.partitioned for number in range(self.counts[topic])]
+        return [TopicPartition(topic, task) for topic in self.inputs.partitioned]
+
+    def broadcast(self) -> list[TopicPartition]:
+        """Inputs every task reads in full."""
+        return [TopicPartition(topic, number) for topic in self.inputs.broadcast for number in range(self.counts[topic])]
+
+    def outputs_to_restore(self, task: int) -> list[TopicPartition]:
+        """Own outputs that hold the task's state."""
+        return [TopicPartition(topic, task) for topic in self.inputs.restores_from_outputs]
+
+    def readers(self, partition: TopicPartition, tasks: Iterable[int]) -> list[int]:
+        """Tasks that read a topic partition."""
+        if partition.topic in self.inputs.broadcast:
+            return list(tasks)
+        return [0] if self.inputs.gathered else [partition.partition]

@@ -1,0 +1,147 @@
+"""Brings a task back from the log: committed offsets, progress and checkpoint, replay."""
+
+import logging
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+
+from shared.streaming.broker import OffsetLostError, Reader, Source
+from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.layout import Layout
+from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
+from shared.streaming.records import Records, StateEntry, TopicPartition
+from shared.streaming.running_task import RunningTask, TaskFactory, given
+
+log = logging.getLogger(__name__)
+
+
+class PositionsDisagreeError(RuntimeError):
+    """The group's offsets and the progress record name different positions (crash): somebody moved one of them."""
+
+
+class Restore:
+    """Restores tasks, in this order: stable committed offsets, progress record and checkpoint, replay.
+
+    Parameters
+    ----------
+    alive
+        Called between pieces of work; raises when the assignment has changed in the meantime.
+    """
+
+    def __init__(
+        self,
+        layout: Layout,
+        source: Source,
+        reader: Reader,
+        codec: RecordCodecPort,
+        dead_letters: DeadLetters,
+        instance: str,
+        task_factory: TaskFactory,
+        alive: Callable[[], None],
+    ) -> None:
+        self._layout = layout
+        self._source = source
+        self._reader = reader
+        self._codec = codec
+        self._dead_letters = dead_letters
+        self._instance = instance
+        self._task_factory = task_factory
+        self._alive = alive
+
+    def restore(self, partition: int) -> RunningTask:
+        """Restore one task.
+
+        Raises
+        ------
+        PositionsDisagreeError, OffsetLostError
+            The log does not tell one story (crash).
+        TransientError
+            An open transaction does not end (retry).
+        """
+        grouped = self._layout.grouped(partition)
+        committed = self._source.committed(grouped)
+        self._alive()
+        progress = self._last_progress(partition)
+        self._cross_check(partition, grouped, committed, progress)
+        task = self._task_factory(partition)
+        state = self._checkpoint(partition)
+        stale: list[bytes] = []
+        if progress.sequence and dict(task.versions()) != dict(progress.versions):
+            versions = {"found": dict(progress.versions), "expected": dict(task.versions())}
+            log.info("rebuilding: other versions", extra={"partition": partition, **versions})
+            stale, state = list(state), {}
+            progress = replace(progress, checkpoint_marker={})
+        task.restore([StateEntry(key, value) for key, value in state.items()])
+        task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
+        running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, stale)
+        self._replay(running)
+        return running
+
+    def positions(self, running: RunningTask) -> dict[TopicPartition, int]:
+        """Where to read on, for every input of a task."""
+        found = {}
+        for partition in [*self._layout.grouped(running.partition), *self._layout.broadcast()]:
+            position = running.progress.input_offsets.get(partition)
+            found[partition] = self._reader.watermarks(partition)[0] if position is None else position
+        return found
+
+    def _last_progress(self, partition: int) -> Progress:
+        address = TopicPartition(progress_topic(self._layout.app, self._layout.stage), partition)
+        last = None
+        for records in self._read(address, 0, None):
+            last = records.values[-1] or last
+        return Progress(self._layout.stage, partition, self._instance) if last is None else Progress.decode(last, self._codec)
+
+    def _checkpoint(self, partition: int) -> dict[bytes, bytes]:
+        state: dict[bytes, bytes] = {}
+        for records in self._read(TopicPartition(checkpoint_topic(self._layout.app, self._layout.stage), partition), 0, None):
+            for key, value in zip(records.keys, records.values, strict=True):
+                if key is not None and value is not None:
+                    state[key] = value
+                elif key is not None:
+                    state.pop(key, None)
+        return state
+
+    def _cross_check(self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress) -> None:
+        recorded = {address: progress.input_offsets[address] for address in grouped if address in progress.input_offsets}
+        if committed != recorded:
+            raise PositionsDisagreeError(
+                f"task {partition} of {self._layout.group}: the group has committed {_text(committed)}, but the progress record says"
+                f" {_text(recorded)}; both are written by one transaction, so somebody reset the group or deleted a topic."
+                " Restore the group's offsets to the progress record's, or start the stage anew with a new group and empty topics"
+            )
+
+    def _replay(self, running: RunningTask) -> None:
+        progress = running.progress
+        outputs = self._layout.outputs_to_restore(running.partition)
+        if outputs:
+            for address in outputs:
+                for records in self._read(address, progress.checkpoint_marker.get(address, 0), None):
+                    running.task.replay([records])
+            return
+        stretches = []
+        for address in [*self._layout.grouped(running.partition), *self._layout.broadcast()]:
+            end = progress.input_offsets.get(address)
+            if end is None:
+                continue
+            low = self._reader.watermarks(address)[0]
+            begin = progress.checkpoint_marker.get(address, low)
+            if begin < min(low, end):
+                raise OffsetLostError(f"{address.topic}:{address.partition}: a replay must start at {begin}, but the log begins at {low}")
+            if begin < end:
+                stretches.append((address, begin, end))
+        if len(stretches) == 1:
+            for records in self._read(*stretches[0]):
+                running.task.replay(given([records], progress.quarantined, running.task))
+        elif stretches:
+            # Inputs are merged by journal coordinates, so the task needs them all at once.
+            everything = [records for stretch in stretches for records in self._read(*stretch)]
+            running.task.replay(given(everything, progress.quarantined, running.task))
+
+    def _read(self, address: TopicPartition, begin: int, end: int | None) -> Iterator[Records]:
+        for records in self._reader.read(address, begin, end):
+            self._alive()
+            yield records
+
+
+def _text(offsets: dict[TopicPartition, int]) -> dict[str, int]:
+    return {f"{topic}:{partition}": offset for (topic, partition), offset in sorted(offsets.items())}
