@@ -92,7 +92,12 @@ def read(broker: Broker, topic: str, partition: int = 0) -> list[bytes | None]:
 
 def collect(source: Source, count: int) -> list[Records]:
     found: list[Records] = []
-    until(lambda: found.extend(source.consume(1000, 0.05)) or sum(map(len, found)) >= count)
+
+    def enough() -> bool:
+        found.extend(source.consume(1000, 0.05))
+        return sum(map(len, found)) >= count
+
+    until(enough)
     return found
 
 
@@ -124,7 +129,8 @@ def test_keys_choose_the_same_partition_on_every_broker(broker: Broker, topic: s
         sink.publish(topic, key, key, 1)
     sink.flush()
     # Java's default partitioner: murmur2 & 0x7fffffff, modulo 2 (values of Kafka's own unit test for the first three).
-    expected = {key: (hashed & 0x7FFFFFFF) % 2 for key, hashed in ((b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536))}
+    hashes = ((b"21", -973932308), (b"foobar", -790332482), (b"a-little-bit-long-string", -985981536))
+    expected = {key: (hashed & 0x7FFFFFFF) % 2 for key, hashed in hashes}
     for key, partition in expected.items():
         assert key in read(broker, topic, partition)
 
@@ -175,7 +181,9 @@ def test_a_transaction_is_seen_whole_after_commit_and_not_before(
     assert sorted(value or b"" for records in collect(source, 3) for value in records.values) == [b"a", b"b", b"c"]
 
 
-def test_an_aborted_transaction_leaves_nothing(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink], member: Callable[..., Source]) -> None:
+def test_an_aborted_transaction_leaves_nothing(
+    broker: Broker, topic: str, producer: Callable[[str], TransactionalSink], member: Callable[..., Source]
+) -> None:
     source = member()
     sink = producer(f"{topic}-tx")
     sink.begin()
