@@ -1,0 +1,173 @@
+"""A task whose right answer is known, and a broker that dies on command."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from typing import Any
+
+import numpy as np
+
+from shared.avro.records import RecordCodec
+from shared.avro.registry import MemorySchemaRegistry
+from shared.streaming.broker import Broker, TopicSpec
+from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.topics import CATALOGUE
+
+SCHEMAS = CATALOGUE.parent
+APP, STAGE = "shop", "counting"
+
+
+def codec(name: str) -> RecordCodec:
+    return RecordCodec(MemorySchemaRegistry(), f"{name}-value", (SCHEMAS / f"{name}.avsc").read_text())
+
+
+def topics(app: str, partitions: int) -> list[TopicSpec]:
+    names = ["input", "output", "rejected", "reference", f"{STAGE}-progress", f"{STAGE}-checkpoint"]
+    return [TopicSpec(f"{app}-{name}", partitions) for name in names]
+
+
+class CountingTask:
+    """Says for every record how many of its key there have been: wrong if state is lost, doubled or out of step."""
+
+    def __init__(self, app: str, partition: int, poison: bytes | None = None, version: str = "1") -> None:
+        self.app = app
+        self.partition = partition
+        self.counts: dict[str, int] = {}
+        self.blobs: dict[str, int] = {}
+        self.dirty: dict[str, int] = {}
+        self.position = 0
+        self.poison = poison
+        self.version = version
+        self.committed_calls = 0
+        self.replayed = 0
+        self.skips: list[int] = []
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        for entry in entries:
+            assert entry.value is not None
+            count, offset = json.loads(entry.value)
+            self.counts[entry.key.decode()] = count
+            self.blobs[entry.key.decode()] = offset
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        self.position = positions.get(TopicPartition(f"{self.app}-input", self.partition), 0)
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        for records in inputs:
+            self.replayed += len(records)
+            self._fold(records)
+
+    def _fold(self, records: Records) -> list[bytes]:
+        said = []
+        for offset, key, value in zip(records.offsets.tolist(), records.keys, records.values, strict=True):
+            assert key is not None
+            if value == self.poison:
+                raise ZeroDivisionError("poison")
+            name = key.decode()
+            if offset <= self.blobs.get(name, -1):
+                continue
+            self.counts[name] = self.counts.get(name, 0) + 1
+            self.dirty.setdefault(name, offset)
+            said.append(f"{name}={self.counts[name]}@{offset}".encode())
+        return said
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        said: list[bytes] = []
+        for records in inputs:
+            said += self._fold(records)
+            self.position = int(records.offsets[-1]) + 1
+        emissions = [Emission(f"{self.app}-output", self.partition, [None] * len(said), said)] if said else []
+        here = TopicPartition(f"{self.app}-input", self.partition)
+        return Step(emissions, {here: self.position} if self.position else {}, Coverage(self.position, self.position))
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        names = list(self.dirty)[: max(1, budget_bytes // 10)]
+        entries = []
+        for name in names:
+            del self.dirty[name]
+            entries.append(StateEntry(name.encode(), json.dumps([self.counts[name], self.position - 1]).encode()))
+        oldest = min(self.dirty.values(), default=self.position)
+        return Checkpoint(entries, {TopicPartition(f"{self.app}-input", self.partition): oldest})
+
+    def committed(self) -> None:
+        self.committed_calls += 1
+
+    def versions(self) -> Mapping[str, str]:
+        return {"core": self.version}
+
+    def skipped(self, topic: str, partition: int, offsets: Any) -> None:
+        self.skips += np.asarray(offsets).tolist()
+
+
+def expected(keys: Sequence[str], without: Sequence[int] = ()) -> list[bytes]:
+    """What an uninterrupted loop would say."""
+    counts: dict[str, int] = {}
+    said = []
+    for offset, key in enumerate(keys):
+        if offset in without:
+            continue
+        counts[key] = counts.get(key, 0) + 1
+        said.append(f"{key}={counts[key]}@{offset}".encode())
+    return said
+
+
+def arguments(app: str, broker: Broker, partitions: int = 1, **changes: Any) -> dict[str, Any]:
+    return {
+        "app": app,
+        "stage": STAGE,
+        "instance": "0",
+        "broker": broker,
+        "inputs": TaskInputs((f"{app}-input",)),
+        "partitions": partitions,
+        "task_factory": lambda partition: CountingTask(app, partition),
+        "codec": codec("progress"),
+        "dead_letters": DeadLetters(f"{app}-rejected", STAGE, codec("rejected").encode),
+        **changes,
+    }
+
+
+def output(broker: Broker, topic: str, partition: int = 0) -> list[bytes | None]:
+    reader = broker.reader()
+    found = [value for records in reader.read(TopicPartition(topic, partition), 0) for value in records.values]
+    reader.close()
+    return found
+
+
+class Killed(BaseException):
+    """The process is gone."""
+
+
+class DyingBroker:
+    """Passes everything on to a real in-memory broker until a countdown of transactional calls ends the process."""
+
+    def __init__(self, broker: Broker, lives: int, after: bool) -> None:
+        self._broker = broker
+        self._lives = lives
+        self._after = after
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._broker, name)
+
+    def transactional_sink(self, transactional_id: str) -> Any:
+        return DyingSink(self._broker.transactional_sink(transactional_id), self)
+
+    def call(self, action: Callable[[], None]) -> None:
+        self._lives -= 1
+        if self._lives == 0 and not self._after:
+            raise Killed
+        action()
+        if self._lives == 0:
+            raise Killed
+
+
+class DyingSink:
+    """The transactional sink of a `DyingBroker`."""
+
+    def __init__(self, sink: Any, broker: DyingBroker) -> None:
+        self._sink = sink
+        self._broker = broker
+
+    def __getattr__(self, name: str) -> Any:
+        method = getattr(self._sink, name)
+        return lambda *given: self._broker.call(lambda: method(*given))
