@@ -40,9 +40,7 @@ class KafkaTransactionalSink:
         self._connection = connection
         self._id = transactional_id
         self._open = False
-        self._producer = Producer(
-            connection.settings(**_WRITING, transactional_id=transactional_id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS)
-        )
+        self._producer = Producer(connection.settings(**_WRITING, transactional_id=transactional_id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS))
 
     def open(self) -> None:
         """Fence predecessors and abort what they left open."""
@@ -122,5 +120,3 @@ class KafkaSink:
     def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
         if error is not None:
             self._failed.append(f"{message.topic()}:{message.partition()}: {error.str()}")
-
-
