@@ -107,7 +107,7 @@ def test_instances_come_and_go(tmp_path: Path, keys: list[str], moves: list[tupl
         elif move == "step" and name in members:
             members[name].step()
         elif move == "stall" and zombies:
-            with pytest.raises(Exception, match="."):
+            with pytest.raises(Exception, match=r"."):
                 for _ in range(3):
                     zombies[-1].step()
             zombies.pop()
