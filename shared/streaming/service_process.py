@@ -1,0 +1,84 @@
+"""One service as a process: settings, logs, probes, signals, exit code. Every runner service's ``__main__`` calls `run_service`."""
+
+import logging
+import signal
+import sys
+import threading
+from types import FrameType
+from typing import Protocol, TypeVar
+
+from pydantic import ValidationError
+
+from shared.application.errors import ApplicationError
+from shared.application.planning import load_application
+from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
+from shared.observability.health import Health, HealthServer
+from shared.observability.logging import configure_logging
+from shared.observability.metrics import Metrics
+from shared.observability.settings import ServiceSettings
+from shared.streaming.broker import Broker
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.runner import Runner
+from shared.streaming.topics import catalogue_topics
+
+STOPPED, CRASHED, MISCONFIGURED = 0, 1, 2
+Settings = TypeVar("Settings", bound=ServiceSettings)
+Given = TypeVar("Given", bound=ServiceSettings, contravariant=True)
+log = logging.getLogger(__name__)
+
+
+class Build(Protocol[Given]):
+    """A service's wiring: `services.<name>.service.build`."""
+
+    def __call__(self, settings: Given, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None) -> Runner:
+        """Make the runner."""
+        ...
+
+
+def run_service(stage: str, build: Build[Settings], settings_type: type[Settings]) -> int:
+    """Run one service until SIGTERM or SIGINT; returns the exit code.
+
+    0 after a signal, 1 after a crash (a supervisor restarts it), 2 when settings or application are wrong (restarting would not help).
+
+    Examples
+    --------
+    ``services/features/__main__.py``::
+
+        raise SystemExit(run_service("features", build, FeaturesSettings))
+    """
+    try:
+        settings = settings_type()
+        application = load_application(settings.application)
+    except (ValidationError, ApplicationError) as problem:
+        sys.stderr.write(f"{stage}: {problem}\n")
+        return MISCONFIGURED
+    configure_logging(stage, settings.instance, settings.log_level)
+    stop = stop_on_signals()
+    metrics, health = Metrics(stage), Health(settings.health.stalled_after_s)
+    try:
+        with HealthServer(health, metrics.registry, settings.health.port, settings.health.host) as server:
+            log.info("starting", extra={"health_port": server.port, "kafka": settings.kafka.bootstrap_servers})
+            broker = KafkaBroker(settings.kafka.bootstrap_servers, settings.kafka.client_options())
+            broker.create_topics(catalogue_topics(application.app, application.partitions))
+            runner = build(settings, broker, ConfluentSchemaRegistry(settings.registry.url), metrics=metrics, health=health)
+            runner.run(stop)
+    except ApplicationError as problem:
+        log.error("bad application", extra={"error": str(problem)})
+        return MISCONFIGURED
+    except Exception:
+        log.exception("crashed")
+        return CRASHED
+    log.info("stopped")
+    return STOPPED
+
+
+def stop_on_signals() -> threading.Event:
+    """Event that SIGTERM and SIGINT set."""
+    stop = threading.Event()
+
+    def ask(_signal: int, _frame: FrameType | None) -> None:
+        stop.set()
+
+    signal.signal(signal.SIGTERM, ask)
+    signal.signal(signal.SIGINT, ask)
+    return stop
