@@ -8,6 +8,7 @@ from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from services.drift.domain.findings import Finding
 from services.drift.domain.fold import DriftFold, Said
@@ -65,7 +66,6 @@ class DriftTask:
         partitions = tuple(range(plan.application.partitions))
         self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
         self._merge = Merge([MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())])
-        self._data = [TopicPartition(topic, partition) for topic in self._stages for partition in partitions]
         schemas = {topics.vectors: plan.vector_schema, topics.predictions: _schema("prediction"), topics.outcomes: _schema("outcome")}
         self._decoders = {topic: ColumnDecoder(registry, schema) for topic, schema in schemas.items()}
         progress = {topics.progress(stage): stage for stage in _UPSTREAM}
@@ -103,6 +103,11 @@ class DriftTask:
         self._replaying = True
         self._read(inputs)
 
+    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
+        """Count records that were quarantined, so that the merge does not wait for them."""
+        if topic in self._stages:
+            self._merge.skip(topic, partition, offsets)
+
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Fold what the merge lets go, and close the windows it has passed."""
         self._finish_replay()
@@ -126,7 +131,7 @@ class DriftTask:
         entries = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != digests[key]]
         entries += [StateEntry(key, None) for key in self._written if key not in blobs]
         self._written = digests
-        self._marker = {**dict.fromkeys(self._data, 0), **self._merge.positions()}
+        self._marker = self._merge.positions()
         return Checkpoint(entries, self._marker)
 
     def committed(self) -> None:

@@ -1,0 +1,70 @@
+"""The stage on the in-memory broker, run by the runner, killed and started again."""
+
+from pathlib import Path
+
+import pytest
+
+from services.drift.service import build
+from services.drift.task import task_inputs
+from shared.avro.records import RecordCodec
+from shared.avro.registry import MemorySchemaRegistry
+from shared.observability.settings import RunnerSettings, ServiceSettings
+from shared.streaming.broker import Broker
+from shared.streaming.memory_broker import MemoryBroker
+from shared.streaming.progress import Progress
+from shared.streaming.records import TopicPartition
+from shared.streaming.topics import catalogue_topics
+from tests.unit.services.drift.stream import DAY, SCHEMAS, START, Topics, season, shop
+
+
+def _settings(folder: Path, instance: str = "0") -> ServiceSettings:
+    fast = RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, max_batch=400, state_folder=folder / "state")
+    return ServiceSettings(application=folder, instance=instance, runner=fast)
+
+
+def _everything(broker: Broker, topic: str) -> list[bytes]:
+    return [value for records in broker.reader().read(TopicPartition(topic, 0), 0) for value in records.values if value is not None]
+
+
+def _run(folder: Path, lives: int) -> tuple[list[bytes], list[bytes], Progress]:
+    plan, registry, broker = shop(folder), MemorySchemaRegistry(), MemoryBroker()
+    broker.create_topics(catalogue_topics("shop", 1))
+    rows = season(days=10)
+    topics, sink = Topics(plan, registry, rows), broker.sink()
+    end = START + 14 * DAY
+    for topic, values in topics.values.items():
+        for value in values:
+            sink.publish(topic, b"k", value, 0, 0)
+        for run in (topics.covered(topic, 0, START + 3 * DAY), topics.covered(topic, 0, end)):
+            sink.publish(run.topic, b"0", run.values[0], 0, 0)
+    sink.flush()
+    codec = RecordCodec(registry, "progress", (SCHEMAS / "progress.avsc").read_text())
+    for life in range(lives):
+        runner = build(_settings(folder), broker, registry)
+        for _ in range(1000):
+            runner.step()
+            found = [Progress.decode(value, codec) for value in _everything(broker, plan.topics.progress("drift"))[-1:]]
+            if found and (found[0].covered_time == end or (life < lives - 1 and len(_everything(broker, plan.topics.health)) > 2 * life + 1)):
+                break
+        runner.close()
+    return _everything(broker, plan.topics.drift), _everything(broker, plan.topics.health), found[0]
+
+
+def test_runs_to_the_end_and_a_second_life_changes_nothing(tmp_path: Path) -> None:
+    drift, health, progress = _run(tmp_path, 1)
+    assert len(health) == 11 and len(drift) > 5 and progress.covered_time == START + 14 * DAY
+    assert progress.outputs == {"shop-drift": len(drift), "shop-health": len(health)}
+    again = _run(tmp_path, 4)
+    assert (again[0], again[1]) == (drift, health)
+
+
+def test_a_missing_topic_stops_before_the_first_record(tmp_path: Path) -> None:
+    shop(tmp_path)
+    with pytest.raises(RuntimeError, match="no topic shop-vectors"):
+        build(_settings(tmp_path), MemoryBroker(), MemorySchemaRegistry())
+
+
+def test_inputs_are_in_the_catalogue(tmp_path: Path) -> None:
+    plan = shop(tmp_path)
+    names = {topic.name for topic in catalogue_topics("shop", 1)}
+    assert set(task_inputs(plan).partitioned) <= names and {plan.topics.drift, plan.topics.health} <= names
