@@ -3,11 +3,12 @@
 import json
 from collections.abc import Sequence
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NoReturn
 
 import numpy as np
 import pyarrow as pa
 
+from shared.avro.arrow_types import arrow_schema
 from shared.avro.columns import DecodedColumns
 from shared.streaming.errors import InvalidRecord
 
@@ -17,40 +18,52 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 class JsonDecoder:
     """Decodes JSON objects to a stream's columns.
 
-    Times may be milliseconds since the epoch or ISO 8601 text (without an offset: UTC). Unknown fields are refused, so that a
-    misspelt name is seen and not taken for a missing value.
+    Times may be milliseconds since the epoch or ISO 8601 text (without an offset: UTC). A missing field takes the schema's default. Unknown
+    fields are refused, so that a misspelt name is seen and not taken for a missing value.
+
+    Parameters
+    ----------
+    schema
+        The stream's Avro schema, JSON.
     """
 
-    def __init__(self, arrow: pa.Schema) -> None:
-        self._arrow = arrow
+    def __init__(self, schema: str) -> None:
+        self.arrow = arrow_schema(schema)
+        self._defaults = {field["name"]: field["default"] for field in json.loads(schema)["fields"] if "default" in field}
 
-    def decode(self, values: Sequence[bytes]) -> DecodedColumns:
+    def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode every value; a bad one becomes an error at its position."""
-        rows, good, errors = [], [], []
+        rows: list[dict[str, Any]] = []
+        good: list[int] = []
+        errors: list[InvalidRecord] = []
         for i, value in enumerate(values):
             try:
-                row = self._row(value)
-                pa.RecordBatch.from_pylist([row], schema=self._arrow)
-            except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
+                row = self._row(value or b"")
+                pa.RecordBatch.from_pylist([row], schema=self.arrow)
+            except (ValueError, TypeError, OverflowError, RecursionError, pa.ArrowException) as error:
                 errors.append(InvalidRecord(i, "invalid_json", str(error)))
                 continue
             rows.append(row)
             good.append(i)
-        return DecodedColumns(pa.RecordBatch.from_pylist(rows, schema=self._arrow), np.array(good, np.int64), errors)
+        return DecodedColumns(pa.RecordBatch.from_pylist(rows, schema=self.arrow), np.array(good, np.int64), errors)
 
     def _row(self, value: bytes) -> dict[str, Any]:
-        parsed = json.loads(value)
+        parsed = json.loads(value, parse_constant=_no_constant)
         if not isinstance(parsed, dict):
             raise TypeError(f"expected a JSON object, found {type(parsed).__name__}")
-        if unknown := sorted(set(parsed) - set(self._arrow.names)):
-            raise ValueError(f"expected fields among {', '.join(self._arrow.names)}, found {unknown[0]}")
+        if unknown := sorted(set(parsed) - set(self.arrow.names)):
+            raise ValueError(f"expected fields among {', '.join(self.arrow.names)}, found {unknown[0]}")
         row: dict[str, Any] = {}
-        for field in self._arrow:
-            item = parsed.get(field.name)
+        for field in self.arrow:
+            item = parsed[field.name] if field.name in parsed else self._defaults.get(field.name)
             if item is None and not field.nullable:
                 raise ValueError(f"expected a value in {field.name}, found none")
-            row[field.name] = _milliseconds(field.name, item) if pa.types.is_timestamp(field.type) and item is not None else item
+            row[field.name] = _milliseconds(field.name, item) if field.type == pa.timestamp("ms") and item is not None else item
         return row
+
+
+def _no_constant(text: str) -> NoReturn:
+    raise ValueError(f"expected a number, found {text}, which JSON does not have")
 
 
 def _milliseconds(name: str, item: Any) -> int:  # noqa: ANN401, RUF100 - whatever the JSON holds

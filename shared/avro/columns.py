@@ -94,10 +94,18 @@ class ColumnEncoder:
 
 
 class ColumnDecoder:
-    """Decodes framed Avro messages, whatever schema each was written with, to the columns of one reader schema."""
+    """Decodes framed Avro messages, whatever schema each was written with, to the columns of one reader schema.
 
-    def __init__(self, registry: SchemaRegistry, reader_schema: str) -> None:
+    Parameters
+    ----------
+    exact_length
+        Refuse messages with bytes after their last field (a sign of another schema than the one named). It costs about as much as encoding
+        the batch, so it is for what others publish, not for what this system wrote itself.
+    """
+
+    def __init__(self, registry: SchemaRegistry, reader_schema: str, exact_length: bool = False) -> None:
         self._registry = registry
+        self._exact_length = exact_length
         self._reader_schema = reader_schema
         self.arrow = arrow_schema(reader_schema)
         self._writers: dict[int, _Writer] = {}
@@ -131,7 +139,7 @@ class ColumnDecoder:
         else:
             try:
                 text = self._registry.schema(schema_id)
-                self._writers[schema_id] = _Writer(text, self._reader_schema, self.arrow)
+                self._writers[schema_id] = _Writer(text, self._reader_schema, self.arrow, self._exact_length)
             except SchemaNotFound:
                 errors.extend(
                     InvalidRecord(i, "unknown_schema_id", f"schema id {schema_id} is not in the registry; register it before publishing")
@@ -191,7 +199,8 @@ class _Undecodable(Exception):
 class _Writer:
     """How messages of one writer schema become the reader's columns."""
 
-    def __init__(self, schema: str, reader_schema: str, arrow: pa.Schema) -> None:
+    def __init__(self, schema: str, reader_schema: str, arrow: pa.Schema, exact_length: bool) -> None:
+        self._exact_length = exact_length
         self._schema = schema
         self._arrow = arrow
         self._columnar = is_columnar(schema) and is_columnar(reader_schema)
@@ -220,7 +229,21 @@ class _Writer:
             if type(error).__name__ != "PanicException":  # pyo3's panic is a BaseException of a module that cannot be imported
                 raise
             raise _Undecodable("undecodable", str(error)) from error
+        if self._exact_length:
+            self._check_length(batch, bodies)
         return batch
+
+    def _check_length(self, batch: pa.RecordBatch, bodies: list[bytes]) -> None:
+        """Encode again and compare lengths; a single message that differs may still be right (other block sizes), which fastavro decides."""
+        again = np.concatenate([np.diff(_offsets(part)) for part in pyruhvro.serialize_record_batch(batch, self._schema, 1)])
+        if (again == np.fromiter(map(len, bodies), np.int64, len(bodies))).all():
+            return
+        if len(bodies) == 1:
+            stream = io.BytesIO(bodies[0])
+            fastavro.schemaless_reader(stream, self._parsed, None)
+            if stream.tell() == len(bodies[0]):
+                return
+        raise _Undecodable("trailing_bytes", f"expected {int(again[0])} bytes after the header, found {len(bodies[0])}")
 
     def _decode_rows(self, bodies: list[bytes]) -> pa.RecordBatch:
         rows = []
@@ -232,6 +255,8 @@ class _Writer:
                 raise _Undecodable("invalid_utf8", str(error)) from error
             except (EOFError, ValueError, IndexError, TypeError) as error:
                 raise _Undecodable("truncated" if isinstance(error, EOFError) else "undecodable", f"{type(error).__name__}: {error}") from error
+            if self._exact_length and stream.tell() != len(body):
+                raise _Undecodable("trailing_bytes", f"expected {stream.tell()} bytes after the header, found {len(body)}")
         try:
             return pa.RecordBatch.from_pylist(rows, schema=self._own)
         except (pa.ArrowInvalid, pa.ArrowTypeError, OverflowError) as error:
@@ -247,6 +272,12 @@ class _Writer:
                 return batch, (field.name, np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_))
             columns.append(column if column.type == field.type else column.cast(field.type))
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow), None
+
+
+def _offsets(column: pa.Array) -> NDArray[np.int64]:
+    """Offsets of a binary column."""
+    width = np.int64 if pa.types.is_large_binary(column.type) else np.int32
+    return np.frombuffer(column.buffers()[1], width)[column.offset : column.offset + len(column) + 1].astype(np.int64)
 
 
 _PROMOTIONS = {

@@ -1,14 +1,13 @@
-"""Puts the raw topics of a task into one order: by availability, smallest head first."""
+"""Puts the raw topic partitions of a task into one order: by availability, smallest head first."""
 
-from collections import deque
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import numpy as np
 from numpy.typing import NDArray
 
-_END_OF_TIME = np.iinfo(np.int64).max
-TICK = -1
+_NOTHING = np.iinfo(np.int64).min
+_EVERYTHING = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,78 +17,78 @@ class Released:
     Attributes
     ----------
     source : int64 array, shape (n,)
-        Index of the stream; -1 for a tick.
+        Index of the input.
     time_ms : int64 array, shape (n,)
-        Availability.
-    counts
-        Per stream, how many of its records are in it (always the oldest ones it holds).
+        Availability as given, not raised.
+    heartbeat : bool array, shape (n,)
+    counts : int64 array, shape (inputs,)
+        Records and heartbeats released per input: always the oldest ones held.
     """
 
     source: NDArray[np.int64]
     time_ms: NDArray[np.int64]
+    heartbeat: NDArray[np.bool_]
     counts: NDArray[np.int64]
 
 
+@dataclass(slots=True)
+class _Queue:
+    rank: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    time_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    newest: int = _NOTHING
+
+
 class AvailabilityMerge:
-    """Merges streams by (availability, stream order, offset).
+    """Merges inputs by (availability, records before heartbeats, input order, offset).
 
-    A stream promises that nothing older than its newest timestamp follows (records and heartbeats alike). What a stream holds is released as
-    soon as every other stream has promised to be past it; so the order depends on the records only, not on when they were read. Timestamps
-    that run backwards inside a stream are raised to the newest before them and counted.
+    An input promises that nothing older than its newest timestamp follows. An item is released once every other input has promised to be past
+    its place, so the released sequence is a growing prefix of one order that depends on the inputs only, never on when they were read.
+    Timestamps that run backwards inside an input take the place of the newest before them and are counted.
 
-    In a live run a stream whose end is reached does not hold the others back: pass it in `idle`.
+    Nothing has to be kept across a restart: what an input had promised by items already released lies before everything that is still to come.
+
+    In a live run an input whose end is reached holds nothing back: pass it in `idle`. Then the order depends on the moment, and only the
+    journal knows it.
     """
 
-    def __init__(self, streams: int) -> None:
-        self._times: list[deque[NDArray[np.int64]]] = [deque() for _ in range(streams)]
-        self._ticks: deque[int] = deque()
-        self._frontier = np.full(streams, -1, np.int64)
+    def __init__(self, inputs: int) -> None:
+        self._queues = [_Queue() for _ in range(inputs)]
         self.inversions = 0
 
-    def add(self, stream: int, times_ms: NDArray[np.int64], heartbeat: NDArray[np.bool_]) -> None:
-        """Take the next records of a stream; heartbeats count for the promise, those of stream 0 become ticks."""
+    def add(self, source: int, times_ms: NDArray[np.int64], heartbeat: NDArray[np.bool_]) -> None:
+        """Take the next items of an input, in offset order."""
         if not len(times_ms):
             return
-        raised = np.maximum.accumulate(np.maximum(times_ms, self._frontier[stream]))
-        self.inversions += int((raised > times_ms).sum())
-        self._frontier[stream] = raised[-1]
-        if not heartbeat.all():
-            self._times[stream].append(raised[~heartbeat])
-        if stream == 0:
-            self._ticks.extend(raised[heartbeat].tolist())
-
-    def waiting(self, stream: int) -> int:
-        """Records of a stream that are not released yet."""
-        return sum(len(part) for part in self._times[stream])
+        queue = self._queues[source]
+        # A heartbeat comes after the records of its instant in every input, so that the first one released closes the instant.
+        given = 2 * times_ms + heartbeat
+        rank = np.maximum(np.maximum.accumulate(given), queue.newest)
+        self.inversions += int(((rank >> 1) > times_ms).sum())
+        queue.rank = np.concatenate([queue.rank, rank])
+        queue.time_ms = np.concatenate([queue.time_ms, given])
+        queue.newest = int(rank[-1])
 
     def release(self, idle: NDArray[np.bool_]) -> Released:
         """Return everything whose place in the order is certain.
 
         Parameters
         ----------
-        idle : bool array, shape (streams,)
-            Streams that hold nothing and whose end is reached in a live run.
+        idle : bool array, shape (inputs,)
+            Inputs whose end is reached in a live run.
         """
-        streams = len(self._times)
-        held = [np.concatenate(parts) if parts else np.empty(0, np.int64) for parts in self._times]
-        frontier = np.where(idle, _END_OF_TIME, self._frontier)
-        counts = np.zeros(streams, np.int64)
-        for s in range(streams):
-            counts[s] = len(held[s])
-            for other in range(streams):
-                if other != s:
-                    # The record (t, s) must come before anything the other stream may still bring: (frontier, other).
-                    side: Literal["left", "right"] = "right" if s < other else "left"
-                    counts[s] = min(counts[s], np.searchsorted(held[s], frontier[other], side=side))
-        bound = int(frontier.min())
-        ticks = 0
-        while ticks < len(self._ticks) and self._ticks[ticks] <= bound:
-            ticks += 1
-        released_ticks = np.array([self._ticks.popleft() for _ in range(ticks)], np.int64)
-        time_ms = np.concatenate([released_ticks, *(held[s][: counts[s]] for s in range(streams))])
-        source = np.concatenate([np.full(ticks, TICK, np.int64), *(np.full(counts[s], s, np.int64) for s in range(streams))])
-        order = np.lexsort((source, time_ms))
-        for s in range(streams):
-            rest = held[s][counts[s] :]
-            self._times[s] = deque([rest]) if len(rest) else deque()
-        return Released(source[order], time_ms[order], counts)
+        promised = [_EVERYTHING if done else queue.newest for queue, done in zip(self._queues, idle.tolist(), strict=True)]
+        counts = np.zeros(len(self._queues), np.int64)
+        for i, queue in enumerate(self._queues):
+            certain = len(queue.rank)
+            for other, bound in enumerate(promised):
+                if other != i:
+                    # (rank, i) must come before whatever the other input may still bring, at least (bound, other).
+                    side: Literal["left", "right"] = "right" if i < other else "left"
+                    certain = min(certain, int(np.searchsorted(queue.rank, bound, side=side)))
+            counts[i] = certain
+        source = np.repeat(np.arange(len(counts)), counts)
+        order = np.lexsort((source, np.concatenate([queue.rank[:k] for queue, k in zip(self._queues, counts, strict=True)])))
+        given = np.concatenate([queue.time_ms[:k] for queue, k in zip(self._queues, counts, strict=True)])[order]
+        for queue, k in zip(self._queues, counts, strict=True):
+            queue.rank, queue.time_ms = queue.rank[k:], queue.time_ms[k:]
+        return Released(source[order], given >> 1, (given & 1).astype(np.bool_), counts)

@@ -1,41 +1,20 @@
 """Ingestion's rules: validate, clean, deduplicate and sequence; accepted + rejected + duplicates = raw, at every step."""
 
-from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from collections.abc import Mapping, Sequence, Set
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.ingestion.domain.availability_merge import TICK, AvailabilityMerge
-from services.ingestion.domain.placement import partitions_of
+from services.ingestion.domain.availability_merge import AvailabilityMerge
+from services.ingestion.domain.cleaning import Cleaner
+from services.ingestion.domain.journal_clock import TICK, JournalClock
+from services.ingestion.domain.raw import CleanRows, RawChunk, WaitingRows, concatenate
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import DecodedColumns
 
-
-@dataclass(frozen=True, slots=True)
-class RawChunk:
-    """Records of one raw topic partition, decoded.
-
-    Attributes
-    ----------
-    offsets, timestamps_ms : int64 arrays, shape (n,)
-    heartbeat : bool array, shape (n,)
-    keys, values
-        Raw bytes, for dead letters.
-    decoded
-        Over all n records; heartbeats are in neither its rows nor its errors.
-    """
-
-    partition: int
-    offsets: NDArray[np.int64]
-    timestamps_ms: NDArray[np.int64]
-    heartbeat: NDArray[np.bool_]
-    keys: Sequence[bytes | None]
-    values: Sequence[bytes | None]
-    decoded: DecodedColumns
+_TIME = pa.timestamp("ms")
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,252 +43,250 @@ class JournalRun:
     time_ms : int64 array, shape (n,)
         Journal times, monotone.
     entries
-        Per stream its entries (columns of the entry schema), in the same order as its index appears in `source`.
+        Per stream its entries (columns of the entry schema), in the order in which its index appears in `source`.
+    keys
+        Per stream the keys of its entries, text.
     """
 
     source: NDArray[np.int64]
     time_ms: NDArray[np.int64]
     entries: Mapping[str, pa.RecordBatch]
+    keys: Mapping[str, pa.Array]
 
 
 @dataclass(frozen=True, slots=True)
 class IngestionStep:
-    """One step's results and counts; `released` counts raw records per stream (heartbeats not among them)."""
+    """One step's results and counts.
+
+    Attributes
+    ----------
+    duplicates, late
+        By stream, columns of `tidemill.Duplicate` and `tidemill.Late`.
+    released
+        Raw records per stream that this step accounts for; heartbeats are not among them.
+    flagged
+        Accepted records for which a flagging expectation did not hold, by (stream, expectation).
+    """
 
     journal: JournalRun
     rejections: Sequence[Rejection]
     duplicates: Mapping[str, pa.RecordBatch]
     late: Mapping[str, pa.RecordBatch]
     released: Mapping[str, int]
+    flagged: Mapping[tuple[str, str], int]
 
 
-@dataclass(slots=True)
-class _Waiting:
-    """Records of a stream that the merge still holds, row by row: columns and verdicts made on arrival."""
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A stream's released rows in order, with their places in the step and their fates."""
 
-    columns: pa.Table
-    raw: list[tuple[int, int, int, bytes | None, bytes | None]] = field(default_factory=list)
-    verdicts: list[tuple[str, str] | None] = field(default_factory=list)
+    stream: StreamPlan
+    places: NDArray[np.int64]
+    rows: CleanRows
+    accepted: NDArray[np.bool_]
+    copied: NDArray[np.bool_]
 
 
 class IngestionCore:
-    """The fold behind the journal. Pure; live or replayed is the caller's business (`idle`).
+    """The fold behind the journal. Pure; live or replayed is the caller's business (`idle`, `tick_ms`).
+
+    All it has to remember is in the journal itself (`remember`): ids seen, newest event times, journal time, last tick.
 
     Parameters
     ----------
     partition
-        The journal partition this core writes; records whose key belongs elsewhere are rejected.
+        The journal partition this core writes; records whose key belongs elsewhere are refused.
+    reference_partitions
+        Partitions of reference topics, all of which every core reads; 1 where a topic is not named.
     """
 
-    def __init__(self, plan: Plan, partition: int) -> None:
-        self._plan = plan
-        self._partition = partition
+    def __init__(self, plan: Plan, partition: int, reference_partitions: Mapping[str, int] | None = None) -> None:
         self._streams = list(plan.streams.values())
-        self._merge = AvailabilityMerge(len(self._streams))
-        self._waiting = {stream.name: _Waiting(self._arrived_schema(stream).empty_table()) for stream in self._streams}
+        counts = reference_partitions or {}
+        self.inputs: list[tuple[str, int]] = []
+        for stream in self._streams:
+            partitions = range(counts.get(stream.topic, 1)) if stream.is_reference else (partition,)
+            self.inputs.extend((stream.name, p) for p in partitions)
+        self._input_of = {place: i for i, place in enumerate(self.inputs)}
+        self._merge = AvailabilityMerge(len(self.inputs))
+        self._waiting = [WaitingRows() for _ in self.inputs]
+        self._cleaners = {stream.name: Cleaner(stream, partition, plan.application.partitions) for stream in self._streams}
+        self._clock = JournalClock()
         self._seen: dict[str, set[str]] = {stream.name: set() for stream in self._streams}
-        self._newest_event = {stream.name: -1 for stream in self._streams}
-        self.journal_time_ms = 0
+        self._newest_event: dict[str, int] = {}
 
     @property
     def inversions(self) -> int:
-        """Records whose timestamp ran backwards within their topic."""
+        """Records whose timestamp ran backwards within their topic partition."""
         return self._merge.inversions
+
+    @property
+    def journal_time_ms(self) -> int:
+        """Time of the newest journal record."""
+        return self._clock.time_ms
+
+    @property
+    def covered_ms(self) -> int:
+        """Every instant up to this one is complete in the journal."""
+        return self._clock.covered_ms
 
     def waiting(self, stream: str) -> int:
         """Records of a stream that are read but not released."""
-        return len(self._waiting[stream].raw)
+        return sum(waiting.records for (name, _), waiting in zip(self.inputs, self._waiting, strict=True) if name == stream)
 
-    def remember(self, stream: str, event_ids: Sequence[str], newest_event_ms: int, journal_time_ms: int) -> None:
-        """Learn from the task's own outputs what an earlier incarnation had accepted."""
-        if not self._plan.streams[stream].is_reference:
+    def positions(self) -> dict[tuple[str, int], int]:
+        """Offset of the oldest item not released (else the next one) per (stream, partition) that has been read."""
+        known = ((place, waiting.position) for place, waiting in zip(self.inputs, self._waiting, strict=True))
+        return {place: position for place, position in known if position is not None}
+
+    def remember(self, stream: str, event_ids: Sequence[str], event_times_ms: NDArray[np.int64]) -> None:
+        """Learn from the journal which events an earlier incarnation had accepted."""
+        if not self._cleaners[stream].is_reference:
             self._seen[stream].update(event_ids)
-        self._newest_event[stream] = max(self._newest_event[stream], newest_event_ms)
-        self.journal_time_ms = max(self.journal_time_ms, journal_time_ms)
+        if len(event_times_ms):
+            self._newest_event[stream] = max(self._newest_event.get(stream, int(event_times_ms[0])), int(event_times_ms.max()))
 
-    def add(self, stream: str, chunk: RawChunk) -> None:
-        """Take the next raw records of a stream: clean and judge each by itself; order comes later."""
-        plan = self._plan.streams[stream]
-        self._merge.add(plan.index, chunk.timestamps_ms, chunk.heartbeat)
-        real = np.flatnonzero(~chunk.heartbeat)
-        if not len(real):
-            return
-        n = len(chunk.offsets)
-        columns, verdicts = self._judge(plan, chunk)
-        at = np.full(n, -1, np.int64)
-        at[chunk.decoded.rows] = np.arange(len(chunk.decoded.rows))
-        for error in chunk.decoded.errors:
-            verdicts[error.index] = (error.reason, error.detail)
-        rows = at[real]
-        waiting = self._waiting[stream]
-        taken = pa.Table.from_batches([columns]).take(pa.array(rows, mask=rows < 0))
-        waiting.columns = pa.concat_tables([waiting.columns, taken])
-        for i in real.tolist():
-            waiting.raw.append((chunk.partition, int(chunk.offsets[i]), int(chunk.timestamps_ms[i]), chunk.keys[i], chunk.values[i]))
-            waiting.verdicts.append(verdicts.get(i))
+    def remember_time(self, journal_time_ms: int, tick_ms: int | None) -> None:
+        """Learn from the journal its newest time and its newest tick."""
+        self._clock.remember(journal_time_ms, tick_ms)
 
-    def release(self, idle: Sequence[str] = (), tick_ms: int | None = None) -> IngestionStep:
+    def clean(self, stream: str, chunk: RawChunk) -> CleanRows:
+        """Judge raw records by themselves; changes nothing."""
+        return self._cleaners[stream].clean(chunk)
+
+    def add(self, stream: str, partition: int, rows: CleanRows, latest_ms: int | None = None) -> None:
+        """Take the next records of a raw topic partition; none counts as available later than `latest_ms`."""
+        source = self._input_of[stream, partition]
+        times = rows.timestamps_ms if latest_ms is None else np.minimum(rows.timestamps_ms, latest_ms)
+        self._merge.add(source, times, rows.heartbeat)
+        self._waiting[source].add(rows)
+
+    def release(self, idle: Set[tuple[str, int]] = frozenset(), tick_ms: int | None = None) -> IngestionStep:
         """Sequence whatever is certain.
 
         Parameters
         ----------
         idle
-            Streams whose end is reached in a live run; they do not hold the others back.
+            (stream, partition) whose end is reached in a live run; they do not hold the others back.
         tick_ms
             Live runs: end the step with a tick of this time.
         """
-        mask = np.array([stream.name in idle and not self.waiting(stream.name) for stream in self._streams])
-        released = self._merge.release(mask)
-        source, times = released.source, released.time_ms
-        if tick_ms is not None:
-            source, times = np.append(source, TICK), np.append(times, max(tick_ms, int(times[-1]) if len(times) else tick_ms))
-        times = np.maximum(np.maximum.accumulate(times), self.journal_time_ms) if len(times) else times
-        keep = source == TICK
-        rejections: list[Rejection] = []
-        entries: dict[str, pa.RecordBatch] = {}
-        duplicates: dict[str, pa.RecordBatch] = {}
-        late: dict[str, pa.RecordBatch] = {}
+        released = self._merge.release(np.array([place in idle for place in self.inputs], np.bool_))
+        taken = [waiting.take(int(count)) for waiting, count in zip(self._waiting, released.counts, strict=True)]
+        judged = []
+        accepted = np.zeros(len(released.source), np.bool_)
         for stream in self._streams:
-            rows = np.flatnonzero(source == stream.index)
-            if len(rows):
-                accepted = self._accept(stream, times[rows], rejections, entries, duplicates, late)
-                keep[rows] = accepted
-        if len(times):
-            self.journal_time_ms = int(times[-1])
-        rejections.sort(key=lambda rejection: (rejection.journal_time_ms, rejection.stream, rejection.offset))
-        counts = {stream.name: int(released.counts[stream.index]) for stream in self._streams}
-        return IngestionStep(JournalRun(source[keep], times[keep], entries), rejections, duplicates, late, counts)
+            part = self._judge(stream, released.source, taken)
+            if part is not None:
+                judged.append(part)
+                accepted[part.places] = part.accepted
+        times, ticks = self._clock.advance(released.time_ms, accepted, released.heartbeat)
+        origin = np.full(len(times), TICK, np.int64)
+        for part in judged:
+            origin[part.places[part.accepted]] = part.stream.index
+        keep = accepted | ticks
+        source, journal = origin[keep], times[keep]
+        if tick_ms is not None:
+            source, journal = np.append(source, TICK), np.append(journal, self._clock.tick(tick_ms))
+        return self._step(judged, times, source, journal)
 
-    def _arrived_schema(self, stream: StreamPlan) -> pa.Schema:
-        fields = [pa.field(f.name, f.type) for f in stream.entry_arrow if not f.name.startswith("_")]
-        return pa.schema([*fields, pa.field("_key", pa.string()), pa.field("_event_time", pa.int64()), pa.field("_event_id", pa.string())])
+    def _judge(self, stream: StreamPlan, source: NDArray[np.int64], taken: Sequence[Sequence[CleanRows]]) -> _Judged | None:
+        own = [i for i, (name, _) in enumerate(self.inputs) if name == stream.name]
+        parts = [part for i in own for part in taken[i]]
+        if not parts:
+            return None
+        rows = concatenate(parts)
+        places = np.flatnonzero(np.isin(source, own))
+        if len(own) > 1:
+            rows = rows.take(np.argsort(np.argsort(source[places], kind="stable")))
+        accepted = ~rows.refused & ~rows.heartbeat
+        copied = np.zeros(len(rows), np.bool_)
+        if not stream.is_reference:
+            candidates = np.flatnonzero(accepted)
+            copied[candidates] = self._known(stream.name, rows.columns.column("_event_id").take(pa.array(candidates)).to_pylist())
+            accepted &= ~copied
+        return _Judged(stream, places, rows, accepted, copied)
 
-    def _judge(self, stream: StreamPlan, chunk: RawChunk) -> tuple[pa.RecordBatch, dict[int, tuple[str, str]]]:
-        """Derive columns, then name what is wrong with each record (by row of the chunk); the first finding counts."""
-        batch, rows = chunk.decoded.batch, chunk.decoded.rows
-        for name, expression in stream.derivations:
-            batch = batch.append_column(name, expression.evaluate(batch))
-        verdicts: dict[int, tuple[str, str]] = {}
+    def _known(self, stream: str, identities: Sequence[str]) -> NDArray[np.bool_]:
+        """Say which ids were accepted before, in this batch or ever, and remember all of them; exact, by the ids themselves."""
+        seen, new = self._seen[stream], set(identities)
+        known = np.zeros(len(identities), np.bool_)
+        if len(new) == len(identities) and seen.isdisjoint(new):
+            seen |= new
+            return known
+        for i, identity in enumerate(identities):
+            known[i] = identity in seen
+            seen.add(identity)
+        return known
 
-        def refuse(bad: pa.Array, reason: str, detail: str) -> None:
-            for i in rows[np.asarray(pc.fill_null(bad, True).to_numpy(zero_copy_only=False), np.bool_)].tolist():
-                verdicts.setdefault(i, (reason, detail))
+    def _step(self, judged: Sequence[_Judged], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]) -> IngestionStep:
+        entries, keys, duplicates, late = {}, {}, {}, {}
+        rejections: list[tuple[int, Rejection]] = []
+        flagged: dict[tuple[str, str], int] = {}
+        for part in judged:
+            stream, rows, own = part.stream, part.rows, times[part.places]
+            name = stream.name
+            for row, verdict in rows.verdicts.items():
+                place = int(rows.partition[row]), int(rows.offsets[row]), int(rows.timestamps_ms[row])
+                raw = rows.keys[row], rows.values[row]
+                rejections.append((int(part.places[row]), Rejection(name, verdict.reason, verdict.detail, *place, *raw, int(own[row]))))
+            if part.copied.any():
+                duplicates[name] = _address(stream, rows, own, np.flatnonzero(part.copied))
+            if part.accepted.any():
+                good = np.flatnonzero(part.accepted)
+                columns = rows.columns.take(pa.array(good)) if len(good) < len(rows) else rows.columns
+                event_times = int64_ms(columns.column("_event_time"))
+                behind = self._behind(name, event_times)
+                is_late = np.zeros(len(good), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
+                entries[name] = _entry(stream, columns, own[good], is_late, rows.partition[good], rows.offsets[good])
+                keys[name] = columns.column("_key")
+                if is_late.any():
+                    copy = _address(stream, rows, own, good[is_late])
+                    copy = copy.append_column("event_time", pa.array(event_times[is_late]).cast(_TIME))
+                    late[name] = copy.append_column("lateness_ms", pa.array(behind[is_late]))
+                for bit, expectation in enumerate(self._cleaners[name].flagging):
+                    if count := int(((rows.flags[good] >> bit) & 1).sum()):
+                        flagged[name, expectation.name] = count
+        counts = {stream.name: 0 for stream in self._streams} | {part.stream.name: int((~part.rows.heartbeat).sum()) for part in judged}
+        letters = [rejection for _, rejection in sorted(rejections, key=lambda pair: pair[0])]
+        return IngestionStep(JournalRun(source, journal, entries, keys), letters, duplicates, late, counts, flagged)
 
-        key = batch.column(stream.key).cast(pa.string())
-        identity = batch.column(stream.event_id).cast(pa.string()) if stream.event_id else key
-        event_time = batch.column(stream.event_time)
-        refuse(self._missing(batch.column(stream.key)), "missing_key", f"expected a value in {stream.key}, the key")
-        if stream.event_id:
-            refuse(self._missing(batch.column(stream.event_id)), "missing_event_id", f"expected a value in {stream.event_id}, the event id")
-        refuse(event_time.is_null(), "missing_event_time", f"expected a time in {stream.event_time}")
-        if not stream.is_reference and self._plan.application.partitions > 1:
-            homes = partitions_of([text.encode() for text in pc.fill_null(key, "").to_pylist()], self._plan.application.partitions)
-            refuse(
-                pa.array(homes != self._partition),
-                "misplaced_key",
-                f"found in partition {self._partition}; set partitioner=murmur2_random in the producer",
-            )
-        for expectation in stream.expectations:
-            if expectation.rejects:
-                refuse(pc.invert(expectation.check.evaluate(batch)), "expectation", f"expected {expectation.name}: {expectation.check.sql}")
-        times = event_time.cast(pa.timestamp("ms")).cast(pa.int64())
-        schema = self._arrived_schema(stream)
-        arrays = [batch.column(name).cast(schema.field(name).type) for name in schema.names[:-3]]
-        return pa.RecordBatch.from_arrays([*arrays, key, times, identity], schema=schema), verdicts
-
-    @staticmethod
-    def _missing(column: pa.Array) -> pa.Array:
-        """Null, NaN and empty text are no values."""
-        missing = column.is_null()
-        if pa.types.is_floating(column.type):
-            return pc.or_(missing, pc.fill_null(pc.is_nan(column), True))
-        if pa.types.is_string(column.type):
-            return pc.or_(missing, pc.fill_null(pc.equal(column, ""), True))
-        return missing
-
-    def _accept(
-        self,
-        stream: StreamPlan,
-        times: NDArray[np.int64],
-        rejections: list[Rejection],
-        entries: dict[str, pa.RecordBatch],
-        duplicates: dict[str, pa.RecordBatch],
-        late: dict[str, pa.RecordBatch],
-    ) -> NDArray[np.bool_]:
-        """Judge a stream's next records in their order; returns which enter the journal, shape (n,)."""
-        waiting = self._waiting[stream.name]
-        n = len(times)
-        raw, verdicts = waiting.raw[:n], waiting.verdicts[:n]
-        table = waiting.columns.slice(0, n).combine_chunks()
-        self._waiting[stream.name] = _Waiting(waiting.columns.slice(n).combine_chunks(), waiting.raw[n:], waiting.verdicts[n:])
-        batch = table.to_batches()[0]
-        accepted = np.zeros(n, np.bool_)
-        copied = np.zeros(n, np.bool_)
-        seen = self._seen[stream.name]
-        for i, (verdict, identity) in enumerate(zip(verdicts, batch.column("_event_id").to_pylist(), strict=True)):
-            if verdict is not None:
-                partition, offset, timestamp, key, value = raw[i]
-                rejections.append(Rejection(stream.name, verdict[0], verdict[1], partition, offset, timestamp, key, value, int(times[i])))
-            elif stream.is_reference:
-                accepted[i] = True
-            elif identity in seen:
-                copied[i] = True
-            else:
-                seen.add(identity)
-                accepted[i] = True
-        partitions = np.array([row[0] for row in raw], np.int32)
-        offsets = np.array([row[1] for row in raw], np.int64)
-        if copied.any():
-            ids = batch.column("_event_id").filter(pa.array(copied))
-            duplicates[stream.name] = _address(stream, ids, partitions[copied], offsets[copied], times[copied])
-        if accepted.any():
-            good = batch.filter(pa.array(accepted))
-            event_times = int64_ms(good.column("_event_time"))
-            newest = np.maximum.accumulate(np.concatenate([[self._newest_event[stream.name]], event_times]))
-            behind = newest[:-1] - event_times
-            is_late = behind > stream.allowed_lateness_ms if not stream.is_reference else np.zeros(len(behind), np.bool_)
-            self._newest_event[stream.name] = int(newest[-1])
-            entries[stream.name] = _entry(stream, good, times[accepted], is_late, partitions[accepted], offsets[accepted])
-            if is_late.any():
-                ids = good.column("_event_id").filter(pa.array(is_late))
-                copy = _address(stream, ids, partitions[accepted][is_late], offsets[accepted][is_late], times[accepted][is_late])
-                copy = copy.append_column("event_time", pa.array(event_times[is_late]).cast(pa.timestamp("ms")))
-                late[stream.name] = copy.append_column("lateness_ms", pa.array(behind[is_late]))
-        return accepted
+    def _behind(self, stream: str, event_times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Distance to the newest event time of the stream seen before, milliseconds."""
+        newest = np.maximum.accumulate(np.concatenate([[self._newest_event.get(stream, int(event_times[0]))], event_times]))
+        self._newest_event[stream] = int(newest[-1])
+        return np.asarray(newest[:-1] - event_times, np.int64)
 
 
-def _address(
-    stream: StreamPlan, ids: pa.Array, partitions: NDArray[np.int32], offsets: NDArray[np.int64], times: NDArray[np.int64]
-) -> pa.RecordBatch:
-    n = len(ids)
+def _address(stream: StreamPlan, rows: CleanRows, times: NDArray[np.int64], chosen: NDArray[np.int64]) -> pa.RecordBatch:
+    n = len(chosen)
     return pa.RecordBatch.from_pydict(
         {
             "stream": pa.array([stream.name] * n),
-            "event_id": ids,
+            "event_id": rows.columns.column("_event_id").take(pa.array(chosen)),
             "source_topic": pa.array([stream.topic] * n),
-            "source_partition": pa.array(partitions),
-            "source_offset": pa.array(offsets),
-            "journal_time": pa.array(times).cast(pa.timestamp("ms")),
+            "source_partition": pa.array(rows.partition[chosen]),
+            "source_offset": pa.array(rows.offsets[chosen]),
+            "journal_time": pa.array(times[chosen]).cast(_TIME),
         }
     )
 
 
 def _entry(
     stream: StreamPlan,
-    good: pa.RecordBatch,
+    columns: pa.RecordBatch,
     times: NDArray[np.int64],
     is_late: NDArray[np.bool_],
     partitions: NDArray[np.int32],
     offsets: NDArray[np.int64],
 ) -> pa.RecordBatch:
-    stamp = pa.timestamp("ms")
     made = {
-        "_journal_time": pa.array(times).cast(stamp),
-        "_event_id": good.column("_event_id"),
-        "_event_time": good.column("_event_time").cast(stamp),
+        "_journal_time": pa.array(times).cast(_TIME),
+        "_event_id": columns.column("_event_id"),
+        "_event_time": columns.column("_event_time"),
         "_late": pa.array(is_late),
         "_source_partition": pa.array(partitions),
         "_source_offset": pa.array(offsets),
     }
     schema = stream.entry_arrow
-    return pa.RecordBatch.from_arrays([made[name] if name in made else good.column(name) for name in schema.names], schema=schema)
+    return pa.RecordBatch.from_arrays([made[name] if name in made else columns.column(name) for name in schema.names], schema=schema)

@@ -1,0 +1,112 @@
+"""Judges raw records one by one: derived columns, expectations, keys, ids, times."""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from services.ingestion.domain.placement import partitions_of
+from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict
+from shared.application.expressions import Expression
+from shared.application.plan import StreamPlan
+
+_TIME = pa.timestamp("ms")
+_YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
+
+
+class Cleaner:
+    """What a record of one stream must be to enter the journal, whatever came before it. Pure and replay-safe.
+
+    Parameters
+    ----------
+    partition, partitions
+        The task's own partition and how many there are; a record whose key belongs elsewhere is refused.
+    """
+
+    def __init__(self, stream: StreamPlan, partition: int, partitions: int) -> None:
+        self._stream = stream
+        self._partition = partition
+        self._partitions = 1 if stream.is_reference else partitions
+        self.is_reference = stream.is_reference
+        self._columns = pa.schema([pa.field(field.name, field.type) for field in stream.entry_arrow if not field.name.startswith("_")])
+        self.schema = pa.schema([*self._columns, pa.field("_key", pa.string()), pa.field("_event_id", pa.string()), pa.field("_event_time", _TIME)])
+        self.flagging = [expectation for expectation in stream.expectations if not expectation.rejects]
+
+    def clean(self, chunk: RawChunk) -> CleanRows:
+        """Derive columns and name what is wrong with each record; the first finding counts."""
+        n, rows = len(chunk), chunk.decoded.rows
+        verdicts = {error.index: Verdict(error.reason, error.detail) for error in chunk.decoded.errors}
+        good = self._judge(chunk.decoded.batch, rows, verdicts)
+        flags = np.zeros(n, np.int64)
+        for bit, expectation in enumerate(self.flagging):
+            holds, _ = evaluate(expectation.check, good)
+            flags[rows] |= (~_truth(holds)).astype(np.int64) << bit
+        if len(rows) != n:
+            at = np.full(n, -1, np.int64)
+            at[rows] = np.arange(len(rows))
+            good = good.take(pa.array(at, mask=at < 0))
+        refused = np.zeros(n, np.bool_)
+        refused[list(verdicts)] = True
+        partition = np.full(n, chunk.partition, np.int32)
+        return CleanRows(good, refused, chunk.heartbeat, flags, partition, chunk.offsets, chunk.timestamps_ms, chunk.keys, chunk.values, verdicts)
+
+    def _judge(self, batch: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, Verdict]) -> pa.RecordBatch:
+        stream = self._stream
+
+        def refuse(bad: NDArray[np.bool_], reason: str, detail: str) -> None:
+            for i in rows[bad].tolist():
+                verdicts.setdefault(i, Verdict(reason, detail))
+
+        for name, expression in stream.derivations:
+            values, failed = evaluate(expression, batch)
+            refuse(failed, "expression_failed", f"{name}: {expression.sql} has no value for this record")
+            batch = batch.append_column(name, values)
+        key = batch.column(stream.key).cast(pa.string())
+        refuse(_missing(batch.column(stream.key)), "missing_key", f"expected a value in {stream.key}, the key")
+        identity = batch.column(stream.event_id).cast(pa.string()) if stream.event_id else key
+        if stream.event_id:
+            refuse(_missing(batch.column(stream.event_id)), "missing_event_id", f"expected a value in {stream.event_id}, the event id")
+        event_time = batch.column(stream.event_time).cast(_TIME, safe=False)
+        refuse(~_truth(event_time.is_valid()), "missing_event_time", f"expected a time in {stream.event_time}")
+        instant = event_time.cast(pa.int64())
+        possible = pc.and_(pc.greater_equal(instant, _YEAR_1_MS), pc.less(instant, _YEAR_10000_MS))
+        refuse(~_truth(pc.fill_null(possible, True)), "impossible_event_time", f"expected a year from 1 to 9999 in {stream.event_time}")
+        if self._partitions > 1:
+            homes = partitions_of([text.encode() for text in pc.fill_null(key, "").to_pylist()], self._partitions)
+            detail = f"found in partition {self._partition} of {self._partitions}; set partitioner=murmur2_random in the producer"
+            refuse(homes != self._partition, "misplaced_key", detail)
+        for expectation in stream.expectations:
+            if expectation.rejects:
+                holds, _ = evaluate(expectation.check, batch)
+                refuse(~_truth(holds), "expectation", f"expected {expectation.name}: {expectation.check.sql}")
+        arrays = [batch.column(field.name).cast(field.type) for field in self._columns]
+        return pa.RecordBatch.from_arrays([*arrays, key, identity, event_time], schema=self.schema)
+
+
+def evaluate(expression: Expression, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Evaluate an expression; rows for which it fails (a cast that cannot be done) are null, and marked: one record costs itself only."""
+    n = batch.num_rows
+    try:
+        return expression.evaluate(batch), np.zeros(n, np.bool_)
+    except (pl.exceptions.PolarsError, pa.ArrowException, OverflowError):
+        if n == 1:
+            return pa.nulls(1, expression.type), np.ones(1, np.bool_)
+        half = n // 2
+        (first, failed), (second, failed_too) = evaluate(expression, batch.slice(0, half)), evaluate(expression, batch.slice(half))
+        return pa.concat_arrays([first, second]), np.concatenate([failed, failed_too])
+
+
+def _truth(condition: pa.Array) -> NDArray[np.bool_]:
+    """Null is not true."""
+    return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _missing(column: pa.Array) -> NDArray[np.bool_]:
+    """Null, NaN and empty text are no values."""
+    missing = ~_truth(column.is_valid())
+    if pa.types.is_floating(column.type):
+        return missing | _truth(pc.is_nan(column))
+    if pa.types.is_string(column.type):
+        return missing | _truth(pc.equal(column, ""))
+    return missing

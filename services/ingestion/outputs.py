@@ -1,0 +1,90 @@
+"""What a step of ingestion becomes on its topics."""
+
+import json
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.ingestion.domain.core import IngestionStep, Rejection
+from shared.application.plan import Plan, StreamPlan
+from shared.avro.columns import ColumnEncoder
+from shared.avro.journal import TICK, TICK_SCHEMA
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.streaming.records import Emission
+
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+
+
+class IngestionOutputs:
+    """Encodes a step: journal, dead letters, duplicates, late copies. All schemas are registered at construction."""
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int) -> None:
+        self._plan = plan
+        self._partition = partition
+        topics = plan.topics
+        self._entries = {
+            stream.name: ColumnEncoder(registry, f"{topics.journal}-{_full_name(stream)}", stream.entry_schema) for stream in plan.streams.values()
+        }
+        self._ticks = ColumnEncoder(registry, f"{topics.journal}-tidemill.Tick", TICK_SCHEMA)
+        self._rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text("utf-8"))
+        self._duplicates = ColumnEncoder(registry, f"{topics.duplicates}-tidemill.Duplicate", (_SCHEMAS / "duplicate.avsc").read_text("utf-8"))
+        self._late = ColumnEncoder(registry, f"{topics.late}-tidemill.Late", (_SCHEMAS / "late.avsc").read_text("utf-8"))
+
+    def emissions(self, step: IngestionStep) -> list[Emission]:
+        """Encode a step, the journal first."""
+        topics, p = self._plan.topics, self._partition
+        emissions = []
+        run = step.journal
+        if len(run.source):
+            keys: list[bytes | None] = [b"tick"] * len(run.source)
+            values: list[bytes | None] = [None] * len(run.source)
+            ticks = np.flatnonzero(run.source == TICK)
+            if len(ticks):
+                column = pa.array(run.time_ms[ticks]).cast(pa.timestamp("ms"))
+                _place(values, ticks, self._ticks.encode(pa.RecordBatch.from_arrays([column], names=["_journal_time"])))
+            for name, batch in step.journal.entries.items():
+                stream = self._plan.streams[name]
+                rows = np.flatnonzero(run.source == stream.index)
+                _place(values, rows, self._entries[name].encode(batch))
+                _place(keys, rows, [key.encode() for key in run.keys[name].to_pylist()])
+            emissions.append(Emission(topics.journal, p, keys, values, run.time_ms))
+        if step.rejections:
+            dead = [self._rejected.encode(self._dead_letter(rejection)) for rejection in step.rejections]
+            emissions.append(Emission(topics.rejected, p, [rejection.key for rejection in step.rejections], dead))
+        for batch in step.duplicates.values():
+            emissions.append(Emission(topics.duplicates, p, _ids(batch), self._duplicates.encode(batch)))
+        for batch in step.late.values():
+            emissions.append(Emission(topics.late, p, _ids(batch), self._late.encode(batch)))
+        return emissions
+
+    def _dead_letter(self, rejection: Rejection) -> dict[str, object]:
+        return {
+            "stage": "ingestion",
+            "reason": rejection.reason,
+            "detail": rejection.detail,
+            "source_topic": self._plan.streams[rejection.stream].topic,
+            "source_partition": rejection.partition,
+            "source_offset": rejection.offset,
+            "source_timestamp": rejection.timestamp_ms,
+            "key": rejection.key,
+            "value": rejection.value,
+            "journal_time": rejection.journal_time_ms,
+        }
+
+
+def _ids(batch: pa.RecordBatch) -> list[bytes | None]:
+    return [str(identity).encode() for identity in batch.column("event_id").to_pylist()]
+
+
+def _place(target: list[bytes | None], rows: NDArray[np.int64], values: Sequence[bytes]) -> None:
+    for row, value in zip(rows.tolist(), values, strict=True):
+        target[row] = value
+
+
+def _full_name(stream: StreamPlan) -> str:
+    schema = json.loads(stream.entry_schema)
+    return f"{schema['namespace']}.{schema['name']}"

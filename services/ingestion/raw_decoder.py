@@ -1,0 +1,40 @@
+"""Raw values of one topic as columns: each value is Avro (it begins with a zero byte) or JSON (a brace)."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.ingestion.json_events import JsonDecoder
+from shared.avro.columns import ColumnDecoder, DecodedColumns
+from shared.avro.registry import SchemaRegistry
+from shared.streaming.errors import InvalidRecord
+
+
+class RawDecoder:
+    """Decodes what publishers send; null values (heartbeats) are neither rows nor errors."""
+
+    def __init__(self, registry: SchemaRegistry, schema: str) -> None:
+        self._avro = ColumnDecoder(registry, schema, exact_length=True)
+        self._json = JsonDecoder(schema)
+
+    def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
+        """Decode a batch; raises TransientError when a schema id is new and the registry cannot be reached."""
+        text = np.array([value is not None and value[:1] == b"{" for value in values], np.bool_)
+        framed = np.array([value is not None for value in values], np.bool_) & ~text
+        if framed.all():
+            return self._avro.decode(values)
+        parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
+        errors: list[InvalidRecord] = []
+        for rows, decoder in ((np.flatnonzero(framed), self._avro), (np.flatnonzero(text), self._json)):
+            if len(rows):
+                decoded = decoder.decode([values[i] for i in rows.tolist()])
+                parts.append((decoded.batch, rows[decoded.rows]))
+                errors += [InvalidRecord(int(rows[error.index]), error.reason, error.detail) for error in decoded.errors]
+        if not parts:
+            return DecodedColumns(pa.RecordBatch.from_pylist([], schema=self._avro.arrow), np.empty(0, np.int64), ())
+        at = np.concatenate([rows for _, rows in parts])
+        batch = pa.concat_batches([batch for batch, _ in parts])
+        order = np.argsort(at)
+        return DecodedColumns(batch if len(parts) == 1 else batch.take(pa.array(order)), at[order], sorted(errors, key=lambda error: error.index))
