@@ -1,0 +1,27 @@
+"""Scoring: reads vectors, writes one prediction per request and model; follows the deployments log."""
+
+from services.scoring.task import ScoringTask, task_inputs
+from shared.application.planning import load_plan
+from shared.avro.registry import SchemaRegistry
+from shared.models.artifacts import ArtifactStore
+from shared.observability.health import Health
+from shared.observability.metrics import Metrics
+from shared.observability.settings import ServiceSettings
+from shared.streaming.broker import Broker
+from shared.streaming.runner import Runner
+from shared.streaming.stage import stage_runner
+
+STAGE = "scoring"
+
+
+def build(
+    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+) -> Runner:
+    """Wire the stage."""
+    plan = load_plan(settings.application)
+    artifacts = ArtifactStore(settings.artifacts.uri)
+
+    def task(partition: int) -> ScoringTask:
+        return ScoringTask(plan, registry, artifacts, partition)
+
+    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)
