@@ -1,0 +1,29 @@
+"""Ingestion: reads the raw topics; writes the journal, dead letters, duplicates and late copies.
+
+It validates, cleans, deduplicates and sequences. Time enters the system here and nowhere else.
+"""
+
+from services.ingestion.settings import IngestionSettings
+from services.ingestion.task import IngestionTask, task_inputs
+from shared.application.planning import load_plan
+from shared.avro.registry import SchemaRegistry
+from shared.observability.health import Health
+from shared.observability.metrics import Metrics
+from shared.streaming.broker import Broker
+from shared.streaming.runner import Runner
+from shared.streaming.stage import stage_runner
+
+STAGE = "ingestion"
+
+
+def build(
+    settings: IngestionSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+) -> Runner:
+    """Wire the stage; the raw topics must exist, those of events with as many partitions as the application."""
+    plan = load_plan(settings.application)
+    reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
+
+    def task(partition: int) -> IngestionTask:
+        return IngestionTask(plan, registry, partition, settings.ingestion.clock, settings.ingestion.tick_ms, reference_partitions)
+
+    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)
