@@ -30,7 +30,9 @@ log = logging.getLogger(__name__)
 class Build(Protocol[Given]):
     """A service's wiring: `services.<name>.service.build`."""
 
-    def __call__(self, settings: Given, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None) -> Runner:
+    def __call__(
+        self, settings: Given, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+    ) -> Runner:
         """Make the runner."""
         ...
 

@@ -1,0 +1,206 @@
+"""Whatever the order in which inputs arrive, a merge releases the same rows in the same order, and none too early."""
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+
+import numpy as np
+import pytest
+from hypothesis import given, settings
+from hypothesis import strategies as st
+
+from shared.streaming.merge import Merge, MergeInput, Released
+from shared.streaming.progress import Progress
+from shared.streaming.records import TopicPartition
+
+Row = tuple[int, int, int, int, int]  # journal time, journal partition, journal offset, rank, offset in its topic
+
+
+@dataclass
+class World:
+    """A journal of two partitions and two derived topics, each record with its coordinates, and the producers' commits."""
+
+    rows: dict[tuple[str, int], list[Row]]
+    commits: dict[tuple[str, int], list[tuple[int, int, int]]]  # per derived topic: (records produced, covered offset, covered time)
+    partitions: int
+
+
+@st.composite
+def worlds(draw: st.DrawFn) -> World:
+    partitions = draw(st.integers(1, 2))
+    world = World({}, {}, partitions)
+    for partition in range(partitions):
+        time = 0
+        journal: list[Row] = []
+        offset = 0
+        for _ in range(draw(st.integers(0, 12))):
+            time += draw(st.integers(0, 2))
+            offset += draw(st.integers(1, 2))  # transaction markers leave gaps
+            journal.append((time, partition, offset, 0, offset))
+        world.rows[("journal", partition)] = journal
+        for rank, topic in ((1, "vectors"), (2, "scores")):
+            derived: list[Row] = []
+            commits: list[tuple[int, int, int]] = []
+            at = 0
+            for time, _, offset, _, _ in journal:
+                for _ in range(draw(st.integers(0, 2))):
+                    derived.append((time, partition, offset, rank, at))
+                    at += draw(st.integers(1, 2))
+                if draw(st.booleans()):
+                    commits.append((len(derived), offset + 1, time))
+            if journal:
+                commits.append((len(derived), journal[-1][2] + 1, 1_000))
+            world.rows[(topic, partition)] = derived
+            world.commits[(topic, partition)] = commits
+    # The journal itself ends in a tick at time 1,000 in every partition.
+    for partition in range(partitions):
+        journal = world.rows[("journal", partition)]
+        offset = journal[-1][2] + 1 if journal else 0
+        journal.append((1_000, partition, offset, 0, offset))
+        for topic in ("vectors", "scores"):
+            world.commits[(topic, partition)].append((len(world.rows[(topic, partition)]), offset + 1, 1_000))
+    return world
+
+
+STAGES = {"vectors": "features", "scores": "scoring"}
+
+
+def merge_of(world: World) -> Merge:
+    partitions = tuple(range(world.partitions))
+    return Merge([MergeInput("journal", 0, partitions), MergeInput("vectors", 1, partitions, "features"), MergeInput("scores", 2, partitions, "scoring")])
+
+
+def add(merge: Merge, topic: str, partition: int, rows: list[Row]) -> None:
+    columns = np.array(rows, np.int64).T
+    merge.add(topic, partition, offsets=columns[4], journal_time=columns[0], journal_partition=columns[1], journal_offset=columns[2], payload=rows)
+
+
+def flat(released: Released) -> list[Row]:
+    found = [run.payload[row] for run in released.runs() for row in run.rows]
+    ranks = {"journal": 0, "vectors": 1, "scores": 2}
+    parts = zip(
+        released.journal_time.tolist(),
+        released.journal_partition.tolist(),
+        released.journal_offset.tolist(),
+        [ranks[released.sources[number][0]] for number in released.source.tolist()],
+        released.offsets.tolist(),
+        strict=True,
+    )
+    assert found == list(parts)
+    return found
+
+
+def events(world: World, data: st.DataObject) -> Iterator[tuple[str, str, int, list[Row] | tuple[int, int, int], int]]:
+    """Deliver everything in an arbitrary interleaving that keeps the order within each topic partition."""
+    queues: list[list[tuple[str, str, int, list[Row] | tuple[int, int, int], int]]] = []
+    for (topic, partition), rows in world.rows.items():
+        cut = data.draw(st.integers(1, 5))
+        queues.append([("rows", topic, partition, rows[at : at + cut], at) for at in range(0, len(rows), cut)])
+    for (topic, partition), commits in world.commits.items():
+        queues.append([("progress", topic, partition, commit, at) for at, commit in enumerate(commits)])
+    queues = [queue for queue in queues if queue]
+    while queues:
+        queue = data.draw(st.sampled_from(queues))
+        yield queue.pop(0)
+        queues = [queue for queue in queues if queue]
+
+
+def deliver(merge: Merge, event: tuple[str, str, int, list[Row] | tuple[int, int, int], int], done_below: dict[tuple[str, int], int] | None = None) -> None:
+    kind, topic, partition, content, at = event
+    if kind == "rows":
+        assert isinstance(content, list)
+        rows = [row for row in content if done_below is None or row[4] >= done_below.get((topic, partition), 0)]
+        if rows:
+            add(merge, topic, partition, rows)
+    else:
+        assert isinstance(content, tuple)
+        produced, offset, time = content
+        record = Progress(STAGES[topic], partition, covered_offset=offset, covered_time=time, outputs={topic: produced})
+        merge.watermark(f"app-{STAGES[topic]}-progress", partition, at, record)
+
+
+@settings(max_examples=80, deadline=None)
+@given(world=worlds(), data=st.data())
+def test_order_does_not_depend_on_delivery(world: World, data: st.DataObject) -> None:
+    merge = merge_of(world)
+    found: list[Row] = []
+    for event in events(world, data):
+        deliver(merge, event)
+        found += flat(merge.release())
+    everything = sorted(row for rows in world.rows.values() for row in rows)
+    assert found == everything[: len(found)]
+    before_end = [row for row in everything if row[0] < 1_000]
+    assert found[: len(before_end)] == before_end
+    assert merge.coverage().time_ms == 1_000
+    if world.partitions == 1:
+        assert found == everything
+
+
+@settings(max_examples=80, deadline=None)
+@given(world=worlds(), data=st.data())
+def test_a_restart_in_between_changes_nothing(world: World, data: st.DataObject) -> None:
+    merge = merge_of(world)
+    found: list[Row] = []
+    delivered = []
+    for event in events(world, data):
+        delivered.append(event)
+        deliver(merge, event)
+        found += flat(merge.release())
+        if data.draw(st.integers(0, 4)) == 0:
+            state, positions = merge.state(), merge.positions()
+            merge = merge_of(world)
+            merge.restore(state)
+            merge.resume(positions)
+            below = {(partition.topic, partition.partition): offset for partition, offset in positions.items()}
+            for old in delivered:
+                deliver(merge, old, below)
+            found += flat(merge.release())
+    everything = sorted(row for rows in world.rows.values() for row in rows)
+    assert found == everything[: len(found)]
+    assert len(found) >= len([row for row in everything if row[0] < 1_000])
+
+
+def test_an_empty_input_holds_the_merge_until_all_it_had_to_say_was_read() -> None:
+    merge = Merge([MergeInput("journal", 0), MergeInput("scores", 1, stage="scoring")])
+    add(merge, "journal", 0, [(5, 0, 0, 0, 0), (6, 0, 1, 0, 1)])
+    merge.watermark("p", 0, 0, Progress("scoring", 0, covered_offset=2, covered_time=6, outputs={"scores": 1}))
+    assert len(merge.release()) == 0
+    add(merge, "scores", 0, [(5, 0, 0, 1, 40)])
+    assert flat_ranks(merge.release()) == ["journal", "scores", "journal"]
+
+
+def test_quarantined_records_count_as_read() -> None:
+    merge = Merge([MergeInput("journal", 0), MergeInput("scores", 1, stage="scoring")])
+    add(merge, "journal", 0, [(5, 0, 0, 0, 0)])
+    merge.watermark("p", 0, 0, Progress("scoring", 0, covered_offset=1, covered_time=5, outputs={"scores": 1}))
+    assert len(merge.release()) == 0
+    merge.skip("scores", 0, np.array([40]))
+    assert len(merge.release()) == 1
+    assert merge.positions()[TopicPartition("scores", 0)] == 41
+
+
+def test_a_gathered_upstream_counts_over_all_partitions() -> None:
+    merge = Merge([MergeInput("journal", 0, (0, 1)), MergeInput("drift", 1, (0, 1), "drift", gathered=True)])
+    add(merge, "journal", 0, [(5, 0, 0, 0, 0), (9, 0, 1, 0, 1)])
+    add(merge, "journal", 1, [(5, 1, 0, 0, 0), (9, 1, 1, 0, 1)])
+    merge.watermark("p", 0, 0, Progress("drift", 0, covered_offset=0, covered_time=6, outputs={"drift": 2}))
+    add(merge, "drift", 0, [(5, 0, 0, 1, 0)])
+    assert flat_ranks(merge.release()) == []
+    add(merge, "drift", 1, [(5, 1, 0, 1, 0)])
+    assert flat_ranks(merge.release()) == ["journal", "drift", "journal", "drift"]
+
+
+def flat_ranks(released: Released) -> list[str]:
+    return [released.sources[number][0] for number in released.source.tolist()]
+
+
+def test_bad_input_is_refused() -> None:
+    with pytest.raises(ValueError, match="rank of its own"):
+        Merge([MergeInput("a", 0), MergeInput("b", 0)])
+    merge = Merge([MergeInput("a", 0)])
+    with pytest.raises(ValueError, match="expected one of the inputs"):
+        add(merge, "b", 0, [(1, 0, 0, 0, 0)])
+    with pytest.raises(ValueError, match="never fall in a:0"):
+        add(merge, "a", 0, [(2, 0, 0, 0, 0), (1, 0, 1, 0, 1)])
+    add(merge, "a", 0, [(2, 0, 0, 0, 0)])
+    with pytest.raises(ValueError, match="never fall in a:0"):
+        add(merge, "a", 0, [(1, 0, 1, 0, 1)])

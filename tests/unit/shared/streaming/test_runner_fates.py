@@ -1,0 +1,276 @@
+"""What errors lead to: retry, crash, search and quarantine, or a loud stop; nothing half done is ever visible."""
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from shared.observability.health import Health
+from shared.observability.settings import RunnerSettings
+from shared.streaming.broker import TopicSpec
+from shared.streaming.dead_letters import DeadLetterLimit, DeadLetterLimitError
+from shared.streaming.errors import TransientError
+from shared.streaming.layout import LayoutError
+from shared.streaming.memory_broker import MemoryBroker
+from shared.streaming.records import Records, Step, TopicPartition
+from shared.streaming.restore import PositionsDisagreeError
+from shared.streaming.runner import Runner
+from shared.streaming.task import StepContext, TaskInputs
+from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output, topics
+
+INPUT, OUTPUT, REJECTED = f"{APP}-input", f"{APP}-output", f"{APP}-rejected"
+HERE = TopicPartition(INPUT, 0)
+
+
+def quick(folder: Path, **changes: Any) -> RunnerSettings:
+    defaults: dict[str, Any] = {"commit_interval_ms": 1, "idle_interval_ms": 1, "backoff_initial_ms": 0, "state_folder": folder}
+    return RunnerSettings(**{**defaults, **changes})
+
+
+def filled(keys: Sequence[str], poison: Sequence[int] = ()) -> MemoryBroker:
+    broker = MemoryBroker()
+    broker.create_topics(topics(APP, 1))
+    for place, key in enumerate(keys):
+        broker.sink().publish(INPUT, key.encode(), b"poison" if place in poison else b"%d" % place, place, 0)
+    return broker
+
+
+def steps(runner: Runner, count: int = 10) -> Runner:
+    for _ in range(count):
+        runner.step()
+    return runner
+
+
+class Troubled(CountingTask):
+    """Fails in `process` or `committed` as often as it is told, all incarnations counted."""
+
+    process_failures = 0
+    commit_failures = 0
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        step = super().process(inputs, context)
+        if inputs and type(self).process_failures:
+            type(self).process_failures -= 1
+            raise TransientError("registry away")
+        return step
+
+    def committed(self) -> None:
+        if type(self).commit_failures:
+            type(self).commit_failures -= 1
+            raise TransientError("redis away")
+        super().committed()
+
+
+@pytest.fixture(autouse=True)
+def calm() -> None:
+    Troubled.process_failures = Troubled.commit_failures = 0
+
+
+def test_a_transient_error_is_retried_from_the_log(tmp_path: Path) -> None:
+    Troubled.process_failures = 3
+    broker = filled("abcab")
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path), task_factory=lambda partition: Troubled(APP, partition))))
+    assert Troubled.process_failures == 0
+    assert output(broker, OUTPUT) == expected("abcab")
+
+
+def test_a_transient_error_that_stays_ends_the_process(tmp_path: Path) -> None:
+    Troubled.process_failures = 1000
+    runner = Runner(**arguments(APP, filled("abc"), settings=quick(tmp_path, retries=4), task_factory=lambda partition: Troubled(APP, partition)))
+    with pytest.raises(RuntimeError, match="after 4 retries: registry away"):
+        steps(runner, 50)
+
+
+def test_external_writes_are_retried_before_the_next_step(tmp_path: Path) -> None:
+    Troubled.commit_failures = 4
+    broker = filled("abcab")
+    runner = steps(Runner(**arguments(APP, broker, settings=quick(tmp_path), task_factory=lambda partition: Troubled(APP, partition))), 4)
+    assert (Troubled.commit_failures, output(broker, OUTPUT)) == (2, expected("abcab"))
+    broker.sink().publish(INPUT, b"z", b"", 1, 0)
+    steps(runner, 2)
+    assert len(output(broker, OUTPUT)) == 5
+    steps(runner)
+    assert output(broker, OUTPUT) == expected("abcabz")
+
+
+def crash_until_it_runs(broker: MemoryBroker, folder: Path, **changes: Any) -> tuple[int, Runner]:
+    crashes = 0
+    while True:
+        runner = Runner(**arguments(APP, broker, task_factory=lambda partition: CountingTask(APP, partition, b"poison"), settings=quick(folder, **changes)))
+        try:
+            return crashes, steps(runner, 80)
+        except ZeroDivisionError:
+            crashes += 1
+            assert crashes < 20
+
+
+@pytest.mark.parametrize("poison", [[0], [4], [9], [3, 4], [0, 9]])
+def test_the_culprit_is_quarantined_after_three_crashes(tmp_path: Path, poison: list[int]) -> None:
+    keys = "abcabcabca"
+    broker = filled(keys, poison)
+    crashes, runner = crash_until_it_runs(broker, tmp_path)
+    assert crashes == 3
+    assert output(broker, OUTPUT) == expected(keys, without=poison)
+    letters = [codec("rejected").decode(value or b"") for value in output(broker, REJECTED)]
+    assert [(letter["source_topic"], letter["source_offset"], letter["reason"], letter["value"]) for letter in letters] == [
+        (INPUT, offset, "quarantined", b"poison") for offset in poison
+    ]
+    assert "ZeroDivisionError: poison" in letters[0]["detail"]
+    assert runner.tasks[0].progress.quarantined == {(INPUT, 0, offset) for offset in poison}
+    assert runner.tasks[0].progress.outputs == {OUTPUT: 10 - len(poison), REJECTED: len(poison)}
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_quarantine_is_obeyed_by_replay(tmp_path: Path) -> None:
+    broker = filled("abcabc", [2])
+    crash_until_it_runs(broker, tmp_path, checkpoint_interval_ms=1 << 40)
+    # Another version rebuilds from the very beginning, the culprit included.
+    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path), task_factory=lambda partition: CountingTask(APP, partition, b"poison", "2")))
+    steps(runner)
+    task: Any = runner.tasks[0].task
+    assert task.counts == {"a": 2, "b": 2, "c": 1}
+    assert task.skips == [2]
+
+
+def test_crashes_at_different_places_are_not_added_up(tmp_path: Path) -> None:
+    broker = filled("ab", [1])
+    for _ in range(2):
+        with pytest.raises(ZeroDivisionError):
+            steps(Runner(**arguments(APP, broker, task_factory=lambda p: CountingTask(APP, p, b"poison"), settings=quick(tmp_path))))
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+    broker.sink().publish(INPUT, b"c", b"poison", 1, 0)
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            steps(Runner(**arguments(APP, broker, task_factory=lambda p: CountingTask(APP, p, b"poison", "1"), settings=quick(tmp_path))))
+    assert output(broker, OUTPUT) == expected("ab")
+
+
+def test_other_versions_rebuild_from_the_input(tmp_path: Path) -> None:
+    broker = filled("abcab")
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path, checkpoint_interval_ms=0))))
+    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path), task_factory=lambda partition: CountingTask(APP, partition, version="2")))
+    steps(runner)
+    task: Any = runner.tasks[0].task
+    assert (task.replayed, task.counts) == (5, {"a": 2, "b": 2, "c": 1})
+    assert output(broker, OUTPUT) == expected("abcab")
+    assert runner.tasks[0].progress.versions == {"core": "2"}
+
+
+@pytest.mark.parametrize("moved", [0, 3, None])
+def test_positions_that_disagree_stop_loudly(tmp_path: Path, moved: int | None) -> None:
+    broker = filled("abcab")
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+    committed = broker.group(f"{APP}-{STAGE}").committed
+    if moved is None:
+        del committed[HERE]
+    else:
+        committed[HERE] = moved
+    with pytest.raises(PositionsDisagreeError, match=f"'{INPUT}:0': 5"):
+        steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+
+
+def test_missing_topics_and_unequal_partitions_are_refused_before_the_first_record(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    with pytest.raises(LayoutError, match="there is no topic shop-input, shop-counting-progress"):
+        Runner(**arguments(APP, broker))
+    broker.create_topics(topics(APP, 1))
+    broker.create_topics([TopicSpec("shop-wide", 3)])
+    with pytest.raises(LayoutError, match="expected 1 partitions everywhere, but shop-wide has 3"):
+        Runner(**arguments(APP, broker, inputs=TaskInputs((INPUT, "shop-wide"))))
+
+
+def test_too_many_dead_letters_stop_the_process() -> None:
+    limit = DeadLetterLimit(share=0.5, window=100, run=1000, topic="t")
+    for _ in range(5):
+        limit.observe(10, 10)
+    for _ in range(5):
+        limit.observe(10, 0)
+    with pytest.raises(DeadLetterLimitError, match=r"54 of the last 100 records.*at most 50%"):
+        for _ in range(12):
+            limit.observe(10, 6)
+
+
+def test_a_long_row_of_dead_letters_stops_the_process() -> None:
+    limit = DeadLetterLimit(share=1.0, window=10_000, run=30, topic="t")
+    limit.observe(30, 30)
+    limit.observe(0, 0)
+    with pytest.raises(DeadLetterLimitError, match="31 records in a row"):
+        limit.observe(1, 1)
+
+
+def test_readiness_follows_the_assignment(tmp_path: Path) -> None:
+    broker = filled("ab")
+    health = Health()
+    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path), health=health))
+    assert not health.ready
+    steps(runner)
+    assert health.ready
+    runner.close()
+    assert not health.ready
+
+
+class Watching(CountingTask):
+    """Also reads a broadcast topic."""
+
+    heard: list[bytes | None]
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        self.heard = getattr(self, "heard", [])
+        mine = [records for records in inputs if records.topic == INPUT]
+        step = super().process(mine, context)
+        ends = {}
+        for records in inputs:
+            if records.topic != INPUT:
+                self.heard += records.values
+                ends[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
+        return Step(step.emissions, {**step.positions, **ends}, step.coverage)
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        super().replay([records for records in inputs if records.topic == INPUT])
+        self.heard = [value for records in inputs if records.topic != INPUT for value in records.values]
+
+
+def test_every_task_hears_every_broadcast_record_once(tmp_path: Path) -> None:
+    broker = MemoryBroker()
+    broker.create_topics(topics(APP, 3))
+    changes = {"inputs": TaskInputs((INPUT,), (f"{APP}-reference",)), "task_factory": lambda partition: Watching(APP, partition), "settings": quick(tmp_path)}
+    said = [b"%d" % number for number in range(30)]
+    for number, value in enumerate(said):
+        broker.sink().publish(f"{APP}-reference", None, value, number, number % 3)
+    runner = steps(Runner(**arguments(APP, broker, 3, **changes)))
+    for running in runner.tasks.values():
+        task: Any = running.task
+        assert sorted(task.heard) == sorted(said)
+    broker.sink().publish(f"{APP}-reference", None, b"last", 1, 0)
+    again = steps(Runner(**arguments(APP, broker, 3, **changes)))
+    for running in again.tasks.values():
+        task = running.task
+        assert sorted(task.heard) == sorted([*said, b"last"])
+    assert HERE not in broker.group(f"{APP}-{STAGE}").committed
+
+
+def test_a_gathered_stage_has_one_task_for_all_partitions(tmp_path: Path) -> None:
+    class Gathering(CountingTask):
+        def __init__(self) -> None:
+            super().__init__(APP, 0)
+            self.ends: dict[TopicPartition, int] = {}
+
+        def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+            for records in inputs:
+                self.ends[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
+                self._fold(records)
+            return Step([], dict(self.ends), super().process([], context).coverage)
+
+    broker = MemoryBroker()
+    broker.create_topics(topics(APP, 3))
+    for number in range(9):
+        broker.sink().publish(INPUT, b"k", b"", 1, number % 3)
+    changes = {"inputs": TaskInputs((INPUT,), gathered=True), "task_factory": lambda _: Gathering(), "settings": quick(tmp_path)}
+    first = Runner(**arguments(APP, broker, 1, **changes))
+    second = Runner(**arguments(APP, broker, 1, **changes, instance="1"))
+    for _ in range(20):
+        first.step()
+        second.step()
+    assert (sorted(first.tasks), sorted(second.tasks)) == ([0], [])
+    assert broker.group(f"{APP}-{STAGE}").committed == {TopicPartition(INPUT, number): 3 for number in range(3)}
