@@ -1,0 +1,7 @@
+"""Run drift: ``python -m services.drift``."""
+
+from services.drift.service import STAGE, build
+from shared.observability.settings import ServiceSettings
+from shared.streaming.service_process import run_service
+
+raise SystemExit(run_service(STAGE, build, ServiceSettings))
