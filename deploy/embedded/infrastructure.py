@@ -162,4 +162,5 @@ def _prepare(folder: Path) -> dict[str, Component]:
     archive, path = next((artifact, path) for artifact, path in files.items() if artifact.use == "registry")
     kafka = kafka_component(folder / "kafka", jars, free_port(), free_port(), cache / "kafka-formatted")
     registry = registry_component(folder / "registry", unpack(path, archive.sha256, cache), free_port(), free_port())
-    return {"kafka": kafka, "registry": registry, "redis": redis_component(folder / "redis", free_port())}
+    # The fastest first: they are waited for in this order, and one that fails should say so at once.
+    return {"redis": redis_component(folder / "redis", free_port()), "kafka": kafka, "registry": registry}
