@@ -1,0 +1,21 @@
+"""A counting stage as a process of its own, to be killed: arguments are broker, application, partitions, instance, state folder."""
+
+import sys
+from pathlib import Path
+
+from shared.observability.settings import RunnerSettings
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.runner import Runner
+from shared.streaming.service_process import stop_on_signals
+from tests.property.runner_tasks import arguments
+
+
+def main() -> None:
+    bootstrap_servers, app, partitions, instance, folder = sys.argv[1:]
+    settings = RunnerSettings(max_batch=200, checkpoint_interval_ms=50, checkpoint_bytes=200, state_folder=Path(folder))
+    broker = KafkaBroker(bootstrap_servers, session_timeout_ms=6_000)
+    Runner(**arguments(app, broker, int(partitions), instance=instance, settings=settings)).run(stop_on_signals())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,136 @@
+"""The runner on real Kafka: kills, members that come and go, an address where nobody answers."""
+
+import random
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.embedded.component import free_port
+from deploy.embedded.infrastructure import Infrastructure
+from shared.observability.settings import RunnerSettings
+from shared.streaming.broker import BrokerUnreachableError
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.records import Emission, TopicPartition
+from shared.streaming.runner import Runner
+from tests.property.runner_tasks import arguments, expected, output, topics
+
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 90.0
+Start = Callable[[str], subprocess.Popen[bytes]]
+
+
+@pytest.fixture
+def broker(infrastructure: Infrastructure) -> KafkaBroker:
+    return KafkaBroker(infrastructure.bootstrap_servers, session_timeout_ms=6_000)
+
+
+@pytest.fixture
+def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path, partitions: int) -> Iterator[Start]:
+    processes: list[subprocess.Popen[bytes]] = []
+
+    def launch(instance: str) -> subprocess.Popen[bytes]:
+        given = [infrastructure.bootstrap_servers, application_name, str(partitions), instance, str(tmp_path / instance)]
+        log = (tmp_path / f"{instance}.log").open("ab")
+        process = subprocess.Popen([sys.executable, "-m", "tests.integration.runner_process", *given], cwd=ROOT, stdout=log, stderr=log)
+        processes.append(process)
+        return process
+
+    yield launch
+    for process in processes:
+        process.kill()
+        process.wait()
+
+
+def publish(broker: KafkaBroker, topic: str, keys: list[str], partition: int) -> None:
+    sink = broker.sink()
+    sink.publish_run(Emission(topic, partition, [key.encode() for key in keys], [b"x"] * len(keys), np.arange(len(keys), dtype=np.int64)))
+    sink.close()
+
+
+def ends(broker: KafkaBroker, topic: str, partitions: int) -> list[int]:
+    reader = broker.reader()
+    found = [reader.watermarks(TopicPartition(topic, number))[1] for number in range(partitions)]
+    reader.close()
+    return found
+
+
+def wait_until(condition: Callable[[], bool], what: str) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < deadline, f"not within {DEADLINE_S:.0f} s: {what}"
+
+
+@pytest.mark.parametrize("partitions", [1])
+def test_sigkill_loses_and_doubles_nothing(broker: KafkaBroker, application_name: str, partitions: int, start: Start) -> None:
+    broker.create_topics(topics(application_name, partitions))
+    rng = random.Random(7)
+    keys = [rng.choice("abcdefghij") for _ in range(20_000)]
+    for at in range(0, len(keys), 2_000):
+        publish(broker, f"{application_name}-input", keys[at : at + 2_000], 0)
+    kills = 0
+    seen = 0
+    process = start("0")
+    while kills < 4:
+        wait_until(lambda: ends(broker, f"{application_name}-output", 1)[0] > seen + 1_500, "progress between kills")
+        process.kill()
+        process.wait()
+        kills += 1
+        seen = ends(broker, f"{application_name}-output", 1)[0]
+        process = start("0")
+    wait_until(lambda: len(output(broker, f"{application_name}-output")) >= len(keys), "all outputs")
+    process.terminate()
+    assert process.wait(20) == 0
+    assert output(broker, f"{application_name}-output") == expected(keys)
+
+
+@pytest.mark.parametrize("partitions", [4])
+def test_two_instances_share_hand_over_and_take_back(broker: KafkaBroker, application_name: str, partitions: int, start: Start) -> None:
+    broker.create_topics(topics(application_name, partitions))
+    rng = random.Random(8)
+    keys = {number: [rng.choice("abcdef") for _ in range(6_000)] for number in range(partitions)}
+    topic, out = f"{application_name}-input", f"{application_name}-output"
+
+    def feed(begin: int, end: int) -> None:
+        for number, share in keys.items():
+            publish(broker, topic, share[begin:end], number)
+
+    def all_out(count: int) -> bool:
+        return all(len(output(broker, out, number)) >= count for number in range(partitions))
+
+    feed(0, 2_000)
+    start("0")
+    wait_until(lambda: all_out(500), "the first instance works")
+    second = start("1")
+    feed(2_000, 4_000)
+    wait_until(lambda: all_out(4_000), "both instances work")
+    second.kill()
+    second.wait()
+    feed(4_000, 6_000)
+    wait_until(lambda: all_out(6_000), "the first instance takes over after the session time-out")
+    for number in range(partitions):
+        assert output(broker, out, number) == expected(keys[number])
+
+
+def test_an_address_where_nobody_answers_is_named_within_the_deadline() -> None:
+    address = f"127.0.0.1:{free_port()}"
+    broker = KafkaBroker(address, deadline_s=2.0)
+    begun = time.monotonic()
+    with pytest.raises(BrokerUnreachableError, match=f"{address}.*TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"):
+        Runner(**arguments("nowhere", broker))
+    assert time.monotonic() - begun < 10
+
+
+def test_a_broker_that_goes_away_ends_the_runner(own_infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
+    broker = KafkaBroker(own_infrastructure.bootstrap_servers, deadline_s=3.0)
+    broker.create_topics(topics(application_name, 1))
+    publish(broker, f"{application_name}-input", ["a"], 0)
+    runner = Runner(**arguments(application_name, broker, settings=RunnerSettings(state_folder=tmp_path)))
+    wait_until(lambda: bool(runner.step()), "a first commit")
+    own_infrastructure.kafka.kill()
+    with pytest.raises(BrokerUnreachableError, match="does not answer"):
+        wait_until(lambda: bool(runner.step()) and False, "the end of the runner")
