@@ -115,7 +115,7 @@ def _page(data: ReportData) -> str:
     ]  # fmt: skip
     return (
         '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
-        f'<title>{escape(data.title)}</title><style>{STYLE}</style></head><body><main><header><h1>{escape(data.title)}</h1>'
+        f"<title>{escape(data.title)}</title><style>{STYLE}</style></head><body><main><header><h1>{escape(data.title)}</h1>"
         f'<p>{escape(data.headline)}</p></header><div class="tiles">{tiles}</div><div class="grid-page">{"".join(sections)}</div></main>'
         f'<div id="tip"></div><script>{SCRIPT}</script></body></html>'
     )

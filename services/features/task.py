@@ -1,7 +1,6 @@
 """Features as a task: the journal in, one vector per asking event out."""
 
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 
 from services.features.domain.core import FeaturesCore
 from shared.application.plan import Plan
@@ -10,6 +9,7 @@ from shared.avro.journal import JournalDecoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
+from shared.version import CODE_VERSION
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -72,4 +72,4 @@ class FeaturesTask:
 
     def versions(self) -> Mapping[str, str]:
         """Code and application; the hash covers every view."""
-        return {"code": version("tidemill"), "application": self._plan.application_hash}
+        return {"code": CODE_VERSION, "application": self._plan.application_hash}

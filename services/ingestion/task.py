@@ -3,7 +3,6 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from typing import Literal
 
 import numpy as np
@@ -18,6 +17,7 @@ from shared.avro.journal import TICK, JournalDecoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
+from shared.version import CODE_VERSION
 
 _LOG = logging.getLogger(__name__)
 
@@ -109,7 +109,7 @@ class IngestionTask:
 
     def versions(self) -> Mapping[str, str]:
         """Code and application."""
-        return {"code": version("tidemill"), "application": self._plan.application_hash}
+        return {"code": CODE_VERSION, "application": self._plan.application_hash}
 
     def _clean(self, records: Records) -> CleanRows:
         heartbeat = np.array([value is None for value in records.values], np.bool_)

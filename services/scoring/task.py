@@ -2,7 +2,6 @@
 
 import logging
 from collections.abc import Mapping, Sequence
-from importlib.metadata import version
 from pathlib import Path
 
 import pyarrow as pa
@@ -20,6 +19,7 @@ from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
+from shared.version import CODE_VERSION
 
 log = logging.getLogger(__name__)
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -97,7 +97,7 @@ class ScoringTask:
 
     def versions(self) -> Mapping[str, str]:
         """Code and application."""
-        return {"code": version("tidemill"), "application": self._plan.application_hash}
+        return {"code": CODE_VERSION, "application": self._plan.application_hash}
 
     def _positions(self) -> dict[TopicPartition, int]:
         positions = self._merge.positions()

@@ -8,7 +8,7 @@ from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from shared.streaming.errors import TransientError
 
-CONFLUENT_PATH = "/apis/ccompat/v7"
+_LEVEL = "BACKWARD_TRANSITIVE"
 
 
 class SchemaNotFound(KeyError):
@@ -58,7 +58,7 @@ class ConfluentSchemaRegistry:
             try:
                 known = self._client.register_schema(subject, Schema(key[1], "AVRO"))
                 if subject not in self._levels:
-                    self._client.set_compatibility(subject, "BACKWARD_TRANSITIVE")
+                    self._require_transitive(subject)
                     self._levels.add(subject)
             except SchemaRegistryError as error:
                 if error.http_status_code in (409, 422):
@@ -82,6 +82,14 @@ class ConfluentSchemaRegistry:
                 raise self._transient(error) from error
             self._schemas[schema_id] = str(found.schema_str)
         return self._schemas[schema_id]
+
+    def _require_transitive(self, subject: str) -> None:
+        """Set the subject's compatibility; when another process sets it at the same moment, see that it did."""
+        try:
+            self._client.set_compatibility(subject, _LEVEL)
+        except SchemaRegistryError as error:
+            if error.http_status_code != 409 or self._client.get_compatibility(subject) != _LEVEL:
+                raise
 
     def _transient(self, error: Exception) -> TransientError:
         return TransientError(f"schema registry at {self._url} did not answer as expected: {error}; check TIDEMILL_REGISTRY__URL")

@@ -66,7 +66,9 @@ STAGES = {"vectors": "features", "scores": "scoring"}
 
 def merge_of(world: World) -> Merge:
     partitions = tuple(range(world.partitions))
-    return Merge([MergeInput("journal", 0, partitions), MergeInput("vectors", 1, partitions, "features"), MergeInput("scores", 2, partitions, "scoring")])
+    return Merge(
+        [MergeInput("journal", 0, partitions), MergeInput("vectors", 1, partitions, "features"), MergeInput("scores", 2, partitions, "scoring")]
+    )
 
 
 def add(merge: Merge, topic: str, partition: int, rows: list[Row]) -> None:
@@ -104,7 +106,9 @@ def events(world: World, data: st.DataObject) -> Iterator[tuple[str, str, int, l
         queues = [queue for queue in queues if queue]
 
 
-def deliver(merge: Merge, event: tuple[str, str, int, list[Row] | tuple[int, int, int], int], done_below: dict[tuple[str, int], int] | None = None) -> None:
+def deliver(
+    merge: Merge, event: tuple[str, str, int, list[Row] | tuple[int, int, int], int], done_below: dict[tuple[str, int], int] | None = None
+) -> None:
     kind, topic, partition, content, at = event
     if kind == "rows":
         assert isinstance(content, list)

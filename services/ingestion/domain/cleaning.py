@@ -1,5 +1,7 @@
 """Judges raw records one by one: derived columns, expectations, keys, ids, times."""
 
+from functools import lru_cache
+
 import numpy as np
 import polars as pl
 import pyarrow as pa
@@ -87,14 +89,21 @@ class Cleaner:
 def evaluate(expression: Expression, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
     """Evaluate an expression; rows for which it fails (a cast that cannot be done) are null, and marked: one record costs itself only."""
     n = batch.num_rows
+    names = [name for name in batch.schema.names if name in _columns(expression)]
     try:
-        return expression.evaluate(batch), np.zeros(n, np.bool_)
+        return expression.evaluate(batch.select(names or batch.schema.names[:1])), np.zeros(n, np.bool_)
     except (pl.exceptions.PolarsError, pa.ArrowException, OverflowError):
         if n == 1:
             return pa.nulls(1, expression.type), np.ones(1, np.bool_)
         half = n // 2
         (first, failed), (second, failed_too) = evaluate(expression, batch.slice(0, half)), evaluate(expression, batch.slice(half))
         return pa.concat_arrays([first, second]), np.concatenate([failed, failed_too])
+
+
+@lru_cache(maxsize=1024)
+def _columns(expression: Expression) -> frozenset[str]:
+    """Columns an expression reads: only they are handed over, which is most of the cost of a small batch."""
+    return frozenset(expression.compiled.meta.root_names())
 
 
 def _truth(condition: pa.Array) -> NDArray[np.bool_]:

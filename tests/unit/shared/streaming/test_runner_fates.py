@@ -97,7 +97,9 @@ def test_external_writes_are_retried_before_the_next_step(tmp_path: Path) -> Non
 def crash_until_it_runs(broker: MemoryBroker, folder: Path, **changes: Any) -> tuple[int, Runner]:
     crashes = 0
     while True:
-        runner = Runner(**arguments(APP, broker, task_factory=lambda partition: CountingTask(APP, partition, b"poison"), settings=quick(folder, **changes)))
+        runner = Runner(
+            **arguments(APP, broker, task_factory=lambda partition: CountingTask(APP, partition, b"poison"), settings=quick(folder, **changes))
+        )
         try:
             return crashes, steps(runner, 80)
         except ZeroDivisionError:
@@ -234,7 +236,11 @@ class Watching(CountingTask):
 def test_every_task_hears_every_broadcast_record_once(tmp_path: Path) -> None:
     broker = MemoryBroker()
     broker.create_topics(topics(APP, 3))
-    changes = {"inputs": TaskInputs((INPUT,), (f"{APP}-reference",)), "task_factory": lambda partition: Watching(APP, partition), "settings": quick(tmp_path)}
+    changes = {
+        "inputs": TaskInputs((INPUT,), (f"{APP}-reference",)),
+        "task_factory": lambda partition: Watching(APP, partition),
+        "settings": quick(tmp_path),
+    }
     said = [b"%d" % number for number in range(30)]
     for number, value in enumerate(said):
         broker.sink().publish(f"{APP}-reference", None, value, number, number % 3)
