@@ -76,7 +76,7 @@ def test_sigkill_loses_and_doubles_nothing(broker: KafkaBroker, application_name
     seen = 0
     process = start("0")
     while kills < 4:
-        wait_until(lambda: ends(broker, f"{application_name}-output", 1)[0] > seen + 1_500, "progress between kills")
+        wait_until(lambda seen=seen: ends(broker, f"{application_name}-output", 1)[0] > seen + 1_500, "progress between kills")
         process.kill()
         process.wait()
         kills += 1

@@ -224,7 +224,7 @@ class Watching(CountingTask):
         ends = {}
         for records in inputs:
             if records.topic != INPUT:
-                self.heard += records.values
+                self.heard.extend(records.values)
                 ends[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
         return Step(step.emissions, {**step.positions, **ends}, step.coverage)
 
