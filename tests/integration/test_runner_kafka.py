@@ -5,6 +5,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
+from functools import partial
 from pathlib import Path
 
 import numpy as np
@@ -22,6 +23,10 @@ from tests.property.runner_tasks import arguments, expected, output, topics
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 90.0
 Start = Callable[[str], subprocess.Popen[bytes]]
+
+
+def _has_written(broker: KafkaBroker, topic: str, records: int) -> bool:
+    return ends(broker, topic, 1)[0] > records
 
 
 @pytest.fixture
@@ -76,7 +81,8 @@ def test_sigkill_loses_and_doubles_nothing(broker: KafkaBroker, application_name
     seen = 0
     process = start("0")
     while kills < 4:
-        wait_until(lambda seen=seen: ends(broker, f"{application_name}-output", 1)[0] > seen + 1_500, "progress between kills")
+        beyond = partial(_has_written, broker, f"{application_name}-output", seen + 1_500)
+        wait_until(beyond, "progress between kills")
         process.kill()
         process.wait()
         kills += 1
