@@ -1,0 +1,68 @@
+"""Progress records, the topic catalogue, placement and the crash file."""
+
+from pathlib import Path
+
+import pytest
+
+from shared.streaming.crash_log import CrashLog
+from shared.streaming.partitioning import murmur2
+from shared.streaming.progress import Progress
+from shared.streaming.records import TopicPartition
+from shared.streaming.topics import catalogue_topics
+from tests.property.runner_tasks import codec
+
+
+def test_progress_survives_its_wire_format() -> None:
+    progress = Progress(
+        "features",
+        3,
+        "i",
+        17,
+        {TopicPartition("a:b", 3): 99},
+        12,
+        1_700_000_000_123,
+        {"vectors": 5},
+        {TopicPartition("a:b", 3): 7},
+        4,
+        {"core": "1"},
+        frozenset({("a:b", 3, 44), ("c", 0, 1)}),
+    )
+    assert Progress.decode(progress.encode(codec("progress")), codec("progress")) == progress
+    assert progress.key == b"3"
+
+
+def test_the_catalogue_makes_every_topic_of_every_stage() -> None:
+    found = {spec.name: spec for spec in catalogue_topics("shop", 6)}
+    assert found["shop-journal"].partitions == 6
+    assert found["shop-journal"].config == {"cleanup.policy": "delete", "retention.ms": "-1"}
+    assert found["shop-deployments"].partitions == 1
+    assert found["shop-features-progress"].config["cleanup.policy"] == "compact"
+    assert {"shop-scoring-checkpoint", "shop-control-progress", "shop-archive-checkpoint"} <= set(found)
+    assert not any("{" in name for name in found)
+
+
+@pytest.mark.parametrize(
+    ("key", "hashed"),  # values of Kafka's own UtilsTest
+    [
+        (b"21", -973932308),
+        (b"foobar", -790332482),
+        (b"a-little-bit-long-string", -985981536),
+        (b"a-little-bit-longer-string", -1486304829),
+        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
+        (b"abc", 479470107),
+    ],
+)
+def test_murmur2_is_that_of_java(key: bytes, hashed: int) -> None:
+    assert murmur2(key) == hashed & 0xFFFFFFFF
+
+
+def test_crashes_are_counted_across_restarts_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
+    path = tmp_path / "deep" / "crash.json"
+    here, there = {TopicPartition("t", 0): 5}, {TopicPartition("t", 0): 6}
+    assert [CrashLog(path).record(0, place, 3, {}, "e").count for place in (here, here, there, there, there)] == [1, 2, 1, 2, 3]
+    assert CrashLog(path).stands_at(0, here) is None
+    CrashLog(path).clear()
+    assert not path.exists()
+    path.write_text('{"x": 1}')
+    with pytest.raises(ValueError, match=r"crash.json: not written by this program"):
+        CrashLog(path)
