@@ -17,6 +17,7 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 	@echo "Installing the locked Python packages into $(VENV) (first time: one to three minutes) ..."
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --require-hashes -r requirements.lock
 	@$(BIN)/python -m pip install --quiet --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
+	@$(BIN)/python -m deploy.embedded.openmp
 	@touch $@
 
 demo: $(VENV)/.ready  ## the main job: a year of flights through the whole system, with report
