@@ -58,12 +58,22 @@ class JsonDecoder:
             item = parsed[field.name] if field.name in parsed else self._defaults.get(field.name)
             if item is None and not field.nullable:
                 raise ValueError(f"expected a value in {field.name}, found none")
-            row[field.name] = _milliseconds(field.name, item) if field.type == pa.timestamp("ms") and item is not None else item
+            row[field.name] = None if item is None else _value(field, item)
         return row
 
 
 def _no_constant(text: str) -> NoReturn:
     raise ValueError(f"expected a number, found {text}, which JSON does not have")
+
+
+def _value(field: pa.Field, item: Any) -> Any:  # noqa: ANN401, RUF100 - whatever the JSON holds
+    """Check the JSON type: Arrow would make 1 of 1.5, and of true."""
+    if field.type == pa.timestamp("ms"):
+        return _milliseconds(field.name, item)
+    for holds, types in ((pa.types.is_string, str), (pa.types.is_boolean, bool), (pa.types.is_integer, int), (pa.types.is_floating, int | float)):
+        if holds(field.type) and (not isinstance(item, types) or (isinstance(item, bool) and types is not bool)):
+            raise TypeError(f"expected {field.type} in {field.name}, found {item!r}")
+    return item
 
 
 def _milliseconds(name: str, item: Any) -> int:  # noqa: ANN401, RUF100 - whatever the JSON holds

@@ -1,0 +1,85 @@
+import json
+
+import pytest
+
+from services.ingestion.json_events import JsonDecoder
+from services.ingestion.raw_decoder import RawDecoder
+from shared.avro.records import RecordCodec
+from shared.avro.registry import MemorySchemaRegistry
+from shared.avro.wire import header
+
+SCHEMA = json.dumps(
+    {
+        "type": "record",
+        "name": "R",
+        "fields": [
+            {"name": "id", "type": "string"},
+            {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+            {"name": "x", "type": ["null", "double"], "default": None},
+            {"name": "n", "type": "int", "default": 4},
+        ],
+    }
+)
+
+
+def test_times_are_milliseconds_or_text_and_defaults_fill_in() -> None:
+    values = [
+        b'{"id": "a", "at": 1500}',
+        b'{"id": "b", "at": "1970-01-01T01:00:02+01:00", "x": 2, "n": 5}',
+        b'{"id": "c", "at": "1970-01-01T00:00:03"}',
+    ]
+    decoded = JsonDecoder(SCHEMA).decode(values)
+    assert not decoded.errors
+    assert decoded.batch.column("at").view("int64").to_pylist() == [1500, 2000, 3000]
+    assert decoded.batch.column("x").to_pylist() == [None, 2.0, None]
+    assert decoded.batch.column("n").to_pylist() == [4, 5, 4]
+
+
+@pytest.mark.parametrize(
+    ("value", "says"),
+    [
+        (b"{", "Expecting property name"),
+        (b'{"id": "a"}', "expected a value in at"),
+        (b'{"id": "a", "at": true}', "expected milliseconds or ISO 8601 text in at, found True"),
+        (b'{"id": "a", "at": "noon"}', "noon"),
+        (b'{"id": "a", "at": 1, "xx": 1}', "found xx"),
+        (b'{"id": "a", "at": 1, "x": NaN}', "found NaN"),
+        (b'{"id": 5, "at": 1}', "expected string in id, found 5"),
+        (b'{"id": "a", "at": 1, "n": 1.5}', "expected int32 in n, found 1.5"),
+        (b'{"id": "a", "at": 1, "n": true}', "expected int32 in n, found True"),
+        (b'{"id": "a", "at": 1, "x": "2"}', "expected double in x, found '2'"),
+        (b'{"id": "a", "at": 1, "n": 99999999999}', "99999999999"),
+        (b'{"id": "a", "at": 99999999999999999999}', "99999999999999999999"),
+        (b'{"id": "\xff", "at": 1}', "utf-8"),
+        (b'{"id": "\\ud800", "at": 1}', "surrogates"),
+        (b'{"id": ' + b"[" * 100_000, "recursion"),
+    ],
+)
+def test_bad_json_costs_itself_only_and_says_why(value: bytes, says: str) -> None:
+    good = b'{"id": "a", "at": 1}'
+    decoded = JsonDecoder(SCHEMA).decode([good, value, good])
+    assert decoded.rows.tolist() == [0, 2]
+    assert [error.index for error in decoded.errors] == [1]
+    assert decoded.errors[0].reason == "invalid_json"
+    assert says in decoded.errors[0].detail
+
+
+def test_avro_and_json_mix_in_one_topic_and_heartbeats_are_neither() -> None:
+    registry = MemorySchemaRegistry()
+    avro = RecordCodec(registry, "s", SCHEMA).encode({"id": "b", "at": 2, "x": None, "n": 1})
+    values = [b'{"id": "a", "at": 1}', None, avro, avro + b"!", b"{", b"", header(77) + b"x", b'{"id": "c", "at": 3}']
+    decoded = RawDecoder(registry, SCHEMA).decode(values)
+    assert decoded.batch.column("id").to_pylist() == ["a", "b", "c"]
+    assert decoded.rows.tolist() == [0, 2, 7]
+    assert [(error.index, error.reason) for error in decoded.errors] == [
+        (3, "trailing_bytes"),
+        (4, "invalid_json"),
+        (5, "not_framed"),
+        (6, "unknown_schema_id"),
+    ]
+
+
+def test_only_heartbeats_is_an_empty_batch() -> None:
+    decoded = RawDecoder(MemorySchemaRegistry(), SCHEMA).decode([None, None])
+    assert decoded.batch.num_rows == 0
+    assert not decoded.errors
