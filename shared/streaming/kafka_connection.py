@@ -23,8 +23,16 @@ _FENCED = {
     KafkaError.PRODUCER_FENCED,
     KafkaError.FENCED_INSTANCE_ID,
 }
+_RETRY_S = 0.002
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
+# A topic just made, or one whose leader moves: the next metadata refresh settles it.
+_UNSETTLED = {
+    KafkaError.NOT_LEADER_FOR_PARTITION,
+    KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError.FENCED_LEADER_EPOCH,
+    KafkaError.UNKNOWN_LEADER_EPOCH,
+}
 
 
 class KafkaFailureError(RuntimeError):
@@ -83,7 +91,8 @@ class Connection:
                 late = time.monotonic() > deadline
                 if error.code() in _UNREACHABLE and late:
                     raise self.unreachable(doing, error.str()) from problem
-                if (error.retriable() or error.code() in _UNREACHABLE) and not late:
+                if (error.retriable() or error.code() in _UNREACHABLE | _UNSETTLED) and not late:
+                    time.sleep(_RETRY_S)
                     continue
                 raise KafkaFailureError(f"{doing}: {error.str()}") from problem
 
@@ -93,7 +102,7 @@ def check(doing: str, error: KafkaError) -> None:
     # librdkafka wraps a fatal error and keeps the original in the text only.
     if error.code() in _FENCED or (error.code() == _FATAL and "fenced" in error.str().lower()):
         raise FencedError(f"{doing}: {error.str()}")
-    if error.code() in _UNREACHABLE or error.retriable():
+    if error.retriable() or error.code() in _UNREACHABLE | _UNSETTLED:
         return  # librdkafka goes on trying; silence is noticed by whoever waits
     raise KafkaFailureError(f"{doing}: {error.str()}")
 

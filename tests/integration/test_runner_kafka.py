@@ -75,19 +75,17 @@ def test_sigkill_loses_and_doubles_nothing(broker: KafkaBroker, application_name
     broker.create_topics(topics(application_name, partitions))
     rng = random.Random(7)
     keys = [rng.choice("abcdefghij") for _ in range(20_000)]
-    for at in range(0, len(keys), 2_000):
-        publish(broker, f"{application_name}-input", keys[at : at + 2_000], 0)
-    kills = 0
-    seen = 0
+    kills = 4
+    slices = [keys[at : at + len(keys) // (kills + 1)] for at in range(0, len(keys), len(keys) // (kills + 1))]
     process = start("0")
-    while kills < 4:
-        beyond = partial(_has_written, broker, f"{application_name}-output", seen + 1_500)
-        wait_until(beyond, "progress between kills")
+    for share in slices[:kills]:
+        seen = ends(broker, f"{application_name}-output", 1)[0]
+        publish(broker, f"{application_name}-input", share, 0)
+        wait_until(partial(_has_written, broker, f"{application_name}-output", seen), "outputs of the slice")
         process.kill()
         process.wait()
-        kills += 1
-        seen = ends(broker, f"{application_name}-output", 1)[0]
         process = start("0")
+    publish(broker, f"{application_name}-input", slices[kills], 0)
     wait_until(lambda: len(output(broker, f"{application_name}-output")) >= len(keys), "all outputs")
     process.terminate()
     assert process.wait(20) == 0

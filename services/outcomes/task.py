@@ -1,0 +1,226 @@
+"""Outcomes as a task: predictions and the journal in journal order in, one outcome per request (and per correction) out."""
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.outcomes.domain.join import At, JoinPolicy, Label, Outcome, OutcomeJoin, Request
+from shared.application.plan import LabelPlan, ModelPlan, Plan
+from shared.avro.arrow_types import int64_ms
+from shared.avro.columns import ColumnDecoder, ColumnEncoder
+from shared.avro.journal import JournalBatch, JournalDecoder
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.streaming.merge import Merge, MergeInput, Released
+from shared.streaming.progress import Progress
+from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
+
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+_UPSTREAM = "scoring"
+_FOLD_VERSION = "outcomes-1"
+_MERGE_KEY = b"merge"
+
+
+def task_inputs(plan: Plan) -> TaskInputs:
+    """Where the records come from: the journal (labels, ticks), the predictions, and how far scoring has come."""
+    return TaskInputs((plan.topics.journal, plan.topics.predictions, plan.topics.progress(_UPSTREAM)))
+
+
+def join_policy(model: ModelPlan) -> JoinPolicy:
+    """What the application file says about waiting for the truth."""
+    label = model.label
+    timeout = {"unlabelled": None, "negative": 0.0, "value": label.timeout_value}[label.on_timeout]
+    return JoinPolicy(model.name, label.max_delay_ms, timeout, label.corrections == "last")
+
+
+class _JournalRows(NamedTuple):
+    """Labels by row of a journal batch."""
+
+    labels: Mapping[int, Sequence[tuple[str, str, Label]]]
+
+
+class _PredictionRows(NamedTuple):
+    """Predictions as rows."""
+
+    models: Sequence[str]
+    requests: Sequence[Request]
+
+
+class OutcomesTask:
+    """One journal partition's requests and labels."""
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int) -> None:
+        topics = plan.topics
+        self._plan = plan
+        self._partition = partition
+        self._journal = JournalDecoder(plan, registry)
+        self._predictions = ColumnDecoder(registry, _schema("prediction"))
+        self._outcomes = ColumnEncoder(registry, f"{topics.outcomes}-tidemill.Outcome", _schema("outcome"))
+        self._progress = RecordCodec(registry, f"{topics.progress(_UPSTREAM)}-tidemill.Progress", _schema("progress"))
+        self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
+        self._labels: dict[str, list[tuple[str, LabelPlan]]] = {}
+        for name, model in plan.models.items():
+            self._labels.setdefault(model.label.stream, []).append((name, model.label))
+        self._merge = Merge([MergeInput(topics.journal, 0, (partition,)), MergeInput(topics.predictions, 1, (partition,), _UPSTREAM)])
+        self._coverage = Coverage()
+        self._replaying = False
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        """Load the last checkpoint."""
+        blobs = {entry.key: entry.value for entry in entries if entry.value is not None}
+        if _MERGE_KEY in blobs:
+            self._merge.restore(blobs.pop(_MERGE_KEY))
+        self._join.load({key.decode(): value for key, value in blobs.items()})
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        """Stand where the last progress record stood."""
+        self._merge.resume(positions)
+        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+        self._replaying = True
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        """Collect what had been joined since the checkpoint; it is folded, in order, before the next step."""
+        self._replaying = True
+        self._read(inputs)
+
+    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
+        """Count records that were quarantined, so that the merge does not wait for them."""
+        if topic in (self._plan.topics.journal, self._plan.topics.predictions):
+            self._merge.skip(topic, partition, offsets)
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        """Join what the merge lets go."""
+        self._finish_replay()
+        self._read(inputs)
+        outcomes = self._fold(self._merge.release())
+        covered = self._merge.coverage()
+        if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
+            self._coverage = covered
+        return Step(self._emissions(outcomes), self._merge.positions(), self._coverage)
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        """Write all that has changed since the last time, and the positions of this moment."""
+        self._finish_replay()
+        changed = [StateEntry(key.encode(), blob) for key, blob in self._join.snapshot().items()]
+        return Checkpoint([*changed, StateEntry(_MERGE_KEY, self._merge.state())], self._merge.positions())
+
+    def committed(self) -> None:
+        """Nothing external."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Version of the fold and of the application."""
+        return {"code": _FOLD_VERSION, "application": self._plan.application_hash}
+
+    def _finish_replay(self) -> None:
+        if self._replaying:
+            self._fold(self._merge.drain())
+            self._replaying = False
+
+    def _read(self, inputs: Sequence[Records]) -> None:
+        topics = self._plan.topics
+        for records in inputs:
+            if not len(records):
+                continue
+            if records.topic == topics.journal:
+                batch = self._journal.decode(records)
+                rows = _JournalRows(self._labels_of(batch))
+                self._merge.add(topics.journal, self._partition, offsets=records.offsets, journal_time=batch.journal_time_ms, payload=rows)
+            elif records.topic == topics.predictions:
+                self._read_predictions(records)
+            else:
+                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
+                    if value is not None:
+                        self._merge.watermark(records.topic, records.partition, offset, Progress.decode(value, self._progress))
+
+    def _read_predictions(self, records: Records) -> None:
+        decoded = self._predictions.decode(records.values)
+        if decoded.errors:
+            first = decoded.errors[0]
+            where = f"{records.topic}:{records.partition} offset {records.offsets[first.index]}"
+            raise ValueError(f"expected a prediction that scoring wrote at {where}, got {first.reason}: {first.detail}")
+        batch = decoded.batch
+        columns = [
+            batch.column("request_id").to_pylist(),
+            int64_ms(batch.column("journal_offset")).tolist(),
+            int64_ms(batch.column("journal_time")).tolist(),
+            int64_ms(batch.column("event_time")).tolist(),
+            *(batch.column(name).to_pylist() for name in ("score", "predicted", "model_version", "deployment_sequence", "variant")),
+        ]
+        self._merge.add(
+            records.topic,
+            self._partition,
+            offsets=records.offsets,
+            journal_time=int64_ms(batch.column("journal_time")),
+            journal_offset=int64_ms(batch.column("journal_offset")),
+            payload=_PredictionRows(batch.column("model").to_pylist(), [Request(*row) for row in zip(*columns, strict=True)]),
+        )
+
+    def _labels_of(self, batch: JournalBatch) -> dict[int, list[tuple[str, str, Label]]]:
+        found: dict[int, list[tuple[str, str, Label]]] = {}
+        for stream, models in self._labels.items():
+            group = batch.groups.get(stream)
+            if group is None:
+                continue
+            times = int64_ms(group.columns.column("_event_time")).tolist()
+            for name, label in models:
+                identities = group.columns.column(label.join).to_pylist()
+                values = label.value.evaluate(group.columns).cast(pa.float64()).to_pylist()
+                for row, identity, value, time in zip(group.rows.tolist(), identities, values, times, strict=True):
+                    if value is not None and identity is not None:
+                        found.setdefault(row, []).append((name, str(identity), Label(value, time)))
+        return found
+
+    def _fold(self, released: Released) -> list[Outcome]:
+        outcomes: list[Outcome] = []
+        payloads = [payload for _, _, payload in released.sources]
+        order = zip(released.source.tolist(), released.rows.tolist(), released.journal_time.tolist(), released.journal_offset.tolist(), strict=True)
+        for source, row, time, offset in order:
+            payload, at = payloads[source], At(time, self._partition, offset)
+            if isinstance(payload, _PredictionRows):
+                outcomes += self._join.request(payload.models[row], payload.requests[row], at)
+            else:
+                outcomes += self._join.advance(at)
+                for model, identity, label in payload.labels.get(row, ()):
+                    outcomes += self._join.label(model, identity, label, at)
+        return outcomes
+
+    def _emissions(self, outcomes: Sequence[Outcome]) -> list[Emission]:
+        if not outcomes:
+            return []
+        requests = [outcome.request for outcome in outcomes]
+        times = pa.timestamp("ms")
+        batch = pa.RecordBatch.from_pydict(
+            {
+                "request_id": pa.array([request.request_id for request in requests], pa.string()),
+                "model": pa.array([outcome.model for outcome in outcomes], pa.string()),
+                "journal_partition": pa.array([outcome.at.partition for outcome in outcomes], pa.int32()),
+                "journal_offset": pa.array([outcome.at.offset for outcome in outcomes], pa.int64()),
+                "journal_time": pa.array([outcome.at.time_ms for outcome in outcomes], pa.int64()).cast(times),
+                "request_journal_offset": pa.array([request.offset for request in requests], pa.int64()),
+                "request_journal_time": pa.array([request.time_ms for request in requests], pa.int64()).cast(times),
+                "event_time": pa.array([request.event_time_ms for request in requests], pa.int64()).cast(times),
+                "score": pa.array([request.score for request in requests], pa.float64(), from_pandas=False),
+                "predicted": pa.array([request.predicted for request in requests], pa.int32()),
+                "model_version": pa.array([request.model_version for request in requests], pa.string()),
+                "deployment_sequence": pa.array([request.deployment_sequence for request in requests], pa.int64()),
+                "variant": pa.array([request.variant for request in requests], pa.string()),
+                "status": pa.array([outcome.status for outcome in outcomes], pa.string()),
+                "label": pa.array([outcome.label.value if outcome.label else None for outcome in outcomes], pa.float64()),
+                "label_event_time": pa.array([outcome.label.event_time_ms if outcome.label else None for outcome in outcomes], pa.int64()).cast(
+                    times
+                ),
+                "delay_ms": pa.array([outcome.delay_ms for outcome in outcomes], pa.int64()),
+                "revision": pa.array([outcome.revision for outcome in outcomes], pa.int32()),
+            }
+        )
+        keys: list[bytes | None] = [request.request_id.encode() for request in requests]
+        return [Emission(self._plan.topics.outcomes, self._partition, keys, self._outcomes.encode(batch))]
+
+
+def _schema(name: str) -> str:
+    return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")
