@@ -73,6 +73,13 @@ def _value(field: pa.Field, item: Any) -> Any:  # noqa: ANN401, RUF100 - whateve
     for holds, types in ((pa.types.is_string, str), (pa.types.is_boolean, bool), (pa.types.is_integer, int), (pa.types.is_floating, int | float)):
         if holds(field.type) and (not isinstance(item, types) or (isinstance(item, bool) and types is not bool)):
             raise TypeError(f"expected {field.type} in {field.name}, found {item!r}")
+    return _in_range(field.name, item) if pa.types.is_integer(field.type) else item
+
+
+def _in_range(name: str, item: int) -> int:
+    """Refuse what no 64-bit integer holds, by name: Arrow only says that it is too large."""
+    if not -(2**63) <= item < 2**63:
+        raise ValueError(f"expected a 64-bit integer in {name}, found {item}")
     return item
 
 
@@ -80,7 +87,7 @@ def _milliseconds(name: str, item: Any) -> int:  # noqa: ANN401, RUF100 - whatev
     if isinstance(item, bool) or not isinstance(item, int | str):
         raise TypeError(f"expected milliseconds or ISO 8601 text in {name}, found {item!r}")
     if isinstance(item, int):
-        return item
+        return _in_range(name, item)
     moment = datetime.fromisoformat(item)
     moment = moment if moment.tzinfo else moment.replace(tzinfo=UTC)
     return round((moment - _EPOCH).total_seconds() * 1000)

@@ -2,9 +2,10 @@
 
 import time
 from collections.abc import Mapping
+from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import KafkaError, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Address
 
 from shared.streaming.kafka_connection import Connection, KafkaFailureError
@@ -68,7 +69,10 @@ class KafkaTransactionalSink:
     def abort(self) -> None:
         """Drop the open transaction."""
         if self._open:
-            self._producer.purge()
+            # Records still queued are written first: dropping them here would leave a gap in the sequence numbers, over which the next commit fails.
+            # What a flush fails over (a fenced producer) the abort reports.
+            with suppress(KafkaException):
+                self._producer.flush(1.0)
             self._call("abort", lambda: self._producer.abort_transaction(5.0))
             self._open = False
 

@@ -1,0 +1,10 @@
+"""Names of the lake's tables."""
+
+VECTORS = "vectors"
+PREDICTIONS = "predictions"
+OUTCOMES = "outcomes"
+
+
+def journal_table(stream: str) -> str:
+    """Return the table of one stream's journal entries."""
+    return f"journal_{stream}"

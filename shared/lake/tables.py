@@ -1,0 +1,111 @@
+"""Delta tables that take every batch exactly once, however often it is written."""
+
+from collections.abc import Sequence
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake.exceptions import DeltaError
+from numpy.typing import ArrayLike
+
+from shared.streaming.errors import TransientError
+
+_STAMP = pa.timestamp("us", "UTC")
+
+
+class Lake:
+    """Tables of one application under one address.
+
+    Parameters
+    ----------
+    uri
+        A folder or an object store's address.
+    app
+        The application: the folder below.
+    """
+
+    def __init__(self, uri: str, app: str) -> None:
+        root = uri if "://" in uri else str(Path(uri).absolute())
+        self._root = f"{root.rstrip('/')}/{app}"
+
+    def append(self, table: str, batch: pa.Table, writer: str, offsets: ArrayLike) -> int:
+        """Append the rows that this writer has not appended yet, in one Delta commit.
+
+        Parameters
+        ----------
+        writer
+            Who wrote: one name per (topic, partition). Its last offset is recorded in the same commit.
+        offsets : ascending, one a row
+            Rows up to the recorded offset are already there and are left out.
+
+        Returns
+        -------
+        int
+            Rows appended.
+
+        Raises
+        ------
+        TransientError
+            The store does not answer, or another writer was faster: the same call is right again.
+        """
+        places = np.asarray(offsets, np.int64)
+        try:
+            written = self._last_offset(table, writer)
+            fresh = places > written
+            rows = int(fresh.sum())
+            if rows:
+                content = delta_ready(batch if rows == len(places) else batch.filter(pa.array(fresh)))
+                mark = Transaction(writer, int(places[-1]))
+                write_deltalake(self.uri(table), content, mode="append", commit_properties=CommitProperties(app_transactions=[mark]))
+        except (DeltaError, OSError) as error:
+            raise TransientError(f"{self.uri(table)}: {error}") from error
+        return rows
+
+    def exists(self, table: str) -> bool:
+        """Tell whether anything was ever appended."""
+        return bool(DeltaTable.is_deltatable(self.uri(table)))
+
+    def read(self, table: str, columns: Sequence[str], before_ms: int, time_column: str, version: int | None = None) -> pa.Table:
+        """Return the rows available before an instant, times as milliseconds.
+
+        Parameters
+        ----------
+        time_column
+            The table's journal time.
+        version
+            Version of the table; the latest when None.
+        """
+        source = DeltaTable(self.uri(table), version=version).to_pyarrow_dataset()
+        bound = pa.scalar(before_ms * 1_000, pa.int64()).cast(_STAMP)
+        return milliseconds(source.to_table(columns=list(columns), filter=pc.field(time_column) < bound))
+
+    def version(self, table: str) -> int:
+        """Return the table's latest version."""
+        return DeltaTable(self.uri(table)).version()
+
+    def uri(self, table: str) -> str:
+        """Return where a table lies."""
+        return f"{self._root}/{table}"
+
+    def _last_offset(self, table: str, writer: str) -> int:
+        if not self.exists(table):
+            return -1
+        last = DeltaTable(self.uri(table)).transaction_version(writer)
+        return -1 if last is None else int(last)
+
+
+def delta_ready(table: pa.Table) -> pa.Table:
+    """Return the table in the types Delta has: microseconds in UTC for times."""
+    fields = [field.with_type(_STAMP) if pa.types.is_timestamp(field.type) else field for field in table.schema]
+    return table.cast(pa.schema([field.with_nullable(True) for field in fields]))
+
+
+def milliseconds(table: pa.Table) -> pa.Table:
+    """Return the table with times as int64 milliseconds."""
+    for i, field in enumerate(table.schema):
+        if pa.types.is_timestamp(field.type):
+            values = pc.cast(pc.cast(table.column(i), pa.timestamp("ms", field.type.tz)), pa.int64())
+            table = table.set_column(i, field.name, values)
+    return table

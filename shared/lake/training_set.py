@@ -1,0 +1,87 @@
+"""Training examples: a point-in-time join of archived vectors and outcomes, never a copy."""
+
+import hashlib
+from dataclasses import dataclass
+
+import polars as pl
+import pyarrow as pa
+
+from shared.application.plan import ModelPlan
+from shared.lake.names import OUTCOMES, VECTORS
+from shared.lake.tables import Lake
+
+PLACE = ["_journal_partition", "_journal_offset"]
+_OUTCOME_COLUMNS = ["journal_partition", "request_journal_offset", "journal_time", "model", "status", "label", "revision"]
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingSet:
+    """Labelled vectors as they were known at an instant.
+
+    Attributes
+    ----------
+    rows
+        The model's features, then `_request_time` and `_label_time` (int64 milliseconds: availability of request and label) and `_label`,
+        sorted by journal partition and offset.
+    version
+        What reproduces it: table versions, cut-off and the content's SHA-256.
+    """
+
+    rows: pa.Table
+    version: dict[str, str]
+
+
+def training_set(lake: Lake, model: ModelPlan, before_ms: int) -> TrainingSet:
+    """Join what was available before an instant; of corrected labels the last revision known then.
+
+    The vector is the one that was served from, so no value in it is from its request's future.
+    """
+    versions = {VECTORS: lake.version(VECTORS), OUTCOMES: lake.version(OUTCOMES)}
+    columns = [*PLACE, "_journal_time", *model.features]
+    asked = lake.read(VECTORS, [*columns, "_ask"], before_ms, "_journal_time", versions[VECTORS])
+    known = lake.read(OUTCOMES, _OUTCOME_COLUMNS, before_ms, "journal_time", versions[OUTCOMES])
+    vectors = _frame(asked).filter(pl.col("_ask") == model.ask).drop("_ask").rename({"_journal_time": "_request_time"})
+    labels = (
+        _frame(known)
+        .filter((pl.col("model") == model.name) & pl.col("label").is_not_null() & (pl.col("status") != "unmatched"))
+        .sort("revision")
+        .group_by("journal_partition", "request_journal_offset", maintain_order=True)
+        .last()
+        .select(
+            pl.col("journal_partition").alias(PLACE[0]),
+            pl.col("request_journal_offset").alias(PLACE[1]),
+            pl.col("journal_time").alias("_label_time"),
+            pl.col("label").alias("_label"),
+        )
+    )
+    joined = vectors.join(labels, on=PLACE, how="inner").sort(PLACE)
+    rows = joined.select(*PLACE, "_request_time", "_label_time", "_label", *model.features).to_arrow().combine_chunks()
+    names = {f"{table}_version": str(version) for table, version in versions.items()}
+    return TrainingSet(rows, {**names, "before_ms": str(before_ms), "rows": str(rows.num_rows), "sha256": content_hash(rows)})
+
+
+def content_hash(rows: pa.Table) -> str:
+    """Return the SHA-256 of rows in their order, whatever files they came from."""
+    digest = hashlib.sha256()
+    frame = _frame(rows)
+    for name in frame.columns:
+        digest.update(name.encode() + b"\0")
+        digest.update(_text(frame[name]) if frame.schema[name] == pl.String else _numbers(frame[name]))
+    return digest.hexdigest()
+
+
+def _text(column: pl.Series) -> bytes:
+    lengths = column.str.len_bytes().fill_null(2**32 - 1).to_numpy().tobytes()
+    return lengths + "".join(column.fill_null("")).encode()
+
+
+def _numbers(column: pl.Series) -> bytes:
+    missing = column.is_null().to_numpy().tobytes()
+    return missing + column.fill_null(0).to_numpy().tobytes()
+
+
+def _frame(table: pa.Table) -> pl.DataFrame:
+    frame = pl.from_arrow(table)
+    if not isinstance(frame, pl.DataFrame):
+        raise TypeError(f"expected a table, got {type(frame).__name__}")
+    return frame
