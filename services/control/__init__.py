@@ -1,0 +1,1 @@
+"""Control: decides when a model is trained again."""

@@ -1,0 +1,7 @@
+"""Run control: ``python -m services.control``."""
+
+from services.control.service import STAGE, build
+from shared.observability.settings import ServiceSettings
+from shared.streaming.service_process import run_service
+
+raise SystemExit(run_service(STAGE, build, ServiceSettings))

@@ -1,0 +1,136 @@
+"""Whether a retraining is worth asking for: a fold over findings, commands and journal time."""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+BUDGET_MS = 30 * 86_400_000
+_TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap"}
+
+
+@dataclass(frozen=True, slots=True)
+class Policy:
+    """Limits of one model; durations in milliseconds of journal time."""
+
+    model: str
+    cool_down_ms: int
+    schedule_ms: int | None
+    budget: int
+
+
+@dataclass(slots=True)
+class _Model:
+    policy: Policy
+    requests: list[int] = field(default_factory=list)
+    paused: bool = False
+
+
+@dataclass(frozen=True, slots=True)
+class Place:
+    """Journal coordinates a decision follows from."""
+
+    time_ms: int
+    partition: int = 0
+    offset: int = 0
+
+
+class RetrainingPolicy:
+    """Decides once per cause; the same findings give the same decisions with the same ids.
+
+    Alarms about loss or quality, and the first labels, ask for a training. Features that drift never do: seasons alone move them. A request
+    is skipped while paused, during the cool-down after the last request and when the budget of the last 30 days is spent; an operator's
+    command overrides cool-down and budget.
+    """
+
+    def __init__(self, policies: Sequence[Policy]) -> None:
+        self._models = {policy.model: _Model(policy) for policy in policies}
+
+    def finding(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        """Decide on a drift event."""
+        trigger = _TRIGGERS.get(record["kind"])
+        model = self._models.get(record["model"])
+        if trigger is None or model is None or (trigger == "drift" and record["severity"] != "alarm"):
+            return []
+        at = Place(record["journal_time"], record["journal_partition"], record["journal_offset"])
+        return [self._decide(model, trigger, record["drift_id"], at, f"{record['detector']}: {record['detail']}")]
+
+    def advance(self, time_ms: int) -> list[dict[str, Any]]:
+        """Ask for the scheduled trainings that are due by an instant."""
+        said = []
+        for model in self._models.values():
+            every = model.policy.schedule_ms
+            if every is None or not model.requests:
+                continue
+            while model.requests[-1] + every <= time_ms:
+                due = model.requests[-1] + every
+                if model.paused:
+                    break
+                said.append(self._record(model, "requested", "schedule", str(due), Place(due), f"{every // 86_400_000} days after the last request"))
+                self._remember(model, due)
+        return said
+
+    def command(self, record: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
+        """Follow an operator: retrain, roll_back, pause, resume."""
+        model = self._models.get(record["model"])
+        if model is None:
+            return []
+        what = record["command"]
+        at, cause = Place(now_ms), record["command_id"]
+        if what in ("pause", "resume"):
+            model.paused = what == "pause"
+            return [self._record(model, "skipped", "manual", cause, at, f"{what}: {record['reason']}")]
+        if what == "retrain":
+            self._remember(model, now_ms)
+            return [self._record(model, "requested", "manual", cause, at, record["reason"])]
+        if what == "roll_back":
+            return [self._record(model, "requested", "manual", cause, at, record["reason"], {"action": "roll_back"})]
+        return [self._record(model, "skipped", "manual", cause, at, f"expected retrain, roll_back, pause or resume, got {what}")]
+
+    def snapshot(self) -> dict[str, Any]:
+        """Return the state as JSON can hold it."""
+        return {name: {"requests": model.requests, "paused": model.paused} for name, model in self._models.items()}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take up a snapshot."""
+        for name, saved in state.items():
+            if name in self._models:
+                self._models[name].requests = list(saved["requests"])
+                self._models[name].paused = saved["paused"]
+
+    def _decide(self, model: _Model, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
+        obstacle = self._obstacle(model, at.time_ms)
+        if obstacle is not None:
+            return self._record(model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
+        self._remember(model, at.time_ms)
+        return self._record(model, "requested", trigger, cause, at, reason)
+
+    def _obstacle(self, model: _Model, now_ms: int) -> str | None:
+        if model.paused:
+            return "paused"
+        recent = [time for time in model.requests if time > now_ms - BUDGET_MS]
+        if model.requests and now_ms < model.requests[-1] + model.policy.cool_down_ms:
+            return f"cool-down: {(now_ms - model.requests[-1]) / 3_600_000:.0f} h after the last request"
+        if len(recent) >= model.policy.budget:
+            return f"budget: {len(recent)} requests in 30 days"
+        return None
+
+    def _remember(self, model: _Model, time_ms: int) -> None:
+        model.requests = [time for time in model.requests if time > time_ms - BUDGET_MS] + [time_ms]
+
+    def _record(
+        self, model: _Model, event: str, trigger: str, cause: str, at: Place, reason: str, details: Mapping[str, str] | None = None
+    ) -> dict[str, Any]:
+        identity = "\x1f".join((model.policy.model, trigger, cause))
+        return {
+            "decision_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+            "model": model.policy.model,
+            "event": event,
+            "trigger": trigger,
+            "reason": reason,
+            "journal_partition": at.partition,
+            "journal_offset": at.offset,
+            "journal_time": at.time_ms,
+            "figures": {},
+            "details": {"cause": cause, **(details or {})},
+        }

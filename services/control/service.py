@@ -1,0 +1,21 @@
+"""Control: follows drift events, schedules and commands; asks for retraining or says why not."""
+
+from services.control.task import ControlTask, task_inputs
+from shared.application.planning import load_plan
+from shared.avro.registry import SchemaRegistry
+from shared.observability.health import Health
+from shared.observability.metrics import Metrics
+from shared.observability.settings import ServiceSettings
+from shared.streaming.broker import Broker
+from shared.streaming.runner import Runner
+from shared.streaming.stage import stage_runner
+
+STAGE = "control"
+
+
+def build(
+    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+) -> Runner:
+    """Wire the stage."""
+    plan = load_plan(settings.application)
+    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda _: ControlTask(plan, registry), metrics, health)

@@ -1,0 +1,169 @@
+"""Control as a task: drift events and commands in; requests for retraining out."""
+
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.control.domain.policy import Policy, RetrainingPolicy
+from shared.application.plan import Plan
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.streaming.errors import InvalidRecord
+from shared.streaming.merge import Merge, MergeInput
+from shared.streaming.progress import Progress
+from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
+from shared.version import CODE_VERSION
+
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+_UPSTREAM = "drift"
+_STATE, _MERGE = b"policy", b"merge"
+
+
+def task_inputs(plan: Plan) -> TaskInputs:
+    """Findings, how far they are complete, and operators' commands."""
+    return TaskInputs((plan.topics.drift, plan.topics.progress(_UPSTREAM), plan.topics.commands), gathered=True)
+
+
+class ControlTask:
+    """The one task of the stage.
+
+    Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
+    journal time it is read at (after a crash possibly a little later; its decision id stays the same).
+    """
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry) -> None:
+        topics = plan.topics
+        self._plan = plan
+        policies = [
+            Policy(model.name, own.cool_down, own.schedule, own.budget_per_30d)
+            for model, own in ((model, model.settings.retraining) for model in plan.models.values())
+        ]
+        self._policy = RetrainingPolicy(policies)
+        self._merge = Merge([MergeInput(topics.drift, 0, (0,), _UPSTREAM, gathered=True)])
+        self._progress_topic = topics.progress(_UPSTREAM)
+        self._drift = self._codec(registry, topics.drift, "Drift")
+        self._progress = self._codec(registry, self._progress_topic, "Progress")
+        self._command = self._codec(registry, topics.commands, "Command")
+        self._retraining = self._codec(registry, topics.retraining, "Retraining")
+        self._commands_read = 0
+        self._coverage = Coverage()
+        self._replaying = False
+        self._commands: list[dict[str, Any]] = []
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        """Load requests made so far and the merge's counts."""
+        for entry in entries:
+            if entry.value is not None and entry.key == _STATE:
+                self._policy.load(json.loads(entry.value))
+            elif entry.value is not None and entry.key == _MERGE:
+                self._merge.restore(entry.value)
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        """Stand where the last progress record stood."""
+        commands = TopicPartition(self._plan.topics.commands, 0)
+        self._commands_read = positions.get(commands, 0)
+        self._merge.resume({place: offset for place, offset in positions.items() if place.topic != commands.topic})
+        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+        self._replaying = True
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        """Collect what had been decided since the checkpoint; it is folded, in order, before the next step."""
+        self._replaying = True
+        self._read(inputs)
+
+    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
+        """Count records that were quarantined, so that the merge does not wait for them."""
+        if topic == self._plan.topics.drift:
+            self._merge.skip(topic, partition, offsets)
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        """Decide what the findings, the calendar and the commands ask for."""
+        self._finish_replay()
+        self._read(inputs)
+        said = self._follow(self._merge.release())
+        covered = self._merge.coverage()
+        if covered.time_ms > self._coverage.time_ms:
+            self._coverage = Coverage(0, covered.time_ms)
+        # Of the instant itself something may still come, so a schedule waits until it has passed.
+        said += self._policy.advance(self._coverage.time_ms - 1)
+        said += self._obey()
+        keys: list[bytes | None] = [record["model"].encode() for record in said]
+        emissions = [Emission(self._plan.topics.retraining, 0, keys, [self._retraining.encode(record) for record in said])] if said else []
+        return Step(emissions, self._positions(), self._coverage)
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        """Write the whole state: it is small."""
+        self._finish_replay()
+        state = json.dumps(self._policy.snapshot()).encode()
+        return Checkpoint([StateEntry(_STATE, state), StateEntry(_MERGE, self._merge.state())], self._positions())
+
+    def committed(self) -> None:
+        """Nothing external."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Code and application."""
+        return {"code": CODE_VERSION, "application": self._plan.application_hash}
+
+    def _finish_replay(self) -> None:
+        if self._replaying:
+            self._follow(self._merge.drain())
+            self._policy.advance(self._coverage.time_ms - 1)
+            self._obey()
+            self._replaying = False
+
+    def _read(self, inputs: Sequence[Records]) -> None:
+        for records in inputs:
+            for row, (offset, value) in enumerate(zip(records.offsets.tolist(), records.values, strict=True)):
+                if value is None:
+                    continue
+                if records.topic == self._progress_topic:
+                    self._merge.watermark(records.topic, records.partition, offset, Progress.decode(value, self._progress))
+                elif records.topic == self._plan.topics.drift:
+                    found = self._drift.decode(value)
+                    self._merge.add(
+                        records.topic,
+                        records.partition,
+                        offsets=records.offsets[row : row + 1],
+                        journal_time=np.array([found["journal_time"]]),
+                        journal_partition=found["journal_partition"],
+                        journal_offset=np.array([found["journal_offset"]]),
+                        payload=found,
+                    )
+                else:
+                    self._hear(records, row, value)
+            if records.topic == self._plan.topics.commands and len(records):
+                self._commands_read = int(records.offsets[-1]) + 1
+
+    def _hear(self, records: Records, row: int, value: bytes) -> None:
+        try:
+            self._commands.append(self._command.decode(value))
+        except InvalidRecord as error:
+            # Anybody may write to this topic: nonsense is answered in public instead of stopping the loop.
+            unknown = f"{records.topic}:{records.partition}:{records.offsets[row]}"
+            self._commands += [
+                {"command_id": unknown, "model": model, "command": "unreadable", "reason": f"{error.reason}: {error.detail}"}
+                for model in self._plan.models
+            ]
+
+    def _follow(self, released: Any) -> list[dict[str, Any]]:  # noqa: ANN401, RUF100
+        said = []
+        for run in released.runs():
+            said += self._policy.advance(run.payload["journal_time"] - 1)
+            said += self._policy.finding(run.payload)
+        return said
+
+    def _obey(self) -> list[dict[str, Any]]:
+        commands, self._commands = self._commands, []
+        return [decision for command in commands for decision in self._policy.command(command, max(self._coverage.time_ms, 0))]
+
+    def _positions(self) -> dict[TopicPartition, int]:
+        positions = self._merge.positions()
+        return {**positions, TopicPartition(self._plan.topics.commands, 0): self._commands_read} if self._commands_read else positions
+
+    def _codec(self, registry: SchemaRegistry, topic: str, name: str) -> RecordCodec:
+        return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"))

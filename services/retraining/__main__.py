@@ -1,0 +1,7 @@
+"""Run retraining: ``python -m services.retraining``."""
+
+from services.retraining.service import STAGE, build
+from shared.observability.settings import ServiceSettings
+from shared.streaming.service_process import run_service
+
+raise SystemExit(run_service(STAGE, build, ServiceSettings))

@@ -1,0 +1,66 @@
+"""The gate: a candidate replaces the champion only when it is better on labels that neither learned from."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retraining.domain.examples import DAY_MS
+from shared.statistics.bootstrap import paired_block_test
+from shared.statistics.metrics import log_losses, roc_auc
+
+_AUC_MARGIN = 0.005
+_LEAST_DAYS = 3
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """Whether the challenger won, why (not), and the figures."""
+
+    passed: bool
+    reason: str
+    figures: Mapping[str, float]
+
+
+def judge(
+    labels: NDArray[np.float64],
+    challenger: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    request_ms: NDArray[np.int64],
+    alpha: float,
+    min_rows: int,
+) -> Verdict:
+    """Compare two models' scores of the same requests: log loss by a paired one-sided t test over days, and AUC.
+
+    Rows of one day share weather and congestion, so days, not rows, are the independent observations.
+
+    Parameters
+    ----------
+    labels, challenger, champion, request_ms : shape (n,)
+    alpha
+        Level of the test.
+    """
+    days = request_ms // DAY_MS
+    found = len(np.unique(days)) if len(labels) else 0
+    if len(labels) < min_rows or found < _LEAST_DAYS:
+        figures = {"gate_rows": float(len(labels)), "gate_days": float(found)}
+        return Verdict(False, f"{len(labels)} matured rows over {found} days; {min_rows} rows and {_LEAST_DAYS} days are needed", figures)
+    mine, theirs = log_losses(labels, challenger), log_losses(labels, champion)
+    test = paired_block_test(mine - theirs, days)
+    auc, champion_auc = roc_auc(labels, challenger), roc_auc(labels, champion)
+    figures = {
+        "gate_rows": float(len(labels)),
+        "gate_days": float(test.blocks),
+        "log_loss": float(mine.mean()),
+        "champion_log_loss": float(theirs.mean()),
+        "log_loss_difference": test.mean,
+        "p_value": test.p_value_less,
+        "auc": auc,
+        "champion_auc": champion_auc,
+    }
+    if not test.p_value_less < alpha:
+        return Verdict(False, f"log loss {mine.mean():.4f} against {theirs.mean():.4f}: p = {test.p_value_less:.3f}, needed < {alpha}", figures)
+    if auc < champion_auc - _AUC_MARGIN:
+        return Verdict(False, f"log loss is better but AUC is not: {auc:.4f} against {champion_auc:.4f}", figures)
+    return Verdict(True, f"log loss {mine.mean():.4f} against {theirs.mean():.4f}: p = {test.p_value_less:.2g}", figures)

@@ -1,0 +1,122 @@
+"""Training as a pure function: labelled rows and a seed in; the best candidate of a search, refitted and exported, out."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+
+from services.retraining.domain.examples import Examples, Split
+from services.retraining.domain.families import columns_of, fit, suggest
+from shared.application.model import Training
+from shared.models.artifacts import Artifact
+from shared.models.signature import Signature
+from shared.statistics.metrics import kappa, log_loss, roc_auc
+
+_SEARCH_ROWS = 40_000
+_PARITY_ROWS = 32
+_PARITY_TOLERANCE = 1e-5
+
+
+class TooFewRowsError(ValueError):
+    """There is not enough to learn from, or to judge by."""
+
+
+@dataclass(frozen=True, slots=True)
+class Candidate:
+    """What a search found, and the figures of its validation."""
+
+    artifact: Artifact
+    parameters: Mapping[str, Any]
+    figures: Mapping[str, float]
+
+
+def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
+    """Search, choose by validation log loss, refit on everything known before the gate, export.
+
+    The search looks at no more than 40,000 rows a trial; the refit takes all rows of the chosen window.
+
+    Raises
+    ------
+    TooFewRowsError
+        Fewer than `training.min_rows` rows to search on, no validation rows, or one class only.
+    """
+    early = split.learning(examples, split.validation_start, 0)
+    validation = split.validation(examples)
+    _check(early, training.min_rows, "training")
+    _check(validation, 1, "validation")
+    columns = columns_of(early.features, early.labels)
+    encoder = _signature(model, version, "", columns)
+    asked = encoder.encode(validation.features)
+    thresholds: dict[int, float] = {}
+    losses: dict[int, float] = {}
+    aucs: dict[int, float] = {}
+
+    def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
+        parameters = suggest(trial, training.families, training.windows_days)
+        rows = split.learning(early, split.validation_start, parameters["window_days"]).thinned(_SEARCH_ROWS)
+        scores = fit(encoder.encode(rows.features), rows.labels, parameters, training.seed).predict(asked)
+        losses[trial.number] = log_loss(validation.labels, scores)
+        aucs[trial.number] = roc_auc(validation.labels, scores)
+        thresholds[trial.number] = _threshold(validation, scores)
+        return losses[trial.number]
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=training.seed, n_startup_trials=max(2, training.trials // 2)))
+    for family in training.families:
+        study.enqueue_trial({"family": family})
+    study.optimize(trial_loss, n_trials=training.trials)
+    best = study.best_trial
+    return _refit(examples, split, model, version, training, dict(best.params), thresholds[best.number], {
+        "validation_log_loss": losses[best.number],
+        "validation_auc": aucs[best.number],
+        "validation_rows": float(len(validation)),
+        "trials": float(len(study.trials)),
+    })  # fmt: skip
+
+
+def _refit(
+    examples: Examples,
+    split: Split,
+    model: str,
+    version: str,
+    training: Training,
+    parameters: dict[str, Any],
+    threshold: float,
+    figures: dict[str, float],
+) -> Candidate:
+    rows = split.learning(examples, split.gate_start, parameters["window_days"])
+    columns = columns_of(rows.features, rows.labels)
+    matrix = _signature(model, version, "", columns).encode(rows.features)
+    fitted = fit(matrix, rows.labels, parameters, training.seed)
+    sample = matrix[:: max(1, len(matrix) // _PARITY_ROWS)][:_PARITY_ROWS]
+    signature = Signature(
+        model=model,
+        version=version,
+        family=parameters["family"],
+        columns=columns,
+        threshold=threshold,
+        parity_rows=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in sample),
+        parity_scores=tuple(fitted.predict(sample).tolist()),
+        parity_tolerance=_PARITY_TOLERANCE,
+        details={"learned_until_ms": str(split.gate_start), **{name: str(value) for name, value in parameters.items()}},
+    )
+    return Candidate(Artifact(signature, fitted.export()), parameters, {**figures, "training_rows": float(len(rows))})
+
+
+def _check(rows: Examples, least: int, what: str) -> None:
+    if len(rows) < least:
+        raise TooFewRowsError(f"expected at least {least} {what} rows, found {len(rows)}")
+    if len(np.unique(rows.labels)) < 2:
+        raise TooFewRowsError(f"expected both classes among the {what} rows, found one")
+
+
+def _signature(model: str, version: str, family: str, columns: Any) -> Signature:  # noqa: ANN401, RUF100
+    return Signature(model=model, version=version, family=family, columns=columns, threshold=0.5, parity_rows=(), parity_scores=())
+
+
+def _threshold(rows: Examples, scores: Any) -> float:  # noqa: ANN401, RUF100
+    """Return the threshold with the best Cohen's kappa, of 19."""
+    choices = np.arange(0.05, 1.0, 0.05)
+    return float(round(choices[int(np.argmax([kappa(rows.labels, (scores >= choice).astype(np.int64)) for choice in choices]))], 2))
