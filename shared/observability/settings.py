@@ -49,6 +49,12 @@ class ArtifactSettings(_Frozen):
     uri: str = ".tidemill/artifacts"
 
 
+class TrackingSettings(_Frozen):
+    """The MLflow store of trainings and model versions: a tracking server's address or ``sqlite:///file``."""
+
+    uri: str = "sqlite:///.tidemill/mlflow.db"
+
+
 class HealthSettings(_Frozen):
     """The probe server: port 0 takes any free one; a process is stalled after `stalled_after_s` without progress."""
 
@@ -118,5 +124,6 @@ class ServiceSettings(BaseSettings):
     redis: RedisSettings = RedisSettings()
     lake: LakeSettings = LakeSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
+    tracking: TrackingSettings = TrackingSettings()
     health: HealthSettings = HealthSettings()
     runner: RunnerSettings = RunnerSettings()

@@ -1,0 +1,177 @@
+"""One training in a process of its own: ``python -m services.retraining.job REQUEST RESULT`` (two JSON files)."""
+
+import json
+import sys
+from dataclasses import asdict, dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.retraining.domain.examples import Examples, Split
+from services.retraining.domain.gate import Verdict, judge
+from services.retraining.domain.training import Candidate, TooFewRowsError, train
+from shared.application.plan import ModelPlan, Plan
+from shared.application.planning import load_plan
+from shared.lake.tables import Lake
+from shared.lake.training_set import TrainingSet, training_set
+from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
+from shared.models.onnx_scorer import OnnxScorer
+from shared.models.registry import ModelRegistry
+from shared.version import CODE_VERSION
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a training needs to know: where things lie, what was asked for, and who serves now.
+
+    Attributes
+    ----------
+    retraining
+        The public record that asked for it.
+    champion, predecessor
+        SHA-256 of the serving model and of the champion before it; empty when there is none.
+    """
+
+    application: str
+    lake: str
+    artifacts: str
+    registry: str
+    retraining: dict[str, Any]
+    champion: str
+    predecessor: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What came of it. `passed`: the candidate may replace the champion. `roll_back`: the predecessor should."""
+
+    finished: bool
+    reason: str
+    version: str
+    passed: bool
+    roll_back: bool
+    artifact_sha256: str
+    artifact_uri: str
+    threshold: float
+    figures: dict[str, float]
+    details: dict[str, str]
+
+
+def version_name(retraining: dict[str, Any]) -> str:
+    """Return the version a request's model gets: the day it was asked for and the decision."""
+    day = datetime.fromtimestamp(retraining["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
+    return f"{day}-{retraining['decision_id'][:6]}"
+
+
+def run(request: JobRequest) -> JobResult:
+    """Train, judge, store, record."""
+    plan = load_plan(Path(request.application))
+    model = plan.models[request.retraining["model"]]
+    version = version_name(request.retraining)
+    if model.settings.kind != "binary":
+        return _failed(version, f"expected a binary model, {model.name} is {model.settings.kind}: no family trains it yet")
+    before = int(request.retraining["journal_time"])
+    found = training_set(Lake(request.lake, plan.application.app), model, before)
+    store = ArtifactStore(request.artifacts)
+    try:
+        if not found.rows.num_rows:
+            raise TooFewRowsError("expected labelled rows, found none")
+        examples = _examples(found, model)
+        split = Split.of(examples, before, model.settings.training.holdout_days)
+        candidate = train(examples, split, model.name, version, model.settings.training)
+    except TooFewRowsError as error:
+        return _failed(version, str(error), found.version)
+    content = candidate.artifact.to_bytes()
+    address = store.put(content)
+    try:
+        scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
+    except ArtifactError as error:
+        return _failed(version, str(error), found.version)
+    champion = _load(store, request.champion)
+    verdict = _against(examples, split, scorer, champion, model)
+    reverse = _against(examples, split, _load(store, request.predecessor), champion, model) if request.predecessor and not verdict.passed else None
+    details = {
+        **{name: str(value) for name, value in candidate.parameters.items()},
+        **found.version,
+        "code": CODE_VERSION,
+        "application": plan.application_hash,
+        "seed": str(model.settings.training.seed),
+    }
+    figures = {**candidate.figures, **verdict.figures, **({f"predecessor_{k}": v for k, v in reverse.figures.items()} if reverse else {})}
+    result = JobResult(
+        True, verdict.reason, version, verdict.passed, reverse is not None and reverse.passed, address, store.uri_of(address),
+        candidate.artifact.signature.threshold, figures, details,
+    )  # fmt: skip
+    _record(request, plan, result, candidate)
+    return result
+
+
+def _examples(found: TrainingSet, model: ModelPlan) -> Examples:
+    rows = found.rows.combine_chunks()
+    columns = [_plain(rows.column(name)) for name in model.features]
+    times = (rows.column(name).to_numpy().astype(np.int64) for name in ("_request_time", "_label_time"))
+    request_ms, label_ms = times
+    features = pa.RecordBatch.from_arrays(columns, names=list(model.features))
+    return Examples(features, request_ms, label_ms, rows.column("_label").to_numpy().astype(np.float64))
+
+
+def _plain(column: pa.ChunkedArray) -> pa.Array:
+    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type)
+    cast = column.cast(pa.string() if text else pa.float64())
+    return pa.concat_arrays(cast.chunks) if cast.num_chunks else pa.array([], cast.type)
+
+
+def _load(store: ArtifactStore, address: str) -> OnnxScorer | None:
+    return OnnxScorer(Artifact.from_bytes(store.get(address))) if address else None
+
+
+def _against(examples: Examples, split: Split, challenger: OnnxScorer | None, champion: OnnxScorer | None, model: ModelPlan) -> Verdict:
+    learned = [int(scorer.signature.details["learned_until_ms"]) for scorer in (challenger, champion) if scorer is not None]
+    rows = split.gate(examples, max(learned))
+    gate = model.settings.gate
+
+    def scores(scorer: OnnxScorer | None) -> NDArray[np.float64]:
+        return np.full(len(rows), model.settings.fallback.default) if scorer is None else scorer.score(rows.features)
+
+    return judge(rows.labels, scores(challenger), scores(champion), rows.request_ms, gate.alpha, gate.min_rows)
+
+
+def _failed(version: str, reason: str, details: dict[str, str] | None = None) -> JobResult:
+    return JobResult(False, reason, version, False, False, "", "", 0.5, {}, details or {})
+
+
+def _record(request: JobRequest, plan: Plan, result: JobResult, candidate: Candidate) -> None:
+    asked = request.retraining
+    tags = {
+        "decision_id": asked["decision_id"],
+        "trigger": asked["trigger"],
+        "owner": plan.application.owner,
+        "artifact_sha256": result.artifact_sha256,
+        "gate": "passed" if result.passed else "refused",
+        "reason": result.reason,
+        **{name: value for name, value in result.details.items() if name not in candidate.parameters},
+    }
+    if result.passed:
+        tags["promoted_at"] = datetime.fromtimestamp(asked["journal_time"] / 1e3, UTC).isoformat()
+    finite = {name: value for name, value in result.figures.items() if np.isfinite(value)}
+    ModelRegistry(request.registry).record(
+        plan.application.app, asked["model"], result.version, result.artifact_uri, tags, candidate.parameters, finite
+    )
+
+
+def main(arguments: list[str]) -> int:
+    """Read a request, write a result."""
+    source, target = map(Path, arguments)
+    result = run(JobRequest(**json.loads(source.read_text(encoding="utf-8"))))
+    part = target.with_suffix(".part")
+    part.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    part.rename(target)
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,28 @@
+"""Retraining: trains when asked, judges, and writes the lifecycle of models."""
+
+from services.retraining.task import Places, RetrainingTask, task_inputs
+from services.retraining.trainer import ProcessTrainer
+from shared.application.planning import load_plan
+from shared.avro.registry import SchemaRegistry
+from shared.observability.health import Health
+from shared.observability.metrics import Metrics
+from shared.observability.settings import ServiceSettings
+from shared.streaming.broker import Broker
+from shared.streaming.runner import Runner
+from shared.streaming.stage import stage_runner
+
+STAGE = "retraining"
+
+
+def build(
+    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+) -> Runner:
+    """Wire the stage."""
+    plan = load_plan(settings.application)
+    places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri, settings.tracking.uri)
+    folder = settings.runner.state_folder / "trainings"
+
+    def task(_partition: int) -> RetrainingTask:
+        return RetrainingTask(plan, registry, ProcessTrainer(folder), places)
+
+    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)

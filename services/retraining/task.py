@@ -1,0 +1,245 @@
+"""Retraining's worker as a task: requests in; trainings in a child process; their results and the lifecycle of models out."""
+
+import logging
+from collections import deque
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from services.retraining.job import JobRequest, JobResult
+from services.retraining.trainer import Trainer
+from shared.application.plan import Plan
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.models.deployments import Lifecycles, ModelDeployment
+from shared.streaming.progress import Progress
+from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
+from shared.version import CODE_VERSION
+
+log = logging.getLogger(__name__)
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+
+
+def task_inputs(plan: Plan) -> TaskInputs:
+    """Requests, how far control and archive have come; the lifecycle log is the task's own memory."""
+    topics = plan.topics
+    inputs = (topics.retraining, topics.progress("control"), topics.progress("archive"))
+    return TaskInputs(inputs, restores_from_outputs=(topics.deployments,), gathered=True)
+
+
+@dataclass(frozen=True, slots=True)
+class Places:
+    """Where data, models and the registry lie."""
+
+    application: str
+    lake: str
+    artifacts: str
+    registry: str
+
+
+@dataclass(slots=True)
+class _Request:
+    offset: int
+    record: dict[str, Any]
+
+
+class RetrainingTask:
+    """The one task of the stage: one training at a time, in the order of the requests.
+
+    A request's position is passed only in the transaction that publishes its result, so a restart takes it up again. It waits until the
+    archive holds everything that was known when it was made; that, and not the moment of training, decides what is learned from.
+    """
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, trainer: Trainer, places: Places) -> None:
+        topics = plan.topics
+        self._plan, self._trainer, self._places = plan, trainer, places
+        self._input = TopicPartition(topics.retraining, 0)
+        self._control, self._archive = topics.progress("control"), topics.progress("archive")
+        self._retraining = self._codec(registry, topics.retraining, "Retraining")
+        self._deployment = self._codec(registry, topics.deployments, "Deployment")
+        self._progress = {topic: self._codec(registry, topic, "Progress") for topic in (self._control, self._archive)}
+        self._lifecycles = Lifecycles()
+        self._pending: deque[_Request] = deque()
+        self._running = False
+        self._read_to: int | None = None
+        self._seen = 0
+        self._positions: dict[TopicPartition, int] = {}
+        self._archived: dict[int, int] = {}
+        self._decided = (0, -1)
+        self._coverage = Coverage()
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        """Nothing: the lifecycle log says where models stand, the positions which requests are open."""
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        """Stand where the last progress record stood."""
+        self._positions = dict(positions)
+        self._read_to = positions.get(self._input)
+        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+
+    def replay(self, inputs: Sequence[Records]) -> None:
+        """Fold the lifecycle log."""
+        for records in inputs:
+            for value in records.values:
+                if value is not None:
+                    self._lifecycles = self._lifecycles.apply(self._deployment.decode(value))
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        """Start what can start, publish what has ended."""
+        self._read(inputs)
+        said: list[dict[str, Any]] = []
+        events: list[dict[str, Any]] = []
+        if self._pending and not self._running and self._ready(self._pending[0].record):
+            said += self._start(self._pending[0].record, events)
+        if self._running:
+            result = self._trainer.poll()
+            if result is not None:
+                said += self._finish(self._pending[0].record, result, events)
+        self._advance()
+        return Step(self._emissions(said, events), self._positions, self._coverage)
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        """Nothing; the log of deployments is read from its beginning."""
+        return Checkpoint()
+
+    def committed(self) -> None:
+        """Nothing external."""
+
+    def versions(self) -> Mapping[str, str]:
+        """Code and application."""
+        return {"code": CODE_VERSION, "application": self._plan.application_hash}
+
+    def _read(self, inputs: Sequence[Records]) -> None:
+        for records in inputs:
+            if not len(records):
+                continue
+            if records.topic == self._input.topic:
+                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
+                    record = self._retraining.decode(value) if value is not None else {"event": ""}
+                    if record["event"] == "requested":
+                        self._pending.append(_Request(offset, record))
+                    if record["event"] in ("requested", "skipped"):
+                        self._seen += 1
+                self._read_to = int(records.offsets[-1]) + 1
+            else:
+                # The last progress record is read again after a restart: it says how far things stand.
+                last = Progress.decode(next(value for value in reversed(records.values) if value is not None), self._progress[records.topic])
+                self._positions[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1])
+                if records.topic == self._archive:
+                    self._archived[last.partition] = last.covered_time
+                else:
+                    self._decided = (last.outputs.get(self._input.topic, 0), last.covered_time)
+
+    def _ready(self, request: Mapping[str, Any]) -> bool:
+        if request["details"].get("action") == "roll_back":
+            return True
+        archived = [self._archived.get(partition, -1) for partition in range(self._plan.application.partitions)]
+        return min(archived) >= request["journal_time"]
+
+    def _start(self, request: dict[str, Any], events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        lifecycle = self._lifecycles.of(request["model"])
+        if request["details"].get("action") == "roll_back":
+            self._pending.popleft()
+            if not lifecycle.retired:
+                return [self._record(request, "failed", "there is no earlier champion to roll back to", {}, {})]
+            self._roll_back(request, lifecycle.retired[-1], f"asked for: {request['reason']}", {}, events)
+            return [self._record(request, "finished", f"rolled back to {lifecycle.retired[-1].version}", {}, {})]
+        champion, retired = lifecycle.champion, lifecycle.retired
+        self._trainer.start(
+            JobRequest(
+                self._places.application,
+                self._places.lake,
+                self._places.artifacts,
+                self._places.registry,
+                request,
+                champion.artifact_sha256 if champion else "",
+                retired[-1].artifact_sha256 if retired else "",
+            )
+        )
+        self._running = True
+        return [self._record(request, "started", request["reason"], {}, {})]
+
+    def _finish(self, request: dict[str, Any], result: JobResult, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self._running = False
+        self._pending.popleft()
+        if not result.finished:
+            return [self._record(request, "failed", result.reason, result.figures, result.details)]
+        candidate = ModelDeployment(result.version, result.artifact_sha256, -1, result.threshold)
+        self._deploy(request, "registered", candidate, result, result.reason, events)
+        self._deploy(request, "gate_passed" if result.passed else "gate_refused", candidate, result, result.reason, events)
+        if result.passed:
+            self._deploy(request, "promoted", candidate, result, result.reason, events)
+        elif result.roll_back:
+            reason = "the champion before does significantly better on labels that neither learned from"
+            self._roll_back(request, self._lifecycles.of(request["model"]).retired[-1], reason, result.figures, events)
+        words = "promoted" if result.passed else "refused"
+        return [self._record(request, "finished", f"{result.version} {words}: {result.reason}", result.figures, result.details)]
+
+    def _roll_back(
+        self, request: dict[str, Any], target: ModelDeployment, reason: str, figures: Mapping[str, float], events: list[dict[str, Any]]
+    ) -> None:
+        self._append(self._event(request, "rolled_back", target, reason, figures, {}, ""), events)
+
+    def _deploy(
+        self, request: dict[str, Any], event: str, candidate: ModelDeployment, result: JobResult, reason: str, events: list[dict[str, Any]]
+    ) -> None:
+        self._append(self._event(request, event, candidate, reason, result.figures, result.details, result.artifact_uri), events)
+
+    def _event(
+        self,
+        request: dict[str, Any],
+        event: str,
+        deployment: ModelDeployment,
+        reason: str,
+        figures: Mapping[str, float],
+        details: Mapping[str, str],
+        uri: str,
+    ) -> dict[str, Any]:
+        head = self._lifecycles.of(request["model"]).head
+        return {
+            **{name: request[name] for name in ("decision_id", "model", "journal_partition", "journal_offset", "journal_time")},
+            "sequence": head + 1,
+            "parent": head,
+            "event": event,
+            "version": deployment.version,
+            "artifact_sha256": deployment.artifact_sha256,
+            "artifact_uri": uri,
+            "share": 1.0 if event in ("promoted", "rolled_back") else 0.0,
+            "threshold": deployment.threshold,
+            "figures": dict(figures),
+            "details": dict(details),
+            "reason": reason,
+        }
+
+    def _append(self, event: dict[str, Any], events: list[dict[str, Any]]) -> None:
+        self._lifecycles = self._lifecycles.apply(event)
+        events.append(event)
+
+    def _record(self, request: dict[str, Any], event: str, reason: str, figures: Mapping[str, float], details: Mapping[str, str]) -> dict[str, Any]:
+        return {**request, "event": event, "reason": reason, "figures": dict(figures), "details": {**request["details"], **details}}
+
+    def _advance(self) -> None:
+        """Pass what is done with, and say up to which instant everything is decided."""
+        if self._read_to is not None:
+            self._positions = {**self._positions, self._input: self._pending[0].offset if self._pending else self._read_to}
+        produced, covered = self._decided
+        if self._seen < produced:
+            return
+        time = min(covered, self._pending[0].record["journal_time"] - 1) if self._pending else covered
+        if time > self._coverage.time_ms:
+            self._coverage = Coverage(0, time)
+
+    def _emissions(self, said: list[dict[str, Any]], events: list[dict[str, Any]]) -> list[Emission]:
+        topics, emissions = self._plan.topics, []
+        if events:
+            keys: list[bytes | None] = [event["model"].encode() for event in events]
+            emissions.append(Emission(topics.deployments, 0, keys, [self._deployment.encode(event) for event in events]))
+        if said:
+            keys = [record["model"].encode() for record in said]
+            emissions.append(Emission(topics.retraining, 0, keys, [self._retraining.encode(record) for record in said]))
+        return emissions
+
+    def _codec(self, registry: SchemaRegistry, topic: str, name: str) -> RecordCodec:
+        return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"))
