@@ -23,10 +23,10 @@ _SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Requests, how far control and archive have come; the lifecycle log is the task's own memory."""
+    """Requests, how far control and archive have come, and the lifecycle log, which is the task's own memory."""
     topics = plan.topics
     inputs = (topics.retraining, topics.progress("control"), topics.progress("archive"))
-    return TaskInputs(inputs, restores_from_outputs=(topics.deployments,), gathered=True)
+    return TaskInputs(inputs, broadcast=(topics.deployments,), gathered=True)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,30 +65,31 @@ class RetrainingTask:
         self._running = False
         self._read_to: int | None = None
         self._seen = 0
+        self._log = TopicPartition(topics.deployments, 0)
+        self._events_read = 0
+        self._events_written = 0
         self._positions: dict[TopicPartition, int] = {}
         self._archived: dict[int, int] = {}
         self._decided = (0, -1)
         self._coverage = Coverage()
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
-        """Nothing: the lifecycle log says where models stand, the positions which requests are open."""
+        """Nothing: the lifecycle log says where models stand, the positions say which requests are open."""
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Stand where the last progress record stood."""
         self._positions = dict(positions)
         self._read_to = positions.get(self._input)
+        self._events_written = outputs.get(self._log.topic, 0)
         self._coverage = Coverage(coverage_offset, coverage_time_ms)
 
     def replay(self, inputs: Sequence[Records]) -> None:
-        """Fold the lifecycle log."""
-        for records in inputs:
-            for value in records.values:
-                if value is not None:
-                    self._lifecycles = self._lifecycles.apply(self._deployment.decode(value))
+        """Fold the lifecycle log and count the decisions that are done with."""
+        self._read(inputs, open_requests=False)
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Start what can start, publish what has ended."""
-        self._read(inputs)
+        self._read(inputs, open_requests=True)
         said: list[dict[str, Any]] = []
         events: list[dict[str, Any]] = []
         if self._pending and not self._running and self._ready(self._pending[0].record):
@@ -101,8 +102,8 @@ class RetrainingTask:
         return Step(self._emissions(said, events), self._positions, self._coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        """Nothing; the log of deployments is read from its beginning."""
-        return Checkpoint()
+        """Nothing but where to replay from: decisions and lifecycle log are read from their beginning."""
+        return Checkpoint((), {**self._positions, self._input: 0, self._log: 0})
 
     def committed(self) -> None:
         """Nothing external."""
@@ -111,18 +112,25 @@ class RetrainingTask:
         """Code and application."""
         return {"code": CODE_VERSION, "application": self._plan.application_hash}
 
-    def _read(self, inputs: Sequence[Records]) -> None:
+    def _read(self, inputs: Sequence[Records], *, open_requests: bool) -> None:
         for records in inputs:
             if not len(records):
                 continue
             if records.topic == self._input.topic:
                 for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
                     record = self._retraining.decode(value) if value is not None else {"event": ""}
-                    if record["event"] == "requested":
+                    if record["event"] == "requested" and open_requests:
                         self._pending.append(_Request(offset, record))
                     if record["event"] in ("requested", "skipped"):
                         self._seen += 1
                 self._read_to = int(records.offsets[-1]) + 1
+            elif records.topic == self._log.topic:
+                # What was written since the start is folded already: the fold ignores events that do not follow its head.
+                for value in records.values:
+                    if value is not None:
+                        self._lifecycles = self._lifecycles.apply(self._deployment.decode(value))
+                        self._events_read += 1
+                self._positions[self._log] = int(records.offsets[-1]) + 1
             else:
                 # The last progress record is read again after a restart: it says how far things stand.
                 last = Progress.decode(next(value for value in reversed(records.values) if value is not None), self._progress[records.topic])
@@ -133,10 +141,12 @@ class RetrainingTask:
                     self._decided = (last.outputs.get(self._input.topic, 0), last.covered_time)
 
     def _ready(self, request: Mapping[str, Any]) -> bool:
+        if self._events_read < self._events_written:
+            return False
         if request["details"].get("action") == "roll_back":
             return True
         archived = [self._archived.get(partition, -1) for partition in range(self._plan.application.partitions)]
-        return min(archived) >= request["journal_time"]
+        return min(archived) >= int(request["journal_time"])
 
     def _start(self, request: dict[str, Any], events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         lifecycle = self._lifecycles.of(request["model"])

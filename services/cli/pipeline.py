@@ -1,0 +1,42 @@
+"""The whole system as processes: every stage of an application under one supervisor."""
+
+from collections.abc import Mapping
+from pathlib import Path
+
+from deploy.embedded.infrastructure import Infrastructure
+from services.cli.supervisor import ServiceSpec, Supervisor
+from shared.application.plan import Plan
+from shared.application.topics import STAGES
+from shared.streaming.broker import TopicSpec
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.topics import catalogue_topics
+
+
+def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str) -> dict[str, str]:
+    """Return what every service's process finds in its environment."""
+    return {
+        **infrastructure.environment,
+        "TIDEMILL_APPLICATION": str(application.absolute()),
+        "TIDEMILL_INGESTION__CLOCK": clock,
+        "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
+        "TIDEMILL_LAKE__URI": str((folder / "lake").absolute()),
+        "TIDEMILL_TRACKING__URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}",
+        "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state").absolute()),
+        "OMP_NUM_THREADS": "2",
+        "OPENBLAS_NUM_THREADS": "1",
+    }
+
+
+def create_topics(plan: Plan, infrastructure: Infrastructure) -> KafkaBroker:
+    """Make the application's topics, raw ones included, where they do not exist yet."""
+    broker = KafkaBroker(infrastructure.bootstrap_servers)
+    partitions = plan.application.partitions
+    broker.create_topics([*catalogue_topics(plan.application.app, partitions), *(TopicSpec(topic, partitions) for topic in plan.topics.raw)])
+    return broker
+
+
+def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
+    """Start every stage; logs go to `folder`/logs."""
+    supervisor = Supervisor(folder / "logs", environment)
+    supervisor.start([ServiceSpec(stage, f"services.{stage}") for stage in STAGES])
+    return supervisor
