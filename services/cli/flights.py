@@ -115,9 +115,11 @@ def _source() -> tuple[pd.DataFrame, pd.DataFrame]:
     folder = Path(package.origin).parent / "data"
     flights = pd.read_csv(folder / "flights.csv.zip")
     planes = pd.read_csv(folder / "planes.csv").rename(columns={"year": "plane_year"})
-    zones = pd.read_csv(folder / "airports.csv").set_index("faa")["tzone"].to_dict()
+    zones = pd.read_csv(folder / "airports.csv").set_index("faa")["tzone"]
     flights["scheduled_departure"] = pd.to_datetime(flights["time_hour"], utc=True) + pd.to_timedelta(flights["minute"], unit="m")
-    flights["block"] = _block_minutes(flights, {**dict.fromkeys(_ISLANDS, "America/Puerto_Rico"), **zones})
+    flights["block"] = _block_minutes(
+        flights, {**dict.fromkeys(_ISLANDS, "America/Puerto_Rico"), **{str(airport): str(zone) for airport, zone in zones.items()}}
+    )
     flights = flights.merge(planes[["tailnum", "plane_year", "seats"]], on="tailnum", how="left")
     flights["weekday"] = pd.to_datetime(flights[["year", "month", "day"]]).dt.dayofweek
     flights["local_minute"] = flights["sched_dep_time"] // 100 * 60 + flights["sched_dep_time"] % 100
@@ -145,7 +147,7 @@ def _block_minutes(flights: pd.DataFrame, zones: dict[str, str]) -> pd.Series:
 
 
 def _milliseconds(times: pd.Series) -> NDArray[np.int64]:
-    return times.dt.tz_convert("UTC").dt.tz_localize(None).to_numpy().astype("datetime64[ms]").astype(np.int64)
+    return np.asarray(times.dt.tz_convert("UTC").dt.tz_localize(None), "datetime64[ms]").astype(np.int64)
 
 
 def _departures(flights: pd.DataFrame) -> pd.DataFrame:

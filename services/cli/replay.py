@@ -3,6 +3,7 @@
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 from confluent_kafka import Producer
@@ -74,7 +75,7 @@ def replay(
                 producer.produce(stream.topic, None, b"heartbeat", partition=partition, timestamp=end)
         if producer.flush(60):
             raise TimeoutError("the broker did not take every record within 60 s")
-        _wait(plan, watch, end, lambda seen, end=end: on_progress(end, published, seen))  # type: ignore[misc]
+        _wait(plan, watch, end, partial(on_progress, end, published))
         begin = end
     return begin
 
@@ -89,7 +90,6 @@ def _wait(plan: Plan, watch: Watch, instant: int, on_progress: Callable[[Seen], 
             return
         if time.monotonic() > deadline:
             raise SliceTimeout(f"not within {_SLICE_LIMIT_S:.0f} s: {missing}")
-        time.sleep(0.01)
 
 
 def _behind(plan: Plan, seen: Seen, instant: int) -> Mapping[str, int]:

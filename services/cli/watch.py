@@ -5,13 +5,14 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as Address
+
 from shared.application.plan import Plan
 from shared.application.topics import STAGES
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
-from shared.streaming.broker import Broker
 from shared.streaming.progress import Progress
-from shared.streaming.records import TopicPartition
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 
@@ -49,10 +50,8 @@ class Seen:
 class Watch:
     """Follows progress, drift, health, retraining and deployments; `poll` reads what is new."""
 
-    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry) -> None:
+    def __init__(self, plan: Plan, bootstrap_servers: str, registry: SchemaRegistry) -> None:
         topics = plan.topics
-        self._reader = broker.reader()
-        self._partitions = plan.application.partitions
         self.seen = Seen()
         lists = {
             topics.drift: ("Drift", self.seen.drift),
@@ -62,27 +61,39 @@ class Watch:
         }
         self._lists = {topic: (record_codec(registry, topic, name), found) for topic, (name, found) in lists.items()}
         self._stages = {topics.progress(stage): record_codec(registry, topics.progress(stage), "Progress") for stage in STAGES}
-        self._positions = {TopicPartition(topic, 0): 0 for topic in self._lists}
-        for topic in self._stages:
-            self._positions.update({TopicPartition(topic, partition): 0 for partition in range(self._partitions)})
+        self._consumer = Consumer(
+            {
+                "bootstrap.servers": bootstrap_servers,
+                "group.id": "tidemill-watch",
+                "enable.auto.commit": False,
+                "isolation.level": "read_committed",
+                "fetch.wait.max.ms": 50,
+                "fetch.queue.backoff.ms": 5,
+            }
+        )
+        partitions = range(plan.application.partitions)
+        addresses = [(topic, 0) for topic in self._lists] + [(topic, partition) for topic in self._stages for partition in partitions]
+        self._consumer.assign([Address(topic, partition, 0) for topic, partition in addresses])
 
-    def poll(self) -> Seen:
-        """Read on."""
-        for address, position in self._positions.items():
-            for records in self._reader.read(address, position, None):
-                self._positions[address] = int(records.offsets[-1]) + 1
-                self._take(address, [value for value in records.values if value is not None])
+    def poll(self, timeout_s: float = 0.02) -> Seen:
+        """Read what is there, or wait for it a little."""
+        latest: dict[tuple[str, int], bytes] = {}
+        for message in self._consumer.consume(2_000, timeout_s):
+            error, topic, partition, value = message.error(), message.topic(), message.partition(), message.value()
+            if error is not None and not error.retriable():
+                raise RuntimeError(f"{topic}: {error.str()}")
+            if error is not None or value is None or topic is None or partition is None:
+                continue
+            if topic in self._stages:
+                latest[(topic, partition)] = value
+            else:
+                codec, found = self._lists[topic]
+                found.append(codec.decode(value))
+        for (topic, _), value in latest.items():
+            progress = Progress.decode(value, self._stages[topic])
+            self.seen.progress[(progress.stage, progress.partition)] = progress
         return self.seen
 
     def close(self) -> None:
         """Stop reading."""
-        self._reader.close()
-
-    def _take(self, address: TopicPartition, values: list[bytes]) -> None:
-        if address.topic in self._stages:
-            if values:
-                progress = Progress.decode(values[-1], self._stages[address.topic])
-                self.seen.progress[(progress.stage, progress.partition)] = progress
-            return
-        codec, found = self._lists[address.topic]
-        found += [codec.decode(value) for value in values]
+        self._consumer.close()
