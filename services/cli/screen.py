@@ -1,0 +1,70 @@
+"""The live screen of a replay."""
+
+import time
+from datetime import UTC, datetime
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.table import Table
+
+from services.cli.watch import Seen
+
+_REFRESH_S = 0.5
+_PLAIN_S = 15.0
+_QUALITY_WINDOWS = 7
+
+
+class Screen:
+    """Shows how a replay goes; where there is no terminal, a line every quarter of a minute instead."""
+
+    def __init__(self, events: int, console: Console | None = None) -> None:
+        self._events = events
+        self._console = console or Console()
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._rate = (self._started, 0)
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, instant: int, published: int, seen: Seen) -> None:
+        """Show where things stand; cheap to call often."""
+        now = time.monotonic()
+        if now - self._shown < (_REFRESH_S if self._live is not None else _PLAIN_S):
+            return
+        rate = (published - self._rate[1]) / max(now - self._rate[0], 1e-9)
+        self._shown, self._rate = now, (now, published)
+        rows = self._rows(instant, published, rate, seen)
+        if self._live is None:
+            self._console.print(" · ".join(f"{name} {value}" for name, value in rows[:-1]), highlight=False, soft_wrap=True)
+            return
+        table = Table(show_header=False, title=f"Tidemill · {now - self._started:.0f} s", title_justify="left", box=None)
+        for name, value in rows:
+            table.add_row(f"[dim]{name}[/dim]", value)
+        self._live.update(table, refresh=True)
+
+    def _rows(self, instant: int, published: int, rate: float, seen: Seen) -> list[tuple[str, str]]:
+        alarms = sum(record["severity"] == "alarm" for record in seen.drift)
+        decided = [record for record in seen.retraining if record["event"] in ("requested", "started", "finished", "failed")]
+        recent = [record["metrics"]["auc"] for record in seen.health[-_QUALITY_WINDOWS:] if "auc" in record["metrics"]]
+        slowest = min(((progress.covered_time, stage) for (stage, _), progress in seen.progress.items()), default=(instant, "-"))
+        lag = max(0, instant - slowest[0])
+        promotions, refusals = (seen.count(seen.deployments, event) for event in ("promoted", "gate_refused"))
+        return [
+            ("event time", datetime.fromtimestamp(instant / 1e3, UTC).strftime("%Y-%m-%d %H:%M")),
+            ("events", f"{published:,} of {self._events:,} ({rate:,.0f}/s)"),
+            ("AUC, last days", f"{sum(recent) / len(recent):.3f}" if recent else "-"),
+            ("drift", f"{alarms} alarms, {len(seen.drift) - alarms} warnings"),
+            ("models", f"{seen.count(seen.retraining, 'started')} trained, {promotions} promoted, {refusals} refused"),
+            ("lag", f"{lag / 3_600_000:.0f} h of event time ({slowest[1]})" if lag else "none"),
+            ("last decision", f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}" if decided else "-"),
+        ]
