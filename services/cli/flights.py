@@ -184,7 +184,7 @@ def _plant_departures(published: Published, generator: np.random.Generator, plan
     frame, available = strange(50, "no-carrier")
     frame["carrier"] = None
     add(frame, available, "rejected:expectation")
-    add(*strange(40, "truncated"), "rejected:undecodable", b"truncated")
+    add(*strange(40, "truncated"), "rejected:truncated", b"truncated")
     add(*strange(40, "unknown-schema"), "rejected:unknown_schema_id", b"\x00\x7f\xff\xff\xffnothing")
     add(*strange(40, "not-json"), "rejected:invalid_json", b'{"flight_id": "broken')
     add(*strange(40, "not-utf8"), "rejected:invalid_json", b'{"flight_id": "\xff\xfe"}')

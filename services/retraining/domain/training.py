@@ -14,7 +14,7 @@ from shared.models.artifacts import Artifact
 from shared.models.signature import Signature
 from shared.statistics.metrics import kappa, log_loss, roc_auc
 
-_SEARCH_ROWS = 40_000
+_SEARCH_ROWS = 25_000
 _PARITY_ROWS = 32
 _PARITY_TOLERANCE = 1e-5
 
@@ -35,7 +35,7 @@ class Candidate:
 def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
     """Search, choose by validation log loss, refit on everything known before the gate, export.
 
-    The search looks at no more than 40,000 rows a trial; the refit takes all rows of the chosen window.
+    The search looks at no more than 25,000 rows a trial; the refit takes all rows of the chosen window.
 
     Raises
     ------

@@ -83,7 +83,8 @@ def vectors(sources: dict[str, SourceTable]) -> pd.DataFrame:
     journal = [one for one in ingestion.process(inputs, CONTEXT).emissions if one.topic == plan.topics.journal]
     step = features.process([_records(journal)], CONTEXT)
     values = [value for one in step.emissions for value in one.values]
-    return ColumnDecoder(registry, plan.vector_schema).decode(values).batch.to_pandas()
+    frame: pd.DataFrame = ColumnDecoder(registry, plan.vector_schema).decode(values).batch.to_pandas()
+    return frame
 
 
 def _records(emissions: list[Emission]) -> Records:
@@ -116,7 +117,7 @@ def test_agrees_with_the_pipeline(oracle: FlightsOracle, made: pd.DataFrame) -> 
 def test_finds_a_wrong_value(oracle: FlightsOracle, made: pd.DataFrame) -> None:
     wrong = made.copy()
     wrong.loc[5, "route_delay__sum_24h"] = 12345.0
-    wrong.loc[6, "weather__temp"] = np.nan if not np.isnan(wrong.loc[6, "weather__temp"]) else 1.0
+    wrong.loc[6, "weather__temp"] = np.nan if wrong["weather__temp"].notna()[6] else 1.0
     wrong.loc[7, "carrier"] = "XX"
     result = compare(oracle, wrong, requests=10**6)
     assert (result.mismatches, result.future_records, len(result.examples)) == (3, 0, 3)

@@ -1,0 +1,101 @@
+"""Requests for retraining: once per cause, within cool-down and budget, on schedule, and as operators say."""
+
+import json
+from typing import Any
+
+import pytest
+
+from services.control.domain.policy import Policy, RetrainingPolicy
+
+DAY = 86_400_000
+
+
+def policy(cool_down: int = 3 * DAY, schedule: int | None = None, budget: int = 3) -> RetrainingPolicy:
+    return RetrainingPolicy([Policy("m", cool_down, schedule, budget)])
+
+
+def finding(day: float, kind: str = "loss", severity: str = "alarm", name: str = "") -> dict[str, Any]:
+    return {
+        "drift_id": f"{kind}{day}{name}", "model": "m", "kind": kind, "severity": severity, "detector": "adwin", "detail": "worse",
+        "journal_time": int(day * DAY), "journal_partition": 0, "journal_offset": 5,
+    }  # fmt: skip
+
+
+def events(decisions: list[dict[str, Any]]) -> list[str]:
+    return [decision["event"] for decision in decisions]
+
+
+def test_an_alarm_asks_for_a_training_with_its_cause() -> None:
+    (asked,) = policy().finding(finding(1))
+    assert (asked["event"], asked["trigger"], asked["journal_time"], asked["journal_offset"]) == ("requested", "drift", DAY, 5)
+    assert asked["details"] == {"cause": "loss1"} and "worse" in asked["reason"]
+
+
+@pytest.mark.parametrize(("kind", "severity"), [("feature", "alarm"), ("missing", "alarm"), ("range", "alarm"), ("loss", "warning")])
+def test_features_that_drift_and_warnings_ask_for_nothing(kind: str, severity: str) -> None:
+    assert policy().finding(finding(1, kind, severity)) == []
+
+
+def test_the_first_labels_ask_although_they_are_no_alarm() -> None:
+    (asked,) = policy().finding(finding(1, "bootstrap", "info"))
+    assert (asked["event"], asked["trigger"]) == ("requested", "bootstrap")
+
+
+def test_cool_down_counts_from_the_last_request_not_from_the_last_alarm() -> None:
+    watched = policy()
+    days = (1, 2, 3.9, 4, 5, 6.9, 7)
+    assert [events(watched.finding(finding(day)))[0] for day in days] == [
+        "requested", "skipped", "skipped", "requested", "skipped", "skipped", "requested",
+    ]  # fmt: skip
+
+
+def test_the_budget_is_one_of_any_thirty_days() -> None:
+    watched = policy(cool_down=0, budget=2)
+    assert [events(watched.finding(finding(day)))[0] for day in (1, 2, 3, 30.9, 31.5, 31.6)] == [
+        "requested", "requested", "skipped", "skipped", "requested", "skipped",
+    ]  # fmt: skip
+
+
+def test_the_schedule_runs_from_the_last_request_on_journal_time() -> None:
+    watched = policy(schedule=10 * DAY)
+    assert watched.advance(100 * DAY) == [], "nothing is scheduled before the first request"
+    watched.finding(finding(100))
+    assert watched.advance(110 * DAY - 1) == []
+    due = watched.advance(131 * DAY)
+    assert [(decision["trigger"], decision["journal_time"] // DAY) for decision in due] == [("schedule", 110), ("schedule", 120), ("schedule", 130)]
+
+
+def test_an_operator_overrides_cool_down_and_can_pause() -> None:
+    watched = policy()
+    watched.finding(finding(1))
+
+    def say(command: str, name: str) -> list[dict[str, Any]]:
+        return watched.command({"command_id": name, "model": "m", "command": command, "reason": "because"}, 2 * DAY)
+
+    assert events(say("retrain", "a")) == ["requested"]
+    assert events(say("pause", "b")) == ["skipped"]
+    assert "paused" in watched.finding(finding(50))[0]["reason"]
+    say("resume", "c")
+    assert events(watched.finding(finding(51))) == ["requested"]
+    assert say("roll_back", "d")[0]["details"]["action"] == "roll_back"
+    assert "dance" in say("dance", "e")[0]["reason"]
+    assert watched.command({"command_id": "f", "model": "stranger", "command": "pause", "reason": ""}, 0) == []
+
+
+def test_the_same_findings_give_the_same_decisions_also_over_a_restart() -> None:
+    def play(restart_at: int | None) -> list[dict[str, Any]]:
+        watched, said = policy(schedule=9 * DAY), []
+        for i in range(60):
+            if i == restart_at:
+                state = json.loads(json.dumps(watched.snapshot()))
+                watched = policy(schedule=9 * DAY)
+                watched.load(state)
+            said += watched.advance(i * DAY - 1)
+            if i % 7 in (0, 2):
+                said += watched.finding(finding(i))
+        return said
+
+    expected = play(None)
+    assert len({decision["decision_id"] for decision in expected}) == len(expected)
+    assert {"drift", "schedule"} == {decision["trigger"] for decision in expected}
+    assert all(play(i) == expected for i in range(60))

@@ -1,0 +1,116 @@
+"""Splits without leaks, a gate that asks for evidence, training that gives the same bytes."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from services.retraining.domain.examples import DAY_MS, Examples, Split
+from services.retraining.domain.gate import judge
+from services.retraining.domain.training import TooFewRowsError, train
+from shared.application.model import Training
+from shared.models.onnx_scorer import OnnxScorer
+from shared.statistics.metrics import roc_auc
+
+DAYS = 60
+PER_DAY = 100
+
+
+def examples(seed: int = 0, delay_ms: int = DAY_MS) -> Examples:
+    generator = np.random.default_rng(seed)
+    n = DAYS * PER_DAY
+    times = np.sort(generator.integers(0, DAYS * DAY_MS, n))
+    x, y = generator.normal(size=n), generator.normal(size=n)
+    place = generator.choice(["a", "b", "c"], n)
+    logit = 1.5 * x + np.where(place == "a", 1.0, -1.0)
+    labels = (generator.random(n) < 1 / (1 + np.exp(-logit))).astype(np.float64)
+    columns = [pa.array(np.where(generator.random(n) < 0.1, np.nan, x), from_pandas=True), pa.array(y), pa.array(place)]
+    late = generator.integers(0, delay_ms, n)
+    return Examples(pa.RecordBatch.from_arrays(columns, names=["x", "y", "place"]), times, times + late, labels)
+
+
+def settings(**changes: object) -> Training:
+    return Training(**{"trials": 4, "windows_days": (0, 20), "holdout_days": 7, "min_rows": 500, **changes})
+
+
+def test_no_part_learns_what_a_later_one_is_judged_on() -> None:
+    rows = examples()
+    split = Split.of(rows, DAYS * DAY_MS, 7)
+    learned, validation, gate = split.learning(rows, split.validation_start, 0), split.validation(rows), split.gate(rows, 0)
+    assert learned.label_ms.max() < validation.request_ms.min(), "the search knows no label that came after the first validation request"
+    assert validation.label_ms.max() < split.gate_start <= gate.request_ms.min()
+    refit = split.learning(rows, split.gate_start, 0)
+    assert refit.label_ms.max() < gate.request_ms.min()
+    assert len(learned) and len(validation) and len(gate)
+
+
+def test_the_gate_avoids_what_the_champion_learned() -> None:
+    rows = examples()
+    split = Split.of(rows, DAYS * DAY_MS, 7)
+    later = split.gate_start + 2 * DAY_MS
+    assert split.gate(rows, later).request_ms.min() >= later
+
+
+def test_a_window_keeps_the_last_days_only() -> None:
+    rows = examples()
+    split = Split.of(rows, DAYS * DAY_MS, 7)
+    assert split.learning(rows, split.gate_start, 20).request_ms.min() >= split.gate_start - 20 * DAY_MS
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
+def test_training_is_a_pure_function_and_the_artifact_serves_what_was_learned(family: str) -> None:
+    rows = examples()
+    split = Split.of(rows, DAYS * DAY_MS, 7)
+    first, again = (train(rows, split, "m", "v1", settings(families=(family,))) for _ in range(2))
+    assert first.artifact.to_bytes() == again.artifact.to_bytes()
+    gate = split.gate(rows, 0)
+    scores = OnnxScorer(first.artifact).score(gate.features)
+    assert roc_auc(gate.labels, scores) > 0.75
+    assert first.artifact.signature.details["learned_until_ms"] == str(split.gate_start)
+    assert first.artifact.signature.family == family
+
+
+def test_the_future_changes_nothing() -> None:
+    """Labels of the gate are never learned from: flipped, they give the same model."""
+    rows = examples()
+    split = Split.of(rows, DAYS * DAY_MS, 7)
+    flipped = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(rows.label_ms >= split.gate_start, 1 - rows.labels, rows.labels))
+    first, second = (train(chosen, split, "m", "v1", settings()) for chosen in (rows, flipped))
+    assert first.artifact.to_bytes() == second.artifact.to_bytes()
+
+
+def test_too_few_rows_and_one_class_are_said() -> None:
+    rows = examples()
+    split = Split.of(rows, DAYS * DAY_MS, 7)
+    with pytest.raises(TooFewRowsError, match="at least 100000 training rows"):
+        train(rows, split, "m", "v", settings(min_rows=100_000))
+    with pytest.raises(TooFewRowsError, match="both classes"):
+        train(Examples(rows.features, rows.request_ms, rows.label_ms, np.zeros(len(rows))), split, "m", "v", settings())
+
+
+def scored(days: int = 7, skill: float = 0.0, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
+    generator = np.random.default_rng(seed)
+    n = days * 300
+    truth = generator.random(n)
+    labels = (generator.random(n) < truth).astype(float)
+    champion = np.clip(truth + generator.normal(0, 0.2, n), 0.02, 0.98)
+    challenger = np.clip(truth + generator.normal(0, 0.2 - skill, n), 0.02, 0.98)
+    return labels, challenger, champion, np.repeat(np.arange(days), 300) * DAY_MS
+
+
+def test_the_gate_passes_who_is_better_and_refuses_who_is_not() -> None:
+    labels, better, champion, times = scored(skill=0.15)
+    verdict = judge(labels, better, champion, times, 0.05, 500)
+    assert verdict.passed and verdict.figures["p_value"] < 0.05 and verdict.figures["log_loss"] < verdict.figures["champion_log_loss"]
+    assert not judge(labels, champion, better, times, 0.05, 500).passed
+
+
+def test_equals_pass_about_as_often_as_the_level_says() -> None:
+    passed = sum(judge(*scored(seed=seed), 0.05, 500).passed for seed in range(300))
+    assert passed < 0.09 * 300
+
+
+def test_the_gate_wants_rows_and_days() -> None:
+    labels, better, champion, times = scored(skill=0.15)
+    assert "rows" in judge(labels[:100], better[:100], champion[:100], times[:100], 0.05, 500).reason
+    assert "2 days" in judge(labels[:600], better[:600], champion[:600], times[:600], 0.05, 500).reason
+    assert not judge(labels[:0], better[:0], champion[:0], times[:0], 0.05, 500).passed

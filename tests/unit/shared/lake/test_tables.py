@@ -1,0 +1,83 @@
+"""Batches land in the lake once, however often they are written; training sets see what was known."""
+
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from shared.lake.names import OUTCOMES, VECTORS
+from shared.lake.tables import Lake
+from shared.lake.training_set import content_hash, training_set
+from shared.streaming.errors import TransientError
+from tests.unit.services.drift.stream import shop
+
+
+def rows(begin: int, end: int) -> pa.Table:
+    at = np.arange(begin, end)
+    return pa.table({"n": at, "_t": pa.array(at * 1_000).cast(pa.timestamp("ms"))})
+
+
+def test_a_batch_written_twice_is_there_once(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path), "app")
+    assert lake.append("t", rows(0, 10), "topic:0", np.arange(0, 10)) == 10
+    assert lake.append("t", rows(0, 10), "topic:0", np.arange(0, 10)) == 0
+    assert lake.append("t", rows(5, 15), "topic:0", np.arange(5, 15)) == 5, "an append that reaches further adds the rest"
+    assert sorted(lake.read("t", ["n"], 10**9, "_t").column("n").to_pylist()) == list(range(15))
+
+
+def test_writers_do_not_see_each_others_offsets(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path), "app")
+    lake.append("t", rows(0, 3), "topic:0", np.arange(3))
+    assert lake.append("t", rows(0, 3), "topic:1", np.arange(3)) == 3
+
+
+def test_reading_stops_before_an_instant_and_at_a_version(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path), "app")
+    lake.append("t", rows(0, 5), "w", np.arange(5))
+    old = lake.version("t")
+    lake.append("t", rows(5, 9), "w", np.arange(5, 9))
+    assert lake.read("t", ["n"], 3_000, "_t").column("n").to_pylist() == [0, 1, 2]
+    assert lake.read("t", ["n"], 10**9, "_t", old).num_rows == 5
+    assert lake.read("t", ["_t"], 2_000, "_t").column("_t").to_pylist() == [0, 1_000], "times are milliseconds"
+
+
+def test_a_store_that_cannot_be_written_is_a_transient_error(tmp_path: Path) -> None:
+    (tmp_path / "app").write_text("a file where the folder should be")
+    with pytest.raises(TransientError, match="app/t"):
+        Lake(str(tmp_path), "app").append("t", rows(0, 1), "w", [0])
+
+
+def test_a_training_set_knows_each_label_as_it_was_known_then(tmp_path: Path) -> None:
+    model = shop(tmp_path).models["sent_back"]
+    lake = Lake(str(tmp_path / "lake"), "shop")
+    times = pa.timestamp("ms")
+    vectors = {
+        "_journal_partition": pa.array([0] * 4, pa.int32()), "_journal_offset": [0, 1, 2, 3], "_journal_time": pa.array([0, 10, 20, 30]).cast(times),
+        "_ask": ["orders"] * 4, "amount": [1.0, 2.0, None, 4.0], "weight": [0.5] * 4, "country": ["x", "y", None, "x"],
+    }  # fmt: skip
+    said = [(0, 40, "labelled", 1.0, 0), (1, 50, "timeout", None, 0), (2, 60, "labelled", 0.0, 0), (0, 70, "corrected", 0.0, 1), (3, 90, "labelled", 1.0, 0)]
+    outcomes = {
+        "journal_partition": pa.array([0] * 5, pa.int32()), "request_journal_offset": [row[0] for row in said],
+        "journal_time": pa.array([row[1] for row in said]).cast(times), "model": ["sent_back"] * 5, "status": [row[2] for row in said],
+        "label": [row[3] for row in said], "revision": pa.array([row[4] for row in said], pa.int32()),
+    }  # fmt: skip
+    lake.append(VECTORS, pa.table(vectors), "v:0", range(4))
+    lake.append(OUTCOMES, pa.table(outcomes), "o:0", range(5))
+
+    def known(before: int) -> list[tuple[int, float]]:
+        found = training_set(lake, model, before).rows
+        return list(zip(found.column("_journal_offset").to_pylist(), found.column("_label").to_pylist(), strict=True))
+
+    assert known(65) == [(0, 1.0), (2, 0.0)]
+    assert known(80) == [(0, 0.0), (2, 0.0)], "corrected by then"
+    assert known(1_000) == [(0, 0.0), (2, 0.0), (3, 1.0)]
+
+
+def test_the_content_hash_depends_on_content_and_order_only() -> None:
+    table = pa.table({"a": [1.0, None, 3.0], "b": ["x", None, "yz"]})
+    pieces = pa.concat_tables([table.slice(0, 1), table.slice(1)])
+    assert content_hash(table) == content_hash(pieces)
+    others = [table.slice(0, 2), table.take(pa.array([1, 0, 2])), pa.table({"a": [1.0, 0.0, 3.0], "b": ["x", None, "yz"]}),
+              pa.table({"a": [1.0, None, 3.0], "b": ["x", "", "yz"]}), pa.table({"a": [1.0, None, 3.0], "b": ["xy", None, "z"]})]  # fmt: skip
+    assert len({content_hash(other) for other in [table, *others]}) == 6
