@@ -29,6 +29,7 @@ from services.cli.quality import WEEK_MS, Quality, measure
 from services.cli.replay import Prepared, replay
 from services.cli.report import Mark, ReportData, Table, write_report
 from services.cli.screen import Screen
+from services.cli.supervisor import Supervisor
 from services.cli.watch import Seen, Watch, record_codec
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
@@ -42,6 +43,7 @@ _LOAD_RATE, _LOAD_SECONDS = 1_000, 20
 _BURST_RATE, _BURST_EVENTS = 30_000, 120_000
 _WARM_UP = 3_000
 _MEMORY_EVERY_S = 5.0
+_KILL_EVERY_MS = 3 * 86_400_000
 
 
 class DemoFailed(RuntimeError):
@@ -50,12 +52,45 @@ class DemoFailed(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class DemoOptions:
-    """What to run: days of the year (None: all), whether to measure the open-loop stretches, where results go."""
+    """What to run.
+
+    Attributes
+    ----------
+    days
+        Of the year; None for all.
+    measure_load
+        Whether to measure the open-loop stretches.
+    output, keep
+        Where the reports go, and where logs, lake and models stay (by default a new folder in ``.tidemill/demo``).
+    kill
+        Services to end with SIGKILL, one every three days of event time; retraining in the middle of its first training (the supervisor
+        starts each again).
+    """
 
     days: int | None = None
     measure_load: bool = True
     output: Path = Path()
     keep: Path | None = None
+    kill: tuple[str, ...] = ()
+
+
+class _Killer:
+    """Ends services in mid-run, for tests."""
+
+    def __init__(self, names: tuple[str, ...]) -> None:
+        self._names = [name for name in names if name != "retraining"]
+        self._trainer = "retraining" in names
+        self._next: int | None = None
+
+    def strike(self, supervisor: Supervisor, instant: int, seen: Seen) -> None:
+        if self._next is None:
+            self._next = instant + _KILL_EVERY_MS
+        if self._names and instant >= self._next:
+            supervisor.kill(self._names.pop())
+            self._next = instant + _KILL_EVERY_MS
+        if self._trainer and seen.count(seen.retraining, "started") and not seen.deployments:
+            supervisor.kill("retraining")
+            self._trainer = False
 
 
 @dataclass(slots=True)
@@ -90,7 +125,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     plan = load_plan(_APPLICATION)
     console.print("Reading the flights of 2013 ...")
     year = load_year(options.days)
-    memory = _Memory()
+    memory, killer = _Memory(), _Killer(options.kill)
     with Infrastructure.from_environment() as infrastructure:
         folder = (options.keep or Path(".tidemill") / "demo" / uuid.uuid4().hex[:8]).absolute()
         folder.mkdir(parents=True, exist_ok=True)
@@ -104,13 +139,14 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
 
                 def on_progress(instant: int, published: int, seen: Seen) -> None:
                     supervisor.check()
+                    killer.strike(supervisor, instant, seen)
                     memory.look()
                     screen.update(instant, published, seen)
 
                 replay(plan, infrastructure.bootstrap_servers, streams, watch, 86_400_000, on_progress)
             replayed = time.monotonic() - started
             console.print(f"The year is through after {replayed:.0f} s. Auditing ...")
-            seen = watch.poll()
+            seen, restarts = watch.poll(), supervisor.restarts()
             history = read_history(plan, broker, registry)
             artifacts = ArtifactStore(str(folder / "artifacts"))
             vectors = decoded(registry, plan.vector_schema, history.vectors)
@@ -130,7 +166,12 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             watch.close()
             supervisor.stop()
     figures = _figures(plan, year, history, seen, audited, oracle, quality, latency, burst)
-    figures |= {"peak_rss_mb": round(memory.peak / 2**20), "wall_s": round(time.monotonic() - started, 1), "replay_s": round(replayed, 1)}
+    figures |= {
+        "peak_rss_mb": round(memory.peak / 2**20),
+        "wall_s": round(time.monotonic() - started, 1),
+        "replay_s": round(replayed, 1),
+        "restarts": restarts,
+    }
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "demo-report.json").write_text(json.dumps(_finite(figures), indent=2) + "\n", encoding="utf-8")
     write_report(options.output, _report(plan, figures, history, seen, quality, latency, year))

@@ -56,7 +56,13 @@ def test_a_training_set_knows_each_label_as_it_was_known_then(tmp_path: Path) ->
         "_journal_partition": pa.array([0] * 4, pa.int32()), "_journal_offset": [0, 1, 2, 3], "_journal_time": pa.array([0, 10, 20, 30]).cast(times),
         "_ask": ["orders"] * 4, "amount": [1.0, 2.0, None, 4.0], "weight": [0.5] * 4, "country": ["x", "y", None, "x"],
     }  # fmt: skip
-    said = [(0, 40, "labelled", 1.0, 0), (1, 50, "timeout", None, 0), (2, 60, "labelled", 0.0, 0), (0, 70, "corrected", 0.0, 1), (3, 90, "labelled", 1.0, 0)]
+    said = [
+        (0, 40, "labelled", 1.0, 0),
+        (1, 50, "timeout", None, 0),
+        (2, 60, "labelled", 0.0, 0),
+        (0, 70, "corrected", 0.0, 1),
+        (3, 90, "labelled", 1.0, 0),
+    ]
     outcomes = {
         "journal_partition": pa.array([0] * 5, pa.int32()), "request_journal_offset": [row[0] for row in said],
         "journal_time": pa.array([row[1] for row in said]).cast(times), "model": ["sent_back"] * 5, "status": [row[2] for row in said],

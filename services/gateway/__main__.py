@@ -1,0 +1,39 @@
+"""Run the gateway: ``python -m services.gateway``."""
+
+import logging
+import socket
+import sys
+
+import uvicorn
+from pydantic import ValidationError
+
+from services.gateway.app import KafkaPublisher, build_app
+from services.gateway.settings import GatewaySettings
+from shared.application.errors import ApplicationError
+from shared.application.planning import load_plan
+from shared.observability.logging import configure_logging
+from shared.online_store.store import OnlineStore
+
+MISCONFIGURED = 2
+log = logging.getLogger(__name__)
+
+
+def main() -> int:
+    """Serve until a signal; 2 when settings or application are wrong."""
+    try:
+        settings = GatewaySettings()  # type: ignore[call-arg, unused-ignore] # from the environment
+        plan = load_plan(settings.application)
+    except (ValidationError, ApplicationError) as problem:
+        sys.stderr.write(f"gateway: {problem}\n")
+        return MISCONFIGURED
+    configure_logging("gateway", settings.instance, settings.log_level)
+    store = OnlineStore(settings.redis.url, plan.application.app)
+    app = build_app(plan, store, KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options()))
+    with socket.create_server((settings.gateway.host, settings.gateway.port)) as door:
+        log.info("listening", extra={"host": settings.gateway.host, "port": door.getsockname()[1]})
+        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run([door])
+    store.close()
+    return 0
+
+
+raise SystemExit(main())

@@ -1,0 +1,124 @@
+"""The archive end to end on records: every row once, whatever crashes, and progress that never promises what is not in the lake."""
+
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from services.archive.task import ArchiveTask
+from shared.application.plan import Plan
+from shared.avro.records import RecordCodec
+from shared.avro.registry import MemorySchemaRegistry
+from shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS
+from shared.lake.tables import Lake
+from shared.streaming.errors import TransientError
+from shared.streaming.records import Records, Step
+from shared.streaming.task import StepContext
+from tests.unit.services.drift.stream import SCHEMAS, START, Topics, season, shop
+
+FLUSH_MS = 1_000
+STEPS = 12
+
+
+class World:
+    """A short season in its topics, and a journal of ticks that moves time on."""
+
+    def __init__(self, folder: Path) -> None:
+        self.plan: Plan = shop(folder)
+        self.registry = MemorySchemaRegistry()
+        rows = season(days=4, per_day=60, promoted=2, drifting=3)
+        self.topics = Topics(self.plan, self.registry, rows)
+        self.lake = Lake(str(folder / "lake"), "shop")
+        self.tables = dict(zip(self.topics.values, (VECTORS, PREDICTIONS, OUTCOMES), strict=True))
+        self.end_ms = rows.end_ms + 1
+        self.tick = RecordCodec(self.registry, "shop-journal-tidemill.Tick", (SCHEMAS / "tick.avsc").read_text())
+
+    def task(self) -> ArchiveTask:
+        return ArchiveTask(self.plan, self.registry, self.lake, 0, flush_ms=FLUSH_MS)
+
+    def inputs(self, step: int, begin: dict[str, int]) -> list[Records]:
+        """What comes in a step: a twelfth of each topic, and everybody's word that it is complete up to then."""
+        time = START + (self.end_ms - START) * (step + 1) // STEPS
+        found = []
+        for topic, times in self.topics.times.items():
+            end = int(np.searchsorted(times, time))
+            found += [self.topics.records(topic, begin.get(topic, 0), end), self.topics.covered(topic, 10_000 + step, time)]
+            begin[topic] = end
+        offset = np.array([10_000 + step])
+        found.append(Records(self.plan.topics.journal, 0, offset, np.array([time]), [b""], [self.tick.encode({"_journal_time": time})]))
+        return found
+
+    def rows(self) -> dict[str, int]:
+        columns = {VECTORS: "_journal_time", PREDICTIONS: "journal_time", OUTCOMES: "journal_time"}
+        return {
+            table: self.lake.read(table, [columns[table]], 2**53, columns[table]).num_rows if self.lake.exists(table) else 0
+            for table in self.tables.values()
+        }
+
+    @property
+    def expected(self) -> dict[str, int]:
+        return {table: len(self.topics.values[topic]) for topic, table in self.tables.items()}
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def test_everything_lands_once_and_progress_follows_the_lake(world: World) -> None:
+    task, begin, before = world.task(), dict[str, int](), -1
+    for step in range(STEPS):
+        made = task.process(world.inputs(step, begin), StepContext(now_ms=step * FLUSH_MS))
+        assert made.coverage.time_ms >= before
+        before = made.coverage.time_ms
+        known = world.lake.read(VECTORS, ["_journal_time"], 2**53, "_journal_time").num_rows if world.lake.exists(VECTORS) else 0
+        promised = sum(time < made.coverage.time_ms for time in world.topics.times[world.plan.topics.vectors])
+        assert known >= promised, "a covered instant is in the lake"
+    task.process([], StepContext(now_ms=STEPS * FLUSH_MS))
+    assert world.rows() == world.expected
+
+
+def test_nothing_is_promised_before_it_is_flushed(world: World) -> None:
+    task, begin = world.task(), dict[str, int]()
+    task.process([], StepContext(now_ms=0))
+    for step in range(3):
+        made = task.process(world.inputs(step, begin), StepContext(now_ms=FLUSH_MS - 1))
+        assert (made.coverage.time_ms, dict(made.positions)) == (-1, {})
+    assert sum(world.rows().values()) == 0
+    assert task.process([], StepContext(now_ms=FLUSH_MS)).coverage.time_ms > START
+
+
+@pytest.mark.parametrize("crash", range(0, STEPS, 2))
+def test_a_crash_between_append_and_commit_writes_nothing_twice(world: World, crash: int) -> None:
+    committed = Step([], {}, world.task()._coverage)
+    state = world.task().checkpoint(0)
+    task, begin = world.task(), dict[str, int]()
+    for step in range(STEPS):
+        made = task.process(world.inputs(step, begin), StepContext(now_ms=step * FLUSH_MS))
+        if step == crash:
+            # The lake has the rows, the transaction is lost: start again from what was committed before.
+            task = world.task()
+            task.restore(state.entries)
+            task.resume(committed.positions, {}, committed.coverage.offset, committed.coverage.time_ms)
+            again = [
+                world.topics.records(topic, int(dict(committed.positions).get((topic, 0), 0)), end)  # type: ignore[call-overload]
+                for topic, end in begin.items()
+            ]
+            made = task.process(again, StepContext(now_ms=step * FLUSH_MS))
+        committed, state = made, task.checkpoint(0)
+    task.process([], StepContext(now_ms=(STEPS + 1) * FLUSH_MS))
+    task.process([], StepContext(now_ms=(STEPS + 2) * FLUSH_MS))
+    assert world.rows() == world.expected
+
+
+def test_a_lake_that_fails_stops_progress_and_is_tried_again(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    task, begin = world.task(), dict[str, int]()
+    task.process([], StepContext(now_ms=0))
+
+    def fail(*_: object) -> int:
+        raise TransientError("no space")
+
+    with monkeypatch.context() as broken:
+        broken.setattr(world.lake, "append", fail)
+        with pytest.raises(TransientError):
+            task.process(world.inputs(0, begin), StepContext(now_ms=FLUSH_MS))
