@@ -8,8 +8,6 @@ import numpy as np
 import pandas as pd
 from numpy.typing import NDArray
 
-_HALF_LIVES = 80
-
 
 @dataclass(frozen=True, slots=True)
 class Answer:
@@ -104,10 +102,9 @@ def _decayed_mean(history: History, column: str, half_life_ms: float) -> Answer:
     if not values.size:
         return Answer(None)
     ages = (times[-1] - times) / half_life_ms
-    near = ages <= _HALF_LIVES
-    weights = np.exp2(-ages[near])
-    mean = float((weights * values[near]).sum() / weights.sum())
-    return Answer(mean, exact=False, slack=1e-12 * float((weights * np.abs(values[near])).sum() / weights.sum()))
+    weights = np.exp2(-ages)
+    mean = float((weights * values).sum() / weights.sum())
+    return Answer(mean, exact=False, slack=1e-12 * float((weights * np.abs(values)).sum() / weights.sum()))
 
 
 def _of_values(kind: str, values: NDArray[np.float64]) -> Answer:

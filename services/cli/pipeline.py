@@ -11,6 +11,9 @@ from shared.streaming.broker import TopicSpec
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.topics import catalogue_topics
 
+_PREDICTION_PATH = ("ingestion", "features", "scoring")
+_RELAXED_MS = 250
+
 
 def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str) -> dict[str, str]:
     """Return what every service's process finds in its environment."""
@@ -36,7 +39,13 @@ def create_topics(plan: Plan, infrastructure: Infrastructure) -> KafkaBroker:
 
 
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
-    """Start every stage; logs go to `folder`/logs."""
+    """Start every stage and the gateway; logs go to `folder`/logs.
+
+    Nobody waits for what follows a prediction, so those stages commit less often under load: each transaction costs the broker time that
+    the prediction path needs.
+    """
     supervisor = Supervisor(folder / "logs", environment)
-    supervisor.start([ServiceSpec(stage, f"services.{stage}") for stage in STAGES])
+    relaxed = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": str(_RELAXED_MS)}
+    services = [ServiceSpec(stage, f"services.{stage}", {} if stage in _PREDICTION_PATH else relaxed) for stage in STAGES]
+    supervisor.start([*services, ServiceSpec("gateway", "services.gateway")])
     return supervisor

@@ -3,6 +3,7 @@
 from collections.abc import Mapping, Sequence
 
 from services.features.domain.core import FeaturesCore
+from services.features.online import OnlineWriter
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import JournalDecoder
@@ -18,15 +19,22 @@ def task_inputs(plan: Plan) -> TaskInputs:
 
 
 class FeaturesTask:
-    """One journal partition's feature state."""
+    """One journal partition's feature state.
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int) -> None:
+    Parameters
+    ----------
+    online
+        Where the latest features of each entity go after a commit; None (audit, tests) for nowhere.
+    """
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int, online: OnlineWriter | None = None) -> None:
         self._plan = plan
         self._journal = TopicPartition(plan.topics.journal, partition)
         self._decoder = JournalDecoder(plan, registry)
         self._encoder = ColumnEncoder(registry, f"{plan.topics.vectors}-tidemill.{plan.application.app.replace('-', '_')}.Vector", plan.vector_schema)
         self._core = FeaturesCore(plan)
         self._coverage = Coverage()
+        self._online = online
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the blobs."""
@@ -51,6 +59,8 @@ class FeaturesTask:
             vectors = self._core.process(batch)
             self._coverage = Coverage(int(batch.offsets[-1]) + 1, int(batch.journal_time_ms[-1]))
             if vectors.num_rows:
+                if self._online is not None:
+                    self._online.collect(batch, vectors)
                 asked = [i for i, stream in enumerate(batch.stream_index.tolist()) if stream in self._asking]
                 emissions.append(
                     Emission(self._plan.topics.vectors, self._journal.partition, [batch.keys[i] for i in asked], self._encoder.encode(vectors))
@@ -68,7 +78,9 @@ class FeaturesTask:
         return Checkpoint(entries, {self._journal: self._coverage.offset if oldest is None else oldest})
 
     def committed(self) -> None:
-        """Nothing external."""
+        """Let the online store follow what is committed."""
+        if self._online is not None:
+            self._online.flush()
 
     def versions(self) -> Mapping[str, str]:
         """Code and application; the hash covers every view."""

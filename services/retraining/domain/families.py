@@ -55,8 +55,8 @@ def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) ->
         return {**drawn, "strength": trial.suggest_float("strength", 1e-3, 1.0, log=True)}
     return {
         **drawn,
-        "trees": trial.suggest_int("trees", 60, 180, step=20),
-        "learning_rate": trial.suggest_float("learning_rate", 0.04, 0.15, log=True),
+        "trees": trial.suggest_int("trees", 60, 120, step=20),
+        "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.2, log=True),
         "leaves": trial.suggest_int("leaves", 12, 48, log=True),
         "rows_per_leaf": trial.suggest_int("rows_per_leaf", 30, 300, log=True),
         "feature_share": trial.suggest_float("feature_share", 0.4, 0.9),

@@ -14,7 +14,7 @@ MODULES = {
     "outcomes": "services.outcomes",
     "archive": "services.archive",
     "drift": "services.drift",
-    "control": "services.retraining.control",
+    "control": "services.control",
     "retraining": "services.retraining",
     "gateway": "services.gateway",
 }
