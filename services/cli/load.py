@@ -106,7 +106,7 @@ def run_load(
     n = len(values)
     reader = _Reader(bootstrap_servers, predictions_topic, partitions, {key: i for i, key in enumerate(keys)})
     producer = Producer(
-        {"bootstrap.servers": bootstrap_servers, "linger.ms": 1, "partitioner": "murmur2_random", "queue.buffering.max.messages": 2 * n + 1000}
+        {"bootstrap.servers": bootstrap_servers, "linger.ms": 5, "partitioner": "murmur2_random", "queue.buffering.max.messages": 2 * n + 1000}
     )
     reader.start()
     due = np.arange(n) / rate_per_s

@@ -12,7 +12,7 @@ from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.topics import catalogue_topics
 
 _PREDICTION_PATH = ("ingestion", "features", "scoring")
-_RELAXED_MS = 250
+_RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250", "TIDEMILL_KAFKA__OPTIONS": '{"fetch.min.bytes": "1000000"}'}
 
 
 def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str) -> dict[str, str]:
@@ -41,11 +41,11 @@ def create_topics(plan: Plan, infrastructure: Infrastructure) -> KafkaBroker:
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
     """Start every stage and the gateway; logs go to `folder`/logs.
 
-    Nobody waits for what follows a prediction, so those stages commit less often under load: each transaction costs the broker time that
-    the prediction path needs.
+    Live, nobody waits for what follows a prediction, so those stages fetch and commit less often: every fetch and every transaction costs
+    the broker time that the prediction path needs. In a replay the next slice waits for them, so there they hurry.
     """
     supervisor = Supervisor(folder / "logs", environment)
-    relaxed = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": str(_RELAXED_MS)}
+    relaxed = dict(_RELAXED) if environment["TIDEMILL_INGESTION__CLOCK"] == "live" else {}
     services = [ServiceSpec(stage, f"services.{stage}", {} if stage in _PREDICTION_PATH else relaxed) for stage in STAGES]
     supervisor.start([*services, ServiceSpec("gateway", "services.gateway")])
     return supervisor
