@@ -1,91 +1,228 @@
-"""Follows vectors into the online store; never in the way of predictions."""
+"""Follows the state of the features into the online store; never in the way of predictions."""
 
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass, field
+from itertools import islice
+from typing import Protocol
 
 import numpy as np
-import pyarrow as pa
+from numpy.typing import NDArray
 
-from shared.application.plan import Plan
-from shared.avro.journal import JournalBatch
-from shared.online_store.layout import entity_features
-from shared.online_store.store import OnlineFeatures, OnlineStore, OnlineStoreUnreachableError
+from shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt, Standing
 
 log = logging.getLogger(__name__)
 _RETRY_S = 1.0
+_CONFIRM_S = 0.1
+_TARGET_S = 0.002
+_SLICE = range(64, 20_001)
+_WAITING_LIMIT = 200_000
+
+
+class EntityState(Protocol):
+    """What the writer reads of a features core, always between two steps, when all of it is committed."""
+
+    def touched(self) -> Mapping[str, Sequence[str]]:
+        """Return the keys that were updated or asked about since the last call, by entity; replayed records count."""
+        ...
+
+    def read(self, entity: str, keys: Sequence[str], now_ms: int) -> NDArray[np.float64]:
+        """Return the features of an entity's views as of a journal time, shape (keys, features); changes nothing.
+
+        A key without state (its time to live may have passed meanwhile) is answered as an entity never seen.
+        """
+        ...
+
+    def known(self, entity: str) -> Sequence[str]:
+        """Return every key that the views of an entity have state of."""
+        ...
+
+
+@dataclass(slots=True)
+class _Following:
+    """How far the store has followed one entity."""
+
+    waiting: dict[str, None] = field(default_factory=dict)
+    generation: str = ""
+    lost: bool = False
+    rewrite: Sequence[str] = ()
+    rewritten: int = 0
+    confirmed: int = -1
+
+    @property
+    def behind(self) -> bool:
+        return bool(self.waiting) or self.lost or self.rewritten < len(self.rewrite)
+
+
+@dataclass(frozen=True, slots=True)
+class _Writing:
+    """What is under way: the slices, and their receipts to come."""
+
+    parts: Mapping[str, FeatureSlice]
+    receipts: Future[Mapping[str, Receipt]]
 
 
 class OnlineWriter:
-    """Keeps the latest features of each entity until they are in the store.
+    """Writes the features of every entity after its last update or request.
 
-    The store is for readers, not for the pipeline: while it is away vectors and predictions go on, the latest value of each entity waits
-    here (memory: one vector an entity), and a call a second tries again. After a crash meanwhile an entity stays behind until its next
-    request; the journal offset stored with it says so.
+    Between two steps the values of what was touched are computed from the committed state and handed to a thread that writes them; while
+    it does, the next touched entities gather. At most one slice is under way, of a size that takes the task about two milliseconds, so a
+    slow store makes values older, not predictions later. While the store is away only the *names* of touched entities wait.
+
+    The store's generation tells when it has lost what it had (flush, restart without data, a new layout): then every entity the core
+    knows is written again, in slices behind the current ones. So it is after a start, unless the store is known to hold everything.
+
+    Parameters
+    ----------
+    partition
+        Journal partition of the task.
+    executor
+        Writes; one thread is enough for all tasks of a process.
+    clock
+        Monotonic seconds; decides when something is written, never what.
     """
 
-    def __init__(self, plan: Plan, store: OnlineStore, clock: Callable[[], float] = time.monotonic) -> None:
-        self._plan, self._store, self._clock = plan, store, clock
-        self._views = {name: [view for view in plan.views if view.entity == name] for name in {view.entity: None for view in plan.views}}
-        self._features = {name: entity_features(plan, name) for name in self._views}
-        self._collected: dict[str, dict[str, OnlineFeatures]] = {name: {} for name in self._views}
-        self._committed: dict[str, dict[str, OnlineFeatures]] = {name: {} for name in self._views}
+    def __init__(self, store: OnlineStore, partition: int, executor: Executor, clock: Callable[[], float] = time.monotonic) -> None:
+        self._store, self._partition, self._executor, self._clock = store, partition, executor, clock
+        self._following = {entity: _Following() for entity in store.layouts}
+        self._resumed_at = 0
+        self._look: Future[Mapping[str, Standing | None]] | None = None
+        self._looked = False
+        self._writing: _Writing | None = None
+        self._slice = 1_000
+        self._first = 0
+        self._next_try = self._next_confirmation = 0.0
         self._away_since: float | None = None
-        self._next_try = 0.0
 
-    def collect(self, batch: JournalBatch, vectors: pa.RecordBatch) -> None:
-        """Take note of a step's vectors."""
-        offsets = vectors.column("_journal_offset").to_numpy()
-        times = vectors.column("_journal_time").cast(pa.int64()).to_numpy()
-        row_of = {int(offset): row for row, offset in enumerate(offsets.tolist())}
-        for entity, views in self._views.items():
-            last: dict[str, int] = {}
-            for stream, column in views[0].ask_columns.items():
-                group = batch.groups.get(stream)
-                if group is None:
-                    continue
-                asked = batch.offsets[group.rows].tolist()
-                for key, offset in zip(group.columns.column(column).to_pylist(), asked, strict=True):
-                    if key is not None and offset in row_of:
-                        last[str(key)] = max(row_of[offset], last.get(str(key), -1))
-            if not last:
-                continue
-            rows = np.fromiter(last.values(), np.int64, len(last))
-            chosen = vectors.take(pa.array(rows))
-            matrix = np.column_stack([_floats(chosen.column(name)) for name in self._features[entity]])
-            for i, (key, row) in enumerate(last.items()):
-                self._collected[entity][key] = OnlineFeatures(int(offsets[row]), int(times[row]), matrix[i])
+    def resume(self, offset: int) -> None:
+        """Learn the journal offset up to which the previous incarnation had committed."""
+        self._resumed_at = offset
 
-    def flush(self) -> None:
-        """Write what is committed, or keep it for later when the store is away."""
-        for entity, found in self._collected.items():
-            self._committed[entity].update(found)
-            found.clear()
-        now = self._clock()
-        if now < self._next_try:
-            return
-        for entity, waiting in self._committed.items():
-            if not waiting:
-                continue
-            ttl = self._views[entity][0].ttl_ms
-            try:
-                self._store.put(entity, waiting, ttl)
-            except OnlineStoreUnreachableError as error:
-                self._next_try = now + _RETRY_S
-                if self._away_since is None:
-                    self._away_since = now
-                    log.warning("the online store is away; predictions go on", extra={"error": str(error)})
-                return
-            waiting.clear()
-        if self._away_since is not None:
-            log.info("the online store is back", extra={"away_s": round(now - self._away_since, 1)})
-            self._away_since = None
+    def flush(self, state: EntityState, offset: int, journal_time_ms: int) -> None:
+        """Hand what is due to the store; returns without waiting for it.
+
+        Parameters
+        ----------
+        offset, journal_time_ms
+            The state holds every journal record below the offset, all of it committed, and has come to that time.
+        """
+        for entity, keys in state.touched().items():
+            if entity in self._following:
+                self._note(self._following[entity], keys)
+        if self._settle() and journal_time_ms >= 0 and self._clock() >= self._next_try:
+            if not self._looked:
+                self._look = self._executor.submit(_standings, self._store, self._partition)
+            elif parts := self._parts(state, offset, journal_time_ms):
+                self._writing = _Writing(parts, self._executor.submit(_write, self._store, parts))
 
     @property
     def waiting(self) -> int:
-        """Entities whose latest features are not in the store yet."""
-        return sum(len(waiting) for waiting in self._committed.values())
+        """Entities whose latest features are not known to be in the store."""
+        under_way = sum(len(part.keys) for part in self._writing.parts.values()) if self._writing else 0
+        return under_way + sum(len(one.waiting) + len(one.rewrite) - one.rewritten for one in self._following.values())
+
+    def _note(self, one: _Following, keys: Sequence[str]) -> None:
+        one.waiting.update(dict.fromkeys(keys))
+        if len(one.waiting) > _WAITING_LIMIT:  # The store has been away for long: a rewrite needs no list of what has changed.
+            one.waiting.clear()
+            one.lost = True
+
+    def _settle(self) -> bool:
+        """Take up what the thread has done; False while it is still at it."""
+        try:
+            if self._look is not None:
+                if not self._look.done():
+                    return False
+                look, self._look = self._look, None
+                self._begin(look.result())
+            if self._writing is not None:
+                if not self._writing.receipts.done():
+                    return False
+                writing, self._writing = self._writing, None
+                self._acknowledge(writing)
+        except OnlineStoreUnavailableError as error:
+            self._next_try = self._clock() + _RETRY_S
+            if self._away_since is None:
+                self._away_since = self._clock()
+                log.warning("the online store is away; predictions go on", extra={"error": str(error)})
+        return True
+
+    def _begin(self, standings: Mapping[str, Standing | None]) -> None:
+        self._looked = True
+        self._returned()
+        for entity, standing in standings.items():
+            one = self._following[entity]
+            one.generation = standing.generation if standing is not None else ""
+            one.lost = one.lost or standing is None or standing.complete_to < self._resumed_at
+
+    def _acknowledge(self, writing: _Writing) -> None:
+        try:
+            receipts = writing.receipts.result()
+        except OnlineStoreUnavailableError:
+            for entity, part in writing.parts.items():
+                self._note(self._following[entity], part.keys)
+            raise
+        self._returned()
+        for entity, receipt in receipts.items():
+            one, part = self._following[entity], writing.parts[entity]
+            if receipt.generation == one.generation:
+                one.confirmed = part.journal_offset if part.completes else one.confirmed
+            else:  # The first writer of a store names its generation; later, another one means that everything is gone.
+                one.lost, one.generation = one.lost or one.generation != "", receipt.generation
+
+    def _returned(self) -> None:
+        if self._away_since is not None:
+            log.info("the online store is back", extra={"away_s": round(self._clock() - self._away_since, 1)})
+            self._away_since = None
+
+    def _parts(self, state: EntityState, offset: int, journal_time_ms: int) -> Mapping[str, FeatureSlice]:
+        begun, room = self._clock(), self._slice
+        confirms = begun >= self._next_confirmation
+        parts: dict[str, FeatureSlice] = {}
+        entities = list(self._following)
+        self._first = (self._first + 1) % max(1, len(entities))
+        for entity in entities[self._first :] + entities[: self._first]:
+            one = self._following[entity]
+            if one.lost:
+                self._begin_rewrite(entity, one, state.known(entity))
+            keys = self._due(entity, one, room)
+            room -= len(keys)
+            if keys or (confirms and not one.behind and one.confirmed < offset):
+                values = state.read(entity, keys, journal_time_ms) if keys else np.empty((0, len(self._store.layouts[entity].features)))
+                parts[entity] = FeatureSlice(self._partition, keys, values, offset, journal_time_ms, one.generation, not one.behind)
+        if parts:
+            self._pace(self._clock() - begun, room == 0)
+            self._next_confirmation = begun + _CONFIRM_S
+        return parts
+
+    def _begin_rewrite(self, entity: str, one: _Following, known: Sequence[str]) -> None:
+        one.lost, one.rewrite, one.rewritten = False, tuple(known), 0
+        log.info("the online store is filled from state", extra={"entity": entity, "partition": self._partition, "entities": len(one.rewrite)})
+
+    def _due(self, entity: str, one: _Following, room: int) -> list[str]:
+        """Take up to `room` keys: what was touched first, then what is written again."""
+        keys = list(islice(one.waiting, room))
+        for key in keys:
+            del one.waiting[key]
+        again = one.rewrite[one.rewritten : one.rewritten + room - len(keys)]
+        one.rewritten += len(again)
+        if one.rewrite and one.rewritten == len(one.rewrite):
+            one.rewrite, one.rewritten = (), 0
+            log.info("every entity is handed to the online store", extra={"entity": entity, "partition": self._partition})
+        return [*keys, *again]
+
+    def _pace(self, took_s: float, full: bool) -> None:
+        if took_s > _TARGET_S:
+            self._slice = max(_SLICE.start, self._slice // 2)
+        elif full and took_s < _TARGET_S / 2:
+            self._slice = min(_SLICE.stop - 1, self._slice * 2)
 
 
-def _floats(column: pa.Array) -> np.ndarray[tuple[int], np.dtype[np.float64]]:
-    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+def _standings(store: OnlineStore, partition: int) -> Mapping[str, Standing | None]:
+    return {entity: store.standing(entity, partition) for entity in store.layouts}
+
+
+def _write(store: OnlineStore, parts: Mapping[str, FeatureSlice]) -> Mapping[str, Receipt]:
+    return {entity: store.write(entity, part) for entity, part in parts.items()}

@@ -1,5 +1,7 @@
 """Features: reads the journal, writes one vector per asking event, keeps what has been seen of every entity."""
 
+from concurrent.futures import ThreadPoolExecutor
+
 from services.features.online import OnlineWriter
 from services.features.task import FeaturesTask, task_inputs
 from shared.application.planning import load_plan
@@ -7,7 +9,7 @@ from shared.avro.registry import SchemaRegistry
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
-from shared.online_store.store import OnlineStore
+from shared.online_store.redis_store import RedisOnlineStore
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
 from shared.streaming.stage import stage_runner
@@ -20,10 +22,10 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
-
-    store = OnlineStore(settings.redis.url, plan.application.app)
+    store = RedisOnlineStore(settings.redis.url, plan)
+    executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-store")
 
     def task(partition: int) -> FeaturesTask:
-        return FeaturesTask(plan, registry, partition, OnlineWriter(plan, store) if plan.views else None)
+        return FeaturesTask(plan, registry, partition, OnlineWriter(store, partition, executor) if store.layouts else None)
 
     return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 
+from services.features.asked_vectors import AskedVectors
 from services.features.domain.core import FeaturesCore
 from services.features.online import OnlineWriter
 from shared.application.plan import Plan
@@ -24,7 +25,7 @@ class FeaturesTask:
     Parameters
     ----------
     online
-        Where the latest features of each entity go after a commit; None (audit, tests) for nowhere.
+        Takes the features of touched entities to the online store between steps; None (audit, tests) for nowhere.
     """
 
     def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int, online: OnlineWriter | None = None) -> None:
@@ -35,6 +36,7 @@ class FeaturesTask:
         self._core = FeaturesCore(plan)
         self._coverage = Coverage()
         self._online = online
+        self._asked = AskedVectors(plan)
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the blobs."""
@@ -43,6 +45,8 @@ class FeaturesTask:
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Take up the coverage of the last progress record."""
         self._coverage = Coverage(coverage_offset, coverage_time_ms)
+        if self._online is not None:
+            self._online.resume(coverage_offset)
 
     def replay(self, inputs: Sequence[Records]) -> None:
         """Make restored state whole."""
@@ -51,6 +55,8 @@ class FeaturesTask:
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Fold a run of the journal."""
+        if not any(len(records) for records in inputs):
+            self._follow()
         emissions = []
         for records in inputs:
             if not len(records):
@@ -60,7 +66,7 @@ class FeaturesTask:
             self._coverage = Coverage(int(batch.offsets[-1]) + 1, int(batch.journal_time_ms[-1]))
             if vectors.num_rows:
                 if self._online is not None:
-                    self._online.collect(batch, vectors)
+                    self._asked.collect(batch, vectors)
                 asked = [i for i, stream in enumerate(batch.stream_index.tolist()) if stream in self._asking]
                 emissions.append(
                     Emission(self._plan.topics.vectors, self._journal.partition, [batch.keys[i] for i in asked], self._encoder.encode(vectors))
@@ -79,8 +85,12 @@ class FeaturesTask:
 
     def committed(self) -> None:
         """Let the online store follow what is committed."""
+        self._follow()
+
+    def _follow(self) -> None:
+        """Nothing is folded that is not committed: after a commit, and when there is no input."""
         if self._online is not None:
-            self._online.flush()
+            self._online.flush(self._asked, self._coverage.offset, self._coverage.time_ms)
 
     def versions(self) -> Mapping[str, str]:
         """Code and application; the hash covers every view."""

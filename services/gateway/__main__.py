@@ -12,7 +12,7 @@ from services.gateway.settings import GatewaySettings
 from shared.application.errors import ApplicationError
 from shared.application.planning import load_plan
 from shared.observability.logging import configure_logging
-from shared.online_store.store import OnlineStore
+from shared.online_store.redis_store import RedisOnlineStore
 
 MISCONFIGURED = 2
 log = logging.getLogger(__name__)
@@ -27,7 +27,7 @@ def main() -> int:
         sys.stderr.write(f"gateway: {problem}\n")
         return MISCONFIGURED
     configure_logging("gateway", settings.instance, settings.log_level)
-    store = OnlineStore(settings.redis.url, plan.application.app)
+    store = RedisOnlineStore(settings.redis.url, plan)
     app = build_app(plan, store, KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options()))
     with socket.create_server((settings.gateway.host, settings.gateway.port)) as door:
         log.info("listening", extra={"host": settings.gateway.host, "port": door.getsockname()[1]})

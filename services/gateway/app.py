@@ -1,7 +1,6 @@
 """The HTTP door: probes, metrics, online features, events as JSON."""
 
 import json
-import math
 import threading
 from typing import Any, Protocol
 
@@ -9,9 +8,9 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 
+from services.gateway.features import features_router
 from shared.application.plan import Plan
-from shared.online_store.layout import entity_features
-from shared.online_store.store import OnlineStore, OnlineStoreUnreachableError
+from shared.online_store.store import OnlineStore
 
 _DELIVERY_S = 10.0
 _MAX_EVENT_BYTES = 1_000_000
@@ -62,10 +61,14 @@ class KafkaPublisher:
 
 
 def build_app(plan: Plan, store: OnlineStore, publisher: Publisher, registry: CollectorRegistry | None = None) -> FastAPI:
-    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/{entity}/{key}``, ``/v1/events/{stream}``."""
+    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``."""
     metrics = registry or CollectorRegistry()
     counted = Counter("tidemill_gateway_requests_total", "Requests answered.", ["route", "status"], registry=metrics)
-    app = FastAPI(title=f"Tidemill: {plan.application.app}", version=plan.application_hash[:12])
+    app = FastAPI(
+        title=f"Tidemill: {plan.application.app}",
+        version=plan.application_hash[:12],
+        description="Online features of the application's entities, and events as JSON. See `docs/guide/online-features.md`.",
+    )
 
     @app.get("/live")
     def live() -> dict[str, str]:
@@ -74,36 +77,14 @@ def build_app(plan: Plan, store: OnlineStore, publisher: Publisher, registry: Co
     @app.get("/ready")
     def ready() -> dict[str, str]:
         if not store.ping():
-            raise HTTPException(503, "Redis does not answer")
+            raise HTTPException(503, "the online store does not answer")
         return {"status": "ready"}
 
     @app.get("/metrics")
     def prometheus() -> Response:
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
-    @app.get("/v1/features/{entity}/{key}")
-    def features(entity: str, key: str) -> dict[str, Any]:
-        try:
-            names = entity_features(plan, entity)
-            found = store.get(entity, key)
-        except KeyError as error:
-            counted.labels("features", "404").inc()
-            raise HTTPException(404, str(error.args[0])) from error
-        except OnlineStoreUnreachableError as error:
-            counted.labels("features", "503").inc()
-            raise HTTPException(503, str(error)) from error
-        if found is None:
-            counted.labels("features", "404").inc()
-            raise HTTPException(404, f"{entity} {key} has no features: it has not been asked about, or not within its time to live")
-        counted.labels("features", "200").inc()
-        values = [None if math.isnan(value) else value for value in found.values.tolist()]
-        return {
-            "entity": entity,
-            "key": key,
-            "journal_offset": found.journal_offset,
-            "journal_time_ms": found.journal_time_ms,
-            "features": dict(zip(names, values, strict=True)),
-        }
+    app.include_router(features_router(store, counted))
 
     @app.post("/v1/events/{stream}", status_code=202)
     async def events(stream: str, request: Request) -> dict[str, Any]:

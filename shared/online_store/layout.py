@@ -1,14 +1,81 @@
-"""Which features an entity has in the online store, in which order."""
+"""Which features an entity has in the online store, in which order, and the name of that agreement."""
 
-from collections.abc import Sequence
+import hashlib
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
 
 from shared.application.plan import Plan
 
+_FORMAT = 1
+_DIGEST_CHARACTERS = 16
 
-def entity_features(plan: Plan, entity: str) -> Sequence[str]:
-    """Return the features of every view of an entity, in the order of the application file; KeyError when it has no view."""
-    names = [aggregate.feature for view in plan.views if view.entity == entity for aggregate in view.aggregates]
-    if not names:
-        known = sorted({view.entity for view in plan.views})
-        raise KeyError(f"expected an entity with views ({', '.join(known)}), got {entity}")
-    return names
+
+class UnknownEntityError(LookupError):
+    """The application keeps no online features about such an entity: names those it does."""
+
+    def __init__(self, entity: str, known: Sequence[str]) -> None:
+        self.entity = entity
+        self.known = tuple(known)
+        super().__init__(f"expected an entity with views ({', '.join(sorted(known)) or 'the application has none'}), got {entity}")
+
+
+@dataclass(frozen=True, slots=True)
+class EntityLayout:
+    """How the features of one kind of entity are packed.
+
+    Attributes
+    ----------
+    features
+        Every feature of every view of the entity, in the order of the application file.
+    ttl_ms
+        Values not written again for so long are expired; None: never.
+    digest
+        Names the layout: features, their order and what they mean. It is part of every key, so a reader never sees a value of another
+        layout, and applications of different versions can write and read side by side.
+    """
+
+    entity: str
+    features: tuple[str, ...]
+    ttl_ms: int | None
+    digest: str
+
+
+def entity_layouts(plan: Plan) -> Mapping[str, EntityLayout]:
+    """Return the layout of every entity that has views.
+
+    Views over all records belong to no entity; their features come with every vector and are not in the store.
+    """
+    entities = dict.fromkeys(view.entity for view in plan.views if view.entity is not None)
+    return {entity: _layout(plan, entity) for entity in entities}
+
+
+def layout_of(layouts: Mapping[str, EntityLayout], entity: str) -> EntityLayout:
+    """Return an entity's layout.
+
+    Raises
+    ------
+    UnknownEntityError
+        It has none.
+    """
+    found = layouts.get(entity)
+    if found is None:
+        raise UnknownEntityError(entity, tuple(layouts))
+    return found
+
+
+def _layout(plan: Plan, entity: str) -> EntityLayout:
+    views = [view for view in plan.views if view.entity == entity]
+    features = tuple(aggregate.feature for view in views for aggregate in view.aggregates)
+    application = plan.application
+    sources = dict.fromkeys(view.source for view in views)
+    meaning = {
+        "format": _FORMAT,
+        "features": features,
+        # Without defaults: an option that a later release adds does not make another layout of the same application.
+        "entity": application.entities[entity].model_dump(mode="json", exclude_defaults=True),
+        "views": [application.views[view.name].model_dump(mode="json", exclude_defaults=True) for view in views],
+        "derived": {source: application.streams[source].derive for source in sources},
+    }
+    digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:_DIGEST_CHARACTERS]
+    return EntityLayout(entity, features, views[0].ttl_ms, digest)

@@ -1,111 +1,117 @@
-"""Online features by entity in Redis: what the views knew after an entity's last request, guarded against going back in time."""
+"""The online store's port: what a writer may rely on and a reader gets."""
 
-import struct
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
-import redis
 from numpy.typing import NDArray
 
-_HEAD = struct.Struct(">qq")
-_BATCH = 500
-_TIMEOUT_S = 2.0
-# The first eight bytes are the journal offset, big-endian: a value that follows from an earlier record never replaces a later one.
-_GUARDED_SET = """
-local written = 0
-for i = 1, #KEYS do
-  local old = redis.call('GETRANGE', KEYS[i], 0, 7)
-  if old == '' or struct.unpack('>i8', old) <= struct.unpack('>i8', ARGV[i + 1]) then
-    if ARGV[1] == '0' then redis.call('SET', KEYS[i], ARGV[i + 1]) else redis.call('SET', KEYS[i], ARGV[i + 1], 'PX', ARGV[1]) end
-    written = written + 1
-  end
-end
-return written
-"""
+from shared.online_store.layout import EntityLayout
+from shared.online_store.rows import FeatureRows
 
 
-class OnlineStoreUnreachableError(RuntimeError):
-    """Redis does not answer: names the address."""
+class OnlineStoreUnavailableError(RuntimeError):
+    """The store does not answer, or refuses to work just now: names the address and the cause. Nothing is lost by trying again."""
+
+
+class CorruptValueError(RuntimeError):
+    """A value is not of the layout in whose name it lies: somebody else writes under this application's keys (crash)."""
 
 
 @dataclass(frozen=True, slots=True)
-class OnlineFeatures:
-    """Features of one entity.
+class FeatureSlice:
+    """Features of some entities of one kind, all as of one point of the journal.
 
     Attributes
     ----------
+    partition
+        Journal partition whose task writes.
+    values : float64 array, shape (n, d)
+        In the layout's order; NaN where missing.
     journal_offset, journal_time_ms
-        The request they were computed for.
-    values : float64 array, shape (features,)
-        In the order of `entity_features`; NaN where missing.
+        The values hold every record below that offset and are as of that time.
+    generation
+        What the writer takes for the store's generation; empty when it knows none.
+    completes
+        With this slice every entity of the task is in the store, as of `journal_offset`.
     """
 
+    partition: int
+    keys: Sequence[str]
+    values: NDArray[np.float64]
     journal_offset: int
     journal_time_ms: int
-    values: NDArray[np.float64]
+    generation: str = ""
+    completes: bool = False
 
 
-class OnlineStore:
-    """Packed feature vectors of one application.
+@dataclass(frozen=True, slots=True)
+class Receipt:
+    """What became of a slice.
 
-    Parameters
+    Attributes
     ----------
-    url
-        Address of Redis.
-    app
-        Prefix of every key.
+    written
+        Values written; the others were older than what the store has.
+    generation
+        The store's generation now. Another one than the writer's: the store was emptied since (or never filled), and the writer has to
+        write everything again.
     """
 
-    def __init__(self, url: str, app: str) -> None:
-        self._url, self._app = url, app
-        self._client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S)
-        self._set = self._client.register_script(_GUARDED_SET)
+    written: int
+    generation: str
 
-    def put(self, entity: str, features: Mapping[str, OnlineFeatures], ttl_ms: int | None) -> int:
-        """Write one value per key unless Redis has one of a later journal offset; returns how many were written.
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """How far a task had filled the store: its generation, and the journal offset up to which everything is in it (-1: it is being filled)."""
+
+    generation: str
+    complete_to: int
+
+
+class OnlineStore(Protocol):
+    """The latest features of every entity, for readers outside the pipeline.
+
+    Values are guarded: one that follows from an earlier point of the journal never replaces one of a later. Under a layout's digest and
+    a partition the store keeps a *generation*, a random id that is lost with the data and so tells a writer that they are gone.
+    """
+
+    @property
+    def layouts(self) -> Mapping[str, EntityLayout]:
+        """The layout of every entity."""
+        ...
+
+    def write(self, entity: str, part: FeatureSlice) -> Receipt:
+        """Write the values that are not older than what is there; OnlineStoreUnavailableError."""
+        ...
+
+    def standing(self, entity: str, partition: int) -> Standing | None:
+        """Return how far a task had filled the store; None when it knows nothing of it; OnlineStoreUnavailableError."""
+        ...
+
+    def read_features(self, entity: str, keys: Sequence[str], now_ms: int | None = None) -> FeatureRows:
+        """Return one row per key.
+
+        Parameters
+        ----------
+        now_ms
+            The reader's time, for ages and expiry; the wall clock by default.
 
         Raises
         ------
-        OnlineStoreUnreachableError
-            Nothing is lost by calling again with the same.
+        UnknownEntityError
+            The application has no views of it.
+        OnlineStoreUnavailableError
+            Try again.
         """
-        keys = [self._key(entity, key) for key in features]
-        packed = [_HEAD.pack(one.journal_offset, one.journal_time_ms) + one.values.astype("<f8").tobytes() for one in features.values()]
-        written = 0
-        try:
-            for begin in range(0, len(keys), _BATCH):
-                chunk = slice(begin, begin + _BATCH)
-                written += int(self._set(keys=keys[chunk], args=[str(ttl_ms or 0), *packed[chunk]]))  # type: ignore[arg-type, unused-ignore]
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise self._unreachable(error) from error
-        return written
-
-    def get(self, entity: str, key: str) -> OnlineFeatures | None:
-        """Return an entity's features; None when it has never been asked about (or not within its time to live)."""
-        try:
-            value = self._client.get(self._key(entity, key))
-        except (redis.ConnectionError, redis.TimeoutError) as error:
-            raise self._unreachable(error) from error
-        if value is None:
-            return None
-        content = bytes(value)  # type: ignore[arg-type, unused-ignore]
-        offset, time = _HEAD.unpack_from(content)
-        return OnlineFeatures(offset, time, np.frombuffer(content, "<f8", offset=_HEAD.size))
+        ...
 
     def ping(self) -> bool:
-        """Tell whether Redis answers."""
-        try:
-            return bool(self._client.ping())
-        except (redis.ConnectionError, redis.TimeoutError):
-            return False
+        """Tell whether the store answers."""
+        ...
 
     def close(self) -> None:
         """Disconnect."""
-        self._client.close()
-
-    def _key(self, entity: str, key: str) -> str:
-        return f"{self._app}:{entity}:{key}"
-
-    def _unreachable(self, error: Exception) -> OnlineStoreUnreachableError:
-        return OnlineStoreUnreachableError(f"Redis at {self._url} does not answer ({error}); check TIDEMILL_REDIS__URL and that it runs")
+        ...

@@ -1,0 +1,143 @@
+"""Online features over HTTP: one entity or many, with status and age."""
+
+import json
+import math
+from collections.abc import Callable, Mapping
+from datetime import UTC, datetime
+from typing import Annotated, Any, Literal
+
+from fastapi import APIRouter, HTTPException, Path, Response
+from prometheus_client import Counter
+from pydantic import BaseModel, ConfigDict, Field
+from pydantic.config import JsonDict
+
+from shared.online_store.layout import UnknownEntityError
+from shared.online_store.rows import FeatureRows
+from shared.online_store.store import OnlineStore, OnlineStoreUnavailableError
+
+MOST_KEYS = 1_000
+_ROW: JsonDict = {
+    "key": "JFK-LAX",
+    "status": "found",
+    "values": {"route_delay__mean_24h": 12.5, "route_late__mean_all": None},
+    "journal_time": "2013-03-01T11:59:58.250Z",
+    "journal_offset": 81_234,
+    "age_ms": 1_250,
+}
+_ENTITY: JsonDict = {"entity": "route", "layout": "6f1d0c2b9e8a7f54", "rebuilding": False}
+
+
+class Problem(BaseModel):
+    """What was wrong with the request, and what to do."""
+
+    detail: str
+
+
+class FeatureRow(BaseModel):
+    """The features of one entity."""
+
+    key: str = Field(description="The entity, as its column says it.")
+    status: Literal["found", "missing", "expired"] = Field(
+        description="`found`; `missing`: never seen, or expired so long ago that it was forgotten; `expired`: its time to live has passed."
+    )
+    values: dict[str, float | None] = Field(description="Every feature by name; null where it is missing, and everywhere unless `found`.")
+    journal_time: datetime | None = Field(
+        description="The values are as of this time: windows shrink as time passes, also without events. Null when `missing`."
+    )
+    journal_offset: int | None = Field(description="The values hold every record of the journal below this offset. Null when `missing`.")
+    age_ms: int | None = Field(description="How long ago `journal_time` is, in milliseconds. Null when `missing`.")
+
+
+class EntityAnswer(FeatureRow):
+    """The features of one entity, and the layout they were read in."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {**_ENTITY, **_ROW}})
+
+    entity: str
+    layout: str = Field(description="Digest of the features, their order and definitions: it changes when a view does.")
+    rebuilding: bool = Field(description="The store is being filled from state (after a flush, for a new layout): `missing` may mean `not yet`.")
+
+
+class EntitiesAnswer(BaseModel):
+    """The features of several entities, in the order of the keys."""
+
+    model_config = ConfigDict(json_schema_extra={"example": {**_ENTITY, "rows": [_ROW]}})
+
+    entity: str
+    layout: str
+    rebuilding: bool
+    rows: list[FeatureRow]
+
+
+class EntitiesQuestion(BaseModel):
+    """Which entities to read."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"keys": ["JFK-LAX", "EWR-SFO"]}})
+
+    keys: list[str] = Field(max_length=MOST_KEYS, description=f"At most {MOST_KEYS} keys; a key may come twice.")
+
+
+def features_router(store: OnlineStore, counted: Counter) -> APIRouter:
+    """Return ``GET /v1/features/{entity}/{key}`` and ``POST /v1/features/{entity}``."""
+    router = APIRouter(tags=["features"])
+    known = ", ".join(store.layouts) or "none: the application has no views"
+    entity_path = Path(description=f"Kind of entity; this application has {known}.")
+    problems: dict[int | str, dict[str, Any]] = {
+        404: {"model": Problem, "description": "The application has no views of such an entity."},
+        422: {"description": "The keys are not what was expected."},
+        503: {"model": Problem, "description": "The online store does not answer; try again."},
+    }
+
+    def answer(entity: str, keys: list[str], body: Callable[[FeatureRows], Mapping[str, object]]) -> Response:
+        try:
+            rows = store.read_features(entity, keys)
+        except UnknownEntityError as error:
+            raise _refused(counted, 404, error) from error
+        except UnicodeEncodeError as error:
+            raise _refused(counted, 422, error) from error
+        except OnlineStoreUnavailableError as error:
+            raise _refused(counted, 503, error) from error
+        counted.labels("features", "200").inc()
+        return Response(json.dumps(body(rows), allow_nan=False), media_type="application/json")
+
+    # The answers are written as they are: checking them against their own models would double the time of a read.
+    @router.get("/v1/features/{entity}/{key:path}", responses={200: {"model": EntityAnswer}, **problems}, summary="Features of one entity")
+    def one(entity: Annotated[str, entity_path], key: Annotated[str, Path(description="The entity; percent-encoded.")]) -> Response:
+        """Return the features of the entity after its last event or request.
+
+        An unknown key is no error: it is answered with status `missing`, so that a caller handles new entities like others.
+        """
+        return answer(entity, [key], lambda rows: {**_heading(rows), **_row(rows, 0)})
+
+    @router.post("/v1/features/{entity}", responses={200: {"model": EntitiesAnswer}, **problems}, summary="Features of several entities")
+    def several(entity: Annotated[str, entity_path], question: EntitiesQuestion) -> Response:
+        """Return the features of several entities in one round trip, in the order of the keys."""
+        return answer(entity, question.keys, lambda rows: {**_heading(rows), "rows": [_row(rows, i) for i in range(len(rows))]})
+
+    return router
+
+
+def _refused(counted: Counter, status: int, error: Exception) -> HTTPException:
+    counted.labels("features", str(status)).inc()
+    return HTTPException(status, str(error))
+
+
+def _heading(rows: FeatureRows) -> dict[str, object]:
+    return {"entity": rows.entity, "layout": rows.layout, "rebuilding": rows.rebuilding}
+
+
+def _row(rows: FeatureRows, i: int) -> dict[str, object]:
+    known = rows.status[i] != "missing"
+    values = [value if math.isfinite(value) else None for value in rows.values[i].tolist()]
+    return {
+        "key": rows.keys[i],
+        "status": rows.status[i],
+        "values": dict(zip(rows.names, values, strict=True)),
+        "journal_time": _iso(int(rows.journal_time_ms[i])) if known else None,
+        "journal_offset": int(rows.journal_offset[i]) if known else None,
+        "age_ms": int(rows.age_ms[i]) if known else None,
+    }
+
+
+def _iso(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
