@@ -28,10 +28,10 @@ _MERGE_KEY = b"merge"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Where the records come from, and the progress of the stages that write them."""
+    """Where the records come from, the progress of the stages that write them, and who asks for them: requests for retraining."""
     topics = plan.topics
     data = (topics.journal, topics.vectors, topics.predictions, topics.outcomes)
-    return TaskInputs((*data, *(topics.progress(stage) for stage in _UPSTREAM)))
+    return TaskInputs((*data, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.retraining,))
 
 
 @dataclass(slots=True)
@@ -46,6 +46,9 @@ class _Buffer:
 class ArchiveTask:
     """Buffers rows and appends them; positions and coverage move on only when the rows are in the lake.
 
+    An append costs a commit and a file in each table, so it waits for many rows or much time, but nobody waits for it: a request for
+    retraining is also read here, and as soon as all it wants to learn from has come, that is appended.
+
     A crash before the commit repeats an append; the table knows the writer's last offset and leaves out what it has.
 
     Parameters
@@ -54,7 +57,7 @@ class ArchiveTask:
         Rows, or processing time since the last flush, after which what is buffered is appended.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, lake: Lake, partition: int, flush_rows: int = 50_000, flush_ms: int = 2_000) -> None:
+    def __init__(self, plan: Plan, registry: SchemaRegistry, lake: Lake, partition: int, flush_rows: int = 50_000, flush_ms: int = 30_000) -> None:
         topics = plan.topics
         self._plan, self._lake, self._partition = plan, lake, partition
         self._flush_rows, self._flush_ms = flush_rows, flush_ms
@@ -65,6 +68,8 @@ class ArchiveTask:
         self._progress = {
             topic: RecordCodec(registry, f"{topic}-tidemill.Progress", _schema("progress")) for topic in (topics.progress(s) for s in _UPSTREAM)
         }
+        self._retraining = RecordCodec(registry, f"{topics.retraining}-tidemill.Retraining", _schema("retraining"))
+        self._wanted_ms = -1
         derived = zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True)
         inputs = [MergeInput(topic, rank, (partition,), stage) for rank, (topic, stage) in enumerate(derived, 1)]
         self._merge = Merge([MergeInput(topics.journal, 0, (partition,)), *inputs])
@@ -73,14 +78,14 @@ class ArchiveTask:
         self._flushed_ms: int | None = None
         self._coverage = Coverage()
         self._positions: Mapping[TopicPartition, int] = {}
-        self._state = b""
+        self._state = self._written = b""
         self._replaying = False
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the merge's counts."""
         for entry in entries:
             if entry.key == _MERGE_KEY and entry.value is not None:
-                self._state = entry.value
+                self._state = self._written = entry.value
                 self._merge.restore(entry.value)
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
@@ -107,14 +112,16 @@ class ArchiveTask:
         self._merge.release()
         if self._flushed_ms is None:
             self._flushed_ms = context.now_ms
-        if self._buffered >= self._flush_rows or context.now_ms - self._flushed_ms >= self._flush_ms:
+        if self._buffered >= self._flush_rows or context.now_ms - self._flushed_ms >= self._flush_ms or self._is_awaited():
             self._flush()
             self._flushed_ms = context.now_ms
         return Step([], self._positions, self._coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Counts of the merge at the last flush."""
-        return Checkpoint([StateEntry(_MERGE_KEY, self._state)] if self._state else [], self._positions)
+        changed = [StateEntry(_MERGE_KEY, self._state)] if self._state != self._written else []
+        self._written = self._state
+        return Checkpoint(changed, self._positions)
 
     def committed(self) -> None:
         """Nothing: the lake was written before the commit."""
@@ -127,6 +134,10 @@ class ArchiveTask:
         if self._replaying:
             self._merge.drain()
             self._replaying = False
+
+    def _is_awaited(self) -> bool:
+        """Whether somebody waits for an instant that has come but is not in the lake."""
+        return self._coverage.time_ms < self._wanted_ms <= self._merge.coverage().time_ms
 
     def _flush(self) -> None:
         # What the merge still holds back is appended too: it is committed upstream. Its position is not passed, so that a restart reads it
@@ -149,6 +160,10 @@ class ArchiveTask:
                 self._read_journal(records, keep=keep)
             elif records.topic in self._tables:
                 self._read_derived(records, keep=keep)
+            elif records.topic == self._plan.topics.retraining:
+                # No position is kept of this topic: it is small, and read from its beginning at every start.
+                asked = [self._retraining.decode(value) for value in records.values if value is not None]
+                self._wanted_ms = max([self._wanted_ms, *(record["journal_time"] for record in asked if record["event"] == "requested")])
             else:
                 for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
                     if value is not None:

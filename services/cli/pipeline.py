@@ -26,6 +26,8 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         "TIDEMILL_TRACKING__URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}",
         "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state").absolute()),
         "OMP_NUM_THREADS": "2",
+        # Training threads that spin while they wait for each other take the processor from the services, and from each other.
+        "OMP_WAIT_POLICY": "passive",
         "OPENBLAS_NUM_THREADS": "1",
     }
 

@@ -54,6 +54,7 @@ class ControlTask:
         self._coverage = Coverage()
         self._replaying = False
         self._commands: list[dict[str, Any]] = []
+        self._written: dict[bytes, bytes] = {}
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load requests made so far and the merge's counts."""
@@ -97,10 +98,12 @@ class ControlTask:
         return Step(emissions, self._positions(), self._coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        """Write the whole state: it is small."""
+        """Write what has changed of the state: it is small."""
         self._finish_replay()
-        state = json.dumps(self._policy.snapshot()).encode()
-        return Checkpoint([StateEntry(_STATE, state), StateEntry(_MERGE, self._merge.state())], self._positions())
+        blobs = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self._merge.state()}
+        changed = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != blob]
+        self._written = blobs
+        return Checkpoint(changed, self._positions())
 
     def committed(self) -> None:
         """Nothing external."""

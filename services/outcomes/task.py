@@ -69,12 +69,14 @@ class OutcomesTask:
         self._merge = Merge([MergeInput(topics.journal, 0, (partition,)), MergeInput(topics.predictions, 1, (partition,), _UPSTREAM)])
         self._coverage = Coverage()
         self._replaying = False
+        self._written = b""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the last checkpoint."""
         blobs = {entry.key: entry.value for entry in entries if entry.value is not None}
         if _MERGE_KEY in blobs:
-            self._merge.restore(blobs.pop(_MERGE_KEY))
+            self._written = blobs.pop(_MERGE_KEY)
+            self._merge.restore(self._written)
         self._join.load({key.decode(): value for key, value in blobs.items()})
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
@@ -107,7 +109,11 @@ class OutcomesTask:
         """Write all that has changed since the last time, and the positions of this moment."""
         self._finish_replay()
         changed = [StateEntry(key.encode(), blob) for key, blob in self._join.snapshot().items()]
-        return Checkpoint([*changed, StateEntry(_MERGE_KEY, self._merge.state())], self._merge.positions())
+        counts = self._merge.state()
+        if counts != self._written:
+            self._written = counts
+            changed.append(StateEntry(_MERGE_KEY, counts))
+        return Checkpoint(changed, self._merge.positions())
 
     def committed(self) -> None:
         """Nothing external."""

@@ -52,5 +52,9 @@ def logistic_to_onnx(means: NDArray[np.float64], scales: NDArray[np.float64], we
 def _canonical(model: onnx.ModelProto) -> bytes:
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "tidemill", "", ""
+    # The converter lists the operator sets in the order of a Python set of names, which differs from process to process.
+    versions = sorted((entry.domain, entry.version) for entry in model.opset_import)
+    del model.opset_import[:]
+    model.opset_import.extend(helper.make_opsetid(domain, version) for domain, version in versions)
     onnx.checker.check_model(model)
     return bytes(model.SerializeToString(deterministic=True))

@@ -132,6 +132,8 @@ class Merge:
         self._queues: dict[TopicPartition, MergeQueue] = {}
         self._upstreams: dict[tuple[str, int, str], Upstream] = {}
         self._progress_offsets: dict[TopicPartition, int] = {}
+        self._told_offsets: dict[TopicPartition, int] = {}
+        self._told: tuple[dict[TopicPartition, int], Key] | None = None
         self._sources: dict[int, tuple[str, int, Any]] = {}
         self._next_source = 0
         self._inputs = {entry.topic: entry for entry in inputs}
@@ -209,9 +211,15 @@ class Merge:
         return self._take(None)
 
     def positions(self) -> dict[TopicPartition, int]:
-        """First offset not released per input; of a progress topic the last record read (a restart needs it again)."""
+        """First offset not released per input; of a progress topic the last record read (a restart needs it again).
+
+        A progress record that lets nothing go moves no position: it would cost its reader a transaction of its own, which says nothing.
+        """
         known = {key: queue.position for key, queue in self._queues.items() if queue.position is not None}
-        return {**known, **self._progress_offsets}
+        now = (known, self._bound())
+        if now != self._told:
+            self._told, self._told_offsets = now, dict(self._progress_offsets)
+        return {**known, **self._told_offsets}
 
     def coverage(self) -> Coverage:
         """Journal coordinates that the merge has passed; with several journal partitions the time only.
