@@ -2,12 +2,14 @@
 
 from collections.abc import Mapping, Sequence
 
+import numpy as np
+
 from services.features.asked_vectors import AskedVectors
 from services.features.domain.core import FeaturesCore
 from services.features.online import OnlineWriter
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnEncoder
-from shared.avro.journal import JournalDecoder
+from shared.avro.journal import JournalBatch, JournalDecoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
@@ -34,6 +36,7 @@ class FeaturesTask:
         self._decoder = JournalDecoder(plan, registry)
         self._encoder = ColumnEncoder(registry, f"{plan.topics.vectors}-tidemill.{plan.application.app.replace('-', '_')}.Vector", plan.vector_schema)
         self._core = FeaturesCore(plan)
+        self._asking = np.array([plan.streams[name].index for name in plan.asking_streams], np.int16)
         self._coverage = Coverage()
         self._online = online
         self._asked = AskedVectors(plan)
@@ -67,15 +70,13 @@ class FeaturesTask:
             if vectors.num_rows:
                 if self._online is not None:
                     self._asked.collect(batch, vectors)
-                asked = [i for i, stream in enumerate(batch.stream_index.tolist()) if stream in self._asking]
-                emissions.append(
-                    Emission(self._plan.topics.vectors, self._journal.partition, [batch.keys[i] for i in asked], self._encoder.encode(vectors))
-                )
+                emissions.append(Emission(self._plan.topics.vectors, self._journal.partition, self._keys(batch), self._encoder.encode(vectors)))
         return Step(emissions, {self._journal: self._coverage.offset}, self._coverage)
 
-    @property
-    def _asking(self) -> set[int]:
-        return {self._plan.streams[name].index for name in self._plan.asking_streams}
+    def _keys(self, batch: JournalBatch) -> Sequence[bytes | None]:
+        """Keys of the asking events."""
+        asks = np.flatnonzero(np.isin(batch.stream_index, self._asking))
+        return batch.keys if len(asks) == len(batch) else [batch.keys[i] for i in asks.tolist()]
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write a share of the changed state."""

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.core import IngestionStep, Rejection
+from services.ingestion.domain.core import IngestionStep, JournalRun, Rejection
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import TICK, TICK_SCHEMA
@@ -40,18 +40,7 @@ class IngestionOutputs:
         emissions = []
         run = step.journal
         if len(run.source):
-            keys: list[bytes | None] = [b"tick"] * len(run.source)
-            values: list[bytes | None] = [None] * len(run.source)
-            ticks = np.flatnonzero(run.source == TICK)
-            if len(ticks):
-                column = pa.array(run.time_ms[ticks]).cast(pa.timestamp("ms"))
-                _place(values, ticks, self._ticks.encode(pa.RecordBatch.from_arrays([column], names=["_journal_time"])))
-            for name, batch in step.journal.entries.items():
-                stream = self._plan.streams[name]
-                rows = np.flatnonzero(run.source == stream.index)
-                _place(values, rows, self._entries[name].encode(batch))
-                _place(keys, rows, [key.encode() for key in run.keys[name].to_pylist()])
-            emissions.append(Emission(topics.journal, p, keys, values, run.time_ms))
+            emissions.append(Emission(topics.journal, p, *self._journal(run), run.time_ms))
         if step.rejections:
             dead = [self._rejected.encode(self._dead_letter(rejection)) for rejection in step.rejections]
             emissions.append(Emission(topics.rejected, p, [rejection.key for rejection in step.rejections], dead))
@@ -60,6 +49,25 @@ class IngestionOutputs:
         for batch in step.late.values():
             emissions.append(Emission(topics.late, p, _ids(batch), self._late.encode(batch)))
         return emissions
+
+    def _journal(self, run: JournalRun) -> tuple[list[bytes | None], list[bytes | None]]:
+        """Keys and values in order; entries of one stream are so already."""
+        n = len(run.source)
+        if len(run.entries) == 1:
+            ((name, batch),) = run.entries.items()
+            if batch.num_rows == n:
+                return _bytes(run.keys[name]), list(self._entries[name].encode(batch))
+        keys: list[bytes | None] = [b"tick"] * n
+        values: list[bytes | None] = [None] * n
+        ticks = np.flatnonzero(run.source == TICK)
+        if len(ticks):
+            column = pa.array(run.time_ms[ticks]).cast(pa.timestamp("ms"))
+            _place(values, ticks, self._ticks.encode(pa.RecordBatch.from_arrays([column], names=["_journal_time"])))
+        for name, batch in run.entries.items():
+            rows = np.flatnonzero(run.source == self._plan.streams[name].index)
+            _place(values, rows, self._entries[name].encode(batch))
+            _place(keys, rows, _bytes(run.keys[name]))
+        return keys, values
 
     def _dead_letter(self, rejection: Rejection) -> dict[str, object]:
         return {
@@ -77,10 +85,16 @@ class IngestionOutputs:
 
 
 def _ids(batch: pa.RecordBatch) -> list[bytes | None]:
-    return [str(identity).encode() for identity in batch.column("event_id").to_pylist()]
+    return _bytes(batch.column("event_id"))
 
 
-def _place(target: list[bytes | None], rows: NDArray[np.int64], values: Sequence[bytes]) -> None:
+def _bytes(column: pa.Array) -> list[bytes | None]:
+    """Return texts in UTF-8."""
+    found: list[bytes | None] = column.cast(pa.binary()).to_pylist()
+    return found
+
+
+def _place(target: list[bytes | None], rows: NDArray[np.int64], values: Sequence[bytes | None]) -> None:
     for row, value in zip(rows.tolist(), values, strict=True):
         target[row] = value
 

@@ -1,6 +1,7 @@
 """Raw values of one topic as columns: each value is Avro (it begins with a zero byte) or JSON (a brace)."""
 
 from collections.abc import Sequence
+from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +11,8 @@ from services.ingestion.json_events import JsonDecoder
 from shared.avro.columns import ColumnDecoder, DecodedColumns
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.errors import InvalidRecord
+
+_first = itemgetter(slice(0, 1))
 
 
 class RawDecoder:
@@ -21,10 +24,10 @@ class RawDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode a batch; raises TransientError when a schema id is new and the registry cannot be reached."""
+        if None not in values and b"{" not in set(map(_first, values)):  # type: ignore[arg-type]
+            return self._avro.decode(values)
         text = np.array([value is not None and value[:1] == b"{" for value in values], np.bool_)
         framed = np.array([value is not None for value in values], np.bool_) & ~text
-        if framed.all():
-            return self._avro.decode(values)
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
         errors: list[InvalidRecord] = []
         for rows, decoder in ((np.flatnonzero(framed), self._avro), (np.flatnonzero(text), self._json)):

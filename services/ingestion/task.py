@@ -112,7 +112,8 @@ class IngestionTask:
         return {"code": CODE_VERSION, "application": self._plan.application_hash}
 
     def _clean(self, records: Records) -> CleanRows:
-        heartbeat = np.array([value is None for value in records.values], np.bool_)
+        n = len(records)
+        heartbeat = np.array([value is None for value in records.values], np.bool_) if None in records.values else np.zeros(n, np.bool_)
         offsets, times = np.asarray(records.offsets, np.int64), np.asarray(records.timestamps_ms, np.int64)
         decoded = self._decoders[records.topic].decode(records.values)
         chunk = RawChunk(records.partition, offsets, times, heartbeat, records.keys, records.values, decoded)

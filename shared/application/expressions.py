@@ -1,9 +1,11 @@
 """SQL expressions over a record's columns, compiled and type-checked once."""
 
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 import polars as pl
 import pyarrow as pa
+
+from shared.application.arrow_expressions import Evaluate, agrees, compile_arrow
 
 
 class ExpressionError(ValueError):
@@ -20,14 +22,21 @@ class Expression:
         As written.
     type
         Arrow type of the result: float64, string, boolean, int64 or timestamp[ms].
+    compiled, quick
+        For the general engine; and the same for Arrow's kernels where there is one with the same bits.
     """
 
     sql: str
     type: pa.DataType
     compiled: pl.Expr = field(repr=False, compare=False)
+    quick: Evaluate | None = field(default=None, repr=False, compare=False)
 
     def evaluate(self, batch: pa.RecordBatch) -> pa.Array:
         """Return the value of every row, shape (n,)."""
+        return self.evaluate_generally(batch) if self.quick is None else self.quick(batch)
+
+    def evaluate_generally(self, batch: pa.RecordBatch) -> pa.Array:
+        """Return the same from the general engine, polars."""
         n = batch.num_rows
         # polars divides a column by a literal through the reciprocal, but a single row by division: other bits. One row is therefore
         # evaluated as two (joined in Arrow: two equal rows joined in polars would stay one scalar).
@@ -55,7 +64,11 @@ def compile_expression(sql: str, schema: pa.Schema) -> Expression:
         result = pl.DataFrame(empty).select(compiled.alias("value")).to_arrow().schema.field("value").type
     except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
         raise ExpressionError(str(error).splitlines()[0]) from error
-    return Expression(sql, _public(result), compiled)
+    expression = Expression(sql, _public(result), compiled)
+    quick = compile_arrow(compiled, schema)
+    if quick is not None and agrees(quick, expression.evaluate_generally, sorted(set(compiled.meta.root_names())), schema):
+        expression = replace(expression, quick=quick)
+    return expression
 
 
 def _public(kind: pa.DataType) -> pa.DataType:

@@ -13,8 +13,8 @@ from shared.application.plan import Plan
 from shared.application.schemas import entry_name
 from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder
+from shared.avro.framed import by_schema
 from shared.avro.registry import SchemaRegistry
-from shared.avro.wire import schema_id_of
 from shared.streaming.records import Records
 
 TICK_SCHEMA = (Path(__file__).parents[2] / "schemas" / "tick.avsc").read_text(encoding="utf-8")
@@ -83,15 +83,16 @@ class JournalDecoder:
     def decode(self, records: Records) -> JournalBatch:
         """Decode a run of journal records; raises CorruptJournal."""
         n = len(records)
-        ids = np.fromiter((schema_id_of(value) if value is not None else -1 for value in records.values), np.int64, n)
         stream_index = np.empty(n, np.int16)
-        for schema_id in np.unique(ids).tolist():
-            stream_index[ids == schema_id] = self._stream(int(schema_id), records)
+        present = set()
+        for schema_id, chosen in by_schema(records.values):
+            present.add(index := self._stream(schema_id, records))
+            stream_index[slice(None) if chosen is None else chosen] = index
         times = np.empty(n, np.int64)
         groups: dict[str, JournalGroup] = {}
-        for index in np.unique(stream_index).tolist():
-            rows = np.flatnonzero(stream_index == index)
-            decoded = self._decoders[index].decode([records.values[i] for i in rows.tolist()])
+        for index in sorted(present):
+            rows = np.arange(n) if len(present) == 1 else np.flatnonzero(stream_index == index)
+            decoded = self._decoders[index].decode(records.values if len(present) == 1 else [records.values[i] for i in rows.tolist()])
             if decoded.errors:
                 first = decoded.errors[0]
                 raise CorruptJournal(

@@ -2,10 +2,11 @@
 
 import time
 from collections.abc import Callable, Mapping
+from operator import itemgetter
 from typing import Any, TypeVar
 
 import numpy as np
-from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka import KafkaError, KafkaException, Message
 
 from shared.streaming.broker import BrokerUnreachableError, FencedError
 from shared.streaming.errors import TransientError
@@ -109,19 +110,21 @@ def check(doing: str, error: KafkaError) -> None:
 
 def to_columns(messages: list[Any]) -> list[Records]:
     """Messages as runs, one for each topic partition, in order of appearance."""
-    runs: dict[tuple[str, int], tuple[list[int], list[int], list[bytes | None], list[bytes | None]]] = {}
-    topic, partition = "", -1
-    offsets, times, keys, values = runs.setdefault((topic, partition), ([], [], [], []))
-    for message in messages:
-        if message.partition() != partition or message.topic() != topic:
-            topic, partition = message.topic(), message.partition()
-            offsets, times, keys, values = runs.setdefault((topic, partition), ([], [], [], []))
-        offsets.append(message.offset())
-        times.append(message.timestamp()[1])
-        keys.append(message.key())
-        values.append(message.value())
-    return [
-        Records(name, number, np.array(run[0], np.int64), np.array(run[1], np.int64), run[2], run[3])
-        for (name, number), run in runs.items()
-        if run[0]
-    ]
+    if not messages:
+        return []
+    partitions: list[Any] = list(map(Message.partition, messages))
+    topics: list[Any] = list(map(Message.topic, messages))
+    addresses = dict.fromkeys(zip(topics, partitions, strict=True))
+    if len(addresses) == 1:
+        return [_run(topics[0], partitions[0], messages)]
+    runs: dict[tuple[str, int], list[Any]] = {address: [] for address in addresses}
+    for message, *address in zip(messages, topics, partitions, strict=True):
+        runs[tuple(address)].append(message)  # type: ignore[index]
+    return [_run(topic, partition, run) for (topic, partition), run in runs.items()]
+
+
+def _run(topic: str, partition: int, messages: list[Any]) -> Records:
+    n = len(messages)
+    times = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, n)
+    offsets = np.fromiter(map(Message.offset, messages), np.int64, n)
+    return Records(topic, partition, offsets, times, list(map(Message.key, messages)), list(map(Message.value, messages)))

@@ -10,6 +10,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
+from shared.avro.flat_lengths import FlatLengths
 from shared.avro.records import RecordCodec, parse
 from shared.avro.registry import MemorySchemaRegistry
 from shared.avro.wire import header, schema_id_of
@@ -131,3 +132,64 @@ def test_single_records_say_what_is_wrong_with_them() -> None:
         with pytest.raises(InvalidRecord) as caught:
             codec.decode(bad)
         assert caught.value.reason == reason
+
+
+FLAT = record(
+    [
+        {"name": "s", "type": "string"},
+        {"name": "maybe", "type": ["null", "string"]},
+        {"name": "back", "type": ["double", "null"]},
+        {"name": "d", "type": "double"},
+        {"name": "f", "type": ["null", "float"]},
+        {"name": "n", "type": ["null", "long"]},
+        {"name": "i", "type": "int"},
+        {"name": "b", "type": ["null", "boolean"]},
+        {"name": "raw", "type": ["null", "bytes"]},
+        {"name": "t", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+    ]
+)
+FLAT_ROW = st.fixed_dictionaries(
+    {
+        "s": st.text(max_size=80),
+        "maybe": st.none() | st.text(max_size=5),
+        "back": st.none() | st.floats(allow_nan=False),
+        "d": st.floats(allow_nan=False),
+        "f": st.none() | st.floats(allow_nan=False, width=32),
+        "n": st.none() | st.integers(-(2**63), 2**63 - 1),
+        "i": st.integers(-(2**31), 2**31 - 1),
+        "b": st.none() | st.booleans(),
+        "raw": st.none() | st.binary(max_size=5),
+        "t": st.integers(-(2**60), 2**60),
+    }
+)
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(FLAT_ROW, max_size=20), begin=st.integers(0, 5))
+def test_flat_records_of_every_type_agree_with_fastavro_also_in_slices(rows: list[dict[str, Any]], begin: int) -> None:
+    encoder = ColumnEncoder(MemorySchemaRegistry(), "s", FLAT)
+    columns = [pa.array([row[field.name] for row in rows], field.type) for field in encoder.arrow]
+    batch = pa.RecordBatch.from_arrays(columns, schema=encoder.arrow).slice(begin)
+    assert encoder.encode(batch) == by_fastavro(FLAT, 1, rows[begin:])
+
+
+@settings(max_examples=60, deadline=None)
+@given(rows=st.lists(FLAT_ROW, max_size=20), begin=st.integers(0, 5))
+def test_the_length_of_flat_records_follows_from_their_columns(rows: list[dict[str, Any]], begin: int) -> None:
+    fields = [field for field in json.loads(FLAT)["fields"] if field["name"] != "raw"]
+    schema = record(fields)
+    arrow = ColumnEncoder(MemorySchemaRegistry(), "s", schema).arrow
+    batch = pa.RecordBatch.from_arrays([pa.array([row[field.name] for row in rows], field.type) for field in arrow], schema=arrow).slice(begin)
+    lengths = FlatLengths.of(schema)
+    assert lengths is not None
+    assert lengths.total(batch) == sum(len(value) - 5 for value in by_fastavro(schema, 1, rows[begin:]))
+
+
+@pytest.mark.parametrize("count", [1, 5])
+def test_bytes_after_the_last_field_are_found_in_any_batch(count: int) -> None:
+    registry = MemorySchemaRegistry()
+    values: list[bytes | None] = list(by_fastavro(PREDICTION, registry.register("s", PREDICTION), [prediction(i) for i in range(count)]))
+    values[count // 2] = (values[count // 2] or b"") + b"!"
+    decoded = ColumnDecoder(registry, PREDICTION, exact_length=True).decode(values)
+    assert [(error.index, error.reason) for error in decoded.errors] == [(count // 2, "trailing_bytes")]
+    assert len(decoded.rows) == count - 1

@@ -1,0 +1,301 @@
+"""CPU microseconds per event of every part of the prediction path, on records in memory and on real Kafka.
+
+    python -m benchmarks.profile_stages                 # table on the screen
+    python -m benchmarks.profile_stages --write         # and into docs/reference/budget.md
+    python -m benchmarks.profile_stages --only memory --sizes 100 1000
+
+The application is `benchmarks.payments`: string ids, 13 features of one entity, a LightGBM of 100 trees. Each stage runs by itself, in this process,
+with at most so many records per step (and per transaction). In memory a part's time is that of all threads; on Kafka that of the main thread, with
+the rest (librdkafka's and polars' threads) in a part of its own. The broker's time is not counted.
+"""
+
+import argparse
+import json
+import os
+import platform
+import tempfile
+import time
+from collections.abc import Callable, Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from benchmarks.payments import fraud_model, payments, promotion, write_application
+from benchmarks.stopwatch import Stopwatch
+from deploy.embedded.infrastructure import Infrastructure
+from services.features.domain.core import FeaturesCore
+from services.features.online import OnlineWriter
+from services.features.service import build as build_features
+from services.features.task import FeaturesTask
+from services.ingestion.domain.core import IngestionCore
+from services.ingestion.outputs import IngestionOutputs
+from services.ingestion.raw_decoder import RawDecoder
+from services.ingestion.service import build as build_ingestion
+from services.ingestion.settings import IngestionSettings
+from services.ingestion.task import IngestionTask
+from services.scoring.domain.core import ScoringCore
+from services.scoring.service import build as build_scoring
+from services.scoring.task import ScoringTask
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.avro.journal import JournalDecoder
+from shared.avro.records import RecordCodec
+from shared.avro.registry import ConfluentSchemaRegistry, MemorySchemaRegistry, SchemaRegistry
+from shared.models.artifacts import ArtifactStore
+from shared.observability.settings import KafkaSettings, RedisSettings, RegistrySettings, RunnerSettings, ServiceSettings
+from shared.streaming import kafka_source
+from shared.streaming.broker import Broker, TopicSpec
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.kafka_sinks import KafkaTransactionalSink
+from shared.streaming.kafka_source import KafkaSource
+from shared.streaming.merge import Merge
+from shared.streaming.progress import Progress
+from shared.streaming.records import Emission, Records, TopicPartition
+from shared.streaming.runner import Runner
+from shared.streaming.running_task import RunningTask
+from shared.streaming.task import StepContext
+from shared.streaming.topics import catalogue_topics
+
+ROOT = Path(__file__).parents[1]
+BUDGET = ROOT / "docs" / "reference" / "budget.md"
+SIZES = (10, 100, 1_000, 5_000)
+STAGES = ("ingestion", "features", "scoring")
+Table = dict[str, dict[int, float]]
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
+    parser.add_argument("--only", choices=("memory", "kafka"))
+    parser.add_argument("--steps", type=int, default=40, help="steps measured per size; at least 40,000 events are never exceeded by few steps")
+    parser.add_argument("--write", action="store_true", help="rewrite docs/reference/budget.md")
+    parser.add_argument("--json", type=Path, help="write the figures here as well")
+    options = parser.parse_args()
+    found: dict[str, Table] = {}
+    with tempfile.TemporaryDirectory() as folder:
+        if options.only != "kafka":
+            found |= in_memory(Path(folder), options.sizes, options.steps)
+        if options.only != "memory":
+            found |= on_kafka(Path(folder), options.sizes, options.steps)
+    text = report(found, options.sizes)
+    print(text)
+    if options.json:
+        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+    if options.write:
+        head, _, _ = BUDGET.read_text(encoding="utf-8").partition("<!-- measured -->")
+        BUDGET.write_text(f"{head}<!-- measured -->\n\n{text}", encoding="utf-8")
+
+
+def wrap_parts(watch: Stopwatch) -> None:
+    """Name the parts of the three stages."""
+    watch.wrap(IngestionTask, "process", "ingestion: rest of the task")
+    watch.wrap(RawDecoder, "decode", "ingestion: decode")
+    watch.wrap(IngestionCore, "clean", "ingestion: derive, expect, keys")
+    watch.wrap(IngestionCore, "add", "ingestion: merge, dedup, sequence")
+    watch.wrap(IngestionCore, "release", "ingestion: merge, dedup, sequence")
+    watch.wrap(IngestionOutputs, "emissions", "ingestion: encode")
+    watch.wrap(FeaturesTask, "process", "features: rest of the task")
+    watch.wrap(FeaturesTask, "checkpoint", "features: checkpoint")
+    watch.wrap(FeaturesTask, "committed", "features: online store")
+    watch.wrap(JournalDecoder, "decode", "features: decode")
+    watch.wrap(FeaturesCore, "process", "features: engine")
+    watch.wrap(OnlineWriter, "collect", "features: online store")
+    watch.wrap(ScoringTask, "process", "scoring: rest of the task")
+    watch.wrap(ScoringTask, "_take", "scoring: decode, merge")
+    watch.wrap(Merge, "release", "scoring: decode, merge")
+    watch.wrap(ScoringCore, "process", "scoring: models")
+
+
+def in_memory(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table]:
+    """Drive the three tasks with records in memory, one after the other, each step's outputs the next one's inputs."""
+    registry = MemorySchemaRegistry()
+    plan = load_plan(write_application(folder / "memory", "budget-memory"))
+    store = ArtifactStore(str(folder / "artifacts"))
+    address = store.put(fraud_model(plan).to_bytes())
+    watch = Stopwatch(time.process_time_ns)
+    wrap_parts(watch)
+    found: dict[str, Table] = {f"{stage}, records in memory": {} for stage in STAGES}
+    try:
+        for size in sizes:
+            chain = _Chain(plan, registry, store)
+            chain.promote(address)
+            warm = max(3, 2_000 // size)
+            events = payments(registry, plan, (warm + steps) * size)
+            for step in range(warm + steps):
+                if step == warm:
+                    watch.reset()
+                span = slice(step * size, (step + 1) * size)
+                chain.step(events.keys[span], events.values[span], events.times_ms[span], step * size)
+            _collect(found, watch, size, steps * size, "records in memory")
+    finally:
+        watch.unwrap()
+    return found
+
+
+class _Chain:
+    """The three tasks of one partition."""
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, store: ArtifactStore) -> None:
+        self._plan = plan
+        self._ingestion = IngestionTask(plan, registry, 0, "live")
+        self._features = FeaturesTask(plan, registry, 0)
+        self._scoring = ScoringTask(plan, registry, store, 0)
+        self._deployment = RecordCodec(registry, "d", _schema("deployment"))
+        self._ends = {plan.topics.journal: 0, plan.topics.vectors: 0}
+        topics = [stream.topic for stream in plan.streams.values()]
+        self._caught_up = frozenset(TopicPartition(topic, 0) for topic in topics)
+
+    def promote(self, address: str) -> None:
+        record = self._deployment.encode(promotion(self._plan, address))
+        one = np.zeros(1, np.int64)
+        self._scoring.process([Records(self._plan.topics.deployments, 0, one, one, [b"fraud"], [record])], StepContext(0))
+
+    def step(self, keys: list[bytes], values: list[bytes], times: Any, first: int) -> None:
+        n = len(values)
+        context = StepContext(int(times.max()), self._caught_up)
+        raw = Records(self._plan.streams["payments"].topic, 0, np.arange(first, first + n), np.asarray(times), keys, values)
+        journal = self._records(self._ingestion.process([raw], context).emissions)
+        vectors = self._records(self._features.process(journal, context).emissions)
+        answers = self._scoring.process(vectors, context)
+        assert sum(map(len, answers.emissions)) == n
+
+    def _records(self, emissions: Sequence[Emission]) -> list[Records]:
+        found = []
+        for emission in emissions:
+            if emission.topic in self._ends:
+                begin, n = self._ends[emission.topic], len(emission)
+                times = emission.timestamps_ms if emission.timestamps_ms is not None else np.zeros(n, np.int64)
+                found.append(Records(emission.topic, 0, np.arange(begin, begin + n), times, emission.keys, emission.values))
+                self._ends[emission.topic] += n
+        return found
+
+
+def on_kafka(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table]:
+    """Run the three services on an embedded broker, one after the other."""
+    found: dict[str, Table] = {f"{stage}, Kafka": {} for stage in STAGES}
+    with Infrastructure.from_environment() as servers:
+        broker = KafkaBroker(servers.bootstrap_servers)
+        registry = ConfluentSchemaRegistry(servers.registry_url)
+        for size in sizes:
+            app = f"budget-{size}"
+            application = write_application(folder / app, app)
+            plan = load_plan(application)
+            broker.create_topics([*catalogue_topics(app, 1), *(TopicSpec(topic) for topic in plan.topics.raw)])
+            store = ArtifactStore(str(folder / "artifacts"))
+            _deploy(broker, registry, plan, store.put(fraud_model(plan).to_bytes()))
+            warm = max(5, 2_000 // size)
+            count = (warm + steps) * size
+            events = payments(registry, plan, count)
+            sink = broker.sink()
+            sink.publish_run(Emission(plan.streams["payments"].topic, 0, events.keys, events.values, events.times_ms))
+            sink.close()
+            settings = _settings(application, servers, folder, size)
+            for stage in STAGES:
+                output = {"ingestion": plan.topics.journal, "features": plan.topics.vectors, "scoring": plan.topics.predictions}[stage]
+                _run_stage(found, stage, settings, broker, registry, output, warm * size, count, size)
+    return found
+
+
+def _settings(application: Path, servers: Infrastructure, folder: Path, size: int) -> IngestionSettings:
+    return IngestionSettings(
+        application=application,
+        kafka=KafkaSettings(bootstrap_servers=servers.bootstrap_servers),
+        registry=RegistrySettings(url=servers.registry_url),
+        redis=RedisSettings(url=servers.redis_url),
+        artifacts={"uri": str(folder / "artifacts")},
+        runner=RunnerSettings(max_batch=size, state_folder=folder / "state"),
+    )
+
+
+def _deploy(broker: Broker, registry: SchemaRegistry, plan: Plan, address: str) -> None:
+    codec = RecordCodec(registry, f"{plan.topics.deployments}-tidemill.Deployment", _schema("deployment"))
+    sink = broker.sink()
+    sink.publish(plan.topics.deployments, b"fraud", codec.encode(promotion(plan, address)), 0, 0)
+    sink.close()
+
+
+def _run_stage(
+    found: dict[str, Table],
+    stage: str,
+    settings: ServiceSettings,
+    broker: Broker,
+    registry: SchemaRegistry,
+    output: str,
+    warm: int,
+    count: int,
+    size: int,
+) -> None:
+    watch = Stopwatch(time.thread_time_ns)
+    build: Callable[..., Runner] = {"ingestion": build_ingestion, "features": build_features, "scoring": build_scoring}[stage]
+    wrap_parts(watch)
+    watch.wrap(KafkaSource, "consume", "runner: consume")
+    watch.wrap(kafka_source, "to_columns", "runner: messages to columns")
+    watch.wrap(KafkaTransactionalSink, "begin", "runner: begin, offsets, commit")
+    watch.wrap(KafkaTransactionalSink, "send_offsets", "runner: begin, offsets, commit")
+    watch.wrap(KafkaTransactionalSink, "commit", "runner: begin, offsets, commit")
+    watch.wrap(KafkaTransactionalSink, "produce", "runner: produce")
+    watch.wrap(RunningTask, "process", "runner: step")
+    watch.wrap(Progress, "encode", "runner: progress record")
+    watch.wrap(Runner, "step", "runner: step")
+    runner = build(settings, broker, registry)
+    try:
+        began = None
+        deadline = time.monotonic() + 300
+        done = 0
+        while done < count:
+            runner.step()
+            assert time.monotonic() < deadline, f"{stage}: {done} of {count} after 300 s"
+            done = runner.tasks[0].progress.outputs.get(output, 0) if runner.tasks else 0
+            if began is None and done >= warm:
+                began = (done, time.process_time_ns(), time.perf_counter_ns())
+                watch.reset()
+        assert began is not None
+        events = done - began[0]
+        threads = time.process_time_ns() - began[1] - sum(watch.ns.values())
+        watch.ns[f"{stage}: other threads (librdkafka, polars)"] = threads
+        seconds = (time.perf_counter_ns() - began[2]) / 1e9
+        _collect(found, watch, size, events, "Kafka", stage)
+        found[f"{stage}, Kafka"].setdefault("wall, events/s", {})[size] = events / seconds
+    finally:
+        watch.unwrap()
+        runner.close()
+
+
+def _collect(found: dict[str, Table], watch: Stopwatch, size: int, events: int, where: str, stage: str | None = None) -> None:
+    for part, ns in watch.ns.items():
+        owner, _, name = part.partition(": ")
+        table = found[f"{stage if owner == 'runner' else owner}, {where}"]
+        label = f"runner: {name}" if owner == "runner" else name
+        table.setdefault(label, {})[size] = ns / events / 1e3
+    for name in [stage] if stage else STAGES:
+        table = found[f"{name}, {where}"]
+        table.setdefault("all", {})[size] = sum(values.get(size, 0.0) for part, values in table.items() if part not in ("all", "wall, events/s"))
+
+
+def report(found: Mapping[str, Table], sizes: Sequence[int]) -> str:
+    """Return the tables as markdown."""
+    lines = [
+        f"Measured on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; load average {os.getloadavg()[0]:.1f}.",
+        "",
+    ]
+    for title, table in found.items():
+        lines += [f"### {title[0].upper()}{title[1:]}", "", "CPU microseconds per event at records per step:", ""]
+        lines += ["| part | " + " | ".join(f"{size:,}" for size in sizes) + " |", "|---|" + "---:|" * len(sizes)]
+        parts = [part for part in table if part not in ("all", "wall, events/s")]
+        parts.sort(key=lambda part: -table[part].get(max(sizes), 0.0))
+        for part in [*parts, "all", "wall, events/s"]:
+            if part in table:
+                shape = "{:,.0f}" if part.startswith("wall") else "{:.2f}"
+                lines.append(f"| {part} | " + " | ".join(shape.format(table[part].get(size, 0.0)) for size in sizes) + " |")
+        lines.append("")
+    return "\n".join(lines)
+
+
+def _schema(name: str) -> str:
+    return (ROOT / "schemas" / f"{name}.avsc").read_text(encoding="utf-8")
+
+
+if __name__ == "__main__":
+    main()

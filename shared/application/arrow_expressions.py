@@ -1,0 +1,184 @@
+"""Cheap SQL expressions as Arrow kernels: a call costs microseconds where the general engine needs its thread pool.
+
+Only forms whose bits are the same are taken over: columns, comparisons of a column with a literal, AND, OR, NOT, IS NULL, IS NOT NULL, sums,
+differences and products of float64 columns and literals, texts joined, CASE with number literals. `agrees` holds the result against the general
+engine's on rows made to differ (null, NaN, infinities, signed zero, extremes, empty text), and a form that does not agree is not used.
+"""
+
+import json
+from collections.abc import Callable, Mapping
+from itertools import product
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+
+Evaluate = Callable[[pa.RecordBatch], Any]
+_COMPARE: Mapping[str, Callable[..., Any]] = {
+    "Gt": pc.greater, "GtEq": pc.greater_equal, "Lt": pc.less, "LtEq": pc.less_equal, "Eq": pc.equal, "NotEq": pc.not_equal,
+}  # fmt: skip
+_ARITHMETIC: Mapping[str, Callable[..., Any]] = {
+    "Plus": pc.add,
+    "Minus": pc.subtract,
+    "Multiply": pc.multiply,
+    "Add": pc.add,
+    "Sub": pc.subtract,
+    "Mul": pc.multiply,
+}
+_PROBES: Mapping[pa.DataType, list[Any]] = {
+    pa.float64(): [None, float("nan"), 0.0, -0.0, 1.0, -3.5, 15.0, 0.1, 1e300, float("inf"), float("-inf")],
+    pa.int64(): [None, 0, 1, -7, 15, 2**53 + 1, 2**62],
+    pa.int32(): [None, 0, 1, -7, 15, 2**31 - 1],
+    pa.string(): [None, "", "x", "Ä", "EUR"],
+    pa.bool_(): [None, True, False],
+    pa.timestamp("ms"): [None, 0, 1_358_424_000_000, -5],
+}
+_MOST_ROWS = 2_000
+
+
+class _Unsupported(Exception):
+    """The expression needs the general engine."""
+
+
+def compile_arrow(compiled: pl.Expr, schema: pa.Schema) -> Evaluate | None:
+    """Return a function from a batch to the values of every row, None when the expression has another form.
+
+    Parameters
+    ----------
+    compiled
+        As polars parsed it.
+    schema
+        Columns the expression may name.
+    """
+    try:
+        tree = json.loads(compiled.meta.serialize(format="json"))
+        evaluate, _ = _node(tree, schema)
+    except (_Unsupported, ValueError, KeyError, TypeError, pl.exceptions.PolarsError):
+        return None
+    return evaluate
+
+
+def agrees(evaluate: Evaluate, general: Callable[[pa.RecordBatch], pa.Array], names: list[str], schema: pa.Schema) -> bool:
+    """Say whether both give the same bits on every combination of difficult values of the columns they read."""
+    if not names or any(schema.field(name).type not in _PROBES for name in names):
+        return False
+    rows = list(product(*(_PROBES[schema.field(name).type] for name in names)))[:_MOST_ROWS]
+    columns = [pa.array([row[i] for row in rows], schema.field(name).type) for i, name in enumerate(names)]
+    batch = pa.RecordBatch.from_arrays(columns, names=names)
+    try:
+        expected, found = general(batch), evaluate(batch)
+    except (pl.exceptions.PolarsError, pa.ArrowException):
+        return False
+    return bool(found.type == expected.type) and _bits(found) == _bits(expected)
+
+
+def _bits(column: pa.Array) -> list[str]:
+    """Values as text that tells NaN from null and -0.0 from 0.0."""
+    return [repr(value) for value in column.to_pylist()]
+
+
+def _node(tree: Any, schema: pa.Schema) -> tuple[Evaluate, pa.DataType]:  # noqa: ANN401, RUF100 - polars' JSON
+    (kind, body), *rest = tree.items()
+    if rest:
+        raise _Unsupported
+    if kind == "Column":
+        return (lambda batch: batch.column(body)), schema.field(body).type
+    if kind == "BinaryExpr":
+        return _binary(body["op"], body["left"], body["right"], schema)
+    if kind == "Function":
+        return _function(body["input"], body["function"], schema)
+    if kind == "Cast":
+        inner, type_ = _node(body["expr"], schema)
+        if (body["dtype"], type_) not in (({"Literal": "String"}, pa.string()), ({"Literal": "Boolean"}, pa.bool_())):
+            raise _Unsupported
+        return inner, type_
+    if kind == "Ternary":
+        condition, type_ = _node(body["predicate"], schema)
+        yes, no = pa.scalar(_number(body["truthy"]), pa.float64()), pa.scalar(_number(body["falsy"]), pa.float64())
+        if type_ != pa.bool_():
+            raise _Unsupported
+        return (lambda batch: pc.if_else(pc.fill_null(condition(batch), False), yes, no)), pa.float64()
+    raise _Unsupported
+
+
+def _function(inputs: Any, function: Any, schema: pa.Schema) -> tuple[Evaluate, pa.DataType]:  # noqa: ANN401, RUF100
+    (kind, name), *_ = function.items()
+    if kind == "Boolean" and name in ("IsNull", "IsNotNull", "Not"):
+        inner, type_ = _node(inputs[0], schema)
+        if name == "Not" and type_ != pa.bool_():
+            raise _Unsupported
+        apply = {"IsNull": pc.is_null, "IsNotNull": pc.is_valid, "Not": pc.invert}[name]
+        return (lambda batch: apply(inner(batch))), pa.bool_()
+    if kind == "Sql" and "Binary" in name:
+        return _binary(name["Binary"], inputs[0], inputs[1], schema)
+    raise _Unsupported
+
+
+def _binary(op: str, left: Any, right: Any, schema: pa.Schema) -> tuple[Evaluate, pa.DataType]:  # noqa: ANN401, RUF100
+    if op in ("And", "Or"):
+        (first, type_), (second, other) = _node(left, schema), _node(right, schema)
+        if (type_, other) != (pa.bool_(), pa.bool_()):
+            raise _Unsupported
+        join = pc.and_kleene if op == "And" else pc.or_kleene
+        return (lambda batch: join(first(batch), second(batch))), pa.bool_()
+    if op in _COMPARE:
+        inner, type_ = _node(left, schema)
+        literal = _literal(right, type_)
+        compare = _COMPARE[op]
+        if type_ == pa.float64() and op in ("Gt", "GtEq"):  # the general engine has NaN above every number
+            return (lambda batch: _or_nan(compare(value := inner(batch), literal), value)), pa.bool_()
+        return (lambda batch: compare(inner(batch), literal)), pa.bool_()
+    if op in _ARITHMETIC:
+        first, type_ = _operand(left, schema)
+        second, other = _operand(right, schema)
+        if op == "Plus" and (type_, other) == (pa.string(), pa.string()):
+            return (lambda batch: pc.binary_join_element_wise(first(batch), second(batch), "")), pa.string()
+        if (type_, other) != (pa.float64(), pa.float64()):
+            raise _Unsupported
+        apply = _ARITHMETIC[op]
+        return (lambda batch: apply(first(batch), second(batch))), pa.float64()
+    raise _Unsupported
+
+
+def _or_nan(holds: Any, value: Any) -> Any:  # noqa: ANN401, RUF100
+    return pc.or_kleene(holds, pc.is_nan(value))
+
+
+def _operand(tree: Any, schema: pa.Schema) -> tuple[Evaluate, pa.DataType]:  # noqa: ANN401, RUF100
+    inner = tree["Cast"]["expr"] if "Cast" in tree else tree
+    if "Literal" in inner:
+        scalar = _text(inner)
+        value = pa.scalar(_number(inner), pa.float64()) if scalar is None else scalar
+        return (lambda _: value), value.type
+    return _node(tree, schema)
+
+
+def _literal(tree: Any, type_: pa.DataType) -> pa.Scalar:  # noqa: ANN401, RUF100
+    text = _text(tree)
+    if text is not None and type_ == pa.string():
+        return text
+    if text is None and type_ == pa.float64():
+        return pa.scalar(_number(tree), pa.float64())
+    if type_ in (pa.int64(), pa.int32()) and "Dyn" in tree["Literal"]:
+        return pa.scalar(int(tree["Literal"]["Dyn"]["Int"]), pa.int64())
+    raise _Unsupported
+
+
+def _text(tree: Any) -> pa.Scalar | None:  # noqa: ANN401, RUF100
+    scalar = tree.get("Literal", {}).get("Scalar", {})
+    return pa.scalar(scalar["String"], pa.string()) if "String" in scalar else None
+
+
+def _number(tree: Any) -> float:  # noqa: ANN401, RUF100
+    literal = tree["Literal"]
+    if "Dyn" in literal:
+        (kind, value), *_ = literal["Dyn"].items()
+        if kind in ("Int", "Float"):
+            return float(value)
+    if "Decimal" in literal.get("Scalar", {}):
+        digits, _, scale = literal["Scalar"]["Decimal"]
+        return float(int(digits)) / float(10**scale)
+    if "Float64" in literal.get("Scalar", {}):
+        return float(literal["Scalar"]["Float64"])
+    raise _Unsupported

@@ -1,0 +1,42 @@
+"""Which schema each message of a batch names, without a Python loop for the usual case of one schema."""
+
+from collections.abc import Sequence
+from operator import itemgetter
+
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.avro.wire import HEADER_BYTES, schema_id_of
+
+NULL, UNFRAMED = -2, -1
+Rows = NDArray[np.int64] | None
+_head = itemgetter(slice(0, HEADER_BYTES))
+_body = itemgetter(slice(HEADER_BYTES, None))
+
+
+def by_schema(values: Sequence[bytes | None]) -> list[tuple[int, Rows]]:
+    """Return the schema ids of a batch, each with its rows (None: all of them).
+
+    Values that are not framed have the id -1, nulls -2. Ids come in the order of their first value.
+    """
+    if not len(values):
+        return []
+    if None in values:
+        heads = [None if value is None else value[:HEADER_BYTES] for value in values]
+    else:
+        heads = list(map(_head, values))  # type: ignore[arg-type]
+    found = dict.fromkeys(heads)
+    if len(found) == 1:
+        return [(_id(heads[0]), None)]
+    ids = {head: _id(head) for head in found}
+    column = np.fromiter(map(ids.__getitem__, heads), np.int64, len(heads))
+    return [(schema_id, np.flatnonzero(column == schema_id)) for schema_id in dict.fromkeys(ids.values())]
+
+
+def bodies(values: Sequence[bytes | None], rows: Rows) -> list[bytes]:
+    """Return what follows the headers of some framed messages."""
+    return list(map(_body, values if rows is None else map(values.__getitem__, rows.tolist())))  # type: ignore[arg-type]
+
+
+def _id(head: bytes | None) -> int:
+    return NULL if head is None else schema_id_of(head)
