@@ -119,7 +119,7 @@ def to_columns(messages: list[Any]) -> list[Records]:
         return [_run(topics[0], partitions[0], messages)]
     runs: dict[tuple[str, int], list[Any]] = {address: [] for address in addresses}
     for message, *address in zip(messages, topics, partitions, strict=True):
-        runs[tuple(address)].append(message)  # type: ignore[index]
+        runs[tuple(address)].append(message)
     return [_run(topic, partition, run) for (topic, partition), run in runs.items()]
 
 
