@@ -8,7 +8,8 @@ import pyarrow as pa
 
 from services.cli.history import History, prediction_schema
 from services.features.task import FeaturesTask
-from services.scoring.domain.core import ScoringCore, Serving
+from services.scoring.domain.core import ScoringCore
+from services.scoring.domain.panel import Serving
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
 from shared.avro.registry import SchemaRegistry
@@ -70,7 +71,6 @@ def _audit_predictions(
     encoder = ColumnEncoder(registry, f"{plan.topics.predictions}-tidemill.Prediction", prediction_schema())
     models = np.array(said.column("model").to_pylist(), dtype=object)
     asks = np.array(vectors.column("_ask").to_pylist(), dtype=object)
-    core = ScoringCore(plan)
     compared = wrong = back = 0
     for name, model in plan.models.items():
         mine, rows = np.flatnonzero(models == name), np.flatnonzero(asks == model.ask)
@@ -78,7 +78,7 @@ def _audit_predictions(
             wrong += abs(len(mine) - len(rows))
             examples.append(f"{name}: expected {len(rows)} predictions, found {len(mine)}")
             continue
-        serving = _served(artifacts, history, name)
+        core, serving = ScoringCore(plan, [name]), _served(artifacts, history, name)
         sequences = said.column("deployment_sequence").to_numpy()[mine]
         steps = np.flatnonzero(np.diff(sequences)) + 1
         back += int((np.diff(sequences) < 0).sum())
@@ -87,7 +87,7 @@ def _audit_predictions(
                 continue
             batch = vectors.take(pa.array(rows[begin:end]))
             now = serving.get(int(sequences[begin]))
-            expected = encoder.encode(core.process(batch, {} if now is None else {name: now})[name])
+            expected = encoder.encode(core.process(batch, {} if now is None else {name: now}).batch)
             found = [answers[i] for i in mine[begin:end].tolist()]
             some, bad = _differences(expected, found, f"prediction of {name}, deployment {sequences[begin]}", examples)
             compared, wrong = compared + some, wrong + bad

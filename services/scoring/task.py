@@ -4,9 +4,8 @@ import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
-import pyarrow as pa
-
-from services.scoring.domain.core import ScoringCore, Serving
+from services.scoring.domain.core import ScoringCore
+from services.scoring.domain.panel import Serving
 from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
@@ -80,9 +79,9 @@ class ScoringTask:
         for run in released.runs():
             batch, keys = run.payload
             vectors, asked = batch.take(run.rows), [keys[row] for row in run.rows.tolist()]
-            for answers in self._core.process(vectors, self._serving).values():
-                chosen = asked if answers.num_rows == len(asked) else _matching(asked, vectors, answers)
-                emissions.append(Emission(self._plan.topics.predictions, self._partition, chosen, self._predictions.encode(answers)))
+            answers = self._core.process(vectors, self._serving)
+            chosen = [asked[row] for row in answers.requests.tolist()]
+            emissions.append(Emission(self._plan.topics.predictions, self._partition, chosen, self._predictions.encode(answers.batch)))
         covered = self._merge.coverage()
         if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
             self._coverage = covered
@@ -145,6 +144,7 @@ class ScoringTask:
     def _load(self, model: str, champion: ModelDeployment) -> Serving:
         try:
             scorer = OnnxScorer(Artifact.from_bytes(self._artifacts.get(champion.artifact_sha256)))
+            scorer.check_inputs(self._plan.vector_arrow)
         except ArtifactError as error:
             log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
             return Serving(champion.version, champion.sequence, champion.threshold, None, "model_failed")
@@ -153,9 +153,3 @@ class ScoringTask:
 
 def _schema(name: str) -> str:
     return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")
-
-
-def _matching(keys: list[bytes | None], vectors: pa.RecordBatch, answers: pa.RecordBatch) -> list[bytes | None]:
-    """Return the keys of the requests that a model answered."""
-    ids = dict(zip(vectors.column("_request_id").to_pylist(), keys, strict=True))
-    return [ids[identity] for identity in answers.column("request_id").to_pylist()]

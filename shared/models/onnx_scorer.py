@@ -1,20 +1,43 @@
-"""Serves an artifact through ONNX Runtime, with the same bits in any batching."""
+"""Serves an artifact, with the same bits in any batching."""
+
+from typing import Protocol
 
 import numpy as np
+import onnx
 import onnxruntime as ort
 import pyarrow as pa
 from numpy.typing import NDArray
 
 from shared.models.artifacts import Artifact, ArtifactError
+from shared.models.blocks import Blocks, blocks_of_rows, rows_of
+from shared.models.forest import Forest, Stand
+from shared.models.inputs import Inputs
+from shared.models.signature import Column
 
 BLOCK_ROWS = 32
 
 
-class OnnxScorer:
+class Scorer(Protocol):
     """A loaded model.
 
-    ONNX Runtime chooses other code paths (and sums in another order) for other batch sizes. Every call therefore goes through blocks of
-    the same size, padded with zeros, on one thread: a row's score depends on the row alone.
+    Attributes
+    ----------
+    columns
+        What it reads, in order.
+    forest
+        The model as a forest, if it is one: many are then scored in one call.
+    """
+
+    columns: tuple[Column, ...]
+    forest: Forest | None
+
+    def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return one score per padded row; `positions` are the columns of the blocks that are the model's own."""
+        ...
+
+
+class OnnxScorer:
+    """A loaded model: forests on our own kernel, any other graph through ONNX Runtime.
 
     Raises
     ------
@@ -24,34 +47,36 @@ class OnnxScorer:
 
     def __init__(self, artifact: Artifact) -> None:
         self.signature = artifact.signature
-        options = ort.SessionOptions()
-        options.intra_op_num_threads = 1
-        options.inter_op_num_threads = 1
-        options.log_severity_level = 3
+        self.columns = artifact.signature.columns
+        version, width = self.signature.version, len(self.columns)
         try:
-            self._session = ort.InferenceSession(artifact.onnx, options, providers=["CPUExecutionProvider"])
-        except Exception as error:  # noqa: BLE001, RUF100 - onnxruntime raises its own unrelated classes
-            raise ArtifactError(f"model {self.signature.version}: the ONNX graph does not load: {error}") from error
-        self._input = self._session.get_inputs()[0].name
-        self._output = self._session.get_outputs()[-1].name
+            self.forest = Forest.from_graph(onnx.load_from_string(artifact.onnx).graph)
+            self._engine = _Session(artifact.onnx) if self.forest is None else _Trees(self.forest, width)
+        except Exception as error:  # noqa: BLE001, RUF100 - protobuf and onnxruntime raise their own unrelated classes
+            raise ArtifactError(f"model {version}: the ONNX graph does not load: {error}") from error
+        self._own = Inputs([self.columns])
         self._check_parity()
+
+    def check_inputs(self, schema: pa.Schema) -> None:
+        """Raise ArtifactError unless `schema` has what the model reads."""
+        for column in self.columns:
+            index = schema.get_field_index(column.name)
+            if index < 0 or pa.types.is_string(schema.field(index).type) != (column.type == "string"):
+                came = schema.field(index).type if index >= 0 else f"only {', '.join(schema.names)}"
+                expected = f"a feature {column.name} of type {column.type}"
+                raise ArtifactError(f"model {self.signature.version}: expected {expected}, the vectors have {came}")
 
     def score(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
         """Return one score per row, shape (n,)."""
-        return self.score_matrix(self.signature.encode(batch))
+        return self.score_blocks(self._own.encode(batch), self._own.positions[0])[: batch.num_rows]
 
     def score_matrix(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
         """Return one score per encoded row, shape (n,)."""
-        n = len(matrix)
-        scores = np.empty(n, np.float64)
-        block = np.zeros((BLOCK_ROWS, matrix.shape[1]), np.float32)
-        for begin in range(0, n, BLOCK_ROWS):
-            rows = matrix[begin : begin + BLOCK_ROWS]
-            block[: len(rows)] = rows
-            block[len(rows) :] = 0.0
-            answer = np.asarray(self._session.run([self._output], {self._input: block})[0])
-            scores[begin : begin + len(rows)] = (answer[:, -1] if answer.ndim == 2 else answer)[: len(rows)]
-        return scores
+        return self.score_blocks(blocks_of_rows(matrix), np.arange(len(self.columns), dtype=np.int32))[: len(matrix)]
+
+    def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        """Return one score per padded row; `positions` are the columns of the blocks that are the model's own."""
+        return self._engine.score(blocks, positions)
 
     def _check_parity(self) -> None:
         expected = np.array(self.signature.parity_scores)
@@ -60,3 +85,43 @@ class OnnxScorer:
         worst = float(np.abs(self.score_matrix(self.signature.parity_matrix()) - expected).max())
         if not worst <= self.signature.parity_tolerance:
             raise ArtifactError(f"model {self.signature.version}: parity rows differ by {worst:.3g}, allowed {self.signature.parity_tolerance:.3g}")
+
+
+class _Trees:
+    """A forest by itself."""
+
+    def __init__(self, forest: Forest, width: int) -> None:
+        if (most := int(forest.columns.max(initial=-1))) >= width:
+            raise ValueError(f"expected a graph over the {width} columns of its signature, found column {most}")
+        self._stand = Stand([forest], [np.arange(width, dtype=np.int32)])
+
+    def score(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        scores: NDArray[np.float64] = self._stand.score(np.ascontiguousarray(blocks[:, positions]))[0]
+        return scores
+
+
+class _Session:
+    """Any graph, in ONNX Runtime on one thread.
+
+    ONNX Runtime chooses other code paths (and sums in another order) for other batch sizes. Every call therefore goes through as many rows.
+    """
+
+    def __init__(self, graph: bytes) -> None:
+        options = ort.SessionOptions()
+        options.intra_op_num_threads = 1
+        options.inter_op_num_threads = 1
+        options.log_severity_level = 3
+        self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
+        self._input = self._session.get_inputs()[0].name
+        self._output = self._session.get_outputs()[-1].name
+
+    def score(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        matrix = rows_of(blocks, positions)
+        scores = np.empty(len(matrix), np.float64)
+        for begin in range(0, len(matrix), BLOCK_ROWS):
+            rows = matrix[begin : begin + BLOCK_ROWS]
+            if len(rows) < BLOCK_ROWS:
+                rows = np.concatenate([rows, np.zeros((BLOCK_ROWS - len(rows), rows.shape[1]), np.float32)])
+            answer = np.asarray(self._session.run([self._output], {self._input: rows})[0])
+            scores[begin : begin + BLOCK_ROWS] = (answer[:, -1] if answer.ndim == 2 else answer)[: len(matrix) - begin]
+        return scores

@@ -1,7 +1,9 @@
 """What a model expects and how its inputs become numbers; travels with the model."""
 
+import hashlib
 import json
 from collections.abc import Sequence
+from functools import cached_property
 from typing import Literal
 
 import numpy as np
@@ -20,6 +22,11 @@ class Column(BaseModel):
     type: Literal["double", "string"]
     codes: dict[str, float] = {}
     unknown: float = float("nan")
+
+    @cached_property
+    def contents(self) -> str:
+        """Digest of the table of codes: equal for columns that give every value the same number."""
+        return hashlib.sha256(json.dumps([self.unknown, sorted(self.codes.items())]).encode()).hexdigest()
 
 
 class Signature(BaseModel):

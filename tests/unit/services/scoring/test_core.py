@@ -6,9 +6,12 @@ import pytest
 from numpy.typing import NDArray
 
 from services.features.domain.core import FeaturesCore
-from services.scoring.domain.core import ScoringCore, Serving
+from services.scoring.domain.core import ScoringCore
+from services.scoring.domain.panel import Serving
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
+from shared.models.blocks import Blocks, rows_of
+from shared.models.forest import Forest
 from shared.models.onnx_scorer import OnnxScorer
 from shared.models.signature import Column
 from tests.journals import random_journal
@@ -26,7 +29,7 @@ def vectors(plan: Plan) -> pa.RecordBatch:
 
 
 def test_without_a_model_every_request_gets_the_default_and_the_reason(plan: Plan, vectors: pa.RecordBatch) -> None:
-    answers = ScoringCore(plan).process(vectors, {})["late_arrival"]
+    answers = ScoringCore(plan).process(vectors, {}).batch
     assert answers.column("request_id").equals(vectors.column("_request_id"))
     assert set(answers.column("score").to_pylist()) == {0.24}
     assert set(answers.column("reason").to_pylist()) == {"no_model"}
@@ -37,7 +40,7 @@ def test_a_champion_answers_with_its_score_and_its_place_in_the_log(plan: Plan, 
     columns = tuple(Column(name=name, type="double") for name in ("distance", "hour", "origin_late__mean_3h"))
     scorer = OnnxScorer(artifact("lightgbm", columns)[0])
     serving = Serving("v1", 7, 0.4, scorer, None)
-    answers = ScoringCore(plan).process(vectors, {"late_arrival": serving})["late_arrival"].to_pylist()
+    answers = ScoringCore(plan).process(vectors, {"late_arrival": serving}).batch.to_pylist()
     truth = scorer.score(vectors)
     assert [answer["score"] for answer in answers] == truth.tolist()
     assert [answer["predicted"] for answer in answers] == (truth >= 0.4).astype(int).tolist()
@@ -47,12 +50,15 @@ def test_a_champion_answers_with_its_score_and_its_place_in_the_log(plan: Plan, 
 
 
 class Broken:
-    def score(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
-        return np.where(np.arange(batch.num_rows) % 2, np.nan, 0.9)
+    columns: tuple[Column, ...] = (Column(name="distance", type="double"),)
+    forest: Forest | None = None
+
+    def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        return np.where(np.arange(len(rows_of(blocks, positions))) % 2, np.nan, 0.9)
 
 
 def test_a_score_that_is_no_number_is_answered_with_the_default(plan: Plan, vectors: pa.RecordBatch) -> None:
-    answers = ScoringCore(plan).process(vectors, {"late_arrival": Serving("v2", 1, 0.5, Broken(), None)})["late_arrival"].to_pylist()
+    answers = ScoringCore(plan).process(vectors, {"late_arrival": Serving("v2", 1, 0.5, Broken(), None)}).batch.to_pylist()
     assert [answer["score"] for answer in answers[:2]] == [0.9, 0.24]
     assert [answer["reason"] for answer in answers[:2]] == [None, "model_failed"]
     assert [answer["model_version"] for answer in answers[:2]] == ["v2", "default"]

@@ -1,0 +1,103 @@
+"""The models that answer one stream's requests, ready to score a batch together."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from itertools import groupby
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from shared.application.plan import ModelPlan
+from shared.models.forest import Stand
+from shared.models.inputs import Inputs
+from shared.models.onnx_scorer import Scorer
+
+
+@dataclass(frozen=True, slots=True)
+class Serving:
+    """What answers for a model at the moment: a scorer, or the reason why there is none."""
+
+    version: str = "default"
+    deployment_sequence: int = -1
+    threshold: float = 0.5
+    scorer: Scorer | None = None
+    reason: str | None = "no_model"
+
+
+class Panel:
+    """Some models as they serve now; made anew when one of them switches.
+
+    A batch's columns are encoded once for all of them, the forests among them are scored in one call, and answers are made of columns.
+
+    Parameters
+    ----------
+    models, serving
+        In the order of the application file.
+    """
+
+    def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving]) -> None:
+        self.serving = tuple(serving)
+        self._width = len(models)
+        scorers = [(i, now.scorer) for i, now in enumerate(serving) if now.scorer is not None]
+        self._inputs = Inputs([scorer.columns for _, scorer in scorers])
+        placed = list(zip(scorers, self._inputs.positions, strict=True))
+        forests = sorted(
+            ((scorer.forest.keeps.itemsize, i, scorer.forest, rows) for (i, scorer), rows in placed if scorer.forest is not None),
+            key=lambda one: one[:2],
+        )
+        self._stands = []
+        for _, group in groupby(forests, key=lambda one: one[0]):
+            members = list(group)
+            self._stands.append(
+                (np.array([i for _, i, _, _ in members]), Stand([forest for _, _, forest, _ in members], [rows for *_, rows in members]))
+            )
+        self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
+        self._defaults = np.array([model.settings.fallback.default for model in models])
+        self._binary = np.array([model.settings.kind == "binary" for model in models])
+        self._thresholds = np.array([now.threshold for now in serving])
+        self._sequences = np.array([now.deployment_sequence for now in serving], np.int64)
+        self._names = pa.array([model.name for model in models], pa.string())
+        self._versions = pa.array([*(now.version for now in serving), "default"], pa.string())
+        self._reasons = pa.array([*(now.reason if now.scorer is None else "model_failed" for now in serving), None], pa.string())
+
+    def answer(self, vectors: pa.RecordBatch) -> pa.RecordBatch:
+        """Return one prediction per vector and model: by vector, within a vector in the order of the models."""
+        n, width = vectors.num_rows, self._width
+        scores = self._scores(vectors).ravel()
+        model, request = np.tile(np.arange(width), n), np.repeat(np.arange(n), width)
+        default = ~np.isfinite(scores)
+        scores = np.where(default, self._defaults[model], scores)
+        answering = pa.array(np.where(default, width, model))
+        asked = vectors.take(pa.array(request)) if width > 1 else vectors
+        return pa.RecordBatch.from_pydict(
+            {
+                "request_id": asked.column("_request_id"),
+                "model": self._names.take(pa.array(model)),
+                "journal_partition": asked.column("_journal_partition"),
+                "journal_offset": asked.column("_journal_offset"),
+                "journal_time": asked.column("_journal_time"),
+                "event_time": asked.column("_event_time"),
+                "score": pa.array(scores),
+                "predicted": pa.array(((scores >= self._thresholds[model]) & self._binary[model]).astype(np.int32)),
+                "model_version": self._versions.take(answering),
+                "deployment_sequence": pa.array(self._sequences[model]),
+                "variant": _VARIANTS.take(pa.array(default.astype(np.int8))),
+                "reason": self._reasons.take(pa.array(np.where(default, model, width))),
+            }
+        )
+
+    def _scores(self, vectors: pa.RecordBatch) -> NDArray[np.float64]:
+        """Return scores, shape (n, models); not finite where a model has none: there, the default answers."""
+        n = vectors.num_rows
+        scores = np.full((self._width, n), np.nan)
+        if self._inputs.positions and n:
+            blocks = self._inputs.encode(vectors)
+            for rows, stand in self._stands:
+                scores[rows] = stand.score(blocks)[:, :n]
+            for i, scorer, positions in self._others:
+                scores[i] = scorer.score_blocks(blocks, positions)[:n]
+        return scores.T
+
+
+_VARIANTS = pa.array(["champion", "default"], pa.string())
