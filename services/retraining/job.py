@@ -149,7 +149,7 @@ def _record(request: JobRequest, plan: Plan, result: JobResult, candidate: Candi
     tags = {
         "decision_id": asked["decision_id"],
         "trigger": asked["trigger"],
-        "owner": plan.application.owner,
+        "owner": plan.application.owner_of("models", asked["model"]),
         "artifact_sha256": result.artifact_sha256,
         "gate": "passed" if result.passed else "refused",
         "reason": result.reason,

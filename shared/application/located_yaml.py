@@ -90,7 +90,7 @@ def _scalar(file: Path, node: yaml.ScalarNode) -> Any:  # noqa: ANN401, RUF100
     text: str = node.value
     if node.tag not in (f"{_TAG}str", "!", "?"):
         raise ApplicationError(file, node.start_mark.line + 1, "a value without a tag", f"{node.tag.removeprefix(_TAG)} {text!r}")
-    if node.style is not None:
+    if node.style:  # quoted, or a block
         return text
     for pattern, meaning in _SCALARS:
         if pattern.fullmatch(text):

@@ -28,10 +28,18 @@ def _window(text: Any) -> int | None:  # noqa: ANN401, RUF100
 Duration = Annotated[int, BeforeValidator(parse_duration)]
 Window = Annotated[int | None, BeforeValidator(_window)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Owner = Annotated[str, Field(min_length=1)]
+Section = Literal["streams", "views", "models"]
 
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Owned(_Frozen):
+    """A part that a team answers for; without an owner of its own, the application's. Who answers for a part does not change what it computes."""
+
+    owner: Owner | None = Field(default=None, exclude=True)
 
 
 class Expectation(_Frozen):
@@ -42,7 +50,7 @@ class Expectation(_Frozen):
     otherwise: Literal["reject", "flag"] = "reject"
 
 
-class Stream(_Frozen):
+class Stream(Owned):
     """One raw topic. A reference stream is state by key (weather at an airport); an event stream is a sequence of facts."""
 
     topic: str
@@ -72,7 +80,7 @@ class Entity(_Frozen):
     ttl: Duration | None = None
 
 
-class View(_Frozen):
+class View(Owned):
     """Aggregates of one stream per entity. Without `entity` it is over all records."""
 
     entity: Name
@@ -137,7 +145,7 @@ class DriftPolicy(_Frozen):
     min_auc: float | None = None
 
 
-class Model(_Frozen):
+class Model(Owned):
     """A question asked of a stream."""
 
     kind: Literal["binary", "regression"] = "binary"
@@ -157,10 +165,15 @@ class Application(_Frozen):
     """Everything a team writes down."""
 
     app: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
-    owner: str
+    owner: Owner
     partition_by: str
     partitions: int = Field(default=1, ge=1)
     streams: dict[Name, Stream] = Field(min_length=1)
     entities: dict[Name, Entity] = {}
     views: dict[Name, View] = {}
     models: dict[Name, Model] = {}
+
+    def owner_of(self, section: Section, name: str) -> str:
+        """Return who answers for a stream, view or model."""
+        part: Owned = getattr(self, section)[name]
+        return part.owner or self.owner

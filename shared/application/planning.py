@@ -56,6 +56,8 @@ class _Planner:
     document: Document
     application: Application
     hashes: list[bytes] = field(default_factory=list)
+    compiled: dict[tuple[str, pa.Schema], Expression] = field(default_factory=dict)
+    matches: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         application = self.application
@@ -201,10 +203,11 @@ class _Planner:
         wanted: set[str] = set()
         for name, model in self.application.models.items():
             for i, pattern in enumerate(model.features):
-                found = fnmatch.filter(features, pattern.replace(".", "__"))
-                if not found:
+                if pattern not in self.matches:
+                    self.matches[pattern] = frozenset(fnmatch.filter(features, pattern.replace(".", "__")))
+                if not self.matches[pattern]:
                     raise self.document.error(("models", name, "features", i), f"features among {', '.join(sorted(features))}", pattern)
-                wanted.update(found)
+                wanted.update(self.matches[pattern])
         return tuple(feature for name, feature in features.items() if name in wanted)
 
     def _model(self, name: str, streams: dict[str, StreamPlan], views: tuple[ViewPlan, ...], features: tuple[FeaturePlan, ...]) -> ModelPlan:
@@ -217,8 +220,8 @@ class _Planner:
         if label.join not in columns.names:
             raise self.document.error((*path, "label", "join"), f"a column of {label.stream}: {', '.join(columns.names)}", label.join)
         value = self._number(label.value, columns, (*path, "label", "value"))
-        names = [feature.name for feature in features]
-        chosen = [f for f in names if any(fnmatch.fnmatchcase(f, pattern.replace(".", "__")) for pattern in model.features)]
+        asked = frozenset[str]().union(*(self.matches[pattern] for pattern in model.features))
+        chosen = [feature.name for feature in features if feature.name in asked]
         for i, column in enumerate(model.slices):
             if column not in streams[model.ask].entry_arrow.names:
                 raise self.document.error((*path, "slices", i), f"a column of {model.ask}", column)
@@ -227,7 +230,9 @@ class _Planner:
 
     def _compile(self, sql: str, columns: pa.Schema, path: Path_, kind: pa.DataType | None = None) -> Expression:
         try:
-            expression = compile_expression(sql, columns)
+            if (sql, columns) not in self.compiled:
+                self.compiled[sql, columns] = compile_expression(sql, columns)
+            expression = self.compiled[sql, columns]
         except ExpressionError as error:
             raise self.document.error(path, "a SQL expression over the stream's columns", f"{sql!r}: {error}") from error
         if kind is not None and expression.type != kind:
