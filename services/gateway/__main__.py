@@ -30,6 +30,8 @@ def main() -> int:
     store = RedisOnlineStore(settings.redis.url, plan)
     app = build_app(plan, store, KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options()))
     with socket.create_server((settings.gateway.host, settings.gateway.port)) as door:
+        # Connections inherit it. An answer is two writes (head, body), and without it the second waits 40 ms for the first's acknowledgement.
+        door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         log.info("listening", extra={"host": settings.gateway.host, "port": door.getsockname()[1]})
         uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run([door])
     store.close()

@@ -20,6 +20,8 @@ _VALUES_PER_CALL = 128
 _KEYS_PER_READ = 1_000
 _TIMEOUT_S = 2.0
 # Redis works, but not for us just now: memory is full, a replica after a fail-over, no disk, still loading.
+# The client strips some of these words from the message and makes them the error's type; inside a script's error they stay.
+_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
 _REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN")
 _NOT_COMPLETE = -1
 _GUARDED_WRITE = """
@@ -177,6 +179,6 @@ class RedisOnlineStore:
         return f"{self._app}:_state:{layout.entity}:{layout.digest}:{partition}"
 
     def _refused(self, error: redis.RedisError) -> Exception:
-        if isinstance(error, redis.ConnectionError | redis.TimeoutError) or any(word in str(error) for word in _REFUSALS):
+        if isinstance(error, _AWAY) or any(word in str(error) for word in _REFUSALS):
             return OnlineStoreUnavailableError(f"Redis at {self._url} does not do its work ({error}); check TIDEMILL_REDIS__URL and the server")
         return error
