@@ -6,7 +6,7 @@ APP ?= examples/flights
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo test check unit contract property integration e2e lint format types imports up doctor audit clean
+.PHONY: help demo bench bench-quick test check unit contract property integration e2e lint format types imports up doctor audit clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -26,6 +26,12 @@ demo: $(VENV)/.ready  ## the main job: a year of flights through the whole syste
 test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, integration, end to end
 	@$(MAKE) --no-print-directory lint types imports
 	@$(BIN)/python -m pytest tests
+
+bench: $(VENV)/.ready  ## Tidemill and its peers on the same workloads (within an hour): benchmarks/README.md
+	@$(BIN)/python -m benchmarks
+
+bench-quick: $(VENV)/.ready  ## Tidemill alone on the same workloads, one run (within eight minutes)
+	@$(BIN)/python -m benchmarks --quick
 
 check: $(VENV)/.ready  ## fast checks without services: ruff, mypy, import-linter, unit tests
 	@$(MAKE) --no-print-directory lint types imports unit

@@ -1,0 +1,124 @@
+"""The benchmark from beginning to end: environments, servers, input, interleaved runs, results."""
+
+import json
+import os
+import platform
+import subprocess
+import time
+from collections.abc import Callable
+from dataclasses import replace
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from benchmarks.cells import Cell, interleave
+from benchmarks.laboratory import Laboratory, Say
+from benchmarks.oracle import expected_vectors
+from benchmarks.peer_cells import PeerCells, commands
+from benchmarks.processes import cores
+from benchmarks.systems import PEERS, System
+from benchmarks.tidemill_cells import TidemillCells
+from benchmarks.whole_system import WholeSystemCells
+from deploy.embedded.folders import project_root
+from shared.version import CODE_VERSION
+
+FULL_BUDGET_S, QUICK_BUDGET_S = 54 * 60.0, 7 * 60.0
+FULL_EVENTS, QUICK_EVENTS = 2_000_000, 1_000_000
+FULL_ROUNDS = 5
+RATES = (1_000, 10_000)
+
+
+class Suite:
+    """One benchmark run.
+
+    Parameters
+    ----------
+    quick
+        Tidemill and the pass-through alone, one run each.
+    only
+        Systems whose name contains one of these words; all when empty.
+    workloads
+        Of these workloads; all when empty.
+    events
+        Input events of a run at full speed, at most; None for the usual number.
+    """
+
+    def __init__(self, quick: bool, only: tuple[str, ...], workloads: tuple[str, ...], events: int | None, say: Say) -> None:
+        self._quick, self._only, self._workloads, self._say = quick, only, workloads, say
+        self._folder = project_root() / ".tidemill" / "bench"
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._events = events or (QUICK_EVENTS if quick else FULL_EVENTS)
+        self._oracle: dict[str, NDArray[np.float64]] = {}
+        self._cells: list[Cell] = []
+        self._started = datetime.now(UTC)
+
+    def run(self) -> dict[str, Any]:
+        """Measure everything and return what belongs into `results.json`."""
+        begun = time.monotonic()
+        peers = self._peers()
+        made, failed = commands(self._folder, peers, self._say)
+        rounds = 1 if self._quick else FULL_ROUNDS
+        with Laboratory(self._folder, self._say) as laboratory:
+            laboratory.prepare_input({peer.events for peer in peers} | {self._events})
+            expected = self._expected(laboratory)
+            tidemill = TidemillCells(laboratory, self._events, expected, rounds)
+            others = PeerCells(laboratory, peers, made, failed, expected, rounds)
+            cells = [*tidemill.cells(), *others.throughput(), *tidemill.latency_cells(RATES), *others.latency(RATES)]
+            cells += WholeSystemCells(laboratory, rounds).cells()
+            self._cells = [cell for cell in cells if self._named(cell.system) and (not self._workloads or cell.workload in self._workloads)]
+            interleave(self._cells, QUICK_BUDGET_S if self._quick else FULL_BUDGET_S, begun, self._say, self._save)
+        return self._results(time.monotonic() - begun)
+
+    def _peers(self) -> list[System]:
+        chosen = [peer for peer in PEERS if self._named(peer.name) and (not self._quick or peer.environment_name == "pass_through")]
+        return [replace(peer, events=min(peer.events, self._events)) for peer in chosen]
+
+    def _named(self, system: str) -> bool:
+        return not self._only or any(word.lower() in system.lower() for word in self._only)
+
+    def _expected(self, laboratory: Laboratory) -> Callable[[int], dict[str, NDArray[np.float64]]]:
+        def first(n: int) -> dict[str, NDArray[np.float64]]:
+            if not self._oracle:
+                self._say("computing the oracle's vectors ...")
+                self._oracle = expected_vectors(laboratory.payments)
+            return {name: column[:n] for name, column in self._oracle.items()}
+
+        return first
+
+    def _results(self, elapsed_s: float) -> dict[str, Any]:
+        system_core, driver_core = cores()
+        return {
+            "started": self._started.isoformat(timespec="seconds"),
+            "minutes": round(elapsed_s / 60, 1),
+            "quick": self._quick,
+            "code_version": CODE_VERSION,
+            "commit": _commit(),
+            "machine": {
+                "processor": _processor(),
+                "cores": os.cpu_count(),
+                "system_core": system_core,
+                "driver_core": driver_core,
+                "python": platform.python_version(),
+                "kernel": platform.release(),
+            },
+            "events": self._events,
+            "cells": [cell.to_dict() for cell in self._cells],
+        }
+
+    def _save(self) -> None:
+        (self._folder / "results.partial.json").write_text(json.dumps(self._results(0.0), indent=1), encoding="utf-8")
+
+
+def _commit() -> str:
+    done = subprocess.run(["git", "rev-parse", "--short", "HEAD"], cwd=Path(__file__).parent, capture_output=True, text=True, check=False)
+    return done.stdout.strip() or "unknown"
+
+
+def _processor() -> str:
+    for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
+        if line.startswith("model name"):
+            return line.split(":", 1)[1].strip()
+    return platform.machine()

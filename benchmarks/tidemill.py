@@ -1,0 +1,114 @@
+"""Tidemill's side of the benchmark: its real services, started as its supervisor starts them, on applications of `applications/`."""
+
+import shutil
+import sys
+from collections.abc import Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+
+from benchmarks.laboratory import Laboratory
+from benchmarks.processes import SystemUnderTest
+from benchmarks.throughput import RunFailed, Throughput, committed_records, measure
+from services.cli.pipeline import create_topics, pipeline_environment
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+
+APPLICATIONS = Path(__file__).with_name("applications")
+_SCHEMAS = Path(__file__).with_name("schemas")
+_RUN_LIMIT_S = 300.0
+INPUT_LINE, CHARGEBACKS_LINE = "    topic: payments\n", "    topic: chargebacks\n"
+
+
+@dataclass(frozen=True, slots=True)
+class StageRun:
+    """One stage over the whole input: figures and the topic with its committed results."""
+
+    stage: str
+    figures: Throughput
+    output: str
+
+
+class Installation:
+    """One fresh copy of a benchmark application: topics, model and folder of its own, so that runs have nothing in common but the input.
+
+    Attributes
+    ----------
+    plan
+        Of the copy.
+    source
+        Its raw topic of payments.
+    """
+
+    def __init__(self, laboratory: Laboratory, workload: str, source: str | None) -> None:
+        self._laboratory = laboratory
+        self.run, self.folder = laboratory.new_run(f"tidemill-{workload}")
+        self.source = source or f"{self.run}-payments"
+        self.plan: Plan = load_plan(self._copy(workload))
+        if source is None:
+            laboratory.create_topics([self.source])
+        create_topics(self.plan, laboratory.infrastructure)
+        self.environment = pipeline_environment(self.folder / "application", laboratory.infrastructure, self.folder, "live")
+
+    @property
+    def artifacts(self) -> str:
+        """Where the copy's models lie."""
+        return self.environment["TIDEMILL_ARTIFACTS__URI"]
+
+    def start(self, stage: str, on: set[int] | None = None) -> SystemUnderTest:
+        """Start one service."""
+        log = self._laboratory.log_file(f"{self.run}-{stage}")
+        return SystemUnderTest([sys.executable, "-m", f"services.{stage}"], self.environment, log, on or self._laboratory.system_cores)
+
+    def throughput(self, stage: str, output: str, events: int, expected: int) -> StageRun:
+        """Run one stage over everything its input topic holds, then stop it."""
+        laboratory = self._laboratory
+        sut = self.start(stage)
+        try:
+            figures = measure(sut, laboratory.bootstrap_servers, laboratory.broker_pid, output, events, expected, _RUN_LIMIT_S)
+        finally:
+            sut.stop()
+        return StageRun(stage, figures, output)
+
+    def results(self, output: str, expected: int) -> list[bytes]:
+        """Read a stage's committed results.
+
+        Raises
+        ------
+        RunFailed
+            There are not as many as there must be.
+        """
+        values = committed_records(self._laboratory.bootstrap_servers, output)
+        if len(values) != expected:
+            raise RunFailed(f"{output}: expected {expected:,} committed records, found {len(values):,}")
+        return values
+
+    def close(self) -> None:
+        """Delete the copy."""
+        self._laboratory.end_run(self.run, self.folder)
+
+    def _copy(self, workload: str) -> Path:
+        """Copy the application under a name of its own, on its own topics."""
+        folder = self.folder / "application"
+        folder.mkdir()
+        text = (APPLICATIONS / workload.lower() / "app.yaml").read_text(encoding="utf-8")
+        text = text.replace("../../schemas/", "").replace(f"app: benchmark-{workload.lower()}", f"app: {self.run}")
+        text = text.replace(INPUT_LINE, f"    topic: {self.source}\n").replace(CHARGEBACKS_LINE, f"    topic: {self.run}-chargebacks\n")
+        (folder / "app.yaml").write_text(text, encoding="utf-8")
+        for schema in ("payment", "chargeback"):
+            shutil.copy(_SCHEMAS / f"{schema}.avsc", folder)
+        return folder
+
+
+def total(runs: Sequence[StageRun]) -> Throughput:
+    """Add up the stages of the separate topology: CPU time per event adds, the slowest stage bounds the rate when each has a core."""
+    figures = [run.figures for run in runs]
+    cpu = sum(each.cpu_s_per_million for each in figures)
+    return replace(
+        figures[-1],
+        cpu_s_per_million=cpu,
+        broker_cpu_s_per_million=sum(each.broker_cpu_s_per_million for each in figures),
+        events_per_cpu_s=1e6 / cpu,
+        events_per_s=min(each.events_per_s for each in figures),
+        peak_memory_mb=sum(each.peak_memory_mb for each in figures),
+        first_output_s=max(each.first_output_s for each in figures),
+    )

@@ -1,0 +1,111 @@
+"""W6: raw topic to predictions topic, every service and the broker on the machine's first two cores."""
+
+import time
+from typing import Any
+
+from benchmarks.cells import Cell, Run
+from benchmarks.fraud_model import deploy, train
+from benchmarks.laboratory import Laboratory
+from benchmarks.latency import measure_latency
+from benchmarks.oracle import expected_vectors
+from benchmarks.payment_stream import encode, generate, publish
+from benchmarks.processes import cpu_s, peak_memory_mb, tree
+from benchmarks.systems import COMMIT_INTERVAL_MS, EXACTLY_ONCE
+from benchmarks.throughput import RunFailed, output_length
+from benchmarks.tidemill import Installation
+from benchmarks.tidemill_cells import FEATURES
+from services.cli.pipeline import start_services
+from services.cli.supervisor import Supervisor
+
+BACKLOG_EVENTS = 600_000
+RATE = 10_000
+_MODEL_EVENTS = 60_000
+_LIMIT_S = 180.0
+_SAMPLE_S = 0.1
+_FACTS = {"guarantee": EXACTLY_ONCE, "commit_interval": f"{COMMIT_INTERVAL_MS} ms"}
+
+
+class WholeSystemCells:
+    """Makes the cells of W6: a backlog worked off as fast as the machine can, and latency at 10,000 events/s."""
+
+    def __init__(self, laboratory: Laboratory, rounds: int) -> None:
+        self._laboratory = laboratory
+        self._rounds = min(3, rounds)
+
+    def cells(self) -> list[Cell]:
+        """Both of them."""
+        return [
+            Cell("Tidemill, separate", "W6", "system", self._backlog, self._rounds, {**_FACTS, "events": BACKLOG_EVENTS}),
+            Cell("Tidemill, separate", "W6", "latency", self._latency, self._rounds, {**_FACTS, "events_per_s": RATE}),
+        ]
+
+    def _backlog(self, number: int) -> Run:
+        """Publish a backlog first, then start everything: the second half of the predictions is what counts."""
+        laboratory = self._laboratory
+        installed = self._install()
+        laboratory.spread(True)
+        try:
+            encoded = encode(generate(BACKLOG_EVENTS), laboratory.registry)
+            publish(laboratory.bootstrap_servers, encoded, {installed.source: BACKLOG_EVENTS}, lambda text: None)
+            supervisor = start_services(installed.folder, installed.environment)
+            try:
+                return self._watch(installed, supervisor)
+            finally:
+                supervisor.stop()
+        finally:
+            laboratory.spread(False)
+            installed.close()
+
+    def _watch(self, installed: Installation, supervisor: Supervisor) -> Run:
+        begun = time.monotonic()
+        half: tuple[float, int, dict[str, float]] | None = None
+        while True:
+            supervisor.check()
+            now, done = time.monotonic(), output_length(self._laboratory.bootstrap_servers, installed.plan.topics.predictions)
+            if half is None and done >= BACKLOG_EVENTS // 2:
+                half = now, done, self._cpu(supervisor)
+            if done >= BACKLOG_EVENTS:
+                break
+            if now - begun > _LIMIT_S:
+                raise RunFailed(f"expected {BACKLOG_EVENTS:,} predictions within {_LIMIT_S:.0f} s, {done:,} came")
+            time.sleep(_SAMPLE_S)
+        if half is None or now <= half[0]:
+            raise RunFailed("the second half of the predictions came within one sample")
+        events, cpu = done - half[1], self._cpu(supervisor)
+        memory = {name: round(peak_memory_mb(tree(pid))) for name, pid in supervisor.pids().items()}
+        return {
+            "events": BACKLOG_EVENTS,
+            "events_per_s": events / (now - half[0]),
+            "cpu_s_per_million": {name: round((cpu[name] - half[2].get(name, 0.0)) / events * 1e6, 2) for name in cpu},
+            "peak_memory_mb": sum(memory.values()),
+            "memory_mb": memory,
+            "restarts": sum(supervisor.restarts().values()),
+        }
+
+    def _cpu(self, supervisor: Supervisor) -> dict[str, float]:
+        services = {name: cpu_s(tree(pid)) for name, pid in supervisor.pids().items()}
+        return {**services, "broker": cpu_s([self._laboratory.broker_pid])}
+
+    def _latency(self, number: int) -> Run:
+        laboratory = self._laboratory
+        installed = self._install()
+        laboratory.spread(True)
+        try:
+            supervisor = start_services(installed.folder, installed.environment)
+            try:
+                topics = installed.plan.topics
+                encoded = laboratory.stretch(RATE)
+                place = laboratory.bootstrap_servers, installed.source, topics.predictions
+                return measure_latency(*place, encoded, RATE, laboratory.warm_up(RATE), laboratory.ready_events).to_dict()
+            finally:
+                supervisor.stop()
+        finally:
+            laboratory.spread(False)
+            installed.close()
+
+    def _install(self) -> Installation:
+        installed = Installation(self._laboratory, "W5", None)
+        expected = expected_vectors(generate(_MODEL_EVENTS))
+        vectors: dict[str, Any] = {name: expected[oracle] for name, oracle in FEATURES.items()}
+        deploy(installed.plan, train(installed.plan, vectors), installed.artifacts, self._laboratory.registry, self._laboratory.bootstrap_servers)
+        return installed
