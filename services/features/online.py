@@ -11,6 +11,7 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.observability.metrics import Metrics
 from shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt, Standing
 
 log = logging.getLogger(__name__)
@@ -84,7 +85,15 @@ class OnlineWriter:
         Monotonic seconds; decides when something is written, never what.
     """
 
-    def __init__(self, store: OnlineStore, partition: int, executor: Executor, clock: Callable[[], float] = time.monotonic) -> None:
+    def __init__(
+        self,
+        store: OnlineStore,
+        partition: int,
+        executor: Executor,
+        metrics: Metrics | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._metrics = metrics or Metrics("features")
         self._store, self._partition, self._executor, self._clock = store, partition, executor, clock
         self._following = {entity: _Following() for entity in store.layouts}
         self._resumed_at = 0
@@ -116,6 +125,7 @@ class OnlineWriter:
                 self._look = self._executor.submit(_standings, self._store, self._partition)
             elif parts := self._parts(state, offset, journal_time_ms):
                 self._writing = _Writing(parts, self._executor.submit(_write, self._store, parts))
+        self._metrics.observe_online(self._partition, self.waiting, self._away_since is not None)
 
     @property
     def waiting(self) -> int:
@@ -166,6 +176,7 @@ class OnlineWriter:
             raise
         self._returned()
         for entity, receipt in receipts.items():
+            self._metrics.count_online_written(receipt.written)
             one, part = self._following[entity], writing.parts[entity]
             if receipt.generation == one.generation:
                 one.confirmed = part.journal_offset if part.completes else one.confirmed
@@ -199,6 +210,7 @@ class OnlineWriter:
 
     def _begin_rewrite(self, entity: str, one: _Following, known: Sequence[str]) -> None:
         one.lost, one.rewrite, one.rewritten = False, tuple(known), 0
+        self._metrics.count_online_refill()
         log.info("the online store is filled from state", extra={"entity": entity, "partition": self._partition, "entities": len(one.rewrite)})
 
     def _due(self, entity: str, one: _Following, room: int) -> list[str]:

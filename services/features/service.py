@@ -22,10 +22,11 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
+    counted = metrics or Metrics(STAGE)
     store = RedisOnlineStore(settings.redis.url, plan)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-store")
 
     def task(partition: int) -> FeaturesTask:
-        return FeaturesTask(plan, registry, partition, OnlineWriter(store, partition, executor) if store.layouts else None)
+        return FeaturesTask(plan, registry, partition, OnlineWriter(store, partition, executor, counted) if store.layouts else None)
 
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)
+    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, counted, health)

@@ -35,6 +35,10 @@ class Metrics:
         self._covered = Gauge("tidemill_covered_time_ms", "Journal time covered.", ["stage", "partition"], registry=own)
         self._checkpoint_bytes = Counter("tidemill_checkpoint_bytes_total", "State written to the checkpoint topic.", ["stage"], registry=own)
         self._ready = Gauge("tidemill_ready", "1 when partitions are assigned and state is restored.", ["stage"], registry=own)
+        self._online_written = Counter("tidemill_online_written_total", "Values written to the online store.", ["stage"], registry=own)
+        self._online_refills = Counter("tidemill_online_refills_total", "Times the online store was filled from state.", ["stage"], registry=own)
+        self._online_waiting = Gauge("tidemill_online_waiting", "Entities newer than the online store.", ["stage", "partition"], registry=own)
+        self._online_away = Gauge("tidemill_online_away", "1 while the online store does not answer.", ["stage", "partition"], registry=own)
 
     def count_read(self, topic: str, records: int) -> None:
         """Count records read."""
@@ -84,3 +88,16 @@ class Metrics:
     def observe_readiness(self, ready: bool) -> None:
         """Note whether the process is ready."""
         self._ready.labels(self.stage).set(int(ready))
+
+    def count_online_written(self, values: int) -> None:
+        """Count values written to the online store."""
+        self._online_written.labels(self.stage).inc(values)
+
+    def count_online_refill(self) -> None:
+        """Count a kind of entity being written again from state."""
+        self._online_refills.labels(self.stage).inc()
+
+    def observe_online(self, partition: int, waiting: int, away: bool) -> None:
+        """Note how far the online store is behind, and whether it answers."""
+        self._online_waiting.labels(self.stage, str(partition)).set(waiting)
+        self._online_away.labels(self.stage, str(partition)).set(int(away))

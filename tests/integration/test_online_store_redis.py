@@ -183,7 +183,7 @@ def test_a_value_expires_is_known_to_have_expired_and_is_forgotten(server: Compo
     store = RedisOnlineStore(server.address, changed_plan(tmp_path, "ttl: 60d", "ttl: 200ms"), remember_ms=1_500)
     width = len(store.layouts["aircraft"].features)
     store.write("aircraft", FeatureSlice(0, ["N1"], np.ones((1, width)), 5, 1_000))
-    seen = []
+    seen: list[str] = []
     end = time.monotonic() + DEADLINE_S
     while time.monotonic() < end and seen[-1:] != ["missing"]:
         rows = store.read_features("aircraft", ["N1"])

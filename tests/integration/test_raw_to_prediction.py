@@ -19,6 +19,7 @@ from deploy.embedded.infrastructure import Infrastructure
 from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder
 from shared.avro.registry import ConfluentSchemaRegistry
+from shared.online_store.redis_store import RedisOnlineStore
 from shared.streaming.broker import TopicSpec
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.records import TopicPartition
@@ -120,6 +121,13 @@ def test_every_request_has_one_vector_and_one_prediction_although_every_service_
             running[name].wait()
             running[name] = start()
         until(lambda: len(values(plan.topics.predictions)) >= EVENTS, "all predictions", tmp_path)
+        online = RedisOnlineStore(infrastructure.redis_url, plan)
+        tails = [f"N{i}" for i in range(50)]
+        until(lambda: set(online.read_features("aircraft", tails).status) == {"found"}, "every aircraft in the online store", tmp_path)
+        newest = online.layouts["origin"].features.index("origin_traffic__count_1h")
+        until(lambda: online.read_features("origin", ["EWR"]).values[0, newest] == EVENTS, "the last departure in the online store", tmp_path)
+        assert online.read_features("origin", ["JFK"]).status == ("missing",)
+        online.close()
 
     schema = (ROOT / "schemas" / "prediction.avsc").read_text()
     predictions = ColumnDecoder(registry, schema).decode(values(plan.topics.predictions)).batch

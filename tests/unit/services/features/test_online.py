@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from services.features import online
 from services.features.online import OnlineWriter
 from shared.application.planning import load_plan
+from shared.observability.metrics import Metrics
 from shared.online_store.memory_store import Memory, MemoryOnlineStore
 from shared.online_store.rows import FeatureRows
 from shared.online_store.store import FeatureSlice, OnlineStore, Receipt
@@ -104,7 +105,8 @@ class Case:
         self.store = MemoryOnlineStore(plan, self.memory)
         self.core = core or Core(self.store)
         self.seconds = Stopwatch()
-        self.writer = OnlineWriter(self.store, 0, executor or AtOnce(), self.seconds)
+        self.metrics = Metrics("features")
+        self.writer = OnlineWriter(self.store, 0, executor or AtOnce(), self.metrics, self.seconds)
 
     def flush(self, offset: int, times: int = 6) -> None:
         """Let the writer work until nothing is left to do: look, write, confirm."""
@@ -114,6 +116,9 @@ class Case:
 
     def rows(self, entity: str, *keys: str) -> FeatureRows:
         return self.store.read_features(entity, keys)
+
+    def metric(self, name: str, **labels: str) -> float | None:
+        return self.metrics.registry.get_sample_value(name, {"stage": "features", **labels})
 
     def counts(self, entity: str, *keys: str) -> list[float]:
         return [float(count) for count in self.rows(entity, *keys).values[:, 0]]
@@ -170,8 +175,11 @@ def test_while_the_store_is_away_names_wait_and_their_values_are_those_of_the_ti
         case.core.touch("route", "a")
         case.flush(offset, times=3)
     assert case.writer.waiting == 1
+    assert (case.metric("tidemill_online_waiting", partition="0"), case.metric("tidemill_online_away", partition="0")) == (1.0, 1.0)
     case.memory.away = False
     case.flush(7)
+    assert (case.metric("tidemill_online_waiting", partition="0"), case.metric("tidemill_online_away", partition="0")) == (0.0, 0.0)
+    assert case.metric("tidemill_online_written_total") == 1.0
     rows = case.rows("route", "a")
     assert (rows.values[0, 0], rows.journal_offset[0], case.writer.waiting) == (4.0, 7, 0)
     assert [record.message for record in caplog.records if "online store is" in record.message and "filled" not in record.message] == [
