@@ -15,6 +15,7 @@ from shared.observability.logging import configure_logging
 from shared.online_store.redis_store import RedisOnlineStore
 
 MISCONFIGURED = 2
+QUICK_S = 0.1
 log = logging.getLogger(__name__)
 
 
@@ -28,13 +29,15 @@ def main() -> int:
         return MISCONFIGURED
     configure_logging("gateway", settings.instance, settings.log_level)
     store = RedisOnlineStore(settings.redis.url, plan)
-    app = build_app(plan, store, KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options()))
+    quick = RedisOnlineStore(settings.redis.url, plan, timeout_s=QUICK_S)
+    app = build_app(plan, store, KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options()), quick=quick)
     with socket.create_server((settings.gateway.host, settings.gateway.port)) as door:
         # Connections inherit it. An answer is two writes (head, body), and without it the second waits 40 ms for the first's acknowledgement.
         door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         log.info("listening", extra={"host": settings.gateway.host, "port": door.getsockname()[1]})
         uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False)).run([door])
     store.close()
+    quick.close()
     return 0
 
 

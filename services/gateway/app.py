@@ -8,6 +8,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastapi import FastAPI, HTTPException, Request, Response
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 
+from services.gateway.direct_reads import DirectReads
 from services.gateway.features import features_router
 from shared.application.plan import Plan
 from shared.online_store.store import OnlineStore
@@ -60,8 +61,16 @@ class KafkaPublisher:
         return int(message.partition() or 0), int(message.offset() or 0)
 
 
-def build_app(plan: Plan, store: OnlineStore, publisher: Publisher, registry: CollectorRegistry | None = None) -> FastAPI:
-    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``."""
+def build_app(
+    plan: Plan, store: OnlineStore, publisher: Publisher, registry: CollectorRegistry | None = None, quick: OnlineStore | None = None
+) -> FastAPI:
+    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``.
+
+    Parameters
+    ----------
+    quick
+        The same store with a short time limit, for single reads on the event loop; None: every read takes a thread.
+    """
     metrics = registry or CollectorRegistry()
     counted = Counter("tidemill_gateway_requests_total", "Requests answered.", ["route", "status"], registry=metrics)
     app = FastAPI(
@@ -85,6 +94,8 @@ def build_app(plan: Plan, store: OnlineStore, publisher: Publisher, registry: Co
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
     app.include_router(features_router(store, counted))
+    if quick is not None:
+        app.add_middleware(DirectReads, store=quick, counted=counted)
 
     @app.post("/v1/events/{stream}", status_code=202)
     async def events(stream: str, request: Request) -> dict[str, Any]:

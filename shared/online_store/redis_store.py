@@ -18,7 +18,6 @@ from shared.online_store.store import FeatureSlice, OnlineStoreUnavailableError,
 # A script call keeps readers waiting for about 4 us per value (benchmarks/online_reads.py): half a millisecond.
 _VALUES_PER_CALL = 128
 _KEYS_PER_READ = 1_000
-_TIMEOUT_S = 2.0
 # Redis works, but not for us just now: memory is full, a replica after a fail-over, no disk, still loading.
 # The client strips some of these words from the message and makes them the error's type; inside a script's error they stay.
 _AWAY = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
@@ -70,17 +69,24 @@ class RedisOnlineStore:
         Wall clock, for expiry and ages: writers and readers on several machines need theirs in step.
     remember_ms
         How much longer than its time to live a value is known to have expired; None: as long again (see `remembered_ms`).
+    timeout_s
+        How long a call may take.
     """
 
     def __init__(
-        self, url: str, plan: Plan, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000, remember_ms: int | None = None
+        self,
+        url: str,
+        plan: Plan,
+        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        remember_ms: int | None = None,
+        timeout_s: float = 2.0,
     ) -> None:
         self._url, self._app, self._partitions = url, plan.application.app, plan.application.partitions
         self._layouts = entity_layouts(plan)
         self._clock_ms, self._remember_ms = clock_ms, remember_ms
         # One retry, for a connection that a restart of Redis has broken. Waiting longer is the caller's business.
         retry = Retry(NoBackoff(), 1, supported_errors=(redis.ConnectionError,))
-        self._client = redis.Redis.from_url(url, socket_timeout=_TIMEOUT_S, socket_connect_timeout=_TIMEOUT_S, retry=retry)
+        self._client = redis.Redis.from_url(url, socket_timeout=timeout_s, socket_connect_timeout=timeout_s, retry=retry)
         self._write = self._client.register_script(_GUARDED_WRITE)
 
     @property

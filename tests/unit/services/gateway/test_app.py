@@ -1,17 +1,22 @@
 """The HTTP door: every answer, also the bad ones."""
 
 import json
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry, Counter
 
 from services.gateway.app import build_app
-from services.gateway.features import EntitiesAnswer, EntityAnswer
+from services.gateway.direct_reads import DirectReads
+from services.gateway.features import EntitiesAnswer, EntityAnswer, features_router
 from shared.application.planning import load_plan
-from shared.online_store.memory_store import MemoryOnlineStore
+from shared.online_store.memory_store import Memory, MemoryOnlineStore
 from shared.online_store.redis_store import RedisOnlineStore
+from shared.online_store.rows import FeatureRows
 from shared.online_store.store import FeatureSlice
 from tests.online_features import Clock
 
@@ -148,3 +153,45 @@ def test_a_broker_or_a_redis_that_is_away_is_503_not_a_crash() -> None:
     answers = [client.post("/v1/events/departures", content=b'{"flight_id": "a"}'), client.get("/v1/features/origin/JFK"), client.get("/ready")]
     assert [answer.status_code for answer in answers] == [503, 503, 503]
     assert "127.0.0.1:1" in answers[1].json()["detail"] and "broker away" in answers[0].json()["detail"]
+
+
+def test_a_direct_read_answers_as_the_ordinary_way_does(store: MemoryOnlineStore, clock: Clock) -> None:
+    layout = store.layouts["aircraft"]
+    store.write("aircraft", FeatureSlice(0, ["N1/2 é"], np.arange(5.0)[None], 7, clock.now_ms - 250))
+    ordinary, metrics = TestClient(build_app(PLAN, store, Publisher())), CollectorRegistry()
+    direct = TestClient(build_app(PLAN, store, Publisher(), metrics, quick=store))
+    paths = ["aircraft/N1%2F2%20%C3%A9", "aircraft/XXX", "aircraft/", "aircraft", "galaxy/1", ""]
+    for _ in range(2):
+        for path in paths:
+            answers = [client.get(f"/v1/features/{path}") for client in (ordinary, direct)]
+            first, second = ((answer.status_code, answer.content, answer.headers["content-type"]) for answer in answers)
+            assert first == second, path
+        clock.now_ms += (layout.ttl_ms or 0) + 1
+    assert metrics.get_sample_value("tidemill_gateway_requests_total", {"route": "features", "status": "200"}) == 6.0
+    assert direct.post("/v1/features/aircraft", json={"keys": ["XXX"]}).status_code == direct.get("/live").status_code == 200
+
+
+def test_a_slow_store_is_asked_on_the_event_loop_once_a_second_at_most(store: MemoryOnlineStore) -> None:
+    memory, seconds = Memory(away=True), [0.0]
+    quick = MemoryOnlineStore(PLAN, memory)
+    asked: list[str] = []
+    read = quick.read_features
+
+    def counted(entity: str, keys: Sequence[str], now_ms: int | None = None) -> FeatureRows:
+        asked.extend(keys)
+        return read(entity, keys, now_ms)
+
+    quick.read_features = counted  # type: ignore[method-assign]
+    app = FastAPI()
+    counter = Counter("answers", "", ["route", "status"], registry=CollectorRegistry())
+    app.include_router(features_router(store, counter))
+    app.add_middleware(DirectReads, store=quick, counted=counter, clock=lambda: seconds[0])
+    client = TestClient(app)
+
+    def get(key: str) -> int:
+        return client.get(f"/v1/features/origin/{key}").status_code
+
+    assert [get("a"), get("b"), get("c")] == [200, 200, 200] and asked == ["a"], "the patient store answers in its thread"
+    seconds[0] = 1.5
+    memory.away = False
+    assert [get("d"), get("e")] == [200, 200] and asked == ["a", "d", "e"]
