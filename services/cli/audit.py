@@ -10,12 +10,12 @@ from services.cli.history import History, prediction_schema
 from services.features.task import FeaturesTask
 from services.scoring.domain.core import ScoringCore
 from services.scoring.domain.panel import Serving
+from services.scoring.loading import load_serving
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
 from shared.avro.registry import SchemaRegistry
-from shared.models.artifacts import Artifact, ArtifactStore
+from shared.models.artifacts import ArtifactStore
 from shared.models.deployments import Lifecycle
-from shared.models.onnx_scorer import OnnxScorer
 from shared.streaming.records import Records
 from shared.streaming.task import StepContext
 
@@ -78,7 +78,7 @@ def _audit_predictions(
             wrong += abs(len(mine) - len(rows))
             examples.append(f"{name}: expected {len(rows)} predictions, found {len(mine)}")
             continue
-        core, serving = ScoringCore(plan, [name]), _served(artifacts, history, name)
+        core, serving = ScoringCore(plan, [name]), _served(plan, artifacts, history, name)
         sequences = said.column("deployment_sequence").to_numpy()[mine]
         steps = np.flatnonzero(np.diff(sequences)) + 1
         back += int((np.diff(sequences) < 0).sum())
@@ -94,7 +94,7 @@ def _audit_predictions(
     return compared, wrong, back
 
 
-def _served(artifacts: ArtifactStore, history: History, model: str) -> dict[int, Serving]:
+def _served(plan: Plan, artifacts: ArtifactStore, history: History, model: str) -> dict[int, Serving]:
     """Return what served from each deployment on."""
     lifecycle, served = Lifecycle(), {}
     for event in history.deployments:
@@ -103,8 +103,7 @@ def _served(artifacts: ArtifactStore, history: History, model: str) -> dict[int,
         lifecycle = lifecycle.apply(event)
         champion = lifecycle.champion
         if champion is not None and champion.sequence not in served:
-            scorer = OnnxScorer(Artifact.from_bytes(artifacts.get(champion.artifact_sha256)))
-            served[champion.sequence] = Serving(champion.version, champion.sequence, champion.threshold, scorer, None)
+            served[champion.sequence] = load_serving(plan, artifacts, model, champion)
     return served
 
 

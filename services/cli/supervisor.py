@@ -1,20 +1,20 @@
 """Runs the services as child processes: starts, watches, restarts with back-off, stops; none outlives the parent."""
 
-import ctypes
 import os
-import signal
 import subprocess
 import sys
 import threading
 import time
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
+from shared.lifeline import tied_to_parent
+from shared.streaming.service_process import MISCONFIGURED
+
 _STABLE_AFTER_S = 30.0
+_BACK_OFF_S = 0.25
+_LONGEST_BACK_OFF_S = 5.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,24 +30,22 @@ class ServiceFailed(RuntimeError):
     """A service kept crashing: carries its name and the tail of its log."""
 
 
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-
-
 @dataclass(slots=True)
 class _Child:
     spec: ServiceSpec
     process: subprocess.Popen[bytes]
     started: float
     restarts: int = 0
-    crashes: deque[float] = field(default_factory=lambda: deque(maxlen=8))
+    crashes: int = 0
+    due: float | None = None
 
 
 class Supervisor:
     """Keeps a set of services running.
 
-    A service that ends while the supervisor runs is restarted after a back-off; one that crashes more than `crash_limit`
-    times within half a minute each is given up, and `check` raises with the tail of its log.
+    A service that ends while the supervisor runs is restarted: at once the first time, then after a back-off that doubles. One that crashes more
+    than `crash_limit` times within half a minute each is given up, one that says it is misconfigured at once (a restart would not help);
+    `check` then raises with the tail of its log.
 
     Parameters
     ----------
@@ -71,23 +69,22 @@ class Supervisor:
             self._children[spec.name] = _Child(spec, self._spawn(spec), time.monotonic())
 
     def check(self) -> None:
-        """Restart what has ended; raise ServiceFailed for what keeps crashing."""
+        """Restart what has ended; raise ServiceFailed for what cannot be helped by that."""
         with self._lock:
+            now = time.monotonic()
             for child in self._children.values():
                 code = child.process.poll()
                 if code is None:
                     continue
-                now = time.monotonic()
-                if now - child.started > _STABLE_AFTER_S:
-                    child.crashes.clear()
-                child.crashes.append(now)
-                if len(child.crashes) > self._crash_limit:
-                    raise ServiceFailed(
-                        f"service {child.spec.name} ended with {code}, {len(child.crashes)} times in a row:\n{self.log_tail(child.spec.name)}"
-                    )
-                child.restarts += 1
-                child.process = self._spawn(child.spec)
-                child.started = now
+                if child.due is None:
+                    child.crashes = 1 if now - child.started > _STABLE_AFTER_S else child.crashes + 1
+                    if code == MISCONFIGURED or child.crashes > self._crash_limit:
+                        why = "its settings or the application are wrong" if code == MISCONFIGURED else f"{child.crashes} times in a row"
+                        raise ServiceFailed(f"service {child.spec.name} ended with {code}, {why}:\n{self.log_tail(child.spec.name)}")
+                    child.due = now + (0.0 if child.crashes == 1 else min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** (child.crashes - 2)))
+                if now >= child.due:
+                    child.restarts += 1
+                    child.process, child.started, child.due = self._spawn(child.spec), now, None
 
     def kill(self, name: str) -> int:
         """SIGKILL one service (chaos tests); `check` restarts it. Returns the pid that was killed."""
@@ -132,5 +129,5 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=_die_with_parent,
+                preexec_fn=tied_to_parent(),
             )

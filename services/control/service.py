@@ -16,6 +16,7 @@ STAGE = "control"
 def build(
     settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
 ) -> Runner:
-    """Wire the stage."""
+    """Wire the stage; every commit holds the whole state (see `ControlTask`)."""
     plan = load_plan(settings.application)
+    settings = settings.model_copy(update={"runner": settings.runner.model_copy(update={"checkpoint_interval_ms": 0})})
     return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda _: ControlTask(plan, registry), metrics, health)

@@ -17,10 +17,10 @@ from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
-from shared.version import CODE_VERSION
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "drift"
+_VERSION = "control-2"
 _STATE, _MERGE = b"policy", b"merge"
 
 
@@ -33,7 +33,8 @@ class ControlTask:
     """The one task of the stage.
 
     Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
-    journal time it is read at (after a crash possibly a little later; its decision id stays the same).
+    journal time it is read at. How it fell between the findings is written nowhere but in the state, so the state (it is small) goes out
+    with every step that changes it and nothing is ever replayed.
     """
 
     def __init__(self, plan: Plan, registry: SchemaRegistry) -> None:
@@ -52,17 +53,17 @@ class ControlTask:
         self._retraining = self._codec(registry, topics.retraining, "Retraining")
         self._commands_read = 0
         self._coverage = Coverage()
+        self._written: dict[bytes, bytes] = {}
         self._replaying = False
         self._commands: list[dict[str, Any]] = []
-        self._written: dict[bytes, bytes] = {}
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load requests made so far and the merge's counts."""
-        for entry in entries:
-            if entry.value is not None and entry.key == _STATE:
-                self._policy.load(json.loads(entry.value))
-            elif entry.value is not None and entry.key == _MERGE:
-                self._merge.restore(entry.value)
+        self._written = {entry.key: entry.value for entry in entries if entry.value is not None}
+        if _STATE in self._written:
+            self._policy.load(json.loads(self._written[_STATE]))
+        if _MERGE in self._written:
+            self._merge.restore(self._written[_MERGE])
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Stand where the last progress record stood."""
@@ -70,10 +71,9 @@ class ControlTask:
         self._commands_read = positions.get(commands, 0)
         self._merge.resume({place: offset for place, offset in positions.items() if place.topic != commands.topic})
         self._coverage = Coverage(coverage_offset, coverage_time_ms)
-        self._replaying = True
 
     def replay(self, inputs: Sequence[Records]) -> None:
-        """Collect what had been decided since the checkpoint; it is folded, in order, before the next step."""
+        """Decide again what had been decided by another version, whose state cannot be used; everything is said already."""
         self._replaying = True
         self._read(inputs)
 
@@ -98,19 +98,19 @@ class ControlTask:
         return Step(emissions, self._positions(), self._coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        """Write what has changed of the state: it is small."""
+        """Write what has changed: it is small."""
         self._finish_replay()
-        blobs = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self._merge.state()}
-        changed = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != blob]
-        self._written = blobs
+        state = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self._merge.state()}
+        changed = [StateEntry(key, value) for key, value in state.items() if self._written.get(key) != value]
+        self._written = state
         return Checkpoint(changed, self._positions())
 
     def committed(self) -> None:
         """Nothing external."""
 
     def versions(self) -> Mapping[str, str]:
-        """Code and application."""
-        return {"code": CODE_VERSION, "application": self._plan.application_hash}
+        """Version of the policy's state (raise it when that changes) and of the application."""
+        return {"code": _VERSION, "application": self._plan.application_hash}
 
     def _finish_replay(self) -> None:
         if self._replaying:

@@ -174,11 +174,12 @@ class OutcomesTask:
                 continue
             times = int64_ms(group.columns.column("_event_time")).tolist()
             for name, label in models:
-                identities = group.columns.column(label.join).to_pylist()
+                # As text by the rule that made the request's id text, or a number would never meet its request.
+                identities = group.columns.column(label.join).cast(pa.string()).to_pylist()
                 values = label.value.evaluate(group.columns).cast(pa.float64()).to_pylist()
                 for row, identity, value, time in zip(group.rows.tolist(), identities, values, times, strict=True):
                     if value is not None and identity is not None:
-                        found.setdefault(row, []).append((name, str(identity), Label(value, time)))
+                        found.setdefault(row, []).append((name, identity, Label(value, time)))
         return found
 
     def _fold(self, released: Released) -> list[Outcome]:

@@ -16,6 +16,7 @@ from services.retraining.domain.gate import Verdict, judge
 from services.retraining.domain.training import Candidate, TooFewRowsError, train
 from shared.application.plan import ModelPlan, Plan
 from shared.application.planning import load_plan
+from shared.lake.names import OUTCOMES, VECTORS
 from shared.lake.tables import Lake
 from shared.lake.training_set import TrainingSet, training_set
 from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
@@ -75,7 +76,10 @@ def run(request: JobRequest) -> JobResult:
     if model.settings.kind != "binary":
         return _failed(version, f"expected a binary model, {model.name} is {model.settings.kind}: no family trains it yet")
     before = int(request.retraining["journal_time"])
-    found = training_set(Lake(request.lake, plan.application.app), model, before)
+    lake = Lake(request.lake, plan.application.app)
+    if missing := [table for table in (VECTORS, OUTCOMES) if not lake.exists(table)]:
+        return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
+    found = training_set(lake, model, before)
     store = ArtifactStore(request.artifacts)
     try:
         if not found.rows.num_rows:
@@ -155,8 +159,6 @@ def _record(request: JobRequest, plan: Plan, result: JobResult, candidate: Candi
         "reason": result.reason,
         **{name: value for name, value in result.details.items() if name not in candidate.parameters},
     }
-    if result.passed:
-        tags["promoted_at"] = datetime.fromtimestamp(asked["journal_time"] / 1e3, UTC).isoformat()
     finite = {name: value for name, value in result.figures.items() if np.isfinite(value)}
     ModelRegistry(request.registry).record(
         plan.application.app, asked["model"], result.version, result.artifact_uri, tags, candidate.parameters, finite

@@ -1,5 +1,6 @@
 """Retraining: trains when asked, judges, and writes the lifecycle of models."""
 
+from services.retraining.registrar import ProcessRegistrar
 from services.retraining.task import Places, RetrainingTask, task_inputs
 from services.retraining.trainer import ProcessTrainer
 from shared.application.planning import load_plan
@@ -21,8 +22,10 @@ def build(
     plan = load_plan(settings.application)
     places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri, settings.tracking.uri)
     folder = settings.runner.state_folder / "trainings"
+    # One of each for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.
+    trainer, registrar = ProcessTrainer(folder), ProcessRegistrar(folder, plan.application.app, settings.tracking.uri)
 
     def task(_partition: int) -> RetrainingTask:
-        return RetrainingTask(plan, registry, ProcessTrainer(folder), places)
+        return RetrainingTask(plan, registry, trainer, registrar, places)
 
     return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)

@@ -1,13 +1,17 @@
 """Retraining's worker as a task: requests in; trainings in a child process; their results and the lifecycle of models out."""
 
 import logging
-from collections import deque
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
+from services.retraining.domain.service_times import ServiceTimes
 from services.retraining.job import JobRequest, JobResult
+from services.retraining.registrar import Registrar
 from services.retraining.trainer import Trainer
 from shared.application.plan import Plan
 from shared.avro.records import RecordCodec
@@ -41,8 +45,17 @@ class Places:
 
 @dataclass(slots=True)
 class _Request:
+    """An open request; `champion` is the SHA-256 of what its training is to beat, None while none runs."""
+
     offset: int
     record: dict[str, Any]
+    started: bool = False
+    champion: str | None = None
+
+    @property
+    def rolls_back(self) -> bool:
+        """Whether it needs no training."""
+        return bool(self.record["details"].get("action") == "roll_back")
 
 
 class RetrainingTask:
@@ -50,19 +63,25 @@ class RetrainingTask:
 
     A request's position is passed only in the transaction that publishes its result, so a restart takes it up again. It waits until the
     archive holds everything that was known when it was made; that, and not the moment of training, decides what is learned from.
+
+    A roll-back waits for no training. A candidate that was judged against a champion which has been rolled back in the meantime is trained
+    and judged again. After a restart nothing is done before everything this task had said is read: that tells which requests are answered.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, trainer: Trainer, places: Places) -> None:
+    def __init__(self, plan: Plan, registry: SchemaRegistry, trainer: Trainer, registrar: Registrar, places: Places) -> None:
         topics = plan.topics
-        self._plan, self._trainer, self._places = plan, trainer, places
+        self._plan, self._trainer, self._registrar, self._places = plan, trainer, registrar, places
         self._input = TopicPartition(topics.retraining, 0)
         self._control, self._archive = topics.progress("control"), topics.progress("archive")
         self._retraining = self._codec(registry, topics.retraining, "Retraining")
         self._deployment = self._codec(registry, topics.deployments, "Deployment")
         self._progress = {topic: self._codec(registry, topic, "Progress") for topic in (self._control, self._archive)}
         self._lifecycles = Lifecycles()
-        self._pending: deque[_Request] = deque()
-        self._running = False
+        self._times: dict[str, ServiceTimes] = {}
+        self._pending: list[_Request] = []
+        self._registry_told = False
+        self._said_read = 0
+        self._said_written = 0
         self._read_to: int | None = None
         self._seen = 0
         self._log = TopicPartition(topics.deployments, 0)
@@ -81,23 +100,34 @@ class RetrainingTask:
         self._positions = dict(positions)
         self._read_to = positions.get(self._input)
         self._events_written = outputs.get(self._log.topic, 0)
+        self._said_written = outputs.get(self._input.topic, 0)
         self._coverage = Coverage(coverage_offset, coverage_time_ms)
 
     def replay(self, inputs: Sequence[Records]) -> None:
         """Fold the lifecycle log and count the decisions that are done with."""
         self._read(inputs, open_requests=False)
 
+    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
+        """Count records that were quarantined, so that nothing waits for them (only a request can crash this task)."""
+        if topic == self._input.topic:
+            self._seen += len(offsets)
+        elif topic == self._log.topic:
+            self._events_read += len(offsets)
+
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Start what can start, publish what has ended."""
         self._read(inputs, open_requests=True)
         said: list[dict[str, Any]] = []
         events: list[dict[str, Any]] = []
-        if self._pending and not self._running and self._ready(self._pending[0].record):
-            said += self._start(self._pending[0].record, events)
-        if self._running:
-            result = self._trainer.poll()
-            if result is not None:
-                said += self._finish(self._pending[0].record, result, events)
+        if self._events_read >= self._events_written and self._said_read >= self._said_written:
+            if not self._registry_told:
+                self._registrar.want(self._times)
+                self._registry_told = True
+            for request in [one for one in self._pending if one.rolls_back]:
+                said += self._follow_operator(request, events)
+            if self._pending:
+                said += self._train(self._pending[0], events)
+            self._registrar.poll()
         self._advance()
         return Step(self._emissions(said, events), self._positions, self._coverage)
 
@@ -106,7 +136,8 @@ class RetrainingTask:
         return Checkpoint((), {**self._positions, self._input: 0, self._log: 0})
 
     def committed(self) -> None:
-        """Nothing external."""
+        """Let the registry know what is committed."""
+        self._registrar.want(self._times)
 
     def versions(self) -> Mapping[str, str]:
         """Code and application."""
@@ -118,17 +149,14 @@ class RetrainingTask:
                 continue
             if records.topic == self._input.topic:
                 for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
-                    record = self._retraining.decode(value) if value is not None else {"event": ""}
-                    if record["event"] == "requested" and open_requests:
-                        self._pending.append(_Request(offset, record))
-                    if record["event"] in ("requested", "skipped"):
-                        self._seen += 1
+                    if value is not None:
+                        self._hear(offset, self._retraining.decode(value), open_requests=open_requests)
                 self._read_to = int(records.offsets[-1]) + 1
             elif records.topic == self._log.topic:
                 # What was written since the start is folded already: the fold ignores events that do not follow its head.
                 for value in records.values:
                     if value is not None:
-                        self._lifecycles = self._lifecycles.apply(self._deployment.decode(value))
+                        self._fold(self._deployment.decode(value))
                         self._events_read += 1
                 self._positions[self._log] = int(records.offsets[-1]) + 1
             else:
@@ -140,40 +168,63 @@ class RetrainingTask:
                 else:
                     self._decided = (last.outputs.get(self._input.topic, 0), last.covered_time)
 
-    def _ready(self, request: Mapping[str, Any]) -> bool:
-        if self._events_read < self._events_written:
-            return False
-        if request["details"].get("action") == "roll_back":
-            return True
-        archived = [self._archived.get(partition, -1) for partition in range(self._plan.application.partitions)]
-        return min(archived) >= int(request["journal_time"])
+    def _hear(self, offset: int, record: dict[str, Any], *, open_requests: bool) -> None:
+        if record["event"] in ("requested", "skipped"):
+            self._seen += 1
+            if record["event"] == "requested" and open_requests:
+                self._pending.append(_Request(offset, record))
+            return
+        self._said_read += 1
+        for request in self._pending:
+            if request.record["decision_id"] == record["decision_id"]:
+                request.started = True
+                if record["event"] != "started":
+                    self._pending.remove(request)
+                break
 
-    def _start(self, request: dict[str, Any], events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        lifecycle = self._lifecycles.of(request["model"])
-        if request["details"].get("action") == "roll_back":
-            self._pending.popleft()
-            if not lifecycle.retired:
-                return [self._record(request, "failed", "there is no earlier champion to roll back to", {}, {})]
-            self._roll_back(request, lifecycle.retired[-1], f"asked for: {request['reason']}", {}, events)
-            return [self._record(request, "finished", f"rolled back to {lifecycle.retired[-1].version}", {}, {})]
-        champion, retired = lifecycle.champion, lifecycle.retired
+    def _fold(self, event: dict[str, Any]) -> None:
+        name = str(event["model"])
+        before = self._lifecycles.of(name)
+        self._lifecycles = self._lifecycles.apply(event)
+        self._times[name] = self._times.get(name, ServiceTimes()).apply(event, before, self._lifecycles.of(name))
+
+    def _follow_operator(self, request: _Request, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        self._pending.remove(request)
+        record = request.record
+        retired = self._lifecycles.of(record["model"]).retired
+        if not retired:
+            return [self._record(record, "failed", "there is no earlier champion to roll back to", {}, {})]
+        self._roll_back(record, retired[-1], f"asked for: {record['reason']}", {}, events)
+        return [self._record(record, "finished", f"rolled back to {retired[-1].version}", {}, {})]
+
+    def _train(self, request: _Request, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+        if request.champion is None:
+            archived = [self._archived.get(partition, -1) for partition in range(self._plan.application.partitions)]
+            return self._start(request) if min(archived) >= int(request.record["journal_time"]) else []
+        result = self._trainer.poll()
+        if result is None:
+            return []
+        champion = self._lifecycles.of(request.record["model"]).champion
+        if request.champion != (champion.artifact_sha256 if champion else ""):
+            log.warning("another model serves than the candidate was judged against: again", extra={"decision_id": request.record["decision_id"]})
+            return self._start(request)
+        self._pending.remove(request)
+        return self._finish(request.record, result, events)
+
+    def _start(self, request: _Request) -> list[dict[str, Any]]:
+        lifecycle = self._lifecycles.of(request.record["model"])
+        request.champion = lifecycle.champion.artifact_sha256 if lifecycle.champion else ""
+        predecessor = lifecycle.retired[-1].artifact_sha256 if lifecycle.retired else ""
+        places = self._places
         self._trainer.start(
-            JobRequest(
-                self._places.application,
-                self._places.lake,
-                self._places.artifacts,
-                self._places.registry,
-                request,
-                champion.artifact_sha256 if champion else "",
-                retired[-1].artifact_sha256 if retired else "",
-            )
+            JobRequest(places.application, places.lake, places.artifacts, places.registry, request.record, request.champion, predecessor)
         )
-        self._running = True
-        return [self._record(request, "started", request["reason"], {}, {})]
+        if request.started:
+            return []
+        request.started = True
+        return [self._record(request.record, "started", request.record["reason"], {}, {})]
 
     def _finish(self, request: dict[str, Any], result: JobResult, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
-        self._running = False
-        self._pending.popleft()
         if not result.finished:
             return [self._record(request, "failed", result.reason, result.figures, result.details)]
         candidate = ModelDeployment(result.version, result.artifact_sha256, -1, result.threshold)
@@ -224,7 +275,7 @@ class RetrainingTask:
         }
 
     def _append(self, event: dict[str, Any], events: list[dict[str, Any]]) -> None:
-        self._lifecycles = self._lifecycles.apply(event)
+        self._fold(event)
         events.append(event)
 
     def _record(self, request: dict[str, Any], event: str, reason: str, figures: Mapping[str, float], details: Mapping[str, str]) -> dict[str, Any]:

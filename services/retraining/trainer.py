@@ -1,9 +1,7 @@
 """Starts trainings in child processes and looks, without waiting, whether they have ended."""
 
-import ctypes
 import json
 import logging
-import signal
 import subprocess
 import sys
 from dataclasses import asdict
@@ -11,18 +9,18 @@ from pathlib import Path
 from typing import Protocol
 
 from services.retraining.job import JobRequest, JobResult, version_name
+from shared.lifeline import tied_to_parent
 
 log = logging.getLogger(__name__)
-_LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
 _TAIL = 2_000
+_ATTEMPTS = 3
 
 
 class Trainer(Protocol):
     """Where trainings run."""
 
     def start(self, request: JobRequest) -> None:
-        """Begin one; there is one at a time."""
+        """Begin one; there is one at a time, and one that runs for another request is ended."""
         ...
 
     def poll(self) -> JobResult | None:
@@ -31,9 +29,10 @@ class Trainer(Protocol):
 
 
 class ProcessTrainer:
-    """Trainer with one child process a training; the child dies with this process.
+    """Trainer with one child process a training; the child dies with this process, and with nothing else that this process survives.
 
-    A result that an earlier incarnation computed and could not commit is used again: a training is a pure function of its request.
+    A result that an earlier incarnation computed and could not commit is used again: a training is a pure function of its request. A child
+    that a signal ended (too little memory, an operator) says nothing about the candidate: it is started again, three times in all.
 
     Parameters
     ----------
@@ -46,24 +45,29 @@ class ProcessTrainer:
         self._process: subprocess.Popen[bytes] | None = None
         self._decision = ""
         self._version = ""
+        self._attempts = 0
+        self._running = ""
 
     def start(self, request: JobRequest) -> None:
-        """Begin a training."""
+        """Begin a training; the same one goes on when it runs already."""
         self._folder.mkdir(parents=True, exist_ok=True)
         self._decision, self._version = request.retraining["decision_id"], version_name(request.retraining)
         path = self._folder / f"{self._decision}.json"
         text = json.dumps(asdict(request), sort_keys=True)
-        if not (path.exists() and path.read_text(encoding="utf-8") == text):
+        same = path.exists() and path.read_text(encoding="utf-8") == text
+        if self._process is not None:
+            if same and self._running == self._decision:
+                return
+            self._process.kill()
+            self._process.wait()
+            self._process = None
+        if not same:
             self._result().unlink(missing_ok=True)
             path.write_text(text, encoding="utf-8")
         if self._result().exists():
-            self._process = None
             return
-        with self._log().open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.retraining.job", str(path), str(self._result())],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, preexec_fn=_die_with_parent,
-            )  # fmt: skip
+        self._attempts = 0
+        self._launch()
 
     def poll(self) -> JobResult | None:
         """Return the result; a child that died without one is a failed training with the end of its log."""
@@ -72,19 +76,34 @@ class ProcessTrainer:
             if code is None:
                 return None
             self._process = None
+            if code < 0 and self._attempts < _ATTEMPTS:
+                log.warning("training process killed, starting it again", extra={"decision_id": self._decision, "signal": -code})
+                self._launch()
+                return None
             if code != 0:
-                tail = self._log().read_text(errors="replace")[-_TAIL:]
-                log.error("training process died", extra={"decision_id": self._decision, "code": code, "log": tail})
-                last = tail.strip().splitlines()[-1] if tail.strip() else "no output"
-                return JobResult(False, f"the training process ended with {code}: {last}", self._version, False, False, "", "", 0.5, {}, {})
+                return self._died(code)
         return JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
+
+    def _launch(self) -> None:
+        self._attempts += 1
+        self._running = self._decision
+        request = self._folder / f"{self._decision}.json"
+        # A session of its own: Ctrl-C in a terminal goes to the whole group, and a training that it ends would count as failed.
+        with self._log().open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.retraining.job", str(request), str(self._result())],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=tied_to_parent(),
+            )  # fmt: skip
+
+    def _died(self, code: int) -> JobResult:
+        tail = self._log().read_text(errors="replace")[-_TAIL:]
+        log.error("training process died", extra={"decision_id": self._decision, "code": code, "log": tail})
+        last = tail.strip().splitlines()[-1] if tail.strip() else "no output"
+        how = f"was killed by signal {-code}, {self._attempts} times" if code < 0 else f"ended with {code}"
+        return JobResult(False, f"the training process {how}: {last}", self._version, False, False, "", "", 0.5, {}, {})
 
     def _result(self) -> Path:
         return self._folder / f"{self._decision}.result.json"
 
     def _log(self) -> Path:
         return self._folder / f"{self._decision}.log"
-
-
-def _die_with_parent() -> None:
-    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)

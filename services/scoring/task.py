@@ -1,26 +1,27 @@
 """Scoring as a task: vectors in, predictions out; models switch between steps, and every prediction says which switch it follows."""
 
-import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from services.scoring.domain.core import ScoringCore
 from services.scoring.domain.panel import Serving
+from services.scoring.loading import load_serving
 from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
-from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
-from shared.models.deployments import Lifecycles, ModelDeployment
-from shared.models.onnx_scorer import OnnxScorer
+from shared.models.artifacts import ArtifactStore
+from shared.models.deployments import Lifecycles
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
 
-log = logging.getLogger(__name__)
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "features"
 _COUNTS = b"counts"
@@ -70,6 +71,11 @@ class ScoringTask:
         """Follow the deployments again and count what had been answered; the answers are out already."""
         self._take(inputs)
         self._merge.drain()
+
+    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
+        """Count vectors that were quarantined, so that the coverage does not wait for them."""
+        if topic == self._plan.topics.vectors:
+            self._merge.skip(topic, partition, offsets)
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Switch models if the log says so, then answer."""
@@ -139,16 +145,7 @@ class ScoringTask:
         self._read_deployments = int(records.offsets[-1]) + 1
         for name, lifecycle in self._lifecycles.models.items():
             if lifecycle.champion is not None and lifecycle.champion != before.of(name).champion:
-                self._serving[name] = self._load(name, lifecycle.champion)
-
-    def _load(self, model: str, champion: ModelDeployment) -> Serving:
-        try:
-            scorer = OnnxScorer(Artifact.from_bytes(self._artifacts.get(champion.artifact_sha256)))
-            scorer.check_inputs(self._plan.vector_arrow)
-        except ArtifactError as error:
-            log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
-            return Serving(champion.version, champion.sequence, champion.threshold, None, "model_failed")
-        return Serving(champion.version, champion.sequence, champion.threshold, scorer, None)
+                self._serving[name] = load_serving(self._plan, self._artifacts, name, lifecycle.champion)
 
 
 def _schema(name: str) -> str:

@@ -161,7 +161,7 @@ class ColumnDecoder:
     ) -> Iterator[tuple[pa.RecordBatch, NDArray[np.int64]]]:
         """Decode one writer's messages; on failure halve the batch until the culprits stand alone."""
         try:
-            batch = writer.decode(bodies)
+            resolved, missing = writer.resolve(writer.decode(bodies))
         except _Undecodable as error:
             if len(bodies) == 1:
                 errors.append(InvalidRecord(int(rows[0]), error.reason, str(error)))
@@ -170,7 +170,6 @@ class ColumnDecoder:
             yield from self._decode_group(writer, bodies[:half], rows[:half], errors)
             yield from self._decode_group(writer, bodies[half:], rows[half:], errors)
             return
-        resolved, missing = writer.resolve(batch)
         if missing is not None:
             field, mask = missing
             errors.extend(InvalidRecord(int(i), "missing_value", f"field {field} is null and has no default for this reader") for i in rows[mask])
@@ -210,15 +209,17 @@ class _Writer:
         self._exact_length = exact_length
         self._schema = schema
         self._arrow = arrow
-        self._columnar = is_columnar(schema) and is_columnar(reader_schema)
-        self._same = json.loads(schema)["fields"] == json.loads(reader_schema)["fields"]
         reader = json.loads(reader_schema)
         try:
+            own = json.loads(schema)
             self._own = arrow_schema(schema)
-        except TypeError as error:
-            raise UnreadableSchema(str(error)) from error
+            self._parsed = parse(schema)
+        except (AttributeError, TypeError, KeyError, ValueError, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
+            # Whoever publishes may have registered anything: another schema language, a type that is no record.
+            raise UnreadableSchema(f"expected an Avro record schema, found {schema[:80]} ({error})") from error
+        self._columnar = is_columnar(schema) and is_columnar(reader_schema)
+        self._same = own["fields"] == reader["fields"]
         self._lengths = FlatLengths.of(schema) if exact_length else None
-        self._parsed = parse(schema)
         self._sources = [_source(field, target, self._own) for field, target in zip(reader["fields"], arrow, strict=True)]
 
     def decode(self, bodies: list[bytes]) -> pa.RecordBatch:
@@ -254,7 +255,10 @@ class _Writer:
             return
         if len(bodies) == 1:
             stream = io.BytesIO(bodies[0])
-            fastavro.schemaless_reader(stream, self._parsed, None)
+            try:
+                fastavro.schemaless_reader(stream, self._parsed, None)
+            except (EOFError, ValueError, IndexError, TypeError, OverflowError) as error:
+                raise _Undecodable("undecodable", f"{type(error).__name__}: {error}") from error
             if stream.tell() == len(bodies[0]):
                 return
         raise _Undecodable("trailing_bytes", f"expected {int(again[0])} bytes after the header, found {len(bodies[0])}")
@@ -267,7 +271,7 @@ class _Writer:
                 rows.append(fastavro.schemaless_reader(stream, self._parsed, None))
             except UnicodeDecodeError as error:
                 raise _Undecodable("invalid_utf8", str(error)) from error
-            except (EOFError, ValueError, IndexError, TypeError) as error:
+            except (EOFError, ValueError, IndexError, TypeError, OverflowError) as error:
                 raise _Undecodable("truncated" if isinstance(error, EOFError) else "undecodable", f"{type(error).__name__}: {error}") from error
             if self._exact_length and stream.tell() != len(body):
                 raise _Undecodable("trailing_bytes", f"expected {stream.tell()} bytes after the header, found {len(body)}")
@@ -284,8 +288,18 @@ class _Writer:
             column = batch.column(index) if index >= 0 else pa.array([default] * n, field.type)
             if column.null_count and not field.nullable:
                 return batch, (field.name, np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_))
-            columns.append(column if column.type == field.type else column.cast(field.type))
+            columns.append(column if column.type == field.type else _promoted(column, field))
         return pa.RecordBatch.from_arrays(columns, schema=self._arrow), None
+
+
+def _promoted(column: pa.Array, field: pa.Field) -> pa.Array:
+    """Cast as Avro promotes: numbers lose digits in silence, bytes must be text."""
+    if field.type == pa.timestamp("ms") and column.type == pa.int32():
+        column = column.cast(pa.int64())
+    try:
+        return column.cast(field.type, safe=pa.types.is_binary(column.type))
+    except pa.ArrowInvalid as error:
+        raise _Undecodable("invalid_utf8", f"{field.name}: {error}") from error
 
 
 _null_count = attrgetter("null_count")

@@ -62,11 +62,13 @@ class RecordCodec:
                 self._writers[schema_id] = parse(self._registry.schema(schema_id))
             except SchemaNotFound as error:
                 raise InvalidRecord(0, "unknown_schema_id", f"schema id {schema_id} is not in the registry") from error
+            except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
+                raise InvalidRecord(0, "incompatible_schema", f"schema id {schema_id} is no Avro schema: {error}") from error
         body = io.BytesIO(value)
         body.seek(HEADER_BYTES)
         try:
             decoded = fastavro.schemaless_reader(body, self._writers[schema_id], self._schema)
-        except (EOFError, ValueError, IndexError, TypeError, fastavro.read.SchemaResolutionError) as error:
+        except (EOFError, ValueError, IndexError, TypeError, OverflowError, fastavro.read.SchemaResolutionError) as error:
             raise InvalidRecord(0, "undecodable", f"{type(error).__name__}: {error}") from error
         if body.tell() != len(value):
             raise InvalidRecord(0, "trailing_bytes", f"expected {body.tell()} bytes, found {len(value)}")

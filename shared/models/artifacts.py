@@ -8,6 +8,7 @@ import fsspec
 from pydantic import ValidationError
 
 from shared.models.signature import Signature
+from shared.streaming.errors import TransientError
 
 _MAGIC = b"TMA1"
 _LENGTH = struct.Struct(">I")
@@ -59,11 +60,13 @@ class ArtifactStore:
         return address
 
     def get(self, address: str) -> bytes:
-        """Return the bytes of an address, verified; raises ArtifactError."""
+        """Return the bytes of an address, verified; raises ArtifactError, and TransientError when the store does not answer."""
         try:
             content: bytes = self._filesystem.cat_file(self._path(address))
         except FileNotFoundError as error:
             raise ArtifactError(f"no artifact {address} in {self._uri}") from error
+        except OSError as error:
+            raise TransientError(f"artifact {address} in {self._uri}: {error}") from error
         found = hashlib.sha256(content).hexdigest()
         if found != address:
             raise ArtifactError(f"artifact {address} in {self._uri} has the SHA-256 {found}: it was changed or damaged")

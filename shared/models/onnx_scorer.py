@@ -1,5 +1,6 @@
 """Serves an artifact, with the same bits in any batching."""
 
+import logging
 from typing import Protocol
 
 import numpy as np
@@ -14,6 +15,7 @@ from shared.models.forest import Forest, Stand
 from shared.models.inputs import Inputs
 from shared.models.signature import Column
 
+log = logging.getLogger(__name__)
 BLOCK_ROWS = 32
 
 
@@ -104,6 +106,7 @@ class _Session:
     """Any graph, in ONNX Runtime on one thread.
 
     ONNX Runtime chooses other code paths (and sums in another order) for other batch sizes. Every call therefore goes through as many rows.
+    A row that the graph cannot answer scores NaN (its request gets the default) and costs no other row its score.
     """
 
     def __init__(self, graph: bytes) -> None:
@@ -120,8 +123,20 @@ class _Session:
         scores = np.empty(len(matrix), np.float64)
         for begin in range(0, len(matrix), BLOCK_ROWS):
             rows = matrix[begin : begin + BLOCK_ROWS]
-            if len(rows) < BLOCK_ROWS:
-                rows = np.concatenate([rows, np.zeros((BLOCK_ROWS - len(rows), rows.shape[1]), np.float32)])
-            answer = np.asarray(self._session.run([self._output], {self._input: rows})[0])
-            scores[begin : begin + BLOCK_ROWS] = (answer[:, -1] if answer.ndim == 2 else answer)[: len(matrix) - begin]
+            answer = self._run(rows)
+            if answer is None:
+                alone = [self._run(rows[i : i + 1]) for i in range(len(rows))]
+                answer = np.array([np.nan if one is None else one[0] for one in alone])
+            scores[begin : begin + BLOCK_ROWS] = answer
         return scores
+
+    def _run(self, rows: NDArray[np.float32]) -> NDArray[np.float64] | None:
+        count = len(rows)
+        if count < BLOCK_ROWS:
+            rows = np.concatenate([rows, np.zeros((BLOCK_ROWS - count, rows.shape[1]), np.float32)])
+        try:
+            answer = np.asarray(self._session.run([self._output], {self._input: rows})[0])
+        except Exception as error:  # noqa: BLE001, RUF100 - onnxruntime raises its own unrelated classes
+            log.warning("the graph failed", extra={"rows": count, "error": str(error)})
+            return None
+        return np.asarray(answer[:, -1] if answer.ndim == 2 else answer, np.float64)[:count]

@@ -6,6 +6,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 BUDGET_MS = 30 * 86_400_000
+_COMMANDS_REMEMBERED = 10_000
 _TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap"}
 
 
@@ -21,9 +22,21 @@ class Policy:
 
 @dataclass(slots=True)
 class _Model:
+    """State of one model.
+
+    Attributes
+    ----------
+    slot
+        The last request, or the last scheduled one that was skipped: the schedule counts from here.
+    commands
+        Ids obeyed and when, oldest first.
+    """
+
     policy: Policy
     requests: list[int] = field(default_factory=list)
     paused: bool = False
+    slot: int | None = None
+    commands: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)
@@ -40,7 +53,8 @@ class RetrainingPolicy:
 
     Alarms about loss or quality, and the first labels, ask for a training. Features that drift never do: seasons alone move them. A request
     is skipped while paused, during the cool-down after the last request and when the budget of the last 30 days is spent; an operator's
-    command overrides cool-down and budget.
+    command overrides cool-down and budget. A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal
+    time, the last 10,000 of them): a roll-back that a client repeats must not go back twice.
     """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
@@ -60,50 +74,66 @@ class RetrainingPolicy:
         said = []
         for model in self._models.values():
             every = model.policy.schedule_ms
-            if every is None or not model.requests:
-                continue
-            while model.requests[-1] + every <= time_ms:
-                due = model.requests[-1] + every
-                if model.paused:
-                    break
-                said.append(self._record(model, "requested", "schedule", str(due), Place(due), f"{every // 86_400_000} days after the last request"))
-                self._remember(model, due)
+            while every is not None and model.slot is not None and model.slot + every <= time_ms:
+                due = model.slot + every
+                reason = f"{every // 86_400_000} days after the last request"
+                obstacle = self._obstacle(model, due)
+                if obstacle is None:
+                    said.append(self._record(model.policy.model, "requested", "schedule", str(due), Place(due), reason))
+                    self._remember(model, due)
+                else:
+                    said.append(self._record(model.policy.model, "skipped", "schedule", str(due), Place(due), f"{obstacle} ({reason})"))
+                    model.slot = due
         return said
 
     def command(self, record: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
-        """Follow an operator: retrain, roll_back, pause, resume."""
-        model = self._models.get(record["model"])
+        """Follow an operator: retrain, roll_back, pause, resume; what cannot be followed is answered with the reason."""
+        name, what, cause, at = record["model"], record["command"], record["command_id"], Place(now_ms)
+
+        def answer(event: str, reason: str, details: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
+            return [self._record(name, event, "manual", cause, at, reason, details)]
+
+        model = self._models.get(name)
         if model is None:
-            return []
-        what = record["command"]
-        at, cause = Place(now_ms), record["command_id"]
+            return answer("skipped", f"{what}: expected one of the models {', '.join(self._models)}, got {name}")
+        if not cause:
+            return answer("skipped", f"{what}: expected a command_id, by which a repeated command is known, got none")
+        if cause in model.commands:
+            return answer("skipped", f"{what}: command {cause} was followed before")
+        if what not in ("pause", "resume", "retrain", "roll_back"):
+            return answer("skipped", f"expected retrain, roll_back, pause or resume, got {what}: {record['reason']}")
+        model.commands[cause] = now_ms
+        while len(model.commands) > _COMMANDS_REMEMBERED or model.commands[next(iter(model.commands))] <= now_ms - BUDGET_MS:
+            del model.commands[next(iter(model.commands))]
         if what in ("pause", "resume"):
             model.paused = what == "pause"
-            return [self._record(model, "skipped", "manual", cause, at, f"{what}: {record['reason']}")]
+            return answer("skipped", f"{what}: {record['reason']}")
         if what == "retrain":
             self._remember(model, now_ms)
-            return [self._record(model, "requested", "manual", cause, at, record["reason"])]
-        if what == "roll_back":
-            return [self._record(model, "requested", "manual", cause, at, record["reason"], {"action": "roll_back"})]
-        return [self._record(model, "skipped", "manual", cause, at, f"expected retrain, roll_back, pause or resume, got {what}")]
+            return answer("requested", record["reason"])
+        return answer("requested", record["reason"], {"action": "roll_back"})
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as JSON can hold it."""
-        return {name: {"requests": model.requests, "paused": model.paused} for name, model in self._models.items()}
+        return {
+            name: {"requests": model.requests, "paused": model.paused, "slot": model.slot, "commands": model.commands}
+            for name, model in self._models.items()
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up a snapshot."""
         for name, saved in state.items():
             if name in self._models:
-                self._models[name].requests = list(saved["requests"])
-                self._models[name].paused = saved["paused"]
+                model = self._models[name]
+                model.requests, model.paused, model.slot = list(saved["requests"]), saved["paused"], saved["slot"]
+                model.commands = dict(saved["commands"])
 
     def _decide(self, model: _Model, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
         obstacle = self._obstacle(model, at.time_ms)
         if obstacle is not None:
-            return self._record(model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
+            return self._record(model.policy.model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
         self._remember(model, at.time_ms)
-        return self._record(model, "requested", trigger, cause, at, reason)
+        return self._record(model.policy.model, "requested", trigger, cause, at, reason)
 
     def _obstacle(self, model: _Model, now_ms: int) -> str | None:
         if model.paused:
@@ -117,14 +147,15 @@ class RetrainingPolicy:
 
     def _remember(self, model: _Model, time_ms: int) -> None:
         model.requests = [time for time in model.requests if time > time_ms - BUDGET_MS] + [time_ms]
+        model.slot = time_ms
 
     def _record(
-        self, model: _Model, event: str, trigger: str, cause: str, at: Place, reason: str, details: Mapping[str, str] | None = None
+        self, model: str, event: str, trigger: str, cause: str, at: Place, reason: str, details: Mapping[str, str] | None = None
     ) -> dict[str, Any]:
-        identity = "\x1f".join((model.policy.model, trigger, cause))
+        identity = "\x1f".join((model, trigger, cause))
         return {
             "decision_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-            "model": model.policy.model,
+            "model": model,
             "event": event,
             "trigger": trigger,
             "reason": reason,

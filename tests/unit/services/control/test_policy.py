@@ -79,7 +79,43 @@ def test_an_operator_overrides_cool_down_and_can_pause() -> None:
     assert events(watched.finding(finding(51))) == ["requested"]
     assert say("roll_back", "d")[0]["details"]["action"] == "roll_back"
     assert "dance" in say("dance", "e")[0]["reason"]
-    assert watched.command({"command_id": "f", "model": "stranger", "command": "pause", "reason": ""}, 0) == []
+    (stranger,) = watched.command({"command_id": "f", "model": "stranger", "command": "pause", "reason": ""}, 0)
+    assert (stranger["event"], stranger["model"]) == ("skipped", "stranger") and "one of the models m" in stranger["reason"]
+
+
+@pytest.mark.parametrize("what", ["retrain", "roll_back", "pause"])
+def test_a_command_sent_again_is_followed_once(what: str) -> None:
+    watched = policy()
+    command = {"command_id": "a", "model": "m", "command": what, "reason": "because"}
+    (first,) = watched.command(command, DAY)
+    state = json.loads(json.dumps(watched.snapshot()))
+    watched = policy()
+    watched.load(state)
+    (second,) = watched.command(command, 2 * DAY)
+    assert second["decision_id"] == first["decision_id"] and second["event"] == "skipped" and "followed before" in second["reason"]
+    assert watched.snapshot() == state
+    assert "command_id" in watched.command({**command, "command_id": ""}, 2 * DAY)[0]["reason"]
+
+
+def test_remembered_commands_do_not_grow_without_bound() -> None:
+    watched = policy()
+    for number in range(10_050):
+        watched.command({"command_id": str(number), "model": "m", "command": "resume", "reason": ""}, number)
+    assert len(watched.snapshot()["m"]["commands"]) == 10_000
+    watched.command({"command_id": "later", "model": "m", "command": "resume", "reason": ""}, 31 * DAY)
+    assert list(watched.snapshot()["m"]["commands"]) == ["later"]
+
+
+def test_a_schedule_keeps_within_pause_and_budget_and_says_so() -> None:
+    watched = policy(cool_down=0, schedule=10 * DAY, budget=2)
+    watched.finding(finding(0))
+    watched.command({"command_id": "p", "model": "m", "command": "pause", "reason": ""}, DAY)
+    skipped = watched.advance(35 * DAY)
+    assert [(record["event"], record["journal_time"] // DAY) for record in skipped] == [("skipped", 10), ("skipped", 20), ("skipped", 30)]
+    watched.command({"command_id": "r", "model": "m", "command": "resume", "reason": ""}, 35 * DAY)
+    assert [record["journal_time"] // DAY for record in watched.advance(45 * DAY)] == [40], "nothing is caught up"
+    watched.finding(finding(46))
+    assert "budget" in watched.advance(56 * DAY)[0]["reason"]
 
 
 def test_the_same_findings_give_the_same_decisions_also_over_a_restart() -> None:

@@ -1,5 +1,6 @@
 """The worker: waits for the archive, publishes lifecycle events once, takes up what a crash left."""
 
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -7,6 +8,7 @@ import numpy as np
 import pytest
 
 from services.cli.watch import record_codec
+from services.retraining.domain.service_times import ServiceTimes
 from services.retraining.job import JobRequest, JobResult
 from services.retraining.task import Places, RetrainingTask
 from shared.application.plan import Plan
@@ -36,6 +38,19 @@ class Trainer:
         return result
 
 
+class Registrar:
+    """Notes the last word."""
+
+    def __init__(self) -> None:
+        self.models: dict[str, ServiceTimes] = {}
+
+    def want(self, models: Mapping[str, ServiceTimes]) -> None:
+        self.models = dict(models)
+
+    def poll(self) -> None:
+        """Nothing to look after."""
+
+
 class World:
     """The topics around the worker."""
 
@@ -54,13 +69,16 @@ class World:
 
     def start(self) -> None:
         self.trainer = Trainer()
-        self.task = RetrainingTask(self.plan, self.registry, self.trainer, Places("app", "lake", "artifacts", "registry"))
+        self.registrar = Registrar()
+        self.task = RetrainingTask(self.plan, self.registry, self.trainer, self.registrar, Places("app", "lake", "artifacts", "registry"))
         self.read = dict.fromkeys(self.codecs, 0)
         self.last = Step([], {}, self.task._coverage)
 
     def restart(self) -> None:
         """Come back from the last step, as the runner would."""
-        last, outputs = self.last, {self.plan.topics.deployments: len(self.topics.get(self.plan.topics.deployments, []))}
+        said = sum(record["event"] not in ("requested", "skipped") for record in self.said(self.plan.topics.retraining))
+        events = len(self.topics.get(self.plan.topics.deployments, []))
+        last, outputs = self.last, {self.plan.topics.deployments: events, self.plan.topics.retraining: said}
         marker = self.task.checkpoint(0).marker
         self.start()
         self.task.restore([])
@@ -94,6 +112,7 @@ class World:
         inputs = [self.records(topic, begin, len(self.topics.get(topic, []))) for topic, begin in self.read.items()]
         self.read = {topic: len(self.topics.get(topic, [])) for topic in self.read}
         self.last = self.task.process(inputs, CONTEXT)
+        self.task.committed()
         for emission in self.last.emissions:
             self.topics.setdefault(emission.topic, []).extend(value for value in emission.values if value is not None)
         return self.last
@@ -182,6 +201,72 @@ def test_an_operator_rolls_back_without_a_training(world: World) -> None:
     world.step()
     assert len(world.trainer.asked) == 2
     assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v1"
+
+
+def test_a_roll_back_waits_for_no_training_and_the_candidate_is_judged_against_who_serves_now(world: World) -> None:
+    finish(world, 1, result("v1"))
+    finish(world, 2, result("v2"))
+    world.request(3, 300)
+    world.cover("archive", 310)
+    world.step()
+    world.request(4, 400, action="roll_back")
+    world.step()
+    assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v1"
+    world.trainer.result = result("v3")
+    world.step()
+    assert [asked.champion for asked in world.trainer.asked[-2:]] == ["sha-v2", "sha-v1"], "judged again"
+    assert events(world)[-1] == "rolled_back"
+    world.trainer.result = result("v3")
+    world.step()
+    assert world.lifecycle.champion.version == "v3"
+    said = [(record["decision_id"][-1], record["event"]) for record in world.said(world.plan.topics.retraining) if record["event"] != "requested"]
+    assert said == [("1", "started"), ("1", "finished"), ("2", "started"), ("2", "finished"), ("3", "started"), ("4", "finished"), ("3", "finished")]
+
+
+def test_a_roll_back_that_was_done_before_a_crash_is_not_done_again(world: World) -> None:
+    for number, version in enumerate(("v1", "v2", "v3"), 1):
+        finish(world, number, result(version))
+    world.request(4, 400)
+    world.cover("archive", 410)
+    world.step()
+    world.request(5, 500, action="roll_back")
+    world.step()
+    world.step()
+    world.restart()
+    # What it had said comes later than the requests: it must wait for it.
+    topic = world.plan.topics.retraining
+    begin, end = world.read[topic], len(world.topics[topic])
+    world.read[topic] = end
+    world.task.process([world.records(topic, begin, begin + 3)], CONTEXT)
+    world.task.process([world.records(topic, begin + 3, end)], CONTEXT)
+    world.step()
+    assert events(world).count("rolled_back") == 1
+    assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v2"
+    assert [record["event"] for record in world.said(topic)].count("started") == 4, "said once, although it runs again"
+    assert [asked.retraining["decision_id"][-1] for asked in world.trainer.asked] == ["4"]
+
+
+def test_the_registry_hears_when_versions_went_into_and_out_of_service(world: World) -> None:
+    finish(world, 1, result("v1"))
+    finish(world, 2, result("v2"))
+    world.request(3, 300, action="roll_back")
+    world.step()
+    times = world.registrar.models[MODEL]
+    first, second, third = (f"1970-01-01T00:00:00.{tenth}00000+00:00" for tenth in (1, 2, 3))
+    assert times.champion == "v1"
+    assert times.versions == {
+        "v1": {"promoted_at": first, "retired_at": second, "restored_at": third},
+        "v2": {"promoted_at": second, "rolled_back_at": third},
+    }
+    world.restart()
+    world.step()
+    assert world.registrar.models == {MODEL: times}, "and once more after a restart"
+
+
+def test_a_quarantined_request_holds_nothing_up(world: World) -> None:
+    world.cover("control", 150, 1)
+    world.task.skipped(world.plan.topics.retraining, 0, np.array([0]))
+    assert world.step().coverage.time_ms == 150
 
 
 def test_a_failed_training_changes_no_model(world: World) -> None:

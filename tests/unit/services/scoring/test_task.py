@@ -14,6 +14,7 @@ from shared.avro.records import RecordCodec
 from shared.avro.registry import MemorySchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.signature import Column
+from shared.streaming.errors import TransientError
 from shared.streaming.progress import Progress
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.task import StepContext
@@ -117,3 +118,27 @@ def test_a_restart_serves_the_same_model_and_repeats_no_answer(stage: Stage) -> 
     restarted, straight = again.process(rest, CONTEXT), task.process(rest, CONTEXT)
     assert stage.answers(restarted) == stage.answers(straight)
     assert restarted.positions == straight.positions and restarted.coverage == straight.coverage
+
+
+def test_a_model_for_features_the_application_no_longer_has_answers_with_the_default(stage: Stage) -> None:
+    made, _, _ = artifact("lightgbm", (*COLUMNS[:2], Column(name="gone__mean_3h", type="double")))
+    task = stage.task()
+    step = task.process(
+        [stage.deployment(0, "promoted", "v1", stage.store.put(made.to_bytes())), stage.records("flights-vectors", stage.vectors)], CONTEXT
+    )
+    answers = ColumnDecoder(stage.registry, schema("prediction")).decode(step.emissions[0].values).batch
+    assert answers.num_rows == stage.count
+    assert set(answers.column("reason").to_pylist()) == {"model_failed"} and set(answers.column("deployment_sequence").to_pylist()) == {0}
+
+
+def test_a_store_that_does_not_answer_is_asked_again(stage: Stage, tmp_path: Path) -> None:
+    (tmp_path / "ab" / ("ab" + 62 * "0")).mkdir(parents=True)  # no file can be read there
+    with pytest.raises(TransientError, match="ab00"):
+        stage.task().process([stage.deployment(0, "promoted", "v1", "ab" + 62 * "0")], CONTEXT)
+
+
+def test_a_quarantined_vector_does_not_hold_the_coverage_up(stage: Stage) -> None:
+    task = stage.task()
+    task.skipped("flights-vectors", 0, np.array([0]))
+    step = task.process([stage.records("flights-vectors", stage.vectors[1:], 1), stage.progress(stage.count)], CONTEXT)
+    assert step.coverage.time_ms == stage.last_time + 5

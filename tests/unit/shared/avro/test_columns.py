@@ -193,3 +193,28 @@ def test_bytes_after_the_last_field_are_found_in_any_batch(count: int) -> None:
     decoded = ColumnDecoder(registry, PREDICTION, exact_length=True).decode(values)
     assert [(error.index, error.reason) for error in decoded.errors] == [(count // 2, "trailing_bytes")]
     assert len(decoded.rows) == count - 1
+
+
+@pytest.mark.parametrize(
+    "schema", ['"string"', "syntax = proto3;", '{"type": "object", "properties": {}}', '{"type": "array", "items": "int"}', "[]"]
+)
+def test_whatever_else_somebody_registered_is_a_dead_letter(schema: str) -> None:
+    class Registry(MemorySchemaRegistry):
+        def schema(self, schema_id: int) -> str:
+            return schema if schema_id == 77 else super().schema(schema_id)
+
+    registry = Registry()
+    decoded = ColumnDecoder(registry, PREDICTION).decode([header(77) + b"abc"])
+    assert [(error.index, error.reason) for error in decoded.errors] == [(0, "incompatible_schema")]
+    with pytest.raises(InvalidRecord):
+        RecordCodec(registry, "s", PREDICTION).decode(header(77) + b"abc")
+
+
+def test_numbers_are_promoted_as_avro_says_and_bytes_must_be_text() -> None:
+    registry = MemorySchemaRegistry()
+    old = record([{"name": "n", "type": "long"}, {"name": "t", "type": "bytes"}])
+    new = record([{"name": "n", "type": "double"}, {"name": "t", "type": "string"}])
+    rows = [{"n": 2**53 + 1, "t": b"a"}, {"n": 1, "t": b"\xff\xfe"}, {"n": 3, "t": b"b"}]
+    decoded = ColumnDecoder(registry, new).decode(by_fastavro(old, registry.register("s", old), rows))
+    assert decoded.batch.to_pylist() == [{"n": float(2**53), "t": "a"}, {"n": 3.0, "t": "b"}]
+    assert [(error.index, error.reason) for error in decoded.errors] == [(1, "invalid_utf8")]

@@ -102,3 +102,24 @@ def test_the_fold_follows_one_line_of_decisions() -> None:
     assert back.champion is not None and back.champion.version == "a" and back.head == 4
     with pytest.raises(ValueError, match="never was champion"):
         state.apply(event(4, "rolled_back", "nobody"))
+
+
+def test_a_row_the_graph_cannot_answer_costs_no_other_row_its_score(monkeypatch: pytest.MonkeyPatch) -> None:
+    scorer = OnnxScorer(artifact("logistic_regression", COLUMNS)[0])
+    rows = FRESH[:70].copy()
+    expected = scorer.score_matrix(rows)
+    rows[40, 0] = 1e30
+
+    class Fragile:
+        def __init__(self, session: Any) -> None:
+            self.session = session
+
+        def run(self, outputs: Any, inputs: dict[str, Any]) -> Any:
+            if (next(iter(inputs.values())) > 1e29).any():
+                raise RuntimeError("overflow")
+            return self.session.run(outputs, inputs)
+
+    monkeypatch.setattr(scorer._engine, "_session", Fragile(scorer._engine._session))  # type: ignore[union-attr]
+    scores = scorer.score_matrix(rows)
+    assert np.isnan(scores[40])
+    assert np.delete(scores, 40).tobytes() == np.delete(expected, 40).tobytes()

@@ -1,0 +1,103 @@
+"""Keeps the model registry up to date with the lifecycle log, in a child process: ``python -m services.retraining.registrar FILE``."""
+
+import json
+import logging
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any, Protocol
+
+from services.retraining.domain.service_times import ServiceTimes
+from shared.lifeline import tied_to_parent
+from shared.models.registry import ModelRegistry
+
+log = logging.getLogger(__name__)
+_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
+_TAIL = 1_000
+
+
+class Registrar(Protocol):
+    """Tells a registry what serves."""
+
+    def want(self, models: Mapping[str, ServiceTimes]) -> None:
+        """Take note of what the registry should say, by model; only the last word counts."""
+        ...
+
+    def poll(self) -> None:
+        """Bring the registry nearer to it, without waiting."""
+        ...
+
+
+class ProcessRegistrar:
+    """Registrar on MLflow.
+
+    The lifecycle log decides, the registry shows: a roll-back never waits for it. A registry that does not answer is told later, and after a
+    restart it is told everything again (which changes nothing). MLflow takes seconds to load, hence the child process.
+
+    Parameters
+    ----------
+    folder
+        Its input and log.
+    app, uri
+        The application and the registry's address.
+    """
+
+    def __init__(self, folder: Path, app: str, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._app, self._uri, self._clock = folder, app, uri, clock
+        self._wanted: dict[str, Any] = {}
+        self._telling: dict[str, Any] = {}
+        self._told: dict[str, Any] = {}
+        self._process: subprocess.Popen[bytes] | None = None
+        self._wait_s, self._not_before = _RETRY_S, 0.0
+
+    def want(self, models: Mapping[str, ServiceTimes]) -> None:
+        """Take note of the last word."""
+        self._wanted = {name: asdict(times) for name, times in models.items() if times.champion}
+
+    def poll(self) -> None:
+        """Look after the child; start one when there is something to tell."""
+        if self._process is not None:
+            code = self._process.poll()
+            if code is None:
+                return
+            self._process = None
+            if code == 0:
+                self._told, self._wait_s = self._telling, _RETRY_S
+            else:
+                tail = self._log().read_text(errors="replace")[-_TAIL:]
+                log.warning("the model registry was not told, trying again", extra={"wait_s": self._wait_s, "registry": self._uri, "log": tail})
+                self._not_before = self._clock() + self._wait_s
+                self._wait_s = min(_LONGEST_RETRY_S, 2 * self._wait_s)
+        if self._wanted != self._told and self._clock() >= self._not_before:
+            self._tell()
+
+    def _tell(self) -> None:
+        self._folder.mkdir(parents=True, exist_ok=True)
+        self._telling = self._wanted
+        path = self._folder / "registrar.json"
+        path.write_text(json.dumps({"app": self._app, "uri": self._uri, "models": self._telling}), encoding="utf-8")
+        with self._log().open("wb") as output:
+            self._process = subprocess.Popen(
+                [sys.executable, "-m", "services.retraining.registrar", str(path)],
+                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=tied_to_parent(),
+            )  # fmt: skip
+
+    def _log(self) -> Path:
+        return self._folder / "registrar.log"
+
+
+def main(arguments: list[str]) -> int:
+    """Tell the registry what a file says."""
+    (source,) = map(Path, arguments)
+    told = json.loads(source.read_text(encoding="utf-8"))
+    registry = ModelRegistry(told["uri"])
+    for model, times in told["models"].items():
+        registry.deployed(told["app"], model, times["versions"], times["champion"])
+    return 0
+
+
+if __name__ == "__main__":
+    raise SystemExit(main(sys.argv[1:]))

@@ -1,0 +1,28 @@
+"""From a deployment to what answers for its model."""
+
+import logging
+
+from services.scoring.domain.panel import Serving
+from shared.application.plan import Plan
+from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
+from shared.models.deployments import ModelDeployment
+from shared.models.onnx_scorer import OnnxScorer
+
+log = logging.getLogger(__name__)
+
+
+def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: ModelDeployment) -> Serving:
+    """Load a champion; one that cannot be loaded, or that expects features the application no longer has, answers with its default.
+
+    Raises
+    ------
+    TransientError
+        The store does not answer.
+    """
+    try:
+        scorer = OnnxScorer(Artifact.from_bytes(artifacts.get(champion.artifact_sha256)))
+        scorer.check_inputs(plan.vector_arrow)
+    except ArtifactError as error:
+        log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
+        return Serving(champion.version, champion.sequence, champion.threshold, None, "model_failed")
+    return Serving(champion.version, champion.sequence, champion.threshold, scorer, None)

@@ -1,0 +1,54 @@
+"""The supervisor: restarts with a pause, gives up on what cannot be helped, says why."""
+
+import time
+from pathlib import Path
+
+import pytest
+
+from services.cli.supervisor import ServiceFailed, ServiceSpec, Supervisor
+
+DEADLINE_S = 20.0
+
+
+def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, crash_limit: int = 3) -> Supervisor:
+    (tmp_path / "tried.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")}, crash_limit=crash_limit)
+    made.start([ServiceSpec("tried", "tried")])
+    return made
+
+
+def fail(watched: Supervisor) -> str:
+    deadline = time.monotonic() + DEADLINE_S
+    with pytest.raises(ServiceFailed) as caught:
+        while time.monotonic() < deadline:
+            watched.check()
+    return str(caught.value)
+
+
+RUN = "import os, sys, time\nwith open(os.environ['RUNS'], 'a') as runs:\n    print(time.monotonic(), file=runs)\n"
+
+
+def test_a_misconfigured_service_is_not_restarted(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = supervisor(tmp_path, monkeypatch, RUN + "sys.stderr.write('app.yaml:3: expected\\n'); sys.exit(2)")
+    message = fail(watched)
+    assert "settings or the application are wrong" in message and "app.yaml:3" in message
+    assert len((tmp_path / "runs").read_text().split()) == 1
+
+
+def test_a_crashing_service_is_restarted_with_growing_pauses_and_then_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = supervisor(tmp_path, monkeypatch, RUN + "sys.stderr.write('no luck\\n'); sys.exit(1)")
+    message = fail(watched)
+    assert "4 times in a row" in message and "no luck" in message
+    at = [float(line) for line in (tmp_path / "runs").read_text().split()]
+    assert len(at) == 4
+    assert at[2] - at[1] >= 0.25 and at[3] - at[2] >= 0.5
+
+
+def test_a_killed_service_comes_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    watched = supervisor(tmp_path, monkeypatch, "import time\ntime.sleep(600)")
+    before = watched.kill("tried")
+    watched.check()
+    watched.check()
+    assert watched.pids()["tried"] != before and watched.restarts() == {"tried": 1}
+    watched.stop()

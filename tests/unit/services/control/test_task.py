@@ -1,0 +1,122 @@
+"""Control as a task: what it decided it knows again after any restart, commands between findings included."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from services.cli.watch import record_codec
+from services.control.task import ControlTask
+from shared.application.plan import Plan
+from shared.avro.registry import MemorySchemaRegistry
+from shared.streaming.progress import Progress
+from shared.streaming.records import Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext
+from tests.unit.services.drift.stream import shop
+
+DAY = 86_400_000
+CONTEXT = StepContext(now_ms=0)
+
+
+class World:
+    """The topics around control, and its state as the checkpoint topic would hold it."""
+
+    def __init__(self, folder: Path) -> None:
+        self.plan: Plan = shop(folder)
+        self.registry = MemorySchemaRegistry()
+        topics = self.plan.topics
+        names = {topics.drift: "Drift", topics.progress("drift"): "Progress", topics.commands: "Command", topics.retraining: "Retraining"}
+        self.codecs = {topic: record_codec(self.registry, topic, name) for topic, name in names.items()}
+        self.topics: dict[str, list[bytes]] = {topic: [] for topic in names}
+        self.state: dict[bytes, bytes | None] = {}
+        self.last = Step([], {}, ControlTask(self.plan, self.registry)._coverage)
+        self.start()
+
+    def start(self) -> None:
+        self.task = ControlTask(self.plan, self.registry)
+        self.read = {topic: self.last.positions.get(TopicPartition(topic, 0), 0) for topic in self.topics if topic != self.plan.topics.retraining}
+
+    def restart(self) -> None:
+        self.start()
+        self.task.restore([StateEntry(key, value) for key, value in self.state.items()])
+        self.task.resume(self.last.positions, {}, self.last.coverage.offset, self.last.coverage.time_ms)
+
+    def find(self, number: int, time: int) -> None:
+        record = {
+            "drift_id": f"d{number}", "model": "sent_back", "kind": "loss", "subject": "loss", "detector": "adwin", "severity": "alarm",
+            "journal_partition": 0, "journal_offset": number, "journal_time": time, "statistic": 1.0, "threshold": 0.1, "detail": "worse",
+            "evidence": {},
+        }  # fmt: skip
+        self.topics[self.plan.topics.drift].append(self.codecs[self.plan.topics.drift].encode(record))
+        self.cover(time + 1)
+
+    def cover(self, time: int) -> None:
+        topic = self.plan.topics.progress("drift")
+        said = {self.plan.topics.drift: len(self.topics[self.plan.topics.drift])}
+        self.topics[topic].append(Progress("drift", 0, covered_time=time, outputs=said).encode(self.codecs[topic]))
+
+    def order(self, name: str, command: str) -> None:
+        topic = self.plan.topics.commands
+        record = {"command_id": name, "model": "sent_back", "command": command, "reason": "because", "issued_at": 0}
+        self.topics[topic].append(self.codecs[topic].encode(record))
+
+    def step(self) -> list[dict[str, Any]]:
+        inputs = []
+        for topic, begin in self.read.items():
+            values = self.topics[topic][begin:]
+            if values:
+                inputs.append(Records(topic, 0, np.arange(begin, begin + len(values)), np.zeros(len(values), np.int64), [b""] * len(values), values))
+            self.read[topic] = len(self.topics[topic])
+        self.last = self.task.process(inputs, CONTEXT)
+        checkpoint = self.task.checkpoint(0)
+        assert {**self.last.positions, **checkpoint.marker} == self.last.positions, "nothing is left to replay"
+        self.state.update({entry.key: entry.value for entry in checkpoint.entries})
+        topic = self.plan.topics.retraining
+        return [self.codecs[topic].decode(value or b"") for emission in self.last.emissions for value in emission.values]
+
+
+def play(folder: Path, restart_at: int | None) -> list[tuple[str, str]]:
+    """A pause between two alarms, a resume, repeated commands; a restart before step number `restart_at`."""
+    folder.mkdir()
+    world, said = World(folder), []
+    script: list[Callable[[], None]] = [
+        lambda: world.order("p", "pause"),
+        lambda: world.find(1, 10 * DAY),
+        lambda: world.order("r", "resume"),
+        lambda: world.find(2, 10 * DAY + 5),
+        lambda: world.order("b", "roll_back"),
+        lambda: world.order("b", "roll_back"),
+        lambda: world.find(3, 14 * DAY),
+        lambda: world.cover(100 * DAY),
+    ]
+    for number, act in enumerate(script):
+        act()
+        if number == restart_at:
+            world.restart()
+        said += [(record["event"], record["decision_id"]) for record in world.step()]
+    return said
+
+
+def test_commands_and_findings_keep_their_order_over_a_restart_at_any_step(tmp_path: Path) -> None:
+    expected = play(tmp_path / "whole", None)
+    assert [event for event, _ in expected][:7] == ["skipped", "skipped", "skipped", "requested", "requested", "skipped", "requested"]
+    assert all(play(tmp_path / str(at), at) == expected for at in range(8))
+
+
+def test_an_idle_control_writes_nothing(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.find(1, DAY)
+    world.step()
+    again = world.task.process([], CONTEXT)
+    assert not again.emissions and again.positions == world.last.positions
+    assert not world.task.checkpoint(0).entries
+
+
+@pytest.mark.parametrize("value", [b"nonsense", b"\x00\x00\x00\x00\x63abc"])
+def test_what_is_no_command_is_answered_in_public(tmp_path: Path, value: bytes) -> None:
+    world = World(tmp_path)
+    world.topics[world.plan.topics.commands].append(value)
+    (answer,) = world.step()
+    assert answer["event"] == "skipped" and "unreadable" in answer["reason"]

@@ -1,0 +1,89 @@
+"""Trainings as child processes: a killed one is started again, none gets a twin, none outlives its parent."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+
+from services.retraining.job import JobRequest
+from services.retraining.trainer import ProcessTrainer
+
+DEADLINE_S = 30.0
+
+
+def request(champion: str = "") -> JobRequest:
+    """A job that fails as soon as it looks at its application."""
+    return JobRequest("nowhere", "lake", "artifacts", "registry", {"decision_id": "d", "journal_time": 0, "model": "m"}, champion, "")
+
+
+def children() -> list[psutil.Process]:
+    """Trainings that run; those that have ended and were not looked at yet are left out."""
+    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
+    return [child for child in running if "services.retraining.job" in child.cmdline()]
+
+
+def test_a_killed_training_is_started_again_three_times_in_all(tmp_path: Path) -> None:
+    trainer, killed, result = ProcessTrainer(tmp_path), set[int](), None
+    trainer.start(request())
+    deadline = time.monotonic() + DEADLINE_S
+    while result is None:
+        assert time.monotonic() < deadline
+        for child in children():
+            os.kill(child.pid, signal.SIGKILL)
+            killed.add(child.pid)
+        result = trainer.poll()
+    assert len(killed) == 3
+    assert not result.finished and "killed by signal 9, 3 times" in result.reason
+
+
+def test_a_training_that_fails_by_itself_says_why_at_once(tmp_path: Path) -> None:
+    trainer = ProcessTrainer(tmp_path)
+    trainer.start(request())
+    deadline = time.monotonic() + DEADLINE_S
+    while (result := trainer.poll()) is None:
+        assert time.monotonic() < deadline
+    assert not result.finished and "ended with 1" in result.reason and "app.yaml" in result.reason
+
+
+def test_the_same_training_goes_on_and_another_takes_its_place(tmp_path: Path) -> None:
+    trainer = ProcessTrainer(tmp_path)
+    trainer.start(request())
+    (first,) = children()
+    trainer.start(request())
+    assert children() == [first], "no twin"
+    trainer.start(request("somebody else"))
+    assert first not in children()
+    (second,) = children()
+    assert second.pid != first.pid
+    second.kill()
+
+
+PROGRAM = """
+import sys, signal
+from pathlib import Path
+from services.retraining.trainer import ProcessTrainer
+from tests.unit.services.retraining.test_trainer import request
+trainer = ProcessTrainer(Path(sys.argv[1]))
+trainer.start(request())
+print(trainer._process.pid, flush=True)
+signal.pause()
+"""
+
+
+@pytest.mark.parametrize("number", [signal.SIGKILL, signal.SIGTERM])
+def test_no_training_outlives_its_parent(tmp_path: Path, number: signal.Signals) -> None:
+    parent = subprocess.Popen([sys.executable, "-c", PROGRAM, str(tmp_path)], stdout=subprocess.PIPE, text=True)
+    assert parent.stdout is not None
+    child = psutil.Process(int(parent.stdout.readline()))
+    child.suspend()  # so that it cannot end by itself first
+    parent.send_signal(number)
+    parent.wait()
+    parent.stdout.close()
+    deadline = time.monotonic() + DEADLINE_S
+    while psutil.pid_exists(child.pid) and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline

@@ -1,0 +1,73 @@
+"""The model registry on SQLite: what a training left there, once, and when its version served."""
+
+from pathlib import Path
+
+import pytest
+from mlflow import MlflowClient
+
+from services.retraining.domain.service_times import ServiceTimes
+from services.retraining.registrar import ProcessRegistrar
+from shared.models.registry import ModelRegistry
+
+TAGS = {"decision_id": "d1", "owner": "someone@example.org", "sha256": "content", "vectors_version": "4", "gate": "passed", "reason": "better"}
+
+
+@pytest.fixture(scope="module")
+def uri(tmp_path_factory: pytest.TempPathFactory) -> str:
+    return f"sqlite:///{tmp_path_factory.mktemp('registry') / 'mlflow.db'}"
+
+
+def test_a_training_is_recorded_once_and_its_service_times_follow_the_lifecycle_log(
+    uri: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    registry, client = ModelRegistry(uri), MlflowClient(uri, uri)
+
+    def record() -> None:
+        registry.record("shop", "m", "v1", "artifacts/v1", TAGS, {"family": "lightgbm", "rounds": 40}, {"auc": 0.7})
+
+    with monkeypatch.context() as crash:
+        crash.setattr(MlflowClient, "set_terminated", lambda *_: (_ for _ in ()).throw(KeyboardInterrupt))
+        with pytest.raises(KeyboardInterrupt):
+            record()
+    record()
+    record()
+    registry.record("shop", "m", "v2", "artifacts/v2", {**TAGS, "decision_id": "d2"}, {"family": "logistic_regression"}, {"auc": 0.6})
+    experiment = client.get_experiment_by_name("shop")
+    assert experiment is not None
+    runs = client.search_runs([experiment.experiment_id])
+    assert sorted(run.data.tags["decision_id"] for run in runs) == ["d1", "d2"]
+    first = next(run for run in runs if run.data.tags["decision_id"] == "d1")
+    assert (first.info.status, first.data.params, first.data.metrics) == ("FINISHED", {"family": "lightgbm", "rounds": "40"}, {"auc": 0.7})
+    assert len(client.get_metric_history(first.info.run_id, "auc")) == 1
+    versions = {found.tags["version"]: found for found in client.search_model_versions("name = 'shop.m'")}
+    assert sorted(versions) == ["v1", "v2"]
+    assert client.get_registered_model("shop.m").tags == {"owner": "someone@example.org"}
+    assert TAGS.items() <= versions["v1"].tags.items(), "data set, owner, verdict"
+
+    registrar = ProcessRegistrar(tmp_path, "shop", uri)
+    registrar.want({"m": ServiceTimes({"v1": {"promoted_at": "2013-02-05"}, "v2": {"rolled_back_at": "2013-03-01"}}, "v1"), "new": ServiceTimes()})
+    registrar.poll()
+    assert registrar._process is not None
+    assert registrar._process.wait(60) == 0, (tmp_path / "registrar.log").read_text()
+    registrar.poll()
+    assert registrar._process is None, "told, and nothing more to tell"
+    assert client.get_model_version_by_alias("shop.m", "champion").tags["promoted_at"] == "2013-02-05"
+    assert client.get_model_version("shop.m", versions["v2"].version).tags["rolled_back_at"] == "2013-03-01"
+
+
+def test_a_registry_that_does_not_know_a_version_yet_is_told_again_later(uri: str, tmp_path: Path) -> None:
+    with pytest.raises(LookupError, match="expected version v9 of shop\\.m"):
+        ModelRegistry(uri).deployed("shop", "m", {"v9": {"promoted_at": "2013-02-05"}}, "v9")
+    now = 0.0
+    registrar = ProcessRegistrar(tmp_path, "shop", "no-such-scheme://", clock=lambda: now)
+    registrar.want({"m": ServiceTimes({"v1": {}}, "v1")})
+    registrar.poll()
+    assert registrar._process is not None and registrar._process.wait(60) != 0
+    registrar.poll()
+    assert registrar._process is None, "not at once"
+    now = 1.5
+    registrar.poll()
+    again = registrar._process
+    assert again is not None
+    again.kill()
+    again.wait()
