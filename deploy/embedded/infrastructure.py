@@ -8,7 +8,7 @@ from types import TracebackType
 from typing import Self
 
 from deploy.embedded.artifacts import fetch, read_lock
-from deploy.embedded.component import Component, free_port
+from deploy.embedded.component import Component, ComponentError, free_port
 from deploy.embedded.folders import cache_folder, new_run_folder
 from deploy.embedded.kafka import kafka_component
 from deploy.embedded.redis_server import redis_component
@@ -132,6 +132,12 @@ class Infrastructure:
         self.bootstrap_servers = self.kafka.address
         self.registry_url = self.registry.address
         self.redis_url = self.redis.address
+
+    def check(self) -> None:
+        """Raise ComponentError, with the end of its log, for an embedded server that has ended by itself."""
+        for component in self._components.values():
+            if not component.running:
+                raise ComponentError(component.name, "ended although nobody asked it to", component.log)
 
     def stop(self) -> None:
         """Take the embedded servers down; their data stays."""

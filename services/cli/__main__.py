@@ -11,7 +11,9 @@ import typer
 from rich.console import Console
 from rich.table import Table
 
-from deploy.embedded.infrastructure import Infrastructure
+from deploy.embedded.artifacts import ArtifactError
+from deploy.embedded.component import ComponentError
+from deploy.embedded.infrastructure import Infrastructure, InfrastructureError
 from shared.application.errors import ApplicationError
 
 app = typer.Typer(
@@ -56,7 +58,9 @@ def up(
 ) -> None:
     """Run an application live until Ctrl-C: Kafka, registry and Redis (embedded unless given by address) and every service."""
     from services.cli.pipeline import create_topics, pipeline_environment, start_services
+    from services.cli.supervisor import ServiceFailed
     from shared.application.planning import load_plan
+    from shared.streaming.broker import BrokerUnreachableError
 
     try:
         plan = load_plan(application)
@@ -69,20 +73,25 @@ def up(
     place = folder / plan.application.app
     place.mkdir(parents=True, exist_ok=True)
     started = time.monotonic()
-    with Infrastructure.from_environment(place / "servers") as infrastructure:
-        create_topics(plan, infrastructure)
-        supervisor = start_services(place, pipeline_environment(application, infrastructure, place, "live"))
-        try:
-            console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
-            for name, value in infrastructure.environment.items():
-                console.print(f"  {name}={value}", highlight=False)
-            for topic in plan.topics.raw:
-                console.print(f"  publish to {topic}", highlight=False)
-            console.print(f"  read from  {plan.topics.predictions}", highlight=False)
-            while not stop.wait(0.5):
-                supervisor.check()
-        finally:
-            supervisor.stop()
+    try:
+        with Infrastructure.from_environment(place / "servers") as infrastructure:
+            create_topics(plan, infrastructure)
+            supervisor = start_services(place, pipeline_environment(application, infrastructure, place, "live"))
+            try:
+                console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
+                for name, value in infrastructure.environment.items():
+                    console.print(f"  {name}={value}", highlight=False)
+                for topic in plan.topics.raw:
+                    console.print(f"  publish to {topic}", highlight=False)
+                console.print(f"  read from  {plan.topics.predictions}", highlight=False)
+                while not stop.wait(0.5):
+                    infrastructure.check()
+                    supervisor.check()
+            finally:
+                supervisor.stop()
+    except (ArtifactError, BrokerUnreachableError, ComponentError, InfrastructureError, ServiceFailed) as problem:
+        errors.print(str(problem), markup=False, highlight=False)
+        raise typer.Exit(1) from problem
 
 
 @app.command()

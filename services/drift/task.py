@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from services.drift.domain.findings import Finding
 from services.drift.domain.fold import DriftFold, Said
-from services.drift.domain.rows import Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
+from services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from services.drift.domain.watch import WatchSettings
 from shared.application.plan import ModelPlan, Plan
 from shared.avro.columns import ColumnDecoder
@@ -25,7 +25,7 @@ from shared.streaming.task import StepContext, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-1"
+_FOLD_VERSION = "drift-2"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -164,7 +164,10 @@ class DriftTask:
                 raise ValueError(f"expected a record that {self._stages[records.topic]} wrote at {where}, got {first.reason}: {first.detail}")
             prefix = "_" if records.topic == self._plan.topics.vectors else ""
             columns = journal_columns(decoded.batch, prefix)
-            self._merge.add(records.topic, records.partition, offsets=records.offsets, payload=decoded.batch, **columns)
+            batch = decoded.batch
+            if records.topic == self._plan.topics.predictions:
+                batch = batch.append_column(LATENCY, pa.array(records.timestamps_ms - columns["journal_time"]))
+            self._merge.add(records.topic, records.partition, offsets=records.offsets, payload=batch, **columns)
 
     def _absorb(self, released: Released) -> list[Said]:
         if not len(released):

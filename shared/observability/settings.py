@@ -14,9 +14,13 @@ class _Frozen(BaseModel):
 
 
 class KafkaSettings(_Frozen):
-    """The broker's address; `options` are further librdkafka settings (TLS, SASL), `password` SASL's."""
+    """The broker's address; `options` are further librdkafka settings (TLS, SASL), `password` SASL's.
+
+    A broker that is silent for longer than `deadline_s` counts as unreachable: the process ends, and its supervisor starts it again.
+    """
 
     bootstrap_servers: str = "127.0.0.1:9092"
+    deadline_s: float = Field(default=30.0, gt=0)
     options: dict[str, str] = Field(default_factory=dict)
     password: SecretStr | None = None
 

@@ -27,12 +27,12 @@ _FENCED = {
 _RETRY_S = 0.002
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
+OLD_EPOCH = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 # A topic just made, or one whose leader moves: the next metadata refresh settles it.
 _UNSETTLED = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError.FENCED_LEADER_EPOCH,
-    KafkaError.UNKNOWN_LEADER_EPOCH,
+    *OLD_EPOCH,
 }
 
 

@@ -4,13 +4,13 @@ import time
 import uuid
 from collections.abc import Iterator
 
-from confluent_kafka import Consumer, IsolationLevel, KafkaError
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from shared.streaming.broker import OffsetLostError
 from shared.streaming.errors import TransientError
-from shared.streaming.kafka_connection import PARTITION_EOF, Connection, check, to_columns
+from shared.streaming.kafka_connection import OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
 from shared.streaming.kafka_source import READING
 from shared.streaming.records import Records, TopicPartition
 
@@ -34,7 +34,13 @@ class KafkaReader:
 
         def ask(spec: OffsetSpec) -> int:
             asked = self._admin.list_offsets({address: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=5.0)
-            return int(asked[address].result().offset)
+            try:
+                return int(asked[address].result().offset)
+            except KafkaException as problem:
+                if problem.args[0].code() in OLD_EPOCH:
+                    # The client asks with the leader epoch it knows, and does not learn a newer one: after a restart of the broker, never again.
+                    self._admin = AdminClient(self._connection.settings())
+                raise
 
         doing = f"ends of {partition.topic}:{partition.partition}"
         return self._connection.call(doing, lambda: ask(_EARLIEST)), self._connection.call(doing, lambda: ask(_LATEST))

@@ -24,7 +24,7 @@ log = logging.getLogger(__name__)
 
 
 class _SupersededError(Exception):
-    """The assignment changed while its state was being restored."""
+    """The assignment changed, or the process was asked to stop, while state was being restored."""
 
 
 class _TaskCrashedError(Exception):
@@ -257,7 +257,7 @@ class Runner:
     def _keep_alive(self) -> None:
         self._health.advanced()
         self._source.consume(1, 0.0)
-        if self._source.assignment.epoch != self._epoch:
+        if self._source.assignment.epoch != self._epoch or self._stop.is_set():
             raise _SupersededError
 
     def _drop(self) -> None:

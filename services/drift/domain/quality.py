@@ -11,15 +11,23 @@ from shared.statistics import metrics
 from shared.statistics.adwin import Adwin, Change
 
 Float64 = NDArray[np.float64]
+_REPLAY_MS = 3_600_000
 
 
 @dataclass(slots=True)
 class WindowRows:
-    """Everything of one model in the current window, as grown lists of plain numbers (they go into the checkpoint)."""
+    """Everything of one model in the current window, as plain numbers (they go into the checkpoint).
+
+    Attributes
+    ----------
+    latencies
+        Answers by latency in milliseconds, rounded down to three digits. A latency of more than an hour is none: the data are replayed.
+    """
 
     versions: dict[str, int] = field(default_factory=dict)
     scores: int = 0
-    score_sum: list[float] = field(default_factory=list)
+    score_sum: float = 0.0
+    latencies: dict[str, int] = field(default_factory=dict)
     positives: int = 0
     timeouts: int = 0
     label: list[float] = field(default_factory=list)
@@ -37,7 +45,13 @@ class WindowRows:
         for version in rows.version[chosen].tolist():
             self.versions[version] = self.versions.get(version, 0) + 1
         self.scores += int(chosen.sum())
-        self.score_sum += rows.score[chosen].tolist()
+        # One by one, whatever the batch: a sum of sums has other bits.
+        self.score_sum = float(np.add.accumulate([self.score_sum, *rows.score[chosen].tolist()])[-1])
+        latency = rows.latency_ms[chosen]
+        live = latency[(latency >= 0) & (latency <= _REPLAY_MS)]
+        step = 10 ** np.maximum(np.floor(np.log10(np.maximum(live, 1))).astype(np.int64) - 2, 0)
+        for value, count in zip(*(part.tolist() for part in np.unique(live // step * step, return_counts=True)), strict=True):
+            self.latencies[str(value)] = self.latencies.get(str(value), 0) + count
         self.positives += int((rows.predicted[chosen] > 0).sum())
 
     def outcomes(self, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int) -> None:
@@ -61,8 +75,13 @@ class WindowRows:
             "labels": float(label.size),
             "timeouts": float(self.timeouts),
             "label_share": label.size / ended if ended else float("nan"),
-            "score_mean": float(np.mean(np.array(self.score_sum))) if self.score_sum else float("nan"),
+            "score_mean": self.score_sum / self.scores if self.scores else float("nan"),
         }
+        if self.latencies:
+            by_value = sorted((int(value), count) for value, count in self.latencies.items())
+            passed = np.cumsum([count for _, count in by_value])
+            for name, share in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
+                found[name] = float(by_value[int(np.searchsorted(passed, share * passed[-1]))][0])
         if self.delay_ms:
             found["label_delay_p50_ms"], found["label_delay_p95_ms"] = (float(q) for q in np.quantile(np.array(self.delay_ms), [0.5, 0.95]))
         if binary:

@@ -11,6 +11,7 @@ from shared.avro.arrow_types import int64_ms
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
+LATENCY = "_latency_ms"
 
 
 def floats(column: pa.Array) -> Float64:
@@ -39,7 +40,7 @@ class VectorRows:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRows:
-    """Answers as served."""
+    """Answers as served; `latency_ms` from the request's availability to the answer, as the log's timestamps say."""
 
     at: Placed
     model: NDArray[np.object_]
@@ -48,6 +49,7 @@ class PredictionRows:
     sequence: Int64
     score: Float64
     predicted: Int64
+    latency_ms: Int64
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,8 +93,8 @@ def vector_rows(at: Placed, batch: pa.RecordBatch) -> VectorRows:
 def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:
     """Read predictions."""
     model, version, variant = (_texts(batch.column(name)) for name in ("model", "model_version", "variant"))
-    sequence, predicted = (_integers(batch.column(name)) for name in ("deployment_sequence", "predicted"))
-    return PredictionRows(at, model, version, variant, sequence, floats(batch.column("score")), predicted)
+    sequence, predicted, latency = (_integers(batch.column(name)) for name in ("deployment_sequence", "predicted", LATENCY))
+    return PredictionRows(at, model, version, variant, sequence, floats(batch.column("score")), predicted, latency)
 
 
 def outcome_rows(at: Placed, batch: pa.RecordBatch) -> OutcomeRows:

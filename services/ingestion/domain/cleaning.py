@@ -76,8 +76,9 @@ class Cleaner:
         refuse(~_truth(pc.fill_null(possible, True)), "impossible_event_time", f"expected a year from 1 to 9999 in {stream.event_time}")
         if self._partitions > 1:
             homes = partitions_of([text.encode() for text in pc.fill_null(key, "").to_pylist()], self._partitions)
-            detail = f"found in partition {self._partition} of {self._partitions}; set partitioner=murmur2_random in the producer"
-            refuse(homes != self._partition, "misplaced_key", detail)
+            for home in np.unique(homes[homes != self._partition]).tolist():
+                detail = f"the key belongs in partition {home} of {self._partitions}, found in {self._partition}"
+                refuse(homes == home, "misplaced_key", f"{detail}; set partitioner=murmur2_random in the producer")
         for expectation in stream.expectations:
             if expectation.rejects:
                 holds, _ = evaluate(expectation.check, batch)

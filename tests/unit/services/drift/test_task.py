@@ -110,6 +110,11 @@ def test_health_equals_scikit_learn(pipeline: Pipeline) -> None:
         assert found["accuracy"] == pytest.approx(oracle.accuracy_score(mine.label, mine.predicted))
         assert found["kappa"] == pytest.approx(oracle.cohen_kappa_score(mine.label, mine.predicted))
         assert found["label_delay_p50_ms"] == 3_600_000
+        if len(asked):
+            assert found["score_mean"] == pytest.approx(asked.score.mean())
+            latencies = np.where(asked.index % 100 == 99, 2_000, 5 + asked.index % 20)  # see `stream.Topics.records`; three digits of 2,003
+            for name, share in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
+                assert found[name] == np.quantile(latencies, share, method="inverted_cdf")
         if one["window_start"] >= START + 5 * DAY and len(asked):
             assert one["model_version"] == "v1"
             first = predictions[predictions.model_version == "v1"].iloc[0]

@@ -1,5 +1,6 @@
 """What errors lead to: retry, crash, search and quarantine, or a loud stop; nothing half done is ever visible."""
 
+import threading
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
@@ -13,7 +14,7 @@ from shared.streaming.dead_letters import DeadLetterLimit, DeadLetterLimitError
 from shared.streaming.errors import TransientError
 from shared.streaming.layout import LayoutError
 from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import Records, Step, TopicPartition
+from shared.streaming.records import Records, StateEntry, Step, TopicPartition
 from shared.streaming.restore import PositionsDisagreeError
 from shared.streaming.runner import Runner
 from shared.streaming.task import StepContext, TaskInputs
@@ -92,6 +93,24 @@ def test_external_writes_are_retried_before_the_next_step(tmp_path: Path) -> Non
     assert len(output(broker, OUTPUT)) == 5
     steps(runner)
     assert output(broker, OUTPUT) == expected("abcabz")
+
+
+def test_a_request_to_stop_cuts_a_restore_short(tmp_path: Path) -> None:
+    stop = threading.Event()
+    broker = filled("abcab")
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path, checkpoint_interval_ms=10**9))))
+
+    class Long(CountingTask):
+        def restore(self, entries: Sequence[StateEntry]) -> None:
+            super().restore(entries)
+            stop.set()
+
+        def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+            raise AssertionError("it was asked to stop before")
+
+    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path), task_factory=lambda partition: Long(APP, partition)))
+    runner.run(stop)
+    assert not runner.tasks and output(broker, OUTPUT) == expected("abcab")
 
 
 def crash_until_it_runs(broker: MemoryBroker, folder: Path, **changes: Any) -> tuple[int, Runner]:
