@@ -2,6 +2,7 @@
 
 import json
 import logging
+import os
 import subprocess
 import sys
 import time
@@ -15,6 +16,7 @@ from shared.lifeline import tied_to_parent
 from shared.models.registry import ModelRegistry
 
 log = logging.getLogger(__name__)
+_REST_S = 10.0
 _RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 _TAIL = 1_000
 
@@ -35,7 +37,8 @@ class ProcessRegistrar:
     """Registrar on MLflow.
 
     The lifecycle log decides, the registry shows: a roll-back never waits for it. A registry that does not answer is told later, and after a
-    restart it is told everything again (which changes nothing). MLflow takes seconds to load, hence the child process.
+    restart it is told everything again (which changes nothing). Loading MLflow costs five CPU seconds, hence the child process, which gives way
+    to everything else on the machine and runs every ten seconds at most.
 
     Parameters
     ----------
@@ -66,6 +69,7 @@ class ProcessRegistrar:
             self._process = None
             if code == 0:
                 self._told, self._wait_s = self._telling, _RETRY_S
+                self._not_before = self._clock() + _REST_S
             else:
                 tail = self._log().read_text(errors="replace")[-_TAIL:]
                 log.warning("the model registry was not told, trying again", extra={"wait_s": self._wait_s, "registry": self._uri, "log": tail})
@@ -92,6 +96,7 @@ class ProcessRegistrar:
 def main(arguments: list[str]) -> int:
     """Tell the registry what a file says."""
     (source,) = map(Path, arguments)
+    os.nice(19)
     told = json.loads(source.read_text(encoding="utf-8"))
     registry = ModelRegistry(told["uri"])
     for model, times in told["models"].items():
