@@ -136,8 +136,7 @@ class Laboratory:
         expected = system.events
         if workload == "W1":
             expected = int((self.payments.cents[: system.events] > 0).sum())
-        environment = self._environment(system, workload, run, folder, self.input_topic(system.events), output)
-        sut = SystemUnderTest(command, environment, self.log_file(run), self.system_cores)
+        sut = self.start_peer(system, command, workload, run, folder, self.input_topic(system.events), output)
         try:
             figures = measure(sut, self.bootstrap_servers, self.broker_pid, output, system.events, expected, _RUN_LIMIT_S)
             results = self._results(output, expected, sut) if with_results else []
@@ -146,14 +145,18 @@ class Laboratory:
             self.end_run(run, folder)
         return Finished(figures, results)
 
+    def start_peer(self, system: System, command: list[str], workload: str, run: str, folder: Path, source: str, output: str) -> SystemUnderTest:
+        """Start a peer; with the same run and folder as before it continues."""
+        environment = self._environment(system, workload, run, folder, source, output)
+        return SystemUnderTest(command, environment, self.log_file(run), self.system_cores)
+
     def latency(self, system: System, command: list[str], workload: str, events_per_s: int) -> Latency:
         """Time a peer at a fixed rate."""
         run, folder = self.new_run(f"{system.name}-{workload}-{events_per_s}")
         source, output = f"{run}-input", f"{run}-output"
         self.create_topics([source, output])
-        environment = self._environment(system, workload, run, folder, source, output)
         encoded = self.stretch(events_per_s)
-        sut = SystemUnderTest(command, environment, self.log_file(run), self.system_cores)
+        sut = self.start_peer(system, command, workload, run, folder, source, output)
         try:
             return measure_latency(self.bootstrap_servers, source, output, encoded, events_per_s, self.warm_up(events_per_s), _READY_EVENTS)
         except RunFailed as problem:

@@ -104,6 +104,11 @@ class SystemUnderTest:
         """Last lines of its output."""
         return "\n".join(self.log.read_text(encoding="utf-8", errors="replace").splitlines()[-lines:])
 
+    def kill(self) -> None:
+        """End it and everything it started with SIGKILL, as a crash would."""
+        os.killpg(self._process.pid, signal.SIGKILL)
+        self._process.wait()
+
     def stop(self, patience_s: float = 10.0) -> None:
         """End it: SIGTERM, then SIGKILL for its whole session."""
         if self._process.poll() is None:

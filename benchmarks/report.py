@@ -58,7 +58,7 @@ def page(results: Results) -> str:
         machine=described, system_core=machine["system_core"], driver_core=machine["driver_core"], accounts="10,000", merchants="1,000"
     )
     cells = results["cells"]
-    parts = [text, _bars(cells), _rates(cells), _vector_table(cells), _latency(cells), _whole_system(cells), _oracle(cells)]
+    parts = [text, _bars(cells), _rates(cells), _vector_table(cells), _latency(cells), _whole_system(cells), _recovery(cells), _oracle(cells)]
     return "\n".join(parts)
 
 
@@ -195,6 +195,19 @@ def _whole_system(cells: Sequence[Results]) -> str:
         rows = [[name, f"{median(run['cpu_s_per_million'][name] for run in runs):.2f}", str(runs[0]["memory_mb"].get(name, ""))] for name in names]
         lines.append(_table(["process", "CPU s per million", "peak memory, MB"], rows))
     return "\n".join(lines)
+
+
+def _recovery(cells: Sequence[Results]) -> str:
+    rows = []
+    for cell in cells:
+        if cell["measure"] == "recovery":
+            facts = [cell["system"], f"{cell['guarantee']}, {cell['commit_interval']}", f"{cell['events']:,}"]
+            run = cell["runs"][0] if cell["runs"] else None
+            rows.append(
+                [*facts, cell["failed"] or "no run", ""] if run is None else [*facts, f"{run['recovery_s']:.1f}", f"{run['peak_memory_mb']:,.0f}"]
+            )
+    note = "W4 with every account seen once; SIGKILL; from the kill to the first committed result of the process that is started again at once.\n\n"
+    return "\n## Recovery\n\n" + note + _table(["system", "guarantee, time between commits", "entities", "seconds", "peak memory before, MB"], rows)
 
 
 def _oracle(cells: Sequence[Results]) -> str:

@@ -19,6 +19,7 @@ from benchmarks.laboratory import Laboratory, Say
 from benchmarks.oracle import expected_vectors
 from benchmarks.peer_cells import PeerCells, commands
 from benchmarks.processes import cores
+from benchmarks.recovery import ENTITIES, RecoveryCells
 from benchmarks.systems import PEERS, System
 from benchmarks.tidemill_cells import TidemillCells
 from benchmarks.whole_system import WholeSystemCells
@@ -67,7 +68,10 @@ class Suite:
             tidemill = TidemillCells(laboratory, self._events, expected, rounds)
             others = PeerCells(laboratory, peers, made, failed, expected, rounds)
             cells = [*tidemill.cells(), *others.throughput(), *tidemill.latency_cells(RATES), *others.latency(RATES)]
-            cells += WholeSystemCells(laboratory, rounds).cells()
+            cells += WholeSystemCells(laboratory, self._events, rounds).cells()
+            streams = next((peer for peer in peers if peer.name == "Kafka Streams"), None)
+            entities = min(ENTITIES, self._events)
+            cells += RecoveryCells(laboratory, entities, streams, made.get("kafka-streams"), failed.get("kafka-streams")).cells()
             self._cells = [cell for cell in cells if self._named(cell.system) and (not self._workloads or cell.workload in self._workloads)]
             interleave(self._cells, QUICK_BUDGET_S if self._quick else FULL_BUDGET_S, begun, self._say, self._save)
         return self._results(time.monotonic() - begun)

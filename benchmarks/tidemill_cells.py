@@ -23,6 +23,7 @@ from benchmarks.throughput import RunFailed
 from benchmarks.tidemill import Installation, StageRun, total
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
+from shared.avro.registry import SchemaRegistry
 
 # The oracle's names under the application's.
 FEATURES = {f"spent__{kind}_{window}": f"{kind}_{window}" for window in ("5m", "1h", "24h") for kind in ("count", "sum", "mean", "max")} | {
@@ -59,6 +60,8 @@ class TidemillCells:
             Cell("Tidemill, stages", "W5", "throughput", self._fraud, self._rounds, facts),
             Cell("Tidemill, stages", "W1", "throughput", self._ingestion, few, facts),
             *(Cell("Tidemill, stages", w, "throughput", partial(self._features, w), few, facts) for w in ("W2", "W3")),
+            Cell("Tidemill, fused", "W4", "throughput", partial(self._fused, "W4"), self._rounds, facts),
+            Cell("Tidemill, fused", "W5", "throughput", partial(self._fused, "W5"), few, facts),
         ]
 
     def latency_cells(self, rates: Sequence[int]) -> list[Cell]:
@@ -67,7 +70,11 @@ class TidemillCells:
         return [
             Cell(system, "W4", "latency", partial(self._latency, rate, stages), few, {**_FACTS, "events_per_s": rate})
             for rate in rates
-            for system, stages in (("Tidemill, features stage", ("features",)), ("Tidemill, ingestion + features", ("ingestion", "features")))
+            for system, stages in (
+                ("Tidemill, fused", ("fused",)),
+                ("Tidemill, features stage", ("features",)),
+                ("Tidemill, ingestion + features", ("ingestion", "features")),
+            )
         ]
 
     def _ingestion(self, number: int) -> Run:
@@ -99,6 +106,21 @@ class TidemillCells:
         finally:
             installed.close()
 
+    def _fused(self, workload: str, number: int) -> Run:
+        """Raw topic to predictions in one stage; without a model (W4) each prediction is the default, and the vectors are what counts."""
+        installed = Installation(self._laboratory, workload, self._laboratory.input_topic(self._events))
+        try:
+            topics = installed.plan.topics
+            if workload == "W5":
+                self._deploy(installed)
+            output = topics.predictions if workload == "W5" else topics.vectors
+            run: Run = asdict(installed.throughput("fused", output, self._events, self._events).figures)
+            if workload == "W4" and number == 0:
+                run["oracle"] = asdict(self._check(installed))
+            return run
+        finally:
+            installed.close()
+
     def _chain(self, installed: Installation, stages: Sequence[str]) -> list[StageRun]:
         topics = installed.plan.topics
         outputs = {"ingestion": topics.journal, "features": topics.vectors, "scoring": topics.predictions}
@@ -119,8 +141,12 @@ class TidemillCells:
         running: list[SystemUnderTest] = []
         try:
             topics = installed.plan.topics
-            raw = "ingestion" in stages
-            encoded = laboratory.stretch(events_per_s) if raw else self._journal(installed.plan, events_per_s)
+            raw = stages != ("features",)
+            encoded = (
+                laboratory.stretch(events_per_s)
+                if raw
+                else journal_entries(laboratory.live_payments(events_per_s), installed.plan, laboratory.registry)
+            )
             running += [installed.start(stage) for stage in stages]
             source = installed.source if raw else topics.journal
             return measure_latency(
@@ -133,13 +159,6 @@ class TidemillCells:
                 each.stop()
             installed.close()
 
-    def _journal(self, plan: Plan, events_per_s: int) -> EncodedPayments:
-        """Return a live stretch as ingestion would have journalled it."""
-        payments = self._laboratory.live_payments(events_per_s)
-        stream = plan.streams["payments"]
-        encoder = ColumnEncoder(self._laboratory.registry, f"{plan.topics.journal}-{_full_name(stream.entry_schema)}", stream.entry_schema)
-        return _entries(payments, encoder)
-
 
 def _by_stage(runs: Sequence[StageRun]) -> dict[str, Any]:
     return {run.stage: asdict(run.figures) for run in runs}
@@ -150,7 +169,10 @@ def _full_name(schema: str) -> str:
     return f"{parsed['namespace']}.{parsed['name']}"
 
 
-def _entries(payments: Payments, encoder: ColumnEncoder) -> EncodedPayments:
+def journal_entries(payments: Payments, plan: Plan, registry: SchemaRegistry) -> EncodedPayments:
+    """Return payments as ingestion would have journalled them."""
+    stream = plan.streams["payments"]
+    encoder = ColumnEncoder(registry, f"{plan.topics.journal}-{_full_name(stream.entry_schema)}", stream.entry_schema)
     n = len(payments)
     columns = payments.columns(0, n)
     time = np.maximum.accumulate(payments.event_time_ms)

@@ -1,6 +1,8 @@
 """W6: raw topic to predictions topic, every service and the broker on the machine's first two cores."""
 
+import importlib.util
 import time
+from functools import partial
 from typing import Any
 
 from benchmarks.cells import Cell, Run
@@ -19,6 +21,7 @@ from services.cli.supervisor import Supervisor
 
 BACKLOG_EVENTS = 600_000
 RATE = 10_000
+TOPOLOGIES = ("separate", "fused")
 _MODEL_EVENTS = 60_000
 _LIMIT_S = 180.0
 _SAMPLE_S = 0.1
@@ -28,26 +31,29 @@ _FACTS = {"guarantee": EXACTLY_ONCE, "commit_interval": f"{COMMIT_INTERVAL_MS} m
 class WholeSystemCells:
     """Makes the cells of W6: a backlog worked off as fast as the machine can, and latency at 10,000 events/s."""
 
-    def __init__(self, laboratory: Laboratory, rounds: int) -> None:
+    def __init__(self, laboratory: Laboratory, events: int, rounds: int) -> None:
         self._laboratory = laboratory
+        self._events = min(BACKLOG_EVENTS, events)
         self._rounds = min(3, rounds)
 
     def cells(self) -> list[Cell]:
-        """Both of them."""
-        return [
-            Cell("Tidemill, separate", "W6", "system", self._backlog, self._rounds, {**_FACTS, "events": BACKLOG_EVENTS}),
-            Cell("Tidemill, separate", "W6", "latency", self._latency, self._rounds, {**_FACTS, "events_per_s": RATE}),
-        ]
+        """Both of them, for both topologies."""
+        made = []
+        for topology in TOPOLOGIES:
+            system, backlog = f"Tidemill, {topology}", partial(self._backlog, topology)
+            made.append(Cell(system, "W6", "system", backlog, self._rounds, {**_FACTS, "events": self._events}))
+            made.append(Cell(system, "W6", "latency", partial(self._latency, topology), self._rounds, {**_FACTS, "events_per_s": RATE}))
+        return made
 
-    def _backlog(self, number: int) -> Run:
+    def _backlog(self, topology: str, number: int) -> Run:
         """Publish a backlog first, then start everything: the second half of the predictions is what counts."""
         laboratory = self._laboratory
-        installed = self._install()
+        installed = self._install(topology)
         laboratory.spread(True)
         try:
-            encoded = encode(generate(BACKLOG_EVENTS), laboratory.registry)
-            publish(laboratory.bootstrap_servers, encoded, {installed.source: BACKLOG_EVENTS}, lambda text: None)
-            supervisor = start_services(installed.folder, installed.environment)
+            encoded = encode(generate(self._events), laboratory.registry)
+            publish(laboratory.bootstrap_servers, encoded, {installed.source: self._events}, lambda text: None)
+            supervisor = start_services(installed.folder, {**installed.environment, "TIDEMILL_TOPOLOGY": topology})
             try:
                 return self._watch(installed, supervisor)
             finally:
@@ -62,19 +68,19 @@ class WholeSystemCells:
         while True:
             supervisor.check()
             now, done = time.monotonic(), output_length(self._laboratory.bootstrap_servers, installed.plan.topics.predictions)
-            if half is None and done >= BACKLOG_EVENTS // 2:
+            if half is None and done >= self._events // 2:
                 half = now, done, self._cpu(supervisor)
-            if done >= BACKLOG_EVENTS:
+            if done >= self._events:
                 break
             if now - begun > _LIMIT_S:
-                raise RunFailed(f"expected {BACKLOG_EVENTS:,} predictions within {_LIMIT_S:.0f} s, {done:,} came")
+                raise RunFailed(f"expected {self._events:,} predictions within {_LIMIT_S:.0f} s, {done:,} came")
             time.sleep(_SAMPLE_S)
         if half is None or now <= half[0]:
             raise RunFailed("the second half of the predictions came within one sample")
         events, cpu = done - half[1], self._cpu(supervisor)
         memory = {name: round(peak_memory_mb(tree(pid))) for name, pid in supervisor.pids().items()}
         return {
-            "events": BACKLOG_EVENTS,
+            "events": self._events,
             "events_per_s": events / (now - half[0]),
             "cpu_s_per_million": {name: round((cpu[name] - half[2].get(name, 0.0)) / events * 1e6, 2) for name in cpu},
             "peak_memory_mb": sum(memory.values()),
@@ -86,12 +92,12 @@ class WholeSystemCells:
         services = {name: cpu_s(tree(pid)) for name, pid in supervisor.pids().items()}
         return {**services, "broker": cpu_s([self._laboratory.broker_pid])}
 
-    def _latency(self, number: int) -> Run:
+    def _latency(self, topology: str, number: int) -> Run:
         laboratory = self._laboratory
-        installed = self._install()
+        installed = self._install(topology)
         laboratory.spread(True)
         try:
-            supervisor = start_services(installed.folder, installed.environment)
+            supervisor = start_services(installed.folder, {**installed.environment, "TIDEMILL_TOPOLOGY": topology})
             try:
                 topics = installed.plan.topics
                 encoded = laboratory.stretch(RATE)
@@ -103,7 +109,9 @@ class WholeSystemCells:
             laboratory.spread(False)
             installed.close()
 
-    def _install(self) -> Installation:
+    def _install(self, topology: str) -> Installation:
+        if importlib.util.find_spec(f"services.{topology}") is None and topology != "separate":
+            raise RunFailed(f"expected a service services.{topology}, there is none")
         installed = Installation(self._laboratory, "W5", None)
         expected = expected_vectors(generate(_MODEL_EVENTS))
         vectors: dict[str, Any] = {name: expected[oracle] for name, oracle in FEATURES.items()}
