@@ -1,13 +1,15 @@
 """Writes and reads of the online store, and reads through the gateway, on a real Redis: ``python -m benchmarks.online_reads``.
 
 Prints one table. Seeded; runs the embedded Redis in a folder of its own and the gateway as the process it is in production. Latencies
-are those of one caller that waits for each answer, with nothing else at work and with a writer at full speed beside it.
+are those of one caller that waits for each answer, with nothing else at work and with a writer at full speed beside it; the bare PING of
+the same run says what the machine's other work does to any round trip.
 """
 
 import argparse
 import http.client
 import json
 import os
+import socket
 import subprocess
 import sys
 import tempfile
@@ -75,7 +77,17 @@ def measure(server: Component, given: argparse.Namespace) -> Iterator[str]:
         at = min(int(key[1:]) if key[1:].isdigit() else 0, given.entities - 100)
         assert len(store.read_features(ENTITY, keys[at : at + 100])) == 100
 
+    with socket.create_connection(("127.0.0.1", int(server.address.rsplit(":", 1)[1].split("/")[0]))) as bare:
+        bare.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+
+        def ping(_key: str) -> None:
+            bare.sendall(b"PING\r\n")
+            assert bare.recv(64) == b"+PONG\r\n"
+
+        yield f"| for comparison: a bare PING on a socket, p50 / p99 | {latency(ping, chosen)} |"
+    used = time.process_time()
     yield f"| read of one entity, Python, p50 / p99 | {latency(read, chosen)} |"
+    yield f"| CPU of the reader per read | {(time.process_time() - used) / len(chosen) * 1e6:.0f} us |"
     yield f"| read of 100 entities, Python, p50 / p99 | {latency(read_hundred, chosen[: given.reads // 10])} |"
     with gateway(server, given.application) as port:
         connection = http.client.HTTPConnection("127.0.0.1", port)
