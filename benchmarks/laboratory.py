@@ -25,7 +25,7 @@ from shared.avro.registry import ConfluentSchemaRegistry
 Say = Callable[[str], None]
 WARM_UP_S, MEASURED_S = 6.0, 12.0
 _READY_EVENTS = 20
-_RUN_LIMIT_S = 180.0
+_RUN_LIMIT_S = 240.0
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@
 import os
 import signal
 import subprocess
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
@@ -122,3 +122,30 @@ class SystemUnderTest:
         except ProcessLookupError:
             return
         self._process.wait(patience_s)
+
+
+class Together:
+    """Several processes measured as one system."""
+
+    def __init__(self, members: Sequence[SystemUnderTest]) -> None:
+        self._members = members
+        self.log = members[0].log
+
+    @property
+    def pids(self) -> list[int]:
+        """All processes and their descendants."""
+        return [pid for member in self._members for pid in member.pids]
+
+    @property
+    def exit_code(self) -> int | None:
+        """None while all run, else the exit code of one that ended."""
+        return next((code for member in self._members if (code := member.exit_code) is not None), None)
+
+    def tail(self, lines: int = 12) -> str:
+        """Last lines of each one's output."""
+        return "\n".join(member.tail(lines) for member in self._members)
+
+    def stop(self) -> None:
+        """End all."""
+        for member in self._members:
+            member.stop()

@@ -20,6 +20,7 @@ from benchmarks.oracle import expected_vectors
 from benchmarks.peer_cells import PeerCells, commands
 from benchmarks.processes import cores
 from benchmarks.recovery import ENTITIES, RecoveryCells
+from benchmarks.scale_out import ScaleOutCells
 from benchmarks.systems import PEERS, System
 from benchmarks.tidemill_cells import TidemillCells
 from benchmarks.whole_system import WholeSystemCells
@@ -69,6 +70,7 @@ class Suite:
             others = PeerCells(laboratory, peers, made, failed, expected, rounds)
             cells = [*tidemill.cells(), *others.throughput(), *tidemill.latency_cells(RATES), *others.latency(RATES)]
             cells += WholeSystemCells(laboratory, self._events, rounds).cells()
+            cells += ScaleOutCells(laboratory, self._events, rounds).cells()
             streams = next((peer for peer in peers if peer.name == "Kafka Streams"), None)
             entities = min(ENTITIES, self._events)
             cells += RecoveryCells(laboratory, entities, streams, made.get("kafka-streams"), failed.get("kafka-streams")).cells()

@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 from confluent_kafka import Consumer, KafkaException, TopicPartition
 
-from benchmarks.processes import SystemUnderTest, cpu_s, peak_memory_mb
+from benchmarks.processes import SystemUnderTest, Together, cpu_s, peak_memory_mb
 
 _SAMPLE_S = 0.05
 _START_LIMIT_S = 90.0
@@ -52,13 +52,22 @@ class _Sample:
     broker_cpu_s: float
 
 
-def measure(system: SystemUnderTest, bootstrap_servers: str, broker_pid: int, output: str, events: int, expected: int, limit_s: float) -> Throughput:
+def measure(
+    system: SystemUnderTest | Together,
+    bootstrap_servers: str,
+    broker_pid: int,
+    output: str,
+    events: int,
+    expected: int,
+    limit_s: float,
+    partitions: int = 1,
+) -> Throughput:
     """Watch a system until its output topic holds what is expected; the caller stops it.
 
     Parameters
     ----------
     output
-        Topic with one partition, empty at the start.
+        Topic with so many partitions, empty at the start.
     events, expected
         Input events, and output records that they amount to.
     limit_s
@@ -70,7 +79,7 @@ def measure(system: SystemUnderTest, bootstrap_servers: str, broker_pid: int, ou
         It ended, did not begin, stalled, or took longer than the limit.
     """
     watch = Consumer({"bootstrap.servers": bootstrap_servers, "group.id": "benchmark-watch", "enable.auto.commit": False, "log_level": 2})
-    place = TopicPartition(output, 0)
+    places = [TopicPartition(output, partition) for partition in range(partitions)]
     samples: list[_Sample] = []
     begun = moved = time.perf_counter()
     peak = 0.0
@@ -78,7 +87,7 @@ def measure(system: SystemUnderTest, bootstrap_servers: str, broker_pid: int, ou
         while True:
             now = time.perf_counter()
             try:
-                end = watch.get_watermark_offsets(place, timeout=5)[1]
+                end = sum(watch.get_watermark_offsets(place, timeout=5)[1] for place in places)
             except KafkaException:  # the topic is made by the system itself
                 end = 0
             pids = system.pids
@@ -98,7 +107,7 @@ def measure(system: SystemUnderTest, bootstrap_servers: str, broker_pid: int, ou
     return _figures(samples, events, expected, peak, begun)
 
 
-def _check(system: SystemUnderTest, output: str, end: int, expected: int, elapsed_s: float, idle_s: float, limit_s: float) -> None:
+def _check(system: SystemUnderTest | Together, output: str, end: int, expected: int, elapsed_s: float, idle_s: float, limit_s: float) -> None:
     if system.exit_code is not None:
         reason = f"ended with exit code {system.exit_code}"
     elif elapsed_s > limit_s:

@@ -39,13 +39,12 @@ class Installation:
         Its raw topic of payments.
     """
 
-    def __init__(self, laboratory: Laboratory, workload: str, source: str | None) -> None:
+    def __init__(self, laboratory: Laboratory, workload: str, source: str | None, partitions: int = 1) -> None:
         self._laboratory = laboratory
         self.run, self.folder = laboratory.new_run(f"tidemill-{workload}")
         self.source = source or f"{self.run}-payments"
+        self._partitions = partitions
         self.plan: Plan = load_plan(self._copy(workload))
-        if source is None:
-            laboratory.create_topics([self.source])
         create_topics(self.plan, laboratory.infrastructure)
         self.environment = pipeline_environment(self.folder / "application", laboratory.infrastructure, self.folder, "live")
 
@@ -54,17 +53,19 @@ class Installation:
         """Where the copy's models lie."""
         return self.environment["TIDEMILL_ARTIFACTS__URI"]
 
-    def start(self, stage: str, on: set[int] | None = None) -> SystemUnderTest:
-        """Start one service."""
-        log = self._laboratory.log_file(f"{self.run}-{stage}")
-        return SystemUnderTest([sys.executable, "-m", f"services.{stage}"], self.environment, log, on or self._laboratory.system_cores)
+    def start(self, stage: str, instance: str = "0") -> SystemUnderTest:
+        """Start one instance of a service."""
+        log = self._laboratory.log_file(f"{self.run}-{stage}-{instance}")
+        environment = {**self.environment, "TIDEMILL_INSTANCE": instance}
+        return SystemUnderTest([sys.executable, "-m", f"services.{stage}"], environment, log, self._laboratory.system_cores)
 
     def throughput(self, stage: str, output: str, events: int, expected: int) -> StageRun:
         """Run one stage over everything its input topic holds, then stop it."""
         laboratory = self._laboratory
         sut = self.start(stage)
         try:
-            figures = measure(sut, laboratory.bootstrap_servers, laboratory.broker_pid, output, events, expected, _RUN_LIMIT_S)
+            place = laboratory.bootstrap_servers, laboratory.broker_pid, output
+            figures = measure(sut, *place, events, expected, _RUN_LIMIT_S, self._partitions)
         finally:
             sut.stop()
         return StageRun(stage, figures, output)
@@ -92,6 +93,7 @@ class Installation:
         folder.mkdir()
         text = (APPLICATIONS / workload.lower() / "app.yaml").read_text(encoding="utf-8")
         text = text.replace("../../schemas/", "").replace(f"app: benchmark-{workload.lower()}", f"app: {self.run}")
+        text = text.replace("\npartitions: 1\n", f"\npartitions: {self._partitions}\n")
         text = text.replace(INPUT_LINE, f"    topic: {self.source}\n").replace(CHARGEBACKS_LINE, f"    topic: {self.run}-chargebacks\n")
         (folder / "app.yaml").write_text(text, encoding="utf-8")
         for schema in ("payment", "chargeback"):
