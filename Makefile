@@ -6,7 +6,7 @@ APP ?= examples/flights
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick test check unit contract property integration e2e lint format types imports up doctor audit clean
+.PHONY: help demo bench bench-quick bench-models test check unit contract property integration e2e lint format types imports up doctor audit clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -32,6 +32,10 @@ bench: $(VENV)/.ready  ## Tidemill and its peers on the same workloads (within a
 
 bench-quick: $(VENV)/.ready  ## Tidemill alone on the same workloads, one run (within eight minutes)
 	@$(BIN)/python -m benchmarks --quick
+
+bench-models: $(VENV)/.ready  ## what one more model costs, and 500 models in one application
+	@$(BIN)/python -m benchmarks.scoring_cost
+	@$(BIN)/python -m benchmarks.models_smoke
 
 check: $(VENV)/.ready  ## fast checks without services: ruff, mypy, import-linter, unit tests
 	@$(MAKE) --no-print-directory lint types imports unit

@@ -123,6 +123,8 @@ def check(application: Annotated[Path, typer.Argument(help="Folder with app.yaml
     table.add_row("streams", ", ".join(f"{name} ({stream.topic})" for name, stream in plan.streams.items()))
     table.add_row("features", ", ".join(feature.name for feature in plan.features))
     table.add_row("models", ", ".join(f"{name} (asked by {model.ask}, {len(model.features)} features)" for name, model in plan.models.items()))
+    for owner, parts in plan.application.parts_by_owner().items():
+        table.add_row(f"owner {owner}", "; ".join(f"{section}: {', '.join(names)}" for section, names in parts.items()))
     console.print(table)
 
 

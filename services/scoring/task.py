@@ -52,6 +52,7 @@ class ScoringTask:
         self._progress = RecordCodec(registry, f"{topics.progress(_UPSTREAM)}-tidemill.Progress", _schema("progress"))
         self._merge = Merge([MergeInput(topics.vectors, 0, (partition,), _UPSTREAM)])
         self._lifecycles = Lifecycles()
+        self._head = -1
         self._serving: dict[str, Serving] = {}
         self._read_deployments = 0
         self._coverage = Coverage()
@@ -91,7 +92,7 @@ class ScoringTask:
         covered = self._merge.coverage()
         if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
             self._coverage = covered
-        return Step(emissions, self._positions(), self._coverage, self._head())
+        return Step(emissions, self._positions(), self._coverage, self._head)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write the count of vectors; the deployments log is always read from its beginning."""
@@ -107,9 +108,6 @@ class ScoringTask:
     def _positions(self) -> dict[TopicPartition, int]:
         positions = self._merge.positions()
         return {**positions, self._deployments: self._read_deployments} if self._read_deployments else positions
-
-    def _head(self) -> int:
-        return max((lifecycle.head for lifecycle in self._lifecycles.models.values()), default=-1)
 
     def _take(self, inputs: Sequence[Records]) -> None:
         for records in inputs:
@@ -139,11 +137,12 @@ class ScoringTask:
     def _follow(self, records: Records) -> None:
         """Fold the lifecycle log and load the champions it ends with."""
         before = self._lifecycles
-        for value in records.values:
-            if value is not None:
-                self._lifecycles = self._lifecycles.apply(self._deployment.decode(value))
+        events = [self._deployment.decode(value) for value in records.values if value is not None]
+        self._lifecycles = before.follow(events)
         self._read_deployments = int(records.offsets[-1]) + 1
-        for name, lifecycle in self._lifecycles.models.items():
+        for name in dict.fromkeys(str(event["model"]) for event in events):
+            lifecycle = self._lifecycles.of(name)
+            self._head = max(self._head, lifecycle.head)
             if lifecycle.champion is not None and lifecycle.champion != before.of(name).champion:
                 self._serving[name] = load_serving(self._plan, self._artifacts, name, lifecycle.champion)
 

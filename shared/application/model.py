@@ -177,3 +177,12 @@ class Application(_Frozen):
         """Return who answers for a stream, view or model."""
         part: Owned = getattr(self, section)[name]
         return part.owner or self.owner
+
+    def parts_by_owner(self) -> dict[str, dict[Section, list[str]]]:
+        """Return the names of streams, views and models by who answers for them; the application's owner comes first."""
+        owners: dict[str, dict[Section, list[str]]] = {self.owner: {}}
+        sections: tuple[Section, ...] = ("streams", "views", "models")
+        for section in sections:
+            for name in getattr(self, section):
+                owners.setdefault(self.owner_of(section, name), {}).setdefault(section, []).append(name)
+        return owners

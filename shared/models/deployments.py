@@ -1,5 +1,6 @@
 """The lifecycle log of models, and the state that follows from it."""
 
+from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
@@ -67,8 +68,15 @@ class Lifecycles:
 
     def apply(self, event: dict[str, Any]) -> "Lifecycles":
         """Return the state after an event."""
-        name = str(event["model"])
-        return Lifecycles({**self.models, name: self.of(name).apply(event)})
+        return self.follow([event])
+
+    def follow(self, events: Iterable[dict[str, Any]]) -> "Lifecycles":
+        """Return the state after a run of events, in time that grows with the run and not with the number of models for each event."""
+        models = dict(self.models)
+        for event in events:
+            name = str(event["model"])
+            models[name] = models.get(name, Lifecycle()).apply(event)
+        return Lifecycles(models)
 
     def of(self, model: str) -> Lifecycle:
         """Return a model's state."""

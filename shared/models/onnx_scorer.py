@@ -90,15 +90,15 @@ class OnnxScorer:
 
 
 class _Trees:
-    """A forest by itself."""
+    """A forest by itself; its arrays are put together at every call, so that of many loaded models each is held once."""
 
     def __init__(self, forest: Forest, width: int) -> None:
         if (most := int(forest.columns.max(initial=-1))) >= width:
             raise ValueError(f"expected a graph over the {width} columns of its signature, found column {most}")
-        self._stand = Stand([forest], [np.arange(width, dtype=np.int32)])
+        self._forest = forest
 
     def score(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
-        scores: NDArray[np.float64] = self._stand.score(np.ascontiguousarray(blocks[:, positions]))[0]
+        scores: NDArray[np.float64] = Stand([self._forest], [positions]).score(blocks)[0]
         return scores
 
 

@@ -34,22 +34,29 @@ class Panel:
     ----------
     models, serving
         In the order of the application file.
+
+    Attributes
+    ----------
+    inputs
+        What the models read, as one table.
+    stands
+        Which models are forests, and the forests: one stand for each width of masks.
     """
 
     def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving]) -> None:
         self.serving = tuple(serving)
         self._width = len(models)
         scorers = [(i, now.scorer) for i, now in enumerate(serving) if now.scorer is not None]
-        self._inputs = Inputs([scorer.columns for _, scorer in scorers])
-        placed = list(zip(scorers, self._inputs.positions, strict=True))
+        self.inputs = Inputs([scorer.columns for _, scorer in scorers])
+        placed = list(zip(scorers, self.inputs.positions, strict=True))
         forests = sorted(
             ((scorer.forest.keeps.itemsize, i, scorer.forest, rows) for (i, scorer), rows in placed if scorer.forest is not None),
             key=lambda one: one[:2],
         )
-        self._stands = []
+        self.stands: list[tuple[NDArray[np.int64], Stand]] = []
         for _, group in groupby(forests, key=lambda one: one[0]):
             members = list(group)
-            self._stands.append(
+            self.stands.append(
                 (np.array([i for _, i, _, _ in members]), Stand([forest for _, _, forest, _ in members], [rows for *_, rows in members]))
             )
         self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
@@ -91,9 +98,9 @@ class Panel:
         """Return scores, shape (n, models); not finite where a model has none: there, the default answers."""
         n = vectors.num_rows
         scores = np.full((self._width, n), np.nan)
-        if self._inputs.positions and n:
-            blocks = self._inputs.encode(vectors)
-            for rows, stand in self._stands:
+        if self.inputs.positions and n:
+            blocks = self.inputs.encode(vectors)
+            for rows, stand in self.stands:
                 scores[rows] = stand.score(blocks)[:, :n]
             for i, scorer, positions in self._others:
                 scores[i] = scorer.score_blocks(blocks, positions)[:n]

@@ -4,8 +4,10 @@ import shutil
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from benchmarks.many_models import write_application
+from services.cli.__main__ import app
 from shared.application.errors import ApplicationError
 from shared.application.planning import load_plan
 
@@ -35,6 +37,16 @@ def test_every_part_has_an_owner_its_own_its_files_or_the_applications(folder: P
     ]  # fmt: skip
     assert application.owner_of("streams", "payments") == "checkout@example.org"
     assert application.owner_of("views", "account_disputed") == "disputes@example.org"
+    owners = application.parts_by_owner()
+    assert next(iter(owners)) == application.owner and owners[application.owner] == {"models": ["risk_001"]}
+    assert owners["disputes@example.org"] == {"streams": ["chargebacks"], "views": ["account_disputed"]}
+
+
+def test_check_lists_the_owners(folder: Path) -> None:
+    result = CliRunner().invoke(app, ["check", str(folder)], env={"COLUMNS": "300"})
+    assert result.exit_code == 0
+    assert "owner disputes@example.org" in result.output and "streams: chargebacks; views: account_disputed" in result.output
+    assert "owner team-02@example.org" in result.output and "models: risk_002" in result.output
 
 
 def test_another_owner_is_not_another_application(folder: Path) -> None:

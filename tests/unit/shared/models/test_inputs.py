@@ -31,7 +31,7 @@ def batch(n: int) -> pa.RecordBatch:
     )
 
 
-@pytest.mark.parametrize("rows", [1, 15, 16, 17, 100])
+@pytest.mark.parametrize("rows", [1, 15, 16, 17, 100, 1_000])
 def test_every_model_gets_the_numbers_of_its_own_signature(rows: int) -> None:
     inputs = Inputs([model.columns for model in MODELS])
     blocks = inputs.encode(batch(rows))

@@ -1,0 +1,16 @@
+from benchmarks.models_smoke import run
+
+
+def test_five_hundred_models_in_one_application_load_start_and_answer() -> None:
+    few, many = run(models=2, trees=4, rows=20), run(models=500, trees=4, rows=20)
+    assert many.predictions == 500 * 20
+    assert many.topics == few.topics, "models share their topics"
+    assert many.restore_mb < 500, "a model of four trees is a few kilobytes"
+
+
+def test_scoring_cost_prints_its_table(capsys) -> None:  # type: ignore[no-untyped-def]
+    from benchmarks.scoring_cost import main
+
+    main(["--models", "1", "2", "--rows", "10", "--seconds", "0.01"])
+    lines = capsys.readouterr().out.splitlines()
+    assert [line.split()[:2] for line in lines[2:]] == [["1", "10"], ["2", "10"]]
