@@ -1,11 +1,8 @@
-"""One training in a process of its own: ``python -m services.retraining.job REQUEST RESULT`` (two JSON files)."""
+"""Trainings in a process of their own: ``python -m services.retraining.job`` takes them from its parent (`WarmChild`), one at a time."""
 
 import json
-import sys
-from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +11,8 @@ from numpy.typing import NDArray
 from services.retraining.domain.examples import Examples, Split
 from services.retraining.domain.gate import Verdict, judge
 from services.retraining.domain.training import Candidate, TooFewRowsError, train
+from services.retraining.job_files import JobRequest, JobResult, version_name
+from services.retraining.warm_child import serve
 from shared.application.plan import ModelPlan, Plan
 from shared.application.planning import load_plan
 from shared.lake.names import OUTCOMES, VECTORS
@@ -23,49 +22,6 @@ from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
 from shared.models.onnx_scorer import OnnxScorer
 from shared.models.registry import ModelRegistry
 from shared.version import CODE_VERSION
-
-
-@dataclass(frozen=True, slots=True)
-class JobRequest:
-    """What a training needs to know: where things lie, what was asked for, and who serves now.
-
-    Attributes
-    ----------
-    retraining
-        The public record that asked for it.
-    champion, predecessor
-        SHA-256 of the serving model and of the champion before it; empty when there is none.
-    """
-
-    application: str
-    lake: str
-    artifacts: str
-    registry: str
-    retraining: dict[str, Any]
-    champion: str
-    predecessor: str
-
-
-@dataclass(frozen=True, slots=True)
-class JobResult:
-    """What came of it. `passed`: the candidate may replace the champion. `roll_back`: the predecessor should."""
-
-    finished: bool
-    reason: str
-    version: str
-    passed: bool
-    roll_back: bool
-    artifact_sha256: str
-    artifact_uri: str
-    threshold: float
-    figures: dict[str, float]
-    details: dict[str, str]
-
-
-def version_name(retraining: dict[str, Any]) -> str:
-    """Return the version a request's model gets: the day it was asked for and the decision."""
-    day = datetime.fromtimestamp(retraining["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
-    return f"{day}-{retraining['decision_id'][:6]}"
 
 
 def run(request: JobRequest) -> JobResult:
@@ -165,15 +121,13 @@ def _record(request: JobRequest, plan: Plan, result: JobResult, candidate: Candi
     )
 
 
-def main(arguments: list[str]) -> int:
+def work(source: Path, target: Path) -> None:
     """Read a request, write a result."""
-    source, target = map(Path, arguments)
     result = run(JobRequest(**json.loads(source.read_text(encoding="utf-8"))))
     part = target.with_suffix(".part")
     part.write_text(json.dumps(asdict(result)), encoding="utf-8")
     part.rename(target)
-    return 0
 
 
 if __name__ == "__main__":
-    raise SystemExit(main(sys.argv[1:]))
+    raise SystemExit(serve(work))

@@ -10,7 +10,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.retraining.domain.service_times import ServiceTimes
-from services.retraining.job import JobRequest, JobResult
+from services.retraining.job_files import JobRequest, JobResult
 from services.retraining.registrar import Registrar
 from services.retraining.trainer import Trainer
 from shared.application.plan import Plan

@@ -1,15 +1,13 @@
-"""Starts trainings in child processes and looks, without waiting, whether they have ended."""
+"""Gives trainings to a child process and looks, without waiting, whether they have ended."""
 
 import json
 import logging
-import subprocess
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from services.retraining.job import JobRequest, JobResult, version_name
-from shared.lifeline import tied_to_parent
+from services.retraining.job_files import JobRequest, JobResult, version_name
+from services.retraining.warm_child import WarmChild
 
 log = logging.getLogger(__name__)
 _TAIL = 2_000
@@ -29,7 +27,7 @@ class Trainer(Protocol):
 
 
 class ProcessTrainer:
-    """Trainer with one child process a training; the child dies with this process, and with nothing else that this process survives.
+    """Trainer with a child process, which stays for the next training; it dies with this process, and with nothing else that this process survives.
 
     A result that an earlier incarnation computed and could not commit is used again: a training is a pure function of its request. A child
     that a signal ended (too little memory, an operator) says nothing about the candidate: it is started again, three times in all.
@@ -42,7 +40,7 @@ class ProcessTrainer:
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._process: subprocess.Popen[bytes] | None = None
+        self._child = WarmChild("services.retraining.job")
         self._decision = ""
         self._version = ""
         self._attempts = 0
@@ -55,12 +53,11 @@ class ProcessTrainer:
         path = self._folder / f"{self._decision}.json"
         text = json.dumps(asdict(request), sort_keys=True)
         same = path.exists() and path.read_text(encoding="utf-8") == text
-        if self._process is not None:
+        if self._running:
             if same and self._running == self._decision:
                 return
-            self._process.kill()
-            self._process.wait()
-            self._process = None
+            self._child.kill()
+            self._running = ""
         if not same:
             self._result().unlink(missing_ok=True)
             path.write_text(text, encoding="utf-8")
@@ -71,29 +68,24 @@ class ProcessTrainer:
 
     def poll(self) -> JobResult | None:
         """Return the result; a child that died without one is a failed training with the end of its log."""
-        if self._process is not None:
-            code = self._process.poll()
-            if code is None:
+        if not self._result().exists():
+            code = self._child.exit_code()
+            # It may have ended between the two looks, with its result written.
+            if code is None or self._result().exists():
                 return None
-            self._process = None
             if code < 0 and self._attempts < _ATTEMPTS:
                 log.warning("training process killed, starting it again", extra={"decision_id": self._decision, "signal": -code})
                 self._launch()
                 return None
-            if code != 0:
-                return self._died(code)
+            self._running = ""
+            return self._died(code)
+        self._running = ""
         return JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
 
     def _launch(self) -> None:
         self._attempts += 1
         self._running = self._decision
-        request = self._folder / f"{self._decision}.json"
-        # A session of its own: Ctrl-C in a terminal goes to the whole group, and a training that it ends would count as failed.
-        with self._log().open("wb") as output:
-            self._process = subprocess.Popen(
-                [sys.executable, "-m", "services.retraining.job", str(request), str(self._result())],
-                stdin=subprocess.DEVNULL, stdout=output, stderr=output, start_new_session=True, preexec_fn=tied_to_parent(),
-            )  # fmt: skip
+        self._child.start(self._folder / f"{self._decision}.json", self._result(), self._log())
 
     def _died(self, code: int) -> JobResult:
         tail = self._log().read_text(errors="replace")[-_TAIL:]

@@ -9,7 +9,7 @@ import pytest
 
 from services.cli.watch import record_codec
 from services.retraining.domain.service_times import ServiceTimes
-from services.retraining.job import JobRequest, JobResult
+from services.retraining.job_files import JobRequest, JobResult
 from services.retraining.task import Places, RetrainingTask
 from shared.application.plan import Plan
 from shared.avro.registry import MemorySchemaRegistry

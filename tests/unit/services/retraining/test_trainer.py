@@ -10,8 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.retraining.job import JobRequest
+from services.retraining.job_files import JobRequest
 from services.retraining.trainer import ProcessTrainer
+from services.retraining.warm_child import WarmChild
 
 DEADLINE_S = 30.0
 
@@ -63,6 +64,23 @@ def test_the_same_training_goes_on_and_another_takes_its_place(tmp_path: Path) -
     second.kill()
 
 
+def test_the_next_task_finds_the_libraries_loaded_and_a_crash_costs_only_its_own(tmp_path: Path) -> None:
+    child, said = WarmChild("tests.unit.services.retraining.echo_child"), {}
+    for name in ("one", "two", "crash", "three"):
+        request_file, result, log = (tmp_path / f"{name}.{end}" for end in ("json", "result.json", "log"))
+        request_file.write_text(name)
+        child.start(request_file, result, log)
+        deadline = time.monotonic() + DEADLINE_S
+        while not result.exists() and child.exit_code() is None:
+            assert time.monotonic() < deadline
+        said[name] = (result.read_text() if result.exists() else "", child.exit_code(), log.read_text())
+    child.kill()
+    (one, _, log_one), (two, _, log_two), crash, (three, _, _) = said.values()
+    assert one == two != three, "one process for the first two, another after the crash"
+    assert (log_one, log_two) == ("one\n", "two\n"), "each task has a log of its own"
+    assert crash[:2] == ("", 1) and "expected no crash" in crash[2]
+
+
 PROGRAM = """
 import sys, signal
 from pathlib import Path
@@ -70,7 +88,7 @@ from services.retraining.trainer import ProcessTrainer
 from tests.unit.services.retraining.test_trainer import request
 trainer = ProcessTrainer(Path(sys.argv[1]))
 trainer.start(request())
-print(trainer._process.pid, flush=True)
+print(trainer._child._process.pid, flush=True)
 signal.pause()
 """
 

@@ -1,0 +1,48 @@
+"""What goes to a training's process and what comes back."""
+
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class JobRequest:
+    """What a training needs to know: where things lie, what was asked for, and who serves now.
+
+    Attributes
+    ----------
+    retraining
+        The public record that asked for it.
+    champion, predecessor
+        SHA-256 of the serving model and of the champion before it; empty when there is none.
+    """
+
+    application: str
+    lake: str
+    artifacts: str
+    registry: str
+    retraining: dict[str, Any]
+    champion: str
+    predecessor: str
+
+
+@dataclass(frozen=True, slots=True)
+class JobResult:
+    """What came of it. `passed`: the candidate may replace the champion. `roll_back`: the predecessor should."""
+
+    finished: bool
+    reason: str
+    version: str
+    passed: bool
+    roll_back: bool
+    artifact_sha256: str
+    artifact_uri: str
+    threshold: float
+    figures: dict[str, float]
+    details: dict[str, str]
+
+
+def version_name(retraining: dict[str, Any]) -> str:
+    """Return the version a request's model gets: the day it was asked for and the decision."""
+    day = datetime.fromtimestamp(retraining["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
+    return f"{day}-{retraining['decision_id'][:6]}"
