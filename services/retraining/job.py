@@ -36,27 +36,28 @@ def run(request: JobRequest) -> JobResult:
     if missing := [table for table in (VECTORS, OUTCOMES) if not lake.exists(table)]:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
     found = training_set(lake, model, before)
-    store = ArtifactStore(request.artifacts)
+    dataset, store = found.version, ArtifactStore(request.artifacts)
     try:
         if not found.rows.num_rows:
             raise TooFewRowsError("expected labelled rows, found none")
         examples = _examples(found, model)
+        del found  # The same rows twice would be most of this process's memory.
         split = Split.of(examples, before, model.settings.training.holdout_days)
         candidate = train(examples, split, model.name, version, model.settings.training)
     except TooFewRowsError as error:
-        return _failed(version, str(error), found.version)
+        return _failed(version, str(error), dataset)
     content = candidate.artifact.to_bytes()
     address = store.put(content)
     try:
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
     except ArtifactError as error:
-        return _failed(version, str(error), found.version)
+        return _failed(version, str(error), dataset)
     champion = _load(store, request.champion)
     verdict = _against(examples, split, scorer, champion, model)
     reverse = _against(examples, split, _load(store, request.predecessor), champion, model) if request.predecessor and not verdict.passed else None
     details = {
         **{name: str(value) for name, value in candidate.parameters.items()},
-        **found.version,
+        **dataset,
         "code": CODE_VERSION,
         "application": plan.application_hash,
         "seed": str(model.settings.training.seed),
@@ -81,7 +82,8 @@ def _examples(found: TrainingSet, model: ModelPlan) -> Examples:
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:
     text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type)
-    cast = column.cast(pa.string() if text else pa.float64())
+    # Models read 32 bits.
+    cast = column.cast(pa.string() if text else pa.float32())
     return pa.concat_arrays(cast.chunks) if cast.num_chunks else pa.array([], cast.type)
 
 
