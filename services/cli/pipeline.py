@@ -12,6 +12,8 @@ from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.topics import catalogue_topics
 
 _PREDICTION_PATH = ("ingestion", "features", "scoring")
+# Records wake a stage at once; between them only ingestion (ticks) and retraining (a training that ends) have something to look for.
+_PATIENT = {"TIDEMILL_RUNNER__IDLE_INTERVAL_MS": "500"}
 _RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250", "TIDEMILL_KAFKA__OPTIONS": '{"fetch.min.bytes": "1000000"}'}
 
 
@@ -29,6 +31,8 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         # Training threads that spin while they wait for each other take the processor from the services, and from each other.
         "OMP_WAIT_POLICY": "passive",
         "OPENBLAS_NUM_THREADS": "1",
+        # Kafka clients allocate on many threads, and each would keep an arena of its own.
+        "MALLOC_ARENA_MAX": "2",
     }
 
 
@@ -48,6 +52,13 @@ def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
     """
     supervisor = Supervisor(folder / "logs", environment)
     relaxed = dict(_RELAXED) if environment["TIDEMILL_INGESTION__CLOCK"] == "live" else {}
-    services = [ServiceSpec(stage, f"services.{stage}", {} if stage in _PREDICTION_PATH else relaxed) for stage in STAGES]
+    services = [
+        ServiceSpec(
+            stage,
+            f"services.{stage}",
+            {**({} if stage in ("ingestion", "retraining") else _PATIENT), **({} if stage in _PREDICTION_PATH else relaxed)},
+        )
+        for stage in STAGES
+    ]
     supervisor.start([*services, ServiceSpec("gateway", "services.gateway")])
     return supervisor
