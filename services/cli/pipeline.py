@@ -12,7 +12,9 @@ from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.topics import catalogue_topics
 
 _PREDICTION_PATH = ("ingestion", "features", "scoring")
-# Records wake a stage at once; between them only ingestion (ticks) and retraining (a training that ends) have something to look for.
+_STEPS_BACK = 10
+# Records wake a stage at once; between them only these have something to look for: ticks, and a training that ends.
+_LOOKS_BETWEEN_RECORDS = ("ingestion", "retraining")
 _PATIENT = {"TIDEMILL_RUNNER__IDLE_INTERVAL_MS": "500"}
 _RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250", "TIDEMILL_KAFKA__OPTIONS": '{"fetch.min.bytes": "1000000"}'}
 
@@ -47,18 +49,18 @@ def create_topics(plan: Plan, infrastructure: Infrastructure) -> KafkaBroker:
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
     """Start every stage and the gateway; logs go to `folder`/logs.
 
-    Live, nobody waits for what follows a prediction, so those stages fetch and commit less often: every fetch and every transaction costs
-    the broker time that the prediction path needs. In a replay the next slice waits for them, so there they hurry.
+    Live, nobody waits for what follows a prediction, so those stages fetch and commit less often (every fetch and every transaction costs the
+    broker time that the prediction path needs) and step back when the processors are busy. In a replay the next slice waits for them, so there
+    they hurry.
     """
     supervisor = Supervisor(folder / "logs", environment)
-    relaxed = dict(_RELAXED) if environment["TIDEMILL_INGESTION__CLOCK"] == "live" else {}
-    services = [
-        ServiceSpec(
-            stage,
-            f"services.{stage}",
-            {**({} if stage in ("ingestion", "retraining") else _PATIENT), **({} if stage in _PREDICTION_PATH else relaxed)},
-        )
-        for stage in STAGES
-    ]
-    supervisor.start([*services, ServiceSpec("gateway", "services.gateway")])
+    live = environment["TIDEMILL_INGESTION__CLOCK"] == "live"
+
+    def spec(stage: str) -> ServiceSpec:
+        settings = {} if stage in _LOOKS_BETWEEN_RECORDS else dict(_PATIENT)
+        if stage in _PREDICTION_PATH or not live:
+            return ServiceSpec(stage, f"services.{stage}", settings)
+        return ServiceSpec(stage, f"services.{stage}", {**settings, **_RELAXED}, _STEPS_BACK)
+
+    supervisor.start([*map(spec, STAGES), ServiceSpec("gateway", "services.gateway")])
     return supervisor

@@ -19,11 +19,15 @@ _LONGEST_BACK_OFF_S = 5.0
 
 @dataclass(frozen=True, slots=True)
 class ServiceSpec:
-    """One process to keep alive: ``python -m module`` with an environment of its own."""
+    """One process to keep alive: ``python -m module`` with an environment of its own.
+
+    `niceness` is how far it steps back when the processors are busy (0 to 19).
+    """
 
     name: str
     module: str
     environment: Mapping[str, str] = field(default_factory=dict)
+    niceness: int = 0
 
 
 class ServiceFailed(RuntimeError):
@@ -122,6 +126,12 @@ class Supervisor:
                 child.process.wait()
 
     def _spawn(self, spec: ServiceSpec) -> subprocess.Popen[bytes]:
+        tie = tied_to_parent()
+
+        def prepare() -> None:
+            tie()
+            os.nice(spec.niceness)
+
         with (self._folder / f"{spec.name}.log").open("ab") as log:
             return subprocess.Popen(
                 [sys.executable, "-m", spec.module],
@@ -129,5 +139,5 @@ class Supervisor:
                 stdin=subprocess.DEVNULL,
                 stdout=log,
                 stderr=log,
-                preexec_fn=tied_to_parent(),
+                preexec_fn=prepare,
             )

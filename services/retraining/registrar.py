@@ -19,7 +19,6 @@ log = logging.getLogger(__name__)
 _REST_S = 10.0
 _RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
 _TAIL = 1_000
-_NICENESS = 15  # Nobody waits for it.
 
 
 class Registrar(Protocol):
@@ -96,7 +95,6 @@ class ProcessRegistrar:
 
 def main(arguments: list[str]) -> int:
     """Tell the registry what a file says."""
-    os.nice(_NICENESS)
     (source,) = map(Path, arguments)
     os.nice(19)
     told = json.loads(source.read_text(encoding="utf-8"))

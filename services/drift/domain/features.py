@@ -13,7 +13,7 @@ from shared.statistics.histogram import Tally
 from shared.statistics.sketch import Sketch, binned
 
 Summary = Sketch | Tally
-_CHUNK_ROWS = 2048
+_CHUNK_ROWS = 16_384
 
 
 @dataclass(frozen=True, slots=True)
