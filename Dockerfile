@@ -28,10 +28,11 @@ VOLUME /data
 ENV PATH=/opt/tidemill/bin:$PATH \
     PYTHONUNBUFFERED=1 \
     PYTHONDONTWRITEBYTECODE=1 \
-    NUMBA_CACHE_DIR=/tmp/numba \
+    NUMBA_CACHE_DIR=/data/numba \
     TIDEMILL_APPLICATION=/application \
     TIDEMILL_LAKE__URI=/data/lake \
     TIDEMILL_ARTIFACTS__URI=/data/artifacts \
+    TIDEMILL_TRACKING__URI=sqlite:////data/mlflow.db \
     TIDEMILL_RUNNER__STATE_FOLDER=/data/state \
     TIDEMILL_HEALTH__HOST=0.0.0.0 \
     TIDEMILL_HEALTH__PORT=8090

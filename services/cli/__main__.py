@@ -95,6 +95,26 @@ def up(
 
 
 @app.command()
+def topics(application: Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]) -> None:
+    """Make the application's topics, raw ones included, in the Kafka that TIDEMILL_KAFKA__BOOTSTRAP_SERVERS names; existing ones stay.
+
+    Exits with 1 when Kafka does not answer, with 2 when the application is wrong or a topic has another number of partitions.
+    """
+    from services.cli.topics import make_topics
+    from shared.streaming.broker import BrokerUnreachableError
+
+    try:
+        made = make_topics(application)
+    except BrokerUnreachableError as problem:
+        errors.print(str(problem), markup=False)
+        raise typer.Exit(1) from problem
+    except (ApplicationError, ValueError) as problem:
+        errors.print(str(problem), markup=False)
+        raise typer.Exit(2) from problem
+    console.print(f"{len(made)} topics are there: {', '.join(made)}", highlight=False)
+
+
+@app.command()
 def doctor() -> None:
     """Say what is installed, what is reachable, and what is wrong."""
     from services.cli.doctor import findings

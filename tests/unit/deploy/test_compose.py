@@ -1,10 +1,16 @@
 """The compose file runs every service there is, and everything in it is watched."""
 
+import re
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import pytest
+from pydantic import BaseModel
 from ruamel.yaml import YAML
+
+from services.cli.pipeline import _PREDICTION_PATH, _RELAXED
+from shared.observability.settings import ServiceSettings
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
@@ -19,28 +25,98 @@ MODULES = {
     "gateway": "services.gateway",
 }
 SERVERS = {"kafka", "registry", "redis"}
+DOCKERFILE = (ROOT / "Dockerfile").read_text()
 
 
 @pytest.fixture(scope="module")
-def services() -> dict[str, Any]:
-    content = YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text())
+def content() -> dict[str, Any]:
+    content: dict[str, Any] = YAML(typ="safe").load((ROOT / "docker-compose.yml").read_text())
+    return content
+
+
+@pytest.fixture(scope="module")
+def services(content: dict[str, Any]) -> dict[str, Any]:
     services: dict[str, Any] = content["services"]
     return services
 
 
+def defaults(model: type[BaseModel], prefix: str = "TIDEMILL_") -> Iterator[tuple[str, object]]:
+    """Every setting's variable and default."""
+    for name, field in model.model_fields.items():
+        if isinstance(field.default, BaseModel):
+            yield from defaults(type(field.default), f"{prefix}{name.upper()}__")
+        else:
+            yield f"{prefix}{name.upper()}", field.default
+
+
+def test_debian_s_own_compose_understands_the_file(content: dict[str, Any]) -> None:
+    # docker-compose 1.29 refuses a top-level `name`.
+    assert {key for key in content if not key.startswith("x-")} == {"services", "volumes"}
+
+
 def test_every_service_and_server_is_there(services: dict[str, Any]) -> None:
-    assert set(services) == set(MODULES) | SERVERS
+    assert set(services) == set(MODULES) | SERVERS | {"topics"}
     packages = {folder.name for folder in (ROOT / "services").iterdir() if (folder / "__init__.py").exists()} - {"cli"}
     assert packages == {module.split(".")[1] for module in MODULES.values()}
 
 
 @pytest.mark.parametrize(("name", "module"), MODULES.items())
-def test_a_service_runs_its_module_after_the_servers_are_healthy(services: dict[str, Any], name: str, module: str) -> None:
+def test_a_service_runs_its_module_after_the_servers_are_healthy_and_the_topics_made(services: dict[str, Any], name: str, module: str) -> None:
     service = services[name]
     assert service["command"] == ["python", "-m", module]
-    assert {server: condition["condition"] for server, condition in service["depends_on"].items()} == dict.fromkeys(SERVERS, "service_healthy")
+    assert {other: condition["condition"] for other, condition in service["depends_on"].items()} == {
+        "topics": "service_completed_successfully",
+        "registry": "service_healthy",
+        "redis": "service_healthy",
+    }
     for variable in ("TIDEMILL_KAFKA__BOOTSTRAP_SERVERS", "TIDEMILL_REGISTRY__URL", "TIDEMILL_REDIS__URL"):
         assert service["environment"][variable]
+
+
+def test_the_topics_are_made_once_by_a_container_that_ends(services: dict[str, Any]) -> None:
+    # The broker makes none by itself, and ingestion refuses to start without the raw ones.
+    assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
+    topics = services["topics"]
+    assert topics["command"] == ["python", "-m", "services.cli", "topics", "/application"]
+    assert topics["depends_on"] == {"kafka": {"condition": "service_healthy"}}
+    assert topics["restart"] == "on-failure"
+    assert topics["healthcheck"] == {"disable": True}
+
+
+@pytest.mark.parametrize("name", [*MODULES, "topics"])
+def test_a_container_of_ours_can_write_nowhere_but_to_its_volume(services: dict[str, Any], name: str) -> None:
+    service = services[name]
+    assert service["read_only"] is True
+    assert service["tmpfs"] == ["/tmp"]
+    assert service["cap_drop"] == ["ALL"]
+    assert service["security_opt"] == ["no-new-privileges:true"]
+    assert [volume.rsplit(":", 1)[1] for volume in service["volumes"]] == ["ro", "/data"]
+
+
+def test_everything_that_is_written_by_default_lies_in_the_volume() -> None:
+    written = {variable for variable, default in defaults(ServiceSettings) if ".tidemill" in str(default)}
+    assert written
+    for variable in {*written, "NUMBA_CACHE_DIR"}:
+        assert re.search(rf"\b{variable}=(sqlite:///)?/data/", DOCKERFILE), variable
+
+
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"gateway"}))
+def test_what_follows_a_prediction_commits_as_seldom_as_under_the_supervisor(services: dict[str, Any], name: str) -> None:
+    environment = services[name]["environment"]
+    found = {variable: str(environment[variable]) for variable in _RELAXED if variable in environment}
+    assert found == ({} if name in _PREDICTION_PATH else _RELAXED)
+
+
+def test_the_gateway_is_probed_at_its_own_door(services: dict[str, Any]) -> None:
+    gateway = services["gateway"]
+    port = gateway["environment"]["TIDEMILL_GATEWAY__PORT"]
+    assert gateway["ports"][0].endswith(f":{port}")
+    assert f"127.0.0.1:{port}/live" in gateway["healthcheck"]["test"][-1]
+
+
+def test_the_broker_s_records_lie_in_the_volume(services: dict[str, Any]) -> None:
+    kafka = services["kafka"]
+    assert kafka["volumes"] == [f"kafka:{kafka['environment']['KAFKA_LOG_DIRS']}"]
 
 
 @pytest.mark.parametrize("name", sorted(SERVERS))
@@ -58,8 +134,8 @@ def test_only_loopback_ports_are_published(services: dict[str, Any]) -> None:
 
 
 def test_the_image_has_a_health_check_and_does_not_run_as_root() -> None:
-    instructions = [line.split(maxsplit=1) for line in (ROOT / "Dockerfile").read_text().splitlines() if line[:1].isupper()]
+    instructions = [line.split(maxsplit=1) for line in DOCKERFILE.splitlines() if line[:1].isupper()]
     users = [rest for word, rest in instructions if word == "USER"]
     assert users[-1] == "tidemill"
     assert any(word == "HEALTHCHECK" for word, _ in instructions)
-    assert any("--require-hashes" in line for line in (ROOT / "Dockerfile").read_text().splitlines())
+    assert any("--require-hashes" in line for line in DOCKERFILE.splitlines())

@@ -1,0 +1,57 @@
+"""`tidemill topics` makes every topic an application needs, once, and says what is in its way."""
+
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.infrastructure import Infrastructure
+from shared.application.planning import load_plan
+from shared.streaming.broker import TopicSpec
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.topics import catalogue_topics
+
+ROOT = Path(__file__).parents[2]
+STREAMS = ("departures", "arrivals", "weather")
+
+
+@pytest.fixture
+def application(tmp_path: Path, application_name: str) -> Path:
+    folder = Path(shutil.copytree(ROOT / "examples" / "flights", tmp_path / "application"))
+    text = (folder / "app.yaml").read_text().replace("app: flights", f"app: {application_name}")
+    for stream in STREAMS:
+        text = text.replace(f"topic: flights-{stream}", f"topic: {application_name}-{stream}")
+    (folder / "app.yaml").write_text(text)
+    return folder
+
+
+def topics(application: Path, bootstrap_servers: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "TIDEMILL_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers}
+    return subprocess.run(
+        [sys.executable, "-m", "services.cli", "topics", str(application)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+    )
+
+
+def test_every_topic_is_made_and_a_second_time_nothing_changes(application: Path, application_name: str, infrastructure: Infrastructure) -> None:
+    for _ in range(2):
+        done = topics(application, infrastructure.bootstrap_servers)
+        assert done.returncode == 0, done.stderr
+    broker = KafkaBroker(infrastructure.bootstrap_servers)
+    for topic in [*load_plan(application).topics.raw, *(spec.name for spec in catalogue_topics(application_name, 1))]:
+        assert broker.partitions(topic) == 1, topic
+
+
+def test_a_topic_with_another_number_of_partitions_is_named(application: Path, application_name: str, infrastructure: Infrastructure) -> None:
+    KafkaBroker(infrastructure.bootstrap_servers).create_topics([TopicSpec(f"{application_name}-arrivals", 3)])
+    done = topics(application, infrastructure.bootstrap_servers)
+    assert done.returncode == 2
+    assert f"topic {application_name}-arrivals: expected 1 partitions, found 3" in " ".join(done.stderr.split())
+
+
+def test_a_silent_broker_is_named(application: Path) -> None:
+    done = topics(application, "127.0.0.1:1")
+    assert done.returncode == 1
+    assert "Kafka at 127.0.0.1:1 does not answer" in " ".join(done.stderr.split())
