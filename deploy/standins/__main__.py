@@ -30,6 +30,8 @@ def main() -> int:
         return 1
     for variable, value in images.variables().items():
         sys.stdout.write(f"export {variable}={value}\n")
+    # testcontainers' own helper is one more public image; the tests stop their containers without it.
+    sys.stdout.write("export TESTCONTAINERS_RYUK_DISABLED=true\n")
     return 0
 
 
