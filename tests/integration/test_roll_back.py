@@ -1,0 +1,126 @@
+"""An operator's roll-back, end to end on real Kafka: command, decision, lifecycle log, predictions, model registry."""
+
+import json
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import pytest
+from confluent_kafka import Producer
+from mlflow import MlflowClient
+
+from deploy.embedded.infrastructure import Infrastructure
+from services.cli.pipeline import create_topics, pipeline_environment
+from services.cli.supervisor import ServiceSpec, Supervisor
+from services.cli.watch import record_codec
+from shared.application.planning import load_plan
+from shared.avro.columns import ColumnDecoder
+from shared.avro.registry import ConfluentSchemaRegistry
+from shared.models.artifacts import ArtifactStore
+from shared.models.registry import ModelRegistry
+from shared.models.signature import Column
+from shared.streaming.partitioning import murmur2_partition
+from shared.streaming.records import TopicPartition
+from tests.integration.meters import write_application
+from tests.models import artifact
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).parents[2]
+SERVICES = ("ingestion", "features", "scoring", "control", "retraining")
+COLUMNS = tuple(Column(name=name, type="double") for name in ("kwh", "use__count_6h"))
+DEADLINE_S = 120.0
+
+
+def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
+    plan = load_plan(write_application(tmp_path / "application", application_name))
+    broker, registry = create_topics(plan, infrastructure), ConfluentSchemaRegistry(infrastructure.registry_url)
+    environment = pipeline_environment(tmp_path / "application", infrastructure, tmp_path, "live")
+    store = ArtifactStore(environment["TIDEMILL_ARTIFACTS__URI"])
+    models = ModelRegistry(environment["TIDEMILL_TRACKING__URI"])
+    topics = plan.topics
+    codecs = {
+        topic: record_codec(registry, topic, name)
+        for topic, name in ((topics.deployments, "Deployment"), (topics.commands, "Command"), (topics.retraining, "Retraining"))
+    }
+    producer, reader = Producer({"bootstrap.servers": infrastructure.bootstrap_servers}), broker.reader()
+    for sequence, (version, family) in enumerate((("v1", "logistic_regression"), ("v2", "lightgbm"))):
+        address = store.put(artifact(family, COLUMNS, version)[0].to_bytes())
+        models.record(application_name, "faulty", version, store.uri_of(address), {"decision_id": version}, {}, {})
+        event = {
+            "sequence": sequence, "parent": sequence - 1, "decision_id": version, "model": "faulty", "event": "promoted", "version": version,
+            "journal_partition": 0, "journal_offset": 0, "journal_time": 1_000 * sequence, "artifact_sha256": address, "artifact_uri": "",
+            "share": 1.0, "threshold": 0.5, "figures": {}, "details": {}, "reason": "",
+        }  # fmt: skip
+        producer.produce(topics.deployments, codecs[topics.deployments].encode(event), b"faulty")
+    assert producer.flush(30) == 0
+    supervisor = Supervisor(tmp_path / "logs", environment)
+    client = MlflowClient(environment["TIDEMILL_TRACKING__URI"], environment["TIDEMILL_TRACKING__URI"])
+
+    def until(condition: Callable[[], bool], what: str) -> None:
+        end = time.monotonic() + DEADLINE_S
+        while not condition():
+            supervisor.check()
+            logs = "\n".join(f"== {name}\n{supervisor.log_tail(name)}" for name in SERVICES) if time.monotonic() > end else ""
+            assert not logs, f"not within {DEADLINE_S:.0f} s: {what}\n{logs}"
+            time.sleep(0.1)
+
+    def values(topic: str, partitions: int = 1) -> list[bytes]:
+        parts = [records for p in range(partitions) for records in reader.read(TopicPartition(topic, p), 0)]
+        return [value for records in parts for value in records.values if value is not None]
+
+    def ask(identity: str) -> dict[str, Any]:
+        """Publish a reading and return its prediction."""
+        partition = murmur2_partition(b"1", 2)
+        value = json.dumps({"reading_id": identity, "meter": "1", "read_at": int(time.time() * 1e3), "kwh": 1.0}).encode()
+        producer.produce(plan.streams["readings"].topic, value, b"1", partition)
+        assert producer.flush(30) == 0
+        found: list[dict[str, Any]] = []
+
+        def look() -> bool:
+            decoded = ColumnDecoder(registry, (ROOT / "schemas" / "prediction.avsc").read_text()).decode(values(topics.predictions, 2))
+            found.extend(row for row in decoded.batch.to_pylist() if row["request_id"] == identity)
+            return bool(found)
+
+        until(look, f"the prediction of {identity}")
+        return found[0]
+
+    def champion() -> str:
+        try:
+            return client.get_model_version_by_alias(f"{application_name}.faulty", "champion").tags["version"]
+        except Exception:  # MLflow's own, as long as there is no alias
+            return ""
+
+    supervisor.start([ServiceSpec(name, f"services.{name}") for name in SERVICES])
+    try:
+        before = ask("before")
+        assert (before["model_version"], before["variant"], before["reason"]) == ("v2", "champion", None)
+        until(lambda: champion() == "v2", "the registry knows who serves")
+        command = {"command_id": "back", "model": "faulty", "command": "roll_back", "reason": "complaints", "issued_at": 0}
+        for _ in range(3):  # a client that repeats itself
+            producer.produce(topics.commands, codecs[topics.commands].encode(command), b"faulty")
+        stranger = {**command, "command_id": "other", "model": "stranger"}
+        producer.produce(topics.commands, codecs[topics.commands].encode(stranger), b"stranger")
+        assert producer.flush(30) == 0
+        until(lambda: len(values(topics.retraining)) >= 5, "requested, finished, twice skipped, and a stranger's answer")
+        log = [codecs[topics.deployments].decode(value) for value in values(topics.deployments)]
+        assert [(event["event"], event["version"], event["parent"]) for event in log] == [
+            ("promoted", "v1", -1), ("promoted", "v2", 0), ("rolled_back", "v1", 1),
+        ]  # fmt: skip
+        assert "complaints" in log[-1]["reason"]
+        said = [codecs[topics.retraining].decode(value) for value in values(topics.retraining)]
+        own = [record for record in said if record["model"] == "faulty"]
+        assert sorted(record["event"] for record in own) == ["finished", "requested", "skipped", "skipped"]
+        assert len({record["decision_id"] for record in own}) == 1
+        assert [record["event"] for record in said if record["model"] == "stranger"] == ["skipped"]
+
+        tries = iter(range(1_000))
+        until(lambda: ask(f"after{next(tries)}")["model_version"] == "v1", "predictions by the champion before")
+        after = ask("last")
+        assert (after["model_version"], after["variant"], after["deployment_sequence"], after["reason"]) == ("v1", "champion", 2, None)
+        until(lambda: champion() == "v1", "the registry follows")
+        tags = {found.tags["version"]: found.tags for found in client.search_model_versions(f"name = '{application_name}.faulty'")}
+        assert {"promoted_at", "retired_at", "restored_at"} <= set(tags["v1"]) and {"promoted_at", "rolled_back_at"} <= set(tags["v2"])
+    finally:
+        supervisor.stop()
+        reader.close()

@@ -1,0 +1,145 @@
+"""`tidemill up` and its services: nothing is left behind, whatever ends it, and what is wrong is said in one message."""
+
+import os
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import psutil
+import pytest
+from confluent_kafka import Producer
+
+from deploy.embedded.component import free_port
+from deploy.embedded.infrastructure import VARIABLES
+from services.cli.watch import record_codec
+from shared.application.planning import load_plan
+from shared.application.topics import STAGES
+from shared.avro.registry import ConfluentSchemaRegistry
+from tests.integration.meters import write_application
+
+pytestmark = pytest.mark.timeout(300)
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 120.0
+
+
+def wait_for(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
+    end = time.monotonic() + deadline_s
+    while not condition():
+        assert time.monotonic() < end, f"not within {deadline_s:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+def running(process: psutil.Process) -> bool:
+    try:
+        return bool(process.is_running() and process.status() != psutil.STATUS_ZOMBIE)
+    except psutil.NoSuchProcess:
+        return False
+
+
+def module_of(process: psutil.Process) -> str:
+    """The Python module a process runs, else nothing."""
+    try:
+        words = process.cmdline()
+    except (psutil.NoSuchProcess, psutil.ZombieProcess):
+        return ""
+    return words[words.index("-m") + 1] if "-m" in words[:-1] else ""
+
+
+@contextmanager
+def up(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+    """The command in a process group of its own, as a shell would start it, and the addresses it prints once everything runs."""
+    application = write_application(folder / "application", "meters")
+    command = [sys.executable, "-m", "services.cli", "up", str(application), "--folder", str(folder / "up")]
+    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    with (folder / "errors").open("w") as errors:
+        process = subprocess.Popen(
+            command, cwd=ROOT, env={**environment, "COLUMNS": "200"}, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
+        )
+    assert process.stdout is not None
+    try:
+        addresses = {}
+        for line in process.stdout:
+            name, _, value = line.strip().partition("=")
+            addresses[name] = value
+            if "read from" in line:
+                break
+        assert set(VARIABLES) <= set(addresses), (folder / "errors").read_text()
+        yield process, addresses
+    finally:
+        process.kill()
+        process.wait()
+        process.stdout.close()
+
+
+def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path) -> psutil.Process:
+    """Command a training and stop its process as soon as it is there, so that it is still there when the parent ends."""
+    plan = load_plan(folder / "application")
+    codec = record_codec(ConfluentSchemaRegistry(addresses["TIDEMILL_REGISTRY__URL"]), plan.topics.commands, "Command")
+    producer = Producer({"bootstrap.servers": addresses["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"]})
+    command = {"command_id": "one", "model": "faulty", "command": "retrain", "reason": "a test", "issued_at": 0}
+    producer.produce(plan.topics.commands, codec.encode(command), b"faulty")
+    assert producer.flush(30) == 0
+    found: list[psutil.Process] = []
+
+    def look() -> bool:
+        found.extend(child for child in parent.children(recursive=True) if module_of(child) == "services.retraining.job")
+        return bool(found)
+
+    wait_for(look, f"a training process; {folder}")
+    found[0].suspend()
+    return found[0]
+
+
+@pytest.mark.parametrize("ending", ["SIGKILL", "Ctrl-C"])
+def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
+    with up(tmp_path) as (process, addresses):
+        parent = psutil.Process(process.pid)
+        training = training_of(parent, addresses, tmp_path)
+        family = parent.children(recursive=True)
+        modules = {module_of(child) for child in family}
+        assert {f"services.{stage}" for stage in (*STAGES, "gateway")} <= modules and training in family
+        assert len(family) >= len(STAGES) + 2 + 6, "services, training, three servers with their watchdogs"
+        if ending == "SIGKILL":
+            process.kill()
+        else:
+            os.killpg(process.pid, signal.SIGINT)  # what a terminal does
+        code = process.wait(60)
+        wait_for(lambda: not [child for child in family if running(child)], f"the end of all: {[c for c in family if running(c)]}", 30)
+        assert code == (-signal.SIGKILL if ending == "SIGKILL" else 0)
+    assert "Traceback" not in (tmp_path / "errors").read_text()
+
+
+def service(stage: str, application: Path, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "TIDEMILL_APPLICATION": str(application), "TIDEMILL_RUNNER__STATE_FOLDER": str(folder / "state"), **settings}
+    return subprocess.run(
+        [sys.executable, "-m", f"services.{stage}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+    )
+
+
+def test_an_unreachable_broker_ends_a_service_with_its_address_and_what_to_do(tmp_path: Path) -> None:
+    address = f"127.0.0.1:{free_port()}"
+    application = write_application(tmp_path / "application", "meters")
+    settings = {"TIDEMILL_KAFKA__BOOTSTRAP_SERVERS": address, "TIDEMILL_KAFKA__DEADLINE_S": "2"}
+    ended = service("ingestion", application, tmp_path, **settings)
+    assert ended.returncode == 1
+    assert f"Kafka at {address} does not answer" in ended.stdout + ended.stderr
+    assert "TIDEMILL_KAFKA__BOOTSTRAP_SERVERS" in ended.stdout + ended.stderr
+
+
+def test_a_broken_application_ends_a_service_and_the_command_with_file_and_line(tmp_path: Path) -> None:
+    application = write_application(tmp_path / "application", "meters")
+    file = application / "app.yaml"
+    file.write_text(file.read_text().replace("max_delay: 2h", "max_delay: soon"))
+    line = next(number for number, text in enumerate(file.read_text().splitlines(), 1) if "soon" in text)
+    ended = service("ingestion", application, tmp_path)
+    assert ended.returncode == 2
+    assert f"{file}:{line}" in ended.stderr and "soon" in ended.stderr and "Traceback" not in ended.stderr
+    command = [sys.executable, "-m", "services.cli", "up", str(application), "--folder", str(tmp_path / "up")]
+    told = subprocess.run(command, cwd=ROOT, env={**os.environ, "COLUMNS": "400"}, capture_output=True, text=True, timeout=60, check=False)
+    assert told.returncode == 2
+    assert f"{file}:{line}" in told.stderr.replace("\n", "") and "Traceback" not in told.stderr
+    assert not (tmp_path / "up").exists(), "before anything was started"
