@@ -35,6 +35,7 @@ class KafkaSource:
         self._connection = connection
         self._group = group
         self._down_since: float | None = None
+        self._fatal: KafkaError | None = None
         self._assignment = Assignment()
         self._assigned: set[TopicPartition] = set()
         self._caught_up: set[TopicPartition] = set()
@@ -75,6 +76,9 @@ class KafkaSource:
     def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
         """Take what is there, waiting for it."""
         messages = self._consumer.consume(1, timeout_s)
+        if self._fatal is not None:
+            # After a fatal error (a fenced static member) the client delivers nothing more, not even rebalances.
+            check(f"group {self._group} reads", self._fatal)
         if not messages:
             self._notice_silence()
             return []
@@ -148,6 +152,8 @@ class KafkaSource:
             self._caught_up.discard(partition)
 
     def _note_error(self, error: KafkaError) -> None:
+        if error.fatal():
+            self._fatal = error
         if error.code() == ALL_DOWN and self._down_since is None:
             self._down_since = time.monotonic()
 

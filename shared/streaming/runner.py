@@ -21,6 +21,7 @@ from shared.streaming.running_task import Outcome, RunningTask, TaskFactory
 from shared.streaming.task import StepContext, TaskInputs
 
 log = logging.getLogger(__name__)
+_CLOSING_S = 10.0
 
 
 class _SupersededError(Exception):
@@ -110,10 +111,13 @@ class Runner:
             while not stop.is_set():
                 self.step()
         except BaseException as problem:
-            try:
-                self.close()
-            except Exception as second:
-                problem.add_note(f"closing failed as well: {second}")
+            # Said before closing: a client with a fatal error may never come back from it, and then nobody would learn why.
+            log.error("ends", extra={"error": f"{type(problem).__name__}: {problem}"})
+            closing = threading.Thread(target=self._close_after, args=(problem,), name="closing", daemon=True)
+            closing.start()
+            closing.join(_CLOSING_S)
+            if closing.is_alive():
+                problem.add_note(f"the clients did not close within {_CLOSING_S:.0f} s")
             raise
         self.close()
 
@@ -142,6 +146,12 @@ class Runner:
         self._sink.close()
         self._source.close()
         self._reader.close()
+
+    def _close_after(self, problem: BaseException) -> None:
+        try:
+            self.close()
+        except Exception as second:
+            problem.add_note(f"closing failed as well: {second}")
 
     def _open(self) -> None:
         if not self._opened:

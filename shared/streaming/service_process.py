@@ -1,6 +1,7 @@
 """One service as a process: settings, logs, probes, signals, exit code. Every runner service's ``__main__`` calls `run_service`."""
 
 import logging
+import os
 import signal
 import sys
 import threading
@@ -69,7 +70,9 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
         return MISCONFIGURED
     except Exception:
         log.exception("crashed")
-        return CRASHED
+        # At the interpreter's end the clients are closed once more, which one with a fatal error may never come back from.
+        logging.shutdown()
+        os._exit(CRASHED)
     log.info("stopped")
     return STOPPED
 

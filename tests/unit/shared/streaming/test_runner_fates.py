@@ -95,6 +95,17 @@ def test_external_writes_are_retried_before_the_next_step(tmp_path: Path) -> Non
     assert output(broker, OUTPUT) == expected("abcabz")
 
 
+def test_a_client_that_does_not_close_keeps_nobody_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.streaming.runner._CLOSING_S", 0.2)
+    runner = Runner(**arguments(APP, filled("abc", [1]), settings=quick(tmp_path), task_factory=lambda p: CountingTask(APP, p, b"poison")))
+    forever = threading.Event()
+    monkeypatch.setattr(runner._source, "close", forever.wait)
+    with pytest.raises(ZeroDivisionError) as caught:
+        runner.run(threading.Event())
+    assert "did not close" in caught.value.__notes__[-1]
+    forever.set()
+
+
 def test_a_request_to_stop_cuts_a_restore_short(tmp_path: Path) -> None:
     stop = threading.Event()
     broker = filled("abcab")
