@@ -3,10 +3,11 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, model_validator
+from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
 _UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 _DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+_EVENTS = re.compile(r"^(\d+(?:\.\d+)?) (events?|labels?)$")
 
 
 def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands in the file
@@ -21,12 +22,25 @@ def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands 
     return round(float(match[1]) * _UNITS_MS[match[2]])
 
 
-def _window(text: Any) -> int | None:  # noqa: ANN401, RUF100
-    return None if text == "all" else parse_duration(text)
+def parse_half_life(text: Any) -> tuple[int | None, float | None]:  # noqa: ANN401, RUF100
+    """Return a half-life in milliseconds or in events; exactly one of the two is not None.
+
+    >>> parse_half_life("6h"), parse_half_life("30 events")
+    ((21600000, None), (None, 30.0))
+    """
+    match = _EVENTS.match(text) if isinstance(text, str) else None
+    if match is not None and float(match[1]) > 0:
+        return None, float(match[1])
+    try:
+        duration = parse_duration(text)
+    except ValueError:
+        duration = 0
+    if duration <= 0:
+        raise ValueError(f"a half-life such as 6h or 30 events, found {text!r}")
+    return duration, None
 
 
 Duration = Annotated[int, BeforeValidator(parse_duration)]
-Window = Annotated[int | None, BeforeValidator(_window)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Owner = Annotated[str, Field(min_length=1)]
 Section = Literal["streams", "views", "models"]
@@ -80,15 +94,108 @@ class Entity(_Frozen):
     ttl: Duration | None = None
 
 
-class View(Owned):
-    """Aggregates of one stream per entity. Without `entity` it is over all records."""
+class Window(_Frozen):
+    """What part of the past an aggregate looks at; written ``3h`` (sliding), ``all``, or as a mapping.
 
-    entity: Name
+    ``{sliding: 24h, resolution: 1h}`` slides in steps of its resolution, ``{tumbling: 1h}`` is the running hour, ``{hopping: 1h, every: 10m}``
+    the hour that closes next, ``{session: 30m}`` the events up to now with no gap longer than that.
+    """
+
+    sliding: Duration | None = None
+    resolution: Duration | None = None
+    tumbling: Duration | None = None
+    hopping: Duration | None = None
+    every: Duration | None = None
+    session: Duration | None = None
+    all: bool = False
+
+    @model_validator(mode="before")
+    @classmethod
+    def _short(cls, given: Any) -> Any:  # noqa: ANN401, RUF100 - whatever stands in the file
+        if given == "all":
+            return {"all": True}
+        return given if isinstance(given, dict) else {"sliding": given}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> "Window":
+        lengths = [length for length in (self.sliding, self.tumbling, self.hopping, self.session) if length is not None]
+        if len(lengths) + self.all != 1 or any(length <= 0 for length in lengths):
+            raise ValueError("one window, longer than nothing: a duration, all, or {sliding|tumbling|hopping|session: a duration}")
+        if (self.every is None) != (self.hopping is None):
+            raise ValueError("hopping and every together: {hopping: 1h, every: 10m}")
+        if self.resolution is not None and self.sliding is None:
+            raise ValueError("resolution with a sliding window: {sliding: 24h, resolution: 1h}")
+        for step, length in ((self.every, self.hopping), (self.resolution, self.sliding)):
+            if step is not None and length is not None and (step <= 0 or length % step):
+                raise ValueError(f"a step that divides the window: {length} ms is not a multiple of {step} ms")
+        return self
+
+
+class Join(_Frozen):
+    """Where a source record's entities stand when it carries nothing but a request's id: on the request itself.
+
+    Attributes
+    ----------
+    stream
+        The stream of the requests; `on_request` is its column with the id (by default its event id).
+    on
+        The source's column with the id.
+    within
+        How long a request is remembered, in journal time.
+    """
+
+    stream: Name
+    on: str
+    on_request: str | None = None
+    within: Duration
+
+
+class View(Owned):
+    """Aggregates of one stream per entity. Without `entity` it is over all records.
+
+    Attributes
+    ----------
+    time
+        Where a record stands in the windows: at its event time (but not after its journal time), or at its journal time, when it became known.
+    resolution
+        Step of the view's sliding windows that declare none; without it they are exact per event.
+    """
+
+    entity: Name | None = None
     source: Name
+    join: Join | None = None
+    time: Literal["event", "journal"] = "event"
     value: str | None = None
     where: str | None = None
     aggregate: tuple[str | dict[str, Any], ...] = Field(min_length=1)
     windows: tuple[Window, ...] = ()
+    resolution: Duration | None = None
+
+
+class LabelRates(Owned):
+    """Decayed rates of a model's label, per value of columns of its requests and over all: outcome feedback in one line.
+
+    Attributes
+    ----------
+    by
+        Columns of the asking stream; ``all`` is every request together.
+    half_lives
+        In time or in labels.
+    """
+
+    label: Name
+    by: tuple[str, ...] = Field(min_length=1)
+    half_lives: tuple[str, ...] = Field(min_length=1)
+
+
+VIEW_KINDS = ("view", "label_rates")
+
+
+def _view_kind(given: Any) -> str:  # noqa: ANN401, RUF100 - whatever stands in the file
+    return "label_rates" if isinstance(given, LabelRates) or (isinstance(given, dict) and "label" in given) else "view"
+
+
+AnyView = Annotated[Annotated[View, Tag("view")] | Annotated[LabelRates, Tag("label_rates")], Discriminator(_view_kind)]
 
 
 class Label(_Frozen):
@@ -170,7 +277,7 @@ class Application(_Frozen):
     partitions: int = Field(default=1, ge=1)
     streams: dict[Name, Stream] = Field(min_length=1)
     entities: dict[Name, Entity] = {}
-    views: dict[Name, View] = {}
+    views: dict[Name, AnyView] = {}
     models: dict[Name, Model] = {}
 
     def owner_of(self, section: Section, name: str) -> str:

@@ -10,8 +10,14 @@ from shared.application.expressions import Expression
 from shared.application.model import Application, Model
 from shared.application.topics import Topics
 
-WINDOWED = ("count", "sum", "mean", "std", "min", "max")
-Kind = Literal["count", "sum", "mean", "std", "min", "max", "last", "time_since_last", "decayed_mean"]
+ACCUMULATED = ("count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore")
+"""Kinds over windows."""
+EVER = ("first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean")
+"""Kinds over everything so far."""
+Kind = Literal[
+    "count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore",
+    "first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean", "ratio",
+]  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,39 +51,94 @@ class StreamPlan:
 
 
 @dataclass(frozen=True, slots=True)
+class WindowPlan:
+    """A window as the engine sees it: hopping and tumbling windows are sliding ones that move in steps.
+
+    Attributes
+    ----------
+    kind
+        ``sliding`` is (now - length, now]; with a step both ends are rounded up to multiples of it. ``session``: `length_ms` is the longest gap.
+    length_ms
+        0 for ``all``.
+    step_ms
+        0: exact per event.
+    text
+        How it is written in feature names.
+    """
+
+    kind: Literal["sliding", "session", "all"]
+    length_ms: int
+    step_ms: int
+    text: str
+
+
+@dataclass(frozen=True, slots=True)
 class AggregatePlan:
     """One number kept per entity.
 
     Attributes
     ----------
-    window_ms
-        Length of the sliding window; None over the whole history.
-    half_life_ms
-        For decayed means.
+    window
+        None for what is over everything by nature (last, decayed, ...).
+    half_life_ms, half_life_events
+        For decayed kinds, one of the two.
     value
-        What is aggregated; None for `count` and `time_since_last` of records.
+        What is aggregated; None for kinds that look at records or times only. For ``distinct`` text is allowed.
+    argument
+        The quantile (0 to 1), or how many values back a ``lag`` lies.
+    operands
+        Features that a ``ratio`` divides.
     """
 
     kind: Kind
-    window_ms: int | None
-    half_life_ms: int | None
-    value: Expression | None
     feature: str
+    window: WindowPlan | None = None
+    half_life_ms: int | None = None
+    half_life_events: float | None = None
+    value: Expression | None = None
+    argument: float = 0.0
+    operands: tuple[str, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class JoinPlan:
+    """Entities of a source record are those of the request in `stream` whose `request_column` equals the record's `column`."""
+
+    stream: str
+    request_column: str
+    column: str
+    within_ms: int
 
 
 @dataclass(frozen=True, slots=True)
 class ViewPlan:
-    """Aggregates of one source stream by one entity; `ask_columns` names the entity in each asking stream."""
+    """Aggregates of one source stream by one entity.
+
+    Attributes
+    ----------
+    entity
+        Name of the kind of entity; None: one state over all records.
+    entity_columns
+        The column that names the entity, by stream; the source's own is absent where a `join` finds it.
+    ask_values
+        What the asking event of a stream is compared with its own windows by (``difference``, ``zscore``).
+    """
 
     name: str
     index: int
-    entity: str
+    entity: str | None
     source: str
-    source_column: str
-    ask_columns: Mapping[str, str]
+    entity_columns: Mapping[str, str]
+    join: JoinPlan | None
+    event_time: bool
     where: Expression | None
     aggregates: tuple[AggregatePlan, ...]
     ttl_ms: int | None
+
+    @property
+    def ask_columns(self) -> Mapping[str, str]:
+        """The column that names the entity, by stream."""
+        return self.entity_columns
 
 
 @dataclass(frozen=True, slots=True)

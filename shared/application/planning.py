@@ -3,10 +3,9 @@
 import fnmatch
 import hashlib
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, cast
 
 import fastavro
 import pyarrow as pa
@@ -14,10 +13,11 @@ from pydantic import ValidationError
 
 from shared.application.document import Document
 from shared.application.expressions import Expression, ExpressionError, compile_expression
-from shared.application.model import Application, Stream, parse_duration
-from shared.application.plan import WINDOWED, AggregatePlan, ExpectationPlan, FeaturePlan, Kind, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
+from shared.application.model import VIEW_KINDS, Application, Stream
+from shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
 from shared.application.schemas import entry_schema, vector_schema
 from shared.application.topics import Topics
+from shared.application.view_planning import ViewPlanner
 from shared.avro.arrow_types import arrow_schema
 
 Path_ = Sequence[str | int]
@@ -39,16 +39,9 @@ def _application(document: Document) -> Application:
         return Application.model_validate(document.data)
     except ValidationError as error:
         first = error.errors()[0]
-        path = tuple(part for part in first["loc"] if part != "[key]")
+        path = tuple(part for i, part in enumerate(first["loc"]) if part != "[key]" and not (i == 2 and part in VIEW_KINDS))
         came = f"{first['input']!r}" if first["type"] != "missing" else "nothing"
         raise document.error(path, f"{'.'.join(str(part) for part in path)}: {first['msg'].removeprefix('Value error, ')}", came) from error
-
-
-def _duration_text(milliseconds: int) -> str:
-    for unit, size in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000), ("s", 1_000)):
-        if milliseconds % size == 0 and (unit != "d" or milliseconds >= 2 * size):
-            return f"{milliseconds // size}{unit}"
-    return f"{milliseconds}ms"
 
 
 @dataclass
@@ -63,10 +56,10 @@ class _Planner:
         application = self.application
         streams = {name: self._stream(name, i, stream) for i, (name, stream) in enumerate(application.streams.items())}
         self._check_partitioning(streams)
-        views = tuple(self._view(name, i, streams) for i, name in enumerate(application.views))
         for name, model in application.models.items():
             if model.ask not in streams or streams[model.ask].is_reference:
                 raise self.document.error(("models", name, "ask"), "an event stream", model.ask)
+        views = self._views(streams)
         features = self._features(streams, views)
         models = {name: self._model(name, streams, views, features) for name in application.models}
         text = vector_schema(application.app, features)
@@ -121,66 +114,31 @@ class _Planner:
                 raise self.document.error(("streams", name, "topic"), "a topic of its own", f"{stream.topic}, which {seen[stream.topic]} reads")
             seen[stream.topic] = name
 
-    def _view(self, name: str, index: int, streams: dict[str, StreamPlan]) -> ViewPlan:
-        path: Path_ = ("views", name)
-        view = self.application.views[name]
-        entity = self.application.entities.get(view.entity)
-        if entity is None:
-            raise self.document.error((*path, "entity"), f"one of the entities {', '.join(self.application.entities)}", view.entity)
-        if view.source not in streams or streams[view.source].is_reference:
-            raise self.document.error((*path, "source"), "an event stream", view.source)
-        for stream, column in entity.columns.items():
-            if stream not in streams:
-                raise self.document.error(("entities", view.entity, "from", stream), f"one of the streams {', '.join(streams)}", stream)
-            if column not in streams[stream].entry_arrow.names or streams[stream].entry_arrow.field(column).type != pa.string():
-                raise self.document.error(("entities", view.entity, "from", stream), f"a text column of {stream}", column)
-        if view.source not in entity.columns:
-            raise self.document.error(("entities", view.entity, "from"), f"the column that names {view.entity} in {view.source}", "none")
-        if self.application.partitions > 1 and any(column != self.application.partition_by for column in entity.columns.values()):
-            raise self.document.error(
-                (*path, "entity"),
-                f"an entity that is the partition key {self.application.partition_by} (others lie in several partitions)",
-                f"{view.entity}; set partitions: 1 or key the view on {self.application.partition_by}",
-            )
-        source = streams[view.source]
-        columns = source.entry_arrow
-        where = self._compile(view.where, columns, (*path, "where"), pa.bool_()) if view.where else None
-        value = self._number(view.value, columns, (*path, "value")) if view.value else None
-        aggregates: list[AggregatePlan] = []
-        for i, item in enumerate(view.aggregate):
-            aggregates.extend(self._aggregates(name, item, view.windows, value, columns, (*path, "aggregate", i)))
-        return ViewPlan(
-            name, index, view.entity, view.source, entity.columns[view.source], dict(entity.columns), where, tuple(aggregates), entity.ttl
-        )
+    def _views(self, streams: Mapping[str, StreamPlan]) -> tuple[ViewPlan, ...]:
+        def condition(sql: str, columns: pa.Schema, path: Path_) -> Expression:
+            return self._compile(sql, columns, path, pa.bool_())
 
-    def _aggregates(
-        self, view: str, item: str | dict[str, Any], windows: Sequence[int | None], value: Expression | None, columns: pa.Schema, path: Path_
-    ) -> list[AggregatePlan]:
-        kind, argument = (item, None) if isinstance(item, str) else next(iter(item.items()))
-        if kind == "decayed_mean":
-            try:
-                half_life = parse_duration((argument or {}).get("half_life"))
-            except (ValueError, AttributeError) as error:
-                raise self.document.error(path, "decayed_mean: {half_life: a duration}", str(argument)) from error
-            self._needs_value(value, kind, path)
-            return [AggregatePlan("decayed_mean", None, half_life, value, f"{view}__decayed_mean_{_duration_text(half_life)}")]
-        if kind in ("last", "time_since_last"):
-            own = self._number(str(argument), columns, path) if argument is not None else value
-            if kind == "last":
-                self._needs_value(own, kind, path)
-            return [AggregatePlan(cast(Kind, kind), None, None, own if kind == "last" else None, f"{view}__{kind}")]
-        if kind not in WINDOWED:
-            raise self.document.error(path, f"one of the aggregates {', '.join((*WINDOWED, 'last', 'time_since_last', 'decayed_mean'))}", str(kind))
-        if not windows:
-            raise self.document.error(path, f"windows for {kind}, e.g. [3h, 7d, all]", "none")
-        if kind != "count":
-            self._needs_value(value, kind, path)
-        return [
-            AggregatePlan(
-                cast(Kind, kind), w, None, None if kind == "count" else value, f"{view}__{kind}_{'all' if w is None else _duration_text(w)}"
+        views = ViewPlanner(self.document, self.application, streams, self._number, condition).plans()
+        known = {aggregate.feature: aggregate.kind for view in views for aggregate in view.aggregates}
+        for view in views:
+            for aggregate in view.aggregates:
+                for operand in aggregate.operands:
+                    if known.get(operand, "ratio") == "ratio":
+                        among = ", ".join(name for name, kind in known.items() if kind != "ratio")
+                        raise self.document.error(("views", view.name, "aggregate"), f"features of views to divide, among {among}", operand)
+                if aggregate.kind in ("difference", "zscore"):
+                    self._check_comparable(view, aggregate, streams)
+        return views
+
+    def _check_comparable(self, view: ViewPlan, aggregate: AggregatePlan, streams: Mapping[str, StreamPlan]) -> None:
+        """A comparison needs the asking event's own value: some asking stream must be the view's source."""
+        asks = {model.ask for model in self.application.models.values()}
+        if view.source not in asks:
+            raise self.document.error(
+                ("views", view.name, "aggregate"),
+                f"{aggregate.kind} only where the requests are the view's source {view.source}: it compares the asking event's own value",
+                f"requests from {', '.join(sorted(asks))}",
             )
-            for w in windows
-        ]
 
     def _features(self, streams: dict[str, StreamPlan], views: tuple[ViewPlan, ...]) -> tuple[FeaturePlan, ...]:
         """Every column some model may name: of the asking events, the reference rows, the views."""
@@ -244,7 +202,3 @@ class _Planner:
         if expression.type not in (pa.float64(), pa.int64(), pa.bool_()):
             raise self.document.error(path, "a number or a truth value", f"{sql!r} of type {expression.type}")
         return expression
-
-    def _needs_value(self, value: Expression | None, kind: str, path: Path_) -> None:
-        if value is None:
-            raise self.document.error(path, f"a `value:` for {kind}", "none")

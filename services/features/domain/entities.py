@@ -7,28 +7,56 @@ from numpy.typing import NDArray
 
 
 class EntityIndex:
-    """Gives every entity of one kind a slot, in order of first appearance; a null entity has slot -1."""
+    """Gives every entity of one kind a slot; a null entity has slot -1. Slots of entities that were dropped are given again."""
 
     def __init__(self) -> None:
         self._slots: dict[str, int] = {}
-        self.names: list[str] = []
+        self.names: list[str | None] = []
+        self._free: list[int] = []
 
     def __len__(self) -> int:
+        """Slots ever given, dropped ones included."""
         return len(self.names)
+
+    @property
+    def live(self) -> int:
+        """Entities known."""
+        return len(self._slots)
+
+    def find(self, name: str) -> int:
+        """Return the slot of an entity, -1 when it is not known."""
+        return self._slots.get(name, -1)
 
     def slot(self, name: str) -> int:
         """Return the slot of one entity, new or not."""
         found = self._slots.get(name)
         if found is None:
-            found = self._slots[name] = len(self.names)
-            self.names.append(name)
+            if self._free:
+                found = self._free.pop()
+                self.names[found] = name
+            else:
+                found = len(self.names)
+                self.names.append(name)
+            self._slots[name] = found
         return found
 
     def slots(self, column: pa.Array) -> NDArray[np.int64]:
-        """Return the slots of a text column, shape (n,)."""
+        """Return the slots of a column, shape (n,)."""
         if len(column) == 0:
             return np.empty(0, np.int64)
-        encoded = pc.dictionary_encode(column)
-        known = np.fromiter((self.slot(name) for name in encoded.dictionary.to_pylist()), np.int64, len(encoded.dictionary))
+        encoded = pc.dictionary_encode(column if column.type == pa.string() else column.cast(pa.string()))
+        known = np.fromiter(map(self.slot, encoded.dictionary.to_pylist()), np.int64, len(encoded.dictionary))
+        if encoded.null_count == 0:
+            return known[encoded.indices.to_numpy()]
         indices = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)
         return np.where(indices >= 0, known[indices], -1) if len(known) else np.full(len(column), -1, np.int64)
+
+    def drop(self, slot: int) -> str:
+        """Forget an entity; returns its name."""
+        name = self.names[slot]
+        if name is None:
+            raise KeyError(f"expected a known entity, slot {slot} is free")
+        self.names[slot] = None
+        del self._slots[name]
+        self._free.append(slot)
+        return name

@@ -1,180 +1,225 @@
 """The fold of one view over one batch, event by event, in compiled code.
 
 Every number a view serves is a function of the entity's records in journal order, computed with the same floating-point operations in the
-same order whatever the batching: evictions happen only when a record or a request of that entity is met, oldest first, so neither batch
-borders nor restarts can be seen in the bits.
+same order whatever the batching: records leave windows only when a record or a request of that entity is met, oldest first, so neither
+batch borders nor restarts can be seen in the bits. *Now* is the journal time of the operation: it never runs backwards.
 """
 
 import numpy as np
-from numba import njit
 
-COUNT, SUM, MEAN, STD, MIN, MAX, LAST, TIME_SINCE_LAST, DECAYED_MEAN = range(9)
-CODES = {
-    "count": COUNT,
-    "sum": SUM,
-    "mean": MEAN,
-    "std": STD,
-    "min": MIN,
-    "max": MAX,
-    "last": LAST,
-    "time_since_last": TIME_SINCE_LAST,
-    "decayed_mean": DECAYED_MEAN,
-}
-WHOLE_HISTORY = -1
+from services.features.domain.answers import answer_after, answer_before
+from services.features.domain.blocks import allocate, free, size_class
+from services.features.domain.compiled import entry, inner
+from services.features.domain.digest import digest_add
+from services.features.domain.distinct import see
+from services.features.domain.layout import (
+    A_KIND,
+    BLOCK,
+    CLASS,
+    D_EVENTS,
+    D_ROW,
+    D_VALUE,
+    DECAY_SUM,
+    DECAY_TIME,
+    DECAY_WEIGHT,
+    DIFFERENCE,
+    DIGEST_CENTROIDS,
+    DIGEST_HEAD,
+    DISTINCT_BLOCK,
+    DISTINCT_CLASS,
+    DISTINCT_WORDS,
+    FIRST,
+    G_ROW,
+    INCLUDED,
+    L_DIGEST_ROW,
+    L_FIRST_ROW,
+    L_LAG_ROW,
+    L_LAGS,
+    L_TTL,
+    L_VALUES,
+    M_BOUND,
+    M_ROW,
+    NEVER,
+    NEWEST,
+    OLDEST,
+    RECORDS,
+    TIME_SINCE_LAST,
+    USED,
+)
+from services.features.domain.windows import advance, clear_windows, enter
 
-
-@njit(cache=True, nogil=True)
-def _evict(slot, now, windows, start, capacity, pointer, tail, pool_time, pool_value, count, total, square, shift):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Drop from every window what is no longer in (now - window, now]."""
-    mask = capacity[slot] - 1
-    base = start[slot]
-    values = pool_value.shape[1]
-    for w in range(windows.size):
-        p = pointer[slot, w]
-        limit = now - windows[w]
-        while p < tail[slot]:
-            at = base + (p & mask)
-            if pool_time[at] > limit:
-                break
-            for v in range(values):
-                x = pool_value[at, v]
-                if x == x:
-                    count[slot, w, v] -= 1
-                    if count[slot, w, v] == 0:
-                        total[slot, w, v] = 0.0
-                        square[slot, w, v] = 0.0
-                    else:
-                        total[slot, w, v] -= x
-                        y = x - shift[slot, v]
-                        square[slot, w, v] -= y * y
-            p += 1
-        pointer[slot, w] = p
-
-
-@njit(cache=True, nogil=True)
-def _spread(n, total, square, shift):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Sample standard deviation from sums around a shift; NaN below two values."""
-    if n < 2:
-        return np.nan
-    mean = total / n - shift
-    variance = (square - n * mean * mean) / (n - 1)
-    return np.sqrt(variance) if variance > 0.0 else 0.0
+_DIGEST_WORDS = DIGEST_HEAD + 2 * DIGEST_CENTROIDS
 
 
-@njit(cache=True, nogil=True)
-def fold_view(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
-    op_slot, op_time, op_offset, op_update, op_row, op_value,
-    windows, half_lives, half_life_value, ttl_ms,
-    agg_kind, agg_window, agg_value, agg_decay,
-    start, capacity, pointer, tail, pool_time, pool_value,
-    count, total, square, shift, low, high,
-    last_value, last_time, decay_sum, decay_weight, decay_time, included, records,
-    out,
+@inner
+def _free_sketches(row, pool, heads, scalars, distincts):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for m in range(distincts.shape[0]):
+        at = distincts[m, M_ROW]
+        if row[at + DISTINCT_CLASS] > 0:
+            free(pool, heads, row[at + DISTINCT_BLOCK], row[at + DISTINCT_CLASS])
+        for i in range(DISTINCT_WORDS):
+            row[at + i] = 0
+    if scalars[L_DIGEST_ROW] >= 0:
+        for v in range(scalars[L_VALUES]):
+            at = scalars[L_DIGEST_ROW] + v
+            if row[at] != 0:
+                free(pool, heads, row[at], size_class(_DIGEST_WORDS))
+            row[at] = 0
+
+
+@inner
+def clear(row, words, pool, heads, scalars, groups, windows, decays, distincts):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Make a row one of an entity that nothing is known of; what was included stays."""
+    if row[USED] == 0:
+        row[INCLUDED] = -1
+        row[USED] = 1
+    row[NEWEST], row[OLDEST], row[RECORDS] = NEVER, NEVER, 0
+    clear_windows(row, words, groups, windows, scalars)
+    if scalars[L_FIRST_ROW] >= 0:
+        for v in range(scalars[L_VALUES]):
+            row[scalars[L_FIRST_ROW] + 2 * v] = NEVER
+            words[scalars[L_FIRST_ROW] + 2 * v + 1] = np.nan
+    for i in range(scalars[L_VALUES] * scalars[L_LAGS]):
+        row[scalars[L_LAG_ROW] + 2 * i] = NEVER
+        words[scalars[L_LAG_ROW] + 2 * i + 1] = np.nan
+    for d in range(decays.shape[0]):
+        at = decays[d, D_ROW]
+        words[at + DECAY_SUM], words[at + DECAY_WEIGHT], row[at + DECAY_TIME] = 0.0, 0.0, NEVER
+    _free_sketches(row, pool, heads, scalars, distincts)
+
+
+@entry
+def release(row, pool, heads, scalars, groups, distincts):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Give an entity's memory back."""
+    for g in range(groups.shape[0]):
+        place = groups[g, G_ROW]
+        if row[place + CLASS] > 0:
+            free(pool, heads, row[place + BLOCK], row[place + CLASS])
+    _free_sketches(row, pool, heads, scalars, distincts)
+    row[:] = 0
+
+
+@inner
+def _remember(row, words, scalars, v, at, x):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Keep first and last values by event time; of equal times the one journalled earlier is first, the one journalled later is last."""
+    if scalars[L_FIRST_ROW] >= 0:
+        place = scalars[L_FIRST_ROW] + 2 * v
+        if row[place] == NEVER or at < row[place]:
+            row[place] = at
+            words[place + 1] = x
+    lags = scalars[L_LAGS]
+    if lags > 0:
+        base = scalars[L_LAG_ROW] + 2 * lags * v
+        i = 0
+        while i < lags and row[base + 2 * i] > at:
+            i += 1
+        if i < lags:
+            for j in range(lags - 1, i, -1):
+                row[base + 2 * j] = row[base + 2 * j - 2]
+                words[base + 2 * j + 1] = words[base + 2 * j - 1]
+            row[base + 2 * i] = at
+            words[base + 2 * i + 1] = x
+
+
+@inner
+def _decay(row, words, at, when, x, half_life, in_events):  # type: ignore[no-untyped-def]  # pragma: no cover
+    weight = words[at + DECAY_WEIGHT]
+    if in_events:
+        keep = 0.5 ** (1.0 / half_life)
+        words[at + DECAY_SUM] = words[at + DECAY_SUM] * keep + x
+        words[at + DECAY_WEIGHT] = weight * keep + 1.0
+        return
+    time = row[at + DECAY_TIME]
+    if time == NEVER:
+        words[at + DECAY_SUM], words[at + DECAY_WEIGHT], row[at + DECAY_TIME] = x, 1.0, when
+    elif when >= time:
+        keep = 0.5 ** ((when - time) / half_life)
+        words[at + DECAY_SUM] = words[at + DECAY_SUM] * keep + x
+        words[at + DECAY_WEIGHT] = weight * keep + 1.0
+        row[at + DECAY_TIME] = when
+    else:
+        share = 0.5 ** ((time - when) / half_life)
+        words[at + DECAY_SUM] += x * share
+        words[at + DECAY_WEIGHT] += share
+
+
+@inner
+def _update(  # type: ignore[no-untyped-def]  # pragma: no cover
+    row, words, pool, pool_f, heads, scalars, groups, windows, decays, distincts, half_lives, now, at, values, hashes
 ):  # fmt: skip
-    """Apply updates and answer requests in order.
+    row[RECORDS] += 1
+    row[NEWEST] = max(row[NEWEST], at)
+    row[OLDEST] = at if row[OLDEST] == NEVER else min(row[OLDEST], at)
+    enter(row, words, pool, pool_f, heads, groups, windows, scalars, now, at, values)
+    for v in range(scalars[L_VALUES]):
+        x = values[v]
+        if x == x:
+            _remember(row, words, scalars, v, at, x)
+            if scalars[L_DIGEST_ROW] >= 0:
+                place = scalars[L_DIGEST_ROW] + v
+                if row[place] == 0:
+                    row[place] = allocate(pool, heads, size_class(_DIGEST_WORDS))
+                digest_add(pool_f, row[place], DIGEST_CENTROIDS, x, 1.0)
+    for d in range(decays.shape[0]):
+        value = decays[d, D_VALUE]
+        x = 1.0 if value < 0 else values[value]
+        if x == x:
+            _decay(row, words, decays[d, D_ROW], at, x, half_lives[d], decays[d, D_EVENTS] == 1)
+    for m in range(distincts.shape[0]):
+        if hashes[m] != 0:
+            see(pool, heads, row, distincts[m, M_ROW], distincts[m, M_BOUND], now, hashes[m], at)
+
+
+@entry
+def fold_view(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
+    op_slot, op_now, op_at, op_offset, op_update, op_row, op_value, op_hash,
+    rows, rows_f, pool, pool_f, heads,
+    scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments,
+    dirty, queue, queued, out,
+):  # fmt: skip
+    """Apply updates and answer requests in order; returns the new length of the dirty queue.
 
     Parameters
     ----------
-    op_slot, op_time, op_offset, op_update, op_row, op_value
-        The operations: entity slot (-1: the request names no entity), journal time, journal offset, whether the row updates, the row of
-        `out` it asks for (-1: none), values (m, v) with NaN for null.
-    windows : int64 (w,)
-        Lengths in ms.
-    count, total, square : (slots, w + 1, v)
-        Sums per window; the last window is the whole history.
+    op_slot, op_now, op_at, op_offset, op_update, op_row : shape (m,)
+        The operations: entity slot (-1: the record names no entity), journal time, the time at which the record stands in windows, journal
+        offset, whether the row updates, the row of `out` it asks for (-1: none).
+    op_value : float64 (m, values), NaN for null
+    op_hash : int64 (m, distincts), 0 for null
+    rows, pool
+        State, as words; `rows_f` and `pool_f` are the same memory as floats.
+    dirty : int64 (slots,)
+        Journal offset of an entity's oldest change that no checkpoint holds, -1 when all is written.
+    queue
+        Slots in order of that offset.
     out : float64 (aggregates, rows)
         Answers; NaN is missing.
     """
-    everything = windows.size
-    values = op_value.shape[1]
+    compares = False
+    for a in range(aggregates.shape[0]):
+        kind = aggregates[a, A_KIND]
+        compares |= (kind >= FIRST and kind <= TIME_SINCE_LAST) or (kind >= DIFFERENCE and kind < FIRST)
+    ttl = scalars[L_TTL]
     for i in range(op_slot.size):
         slot = op_slot[i]
         if slot < 0:
             continue
-        now = op_time[i]
-        if ttl_ms > 0 and last_time[slot] >= 0 and now - last_time[slot] > ttl_ms:
-            for w in range(everything):
-                pointer[slot, w] = tail[slot]
-            for v in range(values):
-                for w in range(everything + 1):
-                    count[slot, w, v] = 0
-                    total[slot, w, v] = 0.0
-                    square[slot, w, v] = 0.0
-                last_value[slot, v] = np.nan
-                shift[slot, v] = np.nan
-                low[slot, v] = np.inf
-                high[slot, v] = -np.inf
-            decay_sum[slot, :] = 0.0
-            decay_weight[slot, :] = 0.0
-            last_time[slot] = -1
-            records[slot] = 0
-        _evict(slot, now, windows, start, capacity, pointer, tail, pool_time, pool_value, count, total, square, shift)
-        if op_update[i] and op_offset[i] > included[slot]:
-            included[slot] = op_offset[i]
-            records[slot] += 1
-            if windows.size > 0:
-                at = start[slot] + (tail[slot] & (capacity[slot] - 1))
-                pool_time[at] = now
-                for v in range(values):
-                    pool_value[at, v] = op_value[i, v]
-            tail[slot] += 1
-            last_time[slot] = now
-            for v in range(values):
-                x = op_value[i, v]
-                if x == x:
-                    if not shift[slot, v] == shift[slot, v]:
-                        shift[slot, v] = x
-                    y = x - shift[slot, v]
-                    for w in range(everything + 1):
-                        count[slot, w, v] += 1
-                        total[slot, w, v] += x
-                        square[slot, w, v] += y * y
-                    last_value[slot, v] = x
-                    low[slot, v] = min(low[slot, v], x)
-                    high[slot, v] = max(high[slot, v], x)
-            for d in range(half_lives.size):
-                x = op_value[i, half_life_value[d]]
-                if x == x:
-                    keep = 0.5 ** ((now - decay_time[slot, d]) / half_lives[d]) if decay_weight[slot, d] > 0.0 else 0.0
-                    decay_sum[slot, d] = decay_sum[slot, d] * keep + x
-                    decay_weight[slot, d] = decay_weight[slot, d] * keep + 1.0
-                    decay_time[slot, d] = now
-        row = op_row[i]
-        if row < 0:
-            continue
-        for a in range(agg_kind.size):
-            kind = agg_kind[a]
-            w = agg_window[a]
-            v = agg_value[a]
-            if w == WHOLE_HISTORY:
-                w = everything
-            answer = np.nan
-            if kind == COUNT:
-                answer = float(records[slot]) if w == everything else float(tail[slot] - pointer[slot, w])
-            elif kind == LAST:
-                answer = last_value[slot, v]
-            elif kind == TIME_SINCE_LAST:
-                if last_time[slot] >= 0:
-                    answer = (now - last_time[slot]) / 1000.0
-            elif kind == DECAYED_MEAN:
-                if decay_weight[slot, agg_decay[a]] > 0.0:
-                    answer = decay_sum[slot, agg_decay[a]] / decay_weight[slot, agg_decay[a]]
-            else:
-                n = count[slot, w, v]
-                if n > 0:
-                    if kind == SUM:
-                        answer = total[slot, w, v]
-                    elif kind == MEAN:
-                        answer = total[slot, w, v] / n
-                    elif kind == STD:
-                        answer = _spread(n, total[slot, w, v], square[slot, w, v], shift[slot, v])
-                    elif w == everything:
-                        answer = low[slot, v] if kind == MIN else high[slot, v]
-                    else:
-                        mask = capacity[slot] - 1
-                        answer = np.inf if kind == MIN else -np.inf
-                        for p in range(pointer[slot, w], tail[slot]):
-                            x = pool_value[start[slot] + (p & mask), v]
-                            if x == x:
-                                answer = min(answer, x) if kind == MIN else max(answer, x)
-            out[a, row] = answer
+        row, words, now = rows[slot], rows_f[slot], op_now[i]
+        if row[USED] == 0:
+            clear(row, words, pool, heads, scalars, groups, windows, decays, distincts)
+        elif ttl > 0 and row[NEWEST] != NEVER and now - row[NEWEST] > ttl:
+            clear(row, words, pool, heads, scalars, groups, windows, decays, distincts)
+        advance(row, words, pool, pool_f, groups, windows, scalars, now)
+        asked = op_row[i]
+        if asked >= 0 and compares:
+            answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates, now, op_value[i], out, asked)
+        if op_update[i] and op_offset[i] > row[INCLUDED]:
+            row[INCLUDED] = op_offset[i]
+            if dirty[slot] < 0:
+                dirty[slot] = op_offset[i]
+                queue[queued] = slot
+                queued += 1
+            _update(row, words, pool, pool_f, heads, scalars, groups, windows, decays, distincts, half_lives, now, op_at[i], op_value[i], op_hash[i])
+        if asked >= 0:
+            answer_after(row, words, pool, pool_f, scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments, now, out, asked)
+    return queued

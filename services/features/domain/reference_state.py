@@ -1,17 +1,29 @@
 """The latest row of a reference stream per key, as of every request."""
 
 import json
-from typing import Any
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from services.features.domain.compiled import entry
 from services.features.domain.entities import EntityIndex
 from shared.application.plan import FeaturePlan, StreamPlan
 from shared.avro.arrow_types import int64_ms
 
-_TIME = "_event_time"
+_FEWEST = 64
+
+
+@entry
+def _latest(update_rows, update_slots, ask_rows, ask_slots, newest, chosen):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """For each request the update before it (its number), or -1: what was there before the batch. `newest` (slots,) is scratch, all -1."""
+    k = 0
+    for i in range(ask_rows.size):
+        while k < update_rows.size and update_rows[k] < ask_rows[i]:
+            newest[update_slots[k]] = k
+            k += 1
+        chosen[i] = newest[ask_slots[i]] if ask_slots[i] >= 0 else -1
 
 
 class ReferenceState:
@@ -21,11 +33,20 @@ class ReferenceState:
         self.stream = stream
         self.features = tuple(feature for feature in features if feature.origin == "reference" and feature.source == stream.name)
         self.index = EntityIndex()
-        self._columns = [_TIME, *(feature.column for feature in self.features)]
-        self._schema = pa.schema([stream.entry_arrow.field(name) for name in self._columns])
-        self._rows: dict[int, dict[str, Any]] = {}
-        self._included: dict[int, int] = {}
+        self._columns: list[NDArray[np.float64] | NDArray[np.object_]] = [
+            np.empty(_FEWEST, object) if feature.type == "string" else np.full(_FEWEST, np.nan) for feature in self.features
+        ]
+        self._time = np.zeros(_FEWEST, np.int64)
+        self._included = np.full(_FEWEST, -1, np.int64)
         self._dirty: dict[int, int] = {}
+
+    def _reserve(self, slots: int) -> None:
+        if slots <= len(self._time):
+            return
+        more = max(slots, 2 * len(self._time)) - len(self._time)
+        self._columns = [np.concatenate([c, np.empty(more, object) if c.dtype == object else np.full(more, np.nan)]) for c in self._columns]
+        self._time = np.concatenate([self._time, np.zeros(more, np.int64)])
+        self._included = np.concatenate([self._included, np.full(more, -1, np.int64)])
 
     def fold(
         self,
@@ -47,40 +68,70 @@ class ReferenceState:
         ask_times : int64 (asks,)
             Journal times of the requests, ms.
         """
-        known = sorted(self._rows)
-        table = pa.Table.from_pylist([self._rows[slot] for slot in known], schema=self._schema)
-        latest = {slot: i for i, slot in enumerate(known)}
-        keys = self.index.slots(ask_keys)
-        chosen = np.full(len(ask_rows), -1, np.int64)
-        update_slots = np.empty(0, np.int64)
-        if updates is not None and updates.num_rows:
-            table = pa.concat_tables([table, pa.Table.from_batches([updates.select(self._columns)]).cast(self._schema)])
-            update_slots = self.index.slots(updates.column(self.stream.key))
-        applied = 0
-        for i, (row, slot) in enumerate(zip(ask_rows.tolist(), keys.tolist(), strict=True)):
-            while applied < len(update_slots) and update_rows[applied] < row:
-                latest[int(update_slots[applied])] = len(known) + applied
-                applied += 1
-            chosen[i] = latest.get(slot, -1)
-        for i, slot in enumerate(update_slots.tolist()):
-            if offsets[i] > self._included.get(slot, -1):
-                self._rows[slot] = table.slice(len(known) + i, 1).to_pylist()[0]
-                self._included[slot] = int(offsets[i])
-                self._dirty.setdefault(slot, int(offsets[i]))
-        return self._answers(table, chosen, ask_times)
+        asked = self.index.slots(ask_keys)
+        slots = self.index.slots(updates.column(self.stream.key)) if updates is not None else np.empty(0, np.int64)
+        self._reserve(len(self.index))
+        chosen = np.full(len(asked), -1, np.int64)
+        if len(slots):
+            _latest(update_rows, slots, ask_rows, asked, np.full(len(self.index), -1, np.int64), chosen)
+        fresh = self._values(updates) if updates is not None else []
+        times = int64_ms(updates.column("_event_time")) if updates is not None else np.empty(0, np.int64)
+        answers = self._answers(asked, chosen, fresh, times, ask_times)
+        if len(slots):
+            self._apply(slots, fresh, times, offsets)
+        return answers
 
-    def _answers(self, table: pa.Table, chosen: NDArray[np.int64], ask_times: NDArray[np.int64]) -> list[pa.Array]:
-        if table.num_rows and len(chosen):
-            times = int64_ms(table.column(_TIME).combine_chunks())
-            age = ask_times - times[np.maximum(chosen, 0)]
-            chosen = np.where((chosen >= 0) & (age <= (self.stream.max_age_ms or 0)), chosen, -1)
-        indices = pa.array(chosen, mask=chosen < 0)
-        columns = []
+    def _values(self, updates: pa.RecordBatch) -> list[NDArray[np.float64] | NDArray[np.object_]]:
+        found: list[NDArray[np.float64] | NDArray[np.object_]] = []
         for feature in self.features:
-            kind = pa.string() if feature.type == "string" else pa.float64()
-            source = table.column(feature.column).combine_chunks()
-            columns.append((source.take(indices) if table.num_rows else pa.nulls(len(chosen), source.type)).cast(kind))
+            column = updates.column(feature.column)
+            if feature.type == "string":
+                found.append(np.array(column.cast(pa.string()).to_pylist(), object))
+            else:
+                found.append(np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64))
+        return found
+
+    def _answers(
+        self,
+        asked: NDArray[np.int64],
+        chosen: NDArray[np.int64],
+        fresh: Sequence[NDArray[np.float64] | NDArray[np.object_]],
+        times: NDArray[np.int64],
+        ask_times: NDArray[np.int64],
+    ) -> list[pa.Array]:
+        here = chosen >= 0
+        slot = np.maximum(asked, 0)
+        known = here | ((asked >= 0) & (self._included[slot] >= 0))
+        time = self._time[slot]
+        if len(times):
+            time = np.where(here, times[np.maximum(chosen, 0)], time)
+        known &= ask_times - time <= (self.stream.max_age_ms or 0)
+        columns = []
+        for i, feature in enumerate(self.features):
+            value = self._columns[i][slot]
+            if len(times):
+                value = np.where(here, fresh[i][np.maximum(chosen, 0)], value)
+            if feature.type == "string":
+                columns.append(pa.array(value, pa.string(), mask=~known))
+            else:
+                columns.append(pa.array(value, pa.float64(), mask=~known | np.isnan(value)))
         return columns
+
+    def _apply(
+        self,
+        slots: NDArray[np.int64],
+        fresh: Sequence[NDArray[np.float64] | NDArray[np.object_]],
+        times: NDArray[np.int64],
+        offsets: NDArray[np.int64],
+    ) -> None:
+        new = np.flatnonzero((slots >= 0) & (offsets > self._included[slots]))
+        for slot, offset in zip(slots[new].tolist(), offsets[new].tolist(), strict=True):
+            self._dirty.setdefault(slot, offset)
+        # Of several updates of a key NumPy's assignment keeps the last.
+        for column, values in zip(self._columns, fresh, strict=True):
+            column[slots[new]] = values[new]
+        self._time[slots[new]] = times[new]
+        self._included[slots[new]] = offsets[new]
 
     @property
     def oldest_dirty_offset(self) -> int | None:
@@ -89,21 +140,20 @@ class ReferenceState:
 
     def take_dirty(self) -> list[tuple[int, bytes]]:
         """Pack every changed row."""
-        packed = [(slot, json.dumps([self._included[slot], _jsonable(self._rows[slot])]).encode()) for slot in sorted(self._dirty)]
+        packed = []
+        for slot in sorted(self._dirty):
+            values = [value if isinstance(value, str) else None if value != value or value is None else float(value) for value in self._row(slot)]
+            packed.append((slot, json.dumps([int(self._included[slot]), int(self._time[slot]), values]).encode()))
         self._dirty.clear()
         return packed
 
+    def _row(self, slot: int) -> list[float | str | None]:
+        return [column[slot] for column in self._columns]
+
     def unpack(self, slot: int, blob: bytes) -> None:
         """Load one row as `take_dirty` packed it."""
-        included, row = json.loads(blob)
-        times = {field.name for field in self._schema if pa.types.is_timestamp(field.type)}
-        self._rows[slot] = {
-            name: pa.scalar(value, pa.timestamp("ms")).as_py() if name in times and value is not None else value for name, value in row.items()
-        }
-        self._included[slot] = int(included)
-
-
-def _jsonable(row: dict[str, Any]) -> dict[str, Any]:
-    return {
-        name: pa.scalar(value, pa.timestamp("ms")).cast(pa.int64()).as_py() if hasattr(value, "isoformat") else value for name, value in row.items()
-    }
+        self._reserve(slot + 1)
+        included, time, values = json.loads(blob)
+        for column, value in zip(self._columns, values, strict=True):
+            column[slot] = value if column.dtype == object or value is not None else np.nan
+        self._time[slot], self._included[slot] = time, included

@@ -1,0 +1,152 @@
+"""Which entities a request had, remembered until its label comes, which may carry nothing but the request's id."""
+
+import io
+import tempfile
+from collections import deque
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from services.features.domain.compiled import entry, inner
+from services.features.domain.entities import EntityIndex
+from services.features.domain.hashing import identity_words
+from shared.application.plan import JoinPlan
+from shared.streaming.records import StateEntry
+
+_HEAD = 4
+_FIRST_ROOM = 1_024
+
+
+@inner
+def _find(table, one, two):  # type: ignore[no-untyped-def]  # pragma: no cover
+    mask = table.shape[0] - 1
+    i = (one ^ two) & mask
+    while (table[i, 0] != 0 or table[i, 1] != 0) and (table[i, 0] != one or table[i, 1] != two):
+        i = (i + 1) & mask
+    return i
+
+
+@entry
+def _put(table, ids, times, offsets, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Add requests; returns how many were new."""
+    new = 0
+    for k in range(ids.shape[0]):
+        if ids[k, 0] == 0 and ids[k, 1] == 0:
+            continue
+        i = _find(table, ids[k, 0], ids[k, 1])
+        new += table[i, 0] == 0 and table[i, 1] == 0
+        table[i, 0], table[i, 1], table[i, 2], table[i, 3] = ids[k, 0], ids[k, 1], times[k], offsets[k]
+        for e in range(slots.shape[1]):
+            table[i, 4 + e] = slots[k, e]
+    return new
+
+
+@entry
+def _move(old, new, oldest):  # type: ignore[no-untyped-def]  # pragma: no cover
+    kept = 0
+    for i in range(old.shape[0]):
+        if (old[i, 0] != 0 or old[i, 1] != 0) and old[i, 2] >= oldest:
+            j = _find(new, old[i, 0], old[i, 1])
+            for e in range(old.shape[1]):
+                new[j, e] = old[i, e]
+            kept += 1
+    return kept
+
+
+@entry
+def _look_up(table, ids, times, offsets, within, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for k in range(ids.shape[0]):
+        i = _find(table, ids[k, 0], ids[k, 1])
+        known = (table[i, 0] != 0 or table[i, 1] != 0) and times[k] - table[i, 2] <= within and table[i, 3] < offsets[k]
+        for e in range(slots.shape[1]):
+            slots[k, e] = table[i, 4 + e] if known else -1
+
+
+class RequestKeys:
+    """Entities of the requests of one stream, by request id, for as long as the join says.
+
+    The table lies in an unnamed file mapped into memory, so what is not in use leaves memory when that is short. Ids are known by 128 bits. Pure in
+    effect and replay-safe: what is found depends on the journal alone. A request that stands behind its label in the journal is not found.
+    """
+
+    def __init__(self, join: JoinPlan, kinds: Mapping[str, tuple[EntityIndex, str]]) -> None:
+        self.join = join
+        self.kinds = dict(kinds)
+        self._name = f"{join.stream}.{join.request_column}.{join.within_ms}"
+        self._table = self._mapped(_FIRST_ROOM)
+        self._used = 0
+        self._unwritten: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], list[pa.Array]]] = []
+        self._chunks: deque[tuple[str, int]] = deque()
+
+    def _mapped(self, room: int) -> NDArray[np.int64]:
+        width = _HEAD + len(self.kinds)
+        with tempfile.TemporaryFile(prefix="tidemill-requests-") as file:
+            file.truncate(room * width * 8)
+            return np.memmap(file, np.int64, "r+", shape=(room, width))
+
+    def remember(self, columns: pa.RecordBatch, times_ms: NDArray[np.int64], offsets: NDArray[np.int64], since_ms: int) -> None:
+        """Take requests: their columns, journal times and offsets; no label before `since_ms` (journal time) will be asked for any more."""
+        ids = identity_words(columns.column(self.join.request_column))
+        names = [columns.column(column).cast(pa.string()) for _, column in self.kinds.values()]
+        self._insert(ids, times_ms, offsets, names, since_ms - self.join.within_ms)
+        self._unwritten.append((ids, times_ms, offsets, names))
+
+    def _insert(
+        self, ids: NDArray[np.int64], times_ms: NDArray[np.int64], offsets: NDArray[np.int64], names: Sequence[pa.Array], oldest_ms: int
+    ) -> None:
+        slots = np.column_stack([index.slots(column) for (index, _), column in zip(self.kinds.values(), names, strict=True)])
+        if 2 * (self._used + len(ids)) > len(self._table):
+            room = len(self._table)
+            while 4 * (self._used + len(ids)) > room:
+                room *= 2
+            fresh = self._mapped(room)
+            self._used = _move(self._table, fresh, oldest_ms)
+            self._table = fresh
+        self._used += _put(self._table, ids, times_ms, offsets, slots)
+
+    def find(self, ids: pa.Array, times_ms: NDArray[np.int64], offsets: NDArray[np.int64]) -> dict[str, NDArray[np.int64]]:
+        """Return the slots of the requests with these ids, by kind of entity.
+
+        -1 for what is not known at that place of the journal: not yet, not any more, or never.
+        """
+        slots = np.empty((len(ids), len(self.kinds)), np.int64)
+        _look_up(self._table, identity_words(ids), times_ms, offsets, self.join.within_ms, slots)
+        return {kind: np.ascontiguousarray(slots[:, e]) for e, kind in enumerate(self.kinds)}
+
+    @property
+    def oldest_dirty_offset(self) -> int | None:
+        """Journal offset of the oldest request no blob includes."""
+        return int(self._unwritten[0][2][0]) if self._unwritten else None
+
+    def take_dirty(self, safe_ms: int) -> list[StateEntry]:
+        """Pack the requests since the last call as one chunk, and delete the chunks that no label at or after `safe_ms` can ask for."""
+        entries = []
+        if self._unwritten:
+            ids, times, offsets = (np.concatenate([part[i] for part in self._unwritten]) for i in range(3))
+            names = {kind: pa.concat_arrays([part[3][e] for part in self._unwritten]) for e, kind in enumerate(self.kinds)}
+            table = pa.table({"one": ids[:, 0], "two": ids[:, 1], "time": times, "offset": offsets, **names})
+            sink = io.BytesIO()
+            with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
+                writer.write_table(table)
+            key = f"requests|{self._name}|{offsets[0]}"
+            entries.append(StateEntry(key.encode(), sink.getvalue()))
+            self._chunks.append((key, int(times.max())))
+            self._unwritten.clear()
+        while self._chunks and self._chunks[0][1] < safe_ms - self.join.within_ms:
+            entries.append(StateEntry(self._chunks.popleft()[0].encode(), None))
+        return entries
+
+    def owns(self, key: str) -> bool:
+        """Tell whether a checkpoint key (without its first part) is one of this table's."""
+        return key.rpartition("|")[0] == self._name
+
+    def restore(self, chunks: Sequence[tuple[str, bytes]]) -> None:
+        """Load chunks by key, as `take_dirty` packed them."""
+        for key, blob in sorted(chunks, key=lambda chunk: int(chunk[0].rpartition("|")[2])):
+            table = pa.ipc.open_stream(blob).read_all()
+            one, two, times, offsets = (table.column(name).to_numpy() for name in ("one", "two", "time", "offset"))
+            names = [pa.concat_arrays(table.column(kind).chunks) for kind in self.kinds]
+            self._insert(np.column_stack([one, two]), times, offsets, names, np.iinfo(np.int64).min)
+            self._chunks.append((f"requests|{key}", int(times.max())))
