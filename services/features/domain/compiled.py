@@ -1,20 +1,16 @@
 """How the kernels are compiled: entry points are called from Python and cached on disk; what only they call needs no wrapper of its own."""
 
 from collections.abc import Callable
-from typing import TypeVar
+from typing import Any
 
 from numba import njit
 
-Function = TypeVar("Function", bound=Callable[..., object])
 
-
-def entry(function: Function) -> Function:
+def entry(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100 - a dispatcher, which has no type
     """Compile a function that Python calls."""
-    compiled: Function = njit(cache=True, nogil=True, error_model="numpy")(function)
-    return compiled
+    return njit(cache=True, nogil=True, error_model="numpy")(function)
 
 
-def inner(function: Function) -> Function:
-    """Compile a function that only kernels call: half the compile time, and nothing to cache."""
-    compiled: Function = njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
-    return compiled
+def inner(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
+    """Compile a function that only kernels call: less to compile, and nothing to cache."""
+    return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
