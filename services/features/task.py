@@ -4,7 +4,6 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 
-from services.features.asked_vectors import AskedVectors
 from services.features.domain.core import FeaturesCore
 from services.features.online import OnlineWriter
 from shared.application.plan import Plan
@@ -39,7 +38,6 @@ class FeaturesTask:
         self._asking = np.array([plan.streams[name].index for name in plan.asking_streams], np.int16)
         self._coverage = Coverage()
         self._online = online
-        self._asked = AskedVectors(plan)
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the blobs."""
@@ -68,8 +66,6 @@ class FeaturesTask:
             vectors = self._core.process(batch)
             self._coverage = Coverage(int(batch.offsets[-1]) + 1, int(batch.journal_time_ms[-1]))
             if vectors.num_rows:
-                if self._online is not None:
-                    self._asked.collect(batch, vectors)
                 emissions.append(Emission(self._plan.topics.vectors, self._journal.partition, self._keys(batch), self._encoder.encode(vectors)))
         return Step(emissions, {self._journal: self._coverage.offset}, self._coverage)
 
@@ -91,7 +87,7 @@ class FeaturesTask:
     def _follow(self) -> None:
         """Nothing is folded that is not committed: after a commit, and when there is no input."""
         if self._online is not None:
-            self._online.flush(self._asked, self._coverage.offset, self._coverage.time_ms)
+            self._online.flush(self._core, self._coverage.offset, self._coverage.time_ms)
 
     def versions(self) -> Mapping[str, str]:
         """Code and application; the hash covers every view."""

@@ -223,7 +223,8 @@ class _Aggregates:
     def _windowed(self, kind: Kind, argument: Any, path: Path_) -> Iterator[AggregatePlan]:  # noqa: ANN401, RUF100
         if not self.windows:
             raise self.planner.document.error(path, f"windows for {kind}, e.g. windows: [3h, 7d, all]", "none")
-        value, label = self.value, kind if kind != "distinct" else "distinct"
+        value = self.value
+        label: str = kind
         arguments: list[float] = [0.0]
         if kind == "distinct":
             value = self._any(str(argument), path)

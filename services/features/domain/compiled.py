@@ -13,4 +13,5 @@ def entry(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100 - a d
 
 def inner(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
     """Compile a function that only kernels call: less to compile, and nothing to cache."""
-    return njit(nogil=True, error_model="numpy", no_cpython_wrapper=True, no_cfunc_wrapper=True)(function)
+    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
+    return njit(**options)(function)

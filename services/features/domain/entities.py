@@ -47,7 +47,7 @@ class EntityIndex:
         encoded = pc.dictionary_encode(column if column.type == pa.string() else column.cast(pa.string()))
         known = np.fromiter(map(self.slot, encoded.dictionary.to_pylist()), np.int64, len(encoded.dictionary))
         if encoded.null_count == 0:
-            return known[encoded.indices.to_numpy()]
+            return np.asarray(known[encoded.indices.to_numpy()], np.int64)
         indices = np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)
         return np.where(indices >= 0, known[indices], -1) if len(known) else np.full(len(column), -1, np.int64)
 

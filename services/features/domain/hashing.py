@@ -24,7 +24,7 @@ class ValueHashes:
         # Minus zero and zero are one value.
         plain = column.cast(kind).to_numpy(zero_copy_only=False) + 0 if column.null_count == 0 else _filled(column, kind)
         hashes = _mix(np.ascontiguousarray(plain).view(np.uint64))
-        return np.where(np.asarray(column.is_valid()), hashes, 0) if column.null_count else hashes
+        return np.asarray(np.where(np.asarray(column.is_valid()), hashes, 0) if column.null_count else hashes, np.int64)
 
     def _texts(self, column: pa.Array) -> NDArray[np.int64]:
         encoded = pc.dictionary_encode(column)
@@ -39,7 +39,7 @@ class ValueHashes:
             known[i] = found
         if encoded.null_count:
             return known[np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)]
-        return known[encoded.indices.to_numpy()]
+        return np.asarray(known[encoded.indices.to_numpy()], np.int64)
 
 
 def identity_words(ids: pa.Array) -> NDArray[np.int64]:

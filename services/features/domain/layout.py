@@ -168,8 +168,8 @@ def plan_layout(view: ViewPlan, lateness_ms: int) -> Layout:
             place = distinct_at[a.value.sql]
         elif a.kind.startswith("decayed"):
             place = decays.index((a.half_life_ms, a.half_life_events, value))
-        window = window_at[a.window] if a.window is not None else -1
-        aggregate_rows.append([CODES[a.kind], window, value, place, int(a.argument) if a.kind == "lag" else 0])
+        looked_at = window_at[a.window] if a.window is not None else -1
+        aggregate_rows.append([CODES[a.kind], looked_at, value, place, int(a.argument) if a.kind == "lag" else 0])
     scalars = np.zeros(L_COLUMNS, np.int64)
     scalars[:] = [
         at, len(values), words, squares_at, low_at, high_at, first_row if "first" in kinds else -1, lag_row, lags,

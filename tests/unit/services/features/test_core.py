@@ -33,7 +33,7 @@ def frame(journal: JournalBatch, stream: str) -> pd.DataFrame:
 def expected(view: ViewPlan, aggregate: AggregatePlan, source: pd.DataFrame, entity: str | None, row: int, now: int, value: str | None) -> float:
     if entity is None:
         return math.nan
-    seen = source[(source.row <= row) & (source[view.source_column] == entity) & ~source["_late"]]
+    seen = source[(source.row <= row) & (source[view.entity_columns[view.source]] == entity) & ~source["_late"]]
     if view.ttl_ms is not None:
         gap = seen["at"].diff() > view.ttl_ms
         seen = seen[gap.cumsum() == gap.sum()]
@@ -41,8 +41,8 @@ def expected(view: ViewPlan, aggregate: AggregatePlan, source: pd.DataFrame, ent
             seen = seen.iloc[:0]
     if aggregate.kind == "time_since_last":
         return (now - seen["at"].iloc[-1]) / 1000 if len(seen) else math.nan
-    if aggregate.window_ms is not None:
-        seen = seen[seen["at"] > now - aggregate.window_ms]
+    if aggregate.window is not None and aggregate.window.kind == "sliding":
+        seen = seen[seen["at"] > now - aggregate.window.length_ms]
     if aggregate.kind == "count":
         return float(len(seen))
     assert value is not None

@@ -83,3 +83,22 @@ def test_what_is_not_committed_is_never_in_the_store(store: MemoryOnlineStore) -
     task.process([journal.records(0, 100)], CONTEXT)
     task.process([journal.records(100, 200)], CONTEXT)
     assert all(set(store.read_features(entity, asked(journal.batch, entity)).status) == {"missing"} for entity in store.layouts)
+
+
+def test_an_update_that_nobody_asked_for_is_in_the_store(store: MemoryOnlineStore) -> None:
+    registry = MemorySchemaRegistry()
+    journal = Journal(registry)
+    writer = OnlineWriter(store, 0, AtOnce())
+    task = FeaturesTask(PLAN, registry, 0, writer)
+    arrivals = journal.batch.groups["arrivals"]
+    entries = arrivals.columns.to_pylist()
+    first = next(i for i, entry in enumerate(entries) if entry["dest"] is not None and not entry["_late"])
+    row = int(arrivals.rows[first])
+    assert task.process([journal.records(row, row + 1)], CONTEXT).emissions == []
+    task.committed()
+    for _ in range(5):
+        task.process([], CONTEXT)
+    rows = store.read_features("dest", [entries[first]["dest"]])
+    whole = rows.names.index("dest_late__mean_all")
+    assert rows.status == ("found",) and writer.waiting == 0
+    assert rows.values[0, whole] == entries[first]["late"]
