@@ -5,7 +5,8 @@ SQL means is written down here a second time, and SQL it does not know is refuse
 
 What a request at availability T may see: the records that come before it when all streams are sorted by availability (ties: order of the
 streams in the application file, then order of publication), and itself. Refused records and repeated event ids do not count at all; records
-further behind the newest event time of their stream than the allowed lateness do not enter views. Windows are (T - w, T] over availability.
+further behind the newest event time of their stream than the allowed lateness do not enter views. Windows are (T - w, T]; a record stands in
+them at its event time, or at its availability where that is earlier.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -187,7 +188,8 @@ class FlightsOracle:
         found = {}
         for key, rows in pd.Series(np.arange(len(keys)))[~source.late].groupby(keys[~source.late].to_numpy()):
             at = rows.to_numpy()
-            found[str(key)] = History(source.place[at], source.available_ms[at], {column: own[at] for column, own in values.items()})
+            stands = np.minimum(source.event_ms[at], source.available_ms[at])
+            found[str(key)] = History(source.place[at], source.available_ms[at], stands, {column: own[at] for column, own in values.items()})
         return found
 
     def _latest_rows(self, name: str) -> dict[str, NDArray[np.int64]]:
@@ -208,7 +210,7 @@ class FlightsOracle:
     def _view_answers(self, view: str, history: History | None, now: int, place: int, ahead: int) -> dict[str, Answer]:
         spec = self._app["views"][view]
         ttl = self._app["entities"][spec["entity"]].get("ttl")
-        alive = None if history is None else history.until(place, ahead).alive(now, duration_ms(ttl) if ttl else None)
+        alive = None if history is None else history.until(place, ahead).alive(now, duration_ms(ttl) if ttl else None).in_time()
         found = {}
         for item in spec["aggregate"]:
             kind, _ = _parts(item)

@@ -33,16 +33,20 @@ class Answer:
 
 @dataclass(frozen=True, slots=True)
 class History:
-    """Records of one entity in order: places among all records, availability, and values by column (NaN is null)."""
+    """Records of one entity in order: places among all records, availability, the instant each stands for in windows, values (NaN is null).
+
+    That instant is the event time, or the availability where that comes first.
+    """
 
     place: NDArray[np.int64]
+    available_ms: NDArray[np.int64]
     time_ms: NDArray[np.int64]
     values: Mapping[str, NDArray[np.float64]]
 
     @staticmethod
     def empty() -> "History":
         """Of an entity nothing is known of."""
-        return History(np.zeros(0, np.int64), np.zeros(0, np.int64), {})
+        return History(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
 
     def until(self, place: int, ahead: int) -> "History":
         """Records up to and including a place, and `ahead` later ones."""
@@ -52,11 +56,17 @@ class History:
         """Records since the last pause longer than the time to live; none when the last of them is that long ago."""
         if ttl_ms is None or not len(self.time_ms):
             return self
-        pauses = np.flatnonzero(np.diff(np.append(self.time_ms, max(now, int(self.time_ms[-1])))) > ttl_ms)
+        newest = np.maximum.accumulate(self.time_ms)
+        pauses = np.flatnonzero(np.append(self.available_ms[1:], max(now, int(self.available_ms[-1]))) - newest > ttl_ms)
         return self._part(int(pauses[-1]) + 1, len(self.time_ms)) if pauses.size else self
 
+    def in_time(self) -> "History":
+        """The records by the instant each stands for."""
+        order = np.argsort(self.time_ms, kind="stable")
+        return History(self.place[order], self.available_ms[order], self.time_ms[order], {name: own[order] for name, own in self.values.items()})
+
     def since(self, time_ms: int) -> "History":
-        """Records strictly later than an instant."""
+        """Records strictly later than an instant; call `in_time` first."""
         return self._part(int(np.searchsorted(self.time_ms, time_ms, side="right")), len(self.time_ms))
 
     def column(self, name: str) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
@@ -67,7 +77,7 @@ class History:
 
     def _part(self, begin: int, end: int) -> "History":
         values = {name: own[begin:end] for name, own in self.values.items()}
-        return History(self.place[begin:end], self.time_ms[begin:end], values)
+        return History(self.place[begin:end], self.available_ms[begin:end], self.time_ms[begin:end], values)
 
 
 def aggregate(kind: str, history: History, column: str | None, length_ms: int | None, now: int) -> Answer:
