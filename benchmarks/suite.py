@@ -14,6 +14,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from benchmarks import model_cost
 from benchmarks.cells import Cell, interleave
 from benchmarks.laboratory import Laboratory, Say
 from benchmarks.oracle import expected_vectors
@@ -71,6 +72,7 @@ class Suite:
             cells = [*tidemill.cells(), *others.throughput(), *tidemill.latency_cells(RATES), *others.latency(RATES)]
             cells += WholeSystemCells(laboratory, self._events, rounds).cells()
             cells += ScaleOutCells(laboratory, self._events, rounds).cells()
+            cells += model_cost.cells(rounds)
             streams = next((peer for peer in peers if peer.name == "Kafka Streams"), None)
             entities = min(ENTITIES, self._events)
             cells += RecoveryCells(laboratory, entities, streams, made.get("kafka-streams"), failed.get("kafka-streams")).cells()
