@@ -101,7 +101,7 @@ def measure_latency(
     n = len(encoded.values)
     reader = _Reader(bootstrap_servers, output, n)
     producer = Producer(
-        {"bootstrap.servers": bootstrap_servers, "linger.ms": 0, "acks": 1, "log_level": 2, "queue.buffering.max.messages": 1_000_000}
+        {"bootstrap.servers": bootstrap_servers, "linger.ms": 2, "acks": 1, "log_level": 2, "queue.buffering.max.messages": 1_000_000}
     )
     reader.start()
     due = np.zeros(n)
