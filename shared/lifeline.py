@@ -4,6 +4,7 @@ import ctypes
 import os
 import signal
 from collections.abc import Callable
+from functools import partial
 
 _LIBC = ctypes.CDLL(None, use_errno=True)
 _PR_SET_PDEATHSIG = 1
@@ -15,11 +16,11 @@ def tied_to_parent() -> Callable[[], None]:
     The kernel looks at the *thread* that forked, so start children from a thread that lasts. A parent that ended before the child
     had asked is noticed too.
     """
-    parent = os.getpid()
+    return partial(tie_to, os.getpid())
 
-    def ask() -> None:
-        _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
-        if os.getppid() != parent:
-            os._exit(1)
 
-    return ask
+def tie_to(parent: int) -> None:
+    """Tie this process to its parent, whose process id it was told."""
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
+    if os.getppid() != parent:
+        os._exit(1)

@@ -19,7 +19,8 @@ from confluent_kafka import Producer
 from rich.console import Console
 
 from deploy.embedded.infrastructure import Infrastructure
-from services.cli.audit import AuditResult, audit
+from services.cli.audit import AuditResult
+from services.cli.audit_process import auditing
 from services.cli.flights import FlightsYear, encode_stream, load_year
 from services.cli.history import History, decoded, read_history
 from services.cli.load import LoadResult, run_load, stamp_requests
@@ -147,17 +148,21 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             replayed = time.monotonic() - started
             console.print(f"The year is through after {replayed:.0f} s. Auditing ...")
             seen, restarts = watch.poll(), supervisor.restarts()
-            history = read_history(plan, broker, registry)
+            supervisor.stop()
+            streams.clear()
             artifacts = ArtifactStore(str(folder / "artifacts"))
-            vectors = decoded(registry, plan.vector_schema, history.vectors)
-            audited = audit(plan, registry, artifacts, history)
-            oracle = compare(FlightsOracle(_APPLICATION, _tables(year)), vectors.to_pandas(), 1_000)
-            quality = measure(history, vectors, artifacts, _MODEL)
+            with auditing(_APPLICATION, infrastructure.bootstrap_servers, infrastructure.registry_url, str(folder / "artifacts")) as audit:
+                history = read_history(plan, broker, registry)
+                vectors = decoded(registry, plan.vector_schema, history.vectors)
+                oracle = compare(FlightsOracle(_APPLICATION, _tables(year)), vectors.to_pandas(), 1_000)
+                quality = measure(history, vectors, artifacts, _MODEL)
+                memory.looked = 0.0
+                memory.look()
+                audited = audit.result()
             latency = burst = None
             if options.measure_load:
                 console.print(f"Measuring at {_LOAD_RATE:,} events/s, then at full speed ...")
                 _pause(plan, registry, infrastructure.bootstrap_servers)
-                supervisor.stop()
                 supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live"))
                 latency, burst = _stretches(plan, registry, infrastructure, year)
                 memory.looked = 0.0

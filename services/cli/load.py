@@ -1,8 +1,10 @@
 """Open-loop load: publish at a fixed rate, whatever the system does, and time each request until its prediction is committed."""
 
+import gc
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
 from dataclasses import dataclass
 
 import numpy as np
@@ -84,6 +86,18 @@ def stamp_requests(batch: pa.RecordBatch, prefix: str, event_id: str, event_time
     return pa.RecordBatch.from_arrays([columns[name] for name in batch.schema.names], schema=batch.schema)
 
 
+@contextmanager
+def _undisturbed() -> Iterator[None]:
+    """Keep the collector, which stops publisher and reader alike, from looking through all that this process holds besides."""
+    gc.collect()
+    gc.freeze()
+    try:
+        yield
+    finally:
+        gc.unfreeze()
+
+
+@_undisturbed()
 def run_load(
     bootstrap_servers: str, raw_topic: str, predictions_topic: str, partitions: int, keys: Sequence[bytes], values: Sequence[bytes], rate_per_s: float
 ) -> LoadResult:
