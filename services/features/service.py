@@ -4,6 +4,7 @@ from concurrent.futures import ThreadPoolExecutor
 
 from services.features.online import OnlineWriter
 from services.features.task import FeaturesTask, task_inputs
+from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import SchemaRegistry
 from shared.observability.health import Health
@@ -12,7 +13,7 @@ from shared.observability.settings import ServiceSettings
 from shared.online_store.redis_store import RedisOnlineStore
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import StageSpec, chain_runner
 
 STAGE = "features"
 
@@ -23,10 +24,15 @@ def build(
     """Wire the stage."""
     plan = load_plan(settings.application)
     counted = metrics or Metrics(STAGE)
+    return chain_runner([stage(settings, plan, registry, counted)], plan, settings, broker, registry, counted, health)
+
+
+def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metrics: Metrics) -> StageSpec:
+    """Describe the stage."""
     store = RedisOnlineStore(settings.redis.url, plan)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-store")
 
     def task(partition: int) -> FeaturesTask:
-        return FeaturesTask(plan, registry, partition, OnlineWriter(store, partition, executor, counted) if store.layouts else None)
+        return FeaturesTask(plan, registry, partition, OnlineWriter(store, partition, executor, metrics) if store.layouts else None)
 
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, counted, health)
+    return StageSpec(STAGE, task_inputs(plan), task)

@@ -5,13 +5,14 @@ It validates, cleans, deduplicates and sequences. Time enters the system here an
 
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.task import IngestionTask, task_inputs
+from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import SchemaRegistry
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import StageSpec, chain_runner
 
 STAGE = "ingestion"
 
@@ -21,9 +22,14 @@ def build(
 ) -> Runner:
     """Wire the stage; the raw topics must exist, those of events with as many partitions as the application."""
     plan = load_plan(settings.application)
+    return chain_runner([stage(settings, plan, broker, registry)], plan, settings, broker, registry, metrics, health)
+
+
+def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: SchemaRegistry) -> StageSpec:
+    """Describe the stage."""
     reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
 
     def task(partition: int) -> IngestionTask:
         return IngestionTask(plan, registry, partition, settings.ingestion.clock, settings.ingestion.tick_ms, reference_partitions)
 
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)
+    return StageSpec(STAGE, task_inputs(plan), task)

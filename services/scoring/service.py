@@ -1,6 +1,7 @@
 """Scoring: reads vectors, writes one prediction per request and model; follows the deployments log."""
 
 from services.scoring.task import ScoringTask, task_inputs
+from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import SchemaRegistry
 from shared.models.artifacts import ArtifactStore
@@ -9,7 +10,7 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import StageSpec, chain_runner
 
 STAGE = "scoring"
 
@@ -19,9 +20,14 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
+    return chain_runner([stage(settings, plan, registry)], plan, settings, broker, registry, metrics, health)
+
+
+def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry) -> StageSpec:
+    """Describe the stage."""
     artifacts = ArtifactStore(settings.artifacts.uri)
 
     def task(partition: int) -> ScoringTask:
         return ScoringTask(plan, registry, artifacts, partition)
 
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)
+    return StageSpec(STAGE, task_inputs(plan), task)

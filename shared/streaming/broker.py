@@ -149,13 +149,13 @@ class TransactionalSink(Protocol):
         """Add the group's offsets; an old generation is refused (TransientError: the task moved away)."""
         ...
 
-    def commit(self) -> None:
-        """Make everything visible.
+    def commit(self) -> Mapping[TopicPartition, int]:
+        """Make everything visible; returns the end of every partition for which a first offset was asked (`Emission.first_offset`).
 
         Raises
         ------
         TransientError
-            The transaction has to be aborted, nothing of it will be seen.
+            The transaction has to be aborted, nothing of it will be seen; also when a record did not get the offset it was to have.
         FencedError
             A successor has taken over.
         """

@@ -1,6 +1,7 @@
 """Finds the record that crashes a task: ever smaller steps after several crashes at one place, then quarantine."""
 
 import logging
+import sys
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -9,6 +10,7 @@ from shared.streaming.records import Records, TopicPartition
 from shared.streaming.running_task import RunningTask
 
 log = logging.getLogger(__name__)
+_EVERYTHING: Mapping[str, int] = {"": sys.maxsize}
 
 
 @dataclass(slots=True)
@@ -72,6 +74,22 @@ class CrashVerdicts:
     def limit(self, usual: int) -> int:
         """Records per step while the search goes on."""
         return usual if self._isolation is None else min(usual, self._isolation.limit)
+
+    @property
+    def searching(self) -> bool:
+        """Whether the culprit of a crash is looked for."""
+        return self._isolation is not None
+
+    def search_backlog(self) -> None:
+        """Search everything up to the end of the log: the step that crashed had given its records places that they have no more."""
+        if self._isolation is not None:
+            self._isolation.ends = _EVERYTHING
+
+    def drained(self) -> None:
+        """Learn that the task has read its inputs to their end: there is nothing left to search."""
+        if self._isolation is not None and self._isolation.ends is _EVERYTHING:
+            self._isolation = None
+            self._crashes.clear()
 
     def take_up(self, running: RunningTask) -> None:
         """Hand a restored task the quarantine it still has to commit, and start a search if it stands where it crashed too often."""

@@ -1,17 +1,19 @@
 """The two producers of `KafkaBroker`: one with transactions, one without."""
 
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Address
 
+from shared.streaming.errors import TransientError
 from shared.streaming.kafka_connection import Connection, KafkaFailureError
 from shared.streaming.records import Emission, TopicPartition
 
 TRANSACTION_TIMEOUT_MS = 10_000
+FLUSH_S = 5.0
 _WRITING = {
     "partitioner": "murmur2_random",
     "linger.ms": 5,
@@ -22,14 +24,19 @@ _WRITING = {
 }
 
 
-def _produce(producer: Producer, run: Emission) -> None:
-    produce, topic, partition = producer.produce, run.topic, run.partition
+Delivered = Callable[[KafkaError | None, Message], None]
+
+
+def _produce(producer: Producer, run: Emission, delivered: Delivered | None = None) -> None:
+    """Queue a run; `delivered` is told of its first and last record."""
+    produce, topic, partition, last = producer.produce, run.topic, run.partition, len(run) - 1
     times = run.timestamps_ms.tolist() if run.timestamps_ms is not None else [0] * len(run)
-    for key, value, timestamp_ms in zip(run.keys, run.values, times, strict=True):
+    told = {0: delivered, last: delivered} if delivered is not None else {}
+    for row, (key, value, timestamp_ms) in enumerate(zip(run.keys, run.values, times, strict=True)):
         while True:
             try:
                 # By position (callback, on_delivery, timestamp): names cost as much again as the call.
-                produce(topic, value, key, partition, None, None, timestamp_ms)
+                produce(topic, value, key, partition, None, told.get(row) if told else None, timestamp_ms)
                 break
             except BufferError:
                 producer.poll(0.05)
@@ -42,6 +49,8 @@ class KafkaTransactionalSink:
         self._connection = connection
         self._id = transactional_id
         self._open = False
+        self._asked: dict[TopicPartition, list[int]] = {}
+        self._given: dict[TopicPartition, list[int]] = {}
         self._producer = Producer(connection.settings(**_WRITING, transactional_id=transactional_id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS))
 
     def open(self) -> None:
@@ -50,22 +59,32 @@ class KafkaTransactionalSink:
 
     def begin(self) -> None:
         """Start a transaction."""
+        self._asked, self._given = {}, {}
         self._call("begin", self._producer.begin_transaction)
         self._open = True
 
     def produce(self, emission: Emission) -> None:
         """Add records."""
-        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, emission))
+        delivered = None
+        if emission.first_offset is not None and len(emission):
+            asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
+            asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
+            delivered = self._note_place
+        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, emission, delivered))
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
         """Add the group's offsets."""
         addresses = [Address(partition.topic, partition.partition, offset) for partition, offset in offsets.items()]
         self._call("offsets", lambda: self._producer.send_offsets_to_transaction(addresses, membership, 5.0))
 
-    def commit(self) -> None:
+    def commit(self) -> Mapping[TopicPartition, int]:
         """Make everything visible."""
+        if self._asked:
+            self._check_places()
         self._call("commit", lambda: self._producer.commit_transaction(5.0))
         self._open = False
+        # The marker of the transaction takes an offset too.
+        return {place: asked[-1] + 2 for place, asked in self._asked.items()}
 
     def abort(self) -> None:
         """Drop the open transaction."""
@@ -80,6 +99,22 @@ class KafkaTransactionalSink:
     def close(self) -> None:
         """Abort and stop."""
         self.abort()
+
+    def _check_places(self) -> None:
+        """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""
+        self._call("write", lambda: self._producer.flush(FLUSH_S))
+        for place, asked in self._asked.items():
+            given = self._given.get(place, [])
+            if given != asked:
+                raise TransientError(
+                    f"{place.topic}:{place.partition}: expected the offsets {asked[0]} to {asked[-1]}, the broker gave {given or 'none'}:"
+                    " somebody else has written there"
+                )
+
+    def _note_place(self, error: KafkaError | None, message: Message) -> None:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if error is None and topic is not None and partition is not None and offset is not None:
+            self._given.setdefault(TopicPartition(topic, partition), []).append(offset)
 
     def _call(self, doing: str, action: Any) -> None:  # noqa: ANN401, RUF100
         self._connection.call(f"transactional id {self._id}: {doing}", action)

@@ -18,6 +18,12 @@ class Layout:
     """Inputs of a stage over its tasks.
 
     The member that owns partition p of the first partitioned topic runs task p (task 0 when the stage is gathered).
+
+    Attributes
+    ----------
+    leader
+        Stage whose group decides when this one follows another in its process (`shared.streaming.chain`); its partitioned inputs are then written by
+        the stages before it, and no group commits their offsets.
     """
 
     app: str
@@ -25,9 +31,10 @@ class Layout:
     inputs: TaskInputs
     partitions: int
     counts: dict[str, int] = field(default_factory=dict)
+    leader: str | None = None
 
     @classmethod
-    def of(cls, app: str, stage: str, inputs: TaskInputs, partitions: int, broker: Broker) -> "Layout":
+    def of(cls, app: str, stage: str, inputs: TaskInputs, partitions: int, broker: Broker, leader: str | None = None) -> "Layout":
         """Look the topics up and check them."""
         if not inputs.partitioned:
             raise LayoutError(f"stage {stage}: expected at least one partitioned input, whose assignment says who runs a task")
@@ -40,12 +47,12 @@ class Layout:
         wrong = [f"{name} has {counts[name]}" for name, count in expected.items() if counts[name] != count]
         if wrong:
             raise LayoutError(f"stage {stage}: expected {partitions} partitions everywhere, but {', '.join(wrong)}")
-        return cls(app, stage, inputs, partitions, counts)
+        return cls(app, stage, inputs, partitions, counts, leader)
 
     @property
     def group(self) -> str:
         """Consumer group."""
-        return f"{self.app}-{self.stage}"
+        return f"{self.app}-{self.leader or self.stage}"
 
     def owned(self, assignment: Assignment) -> list[int]:
         """Tasks of the member with this assignment."""
@@ -54,9 +61,15 @@ class Layout:
 
     def grouped(self, task: int) -> list[TopicPartition]:
         """Inputs whose offsets the group commits."""
+        if self.leader is not None:
+            return []
         if self.inputs.gathered:
             return [TopicPartition(topic, number) for topic in self.inputs.partitioned for number in range(self.counts[topic])]
         return [TopicPartition(topic, task) for topic in self.inputs.partitioned]
+
+    def inner(self, task: int) -> list[TopicPartition]:
+        """Inputs that stages before this one write in the same transaction."""
+        return [] if self.leader is None else [TopicPartition(topic, task) for topic in self.inputs.partitioned]
 
     def broadcast(self) -> list[TopicPartition]:
         """Inputs every task reads in full."""

@@ -169,6 +169,8 @@ class MemoryTransactionalSink:
         self._id = transactional_id
         self._epoch = 0
         self._transaction: Transaction | None = None
+        self._placed: set[TopicPartition] = set()
+        self._misplaced: list[str] = []
 
     def open(self) -> None:
         """Fence predecessors."""
@@ -179,10 +181,19 @@ class MemoryTransactionalSink:
         if self._transaction is not None:
             raise RuntimeError(f"transactional id {self._id}: a transaction is open already")
         self._transaction = self._broker.begin(self._id, self._epoch)
+        self._placed, self._misplaced = set(), []
 
     def produce(self, emission: Emission) -> None:
         """Add records."""
-        self._broker.append(emission, self._current())
+        with self._broker.changed:
+            place = TopicPartition(emission.topic, emission.partition)
+            if emission.first_offset is not None:
+                found = self._broker.log(place).end
+                self._misplaced += (
+                    [] if found == emission.first_offset else [f"{place.topic}:{place.partition}: {emission.first_offset}, found {found}"]
+                )
+                self._placed.add(place)
+            self._broker.append(emission, self._current())
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
         """Add the group's offsets."""
@@ -195,10 +206,15 @@ class MemoryTransactionalSink:
                 raise TransientError(f"group {membership.group} rebalanced: expected generation {group.generation}, got {membership.generation}")
             transaction.offsets.update({(membership.group, partition): offset for partition, offset in offsets.items()})
 
-    def commit(self) -> None:
+    def commit(self) -> Mapping[TopicPartition, int]:
         """Make everything visible."""
-        self._broker.finish(self._current(), COMMITTED)
-        self._transaction = None
+        transaction = self._current()
+        if self._misplaced:
+            raise TransientError(f"somebody else has written: expected the offset {self._misplaced[0]}")
+        with self._broker.changed:
+            self._broker.finish(transaction, COMMITTED)
+            self._transaction = None
+            return {place: self._broker.log(place).end for place in self._placed}
 
     def abort(self) -> None:
         """Drop the open transaction."""

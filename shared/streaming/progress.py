@@ -41,6 +41,8 @@ class Progress:
         Milliseconds.
     outputs
         Records this task has produced so far, by topic.
+    group
+        Consumer group whose offsets are in the same transaction; another stage's when that one leads the process.
     """
 
     stage: str
@@ -55,6 +57,7 @@ class Progress:
     deployment_sequence: int = -1
     versions: Mapping[str, str] = field(default_factory=dict)
     quarantined: frozenset[tuple[str, int, int]] = frozenset()
+    group: str = ""
 
     @property
     def coverage(self) -> Coverage:
@@ -82,6 +85,7 @@ class Progress:
                 "deployment_sequence": self.deployment_sequence,
                 "versions": dict(self.versions),
                 "quarantined": [f"{topic}:{partition}:{offset}" for topic, partition, offset in sorted(self.quarantined)],
+                "group": self.group,
             }
         )
 
@@ -102,6 +106,7 @@ class Progress:
             deployment_sequence=record["deployment_sequence"],
             versions=record["versions"],
             quarantined=frozenset(_coordinates(record["quarantined"])),
+            group=record["group"],
         )
 
 

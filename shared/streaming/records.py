@@ -44,13 +44,20 @@ class Records:
 
 @dataclass(frozen=True, slots=True)
 class Emission:
-    """Records to produce, in order, to one topic partition, inside the step's transaction."""
+    """Records to produce, in order, to one topic partition, inside the step's transaction.
+
+    Attributes
+    ----------
+    first_offset
+        Offset the first record must get, the others following without a gap; a transaction in which they do not is refused. None: any.
+    """
 
     topic: str
     partition: int
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     timestamps_ms: NDArray[np.int64] | None = None
+    first_offset: int | None = None
 
     def __len__(self) -> int:
         return len(self.values)

@@ -79,10 +79,13 @@ class Restore:
     def positions(self, running: RunningTask) -> dict[TopicPartition, int]:
         """Where to read on, for every input of a task."""
         found = {}
-        for partition in [*self._layout.grouped(running.partition), *self._layout.broadcast()]:
+        for partition in self._inputs(running.partition):
             position = running.progress.input_offsets.get(partition)
             found[partition] = self._reader.watermarks(partition)[0] if position is None else position
         return found
+
+    def _inputs(self, partition: int) -> list[TopicPartition]:
+        return [*self._layout.grouped(partition), *self._layout.inner(partition), *self._layout.broadcast()]
 
     def _last_progress(self, partition: int) -> Progress:
         address = TopicPartition(progress_topic(self._layout.app, self._layout.stage), partition)
@@ -102,6 +105,9 @@ class Restore:
         return state
 
     def _cross_check(self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress) -> None:
+        if progress.group not in ("", self._layout.group):
+            log.info("taking over from another topology", extra={"partition": partition, "found": progress.group, "own": self._layout.group})
+            return
         recorded = {address: progress.input_offsets[address] for address in grouped if address in progress.input_offsets}
         if committed != recorded:
             raise PositionsDisagreeError(
@@ -119,7 +125,7 @@ class Restore:
                     running.task.replay([records])
             return
         stretches = []
-        for address in [*self._layout.grouped(running.partition), *self._layout.broadcast()]:
+        for address in self._inputs(running.partition):
             end = progress.input_offsets.get(address)
             if end is None:
                 continue

@@ -3,12 +3,13 @@
 import logging
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings
 from shared.streaming.broker import Broker
+from shared.streaming.chain import Chain, Link, StageParts, TaskCrashedError, Work
 from shared.streaming.crash_log import CrashLog
 from shared.streaming.dead_letters import DeadLetterLimit, DeadLetters
 from shared.streaming.errors import TransientError
@@ -17,7 +18,7 @@ from shared.streaming.layout import Layout
 from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.restore import Restore
-from shared.streaming.running_task import Outcome, RunningTask, TaskFactory
+from shared.streaming.running_task import RunningTask, TaskFactory
 from shared.streaming.task import StepContext, TaskInputs
 
 log = logging.getLogger(__name__)
@@ -26,16 +27,6 @@ _CLOSING_S = 10.0
 
 class _SupersededError(Exception):
     """The assignment changed, or the process was asked to stop, while state was being restored."""
-
-
-class _TaskCrashedError(Exception):
-    """A task raised; carries to the loop which one, on what, and why."""
-
-    def __init__(self, running: RunningTask, inputs: Sequence[Records], cause: BaseException) -> None:
-        super().__init__(running.partition)
-        self.running = running
-        self.inputs = inputs
-        self.cause = cause
 
 
 class Runner:
@@ -54,6 +45,12 @@ class Runner:
         What the tasks read; number of tasks (1 when gathered).
     task_factory
         Makes task p, empty.
+    followers
+        Stages that read what this one writes: they run in the same process and the same transaction (`shared.streaming.chain`).
+    name
+        Of the chain, for its transactional id, logs and metrics; by default the stage.
+    fences
+        Transactional ids of the other topology: what runs under them is shut out before anything is read.
     codec
         Of `tidemill.Progress`.
     dead_letters
@@ -74,6 +71,9 @@ class Runner:
         task_factory: TaskFactory,
         codec: RecordCodecPort,
         dead_letters: DeadLetters,
+        followers: Sequence[StageParts] = (),
+        name: str | None = None,
+        fences: Sequence[str] = (),
         settings: RunnerSettings | None = None,
         metrics: Metrics | None = None,
         health: Health | None = None,
@@ -83,15 +83,27 @@ class Runner:
         self._metrics = metrics or Metrics(stage)
         self._health = health or Health()
         self._clock_ms = clock_ms
-        self._layout = Layout.of(app, stage, inputs, partitions, broker)
+        parts = [StageParts(stage, inputs, task_factory, codec, dead_letters), *followers]
+        layouts = [Layout.of(app, one.stage, one.inputs, partitions, broker, stage if k else None) for k, one in enumerate(parts)]
+        self._name = name or stage
+        self._layout = layouts[0]
         self._source = broker.source(self._layout.group, instance)
-        self._sink = broker.transactional_sink(f"{app}-{stage}-{instance}")
+        self._sink = broker.transactional_sink(f"{app}-{self._name}-{instance}")
+        self._fences = [broker.transactional_sink(other) for other in fences]
         self._reader = broker.reader()
-        self._restore = Restore(self._layout, self._source, self._reader, codec, dead_letters, instance, task_factory, self._keep_alive)
         limits = self._settings
         self._limit = DeadLetterLimit(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run, dead_letters.topic)
-        self._verdicts = CrashVerdicts(CrashLog(limits.state_folder / f"{app}-{stage}-{instance}.crash.json"), limits.crash_limit)
-        self._tasks: dict[int, RunningTask] = {}
+        self._links = [
+            Link(
+                layout,
+                Restore(layout, self._source, self._reader, one.codec, one.dead_letters, instance, one.task_factory, self._keep_alive),
+                CrashVerdicts(CrashLog(limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json"), limits.crash_limit),
+            )
+            for one, layout in zip(parts, layouts, strict=True)
+        ]
+        self._chain = Chain(self._links, self._reader, limits.max_batch)
+        self._backlog: Iterator[tuple[int, int, Records]] | None = None
+        self._positions: dict[TopicPartition, int] = {}
         self._unacknowledged: list[RunningTask] = []
         self._epoch: int | None = None
         self._opened = False
@@ -101,8 +113,13 @@ class Runner:
 
     @property
     def tasks(self) -> dict[int, RunningTask]:
-        """Tasks at work, by partition."""
-        return self._tasks
+        """Tasks of the (first) stage at work, by partition."""
+        return {partition: chain[0] for partition, chain in self._chain.tasks.items()}
+
+    @property
+    def chains(self) -> dict[int, list[RunningTask]]:
+        """Tasks of all stages, in order, by partition."""
+        return self._chain.tasks
 
     def run(self, stop: threading.Event) -> None:
         """Make steps until `stop` is set; whatever a step raises ends the run."""
@@ -129,7 +146,7 @@ class Runner:
                 return False
             if self._epoch != self._source.assignment.epoch:
                 self._take_over()
-            committed = self._consume_and_commit()
+            committed = self._consume_and_commit() if self._backlog is None else self._catch_up()
         except _SupersededError:
             return False
         except TransientError as problem:
@@ -142,7 +159,7 @@ class Runner:
     def close(self) -> None:
         """Abort what is open and leave."""
         self._health.set_ready(False)
-        self._tasks = {}
+        self._chain.drop()
         self._sink.close()
         self._source.close()
         self._reader.close()
@@ -156,6 +173,9 @@ class Runner:
     def _open(self) -> None:
         if not self._opened:
             self._sink.open()
+            for other in self._fences:
+                other.open()
+                other.close()
             self._source.subscribe(self._layout.inputs.partitioned)
             self._epoch = self._source.assignment.epoch
             self._opened = True
@@ -163,60 +183,73 @@ class Runner:
     def _consume_and_commit(self) -> bool:
         since_commit = time.monotonic() - self._last_commit
         linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_commit)
-        inputs = self._source.consume(self._verdicts.limit(self._settings.max_batch), self._settings.idle_interval_ms / 1000, linger_s)
-        if self._source.assignment.epoch != self._epoch or not self._tasks:
+        limit = self._links[0].verdicts.limit(self._settings.max_batch)
+        inputs = self._source.consume(limit, self._settings.idle_interval_ms / 1000, linger_s)
+        if self._source.assignment.epoch != self._epoch or not self._chain.tasks:
             return False
         for records in inputs:
             self._metrics.count_read(records.topic, len(records))
+        shares = self._chain.shares(inputs)
+        return self._step_of([(partition, 0, shares[partition]) for partition in self._chain.tasks])
+
+    def _catch_up(self) -> bool:
+        """Let a later stage read on in the log; once none is behind, read what is new."""
+        assert self._backlog is not None  # noqa: S101 - the caller's branch
+        self._keep_alive()
+        behind = next(self._backlog, None)
+        if behind is None:
+            self._backlog = None
+            self._source.assign(self._positions)
+            self._become_ready()
+            return False
+        partition, stage, records = behind
+        return self._step_of([(partition, stage, {stage: [records]})])
+
+    def _step_of(self, given: list[tuple[int, int, dict[int, list[Records]]]]) -> bool:
+        """Let tasks make a step, each partition from some stage on, and commit what has changed."""
+        context = StepContext(self._clock_ms(), self._source.caught_up)
+        limits = self._settings
+        begun = time.monotonic()
+        works: list[Work] = []
         try:
-            outcomes = self._process(inputs)
-        except _TaskCrashedError as crash:
-            culprit = self._verdicts.judge(crash.running, crash.inputs, crash.cause)
+            for partition, first, shares in given:
+                works += self._chain.advance(partition, first, shares, context, limits.checkpoint_interval_ms, limits.checkpoint_bytes)
+        except TaskCrashedError as crash:
+            if isinstance(crash.cause, (TransientError, KeyboardInterrupt, SystemExit)):
+                raise crash.cause from crash
+            culprit = self._links[crash.stage].verdicts.judge(crash.running, crash.inputs, crash.cause)
             if culprit is not None:
                 self._metrics.count_quarantined(culprit.topic)
             self._metrics.count_abort("isolation")
             self._drop()
             self._epoch = None
             return False
-        self._limit.observe(sum(outcome.read for _, outcome in outcomes), sum(outcome.refused for _, outcome in outcomes))
-        changed = [(running, outcome) for running, outcome in outcomes if outcome.changed]
+        self._metrics.observe_process(time.monotonic() - begun)
+        lead = [work.outcome for work in works if work.stage == 0]
+        self._limit.observe(sum(outcome.read for outcome in lead), sum(outcome.refused for outcome in lead))
+        changed = [work for work in works if work.outcome.changed]
         if changed:
-            self._commit(changed)
-        self._verdicts.passed(inputs, [running.partition for running, _ in changed])
+            self._commit(changed, works)
+        for stage, link in enumerate(self._links):
+            inputs = [records for work in works if work.stage == stage for records in work.inputs]
+            if any(work.stage == stage for work in works):
+                link.verdicts.passed(inputs, [work.running.partition for work in changed if work.stage == stage])
         return bool(changed)
 
-    def _process(self, inputs: list[Records]) -> list[tuple[RunningTask, Outcome]]:
-        context = StepContext(self._clock_ms(), self._source.caught_up)
-        shares: dict[int, list[Records]] = {partition: [] for partition in self._tasks}
-        for records in inputs:
-            for partition in self._layout.readers(TopicPartition(records.topic, records.partition), self._tasks):
-                shares[partition] += self._tasks[partition].unread(records)
-        outcomes = []
-        begun = time.monotonic()
-        for partition, running in self._tasks.items():
-            try:
-                outcome = running.process(shares[partition], context, self._settings.checkpoint_interval_ms, self._settings.checkpoint_bytes)
-            except (TransientError, KeyboardInterrupt, SystemExit):
-                raise
-            except BaseException as problem:  # a panic of a native library is no Exception
-                raise _TaskCrashedError(running, shares[partition], problem) from problem
-            outcomes.append((running, outcome))
-        self._metrics.observe_process(time.monotonic() - begun)
-        return outcomes
-
-    def _commit(self, changed: list[tuple[RunningTask, Outcome]]) -> None:
+    def _commit(self, changed: list[Work], works: list[Work]) -> None:
         self._last_commit = time.monotonic()
         self._sink.begin()
         offsets: dict[TopicPartition, int] = {}
-        for running, outcome in changed:
-            for emission in [*outcome.emissions, running.progress_emission(outcome.progress)]:
+        for work in changed:
+            for emission in [*work.outcome.emissions, work.outcome.record]:
                 self._sink.produce(emission)
-            offsets.update(outcome.group_offsets)
+            offsets.update(work.outcome.group_offsets)
         # Also without offsets: the group's generation is what fences a member that has lost its partitions.
         self._sink.send_offsets(offsets or self._known_offset(changed), self._source.membership())
-        self._sink.commit()
+        ends = self._sink.commit()
         self._metrics.count_commit(time.monotonic() - self._last_commit)
-        for running, outcome in changed:
+        for work in changed:
+            running, outcome = work.running, work.outcome
             running.accept(outcome)
             self._unacknowledged.append(running)
             self._metrics.observe_coverage(running.partition, outcome.progress.covered_time)
@@ -224,11 +257,13 @@ class Runner:
             self._metrics.count_checkpoint(outcome.checkpoint_bytes)
             for emission in outcome.emissions:
                 self._metrics.count_written(emission.topic, len(emission))
+        if self._chain.committed(works, ends):
+            self._read_log()
 
-    def _known_offset(self, changed: list[tuple[RunningTask, Outcome]]) -> dict[TopicPartition, int]:
-        running, outcome = changed[0]
-        offsets = outcome.progress.input_offsets
-        return {partition: offsets[partition] for partition in self._layout.grouped(running.partition) if partition in offsets}
+    def _known_offset(self, changed: list[Work]) -> dict[TopicPartition, int]:
+        lead = self._chain.tasks[changed[0].running.partition][0]
+        offsets = lead.progress.input_offsets
+        return {partition: offsets[partition] for partition in self._layout.grouped(lead.partition) if partition in offsets}
 
     def _acknowledge(self) -> bool:
         while self._unacknowledged:
@@ -247,22 +282,41 @@ class Runner:
         self._epoch = assignment.epoch
         self._metrics.count_rebalance()
         self._source.assign({})
-        tasks: dict[int, RunningTask] = {}
+        tasks: dict[int, list[RunningTask]] = {}
         positions: dict[TopicPartition, int] = {}
         for partition in self._layout.owned(assignment):
             begun = time.monotonic()
-            tasks[partition] = self._restore.restore(partition)
+            tasks[partition] = []
+            for link in self._links:
+                running = link.restore.restore(partition)
+                running.reading = link.restore.positions(running)
+                inner = set(link.layout.inner(partition))
+                for address, position in running.reading.items():
+                    if address not in inner:
+                        positions[address] = min(position, positions.get(address, position))
+                link.verdicts.take_up(running)
+                tasks[partition].append(running)
             self._metrics.observe_restore(partition, time.monotonic() - begun)
-            tasks[partition].reading = self._restore.positions(tasks[partition])
-            for address, position in tasks[partition].reading.items():
-                positions[address] = min(position, positions.get(address, position))
-            self._verdicts.take_up(tasks[partition])
         self._keep_alive()
-        self._source.assign(positions)
-        self._tasks = tasks
-        self._health.set_ready(bool(tasks))
-        self._metrics.observe_readiness(bool(tasks))
+        self._chain.tasks = tasks
+        self._positions = positions
+        if len(self._links) > 1 and tasks:
+            self._backlog = self._chain.backlog()
+        else:
+            self._source.assign(positions)
+            self._become_ready()
         log.info("assigned", extra={"tasks": sorted(tasks), "epoch": assignment.epoch})
+
+    def _become_ready(self) -> None:
+        self._health.set_ready(bool(self._chain.tasks))
+        self._metrics.observe_readiness(bool(self._chain.tasks))
+
+    def _read_log(self) -> None:
+        """Stop reading what is new until the stages that were left out have caught up in the log."""
+        for address in self._positions:
+            self._positions[address] = min(one.reading[address] for chain in self._chain.tasks.values() for one in chain if address in one.reading)
+        self._source.assign({})
+        self._backlog = self._chain.backlog()
 
     def _keep_alive(self) -> None:
         self._health.advanced()
@@ -271,7 +325,8 @@ class Runner:
             raise _SupersededError
 
     def _drop(self) -> None:
-        self._tasks = {}
+        self._chain.drop()
+        self._backlog = None
         self._unacknowledged = []
         self._health.set_ready(False)
         self._metrics.observe_readiness(False)
@@ -286,7 +341,7 @@ class Runner:
     def _wait_after(self, problem: TransientError) -> None:
         self._failures += 1
         if self._failures > self._settings.retries:
-            raise RuntimeError(f"stage {self._layout.stage}: still failing after {self._settings.retries} retries: {problem}") from problem
+            raise RuntimeError(f"stage {self._name}: still failing after {self._settings.retries} retries: {problem}") from problem
         wait_ms = min(self._settings.backoff_max_ms, self._settings.backoff_initial_ms * 2 ** (self._failures - 1))
         log.warning("transient error, trying again", extra={"wait_ms": wait_ms, "failures": self._failures, "error": str(problem)})
         self._stop.wait(wait_ms / 1000)

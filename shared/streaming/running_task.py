@@ -28,12 +28,13 @@ class SkipsRecords(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Outcome:
-    """What one step of one task asks to be committed."""
+    """What one step of one task asks to be committed; `record` is its progress record."""
 
     emissions: Sequence[Emission]
     progress: Progress
     changed: bool
     group_offsets: dict[TopicPartition, int]
+    record: Emission
     read: int
     refused: int
     checkpoint_bytes: int = 0
@@ -98,26 +99,30 @@ class RunningTask:
             deployment_sequence=step.deployment_sequence,
             versions=dict(self.task.versions()),
             quarantined=quarantined,
+            group=self.layout.group,
         )
-        unchanged = replace(progress, instance=self.progress.instance, sequence=self.progress.sequence) == self.progress
+        before = self.progress
+        unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group) == before
         grouped = set(self.layout.grouped(self.partition))
+        taken_over = before.group != self.layout.group
         moved = {
             partition: offset
             for partition, offset in progress.input_offsets.items()
-            if partition in grouped and offset != self.progress.input_offsets.get(partition)
+            if partition in grouped and (taken_over or offset != before.input_offsets.get(partition))
         }
+        changed = bool(emissions or share) or not unchanged
         return Outcome(
             [*emissions, *share],
             progress,
-            bool(emissions or share) or not unchanged,
+            changed,
             moved,
+            self._record(progress) if changed else Emission(progress_topic(self.layout.app, self.layout.stage), self.partition, [], []),
             sum(len(records) for records in inputs if records.topic in self.layout.inputs.partitioned),
             sum(len(emission) for emission in emissions if emission.topic == self.dead_letters.topic),
             sum(len(value or b"") for emission in share for value in emission.values),
         )
 
-    def progress_emission(self, progress: Progress) -> Emission:
-        """Progress record of a commit."""
+    def _record(self, progress: Progress) -> Emission:
         return Emission(progress_topic(self.layout.app, self.layout.stage), self.partition, [progress.key], [progress.encode(self.codec)])
 
     def accept(self, outcome: Outcome) -> None:

@@ -1,6 +1,7 @@
 """A stage on the runner: what every service's wiring has in common."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 from shared.application.plan import Plan
@@ -10,11 +11,25 @@ from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
+from shared.streaming.chain import StageParts
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.runner import Runner
 from shared.streaming.task import Task, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
+
+
+# Of one instance either the stages of this chain run, or the chain in one process.
+FUSED, FUSIBLE = "fused", ("ingestion", "features", "scoring")
+
+
+@dataclass(frozen=True, slots=True)
+class StageSpec:
+    """A stage as its service describes it."""
+
+    stage: str
+    inputs: TaskInputs
+    task: Callable[[int], Task]
 
 
 def stage_runner(
@@ -29,20 +44,44 @@ def stage_runner(
     health: Health | None = None,
 ) -> Runner:
     """Return the runner of one stage of an application; a gathered stage has one task, others one per partition."""
-    topics = plan.topics
-    progress = RecordCodec(registry, f"{topics.progress(stage)}-tidemill.Progress", (_SCHEMAS / "progress.avsc").read_text(encoding="utf-8"))
-    rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text(encoding="utf-8"))
+    return chain_runner([StageSpec(stage, inputs, task_factory)], plan, settings, broker, registry, metrics, health)
+
+
+def chain_runner(
+    stages: Sequence[StageSpec],
+    plan: Plan,
+    settings: ServiceSettings,
+    broker: Broker,
+    registry: SchemaRegistry,
+    metrics: Metrics | None = None,
+    health: Health | None = None,
+) -> Runner:
+    """Return the runner of stages that share a process and a transaction, each reading what those before it write."""
+    app = plan.application.app
+    parts = [_parts(spec, plan, registry) for spec in stages]
+    lead, fused = parts[0], len(parts) > 1
+    others = FUSIBLE if fused else (FUSED,) if lead.stage in FUSIBLE else ()
     return Runner(
-        app=plan.application.app,
-        stage=stage,
+        app=app,
+        stage=lead.stage,
         instance=settings.instance,
         broker=broker,
-        inputs=inputs,
-        partitions=1 if inputs.gathered else plan.application.partitions,
-        task_factory=task_factory,
-        codec=progress,
-        dead_letters=DeadLetters(topics.rejected, stage, rejected.encode),
+        inputs=lead.inputs,
+        partitions=1 if lead.inputs.gathered else plan.application.partitions,
+        task_factory=lead.task_factory,
+        codec=lead.codec,
+        dead_letters=lead.dead_letters,
+        followers=parts[1:],
+        name=FUSED if fused else None,
+        fences=[f"{app}-{other}-{settings.instance}" for other in others],
         settings=settings.runner,
         metrics=metrics,
         health=health,
     )
+
+
+def _parts(spec: StageSpec, plan: Plan, registry: SchemaRegistry) -> StageParts:
+    topics, stage = plan.topics, spec.stage
+    progress = RecordCodec(registry, f"{topics.progress(stage)}-tidemill.Progress", (_SCHEMAS / "progress.avsc").read_text(encoding="utf-8"))
+    rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text(encoding="utf-8"))
+    return StageParts(stage, spec.inputs, spec.task, progress, DeadLetters(topics.rejected, stage, rejected.encode))

@@ -152,13 +152,14 @@ class DyingBroker:
     def transactional_sink(self, transactional_id: str) -> Any:
         return DyingSink(self._broker.transactional_sink(transactional_id), self)
 
-    def call(self, action: Callable[[], None]) -> None:
+    def call(self, action: Callable[[], Any]) -> Any:
         self._lives -= 1
         if self._lives == 0 and not self._after:
             raise Killed
-        action()
+        result = action()
         if self._lives == 0:
             raise Killed
+        return result
 
 
 class DyingSink:

@@ -1,0 +1,168 @@
+"""The stages of one process on one partition: the first reads Kafka, each other one what those before it write in the same transaction."""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+
+import numpy as np
+
+from shared.streaming.broker import Reader
+from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.isolation import CrashVerdicts
+from shared.streaming.layout import Layout
+from shared.streaming.progress import RecordCodecPort
+from shared.streaming.records import Emission, Records, TopicPartition
+from shared.streaming.restore import Restore
+from shared.streaming.running_task import Outcome, RunningTask, TaskFactory
+from shared.streaming.task import StepContext, TaskInputs
+
+
+@dataclass(frozen=True, slots=True)
+class StageParts:
+    """What a runner needs to know of a stage: its name, what its tasks read, how they are made, and how its own records are written."""
+
+    stage: str
+    inputs: TaskInputs
+    task_factory: TaskFactory
+    codec: RecordCodecPort
+    dead_letters: DeadLetters
+
+
+@dataclass(frozen=True, slots=True)
+class Work:
+    """One step of one task: what it was given, and what came of it."""
+
+    stage: int
+    running: RunningTask
+    inputs: Sequence[Records]
+    outcome: Outcome
+
+
+class TaskCrashedError(Exception):
+    """A task raised; carries to the loop which one, on what, and why."""
+
+    def __init__(self, stage: int, running: RunningTask, inputs: Sequence[Records], cause: BaseException) -> None:
+        super().__init__(running.partition)
+        self.stage = stage
+        self.running = running
+        self.inputs = inputs
+        self.cause = cause
+
+
+@dataclass(frozen=True, slots=True)
+class Link:
+    """One stage of the chain at work."""
+
+    layout: Layout
+    restore: Restore
+    verdicts: CrashVerdicts
+
+
+class Chain:
+    """Runs the tasks of its stages one after the other within a step.
+
+    A record that a later stage reads has its offset before it is written: this process is the only writer of its partition, so the record goes to
+    the end of the log. The sink is told (`Emission.first_offset`) and refuses to commit when it was wrong, which can only be after somebody else
+    wrote there (a predecessor's abort marker, a zombie): then the step is undone, and the end is looked up again.
+
+    A stage that is behind what is in the log (another topology ran before, or its last step crashed) catches up from there first: see `backlog`.
+
+    Parameters
+    ----------
+    links
+        The stages in order. A chain of one is a stage by itself.
+    """
+
+    def __init__(self, links: Sequence[Link], reader: Reader, max_batch: int) -> None:
+        self._links = links
+        self._reader = reader
+        self._max_batch = max_batch
+        self._inner = frozenset(topic for link in links[1:] for topic in link.layout.inputs.partitioned)
+        self._ends: dict[TopicPartition, int] = {}
+        self.tasks: dict[int, list[RunningTask]] = {}
+
+    def drop(self) -> None:
+        """Forget all tasks."""
+        self.tasks = {}
+        self._ends = {}
+
+    def shares(self, inputs: Sequence[Records]) -> dict[int, dict[int, list[Records]]]:
+        """Say who is given what of the records from Kafka: by partition and stage."""
+        found: dict[int, dict[int, list[Records]]] = {partition: {} for partition in self.tasks}
+        for records in inputs:
+            for stage, link in enumerate(self._links):
+                if records.topic in link.layout.inputs.broadcast or (stage == 0 and records.topic in link.layout.inputs.partitioned):
+                    for partition in link.layout.readers(TopicPartition(records.topic, records.partition), self.tasks):
+                        found[partition].setdefault(stage, []).extend(self.tasks[partition][stage].unread(records))
+        return found
+
+    def advance(
+        self, partition: int, first: int, given: Mapping[int, Sequence[Records]], context: StepContext, interval_ms: int, size_bytes: int
+    ) -> list[Work]:
+        """Make one step of the stages of a partition from `first` on; nothing is committed yet.
+
+        A stage that looks for the record that crashes it is left out, with those behind it: it reads from the log what this step writes.
+
+        Raises
+        ------
+        TaskCrashedError
+            A task raised anything but TransientError.
+        """
+        works: list[Work] = []
+        written: list[Records] = []
+        places = dict(self._ends)
+        for stage in range(first, len(self._links)):
+            if stage > first and self._links[stage].verdicts.searching:
+                break
+            running, link = self.tasks[partition][stage], self._links[stage]
+            inputs = [*given.get(stage, ()), *(records for records in written if records.topic in link.layout.inputs.partitioned)]
+            try:
+                outcome = running.process(inputs, context, interval_ms, size_bytes)
+            except BaseException as problem:
+                raise TaskCrashedError(stage, running, inputs, problem) from problem
+            if self._inner and outcome.changed:
+                outcome = replace(outcome, emissions=[self._place(emission, places, written) for emission in outcome.emissions])
+                outcome = replace(outcome, record=self._place(outcome.record, places, written))
+            for records in inputs:
+                running.reading[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
+            works.append(Work(stage, running, inputs, outcome))
+        return works
+
+    def committed(self, works: Sequence[Work], ends: Mapping[TopicPartition, int]) -> bool:
+        """Take note of a commit and of where the logs end now; True when a stage was left out and has to catch up."""
+        self._ends.update(ends)
+        split = False
+        for partition, chain in self.tasks.items():
+            done = [work.stage for work in works if work.running.partition == partition]
+            left_out = range(max(done) + 1, len(chain)) if done else ()
+            for stage in left_out:
+                split = True
+                self._links[stage].verdicts.search_backlog()
+        return split
+
+    def backlog(self) -> Iterator[tuple[int, int, Records]]:
+        """Give what later stages have not read of the log yet, as (partition, stage, records), the last stage first; then the ends are known."""
+        for partition, chain in self.tasks.items():
+            for stage in range(len(chain) - 1, 0, -1):
+                for place in self._links[stage].layout.inner(partition):
+                    position = chain[stage].reading[place]
+                    while position < (end := self._reader.watermarks(place)[1]):
+                        for records in self._reader.read(place, position, end):
+                            begin = 0
+                            while begin < len(records):
+                                size = self._links[stage].verdicts.limit(self._max_batch)
+                                yield partition, stage, records[begin : begin + size]
+                                begin += size
+                        position = end
+                    chain[stage].reading[place] = self._ends[place] = end
+                self._links[stage].verdicts.drained()
+
+    def _place(self, emission: Emission, places: dict[TopicPartition, int], written: list[Records]) -> Emission:
+        """Give an emission its place when a later stage reads it."""
+        if emission.topic not in self._inner:
+            return emission
+        place, n = TopicPartition(emission.topic, emission.partition), len(emission)
+        first = places[place]
+        places[place] = first + n
+        times = emission.timestamps_ms if emission.timestamps_ms is not None else np.zeros(n, np.int64)
+        written.append(Records(*place, np.arange(first, first + n), times, emission.keys, emission.values))
+        return replace(emission, first_offset=first)
