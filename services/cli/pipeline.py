@@ -1,20 +1,24 @@
 """The whole system as processes: every stage of an application under one supervisor."""
 
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.supervisor import ServiceSpec, Supervisor
 from shared.application.plan import Plan
+from shared.application.planning import load_application
 from shared.application.topics import STAGES
 from shared.streaming.broker import TopicSpec
 from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.stage import FUSED, FUSIBLE
 from shared.streaming.topics import catalogue_topics
 
-_PREDICTION_PATH = ("ingestion", "features", "scoring")
+TOPOLOGY = "TIDEMILL_TOPOLOGY"
+SEPARATE = "separate"
 _STEPS_BACK = 10
 # Records wake a stage at once; between them only these have something to look for: ticks, and a training that ends.
-_LOOKS_BETWEEN_RECORDS = ("ingestion", "retraining")
+_LOOKS_BETWEEN_RECORDS = (FUSED, "ingestion", "retraining")
 _PATIENT = {"TIDEMILL_RUNNER__IDLE_INTERVAL_MS": "500"}
 _RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250", "TIDEMILL_KAFKA__OPTIONS": '{"fetch.min.bytes": "1000000"}'}
 
@@ -23,6 +27,7 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
     """Return what every service's process finds in its environment."""
     return {
         **infrastructure.environment,
+        TOPOLOGY: _topology(application),
         "TIDEMILL_APPLICATION": str(application.absolute()),
         "TIDEMILL_INGESTION__CLOCK": clock,
         "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
@@ -47,7 +52,7 @@ def create_topics(plan: Plan, infrastructure: Infrastructure) -> KafkaBroker:
 
 
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
-    """Start every stage and the gateway; logs go to `folder`/logs.
+    """Start every stage and the gateway; logs go to `folder`/logs. Fused, ingestion, features and scoring are one process.
 
     Live, nobody waits for what follows a prediction, so those stages fetch and commit less often (every fetch and every transaction costs the
     broker time that the prediction path needs) and step back when the processors are busy. In a replay the next slice waits for them, so there
@@ -55,12 +60,22 @@ def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
     """
     supervisor = Supervisor(folder / "logs", environment)
     live = environment["TIDEMILL_INGESTION__CLOCK"] == "live"
+    path = (FUSED,) if environment.get(TOPOLOGY) == FUSED else FUSIBLE
+    behind = [stage for stage in STAGES if stage not in FUSIBLE]
 
     def spec(stage: str) -> ServiceSpec:
         settings = {} if stage in _LOOKS_BETWEEN_RECORDS else dict(_PATIENT)
-        if stage in _PREDICTION_PATH or not live:
+        if stage in path or not live:
             return ServiceSpec(stage, f"services.{stage}", settings)
         return ServiceSpec(stage, f"services.{stage}", {**settings, **_RELAXED}, _STEPS_BACK)
 
-    supervisor.start([*map(spec, STAGES), ServiceSpec("gateway", "services.gateway")])
+    supervisor.start([*map(spec, [*path, *behind]), ServiceSpec("gateway", "services.gateway")])
     return supervisor
+
+
+def _topology(application: Path) -> str:
+    """Return the topology: the environment's word, else the application's."""
+    asked = os.environ.get(TOPOLOGY) or load_application(application).topology
+    if asked not in (SEPARATE, FUSED):
+        raise ValueError(f"{TOPOLOGY}: expected {SEPARATE} or {FUSED}, came {asked!r}; set it to one of them or unset it")
+    return asked

@@ -63,7 +63,7 @@ class _Planner:
         features = self._features(streams, views)
         models = {name: self._model(name, streams, views, features) for name in application.models}
         text = vector_schema(application.app, features)
-        digest = hashlib.sha256(application.model_dump_json().encode())
+        digest = hashlib.sha256(application.model_dump_json(exclude={"topology"}).encode())
         for part in self.hashes:
             digest.update(part)
         topics = Topics(application.app, tuple(stream.topic for stream in streams.values()))

@@ -312,3 +312,39 @@ def test_topics_are_created_once(broker: Broker, topic: str, topic_prefix: str) 
     assert (broker.partitions(topic), broker.partitions(f"{topic_prefix}-none")) == (2, 0)
     with pytest.raises(ValueError, match="expected 3 partitions, found 2"):
         broker.create_topics([TopicSpec(topic, 3)])
+
+
+def test_records_get_the_offsets_they_were_to_have(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]) -> None:
+    sink, reader, place = producer(f"{topic}-placed"), broker.reader(), TopicPartition(topic, 0)
+    end = reader.watermarks(place)[1]
+    for count in (1, 3, 2_000):
+        sink.begin()
+        sink.produce(Emission(topic, 0, [b"k"] * count, [b"v"] * count, first_offset=end))
+        sink.produce(Emission(topic, 0, [b"k"], [b"more"], first_offset=end + count))
+        sink.produce(Emission(topic, 1, [b"k"], [b"anywhere"]))
+        ends = sink.commit()
+        assert set(ends) == {place}
+        end = ends[place]
+        until(lambda expected=end: reader.watermarks(place)[1] == expected)  # type: ignore[misc]
+    sink.begin()
+    sink.produce(Emission(topic, 0, [b"k"], [b"given up"], first_offset=end))
+    sink.abort()
+    until(lambda: reader.watermarks(place)[1] == end + 2)
+    sink.begin()
+    sink.produce(Emission(topic, 0, [b"k"], [b"after an abort"], first_offset=end + 2))
+    assert sink.commit() == {place: end + 4}
+
+
+def test_a_transaction_with_other_offsets_than_asked_for_is_refused(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]) -> None:
+    sink, other, place = producer(f"{topic}-placed"), producer(f"{topic}-other"), TopicPartition(topic, 0)
+    reader = broker.reader()
+    end = reader.watermarks(place)[1]
+    other.begin()
+    other.produce(Emission(topic, 0, [b"k"], [b"in between"]))
+    other.commit()
+    sink.begin()
+    sink.produce(Emission(topic, 0, [b"k"] * 3, [b"v"] * 3, first_offset=end))
+    with pytest.raises(TransientError, match="somebody else has written"):
+        sink.commit()
+    sink.abort()
+    assert [value for records in reader.read(place, 0) for value in records.values] == [b"in between"]

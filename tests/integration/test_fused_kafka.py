@@ -70,7 +70,7 @@ def test_kills_and_a_change_of_topology_lose_and_double_nothing(
     assert Counter(vectors.column("_request_id").to_pylist()) == expected
     hour = vectors.column("origin_traffic__count_1h").to_pylist()
     assert hour == [float(min(i + 1, 3_600)) for i in range(count)], "counted once each"
-    at = {}
+    at: dict[int, bytes | None] = {}
     for records in reader.read(TopicPartition(plan.topics.journal, 0), 0):
         at.update(zip(records.offsets.tolist(), records.keys, strict=True))
     offsets = vectors.column("_journal_offset").to_pylist()

@@ -122,3 +122,12 @@ def test_a_row_has_the_same_bits_alone_and_in_a_batch(sql: str) -> None:
 def test_an_expression_that_does_not_type_check_is_refused() -> None:
     with pytest.raises(ExpressionError):
         compile_expression("a + 1", pa.schema([("a", pa.string())]))
+
+
+def test_the_topology_is_not_part_of_what_an_application_is(tmp_path: Path) -> None:
+    folder = Path(shutil.copytree(FLIGHTS, tmp_path / "flights"))
+    before = load_plan(folder)
+    (folder / "app.yaml").write_text((folder / "app.yaml").read_text() + "topology: fused\n")
+    after = load_plan(folder)
+    assert (before.application.topology, after.application.topology) == ("separate", "fused")
+    assert after.application_hash == before.application_hash
