@@ -220,6 +220,7 @@ class _Writer:
         self._columnar = is_columnar(schema) and is_columnar(reader_schema)
         self._same = own["fields"] == reader["fields"]
         self._lengths = FlatLengths.of(schema) if exact_length else None
+        self._required = [i for i, field in enumerate(arrow) if not field.nullable]
         self._sources = [_source(field, target, self._own) for field, target in zip(reader["fields"], arrow, strict=True)]
 
     def decode(self, bodies: list[bytes]) -> pa.RecordBatch:
@@ -282,6 +283,8 @@ class _Writer:
 
     def resolve(self, batch: pa.RecordBatch) -> tuple[pa.RecordBatch, tuple[str, NDArray[np.bool_]] | None]:
         """Give the reader's columns; or the field whose nulls the reader does not allow, with the rows."""
+        if self._same and batch.schema.equals(self._arrow) and not any(map(_null_count, map(batch.column, self._required))):
+            return batch, None
         n = batch.num_rows
         columns = []
         for field, (index, default) in zip(self._arrow, self._sources, strict=True):

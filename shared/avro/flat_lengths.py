@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+_ONE_BYTE = 64
 _FIXED = {"double": 8, "float": 4, "boolean": 1}
 # A zigzag varint of k bytes holds numbers below 2 ** (7 k).
 _LIMITS = np.array([1 << (7 * k) for k in range(1, 10)], np.uint64)
@@ -38,8 +39,11 @@ class FlatLengths:
             total += len(column) if nullable else 0
             present = column.drop_null() if column.null_count else column
             if kind == "string":
-                offsets = text_offsets(present)
-                total += int(offsets[-1] - offsets[0]) + _varints(np.diff(offsets))
+                if len(present):
+                    offsets = np.frombuffer(present.buffers()[1], np.int32)[present.offset : present.offset + len(present) + 1]
+                    sizes = offsets[1:] - offsets[:-1]
+                    total += int(offsets[-1]) - int(offsets[0])
+                    total += len(sizes) if sizes.max() < _ONE_BYTE else _varints(sizes.astype(np.int64))
             elif kind in _FIXED:
                 total += _FIXED[kind] * len(present)
             elif len(present):
@@ -61,9 +65,6 @@ def _varints(values: NDArray[np.int64]) -> int:
     """Bytes of zigzag varints."""
     if not len(values):
         return 0
-    low, high = int(values.min()), int(values.max())
-    if -64 <= low and high < 64:
-        return len(values)
     zigzag = ((values << 1) ^ (values >> 63)).view(np.uint64)
     return len(values) + int(np.searchsorted(_LIMITS, zigzag, side="right").sum())
 

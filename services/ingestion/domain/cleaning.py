@@ -57,7 +57,7 @@ class Cleaner:
         stream = self._stream
 
         def refuse(bad: NDArray[np.bool_], reason: str, detail: str) -> None:
-            for i in rows[bad].tolist():
+            for i in rows[bad].tolist() if bad.any() else ():
                 verdicts.setdefault(i, Verdict(reason, detail))
 
         for name, expression in stream.derivations:
@@ -70,10 +70,11 @@ class Cleaner:
         if stream.event_id:
             refuse(_missing(batch.column(stream.event_id)), "missing_event_id", f"expected a value in {stream.event_id}, the event id")
         event_time = batch.column(stream.event_time).cast(_TIME, safe=False)
-        refuse(~_truth(event_time.is_valid()), "missing_event_time", f"expected a time in {stream.event_time}")
-        instant = event_time.cast(pa.int64())
-        possible = pc.and_(pc.greater_equal(instant, _YEAR_1_MS), pc.less(instant, _YEAR_10000_MS))
-        refuse(~_truth(pc.fill_null(possible, True)), "impossible_event_time", f"expected a year from 1 to 9999 in {stream.event_time}")
+        absent = _absent(event_time)
+        refuse(absent, "missing_event_time", f"expected a time in {stream.event_time}")
+        instant = np.asarray(pc.fill_null(event_time.view(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
+        impossible = (instant < _YEAR_1_MS) | (instant >= _YEAR_10000_MS)
+        refuse(impossible & ~absent, "impossible_event_time", f"expected a year from 1 to 9999 in {stream.event_time}")
         if self._partitions > 1:
             homes = partitions_of([text.encode() for text in pc.fill_null(key, "").to_pylist()], self._partitions)
             for home in np.unique(homes[homes != self._partition]).tolist():
@@ -109,12 +110,17 @@ def _columns(expression: Expression) -> frozenset[str]:
 
 def _truth(condition: pa.Array) -> NDArray[np.bool_]:
     """Null is not true."""
-    return np.asarray(pc.fill_null(condition, False).to_numpy(zero_copy_only=False), np.bool_)
+    known = pc.fill_null(condition, False) if condition.null_count else condition
+    return np.asarray(known.to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _absent(column: pa.Array) -> NDArray[np.bool_]:
+    return ~_truth(column.is_valid()) if column.null_count else np.zeros(len(column), np.bool_)
 
 
 def _missing(column: pa.Array) -> NDArray[np.bool_]:
     """Null, NaN and empty text are no values."""
-    missing = ~_truth(column.is_valid())
+    missing = _absent(column)
     if pa.types.is_floating(column.type):
         return missing | _truth(pc.is_nan(column))
     if pa.types.is_string(column.type):

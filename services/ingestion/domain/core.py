@@ -196,14 +196,16 @@ class IngestionCore:
         if not parts:
             return None
         rows = concatenate(parts)
-        places = np.flatnonzero(np.isin(source, own))
+        places = np.flatnonzero(source == own[0] if len(own) == 1 else np.isin(source, own))
         if len(own) > 1:
             rows = rows.take(np.argsort(np.argsort(source[places], kind="stable")))
         accepted = ~rows.refused & ~rows.heartbeat
         copied = np.zeros(len(rows), np.bool_)
         if not stream.is_reference:
+            identities = rows.columns.column("_event_id")
             candidates = np.flatnonzero(accepted)
-            copied[candidates] = self._known(stream.name, rows.columns.column("_event_id").take(pa.array(candidates)).to_pylist())
+            asked = identities if len(candidates) == len(rows) else identities.take(pa.array(candidates))
+            copied[candidates] = self._known(stream.name, asked.to_pylist())
             accepted &= ~copied
         return _Judged(stream, places, rows, accepted, copied)
 
