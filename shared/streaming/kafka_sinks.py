@@ -35,8 +35,8 @@ def _produce(producer: Producer, run: Emission, delivered: Delivered | None = No
     for row, (key, value, timestamp_ms) in enumerate(zip(run.keys, run.values, times, strict=True)):
         while True:
             try:
-                # By position (callback, on_delivery, timestamp): names cost as much again as the call.
-                produce(topic, value, key, partition, None, told.get(row) if told else None, timestamp_ms)
+                # By position (callback, its alias, timestamp): names cost as much again as the call.
+                produce(topic, value, key, partition, told.get(row) if told else None, None, timestamp_ms)
                 break
             except BufferError:
                 producer.poll(0.05)

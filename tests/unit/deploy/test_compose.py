@@ -10,8 +10,9 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from deploy.embedded.infrastructure import Infrastructure
-from services.cli.pipeline import _LOOKS_BETWEEN_RECORDS, _PATIENT, _PREDICTION_PATH, _RELAXED, pipeline_environment
+from services.cli.pipeline import _LOOKS_BETWEEN_RECORDS, _PATIENT, _RELAXED, pipeline_environment
 from shared.observability.settings import ServiceSettings
+from shared.streaming.stage import FUSIBLE
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
@@ -105,12 +106,12 @@ def test_everything_that_is_written_by_default_lies_in_the_volume() -> None:
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"gateway"}))
 def test_a_stage_has_the_settings_it_has_under_the_supervisor(services: dict[str, Any], name: str) -> None:
     environment = {variable: str(value) for variable, value in services[name]["environment"].items()}
-    under_supervisor = pipeline_environment(ROOT, Infrastructure.given("kafka", "registry", "redis"), ROOT, "live")
+    under_supervisor = pipeline_environment(ROOT / "examples" / "flights", Infrastructure.given("kafka", "registry", "redis"), ROOT, "live")
     plain = {variable for variable in under_supervisor if not variable.startswith("TIDEMILL_")}
     assert {variable: environment.get(variable) for variable in plain} == {variable: under_supervisor[variable] for variable in plain}
-    expected = {**({} if name in _LOOKS_BETWEEN_RECORDS else _PATIENT), **({} if name in _PREDICTION_PATH else _RELAXED)}
+    expected = {**({} if name in _LOOKS_BETWEEN_RECORDS else _PATIENT), **({} if name in FUSIBLE else _RELAXED)}
     assert {variable: environment[variable] for variable in (*_PATIENT, *_RELAXED) if variable in environment} == expected
-    assert ("cpu_shares" in services[name]) == (name not in _PREDICTION_PATH)
+    assert ("cpu_shares" in services[name]) == (name not in FUSIBLE)
 
 
 def test_the_gateway_is_probed_at_its_own_door(services: dict[str, Any]) -> None:
