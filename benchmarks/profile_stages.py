@@ -24,7 +24,6 @@ import numpy as np
 from benchmarks.payments import fraud_model, payments, promotion, write_application
 from benchmarks.stopwatch import Stopwatch
 from deploy.embedded.infrastructure import Infrastructure
-from services.features.asked_vectors import AskedVectors
 from services.features.domain.core import FeaturesCore
 from services.features.online import OnlineWriter
 from services.features.service import build as build_features
@@ -102,7 +101,6 @@ def wrap_parts(watch: Stopwatch) -> None:
     watch.wrap(FeaturesTask, "committed", "features: online store")
     watch.wrap(JournalDecoder, "decode", "features: decode")
     watch.wrap(FeaturesCore, "process", "features: engine")
-    watch.wrap(AskedVectors, "collect", "features: online store")
     watch.wrap(OnlineWriter, "flush", "features: online store")
     watch.wrap(ScoringTask, "process", "scoring: rest of the task")
     watch.wrap(ScoringTask, "_take", "scoring: decode, merge")
