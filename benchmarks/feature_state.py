@@ -63,7 +63,9 @@ def main() -> None:
     given = arguments.parse_args()
     plan = load_plan(_APPLICATION)
     batches = journal(plan, given.events, given.entities, np.random.default_rng(7))
-    FeaturesCore(plan).process(batches[0])  # compile
+    warm = FeaturesCore(plan)  # compile
+    warm.process(batches[0])
+    FeaturesCore(plan).restore(warm.take_dirty(1 << 40))
     process = psutil.Process()
     gc.collect()
     before, core = process.memory_info().rss, FeaturesCore(plan)

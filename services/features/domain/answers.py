@@ -73,7 +73,7 @@ from services.features.domain.layout import (
 )
 from services.features.domain.layout import MIN as LEAST
 from services.features.domain.sums import variance
-from services.features.domain.windows import extreme, newest_outside, open_session
+from services.features.domain.windows import extreme, open_session
 
 _CELL_DIGEST_WORDS = DIGEST_HEAD + 2 * CELL_DIGEST_CENTROIDS
 
@@ -85,7 +85,7 @@ def _spread(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma:
 
 
 @inner
-def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates, now, values, out, asked):  # type: ignore[no-untyped-def]  # pragma: no cover
+def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates, now, op_value, o, out, asked):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Answer what compares with the past: the asking event itself has not entered yet."""
     for a in range(aggregates.shape[0]):
         kind, v = aggregates[a, A_KIND], aggregates[a, A_VALUE]
@@ -109,7 +109,7 @@ def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates
             at = windows[w, W_ROW] + WINDOW_WORDS + v * scalars[L_ACC_WORDS]
             n = row[at + N]
             if n > 0:
-                answer = values[v] - (words[at + SUM] + words[at + SUM_REST]) / n
+                answer = op_value[o, v] - (words[at + SUM] + words[at + SUM_REST]) / n
                 if kind == ZSCORE:
                     spread = math.sqrt(_spread(row, words, at, scalars))
                     answer = answer / spread if spread > 0.0 else np.nan
@@ -159,20 +159,20 @@ def _quantile(row, pool_f, scalars, groups, windows, w, v, cell, q):  # type: ig
 
 
 @inner
-def _since(windows, w, pool, cell, now):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _since(windows, w, pool, cell, now, limits):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Latest instant that is not in the window any more."""
     kind = windows[w, W_KIND]
     if kind == EVERYTHING:
         return NEVER
     if kind == SESSION:
         return now if cell < 0 else pool[cell + CELL_TIME] - 1
-    outside = newest_outside(windows[w], now)
+    outside = limits[w]
     return (outside + 1) * windows[w, W_STEP] - 1 if kind == STEPPED else outside
 
 
 @inner
 def answer_after(  # type: ignore[no-untyped-def]  # pragma: no cover
-    row, words, pool, pool_f, scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments, now, out, asked
+    row, words, pool, pool_f, scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments, now, limits, out, asked
 ):  # fmt: skip
     """Answer everything else; the asking event is part of it where its stream is the view's source."""
     opened, cell = -1, -1
@@ -210,7 +210,7 @@ def answer_after(  # type: ignore[no-untyped-def]  # pragma: no cover
             if span > 0.0:
                 answer = row[base + IN_WINDOW] / span
         elif kind == DISTINCT:
-            answer = count_since(pool, row, distincts[aggregates[a, A_AT], M_ROW], _since(windows, w, pool, cell, now))
+            answer = count_since(pool, row, distincts[aggregates[a, A_AT], M_ROW], _since(windows, w, pool, cell, now, limits))
         elif row[at + N] > 0:
             if kind == TOTAL:
                 answer = words[at + SUM] + words[at + SUM_REST]

@@ -2,7 +2,7 @@
 
 from services.features.domain.blocks import allocate, size_class
 from services.features.domain.compiled import entry, inner
-from services.features.domain.distinct import SKETCH_CLASS, restore_entry
+from services.features.domain.distinct import SKETCH_CLASS, restore_entry, restore_table
 from services.features.domain.layout import (
     BLOCK,
     CLASS,
@@ -20,6 +20,7 @@ from services.features.domain.layout import (
     L_WIDTH,
     M_ROW,
     POINTER,
+    ROOM,
     TAIL,
     W_ROW,
 )
@@ -68,8 +69,8 @@ def pack(slots, rows, pool, scalars, groups, windows, distincts, ends, target): 
                 at += 1 << c
             elif c > 0:
                 for i in range(1 << (c - 1)):
-                    if pool[block + 2 * i] != 0:
-                        target[at], target[at + 1] = pool[block + 2 * i], pool[block + 2 * i + 1]
+                    if pool[block + i] != 0:
+                        target[at], target[at + 1] = pool[block + i], pool[block + (1 << (c - 1)) + i]
                         at += 2
         if scalars[L_DIGEST_ROW] >= 0:
             for v in range(scalars[L_VALUES]):
@@ -104,12 +105,12 @@ def unpack(slots, rows, pool, heads, scalars, groups, windows, distincts, ends, 
             live = row[place + TAIL] - first
             for w in range(groups[g, G_FIRST], groups[g, G_FIRST] + groups[g, G_WINDOWS]):
                 row[windows[w, W_ROW] + POINTER] -= first
-            row[place + TAIL], row[place + CLASS], row[place + BLOCK] = live, 0, 0
+            row[place + TAIL], row[place + CLASS], row[place + BLOCK], row[place + ROOM] = live, 0, 0, 0
             if live < 0 or at + live * width > ends[k]:
                 return k
             if live > 0:
                 c = size_class(max(live, 2) * width)
-                row[place + CLASS], row[place + BLOCK] = c, allocate(pool, heads, c)
+                row[place + CLASS], row[place + BLOCK], row[place + ROOM] = c, allocate(pool, heads, c), (1 << c) // width
                 for i in range(live * width):
                     pool[row[place + BLOCK] + i] = source[at + i]
                 at += live * width
@@ -122,7 +123,7 @@ def unpack(slots, rows, pool, heads, scalars, groups, windows, distincts, ends, 
             words = (1 << c) if c == SKETCH_CLASS else 2 * used
             if at + words > ends[k]:
                 return k
-            block = allocate(pool, heads, c)
+            block = restore_table(pool, heads, c)
             row[place + DISTINCT_BLOCK] = block
             if c == SKETCH_CLASS:
                 for i in range(1 << c):

@@ -328,31 +328,34 @@ class FeaturesCore:
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load blobs; a replay from the checkpoint's marker makes the state whole."""
-        views: dict[str, tuple[list[str], list[bytes]]] = {state.view.name: ([], []) for state in self._views}
-        references = {reference.stream.name: reference for reference in self._references}
-        chunks: dict[tuple[str, str, int], list[tuple[str, bytes]]] = {key: [] for key in self._requests}
+        found: dict[bytes, dict[bytes, tuple[list[bytes], list[bytes]]]] = {
+            b"view": {state.view.name.encode(): ([], []) for state in self._views},
+            b"reference": {reference.stream.name.encode(): ([], []) for reference in self._references},
+            b"requests": {table.name.encode(): ([], []) for table in self._requests.values()},
+        }
         for entry in entries:
-            kind, _, rest = entry.key.decode().partition("|")
-            name, _, entity = rest.partition("|")
             if entry.value is None:
                 continue
-            if kind == "view" and name in views:
-                views[name][0].append(entity)
-                views[name][1].append(entry.value)
-            elif kind == "reference" and name in references:
-                references[name].unpack(references[name].index.slot(entity), entry.value)
-            elif kind == "requests" and (owner := next((key for key, table in self._requests.items() if table.owns(rest)), None)) is not None:
-                chunks[owner].append((rest, entry.value))
-            else:
+            kind, _, rest = entry.key.partition(b"|")
+            name, _, key = rest.partition(b"|")
+            try:
+                keys, blobs = found[kind][name]
+            except KeyError as error:
                 raise ValueError(
                     f"checkpoint entry {entry.key!r} belongs to no view or reference stream of this application; rebuild from the journal"
-                )
+                ) from error
+            keys.append(key)
+            blobs.append(entry.value)
         for state in self._views:
-            names, blobs = views[state.view.name]
-            index = self._entities[state.view.entity or _GLOBAL]
-            state.unpack(np.fromiter(map(index.slot, names), np.int64, len(names)), blobs)
-        for key, found in chunks.items():
-            self._requests[key].restore(found)
+            keys, blobs = found[b"view"][state.view.name.encode()]
+            slot = self._entities[state.view.entity or _GLOBAL].slot
+            state.unpack(np.fromiter((slot(key.decode()) for key in keys), np.int64, len(keys)), blobs)
+        for reference in self._references:
+            for key, blob in zip(*found[b"reference"][reference.stream.name.encode()], strict=True):
+                reference.unpack(reference.index.slot(key.decode()), blob)
+        for table in self._requests.values():
+            keys, blobs = found[b"requests"][table.name.encode()]
+            table.restore([(int(key), blob) for key, blob in zip(keys, blobs, strict=True)])
 
 
 def _join_key(join: JoinPlan) -> tuple[str, str, int]:

@@ -23,10 +23,17 @@ _ALPHA = 0.7213 / (1.0 + 1.079 / _REGISTERS)
 
 @inner
 def _place(pool, block, mask, value):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Where a value stands, or would; when it was seen stands `mask` + 1 words further on."""
     i = (value ^ (value >> 29)) & mask
-    while pool[block + 2 * i] != 0 and pool[block + 2 * i] != value:
+    while pool[block + i] != 0 and pool[block + i] != value:
         i = (i + 1) & mask
-    return block + 2 * i
+    return block + i
+
+
+@inner
+def _empty_table(pool, block, c):  # type: ignore[no-untyped-def]  # pragma: no cover
+    for i in range(block + (1 << (c - 1)), block + (1 << c)):
+        pool[i] = NEVER
 
 
 @inner
@@ -50,7 +57,7 @@ def _rebuild(pool, heads, row, at, bound, now, target):  # type: ignore[no-untyp
     entries = np.empty((row[at + DISTINCT_USED], 2), np.int64)
     if c > 0:
         for i in range(1 << (c - 1)):
-            value, seen = pool[block + 2 * i], pool[block + 2 * i + 1]
+            value, seen = pool[block + i], pool[block + (1 << (c - 1)) + i]
             if value != 0 and (bound < 0 or seen > now - bound):
                 entries[used, 0], entries[used, 1] = value, seen
                 used += 1
@@ -71,10 +78,11 @@ def _rebuild(pool, heads, row, at, bound, now, target):  # type: ignore[no-untyp
         for i in range(used):
             _sketch_see(pool, block, entries[i, 0], entries[i, 1])
     else:
+        _empty_table(pool, block, target)
         mask = (1 << (target - 1)) - 1
         for i in range(used):
             place = _place(pool, block, mask, entries[i, 0])
-            pool[place], pool[place + 1] = entries[i, 0], entries[i, 1]
+            pool[place], pool[place + mask + 1] = entries[i, 0], entries[i, 1]
 
 
 @inner
@@ -85,9 +93,10 @@ def see(pool, heads, row, at, bound, now, value, when):  # type: ignore[no-untyp
         _sketch_see(pool, row[at + DISTINCT_BLOCK], value, when)
         return
     if c > 0:
-        place = _place(pool, row[at + DISTINCT_BLOCK], (1 << (c - 1)) - 1, value)
+        mask = (1 << (c - 1)) - 1
+        place = _place(pool, row[at + DISTINCT_BLOCK], mask, value)
         if pool[place] == value:
-            pool[place + 1] = max(pool[place + 1], when)
+            pool[place + mask + 1] = max(pool[place + mask + 1], when)
             return
     used = row[at + DISTINCT_USED]
     # What is no longer visible may be in the table still: only what would be left after a clean-up decides on the sketch, so that
@@ -98,8 +107,9 @@ def see(pool, heads, row, at, bound, now, value, when):  # type: ignore[no-untyp
         if c == SKETCH_CLASS:
             _sketch_see(pool, row[at + DISTINCT_BLOCK], value, when)
             return
-    place = _place(pool, row[at + DISTINCT_BLOCK], (1 << (c - 1)) - 1, value)
-    pool[place], pool[place + 1] = value, when
+    mask = (1 << (c - 1)) - 1
+    place = _place(pool, row[at + DISTINCT_BLOCK], mask, value)
+    pool[place], pool[place + mask + 1] = value, when
     row[at + DISTINCT_USED] += 1
 
 
@@ -110,10 +120,11 @@ def count_since(pool, row, at, after):  # type: ignore[no-untyped-def]  # pragma
     if c == 0:
         return 0.0
     if c != SKETCH_CLASS:
+        # A run of its own, so that the compiler makes vectors of it; places without a value were seen NEVER.
+        seen = pool[block + (1 << (c - 1)) : block + (1 << c)]
         found = 0
-        for i in range(1 << (c - 1)):
-            if pool[block + 2 * i] != 0 and pool[block + 2 * i + 1] > after:
-                found += 1
+        for i in range(seen.size):
+            found += 1 if seen[i] > after else 0
         return float(found)
     harmonic, empty = 0.0, 0
     for register in range(_REGISTERS):
@@ -131,6 +142,16 @@ def count_since(pool, row, at, after):  # type: ignore[no-untyped-def]  # pragma
 
 @inner
 def restore_entry(pool, block, c, value, seen):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Put an entry of a checkpoint into a fresh table of class `c`."""
-    place = _place(pool, block, (1 << (c - 1)) - 1, value)
-    pool[place], pool[place + 1] = value, seen
+    """Put an entry of a checkpoint into a table of class `c`, made by `restore_table`."""
+    mask = (1 << (c - 1)) - 1
+    place = _place(pool, block, mask, value)
+    pool[place], pool[place + mask + 1] = value, seen
+
+
+@inner
+def restore_table(pool, heads, c):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return the place of an empty table (or sketch) of class `c`."""
+    block = allocate(pool, heads, c)
+    if c != SKETCH_CLASS:
+        _empty_table(pool, block, c)
+    return block

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.features.domain.answers import answer_after, answer_before
 from services.features.domain.blocks import allocate, free, size_class
-from services.features.domain.compiled import entry, inner
+from services.features.domain.compiled import borrowed, entry, inner
 from services.features.domain.digest import digest_add
 from services.features.domain.distinct import see
 from services.features.domain.layout import (
@@ -46,7 +46,7 @@ from services.features.domain.layout import (
     TIME_SINCE_LAST,
     USED,
 )
-from services.features.domain.windows import advance, clear_windows, enter
+from services.features.domain.windows import advance, clear_windows, enter, set_limits
 
 _DIGEST_WORDS = DIGEST_HEAD + 2 * DIGEST_CENTROIDS
 
@@ -145,14 +145,14 @@ def _decay(row, words, at, when, x, half_life, in_events):  # type: ignore[no-un
 
 @inner
 def _update(  # type: ignore[no-untyped-def]  # pragma: no cover
-    row, words, pool, pool_f, heads, scalars, groups, windows, decays, distincts, half_lives, now, at, values, hashes
+    row, words, pool, pool_f, heads, scalars, groups, windows, decays, distincts, half_lives, now, limits, at, op_value, op_hash, o
 ):  # fmt: skip
     row[RECORDS] += 1
     row[NEWEST] = max(row[NEWEST], at)
     row[OLDEST] = at if row[OLDEST] == NEVER else min(row[OLDEST], at)
-    enter(row, words, pool, pool_f, heads, groups, windows, scalars, now, at, values)
+    enter(row, words, pool, pool_f, heads, groups, windows, scalars, limits, at, op_value, o)
     for v in range(scalars[L_VALUES]):
-        x = values[v]
+        x = op_value[o, v]
         if x == x:
             _remember(row, words, scalars, v, at, x)
             if scalars[L_DIGEST_ROW] >= 0:
@@ -162,12 +162,57 @@ def _update(  # type: ignore[no-untyped-def]  # pragma: no cover
                 digest_add(pool_f, row[place], DIGEST_CENTROIDS, x, 1.0)
     for d in range(decays.shape[0]):
         value = decays[d, D_VALUE]
-        x = 1.0 if value < 0 else values[value]
+        x = 1.0 if value < 0 else op_value[o, value]
         if x == x:
             _decay(row, words, decays[d, D_ROW], at, x, half_lives[d], decays[d, D_EVENTS] == 1)
     for m in range(distincts.shape[0]):
-        if hashes[m] != 0:
-            see(pool, heads, row, distincts[m, M_ROW], distincts[m, M_BOUND], now, hashes[m], at)
+        if op_hash[o, m] != 0:
+            see(pool, heads, row, distincts[m, M_ROW], distincts[m, M_BOUND], now, op_hash[o, m], at)
+
+
+@inner
+def _fold(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
+    op_slot, op_now, op_at, op_offset, op_update, op_row, op_value, op_hash,
+    rows, rows_f, pool, pool_f, heads,
+    scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments,
+    dirty, queue, queued, out,
+):  # fmt: skip
+    compares = False
+    for a in range(aggregates.shape[0]):
+        kind = aggregates[a, A_KIND]
+        compares |= (kind >= FIRST and kind <= TIME_SINCE_LAST) or (kind >= DIFFERENCE and kind < FIRST)
+    ttl = scalars[L_TTL]
+    limits, now = np.zeros(windows.shape[0], np.int64), NEVER
+    for i in range(op_slot.size):
+        slot = op_slot[i]
+        if slot < 0:
+            continue
+        row, words = rows[slot], rows_f[slot]
+        if op_now[i] != now:
+            now = op_now[i]
+            set_limits(windows, now, limits)
+        if row[USED] == 0:
+            clear(row, words, pool, heads, scalars, groups, windows, decays, distincts)
+        elif ttl > 0 and row[NEWEST] != NEVER and now - row[NEWEST] > ttl:
+            clear(row, words, pool, heads, scalars, groups, windows, decays, distincts)
+        advance(row, words, pool, pool_f, groups, windows, scalars, limits)
+        asked = op_row[i]
+        if asked >= 0 and compares:
+            answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates, now, op_value, i, out, asked)
+        if op_update[i] and op_offset[i] > row[INCLUDED]:
+            row[INCLUDED] = op_offset[i]
+            if dirty[slot] < 0:
+                dirty[slot] = op_offset[i]
+                queue[queued] = slot
+                queued += 1
+            _update(
+                row, words, pool, pool_f, heads, scalars, groups, windows, decays, distincts, half_lives, now, limits, op_at[i], op_value, op_hash, i
+            )
+        if asked >= 0:
+            answer_after(
+                row, words, pool, pool_f, scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments, now, limits, out, asked
+            )
+    return queued
 
 
 @entry
@@ -195,31 +240,30 @@ def fold_view(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragm
     out : float64 (aggregates, rows)
         Answers; NaN is missing.
     """
-    compares = False
-    for a in range(aggregates.shape[0]):
-        kind = aggregates[a, A_KIND]
-        compares |= (kind >= FIRST and kind <= TIME_SINCE_LAST) or (kind >= DIFFERENCE and kind < FIRST)
-    ttl = scalars[L_TTL]
-    for i in range(op_slot.size):
-        slot = op_slot[i]
-        if slot < 0:
-            continue
-        row, words, now = rows[slot], rows_f[slot], op_now[i]
-        if row[USED] == 0:
-            clear(row, words, pool, heads, scalars, groups, windows, decays, distincts)
-        elif ttl > 0 and row[NEWEST] != NEVER and now - row[NEWEST] > ttl:
-            clear(row, words, pool, heads, scalars, groups, windows, decays, distincts)
-        advance(row, words, pool, pool_f, groups, windows, scalars, now)
-        asked = op_row[i]
-        if asked >= 0 and compares:
-            answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates, now, op_value[i], out, asked)
-        if op_update[i] and op_offset[i] > row[INCLUDED]:
-            row[INCLUDED] = op_offset[i]
-            if dirty[slot] < 0:
-                dirty[slot] = op_offset[i]
-                queue[queued] = slot
-                queued += 1
-            _update(row, words, pool, pool_f, heads, scalars, groups, windows, decays, distincts, half_lives, now, op_at[i], op_value[i], op_hash[i])
-        if asked >= 0:
-            answer_after(row, words, pool, pool_f, scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments, now, out, asked)
-    return queued
+    return _fold(
+        borrowed(op_slot),
+        borrowed(op_now),
+        borrowed(op_at),
+        borrowed(op_offset),
+        borrowed(op_update),
+        borrowed(op_row),
+        borrowed(op_value),
+        borrowed(op_hash),
+        borrowed(rows),
+        borrowed(rows_f),
+        borrowed(pool),
+        borrowed(pool_f),
+        borrowed(heads),
+        borrowed(scalars),
+        borrowed(groups),
+        borrowed(windows),
+        borrowed(aggregates),
+        borrowed(decays),
+        borrowed(distincts),
+        borrowed(half_lives),
+        borrowed(arguments),
+        borrowed(dirty),
+        borrowed(queue),
+        queued,
+        borrowed(out),
+    )

@@ -3,8 +3,8 @@
 The state of an entity is one row of 64-bit words (some hold floats), so an event touches a few cache lines, and a checkpoint copies a row.
 What grows (the records or steps inside windows, distinct values, sketches) lies in blocks of a pool, and the row holds where.
 
-Row: head; groups of windows (block, size class, tail); windows (pointer, records, one accumulator a value); first values; lagged
-values; decayed sums; distinct counters; sketches.
+Row: head; groups of windows (block, size class, cells used, cells there is room for); windows (pointer, records, one accumulator a value);
+first values; lagged values; decayed sums; distinct counters; sketches.
 """
 
 from collections.abc import Sequence
@@ -20,8 +20,8 @@ INCLUDED, NEWEST, OLDEST, RECORDS, USED, HEAD_WORDS = range(6)
 """Head of a row: journal offset of the last record in it; newest and oldest event time; records; 1 once in use."""
 EXACT, STEPPED, SESSION, EVERYTHING = range(4)
 """Kinds of windows and of their groups."""
-GROUP_WORDS, WINDOW_WORDS = 3, 2
-BLOCK, CLASS, TAIL = range(3)
+GROUP_WORDS, WINDOW_WORDS = 4, 2
+BLOCK, CLASS, TAIL, ROOM = range(4)
 POINTER, IN_WINDOW = range(2)
 CELL_TIME, CELL_RECORDS, CELL_END = range(3)
 """A cell of a stepped or session group begins with its step (or the session's first time), its records, and a session's last time."""
@@ -46,7 +46,7 @@ NEVER = -(1 << 62)
 
 # Columns of the tables.
 G_KIND, G_STEP, G_WIDTH, G_ROW, G_FIRST, G_WINDOWS, G_DIGEST, G_COLUMNS = range(8)
-W_KIND, W_LENGTH, W_STEP, W_GROUP, W_ROW, W_COLUMNS = range(6)
+W_KIND, W_LENGTH, W_STEP, W_GROUP, W_ROW, W_STEPS, W_COLUMNS = range(7)
 A_KIND, A_WINDOW, A_VALUE, A_AT, A_EXTRA, A_COLUMNS = range(6)
 D_ROW, D_VALUE, D_EVENTS, D_COLUMNS = range(4)
 M_ROW, M_SOURCE, M_BOUND, M_COLUMNS = range(4)
@@ -139,7 +139,7 @@ def plan_layout(view: ViewPlan, lateness_ms: int) -> Layout:
     for window in ordered:
         group = groups_by_window.get(window, -1)
         kind = EVERYTHING if window.kind == "all" else group_rows[group][G_KIND]
-        window_rows.append([kind, window.length_ms, window.step_ms, group, at])
+        window_rows.append([kind, window.length_ms, window.step_ms, group, at, window.length_ms // window.step_ms if window.step_ms else 0])
         at += WINDOW_WORDS + words * len(values)
     first_row, at = at, at + (2 * len(values) if "first" in kinds else 0)
     lags = max([int(a.argument) for a in aggregates if a.kind == "lag"] + [1 if "last" in kinds else 0])

@@ -74,7 +74,7 @@ class RequestKeys:
     def __init__(self, join: JoinPlan, kinds: Mapping[str, tuple[EntityIndex, str]]) -> None:
         self.join = join
         self.kinds = dict(kinds)
-        self._name = f"{join.stream}.{join.request_column}.{join.within_ms}"
+        self.name = f"{join.stream}.{join.request_column}.{join.within_ms}"
         self._table = self._mapped(_FIRST_ROOM)
         self._used = 0
         self._unwritten: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], list[pa.Array]]] = []
@@ -130,7 +130,7 @@ class RequestKeys:
             sink = io.BytesIO()
             with pa.ipc.new_stream(sink, table.schema, options=pa.ipc.IpcWriteOptions(compression="lz4")) as writer:
                 writer.write_table(table)
-            key = f"requests|{self._name}|{offsets[0]}"
+            key = f"requests|{self.name}|{offsets[0]}"
             entries.append(StateEntry(key.encode(), sink.getvalue()))
             self._chunks.append((key, int(times.max())))
             self._unwritten.clear()
@@ -138,15 +138,11 @@ class RequestKeys:
             entries.append(StateEntry(self._chunks.popleft()[0].encode(), None))
         return entries
 
-    def owns(self, key: str) -> bool:
-        """Tell whether a checkpoint key (without its first part) is one of this table's."""
-        return key.rpartition("|")[0] == self._name
-
-    def restore(self, chunks: Sequence[tuple[str, bytes]]) -> None:
-        """Load chunks by key, as `take_dirty` packed them."""
-        for key, blob in sorted(chunks, key=lambda chunk: int(chunk[0].rpartition("|")[2])):
+    def restore(self, chunks: Sequence[tuple[int, bytes]]) -> None:
+        """Load chunks by the offset in their key, as `take_dirty` packed them."""
+        for first, blob in sorted(chunks):
             table = pa.ipc.open_stream(blob).read_all()
             one, two, times, offsets = (table.column(name).to_numpy() for name in ("one", "two", "time", "offset"))
             names = [pa.concat_arrays(table.column(kind).chunks) for kind in self.kinds]
             self._insert(np.column_stack([one, two]), times, offsets, names, np.iinfo(np.int64).min)
-            self._chunks.append((f"requests|{key}", int(times.max())))
+            self._chunks.append((f"requests|{self.name}|{first}", int(times.max())))

@@ -36,6 +36,7 @@ from services.features.domain.layout import (
     L_VALUES,
     NEWEST,
     POINTER,
+    ROOM,
     SESSION,
     STEPPED,
     SUM,
@@ -46,6 +47,7 @@ from services.features.domain.layout import (
     W_LENGTH,
     W_ROW,
     W_STEP,
+    W_STEPS,
     WINDOW_WORDS,
     N,
 )
@@ -132,16 +134,18 @@ def _let_go(row, words, pool, pool_f, place, base, kind, scalars):  # type: igno
 
 
 @inner
-def newest_outside(window, now):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Return the largest cell time that is no longer in a sliding window at `now` (a step's number for a stepped one)."""
-    if window[W_KIND] == EXACT:
-        return now - window[W_LENGTH]
-    return now // window[W_STEP] - window[W_LENGTH] // window[W_STEP]
+def set_limits(windows, now, limits):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Note for every sliding window the largest cell time that is no longer in it at `now` (a step's number for a stepped one)."""
+    for w in range(windows.shape[0]):
+        if windows[w, W_KIND] == EXACT:
+            limits[w] = now - windows[w, W_LENGTH]
+        elif windows[w, W_KIND] == STEPPED:
+            limits[w] = now // windows[w, W_STEP] - windows[w, W_STEPS]
 
 
 @inner
-def advance(row, words, pool, pool_f, groups, windows, scalars, now):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Let go of what is outside at `now`."""
+def advance(row, words, pool, pool_f, groups, windows, scalars, limits):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Let go of what is outside; `limits` as `set_limits` notes them."""
     for g in range(groups.shape[0]):
         kind, width, place = groups[g, G_KIND], groups[g, G_WIDTH], groups[g, G_ROW]
         tail, block = row[place + TAIL], row[place + BLOCK]
@@ -160,7 +164,7 @@ def advance(row, words, pool, pool_f, groups, windows, scalars, now):  # type: i
         emptied = True
         for w in range(first_window, first_window + groups[g, G_WINDOWS]):
             base = windows[w, W_ROW]
-            p, limit = row[base + POINTER], newest_outside(windows[w], now)
+            p, limit = row[base + POINTER], limits[w]
             while p < tail and pool[block + p * width] <= limit:
                 _let_go(row, words, pool, pool_f, block + p * width, base, kind, scalars)
                 p += 1
@@ -185,17 +189,17 @@ def first_cell(row, groups, windows, g):  # type: ignore[no-untyped-def]  # prag
 def _make_room(row, pool, heads, groups, windows, g):  # type: ignore[no-untyped-def]  # pragma: no cover
     """See to it that one more cell fits."""
     place, width = groups[g, G_ROW], groups[g, G_WIDTH]
-    c, tail, block = row[place + CLASS], row[place + TAIL], row[place + BLOCK]
-    room = (1 << c) // width if c > 0 else 0
+    tail, room = row[place + TAIL], row[place + ROOM]
     if tail < room:
         return
+    c, block = row[place + CLASS], row[place + BLOCK]
     first = first_cell(row, groups, windows, g)
     live = tail - first
     target = block
     if c == 0 or 2 * first < room:
         larger = c + 1 if c > 0 else size_class(2 * width)
         target = allocate(pool, heads, larger)
-        row[place + CLASS] = larger
+        row[place + CLASS], row[place + ROOM] = larger, (1 << larger) // width
     source = block + first * width
     for i in range(live * width):
         pool[target + i] = pool[source + i]
@@ -227,23 +231,23 @@ def _fresh_cell(pool, pool_f, cell, head, scalars):  # type: ignore[no-untyped-d
 
 
 @inner
-def _enter_cell(pool, pool_f, cell, head, digest, values, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _enter_cell(pool, pool_f, cell, head, digest, op_value, o, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
     pool[cell + CELL_RECORDS] += 1
     for v in range(scalars[L_VALUES]):
-        if values[v] == values[v]:
-            take_in(pool, pool_f, cell + head + v * scalars[L_ACC_WORDS], values[v], scalars)
+        if op_value[o, v] == op_value[o, v]:
+            take_in(pool, pool_f, cell + head + v * scalars[L_ACC_WORDS], op_value[o, v], scalars)
             if digest >= 0:
-                digest_add(pool_f, cell + digest + v * _CELL_DIGEST_WORDS, CELL_DIGEST_CENTROIDS, values[v], 1.0)
+                digest_add(pool_f, cell + digest + v * _CELL_DIGEST_WORDS, CELL_DIGEST_CENTROIDS, op_value[o, v], 1.0)
 
 
 @inner
-def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, g, now, at, values):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, limits, g, at, op_value, o):  # type: ignore[no-untyped-def]  # pragma: no cover
     kind, width, place = groups[g, G_KIND], groups[g, G_WIDTH], groups[g, G_ROW]
     time = at if kind == EXACT else at // groups[g, G_STEP]
     first_window, last_window = groups[g, G_FIRST], groups[g, G_FIRST] + groups[g, G_WINDOWS]
     wanted = False
     for w in range(first_window, last_window):
-        wanted |= time > newest_outside(windows[w], now)
+        wanted |= time > limits[w]
     if not wanted:
         return
     _make_room(row, pool, heads, groups, windows, g)
@@ -260,22 +264,22 @@ def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, g,
             cell = _open_cell(row, pool, heads, groups, windows, g, p)
             pool[cell + CELL_TIME] = time
             _fresh_cell(pool, pool_f, cell, CELL_RECORDS + 1, scalars)
-        _enter_cell(pool, pool_f, cell, CELL_RECORDS + 1, groups[g, G_DIGEST], values, scalars)
+        _enter_cell(pool, pool_f, cell, CELL_RECORDS + 1, groups[g, G_DIGEST], op_value, o, scalars)
     else:
         cell = _open_cell(row, pool, heads, groups, windows, g, p)
         pool[cell] = time
         for v in range(scalars[L_VALUES]):
-            pool_f[cell + 1 + v] = values[v]
+            pool_f[cell + 1 + v] = op_value[o, v]
     for w in range(first_window, last_window):
         base = windows[w, W_ROW]
-        if time <= newest_outside(windows[w], now):
+        if time <= limits[w]:
             if new:
                 row[base + POINTER] += 1
             continue
         row[base + IN_WINDOW] += 1
         for v in range(scalars[L_VALUES]):
-            if values[v] == values[v]:
-                take_in(row, words, base + WINDOW_WORDS + v * scalars[L_ACC_WORDS], values[v], scalars)
+            if op_value[o, v] == op_value[o, v]:
+                take_in(row, words, base + WINDOW_WORDS + v * scalars[L_ACC_WORDS], op_value[o, v], scalars)
 
 
 @inner
@@ -309,7 +313,7 @@ def _join_cells(row, pool, pool_f, groups, g, left, scalars):  # type: ignore[no
 
 
 @inner
-def _enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, values):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, op_value, o):  # type: ignore[no-untyped-def]  # pragma: no cover
     place, width, gap = groups[g, G_ROW], groups[g, G_WIDTH], groups[g, G_STEP]
     _make_room(row, pool, heads, groups, windows, g)
     block, first = row[place + BLOCK], first_cell(row, groups, windows, g)
@@ -325,7 +329,7 @@ def _enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, va
         cell = _open_cell(row, pool, heads, groups, windows, g, i)
         pool[cell + CELL_TIME], pool[cell + CELL_END] = at, at
         _fresh_cell(pool, pool_f, cell, CELL_END + 1, scalars)
-    _enter_cell(pool, pool_f, cell, CELL_END + 1, groups[g, G_DIGEST], values, scalars)
+    _enter_cell(pool, pool_f, cell, CELL_END + 1, groups[g, G_DIGEST], op_value, o, scalars)
     if i + 1 < row[place + TAIL] and pool[cell + width + CELL_TIME] - pool[cell + CELL_END] <= gap:
         _join_cells(row, pool, pool_f, groups, g, i, scalars)
     if i > first and pool[cell + CELL_TIME] - pool[cell - width + CELL_END] <= gap:
@@ -333,21 +337,21 @@ def _enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, va
 
 
 @inner
-def enter(row, words, pool, pool_f, heads, groups, windows, scalars, now, at, values):  # type: ignore[no-untyped-def]  # pragma: no cover
+def enter(row, words, pool, pool_f, heads, groups, windows, scalars, limits, at, op_value, o):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Take a record into every window; call `advance` first."""
     for g in range(groups.shape[0]):
         if groups[g, G_KIND] == SESSION:
-            _enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, values)
+            _enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, op_value, o)
         else:
-            _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, g, now, at, values)
+            _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, limits, g, at, op_value, o)
     for w in range(windows.shape[0] - 1, -1, -1):
         if windows[w, W_KIND] != EVERYTHING:
             break
         base = windows[w, W_ROW]
         row[base + IN_WINDOW] += 1
         for v in range(scalars[L_VALUES]):
-            if values[v] == values[v]:
-                take_in(row, words, base + WINDOW_WORDS + v * scalars[L_ACC_WORDS], values[v], scalars)
+            if op_value[o, v] == op_value[o, v]:
+                take_in(row, words, base + WINDOW_WORDS + v * scalars[L_ACC_WORDS], op_value[o, v], scalars)
 
 
 @inner
