@@ -6,7 +6,7 @@ import platform
 import subprocess
 import time
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
@@ -34,26 +34,51 @@ FULL_ROUNDS = 5
 RATES = (1_000, 10_000)
 
 
-class Suite:
-    """One benchmark run.
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What to measure.
 
-    Parameters
+    Attributes
     ----------
     quick
         Tidemill and the pass-through alone, one run each.
-    only
-        Systems whose name contains one of these words; all when empty.
-    workloads
-        Of these workloads; all when empty.
-    events
-        Input events of a run at full speed, at most; None for the usual number.
+    only, workloads, measures
+        Systems whose name contains one of these words, these workloads, these measures (`throughput`, `latency`, `system`, `recovery`,
+        `scale-out`, `models`); all when empty.
+    events, rounds
+        Input events of a run at full speed and runs of a cell, at most; None for the usual numbers.
     """
 
-    def __init__(self, quick: bool, only: tuple[str, ...], workloads: tuple[str, ...], events: int | None, say: Say) -> None:
-        self._quick, self._only, self._workloads, self._say = quick, only, workloads, say
+    quick: bool = False
+    only: tuple[str, ...] = ()
+    workloads: tuple[str, ...] = ()
+    measures: tuple[str, ...] = ()
+    events: int | None = None
+    rounds: int | None = None
+
+    @property
+    def is_whole(self) -> bool:
+        """Say whether the result is worth publishing: nothing was left out."""
+        return self == Choice()
+
+    def names(self, system: str) -> bool:
+        """Say whether a system was asked for."""
+        return not self.only or any(word.lower() in system.lower() for word in self.only)
+
+    def includes(self, cell: Cell) -> bool:
+        """Say whether a cell was asked for."""
+        told = (not self.workloads or cell.workload in self.workloads) and (not self.measures or cell.measure in self.measures)
+        return told and self.names(cell.system)
+
+
+class Suite:
+    """One benchmark run."""
+
+    def __init__(self, choice: Choice, say: Say) -> None:
+        self._choice, self._say = choice, say
         self._folder = project_root() / ".tidemill" / "bench"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._events = events or (QUICK_EVENTS if quick else FULL_EVENTS)
+        self._events = choice.events or (QUICK_EVENTS if choice.quick else FULL_EVENTS)
         self._oracle: dict[str, NDArray[np.float64]] = {}
         self._cells: list[Cell] = []
         self._started = datetime.now(UTC)
@@ -63,29 +88,32 @@ class Suite:
         begun = time.monotonic()
         peers = self._peers()
         made, failed = commands(self._folder, peers, self._say)
-        rounds = 1 if self._quick else FULL_ROUNDS
+        rounds = self._choice.rounds or (1 if self._choice.quick else FULL_ROUNDS)
         with Laboratory(self._folder, self._say) as laboratory:
             laboratory.prepare_input({peer.events for peer in peers} | {self._events})
             expected = self._expected(laboratory)
             tidemill = TidemillCells(laboratory, self._events, expected, rounds)
             others = PeerCells(laboratory, peers, made, failed, expected, rounds)
-            cells = [*tidemill.cells(), *others.throughput(), *tidemill.latency_cells(RATES), *others.latency(RATES)]
-            cells += WholeSystemCells(laboratory, self._events, rounds).cells()
-            cells += ScaleOutCells(laboratory, self._events, rounds).cells()
-            cells += model_cost.cells(rounds)
             streams = next((peer for peer in peers if peer.name == "Kafka Streams"), None)
             entities = min(ENTITIES, self._events)
-            cells += RecoveryCells(laboratory, entities, streams, made.get("kafka-streams"), failed.get("kafka-streams")).cells()
-            self._cells = [cell for cell in cells if self._named(cell.system) and (not self._workloads or cell.workload in self._workloads)]
-            interleave(self._cells, QUICK_BUDGET_S if self._quick else FULL_BUDGET_S, begun, self._say, self._save)
+            cells = [
+                *tidemill.cells(),
+                *others.throughput(),
+                *WholeSystemCells(laboratory, self._events, rounds).cells(),
+                *tidemill.latency_cells(RATES),
+                *others.latency(RATES),
+                *model_cost.cells(rounds),
+                *ScaleOutCells(laboratory, self._events, rounds).cells(),
+                *RecoveryCells(laboratory, entities, streams, made.get("kafka-streams"), failed.get("kafka-streams")).cells(),
+            ]
+            self._cells = [cell for cell in cells if self._choice.includes(cell)]
+            interleave(self._cells, QUICK_BUDGET_S if self._choice.quick else FULL_BUDGET_S, begun, self._say, self._save)
         return self._results(time.monotonic() - begun)
 
     def _peers(self) -> list[System]:
-        chosen = [peer for peer in PEERS if self._named(peer.name) and (not self._quick or peer.environment_name == "pass_through")]
+        quick = self._choice.quick
+        chosen = [peer for peer in PEERS if self._choice.names(peer.name) and (not quick or peer.environment_name == "pass_through")]
         return [replace(peer, events=min(peer.events, self._events)) for peer in chosen]
-
-    def _named(self, system: str) -> bool:
-        return not self._only or any(word.lower() in system.lower() for word in self._only)
 
     def _expected(self, laboratory: Laboratory) -> Callable[[int], dict[str, NDArray[np.float64]]]:
         def first(n: int) -> dict[str, NDArray[np.float64]]:
@@ -101,7 +129,7 @@ class Suite:
         return {
             "started": self._started.isoformat(timespec="seconds"),
             "minutes": round(elapsed_s / 60, 1),
-            "quick": self._quick,
+            "quick": self._choice.quick,
             "code_version": CODE_VERSION,
             "commit": _commit(),
             "machine": {
