@@ -34,7 +34,7 @@ class FeaturesTask:
         self._journal = TopicPartition(plan.topics.journal, partition)
         self._decoder = JournalDecoder(plan, registry)
         self._encoder = ColumnEncoder(registry, f"{plan.topics.vectors}-tidemill.{plan.application.app.replace('-', '_')}.Vector", plan.vector_schema)
-        self._core = FeaturesCore(plan)
+        self._core = FeaturesCore(plan, followed=online is not None)
         self._asking = np.array([plan.streams[name].index for name in plan.asking_streams], np.int16)
         self._coverage = Coverage()
         self._online = online

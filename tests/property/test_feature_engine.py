@@ -116,7 +116,7 @@ def test_any_batching_and_any_restart_give_the_same_bits(seed: int, restart: flo
 
 def test_reading_an_entity_says_what_a_request_would_be_told_and_changes_nothing() -> None:
     journal = as_batch(random_schedule(np.random.default_rng(5), 300))
-    whole, read = FeaturesCore(PLAN), FeaturesCore(PLAN)
+    whole, read = FeaturesCore(PLAN), FeaturesCore(PLAN, followed=True)
     first, second = cut(journal, 0, 200), cut(journal, 200, 300)
     whole.process(first)
     read.process(first)

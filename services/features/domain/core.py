@@ -43,10 +43,18 @@ class FeaturesCore:
     past, `last`, `lag`, `time_since_last`, `difference`, `zscore`, leaves it out). *Now* is the request's journal time, which never runs backwards; a
     record stands in the windows (now - length, now] at its event time, not later than its journal time, so records out of order within the
     allowed lateness give what they would have given in order. Late records are skipped by views and still answered.
+
+    What is dirty gathers until `take_dirty` is called: who keeps no checkpoint of a long fold calls it now and then and drops what it gives.
+
+    Parameters
+    ----------
+    followed
+        Whether somebody calls `touched`: otherwise nothing is noted for it.
     """
 
-    def __init__(self, plan: Plan) -> None:
+    def __init__(self, plan: Plan, *, followed: bool = False) -> None:
         self._plan = plan
+        self._followed = followed
         self._entities: dict[str, EntityIndex] = {view.entity or _GLOBAL: EntityIndex() for view in plan.views}
         self._views = [ViewState(view, plan.streams[view.source].allowed_lateness_ms) for view in plan.views]
         self._references = [ReferenceState(stream, plan.features) for stream in plan.reference_streams]
@@ -79,7 +87,8 @@ class FeaturesCore:
         for reference in self._references:
             columns |= self._reference_features(reference, batch, asks)
         if len(batch):
-            self._begun.append((int(batch.offsets[0]), int(batch.journal_time_ms[0])))
+            if self._requests:
+                self._begun.append((int(batch.offsets[0]), int(batch.journal_time_ms[0])))
             self._now_ms = max(self._now_ms, int(batch.journal_time_ms[-1]))
         answers = self._fold_views(batch, asks)
         for ratio in self._ratios:
@@ -212,7 +221,8 @@ class FeaturesCore:
                 own = self._slots(state.view, name, group, batch, slots, found)
                 if own is not None:
                     parts.append(self._operations(state, name, group, own, batch))
-                    self._touched[state.view.entity or _GLOBAL].append(own)
+                    if self._followed:
+                        self._touched[state.view.entity or _GLOBAL].append(own)
             if parts:
                 self._run(state, parts, batch, position, out)
             answers |= dict(zip(state.features, out, strict=True))
