@@ -69,7 +69,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--sizes", type=int, nargs="+", default=list(SIZES))
     parser.add_argument("--only", choices=("memory", "kafka"))
-    parser.add_argument("--steps", type=int, default=40, help="steps measured per size; at least 40,000 events are never exceeded by few steps")
+    parser.add_argument("--steps", type=int, default=40, help="steps measured per size")
     parser.add_argument("--write", action="store_true", help="rewrite docs/reference/budget.md")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
@@ -236,9 +236,9 @@ def _run_stage(
     watch.wrap(KafkaTransactionalSink, "send_offsets", "runner: begin, offsets, commit")
     watch.wrap(KafkaTransactionalSink, "commit", "runner: begin, offsets, commit")
     watch.wrap(KafkaTransactionalSink, "produce", "runner: produce")
-    watch.wrap(RunningTask, "process", "runner: step")
+    watch.wrap(RunningTask, "process", "runner: rest of the step")
     watch.wrap(Progress, "encode", "runner: progress record")
-    watch.wrap(Runner, "step", "runner: step")
+    watch.wrap(Runner, "step", "runner: rest of the step")
     runner = build(settings, broker, registry)
     try:
         began = None
