@@ -72,6 +72,12 @@ def digest_merge(digest, at, other, centroids):  # type: ignore[no-untyped-def] 
 
 
 @inner
+def _between(a, b, share):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Interpolate from the nearer end, so that a small value beside a large one keeps its digits."""
+    return a + (b - a) * share if share < 0.5 else b - (b - a) * (1.0 - share)
+
+
+@inner
 def digest_quantile(means, weights, low, high, q):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Quantile of the centroids of one or several digests, unsorted; NaN of none.
 
@@ -89,9 +95,9 @@ def digest_quantile(means, weights, low, high, q):  # type: ignore[no-untyped-de
         if target <= rank:
             if rank == last_rank:
                 return means[i]
-            return last_mean + (means[i] - last_mean) * (target - last_rank) / (rank - last_rank)
+            return _between(last_mean, means[i], (target - last_rank) / (rank - last_rank))
         last_rank, last_mean = rank, means[i]
         before += weights[i]
     if total - 1.0 == last_rank:
         return last_mean
-    return last_mean + (high - last_mean) * (target - last_rank) / (total - 1.0 - last_rank)
+    return _between(last_mean, high, (target - last_rank) / (total - 1.0 - last_rank))
