@@ -122,11 +122,11 @@ def test_every_request_has_one_vector_and_one_prediction_although_every_service_
             running[name] = start()
         until(lambda: len(values(plan.topics.predictions)) >= EVENTS, "all predictions", tmp_path)
         online = RedisOnlineStore(infrastructure.redis_url, plan)
-        tails = [f"N{i}" for i in range(50)]
-        until(lambda: set(online.read_features("aircraft", tails).status) == {"found"}, "every aircraft in the online store", tmp_path)
         newest = online.layouts["origin"].features.index("origin_traffic__count_1h")
         until(lambda: online.read_features("origin", ["EWR"]).values[0, newest] == EVENTS, "the last departure in the online store", tmp_path)
         assert online.read_features("origin", ["JFK"]).status == ("missing",)
+        # Nothing has landed, so of the aircraft that were asked about nothing is known.
+        assert set(online.read_features("aircraft", [f"N{i}" for i in range(50)]).status) == {"missing"}
         online.close()
 
     schema = (ROOT / "schemas" / "prediction.avsc").read_text()

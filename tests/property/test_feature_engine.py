@@ -1,6 +1,7 @@
 """Every aggregate over every window against the oracle, for random schedules with disorder, labels by id, restarts and any batching."""
 
 import math
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -78,6 +79,15 @@ def test_every_feature_is_what_the_oracle_says(seed: int) -> None:
                     assert math.isnan(got), place
                 elif aggregate.kind in ("count", "distinct"):
                     assert got == truth, place
+                elif (
+                    aggregate.kind == "quantile" and aggregate.window is not None and (aggregate.window.kind != "sliding" or aggregate.window.step_ms)
+                ):
+                    # A sketch: right to a few ranks.
+                    low, high = (
+                        oracle.answer(view, replace(aggregate, argument=min(1.0, max(0.0, aggregate.argument + d))), requests[row])
+                        for d in (-0.06, 0.06)
+                    )
+                    assert low - 1e-9 * abs(low) <= got <= high + 1e-9 * abs(high), place
                 elif aggregate.kind in ("difference", "zscore"):
                     # The difference of two numbers is as exact as the larger of them.
                     assert got == pytest.approx(truth, rel=1e-9, abs=1e-6), place
