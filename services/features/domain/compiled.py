@@ -5,9 +5,8 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
-import numba
 from numba import carray, njit  # type: ignore[attr-defined, unused-ignore]
-from numba.core import cgutils, types
+from numba.core import cgutils, config, types
 from numba.extending import intrinsic
 
 
@@ -15,10 +14,11 @@ def _keyed_by_source() -> str:
     """Return a folder for compiled code that changes with any kernel: Numba itself looks at the entry point's own file only."""
     folder = Path(__file__).parent
     digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py"))))
-    return str(Path(numba.config.CACHE_DIR or folder / "__pycache__") / f"features-{digest.hexdigest()[:12]}")
+    base = getattr(config, "CACHE_DIR", "") or folder / "__pycache__"
+    return str(Path(base) / f"features-{digest.hexdigest()[:12]}")
 
 
-numba.config.CACHE_DIR = _keyed_by_source()
+setattr(config, "CACHE_DIR", _keyed_by_source())  # noqa: B010 - Numba makes its settings when it starts; no type knows them
 
 
 def entry(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100 - a dispatcher, which has no type
