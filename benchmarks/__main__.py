@@ -18,6 +18,7 @@ def main() -> None:
     arguments.add_argument("--workload", action="append", default=[], metavar="W4", help="only this workload (may be repeated)")
     arguments.add_argument("--measure", action="append", default=[], metavar="latency", help="only this measure (may be repeated)")
     arguments.add_argument("--rounds", type=int, metavar="N", help="runs of every cell, at most")
+    arguments.add_argument("--minutes", type=float, metavar="N", help="time budget; the table says how many runs each cell got")
     arguments.add_argument("--events", type=int, metavar="N", help="input events of a run at full speed, at most")
     arguments.add_argument("--report", action="store_true", help="write README.md from results.json without measuring")
     chosen = arguments.parse_args()
@@ -25,7 +26,7 @@ def main() -> None:
     if chosen.report:
         write_readme(json.loads(published.read_text(encoding="utf-8")), _HERE / "README.md")
         return
-    choice = Choice(chosen.quick, tuple(chosen.only), tuple(chosen.workload), tuple(chosen.measure), chosen.events, chosen.rounds)
+    choice = Choice(chosen.quick, tuple(chosen.only), tuple(chosen.workload), tuple(chosen.measure), chosen.events, chosen.rounds, chosen.minutes)
     results = Suite(choice, lambda text: print(text, flush=True)).run()
     partial = not choice.is_whole
     folder = Path(".tidemill/bench") if partial else _HERE

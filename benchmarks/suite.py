@@ -47,6 +47,8 @@ class Choice:
         `scale-out`, `models`); all when empty.
     events, rounds
         Input events of a run at full speed and runs of a cell, at most; None for the usual numbers.
+    minutes
+        After which no run is begun that would end later: the table says how many runs each cell got. None for the usual budget.
     """
 
     quick: bool = False
@@ -55,11 +57,12 @@ class Choice:
     measures: tuple[str, ...] = ()
     events: int | None = None
     rounds: int | None = None
+    minutes: float | None = None
 
     @property
     def is_whole(self) -> bool:
         """Say whether the result is worth publishing: nothing was left out."""
-        return self == Choice()
+        return self == Choice(minutes=self.minutes)
 
     def names(self, system: str) -> bool:
         """Say whether a system was asked for."""
@@ -107,7 +110,8 @@ class Suite:
                 *RecoveryCells(laboratory, entities, streams, made.get("kafka-streams"), failed.get("kafka-streams")).cells(),
             ]
             self._cells = [cell for cell in cells if self._choice.includes(cell)]
-            interleave(self._cells, QUICK_BUDGET_S if self._choice.quick else FULL_BUDGET_S, begun, self._say, self._save)
+            usual_s = QUICK_BUDGET_S if self._choice.quick else FULL_BUDGET_S
+            interleave(self._cells, self._choice.minutes * 60 if self._choice.minutes else usual_s, begun, self._say, self._save)
         return self._results(time.monotonic() - begun)
 
     def _peers(self) -> list[System]:

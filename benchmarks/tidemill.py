@@ -83,6 +83,11 @@ class Installation:
             raise RunFailed(f"{output}: expected {expected:,} committed records, found {len(values):,}")
         return values
 
+    def keep_logs(self) -> None:
+        """Copy the services' logs to where those of the other runs lie."""
+        for log in (self.folder / "logs").glob("*.log"):
+            shutil.copy(log, self._laboratory.log_file(f"{self.run}-{log.stem}"))
+
     def close(self) -> None:
         """Delete the copy."""
         self._laboratory.end_run(self.run, self.folder)
