@@ -14,6 +14,7 @@ from rich.table import Table
 from deploy.embedded.artifacts import ArtifactError
 from deploy.embedded.component import ComponentError
 from deploy.embedded.infrastructure import Infrastructure, InfrastructureError
+from services.cli.offline import backfill, skew, training_set
 from shared.application.errors import ApplicationError
 
 app = typer.Typer(
@@ -146,6 +147,11 @@ def check(application: Annotated[Path, typer.Argument(help="Folder with app.yaml
     for owner, parts in plan.application.parts_by_owner().items():
         table.add_row(f"owner {owner}", "; ".join(f"{section}: {', '.join(names)}" for section, names in parts.items()))
     console.print(table)
+
+
+app.command()(backfill)
+app.command(name="training-set")(training_set)
+app.command()(skew)
 
 
 def _text(value: object) -> str:

@@ -6,6 +6,7 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
 from deltalake.exceptions import DeltaError
 from numpy.typing import ArrayLike
@@ -77,13 +78,20 @@ class Lake:
         version
             Version of the table; the latest when None.
         """
-        source = DeltaTable(self.uri(table), version=version).to_pyarrow_dataset()
-        bound = pa.scalar(before_ms * 1_000, pa.int64()).cast(_STAMP)
-        return milliseconds(source.to_table(columns=list(columns), filter=pc.field(time_column) < bound))
+        source = self.dataset(table, version)
+        return milliseconds(source.to_table(columns=list(columns), filter=pc.field(time_column) < instant(before_ms)))
+
+    def dataset(self, table: str, version: int | None = None) -> ds.Dataset:
+        """Return a table for reading in pieces: files that a filter excludes by their statistics are not opened."""
+        return DeltaTable(self.uri(table), version=version).to_pyarrow_dataset()
 
     def version(self, table: str) -> int:
         """Return the table's latest version."""
         return DeltaTable(self.uri(table)).version()
+
+    def identity(self, table: str) -> str:
+        """Return what tells a table from another one made later in its place."""
+        return str(DeltaTable(self.uri(table)).metadata().id)
 
     def uri(self, table: str) -> str:
         """Return where a table lies."""
@@ -94,6 +102,11 @@ class Lake:
             return -1
         last = DeltaTable(self.uri(table)).transaction_version(writer)
         return -1 if last is None else int(last)
+
+
+def instant(time_ms: int) -> pa.Scalar:
+    """Return a time as the tables hold it."""
+    return pa.scalar(time_ms * 1_000, pa.int64()).cast(_STAMP)
 
 
 def delta_ready(table: pa.Table) -> pa.Table:

@@ -1,0 +1,186 @@
+"""Commands on the archive: `backfill`, `training-set`, `skew`."""
+
+import json
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import asdict
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.console import Console
+from rich.progress import Progress
+from rich.table import Column, Table
+
+from shared.application.errors import ApplicationError
+from shared.application.plan import Plan
+
+_console = Console(soft_wrap=True)
+_errors = Console(stderr=True, soft_wrap=True)
+_TABLE_WIDTH = 150
+_Application = Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]
+_LakeUri = Annotated[str, typer.Option("--lake", help="Where the archive lies: a folder or an object store's address.")]
+
+
+def journal_time_ms(text: str) -> int:
+    """Read a journal time: ISO 8601 (UTC where it says no zone) or milliseconds since 1970.
+
+    >>> journal_time_ms("2013-03-01"), journal_time_ms("2013-03-01T01:00:00+01:00"), journal_time_ms("1362096000000")
+    (1362096000000, 1362096000000, 1362096000000)
+    """
+    if text.lstrip("-").isdigit() and len(text) != 8:
+        return int(text)
+    try:
+        at = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise typer.BadParameter(f"expected a time such as 2013-03-01T12:00:00Z, or milliseconds since 1970, got {text!r}") from error
+    return round((at if at.tzinfo else at.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+_From = Annotated[
+    int | None, typer.Option("--from", parser=journal_time_ms, metavar="TIME", help="Journal time of the first vectors; the beginning.")
+]
+_To = Annotated[int | None, typer.Option("--to", parser=journal_time_ms, metavar="TIME", help="Journal time before which they lie; the end.")]
+
+
+def backfill(
+    application: _Application,
+    lake: _LakeUri,
+    begin: _From = None,
+    end: _To = None,
+    out: Annotated[str | None, typer.Option(help="A file ending in .parquet, or the folder of a new Delta table.")] = None,
+    start: Annotated[
+        int | None, typer.Option(parser=journal_time_ms, metavar="TIME", help="Read nothing before this journal time (windows only).")
+    ] = None,
+    from_state: Annotated[Path | None, typer.Option(help="Begin at this state instead of the beginning.", exists=True, dir_okay=False)] = None,
+    save_state: Annotated[Path | None, typer.Option(help="Keep the state at the end of the range here.")] = None,
+) -> None:
+    """Compute the vectors of the application's views over the archived journal: the bits that were, or would have been, served.
+
+    Exits with 1 when the archive, the start or the output does not do, with 2 when the application or the command is wrong.
+    """
+    from services.cli.backfill import Backfill, BackfillRange
+    from services.cli.state_snapshot import load_snapshot, save_snapshot
+    from services.cli.vector_files import write_vectors
+    from shared.lake.journal import ArchivedJournal
+    from shared.lake.tables import Lake
+
+    if out is None and save_state is None:
+        _errors.print("expected --out or --save-state: nothing would be kept", markup=False)
+        raise typer.Exit(2)
+    with _failures():
+        from shared.application.planning import load_plan
+
+        plan = load_plan(application)
+        span = BackfillRange(begin, end, start)
+        journal = ArchivedJournal(Lake(lake, plan.application.app), plan)
+        for name in journal.absent:
+            _errors.print(f"stream {name} has no archived record: taken as empty", markup=False)
+        state = load_snapshot(from_state, plan) if from_state is not None else None
+        fold = Backfill(plan, journal, span, state, save_state is not None)
+        with Progress(console=_errors) as bar:
+            task = bar.add_task("journal", total=fold.total)
+            fold.progress = lambda done: bar.advance(task, done)
+            if out is not None:
+                rows = write_vectors(out, plan.vector_arrow, fold.vectors(), _said(plan, journal.versions))
+            else:
+                rows = sum(batch.num_rows for batch in fold.vectors())
+            bar.update(task, completed=fold.total)
+        if save_state is not None:
+            save_snapshot(save_state, plan, fold.snapshot())
+            _console.print(f"state of {plan.application_hash[:12]} in {save_state}", highlight=False, markup=False)
+        _console.print(f"{rows} vectors of {plan.application_hash[:12]}{f' in {out}' if out else ''}", highlight=False, markup=False)
+
+
+def training_set(
+    application: _Application,
+    model: Annotated[str, typer.Argument(help="A model of the application.")],
+    lake: _LakeUri,
+    before: Annotated[int, typer.Option(parser=journal_time_ms, metavar="TIME", help="Only what was known before this journal time.")],
+    out: Annotated[Path, typer.Option(help="The Parquet file.")],
+) -> None:
+    """Write the labelled vectors of a model as they were known at an instant, and print the dataset's version.
+
+    Exits with 1 when the archive or the output does not do, with 2 when the application is wrong.
+    """
+    from services.cli.training_set import read_training_set, write_training_set
+    from shared.lake.tables import Lake
+
+    with _failures():
+        from shared.application.planning import load_plan
+
+        plan = load_plan(application)
+        made = read_training_set(plan, model, Lake(lake, plan.application.app), before)
+        write_training_set(made, out)
+        for name, value in made.version.items():
+            _console.print(f"{name} {value}", highlight=False, markup=False)
+
+
+def skew(
+    application: _Application,
+    lake: _LakeUri,
+    sample: Annotated[int, typer.Option(min=1, help="Served vectors to compare.")] = 10_000,
+    seed: Annotated[int, typer.Option(min=0, help="Which sample.")] = 1,
+    begin: _From = None,
+    end: _To = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of a table.")] = False,
+) -> None:
+    """Sample served vectors, recompute them from the journal, and say per feature what differs, what is missing, and how old it was.
+
+    Exits with 1 when a bit differs or the archive does not do, with 2 when the application is wrong.
+    """
+    from services.cli.skew import measure_skew
+    from shared.lake.tables import Lake
+
+    with _failures():
+        from shared.application.planning import load_plan
+
+        plan = load_plan(application)
+        report = measure_skew(plan, Lake(lake, plan.application.app), sample, seed, begin, end)
+    if not report.sampled:
+        _errors.print("expected served vectors in the range, found none: nothing was compared", markup=False)
+        raise typer.Exit(1)
+    if as_json:
+        typer.echo(json.dumps({"agrees": report.agrees, **asdict(report)}))
+    else:
+        table = Table(
+            Column("feature", no_wrap=True), "compared", "mismatches", "largest", "first at", "missing served", "recomputed", "age median s", "p99 s"
+        )
+        for row in report.features:
+            figures = [row.largest_difference, row.first_mismatch and "{}@{}".format(*row.first_mismatch)]
+            shares = [f"{row.missing_served_ratio:.2%}", f"{row.missing_recomputed_ratio:.2%}"]
+            table.add_row(
+                row.feature, str(row.compared), str(row.mismatches), *map(_cell, figures), *shares, _cell(row.age_median_s), _cell(row.age_p99_s)
+            )
+        _console.print(table, width=max(_console.width, _TABLE_WIDTH))
+        _console.print(f"{report.sampled} vectors sampled, {report.unfounded} of them without a request in the journal", highlight=False)
+    if not report.agrees:
+        raise typer.Exit(1)
+
+
+def _cell(value: object) -> str:
+    return "" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _said(plan: Plan, versions: dict[str, int]) -> dict[str, str]:
+    return {"application": plan.application.app, "application_hash": plan.application_hash, **{k: str(v) for k, v in versions.items()}}
+
+
+@contextmanager
+def _failures() -> Iterator[None]:
+    """Say in one line what is wrong, and exit."""
+    from deltalake.exceptions import DeltaError
+
+    from services.cli.fold_start import StartRefusedError
+    from services.cli.vector_files import OutputError
+    from shared.lake.journal import UnfitArchiveError
+
+    try:
+        yield
+    except ApplicationError as problem:
+        _errors.print(str(problem), markup=False)
+        raise typer.Exit(2) from problem
+    except (StartRefusedError, UnfitArchiveError, OutputError, DeltaError, OSError) as problem:
+        _errors.print(str(problem), markup=False)
+        raise typer.Exit(1) from problem
