@@ -248,3 +248,15 @@ def test_the_commands_of_the_guide_work(uri: str, served: pa.Table, tmp_path: Pa
     lines = [line.split()[1:] for line in guide.splitlines() if line.startswith("tidemill ")]
     ran = [command(*(here.get(word, word) for word in line)) for line in lines if line[0] != "training-set"]
     assert len(ran) == 6 and {line[0] for line in lines} == {"backfill", "training-set", "skew"}
+
+
+@pytest.mark.parametrize("out", ["x.parquet", "table"])
+def test_a_fold_that_fails_on_its_way_leaves_no_output(uri: str, tmp_path: Path, out: str) -> None:
+    place = tmp_path / "lake"
+    shutil.copytree(uri, place)
+    table = Lake(str(place), "engine").uri("journal_payments")
+    twice = DeltaTable(table).to_pyarrow_table().filter(pc.field("_journal_partition") == 1).slice(100, 1)
+    write_deltalake(table, twice, mode="append")
+    done = runner.invoke(app, ["backfill", str(ENGINE), "--lake", str(place), "--out", str(tmp_path / out)])
+    assert done.exit_code == 1 and "expected every journal record once" in done.output, done.exception
+    assert not list(tmp_path.glob("x.parquet*")) and not DeltaTable.is_deltatable(str(tmp_path / out))
