@@ -144,16 +144,14 @@ def skew(
     if as_json:
         typer.echo(json.dumps({"agrees": report.agrees, **asdict(report)}))
     else:
-        table = Table(
-            Column("feature", no_wrap=True), "compared", "mismatches", "largest", "first at", "missing served", "recomputed", "age median s", "p99 s"
-        )
+        headings = ("feature", "compared", "mismatches", "largest", "first at", "missing", "recomputed", "age s", "age p99 s")
+        table = Table(*(Column(heading, no_wrap=True) for heading in headings), box=None)
         for row in report.features:
-            figures = [row.largest_difference, row.first_mismatch and "{}@{}".format(*row.first_mismatch)]
+            where = row.first_mismatch and "{}@{}".format(*row.first_mismatch)
             shares = [f"{row.missing_served_ratio:.2%}", f"{row.missing_recomputed_ratio:.2%}"]
-            table.add_row(
-                row.feature, str(row.compared), str(row.mismatches), *map(_cell, figures), *shares, _cell(row.age_median_s), _cell(row.age_p99_s)
-            )
-        _console.print(table, width=max(_console.width, _TABLE_WIDTH))
+            ages = [_cell(row.age_median_s), _cell(row.age_p99_s)]
+            table.add_row(row.feature, str(row.compared), str(row.mismatches), _cell(row.largest_difference), _cell(where), *shares, *ages)
+        Console(width=max(_console.width, _TABLE_WIDTH)).print(table)
         _console.print(f"{report.sampled} vectors sampled, {report.unfounded} of them without a request in the journal", highlight=False)
     if not report.agrees:
         raise typer.Exit(1)
