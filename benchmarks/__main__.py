@@ -1,7 +1,10 @@
 """``python -m benchmarks``: run the benchmark, write `results.json` and `README.md` beside this file."""
 
 import argparse
+import faulthandler
 import json
+import signal
+import sys
 from pathlib import Path
 
 from benchmarks.report import write_readme
@@ -12,6 +15,8 @@ _HERE = Path(__file__).parent
 
 def main() -> None:
     """Read the arguments and run."""
+    faulthandler.enable()
+    signal.signal(signal.SIGTERM, lambda *_: sys.exit("ended by SIGTERM"))  # so that everything that was started is stopped
     arguments = argparse.ArgumentParser(prog="python -m benchmarks", description=__doc__)
     arguments.add_argument("--quick", action="store_true", help="Tidemill and the pass-through alone, one run each; prints, does not publish")
     arguments.add_argument("--only", action="append", default=[], metavar="WORD", help="only systems whose name contains this (may be repeated)")

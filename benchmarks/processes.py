@@ -1,11 +1,14 @@
 """What the operating system says about a process tree: CPU time, peak memory, and the cores it may use."""
 
+import ctypes
 import os
 import signal
 import subprocess
 from collections.abc import Iterable, Sequence
 from pathlib import Path
 
+_LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
 _TICKS_PER_S = os.sysconf("SC_CLK_TCK")
 
 
@@ -48,7 +51,9 @@ def cpu_s(pids: Iterable[int]) -> float:
         except OSError:
             continue
         ticks += sum(int(field) for field in fields[11:15])
-    return ticks / _TICKS_PER_S
+    return ticks / _LIBC = ctypes.CDLL(None, use_errno=True)
+_PR_SET_PDEATHSIG = 1
+_TICKS_PER_S
 
 
 def peak_memory_mb(pids: Iterable[int]) -> float:
@@ -61,6 +66,12 @@ def peak_memory_mb(pids: Iterable[int]) -> float:
             continue
         kilobytes += sum(int(line.split()[1]) for line in lines if line.startswith("VmHWM"))
     return kilobytes / 1024
+
+
+def _confine(allowed: set[int]) -> None:
+    """In the new process: keep to these cores, and end with the benchmark, however it ends."""
+    os.sched_setaffinity(0, allowed)
+    _LIBC.prctl(_PR_SET_PDEATHSIG, signal.SIGKILL)
 
 
 class SystemUnderTest:
@@ -87,7 +98,7 @@ class SystemUnderTest:
                 stdout=output,
                 stderr=output,
                 start_new_session=True,
-                preexec_fn=lambda: os.sched_setaffinity(0, allowed),
+                preexec_fn=lambda: _confine(allowed),
             )
 
     @property
