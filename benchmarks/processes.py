@@ -51,9 +51,7 @@ def cpu_s(pids: Iterable[int]) -> float:
         except OSError:
             continue
         ticks += sum(int(field) for field in fields[11:15])
-    return ticks / _LIBC = ctypes.CDLL(None, use_errno=True)
-_PR_SET_PDEATHSIG = 1
-_TICKS_PER_S
+    return ticks / _TICKS_PER_S
 
 
 def peak_memory_mb(pids: Iterable[int]) -> float:
