@@ -1,20 +1,17 @@
 """The `tidemill` command."""
 
+import json
 import os
-import signal
-import threading
-import time
+from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Table
 
-from deploy.embedded.artifacts import ArtifactError
-from deploy.embedded.component import ComponentError
-from deploy.embedded.infrastructure import Infrastructure, InfrastructureError
+from services.cli import run_commands
 from services.cli.offline import backfill, skew, training_set
+from services.cli.terminal import ApplicationFolder, console, errors, read_plan
 from shared.application.errors import ApplicationError
 
 app = typer.Typer(
@@ -23,8 +20,16 @@ app = typer.Typer(
     add_completion=False,
     pretty_exceptions_enable=False,
 )
-console = Console()
-errors = Console(stderr=True)
+
+
+class Section(StrEnum):
+    """A part of the application file."""
+
+    app = "app"
+    streams = "streams"
+    entities = "entities"
+    views = "views"
+    models = "models"
 
 
 @app.command()
@@ -52,51 +57,28 @@ def demo(
     console.print(f"Report: {(output / 'demo-report.html').absolute()}")
 
 
+app.command()(run_commands.up)
+app.command()(run_commands.replay)
+app.command()(run_commands.audit)
+
+
 @app.command()
-def up(
-    application: Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)],
-    folder: Annotated[Path, typer.Option(help="Where logs, lake, models and embedded servers' data lie.")] = Path(".tidemill/up"),
+def schema(
+    section: Annotated[Section, typer.Option(help="For app.yaml as a whole, or for the files in streams/, views/ or models/.")] = Section.app,
 ) -> None:
-    """Run an application live until Ctrl-C: Kafka, registry and Redis (embedded unless given by address) and every service."""
-    from services.cli.pipeline import create_topics, pipeline_environment, start_services
-    from services.cli.supervisor import ServiceFailed
-    from shared.application.planning import load_plan
-    from shared.streaming.broker import BrokerUnreachableError
+    """Print the JSON Schema of the application file, for editors.
 
-    try:
-        plan = load_plan(application)
-    except ApplicationError as problem:
-        errors.print(str(problem), markup=False)
-        raise typer.Exit(2) from problem
-    stop = threading.Event()
-    for number in (signal.SIGINT, signal.SIGTERM):
-        signal.signal(number, lambda _number, _frame: stop.set())
-    place = folder / plan.application.app
-    place.mkdir(parents=True, exist_ok=True)
-    started = time.monotonic()
-    try:
-        with Infrastructure.from_environment(place / "servers") as infrastructure:
-            create_topics(plan, infrastructure)
-            supervisor = start_services(place, pipeline_environment(application, infrastructure, place, "live"))
-            try:
-                console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
-                for name, value in infrastructure.environment.items():
-                    console.print(f"  {name}={value}", highlight=False)
-                for topic in plan.topics.raw:
-                    console.print(f"  publish to {topic}", highlight=False)
-                console.print(f"  read from  {plan.topics.predictions}", highlight=False)
-                while not stop.wait(0.5):
-                    infrastructure.check()
-                    supervisor.check()
-            finally:
-                supervisor.stop()
-    except (ArtifactError, BrokerUnreachableError, ComponentError, InfrastructureError, ServiceFailed) as problem:
-        errors.print(str(problem), markup=False, highlight=False)
-        raise typer.Exit(1) from problem
+      tidemill schema > .tidemill/app.schema.json
+    and as the first line of app.yaml:
+      # yaml-language-server: $schema=../../.tidemill/app.schema.json
+    """
+    from shared.application.json_schema import json_schema
+
+    typer.echo(json.dumps(json_schema(section.value), indent=2))
 
 
 @app.command()
-def topics(application: Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]) -> None:
+def topics(application: ApplicationFolder) -> None:
     """Make the application's topics, raw ones included, in the Kafka that TIDEMILL_KAFKA__BOOTSTRAP_SERVERS names; existing ones stay.
 
     Exits with 1 when Kafka does not answer, with 2 when the application is wrong or a topic has another number of partitions.
@@ -130,15 +112,12 @@ def doctor() -> None:
 
 
 @app.command()
-def check(application: Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]) -> None:
-    """Read an application and say what it amounts to: streams, features, models, topics."""
-    from shared.application.planning import load_plan
+def check(application: ApplicationFolder) -> None:
+    """Read an application and say what it amounts to: streams, features, models, topics.
 
-    try:
-        plan = load_plan(application)
-    except ApplicationError as problem:
-        errors.print(str(problem), markup=False)
-        raise typer.Exit(2) from problem
+    A mistake is shown with file and line, what was expected and what came; the exit code is then 2.
+    """
+    plan = read_plan(application)
     table = Table(show_header=False, box=None)
     table.add_row("application", f"{plan.application.app} {plan.application_hash[:12]}")
     table.add_row("streams", ", ".join(f"{name} ({stream.topic})" for name, stream in plan.streams.items()))

@@ -1,23 +1,33 @@
 """Recomputes a run from its journal in one process, with the same cores, and compares bit for bit."""
 
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise, zip_longest
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
 
-from services.cli.history import History, prediction_schema
+from services.cli.history import prediction_schema
+from services.cli.prediction_queue import Answers, PredictionQueue
+from services.cli.run_log import RunLog, without
 from services.features.task import FeaturesTask
 from services.scoring.domain.core import ScoringCore
 from services.scoring.domain.panel import Serving
 from services.scoring.loading import load_serving
 from shared.application.plan import Plan
+from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
 from shared.avro.registry import SchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.deployments import Lifecycle
 from shared.streaming.records import Records
 from shared.streaming.task import StepContext
+
+_EXAMPLES = 10
+_END = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,80 +47,150 @@ class AuditResult:
         return self.vectors_compared > 0 and not (self.vector_mismatches or self.prediction_mismatches or self.switches_back)
 
 
-def audit(plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, history: History) -> AuditResult:
+@dataclass(frozen=True, slots=True)
+class Extent:
+    """What of a partition is audited.
+
+    Attributes
+    ----------
+    features, scoring
+        Journal offsets below which vectors and predictions must be complete; what lies beyond is not looked at.
+    quarantined_journal, quarantined_vectors
+        Offsets of records that a stage has put aside for good after crashes.
+    """
+
+    features: int = _END
+    scoring: int = _END
+    quarantined_journal: frozenset[int] = frozenset()
+    quarantined_vectors: frozenset[int] = frozenset()
+
+
+@dataclass(slots=True)
+class _Count:
+    compared: int = 0
+    wrong: int = 0
+    back: int = 0
+
+
+@dataclass(slots=True)
+class _Audit:
+    plan: Plan
+    registry: SchemaRegistry
+    log: RunLog
+    serving: Mapping[str, Mapping[int, Serving]]
+    cores: Mapping[str, ScoringCore]
+    vectors: _Count = field(default_factory=_Count)
+    predictions: _Count = field(default_factory=_Count)
+    examples: list[str] = field(default_factory=list)
+
+    def partition(self, partition: int, extent: Extent) -> None:
+        self._vectors(partition, extent)
+        self._predictions(partition, extent)
+
+    def _vectors(self, partition: int, extent: Extent) -> None:
+        expected = self._recomputed(partition, extent)
+        found = (value for records, _ in self._decoded_vectors(partition, extent.features, frozenset()) for value in records.values)
+        for i, (first, second) in enumerate(zip_longest(expected, found)):
+            self.vectors.compared += 1
+            if first != second:
+                self.vectors.wrong += 1
+                what = "missing" if second is None else "nothing explains it" if first is None else "differs"
+                self._example(f"vector {i} of partition {partition}: {what}")
+
+    def _recomputed(self, partition: int, extent: Extent) -> Iterator[bytes | None]:
+        task = FeaturesTask(self.plan, self.registry, partition)
+        for records in self.log.journal(partition):
+            own = without(records[: int((records.offsets < extent.features).sum())], extent.quarantined_journal)
+            if len(own):
+                for emission in task.process([own], StepContext(now_ms=0)).emissions:
+                    yield from emission.values
+
+    def _decoded_vectors(self, partition: int, end: int, quarantined: frozenset[int]) -> Iterator[tuple[Records, pa.RecordBatch]]:
+        decoder = ColumnDecoder(self.registry, self.plan.vector_schema)
+        for records in self.log.vectors(partition):
+            kept = without(records, quarantined)
+            decoded = decoder.decode(kept.values)
+            # One that cannot be read has no offset: it belongs to those around it, and differs from whatever was expected there.
+            beyond = np.flatnonzero(int64_ms(decoded.batch.column("_journal_offset")) >= end)
+            count = int(decoded.rows[beyond[0]]) if len(beyond) else len(kept)
+            if count:
+                yield kept[:count], decoded.batch.slice(0, int((decoded.rows < count).sum()))
+
+    def _predictions(self, partition: int, extent: Extent) -> None:
+        queue = PredictionQueue(self.log.predictions(partition), ColumnDecoder(self.registry, prediction_schema()), extent.scoring)
+        encoder = ColumnEncoder(self.registry, f"{self.plan.topics.predictions}-tidemill.Prediction", prediction_schema())
+        latest = dict.fromkeys(self.plan.models, -1)
+        for _, batch in self._decoded_vectors(partition, extent.scoring, extent.quarantined_vectors):
+            for name, model in self.plan.models.items():
+                asked = batch.filter(pc.equal(batch.column("_ask"), model.ask))
+                if asked.num_rows:
+                    answers = queue.take(name, int(asked.column("_journal_offset")[-1].as_py()))
+                    latest[name] = self._compare(name, encoder, asked, answers, latest[name])
+        for name, left in queue.rest().items():
+            self.predictions.compared += left
+            self.predictions.wrong += left
+            self._example(f"{name}: {left} predictions of partition {partition} answer no request")
+
+    def _compare(self, name: str, encoder: ColumnEncoder, asked: pa.RecordBatch, answers: Answers, latest: int) -> int:
+        """Score requests again with what served; returns the last deployment followed."""
+        offsets = int64_ms(asked.column("_journal_offset"))
+        rows, places = _matched(offsets, answers.offsets)
+        missing, extra = len(offsets) - len(rows), len(answers.offsets) - len(rows)
+        if missing or extra:
+            self._example(f"{name}: of {len(offsets)} requests from journal offset {offsets[0]} on, {missing} have no prediction; {extra} too many")
+        sequences = answers.sequences[places]
+        self.predictions.back += int((np.diff(np.concatenate([[latest], sequences])) < 0).sum())
+        self.predictions.compared += max(len(offsets), len(answers.offsets))
+        self.predictions.wrong += missing + extra
+        steps = [0, *(np.flatnonzero(np.diff(sequences)) + 1).tolist(), len(rows)]
+        for begin, end in pairwise(steps):
+            if begin == end:
+                continue
+            now = self.serving[name].get(int(sequences[begin]))
+            again = self.cores[name].process(asked.take(pa.array(rows[begin:end])), {} if now is None else {name: now}).batch
+            for place, value in zip(places[begin:end].tolist(), encoder.encode(again), strict=True):
+                if value != answers.values[place]:
+                    self.predictions.wrong += 1
+                    self._example(f"{name}: prediction at journal offset {answers.offsets[place]}, deployment {sequences[begin]}, differs")
+        return int(sequences[-1]) if len(sequences) else latest
+
+    def _example(self, text: str) -> None:
+        if len(self.examples) < _EXAMPLES:
+            self.examples.append(text)
+
+
+def audit(plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, log: RunLog, extents: Mapping[int, Extent] | None = None) -> AuditResult:
     """Recompute every vector and every prediction.
 
     A vector or prediction that is missing, or that nothing explains, counts as a mismatch.
+
+    Parameters
+    ----------
+    extents
+        By partition; by default all that there is.
     """
-    vectors = vector_mismatches = predictions = prediction_mismatches = back = 0
-    examples: list[str] = []
-    for partition in history.journal:
-        expected = list(_recomputed_vectors(plan, registry, partition, history.journal[partition]))
-        found = [value for records in history.vectors[partition] for value in records.values]
-        compared, wrong = _differences(expected, found, f"vector of partition {partition}", examples)
-        vectors, vector_mismatches = vectors + compared, vector_mismatches + wrong
-        compared, wrong, backward = _audit_predictions(plan, registry, artifacts, history, partition, examples)
-        predictions, prediction_mismatches, back = predictions + compared, prediction_mismatches + wrong, back + backward
-    return AuditResult(vectors, vector_mismatches, predictions, prediction_mismatches, back, tuple(examples[:10]))
+    deployments = log.deployments()
+    serving = {name: _served(plan, artifacts, name, [event for event in deployments if event["model"] == name]) for name in plan.models}
+    state = _Audit(plan, registry, log, serving, {name: ScoringCore(plan, [name]) for name in plan.models})
+    for partition in range(plan.application.partitions):
+        state.partition(partition, Extent() if extents is None else extents[partition])
+    vectors, predictions = state.vectors, state.predictions
+    return AuditResult(vectors.compared, vectors.wrong, predictions.compared, predictions.wrong, predictions.back, tuple(state.examples))
 
 
-def _recomputed_vectors(plan: Plan, registry: SchemaRegistry, partition: int, journal: Sequence[Records]) -> Iterator[bytes | None]:
-    task = FeaturesTask(plan, registry, partition)
-    for records in journal:
-        for emission in task.process([records], StepContext(now_ms=0)).emissions:
-            yield from emission.values
+def _matched(asked: NDArray[np.int64], answered: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+    """Return the rows of requests and of their (first) answers; offsets ascend in both."""
+    found, first = np.unique(answered, return_index=True)
+    _, rows, places = np.intersect1d(asked, found, assume_unique=True, return_indices=True)
+    return rows.astype(np.int64), first[places].astype(np.int64)
 
 
-def _audit_predictions(
-    plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, history: History, partition: int, examples: list[str]
-) -> tuple[int, int, int]:
-    answers = [value for records in history.predictions[partition] for value in records.values]
-    asked = [value for records in history.vectors[partition] for value in records.values]
-    said = ColumnDecoder(registry, prediction_schema()).decode(answers).batch
-    vectors = ColumnDecoder(registry, plan.vector_schema).decode(asked).batch
-    encoder = ColumnEncoder(registry, f"{plan.topics.predictions}-tidemill.Prediction", prediction_schema())
-    models = np.array(said.column("model").to_pylist(), dtype=object)
-    asks = np.array(vectors.column("_ask").to_pylist(), dtype=object)
-    compared = wrong = back = 0
-    for name, model in plan.models.items():
-        mine, rows = np.flatnonzero(models == name), np.flatnonzero(asks == model.ask)
-        if len(mine) != len(rows):
-            wrong += abs(len(mine) - len(rows))
-            examples.append(f"{name}: expected {len(rows)} predictions, found {len(mine)}")
-            continue
-        core, serving = ScoringCore(plan, [name]), _served(plan, artifacts, history, name)
-        sequences = said.column("deployment_sequence").to_numpy()[mine]
-        steps = np.flatnonzero(np.diff(sequences)) + 1
-        back += int((np.diff(sequences) < 0).sum())
-        for begin, end in zip([0, *steps.tolist()], [*steps.tolist(), len(mine)], strict=True):
-            if begin == end:
-                continue
-            batch = vectors.take(pa.array(rows[begin:end]))
-            now = serving.get(int(sequences[begin]))
-            expected = encoder.encode(core.process(batch, {} if now is None else {name: now}).batch)
-            found = [answers[i] for i in mine[begin:end].tolist()]
-            some, bad = _differences(expected, found, f"prediction of {name}, deployment {sequences[begin]}", examples)
-            compared, wrong = compared + some, wrong + bad
-    return compared, wrong, back
-
-
-def _served(plan: Plan, artifacts: ArtifactStore, history: History, model: str) -> dict[int, Serving]:
+def _served(plan: Plan, artifacts: ArtifactStore, model: str, events: Sequence[dict[str, Any]]) -> dict[int, Serving]:
     """Return what served from each deployment on."""
-    lifecycle, served = Lifecycle(), {}
-    for event in history.deployments:
-        if event["model"] != model:
-            continue
+    lifecycle, served = Lifecycle(), dict[int, Serving]()
+    for event in events:
         lifecycle = lifecycle.apply(event)
         champion = lifecycle.champion
         if champion is not None and champion.sequence not in served:
             served[champion.sequence] = load_serving(plan, artifacts, model, champion)
     return served
-
-
-def _differences(expected: Sequence[bytes | None], found: Sequence[bytes | None], what: str, examples: list[str]) -> tuple[int, int]:
-    wrong = [i for i, (first, second) in enumerate(zip(expected, found, strict=False)) if first != second]
-    if wrong:
-        examples.append(f"{what}: {len(wrong)} differ, the first is number {wrong[0]}")
-    if len(expected) != len(found):
-        examples.append(f"{what}: expected {len(expected)}, found {len(found)}")
-    return max(len(expected), len(found)), len(wrong) + abs(len(expected) - len(found))

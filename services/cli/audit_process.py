@@ -8,7 +8,7 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from services.cli.audit import AuditResult, audit
-from services.cli.history import read_history
+from services.cli.run_log import TopicLog
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry
 from shared.lifeline import tie_to
@@ -31,7 +31,7 @@ def audit_addresses(application: Path, bootstrap_servers: str, registry_url: str
     """Audit what a broker holds of an application; whatever goes wrong is an AuditFailedError that says what."""
     try:
         plan, registry = load_plan(application), ConfluentSchemaRegistry(registry_url)
-        return audit(plan, registry, ArtifactStore(artifacts), read_history(plan, KafkaBroker(bootstrap_servers), registry))
+        return audit(plan, registry, ArtifactStore(artifacts), TopicLog(plan, KafkaBroker(bootstrap_servers), registry))
     except Exception as problem:
         # Many errors carry more than their text and would not survive the way to the other process.
         raise AuditFailedError(f"{type(problem).__name__}: {problem}") from problem

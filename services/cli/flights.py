@@ -1,6 +1,5 @@
 """The flights of 2013 as streams: what was available when, and a few hundred records that are wrong on purpose."""
 
-import json
 from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib.util import find_spec
@@ -11,7 +10,8 @@ import pandas as pd
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.application.plan import Plan
+from services.cli.feed import subject
+from shared.application.plan import Plan, StreamPlan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.registry import SchemaRegistry
 
@@ -60,8 +60,8 @@ class FlightsYear:
         return sum(len(stream.raw) for stream in self.streams.values())
 
 
-def load_year(days: int | None = None, seed: int = 2013) -> FlightsYear:
-    """Return the year (or its first days), bad records included; the same seed plants the same."""
+def load_year(days: int | None = None, seed: int = 2013, bad_records: bool = True) -> FlightsYear:
+    """Return the year (or its first days), by default with bad records; the same seed plants the same."""
     flights, weather = _source()
     departures, arrivals = _departures(flights), _arrivals(flights)
     tables = {"departures": (departures, "scheduled_departure"), "arrivals": (arrivals, "actual_arrival"), "weather": (weather, "observed")}
@@ -73,9 +73,9 @@ def load_year(days: int | None = None, seed: int = 2013) -> FlightsYear:
         available = frame[time].to_numpy(np.int64) + (_HOUR_MS if name == "weather" else 0)
         kept = available < end if end is not None else np.ones(len(frame), np.bool_)
         published = Published(frame[kept].reset_index(drop=True), available[kept], [None] * int(kept.sum()))
-        if name == "departures":
+        if bad_records and name == "departures":
             published = _plant_departures(published, generator, planted)
-        elif name == "arrivals":
+        elif bad_records and name == "arrivals":
             published = _plant_duplicates(published, generator, planted, 60)
         order = np.argsort(published.available_ms, kind="stable")
         streams[name] = Published(
@@ -87,7 +87,12 @@ def load_year(days: int | None = None, seed: int = 2013) -> FlightsYear:
 def encode_stream(plan: Plan, registry: SchemaRegistry, name: str, published: Published) -> list[bytes]:
     """Return the wire format of every record of a stream."""
     stream = plan.streams[name]
-    frame = published.frame
+    encoded = ColumnEncoder(registry, subject(stream), stream.user_schema).encode(stream_batch(stream, published.frame))
+    return [_spoil(value, other) for value, other in zip(encoded, published.raw, strict=True)]
+
+
+def stream_batch(stream: StreamPlan, frame: pd.DataFrame) -> pa.RecordBatch:
+    """Return a stream's rows as its Avro schema has them."""
     columns = []
     for field in stream.user_arrow:
         values = frame[field.name]
@@ -95,11 +100,7 @@ def encode_stream(plan: Plan, registry: SchemaRegistry, name: str, published: Pu
             columns.append(pa.array(values.to_numpy(np.int64)).cast(field.type))
         else:
             columns.append(pa.Array.from_pandas(values, type=field.type))
-    batch = pa.RecordBatch.from_arrays(columns, schema=stream.user_arrow)
-    record = json.loads(stream.user_schema)
-    full_name = f"{record['namespace']}.{record['name']}" if "namespace" in record else record["name"]
-    encoded = ColumnEncoder(registry, f"{stream.topic}-{full_name}", stream.user_schema).encode(batch)
-    return [_spoil(value, other) for value, other in zip(encoded, published.raw, strict=True)]
+    return pa.RecordBatch.from_arrays(columns, schema=stream.user_arrow)
 
 
 def _spoil(value: bytes, other: bytes | None) -> bytes:

@@ -1,47 +1,30 @@
 """Publishes a data set into the raw topics by availability, slice by slice, and waits until every stage has dealt with each."""
 
-import time
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
 from functools import partial
 
 import numpy as np
-from confluent_kafka import Producer
-from numpy.typing import NDArray
 
+from services.cli.coverage import wait_until_covered
+from services.cli.feed import Feed
 from services.cli.watch import Seen, Watch
 from shared.application.plan import Plan
+from shared.streaming.broker import Sink
 
-_WAITED_FOR = ("ingestion", "features", "scoring", "outcomes", "drift", "control", "retraining")
-_SLICE_LIMIT_S = 300.0
-
-
-@dataclass(frozen=True, slots=True)
-class Prepared:
-    """Encoded records of one raw topic in order of availability."""
-
-    topic: str
-    keys: Sequence[bytes]
-    values: Sequence[bytes]
-    available_ms: NDArray[np.int64]
+_CHUNK = 20_000
+_HEARTBEAT = b"heartbeat"
 
 
-class SliceTimeout(TimeoutError):
-    """A stage did not get through a slice in time: says which, and how far it is."""
+class ReplayRefused(RuntimeError):
+    """The data set cannot be replayed into this run; says why, and what to do."""
 
 
-def replay(
-    plan: Plan,
-    bootstrap_servers: str,
-    streams: Sequence[Prepared],
-    watch: Watch,
-    slice_ms: int,
-    on_progress: Callable[[int, int, Seen], None],
-) -> int:
+def replay(plan: Plan, sink: Sink, feeds: Sequence[Feed], watch: Watch, slice_ms: int, on_progress: Callable[[int, int, Seen], None]) -> int:
     """Publish everything; returns the instant up to which the pipeline is complete.
 
     After each slice a heartbeat goes to every raw partition: nothing older will follow. The next slice begins when every stage has covered that
-    instant and scoring has switched to the last deployment, so the result does not depend on the machine's speed.
+    instant and scoring has switched to the last deployment, so the result does not depend on the machine's speed. After the last record the
+    slices go on until every label has come or timed out.
 
     Parameters
     ----------
@@ -50,54 +33,54 @@ def replay(
 
     Raises
     ------
-    SliceTimeout
+    CoverageTimeout
     """
-    producer = Producer(
-        {"bootstrap.servers": bootstrap_servers, "linger.ms": 2, "partitioner": "murmur2_random", "queue.buffering.max.messages": 1_000_000}
-    )
-    first = min(int(stream.available_ms[0]) for stream in streams)
-    last = max(int(stream.available_ms[-1]) for stream in streams)
+    filled = [feed for feed in feeds if len(feed.available_ms)]
+    first = min(int(feed.available_ms[0]) for feed in filled)
+    last = max(int(feed.available_ms[-1]) for feed in filled)
     begin = first - first % slice_ms
-    at = {stream.topic: 0 for stream in streams}
+    at = {feed.topic: 0 for feed in feeds}
     published = 0
     flush_until = max((model.label.max_delay_ms for model in plan.models.values()), default=0) + slice_ms
     while begin <= last + flush_until:
         end = begin + slice_ms
-        for stream in streams:
-            stop = int(np.searchsorted(stream.available_ms, end))
-            for i in range(at[stream.topic], stop):
-                producer.produce(stream.topic, stream.values[i], stream.keys[i], timestamp=int(stream.available_ms[i]))
-                if i % 10_000 == 0:
-                    producer.poll(0)
-            published += stop - at[stream.topic]
-            at[stream.topic] = stop
+        for feed in feeds:
+            stop = int(np.searchsorted(feed.available_ms, end))
+            for chunk in range(at[feed.topic], stop, _CHUNK):
+                _publish(sink, feed, chunk, min(stop, chunk + _CHUNK))
+            published += stop - at[feed.topic]
+            at[feed.topic] = stop
+        for stream in plan.streams.values():
             for partition in range(plan.application.partitions):
-                producer.produce(stream.topic, None, b"heartbeat", partition=partition, timestamp=end)
-        if producer.flush(60):
-            raise TimeoutError("the broker did not take every record within 60 s")
-        _wait(plan, watch, end, partial(on_progress, end, published))
+                sink.publish(stream.topic, _HEARTBEAT, None, end, partition)
+        sink.flush(60)
+        wait_until_covered(plan, watch, end, partial(on_progress, end, published))
         begin = end
     return begin
 
 
-def _wait(plan: Plan, watch: Watch, instant: int, on_progress: Callable[[Seen], None]) -> None:
-    deadline = time.monotonic() + _SLICE_LIMIT_S
-    while True:
-        seen = watch.poll()
-        on_progress(seen)
-        missing = _behind(plan, seen, instant)
-        if not missing:
-            return
-        if time.monotonic() > deadline:
-            raise SliceTimeout(f"not within {_SLICE_LIMIT_S:.0f} s: {missing}")
+def refuse_a_journal_that_is_past(covered: int, feeds: Sequence[Feed]) -> None:
+    """Raise ReplayRefused when journal time has passed the data set's beginning: it would be journalled at the later time, features and all.
+
+    Parameters
+    ----------
+    covered
+        The latest journal time that ingestion has covered, milliseconds; -1 before its first commit.
+    """
+    first = min((int(feed.available_ms[0]) for feed in feeds if len(feed.available_ms)), default=covered)
+    if covered > first:
+        raise ReplayRefused(
+            f"expected a run whose journal has not reached {_text(first)}, when the data set begins; this one stands at {_text(covered)}."
+            " Either it runs on the live clock (start it with `tidemill up APPLICATION --clock replay`), or it has been fed already"
+            " (remove its folder, or let `tidemill replay --up` make a fresh run), or publish live with --rate."
+        )
 
 
-def _behind(plan: Plan, seen: Seen, instant: int) -> Mapping[str, int]:
-    """Return the stages that have not covered an instant, with what they have."""
-    partitions = plan.application.partitions
-    # An instant itself is complete only for what lies before it.
-    covered = {stage: seen.covered_ms(stage, partitions) for stage in _WAITED_FOR}
-    behind = {stage: time for stage, time in covered.items() if time < instant - 1}
-    head = max((int(event["sequence"]) for event in seen.deployments), default=-1)
-    applied = min((progress.deployment_sequence for (stage, _), progress in seen.progress.items() if stage == "scoring"), default=-1)
-    return behind if applied >= head else {**behind, "scoring (deployment)": applied}
+def _publish(sink: Sink, feed: Feed, begin: int, end: int) -> None:
+    keys, values = feed.records(begin, end)
+    for key, value, available in zip(keys, values, feed.available_ms[begin:end].tolist(), strict=True):
+        sink.publish(feed.topic, key, value, available)
+
+
+def _text(instant: int) -> str:
+    return f"{np.datetime64(instant, 'ms')}Z"

@@ -7,6 +7,7 @@ from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from services.cli.watch import Seen
@@ -50,6 +51,8 @@ class Screen:
         table = Table(show_header=False, title=f"Tidemill · {now - self._started:.0f} s", title_justify="left", box=None)
         for name, value in rows:
             table.add_row(f"[dim]{name}[/dim]", value)
+            if name == "events":
+                table.add_row("", ProgressBar(total=max(1, self._events), completed=published, width=60))
         self._live.update(table, refresh=True)
 
     def _rows(self, instant: int, published: int, rate: float, seen: Seen) -> list[tuple[str, str]]:

@@ -5,8 +5,9 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
 
-_UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-_DURATION = re.compile(r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$")
+UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+DURATION_PATTERN = r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$"
+_DURATION = re.compile(DURATION_PATTERN)
 _EVENTS = re.compile(r"^(\d+(?:\.\d+)?) (events?|labels?)$")
 
 
@@ -19,7 +20,7 @@ def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands 
     match = _DURATION.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"a duration such as 30s, 15m, 3h or 7d, found {text!r}")
-    return round(float(match[1]) * _UNITS_MS[match[2]])
+    return round(float(match[1]) * UNITS_MS[match[2]])
 
 
 def parse_half_life(text: Any) -> tuple[int | None, float | None]:  # noqa: ANN401, RUF100
@@ -40,7 +41,8 @@ def parse_half_life(text: Any) -> tuple[int | None, float | None]:  # noqa: ANN4
     return duration, None
 
 
-Duration = Annotated[int, BeforeValidator(parse_duration)]
+_DurationText = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", "15m", "3h", "7d"])]
+Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=_DurationText)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Owner = Annotated[str, Field(min_length=1)]
 Section = Literal["streams", "views", "models"]

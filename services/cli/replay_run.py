@@ -1,0 +1,144 @@
+"""A data set through a run: one that is there already, or one made for it."""
+
+import time
+import uuid
+from collections.abc import Mapping, Sequence
+from contextlib import closing
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from functools import partial
+from pathlib import Path
+
+from rich.console import Console
+
+from deploy.embedded.infrastructure import VARIABLES
+from services.cli.coverage import wait_until_covered
+from services.cli.dataset import DataSetOptions, feeds_of, load_data_set
+from services.cli.feed import Feed
+from services.cli.instance import Instance, InstanceError, find_instance
+from services.cli.open_loop import Pace, publish_live
+from services.cli.replay import ReplayRefused, refuse_a_journal_that_is_past, replay
+from services.cli.run_log import TopicLog
+from services.cli.running import running_application
+from services.cli.screen import Screen
+from services.cli.supervisor import Supervisor
+from services.cli.watch import Seen, Watch
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.avro.registry import ConfluentSchemaRegistry
+from shared.streaming.broker import Broker
+from shared.streaming.kafka_broker import KafkaBroker
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayOptions:
+    """How to replay.
+
+    Attributes
+    ----------
+    data
+        Name of a built-in data set, or a folder of files.
+    pace
+        Open loop, live; None for slices.
+    slice_ms
+        Availability time that is published at once.
+    up
+        Whether to run the application for it.
+    folder
+        The run's folder; None for the one of `tidemill up`, or with `up` for a new one.
+    """
+
+    data: str
+    data_set: DataSetOptions = field(default_factory=DataSetOptions)
+    pace: Pace | None = None
+    slice_ms: int = 86_400_000
+    up: bool = False
+    folder: Path | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class ReplayResult:
+    """What came of it: `answered` are predictions that the run has made altogether, `behind_s` is an open loop's worst delay."""
+
+    published: int
+    seconds: float
+    answered: int
+    promotions: int
+    folder: Path | None
+    behind_s: float = 0.0
+
+
+def replay_run(application: Path, options: ReplayOptions, environment: Mapping[str, str], console: Console) -> ReplayResult:
+    """Replay a data set and wait until every stage has dealt with it.
+
+    Raises
+    ------
+    ApplicationError, DataSetError, InstanceError, ReplayRefused, CoverageTimeout, ServiceFailed
+        What is wrong, and what to do.
+    """
+    plan = load_plan(application)
+    console.print(f"Reading the data set {options.data} ...")
+    tables = load_data_set(plan, options.data, options.data_set)
+    clock = "replay" if options.pace is None else "live"
+    if not options.up:
+        folder = options.folder or Path(".tidemill/up") / plan.application.app
+        instance = find_instance(folder, environment)
+        _check_instance(plan, instance, clock, folder)
+        broker = KafkaBroker(instance.addresses[VARIABLES[0]])
+        if missing := [topic for topic in (*plan.topics.raw, plan.topics.journal) if not broker.partitions(topic)]:
+            raise InstanceError(
+                f"expected the topic {missing[0]} at {instance.addresses[VARIABLES[0]]}, found none: is {plan.application.app} running?"
+            )
+        registry = ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]])
+        return _publish(plan, broker, instance.addresses, feeds_of(plan, registry, tables), options, None, console)
+    folder = options.folder or Path(".tidemill/replay") / f"{plan.application.app}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
+    console.print("Starting servers and services ...")
+    with running_application(application, plan, folder, clock) as run:
+        addresses = run.infrastructure.environment
+        feeds = feeds_of(plan, ConfluentSchemaRegistry(run.infrastructure.registry_url), tables)
+        return _publish(plan, KafkaBroker(run.infrastructure.bootstrap_servers), addresses, feeds, options, run.supervisor, console, folder)
+
+
+def _check_instance(plan: Plan, instance: Instance, clock: str, folder: Path) -> None:
+    if instance.application and not instance.runs:
+        raise InstanceError(f"{folder}: its run has ended; start it again with `tidemill up`, or replay with --up")
+    if instance.clock and instance.clock != clock:
+        advice = "start it with `tidemill up --clock replay`, publish live with --rate, or replay with --up" if clock == "replay" else "use slices"
+        raise ReplayRefused(f"expected a run on the {clock} clock, the one in {folder} is on the {instance.clock} clock: {advice}")
+    if instance.application and load_plan(Path(instance.application)).application_hash != plan.application_hash:
+        raise ReplayRefused(f"{folder}: expected a run of this application, found one of {instance.application}, which says something else")
+
+
+def _publish(
+    plan: Plan,
+    broker: Broker,
+    addresses: Mapping[str, str],
+    feeds: Sequence[Feed],
+    options: ReplayOptions,
+    supervisor: Supervisor | None,
+    console: Console,
+    folder: Path | None = None,
+) -> ReplayResult:
+    total = sum(len(feed.available_ms) for feed in feeds)
+    started, behind = time.monotonic(), 0.0
+    registry = ConfluentSchemaRegistry(addresses[VARIABLES[1]])
+    with closing(Watch(plan, addresses[VARIABLES[0]], registry)) as watch, Screen(total, console) as screen:
+
+        def show(instant: int, published: int, seen: Seen) -> None:
+            if supervisor is not None:
+                supervisor.check()
+            screen.update(instant, published, seen)
+
+        if options.pace is None:
+            log = TopicLog(plan, broker, registry)
+            stands = [log.progress("ingestion", partition) for partition in range(plan.application.partitions)]
+            refuse_a_journal_that_is_past(max(progress.covered_time if progress else -1 for progress in stands), feeds)
+            replay(plan, broker.sink(), feeds, watch, options.slice_ms, show)
+        else:
+            done = publish_live(broker.sink(), feeds, options.pace, lambda instant, count: show(instant, count, watch.poll(0.0)))
+            behind = done.behind_s
+            now = time.time_ns() // 1_000_000
+            wait_until_covered(plan, watch, now, partial(show, now, total))
+        seen = watch.poll()
+    promotions = seen.count(seen.deployments, "promoted")
+    return ReplayResult(total, time.monotonic() - started, seen.produced("scoring", plan.topics.predictions), promotions, folder, behind)

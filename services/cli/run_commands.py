@@ -1,0 +1,144 @@
+"""The commands that make a run, feed it and recompute it: up, replay, audit."""
+
+import os
+import signal
+import threading
+import time
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, checked, console, errors, failures, read_plan
+
+
+class Clock(StrEnum):
+    """What time is to a run."""
+
+    live = "live"
+    replay = "replay"
+
+
+def up(
+    application: ApplicationFolder,
+    folder: Annotated[Path, typer.Option(help="Where logs, lake, models and embedded servers' data lie.")] = DEFAULT_FOLDER,
+    clock: Annotated[
+        Clock, typer.Option(help="`replay`: time is what `tidemill replay` publishes, for data of the past. `live`: time is now.")
+    ] = Clock.live,
+) -> None:
+    """Run an application until Ctrl-C: Kafka, registry and Redis (embedded unless given by address) and every service.
+
+    A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it.
+    """
+    from services.cli.running import running_application
+
+    plan = read_plan(application)
+    stop = threading.Event()
+    for number in (signal.SIGINT, signal.SIGTERM):
+        signal.signal(number, lambda _number, _frame: stop.set())
+    place = folder / plan.application.app
+    started = time.monotonic()
+    with failures(), running_application(application, plan, place, clock.value) as run:
+        console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
+        for name, value in run.infrastructure.environment.items():
+            console.print(f"  {name}={value}", highlight=False)
+        for topic in plan.topics.raw:
+            console.print(f"  publish to {topic}", highlight=False)
+        console.print(f"  read from  {plan.topics.predictions}", highlight=False)
+        while not stop.wait(0.5):
+            run.infrastructure.check()
+            run.supervisor.check()
+
+
+def replay(
+    application: ApplicationFolder,
+    data: Annotated[str, typer.Argument(metavar="DATA", help="`flights`, `payments`, or a folder with one file (or folder of files) per stream.")],
+    slice_: Annotated[str, typer.Option("--slice", help="Availability time published at once, e.g. 6h.")] = "1d",
+    rate: Annotated[float | None, typer.Option(help="Publish live instead: so many records a second, whatever the system does.")] = None,
+    speed: Annotated[float | None, typer.Option(help="Publish live instead: so many times as fast as the records became available.")] = None,
+    up: Annotated[bool, typer.Option("--up", help="Run the application for this replay, on servers of its own.")] = False,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP, with --up a new one)")] = None,
+    available: Annotated[str, typer.Option(help="Files: column that says when a row became known; without it, the event time.")] = "_available",
+    days: Annotated[int | None, typer.Option(min=1, help="flights: only the first days of the year.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="payments: how many. (default: 60000)")] = None,
+    interval: Annotated[str | None, typer.Option(help="payments: mean distance in time, e.g. 10ms. (default: 2m)")] = None,
+    seed: Annotated[int | None, typer.Option(help="payments: which ones. (default: 7)")] = None,
+) -> None:
+    """Publish a data set into an application's raw topics, in the order in which its records became known.
+
+    In slices (the default) each slice ends with a heartbeat, and the next one waits until every stage
+    has dealt with it: the result does not depend on the machine's speed. That needs a run on the replay
+    clock. With --rate or --speed records are published live, as of now, and nobody is waited for.
+
+    Try it, on servers of its own:
+      tidemill replay examples/payments payments --up --count 20000
+    Or into a running system, in another terminal:
+      tidemill up examples/payments --clock replay
+      tidemill replay examples/payments payments --count 20000
+
+    Your own data: a folder with payments.parquet, chargebacks.csv, ... (Parquet, CSV or JSON lines;
+    columns as in the stream's Avro schema).
+
+    Exits with 1 when a stage fails or stands still, with 2 when application, data or run do not fit.
+    """
+    from services.cli.dataset import DataSetOptions
+    from services.cli.open_loop import Pace
+    from services.cli.replay_run import ReplayOptions, replay_run
+    from shared.application.model import parse_duration
+
+    if rate is not None and speed is not None:
+        raise typer.BadParameter("give --rate or --speed, not both")
+    pace = None if rate is None and speed is None else checked("--rate, --speed", lambda: Pace(rate, speed))
+    interval_ms = None if interval is None else float(checked("--interval", lambda: parse_duration(interval)))
+    slice_ms = checked("--slice", lambda: parse_duration(slice_))
+    options = ReplayOptions(data, DataSetOptions(days, count, interval_ms, seed, available), pace, slice_ms, up, run)
+    read_plan(application)
+    with failures():
+        result = replay_run(application, options, os.environ, console)
+    table = Table(show_header=False, box=None)
+    table.add_row("published", f"{result.published:,} records in {result.seconds:.1f} s")
+    table.add_row("predictions", f"{result.answered:,} by this run altogether")
+    table.add_row("promotions", f"{result.promotions}")
+    if pace is not None:
+        table.add_row("worst delay", f"{result.behind_s * 1e3:,.0f} ms behind the pace")
+    console.print(table)
+    if result.folder is not None:
+        console.print(f"The run lies in {result.folder}; recompute it with: tidemill audit {application} --run {result.folder}", soft_wrap=True)
+
+
+def audit(
+    application: ApplicationFolder,
+    run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP)")] = None,
+    artifacts: Annotated[str | None, typer.Option(help="Where the models are. (default: as the run says)")] = None,
+) -> None:
+    """Recompute every vector and every prediction of a run from its journal, and compare bit for bit.
+
+      tidemill up examples/payments        # let it run, stop it or leave it
+      tidemill audit examples/payments
+
+    Addresses in the environment come first, then the run's folder; the servers of a run that has ended
+    are started for the audit. Exits with 1 when anything differs, is missing or is not explained by the
+    journal, or when there was nothing to compare.
+    """
+    from services.cli.audit_run import audit_run
+
+    plan = read_plan(application)
+    with failures(), console.status("Recomputing ..."):
+        found = audit_run(plan, run or DEFAULT_FOLDER / plan.application.app, os.environ, artifacts)
+    result = found.result
+    table = Table("", "compared", "differ", box=None)
+    table.add_row("vectors", f"{result.vectors_compared:,}", f"{result.vector_mismatches:,}")
+    table.add_row("predictions", f"{result.predictions_compared:,}", f"{result.prediction_mismatches:,}")
+    table.add_row("switches of models", "", f"{result.switches_back:,} backwards")
+    console.print(table)
+    console.print(
+        f"Audited the journal up to offset {found.covered:,} of {found.journal:,}; {found.quarantined:,} records are quarantined.", highlight=False
+    )
+    for example in result.examples:
+        errors.print(f"  {example}", markup=False)
+    if not result.clean:
+        errors.print("Nothing to compare." if not result.vectors_compared else "The run is not what its journal says.")
+        raise typer.Exit(1)
+    console.print("[green]Every vector and every prediction is what the journal says.[/green]")

@@ -1,0 +1,53 @@
+"""An application with everything it needs, running for as long as the block lasts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from deploy.embedded.infrastructure import Infrastructure
+from services.cli.instance import Instance, InstanceError, read_instance
+from services.cli.pipeline import create_topics, pipeline_environment, start_services
+from services.cli.supervisor import Supervisor
+from shared.application.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The servers and the services of a run."""
+
+    infrastructure: Infrastructure
+    supervisor: Supervisor
+
+
+@contextmanager
+def running_application(application: Path, plan: Plan, folder: Path, clock: str) -> Iterator[Running]:
+    """Run an application: servers (embedded unless given by address), topics, every service.
+
+    Parameters
+    ----------
+    folder
+        Where logs, lake, models and the embedded servers' data lie; a run that was stopped goes on where it was.
+    clock
+        ``live`` or ``replay``, see ingestion.
+
+    Raises
+    ------
+    InstanceError
+        Another process runs from this folder.
+    """
+    folder.mkdir(parents=True, exist_ok=True)
+    before = read_instance(folder)
+    if before is not None and before.runs:
+        raise InstanceError(f"{folder}: process {before.pid} runs {plan.application.app} from there; stop it, or choose another folder")
+    servers = folder / "servers"
+    with Infrastructure.from_environment(servers) as infrastructure:
+        create_topics(plan, infrastructure)
+        instance = Instance.of_this_process(application, clock, infrastructure, servers if servers.is_dir() else None, folder)
+        supervisor = start_services(folder, pipeline_environment(application, infrastructure, folder, clock))
+        try:
+            instance.write(folder)
+            yield Running(infrastructure, supervisor)
+        finally:
+            supervisor.stop()
+            instance.ended().write(folder)

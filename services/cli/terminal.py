@@ -1,0 +1,71 @@
+"""What every command shares: where it prints, how it reads an application, how it says that something went wrong."""
+
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, TypeVar
+
+import typer
+from rich.console import Console
+
+from shared.application.errors import ApplicationError
+
+if TYPE_CHECKING:
+    from shared.application.plan import Plan
+
+console = Console()
+errors = Console(stderr=True)
+Value = TypeVar("Value")
+ApplicationFolder = Annotated[Path, typer.Argument(metavar="APPLICATION", help="Folder with app.yaml.", exists=True, file_okay=False)]
+DEFAULT_FOLDER = Path(".tidemill/up")
+
+
+def read_plan(application: Path) -> "Plan":
+    """Read an application; a mistake ends the command with 2."""
+    from shared.application.planning import load_plan
+
+    try:
+        return load_plan(application)
+    except ApplicationError as problem:
+        errors.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(2) from problem
+
+
+def checked(option: str, make: Callable[[], Value]) -> Value:
+    """Make an option's value; what is wrong with it ends the command with its usage."""
+    try:
+        return make()
+    except ValueError as problem:
+        raise typer.BadParameter(str(problem), param_hint=option) from problem
+
+
+@contextmanager
+def failures() -> Iterator[None]:
+    """Say what went wrong in one paragraph: 2 when something does not fit together, 1 when the run failed."""
+    from deploy.embedded.artifacts import ArtifactError
+    from deploy.embedded.component import ComponentError
+    from deploy.embedded.infrastructure import InfrastructureError
+    from services.cli.coverage import CoverageTimeout
+    from services.cli.dataset_files import DataSetError
+    from services.cli.instance import InstanceError
+    from services.cli.replay import ReplayRefused
+    from services.cli.supervisor import ServiceFailed
+    from shared.models.artifacts import ArtifactError as ModelArtifactError
+    from shared.streaming.broker import BrokerUnreachableError
+
+    try:
+        yield
+    except (DataSetError, InstanceError, ReplayRefused) as problem:
+        errors.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(2) from problem
+    except (
+        CoverageTimeout,
+        ServiceFailed,
+        InfrastructureError,
+        ComponentError,
+        ArtifactError,
+        ModelArtifactError,
+        BrokerUnreachableError,
+    ) as problem:
+        errors.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from problem

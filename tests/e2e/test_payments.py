@@ -1,0 +1,75 @@
+"""A second application without code: payments on real Kafka, to predictions, outcomes and a promoted model; the audit, and what it finds."""
+
+import os
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+
+import numpy as np
+import pytest
+from rich.console import Console
+from typer.testing import CliRunner
+
+from deploy.embedded.infrastructure import VARIABLES
+from services.cli.__main__ import app
+from services.cli.dataset import DataSetOptions, load_data_set
+from services.cli.feed import StreamTable
+from services.cli.history import History, read_history
+from services.cli.instance import find_instance, reachable
+from services.cli.replay_run import ReplayOptions, replay_run
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.avro.registry import ConfluentSchemaRegistry
+from shared.statistics.metrics import roc_auc
+from shared.streaming.kafka_broker import KafkaBroker
+
+PAYMENTS = Path(__file__).parents[2] / "examples" / "payments"
+DATA = DataSetOptions(count=15_000)
+TWO_DAYS_MS = 2 * 86_400_000
+
+
+@pytest.mark.timeout(600)
+def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in VARIABLES:
+        monkeypatch.delenv(name, raising=False)
+    run = tmp_path / "run"
+    options = ReplayOptions("payments", DATA, slice_ms=TWO_DAYS_MS, up=True, folder=run)
+    result = replay_run(PAYMENTS, options, os.environ, Console(quiet=True))
+    assert result.answered == DATA.count and result.promotions >= 1
+
+    plan = load_plan(PAYMENTS)
+    instance = find_instance(run, os.environ)
+    with reachable(instance) as servers:
+        # The run's processes have ended; its servers came up again on what they left.
+        history = read_history(plan, KafkaBroker(servers.bootstrap_servers), ConfluentSchemaRegistry(servers.registry_url))
+        check(plan, history, load_data_set(plan, "payments", DATA))
+        for name, value in servers.environment.items():
+            monkeypatch.setenv(name, value)
+        command = ["audit", str(PAYMENTS), "--artifacts", instance.artifacts]
+        clean = CliRunner().invoke(app, command)
+        assert clean.exit_code == 0, clean.output
+        assert clean.output.count(f"{DATA.count:,}") == 2, clean.output
+        # Without its models the run cannot be recomputed, and the audit does not pass over that.
+        for artifact in [path for path in Path(instance.artifacts).rglob("*") if path.is_file()]:
+            artifact.unlink()
+        wrong = CliRunner().invoke(app, command)
+        assert wrong.exit_code == 1 and "differs" in wrong.output, wrong.output
+
+
+def check(plan: Plan, history: History, made: Mapping[str, StreamTable]) -> None:
+    """Against the data set itself: who reported in time is labelled, all others timed out as negative, who came later corrected that."""
+    payments, chargebacks = made["payments"], made["chargebacks"]
+    assert history.accepted == len(payments) + len(chargebacks) and not history.rejected and not history.duplicates
+    ids = (table.columns.column("payment_id").to_pylist() for table in (payments, chargebacks))
+    paid, reported = (dict(zip(names, table.available_ms.tolist(), strict=True)) for names, table in zip(ids, (payments, chargebacks), strict=True))
+    delays = np.array([at - paid[name] for name, at in reported.items()])
+    in_time = int((delays <= TWO_DAYS_MS).sum())
+    statuses = Counter(history.outcomes.column("status").to_pylist())
+    assert statuses["labelled"] == in_time > 400 and statuses["timeout"] == len(payments) - in_time
+    assert 0 < statuses["corrected"] <= len(delays) - in_time
+    promoted = [event for event in history.deployments if event["event"] == "promoted"]
+    assert promoted and plan.models["fraud"].label.on_timeout == "negative"
+    outcomes = history.outcomes.to_pandas()
+    served = outcomes[(outcomes["deployment_sequence"] >= promoted[0]["sequence"]) & outcomes["status"].isin(["labelled", "timeout"])]
+    assert served["label"].notna().all() and 0.01 < served["label"].mean() < 0.1
+    assert roc_auc(served["label"].to_numpy(float), served["score"].to_numpy(float)) > 0.65, "also while the pattern changes"
