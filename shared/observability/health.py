@@ -29,10 +29,12 @@ class Health:
         self._stalled_after_s = stalled_after_s
         self._advanced = clock()
         self._ready = False
+        self.advances = 0
 
     def advanced(self) -> None:
         """Note progress: a commit, an idle step, a piece of a restore."""
         self._advanced = self._clock()
+        self.advances += 1
 
     def set_ready(self, ready: bool) -> None:
         """Note readiness."""

@@ -60,7 +60,7 @@ class TrackingSettings(_Frozen):
 
 
 class HealthSettings(_Frozen):
-    """The probe server: port 0 takes any free one; a process is stalled after `stalled_after_s` without progress."""
+    """The probe server: port 0 takes any free one; a process is not live after `stalled_after_s` without progress, and ends after five times that."""
 
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)

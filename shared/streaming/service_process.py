@@ -18,6 +18,7 @@ from shared.observability.health import Health, HealthServer
 from shared.observability.logging import configure_logging
 from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
+from shared.observability.stall import StallGuard
 from shared.streaming.broker import Broker
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.runner import Runner
@@ -43,7 +44,8 @@ class Build(Protocol[Given]):
 def run_service(stage: str, build: Build[Settings], settings_type: type[Settings]) -> int:
     """Run one service until SIGTERM or SIGINT; returns the exit code.
 
-    0 after a signal, 1 after a crash (a supervisor restarts it), 2 when settings or application are wrong (restarting would not help).
+    0 after a signal, 1 after a crash or when the loop hangs (a supervisor restarts it), 2 when settings or application are wrong (restarting
+    would not help).
 
     Examples
     --------
@@ -67,7 +69,9 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
             broker.create_topics(catalogue_topics(application.app, application.partitions))
             runner = build(settings, broker, ConfluentSchemaRegistry(settings.registry.url), metrics=metrics, health=health)
             _tune_collector()
-            runner.run(stop)
+            # Five times what a probe from outside waits: who has one decides first, and a first start may compile its kernels meanwhile.
+            with StallGuard(health, 5 * settings.health.stalled_after_s):
+                runner.run(stop)
     except ApplicationError as problem:
         log.error("bad application", extra={"error": str(problem)})
         return MISCONFIGURED

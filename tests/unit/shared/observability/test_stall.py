@@ -1,0 +1,35 @@
+"""A loop that hangs ends its process; one that goes on, or stops in good order, does not."""
+
+import subprocess
+import sys
+import threading
+import time
+
+from shared.observability.health import Health
+from shared.observability.stall import StallGuard
+
+
+def test_progress_keeps_the_process_and_its_absence_ends_it_once() -> None:
+    health, ended = Health(), threading.Event()
+    with StallGuard(health, 0.5, ended.set, tick_s=0.01):
+        until = time.monotonic() + 1.0
+        while time.monotonic() < until:
+            health.advanced()
+            time.sleep(0.02)
+        assert not ended.is_set()
+        assert ended.wait(10)
+    ended.clear()
+    with StallGuard(health, 60, ended.set, tick_s=0.01):
+        pass
+    assert not ended.is_set()
+
+
+def test_the_end_says_where_every_thread_was() -> None:
+    program = (
+        "import threading\nfrom shared.observability.health import Health\nfrom shared.observability.stall import StallGuard\n"
+        "def hangs():\n    threading.Event().wait()\n"
+        "with StallGuard(Health(), 0.1, tick_s=0.05):\n    hangs()\n"
+    )
+    ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
+    assert ended.returncode == 1
+    assert "in hangs" in ended.stderr
