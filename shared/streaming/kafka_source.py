@@ -1,5 +1,7 @@
 """`Source` of `KafkaBroker`: batch consume as a static group member, committed records only, ends of partitions reported."""
 
+import logging
+import threading
 import time
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
@@ -11,6 +13,8 @@ from shared.streaming.broker import Assignment, OffsetLostError
 from shared.streaming.kafka_connection import ALL_DOWN, OFFSET_LOST, PARTITION_EOF, POLLED_TOO_RARELY, Connection, check, to_columns
 from shared.streaming.records import Records, TopicPartition
 
+log = logging.getLogger(__name__)
+_CLOSE_S = 10.0
 READING = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -106,8 +110,15 @@ class KafkaSource:
         return self._consumer.consumer_group_metadata()
 
     def close(self) -> None:
-        """Stop reading; a static member's partitions stay its own until the session ends."""
-        self._consumer.close()
+        """Stop reading; a static member's partitions stay its own until the session ends.
+
+        A client with a fatal error may never come back from closing: it is given some time, then left to the end of the process.
+        """
+        closing = threading.Thread(target=self._consumer.close, name=f"close-{self._group}", daemon=True)
+        closing.start()
+        closing.join(_CLOSE_S)
+        if closing.is_alive():
+            log.error("the consumer does not close; it is left behind", extra={"group": self._group, "waited_s": _CLOSE_S})
 
     def _on_assign(self, consumer: Consumer, partitions: list[Address]) -> None:
         # Nothing is read until the state is restored and `assign` says from where.

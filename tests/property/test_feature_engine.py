@@ -13,9 +13,9 @@ from hypothesis import strategies as st
 from services.features.domain.core import FeaturesCore
 from shared.application.planning import load_plan
 from shared.avro.journal import JournalBatch, JournalGroup
-from shared.streaming.records import StateEntry
 from tests.feature_oracle import FeatureOracle, Seen
 from tests.journals import cut
+from tests.restarts import folded_with_restarts
 
 PLAN = load_plan(Path(__file__).parents[1] / "applications" / "engine")
 _START = 1_700_000_000_000
@@ -103,23 +103,7 @@ def test_any_batching_and_any_restart_give_the_same_bits(seed: int, restart: flo
     rng = np.random.default_rng(seed)
     journal = as_batch(random_schedule(rng, 400))
     whole = FeaturesCore(PLAN).process(journal)
-    core = FeaturesCore(PLAN)
-    checkpoint: dict[bytes, bytes | None] = {}
-    parts, at = [], 0
-    while at < len(journal):
-        end = min(len(journal), at + int(rng.integers(1, 40)))
-        parts.append(core.process(cut(journal, at, end)))
-        at = end
-        for entry in core.take_dirty(budget):
-            checkpoint[entry.key] = entry.value
-        if rng.random() < restart:
-            marker = core.oldest_dirty_offset
-            core = FeaturesCore(PLAN)
-            core.restore([StateEntry(key, value) for key, value in checkpoint.items()])
-            begin = at if marker is None else int(np.searchsorted(journal.offsets, marker))
-            if begin < at:
-                core.replay(cut(journal, begin, at))
-    together = pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+    together = folded_with_restarts(PLAN, journal, rng, restart, budget, 40)
     for name in whole.schema.names:
         assert together.column(name).equals(whole.column(name)), name
 

@@ -72,8 +72,9 @@ from services.features.domain.layout import (
     N,
 )
 from services.features.domain.layout import MIN as LEAST
+from services.features.domain.sessions import open_session
 from services.features.domain.sums import variance
-from services.features.domain.windows import extreme, open_session
+from services.features.domain.windows import extreme
 
 _CELL_DIGEST_WORDS = DIGEST_HEAD + 2 * CELL_DIGEST_CENTROIDS
 

@@ -1,6 +1,7 @@
 """An entity's state as one run of words for the checkpoint, and back: the row, then what its blocks hold."""
 
 from services.features.domain.blocks import allocate, size_class
+from services.features.domain.cells import first_cell
 from services.features.domain.compiled import entry, inner
 from services.features.domain.distinct import SKETCH_CLASS, restore_entry, restore_table
 from services.features.domain.layout import (
@@ -24,7 +25,6 @@ from services.features.domain.layout import (
     TAIL,
     W_ROW,
 )
-from services.features.domain.windows import first_cell
 
 _DIGEST_WORDS = DIGEST_HEAD + 2 * DIGEST_CENTROIDS
 

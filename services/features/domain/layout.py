@@ -187,7 +187,8 @@ def _reach(view: ViewPlan, windows: Sequence[WindowPlan], lateness_ms: int) -> i
     """How long after its last record an entity's state can still be seen in an answer; -1: for ever."""
     if any(a.kind in EVER for a in view.aggregates) or any(window.kind == "all" for window in windows):
         return -1
-    return max(2 * window.length_ms + lateness_ms if window.kind == "session" else window.length_ms + window.step_ms for window in windows)
+    reach = (2 * window.length_ms + lateness_ms if window.kind == "session" else window.length_ms + window.step_ms for window in windows)
+    return max(reach, default=0)
 
 
 def _value_of(aggregate: AggregatePlan, value_at: dict[str, int]) -> int:
