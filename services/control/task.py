@@ -20,7 +20,7 @@ from shared.streaming.task import StepContext, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "drift"
-_VERSION = "control-2"
+_VERSION = "control-3"
 _STATE, _MERGE = b"policy", b"merge"
 
 
@@ -109,8 +109,12 @@ class ControlTask:
         """Nothing external."""
 
     def versions(self) -> Mapping[str, str]:
-        """Version of the policy's state (raise it when that changes) and of the application."""
-        return {"code": _VERSION, "application": self._plan.application_hash}
+        """Version of the policy's state (raise it when that changes).
+
+        Not of the application: what was asked for is a fact. New limits apply to what comes; deciding the past again under them would count
+        requests that nobody ever made.
+        """
+        return {"code": _VERSION}
 
     def _finish_replay(self) -> None:
         if self._replaying:

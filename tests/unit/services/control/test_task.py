@@ -10,6 +10,7 @@ import pytest
 from services.cli.watch import record_codec
 from services.control.task import ControlTask
 from shared.application.plan import Plan
+from shared.application.planning import load_plan
 from shared.avro.registry import MemorySchemaRegistry
 from shared.streaming.progress import Progress
 from shared.streaming.records import Records, StateEntry, Step, TopicPartition
@@ -120,3 +121,21 @@ def test_what_is_no_command_is_answered_in_public(tmp_path: Path, value: bytes) 
     world.topics[world.plan.topics.commands].append(value)
     (answer,) = world.step()
     assert answer["event"] == "skipped" and "unreadable" in answer["reason"]
+
+
+def test_new_limits_apply_to_what_was_really_asked_for(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.find(1, 10 * DAY)
+    world.find(2, 10 * DAY + 5)
+    assert [record["event"] for record in world.step()] == ["requested", "skipped"]
+    kept, file = world.task.versions(), tmp_path / "app.yaml"
+    written = file.read_text()
+    file.write_text(written.replace("{bootstrap_labels: 500}", "{bootstrap_labels: 500, cool_down: 1ms, budget_per_30d: 2}"))
+    assert file.read_text() != written
+    world.plan = load_plan(tmp_path)
+    world.restart()
+    assert world.task.versions() == kept, "the runner keeps the state"
+    # Decided anew, the second finding would count as a request and the budget would be spent.
+    world.find(3, 11 * DAY)
+    world.find(4, 12 * DAY)
+    assert [record["event"] for record in world.step()] == ["requested", "skipped"]
