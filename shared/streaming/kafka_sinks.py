@@ -8,12 +8,14 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Address
 
+from shared.streaming.bounded_calls import BoundedCalls
 from shared.streaming.errors import TransientError
 from shared.streaming.kafka_connection import Connection, KafkaFailureError
 from shared.streaming.records import Emission, TopicPartition
 
 TRANSACTION_TIMEOUT_MS = 10_000
 FLUSH_S = 5.0
+_HANGS_S = 15.0
 _WRITING = {
     "partitioner": "murmur2_random",
     "linger.ms": 5,
@@ -49,6 +51,7 @@ class KafkaTransactionalSink:
         self._connection = connection
         self._id = transactional_id
         self._open = False
+        self._bounded = BoundedCalls(_HANGS_S)
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
         self._producer = Producer(connection.settings(**_WRITING, transactional_id=transactional_id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS))
@@ -73,9 +76,13 @@ class KafkaTransactionalSink:
         self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, emission, delivered))
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
-        """Add the group's offsets."""
+        """Add the group's offsets.
+
+        When the broker comes back after a crash, librdkafka 2.16 may wait for a connection that it has given up, for ever and whatever the
+        time-out (its issues 5456 and 5511).
+        """
         addresses = [Address(partition.topic, partition.partition, offset) for partition, offset in offsets.items()]
-        self._call("offsets", lambda: self._producer.send_offsets_to_transaction(addresses, membership, 5.0))
+        self._call("offsets", lambda: self._bounded.call(f"{self._id} adds offsets", lambda: self._add_offsets(addresses, membership)))
 
     def commit(self) -> Mapping[TopicPartition, int]:
         """Make everything visible."""
@@ -92,13 +99,17 @@ class KafkaTransactionalSink:
             # Records still queued are written first: dropping them here would leave a gap in the sequence numbers, over which the next commit fails.
             # What a flush fails over (a fenced producer) the abort reports.
             with suppress(KafkaException):
-                self._producer.flush(1.0)
-            self._call("abort", lambda: self._producer.abort_transaction(5.0))
+                self._bounded.call(f"{self._id} flushes", lambda: self._producer.flush(1.0))
+            self._call("abort", lambda: self._bounded.call(f"{self._id} aborts", lambda: self._producer.abort_transaction(5.0)))
             self._open = False
 
     def close(self) -> None:
         """Abort and stop."""
         self.abort()
+        self._bounded.close()
+
+    def _add_offsets(self, addresses: list[Address], membership: Any) -> None:  # noqa: ANN401, RUF100
+        self._producer.send_offsets_to_transaction(addresses, membership, 5.0)
 
     def _check_places(self) -> None:
         """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""

@@ -180,7 +180,9 @@ class FeaturesCore:
         for feature in self._plan.features:
             if feature.origin == "event":
                 kind = pa.string() if feature.type == "string" else pa.float64()
-                columns[feature.name] = self._gather(batch, asks, feature.column, kind)
+                column = self._gather(batch, asks, feature.column, kind)
+                # NaN is no value, as in the views: it leaves as null, and no model or reader has to know two kinds of missing.
+                columns[feature.name] = column if feature.type == "string" else pa.array(column.to_numpy(zero_copy_only=False), from_pandas=True)
         return columns
 
     def _gather(self, batch: JournalBatch, asks: NDArray[np.int64], column: str, kind: pa.DataType) -> pa.Array:
