@@ -54,6 +54,7 @@ from shared.streaming.progress import Progress
 from shared.streaming.records import Emission, Records, TopicPartition
 from shared.streaming.runner import Runner
 from shared.streaming.running_task import RunningTask
+from shared.streaming.service_process import tune_collector
 from shared.streaming.task import StepContext
 from shared.streaming.topics import catalogue_topics
 
@@ -74,6 +75,7 @@ def main() -> None:
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
     found: dict[str, Table] = {}
+    tune_collector()
     with tempfile.TemporaryDirectory() as folder:
         if options.only != "kafka":
             found |= in_memory(Path(folder), options.sizes, options.steps)

@@ -100,6 +100,7 @@ class WholeSystemCells:
         try:
             supervisor = start_services(installed.folder, {**installed.environment, "TIDEMILL_TOPOLOGY": topology})
             try:
+                _await_stages(installed, supervisor)
                 topics = installed.plan.topics
                 encoded = laboratory.stretch(RATE)
                 place = laboratory.bootstrap_servers, installed.source, topics.predictions
@@ -119,3 +120,15 @@ class WholeSystemCells:
         vectors: dict[str, Any] = {name: expected[oracle] for name, oracle in FEATURES.items()}
         deploy(installed.plan, train(installed.plan, vectors), installed.artifacts, self._laboratory.registry, self._laboratory.bootstrap_servers)
         return installed
+
+
+def _await_stages(installed: Installation, supervisor: Supervisor) -> None:
+    """Wait until every stage has its tasks: what starting costs is no part of the latency of a system at work."""
+    deadline = time.monotonic() + _LIMIT_S
+    waiting = [name for name in supervisor.pids() if name != "gateway"]
+    while waiting:
+        supervisor.check()
+        waiting = [name for name in waiting if '"message": "assigned"' not in supervisor.log_tail(name, 200)]
+        if time.monotonic() > deadline:
+            raise RunFailed(f"expected every stage at work within {_LIMIT_S:.0f} s, {', '.join(waiting)} had no tasks")
+        time.sleep(_SAMPLE_S)

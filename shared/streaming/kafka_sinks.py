@@ -9,6 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Address
 
 from shared.streaming.bounded_calls import BoundedCalls
+from shared.streaming.bulk_produce import BulkProduce
 from shared.streaming.errors import TransientError
 from shared.streaming.kafka_connection import Connection, KafkaFailureError
 from shared.streaming.records import Emission, TopicPartition
@@ -29,19 +30,32 @@ _WRITING = {
 Delivered = Callable[[KafkaError | None, Message], None]
 
 
-def _produce(producer: Producer, run: Emission, delivered: Delivered | None = None) -> None:
+def _produce(producer: Producer, bulk: BulkProduce | None, run: Emission, delivered: Delivered | None = None) -> None:
     """Queue a run; `delivered` is told of its first and last record."""
-    produce, topic, partition, last = producer.produce, run.topic, run.partition, len(run) - 1
-    times = run.timestamps_ms.tolist() if run.timestamps_ms is not None else [0] * len(run)
-    told = {0: delivered, last: delivered} if delivered is not None else {}
-    for row, (key, value, timestamp_ms) in enumerate(zip(run.keys, run.values, times, strict=True)):
-        while True:
-            try:
-                # By position (callback, its alias, timestamp): names cost as much again as the call.
-                produce(topic, value, key, partition, told.get(row) if told else None, None, timestamp_ms)
-                break
-            except BufferError:
-                producer.poll(0.05)
+    told = {0, len(run) - 1} if delivered is not None else set()
+    row = 0
+    while row < len(run):
+        if bulk is not None and row not in told:
+            end = len(run) - bool(told)
+            keys, values = run.keys[:end], run.values[:end]
+            times = run.timestamps_ms
+            row = bulk.produce(run.topic, run.partition, keys, values, None if times is None else times[:end], row)
+            if row == end and not told:
+                return
+        _produce_one(producer, run, row, delivered if row in told else None)
+        row += 1
+
+
+def _produce_one(producer: Producer, run: Emission, row: int, delivered: Delivered | None) -> None:
+    """Queue one record, waiting for room."""
+    timestamp_ms = 0 if run.timestamps_ms is None else int(run.timestamps_ms[row])
+    while True:
+        try:
+            # By position (callback, its alias, timestamp): names cost as much again as the call.
+            producer.produce(run.topic, run.values[row], run.keys[row], run.partition, delivered, None, timestamp_ms)
+            return
+        except BufferError:
+            producer.poll(0.05)
 
 
 class KafkaTransactionalSink:
@@ -55,6 +69,7 @@ class KafkaTransactionalSink:
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
         self._producer = Producer(connection.settings(**_WRITING, transactional_id=transactional_id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS))
+        self._bulk = BulkProduce.of(self._producer)
 
     def open(self) -> None:
         """Fence predecessors and abort what they left open."""
@@ -73,7 +88,7 @@ class KafkaTransactionalSink:
             asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
             asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
             delivered = self._note_place
-        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, emission, delivered))
+        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, delivered))
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
         """Add the group's offsets.
@@ -150,8 +165,8 @@ class KafkaSink:
         self._producer.poll(0)
 
     def publish_run(self, run: Emission) -> None:
-        """Queue many records."""
-        _produce(self._producer, run)
+        """Queue many records, one by one: each is to be heard of, should it fail."""
+        _produce(self._producer, None, run)
         self._producer.poll(0)
 
     def flush(self, timeout_s: float = 30.0) -> None:

@@ -6,7 +6,7 @@ import time
 from collections.abc import Mapping, Sequence, Set
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError
+from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as Address
 
 from shared.streaming.broker import Assignment, OffsetLostError
@@ -89,7 +89,9 @@ class KafkaSource:
         if max_records > 1:
             messages += self._consumer.consume(max_records - 1, linger_s)
         self._down_since = None
-        taken = to_columns([message for message in messages if not self._is_event(message)])
+        if any(map(Message.error, messages)):
+            messages = [message for message in messages if not self._is_event(message)]
+        taken = to_columns(messages)
         for records in taken:
             self._note_read(records)
         return taken

@@ -68,7 +68,7 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
             broker = KafkaBroker(settings.kafka.bootstrap_servers, settings.kafka.client_options(), deadline_s=settings.kafka.deadline_s)
             broker.create_topics(catalogue_topics(application.app, application.partitions))
             runner = build(settings, broker, ConfluentSchemaRegistry(settings.registry.url), metrics=metrics, health=health)
-            _tune_collector()
+            tune_collector()
             # Five times what a probe from outside waits: who has one decides first, and a first start may compile its kernels meanwhile.
             with StallGuard(health, 5 * settings.health.stalled_after_s):
                 runner.run(stop)
@@ -84,7 +84,7 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
     return STOPPED
 
 
-def _tune_collector() -> None:
+def tune_collector() -> None:
     """Keep the cycle collector out of the hot path: what was made at start stays, and a batch of messages is no reason to look for cycles."""
     gc.collect()
     gc.freeze()
