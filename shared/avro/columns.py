@@ -20,9 +20,10 @@ import pyruhvro
 from numpy.typing import NDArray
 
 from shared.avro.arrow_types import arrow_schema, is_columnar
+from shared.avro.flat_decoder import FlatDecoder
 from shared.avro.flat_encoder import FlatEncoder
 from shared.avro.flat_lengths import FlatLengths, text_offsets
-from shared.avro.framed import NULL, UNFRAMED, Rows, bodies, by_schema
+from shared.avro.framed import NULL, UNFRAMED, Packed, Rows, bodies, by_schema
 from shared.avro.records import parse
 from shared.avro.registry import SchemaNotFound, SchemaRegistry
 from shared.avro.wire import HEADER_BYTES, header
@@ -127,10 +128,16 @@ class ColumnDecoder:
         """Decode a batch; a bad message becomes an error at its position and costs no other message."""
         errors: list[InvalidRecord] = []
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
-        for schema_id, rows in by_schema(values):
+        packed = Packed.of(values)
+        for schema_id, rows in by_schema(values, packed):
             writer = self._writers.get(schema_id) or self._new_writer(schema_id, rows, values, errors)
             if writer is not None:
-                parts.extend(self._decode_group(writer, bodies(values, rows), np.arange(len(values)) if rows is None else rows, errors))
+                place = np.arange(len(values)) if rows is None else rows
+                whole = writer.decode_whole(packed if rows is None else Packed.of([values[i] for i in rows.tolist()]))
+                if whole is not None:
+                    parts.append((whole, place))
+                else:
+                    parts.extend(self._decode_group(writer, bodies(values, rows), place, errors))
         errors.sort(key=lambda error: error.index)
         return DecodedColumns(*self._assemble(parts), errors)
 
@@ -220,8 +227,20 @@ class _Writer:
         self._columnar = is_columnar(schema) and is_columnar(reader_schema)
         self._same = own["fields"] == reader["fields"]
         self._lengths = FlatLengths.of(schema) if exact_length else None
+        self._flat = FlatDecoder.of(schema, self._own)
         self._required = [i for i, field in enumerate(arrow) if not field.nullable]
         self._sources = [_source(field, target, self._own) for field, target in zip(reader["fields"], arrow, strict=True)]
+
+    def decode_whole(self, messages: Packed | None) -> pa.RecordBatch | None:
+        """Decode framed messages that are all as they should be, to the reader's columns; None when that is not so, or not easy to tell."""
+        batch = None if self._flat is None or messages is None else self._flat.decode(messages, HEADER_BYTES)
+        if batch is None:
+            return None
+        try:
+            resolved, missing = self.resolve(batch)
+        except _Undecodable:
+            return None
+        return resolved if missing is None else None
 
     def decode(self, bodies: list[bytes]) -> pa.RecordBatch:
         if not bodies:

@@ -45,7 +45,7 @@ class FlatEncoder:
         """Return the encoder of an Avro record schema (JSON), None when it is not flat."""
         kinds, nulls = [], []
         for field in json.loads(schema)["fields"]:
-            kind, null = _kind(field["type"])
+            kind, null = kind_of(field["type"])
             if kind is None:
                 return None
             kinds.append(kind)
@@ -87,7 +87,7 @@ class FlatEncoder:
         return values
 
 
-def _kind(declared: Any) -> tuple[int | None, int]:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+def kind_of(declared: Any) -> tuple[int | None, int]:  # noqa: ANN401, RUF100 - Avro JSON is free-form
     """Return the kind of a field and its null branch; None when it is not flat."""
     null = -1
     if isinstance(declared, list):
