@@ -14,6 +14,9 @@ from shared.streaming.records import Checkpoint, Coverage, Emission, Records, St
 from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
 
+# Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
+STATE_VERSION = "2"
+
 
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where features' records come from."""
@@ -90,5 +93,5 @@ class FeaturesTask:
             self._online.flush(self._core, self._coverage.offset, self._coverage.time_ms)
 
     def versions(self) -> Mapping[str, str]:
-        """Code and application; the hash covers every view."""
-        return {"code": CODE_VERSION, "application": self._plan.application_hash}
+        """Code, form of the state, and application; the hash covers every view."""
+        return {"code": CODE_VERSION, "state": STATE_VERSION, "application": self._plan.application_hash}

@@ -3,6 +3,9 @@
 Few: a hash table of (64-bit hash, last seen). Many: HyperLogLog (Flajolet et al., 2007) in which every register keeps, for each rank,
 the last time that rank was seen, so that the register's value since any instant can be read off (Chabchoub and Hebrail, 2010, for the sliding
 window); 1,024 registers, a standard error of 3.25 %.
+
+The table's last answer is kept, with the instant it counts from, and each value seen brings it up to date: a window in steps moves its beginning once
+a step, so most requests are answered without looking through the table. All words zero is an empty table, of which every answer is 0.
 """
 
 import math
@@ -11,7 +14,7 @@ import numpy as np
 
 from services.features.domain.blocks import allocate, free
 from services.features.domain.compiled import inner
-from services.features.domain.layout import DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_USED, NEVER
+from services.features.domain.layout import DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_COUNT, DISTINCT_SINCE, DISTINCT_USED, NEVER
 
 FIRST_CLASS = 4
 EXACT_LIMIT = 4_096
@@ -96,7 +99,11 @@ def see(pool, heads, row, at, bound, now, value, when):  # type: ignore[no-untyp
         mask = (1 << (c - 1)) - 1
         place = _place(pool, row[at + DISTINCT_BLOCK], mask, value)
         if pool[place] == value:
-            pool[place + mask + 1] = max(pool[place + mask + 1], when)
+            seen = pool[place + mask + 1]
+            if when > seen:
+                pool[place + mask + 1] = when
+                if when > row[at + DISTINCT_SINCE] and seen <= row[at + DISTINCT_SINCE]:
+                    row[at + DISTINCT_COUNT] += 1
             return
     used = row[at + DISTINCT_USED]
     # What is no longer visible may be in the table still: only what would be left after a clean-up decides on the sketch, so that
@@ -111,6 +118,8 @@ def see(pool, heads, row, at, bound, now, value, when):  # type: ignore[no-untyp
     place = _place(pool, row[at + DISTINCT_BLOCK], mask, value)
     pool[place], pool[place + mask + 1] = value, when
     row[at + DISTINCT_USED] += 1
+    if when > row[at + DISTINCT_SINCE]:
+        row[at + DISTINCT_COUNT] += 1
 
 
 @inner
@@ -120,11 +129,14 @@ def count_since(pool, row, at, after):  # type: ignore[no-untyped-def]  # pragma
     if c == 0:
         return 0.0
     if c != SKETCH_CLASS:
+        if row[at + DISTINCT_SINCE] == after:
+            return float(row[at + DISTINCT_COUNT])
         # A run of its own, so that the compiler makes vectors of it; places without a value were seen NEVER.
         seen = pool[block + (1 << (c - 1)) : block + (1 << c)]
         found = 0
         for i in range(seen.size):
             found += 1 if seen[i] > after else 0
+        row[at + DISTINCT_COUNT], row[at + DISTINCT_SINCE] = found, after
         return float(found)
     harmonic, empty = 0.0, 0
     for register in range(_REGISTERS):

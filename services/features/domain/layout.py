@@ -28,7 +28,7 @@ CELL_TIME, CELL_RECORDS, CELL_END = range(3)
 N, SUM, SUM_REST = range(3)
 """An accumulator begins with the count of values and their sum as two floats; squares, minimum and maximum follow where they are needed."""
 DECAY_SUM, DECAY_WEIGHT, DECAY_TIME, DECAY_WORDS = range(4)
-DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_USED, DISTINCT_WORDS = range(4)
+DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_USED, DISTINCT_COUNT, DISTINCT_SINCE, DISTINCT_WORDS = range(6)
 CELL_DIGEST_CENTROIDS, DIGEST_CENTROIDS = 32, 128
 DIGEST_HEAD = 4
 """A t-digest: centroids used, weight, minimum, maximum; then mean and weight of each centroid."""
