@@ -46,7 +46,8 @@ class CategoryBins:
 class Tally:
     """Counts of a column of categories; beyond `limit` different ones, new ones count as `other` (so memory is bounded).
 
-    Merging is exact while the limit is not reached; beyond it, which categories are named depends on the order of arrival.
+    Which categories are named depends on the order of arrival, not on how the column was cut into parts: a part names every category it has,
+    and what it is merged into admits them up to its limit.
     """
 
     counts: Mapping[str, int] = field(default_factory=dict)
@@ -56,12 +57,12 @@ class Tally:
 
     @staticmethod
     def of(values: Sequence[str | None], limit: int = 2000) -> "Tally":
-        """Of a column; None is missing."""
+        """Of a column, the whole of it by name; None is missing."""
         counts: dict[str | None, int] = {}
         for value in values:
             counts[value] = counts.get(value, 0) + 1
         missing = counts.pop(None, 0)
-        return Tally({}, 0, 0, limit).merged(Tally({name: count for name, count in counts.items() if name is not None}, 0, missing, limit))
+        return Tally({name: count for name, count in counts.items() if name is not None}, 0, missing, limit)
 
     @property
     def present(self) -> int:
@@ -79,7 +80,7 @@ class Tally:
         return self.missing / self.rows if self.rows else 0.0
 
     def merged(self, later: "Tally") -> "Tally":
-        """Of both columns together."""
+        """Of both columns together, at the limit of the first."""
         counts, other = dict(self.counts), self.other + later.other
         for name, count in later.counts.items():
             if name in counts or len(counts) < self.limit:

@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as Address
 from shared.streaming.bounded_calls import BoundedCalls
 from shared.streaming.bulk_produce import BulkProduce
 from shared.streaming.errors import TransientError
-from shared.streaming.kafka_connection import Connection, KafkaFailureError
+from shared.streaming.kafka_connection import ALL_DOWN, Connection, KafkaFailureError
 from shared.streaming.records import Emission, TopicPartition
 
 TRANSACTION_TIMEOUT_MS = 10_000
@@ -68,8 +68,16 @@ class KafkaTransactionalSink:
         self._bounded = BoundedCalls(_HANGS_S)
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
-        self._producer = Producer(connection.settings(**_WRITING, transactional_id=transactional_id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS))
+        self._renew()
+
+    def _renew(self) -> None:
+        """Make a new client. One that has lost every broker is not used again: librdkafka 2.16 may wait for the connection it has given up (5511)."""
+        settings = self._connection.settings(
+            **_WRITING, transactional_id=self._id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, error_cb=self._note_error
+        )
+        self._producer = Producer(settings)
         self._bulk = BulkProduce.of(self._producer)
+        self._lost = False
 
     def open(self) -> None:
         """Fence predecessors and abort what they left open."""
@@ -78,6 +86,9 @@ class KafkaTransactionalSink:
     def begin(self) -> None:
         """Start a transaction."""
         self._asked, self._given = {}, {}
+        self._producer.poll(0)
+        if self._lost:
+            raise TransientError(f"transactional id {self._id}: every broker was lost; a new client is made")
         self._call("begin", self._producer.begin_transaction)
         self._open = True
 
@@ -110,6 +121,11 @@ class KafkaTransactionalSink:
 
     def abort(self) -> None:
         """Drop the open transaction."""
+        if self._lost:
+            # The new client's opening aborts what the old one left.
+            self._renew()
+            self._open = False
+            self.open()
         if self._open:
             # Records still queued are written first: dropping them here would leave a gap in the sequence numbers, over which the next commit fails.
             # What a flush fails over (a fenced producer) the abort reports.
@@ -119,8 +135,9 @@ class KafkaTransactionalSink:
             self._open = False
 
     def close(self) -> None:
-        """Abort and stop."""
-        self.abort()
+        """Abort and stop; what a lost client has left open, its successor aborts."""
+        if not self._lost:
+            self.abort()
         self._bounded.close()
 
     def _add_offsets(self, addresses: list[Address], membership: Any) -> None:  # noqa: ANN401, RUF100
@@ -141,6 +158,9 @@ class KafkaTransactionalSink:
         topic, partition, offset = message.topic(), message.partition(), message.offset()
         if error is None and topic is not None and partition is not None and offset is not None:
             self._given.setdefault(TopicPartition(topic, partition), []).append(offset)
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._lost = self._lost or error.code() == ALL_DOWN
 
     def _call(self, doing: str, action: Any) -> None:  # noqa: ANN401, RUF100
         self._connection.call(f"transactional id {self._id}: {doing}", action)

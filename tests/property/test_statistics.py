@@ -3,7 +3,7 @@
 import json
 
 import numpy as np
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
@@ -56,9 +56,10 @@ def test_bins_are_about_equally_full() -> None:
 
 @settings(max_examples=60, deadline=None)
 @given(st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=50), st.integers(0, 50))
+@example(values=["a", "b", "c", "d", "a"], cut=1)
 def test_tallies_merge(values: list[str | None], cut: int) -> None:
     whole, parts = Tally.of(values), Tally.of(values[:cut]).merged(Tally.of(values[cut:]))
     assert whole == parts == Tally.load(json.loads(json.dumps(whole.snapshot())))
     assert whole.rows == len(values) and whole.bins(3).counts(whole).sum() == len(values)
-    few = Tally.of(values[:cut], limit=3).merged(Tally.of(values[cut:], limit=3))
-    assert len(few.counts) <= 3 and few.rows == len(values) and few == Tally.of(values, limit=3)
+    few = Tally(limit=3).merged(Tally.of(values[:cut])).merged(Tally.of(values[cut:]))
+    assert len(few.counts) <= 3 and few.rows == len(values) and few == Tally(limit=3).merged(whole)
