@@ -29,10 +29,11 @@ _time = itemgetter(1)
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
 OLD_EPOCH = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
-# A topic just made, or one whose leader moves: the next metadata refresh settles it.
+# A topic just made, or one whose leader moves or starts: the next metadata refresh settles it.
 _UNSETTLED = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
+    KafkaError._NOENT,  # noqa: SLF001 - "no leaders found", of a broker that has just come back
     *OLD_EPOCH,
 }
 
