@@ -101,7 +101,7 @@ def measure(
                 peak = max(peak, peak_memory_mb(pids))
             if end >= expected:
                 reached = reached or len(samples)
-                if _is_quiet(samples):
+                if _is_quiet(samples, partitions):
                     break
             _check(system, output, end, expected, now - begun, now - moved, limit_s)
             time.sleep(max(0.0, _SAMPLE_S - (time.perf_counter() - now)))
@@ -123,13 +123,13 @@ def _check(system: SystemUnderTest | Together, output: str, end: int, expected: 
     raise RunFailed(f"expected {expected:,} records in {output}, found {end:,}; it {reason}. The end of its log ({system.log}):\n{system.tail()}")
 
 
-def _is_quiet(samples: list[_Sample]) -> bool:
+def _is_quiet(samples: list[_Sample], partitions: int) -> bool:
     """Say whether a second has passed without work: end offsets count transaction markers too, so the last records come a little later.
 
-    An idle ingestion goes on writing a tick a second.
+    An idle ingestion goes on writing a tick a second to each partition.
     """
     before = next((sample for sample in reversed(samples) if sample.time <= samples[-1].time - _QUIET_S), None)
-    return before is not None and samples[-1].output - before.output <= _IDLE_RECORDS
+    return before is not None and samples[-1].output - before.output <= _IDLE_RECORDS * partitions
 
 
 def _figures(samples: list[_Sample], events: int, expected: int, peak: float, begun: float) -> Throughput:
