@@ -4,13 +4,11 @@ It reads what is whole: a batch with any message that is not (cut off, out of ra
 pyruhvro and the guards around it, which find the culprit and its reason.
 """
 
-import json
-
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.avro.flat_encoder import kind_of
+from shared.avro.flat_encoder import fields_of, slots_of
 from shared.avro.flat_kernel import BOOLEAN, FLOAT, INT, LONG, TEXT, gather_texts, read_rows
 from shared.avro.framed import Packed
 
@@ -34,21 +32,15 @@ class FlatDecoder:
         self._kinds = np.array(own, np.int8)
         self._nulls = np.array(nulls, np.int8)
         texts = self._kinds == TEXT
-        self._slots = np.where(texts, np.cumsum(texts), np.cumsum(~texts)) - 1
+        self._slots = slots_of(self._kinds)
         self._fields = list(zip(own, self._slots.tolist(), nulls, arrow, strict=True))
         self._texts, self._numbers = int(texts.sum()), int((~texts).sum())
 
     @classmethod
     def of(cls, schema: str, arrow: pa.Schema) -> "FlatDecoder | None":
         """Return the decoder of an Avro record schema (JSON) with these columns, None when it is not flat."""
-        kinds, nulls = [], []
-        for field in json.loads(schema)["fields"]:
-            kind, null = kind_of(field["type"])
-            if kind is None:
-                return None
-            kinds.append(kind)
-            nulls.append(null)
-        return cls(kinds, nulls, arrow) if kinds else None
+        fields = fields_of(schema)
+        return None if fields is None else cls(*fields, arrow)
 
     def decode(self, messages: Packed, skip: int) -> pa.RecordBatch | None:
         """Return the columns of messages whose records begin after `skip` bytes; None when not every one is whole."""

@@ -34,7 +34,7 @@ class FlatEncoder:
         self._kinds = np.array(kinds, np.int8)
         self._nulls = np.array(nulls, np.int8)
         texts = self._kinds == TEXT
-        self._slots = np.where(texts, np.cumsum(texts), np.cumsum(~texts)) - 1
+        self._slots = slots_of(self._kinds)
         self._fields = list(zip(kinds, self._slots.tolist(), strict=True))
         self._texts, self._numbers = int(texts.sum()), int((~texts).sum())
         self._head = np.frombuffer(header, np.uint8)
@@ -43,14 +43,8 @@ class FlatEncoder:
     @classmethod
     def of(cls, schema: str, header: bytes) -> "FlatEncoder | None":
         """Return the encoder of an Avro record schema (JSON), None when it is not flat."""
-        kinds, nulls = [], []
-        for field in json.loads(schema)["fields"]:
-            kind, null = kind_of(field["type"])
-            if kind is None:
-                return None
-            kinds.append(kind)
-            nulls.append(null)
-        return cls(kinds, nulls, header) if kinds else None
+        fields = fields_of(schema)
+        return None if fields is None else cls(*fields, header)
 
     def encode(self, batch: pa.RecordBatch) -> list[bytes]:
         """Return one message per row; the columns are those of the schema, in its order, of its Arrow types."""
@@ -85,6 +79,24 @@ class FlatEncoder:
         write_rows(self._head, self._kinds, self._nulls, self._slots, numbers, valid, ends, content, out, stops)
         values: list[bytes] = pa.LargeBinaryArray.from_buffers(pa.large_binary(), n, [None, pa.py_buffer(stops), pa.py_buffer(out)]).to_pylist()
         return values
+
+
+def fields_of(schema: str) -> tuple[list[int], list[int]] | None:
+    """Return the kind of each field of an Avro record schema (JSON) and which branch of its union is null (-1: none); None when it is not flat."""
+    kinds, nulls = [], []
+    for field in json.loads(schema)["fields"]:
+        kind, null = kind_of(field["type"])
+        if kind is None:
+            return None
+        kinds.append(kind)
+        nulls.append(null)
+    return (kinds, nulls) if kinds else None
+
+
+def slots_of(kinds: NDArray[np.int8]) -> NDArray[np.int64]:
+    """Number the texts, and the others, each from 0."""
+    texts = kinds == TEXT
+    return np.where(texts, np.cumsum(texts), np.cumsum(~texts)) - 1
 
 
 def kind_of(declared: Any) -> tuple[int | None, int]:  # noqa: ANN401, RUF100 - Avro JSON is free-form
