@@ -15,6 +15,7 @@ import psutil
 import pyarrow as pa
 
 from services.features.domain.core import FeaturesCore
+from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.journal import JournalBatch, JournalGroup
 from shared.streaming.records import StateEntry
@@ -23,9 +24,9 @@ _APPLICATION = Path(__file__).parent / "applications" / "feature-state"
 _BATCH = 5_000
 
 
-def journal(plan: object, events: int, entities: int, rng: np.random.Generator) -> list[JournalBatch]:
+def journal(plan: Plan, events: int, entities: int, rng: np.random.Generator) -> list[JournalBatch]:
     """Payments 1 ms apart; every entity comes at least once, the rest follow a Zipf law."""
-    stream = plan.streams["payments"]  # type: ignore[attr-defined]
+    stream = plan.streams["payments"]
     rank = np.arange(1, entities + 1) ** -1.1
     drawn = np.searchsorted(np.cumsum(rank / rank.sum()), rng.random(max(0, events - entities))).clip(0, entities - 1)
     account = np.concatenate([rng.permutation(entities), drawn])[:events]

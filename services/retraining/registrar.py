@@ -16,8 +16,7 @@ from shared.lifeline import tied_to_parent
 from shared.models.registry import ModelRegistry
 
 log = logging.getLogger(__name__)
-_REST_S = 10.0
-_RETRY_S, _LONGEST_RETRY_S = 1.0, 60.0
+_REST_S, _LONGEST_REST_S = 10.0, 60.0
 _TAIL = 1_000
 
 
@@ -54,7 +53,7 @@ class ProcessRegistrar:
         self._telling: dict[str, Any] = {}
         self._told: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
-        self._wait_s, self._not_before = _RETRY_S, 0.0
+        self._wait_s, self._not_before = _REST_S, 0.0
 
     def want(self, models: Mapping[str, ServiceTimes]) -> None:
         """Take note of the last word."""
@@ -68,13 +67,13 @@ class ProcessRegistrar:
                 return
             self._process = None
             if code == 0:
-                self._told, self._wait_s = self._telling, _RETRY_S
+                self._told, self._wait_s = self._telling, _REST_S
                 self._not_before = self._clock() + _REST_S
             else:
                 tail = self._log().read_text(errors="replace")[-_TAIL:]
                 log.warning("the model registry was not told, trying again", extra={"wait_s": self._wait_s, "registry": self._uri, "log": tail})
                 self._not_before = self._clock() + self._wait_s
-                self._wait_s = min(_LONGEST_RETRY_S, 2 * self._wait_s)
+                self._wait_s = min(_LONGEST_REST_S, 2 * self._wait_s)
         if self._wanted != self._told and self._clock() >= self._not_before:
             self._tell()
 

@@ -6,6 +6,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Literal
 
 import fastavro
 import pyarrow as pa
@@ -32,6 +33,11 @@ def load_plan(folder: Path) -> Plan:
     """Read an application folder and resolve everything in it; raises ApplicationError."""
     document = Document(folder)
     return _Planner(document, _application(document)).plan()
+
+
+def _kind(column: pa.Field) -> Literal["double", "string"]:
+    """Return what a column is in a vector."""
+    return "string" if column.type == pa.string() else "double"
 
 
 def _application(document: Document) -> Application:
@@ -145,16 +151,14 @@ class _Planner:
         features: dict[str, FeaturePlan] = {}
         for ask in dict.fromkeys(model.ask for model in self.application.models.values()):
             for column in streams[ask].entry_arrow:
-                kind = "string" if column.type == pa.string() else "double"
                 if not column.name.startswith("_") and not pa.types.is_timestamp(column.type):
-                    features[column.name] = FeaturePlan(column.name, kind, "event", ask, column.name)  # type: ignore[arg-type]
+                    features[column.name] = FeaturePlan(column.name, _kind(column), "event", ask, column.name)
         for stream in streams.values():
             if stream.is_reference:
                 for column in stream.user_arrow:
                     if column.name != stream.key and not pa.types.is_timestamp(column.type):
-                        kind = "string" if column.type == pa.string() else "double"
                         name = f"{stream.name}__{column.name}"
-                        features[name] = FeaturePlan(name, kind, "reference", stream.name, column.name)  # type: ignore[arg-type]
+                        features[name] = FeaturePlan(name, _kind(column), "reference", stream.name, column.name)
         for view in views:
             for aggregate in view.aggregates:
                 features[aggregate.feature] = FeaturePlan(aggregate.feature, "double", "view", view.name, aggregate.feature)

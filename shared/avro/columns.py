@@ -22,7 +22,6 @@ from numpy.typing import NDArray
 from shared.avro.arrow_types import arrow_schema, is_columnar
 from shared.avro.flat_decoder import FlatDecoder
 from shared.avro.flat_encoder import FlatEncoder
-from shared.avro.flat_lengths import FlatLengths, text_offsets
 from shared.avro.framed import NULL, UNFRAMED, Packed, Rows, bodies, by_schema
 from shared.avro.records import parse
 from shared.avro.registry import SchemaNotFound, SchemaRegistry
@@ -113,8 +112,8 @@ class ColumnDecoder:
     Parameters
     ----------
     exact_length
-        Refuse messages with bytes after their last field (a sign of another schema than the one named). It costs about as much as encoding
-        the batch, so it is for what others publish, not for what this system wrote itself.
+        Refuse messages with bytes after their last field (a sign of another schema than the one named). Records with arrays or maps are encoded
+        again for it, so it is for what others publish, not for what this system wrote itself.
     """
 
     def __init__(self, registry: SchemaRegistry, reader_schema: str, exact_length: bool = False) -> None:
@@ -124,11 +123,17 @@ class ColumnDecoder:
         self.arrow = arrow_schema(reader_schema)
         self._writers: dict[int, _Writer] = {}
 
-    def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
-        """Decode a batch; a bad message becomes an error at its position and costs no other message."""
+    def decode(self, values: Sequence[bytes | None], packed: Packed | None = None) -> DecodedColumns:
+        """Decode a batch; a bad message becomes an error at its position and costs no other message.
+
+        Parameters
+        ----------
+        packed
+            The same messages, where they are packed already.
+        """
         errors: list[InvalidRecord] = []
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
-        packed = Packed.of(values)
+        packed = packed or Packed.of(values)
         for schema_id, rows in by_schema(values, packed):
             writer = self._writers.get(schema_id) or self._new_writer(schema_id, rows, values, errors)
             if writer is not None:
@@ -226,7 +231,6 @@ class _Writer:
             raise UnreadableSchema(f"expected an Avro record schema, found {schema[:80]} ({error})") from error
         self._columnar = is_columnar(schema) and is_columnar(reader_schema)
         self._same = own["fields"] == reader["fields"]
-        self._lengths = FlatLengths.of(schema) if exact_length else None
         self._flat = FlatDecoder.of(schema, self._own)
         self._required = [i for i, field in enumerate(arrow) if not field.nullable]
         self._sources = [_source(field, target, self._own) for field, target in zip(reader["fields"], arrow, strict=True)]
@@ -263,14 +267,8 @@ class _Writer:
         return batch
 
     def _check_length(self, batch: pa.RecordBatch, bodies: list[bytes]) -> None:
-        """Encode again and compare lengths; a single message that differs may still be right (other block sizes), which fastavro decides.
-
-        A flat record's shortest encoding is never longer than the bytes it was read from, so equal sums mean that every single one is equal; the sum
-        follows from the columns without encoding anything.
-        """
-        if self._lengths is not None and self._lengths.total(batch) == sum(map(len, bodies)):
-            return
-        again = np.concatenate([np.diff(text_offsets(part)) for part in pyruhvro.serialize_record_batch(batch, self._schema, 1)])
+        """Encode again and compare lengths; a single message that differs may still be right (other block sizes), which fastavro decides."""
+        again = np.concatenate([pc.binary_length(part).to_numpy() for part in pyruhvro.serialize_record_batch(batch, self._schema, 1)])
         if (again == np.fromiter(map(len, bodies), np.int64, len(bodies))).all():
             return
         if len(bodies) == 1:

@@ -13,7 +13,7 @@ class CallHangsError(RuntimeError):
 class BoundedCalls:
     """Makes calls, one at a time, in a thread of its own; a caller waits no longer than the limit.
 
-    Handing a call over costs some tens of microseconds, so it is for calls made once a transaction. The thread starts with the first call.
+    Handing a call over costs about ten microseconds, so it is for calls made once a transaction. The thread starts with the first call.
 
     Parameters
     ----------

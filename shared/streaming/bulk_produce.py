@@ -19,6 +19,8 @@ from numba import njit, types
 from numba.extending import intrinsic
 from numpy.typing import NDArray
 
+from shared.streaming.records import Emission
+
 # Releases of confluent-kafka whose client objects were seen to begin with the handle (tests/contract/test_bulk_produce.py).
 KNOWN = frozenset({"2.16.0"})
 _HANDLE_AT = object.__basicsize__
@@ -44,8 +46,8 @@ def _call(_context: Any, address: Any, first: Any, second: Any, third: Any) -> A
 
 
 @njit(cache=True, nogil=True)
-def _produce(function, handle, arguments, place, keys, key_bytes, values, value_bytes, times, i):  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
-    """Produce records from number i on; returns how many are done and the error that ended it (0: none).
+def _produce(function, handle, arguments, place, keys, key_bytes, values, value_bytes, times):  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
+    """Produce records in order; returns how many are done and the error that ended it (0: none).
 
     Parameters
     ----------
@@ -56,10 +58,7 @@ def _produce(function, handle, arguments, place, keys, key_bytes, values, value_
     key_bytes, value_bytes, times : int64 arrays, shape (n,)
         Lengths, -1 for null.
     """
-    for k in range(i):
-        keys += max(key_bytes[k], 0)
-        values += max(value_bytes[k], 0)
-    while i < times.size:
+    for i in range(times.size):
         m, n = key_bytes[i], value_bytes[i]
         arguments[2 * _VU_WORDS + 1], arguments[2 * _VU_WORDS + 2] = (values, n) if n >= 0 else (0, 0)
         arguments[3 * _VU_WORDS + 1], arguments[3 * _VU_WORDS + 2] = (keys, m) if m >= 0 else (0, 0)
@@ -69,8 +68,7 @@ def _produce(function, handle, arguments, place, keys, key_bytes, values, value_
             return i, error
         keys += max(m, 0)
         values += max(n, 0)
-        i += 1
-    return i, 0
+    return times.size, 0
 
 
 class BulkProduce:
@@ -94,27 +92,26 @@ class BulkProduce:
         library = _library()
         return None if library is None else cls(producer, library)
 
-    def produce(
-        self, topic: str, partition: int, keys: Sequence[bytes | None], values: Sequence[bytes | None], times_ms: NDArray[np.int64] | None, begin: int
-    ) -> int:
-        """Queue records from number `begin` on, until one is refused; returns how many are queued, those before `begin` included.
+    def produce(self, run: Emission, begin: int, end: int) -> int:
+        """Queue records `begin` to `end` of a run until one is refused; returns the number of the first that is not queued.
 
         The one that was refused is for the caller to produce by itself, which gives its error.
         """
-        name = self._topics.setdefault(topic, ctypes.create_string_buffer(topic.encode()))
+        name = self._topics.setdefault(run.topic, ctypes.create_string_buffer(run.topic.encode()))
         arguments = self._arguments
         arguments[1] = ctypes.addressof(name)
-        arguments[_VU_WORDS + 1] = partition
-        key_content, key_bytes = _joined(keys)
-        value_content, value_bytes = _joined(values)
-        times = np.zeros(len(values), np.int64) if times_ms is None else np.ascontiguousarray(times_ms, np.int64)
+        arguments[_VU_WORDS + 1] = run.partition
+        key_content, key_bytes = _joined(run.keys[begin:end])
+        value_content, value_bytes = _joined(run.values[begin:end])
+        # A timestamp of zero is librdkafka's word for now.
+        times = np.zeros(end - begin, np.int64) if run.timestamps_ms is None else np.ascontiguousarray(run.timestamps_ms[begin:end], np.int64)
         done, error = _produce(
-            self._function, self._handle, arguments, arguments.ctypes.data, _address(key_content), key_bytes, _address(value_content), value_bytes,
-            times, begin,
+            self._function, self._handle, arguments, arguments.ctypes.data,
+            _address(key_content), key_bytes, _address(value_content), value_bytes, times,
         )  # fmt: skip
         if error:
             self._forget(error)
-        return int(done)
+        return begin + int(done)
 
 
 def _joined(items: Sequence[bytes | None]) -> tuple[bytes, NDArray[np.int64]]:
@@ -137,5 +134,7 @@ def _library() -> ctypes.CDLL | None:
     known = {__version__, str(libversion()[0])} <= KNOWN
     if not known or sys.implementation.name != "cpython" or sys.platform != "linux" or ctypes.sizeof(ctypes.c_void_p) != 8:
         return None
-    loaded = {line.split()[-1] for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines() if "librdkafka" in line}
+    # Five columns, then the path, which may have blanks in it.
+    mapped = (line.split(maxsplit=5) for line in Path("/proc/self/maps").read_text(encoding="utf-8").splitlines())
+    loaded = {columns[5] for columns in mapped if len(columns) == 6 and "librdkafka" in Path(columns[5]).name}
     return ctypes.CDLL(loaded.pop()) if len(loaded) == 1 else None

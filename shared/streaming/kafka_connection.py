@@ -25,7 +25,6 @@ _FENCED = {
     KafkaError.FENCED_INSTANCE_ID,
 }
 _RETRY_S = 0.002
-_time = itemgetter(1)
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
 OLD_EPOCH = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
@@ -127,6 +126,6 @@ def to_columns(messages: list[Any]) -> list[Records]:
 
 def _run(topic: str, partition: int, messages: list[Any]) -> Records:
     n = len(messages)
-    times = np.fromiter(map(_time, map(Message.timestamp, messages)), np.int64, n)
+    times = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, n)
     offsets = np.fromiter(map(Message.offset, messages), np.int64, n)
     return Records(topic, partition, offsets, times, list(map(Message.key, messages)), list(map(Message.value, messages)))

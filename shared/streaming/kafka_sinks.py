@@ -32,18 +32,15 @@ Delivered = Callable[[KafkaError | None, Message], None]
 
 def _produce(producer: Producer, bulk: BulkProduce | None, run: Emission, delivered: Delivered | None = None) -> None:
     """Queue a run; `delivered` is told of its first and last record."""
-    told = {0, len(run) - 1} if delivered is not None else set()
+    last = len(run) - 1
+    told = {0, last} if delivered is not None else set()
     row = 0
-    while row < len(run):
+    while row <= last:
         if bulk is not None and row not in told:
-            end = len(run) - bool(told)
-            keys, values = run.keys[:end], run.values[:end]
-            times = run.timestamps_ms
-            row = bulk.produce(run.topic, run.partition, keys, values, None if times is None else times[:end], row)
-            if row == end and not told:
-                return
-        _produce_one(producer, run, row, delivered if row in told else None)
-        row += 1
+            row = bulk.produce(run, row, last if told else last + 1)
+        if row <= last:
+            _produce_one(producer, run, row, delivered if row in told else None)
+            row += 1
 
 
 def _produce_one(producer: Producer, run: Emission, row: int, delivered: Delivered | None) -> None:
@@ -71,7 +68,7 @@ class KafkaTransactionalSink:
         self._renew()
 
     def _renew(self) -> None:
-        """Make a new client. One that has lost every broker is not used again: librdkafka 2.16 may wait for the connection it has given up (5511)."""
+        """Make a new client."""
         settings = self._connection.settings(
             **_WRITING, transactional_id=self._id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, error_cb=self._note_error
         )
@@ -82,13 +79,24 @@ class KafkaTransactionalSink:
     def open(self) -> None:
         """Fence predecessors and abort what they left open."""
         self._call("init", lambda: self._producer.init_transactions(5.0))
+        self._lost = False
+
+    def _reopen(self) -> None:
+        """Replace a client that has lost every broker; what it left open is aborted.
+
+        A broker that is back is another connection to it: librdkafka 2.16 may go on waiting for the one it has given up (its issue 5511). It also
+        says that every broker is down when a broker closes an idle connection, so nothing but the client is given up here.
+        """
+        self._renew()
+        self._open = False
+        self.open()
 
     def begin(self) -> None:
         """Start a transaction."""
         self._asked, self._given = {}, {}
         self._producer.poll(0)
         if self._lost:
-            raise TransientError(f"transactional id {self._id}: every broker was lost; a new client is made")
+            self._reopen()
         self._call("begin", self._producer.begin_transaction)
         self._open = True
 
@@ -102,13 +110,9 @@ class KafkaTransactionalSink:
         self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, delivered))
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
-        """Add the group's offsets.
-
-        When the broker comes back after a crash, librdkafka 2.16 may wait for a connection that it has given up, for ever and whatever the
-        time-out (its issues 5456 and 5511).
-        """
+        """Add the group's offsets; bounded, since librdkafka 2.16 does not keep to the call's own time-out (its issue 5456)."""
         addresses = [Address(partition.topic, partition.partition, offset) for partition, offset in offsets.items()]
-        self._call("offsets", lambda: self._bounded.call(f"{self._id} adds offsets", lambda: self._add_offsets(addresses, membership)))
+        self._call("offsets", lambda: self._add_offsets(addresses, membership))
 
     def commit(self) -> Mapping[TopicPartition, int]:
         """Make everything visible."""
@@ -122,10 +126,7 @@ class KafkaTransactionalSink:
     def abort(self) -> None:
         """Drop the open transaction."""
         if self._lost:
-            # The new client's opening aborts what the old one left.
-            self._renew()
-            self._open = False
-            self.open()
+            self._reopen()
         if self._open:
             # Records still queued are written first: dropping them here would leave a gap in the sequence numbers, over which the next commit fails.
             # What a flush fails over (a fenced producer) the abort reports.
@@ -141,7 +142,10 @@ class KafkaTransactionalSink:
         self._bounded.close()
 
     def _add_offsets(self, addresses: list[Address], membership: Any) -> None:  # noqa: ANN401, RUF100
-        self._producer.send_offsets_to_transaction(addresses, membership, 5.0)
+        self._producer.poll(0)
+        if self._lost:
+            raise TransientError(f"transactional id {self._id}: every broker was lost in mid-transaction")
+        self._bounded.call(f"{self._id} adds offsets", lambda: self._producer.send_offsets_to_transaction(addresses, membership, 5.0))
 
     def _check_places(self) -> None:
         """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""

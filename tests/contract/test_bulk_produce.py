@@ -1,15 +1,18 @@
 """The compiled side of a producer against `produce` itself, on a broker that librdkafka mocks: the same records, whatever they are."""
 
+import time
+
 import numpy as np
 import pytest
-from confluent_kafka import Consumer, Producer, TopicPartition, __version__, libversion
+from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, __version__, libversion
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.streaming.bulk_produce import KNOWN, BulkProduce
+from shared.streaming.records import Emission
 
 Row = tuple[bytes | None, bytes | None, int]
-rows = st.lists(st.tuples(st.none() | st.binary(max_size=40), st.none() | st.binary(max_size=200), st.integers(0, 1 << 42)), min_size=1, max_size=50)
+rows = st.lists(st.tuples(st.none() | st.binary(max_size=40), st.none() | st.binary(max_size=200), st.integers(1, 1 << 42)), min_size=1, max_size=50)
 
 
 def test_the_installed_client_is_one_of_the_known_ones() -> None:
@@ -49,27 +52,38 @@ def test_every_record_arrives_as_it_was_given_in_order(topic: Topic, given_rows:
     bulk = BulkProduce.of(topic.producer)
     assert bulk is not None
     keys, values, times = [list(column) for column in zip(*given_rows, strict=True)]
-    done = 0
-    while done < len(given_rows):  # the queue holds thirty
-        done = bulk.produce("t", 1, keys, values, np.array(times), done)
-        if done < len(given_rows):
+    run, done = Emission("t", 1, keys, values, np.array(times)), 0
+    while done < len(run):  # the queue holds thirty
+        done = bulk.produce(run, done, len(run))
+        if done < len(run):
             with pytest.raises(BufferError):
                 topic.producer.produce("t", values[done], keys[done], 1)
             topic.producer.flush(20)
-    # A timestamp of zero is librdkafka's word for now.
-    assert [row[:2] for row in topic.records("t", done)] == [row[:2] for row in given_rows]
+    assert topic.records("t", done) == given_rows
 
 
-def test_timestamps_arrive(topic: Topic) -> None:
+def test_a_stretch_of_a_run_is_queued(topic: Topic) -> None:
     bulk = BulkProduce.of(topic.producer)
     assert bulk is not None
-    times = np.array([5, 1_358_424_000_000])
-    assert bulk.produce("t", 1, [b"a", b"b"], [b"x", b"y"], times, 0) == 2
-    assert topic.records("t", 2) == [(b"a", b"x", 5), (b"b", b"y", 1_358_424_000_000)]
+    run = Emission("t", 1, [b"a", b"b", b"c", b"d"], [b"1", b"2", b"3", b"4"], np.array([1, 2, 3, 4]))
+    assert bulk.produce(run, 1, 3) == 3
+    assert topic.records("t", 2) == [(b"b", b"2", 2), (b"c", b"3", 3)]
 
 
-def test_an_unknown_partition_is_refused_and_named_by_produce(topic: Topic) -> None:
+def test_no_timestamps_mean_now(topic: Topic) -> None:
     bulk = BulkProduce.of(topic.producer)
     assert bulk is not None
-    done = bulk.produce("t", 99, [b"a"], [b"x"], None, 0)
-    assert done == 0
+    before = time.time_ns() // 1_000_000
+    assert bulk.produce(Emission("t", 1, [b"a"], [b"1"]), 0, 1) == 1
+    ((key, value, at),) = topic.records("t", 1)
+    assert (key, value) == (b"a", b"1") and before <= at <= time.time_ns() // 1_000_000
+
+
+def test_a_record_that_is_refused_is_left_to_produce_which_says_why(topic: Topic) -> None:
+    bulk = BulkProduce.of(topic.producer)
+    assert bulk is not None
+    run = Emission("t", 1, [b"a", b"b"], [b"1", bytes(2_000_000)])
+    assert bulk.produce(run, 0, 2) == 1
+    with pytest.raises(KafkaException, match="too large"):
+        topic.producer.produce("t", run.values[1], run.keys[1], 1)
+    assert topic.records("t", 1)[0][:2] == (b"a", b"1")

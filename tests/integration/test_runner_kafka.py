@@ -15,6 +15,7 @@ from deploy.embedded.component import free_port
 from deploy.embedded.infrastructure import Infrastructure
 from shared.observability.settings import RunnerSettings
 from shared.streaming.broker import BrokerUnreachableError
+from shared.streaming.errors import TransientError
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.records import Emission, TopicPartition
 from shared.streaming.runner import Runner
@@ -127,6 +128,44 @@ def test_an_address_where_nobody_answers_is_named_within_the_deadline() -> None:
     with pytest.raises(BrokerUnreachableError, match=f"{address}.*TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"):
         Runner(**arguments("nowhere", broker))
     assert time.monotonic() - begun < 10
+
+
+def test_a_transactional_client_works_on_after_the_broker_was_killed_and_came_back(own_infrastructure: Infrastructure, application_name: str) -> None:
+    """With nothing open at the kill, and in mid-transaction: librdkafka by itself may then wait for ever when it adds the offsets."""
+    broker = KafkaBroker(own_infrastructure.bootstrap_servers)
+    broker.create_topics(topics(application_name, 1))
+    topic, out = f"{application_name}-input", f"{application_name}-output"
+    sink = broker.transactional_sink(f"{application_name}-sink")
+    sink.open()
+
+    def membership(instance: str) -> object:
+        source = broker.source(f"{application_name}-{instance}", instance)
+        source.subscribe([topic])
+        wait_until(lambda: bool(source.consume(1, 0.1)) or bool(source.assignment.partitions), "an assignment")
+        return source.membership()
+
+    def write(value: bytes, member: object) -> None:
+        sink.produce(Emission(out, 0, [b"k"], [value]))
+        sink.send_offsets({TopicPartition(topic, 0): 0}, member)
+        sink.commit()
+
+    sink.begin()
+    write(b"before", membership("a"))
+    own_infrastructure.kafka.kill()
+    own_infrastructure.kafka.start()
+    sink.begin()
+    write(b"after", membership("b"))
+    sink.begin()
+    sink.produce(Emission(out, 0, [b"k"], [b"never"]))
+    own_infrastructure.kafka.kill()
+    own_infrastructure.kafka.start()
+    with pytest.raises(TransientError, match="every broker was lost in mid-transaction"):
+        sink.send_offsets({TopicPartition(topic, 0): 0}, membership("c"))
+    sink.abort()
+    sink.begin()
+    write(b"at last", membership("d"))
+    reader = broker.reader()
+    assert [value for records in reader.read(TopicPartition(out, 0), 0) for value in records.values] == [b"before", b"after", b"at last"]
 
 
 def test_a_broker_that_goes_away_ends_the_runner(own_infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:

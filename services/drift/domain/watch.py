@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift.domain.features import FeatureColumn, Shift, Summary
-from services.drift.domain.findings import Coordinates, Finding, Kind
+from services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from services.drift.domain.quality import LossDetector, WindowRows
 from services.drift.domain.rows import OutcomeRows
 from shared.statistics import metrics
@@ -181,9 +181,10 @@ class ModelWatch:
             evidence = {"mean_before": change.mean_before, "mean_after": change.mean_after}
             evidence |= {"labels_before": float(change.width_before), "labels_after": float(change.width_after)}
             verb = "rose" if rise > 0 else "fell"
-            severity, delta = ("alarm" if rise > 0 else "info"), self.loss.adwin.delta
+            severity: Severity = "alarm" if rise > 0 else "info"
+            delta = self.loss.adwin.delta
             detail = f"mean loss of champion {self.version} {verb} from {change.mean_before:.4f} to {change.mean_after:.4f} (delta {delta})"
-            found.append(Finding(self.settings.model, at, "loss", subject, "adwin", severity, rise, delta, detail, evidence))  # type: ignore[arg-type]
+            found.append(Finding(self.settings.model, at, "loss", subject, "adwin", severity, rise, delta, detail, evidence))
         return found
 
     def _condition(

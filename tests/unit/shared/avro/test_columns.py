@@ -10,7 +10,6 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.flat_lengths import FlatLengths
 from shared.avro.records import RecordCodec, parse
 from shared.avro.registry import MemorySchemaRegistry
 from shared.avro.wire import header, schema_id_of
@@ -171,18 +170,6 @@ def test_flat_records_of_every_type_agree_with_fastavro_also_in_slices(rows: lis
     columns = [pa.array([row[field.name] for row in rows], field.type) for field in encoder.arrow]
     batch = pa.RecordBatch.from_arrays(columns, schema=encoder.arrow).slice(begin)
     assert encoder.encode(batch) == by_fastavro(FLAT, 1, rows[begin:])
-
-
-@settings(max_examples=60, deadline=None)
-@given(rows=st.lists(FLAT_ROW, max_size=20), begin=st.integers(0, 5))
-def test_the_length_of_flat_records_follows_from_their_columns(rows: list[dict[str, Any]], begin: int) -> None:
-    fields = [field for field in json.loads(FLAT)["fields"] if field["name"] != "raw"]
-    schema = record(fields)
-    arrow = ColumnEncoder(MemorySchemaRegistry(), "s", schema).arrow
-    batch = pa.RecordBatch.from_arrays([pa.array([row[field.name] for row in rows], field.type) for field in arrow], schema=arrow).slice(begin)
-    lengths = FlatLengths.of(schema)
-    assert lengths is not None
-    assert lengths.total(batch) == sum(len(value) - 5 for value in by_fastavro(schema, 1, rows[begin:]))
 
 
 @pytest.mark.parametrize("count", [1, 5])
