@@ -10,6 +10,7 @@ from shared.application.plan import Plan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import JournalBatch, JournalDecoder
 from shared.avro.registry import SchemaRegistry
+from shared.streaming.packed import taken
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
@@ -75,7 +76,7 @@ class FeaturesTask:
     def _keys(self, batch: JournalBatch) -> Sequence[bytes | None]:
         """Keys of the asking events."""
         asks = np.flatnonzero(np.isin(batch.stream_index, self._asking))
-        return batch.keys if len(asks) == len(batch) else [batch.keys[i] for i in asks.tolist()]
+        return taken(batch.keys, asks)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write a share of the changed state."""

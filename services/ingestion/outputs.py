@@ -14,6 +14,7 @@ from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import TICK, TICK_SCHEMA
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
+from shared.streaming.packed import Packed
 from shared.streaming.records import Emission
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -50,13 +51,13 @@ class IngestionOutputs:
             emissions.append(Emission(topics.late, p, _ids(batch), self._late.encode(batch)))
         return emissions
 
-    def _journal(self, run: JournalRun) -> tuple[list[bytes | None], list[bytes | None]]:
+    def _journal(self, run: JournalRun) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
         """Keys and values in order; entries of one stream are so already."""
         n = len(run.source)
         if len(run.entries) == 1:
             ((name, batch),) = run.entries.items()
             if batch.num_rows == n:
-                return _bytes(run.keys[name]), list(self._entries[name].encode(batch))
+                return _bytes(run.keys[name]), self._entries[name].encode(batch)
         keys: list[bytes | None] = [b"tick"] * n
         values: list[bytes | None] = [None] * n
         ticks = np.flatnonzero(run.source == TICK)
@@ -84,14 +85,14 @@ class IngestionOutputs:
         }
 
 
-def _ids(batch: pa.RecordBatch) -> list[bytes | None]:
+def _ids(batch: pa.RecordBatch) -> Sequence[bytes | None]:
     return _bytes(batch.column("event_id"))
 
 
-def _bytes(column: pa.Array) -> list[bytes | None]:
+def _bytes(column: pa.Array) -> Sequence[bytes | None]:
     """Return texts in UTF-8."""
-    found: list[bytes | None] = column.cast(pa.binary()).to_pylist()
-    return found
+    packed = Packed.of_column(column)
+    return column.cast(pa.binary()).to_pylist() if packed is None else packed
 
 
 def _place(target: list[bytes | None], rows: NDArray[np.int64], values: Sequence[bytes | None]) -> None:

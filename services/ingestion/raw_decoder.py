@@ -1,7 +1,6 @@
 """Raw values of one topic as columns: each value is Avro (it begins with a zero byte) or JSON (a brace)."""
 
 from collections.abc import Sequence
-from operator import itemgetter
 
 import numpy as np
 import pyarrow as pa
@@ -11,8 +10,9 @@ from services.ingestion.json_events import JsonDecoder
 from shared.avro.columns import ColumnDecoder, DecodedColumns
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.errors import InvalidRecord
+from shared.streaming.packed import Packed, taken
 
-_first = itemgetter(slice(0, 1))
+_BRACE = ord("{")
 
 
 class RawDecoder:
@@ -24,7 +24,7 @@ class RawDecoder:
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode a batch; raises TransientError when a schema id is new and the registry cannot be reached."""
-        if None not in values and b"{" not in set(map(_first, values)):  # type: ignore[arg-type]
+        if _all_avro(values):
             return self._avro.decode(values)
         text = np.array([value is not None and value[:1] == b"{" for value in values], np.bool_)
         framed = np.array([value is not None for value in values], np.bool_) & ~text
@@ -32,7 +32,7 @@ class RawDecoder:
         errors: list[InvalidRecord] = []
         for rows, decoder in ((np.flatnonzero(framed), self._avro), (np.flatnonzero(text), self._json)):
             if len(rows):
-                decoded = decoder.decode([values[i] for i in rows.tolist()])
+                decoded = decoder.decode(taken(values, rows))
                 parts.append((decoded.batch, rows[decoded.rows]))
                 errors += [InvalidRecord(int(rows[error.index]), error.reason, error.detail) for error in decoded.errors]
         if not parts:
@@ -41,3 +41,9 @@ class RawDecoder:
         batch = pa.concat_batches([batch for batch, _ in parts])
         order = np.argsort(at)
         return DecodedColumns(batch if len(parts) == 1 else batch.take(pa.array(order)), at[order], sorted(errors, key=lambda error: error.index))
+
+
+def _all_avro(values: Sequence[bytes | None]) -> bool:
+    """Say whether all are there and none is JSON."""
+    packed = Packed.of(values)
+    return packed is not None and not (packed.content[packed.stops[:-1][packed.lengths > 0]] == _BRACE).any()

@@ -17,6 +17,7 @@ from shared.avro.registry import SchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.deployments import Lifecycles
 from shared.streaming.merge import Merge, MergeInput
+from shared.streaming.packed import taken
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
@@ -85,10 +86,10 @@ class ScoringTask:
         released = self._merge.release()
         for run in released.runs():
             batch, keys = run.payload
-            vectors, asked = batch.take(run.rows), [keys[row] for row in run.rows.tolist()]
-            answers = self._core.process(vectors, self._serving)
-            chosen = [asked[row] for row in answers.requests.tolist()]
-            emissions.append(Emission(self._plan.topics.predictions, self._partition, chosen, self._predictions.encode(answers.batch)))
+            whole = len(run.rows) == batch.num_rows and bool((run.rows == np.arange(len(run.rows))).all())
+            answers = self._core.process(batch if whole else batch.take(run.rows), self._serving)
+            asked = taken(keys, run.rows[answers.requests])
+            emissions.append(Emission(self._plan.topics.predictions, self._partition, asked, self._predictions.encode(answers.batch)))
         covered = self._merge.coverage()
         if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
             self._coverage = covered

@@ -22,11 +22,12 @@ from numpy.typing import NDArray
 from shared.avro.arrow_types import arrow_schema, is_columnar
 from shared.avro.flat_decoder import FlatDecoder
 from shared.avro.flat_encoder import FlatEncoder
-from shared.avro.framed import NULL, UNFRAMED, Packed, Rows, bodies, by_schema
+from shared.avro.framed import NULL, UNFRAMED, Rows, bodies, by_schema
 from shared.avro.records import parse
 from shared.avro.registry import SchemaNotFound, SchemaRegistry
 from shared.avro.wire import HEADER_BYTES, header
 from shared.streaming.errors import InvalidRecord
+from shared.streaming.packed import Packed, packed_or_list, taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,7 @@ class ColumnEncoder:
         self._parsed = parse(schema)
         self._required = [i for i, field in enumerate(self.arrow) if not field.nullable]
 
-    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+    def encode(self, batch: pa.RecordBatch) -> Sequence[bytes]:
         """Encode every row.
 
         Raises
@@ -123,22 +124,16 @@ class ColumnDecoder:
         self.arrow = arrow_schema(reader_schema)
         self._writers: dict[int, _Writer] = {}
 
-    def decode(self, values: Sequence[bytes | None], packed: Packed | None = None) -> DecodedColumns:
-        """Decode a batch; a bad message becomes an error at its position and costs no other message.
-
-        Parameters
-        ----------
-        packed
-            The same messages, where they are packed already.
-        """
+    def decode(self, messages: Sequence[bytes | None]) -> DecodedColumns:
+        """Decode a batch; a bad message becomes an error at its position and costs no other message."""
         errors: list[InvalidRecord] = []
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
-        packed = packed or Packed.of(values)
-        for schema_id, rows in by_schema(values, packed):
+        values = packed_or_list(messages)
+        for schema_id, rows in by_schema(values):
             writer = self._writers.get(schema_id) or self._new_writer(schema_id, rows, values, errors)
             if writer is not None:
                 place = np.arange(len(values)) if rows is None else rows
-                whole = writer.decode_whole(packed if rows is None else Packed.of([values[i] for i in rows.tolist()]))
+                whole = writer.decode_whole(Packed.of(values if rows is None else taken(values, rows)))
                 if whole is not None:
                     parts.append((whole, place))
                 else:

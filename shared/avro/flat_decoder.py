@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from shared.avro.flat_encoder import fields_of, slots_of
 from shared.avro.flat_kernel import BOOLEAN, FLOAT, INT, LONG, TEXT, gather_texts, read_rows
-from shared.avro.framed import Packed
+from shared.streaming.packed import Packed
 
 _MOST_TEXT = 2**31 - 1
 

@@ -13,6 +13,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shared.avro.flat_kernel import BOOLEAN, DOUBLE, FLOAT, LONG, TEXT, write_rows
+from shared.streaming.packed import Packed
 
 _KINDS = {"string": TEXT, "bytes": TEXT, "long": LONG, "int": LONG, "double": DOUBLE, "float": FLOAT, "boolean": BOOLEAN}
 _LONGEST = {LONG: 11, DOUBLE: 9, FLOAT: 5, BOOLEAN: 2, TEXT: 11}
@@ -46,7 +47,7 @@ class FlatEncoder:
         fields = fields_of(schema)
         return None if fields is None else cls(*fields, header)
 
-    def encode(self, batch: pa.RecordBatch) -> list[bytes]:
+    def encode(self, batch: pa.RecordBatch) -> Packed:
         """Return one message per row; the columns are those of the schema, in its order, of its Arrow types."""
         n = batch.num_rows
         numbers = np.empty((self._numbers, n), np.int64)
@@ -77,8 +78,7 @@ class FlatEncoder:
         out = np.empty(n * self._row_bytes + base, np.uint8)
         stops = np.empty(n + 1, np.int64)
         write_rows(self._head, self._kinds, self._nulls, self._slots, numbers, valid, ends, content, out, stops)
-        values: list[bytes] = pa.LargeBinaryArray.from_buffers(pa.large_binary(), n, [None, pa.py_buffer(stops), pa.py_buffer(out)]).to_pylist()
-        return values
+        return Packed(out, stops)
 
 
 def fields_of(schema: str) -> tuple[list[int], list[int]] | None:

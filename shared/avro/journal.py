@@ -13,8 +13,9 @@ from shared.application.plan import Plan
 from shared.application.schemas import entry_name
 from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder
-from shared.avro.framed import Packed, by_schema
+from shared.avro.framed import by_schema
 from shared.avro.registry import SchemaRegistry
+from shared.streaming.packed import packed_or_list, taken
 from shared.streaming.records import Records
 
 TICK_SCHEMA = (Path(__file__).parents[2] / "schemas" / "tick.avsc").read_text(encoding="utf-8")
@@ -85,18 +86,18 @@ class JournalDecoder:
         n = len(records)
         stream_index = np.empty(n, np.int16)
         present = set()
-        packed = Packed.of(records.values)
-        for schema_id, chosen in by_schema(records.values, packed):
+        values = packed_or_list(records.values)
+        for schema_id, chosen in by_schema(values):
             present.add(index := self._stream(schema_id, records))
             stream_index[slice(None) if chosen is None else chosen] = index
         times = np.empty(n, np.int64)
         groups: dict[str, JournalGroup] = {}
         for index in sorted(present):
             if len(present) == 1:
-                rows, decoded = np.arange(n), self._decoders[index].decode(records.values, packed)
+                rows, decoded = np.arange(n), self._decoders[index].decode(values)
             else:
                 rows = np.flatnonzero(stream_index == index)
-                decoded = self._decoders[index].decode([records.values[i] for i in rows.tolist()])
+                decoded = self._decoders[index].decode(taken(values, rows))
             if decoded.errors:
                 first = decoded.errors[0]
                 raise CorruptJournal(

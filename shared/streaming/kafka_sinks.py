@@ -9,7 +9,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Address
 
 from shared.streaming.bounded_calls import BoundedCalls
-from shared.streaming.bulk_produce import BulkProduce
+from shared.streaming.bulk_produce import BulkProduce, Room
 from shared.streaming.errors import TransientError
 from shared.streaming.kafka_connection import ALL_DOWN, Connection, KafkaFailureError
 from shared.streaming.records import Emission, TopicPartition
@@ -17,13 +17,14 @@ from shared.streaming.records import Emission, TopicPartition
 TRANSACTION_TIMEOUT_MS = 10_000
 FLUSH_S = 5.0
 _HANGS_S = 15.0
+_ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=10_000_000)
 _WRITING = {
     "partitioner": "murmur2_random",
     "linger.ms": 5,
     "compression.type": "lz4",
-    "queue.buffering.max.messages": 1_000_000,
-    "queue.buffering.max.kbytes": 524_288,
-    "message.max.bytes": 10_000_000,
+    "queue.buffering.max.messages": _ROOM.messages,
+    "queue.buffering.max.kbytes": _ROOM.bytes >> 10,
+    "message.max.bytes": _ROOM.message_bytes,
 }
 
 
@@ -73,7 +74,7 @@ class KafkaTransactionalSink:
             **_WRITING, transactional_id=self._id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, error_cb=self._note_error
         )
         self._producer = Producer(settings)
-        self._bulk = BulkProduce.of(self._producer)
+        self._bulk = BulkProduce.of(self._producer, _ROOM)
         self._lost = False
 
     def open(self) -> None:

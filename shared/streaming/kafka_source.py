@@ -10,7 +10,17 @@ from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as Address
 
 from shared.streaming.broker import Assignment, OffsetLostError
-from shared.streaming.kafka_connection import ALL_DOWN, OFFSET_LOST, PARTITION_EOF, POLLED_TOO_RARELY, Connection, check, to_columns
+from shared.streaming.bulk_consume import BulkConsume
+from shared.streaming.kafka_connection import (
+    ALL_DOWN,
+    OFFSET_LOST,
+    PARTITION_EOF,
+    POLLED_TOO_RARELY,
+    Connection,
+    KafkaFailureError,
+    check,
+    to_columns,
+)
 from shared.streaming.records import Records, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -55,6 +65,7 @@ class KafkaSource:
                 error_cb=self._note_error,
             )
         )
+        self._bulk = BulkConsume.of(self._consumer)
 
     @property
     def assignment(self) -> Assignment:
@@ -75,14 +86,34 @@ class KafkaSource:
         """Read exactly these partitions."""
         self._assigned = set(positions)
         self._caught_up.clear()
+        if self._bulk is not None:
+            self._bulk.begin(positions)
         self._consumer.assign([Address(partition.topic, partition.partition, offset) for partition, offset in positions.items()])
 
     def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
         """Take what is there, waiting for it."""
+        if self._bulk is None:
+            return self._consume(max_records, timeout_s, linger_s)
+        # The client's own queue has what is no record. Callbacks run in here; a rebalance may take all partitions away.
+        for message in self._consumer.consume(1, 0.0 if self._assigned else timeout_s):
+            if not self._is_event(message):
+                raise KafkaFailureError(f"group {self._group} reads: a record of {message.topic()} came past the queue that is read")
+        self._raise_fatal()
+        taken = self._bulk.take(max_records, timeout_s if self._assigned else 0.0, linger_s)
+        if not taken.runs and not taken.events:
+            self._notice_silence()
+            return []
+        self._down_since = None
+        for event in taken.events:
+            self._note_event(event.place, event.offset, event.error)
+        for records in taken.runs:
+            self._note_read(records)
+        return taken.runs
+
+    def _consume(self, max_records: int, timeout_s: float, linger_s: float) -> list[Records]:
+        """Take what is there, message by message."""
         messages = self._consumer.consume(1, timeout_s)
-        if self._fatal is not None:
-            # After a fatal error (a fenced static member) the client delivers nothing more, not even rebalances.
-            check(f"group {self._group} reads", self._fatal)
+        self._raise_fatal()
         if not messages:
             self._notice_silence()
             return []
@@ -116,6 +147,8 @@ class KafkaSource:
 
         A client with a fatal error may never come back from closing: it is given some time, then left to the end of the process.
         """
+        if self._bulk is not None:
+            self._bulk.close()
         closing = threading.Thread(target=self._consumer.close, name=f"close-{self._group}", daemon=True)
         closing.start()
         closing.join(_CLOSE_S)
@@ -136,22 +169,30 @@ class KafkaSource:
         self._caught_up.clear()
         self._assignment = Assignment(self._assignment.epoch + 1, partitions)
 
+    def _raise_fatal(self) -> None:
+        if self._fatal is not None:
+            # After a fatal error (a fenced static member) the client delivers nothing more, not even rebalances.
+            check(f"group {self._group} reads", self._fatal)
+
     def _is_event(self, message: Any) -> bool:  # noqa: ANN401, RUF100
         error = message.error()
         if error is None:
             return False
-        address = TopicPartition(message.topic() or "", -1 if message.partition() is None else message.partition())
+        place = TopicPartition(message.topic() or "", -1 if message.partition() is None else message.partition())
+        self._note_event(place, message.offset(), error)
+        return True
+
+    def _note_event(self, place: TopicPartition, offset: int, error: KafkaError) -> None:
         if error.code() == PARTITION_EOF:
-            if address in self._assigned:
-                self._caught_up.add(address)
+            if place in self._assigned:
+                self._caught_up.add(place)
         elif error.code() in OFFSET_LOST:
             raise OffsetLostError(
-                f"{address.topic}:{address.partition}: group {self._group} wants offset {message.offset()}, which the log does not hold:"
+                f"{place.topic}:{place.partition}: group {self._group} wants offset {offset}, which the log does not hold:"
                 f" {error.str()}; retention deleted records before they were processed, or the topic was created anew"
             )
         elif error.code() != POLLED_TOO_RARELY:
-            check(f"group {self._group} reads {address.topic}:{address.partition}", error)
-        return True
+            check(f"group {self._group} reads {place.topic}:{place.partition}", error)
 
     def _note_read(self, records: Records) -> None:
         partition = TopicPartition(records.topic, records.partition)

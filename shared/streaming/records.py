@@ -24,8 +24,9 @@ class Records:
     offsets : int64 array, shape (n,)
     timestamps_ms : int64 array, shape (n,)
         Kafka record timestamps: the instant of availability.
-    keys, values : lists of n items
-        Raw bytes. A null value in a raw topic is a heartbeat: nothing older than its timestamp will follow in this partition.
+    keys, values : sequences of n items
+        Raw bytes, packed (`shared.streaming.packed`) where none is null.
+        A null value in a raw topic is a heartbeat: nothing older than its timestamp will follow in this partition.
     """
 
     topic: str

@@ -8,9 +8,12 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.bulk_produce import KNOWN, BulkProduce
+from shared.streaming.bulk_produce import BulkProduce, RefusedError, Room
+from shared.streaming.librdkafka import KNOWN
+from shared.streaming.packed import packed_or_list
 from shared.streaming.records import Emission
 
+ROOM = Room(messages=30, bytes=1 << 30, message_bytes=1_000_000)
 Row = tuple[bytes | None, bytes | None, int]
 rows = st.lists(st.tuples(st.none() | st.binary(max_size=40), st.none() | st.binary(max_size=200), st.integers(1, 1 << 42)), min_size=1, max_size=50)
 
@@ -49,7 +52,7 @@ def topic() -> Topic:
 @given(given_rows=rows)
 @settings(max_examples=50, deadline=None)
 def test_every_record_arrives_as_it_was_given_in_order(topic: Topic, given_rows: list[Row]) -> None:
-    bulk = BulkProduce.of(topic.producer)
+    bulk = BulkProduce.of(topic.producer, ROOM)
     assert bulk is not None
     keys, values, times = [list(column) for column in zip(*given_rows, strict=True)]
     run, done = Emission("t", 1, keys, values, np.array(times)), 0
@@ -63,15 +66,39 @@ def test_every_record_arrives_as_it_was_given_in_order(topic: Topic, given_rows:
 
 
 def test_a_stretch_of_a_run_is_queued(topic: Topic) -> None:
-    bulk = BulkProduce.of(topic.producer)
+    bulk = BulkProduce.of(topic.producer, ROOM)
     assert bulk is not None
     run = Emission("t", 1, [b"a", b"b", b"c", b"d"], [b"1", b"2", b"3", b"4"], np.array([1, 2, 3, 4]))
     assert bulk.produce(run, 1, 3) == 3
     assert topic.records("t", 2) == [(b"b", b"2", 2), (b"c", b"3", 3)]
 
 
+@given(given_rows=st.lists(st.tuples(st.none() | st.binary(max_size=40), st.none() | st.binary(max_size=200)), min_size=1, max_size=50))
+@settings(max_examples=50, deadline=None)
+def test_records_without_timestamps_arrive_in_order_however_they_are_packed(
+    topic: Topic, given_rows: list[tuple[bytes | None, bytes | None]]
+) -> None:
+    bulk = BulkProduce.of(topic.producer, ROOM)
+    assert bulk is not None
+    keys, values = [packed_or_list(list(column)) for column in zip(*given_rows, strict=True)]
+    run, done = Emission("t", 1, keys, values), 0
+    while done < len(run):
+        done = bulk.produce(run, done, min(len(run), done + 10))
+        topic.producer.flush(20)
+    assert [row[:2] for row in topic.records("t", done)] == given_rows
+
+
+def test_a_run_that_is_refused_in_part_says_so() -> None:
+    producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "linger.ms": 10_000, "queue.buffering.max.messages": 3})
+    bulk = BulkProduce.of(producer, Room(messages=100, bytes=1 << 30, message_bytes=1_000_000))
+    assert bulk is not None
+    with pytest.raises(RefusedError, match=r"produce to t:0: 1 of 4 records refused: .*Queue full"):
+        bulk.produce(Emission("t", 0, [b"k"] * 4, [b"v"] * 4), 0, 4)
+    producer.purge()
+
+
 def test_no_timestamps_mean_now(topic: Topic) -> None:
-    bulk = BulkProduce.of(topic.producer)
+    bulk = BulkProduce.of(topic.producer, ROOM)
     assert bulk is not None
     before = time.time_ns() // 1_000_000
     assert bulk.produce(Emission("t", 1, [b"a"], [b"1"]), 0, 1) == 1
@@ -80,9 +107,9 @@ def test_no_timestamps_mean_now(topic: Topic) -> None:
 
 
 def test_a_record_that_is_refused_is_left_to_produce_which_says_why(topic: Topic) -> None:
-    bulk = BulkProduce.of(topic.producer)
+    bulk = BulkProduce.of(topic.producer, ROOM)
     assert bulk is not None
-    run = Emission("t", 1, [b"a", b"b"], [b"1", bytes(2_000_000)])
+    run = Emission("t", 1, [b"a", b"b"], [b"1", bytes(2_000_000)])  # too large for a call for many
     assert bulk.produce(run, 0, 2) == 1
     with pytest.raises(KafkaException, match="too large"):
         topic.producer.produce("t", run.values[1], run.keys[1], 1)

@@ -12,9 +12,9 @@ from hypothesis import strategies as st
 from shared.avro.arrow_types import arrow_schema
 from shared.avro.columns import ColumnDecoder
 from shared.avro.flat_decoder import FlatDecoder
-from shared.avro.framed import Packed
 from shared.avro.registry import MemorySchemaRegistry
 from shared.avro.wire import header
+from shared.streaming.packed import Packed
 
 _KINDS: dict[str, tuple[Any, st.SearchStrategy[Any]]] = {
     "string": ("string", st.text(max_size=12)),

@@ -9,6 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shared.avro.columns import DecodedColumns
+from shared.streaming.packed import taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,7 +89,7 @@ class CleanRows:
         place = {int(row): i for i, row in enumerate(rows)} if self.verdicts else {}
         return CleanRows(
             self.columns.take(pa.array(rows)), self.refused[rows], self.heartbeat[rows], self.flags[rows], self.partition[rows],
-            self.offsets[rows], self.timestamps_ms[rows], [self.keys[i] for i in rows], [self.values[i] for i in rows],
+            self.offsets[rows], self.timestamps_ms[rows], taken(self.keys, rows), taken(self.values, rows),
             {place[row]: verdict for row, verdict in self.verdicts.items()},
         )  # fmt: skip
 

@@ -132,7 +132,7 @@ class Topics:
         self.progress = {topic: topics.progress(stage) for topic, stage in self.stages.items()}
         for topic, found in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes), strict=True):
             encoder = ColumnEncoder(registry, topic, schemas[topic])
-            self.values[topic] = encoder.encode(pa.RecordBatch.from_pylist(found, schema=encoder.arrow))
+            self.values[topic] = list(encoder.encode(pa.RecordBatch.from_pylist(found, schema=encoder.arrow)))
             self.times[topic] = [int(row["journal_time"] if "journal_time" in row else row["_journal_time"]) for row in found]
         self.codec = RecordCodec(registry, "progress", (SCHEMAS / "progress.avsc").read_text())
         self.sequence = dict.fromkeys(self.progress.values(), 0)

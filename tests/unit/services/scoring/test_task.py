@@ -1,3 +1,4 @@
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
@@ -45,7 +46,7 @@ class Stage:
     def task(self) -> ScoringTask:
         return ScoringTask(self.plan, self.registry, self.store, 0)
 
-    def records(self, topic: str, values: list[bytes], first: int = 0) -> Records:
+    def records(self, topic: str, values: Sequence[bytes], first: int = 0) -> Records:
         n = len(values)
         return Records(topic, 0, np.arange(first, first + n), np.zeros(n, np.int64), [f"{topic}{first + i}".encode() for i in range(n)], values)
 
