@@ -1,7 +1,6 @@
 """The demo: a year of flights through the whole system, judged and audited."""
 
 import json
-import os
 import time
 import uuid
 from dataclasses import dataclass
@@ -21,7 +20,7 @@ from services.cli.feed import Prepared
 from services.cli.flights import FlightsYear, encode_stream, load_year
 from services.cli.history import decoded, read_history
 from services.cli.oracle import FlightsOracle, SourceTable, compare
-from services.cli.pipeline import TOPOLOGY, create_topics, pipeline_environment, start_services
+from services.cli.pipeline import create_topics, pipeline_environment, start_services
 from services.cli.quality import measure
 from services.cli.replay import replay
 from services.cli.report import write_report
@@ -32,7 +31,6 @@ from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
 from shared.models.artifacts import ArtifactStore
-from shared.streaming.stage import FUSED
 
 _APPLICATION = Path(__file__).parents[2] / "examples" / "flights"
 _MODEL = "late_arrival"
@@ -156,9 +154,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             if options.measure_load:
                 console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
                 pause(plan, registry, infrastructure.bootstrap_servers, _MODEL)
-                # On one machine the fused topology answers sooner and with less work; an explicit choice in the environment stands.
-                live = pipeline_environment(_APPLICATION, infrastructure, folder, "live")
-                supervisor = start_services(folder, {**live, TOPOLOGY: os.environ.get(TOPOLOGY) or FUSED})
+                supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live"))
                 latency, burst = measure_load(plan, registry, infrastructure.bootstrap_servers, year, _MODEL)
                 memory.looked = 0.0
                 memory.look()

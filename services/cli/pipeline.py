@@ -51,8 +51,14 @@ def create_topics(plan: Plan, infrastructure: Infrastructure) -> KafkaBroker:
     return broker
 
 
+def stage_processes(topology: str) -> tuple[str, ...]:
+    """Return the processes that the stages run in, in the order of the data: fused, ingestion, features and scoring are one."""
+    path = (FUSED,) if topology == FUSED else FUSIBLE
+    return (*path, *(stage for stage in STAGES if stage not in FUSIBLE))
+
+
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
-    """Start every stage and the gateway; logs go to `folder`/logs. Fused, ingestion, features and scoring are one process.
+    """Start every stage and the gateway; logs go to `folder`/logs.
 
     Live, nobody waits for what follows a prediction, so those stages fetch and commit less often (every fetch and every transaction costs the
     broker time that the prediction path needs) and step back when the processors are busy. In a replay the next slice waits for them, so there
@@ -60,16 +66,14 @@ def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
     """
     supervisor = Supervisor(folder / "logs", environment)
     live = environment["TIDEMILL_INGESTION__CLOCK"] == "live"
-    path = (FUSED,) if environment.get(TOPOLOGY) == FUSED else FUSIBLE
-    behind = [stage for stage in STAGES if stage not in FUSIBLE]
 
     def spec(stage: str) -> ServiceSpec:
         settings = {} if stage in _LOOKS_BETWEEN_RECORDS else dict(_PATIENT)
-        if stage in path or not live:
+        if stage in (FUSED, *FUSIBLE) or not live:
             return ServiceSpec(stage, f"services.{stage}", settings)
         return ServiceSpec(stage, f"services.{stage}", {**settings, **_RELAXED}, _STEPS_BACK)
 
-    supervisor.start([*map(spec, [*path, *behind]), ServiceSpec("gateway", "services.gateway")])
+    supervisor.start([*map(spec, stage_processes(environment[TOPOLOGY])), ServiceSpec("gateway", "services.gateway")])
     return supervisor
 
 

@@ -277,7 +277,7 @@ class Application(_Frozen):
     owner: Owner
     partition_by: str
     partitions: int = Field(default=1, ge=1)
-    topology: Literal["separate", "fused"] = "separate"
+    topology: Literal["fused", "separate"] = "fused"
     streams: dict[Name, Stream] = Field(min_length=1)
     entities: dict[Name, Entity] = {}
     views: dict[Name, AnyView] = {}
