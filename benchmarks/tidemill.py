@@ -10,6 +10,7 @@ from benchmarks.laboratory import Laboratory
 from benchmarks.processes import SystemUnderTest
 from benchmarks.throughput import RunFailed, Throughput, committed_records, measure
 from services.cli.pipeline import create_topics, pipeline_environment
+from services.cli.settings import read_settings
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 
@@ -46,7 +47,7 @@ class Installation:
         self._partitions = partitions
         self.plan: Plan = load_plan(self._copy(workload))
         create_topics(self.plan, laboratory.infrastructure)
-        self.environment = pipeline_environment(self.folder / "application", laboratory.infrastructure, self.folder, "live")
+        self.environment = pipeline_environment(self.folder / "application", laboratory.infrastructure, self.folder, "live", read_settings())
 
     @property
     def artifacts(self) -> str:

@@ -25,6 +25,7 @@ from services.cli.quality import measure
 from services.cli.replay import replay
 from services.cli.report import write_report
 from services.cli.screen import Screen
+from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
 from services.cli.watch import Seen, Watch
 from shared.application.plan import Plan
@@ -112,8 +113,10 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     ------
     DemoFailed
         An answer was lost or came twice, a bad record is not accounted for, or the audit found a difference.
+    SettingsError
+        The environment asks for something that does not exist.
     """
-    started = time.monotonic()
+    started, settings = time.monotonic(), read_settings()
     plan = load_plan(_APPLICATION)
     console.print("Reading the flights of 2013 ...")
     year = load_year(options.days)
@@ -124,7 +127,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         broker = create_topics(plan, infrastructure)
         registry = ConfluentSchemaRegistry(infrastructure.registry_url)
         streams = prepared(plan, registry, year)
-        supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay"))
+        supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay", settings))
         watch = Watch(plan, infrastructure.bootstrap_servers, registry)
         try:
             with Screen(year.events, console) as screen:
@@ -154,7 +157,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             if options.measure_load:
                 console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
                 pause(plan, registry, infrastructure.bootstrap_servers, _MODEL)
-                supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live"))
+                supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live", settings))
                 latency, burst = measure_load(plan, registry, infrastructure.bootstrap_servers, year, _MODEL)
                 memory.looked = 0.0
                 memory.look()

@@ -1,10 +1,10 @@
 """The whole system as processes: every stage of an application under one supervisor."""
 
-import os
 from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.embedded.infrastructure import Infrastructure
+from services.cli.settings import CommandSettings
 from services.cli.supervisor import ServiceSpec, Supervisor
 from shared.application.plan import Plan
 from shared.application.planning import load_application
@@ -23,11 +23,11 @@ _PATIENT = {"TIDEMILL_RUNNER__IDLE_INTERVAL_MS": "500"}
 _RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250", "TIDEMILL_KAFKA__OPTIONS": '{"fetch.min.bytes": "1000000"}'}
 
 
-def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str) -> dict[str, str]:
-    """Return what every service's process finds in its environment."""
+def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str, settings: CommandSettings) -> dict[str, str]:
+    """Return what every service's process finds in its environment; the topology is that of the settings, else the application's."""
     return {
         **infrastructure.environment,
-        TOPOLOGY: _topology(application),
+        TOPOLOGY: settings.topology or load_application(application).topology,
         "TIDEMILL_APPLICATION": str(application.absolute()),
         "TIDEMILL_INGESTION__CLOCK": clock,
         "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
@@ -75,11 +75,3 @@ def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
 
     supervisor.start([*map(spec, stage_processes(environment[TOPOLOGY])), ServiceSpec("gateway", "services.gateway")])
     return supervisor
-
-
-def _topology(application: Path) -> str:
-    """Return the topology: the environment's word, else the application's."""
-    asked = os.environ.get(TOPOLOGY) or load_application(application).topology
-    if asked not in (SEPARATE, FUSED):
-        raise ValueError(f"{TOPOLOGY}: expected {SEPARATE} or {FUSED}, came {asked!r}; set it to one of them or unset it")
-    return asked

@@ -2,8 +2,8 @@
 
 from pathlib import Path
 
+from services.cli.settings import read_settings
 from shared.application.planning import load_plan
-from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import TopicSpec
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.topics import catalogue_topics
@@ -18,13 +18,15 @@ def make_topics(application: Path) -> tuple[str, ...]:
     ------
     ApplicationError
         The application is wrong.
+    SettingsError
+        The environment says something that cannot be used.
     ValueError
         A topic exists with another number of partitions.
     """
     plan = load_plan(application)
-    settings = ServiceSettings(application=application)
+    kafka = read_settings().kafka
     partitions = plan.application.partitions
-    broker = KafkaBroker(settings.kafka.bootstrap_servers, settings.kafka.client_options())
+    broker = KafkaBroker(kafka.bootstrap_servers, kafka.client_options(), deadline_s=kafka.deadline_s)
     topics = [*catalogue_topics(plan.application.app, partitions), *(TopicSpec(topic, partitions) for topic in plan.topics.raw)]
     broker.create_topics(topics)
     return tuple(spec.name for spec in topics)

@@ -19,6 +19,7 @@ from confluent_kafka import KafkaError, Message, Producer
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.pipeline import create_topics, pipeline_environment
+from services.cli.settings import read_settings
 from services.cli.supervisor import ServiceSpec, Supervisor
 from services.cli.watch import record_codec
 from shared.application.plan import Plan
@@ -167,7 +168,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     plan = load_plan(write_application(folder / "application", "meters"))
     with Infrastructure.embedded(folder / "servers") as infrastructure:
         broker = create_topics(plan, infrastructure)
-        supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay"))
+        supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay", read_settings()))
         supervisor.start([ServiceSpec(stage, f"services.{stage}") for stage in STAGES])
         producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "linger.ms": 5, "enable.idempotence": True})
         made = Run(plan, infrastructure, supervisor, ConfluentSchemaRegistry(infrastructure.registry_url), producer, broker.reader())

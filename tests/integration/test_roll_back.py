@@ -12,6 +12,7 @@ from mlflow import MlflowClient
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.pipeline import create_topics, pipeline_environment
+from services.cli.settings import read_settings
 from services.cli.supervisor import ServiceSpec, Supervisor
 from services.cli.watch import record_codec
 from shared.application.planning import load_plan
@@ -35,7 +36,7 @@ DEADLINE_S = 120.0
 def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
     plan = load_plan(write_application(tmp_path / "application", application_name))
     broker, registry = create_topics(plan, infrastructure), ConfluentSchemaRegistry(infrastructure.registry_url)
-    environment = pipeline_environment(tmp_path / "application", infrastructure, tmp_path, "live")
+    environment = pipeline_environment(tmp_path / "application", infrastructure, tmp_path, "live", read_settings())
     store = ArtifactStore(environment["TIDEMILL_ARTIFACTS__URI"])
     models = ModelRegistry(environment["TIDEMILL_TRACKING__URI"])
     topics = plan.topics

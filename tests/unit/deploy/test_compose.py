@@ -11,6 +11,7 @@ from ruamel.yaml import YAML
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.pipeline import _LOOKS_BETWEEN_RECORDS, _PATIENT, _RELAXED, SEPARATE, TOPOLOGY, pipeline_environment, stage_processes
+from services.cli.settings import read_settings
 from shared.application.model import Application
 from shared.observability.settings import ServiceSettings
 from shared.streaming.stage import FUSED, FUSIBLE
@@ -120,7 +121,9 @@ def test_everything_that_is_written_by_default_lies_in_the_volume() -> None:
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"gateway"}))
 def test_a_stage_has_the_settings_it_has_under_the_supervisor(services: dict[str, Any], name: str) -> None:
     environment = {variable: str(value) for variable, value in services[name]["environment"].items()}
-    under_supervisor = pipeline_environment(ROOT / "examples" / "flights", Infrastructure.given("kafka", "registry", "redis"), ROOT, "live")
+    under_supervisor = pipeline_environment(
+        ROOT / "examples" / "flights", Infrastructure.given("kafka", "registry", "redis"), ROOT, "live", read_settings()
+    )
     plain = {variable for variable in under_supervisor if not variable.startswith("TIDEMILL_")}
     assert {variable: environment.get(variable) for variable in plain} == {variable: under_supervisor[variable] for variable in plain}
     expected = {**({} if name in _LOOKS_BETWEEN_RECORDS else _PATIENT), **({} if name in (FUSED, *FUSIBLE) else _RELAXED)}

@@ -7,6 +7,7 @@ import pytest
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.pipeline import SEPARATE, TOPOLOGY, pipeline_environment, stage_processes
+from services.cli.settings import read_settings
 from shared.application.topics import STAGES
 from shared.streaming.stage import FUSED, FUSIBLE
 
@@ -15,7 +16,7 @@ SERVERS = Infrastructure.given("kafka:9092", "http://registry", "redis://redis")
 
 
 def topology(application: Path, folder: Path) -> str:
-    return pipeline_environment(application, SERVERS, folder, "live")[TOPOLOGY]
+    return pipeline_environment(application, SERVERS, folder, "live", read_settings())[TOPOLOGY]
 
 
 def test_fused_unless_the_application_or_the_environment_says_otherwise(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
