@@ -30,6 +30,10 @@ class CommandSettings(BaseSettings):
     kafka: KafkaSettings = KafkaSettings()
     topology: Topology | None = None
 
+    def kafka_at(self, bootstrap_servers: str) -> KafkaSettings:
+        """Return how to reach the broker of a run, whose address may not be the environment's."""
+        return self.kafka.model_copy(update={"bootstrap_servers": bootstrap_servers})
+
 
 def read_settings() -> CommandSettings:
     """Read the environment.

@@ -1,5 +1,6 @@
 """The compose file runs every service there is, the prediction path in one container or in three, and everything in it is watched."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,7 +11,7 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from deploy.embedded.infrastructure import Infrastructure
-from services.cli.pipeline import _LOOKS_BETWEEN_RECORDS, _PATIENT, _RELAXED, SEPARATE, TOPOLOGY, pipeline_environment, stage_processes
+from services.cli.pipeline import SEPARATE, TOPOLOGY, pipeline_environment, stage_processes, stage_spec
 from services.cli.settings import read_settings
 from shared.application.model import Application
 from shared.observability.settings import ServiceSettings
@@ -126,8 +127,11 @@ def test_a_stage_has_the_settings_it_has_under_the_supervisor(services: dict[str
     )
     plain = {variable for variable in under_supervisor if not variable.startswith("TIDEMILL_")}
     assert {variable: environment.get(variable) for variable in plain} == {variable: under_supervisor[variable] for variable in plain}
-    expected = {**({} if name in _LOOKS_BETWEEN_RECORDS else _PATIENT), **({} if name in (FUSED, *FUSIBLE) else _RELAXED)}
-    assert {variable: environment[variable] for variable in (*_PATIENT, *_RELAXED) if variable in environment} == expected
+    own = dict(stage_spec(name, under_supervisor).environment)
+    cadence = [f"TIDEMILL_RUNNER__{what}_INTERVAL_MS" for what in ("IDLE", "COMMIT")]
+    assert {variable: environment.get(variable) for variable in cadence} == {variable: own.get(variable) for variable in cadence}
+    options = (json.loads(there.get("TIDEMILL_KAFKA__OPTIONS", "{}")) for there in (environment, own))
+    assert next(options) == next(options)
     assert ("cpu_shares" in services[name]) == (name not in (FUSED, *FUSIBLE))
 
 
