@@ -9,9 +9,12 @@ from pathlib import Path
 from benchmarks.laboratory import Laboratory
 from benchmarks.processes import SystemUnderTest
 from benchmarks.throughput import RunFailed, Throughput, committed_records, measure
-from services.cli.pipeline import create_topics, pipeline_environment
+from services.cli.pipeline import pipeline_environment
+from services.cli.settings import read_settings
+from services.cli.topics import create_topics
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
+from shared.streaming.kafka_broker import KafkaBroker
 
 APPLICATIONS = Path(__file__).with_name("applications")
 _SCHEMAS = Path(__file__).with_name("schemas")
@@ -45,8 +48,8 @@ class Installation:
         self.source = source or f"{self.run}-payments"
         self._partitions = partitions
         self.plan: Plan = load_plan(self._copy(workload))
-        create_topics(self.plan, laboratory.infrastructure)
-        self.environment = pipeline_environment(self.folder / "application", laboratory.infrastructure, self.folder, "live")
+        create_topics(self.plan, KafkaBroker(laboratory.bootstrap_servers))
+        self.environment = pipeline_environment(self.folder / "application", laboratory.infrastructure, self.folder, "live", read_settings())
 
     @property
     def artifacts(self) -> str:

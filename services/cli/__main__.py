@@ -11,7 +11,7 @@ from rich.table import Table
 
 from services.cli import run_commands
 from services.cli.offline import backfill, skew, training_set
-from services.cli.terminal import ApplicationFolder, console, errors, read_plan
+from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.errors import ApplicationError
 
 app = typer.Typer(
@@ -45,7 +45,8 @@ def demo(
     from services.cli.demo import DemoFailed, DemoOptions, run_demo
 
     try:
-        figures = run_demo(DemoOptions(days, load, output), console)
+        with failures():
+            figures = run_demo(DemoOptions(days, load, output), console)
     except DemoFailed as problem:
         errors.print(f"[red]The demo failed:[/red] {problem}")
         raise typer.Exit(1) from problem
@@ -92,7 +93,7 @@ def topics(application: ApplicationFolder) -> None:
         errors.print(str(problem), markup=False)
         raise typer.Exit(1) from problem
     except (ApplicationError, ValueError) as problem:
-        errors.print(str(problem), markup=False)
+        errors.print(str(problem), markup=False, soft_wrap=True)
         raise typer.Exit(2) from problem
     console.print(f"{len(made)} topics are there: {', '.join(made)}", highlight=False)
 

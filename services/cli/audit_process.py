@@ -8,12 +8,13 @@ from multiprocessing import get_context
 from pathlib import Path
 
 from services.cli.audit import AuditResult, audit
+from services.cli.kafka_clients import connect
 from services.cli.run_log import TopicLog
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry
 from shared.lifeline import tie_to
 from shared.models.artifacts import ArtifactStore
-from shared.streaming.kafka_broker import KafkaBroker
+from shared.observability.settings import KafkaSettings
 
 
 class AuditFailedError(RuntimeError):
@@ -21,17 +22,17 @@ class AuditFailedError(RuntimeError):
 
 
 @contextmanager
-def auditing(application: Path, bootstrap_servers: str, registry_url: str, artifacts: str) -> Iterator[Future[AuditResult]]:
+def auditing(application: Path, kafka: KafkaSettings, registry_url: str, artifacts: str) -> Iterator[Future[AuditResult]]:
     """Audit a finished run beside the body of the `with`; the process is gone afterwards."""
     with ProcessPoolExecutor(1, get_context("spawn"), tie_to, (os.getpid(),)) as processes:
-        yield processes.submit(audit_addresses, application, bootstrap_servers, registry_url, artifacts)
+        yield processes.submit(audit_addresses, application, kafka, registry_url, artifacts)
 
 
-def audit_addresses(application: Path, bootstrap_servers: str, registry_url: str, artifacts: str) -> AuditResult:
+def audit_addresses(application: Path, kafka: KafkaSettings, registry_url: str, artifacts: str) -> AuditResult:
     """Audit what a broker holds of an application; whatever goes wrong is an AuditFailedError that says what."""
     try:
         plan, registry = load_plan(application), ConfluentSchemaRegistry(registry_url)
-        return audit(plan, registry, ArtifactStore(artifacts), TopicLog(plan, KafkaBroker(bootstrap_servers), registry))
+        return audit(plan, registry, ArtifactStore(artifacts), TopicLog(plan, connect(kafka), registry))
     except Exception as problem:
         # Many errors carry more than their text and would not survive the way to the other process.
         raise AuditFailedError(f"{type(problem).__name__}: {problem}") from problem

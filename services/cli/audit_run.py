@@ -6,12 +6,13 @@ from pathlib import Path
 
 from services.cli.audit import AuditResult, Extent, audit
 from services.cli.instance import InstanceError, find_instance, reachable
+from services.cli.kafka_clients import connect
 from services.cli.run_log import TopicLog
+from services.cli.settings import read_settings
 from shared.application.plan import Plan
 from shared.avro.registry import ConfluentSchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.streaming.broker import Broker
-from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.progress import Progress
 from shared.version import CODE_VERSION
 
@@ -41,10 +42,12 @@ def audit_run(plan: Plan, folder: Path, environment: Mapping[str, str], artifact
     ------
     InstanceError
         There is no such run, or another application or version made it.
+    SettingsError
+        The environment says something that cannot be used.
     """
-    instance = find_instance(folder, environment)
+    settings, instance = read_settings(), find_instance(folder, environment)
     with reachable(instance) as infrastructure:
-        broker = KafkaBroker(infrastructure.bootstrap_servers)
+        broker = connect(settings.kafka_at(infrastructure.bootstrap_servers))
         if not broker.partitions(plan.topics.journal):
             raise InstanceError(f"expected the topic {plan.topics.journal} at {infrastructure.bootstrap_servers}, found none: nothing ran there")
         return audit_topics(plan, broker, infrastructure.registry_url, ArtifactStore(artifacts or instance.artifacts))

@@ -1,7 +1,6 @@
 """The demo: a year of flights through the whole system, judged and audited."""
 
 import json
-import os
 import time
 import uuid
 from dataclasses import dataclass
@@ -20,19 +19,21 @@ from services.cli.demo_report import report_data
 from services.cli.feed import Prepared
 from services.cli.flights import FlightsYear, encode_stream, load_year
 from services.cli.history import decoded, read_history
+from services.cli.kafka_clients import connect
 from services.cli.oracle import FlightsOracle, SourceTable, compare
-from services.cli.pipeline import TOPOLOGY, create_topics, pipeline_environment, start_services
+from services.cli.pipeline import pipeline_environment, start_services
 from services.cli.quality import measure
 from services.cli.replay import replay
 from services.cli.report import write_report
 from services.cli.screen import Screen
+from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
+from services.cli.topics import create_topics
 from services.cli.watch import Seen, Watch
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
 from shared.models.artifacts import ArtifactStore
-from shared.streaming.stage import FUSED
 
 _APPLICATION = Path(__file__).parents[2] / "examples" / "flights"
 _MODEL = "late_arrival"
@@ -114,8 +115,10 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     ------
     DemoFailed
         An answer was lost or came twice, a bad record is not accounted for, or the audit found a difference.
+    SettingsError
+        The environment asks for something that does not exist.
     """
-    started = time.monotonic()
+    started, settings = time.monotonic(), read_settings()
     plan = load_plan(_APPLICATION)
     console.print("Reading the flights of 2013 ...")
     year = load_year(options.days)
@@ -123,11 +126,13 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     with Infrastructure.from_environment() as infrastructure:
         folder = (options.keep or Path(".tidemill") / "demo" / uuid.uuid4().hex[:8]).absolute()
         folder.mkdir(parents=True, exist_ok=True)
-        broker = create_topics(plan, infrastructure)
+        kafka = settings.kafka_at(infrastructure.bootstrap_servers)
+        broker = connect(kafka)
+        create_topics(plan, broker)
         registry = ConfluentSchemaRegistry(infrastructure.registry_url)
         streams = prepared(plan, registry, year)
-        supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay"))
-        watch = Watch(plan, infrastructure.bootstrap_servers, registry)
+        supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay", settings))
+        watch = Watch(plan, kafka, registry)
         try:
             with Screen(year.events, console) as screen:
 
@@ -144,7 +149,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             supervisor.stop()
             streams.clear()
             artifacts = ArtifactStore(str(folder / "artifacts"))
-            with auditing(_APPLICATION, infrastructure.bootstrap_servers, infrastructure.registry_url, str(folder / "artifacts")) as audit:
+            with auditing(_APPLICATION, kafka, infrastructure.registry_url, str(folder / "artifacts")) as audit:
                 history = read_history(plan, broker, registry)
                 vectors = decoded(registry, plan.vector_schema, history.vectors)
                 oracle = compare(FlightsOracle(_APPLICATION, _tables(year)), vectors.to_pandas(), 1_000)
@@ -155,11 +160,9 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             latency = burst = None
             if options.measure_load:
                 console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
-                pause(plan, registry, infrastructure.bootstrap_servers, _MODEL)
-                # On one machine the fused topology answers sooner and with less work; an explicit choice in the environment stands.
-                live = pipeline_environment(_APPLICATION, infrastructure, folder, "live")
-                supervisor = start_services(folder, {**live, TOPOLOGY: os.environ.get(TOPOLOGY) or FUSED})
-                latency, burst = measure_load(plan, registry, infrastructure.bootstrap_servers, year, _MODEL)
+                pause(plan, registry, kafka, _MODEL)
+                supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live", settings))
+                latency, burst = measure_load(plan, registry, kafka, year, _MODEL)
                 memory.looked = 0.0
                 memory.look()
         finally:

@@ -8,11 +8,13 @@ from confluent_kafka import Producer
 
 from services.cli.feed import subject
 from services.cli.flights import FlightsYear, stream_batch
+from services.cli.kafka_clients import client_settings
 from services.cli.load import LoadResult, run_load, stamp_requests
 from services.cli.watch import record_codec
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.registry import SchemaRegistry
+from shared.observability.settings import KafkaSettings
 
 LOAD_RATE = 1_000
 _LOAD_SECONDS = 20
@@ -20,17 +22,17 @@ _BURST_RATE, _BURST_EVENTS = 30_000, 120_000
 _WARM_UP = 3_000
 
 
-def pause(plan: Plan, registry: SchemaRegistry, bootstrap_servers: str, model: str) -> None:
+def pause(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, model: str) -> None:
     """Ask control to start no training: the stretches jump from 2013 to today."""
     codec = record_codec(registry, plan.topics.commands, "Command")
     command = {"command_id": uuid.uuid4().hex, "model": model, "command": "pause", "reason": "load measurement", "issued_at": int(time.time() * 1e3)}
-    producer = Producer({"bootstrap.servers": bootstrap_servers})
+    producer = Producer(client_settings(kafka, {}))
     producer.produce(plan.topics.commands, codec.encode(command), model.encode())
     if producer.flush(30):
         raise TimeoutError("the broker did not take the command within 30 s")
 
 
-def measure_load(plan: Plan, registry: SchemaRegistry, bootstrap_servers: str, year: FlightsYear, model: str) -> tuple[LoadResult, LoadResult]:
+def measure_load(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, year: FlightsYear, model: str) -> tuple[LoadResult, LoadResult]:
     """Return latency at a moderate rate and throughput at more than the system can take, after a warm-up."""
     stream = plan.streams[plan.models[model].ask]
     published = year.streams[stream.name]
@@ -43,7 +45,7 @@ def measure_load(plan: Plan, registry: SchemaRegistry, bootstrap_servers: str, y
         batch = stamp_requests(stream_batch(stream, chosen), name, str(stream.event_id), stream.event_time, int(time.time() * 1e3))
         keys = [key.encode() for key in batch.column(str(stream.event_id)).to_pylist()]
         topics, partitions = plan.topics, plan.application.partitions
-        return run_load(bootstrap_servers, stream.topic, topics.predictions, partitions, keys, encoder.encode(batch), rate)
+        return run_load(kafka, stream.topic, topics.predictions, partitions, keys, encoder.encode(batch), rate)
 
     unique = uuid.uuid4().hex[:6]
     stretch(f"warm-{unique}", _WARM_UP, LOAD_RATE)

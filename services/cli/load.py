@@ -12,6 +12,9 @@ import pyarrow as pa
 from confluent_kafka import Consumer, Producer, TopicPartition
 from numpy.typing import NDArray
 
+from services.cli.kafka_clients import client_settings
+from shared.observability.settings import KafkaSettings
+
 _IDLE_LIMIT_S = 60.0
 
 
@@ -42,18 +45,16 @@ class LoadResult:
 class _Reader(threading.Thread):
     """Notes when each request's prediction was read; the request number stands in the record's key."""
 
-    def __init__(self, bootstrap_servers: str, topic: str, partitions: int, numbers: dict[bytes, int]) -> None:
+    def __init__(self, kafka: KafkaSettings, topic: str, partitions: int, numbers: dict[bytes, int]) -> None:
         super().__init__(daemon=True)
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "tidemill-load",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 20,
-                "fetch.queue.backoff.ms": 5,
-            }
-        )
+        special = {
+            "group.id": "tidemill-load",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 20,
+            "fetch.queue.backoff.ms": 5,
+        }
+        self._consumer = Consumer(client_settings(kafka, special))
         self._consumer.assign(
             [TopicPartition(topic, p, self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]) for p in range(partitions)]
         )
@@ -99,7 +100,7 @@ def _undisturbed() -> Iterator[None]:
 
 @_undisturbed()
 def run_load(
-    bootstrap_servers: str, raw_topic: str, predictions_topic: str, partitions: int, keys: Sequence[bytes], values: Sequence[bytes], rate_per_s: float
+    kafka: KafkaSettings, raw_topic: str, predictions_topic: str, partitions: int, keys: Sequence[bytes], values: Sequence[bytes], rate_per_s: float
 ) -> LoadResult:
     """Publish one stretch and wait for the answers.
 
@@ -118,10 +119,9 @@ def run_load(
         When no prediction came for a minute although some are missing.
     """
     n = len(values)
-    reader = _Reader(bootstrap_servers, predictions_topic, partitions, {key: i for i, key in enumerate(keys)})
-    producer = Producer(
-        {"bootstrap.servers": bootstrap_servers, "linger.ms": 5, "partitioner": "murmur2_random", "queue.buffering.max.messages": 2 * n + 1000}
-    )
+    reader = _Reader(kafka, predictions_topic, partitions, {key: i for i, key in enumerate(keys)})
+    special = {"linger.ms": 5, "partitioner": "murmur2_random", "queue.buffering.max.messages": 2 * n + 1000}
+    producer = Producer(client_settings(kafka, special))
     reader.start()
     due = np.arange(n) / rate_per_s
     start = time.perf_counter()

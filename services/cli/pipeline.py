@@ -1,18 +1,15 @@
 """The whole system as processes: every stage of an application under one supervisor."""
 
-import os
+import json
 from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.embedded.infrastructure import Infrastructure
+from services.cli.settings import CommandSettings
 from services.cli.supervisor import ServiceSpec, Supervisor
-from shared.application.plan import Plan
 from shared.application.planning import load_application
 from shared.application.topics import STAGES
-from shared.streaming.broker import TopicSpec
-from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.stage import FUSED, FUSIBLE
-from shared.streaming.topics import catalogue_topics
 
 TOPOLOGY = "TIDEMILL_TOPOLOGY"
 SEPARATE = "separate"
@@ -20,14 +17,17 @@ _STEPS_BACK = 10
 # Records wake a stage at once; between them only these have something to look for: ticks, and a training that ends.
 _LOOKS_BETWEEN_RECORDS = (FUSED, "ingestion", "retraining")
 _PATIENT = {"TIDEMILL_RUNNER__IDLE_INTERVAL_MS": "500"}
-_RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250", "TIDEMILL_KAFKA__OPTIONS": '{"fetch.min.bytes": "1000000"}'}
+_RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250"}
+_RELAXED_FETCHES = {"fetch.min.bytes": "1000000"}
+_KAFKA_OPTIONS = "TIDEMILL_KAFKA__OPTIONS"
 
 
-def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str) -> dict[str, str]:
-    """Return what every service's process finds in its environment."""
+def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str, settings: CommandSettings) -> dict[str, str]:
+    """Return what every service's process finds in its environment; the topology is that of the settings, else the application's."""
     return {
         **infrastructure.environment,
-        TOPOLOGY: _topology(application),
+        TOPOLOGY: settings.topology or load_application(application).topology,
+        _KAFKA_OPTIONS: json.dumps(settings.kafka.options),
         "TIDEMILL_APPLICATION": str(application.absolute()),
         "TIDEMILL_INGESTION__CLOCK": clock,
         "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
@@ -43,39 +43,29 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
     }
 
 
-def create_topics(plan: Plan, infrastructure: Infrastructure) -> KafkaBroker:
-    """Make the application's topics, raw ones included, where they do not exist yet."""
-    broker = KafkaBroker(infrastructure.bootstrap_servers)
-    partitions = plan.application.partitions
-    broker.create_topics([*catalogue_topics(plan.application.app, partitions), *(TopicSpec(topic, partitions) for topic in plan.topics.raw)])
-    return broker
+def stage_processes(topology: str) -> tuple[str, ...]:
+    """Return the processes that the stages run in, in the order of the data: fused, ingestion, features and scoring are one."""
+    path = (FUSED,) if topology == FUSED else FUSIBLE
+    return (*path, *(stage for stage in STAGES if stage not in FUSIBLE))
 
 
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
-    """Start every stage and the gateway; logs go to `folder`/logs. Fused, ingestion, features and scoring are one process.
+    """Start every stage and the gateway; logs go to `folder`/logs."""
+    supervisor = Supervisor(folder / "logs", environment)
+    stages = [stage_spec(stage, environment) for stage in stage_processes(environment[TOPOLOGY])]
+    supervisor.start([*stages, ServiceSpec("gateway", "services.gateway")])
+    return supervisor
+
+
+def stage_spec(stage: str, environment: Mapping[str, str]) -> ServiceSpec:
+    """Return how a stage is run beside the others.
 
     Live, nobody waits for what follows a prediction, so those stages fetch and commit less often (every fetch and every transaction costs the
     broker time that the prediction path needs) and step back when the processors are busy. In a replay the next slice waits for them, so there
     they hurry.
     """
-    supervisor = Supervisor(folder / "logs", environment)
-    live = environment["TIDEMILL_INGESTION__CLOCK"] == "live"
-    path = (FUSED,) if environment.get(TOPOLOGY) == FUSED else FUSIBLE
-    behind = [stage for stage in STAGES if stage not in FUSIBLE]
-
-    def spec(stage: str) -> ServiceSpec:
-        settings = {} if stage in _LOOKS_BETWEEN_RECORDS else dict(_PATIENT)
-        if stage in path or not live:
-            return ServiceSpec(stage, f"services.{stage}", settings)
-        return ServiceSpec(stage, f"services.{stage}", {**settings, **_RELAXED}, _STEPS_BACK)
-
-    supervisor.start([*map(spec, [*path, *behind]), ServiceSpec("gateway", "services.gateway")])
-    return supervisor
-
-
-def _topology(application: Path) -> str:
-    """Return the topology: the environment's word, else the application's."""
-    asked = os.environ.get(TOPOLOGY) or load_application(application).topology
-    if asked not in (SEPARATE, FUSED):
-        raise ValueError(f"{TOPOLOGY}: expected {SEPARATE} or {FUSED}, came {asked!r}; set it to one of them or unset it")
-    return asked
+    settings = {} if stage in _LOOKS_BETWEEN_RECORDS else dict(_PATIENT)
+    if stage in (FUSED, *FUSIBLE) or environment["TIDEMILL_INGESTION__CLOCK"] != "live":
+        return ServiceSpec(stage, f"services.{stage}", settings)
+    options = {**_RELAXED_FETCHES, **json.loads(environment[_KAFKA_OPTIONS])}
+    return ServiceSpec(stage, f"services.{stage}", {**settings, **_RELAXED, _KAFKA_OPTIONS: json.dumps(options)}, _STEPS_BACK)

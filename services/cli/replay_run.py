@@ -16,18 +16,19 @@ from services.cli.coverage import wait_until_covered
 from services.cli.dataset import DataSetOptions, feeds_of, load_data_set
 from services.cli.feed import Feed
 from services.cli.instance import Instance, InstanceError, find_instance
+from services.cli.kafka_clients import connect
 from services.cli.open_loop import Pace, publish_live
 from services.cli.replay import ReplayRefused, refuse_a_journal_that_is_past, replay
 from services.cli.run_log import TopicLog
 from services.cli.running import running_application
 from services.cli.screen import Screen
+from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
 from services.cli.watch import Seen, Watch
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.streaming.broker import Broker
-from shared.streaming.kafka_broker import KafkaBroker
+from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
+from shared.observability.settings import KafkaSettings
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,10 +74,10 @@ def replay_run(application: Path, options: ReplayOptions, environment: Mapping[s
 
     Raises
     ------
-    ApplicationError, DataSetError, InstanceError, ReplayRefused, CoverageTimeout, ServiceFailed
+    ApplicationError, SettingsError, DataSetError, InstanceError, ReplayRefused, CoverageTimeout, ServiceFailed
         What is wrong, and what to do.
     """
-    plan = load_plan(application)
+    plan, settings = load_plan(application), read_settings()
     console.print(f"Reading the data set {options.data} ...")
     tables = load_data_set(plan, options.data, options.data_set)
     clock = "replay" if options.pace is None else "live"
@@ -84,19 +85,18 @@ def replay_run(application: Path, options: ReplayOptions, environment: Mapping[s
         folder = options.folder or Path(".tidemill/up") / plan.application.app
         instance = find_instance(folder, environment)
         _check_instance(plan, instance, clock, folder)
-        broker = KafkaBroker(instance.addresses[VARIABLES[0]])
+        kafka = settings.kafka_at(instance.addresses[VARIABLES[0]])
+        broker = connect(kafka)
         if missing := [topic for topic in (*plan.topics.raw, plan.topics.journal) if not broker.partitions(topic)]:
-            raise InstanceError(
-                f"expected the topic {missing[0]} at {instance.addresses[VARIABLES[0]]}, found none: is {plan.application.app} running?"
-            )
+            raise InstanceError(f"expected the topic {missing[0]} at {kafka.bootstrap_servers}, found none: is {plan.application.app} running?")
         registry = ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]])
-        return _publish(plan, broker, instance.addresses, feeds_of(plan, registry, tables), options, None, console)
+        return _publish(plan, kafka, registry, feeds_of(plan, registry, tables), options, None, console)
     folder = options.folder or Path(".tidemill/replay") / f"{plan.application.app}-{datetime.now(UTC):%Y%m%d-%H%M%S}-{uuid.uuid4().hex[:4]}"
     console.print("Starting servers and services ...")
     with running_application(application, plan, folder, clock) as run:
-        addresses = run.infrastructure.environment
-        feeds = feeds_of(plan, ConfluentSchemaRegistry(run.infrastructure.registry_url), tables)
-        return _publish(plan, KafkaBroker(run.infrastructure.bootstrap_servers), addresses, feeds, options, run.supervisor, console, folder)
+        registry = ConfluentSchemaRegistry(run.infrastructure.registry_url)
+        kafka = settings.kafka_at(run.infrastructure.bootstrap_servers)
+        return _publish(plan, kafka, registry, feeds_of(plan, registry, tables), options, run.supervisor, console, folder)
 
 
 def _check_instance(plan: Plan, instance: Instance, clock: str, folder: Path) -> None:
@@ -111,8 +111,8 @@ def _check_instance(plan: Plan, instance: Instance, clock: str, folder: Path) ->
 
 def _publish(
     plan: Plan,
-    broker: Broker,
-    addresses: Mapping[str, str],
+    kafka: KafkaSettings,
+    registry: SchemaRegistry,
     feeds: Sequence[Feed],
     options: ReplayOptions,
     supervisor: Supervisor | None,
@@ -121,8 +121,8 @@ def _publish(
 ) -> ReplayResult:
     total = sum(len(feed.available_ms) for feed in feeds)
     started, behind = time.monotonic(), 0.0
-    registry = ConfluentSchemaRegistry(addresses[VARIABLES[1]])
-    with closing(Watch(plan, addresses[VARIABLES[0]], registry)) as watch, Screen(total, console) as screen:
+    broker = connect(kafka)
+    with closing(Watch(plan, kafka, registry)) as watch, Screen(total, console) as screen:
 
         def show(instant: int, published: int, seen: Seen) -> None:
             if supervisor is not None:

@@ -7,8 +7,11 @@ from pathlib import Path
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.instance import Instance, InstanceError, read_instance
-from services.cli.pipeline import create_topics, pipeline_environment, start_services
+from services.cli.kafka_clients import connect
+from services.cli.pipeline import pipeline_environment, start_services
+from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
+from services.cli.topics import create_topics
 from shared.application.plan import Plan
 
 
@@ -35,16 +38,19 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
     ------
     InstanceError
         Another process runs from this folder.
+    SettingsError
+        The environment asks for something that does not exist.
     """
+    settings = read_settings()
     folder.mkdir(parents=True, exist_ok=True)
     before = read_instance(folder)
     if before is not None and before.runs:
         raise InstanceError(f"{folder}: process {before.pid} runs {plan.application.app} from there; stop it, or choose another folder")
     servers = folder / "servers"
     with Infrastructure.from_environment(servers) as infrastructure:
-        create_topics(plan, infrastructure)
+        create_topics(plan, connect(settings.kafka_at(infrastructure.bootstrap_servers)))
         instance = Instance.of_this_process(application, clock, infrastructure, servers if servers.is_dir() else None, folder)
-        supervisor = start_services(folder, pipeline_environment(application, infrastructure, folder, clock))
+        supervisor = start_services(folder, pipeline_environment(application, infrastructure, folder, clock, settings))
         try:
             instance.write(folder)
             yield Running(infrastructure, supervisor)

@@ -49,13 +49,14 @@ def failures() -> Iterator[None]:
     from services.cli.dataset_files import DataSetError
     from services.cli.instance import InstanceError
     from services.cli.replay import ReplayRefused
+    from services.cli.settings import SettingsError
     from services.cli.supervisor import ServiceFailed
     from shared.models.artifacts import ArtifactError as ModelArtifactError
     from shared.streaming.broker import BrokerUnreachableError
 
     try:
         yield
-    except (DataSetError, InstanceError, ReplayRefused) as problem:
+    except (DataSetError, InstanceError, ReplayRefused, SettingsError) as problem:
         errors.print(str(problem), markup=False, soft_wrap=True)
         raise typer.Exit(2) from problem
     except (

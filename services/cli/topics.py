@@ -2,10 +2,11 @@
 
 from pathlib import Path
 
+from services.cli.kafka_clients import connect
+from services.cli.settings import read_settings
+from shared.application.plan import Plan
 from shared.application.planning import load_plan
-from shared.observability.settings import ServiceSettings
-from shared.streaming.broker import TopicSpec
-from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.broker import Broker, TopicSpec
 from shared.streaming.topics import catalogue_topics
 
 
@@ -18,13 +19,23 @@ def make_topics(application: Path) -> tuple[str, ...]:
     ------
     ApplicationError
         The application is wrong.
+    SettingsError
+        The environment says something that cannot be used.
     ValueError
         A topic exists with another number of partitions.
     """
-    plan = load_plan(application)
-    settings = ServiceSettings(application=application)
+    return create_topics(load_plan(application), connect(read_settings().kafka))
+
+
+def create_topics(plan: Plan, broker: Broker) -> tuple[str, ...]:
+    """Make an application's topics that do not exist yet, raw ones included, and return the names of all.
+
+    Raises
+    ------
+    ValueError
+        A topic exists with another number of partitions.
+    """
     partitions = plan.application.partitions
-    broker = KafkaBroker(settings.kafka.bootstrap_servers, settings.kafka.client_options())
     topics = [*catalogue_topics(plan.application.app, partitions), *(TopicSpec(topic, partitions) for topic in plan.topics.raw)]
     broker.create_topics(topics)
     return tuple(spec.name for spec in topics)

@@ -8,10 +8,12 @@ from typing import Any
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Address
 
+from services.cli.kafka_clients import client_settings
 from shared.application.plan import Plan
 from shared.application.topics import STAGES
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
+from shared.observability.settings import KafkaSettings
 from shared.streaming.progress import Progress
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -50,7 +52,7 @@ class Seen:
 class Watch:
     """Follows progress, drift, health, retraining and deployments; `poll` reads what is new."""
 
-    def __init__(self, plan: Plan, bootstrap_servers: str, registry: SchemaRegistry) -> None:
+    def __init__(self, plan: Plan, kafka: KafkaSettings, registry: SchemaRegistry) -> None:
         topics = plan.topics
         self.seen = Seen()
         lists = {
@@ -61,16 +63,14 @@ class Watch:
         }
         self._lists = {topic: (record_codec(registry, topic, name), found) for topic, (name, found) in lists.items()}
         self._stages = {topics.progress(stage): record_codec(registry, topics.progress(stage), "Progress") for stage in STAGES}
-        self._consumer = Consumer(
-            {
-                "bootstrap.servers": bootstrap_servers,
-                "group.id": "tidemill-watch",
-                "enable.auto.commit": False,
-                "isolation.level": "read_committed",
-                "fetch.wait.max.ms": 50,
-                "fetch.queue.backoff.ms": 5,
-            }
-        )
+        special = {
+            "group.id": "tidemill-watch",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            "fetch.wait.max.ms": 50,
+            "fetch.queue.backoff.ms": 5,
+        }
+        self._consumer = Consumer(client_settings(kafka, special))
         partitions = range(plan.application.partitions)
         addresses = [(topic, 0) for topic in self._lists] + [(topic, partition) for topic in self._stages for partition in partitions]
         self._consumer.assign([Address(topic, partition, 0) for topic, partition in addresses])

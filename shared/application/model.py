@@ -46,6 +46,7 @@ Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Owner = Annotated[str, Field(min_length=1)]
 Section = Literal["streams", "views", "models"]
+Topology = Literal["fused", "separate"]
 
 
 class _Frozen(BaseModel):
@@ -277,7 +278,7 @@ class Application(_Frozen):
     owner: Owner
     partition_by: str
     partitions: int = Field(default=1, ge=1)
-    topology: Literal["separate", "fused"] = "separate"
+    topology: Topology = "fused"
     streams: dict[Name, Stream] = Field(min_length=1)
     entities: dict[Name, Entity] = {}
     views: dict[Name, AnyView] = {}

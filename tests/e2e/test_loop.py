@@ -1,4 +1,4 @@
-"""The loop closes: raw events to a promoted model on real Kafka, with every service killed on the way."""
+"""The loop closes: raw events to a promoted model on real Kafka, in the fused topology, with every process of it killed on the way."""
 
 import json
 from pathlib import Path
@@ -8,7 +8,8 @@ from rich.console import Console
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.demo import DemoOptions, run_demo
-from shared.application.topics import STAGES
+from services.cli.pipeline import TOPOLOGY, stage_processes
+from shared.streaming.stage import FUSED
 
 
 @pytest.mark.timeout(600)
@@ -18,9 +19,11 @@ def test_the_loop_closes_although_every_service_is_killed_once(
     """`run_demo` itself raises when an answer is lost or doubled, a bad record is unaccounted for, or audit and oracle find a difference."""
     for name, value in own_infrastructure.environment.items():
         monkeypatch.setenv(name, value)
-    options = DemoOptions(days=42, measure_load=False, output=tmp_path / "report", keep=tmp_path / "run", kill=STAGES)
+    monkeypatch.setenv(TOPOLOGY, FUSED)
+    stages = stage_processes(FUSED)
+    options = DemoOptions(days=42, measure_load=False, output=tmp_path / "report", keep=tmp_path / "run", kill=stages)
     figures = run_demo(options, Console(quiet=True))
-    assert all(figures["restarts"][stage] >= 1 for stage in STAGES), figures["restarts"]
+    assert all(figures["restarts"][stage] >= 1 for stage in stages), figures["restarts"]
     assert figures["promotions"] == 1 and figures["retrains"] >= 1
     assert figures["predictions"] == figures["outcomes"] > 30_000
     assert figures["served"]["auc"] > 0.65

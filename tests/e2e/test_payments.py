@@ -1,6 +1,7 @@
-"""A second application without code: payments on real Kafka, to predictions, outcomes and a promoted model; the audit, and what it finds."""
+"""A second application without code: payments on real Kafka, in separate stages, to a promoted model; the audit, and what it finds."""
 
 import os
+import shutil
 from collections import Counter
 from collections.abc import Mapping
 from pathlib import Path
@@ -16,6 +17,7 @@ from services.cli.dataset import DataSetOptions, load_data_set
 from services.cli.feed import StreamTable
 from services.cli.history import History, read_history
 from services.cli.instance import find_instance, reachable
+from services.cli.pipeline import SEPARATE, TOPOLOGY, stage_processes
 from services.cli.replay_run import ReplayOptions, replay_run
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
@@ -30,14 +32,17 @@ TWO_DAYS_MS = 2 * 86_400_000
 
 @pytest.mark.timeout(600)
 def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    for name in VARIABLES:
+    for name in (*VARIABLES, TOPOLOGY):
         monkeypatch.delenv(name, raising=False)
+    application = Path(shutil.copytree(PAYMENTS, tmp_path / "payments"))
+    (application / "app.yaml").write_text((application / "app.yaml").read_text() + f"topology: {SEPARATE}\n")
     run = tmp_path / "run"
     options = ReplayOptions("payments", DATA, slice_ms=TWO_DAYS_MS, up=True, folder=run)
-    result = replay_run(PAYMENTS, options, os.environ, Console(quiet=True))
+    result = replay_run(application, options, os.environ, Console(quiet=True))
     assert result.answered == DATA.count and result.promotions >= 1
+    assert {log.stem for log in (run / "logs").iterdir()} == {*stage_processes(SEPARATE), "gateway"}
 
-    plan = load_plan(PAYMENTS)
+    plan = load_plan(application)
     instance = find_instance(run, os.environ)
     with reachable(instance) as servers:
         # The run's processes have ended; its servers came up again on what they left.
@@ -45,7 +50,7 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
         check(plan, history, load_data_set(plan, "payments", DATA))
         for name, value in servers.environment.items():
             monkeypatch.setenv(name, value)
-        command = ["audit", str(PAYMENTS), "--artifacts", instance.artifacts]
+        command = ["audit", str(application), "--artifacts", instance.artifacts]
         clean = CliRunner().invoke(app, command)
         assert clean.exit_code == 0, clean.output
         assert clean.output.count(f"{DATA.count:,}") == 2, clean.output

@@ -18,8 +18,10 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
 from deploy.embedded.infrastructure import Infrastructure
-from services.cli.pipeline import create_topics, pipeline_environment
+from services.cli.pipeline import pipeline_environment
+from services.cli.settings import read_settings
 from services.cli.supervisor import ServiceSpec, Supervisor
+from services.cli.topics import create_topics
 from services.cli.watch import record_codec
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
@@ -28,6 +30,7 @@ from shared.avro.journal import TICK, JournalDecoder
 from shared.avro.registry import ConfluentSchemaRegistry
 from shared.avro.wire import header
 from shared.online_store.redis_store import RedisOnlineStore
+from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.partitioning import murmur2_partition
 from shared.streaming.records import Records, TopicPartition
 from tests.integration.meters import write_application
@@ -166,8 +169,9 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("bad-input")
     plan = load_plan(write_application(folder / "application", "meters"))
     with Infrastructure.embedded(folder / "servers") as infrastructure:
-        broker = create_topics(plan, infrastructure)
-        supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay"))
+        broker = KafkaBroker(infrastructure.bootstrap_servers)
+        create_topics(plan, broker)
+        supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay", read_settings()))
         supervisor.start([ServiceSpec(stage, f"services.{stage}") for stage in STAGES])
         producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "linger.ms": 5, "enable.idempotence": True})
         made = Run(plan, infrastructure, supervisor, ConfluentSchemaRegistry(infrastructure.registry_url), producer, broker.reader())

@@ -11,8 +11,10 @@ from confluent_kafka import Producer
 from mlflow import MlflowClient
 
 from deploy.embedded.infrastructure import Infrastructure
-from services.cli.pipeline import create_topics, pipeline_environment
+from services.cli.pipeline import pipeline_environment
+from services.cli.settings import read_settings
 from services.cli.supervisor import ServiceSpec, Supervisor
+from services.cli.topics import create_topics
 from services.cli.watch import record_codec
 from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder
@@ -20,6 +22,7 @@ from shared.avro.registry import ConfluentSchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.registry import ModelRegistry
 from shared.models.signature import Column
+from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.partitioning import murmur2_partition
 from shared.streaming.records import TopicPartition
 from tests.integration.meters import write_application
@@ -34,8 +37,9 @@ DEADLINE_S = 120.0
 
 def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
     plan = load_plan(write_application(tmp_path / "application", application_name))
-    broker, registry = create_topics(plan, infrastructure), ConfluentSchemaRegistry(infrastructure.registry_url)
-    environment = pipeline_environment(tmp_path / "application", infrastructure, tmp_path, "live")
+    broker, registry = KafkaBroker(infrastructure.bootstrap_servers), ConfluentSchemaRegistry(infrastructure.registry_url)
+    create_topics(plan, broker)
+    environment = pipeline_environment(tmp_path / "application", infrastructure, tmp_path, "live", read_settings())
     store = ArtifactStore(environment["TIDEMILL_ARTIFACTS__URI"])
     models = ModelRegistry(environment["TIDEMILL_TRACKING__URI"])
     topics = plan.topics

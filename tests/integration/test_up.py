@@ -15,10 +15,11 @@ from confluent_kafka import Producer
 
 from deploy.embedded.component import free_port
 from deploy.embedded.infrastructure import VARIABLES
+from services.cli.pipeline import TOPOLOGY, stage_processes
 from services.cli.watch import record_codec
 from shared.application.planning import load_plan
-from shared.application.topics import STAGES
 from shared.avro.registry import ConfluentSchemaRegistry
+from shared.streaming.stage import FUSED
 from tests.integration.meters import write_application
 
 pytestmark = pytest.mark.timeout(300)
@@ -54,7 +55,7 @@ def up(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]
     """The command in a process group of its own, as a shell would start it, and the addresses it prints once everything runs."""
     application = write_application(folder / "application", "meters")
     command = [sys.executable, "-m", "services.cli", "up", str(application), "--folder", str(folder / "up")]
-    environment = {name: value for name, value in os.environ.items() if name not in VARIABLES}
+    environment = {name: value for name, value in os.environ.items() if name not in (*VARIABLES, TOPOLOGY)}
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**environment, "COLUMNS": "200"}, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
@@ -101,8 +102,9 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
         training = training_of(parent, addresses, tmp_path)
         family = parent.children(recursive=True)
         modules = {module_of(child) for child in family}
-        assert {f"services.{stage}" for stage in (*STAGES, "gateway")} <= modules and training in family
-        assert len(family) >= len(STAGES) + 2 + 6, "services, training, three servers with their watchdogs"
+        services = (*stage_processes(FUSED), "gateway")
+        assert {f"services.{name}" for name in services} <= modules and training in family
+        assert len(family) >= len(services) + 1 + 6, "services, training, three servers with their watchdogs"
         if ending == "SIGKILL":
             process.kill()
         else:

@@ -1,5 +1,6 @@
-"""The compose file runs every service there is, and everything in it is watched."""
+"""The compose file runs every service there is, the prediction path in one container or in three, and everything in it is watched."""
 
+import json
 import re
 from collections.abc import Iterator
 from pathlib import Path
@@ -10,12 +11,15 @@ from pydantic import BaseModel
 from ruamel.yaml import YAML
 
 from deploy.embedded.infrastructure import Infrastructure
-from services.cli.pipeline import _LOOKS_BETWEEN_RECORDS, _PATIENT, _RELAXED, pipeline_environment
+from services.cli.pipeline import SEPARATE, TOPOLOGY, pipeline_environment, stage_processes, stage_spec
+from services.cli.settings import read_settings
+from shared.application.model import Application
 from shared.observability.settings import ServiceSettings
-from shared.streaming.stage import FUSIBLE
+from shared.streaming.stage import FUSED, FUSIBLE
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
+    "fused": "services.fused",
     "ingestion": "services.ingestion",
     "features": "services.features",
     "scoring": "services.scoring",
@@ -58,9 +62,21 @@ def test_debian_s_own_compose_understands_the_file(content: dict[str, Any]) -> N
 
 def test_every_service_and_server_is_there(services: dict[str, Any]) -> None:
     assert set(services) == set(MODULES) | SERVERS | {"topics"}
-    # The command line is no service, and the fused stages are the other topology of three of them.
-    packages = {folder.name for folder in (ROOT / "services").iterdir() if (folder / "__init__.py").exists()} - {"cli", "fused"}
+    # The command line is no service.
+    packages = {folder.name for folder in (ROOT / "services").iterdir() if (folder / "__init__.py").exists()} - {"cli"}
     assert packages == {module.split(".")[1] for module in MODULES.values()}
+
+
+@pytest.mark.parametrize("topology", [FUSED, SEPARATE])
+def test_a_profile_runs_what_the_supervisor_runs_in_that_topology(services: dict[str, Any], topology: str) -> None:
+    profile = {name for name in MODULES if services[name].get("profiles", [topology]) == [topology]}
+    assert profile == {*stage_processes(topology), "gateway"}
+
+
+def test_the_profile_is_the_topology_and_fused_unless_it_is_set(services: dict[str, Any]) -> None:
+    default = Application.model_fields["topology"].default
+    assert f"COMPOSE_PROFILES=${{{TOPOLOGY}:-{default}}}" in (ROOT / ".env").read_text().splitlines()
+    assert services["topics"]["environment"][TOPOLOGY] == f"${{{TOPOLOGY}:-{default}}}", "refused there before anything starts"
 
 
 @pytest.mark.parametrize(("name", "module"), MODULES.items())
@@ -106,12 +122,17 @@ def test_everything_that_is_written_by_default_lies_in_the_volume() -> None:
 @pytest.mark.parametrize("name", sorted(set(MODULES) - {"gateway"}))
 def test_a_stage_has_the_settings_it_has_under_the_supervisor(services: dict[str, Any], name: str) -> None:
     environment = {variable: str(value) for variable, value in services[name]["environment"].items()}
-    under_supervisor = pipeline_environment(ROOT / "examples" / "flights", Infrastructure.given("kafka", "registry", "redis"), ROOT, "live")
+    under_supervisor = pipeline_environment(
+        ROOT / "examples" / "flights", Infrastructure.given("kafka", "registry", "redis"), ROOT, "live", read_settings()
+    )
     plain = {variable for variable in under_supervisor if not variable.startswith("TIDEMILL_")}
     assert {variable: environment.get(variable) for variable in plain} == {variable: under_supervisor[variable] for variable in plain}
-    expected = {**({} if name in _LOOKS_BETWEEN_RECORDS else _PATIENT), **({} if name in FUSIBLE else _RELAXED)}
-    assert {variable: environment[variable] for variable in (*_PATIENT, *_RELAXED) if variable in environment} == expected
-    assert ("cpu_shares" in services[name]) == (name not in FUSIBLE)
+    own = dict(stage_spec(name, under_supervisor).environment)
+    cadence = [f"TIDEMILL_RUNNER__{what}_INTERVAL_MS" for what in ("IDLE", "COMMIT")]
+    assert {variable: environment.get(variable) for variable in cadence} == {variable: own.get(variable) for variable in cadence}
+    options = (json.loads(there.get("TIDEMILL_KAFKA__OPTIONS", "{}")) for there in (environment, own))
+    assert next(options) == next(options)
+    assert ("cpu_shares" in services[name]) == (name not in (FUSED, *FUSIBLE))
 
 
 def test_the_gateway_is_probed_at_its_own_door(services: dict[str, Any]) -> None:

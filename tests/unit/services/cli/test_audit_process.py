@@ -10,14 +10,16 @@ import psutil
 import pytest
 
 from services.cli.audit_process import AuditFailedError, auditing
+from shared.observability.settings import KafkaSettings
 
 DEADLINE_S = 30.0
 PROGRAM = """
 import multiprocessing, signal
 from pathlib import Path
 from services.cli.audit_process import auditing
+from shared.observability.settings import KafkaSettings
 if __name__ == "__main__":
-    with auditing(Path("nowhere"), "", "", "") as audit:
+    with auditing(Path("nowhere"), KafkaSettings(), "", "") as audit:
         audit.exception()
         print(*(child.pid for child in multiprocessing.active_children()), flush=True)
         signal.pause()
@@ -25,7 +27,7 @@ if __name__ == "__main__":
 
 
 def test_what_the_audit_raises_reaches_the_caller() -> None:
-    with auditing(Path("nowhere"), "", "", "") as audit, pytest.raises(AuditFailedError, match=r"ApplicationError: .*nowhere"):
+    with auditing(Path("nowhere"), KafkaSettings(), "", "") as audit, pytest.raises(AuditFailedError, match=r"ApplicationError: .*nowhere"):
         audit.result(DEADLINE_S)
 
 

@@ -127,7 +127,7 @@ def test_an_expression_that_does_not_type_check_is_refused() -> None:
 def test_the_topology_is_not_part_of_what_an_application_is(tmp_path: Path) -> None:
     folder = Path(shutil.copytree(FLIGHTS, tmp_path / "flights"))
     before = load_plan(folder)
-    (folder / "app.yaml").write_text((folder / "app.yaml").read_text() + "topology: fused\n")
+    (folder / "app.yaml").write_text((folder / "app.yaml").read_text() + "topology: separate\n")
     after = load_plan(folder)
-    assert (before.application.topology, after.application.topology) == ("separate", "fused")
+    assert (before.application.topology, after.application.topology) == ("fused", "separate")
     assert after.application_hash == before.application_hash
