@@ -1,5 +1,6 @@
-"""Archive as a task: journal, vectors, predictions and outcomes of one partition into Delta tables."""
+"""Archive as a task: journal, vectors, predictions and outcomes of one partition, and where its views switch, into Delta tables."""
 
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -14,7 +15,8 @@ from shared.avro.columns import ColumnDecoder
 from shared.avro.journal import JournalDecoder
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
-from shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, journal_table
+from shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, VIEW_SWITCHES, journal_table
+from shared.lake.switches import SWITCHES
 from shared.lake.tables import Lake
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
@@ -28,10 +30,10 @@ _MERGE_KEY = b"merge"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Where the records come from, the progress of the stages that write them, and who asks for them: requests for retraining."""
+    """Where the records come from, where views switch, the progress of the stages that write them, and who asks for them: requests for retraining."""
     topics = plan.topics
     data = (topics.journal, topics.vectors, topics.predictions, topics.outcomes)
-    return TaskInputs((*data, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.retraining,))
+    return TaskInputs((*data, topics.view_switches, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.retraining,))
 
 
 @dataclass(slots=True)
@@ -68,6 +70,7 @@ class ArchiveTask:
         self._progress = {
             topic: RecordCodec(registry, f"{topic}-tidemill.Progress", _schema("progress")) for topic in (topics.progress(s) for s in _UPSTREAM)
         }
+        self._switches = RecordCodec(registry, f"{topics.view_switches}-tidemill.ViewSwitch", _schema("view-switch"))
         self._retraining = RecordCodec(registry, f"{topics.retraining}-tidemill.Retraining", _schema("retraining"))
         self._wanted_ms = -1
         derived = zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True)
@@ -160,6 +163,9 @@ class ArchiveTask:
                 self._read_journal(records, keep=keep)
             elif records.topic in self._tables:
                 self._read_derived(records, keep=keep)
+            elif records.topic == self._plan.topics.view_switches:
+                # Read from its beginning at every start, like the next: a handful of records, of which the table leaves out those it has.
+                self._keep(VIEW_SWITCHES, records.topic, self._marks(records), records.offsets)
             elif records.topic == self._plan.topics.retraining:
                 # No position is kept of this topic: it is small, and read from its beginning at every start.
                 asked = [self._retraining.decode(value) for value in records.values if value is not None]
@@ -189,6 +195,13 @@ class ArchiveTask:
         self._merge.add(records.topic, self._partition, offsets=records.offsets, journal_time=times, journal_offset=offsets, payload=None)
         if keep:
             self._keep(self._tables[records.topic], records.topic, decoded.batch, records.offsets)
+
+    def _marks(self, records: Records) -> pa.RecordBatch:
+        rows = []
+        for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
+            mark = self._switches.decode(value or b"")
+            rows.append({**mark, "features": json.dumps(mark["features"], sort_keys=True), "log_offset": offset})
+        return pa.RecordBatch.from_pylist(rows, schema=SWITCHES)
 
     def _keep(self, table: str, topic: str, batch: pa.RecordBatch, offsets: NDArray[np.int64]) -> None:
         buffer = self._buffers.setdefault(table, _Buffer(f"{topic}:{self._partition}"))

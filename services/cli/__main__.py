@@ -10,7 +10,7 @@ import typer
 from rich.table import Table
 
 from services.cli import run_commands
-from services.cli.offline import backfill, skew, training_set
+from services.cli.offline import backfill, skew, switches, training_set
 from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.errors import ApplicationError
 
@@ -132,6 +132,7 @@ def check(application: ApplicationFolder) -> None:
 app.command()(backfill)
 app.command(name="training-set")(training_set)
 app.command()(skew)
+app.command()(switches)
 
 
 def _text(value: object) -> str:

@@ -6,7 +6,7 @@ from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.console import Console
@@ -15,6 +15,9 @@ from rich.table import Column, Table
 
 from shared.application.errors import ApplicationError
 from shared.application.plan import Plan
+
+if TYPE_CHECKING:
+    from shared.lake.switches import ViewSwitch
 
 _console = Console(soft_wrap=True)
 _errors = Console(stderr=True, soft_wrap=True)
@@ -153,8 +156,48 @@ def skew(
             table.add_row(row.feature, str(row.compared), str(row.mismatches), _cell(row.largest_difference), _cell(where), *shares, *ages)
         Console(width=max(_console.width, _TABLE_WIDTH)).print(table)
         _console.print(f"{report.sampled} vectors sampled, {report.unfounded} of them without a request in the journal", highlight=False)
+        for partition, offset in sorted(report.begins.items()):
+            _console.print(f"journal partition {partition}: from offset {offset}, where the present views took over", highlight=False)
     if not report.agrees:
         raise typer.Exit(1)
+
+
+def switches(application: _Application, lake: _LakeUri) -> None:
+    """List where served vectors began to follow another version of the views, and which columns that changed.
+
+    Exits with 1 when the archive does not do, with 2 when the application is wrong.
+    """
+    from shared.lake.switches import view_switches
+    from shared.lake.tables import Lake
+
+    with _failures():
+        from shared.application.planning import load_plan
+        from shared.application.view_version import view_version
+
+        plan = load_plan(application)
+        made, own = view_switches(Lake(lake, plan.application.app)), view_version(plan)
+    if not made:
+        _errors.print("expected marks in the archive, found none: features writes one when it first starts, the archive takes it half a minute later")
+        raise typer.Exit(1)
+    table = Table(
+        *(Column(heading, no_wrap=True) for heading in ("partition", "from offset", "journal time", "views", "before")), "columns", box=None
+    )
+    before: dict[int, ViewSwitch] = {}
+    for switch in made:
+        old = before.get(switch.journal_partition)
+        at = datetime.fromtimestamp(switch.journal_time_ms / 1e3, UTC).isoformat(timespec="milliseconds") if switch.journal_time_ms else ""
+        views = f"{switch.view_version}{' (these)' if switch.view_version == own else ''}"
+        table.add_row(str(switch.journal_partition), str(switch.journal_offset), at, views, switch.previous, _changes(old, switch))
+        before[switch.journal_partition] = switch
+    Console(width=max(_console.width, _TABLE_WIDTH)).print(table)
+
+
+def _changes(old: "ViewSwitch | None", new: "ViewSwitch") -> str:
+    if old is None:
+        return f"{len(new.features)} columns"
+    signs = [("+", new.features.keys() - old.features.keys()), ("-", old.features.keys() - new.features.keys())]
+    signs.append(("~", {name for name in new.features.keys() & old.features.keys() if new.features[name] != old.features[name]}))
+    return " ".join(f"{sign}{name}" for sign, names in signs for name in sorted(names))
 
 
 def _cell(value: object) -> str:

@@ -1,7 +1,7 @@
 """Skew: served vectors held, bit for bit, against a recomputation from the archived journal, feature by feature."""
 
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,8 +10,10 @@ from numpy.typing import NDArray
 
 from services.cli.backfill import Backfill, BackfillRange
 from shared.application.plan import AggregatePlan, Plan
-from shared.lake.journal import OFFSET, PARTITION, TIME, ArchivedJournal
+from shared.application.view_version import view_version
+from shared.lake.journal import OFFSET, PARTITION, TIME, ArchivedJournal, UnfitArchiveError
 from shared.lake.sample import sample_vectors
+from shared.lake.switches import last_switches
 from shared.lake.tables import Lake
 
 
@@ -47,11 +49,20 @@ class FeatureSkew:
 
 @dataclass(frozen=True, slots=True)
 class SkewReport:
-    """What was compared; `unfounded` are sampled vectors whose request is not in the archived journal."""
+    """What was compared.
+
+    Attributes
+    ----------
+    unfounded
+        Sampled vectors whose request is not in the archived journal.
+    begins
+        Journal offset by partition from which vectors were sampled: where the present views took over. Empty where a time was given.
+    """
 
     sampled: int
     unfounded: int
     features: tuple[FeatureSkew, ...]
+    begins: Mapping[int, int] = field(default_factory=dict)
 
     @property
     def agrees(self) -> bool:
@@ -70,15 +81,21 @@ def measure_skew(
 ) -> SkewReport:
     """Sample served vectors of a range of journal time, fold the journal from its beginning, and compare.
 
+    Parameters
+    ----------
+    from_ms
+        None: from where the present views took over.
+
     Raises
     ------
     UnfitArchiveError
         No vectors, or vectors of another version of the application.
     """
     names = [feature.name for feature in plan.features]
-    served = sample_vectors(lake, names, sample, seed, from_ms, to_ms)
+    begins = _taken_over(plan, lake) if from_ms is None else {}
+    served = sample_vectors(lake, names, sample, seed, from_ms, to_ms, begins)
     if not served.num_rows:
-        return SkewReport(0, 0, ())
+        return SkewReport(0, 0, (), begins)
     journal = ArchivedJournal(lake, plan)
     recomputed = _recompute(plan, journal, served, names, progress)
     places = {place: row for row, place in enumerate(_places(recomputed))}
@@ -88,7 +105,19 @@ def measure_skew(
     ages = _ages(plan, journal, one, progress)
     views = {feature.name: feature.source for feature in plan.features if feature.origin == "view"}
     compared = tuple(_compare(name, one, two, ages.get(views.get(name, ""))) for name in names)
-    return SkewReport(served.num_rows, int((at < 0).sum()), compared)
+    return SkewReport(served.num_rows, int((at < 0).sum()), compared, begins)
+
+
+def _taken_over(plan: Plan, lake: Lake) -> dict[int, int]:
+    """Return by partition the journal offset from which vectors follow the present views."""
+    version, last = view_version(plan), last_switches(lake)
+    for switch in last.values():
+        if switch.view_version != version:
+            raise UnfitArchiveError(
+                f"expected vectors served by these views ({version}), the archive's last ones of journal partition {switch.journal_partition}"
+                f" (from offset {switch.journal_offset}) are by {switch.view_version}: give the application that served them, or a time with --from"
+            )
+    return {partition: switch.journal_offset for partition, switch in last.items()}
 
 
 def _recompute(

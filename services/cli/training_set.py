@@ -6,6 +6,7 @@ from pathlib import Path
 import pyarrow.parquet as pq
 
 from shared.application.plan import Plan
+from shared.application.view_version import feature_versions
 from shared.lake.journal import UnfitArchiveError
 from shared.lake.names import OUTCOMES, VECTORS
 from shared.lake.tables import Lake
@@ -14,6 +15,8 @@ from shared.lake.training_set import TrainingSet, training_set
 
 def read_training_set(plan: Plan, model: str, lake: Lake, before_ms: int) -> TrainingSet:
     """Join a model's archived vectors and outcomes as of an instant; `rows` is an Arrow table (`rows.to_pandas()` a frame).
+
+    Vectors served while one of the model's columns was defined otherwise are left out; `version` counts them.
 
     Raises
     ------
@@ -30,7 +33,7 @@ def read_training_set(plan: Plan, model: str, lake: Lake, before_ms: int) -> Tra
         raise UnfitArchiveError(
             f"expected served vectors with {', '.join(unknown)} in {lake.uri(VECTORS)}, which has {', '.join(have)}; backfill them"
         )
-    return training_set(lake, plan.models[model], before_ms)
+    return training_set(lake, plan.models[model], before_ms, feature_versions(plan))
 
 
 def write_training_set(made: TrainingSet, path: Path) -> None:

@@ -1,14 +1,17 @@
 """Features as a task: the journal in, one vector per asking event out."""
 
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 
 from services.features.domain.core import FeaturesCore
 from services.features.online import OnlineWriter
 from shared.application.plan import Plan
+from shared.application.view_version import feature_versions, view_version
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import JournalBatch, JournalDecoder
+from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.packed import taken
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
@@ -17,6 +20,7 @@ from shared.version import CODE_VERSION
 
 # Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
 STATE_VERSION = "2"
+_SWITCH = (Path(__file__).parents[2] / "schemas" / "view-switch.avsc").read_text(encoding="utf-8")
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -42,6 +46,9 @@ class FeaturesTask:
         self._asking = np.array([plan.streams[name].index for name in plan.asking_streams], np.int16)
         self._coverage = Coverage()
         self._online = online
+        self._versions = {"code": CODE_VERSION, "state": STATE_VERSION, "application": plan.application_hash, "views": view_version(plan)}
+        self._switches = RecordCodec(registry, f"{plan.topics.view_switches}-tidemill.ViewSwitch", _SWITCH)
+        self._switch: Emission | None = None
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the blobs."""
@@ -53,6 +60,24 @@ class FeaturesTask:
         if self._online is not None:
             self._online.resume(coverage_offset)
 
+    def take_over(self, before: Mapping[str, str]) -> None:
+        """Mark where vectors begin to follow these views, if others were at work: with the first outputs, in one transaction."""
+        version = self._versions["views"]
+        if before.get("views") == version:
+            return
+        mark = {
+            "journal_partition": self._journal.partition,
+            "journal_offset": self._coverage.offset,
+            "journal_time": max(0, self._coverage.time_ms),
+            "view_version": version,
+            "previous": before.get("views", ""),
+            "features": dict(feature_versions(self._plan)),
+            "application_hash": self._plan.application_hash,
+            "code_version": CODE_VERSION,
+        }
+        key = str(self._journal.partition).encode()
+        self._switch = Emission(self._plan.topics.view_switches, self._journal.partition, [key], [self._switches.encode(mark)])
+
     def replay(self, inputs: Sequence[Records]) -> None:
         """Make restored state whole."""
         for records in inputs:
@@ -62,7 +87,7 @@ class FeaturesTask:
         """Fold a run of the journal."""
         if not any(len(records) for records in inputs):
             self._follow()
-        emissions = []
+        emissions = [self._switch] if self._switch is not None else []
         for records in inputs:
             if not len(records):
                 continue
@@ -86,6 +111,7 @@ class FeaturesTask:
 
     def committed(self) -> None:
         """Let the online store follow what is committed."""
+        self._switch = None
         self._follow()
 
     def _follow(self) -> None:
@@ -94,5 +120,5 @@ class FeaturesTask:
             self._online.flush(self._core, self._coverage.offset, self._coverage.time_ms)
 
     def versions(self) -> Mapping[str, str]:
-        """Code, form of the state, and application; the hash covers every view."""
-        return {"code": CODE_VERSION, "state": STATE_VERSION, "application": self._plan.application_hash}
+        """Code, form of the state, application, and version of the views."""
+        return self._versions

@@ -15,6 +15,7 @@ from services.retraining.job_files import JobRequest, JobResult, version_name
 from services.retraining.warm_child import serve
 from shared.application.plan import ModelPlan, Plan
 from shared.application.planning import load_plan
+from shared.application.view_version import feature_versions, view_version
 from shared.lake.names import OUTCOMES, VECTORS
 from shared.lake.tables import Lake
 from shared.lake.training_set import TrainingSet, training_set
@@ -35,11 +36,12 @@ def run(request: JobRequest) -> JobResult:
     lake = Lake(request.lake, plan.application.app)
     if missing := [table for table in (VECTORS, OUTCOMES) if not lake.exists(table)]:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
-    found = training_set(lake, model, before)
+    found = training_set(lake, model, before, feature_versions(plan))
     dataset, store = found.version, ArtifactStore(request.artifacts)
     try:
         if not found.rows.num_rows:
-            raise TooFewRowsError("expected labelled rows, found none")
+            others = int(dataset["rows_of_other_views"])
+            raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
         examples = _examples(found, model)
         del found  # The same rows twice would be most of this process's memory.
         split = Split.of(examples, before, model.settings.training.holdout_days)
@@ -60,6 +62,7 @@ def run(request: JobRequest) -> JobResult:
         **dataset,
         "code": CODE_VERSION,
         "application": plan.application_hash,
+        "views": view_version(plan),
         "seed": str(model.settings.training.seed),
     }
     figures = {**candidate.figures, **verdict.figures, **({f"predecessor_{k}": v for k, v in reverse.figures.items()} if reverse else {})}

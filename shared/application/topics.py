@@ -38,6 +38,11 @@ class Topics:
         return f"{self.app}-vectors"
 
     @property
+    def view_switches(self) -> str:
+        """Where vectors begin to follow another version of the views."""
+        return f"{self.app}-view-switches"
+
+    @property
     def predictions(self) -> str:
         """Answers."""
         return f"{self.app}-predictions"

@@ -3,6 +3,7 @@
 VECTORS = "vectors"
 PREDICTIONS = "predictions"
 OUTCOMES = "outcomes"
+VIEW_SWITCHES = "view_switches"
 
 
 def journal_table(stream: str) -> str:

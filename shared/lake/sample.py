@@ -1,5 +1,7 @@
 """A sample of archived vectors: the same one for the same seed, whatever files the table has."""
 
+from collections.abc import Mapping
+
 import numpy as np
 import pyarrow as pa
 import pyarrow.dataset as ds
@@ -10,10 +12,23 @@ from shared.lake.names import VECTORS
 from shared.lake.tables import Lake, instant, milliseconds
 
 
-def sample_vectors(lake: Lake, columns: list[str], size: int, seed: int, from_ms: int | None = None, to_ms: int | None = None) -> pa.Table:
+def sample_vectors(
+    lake: Lake,
+    columns: list[str],
+    size: int,
+    seed: int,
+    from_ms: int | None = None,
+    to_ms: int | None = None,
+    begins: Mapping[int, int] | None = None,
+) -> pa.Table:
     """Return up to `size` served vectors of a range of journal time, evenly chosen, sorted by partition and offset; times as int64 ms.
 
     Memory is the sample's: places are read first, and the rows of those chosen after.
+
+    Parameters
+    ----------
+    begins
+        Journal offset by partition below which none is taken.
 
     Raises
     ------
@@ -33,6 +48,8 @@ def sample_vectors(lake: Lake, columns: list[str], size: int, seed: int, from_ms
         inside &= ds.field(TIME) >= instant(from_ms)
     if to_ms is not None:
         inside &= ds.field(TIME) < instant(to_ms)
+    for partition, begin in (begins or {}).items():
+        inside &= (ds.field(PARTITION) != partition) | (ds.field(OFFSET) >= begin)
     best = np.empty((0, 3), np.uint64)
     for batch in table.to_batches(columns=[PARTITION, OFFSET], filter=inside):
         partitions, offsets = (np.asarray(batch.column(i).to_numpy(zero_copy_only=False)).astype(np.uint64) for i in range(2))

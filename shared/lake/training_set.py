@@ -1,6 +1,7 @@
 """Training examples: a point-in-time join of archived vectors and outcomes, never a copy."""
 
 import hashlib
+from collections.abc import Mapping
 from dataclasses import dataclass
 
 import polars as pl
@@ -8,6 +9,7 @@ import pyarrow as pa
 
 from shared.application.plan import ModelPlan
 from shared.lake.names import OUTCOMES, VECTORS
+from shared.lake.switches import of_the_same_meaning, view_switches
 from shared.lake.tables import Lake
 
 PLACE = ["_journal_partition", "_journal_offset"]
@@ -31,10 +33,16 @@ class TrainingSet:
     version: dict[str, str]
 
 
-def training_set(lake: Lake, model: ModelPlan, before_ms: int) -> TrainingSet:
+def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapping[str, str] | None = None) -> TrainingSet:
     """Join what was available before an instant; of corrected labels the last revision known then.
 
     The vector is the one that was served from, so no value in it is from its request's future.
+
+    Parameters
+    ----------
+    definitions
+        Digest of each column's present definition (`feature_versions`): vectors served while one of the model's columns meant something else are left
+        out, and counted in the version. None takes all, whatever they mean.
     """
     versions = {VECTORS: lake.version(VECTORS), OUTCOMES: lake.version(OUTCOMES)}
     columns = [*PLACE, "_journal_time", *model.features]
@@ -55,9 +63,23 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int) -> TrainingSet:
         )
     )
     joined = vectors.join(labels, on=PLACE, how="inner").sort(PLACE)
+    labelled = joined.height
+    if definitions is not None:
+        read = {name: definitions[name] for name in model.features}
+        places = [joined[name].cast(pl.Int64).to_numpy() for name in PLACE]
+        joined = joined.filter(pl.Series(of_the_same_meaning(view_switches(lake), read, *places), dtype=pl.Boolean))
     rows = joined.select(*PLACE, "_request_time", "_label_time", "_label", *model.features).to_arrow().combine_chunks()
     names = {f"{table}_version": str(version) for table, version in versions.items()}
-    return TrainingSet(rows, {**names, "before_ms": str(before_ms), "rows": str(rows.num_rows), "sha256": content_hash(rows)})
+    return TrainingSet(
+        rows,
+        {
+            **names,
+            "before_ms": str(before_ms),
+            "rows": str(rows.num_rows),
+            "rows_of_other_views": str(labelled - rows.num_rows),
+            "sha256": content_hash(rows),
+        },
+    )
 
 
 def content_hash(rows: pa.Table) -> str:

@@ -9,7 +9,7 @@ from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.records import Records, StateEntry, TopicPartition
-from shared.streaming.running_task import RunningTask, TaskFactory, given
+from shared.streaming.running_task import LearnsVersions, RunningTask, TaskFactory, given
 
 log = logging.getLogger(__name__)
 
@@ -72,6 +72,8 @@ class Restore:
             progress = replace(progress, checkpoint_marker={})
         task.restore([StateEntry(key, value) for key, value in state.items()])
         task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
+        if isinstance(task, LearnsVersions):
+            task.take_over(progress.versions)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, stale)
         self._replay(running)
         return running

@@ -1,7 +1,7 @@
 """A task at work: what it is given, what a step changes, and what its next progress record says."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
@@ -23,6 +23,15 @@ class SkipsRecords(Protocol):
 
     def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
         """Learn that these records were quarantined; called before `process` or `replay`."""
+        ...
+
+
+@runtime_checkable
+class LearnsVersions(Protocol):
+    """A task that must know which versions were at work before it."""
+
+    def take_over(self, before: Mapping[str, str]) -> None:
+        """Learn what the last progress record says of them (nothing at the very first start); called after `resume`."""
         ...
 
 

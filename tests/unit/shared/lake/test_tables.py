@@ -1,16 +1,22 @@
 """Batches land in the lake once, however often they are written; training sets see what was known."""
 
+import json
 from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
 import pytest
 
-from shared.lake.names import OUTCOMES, VECTORS
+from shared.application.planning import load_plan
+from shared.application.view_version import feature_versions
+from shared.lake.names import OUTCOMES, VECTORS, VIEW_SWITCHES
+from shared.lake.switches import SWITCHES
 from shared.lake.tables import Lake
 from shared.lake.training_set import content_hash, training_set
 from shared.streaming.errors import TransientError
 from tests.unit.services.drift.stream import shop
+
+ROOT = Path(__file__).parents[4]
 
 
 def rows(begin: int, end: int) -> pa.Table:
@@ -87,3 +93,30 @@ def test_the_content_hash_depends_on_content_and_order_only() -> None:
     others = [table.slice(0, 2), table.take(pa.array([1, 0, 2])), pa.table({"a": [1.0, 0.0, 3.0], "b": ["x", None, "yz"]}),
               pa.table({"a": [1.0, None, 3.0], "b": ["x", "", "yz"]}), pa.table({"a": [1.0, None, 3.0], "b": ["xy", None, "z"]})]  # fmt: skip
     assert len({content_hash(other) for other in [table, *others]}) == 6
+
+
+def test_vectors_of_another_meaning_are_left_out_and_counted(tmp_path: Path) -> None:
+    times = pa.timestamp("ms")
+    plan = load_plan(ROOT / "examples" / "flights")
+    model = plan.models["late_arrival"]
+    now = dict(feature_versions(plan))
+    n = 6
+    columns = {feature.name: pa.array(["x"] * n if feature.type == "string" else [1.0] * n) for feature in plan.features}
+    places = {"_journal_partition": pa.array([0] * n, pa.int32()), "_journal_offset": range(n), "_ask": ["departures"] * n}
+    lake = Lake(str(tmp_path), "flights")
+    lake.append(VECTORS, pa.table({**places, "_journal_time": pa.array(range(n)).cast(times), **columns}), "v", range(n))
+    outcomes = {
+        "journal_partition": pa.array([0] * n, pa.int32()), "request_journal_offset": range(n), "journal_time": pa.array([10] * n).cast(times),
+        "model": ["late_arrival"] * n, "status": ["labelled"] * n, "label": [1.0] * n, "revision": pa.array([0] * n, pa.int32()),
+    }  # fmt: skip
+    lake.append(OUTCOMES, pa.table(outcomes), "o", range(n))
+    for place, (offset, features) in enumerate([(0, {**now, "hour": "another"}), (2, {**now, "unread": "1"}), (5, {**now, "distance": "another"})]):
+        mark = {
+            "journal_partition": 0, "journal_offset": offset, "journal_time": 0, "view_version": f"v{place}", "previous": "", "application_hash": "",
+            "code_version": "", "features": json.dumps(features), "log_offset": place,
+        }  # fmt: skip
+        lake.append(VIEW_SWITCHES, pa.Table.from_pylist([mark], schema=SWITCHES), "s", [place])
+    found = training_set(lake, model, 100, now)
+    assert found.rows.column("_journal_offset").to_pylist() == [2, 3, 4] and found.version["rows_of_other_views"] == "3"
+    everything = training_set(lake, model, 100)
+    assert everything.rows.num_rows == n and everything.version["rows_of_other_views"] == "0"
