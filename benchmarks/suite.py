@@ -29,7 +29,7 @@ from deploy.embedded.folders import project_root
 from shared.version import CODE_VERSION
 
 FULL_BUDGET_S, QUICK_BUDGET_S = 54 * 60.0, 7 * 60.0
-FULL_EVENTS, QUICK_EVENTS = 2_000_000, 1_000_000
+EVENTS = 1_000_000
 FULL_ROUNDS = 5
 RATES = (1_000, 10_000)
 
@@ -81,7 +81,7 @@ class Suite:
         self._choice, self._say = choice, say
         self._folder = project_root() / ".tidemill" / "bench"
         self._folder.mkdir(parents=True, exist_ok=True)
-        self._events = choice.events or (QUICK_EVENTS if choice.quick else FULL_EVENTS)
+        self._events = choice.events or EVENTS
         self._oracle: dict[str, NDArray[np.float64]] = {}
         self._cells: list[Cell] = []
         self._started = datetime.now(UTC)

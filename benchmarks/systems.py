@@ -44,24 +44,24 @@ class System:
 _ALL = ("W0", "W1", "W2", "W3", "W4")
 EXACTLY_ONCE, AT_LEAST_ONCE, NO_GUARANTEE = "exactly once", "at least once", "none"
 PEERS: tuple[System, ...] = (
-    System("pass-through", "pass_through", NO_GUARANTEE, ("W0",), 2_000_000, "none", None, {"GUARANTEE": "none"}),
+    System("pass-through", "pass_through", NO_GUARANTEE, ("W0",), 1_000_000, "none", None, {"GUARANTEE": "none"}),
     System(
         "pass-through, transactional",
         "pass_through",
         EXACTLY_ONCE,
         ("W0",),
-        2_000_000,
+        1_000_000,
         f"{COMMIT_INTERVAL_MS} ms",
         COMMIT_INTERVAL_MS,
         {"GUARANTEE": "exactly-once"},
         latency=True,
     ),
-    System("Kafka Streams", "kafka-streams", EXACTLY_ONCE, _ALL, 2_000_000, "100 ms", latency=True),
+    System("Kafka Streams", "kafka-streams", EXACTLY_ONCE, _ALL, 1_000_000, "100 ms", latency=True),
     System("Kafka Streams, our interval", "kafka-streams", EXACTLY_ONCE, ("W4",), 1_000_000, "", COMMIT_INTERVAL_MS, latency=True, rounds=3),
-    System("Flink, heap", "flink", EXACTLY_ONCE, _ALL, 2_000_000, "1 s", None, {"STATE_BACKEND": "hashmap"}, latency=True),
+    System("Flink, heap", "flink", EXACTLY_ONCE, _ALL, 1_000_000, "1 s", None, {"STATE_BACKEND": "hashmap"}, latency=True),
     System("Flink, heap, our interval", "flink", EXACTLY_ONCE, ("W4",), 1_000_000, "", COMMIT_INTERVAL_MS, {"STATE_BACKEND": "hashmap"}, 3, True),
     System("Flink, RocksDB", "flink", EXACTLY_ONCE, ("W4",), 1_000_000, "1 s", None, {"STATE_BACKEND": "rocksdb"}, 1),
-    System("Quix Streams", "quix", EXACTLY_ONCE, _ALL, 200_000, "5 s", latency=True, rounds=3),
+    System("Quix Streams", "quix", EXACTLY_ONCE, _ALL, 400_000, "5 s", latency=True, rounds=2),
     System("Quix Streams, our interval", "quix", EXACTLY_ONCE, ("W4",), 50_000, "", COMMIT_INTERVAL_MS, latency=True, rounds=1),
     System("Faust", "faust", AT_LEAST_ONCE, _ALL, 40_000, "2.8 s", latency=True, rounds=2),
 )

@@ -95,6 +95,8 @@ class BulkConsume:
 
     def __init__(self, consumer: Consumer, found: ctypes.CDLL) -> None:
         self._library = found
+        # Kept: messages that wait in the queue hold the client's topics, for which it would wait for ever when it goes before the queue does.
+        self._consumer = consumer
         self._handle = handle_of(consumer)
         self._queue: int | None = found.rd_kafka_queue_new(self._handle)
         self._timestamp = address_of(found.rd_kafka_message_timestamp)
@@ -103,6 +105,9 @@ class BulkConsume:
         self._messages = np.zeros(0, np.int64)
         self._next: dict[TopicPartition, int] = {}
         self._silent: set[TopicPartition] = set()
+
+    def __del__(self) -> None:
+        self.close()
 
     @classmethod
     def of(cls, consumer: Consumer) -> "BulkConsume | None":

@@ -10,7 +10,6 @@ from confluent_kafka import KafkaError, KafkaException, Message
 
 from shared.streaming.broker import BrokerUnreachableError, FencedError
 from shared.streaming.errors import TransientError
-from shared.streaming.packed import packed_or_list
 from shared.streaming.records import Records
 
 Result = TypeVar("Result")
@@ -129,5 +128,4 @@ def _run(topic: str, partition: int, messages: list[Any]) -> Records:
     n = len(messages)
     times = np.fromiter(map(itemgetter(1), map(Message.timestamp, messages)), np.int64, n)
     offsets = np.fromiter(map(Message.offset, messages), np.int64, n)
-    keys, values = packed_or_list(list(map(Message.key, messages))), packed_or_list(list(map(Message.value, messages)))
-    return Records(topic, partition, offsets, times, keys, values)
+    return Records(topic, partition, offsets, times, list(map(Message.key, messages)), list(map(Message.value, messages)))

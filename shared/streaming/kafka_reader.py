@@ -9,6 +9,7 @@ from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from shared.streaming.broker import OffsetLostError
+from shared.streaming.bulk_consume import BulkConsume
 from shared.streaming.errors import TransientError
 from shared.streaming.kafka_connection import OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
 from shared.streaming.kafka_source import READING
@@ -16,6 +17,7 @@ from shared.streaming.records import Records, TopicPartition
 
 STABLE_TIMEOUT_S = 60.0
 CHUNK = 10_000
+_WAIT_S = 0.05
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -27,6 +29,7 @@ class KafkaReader:
         self._connection = connection
         self._admin = AdminClient(connection.settings())
         self._consumer = Consumer(connection.settings(**READING, group_id=f"reader-{uuid.uuid4().hex}"))
+        self._bulk = BulkConsume.of(self._consumer)
 
     def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
         """First offset and end of the log, records of open transactions included."""
@@ -55,20 +58,20 @@ class KafkaReader:
             raise OffsetLostError(f"{name}: expected offsets up to {high}, got {max(begin, last)}: the topic was created anew")
         if position >= last:
             return
+        if self._bulk is not None:
+            self._bulk.begin([partition])
         self._consumer.assign([Address(*partition, position)])
         try:
             advanced = time.monotonic()
             while position < last:
-                messages = self._consumer.consume(CHUNK, 0.05)
-                records = to_columns([message for message in messages if message.error() is None])
+                runs, ends = self._take(partition)
                 before = position
-                for run in records:
+                for run in runs:
                     position = int(run.offsets[-1]) + 1
                     within = run[: int((run.offsets < last).sum())]
                     if len(within):
                         yield within
-                for message in messages:
-                    position = max(position, self._end_of(partition, message.error(), message.offset()))
+                position = max(position, *ends, -1)
                 advanced = time.monotonic() if position > before else advanced
                 if time.monotonic() - advanced > STABLE_TIMEOUT_S:
                     name = f"{partition.topic}:{partition.partition}"
@@ -78,7 +81,20 @@ class KafkaReader:
 
     def close(self) -> None:
         """Give the connection back."""
+        if self._bulk is not None:
+            self._bulk.close()
         self._consumer.close()
+
+    def _take(self, partition: TopicPartition) -> tuple[list[Records], list[int]]:
+        """Take what is there; runs, and the offsets at which the partition is said to end."""
+        messages = self._consumer.consume(CHUNK, _WAIT_S if self._bulk is None else 0.0)
+        ends = [self._end_of(partition, message.error(), message.offset()) for message in messages]
+        runs = to_columns([message for message in messages if message.error() is None])
+        if self._bulk is not None:
+            taken = self._bulk.take(CHUNK, _WAIT_S, 0.0)
+            runs += taken.runs
+            ends += [self._end_of(event.place, event.error, event.offset) for event in taken.events]
+        return runs, ends
 
     def _end_of(self, partition: TopicPartition, error: KafkaError | None, offset: int | None) -> int:
         if error is None:

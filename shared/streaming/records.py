@@ -25,7 +25,7 @@ class Records:
     timestamps_ms : int64 array, shape (n,)
         Kafka record timestamps: the instant of availability.
     keys, values : sequences of n items
-        Raw bytes, packed (`shared.streaming.packed`) where none is null.
+        Raw bytes; packed (`shared.streaming.packed`) or a list.
         A null value in a raw topic is a heartbeat: nothing older than its timestamp will follow in this partition.
     """
 

@@ -1,5 +1,7 @@
 """The compiled side of a consumer against confluent-kafka's own, on a broker that librdkafka mocks: the same records, ends and errors."""
 
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 
@@ -145,3 +147,31 @@ def test_an_offset_that_is_not_there_is_an_event(log: Log) -> None:
 def told(bulk: BulkConsume, events: list[Event]) -> bool:
     events.extend(bulk.take(10, 0.05, 0.0).events)
     return bool(events)
+
+
+def test_a_consumer_that_is_left_behind_with_messages_in_the_queue_goes(log: Log) -> None:
+    program = """
+import gc, sys
+from confluent_kafka import Consumer, TopicPartition
+from shared.streaming.bulk_consume import BulkConsume
+from shared.streaming import records
+class Holder:
+    def noted(self, error):
+        pass
+holder = Holder()
+holder.me = holder
+holder.consumer = Consumer({"bootstrap.servers": sys.argv[1], "group.id": "left", "enable.partition.eof": True, "error_cb": holder.noted})
+holder.bulk = BulkConsume.of(holder.consumer)
+holder.bulk.begin([records.TopicPartition("t", 0)])
+holder.consumer.assign([TopicPartition("t", 0, 0)])
+while not holder.bulk.take(1, 0.05, 0.0).runs:
+    pass
+del holder
+gc.collect()
+print("gone")
+"""
+    log.write(PLACES[0], [(b"k", b"v", 1)] * 20)
+    done = subprocess.run(
+        [sys.executable, "-c", program, str(log.settings["bootstrap.servers"])], capture_output=True, text=True, timeout=60, check=False
+    )
+    assert done.stdout == "gone\n", done.stderr
