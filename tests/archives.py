@@ -1,5 +1,7 @@
 """Archives for tests: a journal and its vectors, written by the services' own code."""
 
+from collections import Counter
+
 import numpy as np
 import pyarrow as pa
 
@@ -38,13 +40,15 @@ def archive_journal(plan: Plan, lake: Lake, partition: int, batch: JournalBatch,
     registry = MemorySchemaRegistry()
     features = FeaturesTask(plan, registry, partition)
     archive = ArchiveTask(plan, registry, lake, partition, flush_rows=1)
-    written = 0
+    features.take_over({})
+    written: Counter[str] = Counter()
     for begin, end in zip(*(np.linspace(0, len(batch), pieces + 1).astype(int)[part].tolist() for part in (slice(-1), slice(1, None))), strict=True):
         records = journal_records(plan, registry, cut(batch, begin, end), partition)
         step = features.process([records], StepContext(now_ms=0))
         inputs = [records]
         for made in step.emissions:
-            offsets = np.arange(written, written + len(made.values), dtype=np.int64)
-            written += len(made.values)
+            offsets = np.arange(written[made.topic], written[made.topic] + len(made.values), dtype=np.int64)
+            written[made.topic] += len(made.values)
             inputs.append(Records(made.topic, partition, offsets, offsets, made.keys, made.values))
+        features.committed()
         archive.process(inputs, StepContext(now_ms=0))

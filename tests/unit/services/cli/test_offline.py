@@ -247,7 +247,7 @@ def test_the_commands_of_the_guide_work(uri: str, served: pa.Table, tmp_path: Pa
     guide = (Path(__file__).parents[4] / "docs" / "guide" / "offline.md").read_text()
     lines = [line.split()[1:] for line in guide.splitlines() if line.startswith("tidemill ")]
     ran = [command(*(here.get(word, word) for word in line)) for line in lines if line[0] != "training-set"]
-    assert len(ran) == 6 and {line[0] for line in lines} == {"backfill", "training-set", "skew"}
+    assert len(ran) == 7 and {line[0] for line in lines} == {"backfill", "training-set", "switches", "skew"}
 
 
 @pytest.mark.parametrize("out", ["x.parquet", "table"])
