@@ -73,12 +73,18 @@ class ModelWatch:
         self.loss = LossDetector(self.settings.binary, Adwin(delta=self.settings.adwin_delta))
 
     def promote(self, version: str, sequence: int, seen: Mapping[str, Summary]) -> None:
-        """Take note of a new champion, whose training data were what had been seen (unless it served before: after a roll-back)."""
+        """Take note of a new champion, whose training data were what had been seen.
+
+        After a roll-back the champion is one that served before: it keeps the reference it had, and `seen` is not read.
+        """
         self.sequence = sequence
         if version == self.version:
             return
         self.version = version
-        self.references[version] = self.references.pop(version, {name: seen[name] for name in self.settings.features})
+        if version in self.references:
+            self.references[version] = self.references.pop(version)
+        else:
+            self.references[version] = {name: seen[name] for name in self.settings.features}
         for oldest in list(self.references)[:-_REFERENCES_KEPT]:
             del self.references[oldest]
         self.active.clear()

@@ -126,6 +126,29 @@ def test_health_equals_scikit_learn(pipeline: Pipeline) -> None:
             assert found["psi__country"] == pytest.approx(float(((q - p) * np.log(q / p)).sum()))
 
 
+def test_a_champion_that_serves_again_is_compared_with_the_data_it_learned_from(tmp_path: Path) -> None:
+    """v1 from day 4, v2 from day 6, rolled back to v1 at day 8: the reference of v1 is what had been seen by day 4, now and after restarts."""
+    rows = season(days=10, drifting=6)
+    for answer in rows.predictions:
+        day = (answer["journal_time"] - START) // DAY
+        if 6 <= day:
+            answer |= {"model_version": "v2" if day < 8 else "v1", "deployment_sequence": 4 if day < 8 else 5}
+    pipeline = Pipeline(shop(tmp_path), rows)
+    said = pipeline.run(3)
+    assert pipeline.run(3, restarts=(14, 18, 19, 20), snapshot_every=4) == said
+    _, health = decoded(pipeline, said)
+    served = {(one["window_start"] - START) // DAY: one for one in health}
+    assert [served[day]["model_version"] for day in range(10)] == ["default"] * 4 + ["v1"] * 2 + ["v2"] * 2 + ["v1"] * 2
+    vectors = pd.DataFrame(rows.vectors)
+    before = vectors[vectors._journal_time < START + 4 * DAY].country.value_counts(normalize=True)
+    for day in (8, 9):
+        today = vectors[(vectors._journal_time >= START + day * DAY) & (vectors._journal_time < START + (day + 1) * DAY)].country
+        shares = today.value_counts(normalize=True)
+        expected = before.reindex(shares.index).fillna(0)
+        p, q = np.maximum(expected, 1e-4), np.maximum(shares, 1e-4)
+        assert served[day]["metrics"]["psi__country"] == pytest.approx(float(((q - p) * np.log(q / p)).sum()), rel=0.02)
+
+
 @pytest.mark.parametrize("seed", range(3))
 def test_any_batching_says_the_same(pipeline: Pipeline, seed: int) -> None:
     first, second = pipeline.run(seed, steps=3), pipeline.run(seed + 10, steps=60)
