@@ -4,7 +4,7 @@ import math
 
 import numpy as np
 
-from services.features.domain.compiled import inner
+from services.features.domain.compiled import allocating, inner
 from services.features.domain.digest import digest_quantile
 from services.features.domain.distinct import count_since
 from services.features.domain.layout import (
@@ -119,7 +119,7 @@ def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates
         out[a, asked] = answer
 
 
-@inner
+@allocating
 def _quantile(row, pool_f, scalars, groups, windows, w, v, cell, q):  # type: ignore[no-untyped-def]  # pragma: no cover
     kind = windows[w, W_KIND]
     if kind == EVERYTHING:

@@ -6,9 +6,8 @@ from pathlib import Path
 from typing import Any
 
 import llvmlite.binding
-from numba import carray, njit  # type: ignore[attr-defined, unused-ignore]
-from numba.core import cgutils, config, types
-from numba.extending import intrinsic
+from numba import njit
+from numba.core import config
 
 
 def _keyed_by_source() -> str:
@@ -22,6 +21,8 @@ def _keyed_by_source() -> str:
 # A kernel is many small functions of a dozen arrays each, seven words an array: passing them costs more than what they do. Measured on the
 # benchmark's W4: 18 % of the engine's time.
 llvmlite.binding.set_option("tidemill", "-inline-threshold=10000")
+_ALLOCATING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": True}
+_INNER: dict[str, Any] = {**_ALLOCATING, "_nrt": False}
 setattr(config, "CACHE_DIR", _keyed_by_source())  # noqa: B010 - Numba makes its settings when it starts; no type knows them
 
 
@@ -31,24 +32,13 @@ def entry(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100 - a d
 
 
 def inner(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
-    """Compile a function that only kernels call: less to compile, and nothing to cache."""
-    options: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True}
-    return njit(**options)(function)
+    """Compile a function that only kernels call and that makes no array: less to compile, nothing to cache, and no references are counted.
 
-
-@intrinsic
-def _pointer(_context: Any, address: Any) -> Any:  # noqa: ANN401, RUF100
-    def emit(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401, RUF100
-        return builder.inttoptr(arguments[0], cgutils.voidptr_t)
-
-    return types.voidptr(address), emit
-
-
-@inner
-def borrowed(array):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Return the same memory as an array that owns nothing.
-
-    Compiled code counts references, atomically, whenever it hands an array to a function or takes a row of it: with a dozen arrays that costs more
-    than the arithmetic. The caller keeps the original alive.
+    A call of Numba's reference counter for every array at every turn, even for one that owns nothing, was half the time of the fold.
     """
-    return carray(_pointer(array.ctypes.data), array.shape, array.dtype)  # type: ignore[call-arg, unused-ignore]
+    return njit(**_INNER)(function)
+
+
+def allocating(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
+    """Compile a function as `inner` does, but one that makes arrays of its own."""
+    return njit(**_ALLOCATING)(function)

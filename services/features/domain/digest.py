@@ -7,7 +7,7 @@ import math
 
 import numpy as np
 
-from services.features.domain.compiled import inner
+from services.features.domain.compiled import allocating, inner
 from services.features.domain.layout import DIGEST_HEAD
 
 _USED, _WEIGHT, _LOW, _HIGH = range(DIGEST_HEAD)
@@ -77,7 +77,7 @@ def _between(a, b, share):  # type: ignore[no-untyped-def]  # pragma: no cover
     return a + (b - a) * share if share < 0.5 else b - (b - a) * (1.0 - share)
 
 
-@inner
+@allocating
 def digest_quantile(means, weights, low, high, q):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Quantile of the centroids of one or several digests, unsorted; NaN of none.
 

@@ -13,7 +13,7 @@ import math
 import numpy as np
 
 from services.features.domain.blocks import allocate, free
-from services.features.domain.compiled import inner
+from services.features.domain.compiled import allocating, inner
 from services.features.domain.layout import DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_COUNT, DISTINCT_SINCE, DISTINCT_USED, NEVER
 
 FIRST_CLASS = 4
@@ -53,7 +53,7 @@ def _sketch_see(pool, block, value, at):  # type: ignore[no-untyped-def]  # prag
         pool[place] = at + 1 if at != -1 else 1
 
 
-@inner
+@allocating
 def _rebuild(pool, heads, row, at, bound, now, target):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Move the table to class `target` (or a sketch), without what no window can see any more."""
     block, c, used = row[at + DISTINCT_BLOCK], row[at + DISTINCT_CLASS], 0

@@ -9,7 +9,7 @@ import numpy as np
 
 from services.features.domain.answers import answer_after, answer_before
 from services.features.domain.blocks import allocate, free, size_class
-from services.features.domain.compiled import borrowed, entry, inner
+from services.features.domain.compiled import entry, inner
 from services.features.domain.digest import digest_add
 from services.features.domain.distinct import see
 from services.features.domain.layout import (
@@ -175,14 +175,14 @@ def _fold(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: n
     op_slot, op_now, op_at, op_offset, op_update, op_row, op_value, op_hash,
     rows, rows_f, pool, pool_f, heads,
     scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments,
-    dirty, queue, queued, out,
+    dirty, queue, queued, out, limits,
 ):  # fmt: skip
     compares = False
     for a in range(aggregates.shape[0]):
         kind = aggregates[a, A_KIND]
         compares |= (kind >= FIRST and kind <= TIME_SINCE_LAST) or (kind >= DIFFERENCE and kind < FIRST)
     ttl = scalars[L_TTL]
-    limits, now = np.zeros(windows.shape[0], np.int64), NEVER
+    now = NEVER
     for i in range(op_slot.size):
         slot = op_slot[i]
         if slot < 0:
@@ -241,29 +241,8 @@ def fold_view(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragm
         Answers; NaN is missing.
     """
     return _fold(
-        borrowed(op_slot),
-        borrowed(op_now),
-        borrowed(op_at),
-        borrowed(op_offset),
-        borrowed(op_update),
-        borrowed(op_row),
-        borrowed(op_value),
-        borrowed(op_hash),
-        borrowed(rows),
-        borrowed(rows_f),
-        borrowed(pool),
-        borrowed(pool_f),
-        borrowed(heads),
-        borrowed(scalars),
-        borrowed(groups),
-        borrowed(windows),
-        borrowed(aggregates),
-        borrowed(decays),
-        borrowed(distincts),
-        borrowed(half_lives),
-        borrowed(arguments),
-        borrowed(dirty),
-        borrowed(queue),
-        queued,
-        borrowed(out),
-    )
+        op_slot, op_now, op_at, op_offset, op_update, op_row, op_value, op_hash,
+        rows, rows_f, pool, pool_f, heads,
+        scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments,
+        dirty, queue, queued, out, np.zeros(windows.shape[0], np.int64),
+    )  # fmt: skip
