@@ -108,7 +108,7 @@ class Runner:
         self._epoch: int | None = None
         self._opened = False
         self._failures = 0
-        self._last_commit = 0.0
+        self._last_step = 0.0
         self._stop = threading.Event()
 
     @property
@@ -181,8 +181,8 @@ class Runner:
             self._opened = True
 
     def _consume_and_commit(self) -> bool:
-        since_commit = time.monotonic() - self._last_commit
-        linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_commit)
+        since_step = time.monotonic() - self._last_step
+        linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_step)
         limit = self._links[0].verdicts.limit(self._settings.max_batch)
         inputs = self._source.consume(limit, self._settings.idle_interval_ms / 1000, linger_s)
         if self._source.assignment.epoch != self._epoch or not self._chain.tasks:
@@ -229,6 +229,8 @@ class Runner:
         self._limit.observe(sum(outcome.read for outcome in lead), sum(outcome.refused for outcome in lead))
         changed = [work for work in works if work.outcome.changed]
         if changed:
+            # From one begin to the next, so that what a step takes is part of the interval and does not come on top of it.
+            self._last_step = begun
             self._commit(changed, works)
         for stage, link in enumerate(self._links):
             inputs = [records for work in works if work.stage == stage for records in work.inputs]
@@ -237,7 +239,7 @@ class Runner:
         return bool(changed)
 
     def _commit(self, changed: list[Work], works: list[Work]) -> None:
-        self._last_commit = time.monotonic()
+        begun = time.monotonic()
         self._sink.begin()
         offsets: dict[TopicPartition, int] = {}
         for work in changed:
@@ -247,7 +249,7 @@ class Runner:
         # Also without offsets: the group's generation is what fences a member that has lost its partitions.
         self._sink.send_offsets(offsets or self._known_offset(changed), self._source.membership())
         ends = self._sink.commit()
-        self._metrics.count_commit(time.monotonic() - self._last_commit)
+        self._metrics.count_commit(time.monotonic() - begun)
         for work in changed:
             running, outcome = work.running, work.outcome
             running.accept(outcome)
