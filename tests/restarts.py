@@ -1,11 +1,14 @@
 """A fold over a journal in random portions, with restarts from its checkpoint in between."""
 
+from collections.abc import Iterator
+
 import numpy as np
 import pyarrow as pa
 
 from services.features.domain.core import FeaturesCore
 from shared.application.plan import Plan
 from shared.avro.journal import JournalBatch
+from shared.streaming.packed import packed_or_list
 from shared.streaming.records import StateEntry
 from tests.journals import cut
 
@@ -13,20 +16,37 @@ from tests.journals import cut
 def folded_with_restarts(
     plan: Plan, journal: JournalBatch, rng: np.random.Generator, restart: float, budget: int, portion: int = 60
 ) -> pa.RecordBatch:
-    """Return the vectors of a core that is made anew from its checkpoint with probability `restart` after every portion."""
+    """Return the vectors of a core that is made anew from its checkpoint with probability `restart` after every portion.
+
+    The checkpoint is read whole, or as the log it was written as: every entry there ever was, in runs.
+    """
     core = FeaturesCore(plan)
-    checkpoint: dict[bytes, bytes | None] = {}
+    log: list[StateEntry] = []
     parts, at = [], 0
     while at < len(journal):
         end = min(len(journal), at + int(rng.integers(1, portion)))
         parts.append(core.process(cut(journal, at, end)))
         at = end
-        checkpoint.update({entry.key: entry.value for entry in core.take_dirty(budget)})
+        log += core.take_dirty(budget)
         if rng.random() < restart:
             marker = core.oldest_dirty_offset
             core = FeaturesCore(plan)
-            core.restore([StateEntry(key, value) for key, value in checkpoint.items()])
+            if rng.random() < 0.5:
+                core.restore([StateEntry(key, value) for key, value in {entry.key: entry.value for entry in log}.items()])
+            else:
+                for run in runs(log, rng):
+                    core.load(packed_or_list([entry.key for entry in run]), packed_or_list([entry.value for entry in run]))
+                core.restore([])
             begin = at if marker is None else int(np.searchsorted(journal.offsets, marker))
             if begin < at:
                 core.replay(cut(journal, begin, at))
     return pa.Table.from_batches(parts).combine_chunks().to_batches()[0]
+
+
+def runs(log: list[StateEntry], rng: np.random.Generator) -> Iterator[list[StateEntry]]:
+    """Cut a log anywhere."""
+    begin = 0
+    while begin < len(log):
+        end = begin + int(rng.integers(1, 200))
+        yield log[begin:end]
+        begin = end

@@ -50,9 +50,13 @@ class FeaturesTask:
         self._switches = RecordCodec(registry, f"{plan.topics.view_switches}-tidemill.ViewSwitch", _SWITCH)
         self._switch: Emission | None = None
 
+    def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
+        """Take a run of blobs."""
+        self._core.load(keys, values)
+
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the blobs."""
-        self._core.restore(list(entries))
+        self._core.restore(entries)
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Take up the coverage of the last progress record."""

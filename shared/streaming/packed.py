@@ -68,17 +68,18 @@ class Packed(Sequence[bytes]):
         n = len(rows)
         if n == len(self) and (rows == np.arange(n)).all():
             return self
-        taken = self._arrow().take(pa.array(rows))
+        taken = self.column().take(pa.array(rows))
         _, offsets, content = taken.buffers()
         stops = np.frombuffer(offsets, np.int64)[taken.offset : taken.offset + n + 1]
         return Packed(np.frombuffer(b"" if content is None else content, np.uint8), stops)
 
     def tolist(self) -> list[bytes]:
         """One object for each."""
-        found: list[bytes] = self._arrow().to_pylist()
+        found: list[bytes] = self.column().to_pylist()
         return found
 
-    def _arrow(self) -> pa.Array:
+    def column(self) -> pa.Array:
+        """Return a large binary column over the same memory."""
         buffers = [None, pa.py_buffer(self.stops), pa.py_buffer(self.content)]
         return pa.LargeBinaryArray.from_buffers(pa.large_binary(), len(self), buffers)
 

@@ -10,6 +10,7 @@ from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.records import Records, StateEntry, TopicPartition
 from shared.streaming.running_task import LearnsVersions, RunningTask, TaskFactory, given
+from shared.streaming.task import LoadsRuns
 
 log = logging.getLogger(__name__)
 
@@ -63,14 +64,19 @@ class Restore:
         progress = self._last_progress(partition)
         self._cross_check(partition, grouped, committed, progress)
         task = self._task_factory(partition)
-        state = self._checkpoint(partition)
         stale: list[bytes] = []
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             versions = {"found": dict(progress.versions), "expected": dict(task.versions())}
             log.info("rebuilding: other versions", extra={"partition": partition, **versions})
-            stale, state = list(state), {}
+            stale = list(self._checkpoint(partition))
             progress = replace(progress, checkpoint_marker={})
-        task.restore([StateEntry(key, value) for key, value in state.items()])
+            task.restore([])
+        elif isinstance(task, LoadsRuns):
+            for records in self._checkpoint_log(partition):
+                task.load(records.keys, records.values)
+            task.restore([])
+        else:
+            task.restore([StateEntry(key, value) for key, value in self._checkpoint(partition).items()])
         task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
         if isinstance(task, LearnsVersions):
             task.take_over(progress.versions)
@@ -98,13 +104,16 @@ class Restore:
 
     def _checkpoint(self, partition: int) -> dict[bytes, bytes]:
         state: dict[bytes, bytes] = {}
-        for records in self._read(TopicPartition(checkpoint_topic(self._layout.app, self._layout.stage), partition), 0, None):
+        for records in self._checkpoint_log(partition):
             for key, value in zip(records.keys, records.values, strict=True):
                 if key is not None and value is not None:
                     state[key] = value
                 elif key is not None:
                     state.pop(key, None)
         return state
+
+    def _checkpoint_log(self, partition: int) -> Iterator[Records]:
+        return self._read(TopicPartition(checkpoint_topic(self._layout.app, self._layout.stage), partition), 0, None)
 
     def _cross_check(self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress) -> None:
         if progress.group not in ("", self._layout.group):

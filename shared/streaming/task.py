@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Protocol
+from typing import Protocol, runtime_checkable
 
 from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
 
@@ -49,7 +49,7 @@ class Task(Protocol):
     """One service on one partition. A task does no Kafka I/O: it turns records into a step."""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
-        """Load the compacted checkpoint (latest value of every key; called once, possibly with nothing)."""
+        """Load the compacted checkpoint (latest value of every key; called once, possibly with nothing; see also `LoadsRuns`)."""
         ...
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
@@ -74,6 +74,18 @@ class Task(Protocol):
 
     def versions(self) -> Mapping[str, str]:
         """Code, application and view versions recorded in the progress record; other versions than the checkpoint's mean rebuild."""
+        ...
+
+
+@runtime_checkable
+class LoadsRuns(Protocol):
+    """A task with much state, which takes its checkpoint as it is read, without an object for each entry."""
+
+    def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
+        """Take a run of the checkpoint's log: a later entry of a key replaces an earlier one, one without a value deletes it.
+
+        Called any number of times, then `restore` once, with nothing.
+        """
         ...
 
 

@@ -11,6 +11,7 @@ from services.features.domain.kernel import fold_view, release
 from services.features.domain.layout import INCLUDED, L_REACH, L_TTL, NEVER, NEWEST, USED, Layout, plan_layout
 from services.features.domain.memory import reserve_words, touched_bytes
 from shared.application.plan import ViewPlan
+from shared.streaming.packed import Packed
 
 _FEWEST = 256
 
@@ -121,11 +122,14 @@ class ViewState:
             return
         self._reserve(int(slots.max()) + 1)
         plan = self.layout
-        lengths = np.fromiter(map(len, blobs), np.int64, len(blobs))
+        packed = Packed.of(blobs)
+        assert packed is not None  # noqa: S101 - no blob is null
+        lengths, begin = packed.lengths, int(packed.stops[0])
         known = self._rows[slots, USED] != 0
         for slot in slots[known].tolist():
             self.release(slot)
-        source = np.frombuffer(b"".join(blobs), np.int64) if not (lengths % 8).any() else None
+        # A copy, for what begins anywhere in a buffer is not aligned.
+        source = packed.content[begin : packed.stops[-1]].copy().view(np.int64) if not (lengths % 8).any() else None
         wrong = 0
         if source is not None:
             ends = np.cumsum(lengths // 8)
