@@ -62,6 +62,7 @@ ROOT = Path(__file__).parents[1]
 BUDGET = ROOT / "docs" / "reference" / "budget.md"
 SIZES = (10, 100, 1_000, 5_000)
 STAGES = ("ingestion", "features", "scoring")
+_SETTLE_S = 2.0
 Table = dict[str, dict[int, float]]
 
 
@@ -190,13 +191,11 @@ def on_kafka(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table]
             warm = max(5, 2_000 // size)
             count = (warm + steps) * size
             events = payments(registry, plan, count)
-            sink = broker.sink()
-            sink.publish_run(Emission(plan.streams["payments"].topic, 0, events.keys, events.values, events.times_ms))
-            sink.close()
+            raw = Emission(plan.streams["payments"].topic, 0, events.keys, events.values, events.times_ms)
             settings = _settings(application, servers, folder, size)
             for stage in STAGES:
                 output = {"ingestion": plan.topics.journal, "features": plan.topics.vectors, "scoring": plan.topics.predictions}[stage]
-                _run_stage(found, stage, settings, broker, registry, output, warm * size, count, size)
+                _run_stage(found, stage, settings, broker, registry, raw if stage == "ingestion" else None, output, warm * size, count, size)
     return found
 
 
@@ -224,6 +223,7 @@ def _run_stage(
     settings: ServiceSettings,
     broker: Broker,
     registry: SchemaRegistry,
+    raw: Emission | None,
     output: str,
     warm: int,
     count: int,
@@ -243,6 +243,8 @@ def _run_stage(
     watch.wrap(Runner, "step", "runner: rest of the step")
     runner = build(settings, broker, registry)
     try:
+        if raw is not None:
+            _publish_when_idle(runner, broker, raw)
         began = None
         deadline = time.monotonic() + 300
         done = 0
@@ -263,6 +265,16 @@ def _run_stage(
     finally:
         watch.unwrap()
         runner.close()
+
+
+def _publish_when_idle(runner: Runner, broker: Broker, raw: Emission) -> None:
+    """Ingestion holds records back until it knows that its other topics are at their end: only then do steps have the size that is asked for."""
+    deadline = time.monotonic() + _SETTLE_S
+    while time.monotonic() < deadline:
+        runner.step()
+    sink = broker.sink()
+    sink.publish_run(raw)
+    sink.close()
 
 
 def _collect(found: dict[str, Table], watch: Stopwatch, size: int, events: int, where: str, stage: str | None = None) -> None:
