@@ -61,7 +61,7 @@ PEERS: tuple[System, ...] = (
     System("Flink, heap", "flink", EXACTLY_ONCE, _ALL, 1_000_000, "1 s", None, {"STATE_BACKEND": "hashmap"}, latency=True),
     System("Flink, heap, our interval", "flink", EXACTLY_ONCE, ("W4",), 1_000_000, "", COMMIT_INTERVAL_MS, {"STATE_BACKEND": "hashmap"}, 3, True),
     System("Flink, RocksDB", "flink", EXACTLY_ONCE, ("W4",), 1_000_000, "1 s", None, {"STATE_BACKEND": "rocksdb"}, 1),
-    System("Quix Streams", "quix", EXACTLY_ONCE, _ALL, 400_000, "5 s", latency=True, rounds=2),
+    System("Quix Streams", "quix", EXACTLY_ONCE, _ALL, 200_000, "5 s", latency=True, rounds=2),
     System("Quix Streams, our interval", "quix", EXACTLY_ONCE, ("W4",), 50_000, "", COMMIT_INTERVAL_MS, latency=True, rounds=1),
     System("Faust", "faust", AT_LEAST_ONCE, _ALL, 40_000, "2.8 s", latency=True, rounds=2),
 )
