@@ -130,6 +130,8 @@ def publish(bootstrap_servers: str, encoded: EncodedPayments, topics: dict[str, 
     producer = Producer(
         {
             "bootstrap.servers": bootstrap_servers,
+            # Without it a batch that is sent again stands behind the next one, and the log has another order than the oracle's.
+            "enable.idempotence": True,
             "linger.ms": 20,
             "log_level": 2,
             "batch.size": 500_000,

@@ -58,7 +58,9 @@ def page(results: Results) -> str:
         machine=described, system_core=machine["system_core"], driver_core=machine["driver_core"], accounts="10,000", merchants="1,000"
     )
     cells = results["cells"]
-    parts = [text, _bars(cells), _rates(cells), _vector_table(cells), _latency(cells), _whole_system(cells), _recovery(cells), _oracle(cells)]
+    # What went wrong in a run and does not show in its figures; written into results.json by hand.
+    remarks = [f"**Remark.** {remark}\n" for remark in results.get("remarks", [])]
+    parts = [text, *remarks, _bars(cells), _rates(cells), _vector_table(cells), _latency(cells), _whole_system(cells), _recovery(cells), _oracle(cells)]
     return "\n".join(parts)
 
 
