@@ -60,8 +60,8 @@ def page(results: Results) -> str:
     cells = results["cells"]
     # What went wrong in a run and does not show in its figures; written into results.json by hand.
     remarks = [f"**Remark.** {remark}\n" for remark in results.get("remarks", [])]
-    parts = [text, *remarks, _bars(cells), _rates(cells), _vector_table(cells), _latency(cells), _whole_system(cells), _recovery(cells), _oracle(cells)]
-    return "\n".join(parts)
+    tables = [_bars(cells), _rates(cells), _vector_table(cells), _latency(cells), _whole_system(cells), _recovery(cells), _oracle(cells)]
+    return "\n".join([text, *remarks, *tables])
 
 
 def _bars(cells: Sequence[Results]) -> str:
