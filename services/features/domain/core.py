@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from services.features.domain.checkpoint_loading import CheckpointLoading
 from services.features.domain.entities import EntityIndex
 from services.features.domain.hashing import ValueHashes
 from services.features.domain.reference_state import ReferenceState
@@ -18,7 +19,6 @@ from shared.application.expressions import Expression
 from shared.application.plan import JoinPlan, Plan, ViewPlan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.journal import JournalBatch, JournalGroup
-from shared.streaming.packed import Packed
 from shared.streaming.records import StateEntry
 
 _SWEPT = 512
@@ -65,7 +65,8 @@ class FeaturesCore:
         joined = {view.entity for view in plan.views if view.join is not None}
         self._swept = {name: 0 for name in self._entities if name != _GLOBAL and name not in joined}
         self._dropped: list[StateEntry] = []
-        self._loaded: dict[bytes, bytes] = {}
+        indexes = [self._entities[state.view.entity or _GLOBAL] for state in self._views]
+        self._loading = CheckpointLoading(list(zip(self._views, indexes, strict=True)), self._references, list(self._requests.values()))
         self._touched: dict[str, list[NDArray[np.int64]]] = {name: [] for name in self._entities}
         self._now_ms = 0
         self._begun: deque[tuple[int, int]] = deque()
@@ -321,7 +322,7 @@ class FeaturesCore:
         share = max(1, budget_bytes // max(1, len(self._views)))
         for state in self._views:
             names = self._entities[state.view.entity or _GLOBAL].names
-            prefix = _view_prefix(state)
+            prefix = state.prefix
             entries.extend(StateEntry(f"{prefix}{names[slot]}".encode(), blob) for slot, blob in state.take_dirty(share))
         for reference in self._references:
             names = reference.index.names
@@ -341,42 +342,8 @@ class FeaturesCore:
         return self._begun[0][1] if self._begun else self._now_ms
 
     def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
-        """Take a run of a checkpoint's log: a later entry of a key replaces an earlier one, one without a value deletes it; `restore` follows."""
-        names, blobs = Packed.of(keys), Packed.of(values)
-        if names is None or blobs is None:
-            latest = {key: value for key, value in zip(keys, values, strict=True) if key is not None}
-            for key in [key for key, value in latest.items() if value is None]:
-                del latest[key]
-                self._unload(key)
-            names, blobs = Packed.of(list(latest)), Packed.of(list(latest.values()))
-            assert names is not None and blobs is not None  # noqa: S101 - nulls are gone
-        column = names.column()
-        others = np.ones(len(names), np.bool_)
-        for state in self._views:
-            prefix = _view_prefix(state)
-            mine = pc.starts_with(column, pattern=prefix).to_numpy(zero_copy_only=False)
-            rows = np.flatnonzero(mine)
-            if not len(rows):
-                continue
-            others &= ~mine
-            # A negative or missing end of the slice is refused by Arrow; no key is as long as this one.
-            entities = pc.binary_slice(names.take(rows).column(), len(prefix), 1 << 30).cast(pa.large_string())
-            slots = self._entities[state.view.entity or _GLOBAL].slots(entities)
-            _, last = np.unique(slots[::-1], return_index=True)
-            kept = np.sort(len(slots) - 1 - last)
-            state.unpack(slots[kept], blobs.take(rows[kept]))
-        for row in np.flatnonzero(others).tolist():
-            self._loaded[names[row]] = blobs[row]
-
-    def _unload(self, key: bytes) -> None:
-        """Forget what an earlier run had of a key."""
-        self._loaded.pop(key, None)
-        for state in self._views:
-            prefix = _view_prefix(state).encode()
-            if key.startswith(prefix):
-                slot = self._entities[state.view.entity or _GLOBAL].find(key[len(prefix) :].decode())
-                if slot >= 0:
-                    state.release(slot)
+        """Take a run of a checkpoint's log (see `CheckpointLoading`); `restore` follows."""
+        self._loading.take(keys, values)
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load blobs, in addition to what `load` has taken; a replay from the checkpoint's marker makes the state whole.
@@ -386,26 +353,8 @@ class FeaturesCore:
         ValueError
             An entry belongs to no view or reference stream of this application.
         """
-        self.load([entry.key for entry in entries], [entry.value for entry in entries])
-        references = {reference.stream.name.encode(): reference for reference in self._references}
-        chunks: dict[bytes, list[tuple[int, bytes]]] = {table.name.encode(): [] for table in self._requests.values()}
-        for place, blob in self._loaded.items():
-            kind, _, rest = place.partition(b"|")
-            name, _, key = rest.partition(b"|")
-            if kind == b"reference" and name in references:
-                references[name].unpack(references[name].index.slot(key.decode()), blob)
-            elif kind == b"requests" and name in chunks:
-                chunks[name].append((int(key), blob))
-            else:
-                raise ValueError(f"checkpoint entry {place!r} belongs to no view or reference stream of this application; rebuild from the journal")
-        self._loaded = {}
-        for table in self._requests.values():
-            table.restore(chunks[table.name.encode()])
-
-
-def _view_prefix(state: ViewState) -> str:
-    """What the keys of a view's entries begin with."""
-    return f"view|{state.view.name}|"
+        self._loading.take([entry.key for entry in entries], [entry.value for entry in entries])
+        self._loading.finish()
 
 
 def _join_key(join: JoinPlan) -> tuple[str, str, int]:

@@ -30,6 +30,7 @@ class ViewState:
     def __init__(self, view: ViewPlan, lateness_ms: int) -> None:
         self.view = view
         self.layout: Layout = plan_layout(view, lateness_ms)
+        self.prefix = f"view|{view.name}|"
         self.features = tuple(a.feature for a in view.aggregates if a.kind != "ratio")
         self._width = self.layout.width
         self._words = reserve_words()
@@ -128,8 +129,7 @@ class ViewState:
         known = self._rows[slots, USED] != 0
         for slot in slots[known].tolist():
             self.release(slot)
-        # A copy, for what begins anywhere in a buffer is not aligned.
-        source = packed.content[begin : packed.stops[-1]].copy().view(np.int64) if not (lengths % 8).any() else None
+        source = _words(packed.content[begin : packed.stops[-1]]) if not (lengths % 8).any() else None
         wrong = 0
         if source is not None:
             ends = np.cumsum(lengths // 8)
@@ -160,3 +160,11 @@ class ViewState:
     def held_bytes(self) -> int:
         """Memory behind rows and blocks."""
         return touched_bytes(self._slots * self._width + int(self._heads[POOL_USED]))
+
+
+def _words(content: NDArray[np.uint8]) -> NDArray[np.int64]:
+    """Return bytes as words, read-only; copied only where they do not begin at a word."""
+    if content.ctypes.data % 8:
+        content = content.copy()
+        content.flags.writeable = False
+    return content.view(np.int64)
