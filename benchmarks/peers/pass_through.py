@@ -29,7 +29,9 @@ def main() -> None:
             "fetch.wait.max.ms": 10,
         }
     )
-    batching = {"linger.ms": 5, "batch.size": 500_000, "batch.num.messages": 10_000, "queue.buffering.max.messages": 1_000_000}
+    # As Tidemill's: what gathers while the partition joins the transaction goes out at once.
+    linger_ms = 0 if transactional else 5
+    batching = {"linger.ms": linger_ms, "batch.size": 500_000, "batch.num.messages": 10_000, "queue.buffering.max.messages": 1_000_000}
     producer = Producer({**settings, **batching, **({"transactional.id": os.environ["RUN"]} if transactional else {"enable.idempotence": True})})
     if transactional:
         producer.init_transactions(30)

@@ -26,6 +26,7 @@ class BoundedCalls:
         self._calls: queue.SimpleQueue[Callable[[], Any] | None] = queue.SimpleQueue()
         self._answers: queue.SimpleQueue[tuple[Any, BaseException | None]] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
+        self._doing: str | None = None
         self._hanging: str | None = None
 
     def call(self, doing: str, action: Callable[[], Any]) -> Any:  # noqa: ANN401, RUF100
@@ -36,12 +37,41 @@ class BoundedCalls:
         CallHangsError
             It did not come back, or an earlier one has not.
         """
+        self.begin(doing, action)
+        return self.result()
+
+    def begin(self, doing: str, action: Callable[[], Any]) -> None:
+        """Let it be done meanwhile; `result` must follow before the next call.
+
+        Raises
+        ------
+        CallHangsError
+            An earlier one has not come back.
+        """
         if self._hanging is not None:
             raise CallHangsError(f"{doing}: not tried, since an earlier call hangs ({self._hanging})")
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name="bounded-calls", daemon=True)
             self._thread.start()
+        self._doing = doing
         self._calls.put(action)
+
+    @property
+    def pending(self) -> bool:
+        """Whether a call was begun and its result not asked for yet."""
+        return self._doing is not None
+
+    def result(self) -> Any:  # noqa: ANN401, RUF100
+        """Return what the call that was begun returns, or raise what it raises; the limit counts from here on.
+
+        Raises
+        ------
+        CallHangsError
+            It did not come back.
+        """
+        doing, self._doing = self._doing, None
+        if doing is None:
+            raise RuntimeError("expected a call that was begun")
         try:
             answer, problem = self._answers.get(timeout=self._limit_s)
         except queue.Empty:

@@ -146,7 +146,7 @@ class TransactionalSink(Protocol):
         ...
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
-        """Add the group's offsets; an old generation is refused (TransientError: the task moved away)."""
+        """Add the group's offsets; an old generation is refused, here or by `commit` (TransientError: the task moved away)."""
         ...
 
     def commit(self) -> Mapping[TopicPartition, int]:

@@ -97,8 +97,8 @@ class Chain:
 
     def advance(
         self, partition: int, first: int, given: Mapping[int, Sequence[Records]], context: StepContext, interval_ms: int, size_bytes: int
-    ) -> list[Work]:
-        """Make one step of the stages of a partition from `first` on; nothing is committed yet.
+    ) -> Iterator[Work]:
+        """Make one step of the stages of a partition from `first` on, one with each turn; nothing is committed yet.
 
         A stage that looks for the record that crashes it is left out, with those behind it: it reads from the log what this step writes.
 
@@ -107,7 +107,6 @@ class Chain:
         TaskCrashedError
             A task raised anything but TransientError.
         """
-        works: list[Work] = []
         written: list[Records] = []
         places = dict(self._ends)
         for stage in range(first, len(self._links)):
@@ -124,8 +123,7 @@ class Chain:
                 outcome = replace(outcome, record=self._place(outcome.record, places, written))
             for records in inputs:
                 running.reading[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
-            works.append(Work(stage, running, inputs, outcome))
-        return works
+            yield Work(stage, running, inputs, outcome)
 
     def committed(self, works: Sequence[Work], ends: Mapping[TopicPartition, int]) -> bool:
         """Take note of a commit and of where the logs end now; True when a stage was left out and has to catch up."""

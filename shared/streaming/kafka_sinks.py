@@ -20,7 +20,6 @@ _HANGS_S = 15.0
 _ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=10_000_000)
 _WRITING = {
     "partitioner": "murmur2_random",
-    "linger.ms": 5,
     "compression.type": "lz4",
     "queue.buffering.max.messages": _ROOM.messages,
     "queue.buffering.max.kbytes": _ROOM.bytes >> 10,
@@ -66,12 +65,14 @@ class KafkaTransactionalSink:
         self._bounded = BoundedCalls(_HANGS_S)
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
+        self._offsets: tuple[list[Address], Any] | None = None
         self._renew()
 
     def _renew(self) -> None:
         """Make a new client."""
+        # Runs come whole and gather while their partition joins the transaction: lingering would only keep them until the offsets have been sent.
         settings = self._connection.settings(
-            **_WRITING, transactional_id=self._id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, error_cb=self._note_error
+            **_WRITING, linger_ms=0, transactional_id=self._id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, error_cb=self._note_error
         )
         self._producer = Producer(settings)
         self._bulk = BulkProduce.of(self._producer, _ROOM)
@@ -94,7 +95,7 @@ class KafkaTransactionalSink:
 
     def begin(self) -> None:
         """Start a transaction."""
-        self._asked, self._given = {}, {}
+        self._asked, self._given, self._offsets = {}, {}, None
         self._producer.poll(0)
         if self._lost:
             self._reopen()
@@ -111,12 +112,17 @@ class KafkaTransactionalSink:
         self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, delivered))
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
-        """Add the group's offsets; bounded, since librdkafka 2.16 does not keep to the call's own time-out (its issue 5456)."""
-        addresses = [Address(partition.topic, partition.partition, offset) for partition, offset in offsets.items()]
-        self._call("offsets", lambda: self._add_offsets(addresses, membership))
+        """Add the group's offsets while the caller works on; `commit` hears of the outcome.
+
+        Bounded, since librdkafka 2.16 does not keep to the call's own time-out (its issue 5456).
+        """
+        self._offsets = [Address(partition.topic, partition.partition, offset) for partition, offset in offsets.items()], membership
+        self._begin_offsets()
 
     def commit(self) -> Mapping[TopicPartition, int]:
         """Make everything visible."""
+        if self._offsets is not None:
+            self._call("offsets", self._finish_offsets)
         if self._asked:
             self._check_places()
         self._call("commit", lambda: self._producer.commit_transaction(5.0))
@@ -126,6 +132,10 @@ class KafkaTransactionalSink:
 
     def abort(self) -> None:
         """Drop the open transaction."""
+        if self._bounded.pending:
+            # The transaction is dropped, whatever became of its offsets.
+            with suppress(KafkaException, TransientError):
+                self._bounded.result()
         if self._lost:
             self._reopen()
         if self._open:
@@ -142,11 +152,19 @@ class KafkaTransactionalSink:
             self.abort()
         self._bounded.close()
 
-    def _add_offsets(self, addresses: list[Address], membership: Any) -> None:  # noqa: ANN401, RUF100
+    def _begin_offsets(self) -> None:
         self._producer.poll(0)
         if self._lost:
             raise TransientError(f"transactional id {self._id}: every broker was lost in mid-transaction")
-        self._bounded.call(f"{self._id} adds offsets", lambda: self._producer.send_offsets_to_transaction(addresses, membership, 5.0))
+        assert self._offsets is not None  # noqa: S101 - the callers' branch
+        addresses, membership = self._offsets
+        self._bounded.begin(f"{self._id} adds offsets", lambda: self._producer.send_offsets_to_transaction(addresses, membership, 5.0))
+
+    def _finish_offsets(self) -> None:
+        """Wait for them; called again after an error that goes away, try again."""
+        if not self._bounded.pending:
+            self._begin_offsets()
+        self._bounded.result()
 
     def _check_places(self) -> None:
         """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""
@@ -177,7 +195,7 @@ class KafkaSink:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._failed: list[str] = []
-        self._producer = Producer(connection.settings(**_WRITING, enable_idempotence=True, on_delivery=self._note_delivery))
+        self._producer = Producer(connection.settings(**_WRITING, linger_ms=5, enable_idempotence=True, on_delivery=self._note_delivery))
 
     def publish(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, partition: int | None = None) -> None:
         """Queue one record."""

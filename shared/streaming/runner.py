@@ -1,6 +1,7 @@
 """The only Kafka loop: consume, let the tasks make a step, commit outputs, state, progress and offsets in one transaction."""
 
 import logging
+import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Sequence
@@ -19,10 +20,14 @@ from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.restore import Restore
 from shared.streaming.running_task import RunningTask, TaskFactory
+from shared.streaming.step_transaction import StepTransaction
 from shared.streaming.task import StepContext, TaskInputs
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 10.0
+# A step is written while it goes on if the one before took less: far less than the broker lets a transaction stand open.
+_SHORT_S = 0.5
+Given = list[tuple[int, int, dict[int, list[Records]]]]
 
 
 class _SupersededError(Exception):
@@ -109,6 +114,7 @@ class Runner:
         self._opened = False
         self._failures = 0
         self._last_step = 0.0
+        self._took_s = math.inf
         self._stop = threading.Event()
 
     @property
@@ -205,15 +211,18 @@ class Runner:
         partition, stage, records = behind
         return self._step_of([(partition, stage, {stage: [records]})])
 
-    def _step_of(self, given: list[tuple[int, int, dict[int, list[Records]]]]) -> bool:
+    def _step_of(self, given: Given) -> bool:
         """Let tasks make a step, each partition from some stage on, and commit what has changed."""
         context = StepContext(self._clock_ms(), self._source.caught_up)
         limits = self._settings
         begun = time.monotonic()
         works: list[Work] = []
+        transaction = StepTransaction(self._sink, self._source.membership, len(given), self._known_offset, self._is_short(given))
         try:
             for partition, first, shares in given:
-                works += self._chain.advance(partition, first, shares, context, limits.checkpoint_interval_ms, limits.checkpoint_bytes)
+                for work in self._chain.advance(partition, first, shares, context, limits.checkpoint_interval_ms, limits.checkpoint_bytes):
+                    works.append(work)
+                    transaction.add(work, work.stage == first)
         except TaskCrashedError as crash:
             if isinstance(crash.cause, (TransientError, KeyboardInterrupt, SystemExit)):
                 raise crash.cause from crash
@@ -221,34 +230,38 @@ class Runner:
             if culprit is not None:
                 self._metrics.count_quarantined(culprit.topic)
             self._metrics.count_abort("isolation")
+            self._sink.abort()
             self._drop()
             self._epoch = None
             return False
-        self._metrics.observe_process(time.monotonic() - begun)
+        took_s = time.monotonic() - begun
+        if len({work.stage for work in works if work.inputs}) == len(self._links):
+            # One in which every stage had something to do, and has compiled its kernels.
+            self._took_s = took_s
+        self._metrics.observe_process(took_s)
         lead = [work.outcome for work in works if work.stage == 0]
         self._limit.observe(sum(outcome.read for outcome in lead), sum(outcome.refused for outcome in lead))
-        changed = [work for work in works if work.outcome.changed]
+        changed = transaction.changed
         if changed:
             # From one begin to the next, so that what a step takes is part of the interval and does not come on top of it.
             self._last_step = begun
-            self._commit(changed, works)
+            self._commit(transaction, changed, works)
         for stage, link in enumerate(self._links):
             inputs = [records for work in works if work.stage == stage for records in work.inputs]
             if any(work.stage == stage for work in works):
                 link.verdicts.passed(inputs, [work.running.partition for work in changed if work.stage == stage])
         return bool(changed)
 
-    def _commit(self, changed: list[Work], works: list[Work]) -> None:
+    def _is_short(self, given: Given) -> bool:
+        """Say whether a step is known to take no time to speak of: the one before did not, and nothing but data came (no model to load)."""
+        special = (
+            records.topic in self._links[stage].layout.inputs.broadcast for _, _, shares in given for stage in shares for records in shares[stage]
+        )
+        return self._took_s < _SHORT_S and not any(special)
+
+    def _commit(self, transaction: StepTransaction, changed: Sequence[Work], works: list[Work]) -> None:
         begun = time.monotonic()
-        self._sink.begin()
-        offsets: dict[TopicPartition, int] = {}
-        for work in changed:
-            for emission in [*work.outcome.emissions, work.outcome.record]:
-                self._sink.produce(emission)
-            offsets.update(work.outcome.group_offsets)
-        # Also without offsets: the group's generation is what fences a member that has lost its partitions.
-        self._sink.send_offsets(offsets or self._known_offset(changed), self._source.membership())
-        ends = self._sink.commit()
+        ends = transaction.commit()
         self._metrics.count_commit(time.monotonic() - begun)
         for work in changed:
             running, outcome = work.running, work.outcome
@@ -262,7 +275,7 @@ class Runner:
         if self._chain.committed(works, ends):
             self._read_log()
 
-    def _known_offset(self, changed: list[Work]) -> dict[TopicPartition, int]:
+    def _known_offset(self, changed: Sequence[Work]) -> dict[TopicPartition, int]:
         lead = self._chain.tasks[changed[0].running.partition][0]
         offsets = lead.progress.input_offsets
         return {partition: offsets[partition] for partition in self._layout.grouped(lead.partition) if partition in offsets}
@@ -328,6 +341,7 @@ class Runner:
 
     def _drop(self) -> None:
         self._chain.drop()
+        self._took_s = math.inf
         self._backlog = None
         self._unacknowledged = []
         self._health.set_ready(False)

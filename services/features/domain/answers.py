@@ -82,7 +82,7 @@ _CELL_DIGEST_WORDS = DIGEST_HEAD + 2 * CELL_DIGEST_CENTROIDS
 @inner
 def _spread(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
     squares = at + scalars[L_SQUARES]
-    return variance(row[at + N], words[at + SUM], words[at + SUM_REST], words[squares], words[squares + 1])
+    return variance(row[at + N], words[at + SUM], words[at + SUM_REST], words[squares], words[squares + 1], words[squares + 2])
 
 
 @inner

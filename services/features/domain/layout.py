@@ -119,7 +119,7 @@ def plan_layout(view: ViewPlan, lateness_ms: int) -> Layout:
     squares = bool(kinds & {"variance", "std", "zscore"})
     low, high = "min" in kinds, "max" in kinds
     words = SUM_REST + 1
-    squares_at, words = (words, words + 2) if squares else (-1, words)
+    squares_at, words = (words, words + 3) if squares else (-1, words)
     low_at, words = (words, words + 1) if low else (-1, words)
     high_at, words = (words, words + 1) if high else (-1, words)
 

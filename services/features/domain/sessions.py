@@ -52,6 +52,7 @@ def _join_cells(row, pool, pool_f, groups, g, left, scalars):  # type: ignore[no
         if squares >= 0:
             add(pool_f, a + squares, pool_f[b + squares])
             pool_f[a + squares + 1] += pool_f[b + squares + 1]
+            pool_f[a + squares + 2] = max(pool_f[a + squares + 2], pool_f[b + squares + 2])
         if scalars[L_MIN] >= 0:
             pool_f[a + scalars[L_MIN]] = min(pool_f[a + scalars[L_MIN]], pool_f[b + scalars[L_MIN]])
         if scalars[L_MAX] >= 0:

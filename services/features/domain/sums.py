@@ -1,7 +1,9 @@
 """Sums that forget nothing: what enters a window and leaves it again is gone without a trace in the figures served.
 
 A sum is two floats, the sum and the rest that rounding took from it (Neumaier, 1974; TwoSum: Knuth, TAOCP 2, 4.2.2). Squares are exact
-products in two floats (Dekker, 1971), so variances need no shift and do not depend on the order of the records.
+products in two floats (Dekker, 1971), so variances need no shift and do not depend on the order of the records. Two floats are not all of a sum,
+though: a large value that has left may leave some 1e-32 of its square behind, which next to equal values would be all the variance there is. So the
+largest value goes with the squares, and a variance that rounding alone explains is zero.
 """
 
 import numpy as np
@@ -10,6 +12,8 @@ from services.features.domain.compiled import inner
 
 _SPLIT = 134217729.0
 _LARGE = 1e150
+# Times a value: the standard deviation that rounding can leave behind after millions of such values (64 units of roundoff).
+_TRACE = 64.0 * 2.0**-53
 
 
 @inner
@@ -38,15 +42,17 @@ def product_rest(a, b, p):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 @inner
 def add_square(words, at, x, sign):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Add sign * x * x."""
+    """Add sign * x * x to the squares at `at`; the third word is the largest value that ever was among them."""
+    if abs(x) > words[at + 2]:
+        words[at + 2] = abs(x)
     p = x * x
     add(words, at, sign * p)
     words[at + 1] += sign * product_rest(x, x, p)
 
 
 @inner
-def variance(n, s, s_rest, q, q_rest):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Sample variance of n values with sum s and squares q; NaN below two values."""
+def variance(n, s, s_rest, q, q_rest, largest):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Sample variance of n values with sum s and squares q, after values up to `largest`; NaN below two values."""
     if n < 2:
         return np.nan
     m = float(n)
@@ -54,4 +60,5 @@ def variance(n, s, s_rest, q, q_rest):  # type: ignore[no-untyped-def]  # pragma
     p2 = s * s
     rest = product_rest(m, q, p1) + m * q_rest - product_rest(s, s, p2) - 2.0 * s * s_rest
     v = ((p1 - p2) + rest) / (m * (m - 1.0))
-    return v if v > 0.0 else 0.0
+    trace = _TRACE * largest
+    return v if v > trace * trace else 0.0

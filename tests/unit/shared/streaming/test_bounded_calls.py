@@ -27,6 +27,18 @@ def test_calls_run_in_one_thread_that_is_not_the_callers() -> None:
     calls.close()
 
 
+def test_a_call_goes_on_while_the_caller_does_something_else() -> None:
+    calls, on = BoundedCalls(limit_s=30.0), threading.Event()
+    calls.begin("waits", lambda: on.wait(30.0))
+    assert calls.pending
+    on.set()
+    assert calls.result() is True
+    assert not calls.pending
+    with pytest.raises(RuntimeError, match="expected a call that was begun"):
+        calls.result()
+    calls.close()
+
+
 def test_a_call_that_does_not_come_back_is_given_up_and_nothing_is_tried_after_it() -> None:
     calls, back = BoundedCalls(limit_s=0.05), threading.Event()
     with pytest.raises(CallHangsError, match="adds offsets: the client did not come back from the call within 0 s"):

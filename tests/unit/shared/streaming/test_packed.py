@@ -5,7 +5,7 @@ import pickle
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given
+from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from shared.streaming.packed import Packed, packed_or_list, taken
@@ -19,6 +19,7 @@ def packed(values: list[bytes]) -> Packed:
     return found
 
 
+@settings(deadline=None)
 @given(values=texts, begin=st.integers(-25, 25), end=st.integers(-25, 25), step=st.sampled_from([1, 1, 2, -1]))
 def test_it_is_the_sequence_it_was_made_of(values: list[bytes], begin: int, end: int, step: int) -> None:
     one = packed(values)
@@ -30,6 +31,7 @@ def test_it_is_the_sequence_it_was_made_of(values: list[bytes], begin: int, end:
     assert None not in one and all(value in one for value in values)
 
 
+@settings(deadline=None)
 @given(values=texts, data=st.data())
 def test_rows_are_taken_in_any_order(values: list[bytes], data: st.DataObject) -> None:
     one = packed([b"x", *values])[1:]
@@ -37,6 +39,7 @@ def test_rows_are_taken_in_any_order(values: list[bytes], data: st.DataObject) -
     assert taken(one, rows) == taken(values, rows) == [values[row] for row in rows.tolist()]
 
 
+@settings(deadline=None)
 @given(values=st.lists(st.text(max_size=6), max_size=20), large=st.booleans(), begin=st.integers(0, 5))
 def test_a_column_gives_its_bytes(values: list[str], large: bool, begin: int) -> None:
     column = pa.array(values, pa.large_string() if large else pa.string())[begin:]

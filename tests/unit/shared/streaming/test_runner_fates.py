@@ -29,11 +29,11 @@ def quick(folder: Path, **changes: Any) -> RunnerSettings:
     return RunnerSettings(**{**defaults, **changes})
 
 
-def filled(keys: Sequence[str], poison: Sequence[int] = ()) -> MemoryBroker:
+def filled(keys: Sequence[str], poison: Sequence[int] = (), partitions: int = 1) -> MemoryBroker:
     broker = MemoryBroker()
-    broker.create_topics(topics(APP, 1))
+    broker.create_topics(topics(APP, partitions))
     for place, key in enumerate(keys):
-        broker.sink().publish(INPUT, key.encode(), b"poison" if place in poison else b"%d" % place, place, 0)
+        broker.sink().publish(INPUT, key.encode(), b"poison" if place in poison else b"%d" % place, place, place % partitions)
     return broker
 
 
@@ -93,6 +93,26 @@ def test_external_writes_are_retried_before_the_next_step(tmp_path: Path) -> Non
     assert len(output(broker, OUTPUT)) == 5
     steps(runner)
     assert output(broker, OUTPUT) == expected("abcabz")
+
+
+def test_a_crash_undoes_what_the_step_had_written_of_other_partitions(tmp_path: Path) -> None:
+    """The healthy partition is written before the sick one crashes, again and again, while the culprit is looked for in the same process."""
+    broker, count = filled("ab" * 20, [21], partitions=2), 20
+
+    def runner() -> Runner:
+        chosen = quick(tmp_path, max_batch=16, retries=0)
+        return Runner(**arguments(APP, broker, 2, settings=chosen, task_factory=lambda p: CountingTask(APP, p, b"poison")))
+
+    for _ in range(3):
+        with pytest.raises(ZeroDivisionError):
+            steps(runner())
+    looking = runner()
+    for _ in range(40):
+        broker.sink().publish(INPUT, b"a", b"", 0, 0)
+        count += 1
+        looking.step()
+    assert output(broker, OUTPUT, 0) == expected("a" * count)
+    assert output(broker, OUTPUT, 1) == expected("b" * 20, [10])
 
 
 def test_a_client_that_does_not_close_keeps_nobody_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
