@@ -52,15 +52,19 @@ def train(plan: Plan, vectors: Mapping[str, NDArray[np.float64]]) -> Artifact:
 
 def deploy(plan: Plan, artifact: Artifact, artifacts: str, registry: SchemaRegistry, bootstrap_servers: str) -> None:
     """Store the artifact and append its promotion to the deployments log."""
-    store = ArtifactStore(artifacts)
-    address = store.put(artifact.to_bytes())
     topic = plan.topics.deployments
-    codec = RecordCodec(registry, f"{topic}-tidemill.Deployment", _SCHEMA.read_text(encoding="utf-8"))
-    shared = {"decision_id": "benchmark", "model": MODEL, "version": VERSION, "journal_partition": 0, "journal_offset": 0, "journal_time": 0}
-    details = {"artifact_sha256": address, "artifact_uri": store.uri_of(address), "share": 1.0, "threshold": 0.5, "figures": {}, "details": {}}
     producer = Producer({"bootstrap.servers": bootstrap_servers})
-    for sequence, event in enumerate(("registered", "gate_passed", "promoted")):
-        record = {**shared, **details, "sequence": sequence, "parent": sequence - 1, "event": event, "reason": "benchmark"}
-        producer.produce(topic, codec.encode(record), MODEL.encode())
+    for record in promotion(plan, artifact, ArtifactStore(artifacts), registry):
+        producer.produce(topic, record, MODEL.encode())
     if producer.flush(30):
         raise TimeoutError(f"{topic}: the broker did not take the deployment within 30 s")
+
+
+def promotion(plan: Plan, artifact: Artifact, store: ArtifactStore, registry: SchemaRegistry) -> list[bytes]:
+    """Store the artifact; return the records of the deployments log that put it into service."""
+    address = store.put(artifact.to_bytes())
+    codec = RecordCodec(registry, f"{plan.topics.deployments}-tidemill.Deployment", _SCHEMA.read_text(encoding="utf-8"))
+    shared = {"decision_id": "benchmark", "model": MODEL, "version": VERSION, "journal_partition": 0, "journal_offset": 0, "journal_time": 0}
+    details = {"artifact_sha256": address, "artifact_uri": store.uri_of(address), "share": 1.0, "threshold": 0.5, "figures": {}, "details": {}}
+    events = enumerate(("registered", "gate_passed", "promoted"))
+    return [codec.encode({**shared, **details, "sequence": n, "parent": n - 1, "event": event, "reason": "benchmark"}) for n, event in events]

@@ -4,9 +4,10 @@
     python -m benchmarks.profile_stages --write         # and into docs/reference/budget.md
     python -m benchmarks.profile_stages --only memory --sizes 100 1000
 
-The application is `benchmarks.payments`: string ids, 13 features of one entity, a LightGBM of 100 trees. Each stage runs by itself, in this process,
-with at most so many records per step (and per transaction). In memory a part's time is that of all threads; on Kafka that of the main thread, with
-the rest (librdkafka's and polars' threads) in a part of its own. The broker's time is not counted.
+The application and its events are those of W5 (`make bench`): string ids, 14 features of one entity, a LightGBM of 100 trees. Each stage runs by
+itself, in this process, with at most so many records per step (and per transaction), then all three as one (fused). In memory a part's time is that
+of all threads; on Kafka that of the main thread, with the rest (librdkafka's and polars' threads) in a part of its own. The broker's time is not
+counted.
 """
 
 import argparse
@@ -21,13 +22,19 @@ from typing import Any
 
 import numpy as np
 
-from benchmarks.payments import fraud_model, payments, promotion, write_application
+from benchmarks.fraud_model import MODEL, promotion, train
+from benchmarks.oracle import expected_vectors
+from benchmarks.payment_stream import EncodedPayments, encode, generate
 from benchmarks.stopwatch import Stopwatch
+from benchmarks.suite import processor
+from benchmarks.tidemill import copy_application
+from benchmarks.tidemill_cells import FEATURES
 from deploy.embedded.infrastructure import Infrastructure
 from services.features.domain.core import FeaturesCore
 from services.features.online import OnlineWriter
 from services.features.service import build as build_features
 from services.features.task import FeaturesTask
+from services.fused.service import build as build_fused
 from services.ingestion.domain.core import IngestionCore
 from services.ingestion.outputs import IngestionOutputs
 from services.ingestion.raw_decoder import RawDecoder
@@ -40,10 +47,9 @@ from services.scoring.task import ScoringTask
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.journal import JournalDecoder
-from shared.avro.records import RecordCodec
 from shared.avro.registry import ConfluentSchemaRegistry, MemorySchemaRegistry, SchemaRegistry
-from shared.models.artifacts import ArtifactStore
-from shared.observability.settings import KafkaSettings, RedisSettings, RegistrySettings, RunnerSettings, ServiceSettings
+from shared.models.artifacts import Artifact, ArtifactStore
+from shared.observability.settings import KafkaSettings, RedisSettings, RegistrySettings, RunnerSettings
 from shared.streaming import kafka_source
 from shared.streaming.broker import Broker, TopicSpec
 from shared.streaming.kafka_broker import KafkaBroker
@@ -55,6 +61,7 @@ from shared.streaming.records import Emission, Records, TopicPartition
 from shared.streaming.runner import Runner
 from shared.streaming.running_task import RunningTask
 from shared.streaming.service_process import tune_collector
+from shared.streaming.stage import FUSED
 from shared.streaming.task import StepContext
 from shared.streaming.topics import catalogue_topics
 
@@ -62,6 +69,7 @@ ROOT = Path(__file__).parents[1]
 BUDGET = ROOT / "docs" / "reference" / "budget.md"
 SIZES = (10, 100, 1_000, 5_000)
 STAGES = ("ingestion", "features", "scoring")
+_TRAINING_EVENTS = 20_000
 _SETTLE_S = 2.0
 Table = dict[str, dict[int, float]]
 
@@ -114,23 +122,23 @@ def wrap_parts(watch: Stopwatch) -> None:
 def in_memory(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table]:
     """Drive the three tasks with records in memory, one after the other, each step's outputs the next one's inputs."""
     registry = MemorySchemaRegistry()
-    plan = load_plan(write_application(folder / "memory", "budget-memory"))
+    plan = load_plan(copy_application(folder / "memory", "W5", "budget-memory", "budget-memory-payments"))
     store = ArtifactStore(str(folder / "artifacts"))
-    address = store.put(fraud_model(plan).to_bytes())
+    artifact = fraud_model(plan)
     watch = Stopwatch(time.process_time_ns)
     wrap_parts(watch)
     found: dict[str, Table] = {f"{stage}, records in memory": {} for stage in STAGES}
     try:
         for size in sizes:
             chain = _Chain(plan, registry, store)
-            chain.promote(address)
+            chain.deploy(promotion(plan, artifact, store, registry))
             warm = max(3, 2_000 // size)
-            events = payments(registry, plan, (warm + steps) * size)
+            events = encode(generate((warm + steps) * size), registry)
             for step in range(warm + steps):
                 if step == warm:
                     watch.reset()
                 span = slice(step * size, (step + 1) * size)
-                chain.step(events.keys[span], events.values[span], events.times_ms[span], step * size)
+                chain.step(events.keys[span], events.values[span], np.array(events.timestamps_ms[span]), step * size)
             _collect(found, watch, size, steps * size, "records in memory")
     finally:
         watch.unwrap()
@@ -145,15 +153,14 @@ class _Chain:
         self._ingestion = IngestionTask(plan, registry, 0, "live")
         self._features = FeaturesTask(plan, registry, 0)
         self._scoring = ScoringTask(plan, registry, store, 0)
-        self._deployment = RecordCodec(registry, "d", _schema("deployment"))
         self._ends = {plan.topics.journal: 0, plan.topics.vectors: 0}
         topics = [stream.topic for stream in plan.streams.values()]
         self._caught_up = frozenset(TopicPartition(topic, 0) for topic in topics)
 
-    def promote(self, address: str) -> None:
-        record = self._deployment.encode(promotion(self._plan, address))
-        one = np.zeros(1, np.int64)
-        self._scoring.process([Records(self._plan.topics.deployments, 0, one, one, [b"fraud"], [record])], StepContext(0))
+    def deploy(self, records: list[bytes]) -> None:
+        n = len(records)
+        log = Records(self._plan.topics.deployments, 0, np.arange(n), np.zeros(n, np.int64), [MODEL.encode()] * n, records)
+        self._scoring.process([log], StepContext(0))
 
     def step(self, keys: list[bytes], values: list[bytes], times: Any, first: int) -> None:
         n = len(values)
@@ -176,27 +183,31 @@ class _Chain:
 
 
 def on_kafka(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table]:
-    """Run the three services on an embedded broker, one after the other."""
-    found: dict[str, Table] = {f"{stage}, Kafka": {} for stage in STAGES}
+    """Run the three services on an embedded broker, one after the other, then the one that is all three."""
+    found: dict[str, Table] = {f"{stage}, Kafka": {} for stage in (*STAGES, FUSED)}
     with Infrastructure.from_environment() as servers:
         broker = KafkaBroker(servers.bootstrap_servers)
         registry = ConfluentSchemaRegistry(servers.registry_url)
         for size in sizes:
-            app = f"budget-{size}"
-            application = write_application(folder / app, app)
-            plan = load_plan(application)
-            broker.create_topics([*catalogue_topics(app, 1), *(TopicSpec(topic) for topic in plan.topics.raw)])
-            store = ArtifactStore(str(folder / "artifacts"))
-            _deploy(broker, registry, plan, store.put(fraud_model(plan).to_bytes()))
             warm = max(5, 2_000 // size)
             count = (warm + steps) * size
-            events = payments(registry, plan, count)
-            raw = Emission(plan.streams["payments"].topic, 0, events.keys, events.values, events.times_ms)
-            settings = _settings(application, servers, folder, size)
-            for stage in STAGES:
-                output = {"ingestion": plan.topics.journal, "features": plan.topics.vectors, "scoring": plan.topics.predictions}[stage]
-                _run_stage(found, stage, settings, broker, registry, raw if stage == "ingestion" else None, output, warm * size, count, size)
+            events = encode(generate(count), registry)
+            for stages in (STAGES, (FUSED,)):
+                app = f"budget-{stages[-1]}-{size}"
+                application = copy_application(folder / app, "W5", app, f"{app}-payments")
+                plan = load_plan(application)
+                broker.create_topics([*catalogue_topics(app, 1), *(TopicSpec(topic) for topic in plan.topics.raw)])
+                _deploy(broker, registry, plan, ArtifactStore(str(folder / "artifacts")))
+                settings = _settings(application, servers, folder, size)
+                for stage in stages:
+                    _run_stage(found, stage, plan, settings, broker, registry, events if stage == stages[0] else None, warm * size, count, size)
     return found
+
+
+def fraud_model(plan: Plan) -> Artifact:
+    """Train W5's model."""
+    expected = expected_vectors(generate(_TRAINING_EVENTS))
+    return train(plan, {name: expected[oracle] for name, oracle in FEATURES.items()})
 
 
 def _settings(application: Path, servers: Infrastructure, folder: Path, size: int) -> IngestionSettings:
@@ -210,27 +221,30 @@ def _settings(application: Path, servers: Infrastructure, folder: Path, size: in
     )
 
 
-def _deploy(broker: Broker, registry: SchemaRegistry, plan: Plan, address: str) -> None:
-    codec = RecordCodec(registry, f"{plan.topics.deployments}-tidemill.Deployment", _schema("deployment"))
+def _deploy(broker: Broker, registry: SchemaRegistry, plan: Plan, store: ArtifactStore) -> None:
     sink = broker.sink()
-    sink.publish(plan.topics.deployments, b"fraud", codec.encode(promotion(plan, address)), 0, 0)
+    for record in promotion(plan, fraud_model(plan), store, registry):
+        sink.publish(plan.topics.deployments, MODEL.encode(), record, 0, 0)
     sink.close()
 
 
 def _run_stage(
     found: dict[str, Table],
     stage: str,
-    settings: ServiceSettings,
+    plan: Plan,
+    settings: IngestionSettings,
     broker: Broker,
     registry: SchemaRegistry,
-    raw: Emission | None,
-    output: str,
+    events: EncodedPayments | None,
     warm: int,
     count: int,
     size: int,
 ) -> None:
     watch = Stopwatch(time.thread_time_ns)
-    build: Callable[..., Runner] = {"ingestion": build_ingestion, "features": build_features, "scoring": build_scoring}[stage]
+    builds: dict[str, Callable[..., Runner]] = {
+        "ingestion": build_ingestion, "features": build_features, "scoring": build_scoring, FUSED: build_fused
+    }  # fmt: skip
+    outputs = {"features": plan.topics.vectors, "scoring": plan.topics.predictions}
     wrap_parts(watch)
     watch.wrap(KafkaSource, "consume", "runner: consume")
     watch.wrap(kafka_source, "to_columns", "runner: messages to columns")
@@ -241,27 +255,28 @@ def _run_stage(
     watch.wrap(RunningTask, "process", "runner: rest of the step")
     watch.wrap(Progress, "encode", "runner: progress record")
     watch.wrap(Runner, "step", "runner: rest of the step")
-    runner = build(settings, broker, registry)
+    runner = builds[stage](settings, broker, registry)
     try:
-        if raw is not None:
-            _publish_when_idle(runner, broker, raw)
+        if events is not None:
+            times = np.array(events.timestamps_ms)
+            _publish_when_idle(runner, broker, Emission(plan.streams["payments"].topic, 0, events.keys, events.values, times))
         began = None
         deadline = time.monotonic() + 300
         done = 0
         while done < count:
             runner.step()
             assert time.monotonic() < deadline, f"{stage}: {done} of {count} after 300 s"
-            done = runner.tasks[0].progress.outputs.get(output, 0) if runner.tasks else 0
+            done = runner.tasks[0].progress.outputs.get(outputs.get(stage, plan.topics.journal), 0) if runner.tasks else 0
             if began is None and done >= warm:
                 began = (done, time.process_time_ns(), time.perf_counter_ns())
                 watch.reset()
         assert began is not None
-        events = done - began[0]
+        counted = done - began[0]
         threads = time.process_time_ns() - began[1] - sum(watch.ns.values())
         watch.ns[f"{stage}: other threads (librdkafka, polars)"] = threads
         seconds = (time.perf_counter_ns() - began[2]) / 1e9
-        _collect(found, watch, size, events, "Kafka", stage)
-        found[f"{stage}, Kafka"].setdefault("wall, events/s", {})[size] = events / seconds
+        _collect(found, watch, size, counted, "Kafka", stage)
+        found[f"{stage}, Kafka"].setdefault("wall, events/s", {})[size] = counted / seconds
     finally:
         watch.unwrap()
         runner.close()
@@ -280,8 +295,8 @@ def _publish_when_idle(runner: Runner, broker: Broker, raw: Emission) -> None:
 def _collect(found: dict[str, Table], watch: Stopwatch, size: int, events: int, where: str, stage: str | None = None) -> None:
     for part, ns in watch.ns.items():
         owner, _, name = part.partition(": ")
-        table = found[f"{stage if owner == 'runner' else owner}, {where}"]
-        label = f"runner: {name}" if owner == "runner" else name
+        table = found[f"{stage or owner}, {where}"]
+        label = name if owner == stage or stage is None else part
         table.setdefault(label, {})[size] = ns / events / 1e3
     for name in [stage] if stage else STAGES:
         table = found[f"{name}, {where}"]
@@ -291,7 +306,7 @@ def _collect(found: dict[str, Table], watch: Stopwatch, size: int, events: int, 
 def report(found: Mapping[str, Table], sizes: Sequence[int]) -> str:
     """Return the tables as markdown."""
     lines = [
-        f"Measured on {platform.machine()}, {os.cpu_count()} cores, Python {platform.python_version()}; load average {os.getloadavg()[0]:.1f}.",
+        f"Measured on {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; load average {os.getloadavg()[0]:.1f}.",
         "",
     ]
     for title, table in found.items():
@@ -305,10 +320,6 @@ def report(found: Mapping[str, Table], sizes: Sequence[int]) -> str:
                 lines.append(f"| {part} | " + " | ".join(shape.format(table[part].get(size, 0.0)) for size in sizes) + " |")
         lines.append("")
     return "\n".join(lines)
-
-
-def _schema(name: str) -> str:
-    return (ROOT / "schemas" / f"{name}.avsc").read_text(encoding="utf-8")
 
 
 if __name__ == "__main__":

@@ -140,7 +140,7 @@ class Suite:
             "code_version": CODE_VERSION,
             "commit": _commit(),
             "machine": {
-                "processor": _processor(),
+                "processor": processor(),
                 "cores": os.cpu_count(),
                 "system_core": system_core,
                 "driver_core": driver_core,
@@ -160,7 +160,8 @@ def _commit() -> str:
     return done.stdout.strip() or "unknown"
 
 
-def _processor() -> str:
+def processor() -> str:
+    """Name the processor."""
     for line in Path("/proc/cpuinfo").read_text(encoding="utf-8").splitlines():
         if line.startswith("model name"):
             return line.split(":", 1)[1].strip()

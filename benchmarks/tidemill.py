@@ -47,7 +47,7 @@ class Installation:
         self.run, self.folder = laboratory.new_run(f"tidemill-{workload}")
         self.source = source or f"{self.run}-payments"
         self._partitions = partitions
-        self.plan: Plan = load_plan(self._copy(workload))
+        self.plan: Plan = load_plan(copy_application(self.folder / "application", workload, self.run, self.source, partitions))
         create_topics(self.plan, KafkaBroker(laboratory.bootstrap_servers))
         self.environment = pipeline_environment(self.folder / "application", laboratory.infrastructure, self.folder, "live", read_settings())
 
@@ -95,18 +95,18 @@ class Installation:
         """Delete the copy."""
         self._laboratory.end_run(self.run, self.folder)
 
-    def _copy(self, workload: str) -> Path:
-        """Copy the application under a name of its own, on its own topics."""
-        folder = self.folder / "application"
-        folder.mkdir()
-        text = (APPLICATIONS / workload.lower() / "app.yaml").read_text(encoding="utf-8")
-        text = text.replace("../../schemas/", "").replace(f"app: benchmark-{workload.lower()}", f"app: {self.run}")
-        text = text.replace("\npartitions: 1\n", f"\npartitions: {self._partitions}\n")
-        text = text.replace(INPUT_LINE, f"    topic: {self.source}\n").replace(CHARGEBACKS_LINE, f"    topic: {self.run}-chargebacks\n")
-        (folder / "app.yaml").write_text(text, encoding="utf-8")
-        for schema in ("payment", "chargeback"):
-            shutil.copy(_SCHEMAS / f"{schema}.avsc", folder)
-        return folder
+
+def copy_application(folder: Path, workload: str, app: str, source: str, partitions: int = 1) -> Path:
+    """Copy a benchmark application into a new folder, under a name of its own and on its own topics; returns the folder."""
+    folder.mkdir(parents=True)
+    text = (APPLICATIONS / workload.lower() / "app.yaml").read_text(encoding="utf-8")
+    text = text.replace("../../schemas/", "").replace(f"app: benchmark-{workload.lower()}", f"app: {app}")
+    text = text.replace("\npartitions: 1\n", f"\npartitions: {partitions}\n")
+    text = text.replace(INPUT_LINE, f"    topic: {source}\n").replace(CHARGEBACKS_LINE, f"    topic: {app}-chargebacks\n")
+    (folder / "app.yaml").write_text(text, encoding="utf-8")
+    for schema in ("payment", "chargeback"):
+        shutil.copy(_SCHEMAS / f"{schema}.avsc", folder)
+    return folder
 
 
 def total(runs: Sequence[StageRun]) -> Throughput:
