@@ -10,6 +10,7 @@ from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.records import Records, StateEntry, TopicPartition
 from shared.streaming.running_task import LearnsVersions, RunningTask, TaskFactory, given
+from shared.streaming.state_parts import StateParts
 from shared.streaming.task import LoadsRuns
 
 log = logging.getLogger(__name__)
@@ -65,6 +66,7 @@ class Restore:
         self._cross_check(partition, grouped, committed, progress)
         task = self._task_factory(partition)
         stale: list[bytes] = []
+        parts = StateParts()
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             versions = {"found": dict(progress.versions), "expected": dict(task.versions())}
             log.info("rebuilding: other versions", extra={"partition": partition, **versions})
@@ -73,14 +75,17 @@ class Restore:
             task.restore([])
         elif isinstance(task, LoadsRuns):
             for records in self._checkpoint_log(partition):
-                task.load(records.keys, records.values)
-            task.restore([])
+                task.load(*parts.set_aside(records.keys, records.values))
+            task.restore(parts.joined())
         else:
-            task.restore([StateEntry(key, value) for key, value in self._checkpoint(partition).items()])
+            latest = self._checkpoint(partition)
+            keys, values = parts.set_aside(list(latest), list(latest.values()))
+            whole = [StateEntry(key, value) for key, value in zip(keys, values, strict=True) if key is not None]
+            task.restore([*whole, *parts.joined()])
         task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
         if isinstance(task, LearnsVersions):
             task.take_over(progress.versions)
-        running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, stale)
+        running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
         self._replay(running)
         return running
 

@@ -12,6 +12,7 @@ from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.records import Emission, Records, StateEntry, TopicPartition
+from shared.streaming.state_parts import StateParts
 from shared.streaming.task import StepContext, Task
 
 Address = tuple[str, int, int]
@@ -55,6 +56,8 @@ class RunningTask:
 
     Attributes
     ----------
+    parts
+        Cuts entries of the checkpoint that are larger than a record may be.
     stale_keys
         Keys of a checkpoint that another version wrote; deleted with the first commit.
     owed
@@ -70,6 +73,7 @@ class RunningTask:
     dead_letters: DeadLetters
     codec: RecordCodecPort
     instance: str
+    parts: StateParts = field(default_factory=StateParts)
     stale_keys: Sequence[bytes] = ()
     owed: list[tuple[Records, str]] = field(default_factory=list)
     checkpoint_due_ms: int = 0
@@ -147,7 +151,7 @@ class RunningTask:
         if now_ms >= self.checkpoint_due_ms:
             self.checkpoint_due_ms = now_ms + interval_ms
             checkpoint = self.task.checkpoint(size_bytes)
-            entries += checkpoint.entries
+            entries += self.parts.cut(checkpoint.entries)
             marker = dict(checkpoint.marker) or marker
         return ([Emission(topic, self.partition, [entry.key for entry in entries], [entry.value for entry in entries])] if entries else []), marker
 

@@ -84,7 +84,7 @@ class LoadsRuns(Protocol):
     def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
         """Take a run of the checkpoint's log: a later entry of a key replaces an earlier one, one without a value deletes it.
 
-        Called any number of times, then `restore` once, with nothing.
+        Called any number of times, then `restore` once, with the entries that were too large for one record (mostly none).
         """
         ...
 
