@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from shared.application.expressions import Expression
 from shared.application.plan import StreamPlan
 from shared.avro.columns import ColumnEncoder
+from shared.avro.key_text import key_texts
 from shared.avro.registry import SchemaRegistry
 
 Keys = Sequence[bytes | None]
@@ -89,7 +90,7 @@ class TableFeed:
             return [], []
         batch = self._sorted.slice(begin, end - begin).combine_chunks().to_batches()[0]
         keyed = derive(batch, self._derivations)
-        keys = keyed.column(self._key).cast(pa.string()).to_pylist()
+        keys = key_texts(keyed.column(self._key)).to_pylist()
         return [None if key is None else key.encode() for key in keys], self._encoder.encode(batch)
 
 

@@ -13,6 +13,7 @@ from shared.application.plan import LabelPlan, ModelPlan, Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
 from shared.avro.journal import JournalBatch, JournalDecoder
+from shared.avro.key_text import key_texts
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.merge import Merge, MergeInput, Released
@@ -175,7 +176,7 @@ class OutcomesTask:
             times = int64_ms(group.columns.column("_event_time")).tolist()
             for name, label in models:
                 # As text by the rule that made the request's id text, or a number would never meet its request.
-                identities = group.columns.column(label.join).cast(pa.string()).to_pylist()
+                identities = key_texts(group.columns.column(label.join)).to_pylist()
                 values = label.value.evaluate(group.columns).cast(pa.float64()).to_pylist()
                 for row, identity, value, time in zip(group.rows.tolist(), identities, values, times, strict=True):
                     if value is not None and identity is not None:

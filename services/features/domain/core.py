@@ -19,6 +19,7 @@ from shared.application.expressions import Expression
 from shared.application.plan import JoinPlan, Plan, ViewPlan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.journal import JournalBatch, JournalGroup
+from shared.avro.key_text import key_texts
 from shared.streaming.records import StateEntry
 
 _SWEPT = 512
@@ -195,7 +196,8 @@ class FeaturesCore:
             group = batch.groups.get(name)
             if group is not None:
                 has = column in group.columns.schema.names
-                parts.append(group.columns.column(column).cast(kind) if has else pa.nulls(len(group.rows), kind))
+                values = group.columns.column(column) if has else pa.nulls(len(group.rows), kind)
+                parts.append(key_texts(values) if kind == pa.string() else values.cast(kind))
                 rows.append(group.rows)
         if not parts:
             return pa.nulls(0, kind)

@@ -5,6 +5,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from shared.avro.key_text import key_texts
+
 
 class EntityIndex:
     """Gives every entity of one kind a slot; a null entity has slot -1. Slots of entities that were dropped are given again."""
@@ -44,7 +46,7 @@ class EntityIndex:
         """Return the slots of a column, shape (n,)."""
         if len(column) == 0:
             return np.empty(0, np.int64)
-        encoded = pc.dictionary_encode(column if column.type == pa.string() else column.cast(pa.string()))
+        encoded = pc.dictionary_encode(key_texts(column))
         known = np.fromiter(map(self.slot, encoded.dictionary.to_pylist()), np.int64, len(encoded.dictionary))
         if encoded.null_count == 0:
             return np.asarray(known[encoded.indices.to_numpy()], np.int64)

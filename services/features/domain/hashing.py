@@ -7,6 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from shared.avro.key_text import key_texts
+
 _KEPT = 1 << 18
 
 
@@ -44,7 +46,7 @@ class ValueHashes:
 
 def identity_words(ids: pa.Array) -> NDArray[np.int64]:
     """128 bits of each id, shape (n, 2); null ids are (0, 0)."""
-    texts = ids.cast(pa.string()).to_pylist()
+    texts = key_texts(ids).to_pylist()
     content = b"".join(bytes(16) if text is None else hashlib.blake2b(text.encode(), digest_size=16).digest() for text in texts)
     return np.frombuffer(content, np.int64).reshape(len(texts), 2)
 

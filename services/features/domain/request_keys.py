@@ -13,6 +13,7 @@ from services.features.domain.compiled import entry, inner
 from services.features.domain.entities import EntityIndex
 from services.features.domain.hashing import identity_words
 from shared.application.plan import JoinPlan
+from shared.avro.key_text import key_texts
 from shared.streaming.records import StateEntry
 
 _HEAD = 4
@@ -89,7 +90,7 @@ class RequestKeys:
     def remember(self, columns: pa.RecordBatch, times_ms: NDArray[np.int64], offsets: NDArray[np.int64], since_ms: int) -> None:
         """Take requests: their columns, journal times and offsets; no label before `since_ms` (journal time) will be asked for any more."""
         ids = identity_words(columns.column(self.join.request_column))
-        names = [columns.column(column).cast(pa.string()) for _, column in self.kinds.values()]
+        names = [key_texts(columns.column(column)) for _, column in self.kinds.values()]
         self._insert(ids, times_ms, offsets, names, since_ms - self.join.within_ms)
         self._unwritten.append((ids, times_ms, offsets, names))
 

@@ -12,6 +12,7 @@ from services.ingestion.domain.placement import partitions_of
 from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict
 from shared.application.expressions import Expression
 from shared.application.plan import StreamPlan
+from shared.avro.key_text import key_texts
 
 _TIME = pa.timestamp("ms")
 _YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
@@ -64,9 +65,9 @@ class Cleaner:
             values, failed = evaluate(expression, batch)
             refuse(failed, "expression_failed", f"{name}: {expression.sql} has no value for this record")
             batch = batch.append_column(name, values)
-        key = batch.column(stream.key).cast(pa.string())
+        key = key_texts(batch.column(stream.key))
         refuse(_missing(batch.column(stream.key)), "missing_key", f"expected a value in {stream.key}, the key")
-        identity = batch.column(stream.event_id).cast(pa.string()) if stream.event_id else key
+        identity = key_texts(batch.column(stream.event_id)) if stream.event_id else key
         if stream.event_id:
             refuse(_missing(batch.column(stream.event_id)), "missing_event_id", f"expected a value in {stream.event_id}, the event id")
         event_time = batch.column(stream.event_time).cast(_TIME, safe=False)
