@@ -1,4 +1,4 @@
-"""Raw values of one topic as columns: each value is Avro (it begins with a zero byte) or JSON (a brace)."""
+"""Raw values of one topic as columns: each value is Avro (it begins with a zero byte) or JSON (a brace, after white space or a byte order mark)."""
 
 from collections.abc import Sequence
 
@@ -12,7 +12,10 @@ from shared.avro.registry import SchemaRegistry
 from shared.streaming.errors import InvalidRecord
 from shared.streaming.packed import Packed, taken
 
-_BRACE = ord("{")
+_BEFORE_TEXT = b" \t\r\n\xef\xbb\xbf"
+_WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")
+_FIRST_OF_TEXT = np.zeros(256, np.bool_)
+_FIRST_OF_TEXT[list(b"{[" + _BEFORE_TEXT + b"".join(_WIDE_MARKS))] = True
 
 
 class RawDecoder:
@@ -26,7 +29,7 @@ class RawDecoder:
         """Decode a batch; raises TransientError when a schema id is new and the registry cannot be reached."""
         if _all_avro(values):
             return self._avro.decode(values)
-        text = np.array([value is not None and value[:1] == b"{" for value in values], np.bool_)
+        text = np.array([value is not None and _is_text(value) for value in values], np.bool_)
         framed = np.array([value is not None for value in values], np.bool_) & ~text
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
         errors: list[InvalidRecord] = []
@@ -44,6 +47,11 @@ class RawDecoder:
 
 
 def _all_avro(values: Sequence[bytes | None]) -> bool:
-    """Say whether all are there and none is JSON."""
+    """Say whether all are there and none can be JSON, by their first bytes."""
     packed = Packed.of(values)
-    return packed is not None and not (packed.content[packed.stops[:-1][packed.lengths > 0]] == _BRACE).any()
+    return packed is not None and not _FIRST_OF_TEXT[packed.content[packed.stops[:-1][packed.lengths > 0]]].any()
+
+
+def _is_text(value: bytes) -> bool:
+    """Say whether a value is meant as JSON; an array is, so that its dead letter says that an object was expected."""
+    return value[:1] == b"{" or value.lstrip(_BEFORE_TEXT)[:1] in (b"{", b"[") or value[:2] in _WIDE_MARKS

@@ -79,6 +79,26 @@ def test_avro_and_json_mix_in_one_topic_and_heartbeats_are_neither() -> None:
     ]
 
 
+@pytest.mark.parametrize("encoding", ["utf-8", "utf-8-sig", "utf-16"])
+@pytest.mark.parametrize("before", ["", " ", "\r\n\t  "])
+def test_json_may_begin_with_white_space_or_a_byte_order_mark(before: str, encoding: str) -> None:
+    registry = MemorySchemaRegistry()
+    avro = RecordCodec(registry, "s", SCHEMA).encode({"id": "b", "at": 2, "x": None, "n": 1})
+    text = (before + '{"id": "ä", "at": 1}').encode(encoding)
+    for values, ids in (([text], ["ä"]), ([avro, text, avro], ["b", "ä", "b"])):
+        decoded = RawDecoder(registry, SCHEMA).decode(values)
+        assert not decoded.errors
+        assert decoded.batch.column("id").to_pylist() == ids
+
+
+@pytest.mark.parametrize(
+    ("value", "says"), [(b' [{"id": "a"}]', "expected a JSON object, found list"), (b"\xef\xbb\xbf{", "Expecting property name")]
+)
+def test_json_that_is_no_object_is_refused_as_json(value: bytes, says: str) -> None:
+    (error,) = RawDecoder(MemorySchemaRegistry(), SCHEMA).decode([value]).errors
+    assert error.reason == "invalid_json" and says in error.detail
+
+
 def test_only_heartbeats_is_an_empty_batch() -> None:
     decoded = RawDecoder(MemorySchemaRegistry(), SCHEMA).decode([None, None])
     assert decoded.batch.num_rows == 0
