@@ -1,6 +1,6 @@
 """Raw values of one topic as columns: each value is Avro (it begins with a zero byte) or JSON (a brace, after white space or a byte order mark)."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -19,11 +19,17 @@ _FIRST_OF_TEXT[list(b"{[" + _BEFORE_TEXT + b"".join(_WIDE_MARKS))] = True
 
 
 class RawDecoder:
-    """Decodes what publishers send; null values (heartbeats) are neither rows nor errors."""
+    """Decodes what publishers send; null values (heartbeats) are neither rows nor errors.
 
-    def __init__(self, registry: SchemaRegistry, schema: str) -> None:
+    Parameters
+    ----------
+    times, event_time
+        Of the stream: how JSON has its times (see `JsonDecoder`); in Avro the schema says it.
+    """
+
+    def __init__(self, registry: SchemaRegistry, schema: str, times: Mapping[str, str] | None = None, event_time: str | None = None) -> None:
         self._avro = ColumnDecoder(registry, schema, exact_length=True)
-        self._json = JsonDecoder(schema)
+        self._json = JsonDecoder(schema, times, event_time)
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode a batch; raises TransientError when a schema id is new and the registry cannot be reached."""

@@ -58,7 +58,7 @@ class IngestionTask:
         self._tick_ms = tick_ms
         self._core = IngestionCore(plan, partition, reference_partitions)
         self._streams = {stream.topic: stream for stream in plan.streams.values()}
-        self._decoders = {stream.topic: RawDecoder(registry, stream.user_schema) for stream in plan.streams.values()}
+        self._decoders = {stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time) for stream in plan.streams.values()}
         self._outputs = IngestionOutputs(plan, registry, partition)
         self._journal = JournalDecoder(plan, registry)
         self._resumed: dict[TopicPartition, int] = {}

@@ -3,7 +3,9 @@
 import re
 from typing import Annotated, Any, Literal
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+
+from shared.avro.times import parse_time_format
 
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DURATION_PATTERN = r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$"
@@ -45,6 +47,7 @@ _DurationText = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", 
 Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=_DurationText)]
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Owner = Annotated[str, Field(min_length=1)]
+TimeFormat = Annotated[str, AfterValidator(parse_time_format), Field(examples=["seconds", "%Y%m%d"])]
 Section = Literal["streams", "views", "models"]
 Topology = Literal["fused", "separate"]
 
@@ -68,7 +71,15 @@ class Expectation(_Frozen):
 
 
 class Stream(Owned):
-    """One raw topic. A reference stream is state by key (weather at an airport); an event stream is a sequence of facts."""
+    """One raw topic. A reference stream is state by key (weather at an airport); an event stream is a sequence of facts.
+
+    Attributes
+    ----------
+    times
+        How columns of times are written in JSON and in files, where no Avro schema says it.
+    nulls
+        Texts of a CSV file that mean that there is no value; an empty cell always does.
+    """
 
     topic: str
     schema_file: str = Field(alias="schema")
@@ -80,6 +91,8 @@ class Stream(Owned):
     max_age: Duration | None = None
     derive: dict[Name, str] = {}
     expect: tuple[Expectation, ...] = ()
+    times: dict[str, TimeFormat] = {}
+    nulls: tuple[str, ...] = ()
 
     @model_validator(mode="after")
     def _complete(self) -> "Stream":

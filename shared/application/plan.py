@@ -1,7 +1,7 @@
 """The application as the services need it: names resolved, expressions compiled, schemas generated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Literal
 
 import pyarrow as pa
@@ -48,6 +48,8 @@ class StreamPlan:
     max_age_ms: int | None
     derivations: tuple[tuple[str, Expression], ...]
     expectations: tuple[ExpectationPlan, ...]
+    times: Mapping[str, str] = field(default_factory=dict)
+    nulls: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True, slots=True)

@@ -107,10 +107,14 @@ class _Planner:
                 raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}", named)
         if not pa.types.is_timestamp(columns.field(stream.event_time).type):
             raise self.document.error((*path, "event_time"), "a column of type timestamp-millis", str(columns.field(stream.event_time).type))
+        for column in stream.times:
+            if column not in user.names or not pa.types.is_temporal(user.field(column).type):
+                timed = [column.name for column in user if pa.types.is_temporal(column.type)]
+                raise self.document.error((*path, "times", column), f"a column of times in the stream's schema: {', '.join(timed)}", column)
         entry = entry_schema(self.application.app, name, text, [(column, expression.type) for column, expression in derivations])
         return StreamPlan(
             name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), stream.event_id, stream.event_time, key,
-            stream.allowed_lateness, stream.max_age, tuple(derivations), tuple(expectations),
+            stream.allowed_lateness, stream.max_age, tuple(derivations), tuple(expectations), stream.times, stream.nulls,
         )  # fmt: skip
 
     def _check_partitioning(self, streams: dict[str, StreamPlan]) -> None:

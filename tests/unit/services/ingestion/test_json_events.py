@@ -64,6 +64,26 @@ def test_bad_json_costs_itself_only_and_says_why(value: bytes, says: str) -> Non
     assert says in decoded.errors[0].detail
 
 
+@pytest.mark.parametrize(
+    ("number", "says"), [(1_704_067_200, "`seconds` (2024-01-01"), (1_704_067_200_000_000, "`microseconds`"), (20240115, "%Y%m%d")]
+)
+def test_an_event_time_that_is_hardly_milliseconds_is_refused_with_what_it_may_be(number: int, says: str) -> None:
+    value = json.dumps({"id": "a", "at": number}).encode()
+    (error,) = JsonDecoder(SCHEMA, event_time="at").decode([value]).errors
+    assert error.reason == "implausible_event_time" and says in error.detail and error.detail.startswith("at: ")
+
+
+def test_declared_times_are_read_as_they_are_declared() -> None:
+    for declared, item in (("seconds", 1_704_067_200), ("%Y%m%d", "20240101"), ("%Y%m%d", 20240101), ("microseconds", 1_704_067_200_000_000)):
+        decoded = JsonDecoder(SCHEMA, {"at": declared}, "at").decode([json.dumps({"id": "a", "at": item}).encode()])
+        assert not decoded.errors and decoded.batch.column("at").view("int64").to_pylist() == [1_704_067_200_000]
+
+
+def test_digits_as_text_are_no_time() -> None:
+    (error,) = JsonDecoder(SCHEMA).decode([b'{"id": "a", "at": "20240115"}']).errors
+    assert "found '20240115'" in error.detail
+
+
 def test_avro_and_json_mix_in_one_topic_and_heartbeats_are_neither() -> None:
     registry = MemorySchemaRegistry()
     avro = RecordCodec(registry, "s", SCHEMA).encode({"id": "b", "at": 2, "x": None, "n": 1})

@@ -61,6 +61,8 @@ def test_the_same_files_have_the_same_hash_and_others_another(folder: Path) -> N
         ("join: flight_id", "join: flight", "a column of arrivals", "flight"),
         ("schema: schemas/weather.avsc", "schema: schemas/wether.avsc", "an Avro schema file", "wether"),
         ("topic: flights-arrivals", "topic: flights-departures", "a topic of its own", "flights-departures"),
+        ("event_time: observed", "event_time: observed\n    times: {temp: seconds}", "a column of times in the stream's schema: observed", "temp"),
+        ("event_time: observed", "event_time: observed\n    times: {observed: minutes}", "one of milliseconds, seconds", "'minutes'"),
         ("event_time: observed", "event_time: temp", "a column of type timestamp-millis", "double"),
         ("{departures: tailnum, arrivals: tailnum}", "{departures: tail, arrivals: tailnum}", "a text or whole-number column of departures", "tail"),
         ("weather.*, origin_*", "weather.*, orgin_*", "features among", "orgin_*"),
