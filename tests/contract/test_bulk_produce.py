@@ -29,7 +29,8 @@ class Topic:
         self.producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "linger.ms": 0, "queue.buffering.max.messages": 30})
         self.producer.list_topics(timeout=10)
         server = next(iter(self.producer.list_topics(timeout=10).brokers.values()))
-        self.consumer = Consumer({"bootstrap.servers": f"{server.host}:{server.port}", "group.id": "g", "auto.offset.reset": "earliest"})
+        settings = {"bootstrap.servers": f"{server.host}:{server.port}", "group.id": "g", "auto.offset.reset": "earliest"}
+        self.consumer = Consumer({**settings, "fetch.wait.max.ms": 20})  # the mock holds a fetch back as long as it may
         self.read = 0
 
     def records(self, topic: str, count: int) -> list[Row]:

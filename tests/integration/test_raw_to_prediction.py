@@ -75,15 +75,16 @@ def service(name: str, application: Path, infrastructure: Infrastructure, folder
             process.wait(30)
 
 
-def until(condition: Callable[[], bool], what: str, folder: Path, deadline_s: float = 120.0) -> None:
+def until(condition: Callable[[], bool], what: str, folder: Path, deadline_s: float = 120.0, poll_s: float = 0.1) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:
             logs = "\n".join(f"== {log.name}\n" + log.read_text()[-2_000:] for log in folder.glob("*.log"))
             raise AssertionError(f"not within {deadline_s:.0f} s: {what}\n{logs}")
-        time.sleep(0.1)
+        time.sleep(poll_s)
 
 
+@pytest.mark.lasts(20)
 @pytest.mark.timeout(300)
 def test_every_request_has_one_vector_and_one_prediction_although_every_service_is_killed(
     application: Path, application_name: str, infrastructure: Infrastructure, tmp_path: Path

@@ -28,8 +28,8 @@ def application(tmp_path: Path, application_name: str) -> Path:
     return folder
 
 
-def topics(application: Path, bootstrap_servers: str) -> "subprocess.CompletedProcess[str]":
-    environment = {**os.environ, "TIDEMILL_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers}
+def topics(application: Path, bootstrap_servers: str, **settings: str) -> "subprocess.CompletedProcess[str]":
+    environment = {**os.environ, "TIDEMILL_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers, **settings}
     return subprocess.run(
         [sys.executable, "-m", "services.cli", "topics", str(application)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
@@ -52,6 +52,6 @@ def test_a_topic_with_another_number_of_partitions_is_named(application: Path, a
 
 
 def test_a_silent_broker_is_named(application: Path) -> None:
-    done = topics(application, "127.0.0.1:1")
+    done = topics(application, "127.0.0.1:1", TIDEMILL_KAFKA__DEADLINE_S="2")
     assert done.returncode == 1
     assert "Kafka at 127.0.0.1:1 does not answer" in " ".join(done.stderr.split())

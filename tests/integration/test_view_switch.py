@@ -2,7 +2,6 @@
 
 import json
 import signal
-import time
 from pathlib import Path
 
 import pytest
@@ -31,6 +30,7 @@ NEW = f"origin_traffic: {{entity: origin, source: departures, where: flight >= {
 
 
 @pytest.mark.timeout(300)
+@pytest.mark.lasts(40)
 @pytest.mark.parametrize("path", [("fused",), ("ingestion", "features")], ids=["fused", "separate"])
 def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
     path: tuple[str, ...], application: Path, application_name: str, infrastructure: Infrastructure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
@@ -53,6 +53,7 @@ def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
             producer.produce(old.streams[stream].topic, None, b"heartbeat", timestamp=NOON + (turn + 1) * SLICE * 1_000)
         assert producer.flush(30) == 0
 
+    log = tmp_path / f"{path[-1]}.log"
     with service(path[0], application, infrastructure, tmp_path) as lead, service(path[-1], application, infrastructure, tmp_path) as last:
         with service("archive", application, infrastructure, tmp_path) as archive:
             running = [lead(), *([last()] if len(path) > 1 else [])]
@@ -68,9 +69,13 @@ def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
             publish(1)
             if len(path) > 1:
                 lead()
-            for patience_s in (1.2, 2.0, 2.8):  # while it starts, makes the state again, or has just switched
+            for said in ('"starting"', '"rebuilding: other versions"', ""):  # killed while it starts, makes the state again, has just switched
+                before = log.read_text().count(said)
                 process = last()
-                time.sleep(patience_s)
+                if said:
+                    until(lambda said=said, before=before: log.read_text().count(said) > before, said, tmp_path, poll_s=0.01)  # type: ignore[misc]
+                else:
+                    until(lambda: len(values(topics.vectors)) > SLICE, "the first vectors by the new view", tmp_path)
                 process.send_signal(signal.SIGKILL)
                 process.wait()
             process = last()
