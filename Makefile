@@ -3,10 +3,15 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APP ?= examples/flights
+# Processes that run the tests side by side. More than processors: a test on real servers waits most of its time.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 2 + (os.cpu_count() or 2)))')
+# Threads of a training that spin while they wait would take the processors from the other workers.
+PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test check unit contract property integration e2e lint format types imports up doctor audit clean
+.PHONY: help demo bench bench-quick bench-models test test-long kernels check static unit contract property integration e2e lint format types imports \
+	up doctor clean
 
 help:  ## list every target
 	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
@@ -23,9 +28,21 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: $(VENV)/.ready  ## the main job: a year of flights through the whole system, with report
 	@$(BIN)/tidemill demo
 
+# The static checks run beside the tests, which wait most of the time; their messages come at the end, where they are read.
 test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, integration, end to end
-	@$(MAKE) --no-print-directory lint types imports
-	@$(BIN)/python -m pytest tests
+	@checks=$$(mktemp); $(MAKE) --no-print-directory static >$$checks 2>&1 & checking=$$!; \
+	trap 'kill $$checking 2>/dev/null; rm -f $$checks' EXIT; trap 'exit 130' INT TERM; \
+	$(MAKE) --no-print-directory kernels && $(PYTEST) --durations 15 tests; tests=$$?; \
+	wait $$checking; static=$$?; cat $$checks; \
+	[ $$tests -eq 0 ] || echo "make test: TESTS FAILED (above)"; \
+	[ $$static -eq 0 ] && echo "static checks passed: ruff, mypy, import-linter" || echo "make test: STATIC CHECKS FAILED (above): make static"; \
+	[ $$tests -eq 0 ] && [ $$static -eq 0 ]
+
+test-long: $(VENV)/.ready  ## the long forms of tests that `make test` runs in a short form
+	@TIDEMILL_TEST_LONG=1 $(PYTEST) --durations 15 -m long tests
+
+kernels: $(VENV)/.ready
+	@$(BIN)/python -m tests.kernels
 
 bench: $(VENV)/.ready  ## Tidemill and its peers on the same workloads (within an hour): benchmarks/README.md
 	@$(BIN)/python -m benchmarks
@@ -38,7 +55,10 @@ bench-models: $(VENV)/.ready  ## what one more model costs, and 500 models in on
 	@$(BIN)/python -m benchmarks.models_smoke
 
 check: $(VENV)/.ready  ## fast checks without services: ruff, mypy, import-linter, unit tests
-	@$(MAKE) --no-print-directory lint types imports unit
+	@$(MAKE) --no-print-directory static unit
+
+static: $(VENV)/.ready  ## ruff, mypy, import-linter
+	@$(MAKE) --no-print-directory lint types imports
 
 lint: $(VENV)/.ready  ## ruff
 	@$(BIN)/ruff check --quiet . && $(BIN)/ruff format --quiet --check . || { echo "run: make format"; exit 1; }
@@ -53,7 +73,8 @@ imports: $(VENV)/.ready  ## import-linter: the dependency rule
 	@$(BIN)/lint-imports --no-cache >/tmp/.tidemill-imports.$$$$ 2>&1 || { cat /tmp/.tidemill-imports.$$$$; rm -f /tmp/.tidemill-imports.$$$$; exit 1; }; rm -f /tmp/.tidemill-imports.$$$$
 
 unit contract property integration e2e: $(VENV)/.ready  ## one kind of tests
-	@$(BIN)/python -m pytest tests/$@
+	@$(MAKE) --no-print-directory kernels
+	@$(PYTEST) tests/$@
 
 up: $(VENV)/.ready  ## run an application live: make up APP=examples/flights
 	@$(BIN)/tidemill up $(APP)

@@ -1,19 +1,75 @@
-"""Fixtures of all tests: real servers once per session, unique names per test."""
+"""Fixtures of all tests: real servers once per run, unique names per test; and the order that lets several workers end together."""
 
+import os
 import secrets
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from deploy.embedded.infrastructure import Infrastructure
 from tests.infrastructure import test_infrastructure as running_infrastructure
+from tests.shared_servers import ServerDesk, ask_for_servers
+
+DESK = pytest.StashKey[ServerDesk]()
+# Seconds that a test of a folder takes, where it does not say itself (`pytest.mark.lasts`): an order of magnitude is enough.
+USUAL_DURATION_S = {"e2e": 60.0, "integration": 5.0, "contract": 1.0, "property": 0.5, "unit": 0.0, "tests": 0.0}
+
+
+def pytest_configure(config: pytest.Config) -> None:
+    """In the process that controls workers: be ready to start the servers that they share. In a worker: have no terminal.
+
+    The `readline` module, which pytest imports, tells child processes the terminal's size in these variables, and rich believes them.
+    """
+    if hasattr(config, "workerinput"):
+        for name in ("COLUMNS", "LINES"):
+            os.environ.pop(name, None)
+    elif getattr(config.option, "numprocesses", None):
+        config.stash[DESK] = ServerDesk()
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_xdist_make_scheduler(config: pytest.Config, log: Any) -> object:
+    """Let several workers run the tests: the order is ours (below), and it is kept."""
+    from tests.scheduling import LongestFirst
+
+    return LongestFirst(config, log)
+
+
+@pytest.hookimpl(optionalhook=True)
+def pytest_configure_node(node: Any) -> None:
+    """Tell a worker where it gets the servers' addresses."""
+    node.workerinput["servers"] = node.config.stash[DESK].address
+
+
+def pytest_unconfigure(config: pytest.Config) -> None:
+    """End the servers, also after Ctrl-C."""
+    if DESK in config.stash:
+        config.stash[DESK].close()
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with the longest tests: what is left for the end is short, so that no worker is alone at the end."""
+    items.sort(key=duration_s, reverse=True)
+
+
+def duration_s(item: pytest.Item) -> float:
+    """How long a test takes, roughly: by its marker, else as usual in its folder."""
+    marker = item.get_closest_marker("lasts")
+    if marker is not None:
+        return float(marker.args[0])
+    return next(seconds for folder, seconds in USUAL_DURATION_S.items() if folder in item.path.parts)
 
 
 @pytest.fixture(scope="session")
-def infrastructure() -> Iterator[Infrastructure]:
-    """Kafka, registry and Redis, shared by the session. Tests that kill a server start their own (`own_infrastructure`)."""
-    with running_infrastructure() as servers:
-        yield servers
+def infrastructure(request: pytest.FixtureRequest) -> Iterator[Infrastructure]:
+    """Kafka, registry and Redis, shared by the whole run. Tests that kill a server start their own (`own_infrastructure`)."""
+    worker = getattr(request.config, "workerinput", None)
+    if worker is not None:
+        yield ask_for_servers(worker["servers"])
+    else:
+        with running_infrastructure() as servers:
+            yield servers
 
 
 @pytest.fixture

@@ -35,7 +35,7 @@ from shared.streaming.partitioning import murmur2_partition
 from shared.streaming.records import Records, TopicPartition
 from tests.integration.meters import write_application
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(50)]
 ROOT = Path(__file__).parents[2]
 NOON = 1_358_424_000_000
 MINUTE, HOUR = 60_000, 3_600_000

@@ -123,6 +123,7 @@ def test_redis_answers(infrastructure: Infrastructure, application_name: str) ->
     client.close()
 
 
+@pytest.mark.lasts(15)
 def test_killed_servers_come_back_on_their_ports_with_their_data(own_infrastructure: Infrastructure) -> None:
     servers = own_infrastructure
     addresses = servers.environment

@@ -74,6 +74,7 @@ def program(tmp_path: Path) -> Iterator[tuple["subprocess.Popen[str]", list[int]
         process.stdout.close()
 
 
+@pytest.mark.lasts(8)
 def test_a_killed_parent_leaves_no_server(program: tuple["subprocess.Popen[str]", list[int]], tmp_path: Path) -> None:
     process, pids = program
     process.kill()

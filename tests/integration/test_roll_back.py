@@ -28,7 +28,7 @@ from shared.streaming.records import TopicPartition
 from tests.integration.meters import write_application
 from tests.models import artifact
 
-pytestmark = pytest.mark.timeout(300)
+pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(40)]
 ROOT = Path(__file__).parents[2]
 SERVICES = ("ingestion", "features", "scoring", "control", "retraining")
 COLUMNS = tuple(Column(name=name, type="double") for name in ("kwh", "use__count_6h"))

@@ -71,6 +71,7 @@ def wait_until(condition: Callable[[], bool], what: str) -> None:
         assert time.monotonic() < deadline, f"not within {DEADLINE_S:.0f} s: {what}"
 
 
+@pytest.mark.lasts(25)
 @pytest.mark.parametrize("partitions", [1])
 def test_sigkill_loses_and_doubles_nothing(broker: KafkaBroker, application_name: str, partitions: int, start: Start) -> None:
     broker.create_topics(topics(application_name, partitions))
@@ -93,6 +94,7 @@ def test_sigkill_loses_and_doubles_nothing(broker: KafkaBroker, application_name
     assert output(broker, f"{application_name}-output") == expected(keys)
 
 
+@pytest.mark.lasts(30)
 @pytest.mark.parametrize("partitions", [4])
 def test_two_instances_share_hand_over_and_take_back(broker: KafkaBroker, application_name: str, partitions: int, start: Start) -> None:
     broker.create_topics(topics(application_name, partitions))
@@ -130,6 +132,7 @@ def test_an_address_where_nobody_answers_is_named_within_the_deadline() -> None:
     assert time.monotonic() - begun < 10
 
 
+@pytest.mark.lasts(20)
 def test_a_transactional_client_works_on_after_the_broker_was_killed_and_came_back(own_infrastructure: Infrastructure, application_name: str) -> None:
     """With nothing open at the kill, and in mid-transaction: librdkafka by itself may then wait for ever when it adds the offsets."""
     broker = KafkaBroker(own_infrastructure.bootstrap_servers)

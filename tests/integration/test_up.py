@@ -95,6 +95,7 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
     return found[0]
 
 
+@pytest.mark.lasts(35)
 @pytest.mark.parametrize("ending", ["SIGKILL", "Ctrl-C"])
 def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
     with up(tmp_path) as (process, addresses):

@@ -12,6 +12,8 @@ from shared.streaming.stage import FUSIBLE
 from tests.property.fused_stages import OUTPUTS, PLAN, ROOT, System
 from tests.property.runner_tasks import DyingBroker, Killed
 
+pytestmark = pytest.mark.lasts(30)
+
 COUNT = 60
 PREDICTION = (ROOT / "schemas" / "prediction.avsc").read_text()
 OFFSETS = ("_journal_offset", "journal_offset")

@@ -17,6 +17,8 @@ from shared.models.onnx_scorer import OnnxScorer
 from shared.models.signature import Column
 from tests.models import artifact
 
+pytestmark = pytest.mark.lasts(8)
+
 ROWS = 80
 
 

@@ -31,6 +31,7 @@ def test_what_the_audit_raises_reaches_the_caller() -> None:
         audit.result(DEADLINE_S)
 
 
+@pytest.mark.lasts(5)
 def test_it_does_not_outlive_a_killed_caller(tmp_path: Path) -> None:
     program = tmp_path / "program.py"
     program.write_text(PROGRAM)

@@ -24,6 +24,8 @@ from shared.lake.tables import Lake, delta_ready
 from tests.archives import archive_journal
 from tests.property.test_feature_engine import PLAN, as_batch, random_schedule
 
+pytestmark = pytest.mark.lasts(30)
+
 ENGINE = Path(__file__).parents[3] / "applications" / "engine"
 PLACE = [("_journal_partition", "ascending"), ("_journal_offset", "ascending")]
 WINDOWS = {

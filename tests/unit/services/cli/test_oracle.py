@@ -17,6 +17,8 @@ from shared.avro.registry import MemorySchemaRegistry
 from shared.streaming.records import Emission, Records
 from shared.streaming.task import StepContext
 
+pytestmark = pytest.mark.lasts(20)
+
 FLIGHTS = Path(__file__).parents[4] / "examples" / "flights"
 HOUR = 3_600_000
 START = 1_357_000_000_000

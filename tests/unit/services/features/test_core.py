@@ -13,6 +13,8 @@ from shared.application.planning import load_plan
 from shared.avro.journal import JournalBatch
 from tests.journals import random_journal
 
+pytestmark = pytest.mark.lasts(15)
+
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:

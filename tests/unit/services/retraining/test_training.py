@@ -56,6 +56,7 @@ def test_a_window_keeps_the_last_days_only() -> None:
     assert split.learning(rows, split.gate_start, 20).request_ms.min() >= split.gate_start - 20 * DAY_MS
 
 
+@pytest.mark.lasts(5)
 @pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
 def test_training_is_a_pure_function_and_the_artifact_serves_what_was_learned(family: str) -> None:
     rows = examples()
@@ -69,6 +70,7 @@ def test_training_is_a_pure_function_and_the_artifact_serves_what_was_learned(fa
     assert first.artifact.signature.family == family
 
 
+@pytest.mark.lasts(4)
 def test_the_future_changes_nothing() -> None:
     """Labels of the gate are never learned from: flipped, they give the same model."""
     rows = examples()

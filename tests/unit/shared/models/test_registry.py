@@ -9,6 +9,8 @@ from services.retraining.domain.service_times import ServiceTimes
 from services.retraining.registrar import ProcessRegistrar
 from shared.models.registry import ModelRegistry
 
+pytestmark = pytest.mark.lasts(10)
+
 TAGS = {"decision_id": "d1", "owner": "someone@example.org", "sha256": "content", "vectors_version": "4", "gate": "passed", "reason": "better"}
 
 
