@@ -30,6 +30,7 @@ def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: Sch
     reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
 
     def task(partition: int) -> IngestionTask:
-        return IngestionTask(plan, registry, partition, settings.ingestion.clock, settings.ingestion.tick_ms, reference_partitions)
+        clock = settings.ingestion
+        return IngestionTask(plan, registry, partition, clock.clock, clock.tick_ms, reference_partitions, clock.step_ms)
 
     return StageSpec(STAGE, task_inputs(plan), task)

@@ -7,7 +7,8 @@ from typing import Literal
 
 import numpy as np
 
-from services.ingestion.domain.core import IngestionCore, IngestionStep
+from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore, IngestionStep
+from services.ingestion.domain.host_clock import HostClock
 from services.ingestion.domain.raw import CleanRows, RawChunk
 from services.ingestion.outputs import IngestionOutputs
 from services.ingestion.raw_decoder import RawDecoder
@@ -41,6 +42,8 @@ class IngestionTask:
         Live: how often an idle journal is moved on, milliseconds.
     reference_partitions
         Partitions of the reference topics; every task reads all of them.
+    clock_step_ms
+        Live: a larger step of the host's clock is noticed and does not simply enter the journal.
     """
 
     def __init__(
@@ -51,11 +54,13 @@ class IngestionTask:
         clock: Literal["live", "replay"],
         tick_ms: int = 1_000,
         reference_partitions: Mapping[str, int] | None = None,
+        clock_step_ms: int = 10_000,
     ) -> None:
         self._plan = plan
         self._partition = partition
         self._clock = clock
         self._tick_ms = tick_ms
+        self._host_clock = HostClock(clock_step_ms)
         self._core = IngestionCore(plan, partition, reference_partitions)
         self._streams = {stream.topic: stream for stream in plan.streams.values()}
         self._decoders = {stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time) for stream in plan.streams.values()}
@@ -80,21 +85,25 @@ class IngestionTask:
                 self._core.remember_time(int(batch.journal_time_ms[-1]), int(ticks[-1]) if len(ticks) else None)
             for name, group in batch.groups.items():
                 ids, times = group.columns.column("_event_id"), group.columns.column("_event_time")
-                self._core.remember(name, ids.to_pylist(), int64_ms(times))
+                self._core.remember(name, ids.to_pylist(), int64_ms(times), batch.journal_time_ms[group.rows])
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Sequence what is certain. Nothing changes before everything is decoded, so a step that meets an unreachable registry can be retried."""
         taken = [(self._streams[records.topic].name, records.partition, self._clean(records)) for records in inputs if len(records)]
+        live = self._clock == "live"
+        now_ms = self._now_ms(context, taken) if live else context.now_ms
         # Live, a producer whose clock runs ahead must not take the journal there: what has been read is available now.
-        latest_ms = context.now_ms if self._clock == "live" else None
+        latest_ms = now_ms if live else None
+        # A replay keeps its own time. Only what lies years ahead of the host's clock is no data of it.
+        farthest_ms = now_ms + FARTHEST_AHEAD_MS if context.steady_ms is not None else None
         for stream, partition, rows in taken:
-            self._core.add(stream, partition, rows, latest_ms)
+            self._core.add(stream, partition, rows, latest_ms, farthest_ms)
         idle: set[tuple[str, int]] = set()
         tick = None
-        if self._clock == "live":
+        if live:
             idle = {(name, p) for name, p in self._core.inputs if TopicPartition(self._plan.streams[name].topic, p) in context.caught_up}
-            if not taken and len(idle) == len(self._core.inputs) and context.now_ms - self._core.journal_time_ms >= self._tick_ms:
-                tick = context.now_ms
+            if not taken and len(idle) == len(self._core.inputs) and now_ms - self._core.journal_time_ms >= self._tick_ms:
+                tick = now_ms
         step = self._core.release(idle, tick)
         self._report(step)
         read = {TopicPartition(self._plan.streams[name].topic, p): offset for (name, p), offset in self._core.positions().items()}
@@ -118,6 +127,14 @@ class IngestionTask:
         decoded = self._decoders[records.topic].decode(records.values)
         chunk = RawChunk(records.partition, offsets, times, heartbeat, records.keys, records.values, decoded)
         return self._core.clean(self._streams[records.topic].name, chunk)
+
+    def _now_ms(self, context: StepContext, taken: Sequence[tuple[str, int, CleanRows]]) -> int:
+        """Return the host's time without its steps; what is noticed of them is said."""
+        stamps = np.concatenate([np.empty(0, np.int64), *(rows.timestamps_ms for _, _, rows in taken)])
+        now_ms, step = self._host_clock.read(context.now_ms, context.steady_ms, stamps)
+        if step is not None:
+            (_LOG.warning if step.followed else _LOG.error)("partition %d: %s", self._partition, step)
+        return now_ms
 
     def _report(self, step: IngestionStep) -> None:
         """Say that a flagging expectation did not hold: at the first record and at every doubling, not for each."""

@@ -88,6 +88,8 @@ class Stream(Owned):
     event_time: str
     key: str | None = None
     allowed_lateness: Duration = 0
+    allowed_skew: Duration = parse_duration("5m")
+    future: Literal["reject", "flag"] = "reject"
     max_age: Duration | None = None
     derive: dict[Name, str] = {}
     expect: tuple[Expectation, ...] = ()

@@ -31,7 +31,15 @@ class ExpectationPlan:
 
 @dataclass(frozen=True, slots=True)
 class StreamPlan:
-    """One stream: what its records look like raw and in the journal."""
+    """One stream: what its records look like raw and in the journal.
+
+    Attributes
+    ----------
+    allowed_skew_ms
+        How far an event time may lie ahead of the record's availability.
+    rejects_future
+        What lies further ahead is a dead letter; else it is accepted and counted.
+    """
 
     name: str
     index: int
@@ -50,6 +58,8 @@ class StreamPlan:
     expectations: tuple[ExpectationPlan, ...]
     times: Mapping[str, str] = field(default_factory=dict)
     nulls: tuple[str, ...] = ()
+    allowed_skew_ms: int = 300_000
+    rejects_future: bool = True
 
 
 @dataclass(frozen=True, slots=True)

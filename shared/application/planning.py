@@ -115,6 +115,7 @@ class _Planner:
         return StreamPlan(
             name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), stream.event_id, stream.event_time, key,
             stream.allowed_lateness, stream.max_age, tuple(derivations), tuple(expectations), stream.times, stream.nulls,
+            stream.allowed_skew, stream.future == "reject",
         )  # fmt: skip
 
     def _check_partitioning(self, streams: dict[str, StreamPlan]) -> None:

@@ -30,6 +30,15 @@ _SHORT_S = 0.5
 Given = list[tuple[int, int, dict[int, list[Records]]]]
 
 
+def _wall_ms() -> int:
+    return time.time_ns() // 1_000_000
+
+
+def _steady_ms() -> int:
+    """Return time since the machine started, sleep included (where the system has such a clock)."""
+    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
+
+
 class _SupersededError(Exception):
     """The assignment changed, or the process was asked to stop, while state was being restored."""
 
@@ -61,7 +70,7 @@ class Runner:
     dead_letters
         Where quarantined records go.
     clock_ms
-        Processing time, handed to the tasks.
+        Processing time, handed to the tasks; by default the host's, with a steady clock beside it that shows when the host's is set.
     """
 
     def __init__(
@@ -82,12 +91,13 @@ class Runner:
         settings: RunnerSettings | None = None,
         metrics: Metrics | None = None,
         health: Health | None = None,
-        clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
+        clock_ms: Callable[[], int] | None = None,
     ) -> None:
         self._settings = settings or RunnerSettings()
         self._metrics = metrics or Metrics(stage)
         self._health = health or Health()
-        self._clock_ms = clock_ms
+        self._clock_ms = clock_ms or _wall_ms
+        self._steady_ms = _steady_ms if clock_ms is None else None
         parts = [StageParts(stage, inputs, task_factory, codec, dead_letters), *followers]
         layouts = [Layout.of(app, one.stage, one.inputs, partitions, broker, stage if k else None) for k, one in enumerate(parts)]
         self._name = name or stage
@@ -213,7 +223,7 @@ class Runner:
 
     def _step_of(self, given: Given) -> bool:
         """Let tasks make a step, each partition from some stage on, and commit what has changed."""
-        context = StepContext(self._clock_ms(), self._source.caught_up)
+        context = StepContext(self._clock_ms(), self._source.caught_up, self._steady_ms() if self._steady_ms else None)
         limits = self._settings
         begun = time.monotonic()
         works: list[Work] = []

@@ -17,10 +17,13 @@ class StepContext:
         Processing time of this step (only ingestion may let it into the data).
     caught_up
         Inputs whose end the consumer has reached (partition EOF) with nothing read since.
+    steady_ms
+        Time since some instant by a clock that nobody sets (it goes on while the machine sleeps); None where processing time is made up.
     """
 
     now_ms: int
     caught_up: Set[TopicPartition] = frozenset()
+    steady_ms: int | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,11 +10,14 @@ from numpy.typing import NDArray
 from services.ingestion.domain.availability_merge import AvailabilityMerge
 from services.ingestion.domain.cleaning import Cleaner
 from services.ingestion.domain.journal_clock import TICK, JournalClock
-from services.ingestion.domain.raw import CleanRows, RawChunk, WaitingRows, concatenate
+from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict, WaitingRows, concatenate
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.arrow_types import int64_ms
 
 _TIME = pa.timestamp("ms")
+FUTURE = "future"
+# Beyond any data set that is replayed while it still grows: its labels' horizon and a slice lie ahead of the host's clock at most.
+FARTHEST_AHEAD_MS = 400 * 86_400_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +68,8 @@ class IngestionStep:
     released
         Raw records per stream that this step accounts for; heartbeats are not among them.
     flagged
-        Accepted records for which a flagging expectation did not hold, by (stream, expectation).
+        Accepted records for which a flagging expectation did not hold, by (stream, expectation); `future` where event times too far ahead are
+        accepted by declaration.
     """
 
     journal: JournalRun
@@ -85,12 +89,16 @@ class _Judged:
     rows: CleanRows
     accepted: NDArray[np.bool_]
     copied: NDArray[np.bool_]
+    future: int
 
 
 class IngestionCore:
     """The fold behind the journal. Pure; live or replayed is the caller's business (`idle`, `tick_ms`).
 
     All it has to remember is in the journal itself (`remember`): ids seen, newest event times, journal time, last tick.
+
+    What one record says of time touches itself only. Its event time may lie ahead of the availability reached so far by the stream's allowed skew
+    and no more, and the newest event time, against which lateness is measured, never passes the journal time of the record that set it.
 
     Parameters
     ----------
@@ -114,6 +122,7 @@ class IngestionCore:
         self._clock = JournalClock()
         self._seen: dict[str, set[str]] = {stream.name: set() for stream in self._streams}
         self._newest_event: dict[str, int] = {}
+        self._reached_ms = 0
 
     @property
     def inversions(self) -> int:
@@ -139,25 +148,47 @@ class IngestionCore:
         known = ((place, waiting.position) for place, waiting in zip(self.inputs, self._waiting, strict=True))
         return {place: position for place, position in known if position is not None}
 
-    def remember(self, stream: str, event_ids: Sequence[str], event_times_ms: NDArray[np.int64]) -> None:
+    def remember(self, stream: str, event_ids: Sequence[str], event_times_ms: NDArray[np.int64], journal_times_ms: NDArray[np.int64]) -> None:
         """Learn from the journal which events an earlier incarnation had accepted."""
         if not self._cleaners[stream].is_reference:
             self._seen[stream].update(event_ids)
         if len(event_times_ms):
-            self._newest_event[stream] = max(self._newest_event.get(stream, int(event_times_ms[0])), int(event_times_ms.max()))
+            known = np.minimum(event_times_ms, journal_times_ms)
+            self._newest_event[stream] = max(self._newest_event.get(stream, int(known[0])), int(known.max()))
 
     def remember_time(self, journal_time_ms: int, tick_ms: int | None) -> None:
         """Learn from the journal its newest time and its newest tick."""
         self._clock.remember(journal_time_ms, tick_ms)
+        self._reached_ms = max(self._reached_ms, self._clock.time_ms)
 
     def clean(self, stream: str, chunk: RawChunk) -> CleanRows:
         """Judge raw records by themselves; changes nothing."""
         return self._cleaners[stream].clean(chunk)
 
-    def add(self, stream: str, partition: int, rows: CleanRows, latest_ms: int | None = None) -> None:
-        """Take the next records of a raw topic partition; none counts as available later than `latest_ms`."""
+    def add(self, stream: str, partition: int, rows: CleanRows, latest_ms: int | None = None, farthest_ms: int | None = None) -> None:
+        """Take the next records of a raw topic partition.
+
+        Parameters
+        ----------
+        latest_ms
+            Live runs: no record counts as available later than this, or, without a timestamp (negative), earlier.
+        farthest_ms
+            Replays: a record stamped later than this is refused (`future`), a heartbeat promises nothing; neither moves the merge.
+        """
         source = self._input_of[stream, partition]
-        times = rows.timestamps_ms if latest_ms is None else np.minimum(rows.timestamps_ms, latest_ms)
+        times = rows.timestamps_ms
+        if latest_ms is not None:
+            times = np.where(times < 0, latest_ms, np.minimum(times, latest_ms))
+        elif farthest_ms is not None and len(times) and int(times.max()) > farthest_ms:
+            beyond = times > farthest_ms
+            times = np.maximum(np.maximum.accumulate(np.where(beyond, 0, times)), 0)
+            limit = np.datetime64(farthest_ms, "ms")
+            rows = rows.refusing(
+                {
+                    row: Verdict(FUTURE, f"expected a record timestamp up to {limit}Z, found {int(rows.timestamps_ms[row])} ms")
+                    for row in np.flatnonzero(beyond & ~rows.heartbeat).tolist()
+                }
+            )
         self._merge.add(source, times, rows.heartbeat)
         self._waiting[source].add(rows)
 
@@ -175,8 +206,10 @@ class IngestionCore:
         taken = [waiting.take(int(count)) for waiting, count in zip(self._waiting, released.counts, strict=True)]
         judged = []
         accepted = np.zeros(len(released.source), np.bool_)
+        reached = np.maximum(np.maximum.accumulate(released.time_ms), self._reached_ms) if len(released.time_ms) else released.time_ms
+        self._reached_ms = int(reached[-1]) if len(reached) else self._reached_ms
         for stream in self._streams:
-            part = self._judge(stream, released.source, taken)
+            part = self._judge(stream, released.source, reached, taken)
             if part is not None:
                 judged.append(part)
                 accepted[part.places] = part.accepted
@@ -190,7 +223,9 @@ class IngestionCore:
             source, journal = np.append(source, TICK), np.append(journal, self._clock.tick(tick_ms))
         return self._step(judged, times, source, journal)
 
-    def _judge(self, stream: StreamPlan, source: NDArray[np.int64], taken: Sequence[Sequence[CleanRows]]) -> _Judged | None:
+    def _judge(
+        self, stream: StreamPlan, source: NDArray[np.int64], reached: NDArray[np.int64], taken: Sequence[Sequence[CleanRows]]
+    ) -> _Judged | None:
         own = [i for i, (name, _) in enumerate(self.inputs) if name == stream.name]
         parts = [part for i in own for part in taken[i]]
         if not parts:
@@ -199,6 +234,10 @@ class IngestionCore:
         places = np.flatnonzero(source == own[0] if len(own) == 1 else np.isin(source, own))
         if len(own) > 1:
             rows = rows.take(np.argsort(np.argsort(source[places], kind="stable")))
+        ahead = _instants(rows.columns.column("_event_time")) - reached[places]
+        future = (ahead > stream.allowed_skew_ms) & ~rows.refused & ~rows.heartbeat
+        if stream.rejects_future and future.any():
+            rows = rows.refusing({row: Verdict(FUTURE, _too_far_ahead(stream, int(ahead[row]))) for row in np.flatnonzero(future).tolist()})
         accepted = ~rows.refused & ~rows.heartbeat
         copied = np.zeros(len(rows), np.bool_)
         if not stream.is_reference:
@@ -207,7 +246,7 @@ class IngestionCore:
             asked = identities if len(candidates) == len(rows) else identities.take(pa.array(candidates))
             copied[candidates] = self._known(stream.name, asked.to_pylist())
             accepted &= ~copied
-        return _Judged(stream, places, rows, accepted, copied)
+        return _Judged(stream, places, rows, accepted, copied, int((future & accepted).sum()))
 
     def _known(self, stream: str, identities: Sequence[str]) -> NDArray[np.bool_]:
         """Say which ids were accepted before, in this batch or ever, and remember all of them; exact, by the ids themselves."""
@@ -238,7 +277,7 @@ class IngestionCore:
                 good = np.flatnonzero(part.accepted)
                 columns = rows.columns.take(pa.array(good)) if len(good) < len(rows) else rows.columns
                 event_times = int64_ms(columns.column("_event_time"))
-                behind = self._behind(name, event_times)
+                behind = self._behind(name, event_times, own[good])
                 is_late = np.zeros(len(good), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
                 entries[name] = _entry(stream, columns, own[good], is_late, rows.partition[good], rows.offsets[good])
                 keys[name] = columns.column("_key")
@@ -249,15 +288,31 @@ class IngestionCore:
                 for bit, expectation in enumerate(self._cleaners[name].flagging):
                     if count := int(((rows.flags[good] >> bit) & 1).sum()):
                         flagged[name, expectation.name] = count
+                if part.future:
+                    flagged[name, FUTURE] = part.future
         counts = {stream.name: 0 for stream in self._streams} | {part.stream.name: int((~part.rows.heartbeat).sum()) for part in judged}
         letters = [rejection for _, rejection in sorted(rejections, key=lambda pair: pair[0])]
         return IngestionStep(JournalRun(source, journal, entries, keys), letters, duplicates, late, counts, flagged)
 
-    def _behind(self, stream: str, event_times: NDArray[np.int64]) -> NDArray[np.int64]:
-        """Distance to the newest event time of the stream seen before, milliseconds."""
-        newest = np.maximum.accumulate(np.concatenate([[self._newest_event.get(stream, int(event_times[0]))], event_times]))
+    def _behind(self, stream: str, event_times: NDArray[np.int64], journal_times: NDArray[np.int64]) -> NDArray[np.int64]:
+        """Distance to the newest event time of the stream seen before, milliseconds; what is dated ahead of its journal time counts as of now."""
+        known = np.minimum(event_times, journal_times)
+        newest = np.maximum.accumulate(np.concatenate([[self._newest_event.get(stream, int(known[0]))], known]))
         self._newest_event[stream] = int(newest[-1])
         return np.asarray(newest[:-1] - event_times, np.int64)
+
+
+def _instants(times: pa.Array) -> NDArray[np.int64]:
+    """Milliseconds, 0 for null."""
+    column = times.view(pa.int64())
+    return int64_ms(column.fill_null(0) if column.null_count else column)
+
+
+def _too_far_ahead(stream: StreamPlan, ahead_ms: int) -> str:
+    return (
+        f"expected {stream.event_time} at most {stream.allowed_skew_ms / 1000:g} s (allowed_skew) ahead of when the record became available,"
+        f" found {ahead_ms / 1000:g} s; where event times lie ahead by their nature, set allowed_skew, or future: flag"
+    )
 
 
 def _address(stream: StreamPlan, rows: CleanRows, times: NDArray[np.int64], chosen: NDArray[np.int64]) -> pa.RecordBatch:

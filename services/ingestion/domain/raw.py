@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
@@ -83,6 +83,12 @@ class CleanRows:
             self.offsets[span], self.timestamps_ms[span], self.keys[span], self.values[span],
             {row - begin: verdict for row, verdict in self.verdicts.items() if begin <= row < end} if self.verdicts else {},
         )  # fmt: skip
+
+    def refusing(self, verdicts: Mapping[int, Verdict]) -> "CleanRows":
+        """Return the same with some more rows refused; a verdict that a row has already stands."""
+        refused = self.refused.copy()
+        refused[list(verdicts)] = True
+        return replace(self, refused=refused, verdicts={**verdicts, **self.verdicts})
 
     def take(self, rows: NDArray[np.int64]) -> "CleanRows":
         """Return the rows in another order."""

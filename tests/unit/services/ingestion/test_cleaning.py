@@ -57,7 +57,7 @@ def clean(core: IngestionCore, plan: Plan, *orders: dict[str, object]) -> CleanR
     n = len(orders)
     values = [json.dumps(item).encode() for item in orders]
     decoded = JsonDecoder(plan.streams["orders"].user_schema).decode(values)
-    chunk = RawChunk(0, np.arange(n), np.arange(n), np.zeros(n, np.bool_), [None] * n, values, decoded)
+    chunk = RawChunk(0, np.arange(n), 10_000 + np.arange(n), np.zeros(n, np.bool_), [None] * n, values, decoded)
     return core.clean("orders", chunk)
 
 
