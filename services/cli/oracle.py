@@ -157,7 +157,7 @@ class FlightsOracle:
             good[kept.index[kept.duplicated(keep="first")]] = False
         frame, available = frame[good].reset_index(drop=True), available[good]
         event = milliseconds(frame[stream["event_time"]])
-        newest = np.maximum.accumulate(event)
+        newest = np.maximum.accumulate(np.minimum(event, available))
         behind = np.concatenate([[0], newest[:-1] - event[1:]]) if len(event) else np.zeros(0, np.int64)
         late = behind > duration_ms(stream.get("allowed_lateness", "0s"))
         return _Stream(frame, available, event, np.zeros(0, np.int64), late)

@@ -7,7 +7,7 @@ from typing import Literal
 
 import numpy as np
 
-from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore, IngestionStep
+from services.ingestion.domain.core import FARTHEST_AHEAD_MS, FUTURE, IngestionCore, IngestionStep
 from services.ingestion.domain.host_clock import HostClock
 from services.ingestion.domain.raw import CleanRows, RawChunk
 from services.ingestion.outputs import IngestionOutputs
@@ -21,6 +21,7 @@ from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
 
 _LOG = logging.getLogger(__name__)
+_FLAGGED = {FUTURE: "dated further ahead than allowed_skew ('future')", "non_finite": "in which a NaN or an infinity became null ('non_finite')"}
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -137,9 +138,10 @@ class IngestionTask:
         return now_ms
 
     def _report(self, step: IngestionStep) -> None:
-        """Say that a flagging expectation did not hold: at the first record and at every doubling, not for each."""
+        """Say what was accepted with a flag: at the first record and at every doubling, not for each."""
         for (stream, expectation), count in step.flagged.items():
             before = self._flagged[stream, expectation]
             self._flagged[stream, expectation] += count
             if (before + count).bit_length() > before.bit_length():
-                _LOG.warning("%s: %d records so far for which %r does not hold (accepted)", stream, before + count, expectation)
+                what = _FLAGGED.get(expectation, f"for which {expectation!r} does not hold")
+                _LOG.warning("%s: %d records so far %s (accepted)", stream, before + count, what)

@@ -1,5 +1,6 @@
 """Outcomes as a task: predictions and the journal in journal order in, one outcome per request (and per correction) out."""
 
+import math
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
@@ -16,6 +17,7 @@ from shared.avro.journal import JournalBatch, JournalDecoder
 from shared.avro.key_text import key_texts
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
+from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.merge import Merge, MergeInput, Released
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
@@ -40,9 +42,17 @@ def join_policy(model: ModelPlan) -> JoinPolicy:
 
 
 class _JournalRows(NamedTuple):
-    """Labels by row of a journal batch."""
+    """Labels by row of a journal batch, and what is no label of its model's kind."""
 
     labels: Mapping[int, Sequence[tuple[str, str, Label]]]
+    invalid: Mapping[int, "_Invalid"]
+
+
+class _Invalid(NamedTuple):
+    """A journal record with a label that is none, and what is wrong with it."""
+
+    record: Records
+    detail: str
 
 
 class _PredictionRows(NamedTuple):
@@ -62,8 +72,11 @@ class OutcomesTask:
         self._journal = JournalDecoder(plan, registry)
         self._predictions = ColumnDecoder(registry, _schema("prediction"))
         self._outcomes = ColumnEncoder(registry, f"{topics.outcomes}-tidemill.Outcome", _schema("outcome"))
+        rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", _schema("rejected"))
+        self._dead_letters = DeadLetters(topics.rejected, "outcomes", rejected.encode)
         self._progress = RecordCodec(registry, f"{topics.progress(_UPSTREAM)}-tidemill.Progress", _schema("progress"))
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
+        self._binary = {name: model.settings.kind == "binary" for name, model in plan.models.items()}
         self._labels: dict[str, list[tuple[str, LabelPlan]]] = {}
         for name, model in plan.models.items():
             self._labels.setdefault(model.label.stream, []).append((name, model.label))
@@ -100,11 +113,11 @@ class OutcomesTask:
         """Join what the merge lets go."""
         self._finish_replay()
         self._read(inputs)
-        outcomes = self._fold(self._merge.release())
+        outcomes, letters = self._fold(self._merge.release())
         covered = self._merge.coverage()
         if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
             self._coverage = covered
-        return Step(self._emissions(outcomes), self._merge.positions(), self._coverage)
+        return Step([*self._emissions(outcomes), *letters], self._merge.positions(), self._coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write all that has changed since the last time, and the positions of this moment."""
@@ -135,7 +148,7 @@ class OutcomesTask:
                 continue
             if records.topic == topics.journal:
                 batch = self._journal.decode(records)
-                rows = _JournalRows(self._labels_of(batch))
+                rows = self._judged(batch, records)
                 self._merge.add(topics.journal, self._partition, offsets=records.offsets, journal_time=batch.journal_time_ms, payload=rows)
             elif records.topic == topics.predictions:
                 self._read_predictions(records)
@@ -167,6 +180,20 @@ class OutcomesTask:
             payload=_PredictionRows(batch.column("model").to_pylist(), [Request(*row) for row in zip(*columns, strict=True)]),
         )
 
+    def _judged(self, batch: JournalBatch, records: Records) -> _JournalRows:
+        """Keep labels in the domain of their model's kind; what is in none of its models' domains is set aside, once a record."""
+        labels = self._labels_of(batch)
+        invalid: dict[int, _Invalid] = {}
+        for row, found in list(labels.items()):
+            wrong = [(model, label.value) for model, _, label in found if not _in_domain(label.value, self._binary[model])]
+            if wrong:
+                model, value = wrong[0]
+                expected = "0 or 1" if self._binary[model] else "a finite number"
+                detail = f"expected {expected} as the label of {model}, found {value!r}; the record is in the journal, without this label"
+                invalid[row] = _Invalid(records[row : row + 1], detail)
+                labels[row] = [one for one in found if _in_domain(one[2].value, self._binary[one[0]])]
+        return _JournalRows(labels, invalid)
+
     def _labels_of(self, batch: JournalBatch) -> dict[int, list[tuple[str, str, Label]]]:
         found: dict[int, list[tuple[str, str, Label]]] = {}
         for stream, models in self._labels.items():
@@ -183,8 +210,9 @@ class OutcomesTask:
                         found.setdefault(row, []).append((name, identity, Label(value, time)))
         return found
 
-    def _fold(self, released: Released) -> list[Outcome]:
+    def _fold(self, released: Released) -> tuple[list[Outcome], list[Emission]]:
         outcomes: list[Outcome] = []
+        letters: list[Emission] = []
         payloads = [payload for _, _, payload in released.sources]
         order = zip(released.source.tolist(), released.rows.tolist(), released.journal_time.tolist(), released.journal_offset.tolist(), strict=True)
         for source, row, time, offset in order:
@@ -195,7 +223,10 @@ class OutcomesTask:
                 outcomes += self._join.advance(at)
                 for model, identity, label in payload.labels.get(row, ()):
                     outcomes += self._join.label(model, identity, label, at)
-        return outcomes
+                if row in payload.invalid:
+                    record, detail = payload.invalid[row]
+                    letters.append(self._dead_letters.emission(record, self._partition, "invalid_label", detail, time))
+        return outcomes, letters
 
     def _emissions(self, outcomes: Sequence[Outcome]) -> list[Emission]:
         if not outcomes:
@@ -228,6 +259,10 @@ class OutcomesTask:
         )
         keys: list[bytes | None] = [request.request_id.encode() for request in requests]
         return [Emission(self._plan.topics.outcomes, self._partition, keys, self._outcomes.encode(batch))]
+
+
+def _in_domain(value: float, binary: bool) -> bool:
+    return value in (0.0, 1.0) if binary else math.isfinite(value)
 
 
 def _schema(name: str) -> str:

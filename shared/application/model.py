@@ -90,6 +90,7 @@ class Stream(Owned):
     allowed_lateness: Duration = 0
     allowed_skew: Duration = parse_duration("5m")
     future: Literal["reject", "flag"] = "reject"
+    non_finite: Literal["null", "reject"] = "null"
     max_age: Duration | None = None
     derive: dict[Name, str] = {}
     expect: tuple[Expectation, ...] = ()

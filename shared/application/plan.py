@@ -39,6 +39,8 @@ class StreamPlan:
         How far an event time may lie ahead of the record's availability.
     rejects_future
         What lies further ahead is a dead letter; else it is accepted and counted.
+    rejects_non_finite
+        A NaN or an infinity makes a dead letter; else it becomes null and is counted.
     """
 
     name: str
@@ -60,6 +62,7 @@ class StreamPlan:
     nulls: tuple[str, ...] = ()
     allowed_skew_ms: int = 300_000
     rejects_future: bool = True
+    rejects_non_finite: bool = False
 
 
 @dataclass(frozen=True, slots=True)

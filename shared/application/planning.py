@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from shared.application.document import Document
 from shared.application.expressions import Expression, ExpressionError, compile_expression
-from shared.application.model import VIEW_KINDS, Application, Stream
+from shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
 from shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
 from shared.application.schemas import entry_schema, vector_schema
 from shared.application.topics import Topics
@@ -115,7 +115,7 @@ class _Planner:
         return StreamPlan(
             name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), stream.event_id, stream.event_time, key,
             stream.allowed_lateness, stream.max_age, tuple(derivations), tuple(expectations), stream.times, stream.nulls,
-            stream.allowed_skew, stream.future == "reject",
+            stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
         )  # fmt: skip
 
     def _check_partitioning(self, streams: dict[str, StreamPlan]) -> None:
@@ -187,6 +187,9 @@ class _Planner:
         if label.join not in columns.names:
             raise self.document.error((*path, "label", "join"), f"a column of {label.stream}: {', '.join(columns.names)}", label.join)
         value = self._number(label.value, columns, (*path, "label", "value"))
+        if model.kind == "binary":
+            self._check_binary(path, model, value)
+        self._check_corrections(path, label, streams[label.stream])
         asked = frozenset[str]().union(*(self.matches[pattern] for pattern in model.features))
         chosen = [feature.name for feature in features if feature.name in asked]
         for i, column in enumerate(model.slices):
@@ -194,6 +197,29 @@ class _Planner:
                 raise self.document.error((*path, "slices", i), f"a column of {model.ask}", column)
         plan = LabelPlan(label.stream, label.join, value, label.max_delay, label.on_timeout, label.timeout_value, label.corrections)
         return ModelPlan(name, model.ask, tuple(chosen), plan, model)
+
+    def _check_binary(self, path: Path_, model: Model, value: Expression) -> None:
+        """Refuse constants outside of a binary model's domain; what a record says is judged record by record (`invalid_label`)."""
+        label = model.label
+        if not value.compiled.meta.root_names():
+            constant = value.evaluate(pa.RecordBatch.from_pydict({"_": pa.array([0])}))[0].as_py()
+            if constant not in (0, 1):
+                raise self.document.error((*path, "label", "value"), "a label of 0 or 1, or a truth value (kind: binary)", f"always {constant!r}")
+        if label.on_timeout == "value" and label.timeout_value not in (0.0, 1.0):
+            raise self.document.error((*path, "label", "timeout_value"), "a label of 0 or 1 (kind: binary)", str(label.timeout_value))
+        if not 0.0 <= model.fallback.default <= 1.0:
+            raise self.document.error((*path, "fallback", "default"), "a probability from 0 to 1 (kind: binary)", str(model.fallback.default))
+
+    def _check_corrections(self, path: Path_, label: Label, stream: StreamPlan) -> None:
+        """A correction that carries its request's id as its own event id is dropped as a duplicate before anybody sees it."""
+        same = {label.join} | {name for name, expression in stream.derivations if expression.sql.strip() == label.join}
+        if label.corrections == "last" and stream.event_id in same:
+            raise self.document.error(
+                (*path, "label", "corrections"),
+                f"an event_id of {stream.name} that differs from one correction to the next: with {stream.event_id}, the request's id, the second"
+                f" label is a duplicate and dropped; give the labels an id of their own (streams.{stream.name}.event_id), or say corrections: first",
+                "last",
+            )
 
     def _compile(self, sql: str, columns: pa.Schema, path: Path_, kind: pa.DataType | None = None) -> Expression:
         try:

@@ -159,7 +159,12 @@ class ViewPlanner:
         if model.ask not in self.streams or model.label.stream not in self.streams:
             raise self.document.error(("models", rates.label, "ask"), f"one of the streams {', '.join(self.streams)}", model.ask)
         asked, label = self.streams[model.ask], self.streams[model.label.stream]
-        value = self.compile_number(model.label.value, label.entry_arrow, ("models", rates.label, "label", "value"))
+        place: Path_ = ("models", rates.label, "label", "value")
+        value = self.compile_number(model.label.value, label.entry_arrow, place)
+        if model.kind == "binary" and value.type != pa.bool_():
+            # A number that is no label of the model is none of its rates either.
+            sql = model.label.value
+            value = self.compile_number(f"CASE WHEN ({sql}) = 0 OR ({sql}) = 1 THEN ({sql}) END", label.entry_arrow, place)
         if model.label.join not in label.entry_arrow.names:
             raise self.document.error(("models", rates.label, "label", "join"), f"a column of {label.name}", model.label.join)
         half_lives = []

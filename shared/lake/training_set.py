@@ -63,6 +63,10 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
         )
     )
     joined = vectors.join(labels, on=PLACE, how="inner").sort(PLACE)
+    known_labels = joined.height
+    # A lake may hold labels from before they were judged at their join: one of another kind must not end every training.
+    label = pl.col("_label")
+    joined = joined.filter(label.is_in([0.0, 1.0]) if model.settings.kind == "binary" else label.is_finite())
     labelled = joined.height
     if definitions is not None:
         read = {name: definitions[name] for name in model.features}
@@ -77,6 +81,7 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
             "before_ms": str(before_ms),
             "rows": str(rows.num_rows),
             "rows_of_other_views": str(labelled - rows.num_rows),
+            "rows_of_invalid_labels": str(known_labels - labelled),
             "sha256": content_hash(rows),
         },
     )

@@ -7,7 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from shared.models.blocks import Blocks, blocks_of, padded
-from shared.models.signature import Column
+from shared.models.signature import Column, within_range
 
 _DOUBLE = pa.float64()
 _FEW = 256
@@ -54,7 +54,9 @@ class Inputs:
         table = np.zeros((self.width, padded(n)), np.float32)
         for i, name in enumerate(self._numbers):
             values = _column(batch, name)
-            table[i, :n] = (values if values.type == _DOUBLE else values.cast(_DOUBLE)).to_numpy(zero_copy_only=False)
+            with np.errstate(over="ignore"):
+                table[i, :n] = (values if values.type == _DOUBLE else values.cast(_DOUBLE)).to_numpy(zero_copy_only=False)
+        within_range(table[: len(self._numbers)])
         for category in self._categories:
             category.encode(_column(batch, category.name), table[:, :n])
         return blocks_of(table)

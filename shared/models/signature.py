@@ -12,6 +12,16 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict
 
+LARGEST_INPUT = 2.0**63
+"""A number beyond is missing for every model: its square no longer fits a model's 32 bits. Every 64-bit integer is within."""
+
+
+def within_range(matrix: NDArray[np.float32]) -> NDArray[np.float32]:
+    """Make inputs that are too large for a model missing (NaN), in place; training and scoring share this rule."""
+    if matrix.size and (np.fmax.reduce(matrix, axis=None) > LARGEST_INPUT or np.fmin.reduce(matrix, axis=None) < -LARGEST_INPUT):
+        matrix[np.abs(matrix) > LARGEST_INPUT] = np.nan
+    return matrix
+
 
 class Column(BaseModel):
     """One input: a number, or a category with the number that stands for each value seen in training."""
@@ -64,8 +74,10 @@ class Signature(BaseModel):
             if index < 0:
                 raise KeyError(f"model {self.model} {self.version} expects the feature {column.name}, found {batch.schema.names}")
             values = batch.column(index)
-            matrix[:, j] = _codes(values, column) if column.type == "string" else values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        return matrix
+            numbers = _codes(values, column) if column.type == "string" else values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+            with np.errstate(over="ignore"):
+                matrix[:, j] = numbers
+        return within_range(matrix)
 
     def parity_matrix(self) -> NDArray[np.float32]:
         """Return the parity rows as a matrix, NaN where missing."""

@@ -94,7 +94,7 @@ class ModelWatch:
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
         """Absorb outcomes in order: first labels count, time-outs without one are counted, corrections do not count twice."""
         first = mine & (rows.revision == 0) & (rows.status != "unmatched")
-        labelled = first & ~np.isnan(rows.label)
+        labelled = first & (np.isin(rows.label, (0.0, 1.0)) if self.settings.binary else np.isfinite(rows.label))
         self.window.outcomes(rows, labelled, int((first & np.isnan(rows.label)).sum()))
         found = self._bootstrap(rows, labelled)
         if self.version is not None:

@@ -15,6 +15,8 @@ from shared.application.plan import StreamPlan
 from shared.avro.key_text import key_texts
 
 _TIME = pa.timestamp("ms")
+NON_FINITE = 1 << 62
+"""Flag of a record in which a NaN or an infinity became null; those of flagging expectations are the low bits."""
 _YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
 
 
@@ -40,8 +42,8 @@ class Cleaner:
         """Derive columns and name what is wrong with each record; the first finding counts."""
         n, rows = len(chunk), chunk.decoded.rows
         verdicts = {error.index: Verdict(error.reason, error.detail) for error in chunk.decoded.errors}
-        good = self._judge(chunk.decoded.batch, rows, verdicts)
         flags = np.zeros(n, np.int64)
+        good = self._judge(chunk.decoded.batch, rows, verdicts, flags)
         for bit, expectation in enumerate(self.flagging):
             holds, _ = evaluate(expectation.check, good)
             flags[rows] |= (~_truth(holds)).astype(np.int64) << bit
@@ -54,16 +56,34 @@ class Cleaner:
         partition = np.full(n, chunk.partition, np.int32)
         return CleanRows(good, refused, chunk.heartbeat, flags, partition, chunk.offsets, chunk.timestamps_ms, chunk.keys, chunk.values, verdicts)
 
-    def _judge(self, batch: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, Verdict]) -> pa.RecordBatch:
+    def _judge(self, batch: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, Verdict], flags: NDArray[np.int64]) -> pa.RecordBatch:
         stream = self._stream
 
         def refuse(bad: NDArray[np.bool_], reason: str, detail: str) -> None:
             for i in rows[bad].tolist() if bad.any() else ():
                 verdicts.setdefault(i, Verdict(reason, detail))
 
+        def finite(column: pa.Array, field: pa.Field) -> pa.Array:
+            odd = _non_finite(column)
+            if odd is None:
+                return column
+            if stream.rejects_non_finite or not field.nullable:
+                way = "" if stream.rejects_non_finite else ", which its schema does not let be null"
+                refuse(odd, "non_finite", f"expected a finite number in {field.name}{way}; found NaN or an infinity")
+            flags[rows[odd]] |= NON_FINITE
+            # Without a value whatever the fate: no expression of a refused row may see it either.
+            return pc.if_else(pa.array(odd), pa.scalar(None, column.type), column)
+
+        for i, field in enumerate(batch.schema):
+            if pa.types.is_floating(field.type):
+                column = batch.column(i)
+                repaired = finite(column, field)
+                if repaired is not column:
+                    batch = batch.set_column(i, field.with_nullable(True), repaired)
         for name, expression in stream.derivations:
             values, failed = evaluate(expression, batch)
             refuse(failed, "expression_failed", f"{name}: {expression.sql} has no value for this record")
+            values = finite(values, pa.field(name, expression.type)) if pa.types.is_floating(expression.type) else values
             batch = batch.append_column(name, values)
         key = key_texts(batch.column(stream.key))
         refuse(_missing(batch.column(stream.key)), "missing_key", f"expected a value in {stream.key}, the key")
@@ -107,6 +127,18 @@ def evaluate(expression: Expression, batch: pa.RecordBatch) -> tuple[pa.Array, N
 def _columns(expression: Expression) -> frozenset[str]:
     """Columns an expression reads: only they are handed over, which is most of the cost of a small batch."""
     return frozenset(expression.compiled.meta.root_names())
+
+
+def _non_finite(column: pa.Array) -> NDArray[np.bool_] | None:
+    """Say which values are there and not finite; None when there are none."""
+    if not column.null_count:
+        values = column.to_numpy(zero_copy_only=False)
+        # A sum is finite only where all of it is; what merely overflows is looked at again.
+        with np.errstate(over="ignore", invalid="ignore"):
+            if np.isfinite(values.sum()):
+                return None
+    odd = ~_truth(pc.fill_null(pc.is_finite(column), True))
+    return odd if odd.any() else None
 
 
 def _truth(condition: pa.Array) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.ingestion.domain.availability_merge import AvailabilityMerge
-from services.ingestion.domain.cleaning import Cleaner
+from services.ingestion.domain.cleaning import NON_FINITE, Cleaner
 from services.ingestion.domain.journal_clock import TICK, JournalClock
 from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict, WaitingRows, concatenate
 from shared.application.plan import Plan, StreamPlan
@@ -68,8 +68,8 @@ class IngestionStep:
     released
         Raw records per stream that this step accounts for; heartbeats are not among them.
     flagged
-        Accepted records for which a flagging expectation did not hold, by (stream, expectation); `future` where event times too far ahead are
-        accepted by declaration.
+        Accepted records for which a flagging expectation did not hold, by (stream, expectation). `non_finite` are those in which a NaN or an
+        infinity became null, `future` those dated too far ahead and accepted by declaration.
     """
 
     journal: JournalRun
@@ -288,6 +288,8 @@ class IngestionCore:
                 for bit, expectation in enumerate(self._cleaners[name].flagging):
                     if count := int(((rows.flags[good] >> bit) & 1).sum()):
                         flagged[name, expectation.name] = count
+                if count := int(np.count_nonzero(rows.flags[good] & NON_FINITE)):
+                    flagged[name, "non_finite"] = count
                 if part.future:
                     flagged[name, FUTURE] = part.future
         counts = {stream.name: 0 for stream in self._streams} | {part.stream.name: int((~part.rows.heartbeat).sum()) for part in judged}

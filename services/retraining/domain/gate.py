@@ -41,6 +41,13 @@ def judge(
     alpha
         Level of the test.
     """
+    if not np.isin(labels, (0.0, 1.0)).all():
+        return Verdict(False, f"expected labels of 0 and 1, found {int((~np.isin(labels, (0.0, 1.0))).sum())} others", _rows(labels))
+    for whose, scores in (("candidate", challenger), ("champion", champion)):
+        if not np.isfinite(scores).all():
+            return Verdict(False, f"expected finite scores, the {whose} has none for {int((~np.isfinite(scores)).sum())} rows", _rows(labels))
+    if len(labels) and len(np.unique(labels)) < 2:
+        return Verdict(False, f"expected both classes among the {len(labels)} rows to judge on, found only {labels[0]:g}", _rows(labels))
     days = request_ms // DAY_MS
     found = len(np.unique(days)) if len(labels) else 0
     if len(labels) < min_rows or found < _LEAST_DAYS:
@@ -61,6 +68,11 @@ def judge(
     }
     if not test.p_value_less < alpha:
         return Verdict(False, f"log loss {mine.mean():.4f} against {theirs.mean():.4f}: p = {test.p_value_less:.3f}, needed < {alpha}", figures)
-    if auc < champion_auc - _AUC_MARGIN:
+    # Written so that a figure that is NaN passes nothing.
+    if not auc >= champion_auc - _AUC_MARGIN:
         return Verdict(False, f"log loss is better but AUC is not: {auc:.4f} against {champion_auc:.4f}", figures)
     return Verdict(True, f"log loss {mine.mean():.4f} against {theirs.mean():.4f}: p = {test.p_value_less:.2g}", figures)
+
+
+def _rows(labels: NDArray[np.float64]) -> Mapping[str, float]:
+    return {"gate_rows": float(len(labels))}

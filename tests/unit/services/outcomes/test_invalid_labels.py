@@ -1,0 +1,123 @@
+"""A label outside of its model's kind is a dead letter of outcomes, once; the request goes on waiting."""
+
+import json
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pytest
+
+from services.outcomes.task import OutcomesTask
+from shared.application.errors import ApplicationError
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.avro.columns import ColumnEncoder
+from shared.avro.records import RecordCodec
+from shared.avro.registry import MemorySchemaRegistry
+from shared.streaming.records import Records
+from shared.streaming.task import StepContext
+
+APP = """
+app: shop
+owner: someone@example.org
+partition_by: id
+streams:
+  orders: {{topic: orders, schema: order.avsc, event_id: id, event_time: at}}
+  returns: {{topic: returns, schema: return.avsc, event_id: {event_id}, event_time: at}}
+models:
+  back:
+    kind: {kind}
+    ask: orders
+    features: [amount]
+    label:
+      {{stream: returns, join: id, value: {value}, max_delay: 1h, corrections: {corrections}, on_timeout: {on_timeout}, timeout_value: {timeout}}}
+    fallback: {{default: {default}}}
+"""
+SCHEMAS = Path(__file__).parents[4] / "schemas"
+DEFAULTS = {
+    "event_id": "return_id",
+    "kind": "binary",
+    "value": "bad",
+    "corrections": "first",
+    "on_timeout": "unlabelled",
+    "timeout": "0",
+    "default": "0.5",
+}
+
+
+def plan_of(folder: Path, **changes: str) -> Plan:
+    time = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
+    own = {"order": [{"name": "amount", "type": "double"}], "return": [{"name": "return_id", "type": "string"}, {"name": "bad", "type": "double"}]}
+    for name, extra in own.items():
+        fields = [{"name": "id", "type": "string"}, time, *extra]
+        (folder / f"{name}.avsc").write_text(json.dumps({"type": "record", "name": name, "fields": fields}))
+    (folder / "app.yaml").write_text(APP.format(**{**DEFAULTS, **changes}))
+    return load_plan(folder)
+
+
+def written(plan: Plan, values: list[float]) -> tuple[list[dict[str, object]], list[str]]:
+    """Dead letters, and the requests that are labelled, of one journal with labels."""
+    registry, n = MemorySchemaRegistry(), len(values)
+    task, stream = OutcomesTask(plan, registry, 0), plan.streams["returns"]
+    columns = {"id": [f"o{i}" for i in range(n)], "return_id": [f"r{i}" for i in range(n)], "bad": values, "_event_id": [f"r{i}" for i in range(n)]}
+    zeros = {"_late": [False] * n}
+    arrays = [pa.array(columns.get(f.name, zeros.get(f.name, [i for i in range(n)])), from_pandas=False).cast(f.type) for f in stream.entry_arrow]
+    encoder = ColumnEncoder(registry, "j", stream.entry_schema)
+    entries = list(encoder.encode(pa.RecordBatch.from_arrays(arrays, schema=stream.entry_arrow)))
+    journal = Records(plan.topics.journal, 0, np.arange(n), np.arange(n), [f"o{i}".encode() for i in range(n)], entries)
+    codec = RecordCodec(registry, "p", (SCHEMAS / "progress.avsc").read_text("utf-8"))
+    progress = codec.encode(_progress(plan, n))
+    step = task.process([journal, Records(plan.topics.progress("scoring"), 0, np.arange(1), np.arange(1), [b"0"], [progress])], StepContext(0))
+    letters = RecordCodec(registry, "r", (SCHEMAS / "rejected.avsc").read_text("utf-8"))
+    found = [letters.decode(v) for e in step.emissions if e.topic == plan.topics.rejected for v in e.values if v is not None]
+    again = task.process([], StepContext(0))
+    assert not [e for e in again.emissions if e.topic == plan.topics.rejected]
+    return found, sorted(identity for identity in task._join._models["back"].early)
+
+
+def _progress(plan: Plan, n: int) -> dict[str, object]:
+    schema = json.loads((SCHEMAS / "progress.avsc").read_text("utf-8"))
+    zero: dict[str, object] = {"string": "", "int": 0, "long": 0}
+    record: dict[str, object] = {}
+    for field in schema["fields"]:
+        kind = field["type"]
+        record[field["name"]] = (
+            field["default"] if "default" in field else {} if isinstance(kind, dict) and kind["type"] == "map" else zero.get(str(kind), [])
+        )
+    return record | {"stage": "scoring", "covered_offset": n, "covered_time": 10**9}
+
+
+def test_labels_of_another_kind_are_set_aside_one_letter_each(tmp_path: Path) -> None:
+    letters, labelled = written(plan_of(tmp_path), [0.0, 2.0, 1.0, float("nan"), float("inf"), 0.5, -0.0])
+    assert [letter["source_offset"] for letter in letters] == [1, 3, 4, 5]
+    assert {letter["reason"] for letter in letters} == {"invalid_label"} and {letter["stage"] for letter in letters} == {"outcomes"}
+    assert "0 or 1" in str(letters[0]["detail"]) and "2.0" in str(letters[0]["detail"])
+    assert labelled == ["o0", "o2", "o6"]
+
+
+def test_a_regression_takes_every_finite_number(tmp_path: Path) -> None:
+    letters, labelled = written(plan_of(tmp_path, kind="regression"), [2.0, float("nan"), float("-inf"), 1e308])
+    assert [letter["source_offset"] for letter in letters] == [1, 2]
+    assert labelled == ["o0", "o3"]
+
+
+@pytest.mark.parametrize(
+    ("changes", "expected"),
+    [
+        ({"value": '"2"'}, "0 or 1"),
+        ({"value": '"0.5"'}, "0 or 1"),
+        ({"on_timeout": "value", "timeout": "3"}, "0 or 1 (kind: binary), found 3.0"),
+        ({"default": "1.5"}, "probability"),
+        ({"corrections": "last", "event_id": "id"}, "an id of their own"),
+    ],
+)
+def test_check_refuses_what_can_be_known_without_a_record(tmp_path: Path, changes: dict[str, str], expected: str) -> None:
+    with pytest.raises(ApplicationError) as refusal:
+        plan_of(tmp_path, **changes)
+    assert expected in str(refusal.value)
+
+
+def test_corrections_with_ids_of_their_own_and_true_as_a_label_are_fine(tmp_path: Path) -> None:
+    assert plan_of(tmp_path, corrections="last").models["back"].label.corrections == "last"
+    plan_of(tmp_path, value='"TRUE"')
+    plan_of(tmp_path, corrections="first", event_id="id")
