@@ -6,8 +6,9 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from services.cli.dataset_files import DataSetError, read_folder
+from services.cli.dataset_files import FileOptions, read_folder
 from services.cli.feed import Feed, StreamTable, TableFeed
+from services.cli.file_rows import DataSetError
 from services.cli.flights import load_year, stream_batch
 from services.cli.payments import PaymentsOptions, generate_payments
 from shared.application.plan import Plan
@@ -29,6 +30,8 @@ class DataSetOptions:
         Payments: how many, how far apart on average, and which.
     available
         Files: the column that says when a row became known.
+    available_format
+        Files: how that column is written; None: milliseconds or ISO 8601.
     """
 
     days: int | None = None
@@ -36,6 +39,7 @@ class DataSetOptions:
     interval_ms: float | None = None
     seed: int | None = None
     available: str = "_available"
+    available_format: str | None = None
 
 
 def load_data_set(plan: Plan, name: str, options: DataSetOptions) -> dict[str, StreamTable]:
@@ -52,7 +56,7 @@ def load_data_set(plan: Plan, name: str, options: DataSetOptions) -> dict[str, S
         folder = Path(name)
         if not folder.is_dir():
             raise DataSetError(f"expected a data set ({', '.join(built_in)}) or a folder of files, one per stream; found no folder {name}")
-        tables = read_folder(plan, folder, options.available)
+        tables = read_folder(plan, folder, FileOptions(options.available, options.available_format))
     if not any(len(table) for table in tables.values()):
         raise DataSetError(f"expected at least one record in data set {name}, found none")
     return tables

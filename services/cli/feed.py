@@ -1,7 +1,7 @@
 """What a replay publishes: the records of one raw topic in order of availability."""
 
 import json
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -60,10 +60,13 @@ class StreamTable:
         As the stream's Avro schema has them.
     available_ms : int64 array, shape (n,)
         When each row became known.
+    place
+        Where a row stands, for messages: file and line. None for rows that are made.
     """
 
     columns: pa.Table
     available_ms: NDArray[np.int64]
+    place: Callable[[int], str] | None = None
 
     def __len__(self) -> int:
         return len(self.available_ms)

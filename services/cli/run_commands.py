@@ -61,6 +61,10 @@ def replay(
     up: Annotated[bool, typer.Option("--up", help="Run the application for this replay, on servers of its own.")] = False,
     run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP, with --up a new one)")] = None,
     available: Annotated[str, typer.Option(help="Files: column that says when a row became known; without it, the event time.")] = "_available",
+    available_format: Annotated[
+        str | None,
+        typer.Option(help="How that column is written: seconds, '%Y%m%d', ... (default: milliseconds or ISO 8601)"),
+    ] = None,
     days: Annotated[int | None, typer.Option(min=1, help="flights: only the first days of the year.")] = None,
     count: Annotated[int | None, typer.Option(min=1, help="payments: how many. (default: 60000)")] = None,
     interval: Annotated[str | None, typer.Option(help="payments: mean distance in time, e.g. 10ms. (default: 2m)")] = None,
@@ -79,7 +83,8 @@ def replay(
       tidemill replay examples/payments payments --count 20000
 
     Your own data: a folder with payments.parquet, chargebacks.csv, ... (Parquet, CSV or JSON lines;
-    columns as in the stream's Avro schema).
+    columns as in the stream's Avro schema). Nothing in them is guessed: `NA` is a text unless the stream's
+    `nulls` declare it, and times are milliseconds or ISO 8601 unless its `times` say otherwise.
 
     Exits with 1 when a stage fails or stands still, with 2 when application, data or run do not fit.
     """
@@ -87,13 +92,16 @@ def replay(
     from services.cli.open_loop import Pace
     from services.cli.replay_run import ReplayOptions, replay_run
     from shared.application.model import parse_duration
+    from shared.avro.times import parse_time_format
 
     if rate is not None and speed is not None:
         raise typer.BadParameter("give --rate or --speed, not both")
     pace = None if rate is None and speed is None else checked("--rate, --speed", lambda: Pace(rate, speed))
     interval_ms = None if interval is None else float(checked("--interval", lambda: parse_duration(interval)))
+    if available_format is not None:
+        checked("--available-format", lambda: parse_time_format(available_format))
     slice_ms = checked("--slice", lambda: parse_duration(slice_))
-    options = ReplayOptions(data, DataSetOptions(days, count, interval_ms, seed, available), pace, slice_ms, up, run)
+    options = ReplayOptions(data, DataSetOptions(days, count, interval_ms, seed, available, available_format), pace, slice_ms, up, run)
     read_plan(application)
     with failures():
         result = replay_run(application, options, os.environ, console)

@@ -46,7 +46,7 @@ def failures() -> Iterator[None]:
     from deploy.embedded.component import ComponentError
     from deploy.embedded.infrastructure import InfrastructureError
     from services.cli.coverage import CoverageTimeout
-    from services.cli.dataset_files import DataSetError
+    from services.cli.file_rows import DataSetError
     from services.cli.instance import InstanceError
     from services.cli.replay import ReplayRefused
     from services.cli.settings import SettingsError

@@ -20,6 +20,8 @@ _YEAR_MS = 31_536_000_000
 _YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
 _DIGITS = re.compile(r"[+-]?\d+(\.0*)?")
 _COMPACT = {8: "%Y%m%d", 10: "%Y%m%d%H", 12: "%Y%m%d%H%M", 14: "%Y%m%d%H%M%S"}
+# The digits of 20240115123000 are a time in the year 2611, those of 202401151230 one in 1976.
+_COMPACT_SPANS = ((190_001_010_000, 210_013_000_000), (19_000_101_000_000, 21_001_300_000_000))
 _COMPACT_YEARS = range(1900, 2101)
 _ONLY_DIGITS = re.compile(r"(%[YmdHMSj])+")
 
@@ -121,19 +123,18 @@ def implausible(times_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Say which numbers, read as milliseconds, are hardly meant as such; bool array of shape (n,). Zero is: nobody's seconds are zero either."""
     near = (np.abs(times_ms) < _YEAR_MS) & (times_ms != 0)
     far = (times_ms < _YEAR_1_MS) | (times_ms >= _YEAR_10000_MS)
-    # The digits of 20240115123000 are a time in the year 2611, those of 202401151230 one in 1976.
-    maybe = ((times_ms >= 190_001_010_000) & (times_ms < 210_013_000_000)) | ((times_ms >= 19_000_101_000_000) & (times_ms < 21_001_300_000_000))
     doubtful = near | far
-    for row in np.flatnonzero(maybe).tolist():
-        doubtful[row] |= _compact(int(times_ms[row])) is not None
+    for low, high in _COMPACT_SPANS:
+        for row in np.flatnonzero((times_ms >= low) & (times_ms < high)).tolist():
+            doubtful[row] |= _compact(int(times_ms[row])) is not None
     return np.asarray(doubtful, np.bool_)
 
 
 def is_implausible(time_ms: int) -> bool:
     """Say whether a number, read as milliseconds, is hardly meant as such."""
-    if not -(2**63) <= time_ms < 2**63:
+    if not _YEAR_1_MS <= time_ms < _YEAR_10000_MS or (-_YEAR_MS < time_ms < _YEAR_MS and time_ms != 0):
         return True
-    return bool(implausible(np.array([time_ms], np.int64))[0])
+    return any(low <= time_ms < high for low, high in _COMPACT_SPANS) and _compact(time_ms) is not None
 
 
 def instant_text(time_ms: int) -> str:

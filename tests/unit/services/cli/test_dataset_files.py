@@ -8,7 +8,7 @@ import pyarrow.parquet
 import pytest
 
 from services.cli.dataset import DataSetOptions, load_data_set
-from services.cli.dataset_files import DataSetError
+from services.cli.file_rows import DataSetError
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 
@@ -62,10 +62,10 @@ def test_a_column_may_say_when_a_row_became_known(plan: Plan, tmp_path: Path) ->
 @pytest.mark.parametrize(
     ("name", "content", "message"),
     [
-        ("payments.csv", HEADER + "p1,a1,m1,much,EUR,DE,5\n", r"payments\.csv.*CSV.*much"),
-        ("payments.csv", HEADER + "p1,a1,m1,1.5,EUR,DE,5\np2,,m1,1.5,EUR,DE,5\n", r"payments\.csv: row 2: expected a value in account_id"),
-        ("payments.csv", HEADER + "p1,a1,m1,1.5,EUR,DE,noon\n", r"payments\.csv: event_time: .*row 1: 'noon' is neither"),
-        ("payments.csv", HEADER.replace("amount", "sum") + "p1,a1,m1,1.5,EUR,DE,5\n", r"payments\.csv: expected columns among .*found sum"),
+        ("payments.csv", HEADER + "p1,a1,m1,much,EUR,DE,5\n", r"payments\.csv:2: amount: expected double, found 'much'"),
+        ("payments.csv", HEADER + "p1,a1,m1,1.5,EUR,DE,0\np2,,m1,1.5,EUR,DE,5\n", r"payments\.csv:3: account_id: expected a value, found none"),
+        ("payments.csv", HEADER + "p1,a1,m1,1.5,EUR,DE,noon\n", r"payments\.csv:2: event_time: .*, found 'noon'"),
+        ("payments.csv", HEADER.replace("amount", "sum") + "p1,a1,m1,1.5,EUR,DE,5\n", r"payments\.csv: expected columns among .*found 'sum'"),
         ("payments.csv", "payment_id\np1\n", r"payments\.csv: expected a column account_id, which has no default"),
         ("payments.jsonl", json.dumps(ROW) + "\n" + json.dumps({**ROW, "amount": "much"}) + "\n", r"payments\.jsonl:2: expected a JSON object"),
         ("payments.parquet", "no parquet", r"payments\.parquet: expected Parquet"),
