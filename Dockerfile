@@ -34,6 +34,7 @@ ENV PATH=/opt/tidemill/bin:$PATH \
     TIDEMILL_ARTIFACTS__URI=/data/artifacts \
     TIDEMILL_TRACKING__URI=sqlite:////data/mlflow.db \
     TIDEMILL_RUNNER__STATE_FOLDER=/data/state \
+    TIDEMILL_COMMANDS__KEY_FILE=/data/commands-key \
     TIDEMILL_HEALTH__HOST=0.0.0.0 \
     TIDEMILL_HEALTH__PORT=8090
 EXPOSE 8090

@@ -144,7 +144,7 @@ def gateway(server: Component, application: Path) -> Iterator[int]:
     port = free_port()
     environment = {
         **os.environ, "TIDEMILL_APPLICATION": str(application), "TIDEMILL_REDIS__URL": server.address, "TIDEMILL_GATEWAY__PORT": str(port),
-        "TIDEMILL_LOG_LEVEL": "ERROR",
+        "TIDEMILL_LOG_LEVEL": "ERROR", "TIDEMILL_GATEWAY__REQUESTS_PER_S": "1e6", "TIDEMILL_GATEWAY__BURST": "1000000",
     }  # fmt: skip
     process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:

@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from services.cli import run_commands
+from services.cli.command import command
 from services.cli.offline import backfill, skew, switches, training_set
 from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.errors import ApplicationError
@@ -61,6 +62,7 @@ def demo(
 app.command()(run_commands.up)
 app.command()(run_commands.replay)
 app.command()(run_commands.audit)
+app.command()(command)
 
 
 @app.command()

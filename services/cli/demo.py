@@ -13,6 +13,7 @@ from rich.console import Console
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.audit_process import auditing
+from services.cli.command import command_key
 from services.cli.demo_figures import DemoRun, faults, figures_of, finite
 from services.cli.demo_load import LOAD_RATE, measure_load, pause
 from services.cli.demo_report import report_data
@@ -160,7 +161,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             latency = burst = None
             if options.measure_load:
                 console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
-                pause(plan, registry, kafka, _MODEL)
+                pause(plan, registry, kafka, _MODEL, command_key(settings.commands, folder))
                 supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live", settings))
                 latency, burst = measure_load(plan, registry, kafka, year, _MODEL)
                 memory.looked = 0.0

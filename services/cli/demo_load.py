@@ -14,6 +14,7 @@ from services.cli.watch import record_codec
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.registry import SchemaRegistry
+from shared.commands.signing import signed_command
 from shared.observability.settings import KafkaSettings
 
 LOAD_RATE = 1_000
@@ -22,10 +23,10 @@ _BURST_RATE, _BURST_EVENTS = 30_000, 120_000
 _WARM_UP = 3_000
 
 
-def pause(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, model: str) -> None:
+def pause(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, model: str, key: bytes) -> None:
     """Ask control to start no training: the stretches jump from 2013 to today."""
     codec = record_codec(registry, plan.topics.commands, "Command")
-    command = {"command_id": uuid.uuid4().hex, "model": model, "command": "pause", "reason": "load measurement", "issued_at": int(time.time() * 1e3)}
+    command = signed_command(key, model, "pause", "load measurement")
     producer = Producer(client_settings(kafka, {}))
     producer.produce(plan.topics.commands, codec.encode(command), model.encode())
     if producer.flush(30):

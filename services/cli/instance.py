@@ -63,6 +63,9 @@ class Instance:
     def write(self, folder: Path) -> None:
         """Leave the file; a reader sees the old one or the new one whole."""
         part = folder / f"{FILE}.part"
+        # Addresses may hold passwords: nobody else may read them.
+        part.unlink(missing_ok=True)
+        part.touch(mode=0o600)
         part.write_text(json.dumps(asdict(self), indent=2) + "\n", encoding="utf-8")
         part.rename(folder / FILE)
 

@@ -5,6 +5,7 @@ from collections.abc import Mapping
 from pathlib import Path
 
 from deploy.embedded.infrastructure import Infrastructure
+from services.cli.command import KEY_FILE
 from services.cli.settings import CommandSettings
 from services.cli.supervisor import ServiceSpec, Supervisor
 from shared.application.planning import load_application
@@ -33,6 +34,7 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
         "TIDEMILL_LAKE__URI": str((folder / "lake").absolute()),
         "TIDEMILL_TRACKING__URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}",
+        **({} if settings.commands is not None else {"TIDEMILL_COMMANDS__KEY_FILE": str((folder / KEY_FILE).absolute())}),
         "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state").absolute()),
         "OMP_NUM_THREADS": "2",
         # Training threads that spin while they wait for each other take the processor from the services, and from each other.

@@ -33,6 +33,7 @@ def up(
     A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it.
     """
     from services.cli.running import running_application
+    from shared.observability.redaction import redacted
 
     plan = read_plan(application)
     stop = threading.Event()
@@ -43,7 +44,7 @@ def up(
     with failures(), running_application(application, plan, place, clock.value) as run:
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
         for name, value in run.infrastructure.environment.items():
-            console.print(f"  {name}={value}", highlight=False)
+            console.print(f"  {name}={redacted(value)}", highlight=False)
         for topic in plan.topics.raw:
             console.print(f"  publish to {topic}", highlight=False)
         console.print(f"  read from  {plan.topics.predictions}", highlight=False)

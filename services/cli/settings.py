@@ -5,7 +5,8 @@ from pydantic import ValidationError
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.application.model import Topology
-from shared.observability.settings import KafkaSettings
+from shared.observability.settings import CommandsSettings, KafkaSettings
+from shared.observability.settings_problem import settings_problem
 
 _PREFIX, _LEVEL = "TIDEMILL_", "__"
 
@@ -21,6 +22,8 @@ class CommandSettings(BaseSettings):
     ----------
     kafka
         ``TIDEMILL_KAFKA__OPTIONS`` and so on: how the services reach the broker, which the commands do in the same way.
+    commands
+        ``TIDEMILL_COMMANDS__KEY`` or ``TIDEMILL_COMMANDS__KEY_FILE``; None: a run has a key of its own in its folder.
     topology
         ``TIDEMILL_TOPOLOGY``: overrides the application's.
     """
@@ -28,6 +31,7 @@ class CommandSettings(BaseSettings):
     model_config = SettingsConfigDict(env_prefix=_PREFIX, env_nested_delimiter=_LEVEL, env_ignore_empty=True, frozen=True, extra="ignore")
 
     kafka: KafkaSettings = KafkaSettings()
+    commands: CommandsSettings | None = None
     topology: Topology | None = None
 
     def kafka_at(self, bootstrap_servers: str) -> KafkaSettings:
@@ -45,15 +49,6 @@ def read_settings() -> CommandSettings:
     try:
         return CommandSettings()
     except ValidationError as problem:
-        raise SettingsError(_in_one_line(problem)) from problem
+        raise SettingsError(settings_problem(problem)) from problem
     except pydantic_settings.SettingsError as problem:
         raise SettingsError(f"{_PREFIX}*: expected JSON in the variable of a group of settings, came something else ({problem})") from problem
-
-
-def _in_one_line(problem: ValidationError) -> str:
-    """Return what is wrong with the first variable that is; the options of a client may hold a password, so they are not shown."""
-    first = problem.errors(include_url=False)[0]
-    place, inner = list(map(str, first["loc"][:2])), list(map(str, first["loc"][2:]))
-    came = type(first["input"]).__name__ if place == ["kafka", "options"] else repr(first["input"])
-    expected = first["msg"].replace("Input should be", "expected")
-    return f"{': '.join([_PREFIX + _LEVEL.join(place).upper(), *inner, expected])}, came {came}; correct it or unset it"

@@ -52,12 +52,13 @@ def failures() -> Iterator[None]:
     from services.cli.settings import SettingsError
     from services.cli.supervisor import ServiceFailed
     from shared.models.artifacts import ArtifactError as ModelArtifactError
+    from shared.observability.redaction import redacted
     from shared.streaming.broker import BrokerUnreachableError
 
     try:
         yield
     except (DataSetError, InstanceError, ReplayRefused, SettingsError) as problem:
-        errors.print(str(problem), markup=False, soft_wrap=True)
+        errors.print(redacted(str(problem)), markup=False, soft_wrap=True)
         raise typer.Exit(2) from problem
     except (
         CoverageTimeout,
@@ -68,5 +69,5 @@ def failures() -> Iterator[None]:
         ModelArtifactError,
         BrokerUnreachableError,
     ) as problem:
-        errors.print(str(problem), markup=False, soft_wrap=True)
+        errors.print(redacted(str(problem)), markup=False, soft_wrap=True)
         raise typer.Exit(1) from problem

@@ -19,4 +19,5 @@ def build(
     """Wire the stage; every commit holds the whole state (see `ControlTask`)."""
     plan = load_plan(settings.application)
     settings = settings.model_copy(update={"runner": settings.runner.model_copy(update={"checkpoint_interval_ms": 0})})
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda _: ControlTask(plan, registry), metrics, health)
+    key = settings.commands.secret()
+    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda _: ControlTask(plan, registry, key), metrics, health)

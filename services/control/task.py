@@ -1,7 +1,7 @@
 """Control as a task: drift events and commands in; requests for retraining out."""
 
 import json
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +12,7 @@ from services.control.domain.policy import Policy, RetrainingPolicy
 from shared.application.plan import Plan
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
+from shared.commands.signing import is_signed
 from shared.streaming.errors import InvalidRecord
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
@@ -35,11 +36,17 @@ class ControlTask:
     Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
     journal time it is read at. How it fell between the findings is written nowhere but in the state, so the state (it is small) goes out
     with every step that changes it and nothing is ever replayed.
+
+    Parameters
+    ----------
+    key
+        Commands that are not signed with it are answered and not obeyed. None obeys everybody: for simulations without operators.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry) -> None:
+    def __init__(self, plan: Plan, registry: SchemaRegistry, key: bytes | None = None) -> None:
         topics = plan.topics
         self._plan = plan
+        self._key = key
         policies = [
             Policy(model.name, own.cool_down, own.schedule, own.budget_per_30d)
             for model, own in ((model, model.settings.retraining) for model in plan.models.values())
@@ -148,14 +155,21 @@ class ControlTask:
 
     def _hear(self, records: Records, row: int, value: bytes) -> None:
         try:
-            self._commands.append(self._command.decode(value))
+            command = self._command.decode(value)
         except InvalidRecord as error:
             # Anybody may write to this topic: nonsense is answered in public instead of stopping the loop.
-            unknown = f"{records.topic}:{records.partition}:{records.offsets[row]}"
-            self._commands += [
-                {"command_id": unknown, "model": model, "command": "unreadable", "reason": f"{error.reason}: {error.detail}"}
-                for model in self._plan.models
-            ]
+            self._refuse(records, row, self._plan.models, "unreadable", f"{error.reason}: {error.detail}")
+            return
+        if self._key is None or is_signed(command, self._key):
+            self._commands.append(command)
+            return
+        named = [command["model"]] if command["model"] in self._plan.models else self._plan.models
+        self._refuse(records, row, named, "unsigned", "its signature is missing or wrong; send it with `tidemill command` or through the gateway")
+
+    def _refuse(self, records: Records, row: int, models: Iterable[str], what: str, why: str) -> None:
+        """Answer under the record's address: the id it carries belongs to whoever has the key."""
+        address = f"{records.topic}:{records.partition}:{records.offsets[row]}"
+        self._commands += [{"command_id": address, "model": model, "command": what, "reason": why, "issued_at": None} for model in models]
 
     def _follow(self, released: Any) -> list[dict[str, Any]]:  # noqa: ANN401, RUF100
         said = []

@@ -4,42 +4,68 @@ import logging
 import socket
 import sys
 
-import uvicorn
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
-from services.gateway.app import KafkaPublisher, build_app
+from services.gateway.app import Door, build_app
+from services.gateway.command_desk import SigningDesk
+from services.gateway.publisher import KafkaPublisher
+from services.gateway.server import server
 from services.gateway.settings import GatewaySettings
+from services.gateway.tokens import TokenBook, TokensError, read_tokens
 from shared.application.errors import ApplicationError
 from shared.application.planning import load_plan
+from shared.avro.registry import ConfluentSchemaRegistry
 from shared.observability.logging import configure_logging
-from shared.online_store.redis_store import RedisOnlineStore
+from shared.observability.redaction import redacted, secrets_of
+from shared.observability.settings_problem import settings_problem
+from shared.online_store.redis_reader import RedisFeatureReader
 
 MISCONFIGURED = 2
-QUICK_S = 0.1
-KEEP_ALIVE_S = 75  # Readers keep their connections; opening one costs more than a read.
 log = logging.getLogger(__name__)
 
 
 def main() -> int:
-    """Serve until a signal; 2 when settings or application are wrong."""
+    """Serve until a signal; 2 when settings, tokens or application are wrong."""
     try:
         settings = GatewaySettings()  # type: ignore[call-arg, unused-ignore] # from the environment
+        tokens = read_tokens(settings.gateway)
+        key = settings.commands.secret()
         plan = load_plan(settings.application)
-    except (ValidationError, ApplicationError) as problem:
-        sys.stderr.write(f"gateway: {problem}\n")
-        return MISCONFIGURED
-    configure_logging("gateway", settings.instance, settings.log_level)
-    store = RedisOnlineStore(settings.redis.url, plan)
-    quick = RedisOnlineStore(settings.redis.url, plan, timeout_s=QUICK_S)
-    app = build_app(plan, store, KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options()), quick=quick)
-    with socket.create_server((settings.gateway.host, settings.gateway.port)) as door:
+    except ValidationError as problem:
+        return _misconfigured(settings_problem(problem))
+    except SettingsError as problem:
+        return _misconfigured(f"TIDEMILL_*: expected JSON in the variable of a group of settings, came something else ({problem})")
+    except (TokensError, ValueError, OSError, ApplicationError) as problem:
+        return _misconfigured(redacted(str(problem)))
+    held = {one.token.get_secret_value() for one in tokens.values()}
+    configure_logging("gateway", settings.instance, settings.log_level, secrets=secrets_of(settings) | held | {key.decode()})
+    door = settings.gateway
+    if not tokens:
+        log.warning("no tokens: everybody on this machine may read, publish and operate (TIDEMILL_GATEWAY__TOKENS_FILE)", extra={"host": door.host})
+    else:
+        holders = {name: list(one.roles) for name, one in tokens.items()}
+        log.info("tokens are asked for", extra={"holders": holders, "file": str(door.tokens_file or "")})
+    publisher = KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options())
+    app = build_app(
+        plan,
+        RedisFeatureReader(settings.redis.url, plan),
+        publisher,
+        door=Door(door, TokenBook(tokens), publisher.limits),
+        desk=SigningDesk(plan, publisher, ConfluentSchemaRegistry(settings.registry.url), key),
+    )
+    with socket.create_server((door.host, door.port)) as listening:
         # Connections inherit it. An answer is two writes (head, body), and without it the second waits 40 ms for the first's acknowledgement.
-        door.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
-        log.info("listening", extra={"host": settings.gateway.host, "port": door.getsockname()[1]})
-        uvicorn.Server(uvicorn.Config(app, log_config=None, access_log=False, timeout_keep_alive=KEEP_ALIVE_S)).run([door])
-    store.close()
-    quick.close()
+        listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        log.info("listening", extra={"host": door.host, "port": listening.getsockname()[1]})
+        server(app, door).run([listening])
+    publisher.close()
     return 0
+
+
+def _misconfigured(problem: str) -> int:
+    sys.stderr.write(f"gateway: {problem}\n")
+    return MISCONFIGURED
 
 
 raise SystemExit(main())

@@ -1,91 +1,105 @@
-"""The HTTP door: probes, metrics, online features, events as JSON."""
+"""The HTTP door: probes, metrics, online features, events as JSON, commands."""
 
-import json
-import threading
-from typing import Any, Protocol
+import asyncio
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from contextlib import asynccontextmanager, suppress
+from dataclasses import dataclass, field
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 
+from services.gateway.admission import Admission
+from services.gateway.bodies import Bodies
+from services.gateway.commands import CommandDesk, commands_router
 from services.gateway.direct_reads import DirectReads
-from services.gateway.features import features_router
+from services.gateway.entity_keys import EntityKeys
+from services.gateway.events import events_router
+from services.gateway.features import FeatureReader, features_router
+from services.gateway.publisher import Publisher
+from services.gateway.rate_limit import RateLimit
+from services.gateway.settings import DoorSettings
+from services.gateway.tokens import TokenBook
+from services.gateway.topic_limits import TopicLimits
 from shared.application.plan import Plan
-from shared.online_store.store import OnlineStore
 
-_DELIVERY_S = 10.0
-_MAX_EVENT_BYTES = 1_000_000
-
-
-class Publisher(Protocol):
-    """Publishes one event and says where it went."""
-
-    def publish(self, topic: str, key: bytes, value: bytes) -> tuple[int, int]:
-        """Return partition and offset; ConnectionError when the broker does not take it."""
-        ...
+_EVENTS = "/v1/events/"
+_PROBLEMS_SHOWN = 5
 
 
-class KafkaPublisher:
-    """Publisher on Kafka: waits until all replicas have the event."""
+def _unasked(_topics: Sequence[str]) -> Mapping[str, int]:
+    return {}
 
-    def __init__(self, bootstrap_servers: str, options: dict[str, str]) -> None:
-        self._producer = Producer(
-            {
-                **options,
-                "bootstrap.servers": bootstrap_servers,
-                "partitioner": "murmur2_random",
-                "enable.idempotence": True,
-                "linger.ms": 2,
-                "delivery.timeout.ms": int(_DELIVERY_S * 1e3),
-            }
-        )
 
-    def publish(self, topic: str, key: bytes, value: bytes) -> tuple[int, int]:
-        """Publish; returns partition and offset."""
-        done = threading.Event()
-        answer: list[tuple[KafkaError | None, Message]] = []
+@dataclass(frozen=True, slots=True)
+class Door:
+    """Who may come in, and how much of it.
 
-        def delivered(error: KafkaError | None, message: Message) -> None:
-            answer.append((error, message))
-            done.set()
+    Attributes
+    ----------
+    tokens
+        Without any the door is open to this machine.
+    ask_limits
+        Returns the broker's limit by topic, see `TopicLimits`.
+    """
 
-        try:
-            self._producer.produce(topic, value, key, on_delivery=delivered)
-        except (BufferError, KafkaException) as error:
-            raise ConnectionError(str(error)) from error
-        while not done.is_set() and self._producer.poll(0.05) >= 0:
-            pass
-        failure, message = answer[0]
-        if failure is not None:
-            raise ConnectionError(failure.str())
-        return int(message.partition() or 0), int(message.offset() or 0)
+    settings: DoorSettings = field(default_factory=DoorSettings)
+    tokens: TokenBook = field(default_factory=lambda: TokenBook({}))
+    ask_limits: Callable[[Sequence[str]], Mapping[str, int]] = _unasked
 
 
 def build_app(
-    plan: Plan, store: OnlineStore, publisher: Publisher, registry: CollectorRegistry | None = None, quick: OnlineStore | None = None
+    plan: Plan,
+    reader: FeatureReader,
+    publisher: Publisher,
+    registry: CollectorRegistry | None = None,
+    door: Door | None = None,
+    desk: CommandDesk | None = None,
 ) -> FastAPI:
-    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``.
+    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``, ``/v1/models/{model}/commands``.
 
     Parameters
     ----------
-    quick
-        The same store with a short time limit, for single reads on the event loop; None: every read takes a thread.
+    door
+        None: without tokens and open to requests of every host, for tests.
+    desk
+        Takes commands; None: there is no such route.
     """
     metrics = registry or CollectorRegistry()
     counted = Counter("tidemill_gateway_requests_total", "Requests answered.", ["route", "status"], registry=metrics)
+    settings = (door or Door()).settings
+    limits = TopicLimits(list(plan.topics.raw), (door or Door()).ask_limits, settings.max_event_bytes)
+    keys = EntityKeys(plan)
+
+    @asynccontextmanager
+    async def following(_app: FastAPI) -> AsyncIterator[None]:
+        task = asyncio.create_task(limits.follow())
+        yield
+        task.cancel()
+        with suppress(asyncio.CancelledError):
+            await task
+
     app = FastAPI(
         title=f"Tidemill: {plan.application.app}",
         version=plan.application_hash[:12],
-        description="Online features of the application's entities, and events as JSON. See `docs/guide/online-features.md`.",
+        description="Online features of the application's entities, events as JSON, commands. See `docs/guide/gateway.md`.",
+        lifespan=following,
     )
 
+    @app.exception_handler(RequestValidationError)
+    async def misunderstood(_request: Request, error: Exception) -> JSONResponse:
+        found = error.errors() if isinstance(error, RequestValidationError) else []
+        shown = [{"loc": [_shown(part, 100) for part in one["loc"]], "msg": _shown(one["msg"], 300)} for one in found[:_PROBLEMS_SHOWN]]
+        return JSONResponse({"detail": shown}, 422)
+
     @app.get("/live")
-    def live() -> dict[str, str]:
+    async def live() -> dict[str, str]:
         return {"status": "live"}
 
-    @app.get("/ready")
-    def ready() -> dict[str, str]:
-        if not store.ping():
+    @app.get("/ready", responses={503: {"description": "The online store does not answer."}})
+    async def ready() -> dict[str, str]:
+        if not await reader.ping():
             raise HTTPException(503, "the online store does not answer")
         return {"status": "ready"}
 
@@ -93,46 +107,25 @@ def build_app(
     def prometheus() -> Response:
         return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
 
-    app.include_router(features_router(store, counted))
-    if quick is not None:
-        app.add_middleware(DirectReads, store=quick, counted=counted)
+    app.include_router(features_router(reader, keys, counted))
+    app.include_router(events_router(plan, publisher, limits, counted))
+    if desk is not None:
+        app.include_router(commands_router(plan, desk, counted))
 
-    @app.post("/v1/events/{stream}", status_code=202)
-    async def events(stream: str, request: Request) -> dict[str, Any]:
-        body = await request.body()
-        try:
-            topic, key = _addressed(plan, stream, body)
-        except LookupError as error:
-            counted.labels("events", "404").inc()
-            raise HTTPException(404, str(error.args[0])) from error
-        except ValueError as error:
-            counted.labels("events", "422").inc()
-            raise HTTPException(422, str(error)) from error
-        try:
-            partition, offset = publisher.publish(topic, key, body)
-        except ConnectionError as error:
-            counted.labels("events", "503").inc()
-            raise HTTPException(503, f"Kafka did not take the event: {error}") from error
-        counted.labels("events", "202").inc()
-        return {"topic": topic, "partition": partition, "offset": offset}
+    topics = {stream.name: stream.topic for stream in plan.streams.values()}
 
+    def most(path: str) -> int:
+        topic = topics.get(path.removeprefix(_EVENTS)) if path.startswith(_EVENTS) else None
+        return settings.max_request_bytes if topic is None else limits.of(topic)
+
+    # The one added last is the outermost: who is refused at the door costs nothing more.
+    app.add_middleware(DirectReads, reader=reader, keys=keys, counted=counted)
+    app.add_middleware(Bodies, limit=most, depth=settings.max_depth, timeout_s=settings.body_timeout_s, counted=counted)
+    if door is not None:
+        app.add_middleware(Admission, book=door.tokens, limit=RateLimit(settings.requests_per_s, settings.burst), counted=counted)
     return app
 
 
-def _addressed(plan: Plan, stream: str, body: bytes) -> tuple[str, bytes]:
-    """Return where an event goes; LookupError for an unknown stream, ValueError for what ingestion would have to reject unread."""
-    if stream not in plan.streams:
-        raise LookupError(f"expected a stream of the application ({', '.join(plan.streams)}), got {stream}")
-    if len(body) > _MAX_EVENT_BYTES:
-        raise ValueError(f"expected at most {_MAX_EVENT_BYTES} bytes, got {len(body)}")
-    try:
-        event = json.loads(body)
-    except (UnicodeDecodeError, json.JSONDecodeError) as error:
-        raise ValueError(f"expected one JSON object: {error}") from error
-    if not isinstance(event, dict):
-        raise ValueError(f"expected one JSON object, got {type(event).__name__}")
-    chosen = plan.streams[stream]
-    name = chosen.key if chosen.is_reference else plan.application.partition_by
-    if event.get(name) is None:
-        raise ValueError(f"expected the partition key {name}, which is missing or null")
-    return chosen.topic, str(event[name]).encode()
+def _shown(part: object, most: int) -> str:
+    """Return what came, cut, as UTF-8 can hold it: a field's name may be half a surrogate pair."""
+    return str(part)[:most].encode("utf-8", "replace").decode()

@@ -1,20 +1,25 @@
 """Online features over HTTP: one entity or many, with status and age."""
 
+import asyncio
 import json
+import logging
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from datetime import UTC, datetime
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter, HTTPException, Path, Response
 from prometheus_client import Counter
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic.config import JsonDict
 
-from shared.online_store.layout import UnknownEntityError
+from services.gateway.entity_keys import EntityKeys, Key
+from shared.avro.key_text import KeyTextError
+from shared.online_store.layout import EntityLayout, UnknownEntityError
 from shared.online_store.rows import FeatureRows
 from shared.online_store.store import OnlineStore, OnlineStoreUnavailableError
 
+log = logging.getLogger(__name__)
 MOST_KEYS = 1_000
 _ROW: JsonDict = {
     "key": "JFK-LAX",
@@ -74,13 +79,52 @@ class EntitiesQuestion(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"keys": ["JFK-LAX", "EWR-SFO"]}})
 
-    keys: list[str] = Field(max_length=MOST_KEYS, description=f"At most {MOST_KEYS} keys; a key may come twice.")
+    keys: list[StrictStr | StrictBool | StrictInt | StrictFloat] = Field(
+        max_length=MOST_KEYS, description=f"At most {MOST_KEYS} keys, as text or as the entity's column holds them; a key may come twice."
+    )
 
 
-def features_router(store: OnlineStore, counted: Counter) -> APIRouter:
+class FeatureReader(Protocol):
+    """Reads the online store without holding up the event loop."""
+
+    @property
+    def layouts(self) -> Mapping[str, EntityLayout]:
+        """The layout of every entity."""
+        ...
+
+    async def read_features(self, entity: str, keys: Sequence[str]) -> FeatureRows:
+        """Return one row per key; raises as `OnlineStore.read_features` does."""
+        ...
+
+    async def ping(self) -> bool:
+        """Tell whether the store answers."""
+        ...
+
+
+class ThreadedReader:
+    """Reads a store that blocks, each call in a thread."""
+
+    def __init__(self, store: OnlineStore) -> None:
+        self._store = store
+
+    @property
+    def layouts(self) -> Mapping[str, EntityLayout]:
+        """The layout of every entity."""
+        return self._store.layouts
+
+    async def read_features(self, entity: str, keys: Sequence[str]) -> FeatureRows:
+        """Return one row per key."""
+        return await asyncio.to_thread(self._store.read_features, entity, keys)
+
+    async def ping(self) -> bool:
+        """Tell whether the store answers."""
+        return await asyncio.to_thread(self._store.ping)
+
+
+def features_router(reader: FeatureReader, keys: EntityKeys, counted: Counter) -> APIRouter:
     """Return ``GET /v1/features/{entity}/{key}`` and ``POST /v1/features/{entity}``."""
     router = APIRouter(tags=["features"])
-    known = ", ".join(store.layouts) or "none: the application has no views"
+    known = ", ".join(reader.layouts) or "none: the application has no views"
     entity_path = Path(description=f"Kind of entity; this application has {known}.")
     problems: dict[int | str, dict[str, Any]] = {
         404: {"model": Problem, "description": "The application has no views of such an entity."},
@@ -88,31 +132,33 @@ def features_router(store: OnlineStore, counted: Counter) -> APIRouter:
         503: {"model": Problem, "description": "The online store does not answer; try again."},
     }
 
-    def answer(entity: str, keys: list[str], body: Callable[[FeatureRows], str]) -> Response:
+    async def answer(entity: str, asked: Sequence[Key], body: Callable[[FeatureRows], str]) -> Response:
         try:
-            rows = store.read_features(entity, keys)
+            rows = await reader.read_features(entity, [keys.written(entity, key) for key in asked])
         except UnknownEntityError as error:
-            raise _refused(counted, 404, error) from error
-        except UnicodeEncodeError as error:
-            raise _refused(counted, 422, error) from error
+            raise _refused(counted, 404, str(error)) from error
+        except (UnicodeEncodeError, KeyTextError) as error:
+            raise _refused(counted, 422, str(error)) from error
         except OnlineStoreUnavailableError as error:
-            raise _refused(counted, 503, error) from error
+            # Where the store is and what it says is the operator's business, and no caller's.
+            log.warning("the online store is away", extra={"error": str(error)})
+            raise _refused(counted, 503, "the online store does not answer; try again") from error
         counted.labels("features", "200").inc()
         return Response(body(rows), media_type="application/json")
 
     # The answers are written as they are: checking them against their own models would double the time of a read.
     @router.get("/v1/features/{entity}/{key:path}", responses={200: {"model": EntityAnswer}, **problems}, summary="Features of one entity")
-    def one(entity: Annotated[str, entity_path], key: Annotated[str, Path(description="The entity; percent-encoded.")]) -> Response:
+    async def one(entity: Annotated[str, entity_path], key: Annotated[str, Path(description="The entity; percent-encoded.")]) -> Response:
         """Return the features of the entity after its last event or request.
 
         An unknown key is no error: it is answered with status `missing`, so that a caller handles new entities like others.
         """
-        return answer(entity, [key], entity_answer)
+        return await answer(entity, [key], entity_answer)
 
     @router.post("/v1/features/{entity}", responses={200: {"model": EntitiesAnswer}, **problems}, summary="Features of several entities")
-    def several(entity: Annotated[str, entity_path], question: EntitiesQuestion) -> Response:
+    async def several(entity: Annotated[str, entity_path], question: EntitiesQuestion) -> Response:
         """Return the features of several entities in one round trip, in the order of the keys."""
-        return answer(entity, question.keys, _entities_answer)
+        return await answer(entity, question.keys, _entities_answer)
 
     return router
 
@@ -126,9 +172,9 @@ def _entities_answer(rows: FeatureRows) -> str:
     return json.dumps({**_heading(rows), "rows": [_row(rows, i) for i in range(len(rows))]}, allow_nan=False)
 
 
-def _refused(counted: Counter, status: int, error: Exception) -> HTTPException:
+def _refused(counted: Counter, status: int, detail: str) -> HTTPException:
     counted.labels("features", str(status)).inc()
-    return HTTPException(status, str(error))
+    return HTTPException(status, detail)
 
 
 def _heading(rows: FeatureRows) -> dict[str, object]:

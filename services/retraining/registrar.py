@@ -14,6 +14,7 @@ from typing import Any, Protocol
 from services.retraining.domain.service_times import ServiceTimes
 from shared.lifeline import tied_to_parent
 from shared.models.registry import ModelRegistry
+from shared.observability.redaction import redact_tracebacks, redacted
 
 log = logging.getLogger(__name__)
 _REST_S, _LONGEST_REST_S = 10.0, 60.0
@@ -71,7 +72,8 @@ class ProcessRegistrar:
                 self._not_before = self._clock() + _REST_S
             else:
                 tail = self._log().read_text(errors="replace")[-_TAIL:]
-                log.warning("the model registry was not told, trying again", extra={"wait_s": self._wait_s, "registry": self._uri, "log": tail})
+                told = {"wait_s": self._wait_s, "registry": redacted(self._uri), "log": redacted(tail)}
+                log.warning("the model registry was not told, trying again", extra=told)
                 self._not_before = self._clock() + self._wait_s
                 self._wait_s = min(_LONGEST_REST_S, 2 * self._wait_s)
         if self._wanted != self._told and self._clock() >= self._not_before:
@@ -81,6 +83,7 @@ class ProcessRegistrar:
         self._folder.mkdir(parents=True, exist_ok=True)
         self._telling = self._wanted
         path = self._folder / "registrar.json"
+        path.touch(mode=0o600)  # The address may hold a password.
         path.write_text(json.dumps({"app": self._app, "uri": self._uri, "models": self._telling}), encoding="utf-8")
         with self._log().open("wb") as output:
             self._process = subprocess.Popen(
@@ -94,6 +97,7 @@ class ProcessRegistrar:
 
 def main(arguments: list[str]) -> int:
     """Tell the registry what a file says."""
+    redact_tracebacks()
     (source,) = map(Path, arguments)
     os.nice(19)
     told = json.loads(source.read_text(encoding="utf-8"))

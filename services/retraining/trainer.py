@@ -8,6 +8,7 @@ from typing import Protocol
 
 from services.retraining.job_files import JobRequest, JobResult, version_name
 from services.retraining.warm_child import WarmChild
+from shared.observability.redaction import redacted
 
 log = logging.getLogger(__name__)
 _TAIL = 2_000
@@ -88,7 +89,7 @@ class ProcessTrainer:
         self._child.start(self._folder / f"{self._decision}.json", self._result(), self._log())
 
     def _died(self, code: int) -> JobResult:
-        tail = self._log().read_text(errors="replace")[-_TAIL:]
+        tail = redacted(self._log().read_text(errors="replace")[-_TAIL:])
         log.error("training process died", extra={"decision_id": self._decision, "code": code, "log": tail})
         last = tail.strip().splitlines()[-1] if tail.strip() else "no output"
         how = f"was killed by signal {-code}, {self._attempts} times" if code < 0 else f"ended with {code}"

@@ -12,6 +12,7 @@ from pathlib import Path
 import pyarrow as pa
 
 from shared.lifeline import tied_to_parent
+from shared.observability.redaction import redact_tracebacks
 
 _LIBC = ctypes.CDLL(None)
 # Threads that spin while they wait for each other take the processor from the services, and on a busy machine from each other.
@@ -80,6 +81,7 @@ def serve(task: Callable[[Path, Path], None]) -> int:
     task
         Reads the request, writes the result whole (a part file, then a rename).
     """
+    redact_tracebacks()
     for line in sys.stdin:
         request, result, log = map(Path, json.loads(line))
         with log.open("wb") as output:

@@ -6,6 +6,7 @@ from typing import Protocol
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from shared.observability.redaction import redacted
 from shared.streaming.errors import TransientError
 
 _LEVEL = "BACKWARD_TRANSITIVE"
@@ -45,7 +46,7 @@ class ConfluentSchemaRegistry:
     """
 
     def __init__(self, url: str) -> None:
-        self._url = url
+        self._url = redacted(url)
         self._client = SchemaRegistryClient({"url": url, "timeout": 10.0})
         self._ids: dict[tuple[str, str], int] = {}
         self._schemas: dict[int, str] = {}
@@ -92,7 +93,7 @@ class ConfluentSchemaRegistry:
                 raise
 
     def _transient(self, error: Exception) -> TransientError:
-        return TransientError(f"schema registry at {self._url} did not answer as expected: {error}; check TIDEMILL_REGISTRY__URL")
+        return TransientError(redacted(f"schema registry at {self._url} did not answer as expected: {error}; check TIDEMILL_REGISTRY__URL"))
 
 
 class MemorySchemaRegistry:

@@ -8,6 +8,8 @@ from pathlib import Path
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
+from shared.observability.secret_file import secret_file
+
 
 class _Frozen(BaseModel):
     model_config = ConfigDict(frozen=True, extra="forbid")
@@ -57,6 +59,21 @@ class TrackingSettings(_Frozen):
     """The MLflow store of trainings and model versions: a tracking server's address or ``sqlite:///file``."""
 
     uri: str = "sqlite:///.tidemill/mlflow.db"
+
+
+class CommandsSettings(_Frozen):
+    """Who may command the control plane: those who have this key, with which commands are signed.
+
+    Without `key`, the key is what `key_file` says; a file that is not there is made, with a random key, readable by its owner alone. Control, the
+    gateway and the commands of an operator need the same one.
+    """
+
+    key: SecretStr | None = Field(default=None, min_length=16)
+    key_file: Path = Path(".tidemill/commands-key")
+
+    def secret(self) -> bytes:
+        """Return the key."""
+        return (self.key.get_secret_value() if self.key is not None else secret_file(self.key_file)).encode()
 
 
 class HealthSettings(_Frozen):
@@ -129,5 +146,6 @@ class ServiceSettings(BaseSettings):
     lake: LakeSettings = LakeSettings()
     artifacts: ArtifactSettings = ArtifactSettings()
     tracking: TrackingSettings = TrackingSettings()
+    commands: CommandsSettings = CommandsSettings()
     health: HealthSettings = HealthSettings()
     runner: RunnerSettings = RunnerSettings()

@@ -12,16 +12,13 @@ from redis.retry import Retry
 from shared.application.plan import Plan
 from shared.online_store.layout import EntityLayout, entity_layouts, layout_of
 from shared.online_store.packing import HEAD, pack_keys, pack_values, remembered_ms, unpack_rows
+from shared.online_store.redis_names import RedisNames, refusal
 from shared.online_store.rows import FeatureRows, checked_keys
-from shared.online_store.store import FeatureSlice, OnlineStoreUnavailableError, Receipt, Standing
+from shared.online_store.store import FeatureSlice, Receipt, Standing
 
 # A script call keeps readers waiting for about 4 us per value (benchmarks/online_reads.py): half a millisecond.
 _VALUES_PER_CALL = 128
 _KEYS_PER_READ = 1_000
-# Redis works, but not for us just now: memory is full, a replica after a fail-over, no disk, still loading.
-# The client strips some of these words from the message and makes them the error's type; inside a script's error they stay.
-_AWAY = (redis.ConnectionError, redis.TimeoutError, redis.OutOfMemoryError, redis.ReadOnlyError)
-_REFUSALS = ("OOM", "READONLY", "MISCONF", "LOADING", "MASTERDOWN", "NOREPLICAS", "CLUSTERDOWN")
 _NOT_COMPLETE = -1
 _GUARDED_WRITE = """
 local state, known, fresh, complete = KEYS[1], ARGV[1], ARGV[2], ARGV[3]
@@ -56,8 +53,7 @@ return {written, generation}
 class RedisOnlineStore:
     """Features of one application in Redis.
 
-    Keys are ``<app>:<entity>:<layout digest>:<key>``; ``<app>:_state:<entity>:<layout digest>:<partition>`` holds generation and
-    completeness of a writing task. Safe to use from several threads.
+    Keys are those of `RedisNames`. Safe to use from several threads.
 
     Parameters
     ----------
@@ -81,7 +77,7 @@ class RedisOnlineStore:
         remember_ms: int | None = None,
         timeout_s: float = 2.0,
     ) -> None:
-        self._url, self._app, self._partitions = url, plan.application.app, plan.application.partitions
+        self._url, self._names, self._partitions = url, RedisNames(plan.application.app), plan.application.partitions
         self._layouts = entity_layouts(plan)
         self._clock_ms, self._remember_ms = clock_ms, remember_ms
         # One retry, for a connection that a restart of Redis has broken. Waiting longer is the caller's business.
@@ -107,7 +103,7 @@ class RedisOnlineStore:
         if layout.ttl_ms is not None:
             expires, lifetime = self._clock_ms() + layout.ttl_ms, layout.ttl_ms + self._remembered_ms(layout.ttl_ms)
         head = HEAD.pack(part.journal_offset, part.journal_time_ms, expires)
-        state, prefix, fresh = self._state(layout, part.partition), self._prefix(layout), secrets.token_hex(8)
+        state, prefix, fresh = self._names.state(layout, part.partition), self._names.prefix(layout), secrets.token_hex(8)
         size, count = 8 * len(layout.features), len(part.keys)
         packed = memoryview(pack_values(part.keys, part.values, layout))
         written, generation = 0, b""
@@ -120,7 +116,7 @@ class RedisOnlineStore:
             try:
                 answer = cast(tuple[int, bytes], self._write([state], arguments))
             except redis.RedisError as error:
-                raise self._refused(error) from error
+                raise refusal(error, self._url) from error
             written += answer[0]
             generation = answer[1]
         return Receipt(written, generation.decode())
@@ -129,9 +125,11 @@ class RedisOnlineStore:
         """Return how far a task had filled the store; None when it knows nothing of it; OnlineStoreUnavailableError."""
         layout = layout_of(self._layouts, entity)
         try:
-            generation, complete_to = cast(list[bytes | None], self._client.hmget(self._state(layout, partition), ["generation", "complete_to"]))
+            generation, complete_to = cast(
+                list[bytes | None], self._client.hmget(self._names.state(layout, partition), ["generation", "complete_to"])
+            )
         except redis.RedisError as error:
-            raise self._refused(error) from error
+            raise refusal(error, self._url) from error
         return None if generation is None else Standing(generation.decode(), _NOT_COMPLETE if complete_to is None else int(complete_to))
 
     def read_features(self, entity: str, keys: Sequence[str], now_ms: int | None = None) -> FeatureRows:
@@ -146,7 +144,7 @@ class RedisOnlineStore:
         """
         layout = layout_of(self._layouts, entity)
         asked = checked_keys(keys)
-        prefix = self._prefix(layout)
+        prefix = self._names.prefix(layout)
         names = [(prefix + key).encode() for key in asked]
         found: list[bytes | None] = []
         try:
@@ -154,7 +152,7 @@ class RedisOnlineStore:
                 found += cast(list[bytes | None], self._client.mget(names[begin : begin + _KEYS_PER_READ]))
             rebuilding = None in found and self._rebuilding(layout)
         except redis.RedisError as error:
-            raise self._refused(error) from error
+            raise refusal(error, self._url) from error
         remembered = None if layout.ttl_ms is None else self._remembered_ms(layout.ttl_ms)
         return unpack_rows(layout, asked, found, self._clock_ms() if now_ms is None else now_ms, remembered, rebuilding)
 
@@ -172,19 +170,8 @@ class RedisOnlineStore:
     def _rebuilding(self, layout: EntityLayout) -> bool:
         pipeline = self._client.pipeline(transaction=False)
         for partition in range(self._partitions):
-            pipeline.hexists(self._state(layout, partition), "complete_to")
+            pipeline.hexists(self._names.state(layout, partition), "complete_to")
         return not all(pipeline.execute())
 
     def _remembered_ms(self, ttl_ms: int) -> int:
         return remembered_ms(ttl_ms) if self._remember_ms is None else self._remember_ms
-
-    def _prefix(self, layout: EntityLayout) -> str:
-        return f"{self._app}:{layout.entity}:{layout.digest}:"
-
-    def _state(self, layout: EntityLayout, partition: int) -> str:
-        return f"{self._app}:_state:{layout.entity}:{layout.digest}:{partition}"
-
-    def _refused(self, error: redis.RedisError) -> Exception:
-        if isinstance(error, _AWAY) or any(word in str(error) for word in _REFUSALS):
-            return OnlineStoreUnavailableError(f"Redis at {self._url} does not do its work ({error}); check TIDEMILL_REDIS__URL and the server")
-        return error

@@ -10,6 +10,7 @@ from types import FrameType
 from typing import Protocol, TypeVar
 
 from pydantic import ValidationError
+from pydantic_settings import SettingsError
 
 from shared.application.errors import ApplicationError
 from shared.application.planning import load_application
@@ -17,7 +18,9 @@ from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
 from shared.observability.health import Health, HealthServer
 from shared.observability.logging import configure_logging
 from shared.observability.metrics import Metrics
+from shared.observability.redaction import secrets_of
 from shared.observability.settings import ServiceSettings
+from shared.observability.settings_problem import settings_problem
 from shared.observability.stall import StallGuard
 from shared.streaming.broker import Broker
 from shared.streaming.kafka_broker import KafkaBroker
@@ -56,10 +59,16 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
     try:
         settings = settings_type()
         application = load_application(settings.application)
-    except (ValidationError, ApplicationError) as problem:
+    except ValidationError as problem:
+        sys.stderr.write(f"{stage}: {settings_problem(problem)}\n")
+        return MISCONFIGURED
+    except SettingsError as problem:
+        sys.stderr.write(f"{stage}: TIDEMILL_*: expected JSON in the variable of a group of settings, came something else ({problem})\n")
+        return MISCONFIGURED
+    except ApplicationError as problem:
         sys.stderr.write(f"{stage}: {problem}\n")
         return MISCONFIGURED
-    configure_logging(stage, settings.instance, settings.log_level)
+    configure_logging(stage, settings.instance, settings.log_level, secrets=secrets_of(settings))
     stop = stop_on_signals()
     metrics, health = Metrics(stage), Health(settings.health.stalled_after_s)
     try:

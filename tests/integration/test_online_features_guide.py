@@ -16,6 +16,7 @@ from fastapi.testclient import TestClient
 from deploy.embedded.component import free_port
 from deploy.embedded.redis_server import redis_component
 from services.gateway.app import build_app
+from services.gateway.features import ThreadedReader
 from shared.application.planning import load_plan
 from shared.online_store.redis_store import RedisOnlineStore
 from shared.online_store.store import FeatureSlice
@@ -29,7 +30,7 @@ WRITTEN = {"N14228": ([12.0, 3600.0, 4.5, 8.2, 6.0], 81_234, NOON), "N24211": ([
 
 
 class NeverPublishes:
-    def publish(self, topic: str, key: bytes, value: bytes) -> tuple[int, int]:
+    async def publish(self, topic: str, key: bytes, value: bytes) -> tuple[int, int]:
         raise ConnectionError("no broker here")
 
 
@@ -64,7 +65,7 @@ def test_the_python_example_prints_what_the_guide_says(address: str, monkeypatch
 
 def test_the_curl_examples_answer_what_the_guide_says(address: str) -> None:
     store = RedisOnlineStore(address, load_plan(FLIGHTS), Clock(NOW))
-    client = TestClient(build_app(load_plan(FLIGHTS), store, NeverPublishes()))
+    client = TestClient(build_app(load_plan(FLIGHTS), ThreadedReader(store), NeverPublishes()))
     commands, answers = blocks("sh"), blocks("json")
     assert len(commands) == len(answers) == 2
     for command, answer in zip(commands, answers, strict=True):

@@ -11,6 +11,7 @@ from confluent_kafka import Producer
 from mlflow import MlflowClient
 
 from deploy.embedded.infrastructure import Infrastructure
+from services.cli.command import command_key
 from services.cli.pipeline import pipeline_environment
 from services.cli.settings import read_settings
 from services.cli.supervisor import ServiceSpec, Supervisor
@@ -19,6 +20,7 @@ from services.cli.watch import record_codec
 from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder
 from shared.avro.registry import ConfluentSchemaRegistry
+from shared.commands.signing import signed_command
 from shared.models.artifacts import ArtifactStore
 from shared.models.registry import ModelRegistry
 from shared.models.signature import Column
@@ -100,10 +102,11 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         before = ask("before")
         assert (before["model_version"], before["variant"], before["reason"]) == ("v2", "champion", None)
         until(lambda: champion() == "v2", "the registry knows who serves")
-        command = {"command_id": "back", "model": "faulty", "command": "roll_back", "reason": "complaints", "issued_at": 0}
+        key = command_key(None, tmp_path)
+        command = signed_command(key, "faulty", "roll_back", "complaints", "back")
         for _ in range(3):  # a client that repeats itself
             producer.produce(topics.commands, codecs[topics.commands].encode(command), b"faulty")
-        stranger = {**command, "command_id": "other", "model": "stranger"}
+        stranger = signed_command(key, "stranger", "roll_back", "complaints", "other")
         producer.produce(topics.commands, codecs[topics.commands].encode(stranger), b"stranger")
         assert producer.flush(30) == 0
         until(lambda: len(values(topics.retraining)) >= 5, "requested, finished, twice skipped, and a stranger's answer")

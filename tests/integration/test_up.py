@@ -15,10 +15,12 @@ from confluent_kafka import Producer
 
 from deploy.embedded.component import free_port
 from deploy.embedded.infrastructure import VARIABLES
+from services.cli.command import command_key
 from services.cli.pipeline import TOPOLOGY, stage_processes
 from services.cli.watch import record_codec
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry
+from shared.commands.signing import signed_command
 from shared.streaming.stage import FUSED
 from tests.integration.meters import write_application
 
@@ -81,7 +83,8 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
     plan = load_plan(folder / "application")
     codec = record_codec(ConfluentSchemaRegistry(addresses["TIDEMILL_REGISTRY__URL"]), plan.topics.commands, "Command")
     producer = Producer({"bootstrap.servers": addresses["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"]})
-    command = {"command_id": "one", "model": "faulty", "command": "retrain", "reason": "a test", "issued_at": 0}
+    key = command_key(None, folder / "up" / plan.application.app)
+    command = signed_command(key, "faulty", "retrain", "a test")
     producer.produce(plan.topics.commands, codec.encode(command), b"faulty")
     assert producer.flush(30) == 0
     found: list[psutil.Process] = []

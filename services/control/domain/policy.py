@@ -7,6 +7,7 @@ from typing import Any
 
 BUDGET_MS = 30 * 86_400_000
 _COMMANDS_REMEMBERED = 10_000
+_NEVER = -(2**62)
 _TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap"}
 
 
@@ -29,14 +30,17 @@ class _Model:
     slot
         The last request, or the last scheduled one that was skipped: the schedule counts from here.
     commands
-        Ids obeyed and when, oldest first.
+        Ids obeyed, and (journal time, when it was issued) of each, oldest first.
+    forgotten
+        When the newest command was issued whose id is not remembered any more; one issued no later may have been obeyed.
     """
 
     policy: Policy
     requests: list[int] = field(default_factory=list)
     paused: bool = False
     slot: int | None = None
-    commands: dict[str, int] = field(default_factory=dict)
+    commands: dict[str, tuple[int, int]] = field(default_factory=dict)
+    forgotten: int = _NEVER
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +58,8 @@ class RetrainingPolicy:
     Alarms about loss or quality, and the first labels, ask for a training. Features that drift never do: seasons alone move them. A request
     is skipped while paused, during the cool-down after the last request and when the budget of the last 30 days is spent; an operator's
     command overrides cool-down and budget. A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal
-    time, the last 10,000 of them): a roll-back that a client repeats must not go back twice.
+    time, the last 10,000 of them): a roll-back that a client repeats must not go back twice. A copy of one that is forgotten is refused by the
+    time it was issued at, so a signed command cannot be played again later.
     """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
@@ -102,9 +107,13 @@ class RetrainingPolicy:
             return answer("skipped", f"{what}: command {cause} was followed before")
         if what not in ("pause", "resume", "retrain", "roll_back"):
             return answer("skipped", f"expected retrain, roll_back, pause or resume, got {what}: {record['reason']}")
-        model.commands[cause] = now_ms
-        while len(model.commands) > _COMMANDS_REMEMBERED or model.commands[next(iter(model.commands))] <= now_ms - BUDGET_MS:
-            del model.commands[next(iter(model.commands))]
+        issued = int(record.get("issued_at") or 0)
+        if issued <= model.forgotten:
+            return answer("skipped", f"{what}: expected a command newer than those forgotten (issued after {model.forgotten}), got one of {issued}")
+        model.commands[cause] = now_ms, issued
+        while len(model.commands) > _COMMANDS_REMEMBERED or model.commands[next(iter(model.commands))][0] <= now_ms - BUDGET_MS:
+            _, old = model.commands.pop(next(iter(model.commands)))
+            model.forgotten = max(model.forgotten, old)
         if what in ("pause", "resume"):
             model.paused = what == "pause"
             return answer("skipped", f"{what}: {record['reason']}")
@@ -116,9 +125,12 @@ class RetrainingPolicy:
     def snapshot(self) -> dict[str, Any]:
         """Return the state as JSON can hold it."""
         return {
-            name: {"requests": model.requests, "paused": model.paused, "slot": model.slot, "commands": model.commands}
+            name: {
+                "requests": model.requests, "paused": model.paused, "slot": model.slot,
+                "commands": {cause: list(when) for cause, when in model.commands.items()}, "forgotten": model.forgotten,
+            }
             for name, model in self._models.items()
-        }
+        }  # fmt: skip
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take up a snapshot."""
@@ -126,7 +138,9 @@ class RetrainingPolicy:
             if name in self._models:
                 model = self._models[name]
                 model.requests, model.paused, model.slot = list(saved["requests"]), saved["paused"], saved["slot"]
-                model.commands = dict(saved["commands"])
+                # State written before commands were signed has the time alone.
+                model.commands = {name: (at, 0) if isinstance(at, int) else (at[0], at[1]) for name, at in saved["commands"].items()}
+                model.forgotten = saved.get("forgotten", _NEVER)
 
     def _decide(self, model: _Model, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
         obstacle = self._obstacle(model, at.time_ms)

@@ -13,6 +13,7 @@ from ruamel.yaml import YAML
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.pipeline import SEPARATE, TOPOLOGY, pipeline_environment, stage_processes, stage_spec
 from services.cli.settings import read_settings
+from services.gateway.settings import DoorSettings
 from shared.application.model import Application
 from shared.observability.settings import ServiceSettings
 from shared.streaming.stage import FUSED, FUSIBLE
@@ -140,6 +141,12 @@ def test_the_gateway_is_probed_at_its_own_door(services: dict[str, Any]) -> None
     port = gateway["environment"]["TIDEMILL_GATEWAY__PORT"]
     assert gateway["ports"][0].endswith(f":{port}")
     assert f"127.0.0.1:{port}/live" in gateway["healthcheck"]["test"][-1]
+
+
+def test_the_gateway_is_reached_from_other_containers_with_a_token_only(services: dict[str, Any]) -> None:
+    own = {name.removeprefix("TIDEMILL_GATEWAY__").lower(): value for name, value in services["gateway"]["environment"].items() if "GATEWAY" in name}
+    door = DoorSettings.model_validate(own)
+    assert not door.on_loopback and door.tokens_file is not None and door.tokens_file.is_relative_to("/data")
 
 
 def test_the_broker_s_records_lie_in_the_volume(services: dict[str, Any]) -> None:

@@ -100,10 +100,34 @@ def test_a_command_sent_again_is_followed_once(what: str) -> None:
 def test_remembered_commands_do_not_grow_without_bound() -> None:
     watched = policy()
     for number in range(10_050):
-        watched.command({"command_id": str(number), "model": "m", "command": "resume", "reason": ""}, number)
+        watched.command({"command_id": str(number), "model": "m", "command": "resume", "reason": "", "issued_at": number}, number)
     assert len(watched.snapshot()["m"]["commands"]) == 10_000
-    watched.command({"command_id": "later", "model": "m", "command": "resume", "reason": ""}, 31 * DAY)
+    watched.command({"command_id": "later", "model": "m", "command": "resume", "reason": "", "issued_at": DAY}, 31 * DAY)
     assert list(watched.snapshot()["m"]["commands"]) == ["later"]
+
+
+def test_a_copy_of_a_command_that_is_forgotten_is_refused_by_its_age() -> None:
+    watched = policy()
+    old = {"command_id": "old", "model": "m", "command": "roll_back", "reason": "", "issued_at": 1_000}
+    assert events(watched.command(old, DAY)) == ["requested"]
+    assert events(watched.command({**old, "command_id": "new", "issued_at": 2_000}, 32 * DAY)) == ["requested"]
+    restarted = policy()
+    restarted.load(json.loads(json.dumps(watched.snapshot())))
+    assert "old" not in restarted.snapshot()["m"]["commands"]
+    (copy,) = restarted.command(old, 33 * DAY)
+    assert copy["event"] == "skipped" and "newer than those forgotten" in copy["reason"]
+    assert events(restarted.command({**old, "command_id": "newer", "issued_at": 1_001}, 33 * DAY)) == ["requested"]
+
+
+def test_state_from_before_commands_were_signed_is_taken_up() -> None:
+    watched = policy()
+    watched.command({"command_id": "a", "model": "m", "command": "pause", "reason": ""}, DAY)
+    state = json.loads(json.dumps(watched.snapshot()))
+    del state["m"]["forgotten"]
+    state["m"]["commands"] = {"a": DAY}
+    watched = policy()
+    watched.load(state)
+    assert "followed before" in watched.command({"command_id": "a", "model": "m", "command": "pause", "reason": ""}, DAY)[0]["reason"]
 
 
 def test_a_schedule_keeps_within_pause_and_budget_and_says_so() -> None:

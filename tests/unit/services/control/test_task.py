@@ -12,12 +12,14 @@ from services.control.task import ControlTask
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import MemorySchemaRegistry
+from shared.commands.signing import signature, signed_command
 from shared.streaming.progress import Progress
 from shared.streaming.records import Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext
 from tests.unit.services.drift.stream import shop
 
 DAY = 86_400_000
+KEY = b"the key of the control plane"
 CONTEXT = StepContext(now_ms=0)
 
 
@@ -36,7 +38,7 @@ class World:
         self.start()
 
     def start(self) -> None:
-        self.task = ControlTask(self.plan, self.registry)
+        self.task = ControlTask(self.plan, self.registry, KEY)
         self.read = {topic: self.last.positions.get(TopicPartition(topic, 0), 0) for topic in self.topics if topic != self.plan.topics.retraining}
 
     def restart(self) -> None:
@@ -60,7 +62,7 @@ class World:
 
     def order(self, name: str, command: str) -> None:
         topic = self.plan.topics.commands
-        record = {"command_id": name, "model": "sent_back", "command": command, "reason": "because", "issued_at": 0}
+        record = signed_command(KEY, "sent_back", command, "because", name, issued_at=0)
         self.topics[topic].append(self.codecs[topic].encode(record))
 
     def step(self) -> list[dict[str, Any]]:
@@ -121,6 +123,21 @@ def test_what_is_no_command_is_answered_in_public(tmp_path: Path, value: bytes) 
     world.topics[world.plan.topics.commands].append(value)
     (answer,) = world.step()
     assert answer["event"] == "skipped" and "unreadable" in answer["reason"]
+
+
+@pytest.mark.parametrize("field", ["command_id", "model", "command", "reason", "issued_at", "signature"])
+def test_a_command_that_is_not_signed_as_it_stands_is_answered_and_not_obeyed(tmp_path: Path, field: str) -> None:
+    world = World(tmp_path)
+    topic = world.plan.topics.commands
+    right = signed_command(KEY, "sent_back", "retrain", "because", "one", issued_at=7)
+    changed = {"command_id": "two", "model": "other", "command": "roll_back", "reason": "", "issued_at": 8, "signature": ""}[field]
+    forged = [{**right, field: changed}, {**right, "signature": signature(right, b"another key")}, {**right, "signature": "v1:\u00e9"}]
+    world.topics[topic] += [world.codecs[topic].encode(record) for record in forged]
+    answers = world.step()
+    assert [answer["event"] for answer in answers] == ["skipped"] * 3 and all("unsigned" in answer["reason"] for answer in answers)
+    assert len({answer["decision_id"] for answer in answers}) == 3
+    world.topics[topic].append(world.codecs[topic].encode(right))
+    assert [answer["event"] for answer in world.step()] == ["requested"], "a forged copy does not use up the id of the right one"
 
 
 def test_new_limits_apply_to_what_was_really_asked_for(tmp_path: Path) -> None:

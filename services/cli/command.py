@@ -1,0 +1,98 @@
+"""Commands of an operator to the control plane, signed with the key of the run."""
+
+import os
+from enum import StrEnum
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from services.cli.instance import Instance, InstanceError
+from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, console, errors, failures, read_plan
+from shared.application.plan import Plan
+from shared.observability.settings import CommandsSettings, KafkaSettings
+
+KEY_FILE = "commands-key"
+
+
+class Action(StrEnum):
+    """What can be commanded."""
+
+    retrain = "retrain"
+    roll_back = "roll_back"
+    pause = "pause"
+    resume = "resume"
+
+
+def command_key(given: CommandsSettings | None, folder: Path | None) -> bytes:
+    """Return the key that the environment names, else that of the run in a folder.
+
+    Raises
+    ------
+    InstanceError
+        There is none yet; one that is made here would be nobody's.
+    """
+    settings = given or (CommandsSettings(key_file=folder / KEY_FILE) if folder is not None else CommandsSettings())
+    if settings.key is None and not settings.key_file.is_file():
+        raise InstanceError(
+            f"expected the key of the control plane in {settings.key_file}, found no file; name it with TIDEMILL_COMMANDS__KEY_FILE (or __KEY),"
+            " as the services have it"
+        )
+    return settings.secret()
+
+
+def send_command(plan: Plan, instance: Instance, kafka: KafkaSettings, key: bytes, model: str, action: str, reason: str, command_id: str = "") -> str:
+    """Sign a command, publish it and return its id; TimeoutError when the broker does not take it."""
+    from confluent_kafka import Producer
+
+    from deploy.embedded.infrastructure import VARIABLES
+    from services.cli.kafka_clients import client_settings
+    from services.cli.watch import record_codec
+    from shared.avro.registry import ConfluentSchemaRegistry
+    from shared.commands.signing import signed_command
+
+    codec = record_codec(ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]), plan.topics.commands, "Command")
+    record = signed_command(key, model, action, reason, command_id)
+    producer = Producer(client_settings(kafka, {}))
+    producer.produce(plan.topics.commands, codec.encode(record), model.encode())
+    if producer.flush(30):
+        raise TimeoutError(f"Kafka at {kafka.bootstrap_servers} did not take the command within 30 s")
+    return str(record["command_id"])
+
+
+def command(
+    application: ApplicationFolder,
+    model: Annotated[str, typer.Argument(help="Which model.")],
+    action: Annotated[Action, typer.Argument(help="What to do.")],
+    reason: Annotated[str, typer.Option(help="Why; it is written beside the decision.")],
+    run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP)")] = None,
+    command_id: Annotated[str, typer.Option("--id", help="Names the command if it is repeated: it is followed once. (default: a random one)")] = "",
+) -> None:
+    """Command the control plane of a running application: retrain, roll back, pause or resume a model.
+
+      tidemill command examples/payments chargeback retrain --reason "a new country"
+
+    The command is signed (TIDEMILL_COMMANDS__KEY or __KEY_FILE, else the run's own key); what becomes of it is told on the topic APP-retraining.
+
+    Exits with 1 when Kafka does not take it, with 2 when application, model, run or key do not fit.
+    """
+    from deploy.embedded.infrastructure import VARIABLES
+    from services.cli.instance import find_instance
+    from services.cli.settings import read_settings
+
+    plan = read_plan(application)
+    if model not in plan.models:
+        raise typer.BadParameter(f"expected one of {', '.join(plan.models)}, got {model}", param_hint="MODEL")
+    folder = run or DEFAULT_FOLDER / plan.application.app
+    try:
+        with failures():
+            settings, instance = read_settings(), find_instance(folder, os.environ)
+            if instance.servers and not instance.runs:
+                raise InstanceError(f"expected a run in {folder} that goes on, found one that has ended; start it with `tidemill up`")
+            key = command_key(settings.commands, folder if instance.application else None)
+            kafka = settings.kafka_at(instance.addresses[VARIABLES[0]])
+            identity = send_command(plan, instance, kafka, key, model, action.value, reason, command_id)
+    except TimeoutError as problem:
+        errors.print(str(problem), markup=False)
+        raise typer.Exit(1) from problem
+    console.print(f"Command {identity} is written to {plan.topics.commands}; {plan.topics.retraining} says what becomes of it.", highlight=False)

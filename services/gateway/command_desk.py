@@ -1,0 +1,38 @@
+"""Signs commands and writes them to the control plane's topic."""
+
+import asyncio
+from pathlib import Path
+
+from services.gateway.publisher import Publisher
+from shared.application.plan import Plan
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.commands.signing import signed_command
+from shared.streaming.errors import TransientError
+
+_SCHEMA = Path(__file__).parents[2] / "schemas" / "command.avsc"
+
+
+class SigningDesk:
+    """`CommandDesk` of the gateway: its own key, Kafka, and the registry for the record's schema.
+
+    The registry is first asked when the first command comes: the gateway serves features and events without it.
+    """
+
+    def __init__(self, plan: Plan, publisher: Publisher, registry: SchemaRegistry, key: bytes) -> None:
+        self._topic, self._publisher, self._registry, self._key = plan.topics.commands, publisher, registry, key
+        self._codec: RecordCodec | None = None
+
+    async def issue(self, model: str, command: str, reason: str, command_id: str) -> tuple[str, int, int]:
+        """Return the command's id, its partition and its offset; ConnectionError."""
+        record = signed_command(self._key, model, command, reason, command_id)
+        try:
+            value = await asyncio.to_thread(self._encode, record)
+        except TransientError as error:
+            raise ConnectionError(str(error)) from error
+        return (record["command_id"], *await self._publisher.publish(self._topic, model.encode(), value))
+
+    def _encode(self, record: dict[str, object]) -> bytes:
+        if self._codec is None:
+            self._codec = RecordCodec(self._registry, f"{self._topic}-tidemill.Command", _SCHEMA.read_text(encoding="utf-8"))
+        return self._codec.encode(record)

@@ -1,0 +1,111 @@
+"""Keeps passwords and tokens out of whatever a process says: logs, errors, screens, HTTP answers."""
+
+import re
+import sys
+import traceback
+from collections.abc import Iterable, Iterator, Mapping
+from types import TracebackType
+from urllib.parse import unquote, urlsplit
+
+from pydantic import BaseModel, SecretStr
+
+HIDDEN = "***"
+_SHORTEST = 4
+_SECRET_NAME = re.compile(r"passw|secret|token|credential|api.?key|access.?key|private|key\.pem|user\.info|jaas|oauthbearer\.config", re.IGNORECASE)
+# What stands between "//" and the last "@" of an address. A password may hold an "@" that should have been written %40.
+_USER_INFO = re.compile(r"(?<=://)[^\s/'\"<>]+@")
+_ASSIGNED = re.compile(
+    r"(?P<name>(?:sasl[._]|ssl[._])?\b(?:password|passwd|client[._]secret|secret|api[._-]?key|access[._-]?key|token|user[._]info)"
+    r"['\"]?\s?(?:=|:\s?(?=['\"]))\s?['\"]?)(?P<value>[^\s'\"&,;)}\]]+)",
+    re.IGNORECASE,
+)
+_BEARER = re.compile(r"(?P<name>\b(?:Bearer|Basic) )[A-Za-z0-9._~+/=-]{4,}")
+
+
+def redacted(text: str) -> str:
+    """Return a text without what looks like a secret: user information in an address, ``password=...``, ``Bearer ...``.
+
+    >>> redacted("redis://:S3cret@db:6379/0 refuses"), redacted("{'sasl.password': 'S3cret', 'client.id': 'a'}")
+    ('redis://***@db:6379/0 refuses', "{'sasl.password': '***', 'client.id': 'a'}")
+    """
+    text = _USER_INFO.sub(f"{HIDDEN}@", text) if "://" in text else text
+    text = _ASSIGNED.sub(rf"\g<name>{HIDDEN}", text)
+    return _BEARER.sub(rf"\g<name>{HIDDEN}", text)
+
+
+class Redactor:
+    """Hides the secrets that a process knows wherever they stand, and what looks like one.
+
+    The second line of defence: the first is that no message is given a secret (`redacted` addresses, `SecretStr`).
+
+    Parameters
+    ----------
+    secrets
+        Plain texts; those of fewer than four characters would be found in every other word and are left to `redacted`.
+    """
+
+    def __init__(self, secrets: Iterable[str] = ()) -> None:
+        found = sorted({secret for secret in secrets if len(secret) >= _SHORTEST}, key=len, reverse=True)
+        self._known = re.compile("|".join(map(re.escape, found))) if found else None
+
+    def text(self, text: str) -> str:
+        """Return a text without secrets."""
+        return redacted(self._known.sub(HIDDEN, text) if self._known else text)
+
+    def value(self, value: object) -> object:
+        """Return what a log's extra held without secrets; numbers and truth values as they are, everything else as text or of texts."""
+        if value is None or isinstance(value, bool | int | float):
+            return value
+        if isinstance(value, Mapping):
+            return {str(name): HIDDEN if is_secret_name(str(name)) else self.value(item) for name, item in value.items()}
+        if isinstance(value, list | tuple | set | frozenset):
+            return [self.value(item) for item in value]
+        return self.text(str(value))
+
+
+def is_secret_name(name: str) -> bool:
+    """Whether a setting of that name holds a secret: ``sasl.password``, ``ssl.key.pem``, ``basic.auth.user.info``, ..."""
+    return _SECRET_NAME.search(name) is not None
+
+
+def secrets_of(settings: BaseModel) -> set[str]:
+    """Return every secret in a process's settings: `SecretStr`, passwords in addresses, client options whose name says so."""
+    return {secret for secret in _secrets(settings, "") if secret}
+
+
+def _secrets(value: object, name: str) -> Iterator[str]:
+    if isinstance(value, SecretStr):
+        yield value.get_secret_value()
+    elif isinstance(value, BaseModel):
+        for field in type(value).model_fields:
+            yield from _secrets(getattr(value, field), field)
+    elif isinstance(value, Mapping):
+        for key, item in value.items():
+            yield from _secrets(item, str(key))
+    elif isinstance(value, list | tuple | set | frozenset):
+        for item in value:
+            yield from _secrets(item, name)
+    elif isinstance(value, str):
+        if is_secret_name(name) and "file" not in name:
+            yield value
+        yield from _passwords(value)
+
+
+def _passwords(address: str) -> Iterator[str]:
+    """User information of an address, as written and decoded; a name alone (an access key) counts as well."""
+    if "://" not in address:
+        return
+    information, at, _ = urlsplit(address).netloc.rpartition("@")
+    if at:
+        _, colon, password = information.partition(":")
+        chosen = password if colon else information
+        yield from {chosen, unquote(chosen)}
+
+
+def redact_tracebacks() -> None:
+    """Write exceptions that nobody catches without what looks like a secret: for child processes, whose log is their standard error."""
+    sys.excepthook = _print_redacted
+
+
+def _print_redacted(kind: type[BaseException], error: BaseException, trace: TracebackType | None) -> None:
+    sys.stderr.write(redacted("".join(traceback.format_exception(kind, error, trace))))
