@@ -81,8 +81,12 @@ class Source(Protocol):
         """Identity and generation in the group, for `TransactionalSink.send_offsets`."""
         ...
 
+    def leave(self) -> None:
+        """Tell the group that this member goes, so that others have its partitions at once; `close` follows."""
+        ...
+
     def close(self) -> None:
-        """Stop reading (a static member stays in the group until its session ends)."""
+        """Stop reading (a static member that has not left stays in the group until its session ends)."""
         ...
 
 

@@ -25,6 +25,7 @@ from shared.streaming.records import Records, TopicPartition
 
 log = logging.getLogger(__name__)
 _CLOSE_S = 10.0
+_LEAVE_S = 1.0
 READING = {
     "enable.auto.commit": False,
     "enable.auto.offset.store": False,
@@ -59,7 +60,8 @@ class KafkaSource:
                 group_id=group,
                 group_instance_id=instance,
                 session_timeout_ms=session_timeout_ms,
-                heartbeat_interval_ms=max(100, session_timeout_ms // 5),
+                # A member learns at its next heartbeat that another joins or leaves, and until then nobody has the partitions.
+                heartbeat_interval_ms=max(100, session_timeout_ms // 20),
                 max_poll_interval_ms=max(600_000, session_timeout_ms),
                 partition_assignment_strategy="range",
                 error_cb=self._note_error,
@@ -142,8 +144,22 @@ class KafkaSource:
         """Identity and generation."""
         return self._consumer.consumer_group_metadata()
 
+    def leave(self) -> None:
+        """Give the partitions to the other members.
+
+        A client that closes as a static member says nothing to its group, which then waits for the session time-out; one that ends its subscription
+        does leave. A broker that is away is not waited for: the session time-out serves as well.
+        """
+        if self._fatal is not None or self._down_since is not None:
+            return
+        epoch, deadline = self._assignment.epoch, time.monotonic() + _LEAVE_S
+        self._consumer.unsubscribe()
+        # The partitions are given back in `poll`; only then the client tells the group.
+        while self._assignment.partitions and self._assignment.epoch == epoch and time.monotonic() < deadline:
+            self._consumer.poll(0.02)
+
     def close(self) -> None:
-        """Stop reading; a static member's partitions stay its own until the session ends.
+        """Stop reading; the partitions of a static member that has not left stay its own until the session ends.
 
         A client with a fatal error may never come back from closing: it is given some time, then left to the end of the process.
         """

@@ -68,6 +68,13 @@ class MemoryBroker:
             state.generation += 1
             self.changed.notify_all()
 
+    def leave(self, group: str, instance: str, incarnation: int) -> None:
+        """Take a member out of its group, unless it has a successor of its name."""
+        with self.changed:
+            state = self.group(group)
+            if state.members.get(instance) == incarnation:
+                self.expire_member(group, instance)
+
     def group(self, name: str) -> Group:
         """State of a group."""
         return self._groups.setdefault(name, Group())

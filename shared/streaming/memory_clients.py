@@ -86,8 +86,12 @@ class MemorySource:
         """Identity and generation."""
         return Membership(self._group, self._instance, self._incarnation, self._generation)
 
+    def leave(self) -> None:
+        """Give the partitions to the other members."""
+        self._broker.leave(self._group, self._instance, self._incarnation)
+
     def close(self) -> None:
-        """Stop reading; the member stays until `expire_member`."""
+        """Stop reading; a member that has not left stays until `expire_member`."""
         self._positions = {}
 
     def _generation_moved(self) -> bool:

@@ -152,7 +152,7 @@ class Runner:
             if closing.is_alive():
                 problem.add_note(f"the clients did not close within {_CLOSING_S:.0f} s")
             raise
-        self.close()
+        self.leave()
 
     def step(self) -> bool:
         """Make one step; True when a transaction was committed."""
@@ -172,11 +172,24 @@ class Runner:
         self._health.advanced()
         return committed
 
+    def leave(self) -> None:
+        """End in good order: what is open is aborted, then the other instances have the partitions."""
+        self._let_go()
+        if self._opened:
+            self._source.leave()
+        self._disconnect()
+
     def close(self) -> None:
-        """Abort what is open and leave."""
+        """Abort what is open and stop; the group keeps the partitions for an instance of this name, which is to start again."""
+        self._let_go()
+        self._disconnect()
+
+    def _let_go(self) -> None:
         self._health.set_ready(False)
         self._chain.drop()
         self._sink.close()
+
+    def _disconnect(self) -> None:
         self._source.close()
         self._reader.close()
 

@@ -112,6 +112,28 @@ def test_records_come_back_in_order_with_all_their_parts(broker: Broker, topic: 
     assert {key for records in found for key in records.keys} == {b"k"}
 
 
+def test_who_leaves_gives_its_partitions_to_the_others_at_once(topic: str, member: Callable[..., Source]) -> None:
+    """The session time-out of these members is six seconds: the others do not wait for it."""
+    one, two = member("1"), member("2", wait=False)
+    until(lambda: [len(source.assignment.partitions) for source in (one, two) if source.consume(1, 0.02) == []] == [1, 1])
+    begun = time.monotonic()
+    two.leave()
+    two.close()
+    until(lambda: one.consume(1, 0.02) == [] and len(one.assignment.partitions) == 2)
+    assert time.monotonic() - begun < 4.0
+    again = member("2", wait=False)
+    until(lambda: [len(source.assignment.partitions) for source in (one, again) if source.consume(1, 0.02) == []] == [1, 1])
+
+
+def test_who_leaves_when_it_is_alone_keeps_nobody_of_another_name_waiting(topic: str, member: Callable[..., Source]) -> None:
+    one = member("1")
+    begun = time.monotonic()
+    one.leave()
+    one.close()
+    assert len(member("of another name").assignment.partitions) == 2
+    assert time.monotonic() - begun < 4.0
+
+
 def test_null_values_and_keys_survive(broker: Broker, topic: str) -> None:
     sink = broker.sink()
     sink.publish(topic, None, None, 77, 1)

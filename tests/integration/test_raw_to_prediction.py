@@ -19,6 +19,7 @@ from deploy.embedded.infrastructure import Infrastructure
 from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder
 from shared.avro.registry import ConfluentSchemaRegistry
+from shared.lifeline import tied_to_parent
 from shared.online_store.redis_store import RedisOnlineStore
 from shared.streaming.broker import TopicSpec
 from shared.streaming.kafka_broker import KafkaBroker
@@ -62,7 +63,8 @@ def service(name: str, application: Path, infrastructure: Infrastructure, folder
 
     def start() -> subprocess.Popen[bytes]:
         with (folder / f"{name}.log").open("ab") as log:
-            running.append(subprocess.Popen([sys.executable, "-m", f"services.{name}"], env=environment, cwd=ROOT, stdout=log, stderr=log))
+            command = [sys.executable, "-m", f"services.{name}"]
+            running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent()))
         return running[-1]
 
     try:

@@ -13,6 +13,7 @@ import pytest
 
 from deploy.embedded.component import free_port
 from deploy.embedded.infrastructure import Infrastructure
+from shared.lifeline import tied_to_parent
 from shared.observability.settings import RunnerSettings
 from shared.streaming.broker import BrokerUnreachableError
 from shared.streaming.errors import TransientError
@@ -40,9 +41,10 @@ def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path,
     processes: list[subprocess.Popen[bytes]] = []
 
     def launch(instance: str) -> subprocess.Popen[bytes]:
-        given = [infrastructure.bootstrap_servers, application_name, str(partitions), instance, str(tmp_path / instance)]
+        given = [infrastructure.bootstrap_servers, application_name, str(partitions), instance, str(tmp_path / instance), "6000"]
         log = (tmp_path / f"{instance}.log").open("ab")
-        process = subprocess.Popen([sys.executable, "-m", "tests.integration.runner_process", *given], cwd=ROOT, stdout=log, stderr=log)
+        command = [sys.executable, "-m", "tests.integration.runner_process", *given]
+        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent())
         processes.append(process)
         return process
 
