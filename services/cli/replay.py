@@ -9,9 +9,11 @@ from services.cli.coverage import wait_until_covered
 from services.cli.feed import Feed
 from services.cli.watch import Seen, Watch
 from shared.application.plan import Plan
+from shared.avro.times import instant_text
 from shared.streaming.broker import Sink
 
 _CHUNK = 20_000
+FARTHEST_MS = 253_402_300_800_000
 _HEARTBEAT = b"heartbeat"
 
 
@@ -19,35 +21,54 @@ class ReplayRefused(RuntimeError):
     """The data set cannot be replayed into this run; says why, and what to do."""
 
 
-def replay(plan: Plan, sink: Sink, feeds: Sequence[Feed], watch: Watch, slice_ms: int, on_progress: Callable[[int, int, Seen], None]) -> int:
+def replay(
+    plan: Plan,
+    sink: Sink,
+    feeds: Sequence[Feed],
+    watch: Watch,
+    slice_ms: int,
+    on_progress: Callable[[int, int, Seen], None],
+    farthest_ms: int = FARTHEST_MS,
+) -> int:
     """Publish everything; returns the instant up to which the pipeline is complete.
 
     After each slice a heartbeat goes to every raw partition: nothing older will follow. The next slice begins when every stage has covered that
     instant and scoring has switched to the last deployment, so the result does not depend on the machine's speed. After the last record the
-    slices go on until every label has come or timed out.
+    slices go on until every label has come or timed out. Where nothing became known for longer than that, the next slice is that of the next
+    record: the work follows the data, not the years it spans.
 
     Parameters
     ----------
+    farthest_ms
+        Ingestion refuses what is stamped later (`future`); such records are published with the last slice.
     on_progress
         Called while waiting with the slice's end, the records published so far, and what was seen.
 
     Raises
     ------
     CoverageTimeout
+    ReplayRefused
+        Every record lies beyond `farthest_ms`.
     """
+    flush_ms = max((model.label.max_delay_ms for model in plan.models.values()), default=0) + slice_ms
     filled = [feed for feed in feeds if len(feed.available_ms)]
     first = min(int(feed.available_ms[0]) for feed in filled)
-    last = max(int(feed.available_ms[-1]) for feed in filled)
+    near = [int(feed.available_ms[k - 1]) for feed in filled if (k := int(np.searchsorted(feed.available_ms, farthest_ms - flush_ms - slice_ms)))]
+    if not near:
+        raise ReplayRefused(f"expected a data set of the past, found one that begins at {instant_text(first)}; publish it live with --rate")
+    last = max(near)
     begin = first - first % slice_ms
     at = {feed.topic: 0 for feed in feeds}
     published = 0
-    flush_until = max((model.label.max_delay_ms for model in plan.models.values()), default=0) + slice_ms
-    while begin <= last + flush_until:
+    busy_until = first
+    while begin <= last + flush_ms:
         end = begin + slice_ms
         for feed in feeds:
-            stop = int(np.searchsorted(feed.available_ms, end))
+            stop = int(np.searchsorted(feed.available_ms, end)) if end <= last else len(feed.available_ms)
             for chunk in range(at[feed.topic], stop, _CHUNK):
                 _publish(sink, feed, chunk, min(stop, chunk + _CHUNK))
+            if stop > at[feed.topic]:
+                busy_until = end + flush_ms
             published += stop - at[feed.topic]
             at[feed.topic] = stop
         for stream in plan.streams.values():
@@ -55,8 +76,9 @@ def replay(plan: Plan, sink: Sink, feeds: Sequence[Feed], watch: Watch, slice_ms
                 sink.publish(stream.topic, _HEARTBEAT, None, end, partition)
         sink.flush(60)
         wait_until_covered(plan, watch, end, partial(on_progress, end, published))
-        begin = end
-    return begin
+        waiting = [int(feed.available_ms[at[feed.topic]]) for feed in feeds if at[feed.topic] < len(feed.available_ms)]
+        begin = end if end <= busy_until or not waiting else max(end, min(waiting) - min(waiting) % slice_ms)
+    return end
 
 
 def refuse_a_journal_that_is_past(covered: int, feeds: Sequence[Feed]) -> None:
@@ -70,7 +92,8 @@ def refuse_a_journal_that_is_past(covered: int, feeds: Sequence[Feed]) -> None:
     first = min((int(feed.available_ms[0]) for feed in feeds if len(feed.available_ms)), default=covered)
     if covered > first:
         raise ReplayRefused(
-            f"expected a run whose journal has not reached {_text(first)}, when the data set begins; this one stands at {_text(covered)}."
+            f"expected a run whose journal has not reached {instant_text(first)}, when the data set begins;"
+            f" this one stands at {instant_text(covered)}."
             " Either it runs on the live clock (start it with `tidemill up APPLICATION --clock replay`), or it has been fed already"
             " (remove its folder, or let `tidemill replay --up` make a fresh run), or publish live with --rate."
         )
@@ -78,9 +101,6 @@ def refuse_a_journal_that_is_past(covered: int, feeds: Sequence[Feed]) -> None:
 
 def _publish(sink: Sink, feed: Feed, begin: int, end: int) -> None:
     keys, values = feed.records(begin, end)
-    for key, value, available in zip(keys, values, feed.available_ms[begin:end].tolist(), strict=True):
+    # librdkafka replaces a timestamp of zero with the current time.
+    for key, value, available in zip(keys, values, np.maximum(feed.available_ms[begin:end], 1).tolist(), strict=True):
         sink.publish(feed.topic, key, value, available)
-
-
-def _text(instant: int) -> str:
-    return f"{np.datetime64(instant, 'ms')}Z"

@@ -10,9 +10,11 @@ from functools import partial
 from pathlib import Path
 
 from rich.console import Console
+from rich.markup import escape
 
 from deploy.embedded.infrastructure import VARIABLES
 from services.cli.coverage import wait_until_covered
+from services.cli.data_set_spans import refuse_before_1970, remarks
 from services.cli.dataset import DataSetOptions, feeds_of, load_data_set
 from services.cli.feed import Feed
 from services.cli.instance import Instance, InstanceError, find_instance
@@ -25,6 +27,7 @@ from services.cli.screen import Screen
 from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
 from services.cli.watch import Seen, Watch
+from services.ingestion.domain.core import FARTHEST_AHEAD_MS
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
@@ -81,6 +84,10 @@ def replay_run(application: Path, options: ReplayOptions, environment: Mapping[s
     console.print(f"Reading the data set {options.data} ...")
     tables = load_data_set(plan, options.data, options.data_set)
     clock = "replay" if options.pace is None else "live"
+    if options.pace is None:
+        refuse_before_1970(tables)
+        for remark in remarks(tables, _farthest_ms()):
+            console.print(f"[yellow]Note:[/yellow] {escape(remark)}", highlight=False, soft_wrap=True)
     if not options.up:
         folder = options.folder or Path(".tidemill/up") / plan.application.app
         instance = find_instance(folder, environment)
@@ -97,6 +104,11 @@ def replay_run(application: Path, options: ReplayOptions, environment: Mapping[s
         registry = ConfluentSchemaRegistry(run.infrastructure.registry_url)
         kafka = settings.kafka_at(run.infrastructure.bootstrap_servers)
         return _publish(plan, kafka, registry, feeds_of(plan, registry, tables), options, run.supervisor, console, folder)
+
+
+def _farthest_ms() -> int:
+    """Return the instant beyond which ingestion takes no record of a replay."""
+    return time.time_ns() // 1_000_000 + FARTHEST_AHEAD_MS
 
 
 def _check_instance(plan: Plan, instance: Instance, clock: str, folder: Path) -> None:
@@ -133,7 +145,7 @@ def _publish(
             log = TopicLog(plan, broker, registry)
             stands = [log.progress("ingestion", partition) for partition in range(plan.application.partitions)]
             refuse_a_journal_that_is_past(max(progress.covered_time if progress else -1 for progress in stands), feeds)
-            replay(plan, broker.sink(), feeds, watch, options.slice_ms, show)
+            replay(plan, broker.sink(), feeds, watch, options.slice_ms, show, _farthest_ms())
         else:
             done = publish_live(broker.sink(), feeds, options.pace, lambda instant, count: show(instant, count, watch.poll(0.0)))
             behind = done.behind_s

@@ -1,7 +1,6 @@
 """The live screen of a replay."""
 
 import time
-from datetime import UTC, datetime
 from types import TracebackType
 from typing import Self
 
@@ -11,6 +10,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from services.cli.watch import Seen
+from shared.avro.times import instant_text
 
 _REFRESH_S = 0.5
 _PLAIN_S = 15.0
@@ -63,7 +63,7 @@ class Screen:
         lag = max(0, instant - slowest[0])
         promotions, refusals = (seen.count(seen.deployments, event) for event in ("promoted", "gate_refused"))
         return [
-            ("event time", datetime.fromtimestamp(instant / 1e3, UTC).strftime("%Y-%m-%d %H:%M")),
+            ("event time", instant_text(instant)[:16].replace("T", " ")),
             ("events", f"{published:,} of {self._events:,} ({rate:,.0f}/s)"),
             ("AUC, last days", f"{sum(recent) / len(recent):.3f}" if recent else "-"),
             ("drift", f"{alarms} alarms, {len(seen.drift) - alarms} warnings"),

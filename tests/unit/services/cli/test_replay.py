@@ -4,9 +4,12 @@ from pathlib import Path
 from typing import cast
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
-from services.cli.feed import Prepared
+from services.cli.data_set_spans import refuse_before_1970, remarks
+from services.cli.feed import Prepared, StreamTable
+from services.cli.file_rows import DataSetError
 from services.cli.open_loop import Pace, publish_live
 from services.cli.replay import ReplayRefused, refuse_a_journal_that_is_past, replay
 from services.cli.watch import Seen, Watch
@@ -69,6 +72,50 @@ def test_slices_end_with_a_heartbeat_everywhere_and_go_on_until_the_last_label_c
     assert read(made, CHARGEBACKS) == [(START + 23 * hour, CHARGEBACKS.encode() + b"@23"), *((at, None) for at in days)]
     assert end == days[-1] >= START + 30 * hour + PLAN.models["fraud"].label.max_delay_ms
     assert looks[0] == (days[0], 3) and looks[-1] == (days[-1], 4)
+
+
+def test_the_work_follows_the_data_not_the_years_it_spans() -> None:
+    made = broker()
+    slices: list[int] = []
+    far = 252_000_000_000_000
+    times = np.array([0, START, START + 40 * DAY, far], np.int64)
+    feeds = [Prepared(PAYMENTS, [b"k"] * 4, [b"a", b"b", b"c", b"far"], times), feed(CHARGEBACKS)]
+    pipeline = cast(Watch, ObedientPipeline(made))
+    end = replay(PLAN, made.sink(), feeds, pipeline, DAY, lambda at, count, seen: slices.append(at), START + 100 * DAY)
+    flush_days = PLAN.models["fraud"].label.max_delay_ms // DAY + 1
+    # Around each record its label's horizon is walked day by day; the years between are not.
+    assert len(set(slices)) <= 3 * (flush_days + 2)
+    published = read(made, PAYMENTS)
+    # Zero would be replaced with the current time; what ingestion refuses comes with the last record that it takes.
+    assert [(at, value) for at, value in published if value is not None] == [(1, b"a"), (START, b"b"), (START + 40 * DAY, b"c"), (far, b"far")]
+    assert [at for at, value in published if value is None] == sorted(set(slices))
+    assert end == START + (41 + flush_days) * DAY
+
+
+def test_a_data_set_of_the_far_future_is_refused() -> None:
+    made = broker()
+    with pytest.raises(ReplayRefused, match="a data set of the past, found one that begins at 2024"):
+        replay(PLAN, made.sink(), [feed(PAYMENTS, 1)], cast(Watch, ObedientPipeline(made)), DAY, lambda at, count, seen: None, START)
+
+
+def table(*times: int, place: bool = True) -> StreamTable:
+    return StreamTable(pa.table({"x": list(times)}), np.array(times, np.int64), (lambda row: f"orders.csv:{row + 2}") if place else None)
+
+
+def test_rows_before_1970_are_refused_for_the_true_reason() -> None:
+    refuse_before_1970({"orders": table(0, START)})
+    with pytest.raises(DataSetError, match=r"orders\.csv:3: expected a row that became known in 1970 or .*, found 1965-01-01T00:00:00.000Z"):
+        refuse_before_1970({"orders": table(START, -157_766_400_000)})
+    with pytest.raises(DataSetError, match=r"^orders: row 1: "):
+        refuse_before_1970({"orders": table(-1, place=False)})
+
+
+def test_odd_times_are_remarked_upon() -> None:
+    assert remarks({"orders": table(START, START + 300 * DAY), "returns": table()}, START + 400 * DAY) == []
+    (zero,) = remarks({"returns": table(START + DAY), "orders": table(START, 0)}, START + 400 * DAY)
+    assert "between 1970-01-01T00:00:00.000Z and 2024-10-04" in zero and "(55 years)" in zero and "time of orders.csv:3 meant?" in zero
+    (far,) = remarks({"orders": table(252_000_000_000_000, START)}, START + 400 * DAY)
+    assert far.startswith("1 rows lie beyond") and "orders.csv:2: 9955-07-25" in far
 
 
 def test_a_journal_that_is_past_the_data_is_refused() -> None:
