@@ -33,6 +33,7 @@ def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metri
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-store")
 
     def task(partition: int) -> FeaturesTask:
-        return FeaturesTask(plan, registry, partition, OnlineWriter(store, partition, executor, metrics) if store.layouts else None)
+        online = OnlineWriter(store, partition, executor, metrics) if store.layouts else None
+        return FeaturesTask(plan, registry, partition, online, settings.runner.state_folder / "spill")
 
     return StageSpec(STAGE, task_inputs(plan), task)

@@ -35,14 +35,18 @@ class FeaturesTask:
     ----------
     online
         Takes the features of touched entities to the online store between steps; None (audit, tests) for nowhere.
+    spill_folder
+        Where tables that may outgrow memory lie.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int, online: OnlineWriter | None = None) -> None:
+    def __init__(
+        self, plan: Plan, registry: SchemaRegistry, partition: int, online: OnlineWriter | None = None, spill_folder: Path | None = None
+    ) -> None:
         self._plan = plan
         self._journal = TopicPartition(plan.topics.journal, partition)
         self._decoder = JournalDecoder(plan, registry)
         self._encoder = ColumnEncoder(registry, f"{plan.topics.vectors}-tidemill.{plan.application.app.replace('-', '_')}.Vector", plan.vector_schema)
-        self._core = FeaturesCore(plan, followed=online is not None)
+        self._core = FeaturesCore(plan, followed=online is not None, spill_folder=spill_folder)
         self._asking = np.array([plan.streams[name].index for name in plan.asking_streams], np.int16)
         self._coverage = Coverage()
         self._online = online

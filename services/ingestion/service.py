@@ -30,7 +30,8 @@ def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: Sch
     reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
 
     def task(partition: int) -> IngestionTask:
-        clock = settings.ingestion
-        return IngestionTask(plan, registry, partition, clock.clock, clock.tick_ms, reference_partitions, clock.step_ms)
+        own = settings.ingestion
+        spill = settings.runner.state_folder / "spill"
+        return IngestionTask(plan, registry, partition, own.clock, own.tick_ms, reference_partitions, own.step_ms, spill)
 
     return StageSpec(STAGE, task_inputs(plan), task)

@@ -1,14 +1,17 @@
 """Ingestion as a task: raw records in; journal, dead letters, duplicates and late copies out."""
 
 import logging
+import secrets
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
 from services.ingestion.domain.core import FARTHEST_AHEAD_MS, FUTURE, IngestionCore, IngestionStep
 from services.ingestion.domain.host_clock import HostClock
+from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.raw import CleanRows, RawChunk
 from services.ingestion.outputs import IngestionOutputs
 from services.ingestion.raw_decoder import RawDecoder
@@ -22,6 +25,8 @@ from shared.version import CODE_VERSION
 
 _LOG = logging.getLogger(__name__)
 _FLAGGED = {FUTURE: "dated further ahead than allowed_skew ('future')", "non_finite": "in which a NaN or an infinity became null ('non_finite')"}
+# Changes with the layout of the checkpoint: what an older one wrote is not read but made again from the whole journal.
+STATE_VERSION = "1"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -45,6 +50,8 @@ class IngestionTask:
         Partitions of the reference topics; every task reads all of them.
     clock_step_ms
         Live: a larger step of the host's clock is noticed and does not simply enter the journal.
+    spill_folder
+        Where tables of ids lie that may outgrow memory.
     """
 
     def __init__(
@@ -56,40 +63,46 @@ class IngestionTask:
         tick_ms: int = 1_000,
         reference_partitions: Mapping[str, int] | None = None,
         clock_step_ms: int = 10_000,
+        spill_folder: Path | None = None,
     ) -> None:
         self._plan = plan
         self._partition = partition
         self._clock = clock
         self._tick_ms = tick_ms
         self._host_clock = HostClock(clock_step_ms)
-        self._core = IngestionCore(plan, partition, reference_partitions)
+        self._core = IngestionCore(plan, partition, reference_partitions, secrets.token_bytes(KEY_BYTES), spill_folder)
         self._streams = {stream.topic: stream for stream in plan.streams.values()}
         self._decoders = {stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time) for stream in plan.streams.values()}
         self._outputs = IngestionOutputs(plan, registry, partition)
         self._journal = JournalDecoder(plan, registry)
+        self._journal_partition = TopicPartition(plan.topics.journal, partition)
+        self._journal_end: int | None = None
         self._resumed: dict[TopicPartition, int] = {}
         self._flagged: Counter[tuple[str, str]] = Counter()
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
-        """Nothing: what was accepted is read from the journal itself."""
+        """Load the ids of accepted events, event times and the clock, as of the journal's end that the checkpoint's marker names."""
+        self._core.restore(entries)
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Take up the positions of the last progress record."""
         self._resumed = dict(positions)
 
     def replay(self, inputs: Sequence[Records]) -> None:
-        """Learn from the own journal which events are known and how far event time, journal time and ticks have come."""
+        """Learn from the journal behind the marker which events are known and how far event time, journal time and ticks have come."""
         for records in inputs:
+            self._journal_end = int(records.offsets[-1]) + 1 if len(records) else self._journal_end
             batch = self._journal.decode(records)
             if len(batch):
                 ticks = batch.journal_time_ms[batch.stream_index == TICK]
                 self._core.remember_time(int(batch.journal_time_ms[-1]), int(ticks[-1]) if len(ticks) else None)
             for name, group in batch.groups.items():
                 ids, times = group.columns.column("_event_id"), group.columns.column("_event_time")
-                self._core.remember(name, ids.to_pylist(), int64_ms(times), batch.journal_time_ms[group.rows])
+                self._core.remember(name, ids, int64_ms(times), batch.journal_time_ms[group.rows])
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Sequence what is certain. Nothing changes before everything is decoded, so a step that meets an unreachable registry can be retried."""
+        self._journal_end = context.output_ends.get(self._journal_partition, self._journal_end)
         taken = [(self._streams[records.topic].name, records.partition, self._clean(records)) for records in inputs if len(records)]
         live = self._clock == "live"
         now_ms = self._now_ms(context, taken) if live else context.now_ms
@@ -111,15 +124,18 @@ class IngestionTask:
         return Step(self._outputs.emissions(step), {**self._resumed, **read}, Coverage(0, self._core.covered_ms))
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        """Nothing: the journal is the checkpoint."""
-        return Checkpoint()
+        """Write what is new, small as it is, and the end of the journal before this step: what is behind it is read again."""
+        if self._journal_end is None:
+            return Checkpoint()
+        entries = self._core.take_dirty()
+        return Checkpoint(entries, {self._journal_partition: self._journal_end} if entries else {})
 
     def committed(self) -> None:
         """No external writes."""
 
     def versions(self) -> Mapping[str, str]:
-        """Code and application."""
-        return {"code": CODE_VERSION, "application": self._plan.application_hash}
+        """Code and form of the state. Ids are kept by stream, so another application version goes on with them."""
+        return {"code": CODE_VERSION, "state": STATE_VERSION}
 
     def _clean(self, records: Records) -> CleanRows:
         n = len(records)

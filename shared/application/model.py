@@ -70,6 +70,12 @@ class Expectation(_Frozen):
     otherwise: Literal["reject", "flag"] = "reject"
 
 
+class Deduplication(_Frozen):
+    """How long a copy of an event may come after it and still be recognised, in journal time. Ids are kept for that long."""
+
+    within: Duration
+
+
 class Stream(Owned):
     """One raw topic. A reference stream is state by key (weather at an airport); an event stream is a sequence of facts.
 
@@ -91,6 +97,7 @@ class Stream(Owned):
     allowed_skew: Duration = parse_duration("5m")
     future: Literal["reject", "flag"] = "reject"
     non_finite: Literal["null", "reject"] = "null"
+    deduplicate: Deduplication | None = None
     max_age: Duration | None = None
     derive: dict[Name, str] = {}
     expect: tuple[Expectation, ...] = ()
@@ -103,6 +110,8 @@ class Stream(Owned):
             raise ValueError("event_id: the column that identifies an event")
         if self.kind == "reference" and (self.key is None or self.max_age is None):
             raise ValueError("key and max_age: how a reference row is found and how long it is good")
+        if self.kind == "reference" and self.deduplicate is not None:
+            raise ValueError("no deduplicate: a row of a reference stream replaces the one before it")
         return self
 
 

@@ -55,6 +55,7 @@ class StreamPlan:
     event_time: str
     key: str
     allowed_lateness_ms: int
+    deduplicate_within_ms: int
     max_age_ms: int | None
     derivations: tuple[tuple[str, Expression], ...]
     expectations: tuple[ExpectationPlan, ...]

@@ -14,7 +14,7 @@ from pydantic import ValidationError
 
 from shared.application.document import Document
 from shared.application.expressions import Expression, ExpressionError, compile_expression
-from shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
+from shared.application.model import UNITS_MS, VIEW_KINDS, Application, Label, Model, Stream
 from shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
 from shared.application.schemas import entry_schema, vector_schema
 from shared.application.topics import Topics
@@ -22,6 +22,7 @@ from shared.application.view_planning import ViewPlanner
 from shared.avro.arrow_types import arrow_schema
 
 Path_ = Sequence[str | int]
+DEDUPLICATE_WITHIN_MS = 7 * UNITS_MS["d"]
 
 
 def load_application(folder: Path) -> Application:
@@ -114,9 +115,21 @@ class _Planner:
         entry = entry_schema(self.application.app, name, text, [(column, expression.type) for column, expression in derivations])
         return StreamPlan(
             name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), stream.event_id, stream.event_time, key,
-            stream.allowed_lateness, stream.max_age, tuple(derivations), tuple(expectations), stream.times, stream.nulls,
-            stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
+            stream.allowed_lateness, self._deduplicate_within(name, stream), stream.max_age, tuple(derivations), tuple(expectations), stream.times,
+            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
         )  # fmt: skip
+
+    def _deduplicate_within(self, name: str, stream: Stream) -> int:
+        """Return how long ids are kept: a week, or longer where a request is; a second request of a known id would end the join of its labels."""
+        asked = [model.label.max_delay for model in self.application.models.values() if model.ask == name]
+        needed = 2 * max(asked, default=0)
+        if stream.deduplicate is None:
+            return max(DEDUPLICATE_WITHIN_MS, needed)
+        within = stream.deduplicate.within
+        if within < needed:
+            expected = f"at least {needed // 1000} s, twice the longest max_delay of the models that ask {name}: for so long a request is remembered"
+            raise self.document.error(("streams", name, "deduplicate", "within"), expected, f"{within // 1000} s")
+        return within
 
     def _check_partitioning(self, streams: dict[str, StreamPlan]) -> None:
         seen: dict[str, str] = {}

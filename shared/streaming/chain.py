@@ -77,6 +77,8 @@ class Chain:
         self._reader = reader
         self._max_batch = max_batch
         self._inner = frozenset(topic for link in links[1:] for topic in link.layout.inputs.partitioned)
+        self._own = links[0].layout.inputs.restores_from_outputs
+        self._placed = self._inner | frozenset(self._own)
         self._ends: dict[TopicPartition, int] = {}
         self.tasks: dict[int, list[RunningTask]] = {}
 
@@ -84,6 +86,20 @@ class Chain:
         """Forget all tasks."""
         self.tasks = {}
         self._ends = {}
+
+    @property
+    def output_ends(self) -> Mapping[TopicPartition, int]:
+        """Where the logs end that tasks of the first stage restore from, as of the last commit."""
+        return {
+            place: self._ends[place] for partition in self.tasks for topic in self._own if (place := TopicPartition(topic, partition)) in self._ends
+        }
+
+    def find_ends(self) -> None:
+        """Look up where the logs end that the first stage restores from: like what later stages read, its records have places there."""
+        for partition in self.tasks:
+            for topic in self._own:
+                place = TopicPartition(topic, partition)
+                self._ends[place] = self._reader.watermarks(place)[1]
 
     def shares(self, inputs: Sequence[Records]) -> dict[int, dict[int, list[Records]]]:
         """Say who is given what of the records from Kafka: by partition and stage."""
@@ -118,7 +134,7 @@ class Chain:
                 outcome = running.process(inputs, context, interval_ms, size_bytes)
             except BaseException as problem:
                 raise TaskCrashedError(stage, running, inputs, problem) from problem
-            if self._inner and outcome.changed:
+            if self._placed and outcome.changed:
                 outcome = replace(outcome, emissions=[self._place(emission, places, written) for emission in outcome.emissions])
                 outcome = replace(outcome, record=self._place(outcome.record, places, written))
             for records in inputs:
@@ -155,8 +171,8 @@ class Chain:
                 self._links[stage].verdicts.drained()
 
     def _place(self, emission: Emission, places: dict[TopicPartition, int], written: list[Records]) -> Emission:
-        """Give an emission its place when a later stage reads it."""
-        if emission.topic not in self._inner:
+        """Give an emission its place when a later stage reads it, or the stage itself after a restart."""
+        if emission.topic not in self._placed:
             return emission
         place, n = TopicPartition(emission.topic, emission.partition), len(emission)
         first = places[place]

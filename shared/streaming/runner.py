@@ -236,7 +236,8 @@ class Runner:
 
     def _step_of(self, given: Given) -> bool:
         """Let tasks make a step, each partition from some stage on, and commit what has changed."""
-        context = StepContext(self._clock_ms(), self._source.caught_up, self._steady_ms() if self._steady_ms else None)
+        steady_ms = self._steady_ms() if self._steady_ms else None
+        context = StepContext(self._clock_ms(), self._source.caught_up, steady_ms, self._chain.output_ends)
         limits = self._settings
         begun = time.monotonic()
         works: list[Work] = []
@@ -337,6 +338,7 @@ class Runner:
             self._metrics.observe_restore(partition, time.monotonic() - begun)
         self._keep_alive()
         self._chain.tasks = tasks
+        self._chain.find_ends()
         self._positions = positions
         if len(self._links) > 1 and tasks:
             self._backlog = self._chain.backlog()

@@ -19,11 +19,14 @@ class StepContext:
         Inputs whose end the consumer has reached (partition EOF) with nothing read since.
     steady_ms
         Time since some instant by a clock that nobody sets (it goes on while the machine sleeps); None where processing time is made up.
+    output_ends
+        Where the logs end that the stage restores from (`TaskInputs.restores_from_outputs`), before this step.
     """
 
     now_ms: int
     caught_up: Set[TopicPartition] = frozenset()
     steady_ms: int | None = None
+    output_ends: Mapping[TopicPartition, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

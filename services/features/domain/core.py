@@ -3,6 +3,7 @@
 from collections import deque
 from collections.abc import Sequence
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -52,10 +53,13 @@ class FeaturesCore:
     ----------
     followed
         Whether somebody calls `touched`: otherwise nothing is noted for it.
+    spill_folder
+        Where tables that may outgrow memory lie; None: with other temporary files.
     """
 
-    def __init__(self, plan: Plan, *, followed: bool = False) -> None:
+    def __init__(self, plan: Plan, *, followed: bool = False, spill_folder: Path | None = None) -> None:
         self._plan = plan
+        self._spill_folder = spill_folder
         self._followed = followed
         self._entities: dict[str, EntityIndex] = {view.entity or _GLOBAL: EntityIndex() for view in plan.views}
         self._views = [ViewState(view, plan.streams[view.source].allowed_lateness_ms) for view in plan.views]
@@ -81,7 +85,7 @@ class FeaturesCore:
                 key = _join_key(view.join)
                 joins[key] = view.join
                 kinds.setdefault(key, {})[view.entity] = (self._entities[view.entity], view.entity_columns[view.join.stream])
-        return {key: RequestKeys(join, kinds[key]) for key, join in joins.items()}
+        return {key: RequestKeys(join, kinds[key], self._spill_folder) for key, join in joins.items()}
 
     def process(self, batch: JournalBatch) -> pa.RecordBatch:
         """Fold a run of the journal; returns the vectors (columns of the plan's vector schema) in journal order."""

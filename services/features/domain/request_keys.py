@@ -1,9 +1,9 @@
 """Which entities a request had, remembered until its label comes, which may carry nothing but the request's id."""
 
 import io
-import tempfile
 from collections import deque
 from collections.abc import Mapping, Sequence
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +14,7 @@ from services.features.domain.entities import EntityIndex
 from services.features.domain.hashing import identity_words
 from shared.application.plan import JoinPlan
 from shared.avro.key_text import key_texts
+from shared.mapped_memory import mapped_words
 from shared.streaming.records import StateEntry
 
 _HEAD = 4
@@ -70,10 +71,18 @@ class RequestKeys:
 
     The table lies in an unnamed file mapped into memory, so what is not in use leaves memory when that is short. Ids are known by 128 bits. Pure in
     effect and replay-safe: what is found depends on the journal alone. A request that stands behind its label in the journal is not found.
+
+    Parameters
+    ----------
+    kinds
+        By kind of entity, its index and the request's column that names it.
+    folder
+        Where the file lies; None: with other temporary files.
     """
 
-    def __init__(self, join: JoinPlan, kinds: Mapping[str, tuple[EntityIndex, str]]) -> None:
+    def __init__(self, join: JoinPlan, kinds: Mapping[str, tuple[EntityIndex, str]], folder: Path | None = None) -> None:
         self.join = join
+        self._folder = folder
         self.kinds = dict(kinds)
         self.name = f"{join.stream}.{join.request_column}.{join.within_ms}"
         self._table = self._mapped(_FIRST_ROOM)
@@ -82,10 +91,7 @@ class RequestKeys:
         self._chunks: deque[tuple[str, int]] = deque()
 
     def _mapped(self, room: int) -> NDArray[np.int64]:
-        width = _HEAD + len(self.kinds)
-        with tempfile.TemporaryFile(prefix="tidemill-requests-") as file:
-            file.truncate(room * width * 8)
-            return np.memmap(file, np.int64, "r+", shape=(room, width))
+        return mapped_words((room, _HEAD + len(self.kinds)), self._folder)
 
     def remember(self, columns: pa.RecordBatch, times_ms: NDArray[np.int64], offsets: NDArray[np.int64], since_ms: int) -> None:
         """Take requests: their columns, journal times and offsets; no label before `since_ms` (journal time) will be asked for any more."""

@@ -1,7 +1,9 @@
 """Ingestion's rules: validate, clean, deduplicate and sequence; accepted + rejected + duplicates = raw, at every step."""
 
+import json
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass
+from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -9,12 +11,16 @@ from numpy.typing import NDArray
 
 from services.ingestion.domain.availability_merge import AvailabilityMerge
 from services.ingestion.domain.cleaning import NON_FINITE, Cleaner
+from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.journal_clock import TICK, JournalClock
 from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict, WaitingRows, concatenate
+from services.ingestion.domain.sequencing import Candidates, Sequencer
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.arrow_types import int64_ms
+from shared.streaming.records import StateEntry
 
 _TIME = pa.timestamp("ms")
+_CLOCK = b"clock"
 FUTURE = "future"
 # Beyond any data set that is replayed while it still grows: its labels' horizon and a slice lie ahead of the host's clock at most.
 FARTHEST_AHEAD_MS = 400 * 86_400_000
@@ -80,22 +86,11 @@ class IngestionStep:
     flagged: Mapping[tuple[str, str], int]
 
 
-@dataclass(frozen=True, slots=True)
-class _Judged:
-    """A stream's released rows in order, with their places in the step and their fates."""
-
-    stream: StreamPlan
-    places: NDArray[np.int64]
-    rows: CleanRows
-    accepted: NDArray[np.bool_]
-    copied: NDArray[np.bool_]
-    future: int
-
-
 class IngestionCore:
     """The fold behind the journal. Pure; live or replayed is the caller's business (`idle`, `tick_ms`).
 
-    All it has to remember is in the journal itself (`remember`): ids seen, newest event times, journal time, last tick.
+    All it has to remember is in the journal itself (`remember`): ids accepted, newest event times, journal time, last tick. A checkpoint
+    (`take_dirty`) spares reading it from the beginning.
 
     What one record says of time touches itself only. Its event time may lie ahead of the availability reached so far by the stream's allowed skew
     and no more, and the newest event time, against which lateness is measured, never passes the journal time of the record that set it.
@@ -106,9 +101,20 @@ class IngestionCore:
         The journal partition this core writes; records whose key belongs elsewhere are refused.
     reference_partitions
         Partitions of reference topics, all of which every core reads; 1 where a topic is not named.
+    identity_key
+        16 secret bytes under which ids are remembered; a checkpoint brings its own.
+    spill_folder
+        Where tables that may outgrow memory lie; None: with other temporary files.
     """
 
-    def __init__(self, plan: Plan, partition: int, reference_partitions: Mapping[str, int] | None = None) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        partition: int,
+        reference_partitions: Mapping[str, int] | None = None,
+        identity_key: bytes = bytes(KEY_BYTES),
+        spill_folder: Path | None = None,
+    ) -> None:
         self._streams = list(plan.streams.values())
         counts = reference_partitions or {}
         self.inputs: list[tuple[str, int]] = []
@@ -120,9 +126,11 @@ class IngestionCore:
         self._waiting = [WaitingRows() for _ in self.inputs]
         self._cleaners = {stream.name: Cleaner(stream, partition, plan.application.partitions) for stream in self._streams}
         self._clock = JournalClock()
-        self._seen: dict[str, set[str]] = {stream.name: set() for stream in self._streams}
+        within = {stream.name: stream.deduplicate_within_ms for stream in self._streams if not stream.is_reference}
+        self._sequencer = Sequencer(self._clock, within, identity_key, spill_folder)
         self._newest_event: dict[str, int] = {}
         self._reached_ms = 0
+        self._written: bytes | None = None
 
     @property
     def inversions(self) -> int:
@@ -148,10 +156,27 @@ class IngestionCore:
         known = ((place, waiting.position) for place, waiting in zip(self.inputs, self._waiting, strict=True))
         return {place: position for place, position in known if position is not None}
 
-    def remember(self, stream: str, event_ids: Sequence[str], event_times_ms: NDArray[np.int64], journal_times_ms: NDArray[np.int64]) -> None:
-        """Learn from the journal which events an earlier incarnation had accepted."""
-        if not self._cleaners[stream].is_reference:
-            self._seen[stream].update(event_ids)
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        """Load a checkpoint, nothing for none; called before anything else."""
+        blobs = {entry.key: entry.value for entry in entries if entry.value is not None}
+        self._written = blobs.pop(_CLOCK, None)
+        self._sequencer.restore(blobs)
+        if self._written is not None:
+            clock = json.loads(self._written)
+            self._clock.remember(clock["journal_time"], clock["tick"])
+            self._newest_event = {name: time for name, time in clock["newest_event"].items() if name in self._cleaners}
+
+    def take_dirty(self) -> list[StateEntry]:
+        """Return what has changed since the last call; with the journal's records since then it is the whole state."""
+        clock = {"journal_time": self._clock.time_ms, "tick": self._clock.tick_ms, "newest_event": dict(sorted(self._newest_event.items()))}
+        blob = json.dumps(clock).encode()
+        entries = [StateEntry(_CLOCK, blob)] if blob != self._written else []
+        self._written = blob
+        return entries + self._sequencer.take_dirty()
+
+    def remember(self, stream: str, event_ids: pa.Array, event_times_ms: NDArray[np.int64], journal_times_ms: NDArray[np.int64]) -> None:
+        """Learn from the journal which events an earlier incarnation had accepted, in journal order."""
+        self._sequencer.remember(stream, event_ids, journal_times_ms)
         if len(event_times_ms):
             known = np.minimum(event_times_ms, journal_times_ms)
             self._newest_event[stream] = max(self._newest_event.get(stream, int(known[0])), int(known.max()))
@@ -204,16 +229,10 @@ class IngestionCore:
         """
         released = self._merge.release(np.array([place in idle for place in self.inputs], np.bool_))
         taken = [waiting.take(int(count)) for waiting, count in zip(self._waiting, released.counts, strict=True)]
-        judged = []
-        accepted = np.zeros(len(released.source), np.bool_)
         reached = np.maximum(np.maximum.accumulate(released.time_ms), self._reached_ms) if len(released.time_ms) else released.time_ms
         self._reached_ms = int(reached[-1]) if len(reached) else self._reached_ms
-        for stream in self._streams:
-            part = self._judge(stream, released.source, reached, taken)
-            if part is not None:
-                judged.append(part)
-                accepted[part.places] = part.accepted
-        times, ticks = self._clock.advance(released.time_ms, accepted, released.heartbeat)
+        judged = [part for stream in self._streams if (part := self._arranged(stream, released.source, reached, taken)) is not None]
+        accepted, times, ticks = self._sequencer.settle(judged, released)
         origin = np.full(len(times), TICK, np.int64)
         for part in judged:
             origin[part.places[part.accepted]] = part.stream.index
@@ -223,9 +242,10 @@ class IngestionCore:
             source, journal = np.append(source, TICK), np.append(journal, self._clock.tick(tick_ms))
         return self._step(judged, times, source, journal)
 
-    def _judge(
+    def _arranged(
         self, stream: StreamPlan, source: NDArray[np.int64], reached: NDArray[np.int64], taken: Sequence[Sequence[CleanRows]]
-    ) -> _Judged | None:
+    ) -> Candidates | None:
+        """Put a stream's rows in order and judge their event times; none of them is a copy yet."""
         own = [i for i, (name, _) in enumerate(self.inputs) if name == stream.name]
         parts = [part for i in own for part in taken[i]]
         if not parts:
@@ -238,29 +258,9 @@ class IngestionCore:
         future = (ahead > stream.allowed_skew_ms) & ~rows.refused & ~rows.heartbeat
         if stream.rejects_future and future.any():
             rows = rows.refusing({row: Verdict(FUTURE, _too_far_ahead(stream, int(ahead[row]))) for row in np.flatnonzero(future).tolist()})
-        accepted = ~rows.refused & ~rows.heartbeat
-        copied = np.zeros(len(rows), np.bool_)
-        if not stream.is_reference:
-            identities = rows.columns.column("_event_id")
-            candidates = np.flatnonzero(accepted)
-            asked = identities if len(candidates) == len(rows) else identities.take(pa.array(candidates))
-            copied[candidates] = self._known(stream.name, asked.to_pylist())
-            accepted &= ~copied
-        return _Judged(stream, places, rows, accepted, copied, int((future & accepted).sum()))
+        return Candidates(stream, places, rows, ~rows.refused & ~rows.heartbeat, np.zeros(len(rows), np.bool_), future)
 
-    def _known(self, stream: str, identities: Sequence[str]) -> NDArray[np.bool_]:
-        """Say which ids were accepted before, in this batch or ever, and remember all of them; exact, by the ids themselves."""
-        seen, new = self._seen[stream], set(identities)
-        known = np.zeros(len(identities), np.bool_)
-        if len(new) == len(identities) and seen.isdisjoint(new):
-            seen |= new
-            return known
-        for i, identity in enumerate(identities):
-            known[i] = identity in seen
-            seen.add(identity)
-        return known
-
-    def _step(self, judged: Sequence[_Judged], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]) -> IngestionStep:
+    def _step(self, judged: Sequence[Candidates], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]) -> IngestionStep:
         entries, keys, duplicates, late = {}, {}, {}, {}
         rejections: list[tuple[int, Rejection]] = []
         flagged: dict[tuple[str, str], int] = {}
@@ -290,8 +290,8 @@ class IngestionCore:
                         flagged[name, expectation.name] = count
                 if count := int(np.count_nonzero(rows.flags[good] & NON_FINITE)):
                     flagged[name, "non_finite"] = count
-                if part.future:
-                    flagged[name, FUTURE] = part.future
+                if count := int((part.future & part.accepted).sum()):
+                    flagged[name, FUTURE] = count
         counts = {stream.name: 0 for stream in self._streams} | {part.stream.name: int((~part.rows.heartbeat).sum()) for part in judged}
         letters = [rejection for _, rejection in sorted(rejections, key=lambda pair: pair[0])]
         return IngestionStep(JournalRun(source, journal, entries, keys), letters, duplicates, late, counts, flagged)

@@ -57,6 +57,7 @@ def test_the_same_files_have_the_same_hash_and_others_another(folder: Path) -> N
         ("local_minute / 60", "minute_of_day / 60", "a SQL expression", "minute_of_day"),
         ("local_minute / 60", "origin + 1", "a SQL expression", "origin + 1"),
         ("allowed_lateness: 2h", "allowed_lateness: 2 hours", "a duration such as 30s", "2 hours"),
+        ("allowed_lateness: 2h", "deduplicate: {within: 71h}", "at least 259200 s, twice the longest max_delay", "255600 s"),
         ("ask: departures", "ask: departure", "an event stream", "departure"),
         ("join: flight_id", "join: flight", "a column of arrivals", "flight"),
         ("schema: schemas/weather.avsc", "schema: schemas/wether.avsc", "an Avro schema file", "wether"),
