@@ -163,7 +163,7 @@ class IngestionCore:
         self._sequencer.restore(blobs)
         if self._written is not None:
             clock = json.loads(self._written)
-            self._clock.remember(clock["journal_time"], clock["tick"])
+            self.remember_time(clock["journal_time"], clock["tick"])
             self._newest_event = {name: time for name, time in clock["newest_event"].items() if name in self._cleaners}
 
     def take_dirty(self) -> list[StateEntry]:
