@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test test-long kernels check static unit contract property integration e2e lint format types imports \
+.PHONY: help demo bench bench-quick bench-models test test-long kernels check static unit contract property integration e2e simulate lint format types imports \
 	up doctor clean
 
 help:  ## list every target
@@ -75,6 +75,11 @@ imports: $(VENV)/.ready  ## import-linter: the dependency rule
 unit contract property integration e2e: $(VENV)/.ready  ## one kind of tests
 	@$(MAKE) --no-print-directory kernels
 	@$(PYTEST) tests/$@
+
+FAULTS ?= 200000
+SEED ?= 1
+simulate: $(VENV)/.ready  ## deterministic simulation with faults, goes on where it stopped: make simulate FAULTS=200000 SEED=1
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.simulate --faults $(FAULTS) --seed $(SEED)
 
 up: $(VENV)/.ready  ## run an application live: make up APP=examples/flights
 	@$(BIN)/tidemill up $(APP)

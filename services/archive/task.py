@@ -136,6 +136,8 @@ class ArchiveTask:
     def _finish_replay(self) -> None:
         if self._replaying:
             self._merge.drain()
+            # Of the restored positions, which the next checkpoint may name as its marker: the restored counts may be older than they are.
+            self._state = self._merge.state()
             self._replaying = False
 
     def _is_awaited(self) -> bool:

@@ -57,11 +57,13 @@ class ScoringTask:
         self._serving: dict[str, Serving] = {}
         self._read_deployments = 0
         self._coverage = Coverage()
+        self._written = b""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load how many vectors had been read."""
         for entry in entries:
             if entry.key == _COUNTS and entry.value is not None:
+                self._written = entry.value
                 self._merge.restore(entry.value)
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
@@ -96,8 +98,11 @@ class ScoringTask:
         return Step(emissions, self._positions(), self._coverage, self._head)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        """Write the count of vectors; the deployments log is always read from its beginning."""
-        return Checkpoint([StateEntry(_COUNTS, self._merge.state())], {**self._merge.positions(), self._deployments: 0})
+        """Write the count of vectors, if it has changed; the deployments log is always read from its beginning."""
+        counts = self._merge.state()
+        changed = [StateEntry(_COUNTS, counts)] if counts != self._written else []
+        self._written = counts
+        return Checkpoint(changed, {**self._merge.positions(), self._deployments: 0})
 
     def committed(self) -> None:
         """Nothing external."""

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 from shared.streaming.broker import FencedError, TopicSpec
 from shared.streaming.errors import TransientError
@@ -15,9 +15,18 @@ class MemoryBroker:
     """A log in memory. Safe for threads.
 
     Time-outs do not pass by themselves: `expire_transactions` and `expire_member` say that a session ended.
+
+    Parameters
+    ----------
+    clock_ms
+        Stamps records that bring no timestamp.
+    stable_timeout_s
+        How long a reader waits for an open transaction to end; 0 where nobody else could end it meanwhile (one thread).
     """
 
-    def __init__(self) -> None:
+    def __init__(self, clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000, stable_timeout_s: float = STABLE_TIMEOUT_S) -> None:
+        self.clock_ms = clock_ms
+        self.stable_timeout_s = stable_timeout_s
         self.changed = threading.Condition(threading.RLock())
         self._topics: dict[str, list[PartitionLog]] = {}
         self._groups: dict[str, Group] = {}
@@ -38,6 +47,10 @@ class MemoryBroker:
         """Number of partitions, 0 when there is no such topic."""
         return len(self._topics.get(topic, ()))
 
+    def topics(self) -> list[str]:
+        """Names of all topics."""
+        return list(self._topics)
+
     def source(self, group: str, instance: str) -> MemorySource:
         """Make a member of a group."""
         return MemorySource(self, group, instance)
@@ -54,11 +67,12 @@ class MemoryBroker:
         """Make a transactional producer."""
         return MemoryTransactionalSink(self, transactional_id)
 
-    def expire_transactions(self) -> None:
-        """Abort what dead producers left open, as Kafka does after the transaction time-out."""
+    def expire_transactions(self, transactional_id: str | None = None) -> None:
+        """Abort what dead producers (or the one of this id) left open, as Kafka does after the transaction time-out."""
         with self.changed:
-            for transactional_id in [name for name, transaction in self._transactions.items() if transaction.state == OPEN]:
-                self.fence(transactional_id)
+            for name in [name for name, transaction in self._transactions.items() if transaction.state == OPEN]:
+                if transactional_id in (None, name):
+                    self.fence(name)
 
     def expire_member(self, group: str, instance: str) -> None:
         """End the session of a dead member, which makes the group rebalance."""
@@ -107,8 +121,7 @@ class MemoryBroker:
         """Write records."""
         with self.changed:
             log = self.log(TopicPartition(emission.topic, emission.partition))
-            now_ms = time.time_ns() // 1_000_000
-            times = emission.timestamps_ms.tolist() if emission.timestamps_ms is not None else [now_ms] * len(emission)
+            times = emission.timestamps_ms.tolist() if emission.timestamps_ms is not None else [self.clock_ms()] * len(emission)
             for timestamp_ms, key, value in zip(times, emission.keys, emission.values, strict=True):
                 log.append(timestamp_ms, key, value, transaction)
             if transaction is not None:
@@ -155,7 +168,7 @@ class MemoryBroker:
                 held = {key for transaction in self._transactions.values() if transaction.state == OPEN for key in transaction.offsets}
                 return not any((group, partition) in held for partition in partitions)
 
-            if not self.changed.wait_for(stable, STABLE_TIMEOUT_S):
+            if not self.changed.wait_for(stable, self.stable_timeout_s):
                 raise TransientError(f"offsets of group {group} are held by an open transaction")
             known = self.group(group).committed
             return {partition: known[partition] for partition in partitions if partition in known}

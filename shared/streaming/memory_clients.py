@@ -76,6 +76,7 @@ class MemorySource:
                     max_records -= len(records)
                 if max_records == 0:
                     break
+            self._take_turns(taken)
             return taken
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
@@ -93,6 +94,12 @@ class MemorySource:
     def close(self) -> None:
         """Stop reading; a member that has not left stays until `expire_member`."""
         self._positions = {}
+
+    def _take_turns(self, taken: Sequence[Records]) -> None:
+        """Let what was read wait behind what was not, so that no busy partition starves another."""
+        for records in taken:
+            place = TopicPartition(records.topic, records.partition)
+            self._positions[place] = self._positions.pop(place)
 
     def _generation_moved(self) -> bool:
         return self._incarnation > 0 and self._broker.group(self._group).generation != self._generation
@@ -129,7 +136,7 @@ class MemoryReader:
             last = log.end if end is None else end
             if begin > log.end or last > log.end:
                 raise OffsetLostError(f"{partition.topic}:{partition.partition}: expected offsets up to {log.end}, got {max(begin, last)}")
-            if not self._broker.changed.wait_for(lambda: log.last_stable() >= last, STABLE_TIMEOUT_S):
+            if not self._broker.changed.wait_for(lambda: log.last_stable() >= last, self._broker.stable_timeout_s):
                 raise TransientError(f"{partition.topic}:{partition.partition}: an open transaction holds offset {log.last_stable()}")
             records, _ = log.read(begin, last, len(log.entries))
         if len(records):

@@ -39,6 +39,10 @@ def _steady_ms() -> int:
     return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
 
 
+def _steady_of(timer: Callable[[], float]) -> Callable[[], int]:
+    return lambda: int(timer() * 1_000)
+
+
 class _SupersededError(Exception):
     """The assignment changed, or the process was asked to stop, while state was being restored."""
 
@@ -71,6 +75,8 @@ class Runner:
         Where quarantined records go.
     clock_ms
         Processing time, handed to the tasks; by default the host's, with a steady clock beside it that shows when the host's is set.
+    timer
+        Steady seconds, for the cadence of commits and for metrics; a simulation passes its own, which is then the steady clock beside `clock_ms`.
     """
 
     def __init__(
@@ -92,12 +98,14 @@ class Runner:
         metrics: Metrics | None = None,
         health: Health | None = None,
         clock_ms: Callable[[], int] | None = None,
+        timer: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings or RunnerSettings()
         self._metrics = metrics or Metrics(stage)
         self._health = health or Health()
         self._clock_ms = clock_ms or _wall_ms
-        self._steady_ms = _steady_ms if clock_ms is None else None
+        self._steady_ms = _steady_of(timer) if timer is not None else _steady_ms if clock_ms is None else None
+        self._timer = timer or time.monotonic
         parts = [StageParts(stage, inputs, task_factory, codec, dead_letters), *followers]
         layouts = [Layout.of(app, one.stage, one.inputs, partitions, broker, stage if k else None) for k, one in enumerate(parts)]
         self._name = name or stage
@@ -210,7 +218,7 @@ class Runner:
             self._opened = True
 
     def _consume_and_commit(self) -> bool:
-        since_step = time.monotonic() - self._last_step
+        since_step = self._timer() - self._last_step
         linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_step)
         limit = self._links[0].verdicts.limit(self._settings.max_batch)
         inputs = self._source.consume(limit, self._settings.idle_interval_ms / 1000, linger_s)
@@ -239,7 +247,7 @@ class Runner:
         steady_ms = self._steady_ms() if self._steady_ms else None
         context = StepContext(self._clock_ms(), self._source.caught_up, steady_ms, self._chain.output_ends)
         limits = self._settings
-        begun = time.monotonic()
+        begun = self._timer()
         works: list[Work] = []
         transaction = StepTransaction(self._sink, self._source.membership, len(given), self._known_offset, self._is_short(given))
         try:
@@ -258,7 +266,7 @@ class Runner:
             self._drop()
             self._epoch = None
             return False
-        took_s = time.monotonic() - begun
+        took_s = self._timer() - begun
         if len({work.stage for work in works if work.inputs}) == len(self._links):
             # One in which every stage had something to do, and has compiled its kernels.
             self._took_s = took_s
@@ -284,9 +292,9 @@ class Runner:
         return self._took_s < _SHORT_S and not any(special)
 
     def _commit(self, transaction: StepTransaction, changed: Sequence[Work], works: list[Work]) -> None:
-        begun = time.monotonic()
+        begun = self._timer()
         ends = transaction.commit()
-        self._metrics.count_commit(time.monotonic() - begun)
+        self._metrics.count_commit(self._timer() - begun)
         for work in changed:
             running, outcome = work.running, work.outcome
             running.accept(outcome)
@@ -324,7 +332,7 @@ class Runner:
         tasks: dict[int, list[RunningTask]] = {}
         positions: dict[TopicPartition, int] = {}
         for partition in self._layout.owned(assignment):
-            begun = time.monotonic()
+            begun = self._timer()
             tasks[partition] = []
             for link in self._links:
                 running = link.restore.restore(partition)
@@ -335,7 +343,7 @@ class Runner:
                         positions[address] = min(position, positions.get(address, position))
                 link.verdicts.take_up(running)
                 tasks[partition].append(running)
-            self._metrics.observe_restore(partition, time.monotonic() - begun)
+            self._metrics.observe_restore(partition, self._timer() - begun)
         self._keep_alive()
         self._chain.tasks = tasks
         self._chain.find_ends()

@@ -55,6 +55,8 @@ def chain_runner(
     registry: SchemaRegistry,
     metrics: Metrics | None = None,
     health: Health | None = None,
+    clock_ms: Callable[[], int] | None = None,
+    timer: Callable[[], float] | None = None,
 ) -> Runner:
     """Return the runner of stages that share a process and a transaction, each reading what those before it write."""
     app = plan.application.app
@@ -77,6 +79,8 @@ def chain_runner(
         settings=settings.runner,
         metrics=metrics,
         health=health,
+        clock_ms=clock_ms,
+        timer=timer,
     )
 
 

@@ -148,3 +148,32 @@ def test_what_a_training_waits_for_is_appended_as_soon_as_it_has_come(world: Wor
     assert first <= STEPS // 2 and flushed[first:] == [flushed[first]] * (STEPS - first), "at once, and nothing for a request that was refused"
     known = world.lake.read(VECTORS, ["_journal_time"], wanted, "_journal_time").num_rows
     assert known == sum(time < wanted for time in world.topics.times[world.plan.topics.vectors]) > 0
+
+
+def test_two_restarts_between_two_checkpoints_lose_no_count(world: World) -> None:
+    """The counts of a checkpoint that is older than its marker would leave the merge waiting for ever for records it has read."""
+    first, begin = world.task(), dict[str, int]()
+    for step in range(4):
+        made = first.process(world.inputs(step, begin), StepContext(now_ms=step * FLUSH_MS))
+        if step == 1:
+            written = first.checkpoint(0)
+    entries, again = list(written.entries), world.task()
+    again.restore(entries)
+    again.resume(made.positions, {}, made.coverage.offset, made.coverage.time_ms)
+    again.replay(
+        [world.topics.records(topic, int(written.marker[topic, 0]), int(made.positions[topic, 0])) for topic in begin]  # type: ignore[index]
+    )
+    step_again = again.process([], StepContext(now_ms=3 * FLUSH_MS))
+    later = again.checkpoint(0)
+    third = world.task()
+    third.restore(list({entry.key: entry for entry in [*entries, *later.entries]}.values()))
+    third.resume(step_again.positions, {}, step_again.coverage.offset, step_again.coverage.time_ms)
+    third.replay(
+        [world.topics.records(topic, int(later.marker[topic, 0]), int(step_again.positions[topic, 0])) for topic in begin]  # type: ignore[index]
+    )
+    held = {topic: int(step_again.positions[topic, 0]) for topic in begin}  # type: ignore[index]
+    third.process([], StepContext(now_ms=3 * FLUSH_MS))
+    for step in range(4, STEPS + 1):
+        made = third.process(world.inputs(step, held), StepContext(now_ms=step * FLUSH_MS))
+    assert made.coverage.time_ms >= world.end_ms
+    assert world.rows() == world.expected

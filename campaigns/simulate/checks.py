@@ -1,0 +1,199 @@
+"""What must hold after every step, whatever was killed, lost, doubled or delayed: safety."""
+
+from collections import Counter, defaultdict
+from collections.abc import Iterator
+from pathlib import Path
+
+import numpy as np
+
+from campaigns.simulate.process import GATHERED, STAGES, stage_inputs
+from campaigns.simulate.world import World
+from shared.avro.arrow_types import int64_ms
+from shared.avro.columns import ColumnDecoder
+from shared.avro.journal import JournalDecoder
+from shared.avro.records import RecordCodec
+from shared.streaming.progress import Progress
+from shared.streaming.records import Records, TopicPartition
+
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+
+
+class ViolationError(AssertionError):
+    """Something that must always hold does not."""
+
+
+def schema(name: str) -> str:
+    """Return the text of a schema of the project."""
+    return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")
+
+
+class SafetyChecks:
+    """Follows everything that becomes visible, and holds it against what was published.
+
+    Independent of the services: it reads topics, and keeps plain sets and counts.
+    """
+
+    def __init__(self, world: World) -> None:
+        self._world = world
+        plan, registry = world.plan, world.registry
+        topics = self._topics = plan.topics
+        self._journal = JournalDecoder(plan, registry)
+        self._predictions = ColumnDecoder(registry, schema("prediction"))
+        self._duplicates = ColumnDecoder(registry, schema("duplicate"))
+        self._codecs = {name: RecordCodec(registry, name, schema(name)) for name in ("rejected", "progress", "retraining")}
+        self._inputs = stage_inputs(world)
+        self._read: dict[TopicPartition, int] = {}
+        self._owners = {topics.journal: "ingestion", topics.duplicates: "ingestion", topics.late: "ingestion", topics.vectors: "features"}
+        self._owners |= {topics.view_switches: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.drift: "drift"}
+        self._owners |= {topics.health: "drift", topics.deployments: "retraining"}
+        self._written: Counter[tuple[str, str, int]] = Counter()
+        self._accounted: dict[tuple[int, TopicPartition], dict[int, str]] = defaultdict(dict)
+        self._checked: dict[tuple[int, TopicPartition], int] = {}
+        self._journal_time: dict[int, int] = {}
+        self._answered: dict[tuple[str, str], tuple[int, int]] = {}
+        self._sequence: dict[tuple[int, str], int] = {}
+        self.progress: dict[tuple[str, int], Progress] = {}
+
+    @property
+    def answered(self) -> dict[tuple[str, str], tuple[int, int]]:
+        """Partition and offset of the prediction of every (request, model)."""
+        return self._answered
+
+    def journal_time(self, partition: int) -> int:
+        """Return the time of the newest journal record."""
+        return self._journal_time.get(partition, 0)
+
+    def fate(self, task: int, place: TopicPartition, offset: int) -> str | None:
+        """Return where a raw record went: journal, rejected or duplicates."""
+        return self._accounted[task, place].get(offset)
+
+    def check(self) -> None:
+        """Take in what has become visible since the last call; raises ViolationError."""
+        topics = self._topics
+        for records in self._fresh(topics.journal):
+            self._take_journal(records)
+        for records in self._fresh(topics.rejected):
+            self._take_rejected(records)
+        for records in self._fresh(topics.duplicates):
+            self._take_duplicates(records)
+        for records in self._fresh(topics.predictions):
+            self._take_predictions(records)
+        for records in self._fresh(topics.retraining):
+            for value in records.values:
+                event = self._codecs["retraining"].decode(value or b"")["event"]
+                self._written["control" if event in ("requested", "skipped") else "retraining", topics.retraining, records.partition] += 1
+        for topic in (topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments):
+            for records in self._fresh(topic):
+                self._count(records)
+        moved = [self._take_progress(records) for stage in STAGES for records in self._fresh(topics.progress(stage))]
+        for stage, task in moved:
+            self._check_progress(stage, task)
+
+    def _fresh(self, topic: str) -> Iterator[Records]:
+        for number in range(self._world.broker.partitions(topic)):
+            place = TopicPartition(topic, number)
+            log = self._world.broker.log(place)
+            begin = self._read.get(place, 0)
+            if log.last_stable() > begin:
+                records, self._read[place] = log.read(begin, log.end, 1 << 30)
+                if len(records):
+                    yield records
+
+    def _count(self, records: Records) -> None:
+        self._written[self._owners[records.topic], records.topic, records.partition] += len(records)
+
+    def _take_journal(self, records: Records) -> None:
+        self._count(records)
+        batch = self._journal.decode(records)
+        times = np.concatenate([[self._journal_time.get(records.partition, -1)], batch.journal_time_ms])
+        if (np.diff(times) < 0).any():
+            raise ViolationError(f"{records.topic}:{records.partition}: journal time runs backwards: {times.tolist()}")
+        self._journal_time[records.partition] = int(times[-1])
+        for name, group in batch.groups.items():
+            topic = self._world.plan.streams[name].topic
+            places = zip(group.columns.column("_source_partition").to_pylist(), group.columns.column("_source_offset").to_pylist(), strict=True)
+            for partition, offset in places:
+                self._account(records.partition, TopicPartition(topic, partition), offset, "journal")
+
+    def _take_rejected(self, records: Records) -> None:
+        for value in records.values:
+            letter = self._codecs["rejected"].decode(value or b"")
+            self._written[letter["stage"], records.topic, records.partition] += 1
+            if letter["stage"] == "ingestion":
+                place = TopicPartition(letter["source_topic"], letter["source_partition"])
+                self._account(records.partition, place, letter["source_offset"], f"rejected: {letter['reason']}")
+
+    def _take_duplicates(self, records: Records) -> None:
+        self._count(records)
+        columns = self._duplicates.decode(records.values).batch
+        names = ("source_topic", "source_partition", "source_offset")
+        for topic, partition, offset in zip(*(columns.column(name).to_pylist() for name in names), strict=True):
+            self._account(records.partition, TopicPartition(topic, partition), offset, "duplicate")
+
+    def _account(self, task: int, place: TopicPartition, offset: int, fate: str) -> None:
+        known = self._accounted[task, place]
+        if offset in known:
+            raise ViolationError(f"{place.topic}:{place.partition}@{offset}: {known[offset]} and {fate} by task {task}")
+        known[offset] = fate
+
+    def _take_predictions(self, records: Records) -> None:
+        self._count(records)
+        batch = self._predictions.decode(records.values).batch
+        names = ("request_id", "model", "deployment_sequence")
+        columns = [batch.column(name).to_pylist() for name in names]
+        for offset, request, model, sequence in zip(records.offsets.tolist(), *columns, strict=True):
+            before = self._answered.setdefault((request, model), (records.partition, offset))
+            if before != (records.partition, offset):
+                raise ViolationError(f"two predictions of {model} for {request}: at {before} and {(records.partition, offset)}")
+            if sequence < self._sequence.get((records.partition, model), -1):
+                raise ViolationError(f"prediction of {model} for {request}: deployment {sequence} after a later one")
+            self._sequence[records.partition, model] = sequence
+        if (np.diff(int64_ms(batch.column("journal_offset"))) < 0).any():
+            raise ViolationError(f"{records.topic}:{records.partition}: predictions out of the journal's order")
+
+    def _take_progress(self, records: Records) -> tuple[str, int]:
+        progress = None
+        for value in records.values:
+            progress = Progress.decode(value or b"", self._codecs["progress"])
+            where = f"progress of {progress.stage} {progress.partition}, sequence {progress.sequence}"
+            before = self.progress.get((progress.stage, progress.partition))
+            if progress.sequence != (before.sequence if before else 0) + 1:
+                raise ViolationError(f"{where}: expected to follow {before.sequence if before else 0}")
+            if before and progress.covered_time < before.covered_time:
+                raise ViolationError(f"{where}: covered {progress.covered_time} after {before.covered_time}")
+            self.progress[progress.stage, progress.partition] = progress
+        if progress is None:
+            raise ValueError("expected a run of progress records, got none")
+        return progress.stage, progress.partition
+
+    def _check_progress(self, stage: str, task: int) -> None:
+        """Hold the last progress record against the group's offsets and against what is in the topics."""
+        progress = self.progress[stage, task]
+        where = f"progress of {stage} {task}, sequence {progress.sequence}"
+        written = {topic: count for (owner, topic, partition), count in self._written.items() if owner == stage and partition == task and count}
+        outputs = {topic: count for topic, count in progress.outputs.items() if count}
+        if written != outputs:
+            raise ViolationError(f"{where}: says it has written {outputs}, found {written}")
+        inputs, broker = self._inputs[stage], self._world.broker
+        if progress.group == f"shop-{stage}":
+            numbers = range(2) if stage in GATHERED else (task,)
+            grouped = [TopicPartition(topic, n) for topic in inputs.partitioned for n in numbers if n < broker.partitions(topic)]
+            recorded = {place: progress.input_offsets[place] for place in grouped if place in progress.input_offsets}
+            known = broker.group(progress.group).committed
+            committed = {place: known[place] for place in grouped if place in known}
+            if committed != recorded:
+                raise ViolationError(f"{where}: input offsets {recorded}, the group has committed {committed}")
+        if stage == "ingestion":
+            for place, position in progress.input_offsets.items():
+                self._check_conservation(where, task, place, position)
+
+    def _check_conservation(self, where: str, task: int, place: TopicPartition, position: int) -> None:
+        """Raw = journal + rejected + duplicates: every record below the position has one fate, and none above it has."""
+        known = self._accounted[task, place]
+        log = self._world.broker.log(place)
+        for offset in range(self._checked.get((task, place), 0), position):
+            if offset not in known and log.entries[offset].value is not None:
+                raise ViolationError(f"{where}: {place.topic}:{place.partition}@{offset} was passed and went nowhere")
+        self._checked[task, place] = max(position, self._checked.get((task, place), 0))
+        if known and max(known) >= position:
+            raise ViolationError(f"{where}: {place.topic}:{place.partition}@{max(known)} has a fate, but the position is {position}")

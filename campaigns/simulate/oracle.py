@@ -1,0 +1,229 @@
+"""What must hold once the faults have stopped and everything has drained: the answers are those of a run in which nothing ever failed."""
+
+from collections.abc import Mapping
+
+import numpy as np
+import pyarrow as pa
+
+from campaigns.simulate.checks import SafetyChecks, ViolationError, schema
+from campaigns.simulate.traffic import GOOD
+from campaigns.simulate.world import World
+from services.drift.task import DriftTask
+from services.features.task import FeaturesTask
+from services.outcomes.task import OutcomesTask
+from services.scoring.domain.core import ScoringCore
+from services.scoring.domain.panel import Serving
+from services.scoring.loading import load_serving
+from shared.avro.arrow_types import int64_ms
+from shared.avro.columns import ColumnDecoder, ColumnEncoder
+from shared.avro.journal import JournalDecoder
+from shared.avro.records import RecordCodec
+from shared.models.deployments import Lifecycles
+from shared.online_store.packing import HEAD
+from shared.streaming.records import Emission, Records, TopicPartition
+from shared.streaming.task import StepContext, Task
+
+_NOW = StepContext(0)
+_PARTITIONS = (0, 1)
+
+
+def check_end(world: World, checks: SafetyChecks, clock_jumped: bool) -> None:
+    """Hold a drained system against fault-free replays of its journal; raises ViolationError."""
+    _check_requests(world, checks)
+    for partition in _PARTITIONS:
+        _check_vectors(world, checks, partition)
+        _check_others_untouched(world, partition, clock_jumped)
+        _check_predictions(world, partition)
+        _check_outcomes(world, partition)
+        _check_online_store(world, checks, partition)
+        _check_lake(world, partition)
+    _check_drift(world)
+
+
+def _check_requests(world: World, checks: SafetyChecks) -> None:
+    wanted = {made.request for records in world.published.values() for _, made in records if made.request}
+    missing = sorted(request for request in wanted if not all((request, model) in checks.answered for model in world.plan.models))
+    if missing:
+        raise ViolationError(f"{len(missing)} of {len(wanted)} good requests have no prediction: {missing[:5]}")
+
+
+def _replayed(task: Task, inputs: list[Records]) -> dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]]:
+    """Keys and values that a task writes for all of its input at once, by topic and partition."""
+    task.restore([])
+    task.resume({}, {}, 0, -1)
+    found: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
+    steps = [task.process([records for records in inputs if len(records)], _NOW), task.process([], _NOW)]
+    for emission in (emission for step in steps for emission in step.emissions):
+        _collect(found, emission)
+    return found
+
+
+def _collect(found: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]], emission: Emission) -> None:
+    keys, values = found.setdefault((emission.topic, emission.partition), ([], []))
+    keys.extend(emission.keys)
+    values.extend(emission.values)
+
+
+def _chosen(records: Records, keep: np.ndarray) -> Records:
+    rows = np.flatnonzero(keep).tolist()
+    return Records(
+        records.topic, records.partition, records.offsets[rows], records.timestamps_ms[rows],
+        [records.keys[row] for row in rows], [records.values[row] for row in rows],
+    )  # fmt: skip
+
+
+def _without_quarantined(world: World, checks: SafetyChecks, stage: str, records: Records) -> Records:
+    progress = checks.progress.get((stage, records.partition))
+    gone = {offset for topic, _, offset in (progress.quarantined if progress else ()) if topic == records.topic}
+    return _chosen(records, np.array([offset not in gone for offset in records.offsets.tolist()], bool)) if gone else records
+
+
+def _differs(what: str, found: Records, expected: tuple[list[bytes | None], list[bytes | None]]) -> None:
+    if (list(found.keys), list(found.values)) != expected:
+        n = min(len(found), len(expected[1]))
+        first = next((row for row in range(n) if found.values[row] != expected[1][row] or found.keys[row] != expected[0][row]), n)
+        raise ViolationError(f"{what}: {len(found)} records, a replay gives {len(expected[1])}; the first difference is at record {first}")
+
+
+def _check_vectors(world: World, checks: SafetyChecks, partition: int) -> None:
+    topics = world.plan.topics
+    journal = _without_quarantined(world, checks, "features", world.read(TopicPartition(topics.journal, partition)))
+    expected = _replayed(FeaturesTask(world.plan, world.registry, partition), [journal])
+    vectors = world.read(TopicPartition(topics.vectors, partition))
+    _differs(f"vectors of partition {partition}", vectors, expected.get((topics.vectors, partition), ([], [])))
+
+
+def _check_others_untouched(world: World, partition: int, clock_jumped: bool) -> None:
+    """Vectors of entities that no hostile record names are those of a journal without the hostile records."""
+    topics = world.plan.topics
+    journal = world.read(TopicPartition(topics.journal, partition))
+    batch = JournalDecoder(world.plan, world.registry).decode(journal)
+    keep = np.ones(len(journal), bool)
+    for name, group in batch.groups.items():
+        topic = world.plan.streams[name].topic
+        sources = zip(group.columns.column("_source_partition").to_pylist(), group.columns.column("_source_offset").to_pylist(), strict=True)
+        late = group.columns.column("_late").to_pylist()
+        for row, (source, offset), is_late in zip(group.rows.tolist(), sources, late, strict=True):
+            kind, made = world.published[TopicPartition(topic, source)][offset]
+            keep[row] = kind in GOOD or made.request is not None
+            if is_late and kind in GOOD and not clock_jumped:
+                raise ViolationError(f"{topic}:{source}@{offset}: a record in time was taken for a late one")
+    expected = _replayed(FeaturesTask(world.plan, world.registry, partition), [_chosen(journal, keep)]).get((topics.vectors, partition), ([], []))
+    decoder = ColumnDecoder(world.registry, world.plan.vector_schema)
+    good = set(expected[1])
+    asked = {value for value, row in _by_request(decoder, expected[1]).items() if row in good}
+    found = _by_request(decoder, list(world.read(TopicPartition(topics.vectors, partition)).values))
+    without = _by_request(decoder, expected[1])
+    for request in sorted(asked):
+        if found.get(request) != without[request]:
+            raise ViolationError(f"the vector of {request} (partition {partition}) is not what it is without the hostile records")
+
+
+def _by_request(decoder: ColumnDecoder, values: list[bytes | None]) -> dict[str, bytes | None]:
+    if not values:
+        return {}
+    return dict(zip(decoder.decode(values).batch.column("_request_id").to_pylist(), values, strict=True))
+
+
+def _servings(world: World) -> Mapping[int, Serving]:
+    """Return what served after every deployment, by sequence."""
+    codec = RecordCodec(world.registry, "deployment", schema("deployment"))
+    lifecycles, found = Lifecycles(), {}
+    for value in world.read(TopicPartition(world.plan.topics.deployments, 0)).values:
+        lifecycles = lifecycles.apply(codec.decode(value or b""))
+        champion = lifecycles.of("fraud").champion
+        if champion is not None:
+            found[champion.sequence] = load_serving(world.plan, world.artifacts, "fraud", champion)
+    return found
+
+
+def _check_predictions(world: World, partition: int) -> None:
+    """Score every vector again with the model that the prediction names."""
+    topics, registry = world.plan.topics, world.registry
+    vectors, predictions = (world.read(TopicPartition(topic, partition)) for topic in (topics.vectors, topics.predictions))
+    if not len(predictions):
+        return
+    rows = ColumnDecoder(registry, world.plan.vector_schema).decode(vectors.values).batch
+    answers = ColumnDecoder(registry, schema("prediction")).decode(predictions.values).batch
+    place = {offset: row for row, offset in enumerate(int64_ms(rows.column("_journal_offset")).tolist())}
+    asked = np.array([place[offset] for offset in int64_ms(answers.column("journal_offset")).tolist()])
+    sequences = int64_ms(answers.column("deployment_sequence"))
+    encoder, servings = ColumnEncoder(registry, f"{topics.predictions}-tidemill.Prediction", schema("prediction")), _servings(world)
+    for sequence in np.unique(sequences).tolist():
+        chosen = np.flatnonzero(sequences == sequence)
+        serving = {"fraud": servings[sequence]} if sequence >= 0 else {}
+        expected = encoder.encode(ScoringCore(world.plan).process(rows.take(pa.array(asked[chosen])), serving).batch)
+        for row, value in zip(chosen.tolist(), expected, strict=True):
+            if predictions.values[row] != value:
+                raise ViolationError(f"prediction {row} of partition {partition} is not what deployment {sequence} answers")
+
+
+def _inputs(world: World, topics: list[str]) -> list[Records]:
+    places = [TopicPartition(topic, number) for topic in topics for number in range(world.broker.partitions(topic))]
+    return [world.read(place) for place in places]
+
+
+def _check_outcomes(world: World, partition: int) -> None:
+    topics = world.plan.topics
+    names = (topics.journal, topics.predictions, topics.progress("scoring"))
+    inputs = [world.read(TopicPartition(topic, partition)) for topic in names]
+    expected = _replayed(OutcomesTask(world.plan, world.registry, partition), inputs).get((topics.outcomes, partition), ([], []))
+    _prefix(f"outcomes of partition {partition}", world.read(TopicPartition(topics.outcomes, partition)), expected)
+
+
+def _check_drift(world: World) -> None:
+    topics = world.plan.topics
+    names = [topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in ("features", "scoring", "outcomes"))]
+    expected = _replayed(DriftTask(world.plan, world.registry), _inputs(world, names))
+    for topic in (topics.drift, topics.health):
+        _prefix(topic, world.read(TopicPartition(topic, 0)), expected.get((topic, 0), ([], [])))
+
+
+def _prefix(what: str, found: Records, expected: tuple[list[bytes | None], list[bytes | None]]) -> None:
+    """Compare with a replay of all the input there is now: it may have come a little further."""
+    n = len(found)
+    if len(expected[1]) < n:
+        raise ViolationError(f"{what}: {n} records, a replay gives {len(expected[1])}")
+    _differs(what, found, (expected[0][:n], expected[1][:n]))
+
+
+def _check_lake(world: World, partition: int) -> None:
+    """Every row is there once, and all of them but the last few."""
+    for (table, writer), offsets in world.lake.rows.items():
+        if len(set(offsets)) != len(offsets):
+            raise ViolationError(f"{table} of {writer}: offsets twice among {offsets}")
+        topic, _, number = writer.rpartition(":")
+        if int(number) == partition and not table.startswith("journal"):
+            there = world.read(TopicPartition(topic, partition)).offsets.tolist()
+            if offsets != there[: len(offsets)]:
+                raise ViolationError(f"{table} of {writer}: rows {offsets} are not the topic's first {len(offsets)}")
+
+
+def _check_online_store(world: World, checks: SafetyChecks, partition: int) -> None:
+    """The store holds, for every entity, what a fresh fold of the journal up to the offset beside the value gives."""
+    topics = world.plan.topics
+    journal = _without_quarantined(world, checks, "features", world.read(TopicPartition(topics.journal, partition)))
+    task = FeaturesTask(world.plan, world.registry, partition)
+    core = task._core  # noqa: SLF001 - the state itself is what is compared
+    written: dict[int, list[tuple[str, str, int, bytes]]] = {}
+    homes = {entity: layout for entity, layout in world.store().layouts.items()}
+    for (_, entity, digest, key), blob in world.memory.values.items():
+        if digest == homes[entity].digest:
+            offset, time_ms, _ = HEAD.unpack_from(blob)
+            written.setdefault(offset, []).append((entity, key, time_ms, blob[HEAD.size :]))
+    begin = 0
+    for offset in sorted({*written, int(journal.offsets[-1]) + 1 if len(journal) else 0}):
+        end = int(np.searchsorted(journal.offsets, offset))
+        if end > begin:
+            task.process([journal[begin:end]], _NOW)
+            begin = end
+        for entity, key, time_ms, blob in written.get(offset, ()):
+            if key in set(core.known(entity)):
+                values = np.frombuffer(blob, "<f8")
+                expected = core.read(entity, [key], time_ms)[0]
+                if not np.array_equal(values, expected, equal_nan=True):
+                    raise ViolationError(f"online store, {entity} {key} as of {offset}: {values.tolist()}, a rebuild gives {expected.tolist()}")
+    for entity in homes:
+        there = {key for (_, name, digest, key) in world.memory.values if name == entity and digest == homes[entity].digest}
+        if missing := sorted(set(core.known(entity)) - there):
+            raise ViolationError(f"online store: {len(missing)} of {len(core.known(entity))} {entity}s are missing: {missing[:5]}")

@@ -1,0 +1,162 @@
+"""One incarnation of one instance: its services on the runner, its crash log on its own disk, and its death."""
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from campaigns.simulate.faults import Fault, FaultPoints, FaultyBroker, KilledError, Port
+from campaigns.simulate.trainer import SeededTrainer, SilentRegistrar
+from campaigns.simulate.world import FOLDER, InlineExecutor, World
+from services.archive.task import ArchiveTask
+from services.archive.task import task_inputs as archive_inputs
+from services.control.task import ControlTask
+from services.control.task import task_inputs as control_inputs
+from services.drift.task import DriftTask
+from services.drift.task import task_inputs as drift_inputs
+from services.features.online import OnlineWriter
+from services.features.task import FeaturesTask
+from services.features.task import task_inputs as features_inputs
+from services.ingestion.task import IngestionTask
+from services.ingestion.task import task_inputs as ingestion_inputs
+from services.outcomes.task import OutcomesTask
+from services.outcomes.task import task_inputs as outcomes_inputs
+from services.retraining.task import Places, RetrainingTask
+from services.retraining.task import task_inputs as retraining_inputs
+from services.scoring.task import ScoringTask
+from services.scoring.task import task_inputs as scoring_inputs
+from shared.observability.metrics import Metrics
+from shared.observability.settings import RunnerSettings, ServiceSettings
+from shared.streaming.runner import Runner
+from shared.streaming.stage import FUSED, FUSIBLE, StageSpec, chain_runner
+from shared.streaming.task import TaskInputs
+
+GATHERED = ("drift", "control", "retraining")
+STAGES = (*FUSIBLE, "outcomes", *GATHERED, "archive")
+
+
+def stage_inputs(world: World) -> dict[str, TaskInputs]:
+    """Return what every stage reads."""
+    plan = world.plan
+    return {
+        "ingestion": ingestion_inputs(plan),
+        "features": features_inputs(plan),
+        "scoring": scoring_inputs(plan),
+        "outcomes": outcomes_inputs(plan),
+        "drift": drift_inputs(plan),
+        "control": control_inputs(plan),
+        "retraining": retraining_inputs(plan),
+        "archive": archive_inputs(plan),
+    }
+
+
+class Process:
+    """A running instance.
+
+    Parameters
+    ----------
+    stage
+        One of `STAGES`, or ``fused``.
+    struck
+        Told of every fault that strikes.
+    """
+
+    def __init__(self, world: World, stage: str, instance: str, struck: Callable[[Fault], None]) -> None:
+        self.stage, self.instance = stage, instance
+        self.stages = FUSIBLE if stage == FUSED else (stage,)
+        self.transactional_id = f"shop-{stage}-{instance}"
+        self.group = f"shop-{self.stages[0]}"
+        self.points = FaultPoints(struck)
+        self.busy = False
+        self._state = world.folder / "state" / f"{stage}-{instance}"
+        self._runner = self._build(world)
+
+    @property
+    def crash_logs(self) -> list[Path]:
+        """Files in which crashes are counted across restarts."""
+        return sorted(self._state.glob("*.json"))
+
+    def step(self) -> bool:
+        """Make one step of the loop; True when it committed.
+
+        Raises
+        ------
+        KilledError
+            A fault ended the process; what its disk held when the step began is what is left.
+        Exception
+            Whatever ends a real process; the clients are closed.
+        """
+        before = {path: path.read_bytes() for path in self.crash_logs}
+        self.busy = True
+        try:
+            return self._runner.step()
+        except KilledError:
+            self.points.dead = True
+            for path in self.crash_logs:
+                if path not in before:
+                    path.unlink()
+            for path, content in before.items():
+                path.write_bytes(content)
+            raise
+        except Exception:
+            self._close()
+            self.points.dead = True
+            raise
+        finally:
+            self.busy = False
+
+    def _close(self) -> None:
+        """Close as `Runner.run` does: what fails over it is not what ended the process."""
+        self.points.disarm()
+        try:
+            self._runner.close()
+        except Exception as problem:  # noqa: BLE001, RUF100 - Runner.run notes it on the first problem
+            del problem
+
+    def _build(self, world: World) -> Runner:
+        settings = ServiceSettings(
+            application=FOLDER,
+            instance=self.instance,
+            runner=RunnerSettings(
+                commit_interval_ms=1,
+                idle_interval_ms=1,
+                max_batch=world.settings.max_batch,
+                checkpoint_interval_ms=0 if self.stage == "control" else world.settings.checkpoint_interval_ms,
+                checkpoint_bytes=world.settings.checkpoint_bytes,
+                backoff_initial_ms=0,
+                retries=6,
+                state_folder=self._state,
+            ),
+        )
+        specs = [self._spec(world, stage) for stage in self.stages]
+        broker, registry = FaultyBroker(world.broker, self.points), Port(world.registry, "registry", self.points)
+        clock = world.clock
+        return chain_runner(specs, world.plan, settings, broker, registry, Metrics(self.stage), None, clock_ms=clock.wall_ms, timer=clock.monotonic_s)
+
+    def _spec(self, world: World, stage: str) -> StageSpec:
+        plan, points = world.plan, self.points
+        registry = Port(world.registry, "registry", points)
+        artifacts: Any = Port(world.artifacts, "artifacts", points)
+        if stage == "ingestion":
+            references = {stream.topic: world.broker.partitions(stream.topic) for stream in plan.reference_streams}
+            return StageSpec(stage, ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, references))
+        if stage == "features":
+            store, executor = Port(world.store(), "store", points), InlineExecutor()
+            return StageSpec(
+                stage,
+                features_inputs(plan),
+                lambda p: FeaturesTask(plan, registry, p, OnlineWriter(store, p, executor, Metrics("features"), world.clock.monotonic_s)),
+            )
+        if stage == "scoring":
+            return StageSpec(stage, scoring_inputs(plan), lambda p: ScoringTask(plan, registry, artifacts, p))
+        if stage == "outcomes":
+            return StageSpec(stage, outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p))
+        if stage == "drift":
+            return StageSpec(stage, drift_inputs(plan), lambda _: DriftTask(plan, registry))
+        if stage == "control":
+            return StageSpec(stage, control_inputs(plan), lambda _: ControlTask(plan, registry))
+        if stage == "archive":
+            lake: Any = Port(world.lake, "lake", points)
+            return StageSpec(stage, archive_inputs(plan), lambda p: ArchiveTask(plan, registry, lake, p, 40, 2_000))
+        trainer = Port(SeededTrainer(plan, world.artifacts), "trainer", points)
+        places = Places(str(FOLDER), "memory", "memory", "memory")
+        return StageSpec(stage, retraining_inputs(plan), lambda _: RetrainingTask(plan, registry, trainer, SilentRegistrar(), places))

@@ -1,0 +1,162 @@
+"""One run: a schedule with faults, then peace, then the books."""
+
+import random
+import tempfile
+from collections import Counter
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+from pathlib import Path
+
+from campaigns.simulate.actions import Action
+from campaigns.simulate.checks import SafetyChecks, ViolationError
+from campaigns.simulate.oracle import check_end
+from campaigns.simulate.scheduler import Scheduler
+from campaigns.simulate.system import System, UnexpectedEndError
+from campaigns.simulate.world import RunSettings, World
+from shared.streaming.records import TopicPartition
+
+_ROUNDS = 200
+_STILL = 60
+_DELAY_MS = 21_000
+
+
+@dataclass(slots=True)
+class RunResult:
+    """What came of a run.
+
+    Attributes
+    ----------
+    violation
+        What did not hold; empty when all did.
+    faults
+        Those that struck, by point and mode.
+    records
+        Those published, by kind.
+    ended
+        Processes that ended by themselves, by error.
+    rounds
+        In which everything drained.
+    fingerprint
+        SHA-256 of all that was written: equal for equal runs.
+    """
+
+    settings: RunSettings
+    actions: list[Action] = field(default_factory=list)
+    violation: str = ""
+    faults: Counter[str] = field(default_factory=Counter)
+    records: Counter[str] = field(default_factory=Counter)
+    ended: Counter[str] = field(default_factory=Counter)
+    rounds: int = 0
+    fingerprint: str = ""
+
+
+def settings_of(seed: int) -> RunSettings:
+    """Draw a run's settings."""
+    rng = random.Random(f"settings-{seed}")
+    return RunSettings(
+        instances=rng.choice((1, 2, 2)),
+        max_batch=rng.choice((2, 5, 7, 30)),
+        checkpoint_bytes=rng.choice((1, 300, 2_000, 1 << 20)),
+        checkpoint_interval_ms=rng.choice((0, 0, 300)),
+    )
+
+
+def run_seed(seed: int, length: int) -> RunResult:
+    """Run a seed's schedule of `length` actions."""
+    return _run(settings_of(seed), seed, length)
+
+
+def replay(settings: RunSettings, actions: Sequence[Action]) -> RunResult:
+    """Run recorded actions again."""
+    return _run(settings, actions, 0)
+
+
+def _run(settings: RunSettings, source: int | Sequence[Action], length: int) -> RunResult:
+    result = RunResult(settings)
+    with tempfile.TemporaryDirectory(prefix="simulate-") as folder:
+        world = World(Path(folder), settings)
+        checks = SafetyChecks(world)
+        system = System(world, checks.check)
+        try:
+            for name in system.actors():
+                system.start(name)
+            for action in _schedule(system, source, length):
+                result.actions.append(action)
+                system.do(action)
+            result.rounds = settle(system, checks)
+            check_end(world, checks, bool(system.faults["clock"]))
+        except (ViolationError, UnexpectedEndError) as problem:
+            result.violation = str(problem)
+        result.faults, result.records, result.ended = system.faults, system.records, system.ended
+        result.fingerprint = world.fingerprint()
+    return result
+
+
+def _schedule(system: System, source: int | Sequence[Action], length: int) -> Iterable[Action]:
+    if not isinstance(source, int):
+        yield from source
+        return
+    scheduler = Scheduler(source, system)
+    for _ in range(length):
+        yield scheduler.next()
+
+
+def settle(system: System, checks: SafetyChecks) -> int:
+    """Stop all faults and let the system drain; returns the rounds it took.
+
+    Raises
+    ------
+    ViolationError
+        A task that is behind has not moved for `_STILL` rounds, or the system has not drained after some hundred rounds, and as many more as its
+        records make batches: it never will.
+    """
+    world = system.world
+    for process in [*system.processes.values(), *system.zombies]:
+        process.points.disarm()
+    for process in system.zombies:
+        process.points.dead = True
+    system.zombies.clear()
+    world.memory.away = False
+    journal = [checks.journal_time(partition) for partition in (0, 1)]
+    world.clock.jump(max(0, max(journal) - world.clock.wall_ms()))
+    target = world.clock.wall_ms() + _DELAY_MS
+    rounds = _ROUNDS + world.written() // world.settings.max_batch
+    before: list[tuple[str, int, int, int]] = []
+    still = 0
+    for number in range(1, rounds + 1):
+        for name in system.actors():
+            system.start(name)
+            system.step(name)
+        if number % 3 == 0:
+            world.clock.advance(1_100 if world.clock.wall_ms() < target + 8_000 else 150)
+        now = [(*task, one.covered_time, sum(one.input_offsets.values())) for task, one in checks.progress.items() if one.covered_time < target]
+        still = still + 1 if world.clock.wall_ms() > target + 8_000 and now == before else 0
+        before = now
+        if now and still > _STILL:
+            raise ViolationError(f"stands still: {_behind(system, checks, target)}")
+        if number % 6 == 0 and world.clock.wall_ms() > target and not _behind(system, checks, target):
+            for _ in range(8):
+                world.clock.advance(150)
+                for name in system.actors():
+                    system.step(name)
+            return number
+    raise ViolationError(f"not drained after {rounds} rounds: {_behind(system, checks, target)}")
+
+
+def _behind(system: System, checks: SafetyChecks, target_ms: int) -> list[str]:
+    """Say which tasks have not covered an instant, or have raw records left."""
+    world = system.world
+    found = []
+    for (stage, task), progress in sorted(checks.progress.items()):
+        if progress.covered_time < target_ms:
+            found.append(f"{stage} {task} has covered {progress.covered_time - target_ms} ms")
+        if stage == "ingestion":
+            for topic in ("shop-orders", "shop-verdicts"):
+                place = TopicPartition(topic, task)
+                end = world.broker.log(place).end
+                if progress.input_offsets.get(place, 0) < end:
+                    found.append(f"{stage} {task} stands at {progress.input_offsets.get(place, 0)} of {end} of {topic}")
+    tasks = 5 * 2 + 3
+    if len(checks.progress) < tasks:
+        found.append(f"{tasks - len(checks.progress)} of {tasks} tasks never committed: there are {sorted(checks.progress)}")
+    return found

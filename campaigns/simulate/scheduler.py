@@ -1,0 +1,97 @@
+"""Decides what happens next: one seed, one sequence of decisions."""
+
+import random
+
+from campaigns.simulate.actions import Action
+from campaigns.simulate.faults import MODES
+from campaigns.simulate.system import System
+from campaigns.simulate.traffic import HOSTILE
+from shared.streaming.stage import FUSED, FUSIBLE
+
+_EVERYWHERE = (
+    "source.consume", "source.committed", "reader.read", "reader.watermarks", "sink.open", "sink.begin", "sink.produce", "sink.send_offsets",
+    "sink.commit", "sink.commit", "sink.commit", "sink.abort", "registry.register", "registry.schema",
+)  # fmt: skip
+_OF_STAGE = {"features": ("store.write", "store.standing"), "archive": ("lake.append", "lake.append"), "scoring": ("artifacts.get",)}
+_OF_STAGE[FUSED] = (*_OF_STAGE["features"], *_OF_STAGE["scoring"])
+_WEIGHTS = {
+    "step": 50, "publish": 14, "fault": 14, "start": 12, "advance": 6, "zombie": 2, "expire": 1.2, "kill": 1, "jump": 0.3, "flush": 0.2, "away": 0.3,
+    "tear": 0.3,
+}  # fmt: skip
+
+
+class Scheduler:
+    """Draws actions for a system.
+
+    Parameters
+    ----------
+    hostile_ratio
+        Share of hostile ones among the records.
+    """
+
+    def __init__(self, seed: int, system: System, hostile_ratio: float = 0.2) -> None:
+        self._rng = random.Random(f"schedule-{seed}")
+        self._system = system
+        self._hostile_ratio = hostile_ratio
+        self._numbers: dict[str, int] = {}
+        self._kinds, self._shares = tuple(_WEIGHTS), tuple(_WEIGHTS.values())
+
+    def next(self) -> Action:
+        """Draw the next action."""
+        kind = self._rng.choices(self._kinds, self._shares)[0]
+        if kind == "fault":
+            return self._fault(self._rng.choice(self._system.actors()))
+        return self._simple(kind)
+
+    def _simple(self, kind: str) -> Action:
+        rng = self._rng
+        if kind == "publish":
+            return self._record()
+        if kind == "advance":
+            return Action("advance", number=rng.choice((1, 20, 150, 400, 1_100)))
+        if kind == "jump":
+            return Action("jump", number=rng.choice((-4_000, -700, 900, 5_000)))
+        if kind == "zombie":
+            return Action("zombie", number=rng.randrange(8))
+        if kind == "away":
+            return Action("away", number=int(not self._system.world.memory.away))
+        if kind == "start":
+            down = [name for name in self._system.actors() if name not in self._system.processes]
+            return Action("start", rng.choice(down)) if down else self._step()
+        if kind == "tear":
+            return Action("tear", rng.choice(self._system.actors()), number=rng.choice((0, 1, 40)))
+        if kind == "flush":
+            return Action("flush")
+        if kind in ("expire", "kill"):
+            return Action(kind, rng.choice(self._system.actors()))
+        return self._step()
+
+    def _step(self) -> Action:
+        return Action("step", self._rng.choice(self._system.actors()))
+
+    def _record(self) -> Action:
+        rng = self._rng
+        if rng.random() < self._hostile_ratio:
+            kind = rng.choice(tuple(HOSTILE))
+        else:
+            kind = rng.choices(("order", "verdict", "customer"), (50, 42, 8))[0]
+        counted = "order" if kind == "duplicate" else kind
+        number = self._numbers.get(counted, 0)
+        if kind != "duplicate":
+            self._numbers[kind] = number + 1
+        return Action("publish", number=number, text=kind)
+
+    def _fault(self, actor: str) -> Action:
+        rng = self._rng
+        stage = actor.partition("/")[0]
+        point = rng.choice((*_EVERYWHERE, *_OF_STAGE.get(stage, ()) * 2))
+        mode = rng.choice(MODES)
+        skip = rng.choice((0, 0, 0, 1, 2, 5)) if point in ("sink.produce", "reader.read", "registry.register", "source.consume") else 0
+        inner: list[Action] = []
+        if mode == "pause":
+            if rng.random() < 0.5:
+                inner += [Action("expire", actor), Action("start", actor), *[Action("step", actor)] * rng.randint(1, 5)]
+            related = [name for name in self._system.actors() if name.startswith((stage, *FUSIBLE))]
+            for _ in range(rng.randint(1, 5)):
+                inner.append(rng.choice((Action("step", rng.choice(related)), self._record(), Action("advance", number=150))))
+        return Action("fault", actor, skip, f"{point}:{mode}", tuple(inner))

@@ -1,0 +1,177 @@
+"""All processes of a run, and what an action does to them."""
+
+from collections import Counter
+from collections.abc import Callable
+
+from campaigns.simulate.actions import Action
+from campaigns.simulate.checks import ViolationError
+from campaigns.simulate.faults import Fault, KilledError
+from campaigns.simulate.process import GATHERED, STAGES, Process
+from campaigns.simulate.world import World
+from shared.streaming.broker import BrokerUnreachableError, FencedError
+from shared.streaming.errors import TransientError
+from shared.streaming.stage import FUSED, FUSIBLE
+
+
+class UnexpectedEndError(AssertionError):
+    """A process ended with an error that no fault explains."""
+
+
+class System:
+    """Processes by name, zombies, and the count of faults that struck.
+
+    Parameters
+    ----------
+    after_step
+        Called after every step of a process: the safety checks.
+    """
+
+    def __init__(self, world: World, after_step: Callable[[], None]) -> None:
+        self.world = world
+        self.faults: Counter[str] = Counter()
+        self.records: Counter[str] = Counter()
+        self.processes: dict[str, Process] = {}
+        self.zombies: list[Process] = []
+        self.ended: Counter[str] = Counter()
+        self._after_step = after_step
+        self._topology = {str(number): world.settings.topology for number in range(world.settings.instances)}
+
+    def actors(self) -> list[str]:
+        """Return who should be up."""
+        names = []
+        for instance, topology in self._topology.items():
+            lead = (FUSED,) if topology == FUSED else FUSIBLE
+            names += [f"{stage}/{instance}" for stage in (*lead, "outcomes", "archive")]
+        return names + [f"{stage}/0" for stage in GATHERED]
+
+    def do(self, action: Action) -> None:
+        """Carry out an action; one that has nothing to act on does nothing."""
+        getattr(self, f"_{action.kind}")(action)
+
+    def step(self, name: str) -> bool:
+        """Step a process that is up; one that dies of a fault is down afterwards."""
+        process = self.processes.get(name)
+        if process is None or process.busy:
+            return False
+        committed = self._run(process)
+        if process.points.dead and self.processes.get(name) is process:
+            del self.processes[name]
+        return committed
+
+    def start(self, name: str) -> None:
+        """Start a process that is down."""
+        if name in self.processes:
+            return
+        stage, _, instance = name.partition("/")
+        self.processes[name] = Process(self.world, stage, instance, self._struck)
+
+    def _run(self, process: Process) -> bool:
+        try:
+            committed = process.step()
+        except KilledError:
+            committed = False
+        except (FencedError, BrokerUnreachableError, TransientError) as problem:
+            self.ended[type(problem).__name__] += 1
+            committed = False
+        except RuntimeError as problem:
+            if not isinstance(problem.__cause__, TransientError):
+                raise UnexpectedEndError(f"{process.transactional_id}: {type(problem).__name__}: {problem}") from problem
+            self.ended["retries"] += 1
+            committed = False
+        except (ViolationError, UnexpectedEndError):
+            raise
+        except Exception as problem:
+            raise UnexpectedEndError(f"{process.transactional_id}: {type(problem).__name__}: {problem}") from problem
+        self._after_step()
+        return committed
+
+    def _struck(self, fault: Fault) -> None:
+        self.faults[f"{fault.point} {fault.mode}"] += 1
+
+    def _step(self, action: Action) -> None:
+        self.step(action.actor)
+
+    def _zombie(self, action: Action) -> None:
+        alive = [process for process in self.zombies if not process.busy]
+        if alive:
+            process = alive[action.number % len(alive)]
+            self._run(process)
+            if process.points.dead:
+                self.zombies.remove(process)
+
+    def _fault(self, action: Action) -> None:
+        process = self.processes.get(action.actor)
+        if process is not None:
+            point, _, mode = action.text.partition(":")
+
+            def meanwhile() -> None:
+                for one in action.inner:
+                    self.do(one)
+
+            process.points.arm(Fault(point, mode, action.number, meanwhile))
+
+    def _kill(self, action: Action) -> None:
+        process = self.processes.get(action.actor)
+        if process is not None and not process.busy:
+            process.points.dead = True
+            del self.processes[action.actor]
+            self.faults["kill"] += 1
+
+    def _start(self, action: Action) -> None:
+        self.start(action.actor)
+
+    def _expire(self, action: Action) -> None:
+        """End a session. The process, if there is one, lives on and does not know it yet; its place is free for a successor."""
+        stage, _, instance = action.actor.partition("/")
+        lead = FUSIBLE[0] if stage == FUSED else stage
+        process = self.processes.pop(action.actor, None)
+        if process is not None:
+            self.zombies.append(process)
+            self.faults["zombie"] += 1
+        else:
+            self.faults["session"] += 1
+        self.world.broker.expire_member(f"shop-{lead}", instance)
+        self.world.broker.expire_transactions(f"shop-{stage}-{instance}")
+
+    def _publish(self, action: Action) -> None:
+        self.world.publish(action.text, action.number)
+        self.records[action.text] += 1
+
+    def _advance(self, action: Action) -> None:
+        self.world.clock.advance(action.number)
+
+    def _jump(self, action: Action) -> None:
+        self.world.clock.jump(action.number)
+        self.faults["clock"] += 1
+
+    def _flush(self, action: Action) -> None:
+        self.world.memory.flush()
+        self.faults["store flushed"] += 1
+
+    def _away(self, action: Action) -> None:
+        self.world.memory.away = bool(action.number)
+        self.faults["store away"] += action.number
+
+    def _tear(self, action: Action) -> None:
+        """Cut the crash log of a process that is down: its last write never reached the disk as a whole."""
+        stage, _, instance = action.actor.partition("/")
+        if action.actor in self.processes:
+            return
+        for path in sorted((self.world.folder / "state" / f"{stage}-{instance}").glob("*.json")):
+            path.write_bytes(path.read_bytes()[: action.number])
+            self.faults["crash log torn"] += 1
+
+    def _handover(self, action: Action) -> None:
+        """Let an instance run the other topology; what it ran before is killed."""
+        instance = action.text
+        before = self._topology[instance]
+        self._topology[instance] = "separate" if before == FUSED else FUSED
+        for stage in (*FUSIBLE, FUSED):
+            process = self.processes.get(f"{stage}/{instance}")
+            if process is not None and not process.busy:
+                process.points.dead = True
+                del self.processes[f"{stage}/{instance}"]
+        self.faults["hand-over"] += 1
+
+
+__all__ = ["STAGES", "System", "UnexpectedEndError"]

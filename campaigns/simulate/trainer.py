@@ -1,0 +1,95 @@
+"""Models and trainings of a simulation: small, seeded, the same for the same request."""
+
+import hashlib
+from functools import lru_cache
+
+import numpy as np
+
+from services.retraining.job_files import JobRequest, JobResult, version_name
+from shared.application.plan import Plan
+from shared.models.artifacts import Artifact, ArtifactStore
+from shared.models.export import logistic_to_onnx
+from shared.models.signature import Column, Signature
+
+_CANDIDATES = 3
+_CHANNELS = ("web", "shop", "phone")
+
+
+@lru_cache(maxsize=8)
+def candidates(features: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
+    """Return a few models of these features (name, type), as artifacts."""
+    found = []
+    for seed in range(_CANDIDATES):
+        rng = np.random.default_rng(seed)
+        n = len(features)
+        means, scales, weights = rng.normal(size=n), rng.uniform(1, 50, n), rng.normal(size=n)
+        bias = float(rng.normal())
+        rows = rng.normal(size=(4, n)).astype(np.float32)
+        standard = (rows.astype(np.float64) - means) / scales
+        scores = 1 / (1 + np.exp(-(standard @ weights + bias)))
+        codes = {value: float(place) for place, value in enumerate(_CHANNELS)}
+        columns = tuple(Column(name=name, type=type_, codes=codes if type_ == "string" else {}) for name, type_ in features)
+        signature = Signature(
+            model="fraud",
+            version=f"candidate-{seed}",
+            family="logistic_regression",
+            columns=columns,
+            threshold=0.5,
+            parity_rows=tuple(tuple(map(float, row)) for row in rows.tolist()),
+            parity_scores=tuple(scores.tolist()),
+            parity_tolerance=1e-4,
+        )
+        found.append(Artifact(signature, logistic_to_onnx(means, scales, weights, bias)).to_bytes())
+    return tuple(found)
+
+
+class SeededTrainer:
+    """Trainer whose result follows from the request alone: which candidate, whether it passes, whether the champion goes back.
+
+    A training takes a few polls, so that a process can die, or lose its partition, while one runs.
+    """
+
+    def __init__(self, plan: Plan, artifacts: ArtifactStore) -> None:
+        self._plan, self._artifacts = plan, artifacts
+        self._request: JobRequest | None = None
+        self._left = 0
+
+    def start(self, request: JobRequest) -> None:
+        """Begin one; the same one goes on."""
+        if request != self._request:
+            self._request, self._left = request, _draw(request) % 4
+
+    def poll(self) -> JobResult | None:
+        """Return the result, or None while it runs."""
+        if self._request is None:
+            raise RuntimeError("expected a training, none was started")
+        if self._left:
+            self._left -= 1
+            return None
+        drawn = _draw(self._request)
+        asked = self._request.retraining
+        version = version_name(asked)
+        if drawn % 7 == 0:
+            return JobResult(False, "simulated: too few rows", version, False, False, "", "", 0.5, {}, {})
+        model = self._plan.models[asked["model"]]
+        types = {feature.name: feature.type for feature in self._plan.features}
+        content = candidates(tuple((name, types[name]) for name in model.features))[drawn % _CANDIDATES]
+        address = self._artifacts.put(content)
+        passed = drawn % 3 != 0
+        back = not passed and bool(self._request.predecessor) and drawn % 2 == 0
+        return JobResult(True, "simulated", version, passed, back, address, self._artifacts.uri_of(address), 0.5, {"auc": 0.5}, {"seed": str(drawn)})
+
+
+def _draw(request: JobRequest) -> int:
+    text = f"{request.retraining['decision_id']}/{request.champion}"
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big")
+
+
+class SilentRegistrar:
+    """A registrar without a registry: the lifecycle log decides, the registry only shows."""
+
+    def want(self, models: object) -> None:
+        """Take note."""
+
+    def poll(self) -> None:
+        """Nothing to tell."""

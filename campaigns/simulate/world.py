@@ -1,0 +1,132 @@
+"""One application with all that its services share: broker, registry, online store, lake, artifacts, time."""
+
+import hashlib
+from collections.abc import Callable, Iterator
+from concurrent.futures import Executor, Future
+from dataclasses import dataclass
+from functools import cache
+from pathlib import Path
+from typing import Any
+
+import fsspec
+
+from campaigns.simulate.clock import SimulatedClock
+from campaigns.simulate.lake import MemoryLake
+from campaigns.simulate.traffic import RawRecord, record
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.avro.registry import MemorySchemaRegistry
+from shared.models.artifacts import ArtifactStore
+from shared.online_store.memory_store import Memory, MemoryOnlineStore
+from shared.streaming.broker import TopicSpec
+from shared.streaming.memory_broker import MemoryBroker
+from shared.streaming.memory_log import PartitionLog
+from shared.streaming.records import Records, TopicPartition
+from shared.streaming.topics import catalogue_topics
+
+FOLDER = Path(__file__).parent / "application"
+
+
+@cache
+def shop_plan() -> Plan:
+    """Return the plan of the campaigns' application, loaded once."""
+    return load_plan(FOLDER)
+
+
+@dataclass(frozen=True, slots=True)
+class RunSettings:
+    """What differs from run to run besides the actions.
+
+    Attributes
+    ----------
+    instances
+        Instances of every stage with a task for each partition.
+    max_batch, checkpoint_bytes, checkpoint_interval_ms
+        As in `RunnerSettings`.
+    """
+
+    instances: int = 2
+    max_batch: int = 7
+    checkpoint_bytes: int = 600
+    checkpoint_interval_ms: int = 0
+    topology: str = "separate"
+
+
+class InlineExecutor(Executor):
+    """Does the work at once, in the caller's thread."""
+
+    def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
+        """Run it; what it raises is in the future, but a killed process has none."""
+        future: Future[Any] = Future()
+        try:
+            future.set_result(fn(*args, **kwargs))
+        except Exception as problem:
+            future.set_exception(problem)
+        return future
+
+
+class World:
+    """Everything outside of the processes.
+
+    Parameters
+    ----------
+    folder
+        For what a process keeps on its own disk.
+    """
+
+    def __init__(self, folder: Path, settings: RunSettings) -> None:
+        self.plan, self.settings, self.folder = shop_plan(), settings, folder
+        self.clock = SimulatedClock()
+        self.broker = MemoryBroker(self.clock.wall_ms, stable_timeout_s=0.0)
+        self.registry = MemorySchemaRegistry()
+        self.memory = Memory()
+        self.lake = MemoryLake()
+        self.artifacts = ArtifactStore("memory://simulate")
+        models = fsspec.filesystem("memory")
+        if models.exists("/simulate"):
+            models.rm("/simulate", recursive=True)
+        self.published: dict[TopicPartition, list[tuple[str, RawRecord]]] = {}
+        self.broker.create_topics([*catalogue_topics("shop", 2), TopicSpec("shop-orders", 2), TopicSpec("shop-verdicts", 2)])
+        self.broker.create_topics([TopicSpec("shop-customers", 1)])
+        self._sink = self.broker.sink()
+
+    def store(self) -> MemoryOnlineStore:
+        """Return a client of the online store."""
+        return MemoryOnlineStore(self.plan, self.memory, self.clock.wall_ms)
+
+    def publish(self, kind: str, number: int) -> None:
+        """Publish a record."""
+        made = record(kind, number, self.clock.wall_ms())
+        before = {place: self.broker.log(place).end for place in self._places(made.topic)}
+        self._sink.publish(made.topic, made.key, made.value, self.clock.wall_ms(), made.partition)
+        for place, end in before.items():
+            if self.broker.log(place).end > end:
+                self.published.setdefault(place, []).append((kind, made))
+
+    def read(self, place: TopicPartition, begin: int = 0) -> Records:
+        """Return everything committed from an offset on."""
+        log = self.broker.log(place)
+        return log.read(begin, log.end, 10**9)[0]
+
+    def written(self) -> int:
+        """Return how many records there are in all topics."""
+        return sum(len(log.entries) for log in self._logs())
+
+    def fingerprint(self) -> str:
+        """Return the SHA-256 of every entry of every log, uncommitted ones and markers included."""
+        digest = hashlib.sha256()
+        for log in self._logs():
+            digest.update(f"{log.address}".encode())
+            for entry in log.entries:
+                state = entry.transaction.state if entry.transaction else ""
+                digest.update(f"{entry.offset} {entry.timestamp_ms} {entry.key!r} {state}".encode())
+                digest.update(entry.value or b"")
+        return digest.hexdigest()
+
+    def _logs(self) -> Iterator[PartitionLog]:
+        for topic in sorted(self.broker.topics()):
+            for place in self._places(topic):
+                yield self.broker.log(place)
+
+    def _places(self, topic: str) -> list[TopicPartition]:
+        return [TopicPartition(topic, number) for number in range(self.broker.partitions(topic))]

@@ -1,0 +1,117 @@
+"""The simulation finds what is broken, says the same for the same seed, shrinks, and finds nothing in what is there."""
+
+import json
+from collections import Counter
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+from campaigns.simulate.actions import Action, dump, load
+from campaigns.simulate.lake import MemoryLake
+from campaigns.simulate.run import RunResult, replay, run_seed
+from campaigns.simulate.shrink import as_test, kind_of, shrink, shrunk
+from campaigns.simulate.world import RunSettings
+from services.features.domain.core import FeaturesCore
+from services.outcomes.domain.join import OutcomeJoin
+from shared.streaming.memory_broker import MemoryBroker
+from shared.streaming.memory_log import COMMITTED, Transaction
+from shared.streaming.records import StateEntry
+
+KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
+
+
+def test_a_short_campaign_finds_nothing() -> None:
+    faults: Counter[str] = Counter()
+    for seed in range(1, 3):
+        result = run_seed(seed, 1_000)
+        assert not result.violation, f"make simulate SEED={seed}: {result.violation}"
+        assert result.rounds > 0
+        faults += result.faults
+    assert sum(faults.values()) > 150
+    assert len(faults) > 30, "kinds of faults"
+
+
+def test_one_seed_is_one_run() -> None:
+    first, second = run_seed(11, 120), run_seed(11, 120)
+    assert first.fingerprint == second.fingerprint
+    assert first.fingerprint == replay(first.settings, load(dump(first.actions))).fingerprint
+    assert first.fingerprint != run_seed(12, 120).fingerprint
+
+
+@pytest.mark.parametrize("path", KEPT, ids=[path.stem for path in KEPT])
+def test_what_once_failed_holds(path: Path) -> None:
+    kept = json.loads(path.read_text(encoding="utf-8"))
+    result = replay(RunSettings(**kept["settings"]), [Action.from_json(action) for action in kept["actions"]])
+    assert not result.violation, f"{kept['name']} was: {kept['was']}"
+
+
+def first_failure(seeds: Sequence[int], length: int = 400) -> RunResult:
+    for seed in seeds:
+        result = run_seed(seed, length)
+        if result.violation:
+            return result
+    raise AssertionError("no run has failed")
+
+
+def test_state_that_a_checkpoint_forgets_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    def forgetful(core: Any, entries: Sequence[StateEntry]) -> None:
+        return None
+
+    monkeypatch.setattr(FeaturesCore, "load", lambda core, keys, values: None)
+    monkeypatch.setattr(FeaturesCore, "restore", forgetful)
+    assert "vectors" in first_failure(range(1, 6)).violation
+
+
+def test_offsets_that_a_commit_leaves_out_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    finish = MemoryBroker.finish
+
+    def torn(broker: MemoryBroker, transaction: Transaction, state: str) -> None:
+        if state == COMMITTED and len(transaction.partitions) > 3:
+            transaction.offsets.clear()
+        finish(broker, transaction, state)
+
+    monkeypatch.setattr(MemoryBroker, "finish", torn)
+    assert "the group has committed" in first_failure(range(1, 3)).violation
+
+
+def test_a_commit_that_is_made_twice_is_found_and_shrunk_to_a_few_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A broker that lets a fenced producer commit: two writers of one partition."""
+    monkeypatch.setattr(MemoryBroker, "check_epoch", lambda broker, transactional_id, epoch: None)
+    monkeypatch.setattr(MemoryBroker, "expire_member", lambda broker, group, instance: None)
+    found = first_failure(range(1, 12))
+    small, again = shrunk(found, budget=60)
+    assert kind_of(again.violation) == kind_of(found.violation)
+    assert len(small) < len(found.actions) / 4
+    kept = json.loads(as_test("doubled", again, small))
+    assert [Action.from_json(action) for action in kept["actions"]] == small
+
+
+def test_rows_that_the_lake_has_twice_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    append = MemoryLake.append
+
+    def careless(lake: MemoryLake, table: str, batch: Any, writer: str, offsets: Any) -> int:
+        lake._last.pop((table, writer), None)
+        return append(lake, table, batch, writer, offsets)
+
+    monkeypatch.setattr(MemoryLake, "append", careless)
+    assert "offsets twice" in first_failure(range(1, 8), 600).violation
+
+
+def test_outcomes_that_depend_on_the_batching_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(OutcomeJoin, "load", lambda join, state: None)
+    assert first_failure(range(1, 8), 600).violation
+
+
+def test_shrinking_leaves_what_the_failure_needs() -> None:
+    actions = [Action("advance", number=n) for n in range(100)]
+    runs = 0
+
+    def fails(some: Sequence[Action]) -> bool:
+        nonlocal runs
+        runs += 1
+        return {3, 77, 78} <= {action.number for action in some}
+
+    assert [action.number for action in shrink(actions, fails)] == [3, 77, 78]
+    assert runs < 120
