@@ -25,7 +25,7 @@ from shared.streaming.task import StepContext, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "scoring"
-_FOLD_VERSION = "outcomes-1"
+_FOLD_VERSION = "outcomes-2"
 _MERGE_KEY = b"merge"
 
 

@@ -5,10 +5,12 @@ import zlib
 from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 CHUNK_REQUESTS = 256
-_EARLY = "early"
+"""Journal offsets whose requests, or early labels, make one entry of the checkpoint."""
+_EARLY = "early-"
+_Row = TypeVar("_Row")
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,13 +79,14 @@ class _Waiting:
     revision: int = 0
 
 
-@dataclass(slots=True)
+@dataclass(slots=True, eq=False)
 class _Early:
-    """A label that came before its request."""
+    """A label that came before its request; it waits until that comes or the label is given up."""
 
     request_id: str
     label: Label
     at: At
+    waits: bool = True
 
 
 @dataclass(slots=True)
@@ -92,10 +95,33 @@ class _ModelState:
     requests: dict[str, _Waiting] = field(default_factory=dict)
     pending: deque[str] = field(default_factory=deque)
     known: deque[str] = field(default_factory=deque)
-    early: dict[str, list[_Early]] = field(default_factory=dict)
+    early: dict[str, deque[_Early]] = field(default_factory=dict)
     early_order: deque[_Early] = field(default_factory=deque)
-    dirty_chunks: set[int] = field(default_factory=set)
-    early_is_dirty: bool = False
+    request_chunks: dict[int, list[_Waiting]] = field(default_factory=dict)
+    early_chunks: dict[int, list[_Early]] = field(default_factory=dict)
+    dirty_requests: set[int] = field(default_factory=set)
+    dirty_early: set[int] = field(default_factory=set)
+
+    def touch(self, waiting: _Waiting) -> None:
+        """Note that a request changed."""
+        self.dirty_requests.add(waiting.request.offset // CHUNK_REQUESTS)
+
+    def settle(self, early: _Early) -> None:
+        """Note that an early label waits no longer."""
+        early.waits = False
+        self.dirty_early.add(early.at.offset // CHUNK_REQUESTS)
+
+    def keep_request(self, waiting: _Waiting) -> None:
+        """Remember a request."""
+        self.requests[waiting.request.request_id] = waiting
+        self.known.append(waiting.request.request_id)
+        self.request_chunks.setdefault(waiting.request.offset // CHUNK_REQUESTS, []).append(waiting)
+
+    def keep_early(self, early: _Early) -> None:
+        """Remember a label whose request has not come."""
+        self.early.setdefault(early.request_id, deque()).append(early)
+        self.early_order.append(early)
+        self.early_chunks.setdefault(early.at.offset // CHUNK_REQUESTS, []).append(early)
 
 
 class OutcomeJoin:
@@ -115,13 +141,13 @@ class OutcomeJoin:
         state = self._models[model]
         if request.request_id in state.requests:
             raise ValueError(f"model {model}: expected one prediction per request, found a second one for {request.request_id} at {at}")
-        state.requests[request.request_id] = _Waiting(request)
+        waiting = _Waiting(request)
+        state.keep_request(waiting)
         state.pending.append(request.request_id)
-        state.known.append(request.request_id)
-        state.dirty_chunks.add(request.offset // CHUNK_REQUESTS)
+        state.touch(waiting)
         outcomes: list[Outcome] = []
         for early in state.early.pop(request.request_id, ()):
-            state.early_is_dirty = True
+            state.settle(early)
             outcomes += self._labelled(state, request.request_id, early.label, at, early.at.time_ms)
         return outcomes
 
@@ -130,10 +156,8 @@ class OutcomeJoin:
         state = self._models[model]
         if request_id in state.requests:
             return self._labelled(state, request_id, label, at, at.time_ms)
-        early = _Early(request_id, label, at)
-        state.early.setdefault(request_id, []).append(early)
-        state.early_order.append(early)
-        state.early_is_dirty = True
+        state.keep_early(_Early(request_id, label, at))
+        state.dirty_early.add(at.offset // CHUNK_REQUESTS)
         return []
 
     def advance(self, at: At) -> list[Outcome]:
@@ -147,47 +171,36 @@ class OutcomeJoin:
         """Return what has changed since the last call, by key; None deletes."""
         changed: dict[str, bytes | None] = {}
         for name, state in self._models.items():
-            if state.early_is_dirty:
-                waiting = [
-                    [early.request_id, *early.label, *early.at] for early in state.early_order if early in state.early.get(early.request_id, ())
-                ]
-                changed[f"{name}/{_EARLY}"] = _pack(waiting)
-            rows: dict[int, list[Any]] = {chunk: [] for chunk in state.dirty_chunks}
-            for identity in state.known if rows else ():
-                kept = state.requests[identity]
-                chunk = kept.request.offset // CHUNK_REQUESTS
-                if chunk in rows:
-                    rows[chunk].append([*kept.request, kept.status, kept.revision])
-            for chunk, content in rows.items():
-                changed[f"{name}/{chunk}"] = _pack(content) if content else None
-            state.early_is_dirty = False
-            state.dirty_chunks.clear()
+            for chunk in state.dirty_requests:
+                requests = [one for one in state.request_chunks.get(chunk, ()) if state.requests.get(one.request.request_id) is one]
+                rows = [[*one.request, one.status, one.revision] for one in requests]
+                changed[f"{name}/{chunk}"] = _pack(rows) if rows else None
+                _replace(state.request_chunks, chunk, requests)
+            for chunk in state.dirty_early:
+                waiting = [early for early in state.early_chunks.get(chunk, ()) if early.waits]
+                rows = [[early.request_id, *early.label, *early.at] for early in waiting]
+                changed[f"{name}/{_EARLY}{chunk}"] = _pack(rows) if rows else None
+                _replace(state.early_chunks, chunk, waiting)
+            state.dirty_requests.clear()
+            state.dirty_early.clear()
         return changed
 
     def load(self, blobs: Mapping[str, bytes]) -> None:
         """Take up the state that successive snapshots add up to."""
-        chunks: dict[str, list[tuple[int, bytes]]] = {}
+        requests: list[tuple[str, int, bytes]] = []
+        early: list[tuple[str, int, bytes]] = []
         for key, blob in blobs.items():
             name, part = key.split("/")
-            state = self._models.get(name)
-            if state is None:
-                continue
-            if part == _EARLY:
-                for identity, value, event_time, *at in _unpack(blob):
-                    early = _Early(identity, Label(value, event_time), At(*at))
-                    state.early.setdefault(identity, []).append(early)
-                    state.early_order.append(early)
-            else:
-                chunks.setdefault(name, []).append((int(part), blob))
-        for name, parts in chunks.items():
-            state = self._models[name]
-            for _, blob in sorted(parts):
-                for *request, status, revision in _unpack(blob):
-                    kept = _Waiting(Request(*request), status, revision)
-                    state.requests[kept.request.request_id] = kept
-                    state.known.append(kept.request.request_id)
-                    if status == "pending":
-                        state.pending.append(kept.request.request_id)
+            if name in self._models:
+                (early if part.startswith(_EARLY) else requests).append((name, int(part.removeprefix(_EARLY)), blob))
+        for name, _, blob in sorted(requests):
+            for *request, status, revision in _unpack(blob):
+                self._models[name].keep_request(_Waiting(Request(*request), status, revision))
+                if status == "pending":
+                    self._models[name].pending.append(request[0])
+        for name, _, blob in sorted(early):
+            for identity, value, event_time, *at in _unpack(blob):
+                self._models[name].keep_early(_Early(identity, Label(value, event_time), At(*at)))
 
     def _labelled(self, state: _ModelState, identity: str, label: Label, at: At, label_time_ms: int) -> list[Outcome]:
         waiting = state.requests[identity]
@@ -197,7 +210,7 @@ class OutcomeJoin:
         revision = 0 if waiting.status == "pending" else waiting.revision + 1
         status = "labelled" if waiting.status == "pending" else "corrected"
         waiting.status, waiting.revision = status, revision
-        state.dirty_chunks.add(waiting.request.offset // CHUNK_REQUESTS)
+        state.touch(waiting)
         return [Outcome(state.policy.model, at, waiting.request, status, label, label_time_ms - waiting.request.time_ms, revision)]
 
     def _time_out(self, state: _ModelState, at: At) -> list[Outcome]:
@@ -209,22 +222,22 @@ class OutcomeJoin:
                 if waiting.request.time_ms + delay >= at.time_ms:
                     break
                 waiting.status = "timeout"
-                state.dirty_chunks.add(waiting.request.offset // CHUNK_REQUESTS)
+                state.touch(waiting)
                 value = state.policy.timeout_label
                 label = None if value is None else Label(value, waiting.request.time_ms + delay)
                 outcomes.append(Outcome(state.policy.model, at, waiting.request, "timeout", label, None, 0))
             state.pending.popleft()
         while state.known and state.requests[state.known[0]].request.time_ms + 2 * delay < at.time_ms:
-            forgotten = state.requests.pop(state.known.popleft())
-            state.dirty_chunks.add(forgotten.request.offset // CHUNK_REQUESTS)
+            state.touch(state.requests.pop(state.known.popleft()))
         while state.early_order and state.early_order[0].at.time_ms + delay < at.time_ms:
             early = state.early_order.popleft()
-            same = state.early.get(early.request_id, [])
-            if early in same:
-                same.remove(early)
+            if early.waits:
+                state.settle(early)
+                # Labels of one request wait in the order in which they are given up.
+                same = state.early[early.request_id]
+                same.popleft()
                 if not same:
                     del state.early[early.request_id]
-                state.early_is_dirty = True
                 outcomes.append(Outcome(state.policy.model, at, _nobody(early.request_id), "unmatched", early.label, None, 0))
         return outcomes
 
@@ -232,6 +245,13 @@ class OutcomeJoin:
 def _nobody(request_id: str) -> Request:
     """Stand for a request that never came."""
     return Request(request_id, -1, -1, -1, float("nan"), 0, "", -1, "")
+
+
+def _replace(chunks: dict[int, list[_Row]], chunk: int, rows: list[_Row]) -> None:
+    if rows:
+        chunks[chunk] = rows
+    else:
+        chunks.pop(chunk, None)
 
 
 def _pack(rows: Sequence[Any]) -> bytes:

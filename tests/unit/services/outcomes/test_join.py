@@ -1,6 +1,7 @@
 """The join against a brute-force reading of its rules, over random schedules and restarts."""
 
 import random
+from time import process_time
 from typing import Any
 
 import pytest
@@ -132,3 +133,30 @@ def test_first_label_stays_and_further_ones_are_counted() -> None:
     assert [one.status for one in join.label("m", "a", Label(1.0, 9), At(9, 0, 2))] == ["labelled"]
     assert join.label("m", "a", Label(0.0, 10), At(10, 0, 3)) == []
     assert join.ignored_labels == 1
+
+
+def test_many_labels_of_one_unknown_request_cost_what_as_many_of_different_ones_do() -> None:
+    """A publisher that sends one wrong id for ever: 30,000 labels took minutes when each was compared with all others."""
+
+    def seconds(identities: list[str]) -> float:
+        join, begun = OutcomeJoin([JoinPolicy("m", DELAY)]), process_time()
+        for offset, identity in enumerate(identities):
+            join.label("m", identity, Label(1.0, offset // 300), At(offset // 300, 0, offset))
+        join.snapshot()
+        unmatched = join.advance(At(10**6, 0, len(identities)))
+        assert [one.request.request_id for one in unmatched] == identities
+        assert set(join.snapshot().values()) == {None}
+        return process_time() - begun
+
+    different = seconds([f"r{i}" for i in range(30_000)])
+    assert seconds(["same"] * 30_000) < 20 * different
+
+
+def test_a_checkpoint_writes_what_changed_in_small_entries() -> None:
+    join = OutcomeJoin([JoinPolicy("m", 10**9)])
+    for offset in range(20_000):
+        join.label("m", f"early{offset}", Label(1.0, 5), At(5, 0, offset))
+    whole = join.snapshot()
+    assert max(len(blob or b"") for blob in whole.values()) < 20_000
+    join.label("m", "one more", Label(1.0, 5), At(5, 0, 20_000))
+    assert len(join.snapshot()) == 1
