@@ -111,14 +111,20 @@ class ArchiveTask:
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Buffer, and append when there is enough or it is time."""
         self._finish_replay()
+        is_last = context.stopping and not any(map(len, inputs))
         self._read(inputs, keep=True)
         self._merge.release()
         if self._flushed_ms is None:
             self._flushed_ms = context.now_ms
-        if self._buffered >= self._flush_rows or context.now_ms - self._flushed_ms >= self._flush_ms or self._is_awaited():
+        if self._buffered >= self._flush_rows or context.now_ms - self._flushed_ms >= self._flush_ms or self._is_awaited() or is_last:
             self._flush()
             self._flushed_ms = context.now_ms
         return Step([], self._positions, self._coverage)
+
+    @property
+    def buffered(self) -> int:
+        """Rows that are read and not in the lake."""
+        return self._buffered
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Counts of the merge at the last flush."""

@@ -21,13 +21,15 @@ _LONGEST_BACK_OFF_S = 5.0
 class ServiceSpec:
     """One process to keep alive: ``python -m module`` with an environment of its own.
 
-    `niceness` is how far it steps back when the processors are busy (0 to 19).
+    `niceness` is how far it steps back when the processors are busy (0 to 19). One that `stops_last` is ended when the others have: it
+    still takes up what they have written.
     """
 
     name: str
     module: str
     environment: Mapping[str, str] = field(default_factory=dict)
     niceness: int = 0
+    stops_last: bool = False
 
 
 class ServiceFailed(RuntimeError):
@@ -111,19 +113,11 @@ class Supervisor:
         return "\n".join(path.read_text(errors="replace").splitlines()[-lines:]) if path.exists() else "(no log)"
 
     def stop(self, timeout_s: float = 10.0) -> None:
-        """End every service: SIGTERM, then SIGKILL after the time-out."""
+        """End every service: SIGTERM, then SIGKILL after the time-out; those that stop last after the others."""
         with self._lock:
             children, self._children = self._children, {}
-        for child in children.values():
-            if child.process.poll() is None:
-                child.process.terminate()
-        deadline = time.monotonic() + timeout_s
-        for child in children.values():
-            try:
-                child.process.wait(max(0.1, deadline - time.monotonic()))
-            except subprocess.TimeoutExpired:
-                child.process.kill()
-                child.process.wait()
+        for last in (False, True):
+            _end([child.process for child in children.values() if child.spec.stops_last == last], timeout_s)
 
     def _spawn(self, spec: ServiceSpec) -> subprocess.Popen[bytes]:
         tie = tied_to_parent()
@@ -141,3 +135,16 @@ class Supervisor:
                 stderr=log,
                 preexec_fn=prepare,
             )
+
+
+def _end(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
+    for process in processes:
+        if process.poll() is None:
+            process.terminate()
+    deadline = time.monotonic() + timeout_s
+    for process in processes:
+        try:
+            process.wait(max(0.1, deadline - time.monotonic()))
+        except subprocess.TimeoutExpired:
+            process.kill()
+            process.wait()

@@ -21,10 +21,11 @@ from shared.streaming.records import Records, TopicPartition
 from shared.streaming.restore import Restore
 from shared.streaming.running_task import RunningTask, TaskFactory
 from shared.streaming.step_transaction import StepTransaction
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import Buffers, StepContext, TaskInputs
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 10.0
+_WRITE_OUT_S = 3.0
 # A step is written while it goes on if the one before took less: far less than the broker lets a transaction stand open.
 _SHORT_S = 0.5
 Given = list[tuple[int, int, dict[int, list[Records]]]]
@@ -134,6 +135,7 @@ class Runner:
         self._last_step = 0.0
         self._took_s = math.inf
         self._stop = threading.Event()
+        self._stopping = False
 
     @property
     def tasks(self) -> dict[int, RunningTask]:
@@ -151,6 +153,7 @@ class Runner:
         try:
             while not stop.is_set():
                 self.step()
+            self._write_out()
         except BaseException as problem:
             # Said before closing: a client with a fatal error may never come back from it, and then nobody would learn why.
             log.error("ends", extra={"error": f"{type(problem).__name__}: {problem}"})
@@ -179,6 +182,19 @@ class Runner:
         self._failures = 0
         self._health.advanced()
         return committed
+
+    def _write_out(self) -> None:
+        """Let tasks that buffer read on to the end and write what they hold, for a bounded time: a run that was short is whole in the lake."""
+        buffering = [running.task for chain in self._chain.tasks.values() for running in chain if isinstance(running.task, Buffers)]
+        if not buffering or self._backlog is not None:
+            return
+        self._stopping = True
+        deadline = self._timer() + _WRITE_OUT_S
+        while self._epoch == self._source.assignment.epoch and self._timer() < deadline:
+            self.step()
+            if set(self._positions) <= set(self._source.caught_up) and not any(task.buffered for task in buffering):
+                return
+        log.warning("stops with records that are not written yet; the next start goes on with them")
 
     def leave(self) -> None:
         """End in good order: what is open is aborted, then the other instances have the partitions."""
@@ -245,7 +261,7 @@ class Runner:
     def _step_of(self, given: Given) -> bool:
         """Let tasks make a step, each partition from some stage on, and commit what has changed."""
         steady_ms = self._steady_ms() if self._steady_ms else None
-        context = StepContext(self._clock_ms(), self._source.caught_up, steady_ms, self._chain.output_ends)
+        context = StepContext(self._clock_ms(), self._source.caught_up, steady_ms, self._chain.output_ends, self._stopping)
         limits = self._settings
         begun = self._timer()
         works: list[Work] = []

@@ -21,12 +21,15 @@ class StepContext:
         Time since some instant by a clock that nobody sets (it goes on while the machine sleeps); None where processing time is made up.
     output_ends
         Where the logs end that the stage restores from (`TaskInputs.restores_from_outputs`), before this step.
+    stopping
+        The process was asked to stop: what a task `Buffers` is to be made durable once there is no more input.
     """
 
     now_ms: int
     caught_up: Set[TopicPartition] = frozenset()
     steady_ms: int | None = None
     output_ends: Mapping[TopicPartition, int] = field(default_factory=dict)
+    stopping: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,6 +83,16 @@ class Task(Protocol):
 
     def versions(self) -> Mapping[str, str]:
         """Code, application and view versions recorded in the progress record; other versions than the checkpoint's mean rebuild."""
+        ...
+
+
+@runtime_checkable
+class Buffers(Protocol):
+    """A task that keeps what it has read until there is enough of it: before its process stops it reads on to the end and writes all."""
+
+    @property
+    def buffered(self) -> int:
+        """Records that are read and not written."""
         ...
 
 

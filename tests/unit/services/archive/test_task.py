@@ -78,6 +78,16 @@ def test_everything_lands_once_and_progress_follows_the_lake(world: World) -> No
     assert world.rows() == world.expected
 
 
+def test_what_is_buffered_is_appended_when_the_process_stops_and_there_is_no_more_input(world: World) -> None:
+    task, begin = world.task(), dict[str, int]()
+    task.process([], StepContext(now_ms=0))
+    for step in range(STEPS):
+        task.process(world.inputs(step, begin), StepContext(now_ms=1, stopping=step == STEPS - 1))
+    assert task.buffered > 0 and sum(world.rows().values()) == 0
+    task.process([], StepContext(now_ms=1, stopping=True))
+    assert task.buffered == 0 and world.rows() == world.expected
+
+
 def test_nothing_is_promised_before_it_is_flushed(world: World) -> None:
     task, begin = world.task(), dict[str, int]()
     task.process([], StepContext(now_ms=0))

@@ -52,3 +52,26 @@ def test_a_killed_service_comes_back_at_once(tmp_path: Path, monkeypatch: pytest
     watched.check()
     assert watched.pids()["tried"] != before and watched.restarts() == {"tried": 1}
     watched.stop()
+
+
+def test_what_stops_last_is_ended_when_the_others_have_ended(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = """import os, signal, sys, time
+def end(number, frame):
+    with open(os.environ['RUNS'], 'a') as runs:
+        print(os.environ['NAME'], 'asked', file=runs, flush=True)
+        time.sleep(0.2)
+        print(os.environ['NAME'], 'ended', file=runs, flush=True)
+    sys.exit(0)
+signal.signal(signal.SIGTERM, end)
+open(os.environ['RUNS'] + os.environ['NAME'], 'w').close()
+time.sleep(600)
+"""
+    (tmp_path / "tried.py").write_text(program)
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    made = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")})
+    made.start([ServiceSpec("archive", "tried", {"NAME": "archive"}, stops_last=True), ServiceSpec("scoring", "tried", {"NAME": "scoring"})])
+    deadline = time.monotonic() + DEADLINE_S
+    while len(list(tmp_path.glob("runs*"))) < 2 and time.monotonic() < deadline:
+        time.sleep(0.01)
+    made.stop()
+    assert (tmp_path / "runs").read_text().splitlines() == ["scoring asked", "scoring ended", "archive asked", "archive ended"]

@@ -14,7 +14,7 @@ from shared.streaming.dead_letters import DeadLetterLimit, DeadLetterLimitError
 from shared.streaming.errors import TransientError
 from shared.streaming.layout import LayoutError
 from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import Records, StateEntry, Step, TopicPartition
+from shared.streaming.records import Coverage, Records, StateEntry, Step, TopicPartition
 from shared.streaming.restore import PositionsDisagreeError
 from shared.streaming.runner import Runner
 from shared.streaming.task import StepContext, TaskInputs
@@ -330,3 +330,33 @@ def test_a_gathered_stage_has_one_task_for_all_partitions(tmp_path: Path) -> Non
         second.step()
     assert (sorted(first.tasks), sorted(second.tasks)) == ([0], [])
     assert broker.group(f"{APP}-{STAGE}").committed == {TopicPartition(INPUT, number): 3 for number in range(3)}
+
+
+class Hoarder(CountingTask):
+    """Writes nothing before its process stops and there is no more to read."""
+
+    def __init__(self, stop: threading.Event) -> None:
+        super().__init__(APP, 0)
+        self._stop = stop
+        self.held: list[Records] = []
+
+    @property
+    def buffered(self) -> int:
+        return sum(map(len, self.held))
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        self.held += inputs
+        if inputs:
+            self._stop.set()
+        if context.stopping and not inputs:
+            written, self.held = self.held, []
+            return super().process(written, context)
+        return Step([], {HERE: self.position}, Coverage(0, self.position - 1))
+
+
+def test_a_task_that_buffers_reads_on_to_the_end_and_writes_all_before_its_process_stops(tmp_path: Path) -> None:
+    broker, stop = filled("abcab"), threading.Event()
+    task = Hoarder(stop)
+    Runner(**arguments(APP, broker, settings=quick(tmp_path, max_batch=1), task_factory=lambda partition: task)).run(stop)
+    assert task.buffered == 0
+    assert output(broker, OUTPUT) == expected("abcab")
