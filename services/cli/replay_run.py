@@ -26,7 +26,8 @@ from services.cli.running import running_application
 from services.cli.screen import Screen
 from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
-from services.cli.watch import Seen, Watch
+from services.cli.verdict import Finding, findings
+from services.cli.watch import Seen, Watch, read_out
 from services.ingestion.domain.core import FARTHEST_AHEAD_MS
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
@@ -50,6 +51,8 @@ class ReplayOptions:
         Whether to run the application for it.
     folder
         The run's folder; None for the one of `tidemill up`, or with `up` for a new one.
+    allow_rejected
+        Records that may be refused for other reasons than the application's own expectations.
     """
 
     data: str
@@ -58,11 +61,22 @@ class ReplayOptions:
     slice_ms: int = 86_400_000
     up: bool = False
     folder: Path | None = None
+    allow_rejected: int = 0
 
 
 @dataclass(frozen=True, slots=True)
 class ReplayResult:
-    """What came of it: `answered` are predictions that the run has made altogether, `behind_s` is an open loop's worst delay."""
+    """What came of it.
+
+    Attributes
+    ----------
+    answered
+        Predictions that the run has made altogether.
+    behind_s
+        An open loop's worst delay.
+    findings
+        What went wrong.
+    """
 
     published: int
     seconds: float
@@ -70,6 +84,7 @@ class ReplayResult:
     promotions: int
     folder: Path | None
     behind_s: float = 0.0
+    findings: Sequence[Finding] = ()
 
 
 def replay_run(application: Path, options: ReplayOptions, environment: Mapping[str, str], console: Console) -> ReplayResult:
@@ -151,6 +166,9 @@ def _publish(
             behind = done.behind_s
             now = time.time_ns() // 1_000_000
             wait_until_covered(plan, watch, now, partial(show, now, total))
-        seen = watch.poll()
-    promotions = seen.count(seen.deployments, "promoted")
-    return ReplayResult(total, time.monotonic() - started, seen.produced("scoring", plan.topics.predictions), promotions, folder, behind)
+        seen = read_out(watch)
+    asking = {plan.streams[model.ask].topic for model in plan.models.values()}
+    requests = sum(len(feed.available_ms) for feed in feeds if feed.topic in asking)
+    answered, promotions = seen.produced("scoring", plan.topics.predictions), seen.count(seen.deployments, "promoted")
+    wrong = findings(plan, seen, requests=requests, allowed=options.allow_rejected)
+    return ReplayResult(total, time.monotonic() - started, answered, promotions, folder, behind, wrong)

@@ -9,9 +9,10 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
-from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, checked, console, errors, failures, read_plan
+from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, checked, console, errors, failures, read_plan, tell
 
 
 class Clock(StrEnum):
@@ -31,7 +32,13 @@ def up(
     """Run an application until Ctrl-C: Kafka, registry and Redis (embedded unless given by address) and every service.
 
     A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it.
+    Records that are rejected or set aside, trainings that fail, processes that end and stages that stand still are named as they come, and
+    summed up at the end. Exits with 3 when, since it was started, records were set aside because they crash a stage, every training
+    of a model failed, or a stage stood still at the end; with 1 when a service or server cannot be kept running, with 2 when the
+    application or the settings are wrong.
     """
+    from services.cli.announcer import Announcer
+    from services.cli.run_watch import watching
     from services.cli.running import running_application
     from shared.observability.redaction import redacted
 
@@ -41,7 +48,12 @@ def up(
         signal.signal(number, lambda _number, _frame: stop.set())
     place = folder / plan.application.app
     started = time.monotonic()
-    with failures(), running_application(application, plan, place, clock.value) as run:
+
+    def say(line: str) -> None:
+        errors.print(f"[yellow]{time.strftime('%H:%M:%S')}[/yellow] {escape(line)}", soft_wrap=True, highlight=False)
+
+    announcer = Announcer(plan, say)
+    with failures(), running_application(application, plan, place, clock.value) as run, watching(plan, run.infrastructure, say) as watch:
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
         for name, value in run.infrastructure.environment.items():
             console.print(f"  {name}={redacted(value)}", highlight=False)
@@ -51,6 +63,10 @@ def up(
         while not stop.wait(0.5):
             run.infrastructure.check()
             run.supervisor.check()
+            announcer.look(watch.poll(), run.supervisor.restarts())
+        seen = watch.poll()
+        announcer.look(seen, run.supervisor.restarts())
+    tell(announcer.summary(seen), "The run")
 
 
 def replay(
@@ -61,6 +77,7 @@ def replay(
     speed: Annotated[float | None, typer.Option(help="Publish live instead: so many times as fast as the records became available.")] = None,
     up: Annotated[bool, typer.Option("--up", help="Run the application for this replay, on servers of its own.")] = False,
     run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP, with --up a new one)")] = None,
+    allow_rejected: Annotated[int, typer.Option(min=0, help="So many records may be rejected for reasons the application does not declare.")] = 0,
     available: Annotated[str, typer.Option(help="Files: column that says when a row became known; without it, the event time.")] = "_available",
     available_format: Annotated[
         str | None,
@@ -87,7 +104,9 @@ def replay(
     columns as in the stream's Avro schema). Nothing in them is guessed: `NA` is a text unless the stream's
     `nulls` declare it, and times are milliseconds or ISO 8601 unless its `times` say otherwise.
 
-    Exits with 1 when a stage fails or stands still, with 2 when application, data or run do not fit.
+    Exits with 1 when a stage fails or stands still, with 2 when application, data or run do not fit, and with 3 when the run went
+    through but records were rejected (other than by the application's own `expect`, and more than --allow-rejected) or set aside
+    because they crash a stage, no request was answered, or every training of a model failed; each is named.
     """
     from services.cli.dataset import DataSetOptions
     from services.cli.open_loop import Pace
@@ -102,7 +121,9 @@ def replay(
     if available_format is not None:
         checked("--available-format", lambda: parse_time_format(available_format))
     slice_ms = checked("--slice", lambda: parse_duration(slice_))
-    options = ReplayOptions(data, DataSetOptions(days, count, interval_ms, seed, available, available_format), pace, slice_ms, up, run)
+    options = ReplayOptions(
+        data, DataSetOptions(days, count, interval_ms, seed, available, available_format), pace, slice_ms, up, run, allow_rejected
+    )
     read_plan(application)
     with failures():
         result = replay_run(application, options, os.environ, console)
@@ -115,6 +136,7 @@ def replay(
     console.print(table)
     if result.folder is not None:
         console.print(f"The run lies in {result.folder}; recompute it with: tidemill audit {application} --run {result.folder}", soft_wrap=True)
+    tell(result.findings, "The replay")
 
 
 def audit(

@@ -1,20 +1,25 @@
 """The live screen of a replay."""
 
 import time
+from collections import Counter
+from collections.abc import Mapping
 from types import TracebackType
 from typing import Self
 
 from rich.console import Console
 from rich.live import Live
+from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from services.cli.verdict import Standstill
 from services.cli.watch import Seen
 from shared.avro.times import instant_text
 
 _REFRESH_S = 0.5
 _PLAIN_S = 15.0
 _QUALITY_WINDOWS = 7
+_HOUR_MS = 3_600_000
 
 
 class Screen:
@@ -27,6 +32,7 @@ class Screen:
         self._started = time.monotonic()
         self._shown = 0.0
         self._rate = (self._started, 0)
+        self._standstill = Standstill()
 
     def __enter__(self) -> Self:
         if self._live is not None:
@@ -59,15 +65,36 @@ class Screen:
         alarms = sum(record["severity"] == "alarm" for record in seen.drift)
         decided = [record for record in seen.retraining if record["event"] in ("requested", "started", "finished", "failed")]
         recent = [record["metrics"]["auc"] for record in seen.health[-_QUALITY_WINDOWS:] if "auc" in record["metrics"]]
-        slowest = min(((progress.covered_time, stage) for (stage, _), progress in seen.progress.items()), default=(instant, "-"))
-        lag = max(0, instant - slowest[0])
         promotions, refusals = (seen.count(seen.deployments, event) for event in ("promoted", "gate_refused"))
+        trained, failed = (seen.count(seen.retraining, event) for event in ("finished", "failed"))
+        broken = f"[red]{failed} failed[/red]" if failed else "0 failed"
         return [
             ("event time", instant_text(instant)[:16].replace("T", " ")),
             ("events", f"{published:,} of {self._events:,} ({rate:,.0f}/s)"),
             ("AUC, last days", f"{sum(recent) / len(recent):.3f}" if recent else "-"),
             ("drift", f"{alarms} alarms, {len(seen.drift) - alarms} warnings"),
-            ("models", f"{seen.count(seen.retraining, 'started')} trained, {promotions} promoted, {refusals} refused"),
-            ("lag", f"{lag / 3_600_000:.0f} h of event time ({slowest[1]})" if lag else "none"),
-            ("last decision", f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}" if decided else "-"),
+            ("models", f"{trained} trained, {broken}, {promotions} promoted, {refusals} refused"),
+            ("rejected", rejected_text(seen)),
+            ("lag", lag_text(instant, seen, self._standstill.stages(seen, time.monotonic()))),
+            ("last decision", escape(f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}") if decided else "-"),
         ]
+
+
+def rejected_text(seen: Seen) -> str:
+    """Return the dead letters by reason, the most frequent first."""
+    reasons = Counter[str]()
+    for (_, _, reason), count in seen.rejected.items():
+        reasons[reason] += count
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "none"
+
+
+def lag_text(instant: int, seen: Seen, standing: Mapping[str, float]) -> str:
+    """Return how far the slowest stage is behind an instant; one that has covered nothing yet has no lag, it has not begun."""
+    waiting = sorted({stage for (stage, _), progress in seen.progress.items() if progress.covered_time <= 0})
+    begun = [(progress.covered_time, stage) for (stage, _), progress in seen.progress.items() if progress.covered_time > 0]
+    slowest = min(begun, default=(instant, "-"))
+    lag_ms = max(0, instant - slowest[0])
+    parts = [f"{lag_ms / _HOUR_MS:.0f} h of event time ({slowest[1]})"] if lag_ms and begun else []
+    parts += [f"not begun: {', '.join(waiting)}"] if waiting else []
+    parts += [f"[red]{stage} has stood still for {seconds:.0f} s[/red]" for stage, seconds in standing.items()]
+    return "; ".join(parts) or "none"

@@ -1,22 +1,25 @@
 """What every command shares: where it prints, how it reads an application, how it says that something went wrong."""
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
 from rich.console import Console
+from rich.markup import escape
 
 from shared.application.errors import ApplicationError
 
 if TYPE_CHECKING:
+    from services.cli.verdict import Finding
     from shared.application.plan import Plan
 
 console = Console()
 errors = Console(stderr=True)
 Value = TypeVar("Value")
 ApplicationFolder = Annotated[Path, typer.Argument(metavar="APPLICATION", help="Folder with app.yaml.", exists=True, file_okay=False)]
+NOT_WELL = 3
 DEFAULT_FOLDER = Path(".tidemill/up")
 
 
@@ -71,3 +74,17 @@ def failures() -> Iterator[None]:
     ) as problem:
         errors.print(redacted(str(problem)), markup=False, soft_wrap=True)
         raise typer.Exit(1) from problem
+
+
+def tell(found: "Sequence[Finding]", what: str) -> None:
+    """Print what went wrong, one line each; what must not be ends the command with `NOT_WELL`."""
+    for finding in found:
+        errors.print(
+            f"[{'red' if finding.fails else 'yellow'}]{'FAILED' if finding.fails else 'note'}[/] {escape(finding.text)}",
+            soft_wrap=True,
+            highlight=False,
+        )
+    wrong = sum(finding.fails for finding in found)
+    if wrong:
+        errors.print(f"{what} did not go as it must: {wrong} of the above (exit code {NOT_WELL}).", highlight=False)
+        raise typer.Exit(NOT_WELL)
