@@ -13,6 +13,7 @@ from shared.application.plan import Plan
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.commands.signing import is_signed
+from shared.short_text import LONGEST_TEXT
 from shared.streaming.errors import InvalidRecord
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
@@ -187,4 +188,4 @@ class ControlTask:
         return {**positions, TopicPartition(self._plan.topics.commands, 0): self._commands_read} if self._commands_read else positions
 
     def _codec(self, registry: SchemaRegistry, topic: str, name: str) -> RecordCodec:
-        return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"))
+        return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"), LONGEST_TEXT)

@@ -18,6 +18,7 @@ from shared.application.plan import ModelPlan, Plan
 from shared.avro.columns import ColumnDecoder
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
+from shared.short_text import LONGEST_TEXT
 from shared.streaming.merge import Merge, MergeInput, Released
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
@@ -70,8 +71,8 @@ class DriftTask:
         self._decoders = {topic: ColumnDecoder(registry, schema) for topic, schema in schemas.items()}
         progress = {topics.progress(stage): stage for stage in _UPSTREAM}
         self._progress = {topic: RecordCodec(registry, f"{topic}-tidemill.Progress", _schema("progress")) for topic in progress}
-        self._drift = RecordCodec(registry, f"{topics.drift}-tidemill.Drift", _schema("drift"))
-        self._health = RecordCodec(registry, f"{topics.health}-tidemill.Health", _schema("health"))
+        self._drift = RecordCodec(registry, f"{topics.drift}-tidemill.Drift", _schema("drift"), LONGEST_TEXT)
+        self._health = RecordCodec(registry, f"{topics.health}-tidemill.Health", _schema("health"), LONGEST_TEXT)
         self._coverage = Coverage()
         self._replaying = False
         self._rows_since_snapshot = _SNAPSHOT_ROWS

@@ -17,6 +17,7 @@ from shared.application.plan import Plan
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.models.deployments import Lifecycles, ModelDeployment
+from shared.short_text import LONGEST_TEXT
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
@@ -303,4 +304,4 @@ class RetrainingTask:
         return emissions
 
     def _codec(self, registry: SchemaRegistry, topic: str, name: str) -> RecordCodec:
-        return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"))
+        return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"), LONGEST_TEXT)

@@ -8,6 +8,7 @@ import fastavro
 
 from shared.avro.registry import SchemaNotFound, SchemaRegistry
 from shared.avro.wire import HEADER_BYTES, header, schema_id_of
+from shared.short_text import with_short_texts
 from shared.streaming.errors import InvalidRecord
 
 
@@ -37,9 +38,12 @@ class RecordCodec:
         Where the schema is registered (at construction).
     schema
         The project's schema, JSON: encoded with, and decoded to (whatever the writer's was).
+    longest_text
+        For events, whose texts (reasons, categories, errors) come from users: longer ones are cut (`short_text`), so that the record fits its topic.
     """
 
-    def __init__(self, registry: SchemaRegistry, subject: str, schema: str) -> None:
+    def __init__(self, registry: SchemaRegistry, subject: str, schema: str, longest_text: int | None = None) -> None:
+        self._longest_text = longest_text
         self._registry = registry
         self._schema = parse(schema)
         self._header = header(registry.register(subject, schema))
@@ -49,7 +53,7 @@ class RecordCodec:
         """Encode one record; ValueError names a field that does not fit."""
         body = io.BytesIO()
         body.write(self._header)
-        fastavro.schemaless_writer(body, self._schema, record)
+        fastavro.schemaless_writer(body, self._schema, record if self._longest_text is None else with_short_texts(record, self._longest_text))
         return body.getvalue()
 
     def decode(self, value: bytes) -> dict[str, Any]:

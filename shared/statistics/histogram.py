@@ -7,6 +7,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.short_text import short_text
+
+_LONGEST_NAME = 200
+
 
 @dataclass(frozen=True, slots=True)
 class NumericBins:
@@ -46,6 +50,7 @@ class CategoryBins:
 class Tally:
     """Counts of a column of categories; beyond `limit` different ones, new ones count as `other` (so memory is bounded).
 
+    A category is known by its first 200 characters, its length and a digest (`short_text`), so one huge text takes no more room than others.
     Which categories are named depends on the order of arrival, not on how the column was cut into parts: a part names every category it has,
     and what it is merged into admits them up to its limit.
     """
@@ -62,7 +67,7 @@ class Tally:
         for value in values:
             counts[value] = counts.get(value, 0) + 1
         missing = counts.pop(None, 0)
-        return Tally({name: count for name, count in counts.items() if name is not None}, 0, missing, limit)
+        return Tally({short_text(name, _LONGEST_NAME): count for name, count in counts.items() if name is not None}, 0, missing, limit)
 
     @property
     def present(self) -> int:

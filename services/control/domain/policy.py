@@ -7,6 +7,7 @@ from typing import Any
 
 BUDGET_MS = 30 * 86_400_000
 _COMMANDS_REMEMBERED = 10_000
+_LONGEST_ID = 200
 _NEVER = -(2**62)
 _TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap"}
 
@@ -103,6 +104,8 @@ class RetrainingPolicy:
             return answer("skipped", f"{what}: expected one of the models {', '.join(self._models)}, got {name}")
         if not cause:
             return answer("skipped", f"{what}: expected a command_id, by which a repeated command is known, got none")
+        if len(cause) > _LONGEST_ID:
+            return answer("skipped", f"{what}: expected a command_id of at most {_LONGEST_ID} characters, got {len(cause)}")
         if cause in model.commands:
             return answer("skipped", f"{what}: command {cause} was followed before")
         if what not in ("pause", "resume", "retrain", "roll_back"):

@@ -159,3 +159,11 @@ def test_the_same_findings_give_the_same_decisions_also_over_a_restart() -> None
     assert len({decision["decision_id"] for decision in expected}) == len(expected)
     assert {"drift", "schedule"} == {decision["trigger"] for decision in expected}
     assert all(play(i) == expected for i in range(60))
+
+
+def test_an_endless_command_id_is_refused_and_not_remembered() -> None:
+    control = policy()
+    order = {"model": "m", "command": "retrain", "reason": "r", "command_id": "x" * 1_000_000, "issued_at": 5}
+    said = control.command(order, 5 * DAY)
+    assert [one["event"] for one in said] == ["skipped"] and "at most 200 characters, got 1000000" in said[0]["reason"]
+    assert len(str(control.snapshot())) < 10_000

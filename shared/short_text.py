@@ -1,0 +1,28 @@
+"""Texts of bounded length, for records and state that must not grow with what a user writes into one."""
+
+import hashlib
+from collections.abc import Mapping
+from typing import Any
+
+LONGEST_TEXT = 2_000
+
+
+def short_text(text: str, longest: int = LONGEST_TEXT) -> str:
+    """Return a text of at most `longest` characters as it is; a longer one is cut, and keeps its identity by its length and a digest.
+
+    >>> short_text("weather", 5)
+    'weath… (7 characters, SHA-256 e5e72beb4e3c6926…)'
+    """
+    if len(text) <= longest:
+        return text
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()[:16]
+    return f"{text[:longest]}… ({len(text)} characters, SHA-256 {digest}…)"
+
+
+def with_short_texts(value: Any, longest: int = LONGEST_TEXT) -> Any:  # noqa: ANN401, RUF100 - a record of any shape
+    """Return a record in which every text, also as a key or inside lists and maps, is short."""
+    if isinstance(value, str):
+        return short_text(value, longest)
+    if isinstance(value, Mapping):
+        return {short_text(name, longest): with_short_texts(one, longest) for name, one in value.items()}
+    return [with_short_texts(one, longest) for one in value] if isinstance(value, list | tuple) else value
