@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.cli import run_commands
+from services.cli import dead_letters, run_commands
 from services.cli.command import command
 from services.cli.offline import backfill, skew, switches, training_set
 from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
@@ -63,6 +63,7 @@ app.command()(run_commands.up)
 app.command()(run_commands.replay)
 app.command()(run_commands.audit)
 app.command()(command)
+app.add_typer(dead_letters.app, name="dead-letters")
 
 
 @app.command()

@@ -10,6 +10,7 @@ from services.cli.settings import CommandSettings
 from services.cli.supervisor import ServiceSpec, Supervisor
 from shared.application.planning import load_application
 from shared.application.topics import STAGES
+from shared.observability.secret_file import secret_file
 from shared.streaming.stage import FUSED, FUSIBLE
 
 TOPOLOGY = "TIDEMILL_TOPOLOGY"
@@ -22,6 +23,7 @@ _RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250"}
 _RELAXED_FETCHES = {"fetch.min.bytes": "1000000"}
 _WRITES_OUT = "archive"
 _KAFKA_OPTIONS = "TIDEMILL_KAFKA__OPTIONS"
+_COMMANDS_KEY = "TIDEMILL_COMMANDS__KEY_FILE"
 
 
 def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str, settings: CommandSettings) -> dict[str, str]:
@@ -35,7 +37,7 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
         "TIDEMILL_LAKE__URI": str((folder / "lake").absolute()),
         "TIDEMILL_TRACKING__URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}",
-        **({} if settings.commands is not None else {"TIDEMILL_COMMANDS__KEY_FILE": str((folder / KEY_FILE).absolute())}),
+        **({} if settings.commands is not None else {_COMMANDS_KEY: str((folder / KEY_FILE).absolute())}),
         "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state").absolute()),
         "OMP_NUM_THREADS": "2",
         # Training threads that spin while they wait for each other take the processor from the services, and from each other.
@@ -54,6 +56,9 @@ def stage_processes(topology: str) -> tuple[str, ...]:
 
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
     """Start every stage and the gateway; logs go to `folder`/logs."""
+    if _COMMANDS_KEY in environment:
+        # Whoever commands the run as soon as it is up must find the key, which its services would make at their own pace.
+        secret_file(Path(environment[_COMMANDS_KEY]))
     supervisor = Supervisor(folder / "logs", environment)
     stages = [stage_spec(stage, environment) for stage in stage_processes(environment[TOPOLOGY])]
     supervisor.start([*stages, ServiceSpec("gateway", "services.gateway")])

@@ -9,6 +9,7 @@ from pydantic_settings import SettingsError
 
 from services.gateway.app import Door, build_app
 from services.gateway.command_desk import SigningDesk
+from services.gateway.letter_desk import KafkaLetterDesk
 from services.gateway.publisher import KafkaPublisher
 from services.gateway.server import server
 from services.gateway.settings import GatewaySettings
@@ -20,6 +21,7 @@ from shared.observability.logging import configure_logging
 from shared.observability.redaction import redacted, secrets_of
 from shared.observability.settings_problem import settings_problem
 from shared.online_store.redis_reader import RedisFeatureReader
+from shared.streaming.kafka_broker import KafkaBroker
 
 MISCONFIGURED = 2
 log = logging.getLogger(__name__)
@@ -47,12 +49,15 @@ def main() -> int:
         holders = {name: list(one.roles) for name, one in tokens.items()}
         log.info("tokens are asked for", extra={"holders": holders, "file": str(door.tokens_file or "")})
     publisher = KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options())
+    registry = ConfluentSchemaRegistry(settings.registry.url)
+    broker = KafkaBroker(settings.kafka.bootstrap_servers, settings.kafka.client_options(), deadline_s=settings.kafka.deadline_s)
     app = build_app(
         plan,
         RedisFeatureReader(settings.redis.url, plan),
         publisher,
         door=Door(door, TokenBook(tokens), publisher.limits),
-        desk=SigningDesk(plan, publisher, ConfluentSchemaRegistry(settings.registry.url), key),
+        desk=SigningDesk(plan, publisher, registry, key),
+        letters=KafkaLetterDesk(plan, broker, registry, settings.ingestion.clock == "replay"),
     )
     with socket.create_server((door.host, door.port)) as listening:
         # Connections inherit it. An answer is two writes (head, body), and without it the second waits 40 ms for the first's acknowledgement.

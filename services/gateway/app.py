@@ -13,6 +13,7 @@ from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, g
 from services.gateway.admission import Admission
 from services.gateway.bodies import Bodies
 from services.gateway.commands import CommandDesk, commands_router
+from services.gateway.dead_letters import LetterDesk, dead_letters_router
 from services.gateway.direct_reads import DirectReads
 from services.gateway.entity_keys import EntityKeys
 from services.gateway.events import events_router
@@ -56,15 +57,16 @@ def build_app(
     registry: CollectorRegistry | None = None,
     door: Door | None = None,
     desk: CommandDesk | None = None,
+    letters: LetterDesk | None = None,
 ) -> FastAPI:
-    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``, ``/v1/models/{model}/commands``.
+    """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``, and those of operators.
 
     Parameters
     ----------
     door
         None: without tokens and open to requests of every host, for tests.
-    desk
-        Takes commands; None: there is no such route.
+    desk, letters
+        Take commands and look after dead letters; None: there are no such routes.
     """
     metrics = registry or CollectorRegistry()
     counted = Counter("tidemill_gateway_requests_total", "Requests answered.", ["route", "status"], registry=metrics)
@@ -111,6 +113,8 @@ def build_app(
     app.include_router(events_router(plan, publisher, limits, counted))
     if desk is not None:
         app.include_router(commands_router(plan, desk, counted))
+    if letters is not None:
+        app.include_router(dead_letters_router(letters, counted))
 
     topics = {stream.name: stream.topic for stream in plan.streams.values()}
 

@@ -78,7 +78,16 @@ class DoorSettings(BaseModel):
         return self
 
 
+class RunClockSettings(BaseModel):
+    """The part of ingestion's settings that a replay of dead letters has to know: ``TIDEMILL_INGESTION__CLOCK``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    clock: Literal["live", "replay"] = "live"
+
+
 class GatewaySettings(ServiceSettings):
     """Every service's settings, and the door."""
 
+    ingestion: RunClockSettings = RunClockSettings()
     gateway: DoorSettings = DoorSettings()

@@ -23,6 +23,11 @@ class Topics:
         return f"{self.app}-rejected"
 
     @property
+    def replayed(self) -> str:
+        """Marks of dead letters whose originals were published again."""
+        return f"{self.app}-replayed"
+
+    @property
     def duplicates(self) -> str:
         """Addresses of dropped copies."""
         return f"{self.app}-duplicates"

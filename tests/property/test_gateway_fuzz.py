@@ -17,6 +17,8 @@ from services.gateway.features import ThreadedReader
 from services.gateway.settings import DoorSettings
 from services.gateway.tokens import TokenBook
 from shared.application.planning import load_plan
+from shared.dead_letters.letters import Letter, Selection
+from shared.dead_letters.replaying import ReplayResult
 from shared.online_store.memory_store import MemoryOnlineStore
 
 PLAN = load_plan(Path(__file__).parents[2] / "examples" / "payments")
@@ -34,8 +36,16 @@ class Desk:
         return command_id.encode().decode() or "made", 0, len(reason.encode())
 
 
+class Letters:
+    def newest(self, selection: Selection, limit: int) -> list[Letter]:
+        return []
+
+    def replay(self, selection: Selection) -> ReplayResult:
+        return ReplayResult()
+
+
 def gateway(door: Door | None) -> FastAPI:
-    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), Publisher(), door=door, desk=Desk())
+    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), Publisher(), door=door, desk=Desk(), letters=Letters())
 
 
 APP = gateway(Door(DoorSettings(requests_per_s=1e9, burst=10**9), TokenBook({})))

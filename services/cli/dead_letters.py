@@ -1,0 +1,206 @@
+"""`tidemill dead-letters`: look at what was refused, and send it through ingestion again after the cause was mended."""
+
+import base64
+import json
+import os
+from collections import Counter
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.table import Table
+
+from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, checked, console, errors, failures, read_plan
+from shared.dead_letters.letters import Letter, Place, Selection
+
+if TYPE_CHECKING:
+    from shared.application.plan import Plan
+    from shared.avro.registry import SchemaRegistry
+    from shared.streaming.broker import Broker
+
+_CUT = 100
+app = typer.Typer(help="Dead letters: list, show, replay, export.", no_args_is_help=True)
+Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only of this reason (several: again).")]
+Streams = Annotated[list[str] | None, typer.Option("--stream", help="Only of this stream (several: again).")]
+Since = Annotated[str | None, typer.Option(help="Only records published from this time on, ISO 8601 (without an offset: UTC).")]
+Until = Annotated[str | None, typer.Option(help="Only records published before this time.")]
+RunFolder = Annotated[Path | None, typer.Option("--run", help="Folder of the run. (default: .tidemill/up/APP)")]
+Places = Annotated[list[str] | None, typer.Argument(metavar="[PLACE]...", help="PARTITION:OFFSET of single dead letters, as `list` prints them.")]
+
+
+@dataclass(frozen=True, slots=True)
+class _Desk:
+    """What the commands work with."""
+
+    plan: "Plan"
+    broker: "Broker"
+    registry: "SchemaRegistry"
+    on_replay_clock: bool
+    lake: str
+
+
+@app.command(name="list")
+def list_(
+    application: ApplicationFolder,
+    reason: Reasons = None,
+    stream: Streams = None,
+    since: Since = None,
+    until: Until = None,
+    limit: Annotated[int, typer.Option(min=1, help="Print at most so many; all are counted.")] = 50,
+    run: RunFolder = None,
+) -> None:
+    """Print dead letters and how many there are of each reason."""
+    from shared.dead_letters.reading import DeadLetterOffice
+
+    selection = _selection(reason, stream, since, until, None)
+    table = Table("place", "published", "stream", "stage", "reason", "detail", "replayed", box=None)
+    counts: Counter[tuple[str, str]] = Counter()
+    with _desk(application, run) as desk:
+        for number, letter in enumerate(DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(selection)):
+            record = letter.record
+            counts[letter.stream or record["source_topic"], record["reason"]] += 1
+            if number < limit:
+                again = "" if letter.replayed_at is None else _time(letter.replayed_at)
+                where = letter.stream or record["source_topic"]
+                table.add_row(
+                    str(letter.place), _time(record["source_timestamp"]), where, record["stage"], record["reason"], record["detail"][:_CUT], again
+                )
+    console.print(table)
+    for (where, why), count in counts.most_common():
+        console.print(f"{count:,} of {where}: {why}", highlight=False)
+    console.print(f"{sum(counts.values()):,} dead letters", highlight=False)
+
+
+@app.command()
+def show(application: ApplicationFolder, place: Annotated[str, typer.Argument(help="PARTITION:OFFSET")], run: RunFolder = None) -> None:
+    """Print one dead letter whole, its original included."""
+    from shared.dead_letters.reading import DeadLetterOffice
+
+    chosen = checked("PLACE", lambda: Place.parse(place))
+    with _desk(application, run) as desk:
+        found = next(DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(Selection(places=frozenset({chosen}))), None)
+    if found is None:
+        errors.print(f"expected a dead letter at {chosen}, found none", markup=False)
+        raise typer.Exit(2)
+    typer.echo(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+
+
+@app.command()
+def export(
+    application: ApplicationFolder,
+    file: Annotated[Path, typer.Argument(help="JSON lines; must not exist.", dir_okay=False)],
+    reason: Reasons = None,
+    stream: Streams = None,
+    since: Since = None,
+    until: Until = None,
+    run: RunFolder = None,
+) -> None:
+    """Write dead letters to a file, one JSON object a line: key and value as text where they are UTF-8, else in base64."""
+    from shared.dead_letters.reading import DeadLetterOffice
+
+    if file.exists():
+        raise typer.BadParameter(f"expected a file that does not exist yet, {file} does", param_hint="FILE")
+    selection, count = _selection(reason, stream, since, until, None), 0
+    part = file.with_name(f"{file.name}.part")
+    with _desk(application, run) as desk, part.open("w", encoding="utf-8") as out:
+        for letter in DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(selection):
+            out.write(json.dumps(as_json(letter)) + "\n")
+            count += 1
+    part.rename(file)
+    console.print(f"{count:,} dead letters in {file}", highlight=False)
+
+
+@app.command()
+def replay(
+    application: ApplicationFolder,
+    places: Places = None,
+    reason: Reasons = None,
+    stream: Streams = None,
+    since: Since = None,
+    until: Until = None,
+    all_: Annotated[bool, typer.Option("--all", help="All that were not replayed yet.")] = False,
+    run: RunFolder = None,
+) -> None:
+    """Publish the originals of dead letters again, each once, after what refused them was mended.
+
+    Killed or repeated, the command publishes nothing twice: a copy and its mark are one transaction. A copy
+    that is refused again is a new dead letter.
+
+    Exits with 1 when some of them cannot be replayed (it says why), with 2 when nothing was selected.
+    """
+    from shared.dead_letters.replaying import DeadLetterReplay
+
+    selection = _selection(reason, stream, since, until, places)
+    if selection == Selection() and not all_:
+        raise typer.BadParameter("name places, --reason, --stream, --since or --until, or say --all")
+    with _desk(application, run) as desk:
+        result = DeadLetterReplay(desk.plan, desk.broker, desk.registry, on_replay_clock=desk.on_replay_clock).run(selection)
+    console.print(f"{result.replayed:,} replayed, {result.already:,} had been before, {len(result.refused):,} cannot be", highlight=False)
+    for why, count in Counter(why for _, why in result.refused).most_common():
+        errors.print(f"  {count:,}: {why}", markup=False, highlight=False, soft_wrap=True)
+    if result.refused:
+        raise typer.Exit(1)
+
+
+def as_json(letter: Letter) -> dict[str, Any]:
+    """Return a dead letter as JSON can hold it; bytes that are no UTF-8 are ``{"base64": ...}``."""
+    fields = {name: _readable(value) if isinstance(value, bytes) else value for name, value in letter.record.items()}
+    times = {name: _time(letter.record[name]) for name in ("source_timestamp", "journal_time")}
+    again = None if letter.replayed_at is None else _time(letter.replayed_at)
+    return {"place": str(letter.place), "stream": letter.stream, **fields, **times, "replayed_at": again}
+
+
+def _readable(value: bytes) -> object:
+    try:
+        return value.decode()
+    except UnicodeDecodeError:
+        return {"base64": base64.b64encode(value).decode()}
+
+
+def _selection(reasons: list[str] | None, streams: list[str] | None, since: str | None, until: str | None, places: list[str] | None) -> Selection:
+    return Selection(
+        frozenset(reasons or ()),
+        frozenset(streams or ()),
+        since_ms=None if since is None else checked("--since", lambda: _instant(since)),
+        until_ms=None if until is None else checked("--until", lambda: _instant(until)),
+        places=frozenset(checked("PLACE", lambda: [Place.parse(place) for place in places or ()])),
+    )
+
+
+def _instant(text: str) -> int:
+    moment = datetime.fromisoformat(text)
+    return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
+
+
+def _time(time_ms: int) -> str:
+    try:
+        return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    except (ValueError, OverflowError, OSError):
+        return f"{time_ms} ms"
+
+
+@contextmanager
+def _desk(application: Path, run: Path | None) -> Iterator[_Desk]:
+    """Reach the servers of a run; those of one that has ended are started for the command."""
+    from services.cli.instance import InstanceError, find_instance, reachable
+    from services.cli.kafka_clients import connect
+    from services.cli.settings import read_settings
+    from shared.avro.registry import ConfluentSchemaRegistry
+    from shared.streaming.topics import catalogue_topics
+
+    plan = read_plan(application)
+    with failures():
+        folder = run or DEFAULT_FOLDER / plan.application.app
+        settings, instance = read_settings(), find_instance(folder, os.environ)
+        with reachable(instance) as infrastructure:
+            broker = connect(settings.kafka_at(infrastructure.bootstrap_servers))
+            if not broker.partitions(plan.topics.rejected):
+                raise InstanceError(f"expected the topic {plan.topics.rejected} at {infrastructure.bootstrap_servers}, found none: nothing ran there")
+            marks = [spec for spec in catalogue_topics(plan.application.app, plan.application.partitions) if spec.name == plan.topics.replayed]
+            broker.create_topics(marks)
+            clock = instance.clock or os.environ.get("TIDEMILL_INGESTION__CLOCK", "live")
+            yield _Desk(plan, broker, ConfluentSchemaRegistry(infrastructure.registry_url), clock == "replay", str(folder / "lake"))

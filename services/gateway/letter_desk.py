@@ -1,0 +1,39 @@
+"""The gateway's way to the dead letters: Kafka and the registry, reached when somebody asks."""
+
+from collections.abc import Sequence
+from heapq import nlargest
+
+from shared.application.plan import Plan
+from shared.avro.registry import SchemaRegistry
+from shared.dead_letters.letters import Letter, Place, Selection
+from shared.dead_letters.reading import DeadLetterOffice
+from shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
+from shared.streaming.broker import Broker
+from shared.streaming.topics import catalogue_topics
+
+_LOOKED_AT = 100_000
+
+
+class KafkaLetterDesk:
+    """`LetterDesk` of the gateway."""
+
+    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, on_replay_clock: bool) -> None:
+        self._plan, self._broker, self._registry, self._on_replay_clock = plan, broker, registry, on_replay_clock
+        application = plan.application
+        own = (plan.topics.rejected, plan.topics.replayed)
+        self._topics = [spec for spec in catalogue_topics(application.app, application.partitions) if spec.name in own]
+
+    def newest(self, selection: Selection, limit: int) -> Sequence[Letter]:
+        """Return the newest dead letters that a selection holds, oldest first."""
+        self._broker.create_topics(self._topics)
+        office = DeadLetterOffice(self._plan, self._broker, self._registry, _LOOKED_AT)
+
+        def age(letter: Letter) -> tuple[int, Place]:
+            return letter.record["journal_time"], letter.place
+
+        return sorted(nlargest(limit, office.letters(selection), key=age), key=age)
+
+    def replay(self, selection: Selection) -> ReplayResult:
+        """Publish originals again, each once."""
+        self._broker.create_topics(self._topics)
+        return DeadLetterReplay(self._plan, self._broker, self._registry, on_replay_clock=self._on_replay_clock).run(selection)

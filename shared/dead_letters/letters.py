@@ -1,0 +1,93 @@
+"""Dead letters as they are read back: what was refused, where and why."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, NamedTuple
+
+
+class Source(NamedTuple):
+    """Where the record stood that became a dead letter."""
+
+    topic: str
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
+
+class Place(NamedTuple):
+    """Where a dead letter stands on the topic of dead letters; written ``partition:offset``."""
+
+    partition: int
+    offset: int
+
+    def __str__(self) -> str:
+        return f"{self.partition}:{self.offset}"
+
+    @classmethod
+    def parse(cls, text: str) -> "Place":
+        """Read what `str` writes; ValueError."""
+        partition, _, offset = text.partition(":")
+        if not (partition.isdecimal() and offset.isdecimal()):
+            raise ValueError(f"expected the place of a dead letter as PARTITION:OFFSET, got {text!r}")
+        return cls(int(partition), int(offset))
+
+
+@dataclass(frozen=True, slots=True)
+class Letter:
+    """One dead letter.
+
+    Attributes
+    ----------
+    record
+        Fields of `tidemill.Rejected`.
+    stream
+        The application's stream whose topic the record stood on; empty for a record of an internal topic.
+    replayed_at
+        When its original was published again, milliseconds; None: it was not.
+    """
+
+    place: Place
+    record: Mapping[str, Any]
+    stream: str
+    replayed_at: int | None = None
+
+    @property
+    def source(self) -> Source:
+        """Where the record stood."""
+        return Source(self.record["source_topic"], self.record["source_partition"], self.record["source_offset"])
+
+
+@dataclass(frozen=True, slots=True)
+class Selection:
+    """Which dead letters; an empty field selects all.
+
+    Attributes
+    ----------
+    since_ms, until_ms
+        Kafka timestamp of the source record: from, and before.
+    replayed
+        Only those that were (True) or were not (False) published again.
+    """
+
+    reasons: frozenset[str] = frozenset()
+    streams: frozenset[str] = frozenset()
+    stages: frozenset[str] = frozenset()
+    since_ms: int | None = None
+    until_ms: int | None = None
+    places: frozenset[Place] = field(default_factory=frozenset)
+    replayed: bool | None = None
+
+    def holds(self, letter: Letter) -> bool:
+        """Whether a dead letter is one of them."""
+        record = letter.record
+        return (
+            (not self.reasons or record["reason"] in self.reasons)
+            and (not self.streams or letter.stream in self.streams)
+            and (not self.stages or record["stage"] in self.stages)
+            and (self.since_ms is None or record["source_timestamp"] >= self.since_ms)
+            and (self.until_ms is None or record["source_timestamp"] < self.until_ms)
+            and (not self.places or letter.place in self.places)
+            and (self.replayed is None or (letter.replayed_at is not None) == self.replayed)
+        )

@@ -1,0 +1,66 @@
+"""Reads an application's dead letters, and which of them were published again."""
+
+from collections.abc import Iterator
+from pathlib import Path
+
+from shared.application.plan import Plan
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.dead_letters.letters import Letter, Place, Selection, Source
+from shared.streaming.broker import Broker, Reader
+from shared.streaming.records import TopicPartition
+
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+
+
+class DeadLetterOffice:
+    """The topics of dead letters and of marks, read_committed.
+
+    Parameters
+    ----------
+    newest
+        At most so many records of each partition are read, the newest; None: all.
+    """
+
+    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, newest: int | None = None) -> None:
+        self._plan, self._broker, self._newest = plan, broker, newest
+        self._streams = {stream.topic: stream.name for stream in plan.streams.values()}
+        self._rejected = RecordCodec(registry, f"{plan.topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text("utf-8"))
+        self.marks = RecordCodec(registry, f"{plan.topics.replayed}-tidemill.Replayed", (_SCHEMAS / "replayed.avsc").read_text("utf-8"))
+
+    def letters(self, selection: Selection = Selection()) -> Iterator[Letter]:  # noqa: B008 - frozen
+        """Return the dead letters that a selection holds, by partition, oldest first."""
+        reader = self._broker.reader()
+        try:
+            replayed = self._replayed(reader)
+            topic = self._plan.topics.rejected
+            chosen = {place.partition for place in selection.places}
+            for partition in range(self._broker.partitions(topic)):
+                if chosen and partition not in chosen:
+                    continue
+                for offset, value in self._values(reader, TopicPartition(topic, partition), self._newest):
+                    record = self._rejected.decode(value)
+                    source = Source(record["source_topic"], record["source_partition"], record["source_offset"])
+                    letter = Letter(Place(partition, offset), record, self._streams.get(source.topic, ""), replayed.get(source))
+                    if selection.holds(letter):
+                        yield letter
+        finally:
+            reader.close()
+
+    def _replayed(self, reader: Reader) -> dict[Source, int]:
+        """When each original was published again."""
+        found: dict[Source, int] = {}
+        for partition in range(self._broker.partitions(self._plan.topics.replayed)):
+            for _, value in self._values(reader, TopicPartition(self._plan.topics.replayed, partition), None):
+                mark = self.marks.decode(value)
+                found[Source(mark["source_topic"], mark["source_partition"], mark["source_offset"])] = mark["replayed_at"]
+        return found
+
+    @staticmethod
+    def _values(reader: Reader, partition: TopicPartition, newest: int | None) -> Iterator[tuple[int, bytes]]:
+        low, high = reader.watermarks(partition)
+        begin = low if newest is None else max(low, high - newest)
+        for records in reader.read(partition, begin, high):
+            for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
+                if value is not None:
+                    yield offset, value

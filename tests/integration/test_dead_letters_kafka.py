@@ -1,0 +1,73 @@
+"""Dead letters on a real broker: two commands replay the same ones at once, and every original is published again once."""
+
+import json
+import os
+import subprocess
+import sys
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.infrastructure import Infrastructure
+from services.cli.topics import create_topics
+from services.cli.watch import record_codec
+from shared.application.planning import load_plan
+from shared.avro.registry import ConfluentSchemaRegistry
+from shared.dead_letters.letters import Selection
+from shared.dead_letters.reading import DeadLetterOffice
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.records import TopicPartition
+from tests.integration.meters import write_application
+
+pytestmark = [pytest.mark.timeout(120), pytest.mark.lasts(15)]
+ROOT = Path(__file__).parents[2]
+COUNT = 1_700
+
+
+def test_two_replays_at_once_and_a_third_publish_every_original_once(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
+    application = write_application(tmp_path / "application", application_name)
+    plan = load_plan(application)
+    broker, registry = KafkaBroker(infrastructure.bootstrap_servers), ConfluentSchemaRegistry(infrastructure.registry_url)
+    create_topics(plan, broker)
+    codec, sink = record_codec(registry, plan.topics.rejected, "Rejected"), broker.sink()
+    for i in range(COUNT):
+        letter = {
+            "stage": "ingestion", "reason": "expectation", "detail": "expected no negative use", "source_topic": plan.streams["readings"].topic,
+            "source_partition": i % 2, "source_offset": i, "source_timestamp": 1_358_424_000_000 + i, "key": b"m%d" % i, "value": b'{"n": %d}' % i,
+            "journal_time": 1_358_424_000_000,
+        }  # fmt: skip
+        sink.publish(plan.topics.rejected, b"k", codec.encode(letter), partition=i % 2)
+    sink.flush()
+    environment = {**os.environ, **infrastructure.environment}
+
+    def command(*words: str) -> "subprocess.Popen[str]":
+        arguments = [sys.executable, "-m", "services.cli", "dead-letters", words[0], str(application), *words[1:]]
+        return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+
+    racers = [command("replay", "--reason", "expectation") for _ in range(2)]
+    told = [racer.communicate(timeout=60)[0] for racer in racers]
+    last = command("replay", "--all")
+    told.append(last.communicate(timeout=60)[0])
+    assert last.returncode == 0, told
+    assert f"{COUNT:,} had been before" in told[-1] or "replayed" in told[-1], told
+    reader = broker.reader()
+    found: Counter[int] = Counter()
+    for partition in (0, 1):
+        for records in reader.read(TopicPartition(plan.streams["readings"].topic, partition), 0):
+            found.update(json.loads(value)["n"] for value in records.values if value)
+            assert all(json.loads(value)["n"] % 2 == partition for value in records.values if value)
+    reader.close()
+    assert found == Counter(range(COUNT)), told
+    office = DeadLetterOffice(plan, broker, registry)
+    assert not list(office.letters(Selection(replayed=False))) and len(list(office.letters(Selection(replayed=True)))) == COUNT
+    file = tmp_path / "letters.jsonl"
+    exporting = command("export", str(file), "--stream", "readings", "--until", "2013-01-17T12:00:00.010Z")
+    assert exporting.wait(60) == 0, exporting.communicate()[0]
+    exported = [json.loads(line) for line in file.read_text().splitlines()]
+    assert sorted(json.loads(one["value"])["n"] for one in exported) == list(range(10)) and exported[0]["replayed_at"]
+    listing = command("list", "--limit", "3")
+    printed = listing.communicate(timeout=60)[0]
+    assert listing.returncode == 0 and f"{COUNT:,} dead letters" in printed and f"{COUNT:,} of readings: expectation" in printed
+    shown = command("show", exported[0]["place"])
+    assert json.loads(shown.communicate(timeout=60)[0])["reason"] == "expectation"

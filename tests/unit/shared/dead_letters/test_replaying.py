@@ -1,0 +1,292 @@
+"""Originals of dead letters are published again once each, whatever happens to whoever does it; ingestion judges them anew."""
+
+import json
+import shutil
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from fastapi.testclient import TestClient
+from pydantic import SecretStr
+
+from services.gateway.app import Door, build_app
+from services.gateway.features import ThreadedReader
+from services.gateway.letter_desk import KafkaLetterDesk
+from services.gateway.settings import DoorSettings, Role, TokenSettings
+from services.gateway.tokens import ROLES, TokenBook
+from services.ingestion.task import IngestionTask, task_inputs
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.avro.records import RecordCodec
+from shared.avro.registry import MemorySchemaRegistry
+from shared.dead_letters.letters import Letter, Place, Selection
+from shared.dead_letters.reading import DeadLetterOffice
+from shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
+from shared.observability.settings import RunnerSettings, ServiceSettings
+from shared.online_store.memory_store import MemoryOnlineStore
+from shared.streaming.broker import FencedError, TopicSpec
+from shared.streaming.errors import TransientError
+from shared.streaming.memory_broker import MemoryBroker
+from shared.streaming.memory_clients import MemoryTransactionalSink
+from shared.streaming.partitioning import murmur2_partition
+from shared.streaming.records import Emission, TopicPartition
+from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.topics import catalogue_topics
+
+ROOT = Path(__file__).parents[4]
+NOON = 1_358_424_000_000
+RAW = "flights-departures"
+ALL = Selection()
+
+
+def departure(i: int, **changes: object) -> bytes:
+    event = {
+        "flight_id": f"f{i}", "scheduled_departure": NOON + i * 1_000, "carrier": "UA", "flight": i, "tailnum": f"N{i % 5}", "origin": "EWR",
+        "dest": f"D{i % 3}", "distance": 1400.0, "sched_block_min": 240.0, "local_minute": 315, "weekday": 1, "plane_year": None, "seats": 149.0,
+        **changes,
+    }  # fmt: skip
+    return json.dumps(event).encode()
+
+
+class World:
+    """A broker in memory, ingestion of the flights application on it, and 40 departures of which 10 are longer than anything flies."""
+
+    def __init__(self, folder: Path) -> None:
+        self.folder, self.broker, self.registry = folder, MemoryBroker(), MemorySchemaRegistry()
+        shutil.copytree(ROOT / "examples" / "flights", folder / "app", ignore=shutil.ignore_patterns("*.parquet", "*.csv"))
+        self.plan = load_plan(folder / "app")
+        self.broker.create_topics([*catalogue_topics("flights", 1), *(TopicSpec(topic) for topic in self.plan.topics.raw)])
+        sink = self.broker.sink()
+        for i in range(40):
+            sink.publish(RAW, f"f{i}".encode(), departure(i, distance=7123.5 if i % 4 == 1 else 900.0), NOON + i * 1_000, 0)
+        sink.publish(RAW, b"f99", b"\x00garbage", NOON + 40_000, 0)
+        self.ingest()
+
+    def mend(self) -> Plan:
+        """Allow longer flights."""
+        file = self.folder / "app" / "app.yaml"
+        before = file.read_text()
+        file.write_text(before.replace("distance < 6000", "distance < 8000"))
+        assert file.read_text() != before
+        self.plan = load_plan(self.folder / "app")
+        return self.plan
+
+    def ingest(self) -> None:
+        """Run ingestion until nothing is left to read."""
+        plan = self.plan
+        newest = self.newest() + 1_000
+        for stream in plan.streams.values():
+            self.broker.sink().publish(stream.topic, b"", None, newest, 0)
+        settings = ServiceSettings(
+            application=self.folder / "app", runner=RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, state_folder=self.folder / "state")
+        )
+        stage = StageSpec("ingestion", task_inputs(plan), lambda p: IngestionTask(plan, self.registry, p, "replay"))
+        runner = chain_runner([stage], plan, settings, self.broker, self.registry)
+        before = -1
+        while before != (before := self.end(plan.topics.progress("ingestion"))) or before < 0 or not self.done(newest):
+            runner.step()
+        runner.close()
+
+    def done(self, newest: int) -> bool:
+        codec = RecordCodec(self.registry, "p", (ROOT / "schemas" / "progress.avsc").read_text())
+        last = self.values(self.plan.topics.progress("ingestion"))
+        return bool(last) and codec.decode(last[-1] or b"")["covered_time"] >= newest - 1
+
+    def newest(self) -> int:
+        """Newest timestamp on a raw topic."""
+        logs = [self.broker.log(TopicPartition(topic, 0)) for topic in self.plan.topics.raw]
+        return max(int(times.max()) for log in logs if len(times := log.read(0, log.end, 10**9)[0].timestamps_ms))
+
+    def end(self, topic: str) -> int:
+        return len(self.values(topic))
+
+    def values(self, topic: str) -> list[bytes | None]:
+        """Committed values."""
+        log = self.broker.log(TopicPartition(topic, 0))
+        records = log.read(0, log.end, 10**9)[0]
+        return list(records.values)
+
+    def letters(self, selection: Selection = ALL) -> list[Letter]:
+        return list(DeadLetterOffice(self.plan, self.broker, self.registry).letters(selection))
+
+    def replay(self, selection: Selection = ALL, **given: Any) -> ReplayResult:
+        return DeadLetterReplay(self.plan, self.broker, self.registry, on_replay_clock=True, clock_ms=lambda: NOON + 10**9, **given).run(selection)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+def copies(world: World) -> Counter[bytes]:
+    """How often each of the long flights was published."""
+    return Counter(value for value in world.values(RAW) if value and b"7123.5" in value)
+
+
+def test_after_the_cause_is_mended_what_was_refused_is_accepted_once(world: World) -> None:
+    assert sorted(Counter(letter.record["reason"] for letter in world.letters()).values()) == [1, 10]
+    journal = world.end(world.plan.topics.journal)
+    world.mend()
+    result = world.replay(Selection(reasons=frozenset({"expectation"})))
+    assert (result.replayed, result.already, result.refused) == (10, 0, [])
+    again = world.replay(Selection(reasons=frozenset({"expectation"})))
+    assert (again.replayed, again.already) == (0, 10) and set(copies(world).values()) == {2}
+    assert world.newest() < NOON + 10**8, "a run on the replay clock does not jump to today"
+    world.ingest()
+    assert world.end(world.plan.topics.journal) - journal >= 10
+    assert len(world.letters()) == 11, "and no new dead letter"
+    assert world.end(world.plan.topics.duplicates) == 0
+    assert all(letter.replayed_at == NOON + 10**9 for letter in world.letters(Selection(reasons=frozenset({"expectation"}))))
+    assert len(world.letters(Selection(replayed=False))) == 1
+
+
+def test_what_is_refused_again_is_another_dead_letter_that_can_be_replayed_again(world: World) -> None:
+    world.replay(Selection(reasons=frozenset({"expectation"})))
+    world.ingest()
+    assert len(world.letters()) == 21 and len(world.letters(Selection(replayed=True))) == 10
+    assert world.replay(Selection(reasons=frozenset({"expectation"}))).replayed == 10
+
+
+class Killed(BaseException):
+    """The process ends here."""
+
+
+class Mortal(MemoryTransactionalSink):
+    """Ends the process at its n-th call, before or after what it does; its transaction stays open, as a dead process leaves it."""
+
+    calls, dies_at, after = 0, -1, False
+
+    def _live(self) -> bool:
+        Mortal.calls += 1
+        return Mortal.calls == Mortal.dies_at
+
+    def begin(self) -> None:
+        self._call(super().begin)
+
+    def produce(self, emission: Emission) -> None:
+        self._call(lambda: super(Mortal, self).produce(emission))
+
+    def commit(self) -> Mapping[TopicPartition, int]:
+        found: dict[TopicPartition, int] = {}
+        self._call(lambda: found.update(super(Mortal, self).commit()))
+        return found
+
+    def abort(self) -> None:
+        if Mortal.calls < Mortal.dies_at or Mortal.dies_at < 0:
+            super().abort()
+
+    def _call(self, doing: Any) -> None:
+        if dies := self._live():
+            if Mortal.after:
+                doing()
+            raise Killed
+        assert not dies
+        doing()
+
+
+@pytest.mark.parametrize("after", [False, True])
+def test_a_replay_that_is_killed_anywhere_and_repeated_publishes_nothing_twice(tmp_path: Path, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.dead_letters.replaying._AT_ONCE", 3)
+    world = World(tmp_path)
+    monkeypatch.setattr(world.broker, "transactional_sink", lambda name: Mortal(world.broker, name))
+    Mortal.after, kills = after, 0
+    for step in range(1, 8):
+        Mortal.calls, Mortal.dies_at = 0, step
+        try:
+            world.replay(Selection(reasons=frozenset({"expectation"})))
+        except Killed:
+            kills += 1
+        assert max(copies(world).values()) <= 2
+    Mortal.dies_at = -1
+    world.replay(Selection(reasons=frozenset({"expectation"})))
+    assert kills >= 3 and set(copies(world).values()) == {2}
+    assert len(world.letters(Selection(replayed=True))) == 10
+
+
+def test_two_who_replay_at_once_publish_nothing_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("shared.dead_letters.replaying._AT_ONCE", 4)
+    first = DeadLetterReplay(world.plan, world.broker, world.registry)
+    publish = DeadLetterReplay._publish
+    second: list[ReplayResult] = []
+
+    def interrupted(self: DeadLetterReplay, *given: Any) -> None:
+        if self is first and len(copies(world)) and max(copies(world).values()) == 2 and not second:
+            second.append(world.replay(Selection(reasons=frozenset({"expectation"}))))
+        publish(self, *given)
+
+    monkeypatch.setattr(DeadLetterReplay, "_publish", interrupted)
+    with pytest.raises((FencedError, TransientError)):
+        first.run(Selection(reasons=frozenset({"expectation"})))
+    assert (second[0].replayed, second[0].already) == (6, 4) and set(copies(world).values()) == {2}
+
+
+def test_what_is_selected(world: World) -> None:
+    letters = world.letters()
+    chosen = letters[3]
+    assert world.letters(Selection(places=frozenset({chosen.place}))) == [chosen]
+    assert Place.parse(str(chosen.place)) == chosen.place and str(chosen.source) == f"{RAW}:0:13"
+    assert world.letters(Selection(streams=frozenset({"weather"}))) == []
+    time = chosen.record["source_timestamp"]
+    assert world.letters(Selection(since_ms=time)) == letters[3:] and world.letters(Selection(until_ms=time)) == letters[:3]
+    newest = KafkaLetterDesk(world.plan, world.broker, world.registry, True).newest(Selection(), 2)
+    assert list(newest) == letters[-2:]
+    for text in ("", "1", "a:b", "1:-1", "1:2:3"):
+        with pytest.raises(ValueError, match="PARTITION:OFFSET"):
+            Place.parse(text)
+
+
+def test_what_cannot_be_replayed_says_why(world: World) -> None:
+    codec = RecordCodec(world.registry, "r", (ROOT / "schemas" / "rejected.avsc").read_text())
+    like = dict(world.letters()[0].record)
+    for changes in ({"stage": "features", "source_topic": world.plan.topics.journal}, {"value": None}, {"reason": "misplaced_key", "key": None}):
+        letter = codec.encode({**like, "source_offset": 1_000 + len(str(changes)), **changes})
+        world.broker.sink().publish(world.plan.topics.rejected, b"", letter, NOON, 0)
+    result = world.replay(Selection(places=frozenset(letter.place for letter in world.letters()[-3:])))
+    told = [why for _, why in result.refused]
+    assert result.replayed == 0 and len(told) == 3
+    assert "the journal has it" in told[0] and "no value" in told[1] and "partition key as key" in told[2]
+
+
+def test_a_misplaced_record_goes_where_its_key_belongs(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    broker, registry, plan = MemoryBroker(), world.registry, world.plan
+    broker.create_topics([*catalogue_topics("flights", 4), *(TopicSpec(topic, 4) for topic in plan.topics.raw)])
+    codec = RecordCodec(registry, "r", (ROOT / "schemas" / "rejected.avsc").read_text())
+    home = murmur2_partition(b"f1", 4)
+    letter = {**world.letters()[0].record, "reason": "misplaced_key", "source_partition": (home + 1) % 4, "key": b"f1"}
+    broker.sink().publish(plan.topics.rejected, b"", codec.encode(letter), NOON, 2)
+    assert DeadLetterReplay(plan, broker, registry).run(Selection()).replayed == 1
+    log = broker.log(TopicPartition(RAW, home))
+    records = log.read(0, log.end, 10)[0]
+    assert list(records.keys) == [b"f1"] and np.all(records.timestamps_ms > NOON)
+
+
+def test_over_http_readers_see_dead_letters_and_operators_replay_them(world: World) -> None:
+    class Publisher:
+        async def publish(self, topic: str, key: bytes, value: bytes) -> tuple[int, int]:
+            raise AssertionError("nothing is published here")
+
+    class Desk:
+        async def issue(self, model: str, command: str, reason: str, command_id: str) -> tuple[str, int, int]:
+            raise AssertionError("nothing is commanded here")
+
+    tokens: dict[str, TokenSettings] = {role: TokenSettings(token=SecretStr(f"the {role} has this token"), roles=(role,)) for role in ROLES}
+    letters = KafkaLetterDesk(world.plan, world.broker, world.registry, True)
+    door = Door(DoorSettings(), TokenBook(tokens))
+    client = TestClient(build_app(world.plan, ThreadedReader(MemoryOnlineStore(world.plan)), Publisher(), door=door, desk=Desk(), letters=letters))
+
+    def ask(role: Role, method: str, path: str, body: Any = None) -> Any:
+        return client.request(method, path, json=body, headers={"authorization": f"Bearer the {role} has this token"})
+
+    rows = ask("read", "GET", "/v1/dead-letters?reason=expectation&stream=departures&limit=4").json()["letters"]
+    assert [row["source_offset"] for row in rows] == [25, 29, 33, 37] and {row["replayed_at"] for row in rows} == {None}
+    assert ask("publish", "GET", "/v1/dead-letters").status_code == ask("read", "POST", "/v1/dead-letters/replay", {}).status_code == 403
+    question = {"places": [rows[0]["place"], rows[1]["place"]]}
+    assert ask("operate", "POST", "/v1/dead-letters/replay", question).json() == {"replayed": 2, "already": 0, "refused": 0, "why": []}
+    assert ask("operate", "POST", "/v1/dead-letters/replay", question).json() == {"replayed": 0, "already": 2, "refused": 0, "why": []}
+    for wrong in ({}, {"places": ["x"]}, {"reason": "x"}, {"since": "soon"}):
+        assert ask("operate", "POST", "/v1/dead-letters/replay", wrong).status_code == 422
+    assert sum(count == 2 for count in copies(world).values()) == 2
