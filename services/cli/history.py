@@ -13,6 +13,7 @@ from shared.avro.columns import ColumnDecoder
 from shared.avro.journal import JournalDecoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.broker import Broker
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Records, TopicPartition
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -27,7 +28,7 @@ class History:
     journal, vectors, predictions
         By partition, as read: bytes included.
     rejected
-        Dead letters by reason.
+        Ingestion's dead letters by reason: what never became an entry of the journal.
     duplicates, late, accepted
         Counts over all partitions.
     raw
@@ -70,15 +71,20 @@ def read_history(plan: Plan, broker: Broker, registry: SchemaRegistry) -> Histor
             read(topics.vectors),
             read(topics.predictions),
             pa.Table.from_batches([ColumnDecoder(registry, _schema("outcome")).decode(values(topics.outcomes)).batch]),
-            Counter(rejected.decode(value)["reason"] for value in values(topics.rejected)),
+            Counter(letter["reason"] for value in values(topics.rejected) if (letter := rejected.decode(value))["stage"] == "ingestion"),
             len(values(topics.duplicates)),
             len(values(topics.late)),
             accepted,
-            sum(len(values(topic)) for topic in topics.raw),
+            sum(raw_records(records) for topic in topics.raw for runs in read(topic).values() for records in runs),
             [deployment.decode(value) for value in values(topics.deployments, 1)],
         )
     finally:
         reader.close()
+
+
+def raw_records(records: Records) -> int:
+    """Count the records of a raw topic; heartbeats are none, deletions are."""
+    return sum(value is not None or key != HEARTBEAT_KEY for key, value in zip(records.keys, records.values, strict=True))
 
 
 def decoded(registry: SchemaRegistry, schema: str, runs: dict[int, list[Records]]) -> pa.Table:

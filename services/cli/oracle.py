@@ -202,7 +202,9 @@ class FlightsOracle:
         spec, stream = self._app["streams"][name], self._streams[name]
         rows = rows_of.get(event[spec["key"]], np.zeros(0, np.int64))
         seen = min(int(np.searchsorted(stream.place[rows], place)) + ahead, len(rows))
-        row = int(rows[seen - 1]) if seen else -1
+        # The newest event time counts; of equal ones, the later row.
+        newest = stream.event_ms[rows[:seen]][::-1]
+        row = int(rows[seen - 1 - int(np.argmax(newest))]) if seen else -1
         fresh = row >= 0 and now - stream.event_ms[row] <= duration_ms(spec["max_age"])
         columns = [column for column in stream.frame.columns if column not in (spec["key"], spec["event_time"])]
         return {f"{name}__{column}": _event_answer(stream.frame[column].iloc[row]) if fresh else Answer(None) for column in columns}

@@ -11,10 +11,10 @@ from services.cli.watch import Seen, Watch
 from shared.application.plan import Plan
 from shared.avro.times import instant_text
 from shared.streaming.broker import Sink
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 
 _CHUNK = 20_000
 FARTHEST_MS = 253_402_300_800_000
-_HEARTBEAT = b"heartbeat"
 
 
 class ReplayRefused(RuntimeError):
@@ -73,7 +73,7 @@ def replay(
             at[feed.topic] = stop
         for stream in plan.streams.values():
             for partition in range(plan.application.partitions):
-                sink.publish(stream.topic, _HEARTBEAT, None, end, partition)
+                sink.publish(stream.topic, HEARTBEAT_KEY, None, end, partition)
         sink.flush(60)
         wait_until_covered(plan, watch, end, partial(on_progress, end, published))
         waiting = [int(feed.available_ms[at[feed.topic]]) for feed in feeds if at[feed.topic] < len(feed.available_ms)]

@@ -19,7 +19,7 @@ from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
 
 # Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
-STATE_VERSION = "3"
+STATE_VERSION = "4"
 _SWITCH = (Path(__file__).parents[2] / "schemas" / "view-switch.avsc").read_text(encoding="utf-8")
 
 

@@ -19,6 +19,7 @@ from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.journal import TICK, JournalDecoder
 from shared.avro.registry import SchemaRegistry
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
@@ -139,7 +140,10 @@ class IngestionTask:
 
     def _clean(self, records: Records) -> CleanRows:
         n = len(records)
-        heartbeat = np.array([value is None for value in records.values], np.bool_) if None in records.values else np.zeros(n, np.bool_)
+        heartbeat = np.zeros(n, np.bool_)
+        if None in records.values:
+            pairs = zip(records.keys, records.values, strict=True)
+            heartbeat = np.array([value is None and key == HEARTBEAT_KEY for key, value in pairs], np.bool_)
         offsets, times = np.asarray(records.offsets, np.int64), np.asarray(records.timestamps_ms, np.int64)
         decoded = self._decoders[records.topic].decode(records.values)
         chunk = RawChunk(records.partition, offsets, times, heartbeat, records.keys, records.values, decoded)

@@ -112,7 +112,8 @@ class _Planner:
             if column not in user.names or not pa.types.is_temporal(user.field(column).type):
                 timed = [column.name for column in user if pa.types.is_temporal(column.type)]
                 raise self.document.error((*path, "times", column), f"a column of times in the stream's schema: {', '.join(timed)}", column)
-        entry = entry_schema(self.application.app, name, text, [(column, expression.type) for column, expression in derivations])
+        derived = [(column, expression.type) for column, expression in derivations]
+        entry = entry_schema(self.application.app, name, text, derived, stream.kind == "reference")
         return StreamPlan(
             name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), stream.event_id, stream.event_time, key,
             stream.allowed_lateness, self._deduplicate_within(name, stream), stream.max_age, tuple(derivations), tuple(expectations), stream.times,

@@ -30,6 +30,7 @@ from shared.avro.journal import TICK, JournalDecoder
 from shared.avro.registry import ConfluentSchemaRegistry
 from shared.avro.wire import header
 from shared.online_store.redis_store import RedisOnlineStore
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.partitioning import murmur2_partition
 from shared.streaming.records import Records, TopicPartition
@@ -71,7 +72,9 @@ class Run:
             self.places[number] = (str(message.topic()), int(message.partition() or 0), int(message.offset() or 0))
 
         topic = self.plan.streams[stream].topic
-        self.producer.produce(topic, value, f"k{number}".encode(), partition, timestamp=self.now, on_delivery=written)
+        self.producer.produce(
+            topic, value, HEARTBEAT_KEY if value is None else f"k{number}".encode(), partition, timestamp=self.now, on_delivery=written
+        )
         return number
 
     def read_meter(self, identity: str, meter: str, kwh: float | None = 1.0) -> None:

@@ -12,6 +12,7 @@ from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder
 from shared.avro.registry import ConfluentSchemaRegistry
 from shared.streaming.broker import TopicSpec
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.records import TopicPartition
 from shared.streaming.stage import FUSED, FUSIBLE
@@ -43,7 +44,7 @@ def test_kills_and_a_change_of_topology_lose_and_double_nothing(
         for i in range(begin, end):
             producer.produce(plan.streams["departures"].topic, departure(i), f"f{i}".encode(), timestamp=NOON + i * 1_000)
         for stream in STREAMS:
-            producer.produce(plan.streams[stream].topic, None, b"heartbeat", timestamp=NOON + end * 1_000)
+            producer.produce(plan.streams[stream].topic, None, HEARTBEAT_KEY, timestamp=NOON + end * 1_000)
         assert producer.flush(30) == 0
 
     with service(FUSED, application, infrastructure, tmp_path) as start:

@@ -22,6 +22,7 @@ from shared.avro.registry import ConfluentSchemaRegistry
 from shared.lifeline import tied_to_parent
 from shared.online_store.redis_store import RedisOnlineStore
 from shared.streaming.broker import TopicSpec
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.records import TopicPartition
 from shared.streaming.topics import catalogue_topics
@@ -106,7 +107,7 @@ def test_every_request_has_one_vector_and_one_prediction_although_every_service_
         for i in range(begin, end):
             producer.produce(plan.streams["departures"].topic, departure(i), f"f{i}".encode(), timestamp=NOON + i * 1_000)
         for stream in STREAMS:
-            producer.produce(plan.streams[stream].topic, None, b"heartbeat", timestamp=NOON + end * 1_000)
+            producer.produce(plan.streams[stream].topic, None, HEARTBEAT_KEY, timestamp=NOON + end * 1_000)
         assert producer.flush(30) == 0
 
     with (

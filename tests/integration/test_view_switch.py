@@ -18,6 +18,7 @@ from shared.avro.registry import ConfluentSchemaRegistry
 from shared.lake.names import VECTORS, VIEW_SWITCHES
 from shared.lake.tables import Lake
 from shared.streaming.broker import TopicSpec
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.records import TopicPartition
 from shared.streaming.topics import catalogue_topics
@@ -50,7 +51,7 @@ def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
         for i in range(turn * SLICE, (turn + 1) * SLICE):
             producer.produce(topics.raw[0], departure(i), f"f{i}".encode(), timestamp=NOON + i * 1_000)
         for stream in STREAMS:
-            producer.produce(old.streams[stream].topic, None, b"heartbeat", timestamp=NOON + (turn + 1) * SLICE * 1_000)
+            producer.produce(old.streams[stream].topic, None, HEARTBEAT_KEY, timestamp=NOON + (turn + 1) * SLICE * 1_000)
         assert producer.flush(30) == 0
 
     log = tmp_path / f"{path[-1]}.log"

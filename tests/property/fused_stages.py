@@ -17,6 +17,7 @@ from shared.avro.registry import MemorySchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.observability.settings import RunnerSettings, ServiceSettings
 from shared.streaming.broker import Broker, TopicSpec
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.progress import Progress
 from shared.streaming.records import Records, TopicPartition
@@ -71,7 +72,7 @@ class System:
             if i % 2:
                 sink.publish(PLAN.streams["arrivals"].topic, f"f{i}".encode(), arrival(i), at + 500, 0)
         for stream in STREAMS:
-            sink.publish(PLAN.streams[stream].topic, b"heartbeat", None, NOON + count * 1_000, 0)
+            sink.publish(PLAN.streams[stream].topic, HEARTBEAT_KEY, None, NOON + count * 1_000, 0)
 
     def runner(self, stages: tuple[str, ...], broker: Broker | None = None, **changes: Any) -> Runner:
         """Make the runner of some stages."""

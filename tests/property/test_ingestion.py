@@ -15,6 +15,7 @@ from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder
 from shared.avro.records import RecordCodec
 from shared.avro.registry import MemorySchemaRegistry
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Records, StateEntry, TopicPartition
 from shared.streaming.task import StepContext
 
@@ -105,7 +106,8 @@ def run(topics: dict[TopicPartition, list[RawItem]], choices: Portions, registry
         offsets = np.arange(read[place], read[place] + len(items), dtype=np.int64)
         read[place] += len(items)
         times = np.array([item.time_ms for item in items], np.int64)
-        records = Records(place.topic, place.partition, offsets, times, [b"k"] * len(items), [item.value for item in items])
+        keys = [b"k" if item.value is not None else HEARTBEAT_KEY for item in items]
+        records = Records(place.topic, place.partition, offsets, times, keys, [item.value for item in items])
         end = 3 * len(log.topics.get(PLAN.topics.journal, []))
         step = task.process([records], StepContext(now_ms=10**15, output_ends={JOURNAL: end}))
         if then == "checkpoint":

@@ -4,6 +4,7 @@ import math
 
 import numpy as np
 
+from services.features.domain.accumulators import are_lost, mean_of, spread_of
 from services.features.domain.compiled import allocating, inner
 from services.features.domain.digest import digest_quantile
 from services.features.domain.distinct import count_since
@@ -21,6 +22,7 @@ from services.features.domain.layout import (
     D_ROW,
     DECAY_SUM,
     DECAY_TIME,
+    DECAY_UNIT,
     DECAY_WEIGHT,
     DECAYED_COUNT,
     DECAYED_MEAN,
@@ -42,6 +44,7 @@ from services.features.domain.layout import (
     L_LAGS,
     L_SQUARES,
     LAG,
+    LARGEST,
     LAST,
     M_ROW,
     MAX,
@@ -73,16 +76,49 @@ from services.features.domain.layout import (
 )
 from services.features.domain.layout import MIN as LEAST
 from services.features.domain.sessions import open_session
-from services.features.domain.sums import variance
-from services.features.domain.windows import extreme
+from services.features.domain.sums import unit
+from services.features.domain.windows import extreme, refresh
 
 _CELL_DIGEST_WORDS = DIGEST_HEAD + 2 * CELL_DIGEST_CENTROIDS
 
 
+_MOST = np.finfo(np.float64).max
+
+
 @inner
-def _spread(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
-    squares = at + scalars[L_SQUARES]
-    return variance(row[at + N], words[at + SUM], words[at + SUM_REST], words[squares], words[squares + 1], words[squares + 2])
+def _figure(kind, x, row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Evaluate what comes of sums; `x` is what `difference` and `zscore` compare."""
+    scale = unit(abs(words[at + LARGEST]))
+    if kind == TOTAL:
+        return (words[at + SUM] + words[at + SUM_REST]) / scale
+    mean = mean_of(row, words, at)
+    if kind == MEAN:
+        return mean / scale
+    if kind == DIFFERENCE:
+        return x - mean / scale
+    spread = spread_of(row, words, at, scalars)
+    if kind == VARIANCE:
+        return spread / scale / scale
+    spread = math.sqrt(spread)
+    if kind == STD:
+        return spread / scale
+    return (x * scale - mean) / spread if spread > 0.0 else np.nan
+
+
+@inner
+def _settled(kind, x, row, words, pool, pool_f, groups, windows, scalars, w, v, at):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Evaluate as `_figure` does; where what has left took the sums with it, from what is in the window, and the state is left as it is."""
+    if not (words[at + LARGEST] < 0.0 and are_lost(row, words, at, scalars)):
+        return _figure(kind, x, row, words, at, scalars)
+    squares = scalars[L_SQUARES]
+    s, s_rest, largest = words[at + SUM], words[at + SUM_REST], words[at + LARGEST]
+    q, q_rest = (words[at + squares], words[at + squares + 1]) if squares >= 0 else (0.0, 0.0)
+    refresh(row, words, pool, pool_f, groups, windows, scalars, w, v)
+    answer = _figure(kind, x, row, words, at, scalars)
+    words[at + SUM], words[at + SUM_REST], words[at + LARGEST] = s, s_rest, largest
+    if squares >= 0:
+        words[at + squares], words[at + squares + 1] = q, q_rest
+    return answer
 
 
 @inner
@@ -108,15 +144,11 @@ def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates
             if windows[w, W_KIND] == SESSION:
                 open_session(row, words, pool, pool_f, groups, windows, scalars, w, now)
             at = windows[w, W_ROW] + WINDOW_WORDS + v * scalars[L_ACC_WORDS]
-            n = row[at + N]
-            if n > 0:
-                answer = op_value[o, v] - (words[at + SUM] + words[at + SUM_REST]) / n
-                if kind == ZSCORE:
-                    spread = math.sqrt(_spread(row, words, at, scalars))
-                    answer = answer / spread if spread > 0.0 else np.nan
+            if row[at + N] > 0:
+                answer = _settled(kind, op_value[o, v], row, words, pool, pool_f, groups, windows, scalars, w, v, at)
         else:
             continue
-        out[a, asked] = answer
+        out[a, asked] = answer if abs(answer) <= _MOST else np.nan
 
 
 @allocating
@@ -192,8 +224,8 @@ def answer_after(  # type: ignore[no-untyped-def]  # pragma: no cover
             if kind == DECAYED_COUNT:
                 answer = weight * keep
             elif weight > 0.0:
-                answer = words[at + DECAY_SUM] * keep if kind == DECAYED_SUM else words[at + DECAY_SUM] / weight
-            out[a, asked] = answer
+                answer = (words[at + DECAY_SUM] * keep if kind == DECAYED_SUM else words[at + DECAY_SUM] / weight) / DECAY_UNIT
+            out[a, asked] = answer if abs(answer) <= _MOST else np.nan
             continue
         if windows[w, W_KIND] == SESSION and opened != w:
             cell = open_session(row, words, pool, pool_f, groups, windows, scalars, w, now)
@@ -213,16 +245,10 @@ def answer_after(  # type: ignore[no-untyped-def]  # pragma: no cover
         elif kind == DISTINCT:
             answer = count_since(pool, row, distincts[aggregates[a, A_AT], M_ROW], _since(windows, w, pool, cell, now, limits))
         elif row[at + N] > 0:
-            if kind == TOTAL:
-                answer = words[at + SUM] + words[at + SUM_REST]
-            elif kind == MEAN:
-                answer = (words[at + SUM] + words[at + SUM_REST]) / row[at + N]
-            elif kind == VARIANCE:
-                answer = _spread(row, words, at, scalars)
-            elif kind == STD:
-                answer = math.sqrt(_spread(row, words, at, scalars))
+            if kind == TOTAL or kind == MEAN or kind == VARIANCE or kind == STD:
+                answer = _settled(kind, 0.0, row, words, pool, pool_f, groups, windows, scalars, w, v, at)
             elif kind == LEAST or kind == MAX:
                 answer = extreme(row, words, pool, pool_f, groups, windows, scalars, w, v, kind == MAX)
             elif kind == QUANTILE:
                 answer = _quantile(row, pool_f, scalars, groups, windows, w, v, cell, arguments[a])
-        out[a, asked] = answer
+        out[a, asked] = answer if abs(answer) <= _MOST else np.nan

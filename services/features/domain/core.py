@@ -101,8 +101,7 @@ class FeaturesCore:
         answers = self._fold_views(batch, asks)
         for ratio in self._ratios:
             above, below = (answers[name] for name in ratio.operands)
-            with np.errstate(divide="ignore", invalid="ignore"):
-                answers[ratio.feature] = np.where(below != 0.0, above / below, np.nan)
+            answers[ratio.feature] = _divided(above, below)
         schema = self._plan.vector_arrow
         for name in schema.names:
             if name in answers:
@@ -138,8 +137,7 @@ class FeaturesCore:
             for aggregate in state.view.aggregates:
                 if aggregate.kind == "ratio":
                     above, below = (answers.get(name, np.full(len(keys), np.nan)) for name in aggregate.operands)
-                    with np.errstate(divide="ignore", invalid="ignore"):
-                        columns.append(np.where(below != 0.0, above / below, np.nan))
+                    columns.append(_divided(above, below))
                 else:
                     columns.append(answers[aggregate.feature])
         return np.column_stack(columns) if columns else np.empty((len(keys), 0))
@@ -212,7 +210,8 @@ class FeaturesCore:
         group = batch.groups.get(reference.stream.name)
         keys = self._gather(batch, asks, reference.stream.key, pa.string())
         rows = group.rows if group is not None else np.empty(0, np.int64)
-        answers = reference.fold(group.columns if group is not None else None, rows, batch.offsets[rows], keys, asks, batch.journal_time_ms[asks])
+        columns, times = group.columns if group is not None else None, batch.journal_time_ms
+        answers = reference.fold(columns, rows, batch.offsets[rows], keys, asks, times[asks], times[rows])
         return {feature.name: column for feature, column in zip(reference.features, answers, strict=True)}
 
     def _fold_views(self, batch: JournalBatch, asks: NDArray[np.int64]) -> dict[str, NDArray[np.float64]]:
@@ -276,6 +275,8 @@ class FeaturesCore:
         values = np.empty((n, len(layout.values)))
         for v, expression in enumerate(layout.values):
             values[:, v] = _column(expression, group.columns).cast(pa.float64()).to_numpy(zero_copy_only=False)
+        # What an expression of the view makes of finite columns may be none (1e200 * 1e200): no value, as at ingestion's door.
+        values[np.isinf(values)] = np.nan
         hashes = np.empty((n, len(layout.distincts)), np.int64)
         for m, expression in enumerate(layout.distincts):
             hashes[:, m] = self._hashes.of(_column(expression, group.columns))
@@ -365,6 +366,13 @@ class FeaturesCore:
 
 def _join_key(join: JoinPlan) -> tuple[str, str, int]:
     return join.stream, join.request_column, join.within_ms
+
+
+def _divided(above: NDArray[np.float64], below: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the ratio, NaN where it is no number."""
+    with np.errstate(divide="ignore", invalid="ignore", over="ignore"):
+        ratio = above / below
+    return np.where(np.isfinite(ratio), ratio, np.nan)
 
 
 def _column(expression: Expression, columns: pa.RecordBatch) -> pa.Array:

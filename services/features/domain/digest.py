@@ -11,6 +11,16 @@ from services.features.domain.compiled import allocating, inner
 from services.features.domain.layout import DIGEST_HEAD
 
 _USED, _WEIGHT, _LOW, _HIGH = range(DIGEST_HEAD)
+# Differences of values up to this are floats.
+_LARGE = 2.0**1022
+
+
+@inner
+def _drawn(mean, m, share):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Return the mean drawn towards m by a share of their difference, which may itself be no float."""
+    if abs(mean) > _LARGE or abs(m) > _LARGE:
+        return mean * (1.0 - share) + m * share
+    return mean + (m - mean) * share
 
 
 @inner
@@ -26,7 +36,7 @@ def _compress(digest, at, centroids):  # type: ignore[no-untyped-def]  # pragma:
         m, w = digest[first + 2 * i], digest[first + 2 * i + 1]
         if before + weight + w <= limit:
             weight += w
-            mean += (m - mean) * w / weight
+            mean = mean + (m - mean) * w / weight if abs(mean) <= _LARGE and abs(m) <= _LARGE else _drawn(mean, m, w / weight)
             continue
         digest[first + 2 * out], digest[first + 2 * out + 1] = mean, weight
         out += 1
@@ -74,7 +84,7 @@ def digest_merge(digest, at, other, centroids):  # type: ignore[no-untyped-def] 
 @inner
 def _between(a, b, share):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Interpolate from the nearer end, so that a small value beside a large one keeps its digits."""
-    return a + (b - a) * share if share < 0.5 else b - (b - a) * (1.0 - share)
+    return _drawn(a, b, share) if share < 0.5 else _drawn(b, a, 1.0 - share)
 
 
 @allocating

@@ -21,6 +21,7 @@ from services.features.domain.layout import (
     D_VALUE,
     DECAY_SUM,
     DECAY_TIME,
+    DECAY_UNIT,
     DECAY_WEIGHT,
     DIFFERENCE,
     DIGEST_CENTROIDS,
@@ -164,7 +165,7 @@ def _update(  # type: ignore[no-untyped-def]  # pragma: no cover
         value = decays[d, D_VALUE]
         x = 1.0 if value < 0 else op_value[o, value]
         if x == x:
-            _decay(row, words, decays[d, D_ROW], at, x, half_lives[d], decays[d, D_EVENTS] == 1)
+            _decay(row, words, decays[d, D_ROW], at, x * DECAY_UNIT, half_lives[d], decays[d, D_EVENTS] == 1)
     for m in range(distincts.shape[0]):
         if op_hash[o, m] != 0:
             see(pool, heads, row, distincts[m, M_ROW], distincts[m, M_BOUND], now, op_hash[o, m], at)

@@ -25,9 +25,12 @@ BLOCK, CLASS, TAIL, ROOM = range(4)
 POINTER, IN_WINDOW = range(2)
 CELL_TIME, CELL_RECORDS, CELL_END = range(3)
 """A cell of a stepped or session group begins with its step (or the session's first time), its records, and a session's last time."""
-N, SUM, SUM_REST = range(3)
-"""An accumulator begins with the count of values and their sum as two floats; squares, minimum and maximum follow where they are needed."""
+N, SUM, SUM_REST, LARGEST = range(4)
+"""An accumulator begins with the count of values, their sum as two floats, and the largest magnitude among them, negative once that one has left;
+squares, minimum and maximum follow where they are needed. Sums and squares are in units that follow from the largest magnitude (`sums.unit`)."""
 DECAY_SUM, DECAY_WEIGHT, DECAY_TIME, DECAY_WORDS = range(4)
+DECAY_UNIT = 2.0**-64
+"""Decayed sums are kept in units of 2**64: no number of finite values overflows one."""
 DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_USED, DISTINCT_COUNT, DISTINCT_SINCE, DISTINCT_WORDS = range(6)
 CELL_DIGEST_CENTROIDS, DIGEST_CENTROIDS = 32, 128
 DIGEST_HEAD = 4
@@ -118,8 +121,8 @@ def plan_layout(view: ViewPlan, lateness_ms: int) -> Layout:
     kinds = {a.kind for a in aggregates}
     squares = bool(kinds & {"variance", "std", "zscore"})
     low, high = "min" in kinds, "max" in kinds
-    words = SUM_REST + 1
-    squares_at, words = (words, words + 3) if squares else (-1, words)
+    words = LARGEST + 1
+    squares_at, words = (words, words + 2) if squares else (-1, words)
     low_at, words = (words, words + 1) if low else (-1, words)
     high_at, words = (words, words + 1) if high else (-1, words)
 

@@ -10,24 +10,43 @@ from numpy.typing import NDArray
 from services.features.domain.compiled import entry
 from services.features.domain.entities import EntityIndex
 from shared.application.plan import FeaturePlan, StreamPlan
+from shared.application.schemas import DELETED
 from shared.avro.arrow_types import int64_ms
 
 _FEWEST = 64
+_NEVER = -(1 << 62)
 
 
 @entry
-def _latest(update_rows, update_slots, ask_rows, ask_slots, newest, chosen):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """For each request the update before it (its number), or -1: what was there before the batch. `newest` (slots,) is scratch, all -1."""
+def _latest(  # type: ignore[no-untyped-def]  # pragma: no cover
+    update_rows, update_slots, update_times, deletes, offsets, ask_rows, ask_slots, time, included, newest, reach, chosen
+):  # fmt: skip
+    """For each request the update before it that counts (its number), or -1: what was there before the batch.
+
+    A row counts unless the one that is there has a newer event time; a deletion always does, and leaves nothing that a later row must be newer than.
+    `newest` and `reach` (slots,) are scratch, all -1 and anything; `newest` ends as the update that counts after the batch.
+    """
     k = 0
-    for i in range(ask_rows.size):
-        while k < update_rows.size and update_rows[k] < ask_rows[i]:
-            newest[update_slots[k]] = k
+    for i in range(ask_rows.size + 1):
+        while k < update_rows.size and (i == ask_rows.size or update_rows[k] < ask_rows[i]):
+            slot = update_slots[k]
+            if slot >= 0 and offsets[k] > included[slot]:
+                if newest[slot] < 0:
+                    reach[slot] = time[slot] if included[slot] >= 0 else _NEVER
+                if deletes[k] or update_times[k] >= reach[slot]:
+                    newest[slot] = k
+                    reach[slot] = _NEVER if deletes[k] else update_times[k]
             k += 1
-        chosen[i] = newest[ask_slots[i]] if ask_slots[i] >= 0 else -1
+        if i < ask_rows.size:
+            chosen[i] = newest[ask_slots[i]] if ask_slots[i] >= 0 else -1
 
 
 class ReferenceState:
-    """Joins requests with the row of their key that was the latest when they came, unless it was older than the stream's `max_age`."""
+    """Joins requests with the row of their key that was the latest when they came, unless it was older than the stream's `max_age`.
+
+    The latest row is the one with the newest event time; of two with the same, the one that came later. A row dated ahead of its journal time by
+    more than the allowed skew counts as dated so far ahead and no further. A record without a value deletes the row.
+    """
 
     def __init__(self, stream: StreamPlan, features: tuple[FeaturePlan, ...]) -> None:
         self.stream = stream
@@ -56,6 +75,7 @@ class ReferenceState:
         ask_keys: pa.Array,
         ask_rows: NDArray[np.int64],
         ask_times: NDArray[np.int64],
+        update_times: NDArray[np.int64],
     ) -> list[pa.Array]:
         """Apply the updates and return one column per feature for the requests.
 
@@ -65,20 +85,22 @@ class ReferenceState:
             Positions in the journal batch, ascending: a request sees the updates before it.
         offsets
             Journal offsets of the updates.
-        ask_times : int64 (asks,)
-            Journal times of the requests, ms.
+        ask_times, update_times : int64 (asks,), (updates,)
+            Journal times of the requests and of the updates, ms.
         """
         asked = self.index.slots(ask_keys)
         slots = self.index.slots(updates.column(self.stream.key)) if updates is not None else np.empty(0, np.int64)
         self._reserve(len(self.index))
         chosen = np.full(len(asked), -1, np.int64)
-        if len(slots):
-            _latest(update_rows, slots, ask_rows, asked, np.full(len(self.index), -1, np.int64), chosen)
-        fresh = self._values(updates) if updates is not None else []
-        times = int64_ms(updates.column("_event_time")) if updates is not None else np.empty(0, np.int64)
-        answers = self._answers(asked, chosen, fresh, times, ask_times)
-        if len(slots):
-            self._apply(slots, fresh, times, offsets)
+        if updates is None or not len(slots):
+            return self._answers(asked, chosen, [], np.empty(0, np.int64), np.empty(0, np.bool_), ask_times)
+        times = np.minimum(int64_ms(updates.column("_event_time")), update_times + self.stream.allowed_skew_ms)
+        deletes = np.asarray(updates.column(DELETED).to_numpy(zero_copy_only=False), np.bool_)
+        newest = np.full(len(self.index), -1, np.int64)
+        _latest(update_rows, slots, times, deletes, offsets, ask_rows, asked, self._time, self._included, newest, np.empty_like(newest), chosen)
+        fresh = self._values(updates)
+        answers = self._answers(asked, chosen, fresh, times, deletes, ask_times)
+        self._apply(slots, newest, fresh, times, deletes, offsets)
         return answers
 
     def _values(self, updates: pa.RecordBatch) -> list[NDArray[np.float64] | NDArray[np.object_]]:
@@ -97,6 +119,7 @@ class ReferenceState:
         chosen: NDArray[np.int64],
         fresh: Sequence[NDArray[np.float64] | NDArray[np.object_]],
         times: NDArray[np.int64],
+        deletes: NDArray[np.bool_],
         ask_times: NDArray[np.int64],
     ) -> list[pa.Array]:
         here = chosen >= 0
@@ -105,6 +128,7 @@ class ReferenceState:
         time = self._time[slot]
         if len(times):
             time = np.where(here, times[np.maximum(chosen, 0)], time)
+            known &= ~(here & deletes[np.maximum(chosen, 0)])
         known &= ask_times - time <= (self.stream.max_age_ms or 0)
         columns = []
         for i, feature in enumerate(self.features):
@@ -120,28 +144,37 @@ class ReferenceState:
     def _apply(
         self,
         slots: NDArray[np.int64],
+        newest: NDArray[np.int64],
         fresh: Sequence[NDArray[np.float64] | NDArray[np.object_]],
         times: NDArray[np.int64],
+        deletes: NDArray[np.bool_],
         offsets: NDArray[np.int64],
     ) -> None:
         new = np.flatnonzero((slots >= 0) & (offsets > self._included[slots]))
         for slot, offset in zip(slots[new].tolist(), offsets[new].tolist(), strict=True):
             self._dirty.setdefault(slot, offset)
         # Of several updates of a key NumPy's assignment keeps the last.
-        for column, values in zip(self._columns, fresh, strict=True):
-            column[slots[new]] = values[new]
-        self._time[slots[new]] = times[new]
         self._included[slots[new]] = offsets[new]
+        changed = np.flatnonzero(newest >= 0)
+        row = newest[changed]
+        for column, values in zip(self._columns, fresh, strict=True):
+            column[changed] = values[row]
+        self._time[changed] = times[row]
+        # What is deleted is as if it had never been known: nothing is kept of it, here or in the checkpoint.
+        self._included[changed[deletes[row]]] = -1
 
     @property
     def oldest_dirty_offset(self) -> int | None:
         """Journal offset of the oldest change no blob includes."""
         return min(self._dirty.values()) if self._dirty else None
 
-    def take_dirty(self) -> list[tuple[int, bytes]]:
-        """Pack every changed row."""
-        packed = []
+    def take_dirty(self) -> list[tuple[int, bytes | None]]:
+        """Pack every changed row; None for one that is deleted."""
+        packed: list[tuple[int, bytes | None]] = []
         for slot in sorted(self._dirty):
+            if self._included[slot] < 0:
+                packed.append((slot, None))
+                continue
             values = [value if isinstance(value, str) else None if value != value or value is None else float(value) for value in self._row(slot)]
             packed.append((slot, json.dumps([int(self._included[slot]), int(self._time[slot]), values]).encode()))
         self._dirty.clear()

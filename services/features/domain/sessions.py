@@ -1,6 +1,6 @@
 """Sessions: records with no gap longer than the window's between them. A late record may open, lengthen or join sessions."""
 
-from services.features.domain.accumulators import empty
+from services.features.domain.accumulators import change_unit, empty, take_cell
 from services.features.domain.cells import enter_cell, first_cell, fresh_cell, make_room, open_cell
 from services.features.domain.compiled import inner
 from services.features.domain.digest import digest_merge
@@ -19,17 +19,15 @@ from services.features.domain.layout import (
     L_ACC_WORDS,
     L_MAX,
     L_MIN,
-    L_SQUARES,
     L_VALUES,
-    SUM,
-    SUM_REST,
+    LARGEST,
     TAIL,
     W_GROUP,
     W_ROW,
     WINDOW_WORDS,
     N,
 )
-from services.features.domain.sums import add
+from services.features.domain.sums import unit
 
 _CELL_DIGEST_WORDS = DIGEST_HEAD + 2 * CELL_DIGEST_CENTROIDS
 
@@ -46,13 +44,10 @@ def _join_cells(row, pool, pool_f, groups, g, left, scalars):  # type: ignore[no
     for v in range(scalars[L_VALUES]):
         a, b = one + CELL_END + 1 + v * scalars[L_ACC_WORDS], two + CELL_END + 1 + v * scalars[L_ACC_WORDS]
         pool[a + N] += pool[b + N]
-        add(pool_f, a + SUM, pool_f[b + SUM])
-        pool_f[a + SUM_REST] += pool_f[b + SUM_REST]
-        squares = scalars[L_SQUARES]
-        if squares >= 0:
-            add(pool_f, a + squares, pool_f[b + squares])
-            pool_f[a + squares + 1] += pool_f[b + squares + 1]
-            pool_f[a + squares + 2] = max(pool_f[a + squares + 2], pool_f[b + squares + 2])
+        if pool_f[b + LARGEST] > pool_f[a + LARGEST]:
+            change_unit(pool_f, a, unit(pool_f[a + LARGEST]), unit(pool_f[b + LARGEST]), scalars)
+            pool_f[a + LARGEST] = pool_f[b + LARGEST]
+        take_cell(pool_f, a, pool_f, b, scalars, 1.0)
         if scalars[L_MIN] >= 0:
             pool_f[a + scalars[L_MIN]] = min(pool_f[a + scalars[L_MIN]], pool_f[b + scalars[L_MIN]])
         if scalars[L_MAX] >= 0:

@@ -7,7 +7,7 @@ when it leaves, whatever the window's length. A record out of order goes to its 
 
 import numpy as np
 
-from services.features.domain.accumulators import empty, forget_extremes, take_in
+from services.features.domain.accumulators import are_lost, empty, forget_extremes, take_cell, take_in
 from services.features.domain.cells import enter_cell, first_cell, fresh_cell, make_room, open_cell
 from services.features.domain.compiled import inner
 from services.features.domain.layout import (
@@ -31,6 +31,7 @@ from services.features.domain.layout import (
     L_MIN,
     L_SQUARES,
     L_VALUES,
+    LARGEST,
     NEWEST,
     POINTER,
     SESSION,
@@ -48,7 +49,7 @@ from services.features.domain.layout import (
     N,
 )
 from services.features.domain.sessions import enter_session
-from services.features.domain.sums import add, add_square
+from services.features.domain.sums import add, add_square, is_plain, unit
 
 
 @inner
@@ -76,17 +77,19 @@ def _let_go(row, words, pool, pool_f, place, base, kind, scalars):  # type: igno
             empty(row, words, at, scalars)
             continue
         row[at + N] -= gone
+        largest = abs(words[at + LARGEST])
         if kind == EXACT:
-            add(words, at + SUM, -x)
+            y = x if is_plain(largest) else x * unit(largest)
+            add(words, at + SUM, -y)
             if squares >= 0:
-                add_square(words, at + squares, x, -1.0)
+                add_square(words, at + squares, y, -1.0)
+            if abs(x) >= largest:
+                words[at + LARGEST] = -largest
             forget_extremes(words, at, x, x, scalars)
         else:
-            add(words, at + SUM, -pool_f[cell + SUM])
-            words[at + SUM_REST] -= pool_f[cell + SUM_REST]
-            if squares >= 0:
-                add(words, at + squares, -pool_f[cell + squares])
-                words[at + squares + 1] -= pool_f[cell + squares + 1]
+            take_cell(words, at, pool_f, cell, scalars, -1.0)
+            if pool_f[cell + LARGEST] >= largest:
+                words[at + LARGEST] = -largest
             low = pool_f[cell + scalars[L_MIN]] if scalars[L_MIN] >= 0 else 0.0
             high = pool_f[cell + scalars[L_MAX]] if scalars[L_MAX] >= 0 else 0.0
             forget_extremes(words, at, low, high, scalars)
@@ -136,6 +139,48 @@ def advance(row, words, pool, pool_f, groups, windows, scalars, limits):  # type
 
 
 @inner
+def refresh(row, words, pool, pool_f, groups, windows, scalars, w, v):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Make a sliding window's sums anew from what is in it."""
+    g, base, acc = windows[w, W_GROUP], windows[w, W_ROW], scalars[L_ACC_WORDS]
+    place, width, exact = groups[g, G_ROW], groups[g, G_WIDTH], groups[g, G_KIND] == EXACT
+    at, block = base + WINDOW_WORDS + v * acc, row[place + BLOCK]
+    shift = 1 + v if exact else CELL_RECORDS + 1 + v * acc
+    squares = scalars[L_SQUARES]
+    largest = 0.0
+    for p in range(row[base + POINTER], row[place + TAIL]):
+        x = pool_f[block + p * width + shift] if exact else pool_f[block + p * width + shift + LARGEST]
+        if abs(x) > largest:
+            largest = abs(x)
+    words[at + SUM], words[at + SUM_REST], words[at + LARGEST] = 0.0, 0.0, largest
+    if squares >= 0:
+        words[at + squares], words[at + squares + 1] = 0.0, 0.0
+    scale = unit(largest)
+    for p in range(row[base + POINTER], row[place + TAIL]):
+        cell = block + p * width + shift
+        if not exact:
+            if pool[cell + N] > 0:
+                take_cell(words, at, pool_f, cell, scalars, 1.0)
+        elif pool_f[cell] == pool_f[cell]:
+            y = pool_f[cell] * scale
+            add(words, at + SUM, y)
+            if squares >= 0:
+                add_square(words, at + squares, y, 1.0)
+
+
+@inner
+def _restore_sums(row, words, pool, pool_f, groups, windows, scalars, g):  # type: ignore[no-untyped-def]  # pragma: no cover
+    """Before a record enters: make those sums anew that what has left took with it.
+
+    At no other time, so that the bits depend on the entity's records alone, never on when somebody asked.
+    """
+    for w in range(groups[g, G_FIRST], groups[g, G_FIRST] + groups[g, G_WINDOWS]):
+        for v in range(scalars[L_VALUES]):
+            at = windows[w, W_ROW] + WINDOW_WORDS + v * scalars[L_ACC_WORDS]
+            if words[at + LARGEST] < 0.0 and are_lost(row, words, at, scalars):
+                refresh(row, words, pool, pool_f, groups, windows, scalars, w, v)
+
+
+@inner
 def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, limits, g, at, op_value, o):  # type: ignore[no-untyped-def]  # pragma: no cover
     kind, width, place = groups[g, G_KIND], groups[g, G_WIDTH], groups[g, G_ROW]
     time = at if kind == EXACT else at // groups[g, G_STEP]
@@ -145,6 +190,7 @@ def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, li
         wanted |= time > limits[w]
     if not wanted:
         return
+    _restore_sums(row, words, pool, pool_f, groups, windows, scalars, g)
     make_room(row, pool, heads, groups, windows, g)
     block, p = row[place + BLOCK], row[place + TAIL]
     first = first_cell(row, groups, windows, g)

@@ -15,6 +15,8 @@ from shared.application.plan import StreamPlan
 from shared.avro.key_text import key_texts
 
 _TIME = pa.timestamp("ms")
+DELETES = 1 << 61
+"""Flag of a record without a value that deletes a reference row."""
 NON_FINITE = 1 << 62
 """Flag of a record in which a NaN or an infinity became null; those of flagging expectations are the low bits."""
 _YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
@@ -50,11 +52,45 @@ class Cleaner:
         if len(rows) != n:
             at = np.full(n, -1, np.int64)
             at[rows] = np.arange(len(rows))
+            deletions = self._deletions(chunk, verdicts)
+            if deletions is not None:
+                gone, entries = deletions
+                at[gone] = len(rows) + np.arange(len(gone))
+                flags[gone] |= DELETES
+                good = pa.concat_batches([good, entries])
             good = good.take(pa.array(at, mask=at < 0))
         refused = np.zeros(n, np.bool_)
         refused[list(verdicts)] = True
         partition = np.full(n, chunk.partition, np.int32)
         return CleanRows(good, refused, chunk.heartbeat, flags, partition, chunk.offsets, chunk.timestamps_ms, chunk.keys, chunk.values, verdicts)
+
+    def _deletions(self, chunk: RawChunk, verdicts: dict[int, Verdict]) -> tuple[NDArray[np.int64], pa.RecordBatch] | None:
+        """Return which records without a value delete a row, and their entries: nothing but key and times; name what is wrong with others."""
+        bare = [i for i, value in enumerate(chunk.values) if value is None and not chunk.heartbeat[i]] if None in chunk.values else []
+        gone, keys = [], []
+        kind = self._columns.field(self._stream.key).type
+        for i in bare:
+            if not self.is_reference:
+                verdicts.setdefault(i, Verdict("null_value", "expected an event, found no value: only rows of a reference stream can be deleted"))
+                continue
+            key = _deleted_key(chunk.keys[i], kind)
+            if key is None:
+                detail = f"expected the key of the row to delete, as text of {self._stream.key} ({kind}), found {chunk.keys[i]!r} and no value"
+                verdicts.setdefault(i, Verdict("unreadable_key", detail))
+                continue
+            gone.append(i)
+            keys.append(key)
+        if not gone:
+            return None
+        key_column = pa.array(keys, pa.string())
+        made = {
+            self._stream.key: key_column.cast(kind),
+            "_key": key_column,
+            "_event_id": key_column,
+            "_event_time": pa.array(np.maximum(chunk.timestamps_ms[gone], 0)).cast(_TIME),
+        }
+        arrays = [made[field.name] if field.name in made else pa.nulls(len(gone), field.type) for field in self.schema]
+        return np.array(gone, np.int64), pa.RecordBatch.from_arrays(arrays, schema=self.schema)
 
     def _judge(self, batch: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, Verdict], flags: NDArray[np.int64]) -> pa.RecordBatch:
         stream = self._stream
@@ -127,6 +163,17 @@ def evaluate(expression: Expression, batch: pa.RecordBatch) -> tuple[pa.Array, N
 def _columns(expression: Expression) -> frozenset[str]:
     """Columns an expression reads: only they are handed over, which is most of the cost of a small batch."""
     return frozenset(expression.compiled.meta.root_names())
+
+
+def _deleted_key(key: bytes | None, kind: pa.DataType) -> str | None:
+    """Return the key of a record without a value as text of its column's type; None when it is none."""
+    if not key or key.startswith(b"\x00"):
+        return None
+    try:
+        text: str | None = key_texts(pa.array([key.decode()]).cast(kind))[0].as_py()
+        return text
+    except (UnicodeDecodeError, pa.ArrowException):
+        return None
 
 
 def _non_finite(column: pa.Array) -> NDArray[np.bool_] | None:

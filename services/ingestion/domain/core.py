@@ -10,12 +10,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.ingestion.domain.availability_merge import AvailabilityMerge
-from services.ingestion.domain.cleaning import NON_FINITE, Cleaner
+from services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cleaner
 from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.journal_clock import TICK, JournalClock
 from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict, WaitingRows, concatenate
 from services.ingestion.domain.sequencing import Candidates, Sequencer
 from shared.application.plan import Plan, StreamPlan
+from shared.application.schemas import DELETED
 from shared.avro.arrow_types import int64_ms
 from shared.streaming.records import StateEntry
 
@@ -279,7 +280,7 @@ class IngestionCore:
                 event_times = int64_ms(columns.column("_event_time"))
                 behind = self._behind(name, event_times, own[good])
                 is_late = np.zeros(len(good), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
-                entries[name] = _entry(stream, columns, own[good], is_late, rows.partition[good], rows.offsets[good])
+                entries[name] = _entry(stream, columns, own[good], is_late, rows, good)
                 keys[name] = columns.column("_key")
                 if is_late.any():
                     copy = _address(stream, rows, own, good[is_late])
@@ -336,16 +337,17 @@ def _entry(
     columns: pa.RecordBatch,
     times: NDArray[np.int64],
     is_late: NDArray[np.bool_],
-    partitions: NDArray[np.int32],
-    offsets: NDArray[np.int64],
+    rows: CleanRows,
+    good: NDArray[np.int64],
 ) -> pa.RecordBatch:
     made = {
         "_journal_time": pa.array(times).cast(_TIME),
         "_event_id": columns.column("_event_id"),
         "_event_time": columns.column("_event_time"),
         "_late": pa.array(is_late),
-        "_source_partition": pa.array(partitions),
-        "_source_offset": pa.array(offsets),
+        "_source_partition": pa.array(rows.partition[good]),
+        "_source_offset": pa.array(rows.offsets[good]),
+        DELETED: pa.array((rows.flags[good] & DELETES) != 0),
     }
     schema = stream.entry_arrow
     return pa.RecordBatch.from_arrays([made[name] if name in made else columns.column(name) for name in schema.names], schema=schema)

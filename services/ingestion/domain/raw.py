@@ -21,7 +21,7 @@ class RawChunk:
     offsets, timestamps_ms : int64 arrays, shape (n,)
     heartbeat : bool array, shape (n,)
     keys, values
-        Raw bytes, for dead letters.
+        Raw bytes, for dead letters. A record that has no value and is no heartbeat deletes a reference row.
     decoded
         Over all n records; heartbeats are in neither its rows nor its errors.
     """

@@ -14,6 +14,7 @@ from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder
 from shared.avro.records import RecordCodec
 from shared.avro.registry import MemorySchemaRegistry
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Emission, Records, TopicPartition
 from shared.streaming.task import StepContext
 
@@ -37,7 +38,14 @@ def departure(flight_id: str, at: int, **changes: object) -> bytes:
 
 def records(topic: str, values: Sequence[tuple[int, bytes | None]], first: int = 0) -> Records:
     times = np.array([time for time, _ in values], np.int64)
-    return Records(topic, 0, np.arange(first, first + len(values)), times, [b"k"] * len(values), [value for _, value in values])
+    return Records(
+        topic,
+        0,
+        np.arange(first, first + len(values)),
+        times,
+        [b"k" if value is not None else HEARTBEAT_KEY for _, value in values],
+        [value for _, value in values],
+    )
 
 
 def heartbeats(time: int, first: dict[str, int]) -> list[Records]:

@@ -22,6 +22,7 @@ from shared.avro.registry import MemorySchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.deployments import ModelDeployment
 from shared.models.signature import Column
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Emission, Records
 from shared.streaming.task import StepContext
 from tests.models import artifact
@@ -67,7 +68,7 @@ class Run:
             keys, values = feed.records(0, len(feed.available_ms))
             last = max(last, int(feed.available_ms[-1]) + 1)
             times = [*feed.available_ms.tolist(), 10**14]
-            raw.append(records(feed.topic, [*values, None], [*keys, b""], times))
+            raw.append(records(feed.topic, [*values, None], [*keys, HEARTBEAT_KEY], times))
         journal = records(plan.topics.journal, emitted(ingestion.process(raw, CONTEXT).emissions, plan.topics.journal))
         asked = records(plan.topics.vectors, emitted(features.process([journal], CONTEXT).emissions, plan.topics.vectors))
         made, _, _ = artifact("lightgbm", COLUMNS)

@@ -14,6 +14,7 @@ from services.ingestion.task import IngestionTask
 from shared.application.planning import load_plan
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
 from shared.avro.registry import MemorySchemaRegistry
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Emission, Records
 from shared.streaming.task import StepContext
 
@@ -81,7 +82,7 @@ def vectors(sources: dict[str, SourceTable]) -> pd.DataFrame:
         batch = pa.RecordBatch.from_pandas(table.frame.astype(object).where(table.frame.notna(), None), schema=encoder.arrow, preserve_index=False)
         keys = [str(key).encode() for key in table.frame[stream.key]]
         times = np.append(table.available_ms, START + 400 * 24 * HOUR)
-        inputs.append(Records(stream.topic, 0, np.arange(len(times)), times, [*keys, None], [*encoder.encode(batch), None]))
+        inputs.append(Records(stream.topic, 0, np.arange(len(times)), times, [*keys, HEARTBEAT_KEY], [*encoder.encode(batch), None]))
     journal = [one for one in ingestion.process(inputs, CONTEXT).emissions if one.topic == plan.topics.journal]
     step = features.process([_records(journal)], CONTEXT)
     values = [value for one in step.emissions for value in one.values]

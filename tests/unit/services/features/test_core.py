@@ -2,6 +2,7 @@
 
 import math
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -30,6 +31,10 @@ def frame(journal: JournalBatch, stream: str) -> pd.DataFrame:
     group = journal.groups[stream]
     columns: pd.DataFrame = group.columns.to_pandas()
     return columns.assign(row=group.rows, at=journal.journal_time_ms[group.rows])
+
+
+def milliseconds(time: pd.Timestamp) -> int:
+    return int(time.value // 1_000_000)
 
 
 def expected(view: ViewPlan, aggregate: AggregatePlan, source: pd.DataFrame, entity: str | None, row: int, now: int, value: str | None) -> float:
@@ -87,9 +92,14 @@ def test_the_latest_reference_row_counts_until_it_is_too_old(plan: Plan, journal
     asks, weather = frame(journal, "departures"), frame(journal, "weather")
     max_age = plan.streams["weather"].max_age_ms or 0
     for i, ask in enumerate(asks.itertuples()):
-        rows = weather[(weather.row < ask.row) & (weather.origin == ask.origin)]
-        fresh = len(rows) > 0 and ask.at - rows["at"].iloc[-1] <= max_age
-        truth = rows["temp"].iloc[-1] if fresh else math.nan
+        # The newest event time counts, of equal ones the later row; a deletion leaves nothing.
+        latest: dict[str, Any] | None = None
+        rows: list[dict[str, Any]] = [dict(zip(map(str, weather.columns), row, strict=True)) for row in weather.itertuples(index=False, name=None)]
+        for row in (row for row in rows if row["row"] < ask.row and row["origin"] == ask.origin):
+            if row["_deleted"] or latest is None or row["_event_time"] >= latest["_event_time"]:
+                latest = None if row["_deleted"] else row
+        fresh = latest is not None and int(str(ask.at)) - milliseconds(latest["_event_time"]) <= max_age
+        truth = latest["temp"] if latest is not None and fresh else math.nan
         assert vectors.loc[i, "weather__temp"] == truth or (math.isnan(truth) and math.isnan(vectors.loc[i, "weather__temp"]))
 
 

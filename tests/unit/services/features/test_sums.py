@@ -13,6 +13,7 @@ def left_in_window(values, width, last):  # type: ignore[no-untyped-def]
     words = np.zeros(5)
     passing = np.concatenate((values, last[np.arange(width) % last.size]))
     for i in range(passing.size):
+        words[4] = max(words[4], abs(passing[i]))
         add(words, 0, passing[i])
         add_square(words, 2, passing[i], 1.0)
         if i >= width:
