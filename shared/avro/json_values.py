@@ -1,0 +1,245 @@
+"""JSON values of Avro types as the Python values Arrow takes: events in JSON, and defaults of schemas."""
+
+import re
+from collections.abc import Callable, Mapping
+from datetime import UTC, date, datetime, time
+from decimal import Decimal, InvalidOperation, localcontext
+from typing import Any
+
+from shared.avro.schema_tree import AvroType
+
+Convert = Callable[[Any], Any]
+_EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
+_DAY_ZERO = date(1970, 1, 1).toordinal()
+UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
+FIRST_DAY, LAST_DAY = 1 - _DAY_ZERO, date.max.toordinal() - _DAY_ZERO
+DAY_UNITS = {"time-millis": 86_400_000, "time-micros": 86_400_000_000}
+_SHOWN = 80
+
+
+def shown(item: Any) -> str:  # noqa: ANN401, RUF100 - whatever the JSON holds
+    """Return a value as a message shows it: never the whole of a long one."""
+    text = repr(item)
+    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
+
+
+def converter(kind: AvroType, name: str) -> Convert:
+    """Return the function that turns a JSON value of an Avro type (without null) into what Arrow takes; it raises ValueError or TypeError.
+
+    Numbers are checked, not cast: Arrow would make 1 of 1.5 and of true. Times may be numbers in the type's unit or ISO 8601 text (without an
+    offset: UTC); decimals numbers or text; bytes are text of the code points 0 to 255, as in Avro's own JSON.
+    """
+    logical = kind.logical
+    if logical == "decimal":
+        return lambda item: _decimal(item, kind.precision, kind.scale, name)
+    if logical == "uuid":
+        return lambda item: _uuid(item, name)
+    if logical == "date":
+        return lambda item: _date(item, name)
+    if logical in DAY_UNITS:
+        return lambda item: _time(item, logical, name)
+    if logical.endswith(("-millis", "-micros")):
+        per_second = 1_000 if logical.endswith("-millis") else 1_000_000
+        return lambda item: _timestamp(item, per_second, name)
+    if kind.kind in ("int", "long"):
+        bits = 32 if kind.kind == "int" else 64
+        return lambda item: integer(item, bits, name)
+    if kind.kind in ("float", "double"):
+        return lambda item: _number(item, name)
+    if kind.kind in ("bytes", "fixed"):
+        return lambda item: _bytes(item, kind.size if kind.kind == "fixed" else None, name)
+    if kind.kind == "enum":
+        symbols, default = frozenset(kind.symbols), kind.default
+        return lambda item: _symbol(item, symbols, default, name)
+    if kind.kind == "array":
+        one = nullable_converter(kind.item, f"{name}[]")
+        return lambda item: [one(value) for value in _of(item, list, "array", name)]
+    if kind.kind == "map":
+        value_of = nullable_converter(kind.item, f"{name}[]")
+        return lambda item: [(_text(key, name), value_of(value)) for key, value in _of(item, dict, "object", name).items()]
+    if kind.kind == "record":
+        return _record(kind, name)
+    if kind.kind == "boolean":
+        return lambda item: _of(item, bool, "bool", name)
+    return lambda item: _text(item, name)
+
+
+def nullable_converter(kind: AvroType, name: str) -> Convert:
+    """Return the converter of a type, or of null and a type."""
+    base, null = kind.without_null()
+    convert = converter(base, name)
+
+    def either(item: Any) -> Any:  # noqa: ANN401, RUF100
+        if item is None:
+            if null < 0:
+                raise ValueError(f"expected a value in {name}, found none")
+            return None
+        return convert(item)
+
+    return either
+
+
+def flat_record(kind: AvroType, name: str, read_as: Mapping[str, Convert] | None = None) -> Callable[[Any, dict[str, Any]], None]:
+    """Return the function that puts a JSON object of a record into a row, by the dotted names of its columns.
+
+    A missing field takes its default; an unknown one is refused, so that a misspelt name is seen and not taken for a missing value. `read_as`
+    converts columns in another way, by their dotted names.
+    """
+    prefix = f"{name}." if name else ""
+    known = [field.name for field in kind.fields]
+    allowed = frozenset(known)
+    steps: list[tuple[str, Any, bool, bool, Convert | None, Callable[[Any, dict[str, Any]], None] | None]] = []
+    for field in kind.fields:
+        base, null = field.type.without_null()
+        path = prefix + field.name
+        plain = (read_as or {}).get(path) or converter(base, path) if base.kind != "record" else None
+        steps.append((field.name, field.default, field.has_default, null >= 0, plain, flat_record(base, path, read_as) if plain is None else None))
+
+    def put(item: Any, row: dict[str, Any]) -> None:  # noqa: ANN401, RUF100
+        if not isinstance(item, dict):
+            raise TypeError(f"expected an object in {name}, found {shown(item)}" if name else f"expected a JSON object, found {type(item).__name__}")
+        if not allowed.issuperset(item):
+            unknown = min(set(item) - allowed)
+            raise ValueError(f"expected fields among {', '.join(prefix + one for one in known)}, found {shown(prefix + unknown)[1:-1]}")
+        for key, default, has_default, nullable, convert, inner in steps:
+            value = item[key] if key in item else default if has_default else None
+            if value is None:
+                if not nullable:
+                    raise ValueError(f"expected a value in {prefix}{key}, found none")
+            elif convert is not None:
+                row[prefix + key] = convert(value)
+            elif inner is not None:
+                inner(value, row)
+
+    return put
+
+
+def _record(kind: AvroType, name: str) -> Convert:
+    put = flat_record(kind, "")
+
+    def convert(item: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100
+        row: dict[str, Any] = {}
+        try:
+            put(item, row)
+        except (ValueError, TypeError) as error:
+            raise ValueError(f"{name}: {error}") from error
+        return row
+
+    return convert
+
+
+def _of(item: Any, kind: type, what: str, name: str) -> Any:  # noqa: ANN401, RUF100
+    if not isinstance(item, kind):
+        raise TypeError(f"expected {what} in {name}, found {shown(item)}")
+    return item
+
+
+def _text(item: Any, name: str) -> str:  # noqa: ANN401, RUF100
+    if not isinstance(item, str):
+        raise TypeError(f"expected string in {name}, found {shown(item)}")
+    if not item.isascii():
+        try:
+            item.encode()
+        except UnicodeEncodeError as error:
+            raise ValueError(f"expected text of Unicode in {name}, found half of a pair of surrogates at character {error.start}") from error
+    return item
+
+
+def integer(item: Any, bits: int, name: str) -> int:  # noqa: ANN401, RUF100
+    """Return a whole number that fits so many bits; TypeError or ValueError names the field."""
+    if isinstance(item, bool) or not isinstance(item, int):
+        raise TypeError(f"expected int{bits} in {name}, found {shown(item)}")
+    if not -(1 << bits - 1) <= item < 1 << bits - 1:
+        raise ValueError(f"expected a {bits}-bit integer in {name}, found {shown(item)}")
+    return item
+
+
+def _number(item: Any, name: str) -> float:  # noqa: ANN401, RUF100
+    if isinstance(item, bool) or not isinstance(item, (int, float, Decimal)):
+        raise TypeError(f"expected double in {name}, found {shown(item)}")
+    try:
+        return float(item)
+    except OverflowError as error:
+        raise ValueError(f"expected a number that a double can hold in {name}, found {shown(item)}") from error
+
+
+def _decimal(item: Any, precision: int, scale: int, name: str) -> Decimal:  # noqa: ANN401, RUF100
+    if isinstance(item, bool) or not isinstance(item, (int, float, str, Decimal)):
+        raise TypeError(f"expected decimal({precision}, {scale}) in {name}, found {shown(item)}")
+    if len(str(item)) > 400:
+        raise ValueError(f"expected decimal({precision}, {scale}) in {name}, found {shown(item)}")
+    try:
+        with localcontext(prec=500):
+            number = Decimal(repr(item) if isinstance(item, float) else item)
+            exact = number.is_finite() and abs(number.adjusted()) < 400 and number == round(number, scale)
+            held = exact and abs(number) < Decimal(10) ** (precision - scale)
+            if held:
+                return round(number, scale)
+    except InvalidOperation:
+        pass
+    raise ValueError(f"expected decimal({precision}, {scale}) in {name}, found {shown(str(item))}")
+
+
+def _uuid(item: Any, name: str) -> str:  # noqa: ANN401, RUF100
+    if not isinstance(item, str) or UUID.fullmatch(item) is None:
+        raise ValueError(f"expected a uuid such as 123e4567-e89b-12d3-a456-426614174000 in {name}, found {shown(item)}")
+    return item.lower()
+
+
+def _date(item: Any, name: str) -> int:  # noqa: ANN401, RUF100
+    if isinstance(item, str):
+        return date.fromisoformat(item).toordinal() - _DAY_ZERO
+    if isinstance(item, bool) or not isinstance(item, int):
+        raise TypeError(f"expected days since 1970 or an ISO 8601 date in {name}, found {shown(item)}")
+    if not FIRST_DAY <= item <= LAST_DAY:
+        raise ValueError(f"expected a day of the years 1 to 9999 in {name}, found {shown(item)}")
+    return item
+
+
+def _time(item: Any, logical: str, name: str) -> int:  # noqa: ANN401, RUF100
+    most = DAY_UNITS[logical]
+    if isinstance(item, str):
+        parsed = time.fromisoformat(item)
+        micros = ((parsed.hour * 60 + parsed.minute) * 60 + parsed.second) * 1_000_000 + parsed.microsecond
+        return micros * most // DAY_UNITS["time-micros"]
+    if isinstance(item, bool) or not isinstance(item, int):
+        raise TypeError(f"expected {logical} or ISO 8601 text in {name}, found {shown(item)}")
+    if not 0 <= item < most:
+        raise ValueError(f"expected {logical} below {most} in {name}, found {shown(item)}")
+    return item
+
+
+def _timestamp(item: Any, per_second: int, name: str) -> int:  # noqa: ANN401, RUF100
+    if isinstance(item, bool) or not isinstance(item, (int, str)):
+        what = "milliseconds" if per_second == 1_000 else "microseconds"
+        raise TypeError(f"expected {what} or ISO 8601 text in {name}, found {shown(item)}")
+    if isinstance(item, int):
+        return integer(item, 64, name)
+    try:
+        moment = datetime.fromisoformat(item)
+    except ValueError as error:
+        raise ValueError(f"expected ISO 8601 text in {name}, found {shown(item)}") from error
+    since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
+    micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
+    return round(micros / 1_000) if per_second == 1_000 else micros
+
+
+def _bytes(item: Any, size: int | None, name: str) -> bytes:  # noqa: ANN401, RUF100
+    if not isinstance(item, str):
+        raise TypeError(f"expected text of the code points 0 to 255 (Avro's JSON of bytes) in {name}, found {shown(item)}")
+    try:
+        content = item.encode("latin-1")
+    except UnicodeEncodeError as error:
+        raise ValueError(f"expected text of the code points 0 to 255 (Avro's JSON of bytes) in {name}, found {shown(item)}") from error
+    if size is not None and len(content) != size:
+        raise ValueError(f"expected {size} bytes in {name}, found {len(content)}")
+    return content
+
+
+def _symbol(item: Any, symbols: frozenset[str], default: str | None, name: str) -> str:  # noqa: ANN401, RUF100
+    if isinstance(item, str):
+        if item in symbols:
+            return item
+        if default is not None:
+            return default
+    raise ValueError(f"expected one of {', '.join(sorted(symbols))[:200]} in {name}, found {shown(item)}")
