@@ -2,19 +2,19 @@
 
 import logging
 import secrets
-from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Literal
 
 import numpy as np
 
-from services.ingestion.domain.core import FARTHEST_AHEAD_MS, FUTURE, IngestionCore, IngestionStep
+from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
 from services.ingestion.domain.host_clock import HostClock
 from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.raw import CleanRows, RawChunk
 from services.ingestion.outputs import IngestionOutputs
 from services.ingestion.raw_decoder import RawDecoder
+from services.ingestion.step_report import StepReport
 from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.journal import TICK, JournalDecoder
@@ -25,7 +25,6 @@ from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
 
 _LOG = logging.getLogger(__name__)
-_FLAGGED = {FUTURE: "dated further ahead than allowed_skew ('future')", "non_finite": "in which a NaN or an infinity became null ('non_finite')"}
 # Changes with the layout of the checkpoint: what an older one wrote is not read but made again from the whole journal.
 STATE_VERSION = "1"
 
@@ -79,7 +78,7 @@ class IngestionTask:
         self._journal_partition = TopicPartition(plan.topics.journal, partition)
         self._journal_end: int | None = None
         self._resumed: dict[TopicPartition, int] = {}
-        self._flagged: Counter[tuple[str, str]] = Counter()
+        self._report = StepReport(plan)
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the ids of accepted events, event times and the clock, as of the journal's end that the checkpoint's marker names."""
@@ -120,7 +119,7 @@ class IngestionTask:
             if not taken and len(idle) == len(self._core.inputs) and now_ms - self._core.journal_time_ms >= self._tick_ms:
                 tick = now_ms
         step = self._core.release(idle, tick)
-        self._report(step)
+        self._report.tell(step)
         read = {TopicPartition(self._plan.streams[name].topic, p): offset for (name, p), offset in self._core.positions().items()}
         return Step(self._outputs.emissions(step), {**self._resumed, **read}, Coverage(0, self._core.covered_ms))
 
@@ -156,12 +155,3 @@ class IngestionTask:
         if step is not None:
             (_LOG.warning if step.followed else _LOG.error)("partition %d: %s", self._partition, step)
         return now_ms
-
-    def _report(self, step: IngestionStep) -> None:
-        """Say what was accepted with a flag: at the first record and at every doubling, not for each."""
-        for (stream, expectation), count in step.flagged.items():
-            before = self._flagged[stream, expectation]
-            self._flagged[stream, expectation] += count
-            if (before + count).bit_length() > before.bit_length():
-                what = _FLAGGED.get(expectation, f"for which {expectation!r} does not hold")
-                _LOG.warning("%s: %d records so far %s (accepted)", stream, before + count, what)

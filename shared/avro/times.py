@@ -121,6 +121,9 @@ def read_times(column: pa.Array, declared: str | None, *, every: bool) -> pa.Arr
 
 def implausible(times_ms: NDArray[np.int64]) -> NDArray[np.bool_]:
     """Say which numbers, read as milliseconds, are hardly meant as such; bool array of shape (n,). Zero is: nobody's seconds are zero either."""
+    (_, later), (earlier, _) = _COMPACT_SPANS
+    if not len(times_ms) or (times_ms.min() >= later and times_ms.max() < earlier):
+        return np.zeros(len(times_ms), np.bool_)
     near = (np.abs(times_ms) < _YEAR_MS) & (times_ms != 0)
     far = (times_ms < _YEAR_1_MS) | (times_ms >= _YEAR_10000_MS)
     doubtful = near | far
