@@ -41,7 +41,8 @@ def demo(
 ) -> None:
     """Run a year of real flights through the whole system, and audit it.
 
-    Exits with 1 when an answer was lost or doubled, a bad record is not accounted for, or the audit finds a difference.
+    Exits with 1 when an answer was lost or doubled, a bad record is not accounted for or was set aside because it crashes a stage, every
+    training failed, or the audit finds a difference; what was rejected and which trainings failed is named.
     """
     from services.cli.demo import DemoFailed, DemoOptions, run_demo
 

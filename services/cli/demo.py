@@ -10,6 +10,7 @@ from typing import Any
 import numpy as np
 import psutil
 from rich.console import Console
+from rich.markup import escape
 
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.audit_process import auditing
@@ -30,7 +31,8 @@ from services.cli.screen import Screen
 from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
 from services.cli.topics import create_topics
-from services.cli.watch import Seen, Watch
+from services.cli.verdict import findings
+from services.cli.watch import Seen, Watch, read_out
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
@@ -115,7 +117,8 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     Raises
     ------
     DemoFailed
-        An answer was lost or came twice, a bad record is not accounted for, or the audit found a difference.
+        An answer was lost or came twice, a bad record is not accounted for or was set aside, every training failed, or the audit found a
+        difference.
     SettingsError
         The environment asks for something that does not exist.
     """
@@ -146,7 +149,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
                 replay(plan, broker.sink(), streams, watch, 86_400_000, on_progress)
             replayed = time.monotonic() - started
             console.print(f"The year is through after {replayed:.0f} s. Auditing ...")
-            seen, restarts = watch.poll(), supervisor.restarts()
+            seen, restarts = read_out(watch), supervisor.restarts()
             supervisor.stop()
             streams.clear()
             artifacts = ArtifactStore(str(folder / "artifacts"))
@@ -180,7 +183,10 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "demo-report.json").write_text(json.dumps(finite(figures), indent=2) + "\n", encoding="utf-8")
     write_report(options.output, report_data(figures, run))
-    if wrong := faults(figures, year, history):
+    found = findings(plan, seen, requests=len(year.streams[plan.models[_MODEL].ask].raw), allowed=None)
+    for finding in found:
+        console.print(f"[yellow]Note:[/yellow] {escape(finding.text)}", highlight=False, soft_wrap=True)
+    if wrong := [*faults(figures, year, history), *(finding.text for finding in found if finding.fails)]:
         raise DemoFailed("; ".join(wrong))
     return figures
 

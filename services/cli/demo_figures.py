@@ -63,6 +63,7 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
         "timeouts": statuses.get("timeout", 0),
         "drift_events": len(seen.drift),
         "retrains": seen.count(seen.retraining, "started"),
+        "trainings_failed": seen.count(seen.retraining, "failed"),
         "promotions": seen.count(seen.deployments, "promoted"),
         "refusals": seen.count(seen.deployments, "gate_refused"),
         "rollbacks": seen.count(seen.deployments, "rolled_back"),
