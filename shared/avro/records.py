@@ -7,6 +7,8 @@ from typing import Any
 import fastavro
 
 from shared.avro.registry import SchemaNotFound, SchemaRegistry
+from shared.avro.schema_tree import UnreadableSchema, parse_type
+from shared.avro.value_check import ValueCheck
 from shared.avro.wire import HEADER_BYTES, header, schema_id_of
 from shared.short_text import with_short_texts
 from shared.streaming.errors import InvalidRecord
@@ -47,7 +49,7 @@ class RecordCodec:
         self._registry = registry
         self._schema = parse(schema)
         self._header = header(registry.register(subject, schema))
-        self._writers: dict[int, Any] = {}
+        self._writers: dict[int, tuple[Any, ValueCheck]] = {}
 
     def encode(self, record: dict[str, Any]) -> bytes:
         """Encode one record; ValueError names a field that does not fit."""
@@ -63,16 +65,29 @@ class RecordCodec:
             raise InvalidRecord(0, "not_framed", f"expected a zero byte and a schema id, found {value[:HEADER_BYTES]!r}")
         if schema_id not in self._writers:
             try:
-                self._writers[schema_id] = parse(self._registry.schema(schema_id))
+                text = self._registry.schema(schema_id)
+                # fastavro recurses as deep as schema and value go, and believes every count: both are checked before it sees them.
+                check = ValueCheck(parse_type(text))
+                self._writers[schema_id] = parse(text), check
             except SchemaNotFound as error:
                 raise InvalidRecord(0, "unknown_schema_id", f"schema id {schema_id} is not in the registry") from error
-            except (ValueError, KeyError, TypeError, fastavro.schema.SchemaParseException, fastavro.schema.UnknownType) as error:
+            except (
+                UnreadableSchema,
+                ValueError,
+                KeyError,
+                TypeError,
+                AttributeError,
+                fastavro.schema.SchemaParseException,
+                fastavro.schema.UnknownType,
+            ) as error:
                 raise InvalidRecord(0, "incompatible_schema", f"schema id {schema_id} is no Avro schema: {error}") from error
+        writer, check = self._writers[schema_id]
+        check.require(value, HEADER_BYTES)
         body = io.BytesIO(value)
         body.seek(HEADER_BYTES)
         try:
-            decoded = fastavro.schemaless_reader(body, self._writers[schema_id], self._schema)
-        except (EOFError, ValueError, IndexError, TypeError, OverflowError, fastavro.read.SchemaResolutionError) as error:
+            decoded = fastavro.schemaless_reader(body, writer, self._schema)
+        except (EOFError, ValueError, LookupError, TypeError, OverflowError, AttributeError, fastavro.read.SchemaResolutionError) as error:
             raise InvalidRecord(0, "undecodable", f"{type(error).__name__}: {error}") from error
         if body.tell() != len(value):
             raise InvalidRecord(0, "trailing_bytes", f"expected {body.tell()} bytes, found {len(value)}")

@@ -1,11 +1,13 @@
 """Where schemas live: a port, the Confluent-compatible adapter and the one for tests."""
 
 import json
+import time
 from typing import Protocol
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
+from shared.avro.unknown_ids import UnknownIds
 from shared.observability.redaction import redacted
 from shared.streaming.errors import TransientError
 
@@ -37,7 +39,7 @@ def _canonical(schema: str) -> str:
 
 
 class ConfluentSchemaRegistry:
-    """Any registry that speaks Confluent's protocol; keeps what it has seen.
+    """Any registry that speaks Confluent's protocol; keeps what it has seen, and for 30 s what it has not (`UnknownIds`).
 
     Parameters
     ----------
@@ -51,6 +53,7 @@ class ConfluentSchemaRegistry:
         self._ids: dict[tuple[str, str], int] = {}
         self._schemas: dict[int, str] = {}
         self._levels: set[str] = set()
+        self._unknown = UnknownIds()
 
     def register(self, subject: str, schema: str) -> int:
         """Register a schema under a subject whose compatibility is BACKWARD_TRANSITIVE."""
@@ -68,20 +71,25 @@ class ConfluentSchemaRegistry:
             except Exception as error:  # noqa: BLE001, RUF100 - httpx errors of every kind mean: not reachable
                 raise self._transient(error) from error
             self._ids[key] = known
+            self._unknown.learn(known)
         return self._ids[key]
 
     def schema(self, schema_id: int) -> str:
         """Fetch a schema by id."""
         if schema_id not in self._schemas:
+            if not self._unknown.worth_asking(schema_id, time.monotonic()):
+                raise SchemaNotFound(f"{self._url}: no schema with id {schema_id} a moment ago, or too many unknown ids to ask for each")
             try:
                 found = self._client.get_schema(schema_id)
             except SchemaRegistryError as error:
                 if error.http_status_code == 404:
+                    self._unknown.remember(schema_id, time.monotonic())
                     raise SchemaNotFound(f"{self._url}: no schema with id {schema_id}") from error
                 raise self._transient(error) from error
             except Exception as error:  # noqa: BLE001, RUF100 - httpx errors of every kind mean: not reachable
                 raise self._transient(error) from error
             self._schemas[schema_id] = str(found.schema_str)
+            self._unknown.learn(schema_id)
         return self._schemas[schema_id]
 
     def _require_transitive(self, subject: str) -> None:
