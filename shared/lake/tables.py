@@ -8,12 +8,17 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from deltalake import CommitProperties, DeltaTable, Transaction, write_deltalake
+from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 from numpy.typing import ArrayLike
 
 from shared.streaming.errors import TransientError
 
 _STAMP = pa.timestamp("us", "UTC")
+
+
+class LakeTypeError(RuntimeError):
+    """A column's type is not the table's (crash: neither a retry nor the next record helps)."""
 
 
 class Lake:
@@ -46,20 +51,31 @@ class Lake:
         int
             Rows appended.
 
+        A column that the table does not have yet is added to it, with nulls in the rows before.
+
         Raises
         ------
         TransientError
-            The store does not answer, or another writer was faster: the same call is right again.
+            The store does not answer or is full, or another process has written for this writer since its offset was looked up (Delta refuses the
+            commit, so nothing is doubled): the same call is right again.
+        LakeTypeError
+            A column has another type than in the table (crash).
         """
         places = np.asarray(offsets, np.int64)
         try:
-            written = self._last_offset(table, writer)
-            fresh = places > written
+            if not self.exists(table):
+                # Made empty first, so that also the first append is held against the offset that was looked up.
+                DeltaTable.create(self.uri(table), DeltaSchema.from_arrow(delta_ready(batch).schema), mode="ignore")
+            held = DeltaTable(self.uri(table))
+            written = held.transaction_version(writer)
+            fresh = places > (-1 if written is None else int(written))
             rows = int(fresh.sum())
             if rows:
                 content = delta_ready(batch if rows == len(places) else batch.filter(pa.array(fresh)))
+                _check_types(self.uri(table), held, content)
                 mark = Transaction(writer, int(places[-1]))
-                write_deltalake(self.uri(table), content, mode="append", commit_properties=CommitProperties(app_transactions=[mark]))
+                # On the version in which the offset was looked up: a later commit with this writer's mark is a conflict.
+                write_deltalake(held, content, mode="append", schema_mode="merge", commit_properties=CommitProperties(app_transactions=[mark]))
         except (DeltaError, OSError) as error:
             raise TransientError(f"{self.uri(table)}: {error}") from error
         return rows
@@ -97,11 +113,16 @@ class Lake:
         """Return where a table lies."""
         return f"{self._root}/{table}"
 
-    def _last_offset(self, table: str, writer: str) -> int:
-        if not self.exists(table):
-            return -1
-        last = DeltaTable(self.uri(table)).transaction_version(writer)
-        return -1 if last is None else int(last)
+
+def _check_types(uri: str, held: DeltaTable, content: pa.Table) -> None:
+    """Refuse what Delta would cast without a word, cutting 1.5 to 1."""
+    known = {field.name: field.type for field in held.schema().fields}
+    for field in DeltaSchema.from_arrow(content.schema).fields:
+        if known.get(field.name, field.type) != field.type:
+            raise LakeTypeError(
+                f"{uri}: expected {field.name} of type {known[field.name].type}, which the table has, got {field.type.type}: the column means something"
+                " else now; give it another name, or archive under a new application name or lake address"
+            )
 
 
 def instant(time_ms: int) -> pa.Scalar:

@@ -1,7 +1,10 @@
 """Batches land in the lake once, however often they are written; training sets see what was known."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -9,9 +12,10 @@ import pytest
 
 from shared.application.planning import load_plan
 from shared.application.view_version import feature_versions
+from shared.lake import tables
 from shared.lake.names import OUTCOMES, VECTORS, VIEW_SWITCHES
 from shared.lake.switches import SWITCHES
-from shared.lake.tables import Lake
+from shared.lake.tables import Lake, LakeTypeError
 from shared.lake.training_set import content_hash, training_set
 from shared.streaming.errors import TransientError
 from tests.unit.services.drift.stream import shop
@@ -52,6 +56,65 @@ def test_a_store_that_cannot_be_written_is_a_transient_error(tmp_path: Path) -> 
     (tmp_path / "app").write_text("a file where the folder should be")
     with pytest.raises(TransientError, match="app/t"):
         Lake(str(tmp_path), "app").append("t", rows(0, 1), "w", [0])
+
+
+@pytest.mark.parametrize("first", [True, False], ids=["into an empty lake", "after earlier rows"])
+def test_a_writer_that_was_paused_between_look_and_commit_appends_nothing(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, first: bool) -> None:
+    lake = Lake(str(tmp_path), "app")
+    begin = 0 if first else 100
+    if not first:
+        lake.append("t", rows(0, 100), "topic:0", np.arange(100))
+    write = tables.write_deltalake
+
+    def paused(*given: Any, **named: Any) -> None:
+        monkeypatch.setattr(tables, "write_deltalake", write)
+        assert Lake(str(tmp_path), "app").append("t", rows(begin, begin + 100), "topic:0", np.arange(begin, begin + 100)) == 100
+        assert Lake(str(tmp_path), "app").append("t", rows(0, 7), "topic:1", np.arange(7)) == 7
+        write(*given, **named)
+
+    monkeypatch.setattr(tables, "write_deltalake", paused)
+    with pytest.raises(TransientError):
+        lake.append("t", rows(begin, begin + 50), "topic:0", np.arange(begin, begin + 50))
+    assert lake.append("t", rows(begin, begin + 50), "topic:0", np.arange(begin, begin + 50)) == 0, "the retry finds everything there"
+    assert lake.append("t", rows(begin, begin + 120), "topic:0", np.arange(begin, begin + 120)) == 20, "the recorded offset has not moved back"
+    assert sorted(lake.dataset("t").to_table().column("n").to_pylist()) == sorted([*range(begin + 120), *range(7)])
+
+
+def test_a_new_column_is_added_and_one_that_goes_is_null(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path), "app")
+    lake.append("t", rows(0, 2), "w", [0, 1])
+    lake.append("t", rows(2, 3).append_column("new", pa.array([2.5])), "w", [2])
+    lake.append("t", rows(3, 4), "w", [3])
+    found = lake.dataset("t").to_table().sort_by("n")
+    assert found.column("n").to_pylist() == [0, 1, 2, 3]
+    assert found.column("new").to_pylist() == [None, None, 2.5, None]
+
+
+def test_a_column_of_another_type_is_refused_and_not_cut(tmp_path: Path) -> None:
+    lake = Lake(str(tmp_path), "app")
+    lake.append("t", rows(0, 1), "w", [0])
+    with pytest.raises(LakeTypeError, match="expected n of type long, which the table has, got double"):
+        lake.append("t", pa.table({"n": [1.5], "_t": pa.array([1], pa.timestamp("ms"))}), "w", [1])
+
+
+def test_a_full_disk_is_a_transient_error_and_the_retry_is_right(tmp_path: Path) -> None:
+    script = """if True:
+        import resource, sys, numpy as np, pyarrow as pa
+        from shared.lake.tables import Lake
+        from shared.streaming.errors import TransientError
+        lake = Lake(sys.argv[1], "app")
+        lake.append("t", pa.table({"n": np.arange(3)}), "w", np.arange(3))
+        big = pa.table({"n": np.random.default_rng(1).integers(0, 2**62, 50_000)})
+        resource.setrlimit(resource.RLIMIT_FSIZE, (20_000, resource.RLIM_INFINITY))
+        try:
+            lake.append("t", big, "w", np.arange(3, 50_003))
+        except TransientError as problem:
+            print("transient")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
+        print(lake.append("t", big, "w", np.arange(3, 50_003)), lake.dataset("t").to_table().num_rows)
+    """
+    found = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert found.stdout.split() == ["transient", "50000", "50003"], found.stderr
 
 
 def test_a_training_set_knows_each_label_as_it_was_known_then(tmp_path: Path) -> None:
