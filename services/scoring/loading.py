@@ -9,6 +9,7 @@ from shared.models.deployments import ModelDeployment
 from shared.models.onnx_scorer import OnnxScorer
 
 log = logging.getLogger(__name__)
+FAILED = "model_failed"
 
 
 def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: ModelDeployment) -> Serving:
@@ -24,5 +25,5 @@ def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: Mod
         scorer.check_inputs(plan.vector_arrow)
     except ArtifactError as error:
         log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
-        return Serving(champion.version, champion.sequence, champion.threshold, None, "model_failed")
+        return Serving(champion.version, champion.sequence, champion.threshold, None, FAILED)
     return Serving(champion.version, champion.sequence, champion.threshold, scorer, None)

@@ -1,5 +1,6 @@
 """Scoring as a task: vectors in, predictions out; models switch between steps, and every prediction says which switch it follows."""
 
+import logging
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -8,7 +9,7 @@ from numpy.typing import NDArray
 
 from services.scoring.domain.core import ScoringCore
 from services.scoring.domain.panel import Serving
-from services.scoring.loading import load_serving
+from services.scoring.loading import FAILED, load_serving
 from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
@@ -16,6 +17,7 @@ from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.deployments import Lifecycles
+from shared.streaming.errors import TransientError
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.packed import taken
 from shared.streaming.progress import Progress
@@ -26,6 +28,8 @@ from shared.version import CODE_VERSION
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "features"
 _COUNTS = b"counts"
+_FIRST_RETRY_MS, _LONGEST_RETRY_MS = 1_000, 60_000
+_LOG = logging.getLogger(__name__)
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -37,7 +41,8 @@ class ScoringTask:
     """Answers the requests of one partition.
 
     Its only state is a fold of the whole deployments log, read again at every start, and how many vectors it has read. A model that cannot be
-    loaded does not stop the stream: requests get the default with the reason ``model_failed`` until the next deployment.
+    loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again after 1 s, then 2, up to every
+    minute (processing time: every prediction says which model answered it, so a replay need not know when it came back).
     """
 
     def __init__(self, plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, partition: int) -> None:
@@ -55,6 +60,7 @@ class ScoringTask:
         self._lifecycles = Lifecycles()
         self._head = -1
         self._serving: dict[str, Serving] = {}
+        self._due: dict[str, tuple[int, int]] = {}
         self._read_deployments = 0
         self._coverage = Coverage()
         self._written = b""
@@ -84,6 +90,7 @@ class ScoringTask:
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Switch models if the log says so, then answer."""
         self._take(inputs)
+        self._try_again(context.now_ms)
         emissions = []
         released = self._merge.release()
         for run in released.runs():
@@ -151,6 +158,27 @@ class ScoringTask:
             self._head = max(self._head, lifecycle.head)
             if lifecycle.champion is not None and lifecycle.champion != before.of(name).champion:
                 self._serving[name] = load_serving(self._plan, self._artifacts, name, lifecycle.champion)
+                self._due.pop(name, None)
+
+    def _try_again(self, now_ms: int) -> None:
+        """Load what could not be loaded: a share may lag behind, a volume come late, a damaged file be repaired."""
+        for name, serving in self._serving.items():
+            champion = self._lifecycles.of(name).champion
+            if serving.reason != FAILED or champion is None:
+                continue
+            due_ms, wait_ms = self._due.setdefault(name, (now_ms + _FIRST_RETRY_MS, _FIRST_RETRY_MS))
+            if now_ms < due_ms:
+                continue
+            try:
+                self._serving[name] = load_serving(self._plan, self._artifacts, name, champion)
+            except TransientError as problem:
+                _LOG.warning("the store of models does not answer", extra={"model": name, "error": str(problem)})
+            if self._serving[name].reason != FAILED:
+                _LOG.warning("model is served at last", extra={"model": name, "version": champion.version})
+                del self._due[name]
+            else:
+                longer_ms = min(2 * wait_ms, _LONGEST_RETRY_MS)
+                self._due[name] = now_ms + longer_ms, longer_ms
 
 
 def _schema(name: str) -> str:

@@ -120,8 +120,8 @@ def _check_types(uri: str, held: DeltaTable, content: pa.Table) -> None:
     for field in DeltaSchema.from_arrow(content.schema).fields:
         if known.get(field.name, field.type) != field.type:
             raise LakeTypeError(
-                f"{uri}: expected {field.name} of type {known[field.name].type}, which the table has, got {field.type.type}: the column means something"
-                " else now; give it another name, or archive under a new application name or lake address"
+                f"{uri}: expected {field.name} of type {known[field.name].type}, which the table has, got {field.type.type}:"
+                " the column means something else now; give it another name, or archive under a new application name or lake address"
             )
 
 

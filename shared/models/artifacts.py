@@ -1,10 +1,14 @@
 """Models as content-addressed bytes: one file holds signature and ONNX graph, its SHA-256 is its name."""
 
 import hashlib
+import os
 import struct
+import uuid
 from dataclasses import dataclass
+from pathlib import Path
 
 import fsspec
+from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
 from shared.models.signature import Signature
@@ -42,6 +46,25 @@ class Artifact:
             raise ArtifactError(f"the artifact's signature does not validate: {error}") from error
 
 
+def _write_durably(path: Path, part: Path, content: bytes) -> None:
+    """Write a file that is there whole or not at all, whatever ends the machine."""
+    try:
+        with part.open("wb") as file:
+            file.write(content)
+            file.flush()
+            os.fsync(file.fileno())
+        part.replace(path)
+    except OSError:
+        part.unlink(missing_ok=True)
+        raise
+    for folder in (path.parent, path.parent.parent):
+        number = os.open(folder, os.O_RDONLY)
+        try:
+            os.fsync(number)
+        finally:
+            os.close(number)
+
+
 class ArtifactStore:
     """Artifacts by SHA-256 in a folder or an object store (any fsspec address)."""
 
@@ -50,13 +73,30 @@ class ArtifactStore:
         self._uri = uri.rstrip("/")
 
     def put(self, content: bytes) -> str:
-        """Store bytes and return their SHA-256; storing twice is storing once."""
+        """Store bytes and return their SHA-256; storing twice is storing once, and repairs what was damaged.
+
+        In a folder the bytes are on the disk, under their name, when this returns: they go to a file of another name, are synced, take the name, and
+        the folder is synced.
+
+        Raises
+        ------
+        TransientError
+            The store does not answer, or is full.
+        """
         address = hashlib.sha256(content).hexdigest()
         path = self._path(address)
-        if not self._filesystem.exists(path):
-            self._filesystem.makedirs(self._filesystem._parent(path), exist_ok=True)  # noqa: SLF001 - fsspec's own way to a parent
-            self._filesystem.pipe_file(f"{path}.part", content)
-            self._filesystem.mv(f"{path}.part", path)
+        try:
+            if self._holds(path, address):
+                return address
+            folder, part = self._filesystem._parent(path), f"{path}.{uuid.uuid4().hex}.part"  # noqa: SLF001 - fsspec's own way to a parent
+            self._filesystem.makedirs(folder, exist_ok=True)
+            if isinstance(self._filesystem, LocalFileSystem):
+                _write_durably(Path(path), Path(part), content)
+            else:
+                self._filesystem.pipe_file(part, content)
+                self._filesystem.mv(part, path)
+        except OSError as error:
+            raise TransientError(f"artifact {address} to {self._uri}: {error}") from error
         return address
 
     def get(self, address: str) -> bytes:
@@ -71,6 +111,12 @@ class ArtifactStore:
         if found != address:
             raise ArtifactError(f"artifact {address} in {self._uri} has the SHA-256 {found}: it was changed or damaged")
         return content
+
+    def _holds(self, path: str, address: str) -> bool:
+        try:
+            return hashlib.sha256(self._filesystem.cat_file(path)).hexdigest() == address
+        except FileNotFoundError:
+            return False
 
     def uri_of(self, address: str) -> str:
         """Return where an artifact lies."""

@@ -143,3 +143,23 @@ def test_a_quarantined_vector_does_not_hold_the_coverage_up(stage: Stage) -> Non
     task.skipped("flights-vectors", 0, np.array([0]))
     step = task.process([stage.records("flights-vectors", stage.vectors[1:], 1), stage.progress(stage.count)], CONTEXT)
     assert step.coverage.time_ms == stage.last_time + 5
+
+
+@pytest.mark.parametrize("trouble", ["away", "empty"])
+def test_a_model_that_cannot_be_loaded_is_tried_again_ever_less_often(stage: Stage, tmp_path: Path, trouble: str) -> None:
+    content = artifact("lightgbm", COLUMNS)[0].to_bytes()
+    address = stage.store.put(content)
+    file = tmp_path / address[:2] / address
+    file.unlink()
+    if trouble == "empty":
+        file.write_bytes(b"")
+    task = stage.task()
+    task.process([stage.deployment(0, "promoted", "v1", address)], StepContext(0))
+    times = [0, 999, 1_000, 2_999, 3_000, 6_000]
+    reasons = []
+    for turn, now_ms in enumerate(times):
+        if now_ms == 3_000:
+            assert stage.store.put(content) == address, "putting it again repairs it"
+        rows = stage.answers(task.process([stage.records("flights-vectors", stage.vectors[turn : turn + 1], turn)], StepContext(now_ms)))
+        reasons += [row["reason"] for row in rows]
+    assert reasons == ["model_failed"] * 4 + [None, None]

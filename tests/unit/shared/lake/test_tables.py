@@ -6,13 +6,13 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import deltalake
 import numpy as np
 import pyarrow as pa
 import pytest
 
 from shared.application.planning import load_plan
 from shared.application.view_version import feature_versions
-from shared.lake import tables
 from shared.lake.names import OUTCOMES, VECTORS, VIEW_SWITCHES
 from shared.lake.switches import SWITCHES
 from shared.lake.tables import Lake, LakeTypeError
@@ -64,15 +64,15 @@ def test_a_writer_that_was_paused_between_look_and_commit_appends_nothing(tmp_pa
     begin = 0 if first else 100
     if not first:
         lake.append("t", rows(0, 100), "topic:0", np.arange(100))
-    write = tables.write_deltalake
+    write = deltalake.write_deltalake
 
     def paused(*given: Any, **named: Any) -> None:
-        monkeypatch.setattr(tables, "write_deltalake", write)
+        monkeypatch.setattr("shared.lake.tables.write_deltalake", write)
         assert Lake(str(tmp_path), "app").append("t", rows(begin, begin + 100), "topic:0", np.arange(begin, begin + 100)) == 100
         assert Lake(str(tmp_path), "app").append("t", rows(0, 7), "topic:1", np.arange(7)) == 7
         write(*given, **named)
 
-    monkeypatch.setattr(tables, "write_deltalake", paused)
+    monkeypatch.setattr("shared.lake.tables.write_deltalake", paused)
     with pytest.raises(TransientError):
         lake.append("t", rows(begin, begin + 50), "topic:0", np.arange(begin, begin + 50))
     assert lake.append("t", rows(begin, begin + 50), "topic:0", np.arange(begin, begin + 50)) == 0, "the retry finds everything there"

@@ -1,3 +1,6 @@
+import os
+import subprocess
+import sys
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -62,8 +65,49 @@ def test_the_store_gives_back_what_was_put_and_nothing_else(tmp_path: Path) -> N
     (tmp_path / address[:2] / address).write_bytes(content + b"!")
     with pytest.raises(ArtifactError, match="changed or damaged"):
         store.get(address)
+    assert store.put(content) == address and store.get(address) == content, "putting it again repairs it"
     with pytest.raises(ArtifactError, match="no artifact"):
         store.get("00" * 32)
+
+
+def test_an_artifact_is_synced_before_it_has_its_name_and_the_folder_after(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    events: list[tuple[str, str]] = []
+    sync, replace = os.fsync, Path.replace
+
+    def note_sync(number: int) -> None:
+        events.append(("sync", str(Path(f"/proc/self/fd/{number}").readlink())))
+        sync(number)
+
+    def note_name(part: Path, path: Path) -> Path:
+        events.append(("name", str(path)))
+        return replace(part, path)
+
+    monkeypatch.setattr(os, "fsync", note_sync)
+    monkeypatch.setattr(Path, "replace", note_name)
+    address = ArtifactStore(str(tmp_path)).put(b"content")
+    folder = tmp_path / address[:2]
+    assert [kind for kind, _ in events] == ["sync", "name", "sync", "sync"]
+    assert events[0][1].startswith(f"{folder}/{address}.") and events[1:3] == [("name", f"{folder}/{address}"), ("sync", str(folder))]
+    assert [file.name for file in folder.iterdir()] == [address]
+
+
+def test_a_full_disk_leaves_nothing_and_can_be_retried(tmp_path: Path) -> None:
+    script = """if True:
+        import resource, sys
+        from shared.models.artifacts import ArtifactStore
+        from shared.streaming.errors import TransientError
+        store, free = ArtifactStore(sys.argv[1]), resource.RLIM_INFINITY
+        resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, free))
+        try:
+            store.put(bytes(5_000))
+        except TransientError:
+            print("transient")
+        resource.setrlimit(resource.RLIMIT_FSIZE, (free, free))
+        print(len(store.get(store.put(bytes(5_000)))))
+    """
+    found = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[4])
+    assert found.stdout.split() == ["transient", "5000"], found.stderr
+    assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
 
 
 @pytest.mark.parametrize(
