@@ -12,6 +12,7 @@ from shared.statistics.adwin import Adwin, Change
 
 Float64 = NDArray[np.float64]
 _REPLAY_MS = 3_600_000
+_LARGEST_ERROR = 1e150
 
 
 @dataclass(slots=True)
@@ -141,6 +142,10 @@ class LossDetector:
     def _squashed(self, errors: Float64) -> list[float]:
         losses = []
         for error in errors.tolist():
+            # One error at the end of the floats counts as wrong as can be and leaves the mean of all others as it is.
+            if not error < _LARGEST_ERROR:
+                losses.append(1.0)
+                continue
             usual = self.error_sum / self.error_count if self.error_count else error
             losses.append(error / (error + usual) if error + usual > 0 else 0.0)
             self.error_sum += error

@@ -347,7 +347,8 @@ def _entry(
         "_late": pa.array(is_late),
         "_source_partition": pa.array(rows.partition[good]),
         "_source_offset": pa.array(rows.offsets[good]),
-        DELETED: pa.array((rows.flags[good] & DELETES) != 0),
     }
+    if stream.is_reference:
+        made[DELETED] = pa.array((rows.flags[good] & DELETES) != 0)
     schema = stream.entry_arrow
     return pa.RecordBatch.from_arrays([made[name] if name in made else columns.column(name) for name in schema.names], schema=schema)

@@ -35,13 +35,16 @@ class Candidate:
 def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
     """Search, choose by validation log loss, refit on everything known before the gate, export.
 
-    The search looks at no more than 25,000 rows a trial; the refit takes all rows of the chosen window.
+    Rows whose label is neither 0 nor 1 teach nothing and are left out. The search looks at no more than 25,000 rows a trial; the refit takes all
+    rows of the chosen window.
 
     Raises
     ------
     TooFewRowsError
         Fewer than `training.min_rows` rows to search on, no validation rows, or one class only.
     """
+    judged = np.isin(examples.labels, (0.0, 1.0))
+    examples = examples if judged.all() else examples.where(judged)
     early = split.learning(examples, split.validation_start, 0)
     validation = split.validation(examples)
     _check(early, training.min_rows, "training")

@@ -116,3 +116,32 @@ def test_the_gate_wants_rows_and_days() -> None:
     assert "rows" in judge(labels[:100], better[:100], champion[:100], times[:100], 0.05, 500).reason
     assert "2 days" in judge(labels[:600], better[:600], champion[:600], times[:600], 0.05, 500).reason
     assert not judge(labels[:0], better[:0], champion[:0], times[:0], 0.05, 500).passed
+
+
+@pytest.mark.lasts(3)
+def test_bad_labels_teach_nothing_and_end_no_training() -> None:
+    rows = examples()
+    labels = rows.labels.copy()
+    labels[[100, 2_000, 3_000, 4_000]] = [np.nan, 7.0, np.inf, 0.5]
+    bad, clean = Examples(rows.features, rows.request_ms, rows.label_ms, labels), rows.where(np.isin(labels, (0.0, 1.0)))
+    split, few = Split.of(rows, DAYS * DAY_MS, 7), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
+    assert train(bad, split, "m", "v", few).artifact.to_bytes() == train(clean, split, "m", "v", few).artifact.to_bytes()
+
+
+@pytest.mark.lasts(5)
+@pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
+def test_values_beyond_32_bits_are_missing_in_training_and_in_service(family: str) -> None:
+    rows = examples()
+    huge, missing = (rows.features.column("x").to_numpy(zero_copy_only=False).copy() for _ in range(2))
+    places = np.arange(50, 5_000, 500)
+    huge[places] = np.tile([1.7e308, -1e308, 3.5e38, 1e39, -(2.0**64)], 2)
+    missing[places] = np.nan
+    split, few = Split.of(rows, DAYS * DAY_MS, 7), settings(trials=1, families=(family,), windows_days=(0,))
+    made = []
+    for x in (huge, missing):
+        features = rows.features.set_column(0, "x", pa.array(x, from_pandas=True))
+        candidate = train(Examples(features, rows.request_ms, rows.label_ms, rows.labels), split, "m", "v", few)
+        scores = OnnxScorer(candidate.artifact).score(features)
+        assert np.isfinite(scores).all()
+        made.append((candidate.artifact.to_bytes(), scores.tolist()))
+    assert made[0] == made[1]
