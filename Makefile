@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test test-long kernels check static unit contract property integration e2e simulate lint format types imports \
+.PHONY: help demo bench bench-quick bench-models test test-long kernels check static unit contract property integration e2e simulate hostile lint format types imports \
 	up doctor clean
 
 help:  ## list every target
@@ -80,6 +80,10 @@ FAULTS ?= 200000
 SEED ?= 1
 simulate: $(VENV)/.ready  ## deterministic simulation with faults, goes on where it stopped: make simulate FAULTS=200000 SEED=1
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.simulate --faults $(FAULTS) --seed $(SEED)
+
+N ?= 100000
+hostile: $(VENV)/.ready  ## hostile messages of every kind in good traffic, live: make hostile N=100000 SEED=1
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.hostile --messages $(N) --seed $(SEED)
 
 up: $(VENV)/.ready  ## run an application live: make up APP=examples/flights
 	@$(BIN)/tidemill up $(APP)

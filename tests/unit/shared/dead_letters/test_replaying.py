@@ -29,6 +29,7 @@ from shared.observability.settings import RunnerSettings, ServiceSettings
 from shared.online_store.memory_store import MemoryOnlineStore
 from shared.streaming.broker import FencedError, TopicSpec
 from shared.streaming.errors import TransientError
+from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.memory_clients import MemoryTransactionalSink
 from shared.streaming.partitioning import murmur2_partition
@@ -79,7 +80,7 @@ class World:
         plan = self.plan
         newest = self.newest() + 1_000
         for stream in plan.streams.values():
-            self.broker.sink().publish(stream.topic, b"", None, newest, 0)
+            self.broker.sink().publish(stream.topic, HEARTBEAT_KEY, None, newest, 0)
         settings = ServiceSettings(
             application=self.folder / "app", runner=RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, state_folder=self.folder / "state")
         )
