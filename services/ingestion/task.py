@@ -121,7 +121,7 @@ class IngestionTask:
         step = self._core.release(idle, tick)
         self._report.tell(step)
         read = {TopicPartition(self._plan.streams[name].topic, p): offset for (name, p), offset in self._core.positions().items()}
-        return Step(self._outputs.emissions(step), {**self._resumed, **read}, Coverage(0, self._core.covered_ms))
+        return Step(self._outputs.emissions(step), {**self._resumed, **read}, Coverage(0, self._core.covered_ms), flagged=step.flagged)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write what is new, small as it is, and the end of the journal before this step: what is behind it is read again."""

@@ -3,6 +3,8 @@
 Labels are few and bounded: the stage (constant for a process), the partition, the topic, the reason.
 """
 
+from collections.abc import Mapping
+
 from prometheus_client import CollectorRegistry, Counter, Gauge, Histogram
 
 LATENCY_BUCKETS_S = (0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.25, 0.5, 1.0, 2.5, 5.0, 10.0)
@@ -29,6 +31,8 @@ class Metrics:
         self._rebalances = Counter("tidemill_rebalances_total", "Assignments received.", ["stage"], registry=own)
         self._quarantined = Counter("tidemill_quarantined_total", "Records set aside after crashes.", ["stage", "topic"], registry=own)
         self._dead_letters = Counter("tidemill_dead_letters_total", "Dead letters written.", ["stage"], registry=own)
+        flagged = "Records accepted of which something was noticed: non_finite, future, a flagging expectation."
+        self._flagged = Counter("tidemill_flagged_total", flagged, ["stage", "stream", "what"], registry=own)
         self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._commit = Histogram("tidemill_commit_seconds", "Time from begin to commit.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._restore = Gauge("tidemill_restore_seconds", "Time the last restore took.", ["stage", "partition"], registry=own)
@@ -68,6 +72,11 @@ class Metrics:
     def count_dead_letters(self, records: int) -> None:
         """Count dead letters."""
         self._dead_letters.labels(self.stage).inc(records)
+
+    def count_flagged(self, records: Mapping[tuple[str, str], int]) -> None:
+        """Count accepted records that something was noticed of, by (stream, what)."""
+        for (stream, what), count in records.items():
+            self._flagged.labels(self.stage, stream, what).inc(count)
 
     def count_checkpoint(self, size_bytes: int) -> None:
         """Count state written."""

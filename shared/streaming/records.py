@@ -87,12 +87,15 @@ class Step:
         Journal coordinates this task has covered after the step.
     deployment_sequence
         Last deployment applied (scoring), else -1.
+    flagged
+        Accepted records that something was noticed of, by (stream, what): counted once the step is committed.
     """
 
     emissions: Sequence[Emission]
     positions: Mapping[TopicPartition, int]
     coverage: Coverage
     deployment_sequence: int = -1
+    flagged: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

@@ -317,6 +317,7 @@ class Runner:
             self._unacknowledged.append(running)
             self._metrics.observe_coverage(running.partition, outcome.progress.covered_time)
             self._metrics.count_dead_letters(outcome.refused)
+            self._metrics.count_flagged(outcome.flagged)
             self._metrics.count_checkpoint(outcome.checkpoint_bytes)
             for emission in outcome.emissions:
                 self._metrics.count_written(emission.topic, len(emission))

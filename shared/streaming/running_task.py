@@ -48,6 +48,7 @@ class Outcome:
     read: int
     refused: int
     checkpoint_bytes: int = 0
+    flagged: Mapping[tuple[str, str], int] = field(default_factory=dict)
 
 
 @dataclass(slots=True)
@@ -133,6 +134,7 @@ class RunningTask:
             sum(len(records) for records in inputs if records.topic in self.layout.inputs.partitioned),
             sum(len(emission) for emission in emissions if emission.topic == self.dead_letters.topic),
             sum(len(value or b"") for emission in share for value in emission.values),
+            step.flagged,
         )
 
     def _record(self, progress: Progress) -> Emission:

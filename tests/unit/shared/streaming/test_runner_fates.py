@@ -2,12 +2,15 @@
 
 import threading
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from prometheus_client import CollectorRegistry
 
 from shared.observability.health import Health
+from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings
 from shared.streaming.broker import TopicSpec
 from shared.streaming.dead_letters import DeadLetterLimit, DeadLetterLimitError
@@ -74,6 +77,21 @@ def test_a_transient_error_is_retried_from_the_log(tmp_path: Path) -> None:
     steps(Runner(**arguments(APP, broker, settings=quick(tmp_path), task_factory=lambda partition: Troubled(APP, partition))))
     assert Troubled.process_failures == 0
     assert output(broker, OUTPUT) == expected("abcab")
+
+
+class Flagging(Troubled):
+    """Notices something of every record it is given; its first steps come to nothing."""
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        return replace(super().process(inputs, context), flagged={("orders", "non_finite"): sum(map(len, inputs))})
+
+
+def test_what_was_noticed_is_counted_when_it_is_committed_and_not_when_a_step_is_tried_again(tmp_path: Path) -> None:
+    Troubled.process_failures = 3
+    registry = CollectorRegistry()
+    broker, metrics = filled("abcab"), Metrics(STAGE, registry)
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path), task_factory=lambda p: Flagging(APP, p)), metrics=metrics))
+    assert registry.get_sample_value("tidemill_flagged_total", {"stage": STAGE, "stream": "orders", "what": "non_finite"}) == 5
 
 
 def test_a_transient_error_that_stays_ends_the_process(tmp_path: Path) -> None:
