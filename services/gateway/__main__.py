@@ -59,7 +59,7 @@ def main() -> int:
         desk=SigningDesk(plan, publisher, registry, key),
         letters=KafkaLetterDesk(plan, broker, registry, settings.ingestion.clock == "replay"),
     )
-    with socket.create_server((door.host, door.port)) as listening:
+    with socket.create_server((door.host, door.port), family=socket.AF_INET6 if ":" in door.host else socket.AF_INET) as listening:
         # Connections inherit it. An answer is two writes (head, body), and without it the second waits 40 ms for the first's acknowledgement.
         listening.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         log.info("listening", extra={"host": door.host, "port": listening.getsockname()[1]})

@@ -9,6 +9,8 @@ from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
 from services.gateway.answers import refuse
 
+LARGE_BYTES = 65_536
+"""Bodies from this size on are looked through in a thread."""
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -48,7 +50,7 @@ class Bodies:
                 body = found
                 if len(body) > limit:
                     problem = 413, f"expected at most {limit} bytes, got more"
-                elif deeper(body, self._depth):
+                elif await _deeper(body, self._depth):
                     problem = 422, f"expected JSON nested at most {self._depth} deep"
         if problem is not None:
             self._counted.labels("door", str(problem[0])).inc()
@@ -62,6 +64,10 @@ class Bodies:
             return message if message is not None else await receive()
 
         await self._app(scope, receive_whole, send)
+
+
+async def _deeper(body: bytes, depth: int) -> bool:
+    return deeper(body, depth) if len(body) < LARGE_BYTES else await asyncio.to_thread(deeper, body, depth)
 
 
 def deeper(body: bytes, depth: int) -> bool:

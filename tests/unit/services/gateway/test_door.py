@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import pytest
 from fastapi import FastAPI
 from fastapi.testclient import TestClient
@@ -294,8 +295,6 @@ def test_nobody_waits_for_a_slow_broker_or_a_slow_store() -> None:
             return await super().read_features(entity, keys)
 
     async def play() -> None:
-        import httpx
-
         application = build_app(PLAN, SlowReader(MemoryOnlineStore(PLAN)), publisher)
         async with httpx.AsyncClient(transport=httpx.ASGITransport(app=application), base_url="http://localhost") as client:
             slow = [
@@ -308,4 +307,28 @@ def test_nobody_waits_for_a_slow_broker_or_a_slow_store() -> None:
             assert [answer.status_code for answer in await asyncio.gather(*slow)] == [202, 200]
 
     publisher = SlowPublisher()
+    asyncio.run(play())
+
+
+def test_a_large_event_is_parsed_beside_the_event_loop() -> None:
+    door = Door(ask_limits=lambda topics: dict.fromkeys(topics, 20_000_000))
+    application = build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), Publisher(), door=door)
+
+    async def play() -> None:
+        async with application.router.lifespan_context(application):
+            transport = httpx.ASGITransport(app=application)
+            async with httpx.AsyncClient(transport=transport, base_url="http://localhost") as client:
+                deadline = asyncio.get_running_loop().time() + 5
+                while (await client.post("/v1/events/departures", content=b" " * 2_000_000)).status_code == 413:
+                    assert asyncio.get_running_loop().time() < deadline, "the limit is asked of the broker"
+                    await asyncio.sleep(0.01)
+                body = b'{"flight_id": "UA1", "x": [' + b"[], " * 300_000 + b"1]}"
+                large = asyncio.create_task(client.post("/v1/events/departures", content=body))
+                answered = 0
+                while not large.done():
+                    assert (await client.get("/live")).status_code == 200
+                    answered += 1
+                    await asyncio.sleep(0)
+                assert large.result().status_code == 202 and answered >= 3
+
     asyncio.run(play())
