@@ -164,6 +164,10 @@ class FaultyBroker:
         """Number of partitions."""
         return int(self._broker.partitions(topic))
 
+    def max_message_bytes(self, topic: str) -> int:
+        """Greatest record of a topic."""
+        return int(self._broker.max_message_bytes(topic))
+
     def create_topics(self, topics: Sequence[Any]) -> None:
         """Create topics."""
         self._broker.create_topics(topics)

@@ -9,11 +9,13 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.ingestion.domain.core import IngestionStep, JournalRun, Rejection
+from services.ingestion.sizes import Quarantine
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import TICK, TICK_SCHEMA
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
+from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, fits, fitted, letter_key
 from shared.streaming.packed import Packed
 from shared.streaming.records import Emission
 
@@ -23,8 +25,11 @@ _SCHEMAS = Path(__file__).parents[2] / "schemas"
 class IngestionOutputs:
     """Encodes a step: journal, dead letters, duplicates, late copies. All schemas are registered at construction."""
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int) -> None:
+    def __init__(
+        self, plan: Plan, registry: SchemaRegistry, partition: int, letter_bytes: int = DEFAULT_LIMIT_BYTES, quarantine: Quarantine | None = None
+    ) -> None:
         self._plan = plan
+        self._letter_bytes, self._quarantine = letter_bytes, quarantine
         self._partition = partition
         topics = plan.topics
         self._entries = {
@@ -44,7 +49,7 @@ class IngestionOutputs:
             emissions.append(Emission(topics.journal, p, *self._journal(run), run.time_ms))
         if step.rejections:
             dead = [self._rejected.encode(self._dead_letter(rejection)) for rejection in step.rejections]
-            emissions.append(Emission(topics.rejected, p, [rejection.key for rejection in step.rejections], dead))
+            emissions.append(Emission(topics.rejected, p, [letter_key(rejection.key) for rejection in step.rejections], dead))
         for batch in step.duplicates.values():
             emissions.append(Emission(topics.duplicates, p, _ids(batch), self._duplicates.encode(batch)))
         for batch in step.late.values():
@@ -71,7 +76,7 @@ class IngestionOutputs:
         return keys, values
 
     def _dead_letter(self, rejection: Rejection) -> dict[str, object]:
-        return {
+        letter = {
             "stage": "ingestion",
             "reason": rejection.reason,
             "detail": rejection.detail,
@@ -83,6 +88,12 @@ class IngestionOutputs:
             "value": rejection.value,
             "journal_time": rejection.journal_time_ms,
         }
+        if fits(letter, self._letter_bytes):
+            return letter
+        if self._quarantine is None:
+            letter["detail"] = f"{rejection.detail[:1_000]}; no lake is configured that would keep the whole original: it is in its own topic only"
+            return fitted(letter, self._letter_bytes)
+        return fitted(letter, self._letter_bytes, self._quarantine.keep(rejection, self._plan.streams[rejection.stream].topic))
 
 
 def _ids(batch: pa.RecordBatch) -> Sequence[bytes | None]:

@@ -4,10 +4,12 @@ It validates, cleans, deduplicates and sequences. Time enters the system here an
 """
 
 from services.ingestion.settings import IngestionSettings
+from services.ingestion.sizes import Quarantine, TopicSizes
 from services.ingestion.task import IngestionTask, task_inputs
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import SchemaRegistry
+from shared.lake.tables import Lake
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.streaming.broker import Broker
@@ -27,11 +29,14 @@ def build(
 
 def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: SchemaRegistry) -> StageSpec:
     """Describe the stage."""
+    sizes, lake = TopicSizes(plan, broker), Lake(settings.lake.uri, plan.application.app)
     reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
 
     def task(partition: int) -> IngestionTask:
         own = settings.ingestion
         spill = settings.runner.state_folder / "spill"
-        return IngestionTask(plan, registry, partition, own.clock, own.tick_ms, reference_partitions, own.step_ms, spill)
+        return IngestionTask(
+            plan, registry, partition, own.clock, own.tick_ms, reference_partitions, own.step_ms, spill, sizes, Quarantine(lake.append, lake.root)
+        )
 
     return StageSpec(STAGE, task_inputs(plan), task)

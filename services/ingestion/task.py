@@ -7,18 +7,23 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
+from services.ingestion.domain.entry_proof import EntryProof
 from services.ingestion.domain.host_clock import HostClock
 from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.raw import CleanRows, RawChunk
 from services.ingestion.outputs import IngestionOutputs
 from services.ingestion.raw_decoder import RawDecoder
+from services.ingestion.sizes import Quarantine, TopicSizes
 from services.ingestion.step_report import StepReport
-from shared.application.plan import Plan
+from shared.application.plan import Plan, StreamPlan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.journal import TICK, JournalDecoder
+from shared.avro.record_writer import RecordWriter
 from shared.avro.registry import SchemaRegistry
+from shared.avro.schema_tree import parse_record
 from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
@@ -64,6 +69,8 @@ class IngestionTask:
         reference_partitions: Mapping[str, int] | None = None,
         clock_step_ms: int = 10_000,
         spill_folder: Path | None = None,
+        sizes: TopicSizes | None = None,
+        quarantine: Quarantine | None = None,
     ) -> None:
         self._plan = plan
         self._partition = partition
@@ -73,7 +80,9 @@ class IngestionTask:
         self._core = IngestionCore(plan, partition, reference_partitions, secrets.token_bytes(KEY_BYTES), spill_folder)
         self._streams = {stream.topic: stream for stream in plan.streams.values()}
         self._decoders = {stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time) for stream in plan.streams.values()}
-        self._outputs = IngestionOutputs(plan, registry, partition)
+        sizes = sizes or TopicSizes(plan, None)
+        self._outputs = IngestionOutputs(plan, registry, partition, sizes.letter, quarantine)
+        self._proofs = {stream.name: _proof(stream, sizes.entry(stream)) for stream in plan.streams.values()}
         self._journal = JournalDecoder(plan, registry)
         self._journal_partition = TopicPartition(plan.topics.journal, partition)
         self._journal_end: int | None = None
@@ -146,7 +155,8 @@ class IngestionTask:
         offsets, times = np.asarray(records.offsets, np.int64), np.asarray(records.timestamps_ms, np.int64)
         decoded = self._decoders[records.topic].decode(records.values)
         chunk = RawChunk(records.partition, offsets, times, heartbeat, records.keys, records.values, decoded)
-        return self._core.clean(self._streams[records.topic].name, chunk)
+        name = self._streams[records.topic].name
+        return self._proofs[name].prove(self._core.clean(name, chunk))
 
     def _now_ms(self, context: StepContext, taken: Sequence[tuple[str, int, CleanRows]]) -> int:
         """Return the host's time without its steps; what is noticed of them is said."""
@@ -155,3 +165,11 @@ class IngestionTask:
         if step is not None:
             (_LOG.warning if step.followed else _LOG.error)("partition %d: %s", self._partition, step)
         return now_ms
+
+
+def _proof(stream: StreamPlan, limit_bytes: int) -> EntryProof:
+    """Return what judges a stream's entries, envelope aside, by encoding them."""
+    record = parse_record(stream.entry_schema)
+    record.fields = [field for field in record.fields if not field.name.startswith("_")]
+    dates = any(pa.types.is_date(expression.type) for _, expression in stream.derivations)
+    return EntryProof(RecordWriter(record, b"").encode, limit_bytes, always=dates)

@@ -30,4 +30,7 @@ class Originals:
         value = letter.record["value"]
         if value is None:
             raise OriginalGone("the dead letter has no value: it was a tombstone or a heartbeat")
+        if letter.record.get("value_bytes") is not None:
+            kept = letter.record.get("quarantined_in") or "its own topic only, as long as that keeps it"
+            raise OriginalGone(f"the dead letter has only the beginning of {letter.record['value_bytes']} bytes; the whole is in {kept}")
         return Original(letter.record["key"], value)

@@ -36,6 +36,11 @@ class Lake:
         root = uri if "://" in uri else str(Path(uri).absolute())
         self._root = f"{root.rstrip('/')}/{app}"
 
+    @property
+    def root(self) -> str:
+        """Address of the application's tables."""
+        return self._root
+
     def append(self, table: str, batch: pa.Table, writer: str, offsets: ArrayLike) -> int:
         """Append the rows that this writer has not appended yet, in one Delta commit.
 

@@ -185,6 +185,10 @@ class Broker(Protocol):
         """Number of partitions, 0 when there is no such topic."""
         ...
 
+    def max_message_bytes(self, topic: str) -> int:
+        """Greatest record the topic takes, keys and headers included (``max.message.bytes``); ValueError when there is no such topic."""
+        ...
+
     def source(self, group: str, instance: str) -> Source:
         """Make a member of a group, static by `instance`."""
         ...

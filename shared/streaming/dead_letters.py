@@ -5,6 +5,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any
 
+from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, fitted, letter_key
 from shared.streaming.records import Emission, Records
 
 
@@ -66,11 +67,14 @@ class DeadLetters:
         Dead letter topic of the application.
     encode
         Wire format of a Rejected record (`RecordCodec.encode`).
+    limit_bytes
+        What the topic takes; of a longer original the letter has the beginning.
     """
 
     topic: str
     stage: str
     encode: Callable[[dict[str, Any]], bytes]
+    limit_bytes: int = DEFAULT_LIMIT_BYTES
 
     def emission(self, record: Records, partition: int, reason: str, detail: str, journal_time_ms: int) -> Emission:
         """Dead letter of a single record, to the task's own partition."""
@@ -87,4 +91,4 @@ class DeadLetters:
             "value": value,
             "journal_time": journal_time_ms,
         }
-        return Emission(self.topic, partition, [key], [self.encode(letter)])
+        return Emission(self.topic, partition, [letter_key(key)], [self.encode(fitted(letter, self.limit_bytes))])

@@ -3,12 +3,12 @@
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from shared.streaming.broker import TopicSpec
 from shared.streaming.kafka_connection import Connection
 from shared.streaming.kafka_reader import KafkaReader
-from shared.streaming.kafka_sinks import KafkaSink, KafkaTransactionalSink
+from shared.streaming.kafka_sinks import MESSAGE_BYTES, KafkaSink, KafkaTransactionalSink
 from shared.streaming.kafka_source import KafkaSource
 
 SESSION_TIMEOUT_MS = 10_000
@@ -64,6 +64,17 @@ class KafkaBroker:
         """Number of partitions, 0 when there is no such topic."""
         found = self._connection.call(f"metadata of {topic}", lambda: self._client().list_topics(topic, timeout=2.0)).topics[topic]
         return 0 if found.error is not None else len(found.partitions)
+
+    def max_message_bytes(self, topic: str) -> int:
+        """Greatest record the topic takes, of the broker or of its producers, whichever is less."""
+        if not self.partitions(topic):
+            raise ValueError(f"expected an existing topic, there is no {topic}")
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+
+        def ask() -> int:
+            return int(self._client().describe_configs([resource])[resource].result(self._connection.deadline_s)["max.message.bytes"].value)
+
+        return min(self._connection.call(f"settings of {topic}", ask), MESSAGE_BYTES)
 
     def source(self, group: str, instance: str) -> KafkaSource:
         """Make a member of a group."""

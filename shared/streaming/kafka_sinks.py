@@ -17,7 +17,8 @@ from shared.streaming.records import Emission, TopicPartition
 TRANSACTION_TIMEOUT_MS = 10_000
 FLUSH_S = 5.0
 _HANGS_S = 15.0
-_ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=10_000_000)
+MESSAGE_BYTES = 10_000_000
+_ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=MESSAGE_BYTES)
 _WRITING = {
     "partitioner": "murmur2_random",
     "compression.type": "lz4",

@@ -10,6 +10,8 @@ from shared.streaming.memory_clients import STABLE_TIMEOUT_S, MemoryReader, Memo
 from shared.streaming.memory_log import ABORTED, COMMITTED, OPEN, Group, PartitionLog, Transaction
 from shared.streaming.records import Emission, TopicPartition
 
+_DEFAULT_BYTES = 1_048_588
+
 
 class MemoryBroker:
     """A log in memory. Safe for threads.
@@ -29,6 +31,7 @@ class MemoryBroker:
         self.stable_timeout_s = stable_timeout_s
         self.changed = threading.Condition(threading.RLock())
         self._topics: dict[str, list[PartitionLog]] = {}
+        self._limits: dict[str, int] = {}
         self._groups: dict[str, Group] = {}
         self._epochs: dict[str, int] = {}
         self._transactions: dict[str, Transaction] = {}
@@ -41,6 +44,7 @@ class MemoryBroker:
                 if found not in (0, spec.partitions):
                     raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
                 if not found:
+                    self._limits[spec.name] = int(spec.config.get("max.message.bytes", _DEFAULT_BYTES))
                     self._topics[spec.name] = [PartitionLog(TopicPartition(spec.name, number)) for number in range(spec.partitions)]
 
     def partitions(self, topic: str) -> int:
@@ -50,6 +54,12 @@ class MemoryBroker:
     def topics(self) -> list[str]:
         """Names of all topics."""
         return list(self._topics)
+
+    def max_message_bytes(self, topic: str) -> int:
+        """Greatest record the topic takes; Kafka's default unless it was created with another."""
+        if topic not in self._limits:
+            raise ValueError(f"expected an existing topic, there is no {topic}")
+        return self._limits[topic]
 
     def source(self, group: str, instance: str) -> MemorySource:
         """Make a member of a group."""
@@ -122,6 +132,10 @@ class MemoryBroker:
         with self.changed:
             log = self.log(TopicPartition(emission.topic, emission.partition))
             times = emission.timestamps_ms.tolist() if emission.timestamps_ms is not None else [self.clock_ms()] * len(emission)
+            limit = self._limits[emission.topic]
+            largest = max((len(key or b"") + len(value or b"") for key, value in zip(emission.keys, emission.values, strict=True)), default=0)
+            if limit != _DEFAULT_BYTES and largest > limit:
+                raise ValueError(f"{emission.topic}: expected records of at most {limit} bytes, found one of {largest}")
             for timestamp_ms, key, value in zip(times, emission.keys, emission.values, strict=True):
                 log.append(timestamp_ms, key, value, transaction)
             if transaction is not None:

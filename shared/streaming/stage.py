@@ -60,7 +60,7 @@ def chain_runner(
 ) -> Runner:
     """Return the runner of stages that share a process and a transaction, each reading what those before it write."""
     app = plan.application.app
-    parts = [_parts(spec, plan, registry) for spec in stages]
+    parts = [_parts(spec, plan, broker, registry) for spec in stages]
     lead, fused = parts[0], len(parts) > 1
     others = FUSIBLE if fused else (FUSED,) if lead.stage in FUSIBLE else ()
     return Runner(
@@ -84,8 +84,9 @@ def chain_runner(
     )
 
 
-def _parts(spec: StageSpec, plan: Plan, registry: SchemaRegistry) -> StageParts:
+def _parts(spec: StageSpec, plan: Plan, broker: Broker, registry: SchemaRegistry) -> StageParts:
     topics, stage = plan.topics, spec.stage
     progress = RecordCodec(registry, f"{topics.progress(stage)}-tidemill.Progress", (_SCHEMAS / "progress.avsc").read_text(encoding="utf-8"))
     rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text(encoding="utf-8"))
-    return StageParts(stage, spec.inputs, spec.task, progress, DeadLetters(topics.rejected, stage, rejected.encode))
+    letters = DeadLetters(topics.rejected, stage, rejected.encode, broker.max_message_bytes(topics.rejected))
+    return StageParts(stage, spec.inputs, spec.task, progress, letters)

@@ -30,6 +30,17 @@ def topic(broker: Broker, topic_prefix: str) -> str:
     return f"{topic_prefix}-a"
 
 
+def test_a_topic_says_how_large_its_records_may_be(broker: Broker, topic_prefix: str) -> None:
+    broker.create_topics([TopicSpec(f"{topic_prefix}-small", 1, {"max.message.bytes": "5000"})])
+    assert broker.max_message_bytes(f"{topic_prefix}-small") == 5_000
+    with pytest.raises(ValueError, match="there is no"):
+        broker.max_message_bytes(f"{topic_prefix}-absent")
+    sink = broker.sink()
+    with pytest.raises(Exception, match=r"5000|MSG_SIZE_TOO_LARGE|[Tt]oo large"):
+        sink.publish(f"{topic_prefix}-small", b"k", bytes(range(256)) * 40, partition=0)
+        sink.flush()
+
+
 @pytest.fixture
 def member(broker: Broker, topic: str) -> Iterator[Callable[..., Source]]:
     opened: list[Source] = []

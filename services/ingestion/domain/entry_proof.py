@@ -1,0 +1,75 @@
+"""The last judgement before a record is accepted: its journal entry can be encoded, and fits wherever it goes."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from services.ingestion.domain.raw import CleanRows, Verdict
+from shared.streaming.packed import Packed
+
+_ENVELOPE_BYTES = 128
+Encode = Callable[[pa.RecordBatch], Packed]
+
+
+class EntryProof:
+    """Refuses records of one stream whose entry nobody could read, or no topic would take. Pure and replay-safe.
+
+    What an entry weighs is its own columns, what is derived of them, the id and (in the entry and as Kafka's key) the key: it can be many times the
+    raw record. A batch that is small as a whole is not looked at further.
+
+    Parameters
+    ----------
+    encode
+        Encodes user and derived columns; ValueError for a value that the schema cannot hold.
+    limit_bytes
+        What the smallest of the topics that carry the entry, or copies of it, takes.
+    always
+        Encode every batch: a derived column can hold what no decoder has checked (a day beyond the year 9999).
+    """
+
+    def __init__(self, encode: Encode, limit_bytes: int, always: bool) -> None:
+        self._encode, self._limit, self._always = encode, limit_bytes, always
+
+    def prove(self, rows: CleanRows) -> CleanRows:
+        """Return the rows with those refused that fail."""
+        if not len(rows):
+            return rows
+        small = 2 * rows.columns.nbytes + 16 * rows.columns.num_columns + _ENVELOPE_BYTES <= self._limit
+        if small and not self._always:
+            return rows
+        candidates = np.flatnonzero(~rows.refused & ~rows.heartbeat)
+        found: dict[int, Verdict] = {}
+        self._judge(rows.columns.take(pa.array(candidates)), candidates, found)
+        if not found:
+            return rows
+        refused = rows.refused.copy()
+        refused[list(found)] = True
+        verdicts: Mapping[int, Verdict] = {**rows.verdicts, **found}
+        return replace(rows, refused=refused, verdicts=verdicts)
+
+    def _judge(self, columns: pa.RecordBatch, rows: NDArray[np.int64], found: dict[int, Verdict]) -> None:
+        if not len(rows):
+            return
+        own = columns.select([name for name in columns.schema.names if not name.startswith("_")])
+        try:
+            sizes = self._encode(own).lengths
+        except ValueError as error:
+            if len(rows) == 1:
+                found[int(rows[0])] = Verdict("not_encodable", str(error)[:1_000])
+                return
+            half = len(rows) // 2
+            self._judge(columns.slice(0, half), rows[:half], found)
+            self._judge(columns.slice(half), rows[half:], found)
+            return
+        total = sizes + _ENVELOPE_BYTES + 2 * _bytes(columns.column("_event_id")) + 2 * _bytes(columns.column("_key"))
+        for i in np.flatnonzero(total > self._limit).tolist():
+            detail = f"expected a journal entry of at most {self._limit} bytes, this one has {int(total[i])}; raise max.message.bytes of the topics"
+            found[int(rows[i])] = Verdict("too_large", detail)
+
+
+def _bytes(texts: pa.Array) -> NDArray[np.int64]:
+    return np.asarray(pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False), np.int64)
