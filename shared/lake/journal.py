@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from shared.application.plan import Plan, StreamPlan
+from shared.application.schemas import DELETED
 from shared.avro.arrow_types import int64_ms
 from shared.avro.journal import JournalBatch, JournalGroup
 from shared.lake.names import journal_table
@@ -134,7 +135,7 @@ def _check_columns(stream: StreamPlan, archived: pa.Schema, uri: str) -> None:
     have = set(archived.names)
     derived = dict(stream.derivations)
     for field in stream.entry_arrow:
-        if field.name in have or field.name in derived:
+        if field.name in have or field.name in derived or field.name == DELETED:
             continue
         known = ", ".join(name for name in archived.names if not name.startswith("_journal"))
         raise UnfitArchiveError(
@@ -151,15 +152,22 @@ def _entries(stream: StreamPlan, rows: pa.Table) -> pa.RecordBatch:
     for field in stream.entry_arrow:
         if field.name in rows.schema.names:
             column = rows.column(field.name).combine_chunks()
+            column = column.fill_null(False) if field.name == DELETED else column
             try:
                 columns[field.name] = column.cast(field.type)
             except pa.ArrowException as error:
                 raise UnfitArchiveError(
                     f"stream {stream.name}: expected column {field.name} as {field.type}, found {column.type} in the lake: {error}"
                 ) from error
+        elif field.name == DELETED:
+            # Rows from before rows could be deleted.
+            columns[field.name] = pa.array(np.zeros(rows.num_rows, np.bool_))
         else:
             missing.append(field)
     for field in missing:
         known = pa.RecordBatch.from_pydict(columns)
-        columns[field.name] = expressions[field.name].evaluate(known).cast(field.type)
+        derived = expressions[field.name].evaluate(known).cast(field.type)
+        # As at ingestion's door: a result that is no number is no value.
+        numbers = pa.types.is_floating(derived.type)
+        columns[field.name] = pc.if_else(pc.is_finite(derived), derived, pa.scalar(None, derived.type)) if numbers else derived
     return pa.RecordBatch.from_arrays([columns[name] for name in stream.entry_arrow.names], schema=stream.entry_arrow)
