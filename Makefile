@@ -10,11 +10,11 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test test-long kernels check static unit contract property integration e2e simulate hostile lint format types imports \
-	up doctor clean
+.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate hostile soak rolling-restart lint \
+	format types imports up doctor clean
 
 help:  ## list every target
-	@grep -hE '^[a-z-]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-12s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
 
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Tidemill needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
@@ -38,9 +38,6 @@ test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, in
 	[ $$static -eq 0 ] && echo "static checks passed: ruff, mypy, import-linter" || echo "make test: STATIC CHECKS FAILED (above): make static"; \
 	[ $$tests -eq 0 ] && [ $$static -eq 0 ]
 
-test-long: $(VENV)/.ready  ## the long forms of tests that `make test` runs in a short form
-	@TIDEMILL_TEST_LONG=1 $(PYTEST) --durations 15 -m long tests
-
 kernels: $(VENV)/.ready
 	@$(BIN)/python -m tests.kernels
 
@@ -53,6 +50,15 @@ bench-quick: $(VENV)/.ready  ## Tidemill alone on the same workloads, one run (w
 bench-models: $(VENV)/.ready  ## what one more model costs, and 500 models in one application
 	@$(BIN)/python -m benchmarks.scoring_cost
 	@$(BIN)/python -m benchmarks.models_smoke
+
+MINUTES ?= 30
+RATE ?= 2000
+SEED ?= 1
+soak: $(VENV)/.ready  ## a long run with an overload in it, on real servers: make soak MINUTES=30 RATE=2000 SEED=1
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.soak --minutes $(MINUTES) --rate $(RATE) --seed $(SEED)
+
+rolling-restart: $(VENV)/.ready  ## two instances are restarted in turn under load: stop within 5 s, no pause above 3 s
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.rolling_restart --seed $(SEED)
 
 check: $(VENV)/.ready  ## fast checks without services: ruff, mypy, import-linter, unit tests
 	@$(MAKE) --no-print-directory static unit
@@ -77,7 +83,6 @@ unit contract property integration e2e: $(VENV)/.ready  ## one kind of tests
 	@$(PYTEST) tests/$@
 
 FAULTS ?= 200000
-SEED ?= 1
 simulate: $(VENV)/.ready  ## deterministic simulation with faults, goes on where it stopped: make simulate FAULTS=200000 SEED=1
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.simulate --faults $(FAULTS) --seed $(SEED)
 

@@ -27,6 +27,7 @@ def broker(request: pytest.FixtureRequest) -> Broker:
 @pytest.fixture
 def topic(broker: Broker, topic_prefix: str) -> str:
     broker.create_topics([TopicSpec(f"{topic_prefix}-a", 2), TopicSpec(f"{topic_prefix}-b", 2)])
+    until(lambda: all(broker.partitions(f"{topic_prefix}-{name}") == 2 for name in "ab"))  # a broker knows a topic a little after its controller
     return f"{topic_prefix}-a"
 
 

@@ -150,7 +150,7 @@ def spoil(run: Run) -> None:
         ("readings", "misplaced_key", reading(), 1 - home),
         ("readings", "expectation", reading(kwh=-1.0), home),
         ("readings", "missing_key", reading(meter=""), home),
-        ("faults", "missing_key", fault(meter=math.nan), home),
+        ("faults", "non_finite", fault(meter=math.nan), home),
         ("faults", "misplaced_key", fault(meter=1.0), 1 - home),
         ("faults", "unknown_schema_id", b"\x00\x7f\xff\xff\xfe", 1 - home),
     ):
@@ -176,7 +176,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         create_topics(plan, broker)
         supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay", read_settings()))
         supervisor.start([ServiceSpec(stage, f"services.{stage}") for stage in STAGES])
-        producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "linger.ms": 5, "enable.idempotence": True})
+        producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "linger.ms": 5, "log_level": 2, "enable.idempotence": True})
         made = Run(plan, infrastructure, supervisor, ConfluentSchemaRegistry(infrastructure.registry_url), producer, broker.reader())
         try:
             play(made)

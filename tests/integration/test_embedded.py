@@ -128,7 +128,7 @@ def test_killed_servers_come_back_on_their_ports_with_their_data(own_infrastruct
     servers = own_infrastructure
     addresses = servers.environment
     create_topic(servers, "kept")
-    producer = Producer({"bootstrap.servers": servers.bootstrap_servers})
+    producer = Producer({"bootstrap.servers": servers.bootstrap_servers, "log_level": 2})
     producer.produce("kept", value=b"message")
     assert producer.flush(30) == 0
     schema_id = register(servers, "kept", SCHEMA).json()["id"]

@@ -24,7 +24,7 @@ PARTITIONS, KEYS = 4, "abcde"
 # What a member that only falls silent would cost. The bounds below are loose, as the machine is busy with other tests; the strict ones
 # (5 s to stop, no pause above 3 s) are those of `campaigns.rolling_restart`.
 SESSION_TIMEOUT_MS = 60_000
-STOP_S, PAUSE_S, DEADLINE_S = 15.0, 20.0, 60.0
+STOP_S, PAUSE_S, DEADLINE_S = 20.0, 40.0, 60.0
 
 
 def until(condition: Callable[[], bool], what: str) -> None:

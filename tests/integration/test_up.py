@@ -82,7 +82,7 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
     """Command a training and stop its process as soon as it is there, so that it is still there when the parent ends."""
     plan = load_plan(folder / "application")
     codec = record_codec(ConfluentSchemaRegistry(addresses["TIDEMILL_REGISTRY__URL"]), plan.topics.commands, "Command")
-    producer = Producer({"bootstrap.servers": addresses["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"]})
+    producer = Producer({"bootstrap.servers": addresses["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"], "log_level": 2})
     key = command_key(None, folder / "up" / plan.application.app)
     command = signed_command(key, "faulty", "retrain", "a test")
     producer.produce(plan.topics.commands, codec.encode(command), b"faulty")
