@@ -18,6 +18,8 @@ from shared.streaming.records import Records, TopicPartition
 STABLE_TIMEOUT_S = 60.0
 CHUNK = 10_000
 _WAIT_S = 0.05
+# The end of a stretch is known when a fetch comes back empty, and the next stretch waits for the fetch of the one before. A restore reads a dozen.
+_FETCH_WAIT_MS = 5
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
 _LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
 
@@ -28,7 +30,7 @@ class KafkaReader:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
         self._admin = AdminClient(connection.settings())
-        self._consumer = Consumer(connection.settings(**READING, group_id=f"reader-{uuid.uuid4().hex}"))
+        self._consumer = Consumer(connection.settings(**{**READING, "fetch.wait.max.ms": _FETCH_WAIT_MS}, group_id=f"reader-{uuid.uuid4().hex}"))
         self._bulk = BulkConsume.of(self._consumer)
 
     def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
@@ -58,6 +60,8 @@ class KafkaReader:
             raise OffsetLostError(f"{name}: expected offsets up to {high}, got {max(begin, last)}: the topic was created anew")
         if position >= last:
             return
+        # A client that is given a topic it does not know looks for its leader once a second.
+        self._connection.call(f"metadata of {partition.topic}", lambda: self._consumer.list_topics(partition.topic, timeout=2.0))
         if self._bulk is not None:
             self._bulk.begin([partition])
         self._consumer.assign([Address(*partition, position)])

@@ -54,6 +54,7 @@ class KafkaSource:
         self._assignment = Assignment()
         self._assigned: set[TopicPartition] = set()
         self._caught_up: set[TopicPartition] = set()
+        self._known_topics: set[str] = set()
         self._consumer = Consumer(
             connection.settings(
                 **READING,
@@ -86,6 +87,10 @@ class KafkaSource:
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read exactly these partitions."""
+        # A client that is given a topic it does not know looks for its leader once a second.
+        for topic in {partition.topic for partition in positions} - self._known_topics:
+            self._connection.call(f"metadata of {topic}", lambda topic=topic: self._consumer.list_topics(topic, timeout=2.0))  # type: ignore[misc]
+            self._known_topics.add(topic)
         self._assigned = set(positions)
         self._caught_up.clear()
         if self._bulk is not None:
