@@ -14,6 +14,7 @@ from shared.avro.registry import ConfluentSchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.streaming.broker import Broker
 from shared.streaming.progress import Progress
+from shared.streaming.quarantine import Quarantined
 from shared.version import CODE_VERSION
 
 
@@ -66,8 +67,8 @@ def audit_topics(plan: Plan, broker: Broker, registry_url: str, artifacts: Artif
         extent = Extent(
             features.covered_offset if features else 0,
             min(scoring.covered_offset, features.covered_offset) if scoring and features else 0,
-            _quarantined(features, plan.topics.journal, partition),
-            _quarantined(scoring, plan.topics.vectors, partition),
+            _quarantined(features, log.quarantined("features", partition), plan.topics.journal, partition),
+            _quarantined(scoring, log.quarantined("scoring", partition), plan.topics.vectors, partition),
         )
         extents[partition] = extent
         journal += log.journal_end(partition)
@@ -88,5 +89,7 @@ def _check_versions(plan: Plan, progress: Progress | None) -> None:
             )
 
 
-def _quarantined(progress: Progress | None, topic: str, partition: int) -> frozenset[int]:
-    return frozenset(offset for name, p, offset in progress.quarantined if (name, p) == (topic, partition)) if progress else frozenset()
+def _quarantined(progress: Progress | None, verdicts: Quarantined, topic: str, partition: int) -> frozenset[int]:
+    """Offsets set aside: those of the checkpoint's log, and those that an older version kept in the progress record only."""
+    found = [*verdicts, *(progress.quarantined if progress else ())]
+    return frozenset(offset for name, p, offset in found if (name, p) == (topic, partition))

@@ -9,7 +9,8 @@ from services.cli.watch import record_codec
 from shared.application.plan import Plan
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.broker import Broker
-from shared.streaming.progress import Progress
+from shared.streaming.progress import Progress, checkpoint_topic
+from shared.streaming.quarantine import Quarantined, verdicts_in
 from shared.streaming.records import Records, TopicPartition
 
 
@@ -52,6 +53,10 @@ class TopicLog:
     def predictions(self, partition: int) -> Iterator[Records]:
         """Return the predictions in portions."""
         return self._read(self._plan.topics.predictions, partition)
+
+    def quarantined(self, stage: str, partition: int) -> Quarantined:
+        """Every record that a stage has set aside."""
+        return verdicts_in(self._read(checkpoint_topic(self._plan.application.app, stage), partition))
 
     def deployments(self) -> Sequence[dict[str, Any]]:
         """Return the whole lifecycle log."""

@@ -10,11 +10,13 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from shared.lifeline import tied_to_parent
+from shared.streaming.death_note import advances
 from shared.streaming.service_process import MISCONFIGURED
 
 _STABLE_AFTER_S = 30.0
 _BACK_OFF_S = 0.25
 _LONGEST_BACK_OFF_S = 5.0
+_STATE_FOLDER = "TIDEMILL_RUNNER__STATE_FOLDER"
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +45,7 @@ class _Child:
     started: float
     restarts: int = 0
     crashes: int = 0
+    advances: int = 0
     due: float | None = None
 
 
@@ -50,8 +53,9 @@ class Supervisor:
     """Keeps a set of services running.
 
     A service that ends while the supervisor runs is restarted: at once the first time, then after a back-off that doubles. One that crashes more
-    than `crash_limit` times within half a minute each is given up, one that says it is misconfigured at once (a restart would not help);
-    `check` then raises with the tail of its log.
+    than `crash_limit` times within half a minute each without having come further is given up, one that says it is misconfigured at once (a restart
+    would not help); `check` then raises with the tail of its log. To come further is to have committed something or narrowed the search for a record
+    that crashes it, as the runner notes (`shared.streaming.death_note`): any number of such records in a row is overcome.
 
     Parameters
     ----------
@@ -83,7 +87,9 @@ class Supervisor:
                 if code is None:
                     continue
                 if child.due is None:
-                    child.crashes = 1 if now - child.started > _STABLE_AFTER_S else child.crashes + 1
+                    further = self._advances(child.spec)
+                    fresh = now - child.started > _STABLE_AFTER_S or further > child.advances
+                    child.crashes, child.advances = 1 if fresh else child.crashes + 1, further
                     if code == MISCONFIGURED or child.crashes > self._crash_limit:
                         why = "its settings or the application are wrong" if code == MISCONFIGURED else f"{child.crashes} times in a row"
                         raise ServiceFailed(f"service {child.spec.name} ended with {code}, {why}:\n{self.log_tail(child.spec.name)}")
@@ -118,6 +124,12 @@ class Supervisor:
             children, self._children = self._children, {}
         for last in (False, True):
             _end([child.process for child in children.values() if child.spec.stops_last == last], timeout_s)
+
+    def _advances(self, spec: ServiceSpec) -> int:
+        """How often the processes of a service have come further, by their notes."""
+        folder = {**os.environ, **self._environment, **spec.environment}.get(_STATE_FOLDER)
+        notes = Path(folder).glob(f"*-{spec.name}-*.note") if folder else ()
+        return sum(map(advances, notes))
 
     def _spawn(self, spec: ServiceSpec) -> subprocess.Popen[bytes]:
         tie = tied_to_parent()

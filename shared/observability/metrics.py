@@ -33,6 +33,7 @@ class Metrics:
         self._dead_letters = Counter("tidemill_dead_letters_total", "Dead letters written.", ["stage"], registry=own)
         flagged = "Records accepted of which something was noticed: non_finite, future, a flagging expectation."
         self._flagged = Counter("tidemill_flagged_total", flagged, ["stage", "stream", "what"], registry=own)
+        self._suspended = Gauge("tidemill_suspended", "1 while a task crashes whatever it is given.", ["stage", "partition"], registry=own)
         self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._commit = Histogram("tidemill_commit_seconds", "Time from begin to commit.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._restore = Gauge("tidemill_restore_seconds", "Time the last restore took.", ["stage", "partition"], registry=own)
@@ -68,6 +69,10 @@ class Metrics:
     def count_quarantined(self, topic: str) -> None:
         """Count a record set aside."""
         self._quarantined.labels(self.stage, topic).inc()
+
+    def observe_suspension(self, partition: int, suspended: bool) -> None:
+        """Note whether a task is set aside, because it crashes whatever it is given."""
+        self._suspended.labels(self.stage, str(partition)).set(int(suspended))
 
     def count_dead_letters(self, records: int) -> None:
         """Count dead letters."""

@@ -102,7 +102,8 @@ class RunnerSettings(_Frozen):
     retries
         Retries of a TransientError at one place before the process crashes.
     crash_limit
-        Crashes at one place before the culprit is looked for and quarantined.
+        Crashes at one place before the culprit is looked for and quarantined (two at most where the process died without an exception: a signal, out
+        of memory, a hang). The first exception ends the process; what follows within five minutes of its restart is searched in place.
     dead_letter_window, dead_letter_share, dead_letter_run
         The process stops when more than this share of the last `window` input records, or this many in a row, became dead letters.
     state_folder

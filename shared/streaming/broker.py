@@ -19,6 +19,10 @@ class OffsetLostError(RuntimeError):
     """A position is outside of the log: retention deleted records that were not processed yet (crash)."""
 
 
+class RecordRefusedError(RuntimeError):
+    """The broker does not take a record for what it is (its size, its form): whatever was it made of is looked for (crash)."""
+
+
 @dataclass(frozen=True, slots=True)
 class TopicSpec:
     """A topic to create: `config` is Kafka's (``cleanup.policy``, ``retention.ms``, ...)."""

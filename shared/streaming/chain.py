@@ -7,6 +7,7 @@ import numpy as np
 
 from shared.streaming.broker import Reader
 from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.death_note import DeathNote
 from shared.streaming.isolation import CrashVerdicts
 from shared.streaming.layout import Layout
 from shared.streaming.progress import RecordCodecPort
@@ -14,6 +15,7 @@ from shared.streaming.records import Emission, Records, TopicPartition
 from shared.streaming.restore import Restore
 from shared.streaming.running_task import Outcome, RunningTask, TaskFactory
 from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.trials import Trials
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,10 +40,11 @@ class Work:
 
 
 class TaskCrashedError(Exception):
-    """A task raised; carries to the loop which one, on what, and why."""
+    """A task raised; carries to the loop which one, on what, and why; `follows` says that the inputs are written in the same step."""
 
-    def __init__(self, stage: int, running: RunningTask, inputs: Sequence[Records], cause: BaseException) -> None:
+    def __init__(self, stage: int, running: RunningTask, inputs: Sequence[Records], cause: BaseException, follows: bool) -> None:
         super().__init__(running.partition)
+        self.follows = follows
         self.stage = stage
         self.running = running
         self.inputs = inputs
@@ -55,6 +58,7 @@ class Link:
     layout: Layout
     restore: Restore
     verdicts: CrashVerdicts
+    trials: Trials
 
 
 class Chain:
@@ -72,10 +76,12 @@ class Chain:
         The stages in order. A chain of one is a stage by itself.
     """
 
-    def __init__(self, links: Sequence[Link], reader: Reader, max_batch: int) -> None:
+    def __init__(self, links: Sequence[Link], reader: Reader, max_batch: int, note: DeathNote) -> None:
         self._links = links
         self._reader = reader
         self._max_batch = max_batch
+        self._note = note
+        self._left_out: set[tuple[int, int]] = set()
         self._inner = frozenset(topic for link in links[1:] for topic in link.layout.inputs.partitioned)
         self._own = links[0].layout.inputs.restores_from_outputs
         self._placed = self._inner | frozenset(self._own)
@@ -86,6 +92,7 @@ class Chain:
         """Forget all tasks."""
         self.tasks = {}
         self._ends = {}
+        self._left_out = set()
 
     @property
     def output_ends(self) -> Mapping[TopicPartition, int]:
@@ -108,7 +115,8 @@ class Chain:
             for stage, link in enumerate(self._links):
                 if records.topic in link.layout.inputs.broadcast or (stage == 0 and records.topic in link.layout.inputs.partitioned):
                     for partition in link.layout.readers(TopicPartition(records.topic, records.partition), self.tasks):
-                        found[partition].setdefault(stage, []).extend(self.tasks[partition][stage].unread(records))
+                        if stage < len(self.tasks.get(partition, ())):
+                            found[partition].setdefault(stage, []).extend(self.tasks[partition][stage].unread(records))
         return found
 
     def advance(
@@ -125,37 +133,42 @@ class Chain:
         """
         written: list[Records] = []
         places = dict(self._ends)
-        for stage in range(first, len(self._links)):
-            if stage > first and self._links[stage].verdicts.searching:
-                break
+        for stage in range(first, len(self.tasks[partition])):
             running, link = self.tasks[partition][stage], self._links[stage]
+            if stage > first and link.verdicts.searching(partition):
+                self._left_out.add((partition, stage))
+                break
             inputs = [*given.get(stage, ()), *(records for records in written if records.topic in link.layout.inputs.partitioned)]
+            if not any(map(len, inputs)) and link.verdicts.muted(partition):
+                continue
+            running.begin()
+            self._note.begin(stage, partition, running.progress.sequence, inputs, running.given_before() if running.holding else None)
             try:
                 outcome = running.process(inputs, context, interval_ms, size_bytes)
             except BaseException as problem:
-                raise TaskCrashedError(stage, running, inputs, problem) from problem
+                self._note.done()
+                raise TaskCrashedError(stage, running, inputs, problem, stage > first) from problem
+            self._note.done()
             if self._placed and outcome.changed:
                 outcome = replace(outcome, emissions=[self._place(emission, places, written) for emission in outcome.emissions])
                 outcome = replace(outcome, record=self._place(outcome.record, places, written))
-            for records in inputs:
-                running.reading[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
+            running.passed(inputs)
             yield Work(stage, running, inputs, outcome)
 
-    def committed(self, works: Sequence[Work], ends: Mapping[TopicPartition, int]) -> bool:
+    def committed(self, ends: Mapping[TopicPartition, int]) -> bool:
         """Take note of a commit and of where the logs end now; True when a stage was left out and has to catch up."""
         self._ends.update(ends)
-        split = False
-        for partition, chain in self.tasks.items():
-            done = [work.stage for work in works if work.running.partition == partition]
-            left_out = range(max(done) + 1, len(chain)) if done else ()
-            for stage in left_out:
-                split = True
-                self._links[stage].verdicts.search_backlog()
-        return split
+        left_out, self._left_out = self._left_out, set()
+        for partition, first in left_out:
+            for stage in range(first, len(self.tasks[partition])):
+                self._links[stage].verdicts.search_backlog(partition)
+        return bool(left_out)
 
     def backlog(self) -> Iterator[tuple[int, int, Records]]:
         """Give what later stages have not read of the log yet, as (partition, stage, records), the last stage first; then the ends are known."""
         for partition, chain in self.tasks.items():
+            for link in self._links[len(chain) :]:
+                self._ends.update({place: self._reader.watermarks(place)[1] for place in link.layout.inner(partition)})
             for stage in range(len(chain) - 1, 0, -1):
                 for place in self._links[stage].layout.inner(partition):
                     position = chain[stage].reading[place]
@@ -163,12 +176,12 @@ class Chain:
                         for records in self._reader.read(place, position, end):
                             begin = 0
                             while begin < len(records):
-                                size = self._links[stage].verdicts.limit(self._max_batch)
+                                size = self._links[stage].verdicts.limit(partition, self._max_batch)
                                 yield partition, stage, records[begin : begin + size]
                                 begin += size
                         position = end
                     chain[stage].reading[place] = self._ends[place] = end
-                self._links[stage].verdicts.drained()
+                self._links[stage].verdicts.drained(partition)
 
     def _place(self, emission: Emission, places: dict[TopicPartition, int], written: list[Records]) -> Emission:
         """Give an emission its place when a later stage reads it, or the stage itself after a restart."""

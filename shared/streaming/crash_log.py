@@ -1,83 +1,178 @@
-"""Counts crashes at one place across restarts, in a small file."""
+"""What is known of crashes across restarts, in a small file: for each task where it crashed, how often, and how far the search has come."""
 
 import json
-import os
-from collections.abc import Mapping
-from dataclasses import asdict, dataclass
+import logging
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 
-from shared.streaming.records import TopicPartition
+from shared.streaming.atomic_file import replace_text
+from shared.streaming.records import Records, TopicPartition
+
+log = logging.getLogger(__name__)
+# End of a search that goes on until the task has read everything.
+EVERYTHING = "*"
 
 
 @dataclass(frozen=True, slots=True)
 class Crash:
-    """A place (a task and the positions it stood at), how often it crashed there, and what it had been given.
+    """A task's crash that has not been passed yet, and the search for its cause.
 
     Attributes
     ----------
+    partition
+        Of the task.
+    place
+        Committed positions of the task, by ``topic:partition``.
+    count
+        Crashes at this place, or since the search began.
     records
         Input records of the step that crashed last.
     ends
-        Last offset of that step per input, by ``topic:partition``.
+        Last offset under suspicion per input, by ``topic:partition``; `EVERYTHING` when the search goes on to the end of the inputs.
+    native
+        True when the process ended without an exception (a signal, out of memory, a hang).
+    limit
+        Records per step while the search goes on; 0 before it has begun.
+    muted
+        True when the task crashes without input: it is called with input only.
+    suspended
+        Times that the task was set aside for a while, since no record explains its crash.
+    singles
+        Deaths without exception in a step of this search that had a single record.
+    held, step
+        Of trials (`Trials`): last offset per input that the task had been given before the step that crashed, and in it.
+    low, high, trial
+        Of trials: the task survives with `low` - 1 of the held records (0: not known) and crashes with `high`; `trial` is being tried. -1 where
+        there is none.
+    tries
+        Times that the same trial has ended the process.
     """
 
     partition: int
-    place: dict[str, int]
+    place: Mapping[str, int]
     count: int
     records: int
-    ends: dict[str, int]
+    ends: Mapping[str, int]
     error: str
-
-
-class CrashLog:
-    """The last crash of one instance. Removed when the place has been passed.
-
-    Parameters
-    ----------
-    path
-        The file; its folder is made when needed.
-    """
-
-    def __init__(self, path: Path) -> None:
-        self._path = path
-        self._crash = self._load()
+    native: bool = False
+    limit: int = 0
+    muted: bool = False
+    suspended: int = 0
+    singles: int = 0
+    held: Mapping[str, int] = field(default_factory=dict)
+    step: Mapping[str, int] = field(default_factory=dict)
+    low: int = -1
+    high: int = -1
+    trial: int = -1
+    tries: int = 0
 
     @property
-    def last(self) -> Crash | None:
-        """The crash that has not been passed yet."""
-        return self._crash
+    def searching(self) -> bool:
+        """Whether the culprit is being looked for."""
+        return self.limit > 0 or self.on_trial
 
-    def record(self, partition: int, place: Mapping[TopicPartition, int], records: int, ends: Mapping[TopicPartition, int], error: str) -> Crash:
-        """Write down a crash and count it."""
-        text = _text(place)
-        again = self._crash is not None and (self._crash.partition, self._crash.place) == (partition, text)
-        count = self._crash.count + 1 if again and self._crash is not None else 1
-        self._crash = Crash(partition, text, count, records, _text(ends), error)
-        self._path.parent.mkdir(parents=True, exist_ok=True)
-        draft = self._path.with_suffix(".draft")
-        draft.write_text(json.dumps(asdict(self._crash)), encoding="utf-8")
-        os.replace(draft, self._path)
-        return self._crash
+    @property
+    def on_trial(self) -> bool:
+        """Whether trials are to tell who did it."""
+        return self.low >= 0
 
-    def clear(self) -> None:
-        """Forget the crash: its place has been passed."""
-        if self._crash is not None:
-            self._crash = None
-            self._path.unlink(missing_ok=True)
+    def passed_by(self, positions: Mapping[TopicPartition, int]) -> bool:
+        """Whether a task with these committed positions has left everything under suspicion behind."""
+        reached = as_text(positions)
+        return EVERYTHING not in self.ends and bool(self.ends) and all(reached.get(name, 0) > end for name, end in self.ends.items())
 
-    def stands_at(self, partition: int, place: Mapping[TopicPartition, int]) -> Crash | None:
-        """Return the crash if it happened to this task at this very place."""
-        crash = self._crash
-        return crash if crash is not None and (crash.partition, crash.place) == (partition, _text(place)) else None
 
-    def _load(self) -> Crash | None:
-        if not self._path.exists():
-            return None
+@dataclass(slots=True)
+class CrashLog:
+    """The crashes of one stage's tasks on one instance; the file goes when there are none.
+
+    A file that cannot be read (a torn disk) is set aside, since counting anew costs a few restarts and not starting costs everything. One that cannot
+    be written costs the memory of the next process: it is reported and the process goes on.
+
+    Attributes
+    ----------
+    path
+        Its folder is made when needed.
+    narrowed
+        Called when a search has come further, for the supervisor: a process that crashes but narrows a search is not stuck.
+    """
+
+    path: Path
+    narrowed: Callable[[], None] = lambda: None
+    _crashes: dict[int, Crash] = field(default_factory=dict)
+
+    def __post_init__(self) -> None:
         try:
-            return Crash(**json.loads(self._path.read_text(encoding="utf-8")))
-        except (ValueError, TypeError) as problem:
-            raise ValueError(f"{self._path}: not written by this program ({problem}); remove the file to start counting anew") from problem
+            document = json.loads(self.path.read_text(encoding="utf-8"))
+            self._crashes = {crash.partition: crash for crash in (Crash(**entry) for entry in document["crashes"])}
+        except FileNotFoundError:
+            return
+        except (OSError, ValueError, TypeError, KeyError) as problem:
+            log.error("the crash log cannot be read, counting anew", extra={"path": str(self.path), "error": str(problem)})
+            try:
+                self.path.replace(self.path.with_name(f"{self.path.name}.unreadable"))
+            except OSError as second:
+                log.error("it cannot be set aside either", extra={"path": str(self.path), "error": str(second)})
+
+    def __iter__(self) -> Iterator[Crash]:
+        return iter(self._crashes.values())
+
+    def __len__(self) -> int:
+        return len(self._crashes)
+
+    def of(self, partition: int) -> Crash | None:
+        """Return what is known of a task's crashes."""
+        return self._crashes.get(partition)
+
+    def count(
+        self, partition: int, place: Mapping[TopicPartition, int], inputs: Mapping[str, int], records: int, error: str, native: bool = False
+    ) -> Crash:
+        """Write down a crash; it adds to those before when it happened at the same place.
+
+        Parameters
+        ----------
+        inputs
+            Last offset of the step per input, by ``topic:partition``.
+        records
+            Input records of the step.
+        """
+        before, here = self._crashes.get(partition), as_text(place)
+        again = before if before is not None and (before.searching or before.place == here) else None
+        crash = replace(again, place=here, count=again.count + 1) if again is not None else Crash(partition, here, 1, records, inputs, error)
+        keep = again is not None and again.searching
+        ends = {**inputs, **again.ends} if keep and again is not None else inputs
+        self.put(replace(crash, records=records, ends=ends, error=error, native=native))
+        return self._crashes[partition]
+
+    def put(self, crash: Crash, narrowed: bool = False) -> None:
+        """Write down what a search has come to."""
+        self._crashes[crash.partition] = crash
+        self._write()
+        if narrowed:
+            self.narrowed()
+
+    def clear(self, partition: int) -> None:
+        """Forget a crash: its place has been passed."""
+        if self._crashes.pop(partition, None) is not None:
+            self._write()
+            self.narrowed()
+
+    def _write(self) -> None:
+        try:
+            if self._crashes:
+                replace_text(self.path, json.dumps({"crashes": [asdict(crash) for crash in self._crashes.values()]}))
+            else:
+                self.path.unlink(missing_ok=True)
+        except OSError as problem:
+            log.error("the crash log cannot be written", extra={"path": str(self.path), "error": str(problem)})
 
 
-def _text(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
+def as_text(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
+    """Offsets by ``topic:partition``, sorted."""
     return {f"{topic}:{partition}": int(offset) for (topic, partition), offset in sorted(offsets.items())}
+
+
+def ends_of(inputs: Sequence[Records]) -> dict[str, int]:
+    """Last offset per input of a step, by ``topic:partition``."""
+    return {f"{records.topic}:{records.partition}": int(records.offsets[-1]) for records in inputs if len(records)}

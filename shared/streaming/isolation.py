@@ -1,134 +1,286 @@
-"""Finds the record that crashes a task: ever smaller steps after several crashes at one place, then quarantine."""
+"""Finds what crashes a task: ever smaller steps after several crashes at one place, then quarantine."""
 
 import logging
-import sys
-from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass, field
+import time
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import replace
+from enum import Enum
 
-from shared.streaming.crash_log import Crash, CrashLog
+from shared.streaming.crash_log import EVERYTHING, Crash, CrashLog, as_text, ends_of
+from shared.streaming.death_note import Death
+from shared.streaming.quarantine import Address
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.running_task import RunningTask
 
 log = logging.getLogger(__name__)
-_EVERYTHING: Mapping[str, int] = {"": sys.maxsize}
+RecordAt = Callable[[TopicPartition, int], Records | None]
+# A step of a search has this share of the records of the one that crashed: each crash costs a restore, or a process; a step costs a commit.
+_SHARE = 32
+# A record ends a process without an exception so often, alone in its step, before it is quarantined: what kills from outside strikes elsewhere.
+_CERTAIN = 2
+_RESTORING = {TopicPartition("restoring", 0): 0}
+_SUSPENDED_S, _LONGEST_SUSPENDED_S = 1.0, 600.0
 
 
-@dataclass(slots=True)
-class Isolation:
-    """Bisects the input of one task until a single record crashes it.
+class Verdict(Enum):
+    """What a crash leads to."""
 
-    Attributes
-    ----------
-    limit
-        Records per step.
-    ends
-        Last offset under suspicion per input, by ``topic:partition``.
-    """
-
-    partition: int
-    limit: int
-    ends: Mapping[str, int]
-    seen: dict[str, int] = field(default_factory=dict)
-    found: bool = False
-
-    @classmethod
-    def after(cls, crash: Crash) -> "Isolation":
-        """Start with half of what crashed."""
-        return cls(crash.partition, max(1, crash.records // 2), crash.ends)
-
-    def narrow(self, given: Sequence[Records]) -> Records | None:
-        """Take note of a crash: halve the steps, or name the culprit when it was alone."""
-        count = sum(map(len, given))
-        self.seen = {}
-        self.limit = max(1, count // 2)
-        self.found = count == 1
-        return next(records for records in given if len(records)) if self.found else None
-
-    def passed(self, given: Iterable[Records]) -> bool:
-        """Take note of a step that went well; True when everything under suspicion has been passed."""
-        for records in given:
-            name = f"{records.topic}:{records.partition}"
-            self.seen[name] = max(self.seen.get(name, -1), int(records.offsets[-1]))
-        if self.found:
-            self.limit *= 2
-        return all(self.seen.get(name, -1) >= end for name, end in self.ends.items())
+    END = "the process ends, nothing of the step committed"
+    AGAIN = "the tasks are restored and go on, with smaller steps if a search is under way"
 
 
 class CrashVerdicts:
-    """Decides what a crash of a task leads to.
+    """Decides what a crash of a task leads to; one for each stage of a process.
+
+    A search is known by its partition, so several go on at a time, and each survives the process (`CrashLog`).
 
     Parameters
     ----------
     crash_log
         Counts crashes across restarts.
     crash_limit
-        Crashes at one place after which the culprit is looked for.
+        Crashes at one place after which the culprit is looked for; without an exception (a signal, out of memory, a hang) two at most.
     """
 
-    def __init__(self, crash_log: CrashLog, crash_limit: int) -> None:
+    def __init__(self, crash_log: CrashLog, crash_limit: int, clock_s: Callable[[], float] = time.monotonic) -> None:
         self._crashes = crash_log
         self._crash_limit = crash_limit
-        self._isolation: Isolation | None = None
-        self._owed: dict[int, tuple[Records, str]] = {}
-
-    def limit(self, usual: int) -> int:
-        """Records per step while the search goes on."""
-        return usual if self._isolation is None else min(usual, self._isolation.limit)
+        self._clock_s = clock_s
+        self._owed: dict[int, dict[Address, tuple[Records, str]]] = {}
+        self._seen: dict[int, dict[str, int]] = {}
+        self._sizes: dict[int, tuple[int, int]] = {}
+        self._waiting: dict[int, float] = {}
 
     @property
-    def searching(self) -> bool:
-        """Whether the culprit of a crash is looked for."""
-        return self._isolation is not None
+    def any(self) -> bool:
+        """Whether a crash has not been passed yet."""
+        return len(self._crashes) > 0
 
-    def search_backlog(self) -> None:
+    def limit(self, partition: int, usual: int) -> int:
+        """Records per step of a task."""
+        crash = self._crashes.of(partition)
+        if crash is None or not crash.limit:
+            return usual
+        return min(usual, self._sizes.get(partition, (crash.limit, 0))[0])
+
+    def searching(self, partition: int) -> bool:
+        """Whether the culprit of a task's crash is looked for."""
+        crash = self._crashes.of(partition)
+        return crash is not None and crash.searching
+
+    def muted(self, partition: int) -> bool:
+        """Whether a task is not called without input now: without it, it crashes; it is tried again after a while."""
+        crash = self._crashes.of(partition)
+        return crash is not None and crash.muted and self._clock_s() < self._waiting.setdefault(partition, self._clock_s() + _SUSPENDED_S)
+
+    def waits_until(self, partition: int) -> float | None:
+        """When a task that no record explains is to be tried again; None when it is not set aside."""
+        crash = self._crashes.of(partition)
+        return None if crash is None or crash.muted else self._waiting.get(partition)
+
+    def suspected(self, partition: int) -> Crash | None:
+        """Return the crash whose cause is to be told by trials."""
+        crash = self._crashes.of(partition)
+        return crash if crash is not None and crash.on_trial else None
+
+    def owed(self, partition: int) -> list[tuple[Records, str]]:
+        """Records whose quarantine is still to be committed, and why."""
+        return list(self._owed.get(partition, {}).values())
+
+    def condemned(self, partition: int) -> list[Address]:
+        """Where the owed records lie."""
+        return list(self._owed.get(partition, {}))
+
+    def search_backlog(self, partition: int) -> None:
         """Search everything up to the end of the log: the step that crashed had given its records places that they have no more."""
-        if self._isolation is not None:
-            self._isolation.ends = _EVERYTHING
+        crash = self._crashes.of(partition)
+        if crash is not None and crash.searching and EVERYTHING not in crash.ends:
+            self._crashes.put(replace(crash, ends={EVERYTHING: 0}))
 
-    def drained(self) -> None:
-        """Learn that the task has read its inputs to their end: there is nothing left to search."""
-        if self._isolation is not None and self._isolation.ends is _EVERYTHING:
-            self._isolation = None
-            self._crashes.clear()
+    def drained(self, partition: int) -> None:
+        """Learn that a task has read its inputs to their end: there is nothing left to search."""
+        crash = self._crashes.of(partition)
+        if crash is not None and crash.searching and EVERYTHING in crash.ends:
+            self._over(partition)
 
-    def take_up(self, running: RunningTask) -> None:
-        """Hand a restored task the quarantine it still has to commit, and start a search if it stands where it crashed too often."""
-        if running.partition in self._owed:
-            running.owed = [self._owed[running.partition]]
-        crash = self._crashes.stands_at(running.partition, running.progress.input_offsets)
-        if crash is not None and crash.count >= self._crash_limit and crash.records and self._isolation is None:
-            log.warning("looking for the record that crashes the task", extra={"partition": crash.partition, "records": crash.records})
-            self._isolation = Isolation.after(crash)
+    def take_up(self, running: RunningTask, death: Death | None, follows: bool, record_at: RecordAt) -> None:
+        """Hand a restored task the quarantines it still has to commit; count the death of the process before, if this task was at work then.
 
-    def judge(self, running: RunningTask, inputs: Sequence[Records], cause: BaseException) -> Records | None:
-        """Narrow the search; name the culprit once it is found; raise the cause when there is no search (the process must end).
-
-        Progress records are never quarantined: a merge that crashes on one crashes on rows it had held back.
+        Parameters
+        ----------
+        death
+            How the process before ended, if it was in this task and without an exception.
+        follows
+            Whether the task reads what stages before it write in the same transaction.
+        record_at
+            Reads one record of the log.
         """
-        error = f"{type(cause).__name__}: {cause}"
-        isolation = self._isolation if self._isolation and self._isolation.partition == running.partition and any(map(len, inputs)) else None
-        culprit = isolation.narrow(inputs) if isolation else None
-        if isolation is None or (culprit is not None and culprit.topic.endswith("-progress")):
-            ends = {TopicPartition(records.topic, records.partition): int(records.offsets[-1]) for records in inputs}
-            count = sum(map(len, inputs))
-            crash = self._crashes.record(running.partition, running.progress.input_offsets, count, ends, error)
-            log.error("task crashed", extra={"partition": running.partition, "crashes_here": crash.count, "error": error})
-            raise cause
-        if culprit is not None:
-            where = {"topic": culprit.topic, "partition": culprit.partition, "offset": int(culprit.offsets[0])}
-            log.error("quarantined", extra={**where, "error": error})
-            self._owed[running.partition] = (culprit, f"crashed the task {self._crash_limit} times: {error}")
-        return culprit
+        partition, progress = running.partition, running.progress
+        if death is not None and not death.restoring and death.sequence == progress.sequence:
+            self._count_death(running, death, follows, record_at)
+        running.owed = self.owed(partition)
+        crash = self._crashes.of(partition)
+        if crash is not None and not crash.on_trial and (crash.place == as_text(_RESTORING) or crash.passed_by(progress.input_offsets)):
+            self._over(partition)
 
-    def passed(self, inputs: Sequence[Records], committed: Iterable[int]) -> None:
-        """Take note of a step that went well, and of the tasks that committed in it."""
-        done = set(committed)
-        for partition in done:
+    def restoring_died(self, partition: int, error: str, native: bool) -> Verdict:
+        """Take note that a task could not be restored; the culprit is looked for among what it replays."""
+        crash = self._crashes.count(partition, _RESTORING, {}, 0, error, native)
+        log.error("restoring a task crashed", extra={"partition": partition, "crashes_here": crash.count, "error": error})
+        if crash.count < (min(2, self._crash_limit) if native else self._crash_limit):
+            return Verdict.END
+        self._put_on_trial(crash, {}, {})
+        return Verdict.AGAIN
+
+    def judge(self, running: RunningTask, inputs: Sequence[Records], cause: BaseException, follows: bool) -> Verdict:
+        """Count a crash; begin a search or narrow it.
+
+        Parameters
+        ----------
+        follows
+            Whether the inputs are written in the same step: they have no lasting place in the log yet.
+        """
+        partition, count = running.partition, sum(map(len, inputs))
+        error = f"{type(cause).__name__}: {cause}"
+        crash = self._crashes.count(partition, running.progress.input_offsets, ends_of(inputs), count, error)
+        log.error("task crashed", extra={"partition": partition, "crashes_here": crash.count, "records": count, "error": error})
+        if not crash.searching and not (crash.muted and not count) and crash.count < self._crash_limit:
+            return Verdict.END
+        if count > 1 or follows:
+            if count:
+                self._narrow(crash, max(1, count // _SHARE))
+            else:
+                self.mute(partition)
+        else:
+            self._put_on_trial(crash, as_text(running.given_before()), ends_of(inputs))
+        return Verdict.AGAIN
+
+    def condemn(self, partition: int, culprit: Records, detail: str) -> None:
+        """Set a record aside for good, with the next commit."""
+        address = (culprit.topic, culprit.partition, int(culprit.offsets[0]))
+        log.error("quarantined", extra={"topic": address[0], "partition": address[1], "offset": address[2], "error": detail})
+        self._owed.setdefault(partition, {})[address] = (culprit, detail)
+        self._sizes[partition] = (1, _SHARE + 1)
+        crash = self._crashes.of(partition)
+        if crash is not None:
+            self._crashes.put(replace(crash, singles=0, low=-1, high=-1, trial=-1, tries=0, suspended=0), narrowed=True)
+
+    def suspend(self, partition: int) -> None:
+        """Set a task aside for a while: it crashes whatever it is given, so its state or its code is at fault and no record."""
+        crash = self._crashes.of(partition)
+        if crash is None:
+            return
+        detail = {"partition": partition, "wait_s": self._wait(crash), "error": crash.error}
+        log.error("the task crashes whatever it is given: it stands still and is tried again; the others go on", extra=detail)
+        self._set_aside(crash)
+
+    def refused(self, running: RunningTask, inputs: Sequence[Records], cause: Exception, follows: bool, alone: bool) -> Verdict:
+        """Count a step whose outputs could not be written for what they are; the task itself did not crash.
+
+        Parameters
+        ----------
+        alone
+            Whether no other task had inputs in the step; if some had, each makes its next steps by itself.
+        """
+        partition, count = running.partition, sum(map(len, inputs))
+        error = f"{type(cause).__name__}: {cause}"
+        crash = self._crashes.count(partition, running.progress.input_offsets, ends_of(inputs), count, error)
+        log.error("outputs cannot be written", extra={"partition": partition, "crashes_here": crash.count, "records": count, "error": error})
+        if not crash.searching and crash.count < self._crash_limit:
+            return Verdict.END
+        if count == 1 and alone and not follows:
+            (culprit,) = (records for records in inputs if len(records))
+            self.condemn(partition, culprit, f"its outputs cannot be written: {error}")
+        else:
+            self._narrow(crash, max(1, count // _SHARE if alone else count))
+        return Verdict.AGAIN
+
+    def mute(self, partition: int) -> None:
+        """Call a task with input only, for a while: without input it crashes."""
+        crash = self._crashes.of(partition)
+        if crash is None:
+            return
+        wait_s = self._wait(crash)
+        detail = {"partition": partition, "wait_s": wait_s, "error": crash.error}
+        log.error("the task crashes without input: for a while it is called with input only", extra=detail)
+        self._set_aside(replace(crash, muted=True))
+
+    def resumed(self, partition: int) -> None:
+        """Let a task that was set aside be tried again."""
+        self._waiting.pop(partition, None)
+
+    def note(self, crash: Crash, narrowed: bool = False) -> None:
+        """Write down how far a search among held records has come."""
+        self._crashes.put(crash, narrowed)
+
+    def absolve(self, partition: int) -> None:
+        """End a search that finds nothing: the task does not crash any more."""
+        self._over(partition)
+
+    def passed(self, partition: int, inputs: Sequence[Records], committed: bool) -> None:
+        """Take note of a step of a task that went well."""
+        if committed:
             self._owed.pop(partition, None)
-        last = self._crashes.last
-        if self._isolation is not None:
-            if self._isolation.passed(inputs):
-                self._isolation = None
-                self._crashes.clear()
-        elif last is not None and last.partition in done:
-            self._crashes.clear()
+        crash = self._crashes.of(partition)
+        if crash is None:
+            return
+        if not crash.searching:
+            if not any(map(len, inputs)) if crash.muted else committed:
+                self._over(partition)
+            return
+        size, steps = self._sizes.get(partition, (crash.limit, 0))
+        steps += any(map(len, inputs))
+        # Beyond the step that crashed there is nothing known: what is left is taken in growing steps.
+        self._sizes[partition] = (size * 2, steps) if steps > _SHARE else (size, steps)
+        seen = self._seen.setdefault(partition, {})
+        seen.update(ends_of(inputs))
+        if EVERYTHING not in crash.ends and all(seen.get(name, -1) >= end for name, end in crash.ends.items()):
+            self._over(partition)
+
+    def _count_death(self, running: RunningTask, death: Death, follows: bool, record_at: RecordAt) -> None:
+        """Count the end of a process without an exception."""
+        partition = running.partition
+        error = "the process ended without an exception (a signal, out of memory, or a hang)"
+        crash = self._crashes.count(partition, running.progress.input_offsets, death.ends, death.records, error, native=True)
+        detail = {"partition": partition, "crashes_here": crash.count, "records": death.records, "inputs": death.ends}
+        log.error("the process before died in this task", extra=detail)
+        if crash.searching and death.records == 1:
+            crash = replace(crash, singles=crash.singles + 1)
+        if not crash.searching and crash.count < min(2, self._crash_limit):
+            return
+        if death.records <= 1 and not follows and (death.held or not death.records):
+            self._put_on_trial(crash, death.held, death.ends)
+        elif not death.records:
+            self._crashes.put(crash)
+            self.mute(partition)
+        elif death.records == 1 and crash.singles >= _CERTAIN:
+            ((name, offset),) = death.ends.items()
+            topic, _, number = name.rpartition(":")
+            culprit = record_at(TopicPartition(topic, int(number)), offset)
+            self._crashes.put(crash)
+            if culprit is not None:
+                self.condemn(partition, culprit, f"ended the process {crash.count} times, alone at last: {error}")
+        else:
+            self._narrow(crash, max(1, death.records // _SHARE))
+
+    def _narrow(self, crash: Crash, limit: int) -> None:
+        if not crash.searching:
+            log.warning("looking for the record that crashes the task", extra={"partition": crash.partition, "records": crash.records})
+        self._seen.pop(crash.partition, None)
+        self._sizes.pop(crash.partition, None)
+        self._crashes.put(replace(crash, limit=limit), narrowed=limit != crash.limit)
+
+    def _put_on_trial(self, crash: Crash, held: Mapping[str, int], step: Mapping[str, int]) -> None:
+        self._crashes.put(replace(crash, held=held, step=step, low=0, high=-1, trial=-1, tries=0), narrowed=True)
+
+    def _wait(self, crash: Crash) -> float:
+        return min(_LONGEST_SUSPENDED_S, _SUSPENDED_S * 2.0**crash.suspended)
+
+    def _set_aside(self, crash: Crash) -> None:
+        self._waiting[crash.partition] = self._clock_s() + self._wait(crash)
+        self._crashes.put(replace(crash, limit=0, low=-1, high=-1, trial=-1, tries=0, suspended=min(crash.suspended + 1, 20)))
+
+    def _over(self, partition: int) -> None:
+        for known in (self._seen, self._sizes, self._waiting):
+            known.pop(partition, None)
+        self._crashes.clear(partition)

@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from shared.streaming.broker import BrokerUnreachableError, FencedError
+from shared.streaming.broker import BrokerUnreachableError, FencedError, RecordRefusedError
 from shared.streaming.errors import TransientError
 from shared.streaming.records import Records
 
@@ -23,6 +23,15 @@ _FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
     KafkaError.FENCED_INSTANCE_ID,
+}
+# The broker (or the client for it) does not take a record for what it is.
+_REFUSED = {
+    KafkaError.MSG_SIZE_TOO_LARGE,
+    KafkaError.RECORD_LIST_TOO_LARGE,
+    KafkaError.INVALID_MSG,
+    KafkaError.INVALID_MSG_SIZE,
+    KafkaError.INVALID_RECORD,
+    KafkaError.INVALID_TIMESTAMP,
 }
 _RETRY_S = 0.002
 _FATAL = KafkaError._FATAL  # noqa: SLF001
@@ -75,8 +84,9 @@ class Connection:
 
         Raises
         ------
-        FencedError, TransientError, BrokerUnreachableError, KafkaFailureError
-            A successor took over; the transaction must be aborted; no answer until the deadline; anything else.
+        FencedError, RecordRefusedError, TransientError, BrokerUnreachableError, KafkaFailureError
+            A successor took over; a record is not taken for what it is; the transaction must be aborted; no answer until the deadline;
+            anything else.
         """
         deadline = time.monotonic() + self.deadline_s
         while True:
@@ -86,6 +96,8 @@ class Connection:
                 error: KafkaError = problem.args[0]
                 if error.code() in _FENCED:
                     raise FencedError(f"{doing}: {error.str()}") from problem
+                if error.code() in _REFUSED:
+                    raise RecordRefusedError(f"{doing}: {error.str()}") from problem
                 if error.fatal():
                     raise KafkaFailureError(f"{doing}: fatal: {error.str()}") from problem
                 if error.txn_requires_abort():

@@ -1,15 +1,17 @@
 """Brings a task back from the log: committed offsets, progress and checkpoint, replay."""
 
 import logging
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import replace
 
 from shared.streaming.broker import OffsetLostError, Reader, Source
 from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.errors import TransientError
 from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
+from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key, without_verdicts
 from shared.streaming.records import Records, StateEntry, TopicPartition
-from shared.streaming.running_task import LearnsVersions, RunningTask, TaskFactory, given
+from shared.streaming.running_task import LearnsVersions, RunningTask, TaskFactory
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import LoadsRuns
 
@@ -18,6 +20,18 @@ log = logging.getLogger(__name__)
 
 class PositionsDisagreeError(RuntimeError):
     """The group's offsets and the progress record name different positions (crash): somebody moved one of them."""
+
+
+class SupersededError(Exception):
+    """The assignment changed, or the process was asked to stop, while state was being restored: nothing is wrong."""
+
+
+class ReplayCrashedError(Exception):
+    """A task raised while it was given committed records again; carries to the loop why."""
+
+    def __init__(self, cause: BaseException) -> None:
+        super().__init__(str(cause))
+        self.cause = cause
 
 
 class Restore:
@@ -49,11 +63,20 @@ class Restore:
         self._task_factory = task_factory
         self._alive = alive
 
-    def restore(self, partition: int) -> RunningTask:
+    def restore(self, partition: int, condemned: Iterable[Address] = (), withheld: Withheld | None = None) -> RunningTask:
         """Restore one task.
+
+        Parameters
+        ----------
+        condemned
+            Records whose quarantine is not committed yet.
+        withheld
+            Offsets [begin, end) per input that are passed over, in the replay and later (a trial).
 
         Raises
         ------
+        ReplayCrashedError
+            The task does not get over a record that was committed.
         PositionsDisagreeError, OffsetLostError
             The log does not tell one story (crash).
         TransientError
@@ -67,18 +90,19 @@ class Restore:
         task = self._task_factory(partition)
         stale: list[bytes] = []
         parts = StateParts()
+        verdicts: dict[Address, None] = {}
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             versions = {"found": dict(progress.versions), "expected": dict(task.versions())}
             log.info("rebuilding: other versions", extra={"partition": partition, **versions})
-            stale = list(self._checkpoint(partition))
+            stale = list(self._checkpoint(partition, verdicts))
             progress = replace(progress, checkpoint_marker={})
             task.restore([])
         elif isinstance(task, LoadsRuns):
-            for records in self._checkpoint_log(partition):
+            for records in self._checkpoint_log(partition, verdicts):
                 task.load(*parts.set_aside(records.keys, records.values))
             task.restore(parts.joined())
         else:
-            latest = self._checkpoint(partition)
+            latest = self._checkpoint(partition, verdicts)
             keys, values = parts.set_aside(list(latest), list(latest.values()))
             whole = [StateEntry(key, value) for key, value in zip(keys, values, strict=True) if key is not None]
             task.restore([*whole, *parts.joined()])
@@ -86,8 +110,37 @@ class Restore:
         if isinstance(task, LearnsVersions):
             task.take_over(progress.versions)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
-        self._replay(running)
+        running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
+        running.quarantined = Quarantined([*running.unwritten, *verdicts])
+        running.withheld = withheld or {}
+        self._forget(running, verdicts)
+        self._replay(running, running.quarantined | condemned)
+        running.stand_at(self.positions(running))
         return running
+
+    def record_at(self, address: TopicPartition, offset: int) -> Records | None:
+        """Read one record; None when the log does not hold it (any more)."""
+        low, high = self._reader.watermarks(address)
+        found = [records for records in self._read(address, offset, offset + 1) if len(records)] if low <= offset < high else []
+        return found[0] if found and int(found[0].offsets[0]) == offset else None
+
+    def read(self, address: TopicPartition, begin: int, end: int | None) -> Iterator[Records]:
+        """Read a stretch of the log, staying in the group."""
+        return self._read(address, begin, end)
+
+    def ends(self, partition: int) -> dict[TopicPartition, int]:
+        """Where the logs of a task's inputs end."""
+        return {address: self._reader.watermarks(address)[1] for address in self._inputs(partition)}
+
+    def begins(self, partition: int) -> tuple[list[tuple[TopicPartition, int, int]], dict[TopicPartition, int]]:
+        """What a task is given again when it is restored, as (place, first offset, end), and where it reads on; without restoring it."""
+        progress = self._last_progress(partition)
+        task = self._task_factory(partition)
+        if progress.sequence and dict(task.versions()) != dict(progress.versions):
+            progress = replace(progress, checkpoint_marker={})
+        running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance)
+        closed = [(place, begin, self._reader.watermarks(place)[1] if end is None else end) for place, begin, end in self.stretches(running)]
+        return closed, self.positions(running)
 
     def positions(self, running: RunningTask) -> dict[TopicPartition, int]:
         """Where to read on, for every input of a task."""
@@ -107,9 +160,9 @@ class Restore:
             last = records.values[-1] or last
         return Progress(self._layout.stage, partition, self._instance) if last is None else Progress.decode(last, self._codec)
 
-    def _checkpoint(self, partition: int) -> dict[bytes, bytes]:
+    def _checkpoint(self, partition: int, verdicts: dict[Address, None]) -> dict[bytes, bytes]:
         state: dict[bytes, bytes] = {}
-        for records in self._checkpoint_log(partition):
+        for records in self._checkpoint_log(partition, verdicts):
             for key, value in zip(records.keys, records.values, strict=True):
                 if key is not None and value is not None:
                     state[key] = value
@@ -117,8 +170,19 @@ class Restore:
                     state.pop(key, None)
         return state
 
-    def _checkpoint_log(self, partition: int) -> Iterator[Records]:
-        return self._read(TopicPartition(checkpoint_topic(self._layout.app, self._layout.stage), partition), 0, None)
+    def _checkpoint_log(self, partition: int, verdicts: dict[Address, None]) -> Iterator[Records]:
+        for records in self._read(TopicPartition(checkpoint_topic(self._layout.app, self._layout.stage), partition), 0, None):
+            yield from without_verdicts(records, verdicts)
+
+    def _forget(self, running: RunningTask, verdicts: Mapping[Address, None]) -> None:
+        """Delete verdicts on records that the log does not hold any more, with the next commit."""
+        lows = {TopicPartition(topic, number): 0 for topic, number, _ in verdicts}
+        for place in lows:
+            lows[place] = self._reader.watermarks(place)[0]
+        gone = [address for address in verdicts if address[2] < lows[TopicPartition(address[0], address[1])]]
+        if gone:
+            running.stale_keys = [*running.stale_keys, *map(verdict_key, gone)]
+            running.quarantined = Quarantined(address for address in running.quarantined if address not in set(gone))
 
     def _cross_check(self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress) -> None:
         if progress.group not in ("", self._layout.group):
@@ -132,15 +196,31 @@ class Restore:
                 " Restore the group's offsets to the progress record's, or start the stage anew with a new group and empty topics"
             )
 
-    def _replay(self, running: RunningTask) -> None:
+    def _replay(self, running: RunningTask, quarantined: Quarantined) -> None:
+        stretches = self.stretches(running)
+        if len(stretches) == 1 or self._layout.outputs_to_restore(running.partition):
+            for stretch in stretches:
+                for records in self._read(*stretch):
+                    self._give(running, [records], quarantined)
+        elif stretches:
+            # Inputs are merged by journal coordinates, so the task needs them all at once.
+            self._give(running, [records for stretch in stretches for records in self._read(*stretch)], quarantined)
+
+    def _give(self, running: RunningTask, inputs: list[Records], quarantined: Quarantined) -> None:
+        try:
+            running.task.replay(given(inputs, quarantined, running.task, running.withheld))
+        except (TransientError, KeyboardInterrupt, SystemExit):
+            raise
+        except BaseException as problem:
+            raise ReplayCrashedError(problem) from problem
+
+    def stretches(self, running: RunningTask) -> list[tuple[TopicPartition, int, int | None]]:
+        """What a task is given again, as (place, first offset, end); of its own outputs all there is (end None)."""
         progress = running.progress
         outputs = self._layout.outputs_to_restore(running.partition)
         if outputs:
-            for address in outputs:
-                for records in self._read(address, progress.checkpoint_marker.get(address, 0), None):
-                    running.task.replay([records])
-            return
-        stretches = []
+            return [(address, progress.checkpoint_marker.get(address, 0), None) for address in outputs]
+        stretches: list[tuple[TopicPartition, int, int | None]] = []
         for address in self._inputs(running.partition):
             end = progress.input_offsets.get(address)
             if end is None:
@@ -151,13 +231,7 @@ class Restore:
                 raise OffsetLostError(f"{address.topic}:{address.partition}: a replay must start at {begin}, but the log begins at {low}")
             if begin < end:
                 stretches.append((address, begin, end))
-        if len(stretches) == 1:
-            for records in self._read(*stretches[0]):
-                running.task.replay(given([records], progress.quarantined, running.task))
-        elif stretches:
-            # Inputs are merged by journal coordinates, so the task needs them all at once.
-            everything = [records for stretch in stretches for records in self._read(*stretch)]
-            running.task.replay(given(everything, progress.quarantined, running.task))
+        return stretches
 
     def _read(self, address: TopicPartition, begin: int, end: int | None) -> Iterator[Records]:
         for records in self._reader.read(address, begin, end):

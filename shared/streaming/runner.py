@@ -4,30 +4,37 @@ import logging
 import math
 import threading
 import time
-from collections.abc import Callable, Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
+from pathlib import Path
 
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings
-from shared.streaming.broker import Broker
+from shared.streaming.bounded_calls import CallHangsError
+from shared.streaming.broker import Broker, BrokerUnreachableError, FencedError
 from shared.streaming.chain import Chain, Link, StageParts, TaskCrashedError, Work
 from shared.streaming.crash_log import CrashLog
 from shared.streaming.dead_letters import DeadLetterLimit, DeadLetters
+from shared.streaming.death_note import DeathNote
 from shared.streaming.errors import TransientError
-from shared.streaming.isolation import CrashVerdicts
+from shared.streaming.isolation import CrashVerdicts, Verdict
+from shared.streaming.kafka_connection import KafkaFailureError
 from shared.streaming.layout import Layout
 from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Records, TopicPartition
-from shared.streaming.restore import Restore
+from shared.streaming.restore import ReplayCrashedError, Restore, SupersededError
 from shared.streaming.running_task import RunningTask, TaskFactory
 from shared.streaming.step_transaction import StepTransaction
 from shared.streaming.task import Buffers, StepContext, TaskInputs
+from shared.streaming.trials import Trials
 
 log = logging.getLogger(__name__)
 _CLOSING_S = 10.0
 _WRITE_OUT_S = 3.0
 # A step is written while it goes on if the one before took less: far less than the broker lets a transaction stand open.
 _SHORT_S = 0.5
+# A process that was started again after a crash does not end over another one so soon: what crashes in it is not its age.
+_FRESH_S = 300.0
 Given = list[tuple[int, int, dict[int, list[Records]]]]
 
 
@@ -44,17 +51,16 @@ def _steady_of(timer: Callable[[], float]) -> Callable[[], int]:
     return lambda: int(timer() * 1_000)
 
 
-class _SupersededError(Exception):
-    """The assignment changed, or the process was asked to stop, while state was being restored."""
-
-
 class Runner:
     """Runs the tasks of one stage that the consumer group assigns to this instance.
 
     Exactly once: outputs, a share of the state, the progress record and the group's offsets are one transaction, and after any
     failure the tasks are rebuilt from what is committed. Error fates: TransientError aborts, waits, rebuilds and retries;
-    anything else leaves the process, nothing of the step committed. After `crash_limit` crashes at one place the batch is bisected
-    and the culprit quarantined as a dead letter, a verdict that the progress record keeps and replays obey.
+    anything else leaves the process, nothing of the step committed. In a process that was started after a crash (and is younger
+    than five minutes) tasks that crash are rebuilt in place. After `crash_limit` crashes at one place (two, where the process died
+    without an exception) the culprit is looked for in ever smaller steps and quarantined as a dead letter, a verdict that the
+    checkpoint topic keeps and replays obey; the other tasks go on meanwhile. A task that crashes whatever it is given is set aside and
+    tried again after growing pauses.
 
     Parameters
     ----------
@@ -117,15 +123,17 @@ class Runner:
         self._reader = broker.reader()
         limits = self._settings
         self._limit = DeadLetterLimit(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run, dead_letters.topic)
+        self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
         self._links = [
-            Link(
-                layout,
-                Restore(layout, self._source, self._reader, one.codec, one.dead_letters, instance, one.task_factory, self._keep_alive),
-                CrashVerdicts(CrashLog(limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json"), limits.crash_limit),
-            )
+            self._link(layout, one, limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json", instance)
             for one, layout in zip(parts, layouts, strict=True)
         ]
-        self._chain = Chain(self._links, self._reader, limits.max_batch)
+        # What the process before died of, until its task has been restored.
+        self._death = self._note.death
+        crashed_before = self._death is not None or any(link.verdicts.any for link in self._links)
+        self._fresh_until = self._timer() + _FRESH_S if crashed_before else 0.0
+        self._retry_at: float | None = None
+        self._chain = Chain(self._links, self._reader, limits.max_batch, self._note)
         self._backlog: Iterator[tuple[int, int, Records]] | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._unacknowledged: list[RunningTask] = []
@@ -136,6 +144,13 @@ class Runner:
         self._took_s = math.inf
         self._stop = threading.Event()
         self._stopping = False
+
+    def _link(self, layout: Layout, parts: StageParts, crash_log: Path, instance: str) -> Link:
+        limits = self._settings
+        codec, letters, factory = parts.codec, parts.dead_letters, parts.task_factory
+        restore = Restore(layout, self._source, self._reader, codec, letters, instance, factory, self._keep_alive)
+        verdicts = CrashVerdicts(CrashLog(crash_log, self._note.advanced), limits.crash_limit, self._timer)
+        return Link(layout, restore, verdicts, Trials(restore, verdicts, limits.max_batch, self._clock_ms))
 
     @property
     def tasks(self) -> dict[int, RunningTask]:
@@ -171,10 +186,10 @@ class Runner:
         try:
             if not self._acknowledge():
                 return False
-            if self._epoch != self._source.assignment.epoch:
+            if self._epoch != self._source.assignment.epoch or (self._retry_at is not None and self._timer() >= self._retry_at):
                 self._take_over()
             committed = self._consume_and_commit() if self._backlog is None else self._catch_up()
-        except _SupersededError:
+        except SupersededError:
             return False
         except TransientError as problem:
             self._start_over(problem)
@@ -236,14 +251,25 @@ class Runner:
     def _consume_and_commit(self) -> bool:
         since_step = self._timer() - self._last_step
         linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_step)
-        limit = self._links[0].verdicts.limit(self._settings.max_batch)
-        inputs = self._source.consume(limit, self._settings.idle_interval_ms / 1000, linger_s)
+        inputs = self._source.consume(self._settings.max_batch, self._settings.idle_interval_ms / 1000, linger_s)
         if self._source.assignment.epoch != self._epoch or not self._chain.tasks:
             return False
         for records in inputs:
             self._metrics.count_read(records.topic, len(records))
         shares = self._chain.shares(inputs)
-        return self._step_of([(partition, 0, shares[partition]) for partition in self._chain.tasks])
+        verdicts = self._links[0].verdicts
+        # Who looks for a culprit makes small steps, each by itself; the others go on as ever.
+        searching = [partition for partition in self._chain.tasks if verdicts.searching(partition)]
+        calm = [(partition, 0, shares[partition]) for partition in self._chain.tasks if partition not in searching]
+        committed = self._step_of(calm) if calm else False
+        for partition in searching:
+            rest = shares[partition]
+            while partition in self._chain.tasks:
+                piece, rest = first_records(rest, verdicts.limit(partition, self._settings.max_batch))
+                committed |= self._step_of([(partition, 0, piece)])
+                if not rest:
+                    break
+        return committed
 
     def _catch_up(self) -> bool:
         """Let a later stage read on in the log; once none is behind, read what is new."""
@@ -272,15 +298,10 @@ class Runner:
                     works.append(work)
                     transaction.add(work, work.stage == first)
         except TaskCrashedError as crash:
-            if isinstance(crash.cause, (TransientError, KeyboardInterrupt, SystemExit)):
-                raise crash.cause from crash
-            culprit = self._links[crash.stage].verdicts.judge(crash.running, crash.inputs, crash.cause)
-            if culprit is not None:
-                self._metrics.count_quarantined(culprit.topic)
-            self._metrics.count_abort("isolation")
-            self._sink.abort()
-            self._drop()
-            self._epoch = None
+            self._judge(crash)
+            return False
+        except Exception as problem:
+            self._refused(problem, works[-1:], given)
             return False
         took_s = self._timer() - begun
         if len({work.stage for work in works if work.inputs}) == len(self._links):
@@ -293,12 +314,51 @@ class Runner:
         if changed:
             # From one begin to the next, so that what a step takes is part of the interval and does not come on top of it.
             self._last_step = begun
-            self._commit(transaction, changed, works)
-        for stage, link in enumerate(self._links):
-            inputs = [records for work in works if work.stage == stage for records in work.inputs]
-            if any(work.stage == stage for work in works):
-                link.verdicts.passed(inputs, [work.running.partition for work in changed if work.stage == stage])
+            try:
+                ends = self._commit(transaction)
+            except Exception as problem:
+                self._refused(problem, works, given)
+                return False
+            self._committed(changed)
+            if self._chain.committed(ends):
+                self._read_log()
+        done = {(work.stage, work.running.partition) for work in changed}
+        for work in works:
+            place = work.stage, work.running.partition
+            self._links[work.stage].verdicts.passed(work.running.partition, work.inputs, place in done)
         return bool(changed)
+
+    def _judge(self, crash: TaskCrashedError) -> None:
+        """Count a task's crash; what it leads to follows with the next restore, unless the process must end."""
+        if isinstance(crash.cause, (TransientError, KeyboardInterrupt, SystemExit)):
+            raise crash.cause from crash
+        verdict = self._links[crash.stage].verdicts.judge(crash.running, crash.inputs, crash.cause, crash.follows)
+        if verdict is Verdict.END and self._timer() >= self._fresh_until:
+            raise crash.cause
+        self._restore_again()
+
+    def _refused(self, problem: Exception, works: Sequence[Work], given: Given) -> None:
+        """Count a step whose outputs could not be written, if they are at fault and not the connection or a successor."""
+        outside = isinstance(problem, (TransientError, FencedError, BrokerUnreachableError, CallHangsError, KafkaFailureError))
+        first = {partition: stage for partition, stage, _ in given}
+        # Of several stages the last: what is left out of the next step shows whether it was one before.
+        suspects = {work.running.partition: work for work in works if any(map(len, work.inputs))}
+        if outside or not suspects:
+            raise problem
+        verdicts = [
+            self._links[work.stage].verdicts.refused(work.running, work.inputs, problem, work.stage > first[partition], len(suspects) == 1)
+            for partition, work in suspects.items()
+        ]
+        if Verdict.END in verdicts and self._timer() >= self._fresh_until:
+            raise problem
+        self._restore_again()
+
+    def _restore_again(self) -> None:
+        """Undo the step and have the tasks rebuilt from the log, in this process."""
+        self._metrics.count_abort("isolation")
+        self._sink.abort()
+        self._drop()
+        self._epoch = None
 
     def _is_short(self, given: Given) -> bool:
         """Say whether a step is known to take no time to speak of: the one before did not, and nothing but data came (no model to load)."""
@@ -307,12 +367,18 @@ class Runner:
         )
         return self._took_s < _SHORT_S and not any(special)
 
-    def _commit(self, transaction: StepTransaction, changed: Sequence[Work], works: list[Work]) -> None:
+    def _commit(self, transaction: StepTransaction) -> Mapping[TopicPartition, int]:
         begun = self._timer()
         ends = transaction.commit()
         self._metrics.count_commit(self._timer() - begun)
+        self._note.advanced()
+        return ends
+
+    def _committed(self, changed: Sequence[Work]) -> None:
         for work in changed:
             running, outcome = work.running, work.outcome
+            for culprit, _ in running.owed:
+                self._metrics.count_quarantined(culprit.topic)
             running.accept(outcome)
             self._unacknowledged.append(running)
             self._metrics.observe_coverage(running.partition, outcome.progress.covered_time)
@@ -321,8 +387,6 @@ class Runner:
             self._metrics.count_checkpoint(outcome.checkpoint_bytes)
             for emission in outcome.emissions:
                 self._metrics.count_written(emission.topic, len(emission))
-        if self._chain.committed(works, ends):
-            self._read_log()
 
     def _known_offset(self, changed: Sequence[Work]) -> dict[TopicPartition, int]:
         lead = self._chain.tasks[changed[0].running.partition][0]
@@ -346,20 +410,24 @@ class Runner:
         self._epoch = assignment.epoch
         self._metrics.count_rebalance()
         self._source.assign({})
+        self._retry_at = None
         tasks: dict[int, list[RunningTask]] = {}
         positions: dict[TopicPartition, int] = {}
         for partition in self._layout.owned(assignment):
             begun = self._timer()
-            tasks[partition] = []
-            for link in self._links:
-                running = link.restore.restore(partition)
-                running.reading = link.restore.positions(running)
+            chain: list[RunningTask] = []
+            for stage, link in enumerate(self._links):
+                running = self._restored(stage, partition)
+                if running is None:
+                    # Set aside, and with it what reads what it writes.
+                    break
+                chain.append(running)
                 inner = set(link.layout.inner(partition))
                 for address, position in running.reading.items():
                     if address not in inner:
                         positions[address] = min(position, positions.get(address, position))
-                link.verdicts.take_up(running)
-                tasks[partition].append(running)
+            if chain:
+                tasks[partition] = chain
             self._metrics.observe_restore(partition, self._timer() - begun)
         self._keep_alive()
         self._chain.tasks = tasks
@@ -371,6 +439,43 @@ class Runner:
             self._source.assign(positions)
             self._become_ready()
         log.info("assigned", extra={"tasks": sorted(tasks), "epoch": assignment.epoch})
+
+    def _restored(self, stage: int, partition: int) -> RunningTask | None:
+        """Restore a task, after the trials that its crashes ask for; None while it is set aside."""
+        link, death = self._links[stage], self._death
+        verdicts = link.verdicts
+        mine = death is not None and (death.stage, death.partition) == (stage, partition)
+        if mine and death is not None and death.restoring:
+            self._death = None
+            verdicts.restoring_died(partition, "the process ended without an exception", native=True)
+        while True:
+            until = verdicts.waits_until(partition)
+            if until is not None and self._timer() < until:
+                break
+            verdicts.resumed(partition)
+            link.trials.settle(partition)
+            until = verdicts.waits_until(partition)
+            if until is not None:
+                break
+            self._note.begin(stage, partition, 0, restoring=True)
+            try:
+                running = link.restore.restore(partition, verdicts.condemned(partition))
+            except ReplayCrashedError as crash:
+                error = f"{type(crash.cause).__name__}: {crash.cause}"
+                if verdicts.restoring_died(partition, error, native=False) is Verdict.END and self._timer() >= self._fresh_until:
+                    raise crash.cause from crash
+                continue
+            finally:
+                self._note.done()
+            verdicts.take_up(running, death if mine else None, stage > 0, link.restore.record_at)
+            if mine:
+                self._death, death, mine = None, None, False
+            if verdicts.suspected(partition) is None:
+                self._metrics.observe_suspension(partition, False)
+                return running
+        self._metrics.observe_suspension(partition, True)
+        self._retry_at = until if self._retry_at is None else min(until, self._retry_at)
+        return None
 
     def _become_ready(self) -> None:
         self._health.set_ready(bool(self._chain.tasks))
@@ -387,7 +492,7 @@ class Runner:
         self._health.advanced()
         self._source.consume(1, 0.0)
         if self._source.assignment.epoch != self._epoch or self._stop.is_set():
-            raise _SupersededError
+            raise SupersededError
 
     def _drop(self) -> None:
         self._chain.drop()
@@ -411,3 +516,17 @@ class Runner:
         wait_ms = min(self._settings.backoff_max_ms, self._settings.backoff_initial_ms * 2 ** (self._failures - 1))
         log.warning("transient error, trying again", extra={"wait_ms": wait_ms, "failures": self._failures, "error": str(problem)})
         self._stop.wait(wait_ms / 1000)
+
+
+def first_records(share: Mapping[int, Sequence[Records]], limit: int) -> tuple[dict[int, list[Records]], dict[int, list[Records]]]:
+    """Split what a step is given, by stage, after so many records."""
+    taken: dict[int, list[Records]] = {}
+    rest: dict[int, list[Records]] = {}
+    for stage, runs in share.items():
+        for records in runs:
+            piece = records[:limit]
+            limit -= len(piece)
+            for part, found in ((piece, taken), (records[len(piece) :], rest)):
+                if len(part):
+                    found.setdefault(stage, []).append(part)
+    return taken, rest

@@ -1,30 +1,19 @@
 """A task at work: what it is given, what a step changes, and what its next progress record says."""
 
 from collections import Counter
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from typing import Protocol, runtime_checkable
 
 import numpy as np
-from numpy.typing import NDArray
 
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
+from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key
 from shared.streaming.records import Emission, Records, StateEntry, TopicPartition
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import StepContext, Task
-
-Address = tuple[str, int, int]
-
-
-@runtime_checkable
-class SkipsRecords(Protocol):
-    """A task that must know of records it is not given (a merge counts them)."""
-
-    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
-        """Learn that these records were quarantined; called before `process` or `replay`."""
-        ...
 
 
 @runtime_checkable
@@ -49,6 +38,7 @@ class Outcome:
     refused: int
     checkpoint_bytes: int = 0
     flagged: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    quarantined: Quarantined = field(default_factory=Quarantined)
 
 
 @dataclass(slots=True)
@@ -65,6 +55,16 @@ class RunningTask:
         Records to quarantine with the next commit, and why.
     reading
         Next offset to be given, per input.
+    quarantined
+        Every record set aside so far.
+    unwritten
+        Verdicts that the checkpoint topic does not hold yet (an older version kept them in the progress record only).
+    withheld
+        Of a trial: offsets [begin, end) per input that are passed over.
+    handed, kept
+        Behind the last record that the task was given, in all and in its last step, per input.
+    holding
+        Whether the task, when its last step began, held back records that earlier steps had given it.
     """
 
     partition: int
@@ -79,6 +79,35 @@ class RunningTask:
     owed: list[tuple[Records, str]] = field(default_factory=list)
     checkpoint_due_ms: int = 0
     reading: dict[TopicPartition, int] = field(default_factory=dict)
+    quarantined: Quarantined = field(default_factory=Quarantined)
+    unwritten: Sequence[Address] = ()
+    withheld: Withheld = field(default_factory=dict)
+    holding: bool = False
+    handed: dict[TopicPartition, int] = field(default_factory=dict)
+    kept: dict[TopicPartition, int] = field(default_factory=dict)
+
+    def stand_at(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read on from here."""
+        self.reading = dict(positions)
+        self.handed = {place: position for place, position in positions.items() if not place.topic.endswith("-progress")}
+
+    def begin(self) -> None:
+        """Note whether earlier steps have left records that are held back: a crash may come of those."""
+        known = self.progress.input_offsets
+        self.holding = any(known.get(place, position) < position for place, position in self.handed.items())
+
+    def given_before(self) -> dict[TopicPartition, int]:
+        """Last offset per input that earlier steps have given the task."""
+        return {place: self.handed.get(place, position) - 1 for place, position in self.reading.items()}
+
+    def passed(self, inputs: Sequence[Records]) -> None:
+        """Note that the task was given a step's inputs and did not crash."""
+        for records in inputs:
+            place, end = TopicPartition(records.topic, records.partition), int(records.offsets[-1]) + 1
+            self.reading[place] = end
+            if place in self.handed:
+                # What was set aside at the end of a run moves no position of the task: that is not to be taken for holding back.
+                self.handed[place] = self.kept.get(place, self.handed[place])
 
     def unread(self, records: Records) -> list[Records]:
         """What of a run this task has not been given yet: broadcast inputs are read from the slowest task's position."""
@@ -91,8 +120,11 @@ class RunningTask:
 
     def process(self, inputs: Sequence[Records], context: StepContext, checkpoint_interval_ms: int, checkpoint_bytes: int) -> Outcome:
         """Run one step of the task; nothing is committed yet."""
-        quarantined = self.progress.quarantined | {(record.topic, record.partition, int(record.offsets[0])) for record, _ in self.owed}
-        step = self.task.process(given(inputs, quarantined, self.task), context)
+        condemned = [(record.topic, record.partition, int(record.offsets[0])) for record, _ in self.owed]
+        quarantined = self.quarantined | condemned
+        kept = given(inputs, quarantined, self.task, self.withheld)
+        self.kept = {TopicPartition(records.topic, records.partition): int(records.offsets[-1]) + 1 for records in kept}
+        step = self.task.process(kept, context)
         letters = [
             self.dead_letters.emission(record, self.partition, "quarantined", detail, self.progress.covered_time) for record, detail in self.owed
         ]
@@ -100,7 +132,7 @@ class RunningTask:
         produced = Counter(dict(self.progress.outputs))
         for emission in emissions:
             produced[emission.topic] += len(emission)
-        share, marker = self._checkpoint(context.now_ms, checkpoint_interval_ms, checkpoint_bytes)
+        share, marker = self._checkpoint(context.now_ms, checkpoint_interval_ms, checkpoint_bytes, [*self.unwritten, *condemned])
         progress = replace(
             self.progress,
             instance=self.instance,
@@ -112,7 +144,7 @@ class RunningTask:
             checkpoint_marker=marker,
             deployment_sequence=step.deployment_sequence,
             versions=dict(self.task.versions()),
-            quarantined=quarantined,
+            quarantined=quarantined.newest(),
             group=self.layout.group,
         )
         before = self.progress
@@ -135,6 +167,7 @@ class RunningTask:
             sum(len(emission) for emission in emissions if emission.topic == self.dead_letters.topic),
             sum(len(value or b"") for emission in share for value in emission.values),
             step.flagged,
+            quarantined,
         )
 
     def _record(self, progress: Progress) -> Emission:
@@ -143,12 +176,16 @@ class RunningTask:
     def accept(self, outcome: Outcome) -> None:
         """Take note that an outcome is committed."""
         self.progress = outcome.progress
-        self.stale_keys = ()
+        self.quarantined = outcome.quarantined
+        self.stale_keys = self.unwritten = ()
         self.owed = []
 
-    def _checkpoint(self, now_ms: int, interval_ms: int, size_bytes: int) -> tuple[list[Emission], dict[TopicPartition, int]]:
+    def _checkpoint(
+        self, now_ms: int, interval_ms: int, size_bytes: int, verdicts: Sequence[Address]
+    ) -> tuple[list[Emission], dict[TopicPartition, int]]:
         topic = checkpoint_topic(self.layout.app, self.layout.stage)
         entries = [StateEntry(key, None) for key in self.stale_keys]
+        entries += [StateEntry(verdict_key(address), b"") for address in verdicts]
         marker = dict(self.progress.checkpoint_marker)
         if now_ms >= self.checkpoint_due_ms:
             self.checkpoint_due_ms = now_ms + interval_ms
@@ -156,22 +193,6 @@ class RunningTask:
             entries += self.parts.cut(checkpoint.entries)
             marker = dict(checkpoint.marker) or marker
         return ([Emission(topic, self.partition, [entry.key for entry in entries], [entry.value for entry in entries])] if entries else []), marker
-
-
-def given(inputs: Iterable[Records], quarantined: frozenset[Address] | set[Address], task: Task) -> list[Records]:
-    """Inputs without quarantined records, which the task is told of."""
-    kept: list[Records] = []
-    for records in inputs:
-        offsets = [offset for topic, partition, offset in quarantined if (topic, partition) == (records.topic, records.partition)]
-        gone = np.flatnonzero(np.isin(records.offsets, offsets)) if offsets else np.empty(0, np.int64)
-        begin = 0
-        for row in [*gone.tolist(), len(records)]:
-            if row > begin:
-                kept.append(records[begin:row])
-            begin = row + 1
-        if len(gone) and isinstance(task, SkipsRecords):
-            task.skipped(records.topic, records.partition, records.offsets[gone])
-    return kept
 
 
 TaskFactory = Callable[[int], Task]

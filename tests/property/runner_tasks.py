@@ -76,7 +76,7 @@ class CountingTask:
         said: list[bytes] = []
         for records in inputs:
             said += self._fold(records)
-            self.position = int(records.offsets[-1]) + 1
+            self.position = max(self.position, int(records.offsets[-1]) + 1)
         emissions = [Emission(f"{self.app}-output", self.partition, [None] * len(said), said)] if said else []
         here = TopicPartition(f"{self.app}-input", self.partition)
         return Step(emissions, {here: self.position} if self.position else {}, Coverage(self.position, self.position))
@@ -98,6 +98,13 @@ class CountingTask:
 
     def skipped(self, topic: str, partition: int, offsets: Any) -> None:
         self.skips += np.asarray(offsets).tolist()
+        self.position = max(self.position, self.skips[-1] + 1)
+
+
+def records_of(topic: str, partition: int, rows: Sequence[tuple[int, bytes | None, bytes | None]]) -> Records:
+    """Make a run of (offset, key, value)."""
+    offsets = np.array([offset for offset, _, _ in rows], np.int64)
+    return Records(topic, partition, offsets, np.zeros(len(rows), np.int64), [key for _, key, _ in rows], [value for _, _, value in rows])
 
 
 def expected(keys: Sequence[str], without: Sequence[int] = ()) -> list[bytes]:

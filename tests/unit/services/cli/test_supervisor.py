@@ -45,6 +45,23 @@ def test_a_crashing_service_is_restarted_with_growing_pauses_and_then_given_up(t
     assert at[2] - at[1] >= 0.25 and at[3] - at[2] >= 0.5
 
 
+def test_a_service_that_comes_further_with_each_crash_is_not_given_up(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    # What a process leaves in its note (`DeathNote.advanced`), without the seconds that importing it takes.
+    program = (
+        RUN
+        + "import struct\ncount = len(open(os.environ['RUNS']).read().split())\n"
+        + "with open(os.path.join(os.environ['TIDEMILL_RUNNER__STATE_FOLDER'], 'app-tried-0.note'), 'wb') as note:\n"
+        + "    note.write(struct.pack('<8sQI', b'tidemil1', min(count, 5), 0))\nsys.exit(1)"
+    )
+    (tmp_path / "state").mkdir()
+    monkeypatch.setattr("services.cli.supervisor._BACK_OFF_S", 0.0)
+    monkeypatch.setenv("TIDEMILL_RUNNER__STATE_FOLDER", str(tmp_path / "state"))
+    watched = supervisor(tmp_path, monkeypatch, program, crash_limit=2)
+    assert "3 times in a row" in fail(watched)
+    # Five that came further, of which the last counts as the first crash without.
+    assert len((tmp_path / "runs").read_text().split()) == 7
+
+
 def test_a_killed_service_comes_back_at_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     watched = supervisor(tmp_path, monkeypatch, "import time\ntime.sleep(600)")
     before = watched.kill("tried")

@@ -1,10 +1,7 @@
-"""Progress records, the topic catalogue, placement and the crash file."""
-
-from pathlib import Path
+"""Progress records, the topic catalogue, placement."""
 
 import pytest
 
-from shared.streaming.crash_log import CrashLog
 from shared.streaming.partitioning import murmur2
 from shared.streaming.progress import Progress
 from shared.streaming.records import TopicPartition
@@ -54,15 +51,3 @@ def test_the_catalogue_makes_every_topic_of_every_stage() -> None:
 )
 def test_murmur2_is_that_of_java(key: bytes, hashed: int) -> None:
     assert murmur2(key) == hashed & 0xFFFFFFFF
-
-
-def test_crashes_are_counted_across_restarts_and_a_foreign_file_is_refused(tmp_path: Path) -> None:
-    path = tmp_path / "deep" / "crash.json"
-    here, there = {TopicPartition("t", 0): 5}, {TopicPartition("t", 0): 6}
-    assert [CrashLog(path).record(0, place, 3, {}, "e").count for place in (here, here, there, there, there)] == [1, 2, 1, 2, 3]
-    assert CrashLog(path).stands_at(0, here) is None
-    CrashLog(path).clear()
-    assert not path.exists()
-    path.write_text('{"x": 1}')
-    with pytest.raises(ValueError, match=r"crash.json: not written by this program"):
-        CrashLog(path)

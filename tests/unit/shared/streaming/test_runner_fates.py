@@ -121,9 +121,8 @@ def test_a_crash_undoes_what_the_step_had_written_of_other_partitions(tmp_path: 
         chosen = quick(tmp_path, max_batch=16, retries=0)
         return Runner(**arguments(APP, broker, 2, settings=chosen, task_factory=lambda p: CountingTask(APP, p, b"poison")))
 
-    for _ in range(3):
-        with pytest.raises(ZeroDivisionError):
-            steps(runner())
+    with pytest.raises(ZeroDivisionError):
+        steps(runner())
     looking = runner()
     for _ in range(40):
         broker.sink().publish(INPUT, b"a", b"", 0, 0)
@@ -176,11 +175,11 @@ def crash_until_it_runs(broker: MemoryBroker, folder: Path, **changes: Any) -> t
 
 
 @pytest.mark.parametrize("poison", [[0], [4], [9], [3, 4], [0, 9]])
-def test_the_culprit_is_quarantined_after_three_crashes(tmp_path: Path, poison: list[int]) -> None:
+def test_the_culprit_is_quarantined_after_three_crashes_of_which_one_ends_the_process(tmp_path: Path, poison: list[int]) -> None:
     keys = "abcabcabca"
     broker = filled(keys, poison)
     crashes, runner = crash_until_it_runs(broker, tmp_path)
-    assert crashes == 3
+    assert crashes == 1
     assert output(broker, OUTPUT) == expected(keys, without=poison)
     letters = [codec("rejected").decode(value or b"") for value in output(broker, REJECTED)]
     assert [(letter["source_topic"], letter["source_offset"], letter["reason"], letter["value"]) for letter in letters] == [
@@ -189,7 +188,7 @@ def test_the_culprit_is_quarantined_after_three_crashes(tmp_path: Path, poison: 
     assert "ZeroDivisionError: poison" in letters[0]["detail"]
     assert runner.tasks[0].progress.quarantined == {(INPUT, 0, offset) for offset in poison}
     assert runner.tasks[0].progress.outputs == {OUTPUT: 10 - len(poison), REJECTED: len(poison)}
-    assert list(tmp_path.iterdir()) == []
+    assert [path.suffix for path in tmp_path.iterdir()] == [".note"]
 
 
 def test_a_quarantine_is_obeyed_by_replay(tmp_path: Path) -> None:
@@ -201,19 +200,6 @@ def test_a_quarantine_is_obeyed_by_replay(tmp_path: Path) -> None:
     task: Any = runner.tasks[0].task
     assert task.counts == {"a": 2, "b": 2, "c": 1}
     assert task.skips == [2]
-
-
-def test_crashes_at_different_places_are_not_added_up(tmp_path: Path) -> None:
-    broker = filled("ab", [1])
-    for _ in range(2):
-        with pytest.raises(ZeroDivisionError):
-            steps(Runner(**arguments(APP, broker, task_factory=lambda p: CountingTask(APP, p, b"poison"), settings=quick(tmp_path))))
-    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
-    broker.sink().publish(INPUT, b"c", b"poison", 1, 0)
-    for _ in range(3):
-        with pytest.raises(ZeroDivisionError):
-            steps(Runner(**arguments(APP, broker, task_factory=lambda p: CountingTask(APP, p, b"poison", "1"), settings=quick(tmp_path))))
-    assert output(broker, OUTPUT) == expected("ab")
 
 
 def test_other_versions_rebuild_from_the_input(tmp_path: Path) -> None:
