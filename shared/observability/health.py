@@ -30,6 +30,14 @@ class Health:
         self._advanced = clock()
         self._ready = False
         self.advances = 0
+        self.troubles: dict[str, str] = {}
+
+    def report(self, what: str, detail: str | None) -> None:
+        """Note something that is wrong while the process works on, or (None) that it is over; the probes show it."""
+        if detail is None:
+            self.troubles.pop(what, None)
+        else:
+            self.troubles[what] = detail
 
     def advanced(self) -> None:
         """Note progress: a commit, an idle step, a piece of a restore."""
@@ -87,7 +95,9 @@ def _handler(health: Health, registry: CollectorRegistry) -> type[BaseHTTPReques
                 self._answer(200, CONTENT_TYPE_LATEST, generate_latest(registry))
             elif self.path in ("/live", "/ready"):
                 good = health.live if self.path == "/live" else health.ready
-                body = json.dumps({"live": health.live, "ready": health.ready}).encode()
+                body = json.dumps(
+                    {"live": health.live, "ready": health.ready, **({"troubles": dict(health.troubles)} if health.troubles else {})}
+                ).encode()
                 self._answer(200 if good else 503, "application/json", body)
             else:
                 self._answer(404, "text/plain", b"expected /live, /ready or /metrics\n")

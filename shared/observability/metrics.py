@@ -34,6 +34,7 @@ class Metrics:
         flagged = "Records accepted of which something was noticed: non_finite, future, a flagging expectation."
         self._flagged = Counter("tidemill_flagged_total", flagged, ["stage", "stream", "what"], registry=own)
         self._suspended = Gauge("tidemill_suspended", "1 while a task crashes whatever it is given.", ["stage", "partition"], registry=own)
+        self._flooded = Gauge("tidemill_flooded", "1 while most of a partition's input is refused.", ["stage", "partition"], registry=own)
         self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._commit = Histogram("tidemill_commit_seconds", "Time from begin to commit.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._restore = Gauge("tidemill_restore_seconds", "Time the last restore took.", ["stage", "partition"], registry=own)
@@ -73,6 +74,10 @@ class Metrics:
     def observe_suspension(self, partition: int, suspended: bool) -> None:
         """Note whether a task is set aside, because it crashes whatever it is given."""
         self._suspended.labels(self.stage, str(partition)).set(int(suspended))
+
+    def observe_flood(self, partition: int, flooded: bool) -> None:
+        """Note whether the input of a partition is a flood of records that are refused."""
+        self._flooded.labels(self.stage, str(partition)).set(int(flooded))
 
     def count_dead_letters(self, records: int) -> None:
         """Count dead letters."""

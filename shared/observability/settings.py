@@ -105,7 +105,8 @@ class RunnerSettings(_Frozen):
         Crashes at one place before the culprit is looked for and quarantined (two at most where the process died without an exception: a signal, out
         of memory, a hang). The first exception ends the process; what follows within five minutes of its restart is searched in place.
     dead_letter_window, dead_letter_share, dead_letter_run
-        The process stops when more than this share of the last `window` input records, or this many in a row, became dead letters.
+        When more than this share of about the last `window` input records of a task, or this many in a row, became dead letters, its input is
+        a flood: steps are cut to about 50 ms until the share has fallen to half of the limit, and log, metric and probe say so. Nothing stops.
     state_folder
         Where crashes are counted across restarts.
     """

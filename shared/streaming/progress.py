@@ -4,6 +4,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Protocol
 
+from shared.streaming.flood import Refusals
 from shared.streaming.records import Coverage, TopicPartition
 
 
@@ -43,6 +44,8 @@ class Progress:
         Records this task has produced so far, by topic.
     group
         Consumer group whose offsets are in the same transaction; another stage's when that one leads the process.
+    refusals
+        How many of the last input records became dead letters.
     """
 
     stage: str
@@ -58,6 +61,7 @@ class Progress:
     versions: Mapping[str, str] = field(default_factory=dict)
     quarantined: frozenset[tuple[str, int, int]] = frozenset()
     group: str = ""
+    refusals: Refusals = field(default_factory=Refusals)
 
     @property
     def coverage(self) -> Coverage:
@@ -86,6 +90,7 @@ class Progress:
                 "versions": dict(self.versions),
                 "quarantined": [f"{topic}:{partition}:{offset}" for topic, partition, offset in sorted(self.quarantined)],
                 "group": self.group,
+                "refusals": self.refusals.to_list(),
             }
         )
 
@@ -107,6 +112,7 @@ class Progress:
             versions=record["versions"],
             quarantined=frozenset(_coordinates(record["quarantined"])),
             group=record["group"],
+            refusals=Refusals.of_list(record["refusals"]),
         )
 
 

@@ -14,9 +14,10 @@ from shared.streaming.bounded_calls import CallHangsError
 from shared.streaming.broker import Broker, BrokerUnreachableError, FencedError
 from shared.streaming.chain import Chain, Link, StageParts, TaskCrashedError, Work
 from shared.streaming.crash_log import CrashLog
-from shared.streaming.dead_letters import DeadLetterLimit, DeadLetters
+from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.death_note import DeathNote
 from shared.streaming.errors import TransientError
+from shared.streaming.flood import FloodLimits, Refusals, Throttle
 from shared.streaming.isolation import CrashVerdicts, Verdict
 from shared.streaming.kafka_connection import KafkaFailureError
 from shared.streaming.layout import Layout
@@ -122,7 +123,9 @@ class Runner:
         self._fences = [broker.transactional_sink(other) for other in fences]
         self._reader = broker.reader()
         limits = self._settings
-        self._limit = DeadLetterLimit(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run, dead_letters.topic)
+        self._flood_limits = FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run)
+        self._throttle = Throttle()
+        self._letters = dead_letters.topic
         self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
         self._links = [
             self._link(layout, one, limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json", instance)
@@ -251,7 +254,9 @@ class Runner:
     def _consume_and_commit(self) -> bool:
         since_step = self._timer() - self._last_step
         linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_step)
-        inputs = self._source.consume(self._settings.max_batch, self._settings.idle_interval_ms / 1000, linger_s)
+        flooded = any(running.progress.refusals.flooded for running in self.tasks.values())
+        limit = self._throttle.limit(self._settings.max_batch) if flooded else self._settings.max_batch
+        inputs = self._source.consume(limit, self._settings.idle_interval_ms / 1000, linger_s)
         if self._source.assignment.epoch != self._epoch or not self._chain.tasks:
             return False
         for records in inputs:
@@ -308,8 +313,7 @@ class Runner:
             # One in which every stage had something to do, and has compiled its kernels.
             self._took_s = took_s
         self._metrics.observe_process(took_s)
-        lead = [work.outcome for work in works if work.stage == 0]
-        self._limit.observe(sum(outcome.read for outcome in lead), sum(outcome.refused for outcome in lead))
+        self._throttle.observe(sum(work.outcome.read for work in works if work.stage == 0), took_s)
         changed = transaction.changed
         if changed:
             # From one begin to the next, so that what a step takes is part of the interval and does not come on top of it.
@@ -377,6 +381,7 @@ class Runner:
     def _committed(self, changed: Sequence[Work]) -> None:
         for work in changed:
             running, outcome = work.running, work.outcome
+            self._report_flood(running.partition, running.progress.refusals, outcome.progress.refusals)
             for culprit, _ in running.owed:
                 self._metrics.count_quarantined(culprit.topic)
             running.accept(outcome)
@@ -387,6 +392,19 @@ class Runner:
             self._metrics.count_checkpoint(outcome.checkpoint_bytes)
             for emission in outcome.emissions:
                 self._metrics.count_written(emission.topic, len(emission))
+
+    def _report_flood(self, partition: int, before: Refusals, after: Refusals) -> None:
+        if before.flooded == after.flooded:
+            return
+        self._metrics.observe_flood(partition, after.flooded)
+        detail = {"partition": partition, "refused": after.refused, "of": after.read, "in_a_row": after.row}
+        if after.flooded:
+            advice = f"read {self._letters} for the reasons and correct the producer or the application"
+            log.warning("a flood of records is refused: steps are short until it is over; %s", advice, extra=detail)
+            self._health.report(f"flood in partition {partition}", f"{after.refused} of the last {after.read} records became dead letters; {advice}")
+        else:
+            log.warning("the flood of refused records is over", extra=detail)
+            self._health.report(f"flood in partition {partition}", None)
 
     def _known_offset(self, changed: Sequence[Work]) -> dict[TopicPartition, int]:
         lead = self._chain.tasks[changed[0].running.partition][0]
@@ -471,9 +489,12 @@ class Runner:
             if mine:
                 self._death, death, mine = None, None, False
             if verdicts.suspected(partition) is None:
+                running.limits = self._flood_limits
                 self._metrics.observe_suspension(partition, False)
+                self._health.report(f"stage {stage} of partition {partition}", None)
                 return running
         self._metrics.observe_suspension(partition, True)
+        self._health.report(f"stage {stage} of partition {partition}", "crashes whatever it is given; it is set aside and tried again")
         self._retry_at = until if self._retry_at is None else min(until, self._retry_at)
         return None
 

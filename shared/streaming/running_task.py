@@ -8,6 +8,7 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.flood import FloodLimits
 from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key
@@ -61,6 +62,8 @@ class RunningTask:
         Verdicts that the checkpoint topic does not hold yet (an older version kept them in the progress record only).
     withheld
         Of a trial: offsets [begin, end) per input that are passed over.
+    limits
+        Beyond which refused records are a flood.
     handed, kept
         Behind the last record that the task was given, in all and in its last step, per input.
     holding
@@ -83,6 +86,7 @@ class RunningTask:
     unwritten: Sequence[Address] = ()
     withheld: Withheld = field(default_factory=dict)
     holding: bool = False
+    limits: FloodLimits = field(default_factory=FloodLimits)
     handed: dict[TopicPartition, int] = field(default_factory=dict)
     kept: dict[TopicPartition, int] = field(default_factory=dict)
 
@@ -132,6 +136,8 @@ class RunningTask:
         produced = Counter(dict(self.progress.outputs))
         for emission in emissions:
             produced[emission.topic] += len(emission)
+        read = sum(len(records) for records in inputs if records.topic in self.layout.inputs.partitioned)
+        refused = sum(len(emission) for emission in emissions if emission.topic == self.dead_letters.topic)
         share, marker = self._checkpoint(context.now_ms, checkpoint_interval_ms, checkpoint_bytes, [*self.unwritten, *condemned])
         progress = replace(
             self.progress,
@@ -146,6 +152,7 @@ class RunningTask:
             versions=dict(self.task.versions()),
             quarantined=quarantined.newest(),
             group=self.layout.group,
+            refusals=self.progress.refusals.after(read, refused, self.limits),
         )
         before = self.progress
         unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group) == before
@@ -163,8 +170,8 @@ class RunningTask:
             changed,
             moved,
             self._record(progress) if changed else Emission(progress_topic(self.layout.app, self.layout.stage), self.partition, [], []),
-            sum(len(records) for records in inputs if records.topic in self.layout.inputs.partitioned),
-            sum(len(emission) for emission in emissions if emission.topic == self.dead_letters.topic),
+            read,
+            refused,
             sum(len(value or b"") for emission in share for value in emission.values),
             step.flagged,
             quarantined,
