@@ -32,7 +32,9 @@ def read_csv(file: Path, nulls: Sequence[str]) -> FileRows:
     )
     try:
         with open_text(file, "CSV") as source:
-            table = pyarrow.csv.read_csv(source, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options)
+            # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
+            alone = pyarrow.csv.ReadOptions(use_threads=False)
+            table = pyarrow.csv.read_csv(source, alone, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options)
     except (OSError, EOFError) as error:
         # Arrow's own errors are none of these: the file cannot be read at all.
         raise DataSetError(f"{file}: expected CSV: {error}") from error
