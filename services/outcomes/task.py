@@ -53,6 +53,7 @@ class _Invalid(NamedTuple):
 
     record: Records
     detail: str
+    requests: Sequence[tuple[str, str]]
 
 
 class _PredictionRows(NamedTuple):
@@ -185,12 +186,12 @@ class OutcomesTask:
         labels = self._labels_of(batch)
         invalid: dict[int, _Invalid] = {}
         for row, found in list(labels.items()):
-            wrong = [(model, label.value) for model, _, label in found if not _in_domain(label.value, self._binary[model])]
+            wrong = [(model, identity, label.value) for model, identity, label in found if not _in_domain(label.value, self._binary[model])]
             if wrong:
-                model, value = wrong[0]
+                model, _, value = wrong[0]
                 expected = "0 or 1" if self._binary[model] else "a finite number"
                 detail = f"expected {expected} as the label of {model}, found {value!r}; the record is in the journal, without this label"
-                invalid[row] = _Invalid(records[row : row + 1], detail)
+                invalid[row] = _Invalid(records[row : row + 1], detail, [(model, identity) for model, identity, _ in wrong])
                 labels[row] = [one for one in found if _in_domain(one[2].value, self._binary[one[0]])]
         return _JournalRows(labels, invalid)
 
@@ -224,7 +225,9 @@ class OutcomesTask:
                 for model, identity, label in payload.labels.get(row, ()):
                     outcomes += self._join.label(model, identity, label, at)
                 if row in payload.invalid:
-                    record, detail = payload.invalid[row]
+                    record, detail, requests = payload.invalid[row]
+                    for model, identity in requests:
+                        self._join.invalid(model, identity)
                     letters.append(self._dead_letters.emission(record, self._partition, "invalid_label", detail, time))
         return outcomes, letters
 

@@ -10,6 +10,8 @@ from typing import Any, NamedTuple, TypeVar
 CHUNK_REQUESTS = 256
 """Journal offsets whose requests, or early labels, make one entry of the checkpoint."""
 _EARLY = "early-"
+_PENDING, _INVALID = "pending", "invalid"
+_OPEN = (_PENDING, _INVALID)
 _Row = TypeVar("_Row")
 
 
@@ -75,7 +77,7 @@ class Outcome(NamedTuple):
 @dataclass(slots=True)
 class _Waiting:
     request: Request
-    status: str = "pending"
+    status: str = _PENDING
     revision: int = 0
 
 
@@ -160,6 +162,14 @@ class OutcomeJoin:
         state.dirty_early.add(at.offset // CHUNK_REQUESTS)
         return []
 
+    def invalid(self, model: str, request_id: str) -> None:
+        """Take note that a truth came which is no label: a request that still waits for one will not be taken to have met silence."""
+        state = self._models[model]
+        waiting = state.requests.get(request_id)
+        if waiting is not None and waiting.status == _PENDING:
+            waiting.status = _INVALID
+            state.touch(waiting)
+
     def advance(self, at: At) -> list[Outcome]:
         """Time out and forget what journal time has left behind; call with every journal record, ticks included."""
         outcomes: list[Outcome] = []
@@ -196,7 +206,7 @@ class OutcomeJoin:
         for name, _, blob in sorted(requests):
             for *request, status, revision in _unpack(blob):
                 self._models[name].keep_request(_Waiting(Request(*request), status, revision))
-                if status == "pending":
+                if status in _OPEN:
                     self._models[name].pending.append(request[0])
         for name, _, blob in sorted(early):
             for identity, value, event_time, *at in _unpack(blob):
@@ -204,11 +214,11 @@ class OutcomeJoin:
 
     def _labelled(self, state: _ModelState, identity: str, label: Label, at: At, label_time_ms: int) -> list[Outcome]:
         waiting = state.requests[identity]
-        if waiting.status != "pending" and not state.policy.last_correction_wins:
+        if waiting.status not in _OPEN and not state.policy.last_correction_wins:
             self.ignored_labels += 1
             return []
-        revision = 0 if waiting.status == "pending" else waiting.revision + 1
-        status = "labelled" if waiting.status == "pending" else "corrected"
+        revision = 0 if waiting.status in _OPEN else waiting.revision + 1
+        status = "labelled" if waiting.status in _OPEN else "corrected"
         waiting.status, waiting.revision = status, revision
         state.touch(waiting)
         return [Outcome(state.policy.model, at, waiting.request, status, label, label_time_ms - waiting.request.time_ms, revision)]
@@ -218,12 +228,13 @@ class OutcomeJoin:
         delay = state.policy.max_delay_ms
         while state.pending:
             waiting = state.requests[state.pending[0]]
-            if waiting.status == "pending":
+            if waiting.status in _OPEN:
                 if waiting.request.time_ms + delay >= at.time_ms:
                     break
+                # A truth came, but none that counts: silence, which may mean something, it was not.
+                value = None if waiting.status == _INVALID else state.policy.timeout_label
                 waiting.status = "timeout"
                 state.touch(waiting)
-                value = state.policy.timeout_label
                 label = None if value is None else Label(value, waiting.request.time_ms + delay)
                 outcomes.append(Outcome(state.policy.model, at, waiting.request, "timeout", label, None, 0))
             state.pending.popleft()

@@ -7,6 +7,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from services.outcomes.domain.join import At, JoinPolicy, Label, OutcomeJoin, Request
 from services.outcomes.task import OutcomesTask
 from shared.application.errors import ApplicationError
 from shared.application.plan import Plan
@@ -93,6 +94,25 @@ def test_labels_of_another_kind_are_set_aside_one_letter_each(tmp_path: Path) ->
     assert {letter["reason"] for letter in letters} == {"invalid_label"} and {letter["stage"] for letter in letters} == {"outcomes"}
     assert "0 or 1" in str(letters[0]["detail"]) and "2.0" in str(letters[0]["detail"])
     assert labelled == ["o0", "o2", "o6"]
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_request_with_an_invalid_label_has_not_met_silence(restarts: bool) -> None:
+    """`on_timeout: negative` makes no negative of it; a good label that follows still counts."""
+    join = OutcomeJoin([JoinPolicy("back", 100, timeout_label=0.0)])
+    for i, name in enumerate(("silent", "invalid", "mended")):
+        join.request("back", Request(name, i, 0, 0, 0.5, 0, "v1", 0, "champion"), At(0, 0, i))
+    join.invalid("back", "invalid")
+    join.invalid("back", "mended")
+    join.invalid("back", "nobody")
+    if restarts:
+        blobs = {key: blob for key, blob in join.snapshot().items() if blob is not None}
+        join = OutcomeJoin([JoinPolicy("back", 100, timeout_label=0.0)])
+        join.load(blobs)
+    (labelled,) = join.label("back", "mended", Label(1.0, 50), At(50, 0, 4))
+    assert (labelled.status, labelled.revision) == ("labelled", 0)
+    ended = {outcome.request.request_id: outcome.label for outcome in join.advance(At(101, 0, 5))}
+    assert ended == {"silent": Label(0.0, 100), "invalid": None}
 
 
 def test_a_regression_takes_every_finite_number(tmp_path: Path) -> None:
