@@ -158,5 +158,5 @@ class Process:
             lake: Any = Port(world.lake, "lake", points)
             return StageSpec(stage, archive_inputs(plan), lambda p: ArchiveTask(plan, registry, lake, p, 40, 2_000))
         trainer = Port(SeededTrainer(plan, world.artifacts), "trainer", points)
-        places = Places(str(FOLDER), "memory", "memory", "memory")
+        places = Places(str(FOLDER), "memory", "memory")
         return StageSpec(stage, retraining_inputs(plan), lambda _: RetrainingTask(plan, registry, trainer, SilentRegistrar(), places))

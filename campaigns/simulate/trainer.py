@@ -88,6 +88,9 @@ def _draw(request: JobRequest) -> int:
 class SilentRegistrar:
     """A registrar without a registry: the lifecycle log decides, the registry only shows."""
 
+    def record(self, decision: str, record: object) -> None:
+        """Take note."""
+
     def want(self, models: object) -> None:
         """Take note."""
 

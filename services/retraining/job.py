@@ -1,8 +1,11 @@
 """Trainings in a process of their own: ``python -m services.retraining.job`` takes them from its parent (`WarmChild`), one at a time."""
 
 import json
+import logging
+import time
 from dataclasses import asdict
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -21,8 +24,11 @@ from shared.lake.tables import Lake
 from shared.lake.training_set import TrainingSet, training_set
 from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
 from shared.models.onnx_scorer import OnnxScorer
-from shared.models.registry import ModelRegistry
+from shared.streaming.errors import TransientError
 from shared.version import CODE_VERSION
+
+log = logging.getLogger(__name__)
+_PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 def run(request: JobRequest) -> JobResult:
@@ -49,7 +55,7 @@ def run(request: JobRequest) -> JobResult:
     except TooFewRowsError as error:
         return _failed(version, str(error), dataset)
     content = candidate.artifact.to_bytes()
-    address = store.put(content)
+    address = _put(store, content)
     try:
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
     except ArtifactError as error:
@@ -66,12 +72,11 @@ def run(request: JobRequest) -> JobResult:
         "seed": str(model.settings.training.seed),
     }
     figures = {**candidate.figures, **verdict.figures, **({f"predecessor_{k}": v for k, v in reverse.figures.items()} if reverse else {})}
-    result = JobResult(
+    return JobResult(
         True, verdict.reason, version, verdict.passed, reverse is not None and reverse.passed, address, store.uri_of(address),
         candidate.artifact.signature.threshold, figures, details,
+        _record(request, plan, version, verdict, store.uri_of(address), address, figures, details, candidate),
     )  # fmt: skip
-    _record(request, plan, result, candidate)
-    return result
 
 
 def _examples(found: TrainingSet, model: ModelPlan) -> Examples:
@@ -109,21 +114,42 @@ def _failed(version: str, reason: str, details: dict[str, str] | None = None) ->
     return JobResult(False, reason, version, False, False, "", "", 0.5, {}, details or {})
 
 
-def _record(request: JobRequest, plan: Plan, result: JobResult, candidate: Candidate) -> None:
+def _put(store: ArtifactStore, content: bytes) -> str:
+    """Store a model; a disk that is full for a moment does not cost the training."""
+    for wait_s in _PUT_WAITS_S:
+        try:
+            return store.put(content)
+        except TransientError as problem:
+            log.warning("the model could not be stored, trying again: %s", problem)
+            time.sleep(wait_s)
+    return store.put(content)
+
+
+def _record(
+    request: JobRequest,
+    plan: Plan,
+    version: str,
+    verdict: Verdict,
+    uri: str,
+    address: str,
+    figures: dict[str, float],
+    details: dict[str, str],
+    candidate: Candidate,
+) -> dict[str, Any]:
+    """Return what the registry is to be told (`ModelRegistry.record`); not by this process: the registry may be away, and nothing waits for it."""
     asked = request.retraining
     tags = {
         "decision_id": asked["decision_id"],
         "trigger": asked["trigger"],
         "owner": plan.application.owner_of("models", asked["model"]),
-        "artifact_sha256": result.artifact_sha256,
-        "gate": "passed" if result.passed else "refused",
-        "reason": result.reason,
-        **{name: value for name, value in result.details.items() if name not in candidate.parameters},
+        "artifact_sha256": address,
+        "gate": "passed" if verdict.passed else "refused",
+        "reason": verdict.reason,
+        **{name: value for name, value in details.items() if name not in candidate.parameters},
     }
-    finite = {name: value for name, value in result.figures.items() if np.isfinite(value)}
-    ModelRegistry(request.registry).record(
-        plan.application.app, asked["model"], result.version, result.artifact_uri, tags, candidate.parameters, finite
-    )
+    finite = {name: value for name, value in figures.items() if np.isfinite(value)}
+    parameters = {name: str(value) for name, value in candidate.parameters.items()}
+    return {"model": asked["model"], "version": version, "artifact_uri": uri, "tags": tags, "parameters": parameters, "metrics": finite}
 
 
 def work(source: Path, target: Path) -> None:

@@ -1,6 +1,6 @@
 """What goes to a training's process and what comes back."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
@@ -13,6 +13,8 @@ class JobRequest:
     ----------
     retraining
         The public record that asked for it.
+    max_duration_ms
+        After which it is ended.
     champion, predecessor
         SHA-256 of the serving model and of the champion before it; empty when there is none.
     """
@@ -20,15 +22,15 @@ class JobRequest:
     application: str
     lake: str
     artifacts: str
-    registry: str
     retraining: dict[str, Any]
     champion: str
     predecessor: str
+    max_duration_ms: int = 3_600_000
 
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What came of it. `passed`: the candidate may replace the champion. `roll_back`: the predecessor should."""
+    """What came of it. `passed`: the candidate may replace the champion. `roll_back`: the predecessor should. `record`: what the registry is told."""
 
     finished: bool
     reason: str
@@ -40,6 +42,7 @@ class JobResult:
     threshold: float
     figures: dict[str, float]
     details: dict[str, str]
+    record: dict[str, Any] = field(default_factory=dict)
 
 
 def version_name(retraining: dict[str, Any]) -> str:

@@ -24,6 +24,10 @@ _TAIL = 1_000
 class Registrar(Protocol):
     """Tells a registry what serves."""
 
+    def record(self, decision: str, record: Mapping[str, Any]) -> None:
+        """Take note of a training that has ended: once, however often it is said."""
+        ...
+
     def want(self, models: Mapping[str, ServiceTimes]) -> None:
         """Take note of what the registry should say, by model; only the last word counts."""
         ...
@@ -36,9 +40,10 @@ class Registrar(Protocol):
 class ProcessRegistrar:
     """Registrar on MLflow.
 
-    The lifecycle log decides, the registry shows: a roll-back never waits for it. A registry that does not answer is told later, and after a
-    restart it is told everything again (which changes nothing). Loading MLflow costs five CPU seconds, hence the child process, which gives way
-    to everything else on the machine and runs every ten seconds at most.
+    The lifecycle log decides, the registry shows: neither a training nor a roll-back waits for it. A registry that does not answer is told later,
+    and after a restart it is told everything again (which changes nothing). Trainings wait for it as files, versions in service in memory, since the
+    lifecycle log has them. Loading MLflow costs five CPU seconds, hence the child process, which gives way to everything else on the machine and runs
+    every ten seconds at most.
 
     Parameters
     ----------
@@ -50,11 +55,19 @@ class ProcessRegistrar:
 
     def __init__(self, folder: Path, app: str, uri: str, clock: Callable[[], float] = time.monotonic) -> None:
         self._folder, self._app, self._uri, self._clock = folder, app, uri, clock
+        self._queue = folder / "to-register"
         self._wanted: dict[str, Any] = {}
         self._telling: dict[str, Any] = {}
         self._told: dict[str, Any] = {}
         self._process: subprocess.Popen[bytes] | None = None
         self._wait_s, self._not_before = _REST_S, 0.0
+
+    def record(self, decision: str, record: Mapping[str, Any]) -> None:
+        """Queue a training as a file, which survives this process and is deleted once the registry has it."""
+        self._queue.mkdir(parents=True, exist_ok=True)
+        part = self._queue / f"{decision}.part"
+        part.write_text(json.dumps(dict(record)), encoding="utf-8")
+        part.replace(self._queue / f"{decision}.json")
 
     def want(self, models: Mapping[str, ServiceTimes]) -> None:
         """Take note of the last word."""
@@ -76,7 +89,7 @@ class ProcessRegistrar:
                 log.warning("the model registry was not told, trying again", extra=told)
                 self._not_before = self._clock() + self._wait_s
                 self._wait_s = min(_LONGEST_REST_S, 2 * self._wait_s)
-        if self._wanted != self._told and self._clock() >= self._not_before:
+        if self._clock() >= self._not_before and (self._wanted != self._told or any(self._queue.glob("*.json"))):
             self._tell()
 
     def _tell(self) -> None:
@@ -84,7 +97,7 @@ class ProcessRegistrar:
         self._telling = self._wanted
         path = self._folder / "registrar.json"
         path.touch(mode=0o600)  # The address may hold a password.
-        path.write_text(json.dumps({"app": self._app, "uri": self._uri, "models": self._telling}), encoding="utf-8")
+        path.write_text(json.dumps({"app": self._app, "uri": self._uri, "models": self._telling, "queue": str(self._queue)}), encoding="utf-8")
         with self._log().open("wb") as output:
             self._process = subprocess.Popen(
                 [sys.executable, "-m", "services.retraining.registrar", str(path)],
@@ -102,6 +115,11 @@ def main(arguments: list[str]) -> int:
     os.nice(19)
     told = json.loads(source.read_text(encoding="utf-8"))
     registry = ModelRegistry(told["uri"])
+    # In the order in which they ended, so that versions are numbered as they came.
+    for path in sorted(Path(told["queue"]).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
+        one = json.loads(path.read_text(encoding="utf-8"))
+        registry.record(told["app"], one["model"], one["version"], one["artifact_uri"], one["tags"], one["parameters"], one["metrics"])
+        path.unlink()
     for model, times in told["models"].items():
         registry.deployed(told["app"], model, times["versions"], times["champion"])
     return 0

@@ -20,7 +20,7 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
-    places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri, settings.tracking.uri)
+    places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri)
     folder = settings.runner.state_folder / "trainings"
     # One of each for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.
     trainer, registrar = ProcessTrainer(folder), ProcessRegistrar(folder, plan.application.app, settings.tracking.uri)

@@ -36,12 +36,11 @@ def task_inputs(plan: Plan) -> TaskInputs:
 
 @dataclass(frozen=True, slots=True)
 class Places:
-    """Where data, models and the registry lie."""
+    """Where data and models lie."""
 
     application: str
     lake: str
     artifacts: str
-    registry: str
 
 
 @dataclass(slots=True)
@@ -216,10 +215,8 @@ class RetrainingTask:
         lifecycle = self._lifecycles.of(request.record["model"])
         request.champion = lifecycle.champion.artifact_sha256 if lifecycle.champion else ""
         predecessor = lifecycle.retired[-1].artifact_sha256 if lifecycle.retired else ""
-        places = self._places
-        self._trainer.start(
-            JobRequest(places.application, places.lake, places.artifacts, places.registry, request.record, request.champion, predecessor)
-        )
+        places, longest_ms = self._places, self._plan.models[request.record["model"]].settings.training.max_duration
+        self._trainer.start(JobRequest(places.application, places.lake, places.artifacts, request.record, request.champion, predecessor, longest_ms))
         if request.started:
             return []
         request.started = True
@@ -228,6 +225,7 @@ class RetrainingTask:
     def _finish(self, request: dict[str, Any], result: JobResult, events: list[dict[str, Any]]) -> list[dict[str, Any]]:
         if not result.finished:
             return [self._record(request, "failed", result.reason, result.figures, result.details)]
+        self._registrar.record(request["decision_id"], result.record)
         candidate = ModelDeployment(result.version, result.artifact_sha256, -1, result.threshold)
         self._deploy(request, "registered", candidate, result, result.reason, events)
         self._deploy(request, "gate_passed" if result.passed else "gate_refused", candidate, result, result.reason, events)

@@ -2,6 +2,9 @@
 
 import json
 import logging
+import math
+import time
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
@@ -33,14 +36,20 @@ class ProcessTrainer:
     A result that an earlier incarnation computed and could not commit is used again: a training is a pure function of its request. A child
     that a signal ended (too little memory, an operator) says nothing about the candidate: it is started again, three times in all.
 
+    One that takes longer than its request allows is killed and has failed: it may hang, and the next request waits for it. The time counts anew when
+    it is started again.
+
     Parameters
     ----------
     folder
         Requests, results and logs, by decision id.
+    clock
+        Seconds.
     """
 
-    def __init__(self, folder: Path) -> None:
-        self._folder = folder
+    def __init__(self, folder: Path, clock: Callable[[], float] = time.monotonic) -> None:
+        self._folder, self._clock = folder, clock
+        self._longest_s = self._ends_at = math.inf
         self._child = WarmChild("services.retraining.job")
         self._decision = ""
         self._version = ""
@@ -65,6 +74,7 @@ class ProcessTrainer:
         if self._result().exists():
             return
         self._attempts = 0
+        self._longest_s = request.max_duration_ms / 1e3
         self._launch()
 
     def poll(self) -> JobResult | None:
@@ -72,6 +82,8 @@ class ProcessTrainer:
         if not self._result().exists():
             code = self._child.exit_code()
             # It may have ended between the two looks, with its result written.
+            if code is None and not self._result().exists() and self._clock() >= self._ends_at:
+                return self._timed_out()
             if code is None or self._result().exists():
                 return None
             if code < 0 and self._attempts < _ATTEMPTS:
@@ -86,7 +98,15 @@ class ProcessTrainer:
     def _launch(self) -> None:
         self._attempts += 1
         self._running = self._decision
+        self._ends_at = self._clock() + self._longest_s
         self._child.start(self._folder / f"{self._decision}.json", self._result(), self._log())
+
+    def _timed_out(self) -> JobResult:
+        self._child.kill()
+        self._running = ""
+        reason = f"timed out after {self._longest_s:g} s (training.max_duration)"
+        log.error("training ended: it took too long", extra={"decision_id": self._decision, "limit_s": self._longest_s})
+        return JobResult(False, reason, self._version, False, False, "", "", 0.5, {}, {})
 
     def _died(self, code: int) -> JobResult:
         tail = redacted(self._log().read_text(errors="replace")[-_TAIL:])

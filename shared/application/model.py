@@ -245,13 +245,20 @@ class Fallback(_Frozen):
 
 
 class Training(_Frozen):
-    """The search: families, trials, windows of history (days; 0 means all)."""
+    """The search: families, trials, windows of history (days; 0 means all).
+
+    Attributes
+    ----------
+    max_duration
+        A training that takes longer is ended and has failed.
+    """
 
     families: tuple[Literal["logistic_regression", "lightgbm"], ...] = ("logistic_regression", "lightgbm")
     trials: int = Field(default=6, ge=1)
     windows_days: tuple[int, ...] = (0, 60)
     holdout_days: int = Field(default=7, ge=1)
     min_rows: int = Field(default=1_000, ge=10)
+    max_duration: Annotated[Duration, Field(gt=0)] = parse_duration("1h")
     seed: int = 7
 
 

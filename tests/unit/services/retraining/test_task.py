@@ -43,6 +43,10 @@ class Registrar:
 
     def __init__(self) -> None:
         self.models: dict[str, ServiceTimes] = {}
+        self.recorded: dict[str, Mapping[str, Any]] = {}
+
+    def record(self, decision: str, record: Mapping[str, Any]) -> None:
+        self.recorded[decision] = record
 
     def want(self, models: Mapping[str, ServiceTimes]) -> None:
         self.models = dict(models)
@@ -70,7 +74,7 @@ class World:
     def start(self) -> None:
         self.trainer = Trainer()
         self.registrar = Registrar()
-        self.task = RetrainingTask(self.plan, self.registry, self.trainer, self.registrar, Places("app", "lake", "artifacts", "registry"))
+        self.task = RetrainingTask(self.plan, self.registry, self.trainer, self.registrar, Places("app", "lake", "artifacts"))
         self.read = dict.fromkeys(self.codecs, 0)
         self.last = Step([], {}, self.task._coverage)
 

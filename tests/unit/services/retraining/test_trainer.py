@@ -17,9 +17,9 @@ from services.retraining.warm_child import WarmChild
 DEADLINE_S = 30.0
 
 
-def request(champion: str = "") -> JobRequest:
+def request(champion: str = "", max_duration_ms: int = 60_000) -> JobRequest:
     """A job that fails as soon as it looks at its application."""
-    return JobRequest("nowhere", "lake", "artifacts", "registry", {"decision_id": "d", "journal_time": 0, "model": "m"}, champion, "")
+    return JobRequest("nowhere", "lake", "artifacts", {"decision_id": "d", "journal_time": 0, "model": "m"}, champion, "", max_duration_ms)
 
 
 def children() -> list[psutil.Process]:
@@ -62,6 +62,25 @@ def test_the_same_training_goes_on_and_another_takes_its_place(tmp_path: Path) -
     (second,) = children()
     assert second.pid != first.pid
     second.kill()
+
+
+def test_a_training_that_hangs_is_ended_after_its_declared_time_and_the_next_runs(tmp_path: Path) -> None:
+    now = 0.0
+    trainer = ProcessTrainer(tmp_path, clock=lambda: now)
+    trainer.start(request(max_duration_ms=5_000))
+    (child,) = children()
+    child.suspend()
+    now = 4.9
+    assert trainer.poll() is None
+    now = 5.0
+    result = trainer.poll()
+    assert result is not None and not result.finished and result.reason.startswith("timed out after 5 s")
+    assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    trainer.start(request("another", max_duration_ms=5_000))
+    deadline = time.monotonic() + DEADLINE_S
+    while (result := trainer.poll()) is None:
+        assert time.monotonic() < deadline
+    assert "ended with 1" in result.reason, "it ran"
 
 
 def test_the_next_task_finds_the_libraries_loaded_and_a_crash_costs_only_its_own(tmp_path: Path) -> None:

@@ -75,3 +75,28 @@ def test_a_registry_that_does_not_know_a_version_yet_is_told_again_later(uri: st
     assert again is not None
     again.kill()
     again.wait()
+
+
+def test_a_training_that_ended_while_the_registry_was_away_is_recorded_when_it_is_back_also_by_the_next_process(tmp_path: Path) -> None:
+    record = {
+        "model": "m",
+        "version": "v9",
+        "artifact_uri": "artifacts/v9",
+        "tags": {**TAGS, "decision_id": "d9"},
+        "parameters": {"family": "lightgbm"},
+    }
+    away = ProcessRegistrar(tmp_path, "late", "no-such-scheme://")
+    away.record("d9", {**record, "metrics": {"auc": 0.8}})
+    away.record("d9", {**record, "metrics": {"auc": 0.8}})
+    away.poll()
+    assert away._process is not None and away._process.wait(60) != 0
+    uri = f"sqlite:///{tmp_path / 'late.db'}"
+    registrar = ProcessRegistrar(tmp_path, "late", uri)
+    registrar.want({"m": ServiceTimes({"v9": {"promoted_at": "2013-02-05"}}, "v9")})
+    registrar.poll()
+    assert registrar._process is not None
+    assert registrar._process.wait(60) == 0, (tmp_path / "registrar.log").read_text()
+    registrar.poll()
+    assert registrar._process is None, "the queue is empty"
+    found = MlflowClient(uri, uri).get_model_version_by_alias("late.m", "champion")
+    assert (found.tags["version"], found.tags["promoted_at"], found.tags["decision_id"]) == ("v9", "2013-02-05", "d9")
