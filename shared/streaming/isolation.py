@@ -50,6 +50,7 @@ class CrashVerdicts:
         self._seen: dict[int, dict[str, int]] = {}
         self._sizes: dict[int, tuple[int, int]] = {}
         self._waiting: dict[int, float] = {}
+        self._given: dict[int, int] = {}
 
     @property
     def any(self) -> bool:
@@ -98,9 +99,9 @@ class CrashVerdicts:
             self._crashes.put(replace(crash, ends={EVERYTHING: 0}))
 
     def drained(self, partition: int) -> None:
-        """Learn that a task has read its inputs to their end: there is nothing left to search."""
+        """Learn that a task has read its inputs to their end: the search is over once as many came as crashed."""
         crash = self._crashes.of(partition)
-        if crash is not None and crash.searching and EVERYTHING in crash.ends:
+        if crash is not None and crash.searching and EVERYTHING in crash.ends and self._given.get(partition, 0) >= crash.records:
             self._over(partition)
 
     def take_up(self, running: RunningTask, death: Death | None, follows: bool, record_at: RecordAt) -> None:
@@ -234,6 +235,7 @@ class CrashVerdicts:
         self._sizes[partition] = (size * 2, steps) if steps > _SHARE else (size, steps)
         seen = self._seen.setdefault(partition, {})
         seen.update(ends_of(inputs))
+        self._given[partition] = self._given.get(partition, 0) + sum(map(len, inputs))
         if EVERYTHING not in crash.ends and all(seen.get(name, -1) >= end for name, end in crash.ends.items()):
             self._over(partition)
 
@@ -266,8 +268,8 @@ class CrashVerdicts:
     def _narrow(self, crash: Crash, limit: int) -> None:
         if not crash.searching:
             log.warning("looking for the record that crashes the task", extra={"partition": crash.partition, "records": crash.records})
-        self._seen.pop(crash.partition, None)
-        self._sizes.pop(crash.partition, None)
+        for known in (self._seen, self._sizes, self._given):
+            known.pop(crash.partition, None)
         self._crashes.put(replace(crash, limit=limit), narrowed=limit != crash.limit)
 
     def _put_on_trial(self, crash: Crash, held: Mapping[str, int], step: Mapping[str, int]) -> None:
@@ -281,6 +283,6 @@ class CrashVerdicts:
         self._crashes.put(replace(crash, limit=0, low=-1, high=-1, trial=-1, tries=0, suspended=min(crash.suspended + 1, 20)))
 
     def _over(self, partition: int) -> None:
-        for known in (self._seen, self._sizes, self._waiting):
+        for known in (self._seen, self._sizes, self._waiting, self._given):
             known.pop(partition, None)
         self._crashes.clear(partition)
