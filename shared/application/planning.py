@@ -12,6 +12,7 @@ import fastavro
 import pyarrow as pa
 from pydantic import ValidationError
 
+from shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
 from shared.application.document import Document
 from shared.application.expressions import Expression, ExpressionError, compile_expression
 from shared.application.model import UNITS_MS, VIEW_KINDS, Application, Label, Model, Stream
@@ -34,11 +35,6 @@ def load_plan(folder: Path) -> Plan:
     """Read an application folder and resolve everything in it; raises ApplicationError."""
     document = Document(folder)
     return _Planner(document, _application(document)).plan()
-
-
-def _kind(column: pa.Field) -> Literal["double", "string"]:
-    """Return what a column is in a vector."""
-    return "string" if column.type == pa.string() else "double"
 
 
 def _application(document: Document) -> Application:
@@ -84,8 +80,8 @@ class _Planner:
         text = file.read_text(encoding="utf-8")
         self.hashes.append(text.encode())
         try:
-            fastavro.parse_schema(json.loads(text))
             user = arrow_schema(text)
+            fastavro.parse_schema(json.loads(text))
         except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as error:
             raise self.document.error((*path, "schema"), f"an Avro record schema in {stream.schema_file}", str(error)) from error
         if reserved := [column for column in user.names if column.startswith("_")]:
@@ -106,6 +102,11 @@ class _Planner:
         for what, named in (("event_id", stream.event_id), ("event_time", stream.event_time), ("key" if stream.key else "topic", key)):
             if named is not None and named not in columns.names:
                 raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}", named)
+        for what, named in (("event_id", stream.event_id), ("key" if stream.key else "topic", key)):
+            if named is not None and not is_key(columns.field(named).type):
+                raise self.document.error(
+                    (*path, what), f"{what}: a column that identifies something: {KEYS}", f"{named}, {columns.field(named).type}"
+                )
         if not pa.types.is_timestamp(columns.field(stream.event_time).type):
             raise self.document.error((*path, "event_time"), "a column of type timestamp-millis", str(columns.field(stream.event_time).type))
         for column in stream.times:
@@ -168,16 +169,25 @@ class _Planner:
     def _features(self, streams: dict[str, StreamPlan], views: tuple[ViewPlan, ...]) -> tuple[FeaturePlan, ...]:
         """Every column some model may name: of the asking events, the reference rows, the views."""
         features: dict[str, FeaturePlan] = {}
+        others: dict[str, pa.Field] = {}
+
+        def add(name: str, column: pa.Field, origin: Literal["event", "reference"], source: str) -> None:
+            kind = feature_kind(column.type)
+            name = name.replace(".", "__")
+            if kind is None:
+                others[name] = column
+            else:
+                features[name] = FeaturePlan(name, "string" if kind == "string" else "double", origin, source, column.name)
+
         for ask in dict.fromkeys(model.ask for model in self.application.models.values()):
             for column in streams[ask].entry_arrow:
-                if not column.name.startswith("_") and not pa.types.is_timestamp(column.type):
-                    features[column.name] = FeaturePlan(column.name, _kind(column), "event", ask, column.name)
+                if not column.name.startswith("_"):
+                    add(column.name, column, "event", ask)
         for stream in streams.values():
             if stream.is_reference:
                 for column in stream.user_arrow:
-                    if column.name != stream.key and not pa.types.is_timestamp(column.type):
-                        name = f"{stream.name}__{column.name}"
-                        features[name] = FeaturePlan(name, _kind(column), "reference", stream.name, column.name)
+                    if column.name != stream.key:
+                        add(f"{stream.name}__{column.name}", column, "reference", stream.name)
         for view in views:
             for aggregate in view.aggregates:
                 features[aggregate.feature] = FeaturePlan(aggregate.feature, "double", "view", view.name, aggregate.feature)
@@ -186,6 +196,10 @@ class _Planner:
             for i, pattern in enumerate(model.features):
                 if pattern not in self.matches:
                     self.matches[pattern] = frozenset(fnmatch.filter(features, pattern.replace(".", "__")))
+                plain = others.get(pattern.replace(".", "__"))
+                if plain is not None:
+                    expected = f"a column that can be a feature: {FEATURES}; {way_out(plain.name, plain.type)}"
+                    raise self.document.error(("models", name, "features", i), expected, f"{pattern}, {plain.type}")
                 if not self.matches[pattern]:
                     raise self.document.error(("models", name, "features", i), f"features among {', '.join(sorted(features))}", pattern)
                 wanted.update(self.matches[pattern])
@@ -200,6 +214,10 @@ class _Planner:
         columns = streams[label.stream].entry_arrow
         if label.join not in columns.names:
             raise self.document.error((*path, "label", "join"), f"a column of {label.stream}: {', '.join(columns.names)}", label.join)
+        if not is_key(columns.field(label.join).type):
+            raise self.document.error(
+                (*path, "label", "join"), f"a column that identifies a request: {KEYS}", f"{label.join}, {columns.field(label.join).type}"
+            )
         value = self._number(label.value, columns, (*path, "label", "value"))
         if model.kind == "binary":
             self._check_binary(path, model, value)
@@ -209,6 +227,8 @@ class _Planner:
         for i, column in enumerate(model.slices):
             if column not in streams[model.ask].entry_arrow.names:
                 raise self.document.error((*path, "slices", i), f"a column of {model.ask}", column)
+            if feature_kind(streams[model.ask].entry_arrow.field(column).type) is None:
+                raise self.document.error((*path, "slices", i), f"a column with one value for each request: {FEATURES}", column)
         plan = LabelPlan(label.stream, label.join, value, label.max_delay, label.on_timeout, label.timeout_value, label.corrections)
         return ModelPlan(name, model.ask, tuple(chosen), plan, model)
 

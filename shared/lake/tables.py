@@ -136,9 +136,21 @@ def instant(time_ms: int) -> pa.Scalar:
 
 
 def delta_ready(table: pa.Table) -> pa.Table:
-    """Return the table in the types Delta has: microseconds in UTC for times."""
-    fields = [field.with_type(_STAMP) if pa.types.is_timestamp(field.type) else field for field in table.schema]
-    return table.cast(pa.schema([field.with_nullable(True) for field in fields]))
+    """Return the table in the types Delta has: microseconds in UTC for times, numbers for times of the day."""
+    fields = [field.with_type(_delta_type(field.type)).with_nullable(True) for field in table.schema]
+    return table.cast(pa.schema(fields))
+
+
+def _delta_type(kind: pa.DataType) -> pa.DataType:
+    if pa.types.is_timestamp(kind):
+        return _STAMP
+    if pa.types.is_time(kind):
+        return pa.int32() if kind.bit_width == 32 else pa.int64()
+    if pa.types.is_map(kind):
+        return pa.map_(kind.key_type, kind.item_field.with_type(_delta_type(kind.item_type)))
+    if pa.types.is_list(kind):
+        return pa.list_(kind.value_field.with_type(_delta_type(kind.value_type)))
+    return pa.struct([field.with_type(_delta_type(field.type)) for field in kind]) if pa.types.is_struct(kind) else kind
 
 
 def milliseconds(table: pa.Table) -> pa.Table:

@@ -16,6 +16,7 @@ from services.features.domain.hashing import ValueHashes
 from services.features.domain.reference_state import ReferenceState
 from services.features.domain.request_keys import RequestKeys
 from services.features.domain.view_state import ViewState
+from shared.application.column_roles import feature_values
 from shared.application.expressions import Expression
 from shared.application.plan import JoinPlan, Plan, ViewPlan
 from shared.avro.arrow_types import int64_ms
@@ -199,7 +200,7 @@ class FeaturesCore:
             if group is not None:
                 has = column in group.columns.schema.names
                 values = group.columns.column(column) if has else pa.nulls(len(group.rows), kind)
-                parts.append(key_texts(values) if kind == pa.string() else values.cast(kind))
+                parts.append(key_texts(values) if kind == pa.string() else feature_values(values, kind))
                 rows.append(group.rows)
         if not parts:
             return pa.nulls(0, kind)

@@ -7,6 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from shared.application.column_roles import whole_numbers
 from shared.avro.key_text import key_texts
 
 _KEPT = 1 << 18
@@ -22,6 +23,7 @@ class ValueHashes:
         """Return the hash of every value, shape (n,)."""
         if pa.types.is_string(column.type):
             return self._texts(column)
+        column = whole_numbers(column)
         kind = pa.float64() if pa.types.is_floating(column.type) else pa.int64()
         # Minus zero and zero are one value.
         plain = column.cast(kind).to_numpy(zero_copy_only=False) + 0 if column.null_count == 0 else _filled(column, kind)

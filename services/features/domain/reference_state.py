@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from services.features.domain.compiled import entry
 from services.features.domain.entities import EntityIndex
+from shared.application.column_roles import feature_values
 from shared.application.plan import FeaturePlan, StreamPlan
 from shared.application.schemas import DELETED
 from shared.avro.arrow_types import int64_ms
@@ -110,7 +111,7 @@ class ReferenceState:
             if feature.type == "string":
                 found.append(np.array(column.cast(pa.string()).to_pylist(), object))
             else:
-                found.append(np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64))
+                found.append(np.asarray(feature_values(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64))
         return found
 
     def _answers(

@@ -12,6 +12,7 @@ from services.ingestion.domain.raw import CleanRows, Verdict
 from shared.streaming.packed import Packed
 
 _ENVELOPE_BYTES = 128
+_YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
 Encode = Callable[[pa.RecordBatch], Packed]
 
 
@@ -38,18 +39,35 @@ class EntryProof:
         """Return the rows with those refused that fail."""
         if not len(rows):
             return rows
+        rows = self._within_years(rows)
         small = 2 * rows.columns.nbytes + 16 * rows.columns.num_columns + _ENVELOPE_BYTES <= self._limit
         if small and not self._always:
             return rows
         candidates = np.flatnonzero(~rows.refused & ~rows.heartbeat)
         found: dict[int, Verdict] = {}
         self._judge(rows.columns.take(pa.array(candidates)), candidates, found)
+        return self._refuse(rows, found)
+
+    def _within_years(self, rows: CleanRows) -> CleanRows:
+        """Refuse times of other years than 1 to 9999, which no lake or client could read (the event time has its own verdicts before)."""
+        found: dict[int, Verdict] = {}
+        for field, column in zip(rows.columns.schema, rows.columns.columns, strict=True):
+            if pa.types.is_timestamp(field.type) and column.null_count < len(column):
+                scale = 1_000 if field.type.unit == "us" else 1
+                low, high = _YEAR_1_MS * scale, _YEAR_10000_MS * scale
+                numbers = np.asarray(pc.fill_null(column.view(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
+                if int(numbers.min()) < low or int(numbers.max()) >= high:
+                    for row in np.flatnonzero(((numbers < low) | (numbers >= high)) & ~rows.refused & ~rows.heartbeat).tolist():
+                        found.setdefault(row, Verdict("out_of_range", f"{field.name}: expected a time of the years 1 to 9999"))
+        return self._refuse(rows, found)
+
+    @staticmethod
+    def _refuse(rows: CleanRows, found: Mapping[int, Verdict]) -> CleanRows:
         if not found:
             return rows
         refused = rows.refused.copy()
         refused[list(found)] = True
-        verdicts: Mapping[int, Verdict] = {**rows.verdicts, **found}
-        return replace(rows, refused=refused, verdicts=verdicts)
+        return replace(rows, refused=refused, verdicts={**rows.verdicts, **found})
 
     def _judge(self, columns: pa.RecordBatch, rows: NDArray[np.int64], found: dict[int, Verdict]) -> None:
         if not len(rows):

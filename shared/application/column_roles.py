@@ -1,0 +1,57 @@
+"""What a column may be used for, by its type: a feature, a key, a value of an expression."""
+
+import numpy as np
+import pyarrow as pa
+
+FEATURES = "numbers, truth values, decimals, dates (as days since 1970) and texts are features"
+KEYS = "texts, whole numbers, truth values, dates, decimals and uuids are keys"
+
+
+def feature_kind(kind: pa.DataType) -> str | None:
+    """Return what a column is in a vector, ``double`` or ``string``; None when it cannot be a feature."""
+    if pa.types.is_string(kind):
+        return "string"
+    plain = pa.types.is_integer(kind) or pa.types.is_floating(kind) or pa.types.is_boolean(kind)
+    return "double" if plain or pa.types.is_decimal(kind) or pa.types.is_date(kind) else None
+
+
+def is_key(kind: pa.DataType) -> bool:
+    """Say whether a column can identify something: its values have one text each."""
+    return feature_kind(kind) is not None
+
+
+def feature_values(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return a column as a vector has it: text, or float64 (a date as days since 1970)."""
+    if column.type == kind:
+        return column
+    if pa.types.is_decimal(column.type) and pa.types.is_floating(kind):
+        return _doubles(column)
+    return (column.view(pa.int32()) if pa.types.is_date32(column.type) and pa.types.is_floating(kind) else column).cast(kind)
+
+
+def whole_numbers(column: pa.Array) -> pa.Array:
+    """Return dates and times as the whole numbers they are stored as; other columns as they are."""
+    if not pa.types.is_temporal(column.type):
+        return _doubles(column) if pa.types.is_decimal(column.type) else column
+    return column.view(pa.int32() if column.type.bit_width == 32 else pa.int64())
+
+
+def _doubles(column: pa.Array) -> pa.Array:
+    """Return decimals as the nearest doubles. Arrow's own cast is an ulp off for some: 5.10 becomes 5.1000000000000005."""
+    n, scale = len(column), column.type.scale
+    words = np.frombuffer(column.buffers()[1], np.int64).reshape(-1, 2)[column.offset : column.offset + n] if n else np.empty((0, 2), np.int64)
+    low, high = words[:, 0], words[:, 1]
+    # Both numbers are exact doubles, so their quotient is the nearest one (Clinger, 1990).
+    exact = (high == low >> 63) & (np.abs(low) <= 2**53) & (0 <= scale <= 22)
+    if not exact.all():
+        return pa.array([None if value is None else float(value) for value in column.to_pylist()], pa.float64())
+    return pa.array(low / 10.0**scale, mask=column.is_null().to_numpy(zero_copy_only=False) if column.null_count else None)
+
+
+def way_out(name: str, kind: pa.DataType) -> str:
+    """Say how a column that is no feature becomes one."""
+    if pa.types.is_timestamp(kind) or pa.types.is_time(kind):
+        return f'derive: {{hour: "EXTRACT(hour FROM {name})"}}'
+    if pa.types.is_list(kind):
+        return f'derive: {{how_many: "ARRAY_LENGTH({name})"}}'
+    return "leave it out of the model's features, or publish what is needed of it as a field of its own"
