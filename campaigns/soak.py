@@ -51,8 +51,8 @@ class Observer:
     def __init__(self, plan: Plan, supervisor: Supervisor, reader: Reader) -> None:
         self._supervisor = supervisor
         self._reader = reader
-        names = [spec.name for spec in catalogue_topics(plan.application.app, plan.application.partitions) if spec.name.endswith("-progress")]
-        self._progress = [TopicPartition(name, partition) for name in names for partition in range(plan.application.partitions)]
+        topics = [spec for spec in catalogue_topics(plan.application.app, plan.application.partitions) if spec.name.endswith("-progress")]
+        self._progress = [TopicPartition(spec.name, partition) for spec in topics for partition in range(spec.partitions)]
 
     def look(self) -> Sample:
         """Take a sample; a service that is being restarted is left out."""
@@ -68,10 +68,7 @@ class Observer:
     def _newest_progress(self) -> int:
         sizes = [0]
         for place in self._progress:
-            try:
-                low, high = self._reader.watermarks(place)
-            except RuntimeError:  # A gathered stage has one partition.
-                continue
+            low, high = self._reader.watermarks(place)
             values = [value for records in self._reader.read(place, max(low, high - 10)) for value in records.values if value is not None]
             sizes += [len(values[-1])] if values else []
         return max(sizes)

@@ -146,6 +146,24 @@ def test_who_leaves_when_it_is_alone_keeps_nobody_of_another_name_waiting(topic:
     assert time.monotonic() - begun < 4.0
 
 
+def test_a_reader_does_not_linger_over_topics_it_has_not_seen(
+    broker: Broker, topic_prefix: str, producer: Callable[[str], TransactionalSink]
+) -> None:
+    """A restore reads a dozen small ones. A client that is not told of a topic first finds its leader after a second."""
+    names = [f"{topic_prefix}-{number}" for number in range(10)]
+    broker.create_topics([TopicSpec(name) for name in names])
+    sink = producer(topic_prefix)
+    sink.begin()
+    for name in names:
+        sink.produce(run(name, [b"a", b"b"]))
+    sink.commit()
+    reader, begun = broker.reader(), time.monotonic()
+    for name in names:
+        assert [value for records in reader.read(TopicPartition(name, 0), 0) for value in records.values] == [b"a", b"b"]
+    assert time.monotonic() - begun < 5.0
+    reader.close()
+
+
 def test_null_values_and_keys_survive(broker: Broker, topic: str) -> None:
     sink = broker.sink()
     sink.publish(topic, None, None, 77, 1)
