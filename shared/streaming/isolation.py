@@ -218,15 +218,20 @@ class CrashVerdicts:
         """End a search that finds nothing: the task does not crash any more."""
         self._over(partition)
 
-    def passed(self, partition: int, inputs: Sequence[Records], committed: bool) -> None:
-        """Take note of a step of a task that went well."""
+    def passed(self, running: RunningTask, inputs: Sequence[Records], committed: bool) -> None:
+        """Take note of a step of a task that went well.
+
+        A commit that leaves the positions where they were has not passed the place: what is held back there may crash the task yet.
+        """
+        partition = running.partition
         if committed:
             self._owed.pop(partition, None)
         crash = self._crashes.of(partition)
         if crash is None:
             return
         if not crash.searching:
-            if not any(map(len, inputs)) if crash.muted else committed:
+            moved = committed and crash.place != as_text(running.progress.input_offsets)
+            if not any(map(len, inputs)) if crash.muted else moved:
                 self._over(partition)
             return
         size, steps = self._sizes.get(partition, (crash.limit, 0))

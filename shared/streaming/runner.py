@@ -329,7 +329,7 @@ class Runner:
         done = {(work.stage, work.running.partition) for work in changed}
         for work in works:
             place = work.stage, work.running.partition
-            self._links[work.stage].verdicts.passed(work.running.partition, work.inputs, place in done)
+            self._links[work.stage].verdicts.passed(work.running, work.inputs, place in done)
         return bool(changed)
 
     def _judge(self, crash: TaskCrashedError) -> None:
