@@ -164,6 +164,7 @@ class TransactionalSink(Protocol):
         ------
         TransientError
             The transaction has to be aborted, nothing of it will be seen; also when a record did not get the offset it was to have.
+            Or it was committed without a clear answer: what the log says then counts, so the caller restores from it.
         FencedError
             A successor has taken over.
         """

@@ -36,6 +36,8 @@ _REFUSED = {
 _RETRY_S = 0.002
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
+# A request may be under way still, though nobody waits for its answer any more: the connection broke, or the answer did not come in time.
+UNCLEAR = {*_UNREACHABLE, KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION}
 OLD_EPOCH = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 # A topic just made, or one whose leader moves or starts: the next metadata refresh settles it.
 _UNSETTLED = {

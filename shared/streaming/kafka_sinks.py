@@ -1,5 +1,6 @@
 """The two producers of `KafkaBroker`: one with transactions, one without."""
 
+import logging
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -11,11 +12,13 @@ from confluent_kafka import TopicPartition as Address
 from shared.streaming.bounded_calls import BoundedCalls
 from shared.streaming.bulk_produce import BulkProduce, Room
 from shared.streaming.errors import TransientError
-from shared.streaming.kafka_connection import ALL_DOWN, Connection, KafkaFailureError
+from shared.streaming.kafka_connection import ALL_DOWN, UNCLEAR, Connection, KafkaFailureError
 from shared.streaming.records import Emission, TopicPartition
 
 TRANSACTION_TIMEOUT_MS = 10_000
 FLUSH_S = 5.0
+# What the client logs when a connection broke or an answer did not come in time; its error callback hears of some of these only.
+_BREAKS = ("FAIL", "REQTMOUT")
 _HANGS_S = 15.0
 MESSAGE_BYTES = 10_000_000
 _ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=MESSAGE_BYTES)
@@ -57,7 +60,14 @@ def _produce_one(producer: Producer, run: Emission, row: int, delivered: Deliver
 
 
 class KafkaTransactionalSink:
-    """Transactional producer of one instance; made by `KafkaBroker.transactional_sink`."""
+    """Transactional producer of one instance; made by `KafkaBroker.transactional_sink`.
+
+    A request that ends a transaction carries nothing that names the transaction but the producer's epoch. One that is delayed, or sent
+    again after its connection broke, may so end a *later* transaction of the same epoch (Jepsen on Bufstream, 2024; KIP-890 mends it for
+    clients that bump the epoch with each transaction, which librdkafka does not: its issue 5423). So a connection that broke, or an
+    answer that did not come, between begin and end costs the producer: a new one, whose epoch fences whatever is under way, and
+    (TransientError) a restore of the tasks, which holds progress records and offsets against each other.
+    """
 
     def __init__(self, connection: Connection, transactional_id: str) -> None:
         self._connection = connection
@@ -67,17 +77,24 @@ class KafkaTransactionalSink:
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
         self._offsets: tuple[list[Address], Any] | None = None
+        # A logger of its own, which nothing else hears: the client's remarks are looked at for breaks only.
+        self._breaks = logging.Logger(f"{__name__}.{transactional_id}", logging.INFO)
+        self._breaks.addFilter(self._note_remark)
         self._renew()
 
     def _renew(self) -> None:
         """Make a new client."""
         # Runs come whole and gather while their partition joins the transaction: lingering would only keep them until the offsets have been sent.
         settings = self._connection.settings(
-            **_WRITING, linger_ms=0, transactional_id=self._id, transaction_timeout_ms=TRANSACTION_TIMEOUT_MS, error_cb=self._note_error
+            **_WRITING,
+            linger_ms=0,
+            transactional_id=self._id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            error_cb=self._note_error,
         )
-        self._producer = Producer(settings)
+        self._producer = Producer({**settings, "log_level": 6}, logger=self._breaks)
         self._bulk = BulkProduce.of(self._producer, _ROOM)
-        self._lost = False
+        self._lost = self._unclear = False
 
     def open(self) -> None:
         """Fence predecessors and abort what they left open."""
@@ -100,6 +117,7 @@ class KafkaTransactionalSink:
         self._producer.poll(0)
         if self._lost:
             self._reopen()
+        self._unclear = False
         self._call("begin", self._producer.begin_transaction)
         self._open = True
 
@@ -126,8 +144,22 @@ class KafkaTransactionalSink:
             self._call("offsets", self._finish_offsets)
         if self._asked:
             self._check_places()
-        self._call("commit", lambda: self._producer.commit_transaction(5.0))
+        tries = 0
+
+        def commit() -> None:
+            nonlocal tries
+            tries += 1
+            self._producer.commit_transaction(5.0)
+
+        self._call("commit", commit)
         self._open = False
+        self._producer.poll(0)
+        if self._unclear or tries > 1:
+            self._lost = True
+            raise TransientError(
+                f"transactional id {self._id}: the transaction was committed, but not with the first answer to each of its requests:"
+                " a new producer fences what may still be under way, and the tasks are restored"
+            )
         # The marker of the transaction takes an offset too.
         return {place: asked[-1] + 2 for place, asked in self._asked.items()}
 
@@ -146,6 +178,8 @@ class KafkaTransactionalSink:
                 self._bounded.call(f"{self._id} flushes", lambda: self._producer.flush(1.0))
             self._call("abort", lambda: self._bounded.call(f"{self._id} aborts", lambda: self._producer.abort_transaction(5.0)))
             self._open = False
+            self._producer.poll(0)
+            self._lost = self._lost or self._unclear
 
     def close(self) -> None:
         """Abort and stop; what a lost client has left open, its successor aborts."""
@@ -183,8 +217,13 @@ class KafkaTransactionalSink:
         if error is None and topic is not None and partition is not None and offset is not None:
             self._given.setdefault(TopicPartition(topic, partition), []).append(offset)
 
+    def _note_remark(self, remark: logging.LogRecord) -> bool:
+        self._unclear = self._unclear or remark.getMessage().startswith(_BREAKS)
+        return False
+
     def _note_error(self, error: KafkaError) -> None:
         self._lost = self._lost or error.code() == ALL_DOWN
+        self._unclear = self._unclear or error.code() in UNCLEAR
 
     def _call(self, doing: str, action: Any) -> None:  # noqa: ANN401, RUF100
         self._connection.call(f"transactional id {self._id}: {doing}", action)

@@ -1,0 +1,129 @@
+"""A TCP proxy before a Kafka broker that sees its requests, and can hold back or lose those that end transactions."""
+
+import socket
+import struct
+import threading
+from dataclasses import dataclass, field
+
+END_TXN = 26
+
+
+@dataclass
+class EndTxn:
+    """A request that ends a transaction: who asks, and what the broker answered (None: nothing yet)."""
+
+    producer_id: int
+    epoch: int
+    frame: bytes
+    error: int | None = None
+
+
+@dataclass
+class KafkaProxy:
+    """Stands on a port of its own; brokers that name themselves in answers are given its port, so that clients stay with it.
+
+    Attributes
+    ----------
+    lose_answers
+        Of so many EndTxn requests the answer is lost and the connection closed.
+    hold_requests
+        So many EndTxn requests do not reach the broker; the connection is closed.
+    """
+
+    host: str
+    port: int
+    lose_answers: int = 0
+    hold_requests: int = 0
+    seen: list[EndTxn] = field(default_factory=list)
+    held: list[EndTxn] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        self._server = socket.create_server((self.host, 0))
+        self.address = f"{self.host}:{self._server.getsockname()[1]}"
+        threading.Thread(target=self._accept, daemon=True).start()
+
+    def close(self) -> None:
+        """Take no more clients."""
+        self._server.close()
+
+    def _accept(self) -> None:
+        while True:
+            try:
+                client, _ = self._server.accept()
+            except OSError:
+                return
+            threading.Thread(target=self._serve, args=(client,), daemon=True).start()
+
+    def _serve(self, client: socket.socket) -> None:
+        """Pass requests and answers on, in turns: a client may have several requests under way, and a broker answers them in order."""
+        own = int(self.address.rpartition(":")[2])
+        real, ours = (self.host.encode() + struct.pack(">i", port) for port in (self.port, own))
+        try:
+            broker = socket.create_connection((self.host, self.port))
+        except OSError:
+            client.close()
+            return
+        with client, broker:
+
+            def answers() -> None:
+                while (answer := _frame(broker)) is not None:
+                    known = waiting.pop(struct.unpack_from(">i", answer, 4)[0], None)
+                    if known is not None:
+                        known.error = int(struct.unpack_from(">h", answer, 12)[0])
+                        if self.lose_answers:
+                            self.lose_answers -= 1
+                            break
+                    try:
+                        client.sendall(answer.replace(real, ours))
+                    except OSError:
+                        break
+                _end(client)
+
+            waiting: dict[int, EndTxn] = {}
+            threading.Thread(target=answers, daemon=True).start()
+            while (request := _frame(client)) is not None:
+                api, _, correlation = struct.unpack_from(">hhi", request, 4)
+                if api == END_TXN:
+                    ending = _end_txn(request)
+                    self.seen.append(ending)
+                    if self.hold_requests:
+                        self.hold_requests -= 1
+                        self.held.append(ending)
+                        break
+                    waiting[correlation] = ending
+                try:
+                    broker.sendall(request)
+                except OSError:
+                    break
+            _end(client)
+            _end(broker)
+
+
+def _end(connection: socket.socket) -> None:
+    try:
+        connection.shutdown(socket.SHUT_RDWR)
+    except OSError:
+        return
+
+
+def _frame(connection: socket.socket) -> bytes | None:
+    """One request or answer with its length; None at the connection's end."""
+    found = b""
+    while len(found) < 4 or len(found) < 4 + struct.unpack_from(">i", found)[0]:
+        wanted = 4 if len(found) < 4 else 4 + struct.unpack_from(">i", found)[0]
+        try:
+            more = connection.recv(wanted - len(found))
+        except OSError:
+            return None
+        if not more:
+            return None
+        found += more
+    return found
+
+
+def _end_txn(request: bytes) -> EndTxn:
+    at = 12
+    for _ in ("client id", "transactional id"):
+        at += 2 + max(0, struct.unpack_from(">h", request, at)[0])
+    producer_id, epoch = struct.unpack_from(">qh", request, at)
+    return EndTxn(int(producer_id), int(epoch), request)
