@@ -8,7 +8,7 @@ from shared.streaming.kafka_broker import KafkaBroker
 
 def connect(kafka: KafkaSettings) -> KafkaBroker:
     """Return the broker."""
-    return KafkaBroker(kafka.bootstrap_servers, kafka.client_options(), deadline_s=kafka.deadline_s)
+    return KafkaBroker(kafka.bootstrap_servers, kafka.client_options(), deadline_s=kafka.deadline_s, topics=kafka.topic_settings())
 
 
 def client_settings(kafka: KafkaSettings, special: dict[str, Any]) -> dict[str, Any]:

@@ -50,7 +50,12 @@ def main() -> int:
         log.info("tokens are asked for", extra={"holders": holders, "file": str(door.tokens_file or "")})
     publisher = KafkaPublisher(settings.kafka.bootstrap_servers, settings.kafka.client_options())
     registry = ConfluentSchemaRegistry(settings.registry.url)
-    broker = KafkaBroker(settings.kafka.bootstrap_servers, settings.kafka.client_options(), deadline_s=settings.kafka.deadline_s)
+    broker = KafkaBroker(
+        settings.kafka.bootstrap_servers,
+        settings.kafka.client_options(),
+        deadline_s=settings.kafka.deadline_s,
+        topics=settings.kafka.topic_settings(),
+    )
     app = build_app(
         plan,
         RedisFeatureReader(settings.redis.url, plan),

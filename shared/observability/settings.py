@@ -9,6 +9,7 @@ from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
 from shared.observability.secret_file import secret_file
+from shared.streaming.topic_settings import TopicSettings
 
 
 class _Frozen(BaseModel):
@@ -19,12 +20,22 @@ class KafkaSettings(_Frozen):
     """The broker's address; `options` are further librdkafka settings (TLS, SASL), `password` SASL's.
 
     A broker that is silent for longer than `deadline_s` counts as unreachable: the process ends, and its supervisor starts it again.
+    How topics are made: `replication`, `min_insync_replicas`, `max_message_bytes`, and Kafka's own settings by pattern in `topics`
+    (``{"*-predictions": {"retention.ms": "604800000"}}``), see `shared.streaming.topic_settings`.
     """
 
     bootstrap_servers: str = "127.0.0.1:9092"
     deadline_s: float = Field(default=30.0, gt=0)
     options: dict[str, str] = Field(default_factory=dict)
     password: SecretStr | None = None
+    replication: int | None = Field(default=None, ge=1)
+    min_insync_replicas: int | None = Field(default=None, ge=1)
+    max_message_bytes: int | None = Field(default=None, ge=1)
+    topics: dict[str, dict[str, str]] = Field(default_factory=dict)
+
+    def topic_settings(self) -> TopicSettings:
+        """How topics are made."""
+        return TopicSettings(self.replication, self.min_insync_replicas, self.max_message_bytes, self.topics)
 
     def client_options(self) -> dict[str, str]:
         """Librdkafka settings, the secret included."""

@@ -1,16 +1,19 @@
 """`KafkaBroker`: the broker port on confluent-kafka (librdkafka)."""
 
+import logging
 from collections.abc import Mapping, Sequence
 
 from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ConfigResource, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic  # type: ignore[attr-defined]
 
 from shared.streaming.broker import TopicSpec
 from shared.streaming.kafka_connection import Connection
 from shared.streaming.kafka_reader import KafkaReader
 from shared.streaming.kafka_sinks import MESSAGE_BYTES, KafkaSink, KafkaTransactionalSink
 from shared.streaming.kafka_source import KafkaSource
+from shared.streaming.topic_settings import TopicSettings
 
+log = logging.getLogger(__name__)
 SESSION_TIMEOUT_MS = 10_000
 
 
@@ -27,6 +30,8 @@ class KafkaBroker:
         A broker silent for longer is unreachable.
     session_timeout_ms
         A group member silent for longer loses its partitions.
+    topics
+        How topics are made.
     """
 
     def __init__(
@@ -36,11 +41,11 @@ class KafkaBroker:
         *,
         deadline_s: float = 30.0,
         session_timeout_ms: int = SESSION_TIMEOUT_MS,
-        replication: int = 1,
+        topics: TopicSettings | None = None,
     ) -> None:
         self._connection = Connection(bootstrap_servers, options, deadline_s)
         self._session_timeout_ms = session_timeout_ms
-        self._replication = replication
+        self._topics = topics or TopicSettings()
         self._admin: AdminClient | None = None
 
     def create_topics(self, topics: Sequence[TopicSpec]) -> None:
@@ -49,9 +54,12 @@ class KafkaBroker:
             found = self.partitions(spec.name)
             if found not in (0, spec.partitions):
                 raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
-        asked = [NewTopic(spec.name, spec.partitions, self._replication, config=dict(spec.config)) for spec in topics]
-        if not asked:
+        if not topics:
             return
+        cluster = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0))
+        made = {spec.name: self._topics.of(spec, len(cluster.brokers)) for spec in topics}
+        self._warn_of_few_copies({name: copies for name, (copies, _) in made.items()}, cluster)
+        asked = [NewTopic(spec.name, spec.partitions, made[spec.name][0], config=made[spec.name][1]) for spec in topics]
         for name, future in self._client().create_topics(asked, request_timeout=self._connection.deadline_s).items():
             try:
                 self._connection.call(f"create topic {name}", future.result)
@@ -59,6 +67,17 @@ class KafkaBroker:
                 cause = problem.__cause__
                 if not (isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS):
                     raise
+
+    def _warn_of_few_copies(self, wanted: Mapping[str, int], cluster: ClusterMetadata) -> None:
+        """Say what the loss of one broker's disk would cost."""
+        there = {name: min(len(one.replicas) for one in found.partitions.values()) for name, found in cluster.topics.items() if found.partitions}
+        new = [name for name in wanted if name not in there]
+        if new and max(wanted[name] for name in new) < 2:
+            extra = {"brokers": len(cluster.brokers), "topics": len(new)}
+            log.warning("topics are made with one copy: the disk of the broker is the only one that has them; use three brokers", extra=extra)
+        few = {name: there[name] for name, copies in wanted.items() if there.get(name, copies) < copies}
+        if few:
+            log.warning("topics have fewer copies than they would get now: move them with kafka-reassign-partitions", extra={"copies": few})
 
     def partitions(self, topic: str) -> int:
         """Number of partitions, 0 when there is no such topic."""

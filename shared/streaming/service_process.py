@@ -74,7 +74,12 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
     try:
         with HealthServer(health, metrics.registry, settings.health.port, settings.health.host) as server:
             log.info("starting", extra={"health_port": server.port, "kafka": settings.kafka.bootstrap_servers})
-            broker = KafkaBroker(settings.kafka.bootstrap_servers, settings.kafka.client_options(), deadline_s=settings.kafka.deadline_s)
+            broker = KafkaBroker(
+                settings.kafka.bootstrap_servers,
+                settings.kafka.client_options(),
+                deadline_s=settings.kafka.deadline_s,
+                topics=settings.kafka.topic_settings(),
+            )
             broker.create_topics(catalogue_topics(application.app, application.partitions))
             runner = build(settings, broker, ConfluentSchemaRegistry(settings.registry.url), metrics=metrics, health=health)
             tune_collector()

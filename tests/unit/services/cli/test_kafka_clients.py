@@ -24,7 +24,7 @@ def test_a_client_has_the_options_and_the_password_and_its_own_settings_win() ->
 
 def test_the_broker_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
     made: list[tuple[object, ...]] = []
-    monkeypatch.setattr("services.cli.kafka_clients.KafkaBroker", lambda *given, deadline_s: made.append((*given, deadline_s)))
+    monkeypatch.setattr("services.cli.kafka_clients.KafkaBroker", lambda *given, deadline_s, topics: made.append((*given, deadline_s)))
     connect(read_settings().kafka_at("broker:1"))
     assert made == [("broker:1", {"security.protocol": "SASL_SSL", "fetch.min.bytes": "7", "sasl.password": "secret"}, 30.0)]
 
