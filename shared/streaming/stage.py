@@ -13,6 +13,7 @@ from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.chain import StageParts
 from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
 from shared.streaming.runner import Runner
 from shared.streaming.task import Task, TaskInputs
 
@@ -88,5 +89,7 @@ def _parts(spec: StageSpec, plan: Plan, broker: Broker, registry: SchemaRegistry
     topics, stage = plan.topics, spec.stage
     progress = RecordCodec(registry, f"{topics.progress(stage)}-tidemill.Progress", (_SCHEMAS / "progress.avsc").read_text(encoding="utf-8"))
     rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text(encoding="utf-8"))
-    letters = DeadLetters(topics.rejected, stage, rejected.encode, broker.max_message_bytes(topics.rejected))
+    # A topic that is missing is the layout's to report, with every other one that is.
+    limit = broker.max_message_bytes(topics.rejected) if broker.partitions(topics.rejected) else DEFAULT_LIMIT_BYTES
+    letters = DeadLetters(topics.rejected, stage, rejected.encode, limit)
     return StageParts(stage, spec.inputs, spec.task, progress, letters)
