@@ -21,6 +21,7 @@ from shared.avro.records import RecordCodec
 from shared.models.deployments import Lifecycles
 from shared.online_store.packing import HEAD
 from shared.streaming.records import Emission, Records, TopicPartition
+from shared.streaming.running_task import SkipsRecords
 from shared.streaming.task import StepContext, Task
 
 _NOW = StepContext(0)
@@ -32,12 +33,12 @@ def check_end(world: World, checks: SafetyChecks, clock_jumped: bool) -> None:
     _check_requests(world, checks)
     for partition in _PARTITIONS:
         _check_vectors(world, checks, partition)
-        _check_others_untouched(world, partition, clock_jumped)
+        _check_others_untouched(world, checks, partition, clock_jumped)
         _check_predictions(world, partition)
-        _check_outcomes(world, partition)
+        _check_outcomes(world, checks, partition)
         _check_online_store(world, checks, partition)
-        _check_lake(world, partition)
-    _check_drift(world)
+        _check_lake(world, checks, partition)
+    _check_drift(world, checks)
 
 
 def _check_requests(world: World, checks: SafetyChecks) -> None:
@@ -47,10 +48,15 @@ def _check_requests(world: World, checks: SafetyChecks) -> None:
         raise ViolationError(f"{len(missing)} of {len(wanted)} good requests have no prediction: {missing[:5]}")
 
 
-def _replayed(task: Task, inputs: list[Records]) -> dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]]:
-    """Keys and values that a task writes for all of its input at once, by topic and partition."""
+def _replayed(
+    task: Task, inputs: list[Records], gone: Mapping[tuple[str, int], set[int]] | None = None
+) -> dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]]:
+    """Keys and values that a task writes for all of its input at once, by topic and partition; what is `gone` was quarantined."""
     task.restore([])
     task.resume({}, {}, 0, -1)
+    for (topic, partition), offsets in (gone or {}).items():
+        if isinstance(task, SkipsRecords):
+            task.skipped(topic, partition, np.array(sorted(offsets), np.int64))
     found: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
     steps = [task.process([records for records in inputs if len(records)], _NOW), task.process([], _NOW)]
     for emission in (emission for step in steps for emission in step.emissions):
@@ -72,9 +78,8 @@ def _chosen(records: Records, keep: np.ndarray) -> Records:
     )  # fmt: skip
 
 
-def _without_quarantined(world: World, checks: SafetyChecks, stage: str, records: Records) -> Records:
-    progress = checks.progress.get((stage, records.partition))
-    gone = {offset for topic, _, offset in (progress.quarantined if progress else ()) if topic == records.topic}
+def _without_quarantined(checks: SafetyChecks, stage: str, task: int, records: Records) -> Records:
+    gone = checks.quarantined[stage, task].get((records.topic, records.partition), set())
     return _chosen(records, np.array([offset not in gone for offset in records.offsets.tolist()], bool)) if gone else records
 
 
@@ -87,25 +92,26 @@ def _differs(what: str, found: Records, expected: tuple[list[bytes | None], list
 
 def _check_vectors(world: World, checks: SafetyChecks, partition: int) -> None:
     topics = world.plan.topics
-    journal = _without_quarantined(world, checks, "features", world.read(TopicPartition(topics.journal, partition)))
+    journal = _without_quarantined(checks, "features", partition, world.read(TopicPartition(topics.journal, partition)))
     expected = _replayed(FeaturesTask(world.plan, world.registry, partition), [journal])
     vectors = world.read(TopicPartition(topics.vectors, partition))
     _differs(f"vectors of partition {partition}", vectors, expected.get((topics.vectors, partition), ([], [])))
 
 
-def _check_others_untouched(world: World, partition: int, clock_jumped: bool) -> None:
+def _check_others_untouched(world: World, checks: SafetyChecks, partition: int, clock_jumped: bool) -> None:
     """Vectors of entities that no hostile record names are those of a journal without the hostile records."""
     topics = world.plan.topics
     journal = world.read(TopicPartition(topics.journal, partition))
     batch = JournalDecoder(world.plan, world.registry).decode(journal)
-    keep = np.ones(len(journal), bool)
+    gone = checks.quarantined["features", partition].get((journal.topic, partition), set())
+    keep = np.array([offset not in gone for offset in journal.offsets.tolist()], bool)
     for name, group in batch.groups.items():
         topic = world.plan.streams[name].topic
         sources = zip(group.columns.column("_source_partition").to_pylist(), group.columns.column("_source_offset").to_pylist(), strict=True)
         late = group.columns.column("_late").to_pylist()
         for row, (source, offset), is_late in zip(group.rows.tolist(), sources, late, strict=True):
             kind, made = world.published[TopicPartition(topic, source)][offset]
-            keep[row] = kind in GOOD or made.request is not None
+            keep[row] &= kind in GOOD or made.request is not None
             if is_late and kind in GOOD and not clock_jumped:
                 raise ViolationError(f"{topic}:{source}@{offset}: a record in time was taken for a late one")
     expected = _replayed(FeaturesTask(world.plan, world.registry, partition), [_chosen(journal, keep)]).get((topics.vectors, partition), ([], []))
@@ -163,18 +169,21 @@ def _inputs(world: World, topics: list[str]) -> list[Records]:
     return [world.read(place) for place in places]
 
 
-def _check_outcomes(world: World, partition: int) -> None:
+def _check_outcomes(world: World, checks: SafetyChecks, partition: int) -> None:
     topics = world.plan.topics
     names = (topics.journal, topics.predictions, topics.progress("scoring"))
-    inputs = [world.read(TopicPartition(topic, partition)) for topic in names]
-    expected = _replayed(OutcomesTask(world.plan, world.registry, partition), inputs).get((topics.outcomes, partition), ([], []))
+    inputs = [_without_quarantined(checks, "outcomes", partition, world.read(TopicPartition(topic, partition))) for topic in names]
+    task = OutcomesTask(world.plan, world.registry, partition)
+    expected = _replayed(task, inputs, checks.quarantined["outcomes", partition]).get((topics.outcomes, partition), ([], []))
     _prefix(f"outcomes of partition {partition}", world.read(TopicPartition(topics.outcomes, partition)), expected)
 
 
-def _check_drift(world: World) -> None:
+def _check_drift(world: World, checks: SafetyChecks) -> None:
     topics = world.plan.topics
     names = [topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in ("features", "scoring", "outcomes"))]
-    expected = _replayed(DriftTask(world.plan, world.registry), _inputs(world, names))
+    expected = _replayed(
+        DriftTask(world.plan, world.registry), [_without_quarantined(checks, "drift", 0, records) for records in _inputs(world, names)]
+    )
     for topic in (topics.drift, topics.health):
         _prefix(topic, world.read(TopicPartition(topic, 0)), expected.get((topic, 0), ([], [])))
 
@@ -187,14 +196,14 @@ def _prefix(what: str, found: Records, expected: tuple[list[bytes | None], list[
     _differs(what, found, (expected[0][:n], expected[1][:n]))
 
 
-def _check_lake(world: World, partition: int) -> None:
+def _check_lake(world: World, checks: SafetyChecks, partition: int) -> None:
     """Every row is there once, and all of them but the last few."""
     for (table, writer), offsets in world.lake.rows.items():
         if len(set(offsets)) != len(offsets):
             raise ViolationError(f"{table} of {writer}: offsets twice among {offsets}")
         topic, _, number = writer.rpartition(":")
         if int(number) == partition and not table.startswith("journal"):
-            there = world.read(TopicPartition(topic, partition)).offsets.tolist()
+            there = _without_quarantined(checks, "archive", partition, world.read(TopicPartition(topic, partition))).offsets.tolist()
             if offsets != there[: len(offsets)]:
                 raise ViolationError(f"{table} of {writer}: rows {offsets} are not the topic's first {len(offsets)}")
 
@@ -202,7 +211,7 @@ def _check_lake(world: World, partition: int) -> None:
 def _check_online_store(world: World, checks: SafetyChecks, partition: int) -> None:
     """The store holds, for every entity, what a fresh fold of the journal up to the offset beside the value gives."""
     topics = world.plan.topics
-    journal = _without_quarantined(world, checks, "features", world.read(TopicPartition(topics.journal, partition)))
+    journal = _without_quarantined(checks, "features", partition, world.read(TopicPartition(topics.journal, partition)))
     task = FeaturesTask(world.plan, world.registry, partition)
     core = task._core  # noqa: SLF001 - the state itself is what is compared
     written: dict[int, list[tuple[str, str, int, bytes]]] = {}

@@ -1,6 +1,7 @@
 """One incarnation of one instance: its services on the runner, its crash log on its own disk, and its death."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from functools import cache
 from pathlib import Path
 from typing import Any
 
@@ -26,9 +27,10 @@ from services.scoring.task import ScoringTask
 from services.scoring.task import task_inputs as scoring_inputs
 from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings, ServiceSettings
+from shared.streaming.records import Records
 from shared.streaming.runner import Runner
 from shared.streaming.stage import FUSED, FUSIBLE, StageSpec, chain_runner
-from shared.streaming.task import TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 
 GATHERED = ("drift", "control", "retraining")
 STAGES = (*FUSIBLE, "outcomes", *GATHERED, "archive")
@@ -47,6 +49,39 @@ def stage_inputs(world: World) -> dict[str, TaskInputs]:
         "retraining": retraining_inputs(plan),
         "archive": archive_inputs(plan),
     }
+
+
+class PoisonError(Exception):
+    """A fault of the code that one record brings out."""
+
+
+@cache
+def _settings() -> ServiceSettings:
+    """Read the environment once."""
+    return ServiceSettings(application=FOLDER)
+
+
+def _crashing(spec: StageSpec) -> StageSpec:
+    """Return the stage with a fault in its code: it cannot bear records that carry its poison, and every good one."""
+    poison = f"poison-{spec.stage}".encode()
+
+    def task(partition: int) -> Task:
+        made: Any = spec.task(partition)
+        made.process, made.replay = _dies_of(poison, made.process), _dies_of(poison, made.replay)
+        return made  # type: ignore[no-any-return]
+
+    return StageSpec(spec.stage, spec.inputs, task)
+
+
+def _dies_of(poison: bytes, method: Callable[..., Any]) -> Callable[..., Any]:
+    def called(inputs: Sequence[Records], *context: StepContext) -> Any:  # noqa: ANN401, RUF100
+        for records in inputs:
+            for value in records.values:
+                if value is not None and poison in value:
+                    raise PoisonError(poison.decode())
+        return method(inputs, *context)
+
+    return called
 
 
 class Process:
@@ -113,21 +148,18 @@ class Process:
             del problem
 
     def _build(self, world: World) -> Runner:
-        settings = ServiceSettings(
-            application=FOLDER,
-            instance=self.instance,
-            runner=RunnerSettings(
-                commit_interval_ms=1,
-                idle_interval_ms=1,
-                max_batch=world.settings.max_batch,
-                checkpoint_interval_ms=0 if self.stage == "control" else world.settings.checkpoint_interval_ms,
-                checkpoint_bytes=world.settings.checkpoint_bytes,
-                backoff_initial_ms=0,
-                retries=6,
-                state_folder=self._state,
-            ),
+        limits = RunnerSettings(
+            commit_interval_ms=1,
+            idle_interval_ms=1,
+            max_batch=world.settings.max_batch,
+            checkpoint_interval_ms=0 if self.stage == "control" else world.settings.checkpoint_interval_ms,
+            checkpoint_bytes=world.settings.checkpoint_bytes,
+            backoff_initial_ms=0,
+            retries=6,
+            state_folder=self._state,
         )
-        specs = [self._spec(world, stage) for stage in self.stages]
+        settings = _settings().model_copy(update={"instance": self.instance, "runner": limits})
+        specs = [_crashing(self._spec(world, stage)) for stage in self.stages]
         broker, registry = FaultyBroker(world.broker, self.points), Port(world.registry, "registry", self.points)
         clock = world.clock
         return chain_runner(specs, world.plan, settings, broker, registry, Metrics(self.stage), None, clock_ms=clock.wall_ms, timer=clock.monotonic_s)

@@ -14,6 +14,7 @@ from campaigns.simulate.scheduler import Scheduler
 from campaigns.simulate.system import System, UnexpectedEndError
 from campaigns.simulate.world import RunSettings, World
 from shared.streaming.records import TopicPartition
+from shared.streaming.stage import FUSED
 
 _ROUNDS = 200
 _STILL = 60
@@ -55,9 +56,10 @@ def settings_of(seed: int) -> RunSettings:
     rng = random.Random(f"settings-{seed}")
     return RunSettings(
         instances=rng.choice((1, 2, 2)),
-        max_batch=rng.choice((2, 5, 7, 30)),
+        max_batch=rng.choice((3, 5, 7, 30)),
         checkpoint_bytes=rng.choice((1, 300, 2_000, 1 << 20)),
         checkpoint_interval_ms=rng.choice((0, 0, 300)),
+        topology=rng.choice(("separate", "separate", FUSED)),
     )
 
 
@@ -84,6 +86,7 @@ def _run(settings: RunSettings, source: int | Sequence[Action], length: int) -> 
                 result.actions.append(action)
                 system.do(action)
             result.rounds = settle(system, checks)
+            checks.check()
             check_end(world, checks, bool(system.faults["clock"]))
         except (ViolationError, UnexpectedEndError) as problem:
             result.violation = str(problem)

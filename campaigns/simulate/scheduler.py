@@ -5,7 +5,7 @@ import random
 from campaigns.simulate.actions import Action
 from campaigns.simulate.faults import MODES
 from campaigns.simulate.system import System
-from campaigns.simulate.traffic import HOSTILE
+from campaigns.simulate.traffic import HOSTILE, POISON
 from shared.streaming.stage import FUSED, FUSIBLE
 
 _EVERYWHERE = (
@@ -15,8 +15,8 @@ _EVERYWHERE = (
 _OF_STAGE = {"features": ("store.write", "store.standing"), "archive": ("lake.append", "lake.append"), "scoring": ("artifacts.get",)}
 _OF_STAGE[FUSED] = (*_OF_STAGE["features"], *_OF_STAGE["scoring"])
 _WEIGHTS = {
-    "step": 50, "publish": 14, "fault": 14, "start": 12, "advance": 6, "zombie": 2, "expire": 1.2, "kill": 1, "jump": 0.3, "flush": 0.2, "away": 0.3,
-    "tear": 0.3,
+    "step": 50, "publish": 14, "fault": 26, "start": 16, "advance": 6, "zombie": 2, "expire": 1.2, "kill": 1, "jump": 0.3, "flush": 0.2, "away": 0.3,
+    "tear": 0.3, "handover": 0.15,
 }  # fmt: skip
 
 
@@ -25,14 +25,14 @@ class Scheduler:
 
     Parameters
     ----------
-    hostile_ratio
-        Share of hostile ones among the records.
+    hostile_ratio, poison_ratio
+        Shares of hostile ones, and of those that crash a stage, among the records.
     """
 
-    def __init__(self, seed: int, system: System, hostile_ratio: float = 0.2) -> None:
+    def __init__(self, seed: int, system: System, hostile_ratio: float = 0.2, poison_ratio: float = 0.01) -> None:
         self._rng = random.Random(f"schedule-{seed}")
         self._system = system
-        self._hostile_ratio = hostile_ratio
+        self._hostile_ratio, self._poison_ratio = hostile_ratio, poison_ratio
         self._numbers: dict[str, int] = {}
         self._kinds, self._shares = tuple(_WEIGHTS), tuple(_WEIGHTS.values())
 
@@ -60,6 +60,8 @@ class Scheduler:
             return Action("start", rng.choice(down)) if down else self._step()
         if kind == "tear":
             return Action("tear", rng.choice(self._system.actors()), number=rng.choice((0, 1, 40)))
+        if kind == "handover":
+            return Action("handover", number=rng.randrange(2))
         if kind == "flush":
             return Action("flush")
         if kind in ("expire", "kill"):
@@ -71,7 +73,9 @@ class Scheduler:
 
     def _record(self) -> Action:
         rng = self._rng
-        if rng.random() < self._hostile_ratio:
+        if rng.random() < self._poison_ratio:
+            kind = rng.choice(tuple(POISON))
+        elif rng.random() < self._hostile_ratio:
             kind = rng.choice(tuple(HOSTILE))
         else:
             kind = rng.choices(("order", "verdict", "customer"), (50, 42, 8))[0]

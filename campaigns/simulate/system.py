@@ -6,7 +6,7 @@ from collections.abc import Callable
 from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import ViolationError
 from campaigns.simulate.faults import Fault, KilledError
-from campaigns.simulate.process import GATHERED, STAGES, Process
+from campaigns.simulate.process import GATHERED, STAGES, PoisonError, Process
 from campaigns.simulate.world import World
 from shared.streaming.broker import BrokerUnreachableError, FencedError
 from shared.streaming.errors import TransientError
@@ -23,7 +23,7 @@ class System:
     Parameters
     ----------
     after_step
-        Called after every step of a process: the safety checks.
+        Called after every step of a process that may have made anything visible: the safety checks.
     """
 
     def __init__(self, world: World, after_step: Callable[[], None]) -> None:
@@ -66,11 +66,12 @@ class System:
         self.processes[name] = Process(self.world, stage, instance, self._struck)
 
     def _run(self, process: Process) -> bool:
+        struck = self.faults.total()
         try:
             committed = process.step()
         except KilledError:
             committed = False
-        except (FencedError, BrokerUnreachableError, TransientError) as problem:
+        except (FencedError, BrokerUnreachableError, TransientError, PoisonError) as problem:
             self.ended[type(problem).__name__] += 1
             committed = False
         except RuntimeError as problem:
@@ -82,7 +83,9 @@ class System:
             raise
         except Exception as problem:
             raise UnexpectedEndError(f"{process.transactional_id}: {type(problem).__name__}: {problem}") from problem
-        self._after_step()
+        # Only a commit makes anything visible; one that a fault struck is not known to its process.
+        if committed or self.faults.total() > struck:
+            self._after_step()
         return committed
 
     def _struck(self, fault: Fault) -> None:
@@ -162,15 +165,16 @@ class System:
             self.faults["crash log torn"] += 1
 
     def _handover(self, action: Action) -> None:
-        """Let an instance run the other topology; what it ran before is killed."""
-        instance = action.text
-        before = self._topology[instance]
-        self._topology[instance] = "separate" if before == FUSED else FUSED
-        for stage in (*FUSIBLE, FUSED):
-            process = self.processes.get(f"{stage}/{instance}")
-            if process is not None and not process.busy:
-                process.points.dead = True
-                del self.processes[f"{stage}/{instance}"]
+        """Let every instance run the other topology; what it ran before is killed, or (number 1) goes on without anybody's knowing."""
+        for instance, before in self._topology.items():
+            self._topology[instance] = "separate" if before == FUSED else FUSED
+            for stage in (*FUSIBLE, FUSED):
+                process = self.processes.pop(f"{stage}/{instance}", None)
+                if process is not None:
+                    if action.number:
+                        self.zombies.append(process)
+                    else:
+                        process.points.dead = True
         self.faults["hand-over"] += 1
 
 

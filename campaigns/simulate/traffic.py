@@ -7,6 +7,7 @@ from dataclasses import dataclass
 
 ORDERS, VERDICTS, CUSTOMERS = "shop-orders", "shop-verdicts", "shop-customers"
 GOOD_CUSTOMERS, HOSTILE_CUSTOMERS = tuple(f"c{i}" for i in range(10)), tuple(f"x{i}" for i in range(3))
+_FAR_MS = 253_402_300_000_000
 _CHANNELS = ("web", "shop", "phone")
 
 
@@ -110,6 +111,10 @@ def _late(number: int, now_ms: int, rng: random.Random) -> RawRecord:
     return _json(ORDERS, order_event(number, now_ms, rng, HOSTILE_CUSTOMERS, order_id=_bad_id(rng), ordered_at=now_ms - 60_000))
 
 
+def _ahead(number: int, now_ms: int, rng: random.Random) -> RawRecord:
+    return _json(ORDERS, order_event(number, now_ms, rng, HOSTILE_CUSTOMERS, order_id=_bad_id(rng), ordered_at=now_ms + 3_600_000))
+
+
 def _misplaced(number: int, now_ms: int, rng: random.Random) -> RawRecord:
     """Return an order in a partition that its key may not belong to."""
     event = order_event(number, now_ms, rng, HOSTILE_CUSTOMERS, order_id=_bad_id(rng))
@@ -157,6 +162,8 @@ HOSTILE: Mapping[str, Make] = {
     "infinite": _bad_order(amount=float("inf")),
     "no id": _bad_order(order_id=""),
     "long text": _bad_order(channel="w" * 20_000),
+    "far future": _bad_order(ordered_at=_FAR_MS),
+    "an hour ahead": _ahead,
     "seconds": _bad_order(ordered_at=1_700_000_000),
     "before Christ": _bad_order(ordered_at=-(2**60)),
     "unknown field": _bad_order(colour="red"),
@@ -165,4 +172,6 @@ HOSTILE: Mapping[str, Make] = {
     "duplicate": _duplicate,
     "odd verdict": _odd_verdict,
 }
-KINDS = {**GOOD, **HOSTILE}
+POISONED_STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "archive")
+POISON: Mapping[str, Make] = {f"poison for {stage}": _bad_order(channel=f"poison-{stage}") for stage in POISONED_STAGES}
+KINDS = {**GOOD, **HOSTILE, **POISON}
