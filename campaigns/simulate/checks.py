@@ -196,7 +196,7 @@ class SafetyChecks:
         known = self._accounted[task, place]
         log = self._world.broker.log(place)
         for offset in range(self._checked.get((task, place), 0), position):
-            if offset not in known and log.entries[offset].value is not None:
+            if offset not in known and log.entries[offset - log.low].value is not None:
                 raise ViolationError(f"{where}: {place.topic}:{place.partition}@{offset} was passed and went nowhere")
         self._checked[task, place] = max(position, self._checked.get((task, place), 0))
         # A quarantine is written before the record is passed.

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
-from typing import Any, TypeVar
+from typing import Any, NoReturn, TypeVar
 
 from shared.online_store.store import OnlineStoreUnavailableError
 from shared.streaming.broker import BrokerUnreachableError
@@ -56,10 +56,12 @@ class FaultPoints:
     ----------
     struck
         Told of every fault that strikes.
+    dies
+        Called at the moment of a death.
     """
 
-    def __init__(self, struck: Callable[[Fault], None]) -> None:
-        self._struck = struck
+    def __init__(self, struck: Callable[[Fault], None], dies: Callable[[], None] = lambda: None) -> None:
+        self._struck, self._dies = struck, dies
         self._armed: list[Fault] = []
         self.dead = False
 
@@ -83,15 +85,18 @@ class FaultPoints:
             fault.meanwhile()
             return action()
         if fault.mode == "kill before":
-            self.dead = True
-            raise KilledError
+            self._die()
         if fault.mode == "error before":
             raise POINTS[point](f"simulated: {point} was not done")
         action()
         if fault.mode == "kill after":
-            self.dead = True
-            raise KilledError
+            self._die()
         raise POINTS[point](f"simulated: {point} was done, the answer is lost")
+
+    def _die(self) -> NoReturn:
+        self.dead = True
+        self._dies()
+        raise KilledError
 
     def _due(self, point: str) -> Fault | None:
         for fault in self._armed:

@@ -20,8 +20,8 @@ from shared.avro.journal import JournalDecoder
 from shared.avro.records import RecordCodec
 from shared.models.deployments import Lifecycles
 from shared.online_store.packing import HEAD
+from shared.streaming.quarantine import SkipsRecords
 from shared.streaming.records import Emission, Records, TopicPartition
-from shared.streaming.running_task import SkipsRecords
 from shared.streaming.task import StepContext, Task
 
 _NOW = StepContext(0)

@@ -100,7 +100,8 @@ class Process:
         self.stages = FUSIBLE if stage == FUSED else (stage,)
         self.transactional_id = f"shop-{stage}-{instance}"
         self.group = f"shop-{self.stages[0]}"
-        self.points = FaultPoints(struck)
+        self.points = FaultPoints(struck, self._keep_disk)
+        self._disk: dict[Path, bytes] = {}
         self.busy = False
         self._state = world.folder / "state" / f"{stage}-{instance}"
         self._runner = self._build(world)
@@ -110,27 +111,26 @@ class Process:
         """Files in which crashes are counted across restarts."""
         return sorted(self._state.glob("*.json"))
 
+    @property
+    def _files(self) -> list[Path]:
+        return sorted(path for path in self._state.glob("*") if path.is_file())
+
     def step(self) -> bool:
         """Make one step of the loop; True when it committed.
 
         Raises
         ------
         KilledError
-            A fault ended the process; what its disk held when the step began is what is left.
+            A fault ended the process; what its disk held at that moment is what is left.
         Exception
             Whatever ends a real process; the clients are closed.
         """
-        before = {path: path.read_bytes() for path in self.crash_logs}
         self.busy = True
         try:
             return self._runner.step()
         except KilledError:
             self.points.dead = True
-            for path in self.crash_logs:
-                if path not in before:
-                    path.unlink()
-            for path, content in before.items():
-                path.write_bytes(content)
+            self._restore_disk()
             raise
         except Exception:
             self._close()
@@ -138,6 +138,17 @@ class Process:
             raise
         finally:
             self.busy = False
+
+    def _keep_disk(self) -> None:
+        """Remember what the disk holds at the moment of death: what runs while the simulated death unwinds the stack never ran."""
+        self._disk = {path: path.read_bytes() for path in self._files}
+
+    def _restore_disk(self) -> None:
+        for path in self._files:
+            if path not in self._disk:
+                path.unlink()
+        for path, content in self._disk.items():
+            path.write_bytes(content)
 
     def _close(self) -> None:
         """Close as `Runner.run` does: what fails over it is not what ended the process."""
@@ -170,7 +181,9 @@ class Process:
         artifacts: Any = Port(world.artifacts, "artifacts", points)
         if stage == "ingestion":
             references = {stream.topic: world.broker.partitions(stream.topic) for stream in plan.reference_streams}
-            return StageSpec(stage, ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, references))
+            return StageSpec(
+                stage, ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, references, identity_key=bytes(16))
+            )
         if stage == "features":
             store, executor = Port(world.store(), "store", points), InlineExecutor()
             return StageSpec(

@@ -16,7 +16,7 @@ _OF_STAGE = {"features": ("store.write", "store.standing"), "archive": ("lake.ap
 _OF_STAGE[FUSED] = (*_OF_STAGE["features"], *_OF_STAGE["scoring"])
 _WEIGHTS = {
     "step": 50, "publish": 14, "fault": 26, "start": 16, "advance": 6, "zombie": 2, "expire": 1.2, "kill": 1, "jump": 0.3, "flush": 0.2, "away": 0.3,
-    "tear": 0.3, "handover": 0.15,
+    "tear": 0.3, "handover": 0.15, "compact": 0.4, "retain": 0.2,
 }  # fmt: skip
 
 
@@ -62,8 +62,8 @@ class Scheduler:
             return Action("tear", rng.choice(self._system.actors()), number=rng.choice((0, 1, 40)))
         if kind == "handover":
             return Action("handover", number=rng.randrange(2))
-        if kind == "flush":
-            return Action("flush")
+        if kind in ("flush", "compact", "retain"):
+            return Action(kind)
         if kind in ("expire", "kill"):
             return Action(kind, rng.choice(self._system.actors()))
         return self._step()

@@ -2,13 +2,14 @@
 
 from collections import Counter
 from collections.abc import Callable
+from contextlib import suppress
 
 from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import ViolationError
 from campaigns.simulate.faults import Fault, KilledError
 from campaigns.simulate.process import GATHERED, STAGES, PoisonError, Process
 from campaigns.simulate.world import World
-from shared.streaming.broker import BrokerUnreachableError, FencedError
+from shared.streaming.broker import BrokerUnreachableError, FencedError, OffsetLostError
 from shared.streaming.errors import TransientError
 from shared.streaming.stage import FUSED, FUSIBLE
 
@@ -79,7 +80,9 @@ class System:
                 raise UnexpectedEndError(f"{process.transactional_id}: {type(problem).__name__}: {problem}") from problem
             self.ended["retries"] += 1
             committed = False
-        except (ViolationError, UnexpectedEndError):
+        except (ViolationError, UnexpectedEndError, OffsetLostError) as problem:
+            if isinstance(problem, OffsetLostError) and process not in self.zombies:
+                raise UnexpectedEndError(f"{process.transactional_id}: {problem}") from problem
             raise
         except Exception as problem:
             raise UnexpectedEndError(f"{process.transactional_id}: {type(problem).__name__}: {problem}") from problem
@@ -98,7 +101,8 @@ class System:
         alive = [process for process in self.zombies if not process.busy]
         if alive:
             process = alive[action.number % len(alive)]
-            self._run(process)
+            with suppress(OffsetLostError):  # What it wants to read may have been deleted: nothing that was not read by its successor.
+                self._run(process)
             if process.points.dead:
                 self.zombies.remove(process)
 
@@ -139,6 +143,19 @@ class System:
     def _publish(self, action: Action) -> None:
         self.world.publish(action.text, action.number)
         self.records[action.text] += 1
+
+    def _compact(self, action: Action) -> None:
+        """Let the broker compact the topics that the catalogue says it may."""
+        for topic in self.world.compacted:
+            self.world.broker.compact(topic)
+        self.faults["compaction"] += 1
+
+    def _retain(self, action: Action) -> None:
+        """Let retention delete the raw records that have been read: nobody may need them again."""
+        broker = self.world.broker
+        for place, position in broker.group("shop-ingestion").committed.items():
+            broker.delete_records(place, position)
+        self.faults["retention"] += 1
 
     def _advance(self, action: Action) -> None:
         self.world.clock.advance(action.number)

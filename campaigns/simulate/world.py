@@ -86,7 +86,9 @@ class World:
         if models.exists("/simulate"):
             models.rm("/simulate", recursive=True)
         self.published: dict[TopicPartition, list[tuple[str, RawRecord]]] = {}
-        self.broker.create_topics([*catalogue_topics("shop", 2), TopicSpec("shop-orders", 2), TopicSpec("shop-verdicts", 2)])
+        catalogue = catalogue_topics("shop", 2)
+        self.compacted = [spec.name for spec in catalogue if spec.config["cleanup.policy"] == "compact"]
+        self.broker.create_topics([*catalogue, TopicSpec("shop-orders", 2), TopicSpec("shop-verdicts", 2)])
         self.broker.create_topics([TopicSpec("shop-customers", 1)])
         self._sink = self.broker.sink()
 

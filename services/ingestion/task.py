@@ -57,6 +57,8 @@ class IngestionTask:
         Live: a larger step of the host's clock is noticed and does not simply enter the journal.
     spill_folder
         Where tables of ids lie that may outgrow memory.
+    identity_key
+        What ids are hashed with, `KEY_BYTES` long; drawn at random by default, so that nobody can make ids that collide. A checkpoint has its own.
     """
 
     def __init__(
@@ -71,13 +73,14 @@ class IngestionTask:
         spill_folder: Path | None = None,
         sizes: TopicSizes | None = None,
         quarantine: Quarantine | None = None,
+        identity_key: bytes | None = None,
     ) -> None:
         self._plan = plan
         self._partition = partition
         self._clock = clock
         self._tick_ms = tick_ms
         self._host_clock = HostClock(clock_step_ms)
-        self._core = IngestionCore(plan, partition, reference_partitions, secrets.token_bytes(KEY_BYTES), spill_folder)
+        self._core = IngestionCore(plan, partition, reference_partitions, identity_key or secrets.token_bytes(KEY_BYTES), spill_folder)
         self._streams = {stream.topic: stream for stream in plan.streams.values()}
         self._decoders = {stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time) for stream in plan.streams.values()}
         sizes = sizes or TopicSizes(plan, None)

@@ -127,6 +127,17 @@ class MemoryBroker:
             raise ValueError(f"expected an existing partition, there is no {partition.topic}:{partition.partition}")
         return logs[partition.partition]
 
+    def delete_records(self, partition: TopicPartition, before: int) -> None:
+        """Drop the records below an offset, as retention does or an administrator."""
+        with self.changed:
+            self.log(partition).delete_before(before)
+
+    def compact(self, topic: str) -> None:
+        """Keep the latest record of every key of a topic."""
+        with self.changed:
+            for log in self._topics[topic]:
+                log.compact()
+
     def append(self, emission: Emission, transaction: Transaction | None) -> None:
         """Write records."""
         with self.changed:

@@ -21,7 +21,7 @@ class Transaction:
 
 @dataclass(slots=True)
 class Entry:
-    """A record, or (with `marker`) the end of a transaction, which takes an offset but is never read."""
+    """A record, or (with `marker`) the end of a transaction or what compaction has removed, which takes an offset but is never read."""
 
     offset: int
     timestamp_ms: int
@@ -60,6 +60,7 @@ class PartitionLog:
 
     def read(self, begin: int, end: int, limit: int) -> tuple[Records, int]:
         """Committed records in [begin, end), and the offset to go on from."""
+        begin = max(begin, self.low)
         chosen: list[Entry] = []
         for position in range(begin, min(end, self.last_stable())):
             if len(chosen) == limit:
@@ -68,6 +69,23 @@ class PartitionLog:
             if not entry.marker and (entry.transaction is None or entry.transaction.state == COMMITTED):
                 chosen.append(entry)
         return self._records(chosen), max(begin, min(end, self.last_stable()))
+
+    def delete_before(self, offset: int) -> None:
+        """Drop the oldest records, as retention does; never those behind an open transaction."""
+        gone = max(0, min(offset, self.last_stable()) - self.low)
+        del self.entries[:gone]
+        self.low += gone
+
+    def compact(self) -> None:
+        """Keep the latest committed record of every key; offsets stay."""
+        latest: dict[bytes | None, int] = {}
+        closed = self.entries[: self.last_stable() - self.low]
+        committed = [entry for entry in closed if not entry.marker and (entry.transaction is None or entry.transaction.state == COMMITTED)]
+        for entry in committed:
+            latest[entry.key] = entry.offset
+        for entry in committed:
+            if latest[entry.key] != entry.offset:
+                entry.marker, entry.value = True, None
 
     def _records(self, entries: Sequence[Entry]) -> Records:
         return Records(

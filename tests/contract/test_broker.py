@@ -5,6 +5,8 @@ from collections.abc import Callable, Iterator
 
 import numpy as np
 import pytest
+from confluent_kafka import TopicPartition as Address
+from confluent_kafka.admin import AdminClient
 
 from deploy.embedded.infrastructure import Infrastructure
 from shared.streaming.broker import Broker, FencedError, OffsetLostError, Source, TopicSpec, TransactionalSink
@@ -400,3 +402,73 @@ def test_a_transaction_with_other_offsets_than_asked_for_is_refused(broker: Brok
         sink.commit()
     sink.abort()
     assert [value for records in reader.read(place, 0) for value in records.values] == [b"in between"]
+
+
+def delete_records(broker: Broker, place: TopicPartition, before: int) -> None:
+    """Do what retention does."""
+    if isinstance(broker, MemoryBroker):
+        broker.delete_records(place, before)
+        return
+    assert isinstance(broker, KafkaBroker)
+    admin = AdminClient(broker._connection.settings())
+    for done in admin.delete_records([Address(place.topic, place.partition, before)]).values():
+        done.result(DEADLINE_S)
+
+
+def test_what_a_dead_producer_left_half_written_is_never_seen(
+    broker: Broker, topic: str, member: Callable[..., Source], producer: Callable[[str], TransactionalSink]
+) -> None:
+    source = member()
+    torn = producer(f"{topic}-tx")
+    torn.begin()
+    torn.produce(run(topic, [b"half"]))
+    torn.send_offsets({TopicPartition(topic, 0): 9}, source.membership())
+    successor = producer(f"{topic}-tx")
+    successor.begin()
+    successor.produce(run(topic, [b"whole"]))
+    successor.produce(run(topic, [b"whole"], 1))
+    successor.commit()
+    assert (read(broker, topic), read(broker, topic, 1)) == ([b"whole"], [b"whole"])
+    assert source.committed([TopicPartition(topic, 0)]) == {}
+    with pytest.raises(FencedError):
+        torn.produce(run(topic, [b"other half"], 1))
+        torn.commit()
+    assert (read(broker, topic), read(broker, topic, 1)) == ([b"whole"], [b"whole"])
+
+
+def test_a_commit_whose_answer_was_lost_stands(
+    broker: Broker, topic: str, member: Callable[..., Source], producer: Callable[[str], TransactionalSink]
+) -> None:
+    source = member()
+    first = producer(f"{topic}-tx")
+    first.begin()
+    first.produce(run(topic, [b"once"]))
+    first.send_offsets({TopicPartition(topic, 0): 3}, source.membership())
+    first.commit()  # of which the client never heard: it starts anew
+    again = producer(f"{topic}-tx")
+    assert again is not first
+    assert read(broker, topic) == [b"once"]
+    assert source.committed([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): 3}
+
+
+def test_records_that_retention_deleted_are_loud_for_a_member_and_skipped_by_a_reader(
+    broker: Broker, topic: str, member: Callable[..., Source]
+) -> None:
+    place = TopicPartition(topic, 0)
+    publish(broker, topic, [b"%d" % n for n in range(6)])
+    delete_records(broker, place, 4)
+    reader = broker.reader()
+    until(lambda: reader.watermarks(place) == (4, 6))
+    assert [value for records in reader.read(place, 0) for value in records.values] == [b"4", b"5"]
+    publish(broker, topic, [b"6"])
+    assert read(broker, topic) == [b"4", b"5", b"6"], "offsets go on"
+    source = member()
+    source.assign({place: 4})
+    assert [value for records in collect(source, 3) for value in records.values] == [b"4", b"5", b"6"]
+    source.assign({place: 1})
+    with pytest.raises(OffsetLostError, match=topic):
+        until(lambda: source.consume(10, 0.05) != [])
+    delete_records(broker, place, 7)
+    until(lambda: reader.watermarks(place) == (7, 7))
+    assert list(reader.read(place, 0)) == []
+    reader.close()
