@@ -10,6 +10,7 @@ from pathlib import Path
 from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import SafetyChecks, ViolationError
 from campaigns.simulate.oracle import check_end
+from campaigns.simulate.process import STAGES
 from campaigns.simulate.scheduler import Scheduler
 from campaigns.simulate.system import System, UnexpectedEndError
 from campaigns.simulate.world import RunSettings, World
@@ -124,7 +125,7 @@ def settle(system: System, checks: SafetyChecks) -> int:
     world.clock.jump(max(0, max(journal) - world.clock.wall_ms()))
     target = world.clock.wall_ms() + _DELAY_MS
     rounds = _ROUNDS + world.written() // world.settings.max_batch
-    before: list[tuple[str, int, int, int]] = []
+    before: tuple[object, ...] = ()
     still = 0
     for number in range(1, rounds + 1):
         for name in system.actors():
@@ -132,7 +133,7 @@ def settle(system: System, checks: SafetyChecks) -> int:
             system.step(name)
         if number % 3 == 0:
             world.clock.advance(1_100 if world.clock.wall_ms() < target + 8_000 else 150)
-        now = [(*task, one.covered_time, sum(one.input_offsets.values())) for task, one in checks.progress.items() if one.covered_time < target]
+        now = _first_behind(checks, target)
         still = still + 1 if world.clock.wall_ms() > target + 8_000 and now == before else 0
         before = now
         if now and still > _STILL:
@@ -144,6 +145,15 @@ def settle(system: System, checks: SafetyChecks) -> int:
                     system.step(name)
             return number
     raise ViolationError(f"not drained after {rounds} rounds: {_behind(system, checks, target)}")
+
+
+def _first_behind(checks: SafetyChecks, target_ms: int) -> tuple[object, ...]:
+    """Return where the tasks stand of the first stage that is behind: those after it wait for it, and may be moved by others."""
+    for stage in STAGES:
+        tasks = [(task, one) for (name, task), one in checks.progress.items() if name == stage and one.covered_time < target_ms]
+        if tasks:
+            return (stage, *((task, one.covered_time, sum(one.input_offsets.values())) for task, one in tasks))
+    return ()
 
 
 def _behind(system: System, checks: SafetyChecks, target_ms: int) -> list[str]:
