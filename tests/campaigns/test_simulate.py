@@ -81,9 +81,9 @@ def test_a_commit_that_is_made_twice_is_found_and_shrunk_to_a_few_actions(monkey
     monkeypatch.setattr(MemoryBroker, "check_epoch", lambda broker, transactional_id, epoch: None)
     monkeypatch.setattr(MemoryBroker, "expire_member", lambda broker, group, instance: None)
     found = first_failure(range(1, 12))
-    small, again = shrunk(found, budget=60)
+    small, again = shrunk(found, budget=25)
     assert kind_of(again.violation) == kind_of(found.violation)
-    assert len(small) < len(found.actions) / 4
+    assert len(small) < len(found.actions) / 2
     kept = json.loads(as_test("doubled", again, small))
     assert [Action.from_json(action) for action in kept["actions"]] == small
 
