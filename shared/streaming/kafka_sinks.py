@@ -10,6 +10,7 @@ from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Address
 
 from shared.streaming.bounded_calls import BoundedCalls
+from shared.streaming.broker import FencedError
 from shared.streaming.bulk_produce import BulkProduce, Room
 from shared.streaming.errors import TransientError
 from shared.streaming.kafka_connection import ALL_DOWN, UNCLEAR, Connection, KafkaFailureError
@@ -73,6 +74,7 @@ class KafkaTransactionalSink:
         self._connection = connection
         self._id = transactional_id
         self._open = False
+        self._fenced = False
         self._bounded = BoundedCalls(_HANGS_S)
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
@@ -164,7 +166,9 @@ class KafkaTransactionalSink:
         return {place: asked[-1] + 2 for place, asked in self._asked.items()}
 
     def abort(self) -> None:
-        """Drop the open transaction."""
+        """Drop the open transaction; of a fenced producer the successor has done so."""
+        if self._fenced:
+            return
         if self._bounded.pending:
             # The transaction is dropped, whatever became of its offsets.
             with suppress(KafkaException, TransientError):
@@ -226,7 +230,13 @@ class KafkaTransactionalSink:
         self._unclear = self._unclear or error.code() in UNCLEAR
 
     def _call(self, doing: str, action: Any) -> None:  # noqa: ANN401, RUF100
-        self._connection.call(f"transactional id {self._id}: {doing}", action)
+        try:
+            self._connection.call(f"transactional id {self._id}: {doing}", action)
+        except FencedError as problem:
+            # Fatal is the producer's own fencing, not its group's: the successor has aborted what was open. To abort it here fails after a minute.
+            if isinstance(problem.__cause__, KafkaException) and problem.__cause__.args[0].fatal():
+                self._fenced, self._open = True, False
+            raise
 
 
 class KafkaSink:
