@@ -191,7 +191,7 @@ class Merge:
 
     def skip(self, topic: str, partition: int, offsets: Int64) -> None:
         """Count records that were read but carry no row (quarantined or undecodable), so that progress is not waited for in vain."""
-        self._queues[TopicPartition(topic, partition)].count(np.asarray(offsets, np.int64))
+        self._queues[TopicPartition(topic, partition)].skip(np.asarray(offsets, np.int64))
 
     def watermark(self, topic: str, partition: int, offset: int, progress: Progress) -> None:
         """Take note of an upstream progress record read from `topic` (a progress topic) at `offset`."""
@@ -239,7 +239,7 @@ class Merge:
                 self._progress_offsets[key] = position
 
     def state(self) -> bytes:
-        """Counts of records read, valid with any later marker; opaque, for the task's checkpoint."""
+        """Counts of records read below `positions()`, which are the marker that belongs to them; opaque, for the task's checkpoint."""
         return json.dumps([[key.topic, key.partition, *queue.counted()] for key, queue in sorted(self._queues.items())]).encode()
 
     def restore(self, state: bytes) -> None:

@@ -43,6 +43,7 @@ class MergeQueue:
         self._last: tuple[int, int, int] | None = None
         self._counted_before = 0
         self._count = 0
+        self._skipped: list[int] = []
         self._end: int | None = None
 
     def add(self, offsets: Int64, time: Int64, partition: Int64, journal_offset: Int64, source: int) -> None:
@@ -73,9 +74,19 @@ class MergeQueue:
         if not self._chunks:
             self.position = self._end
 
+    def skip(self, offsets: Int64) -> None:
+        """Count records that carry no row."""
+        self.count(offsets)
+        self._skipped += offsets.tolist()
+
     def counted(self) -> tuple[int, int]:
-        """Offset below which records have been counted, and how many they were."""
-        return max(self._counted_before, self._end or 0), self._count
+        """Offset of the first record that is not released, and how many records have been read below it.
+
+        What is held back is not among them: a restart reads it again, and no progress that counts it may be believed before.
+        """
+        position = max(self._counted_before, self._end or 0) if self.position is None else self.position
+        self._skipped = [offset for offset in self._skipped if offset >= position]
+        return position, self._count - sum(len(chunk[0]) for chunk in self._chunks) - len(self._skipped)
 
     def set_counted(self, offset: int, count: int) -> None:
         """Continue a count."""

@@ -208,3 +208,44 @@ def test_bad_input_is_refused() -> None:
     add(merge, "a", 0, [(2, 0, 0, 0, 0)])
     with pytest.raises(ValueError, match="never fall in a:0"):
         add(merge, "a", 0, [(1, 0, 1, 0, 1)])
+
+
+@pytest.mark.parametrize("quarantined", [False, True], ids=["a row", "a quarantined record"])
+def test_a_restored_merge_believes_no_progress_before_it_has_read_again_what_it_held_back(quarantined: bool) -> None:
+    """What was read and held back is given again after a restart, and maybe after the progress record that counts it."""
+
+    def merge() -> Merge:
+        return Merge([MergeInput("app-journal", 0), MergeInput("app-predictions", 1, stage="scoring")])
+
+    def predict(one: Merge, offset: int, journal_offset: int, time: int) -> None:
+        one.add(
+            "app-predictions", 0, offsets=np.array([offset]), journal_time=np.array([time]), journal_offset=np.array([journal_offset]), payload="p"
+        )
+
+    def followed(one: Merge) -> list[int]:
+        return [int(offset) for offset in one.release().journal_offset]
+
+    first = merge()
+    first.add("app-journal", 0, offsets=np.array([0]), journal_time=np.array([0]), payload="j")
+    predict(first, 4, 0, 0)
+    predict(first, 6, 11, 1_170)
+    predict(first, 8, 12, 1_170)
+    if quarantined:
+        first.skip("app-predictions", 0, np.array([9]))
+    assert followed(first) == [0, 0]
+    again = merge()
+    again.restore(first.state())
+    again.resume(first.positions())
+    again.add("app-journal", 0, offsets=np.array([11, 12, 13]), journal_time=np.array([1_170] * 3), payload="jjj")
+    done = Progress(stage="scoring", partition=0, covered_offset=14, covered_time=1_170, outputs={"app-predictions": 4 if quarantined else 3})
+    again.watermark("app-scoring-progress", 0, 5, done)
+    assert followed(again) == []
+    predict(again, 6, 11, 1_170)
+    assert followed(again) == [11, 11], "of what follows, one is still to come"
+    predict(again, 8, 12, 1_170)
+    if quarantined:
+        assert followed(again) == [12, 12]
+        again.skip("app-predictions", 0, np.array([9]))
+        assert followed(again) == [13]
+    else:
+        assert followed(again) == [12, 12, 13]
