@@ -38,6 +38,8 @@ class Crash:
         True when the task crashes without input: it is called with input only.
     suspended
         Times that the task was set aside for a while, since no record explains its crash.
+    steady
+        Records that a restored task is given in steps of `limit` before they grow: it may have to read so many again to be where it crashed.
     singles
         Deaths without exception in a step of this search that had a single record.
     held, step
@@ -59,6 +61,7 @@ class Crash:
     limit: int = 0
     muted: bool = False
     suspended: int = 0
+    steady: int = 0
     singles: int = 0
     held: Mapping[str, int] = field(default_factory=dict)
     step: Mapping[str, int] = field(default_factory=dict)

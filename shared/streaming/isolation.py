@@ -236,11 +236,11 @@ class CrashVerdicts:
             return
         size, steps = self._sizes.get(partition, (crash.limit, 0))
         steps += any(map(len, inputs))
-        # Beyond the step that crashed there is nothing known: what is left is taken in growing steps.
-        self._sizes[partition] = (size * 2, steps) if steps > _SHARE else (size, steps)
         seen = self._seen.setdefault(partition, {})
         seen.update(ends_of(inputs))
         self._given[partition] = self._given.get(partition, 0) + sum(map(len, inputs))
+        # Beyond the step that crashed there is nothing known: what is left is taken in growing steps.
+        self._sizes[partition] = (size * 2, steps) if steps > _SHARE and self._given[partition] >= crash.steady else (size, steps)
         if EVERYTHING not in crash.ends and all(seen.get(name, -1) >= end for name, end in crash.ends.items()):
             self._over(partition)
 
@@ -273,9 +273,15 @@ class CrashVerdicts:
     def _narrow(self, crash: Crash, limit: int) -> None:
         if not crash.searching:
             log.warning("looking for the record that crashes the task", extra={"partition": crash.partition, "records": crash.records})
+        steady = crash.steady
+        if crash.searching and limit >= crash.limit:
+            # The steps had grown, and the culprit came in company: a task that has not passed its inputs is given all of them again, and must come
+            # to the same place before they grow. After a death nobody knows how far it had come.
+            given = self._given.get(crash.partition, 0) + crash.records
+            steady = max(given, 2 * steady, 2 * _SHARE)
         for known in (self._seen, self._sizes, self._given):
             known.pop(crash.partition, None)
-        self._crashes.put(replace(crash, limit=limit), narrowed=limit != crash.limit)
+        self._crashes.put(replace(crash, limit=limit, steady=steady), narrowed=(limit, steady) != (crash.limit, crash.steady))
 
     def _put_on_trial(self, crash: Crash, held: Mapping[str, int], step: Mapping[str, int]) -> None:
         self._crashes.put(replace(crash, held=held, step=step, low=0, high=-1, trial=-1, tries=0), narrowed=True)

@@ -290,3 +290,38 @@ def test_a_task_that_crashes_whatever_it_is_given_is_set_aside_and_the_others_go
             break
     check(machine, values)
     assert machine.deaths == 1
+
+
+class Hoarding(Fragile):
+    """Passes its inputs only once it has many, or when none come: until then a restart gives it everything again (as the archive does)."""
+
+    def __init__(self, machine: Machine, partition: int) -> None:
+        super().__init__(machine, partition)
+        self._kept: list[bytes] = []
+        self._told = 0
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
+        self._told = self.position
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        step = super().process(inputs, context)
+        self._kept += [value for emission in step.emissions for value in emission.values if value is not None]
+        here, kept = TopicPartition(INPUT, self.partition), self._kept
+        if inputs and len(kept) < 150:
+            return Step([], {here: self._told} if self._told else {}, Coverage(self._told, self._told))
+        self._told, self._kept = self.position, []
+        return Step([Emission(OUTPUT, self.partition, [None] * len(kept), kept)] if kept else [], step.positions, step.coverage)
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        return Checkpoint()
+
+
+@pytest.mark.parametrize("poison", [BOOM, SEGFAULT], ids=["exception", "no exception"])
+def test_a_search_ends_that_reads_everything_again_after_each_crash(tmp_path: Path, poison: bytes) -> None:
+    """Steps that grow before they are where the last crash was would meet the culprit in company every time, for ever."""
+    values = [column({120: poison, 121: poison}, 140)]
+    machine = Machine(tmp_path, filled(values), max_batch=40)
+    machine.run(lambda partition: Hoarding(machine, partition), read_all(machine))
+    check(machine, values)
+    assert machine.most_stuck < SUPERVISOR_LIMIT
