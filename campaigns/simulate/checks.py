@@ -52,6 +52,7 @@ class SafetyChecks:
         self._journal_time: dict[int, int] = {}
         self._answered: dict[tuple[str, str], tuple[int, int]] = {}
         self._sequence: dict[tuple[int, str], int] = {}
+        self._due: set[tuple[str, int]] = set()
         self.quarantined: dict[tuple[str, int], dict[tuple[str, int], set[int]]] = defaultdict(dict)
         self.progress: dict[tuple[str, int], Progress] = {}
 
@@ -86,9 +87,17 @@ class SafetyChecks:
         for topic in (topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments):
             for records in self._fresh(topic):
                 self._count(records)
-        moved = [self._take_progress(records) for stage in STAGES for records in self._fresh(topics.progress(stage))]
-        for stage, task in moved:
-            self._check_progress(stage, task)
+        self._due.update(self._take_progress(records) for stage in STAGES for records in self._fresh(topics.progress(stage)))
+        for stage, task in sorted(self._due):
+            if not self._is_hidden(task):
+                self._check_progress(stage, task)
+                self._due.discard((stage, task))
+
+    def _is_hidden(self, task: int) -> bool:
+        """Say whether somebody's open transaction hides what a task has written after it: then its counts cannot be compared yet."""
+        topics = (*self._owners, self._topics.rejected, self._topics.retraining)
+        logs = [self._world.broker.log(TopicPartition(topic, task)) for topic in topics if task < self._world.broker.partitions(topic)]
+        return any(log.last_stable() < log.end for log in logs)
 
     def _fresh(self, topic: str) -> Iterator[Records]:
         for number in range(self._world.broker.partitions(topic)):
