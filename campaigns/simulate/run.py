@@ -167,6 +167,9 @@ def _behind(system: System, checks: SafetyChecks, target_ms: int) -> list[str]:
             for topic in ("shop-orders", "shop-verdicts"):
                 place = TopicPartition(topic, task)
                 end = world.broker.log(place).end
+                # A record that was set aside is passed with the next one that is not.
+                while end - 1 in checks.quarantined[stage, task].get((place.topic, place.partition), set()):
+                    end -= 1
                 if progress.input_offsets.get(place, 0) < end:
                     found.append(f"{stage} {task} stands at {progress.input_offsets.get(place, 0)} of {end} of {topic}")
     tasks = 5 * 2 + 3
