@@ -110,7 +110,8 @@ class KafkaTransactionalSink:
         says that every broker is down when a broker closes an idle connection, so nothing but the client is given up here.
         """
         self._renew()
-        self._open = False
+        # Lost as well until it has its id: who tries again makes another one.
+        self._open, self._lost = False, True
         self.open()
 
     def begin(self) -> None:

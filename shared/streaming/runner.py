@@ -141,7 +141,9 @@ class Runner:
         self._positions: dict[TopicPartition, int] = {}
         self._unacknowledged: list[RunningTask] = []
         self._epoch: int | None = None
-        self._opened = False
+        self._sink_opened = self._opened = False
+        # What an abort that failed has left open: nothing is begun before it is dropped.
+        self._unaborted = False
         self._failures = 0
         self._last_step = 0.0
         self._took_s = math.inf
@@ -185,8 +187,10 @@ class Runner:
 
     def step(self) -> bool:
         """Make one step; True when a transaction was committed."""
-        self._open()
         try:
+            if self._unaborted:
+                self._abort()
+            self._open()
             if not self._acknowledge():
                 return False
             if self._epoch != self._source.assignment.epoch or (self._retry_at is not None and self._timer() >= self._retry_at):
@@ -229,7 +233,10 @@ class Runner:
     def _let_go(self) -> None:
         self._health.set_ready(False)
         self._chain.drop()
-        self._sink.close()
+        try:
+            self._sink.close()
+        except TransientError as problem:
+            log.warning("a transaction is left open: who comes next aborts it, or the broker when its time is over", extra={"error": str(problem)})
 
     def _disconnect(self) -> None:
         self._source.close()
@@ -242,8 +249,10 @@ class Runner:
             problem.add_note(f"closing failed as well: {second}")
 
     def _open(self) -> None:
-        if not self._opened:
+        if not self._sink_opened:
             self._sink.open()
+            self._sink_opened = True
+        if not self._opened:
             for other in self._fences:
                 other.open()
                 other.close()
@@ -360,9 +369,9 @@ class Runner:
     def _restore_again(self) -> None:
         """Undo the step and have the tasks rebuilt from the log, in this process."""
         self._metrics.count_abort("isolation")
-        self._sink.abort()
         self._drop()
         self._epoch = None
+        self._abort()
 
     def _is_short(self, given: Given) -> bool:
         """Say whether a step is known to take no time to speak of: the one before did not, and nothing but data came (no model to load)."""
@@ -525,10 +534,19 @@ class Runner:
 
     def _start_over(self, problem: TransientError) -> None:
         self._metrics.count_abort("transient")
-        self._sink.abort()
         self._drop()
         self._epoch = None
+        try:
+            self._abort()
+        except TransientError as second:
+            log.warning("the transaction cannot be aborted now: once more before the next step", extra={"error": str(second)})
         self._wait_after(problem)
+
+    def _abort(self) -> None:
+        """Drop the open transaction; one that cannot be dropped now is dropped before the next step."""
+        self._unaborted = True
+        self._sink.abort()
+        self._unaborted = False
 
     def _wait_after(self, problem: TransientError) -> None:
         self._failures += 1

@@ -132,7 +132,12 @@ class Trials:
     def _try(self, crash: Crash, candidates: Candidates, count: int) -> tuple[Crash, str | None]:
         """Give the task the first candidates only, and the step's record; what is known then, and why it crashed if it did."""
         self._verdicts.note(replace(crash, trial=count))
-        problem = self._crash_of(crash, candidates.without(count), count != _NOTHING)
+        try:
+            problem = self._crash_of(crash, candidates.without(count), count != _NOTHING)
+        except BaseException:
+            # The log cannot be read now, or the task is somebody else's: it says nothing of the records, and is no death in a trial.
+            self._verdicts.note(crash)
+            raise
         if count == _NOTHING:
             known = replace(crash, tries=0)
         elif problem is None:

@@ -1,6 +1,7 @@
 """Whatever crashes a task, wherever and however it ends the process: the culprit is set aside, everything else is answered, and few processes end."""
 
 import queue
+import random
 import threading
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
@@ -12,6 +13,7 @@ from hypothesis import strategies as st
 
 from shared.observability.settings import RunnerSettings
 from shared.streaming.death_note import advances
+from shared.streaming.errors import TransientError
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, Step, TopicPartition
 from shared.streaming.runner import Runner
@@ -39,11 +41,18 @@ class Machine:
         self._ends.put(None)
         threading.Event().wait()
 
-    def run(self, make: Callable[[int], Any], done: Callable[[Runner], bool], lives: Sequence[tuple[int, bool]] = (), limit: int = 200) -> Runner:
+    def run(
+        self,
+        make: Callable[[int], Any],
+        done: Callable[[Runner], bool],
+        lives: Sequence[tuple[int, bool]] = (),
+        limit: int = 200,
+        unsteady: int = 0,
+    ) -> Runner:
         """Start processes until one has done everything; the first ones are killed at a call to the broker."""
         killed = list(lives)
         for _ in range(limit):
-            broker: Any = DyingBroker(self.broker, *killed.pop(0)) if killed else self.broker
+            broker: Any = DyingBroker(self.broker, *killed.pop(0)) if killed else Unsteady(self.broker, unsteady) if unsteady else self.broker
             threading.Thread(target=self._live, args=(broker, make, done), daemon=True).start()
             end = self._ends.get(timeout=120)
             if isinstance(end, Runner):
@@ -232,6 +241,37 @@ def test_a_record_that_was_held_back_is_found(tmp_path_factory: pytest.TempPathF
     machine.run(lambda partition: Holding(machine, partition), read_all(machine))
     check(machine, values)
     assert machine.most_stuck <= SUPERVISOR_LIMIT
+
+
+class Unsteady:
+    """A broker whose log cannot be read every now and then."""
+
+    def __init__(self, broker: MemoryBroker, seed: int) -> None:
+        self.broker, self.chance = broker, random.Random(seed)
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.broker, name)
+
+    def reader(self) -> Any:
+        reader, unsteady = self.broker.reader(), self
+
+        class Reader:
+            watermarks, close = staticmethod(reader.watermarks), staticmethod(reader.close)
+
+            def read(self, place: TopicPartition, begin: int, end: int | None = None) -> Any:
+                if place.topic == INPUT and unsteady.chance.random() < 0.4:
+                    raise TransientError("the leader moves")
+                return reader.read(place, begin, end)
+
+        return Reader()
+
+
+@pytest.mark.parametrize("seed", range(1, 6))
+def test_a_log_that_cannot_be_read_during_a_trial_blames_nobody(tmp_path: Path, seed: int) -> None:
+    values = [column({19: b"go", 39: b"go", 7: BOOM})]
+    machine = Machine(tmp_path, filled(values), max_batch=7, retries=1_000)
+    machine.run(lambda partition: Holding(machine, partition), read_all(machine), unsteady=seed)
+    check(machine, values)
 
 
 class Ticking(Fragile):

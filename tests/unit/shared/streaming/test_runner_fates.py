@@ -78,6 +78,74 @@ def test_a_transient_error_is_retried_from_the_log(tmp_path: Path) -> None:
     assert output(broker, OUTPUT) == expected("abcab")
 
 
+class FailingClients:
+    """A broker whose clients fail now and then, each call as often as it is told; what a call does is done afterwards or not at all."""
+
+    def __init__(self, broker: MemoryBroker, **failures: int) -> None:
+        self.broker, self.failures = broker, failures
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self.broker, name)
+
+    def transactional_sink(self, transactional_id: str) -> Any:
+        return FailingClient(self.broker.transactional_sink(transactional_id), self)
+
+    def source(self, group: str, instance: str) -> Any:
+        return FailingClient(self.broker.source(group, instance), self)
+
+    def reader(self) -> Any:
+        return FailingClient(self.broker.reader(), self)
+
+
+class FailingClient:
+    def __init__(self, client: Any, broker: FailingClients) -> None:
+        self._client, self._broker = client, broker
+
+    def __getattr__(self, name: str) -> Any:
+        found = getattr(self._client, name)
+
+        def call(*given: Any) -> Any:
+            if self._broker.failures.get(name, 0) > 0:
+                self._broker.failures[name] -= 1
+                raise TransientError(f"{name}: coordinator away")
+            return found(*given)
+
+        return call if callable(found) else found
+
+
+@pytest.mark.parametrize("call", ["open", "subscribe", "begin", "produce", "send_offsets", "commit", "committed", "read", "consume", "assign"])
+@pytest.mark.parametrize("aborts", [0, 1, 3])
+def test_a_transient_error_of_any_client_call_is_retried_also_when_the_abort_after_it_fails_too(tmp_path: Path, call: str, aborts: int) -> None:
+    broker = filled("abcab")
+    failing: Any = FailingClients(broker, **{call: 2, "abort": aborts})
+    runner = steps(Runner(**arguments(APP, failing, settings=quick(tmp_path))), 30)
+    assert failing.failures == {call: 0, "abort": 0}
+    assert output(broker, OUTPUT) == expected("abcab")
+    runner.leave()
+
+
+def test_an_abort_that_fails_while_a_culprit_is_looked_for_ends_no_process(tmp_path: Path) -> None:
+    broker = filled("abcab", [2])
+    failing: Any = FailingClients(broker)
+    make = lambda partition: CountingTask(APP, partition, b"poison")  # noqa: E731
+    with pytest.raises(ZeroDivisionError):
+        steps(Runner(**arguments(APP, failing, settings=quick(tmp_path), task_factory=make)))
+    failing.failures["abort"] = 4
+    steps(Runner(**arguments(APP, failing, settings=quick(tmp_path), task_factory=make)), 60)
+    assert failing.failures["abort"] == 0
+    assert output(broker, OUTPUT) == expected("abcab", [2])
+
+
+@pytest.mark.parametrize("end", ["leave", "close"])
+def test_an_abort_that_fails_at_the_end_keeps_nobody_from_giving_the_partitions_back(tmp_path: Path, end: str) -> None:
+    broker = filled("abcab")
+    failing: Any = FailingClients(broker)
+    runner = steps(Runner(**arguments(APP, failing, settings=quick(tmp_path))))
+    failing.failures["close"] = 1
+    getattr(runner, end)()
+    assert bool(broker.group(f"{APP}-{STAGE}").members) == (end == "close")
+
+
 class Flagging(Troubled):
     """Notices something of every record it is given; its first steps come to nothing."""
 
