@@ -1,5 +1,6 @@
 """Recomputes a run from its journal in one process, with the same cores, and compares bit for bit."""
 
+from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from itertools import pairwise, zip_longest
@@ -16,7 +17,7 @@ from services.cli.run_log import RunLog, without
 from services.features.task import FeaturesTask
 from services.scoring.domain.core import ScoringCore
 from services.scoring.domain.panel import Serving
-from services.scoring.loading import load_serving
+from services.scoring.loading import TRANSIENT_REASONS, load_serving
 from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.columns import ColumnDecoder, ColumnEncoder
@@ -32,7 +33,16 @@ _END = np.iinfo(np.int64).max
 
 @dataclass(frozen=True, slots=True)
 class AuditResult:
-    """Compared and differing values; `switches_back` counts predictions that follow an older deployment than the one before them."""
+    """What was compared.
+
+    Attributes
+    ----------
+    switches_back
+        Predictions that follow an older deployment than the one before them.
+    degraded
+        Predictions by the reason for which the fallback answered although the model could have: a wait or a store that did not answer leaves no
+        trace in the journal, so that the reason is taken at its word. That the answer is the fallback's is checked.
+    """
 
     vectors_compared: int
     vector_mismatches: int
@@ -40,6 +50,7 @@ class AuditResult:
     prediction_mismatches: int
     switches_back: int
     examples: tuple[str, ...] = ()
+    degraded: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def clean(self) -> bool:
@@ -82,6 +93,7 @@ class _Audit:
     vectors: _Count = field(default_factory=_Count)
     predictions: _Count = field(default_factory=_Count)
     examples: list[str] = field(default_factory=list)
+    degraded: Counter[str] = field(default_factory=Counter)
 
     def partition(self, partition: int, extent: Extent) -> None:
         self._vectors(partition, extent)
@@ -147,12 +159,23 @@ class _Audit:
             if begin == end:
                 continue
             now = self.serving[name].get(int(sequences[begin]))
-            again = self.cores[name].process(asked.take(pa.array(rows[begin:end])), {} if now is None else {name: now}).batch
-            for place, value in zip(places[begin:end].tolist(), encoder.encode(again), strict=True):
-                if value != answers.values[place]:
-                    self.predictions.wrong += 1
-                    self._example(f"{name}: prediction at journal offset {answers.offsets[place]}, deployment {sequences[begin]}, differs")
+            batch, found = asked.take(pa.array(rows[begin:end])), [answers.values[place] for place in places[begin:end].tolist()]
+            differing = self._differing(name, encoder, batch, now, found)
+            fallbacks = {} if now is None or now.scorer is None else {reason: now.without_model(reason) for reason in TRANSIENT_REASONS}
+            for reason, fallback in fallbacks.items():
+                asked_again = batch.take(pa.array(differing, pa.int64()))
+                left = self._differing(name, encoder, asked_again, fallback, [found[i] for i in differing])
+                self.degraded[reason] += len(differing) - len(left)
+                differing = [differing[i] for i in left]
+            self.predictions.wrong += len(differing)
+            for i in differing:
+                self._example(f"{name}: prediction at journal offset {answers.offsets[places[begin + i]]}, deployment {sequences[begin]}, differs")
         return int(sequences[-1]) if len(sequences) else latest
+
+    def _differing(self, name: str, encoder: ColumnEncoder, asked: pa.RecordBatch, now: Serving | None, found: Sequence[bytes | None]) -> list[int]:
+        """Score requests again; returns the rows whose answer is another one."""
+        again = encoder.encode(self.cores[name].process(asked, {} if now is None else {name: now}).batch)
+        return [i for i, (value, other) in enumerate(zip(again, found, strict=True)) if value != other]
 
     def _example(self, text: str) -> None:
         if len(self.examples) < _EXAMPLES:
@@ -175,7 +198,8 @@ def audit(plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, log: R
     for partition in range(plan.application.partitions):
         state.partition(partition, Extent() if extents is None else extents[partition])
     vectors, predictions = state.vectors, state.predictions
-    return AuditResult(vectors.compared, vectors.wrong, predictions.compared, predictions.wrong, predictions.back, tuple(state.examples))
+    counts = (vectors.compared, vectors.wrong, predictions.compared, predictions.wrong, predictions.back)
+    return AuditResult(*counts, tuple(state.examples), {reason: count for reason, count in state.degraded.items() if count})
 
 
 def _matched(asked: NDArray[np.int64], answered: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:

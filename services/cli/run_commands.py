@@ -167,6 +167,8 @@ def audit(
     console.print(
         f"Audited the journal up to offset {found.covered:,} of {found.journal:,}; {found.quarantined:,} records are quarantined.", highlight=False
     )
+    for reason, count in result.degraded.items():
+        console.print(f"{count:,} requests were answered by the fallback although their model can be loaded ({reason}).", highlight=False)
     for example in result.examples:
         errors.print(f"  {example}", markup=False)
     if not result.clean:

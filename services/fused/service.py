@@ -25,5 +25,9 @@ def build(
     """Wire the three stages in the order of the data."""
     plan = load_plan(settings.application)
     counted = metrics or Metrics(STAGE)
-    stages = [ingestion(settings, plan, broker, registry), features(settings, plan, registry, counted), scoring(settings, plan, registry)]
+    stages = [
+        ingestion(settings, plan, broker, registry),
+        features(settings, plan, registry, counted),
+        scoring(settings, plan, registry, counted, settings.ingestion.clock),
+    ]
     return chain_runner(stages, plan, settings, broker, registry, counted, health)

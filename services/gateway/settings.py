@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from shared.observability.settings import ServiceSettings
+from shared.observability.settings import RunClockSettings, ServiceSettings
 
 Role = Literal["read", "publish", "operate"]
 
@@ -76,14 +76,6 @@ class DoorSettings(BaseModel):
                 " without tokens the gateway listens on a loopback address only"
             )
         return self
-
-
-class RunClockSettings(BaseModel):
-    """The part of ingestion's settings that a replay of dead letters has to know: ``TIDEMILL_INGESTION__CLOCK``."""
-
-    model_config = ConfigDict(frozen=True, extra="ignore")
-
-    clock: Literal["live", "replay"] = "live"
 
 
 class GatewaySettings(ServiceSettings):

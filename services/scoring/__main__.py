@@ -1,7 +1,7 @@
 """Run scoring: ``python -m services.scoring``."""
 
 from services.scoring.service import STAGE, build
-from shared.observability.settings import ServiceSettings
+from services.scoring.settings import ScoringSettings
 from shared.streaming.service_process import run_service
 
-raise SystemExit(run_service(STAGE, build, ServiceSettings))
+raise SystemExit(run_service(STAGE, build, ScoringSettings))

@@ -2,6 +2,7 @@
 
 import logging
 
+from services.scoring.domain.latency import LATENCY
 from services.scoring.domain.panel import Serving
 from shared.application.plan import Plan
 from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
@@ -10,6 +11,8 @@ from shared.models.onnx_scorer import OnnxScorer
 
 log = logging.getLogger(__name__)
 FAILED = "model_failed"
+# Why the fallback can have answered although the model can be loaded: what has passed by now.
+TRANSIENT_REASONS = (LATENCY, FAILED)
 
 
 def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: ModelDeployment) -> Serving:

@@ -1,5 +1,8 @@
 """Scoring: reads vectors, writes one prediction per request and model; follows the deployments log."""
 
+from typing import Literal
+
+from services.scoring.settings import ScoringSettings
 from services.scoring.task import ScoringTask, task_inputs
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
@@ -16,18 +19,19 @@ STAGE = "scoring"
 
 
 def build(
-    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+    settings: ScoringSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
-    return chain_runner([stage(settings, plan, registry)], plan, settings, broker, registry, metrics, health)
+    counted = metrics or Metrics(STAGE)
+    return chain_runner([stage(settings, plan, registry, counted, settings.ingestion.clock)], plan, settings, broker, registry, counted, health)
 
 
-def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry) -> StageSpec:
-    """Describe the stage."""
+def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metrics: Metrics, clock: Literal["live", "replay"]) -> StageSpec:
+    """Describe the stage; in a replay nobody waits, so that no answer is late."""
     artifacts = ArtifactStore(settings.artifacts.uri)
 
     def task(partition: int) -> ScoringTask:
-        return ScoringTask(plan, registry, artifacts, partition)
+        return ScoringTask(plan, registry, artifacts, partition, metrics, live=clock == "live")
 
     return StageSpec(STAGE, task_inputs(plan), task)

@@ -1,13 +1,16 @@
 """Scoring as a task: vectors in, predictions out; models switch between steps, and every prediction says which switch it follows."""
 
 import logging
+from collections import Counter
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.scoring.domain.core import ScoringCore
+from services.scoring.domain.latency import LATENCY, LatencySwitch
 from services.scoring.domain.panel import Serving
 from services.scoring.loading import FAILED, load_serving
 from shared.application.plan import Plan
@@ -17,6 +20,7 @@ from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.deployments import Lifecycles
+from shared.observability.metrics import Metrics
 from shared.streaming.errors import TransientError
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.packed import taken
@@ -43,9 +47,16 @@ class ScoringTask:
     Its only state is a fold of the whole deployments log, read again at every start, and how many vectors it has read. A model that cannot be
     loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again after 1 s, then 2, up to every
     minute (processing time: every prediction says which model answered it, so a replay need not know when it came back).
+
+    Parameters
+    ----------
+    live
+        Journal time is processing time, so that a request's wait can be measured and held against `fallback.latency_limit`.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, partition: int) -> None:
+    def __init__(
+        self, plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, partition: int, metrics: Metrics | None = None, *, live: bool = True
+    ) -> None:
         topics = plan.topics
         self._plan = plan
         self._partition = partition
@@ -61,6 +72,9 @@ class ScoringTask:
         self._head = -1
         self._serving: dict[str, Serving] = {}
         self._due: dict[str, tuple[int, int]] = {}
+        self._latency = LatencySwitch(plan.models.values() if live else ())
+        self._metrics = metrics
+        self._degraded: Counter[tuple[str, str]] = Counter()
         self._read_deployments = 0
         self._coverage = Coverage()
         self._written = b""
@@ -93,10 +107,12 @@ class ScoringTask:
         self._try_again(context.now_ms)
         emissions = []
         released = self._merge.release()
-        for run in released.runs():
-            batch, keys = run.payload
+        runs = [(run, *run.payload) for run in released.runs()]
+        serving = self._in_time([int64_ms(batch.column("_journal_time"))[run.rows].min() for run, batch, _ in runs if len(run.rows)], context.now_ms)
+        for run, batch, keys in runs:
             whole = len(run.rows) == batch.num_rows and bool((run.rows == np.arange(len(run.rows))).all())
-            answers = self._core.process(batch if whole else batch.take(run.rows), self._serving)
+            answers = self._core.process(batch if whole else batch.take(run.rows), serving)
+            self._count(answers.batch)
             asked = taken(keys, run.rows[answers.requests])
             emissions.append(Emission(self._plan.topics.predictions, self._partition, asked, self._predictions.encode(answers.batch)))
         covered = self._merge.coverage()
@@ -112,7 +128,10 @@ class ScoringTask:
         return Checkpoint(changed, {**self._merge.positions(), self._deployments: 0})
 
     def committed(self) -> None:
-        """Nothing external."""
+        """Count the answers without a model, now that they are out."""
+        if self._metrics is not None and self._degraded:
+            self._metrics.count_degraded(self._degraded)
+        self._degraded.clear()
 
     def versions(self) -> Mapping[str, str]:
         """Code and application."""
@@ -159,6 +178,26 @@ class ScoringTask:
             if lifecycle.champion is not None and lifecycle.champion != before.of(name).champion:
                 self._serving[name] = load_serving(self._plan, self._artifacts, name, lifecycle.champion)
                 self._due.pop(name, None)
+
+    def _in_time(self, oldest_ms: Sequence[int], now_ms: int) -> Mapping[str, Serving]:
+        """Return what answers a step's requests: the fallback where they have waited too long."""
+        if oldest_ms:
+            wait_ms = now_ms - int(min(oldest_ms))
+            for model, away in self._latency.observe(wait_ms).items():
+                what = "requests have waited too long and are answered by the fallback" if away else "the model answers again"
+                limit_ms = self._plan.models[model].settings.fallback.latency_limit
+                _LOG.warning(what, extra={"model": model, "partition": self._partition, "waited_ms": wait_ms, "latency_limit_ms": limit_ms})
+        late = {name: now for name, now in self._serving.items() if now.scorer is not None and self._latency.answers_with_fallback(name)}
+        return {**self._serving, **{name: now.without_model(LATENCY) for name, now in late.items()}} if late else self._serving
+
+    def _count(self, answers: pa.RecordBatch) -> None:
+        """Count answers by model and reason, if any has one."""
+        if answers.column("reason").null_count == answers.num_rows:
+            return
+        grouped = pa.table(answers.select(["model", "reason"])).group_by(["model", "reason"]).aggregate([([], "count_all")])
+        for row in grouped.to_pylist():
+            if row["reason"] is not None:
+                self._degraded[row["model"], row["reason"]] += row["count_all"]
 
     def _try_again(self, now_ms: int) -> None:
         """Load what could not be loaded: a share may lag behind, a volume come late, a damaged file be repaired."""

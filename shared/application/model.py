@@ -239,9 +239,16 @@ class Label(_Frozen):
 
 
 class Fallback(_Frozen):
-    """What is answered when no model can."""
+    """What is answered when no model can, or when it would come too late.
+
+    Attributes
+    ----------
+    latency_limit
+        Milliseconds that a request may have waited when it comes to be scored; without it the model answers however late it is.
+    """
 
     default: float
+    latency_limit: Annotated[Duration, Field(gt=0)] | None = None
 
 
 class Training(_Frozen):

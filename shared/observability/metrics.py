@@ -33,6 +33,8 @@ class Metrics:
         self._dead_letters = Counter("tidemill_dead_letters_total", "Dead letters written.", ["stage"], registry=own)
         flagged = "Records accepted of which something was noticed: non_finite, future, a flagging expectation."
         self._flagged = Counter("tidemill_flagged_total", flagged, ["stage", "stream", "what"], registry=own)
+        degraded = "Requests answered without a model: no_model, model_failed, latency."
+        self._degraded = Counter("tidemill_degraded_total", degraded, ["stage", "model", "reason"], registry=own)
         self._suspended = Gauge("tidemill_suspended", "1 while a task crashes whatever it is given.", ["stage", "partition"], registry=own)
         self._flooded = Gauge("tidemill_flooded", "1 while most of a partition's input is refused.", ["stage", "partition"], registry=own)
         self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
@@ -87,6 +89,11 @@ class Metrics:
         """Count accepted records that something was noticed of, by (stream, what)."""
         for (stream, what), count in records.items():
             self._flagged.labels(self.stage, stream, what).inc(count)
+
+    def count_degraded(self, requests: Mapping[tuple[str, str], int]) -> None:
+        """Count requests answered without a model, by (model, reason)."""
+        for (model, reason), count in requests.items():
+            self._degraded.labels(self.stage, model, reason).inc(count)
 
     def count_checkpoint(self, size_bytes: int) -> None:
         """Count state written."""

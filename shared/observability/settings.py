@@ -4,6 +4,7 @@ Variables begin with ``TIDEMILL_``; two underscores go one level down: ``TIDEMIL
 """
 
 from pathlib import Path
+from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
@@ -85,6 +86,14 @@ class CommandsSettings(_Frozen):
     def secret(self) -> bytes:
         """Return the key."""
         return (self.key.get_secret_value() if self.key is not None else secret_file(self.key_file)).encode()
+
+
+class RunClockSettings(BaseModel):
+    """What a service other than ingestion has to know of the run's clock: ``TIDEMILL_INGESTION__CLOCK``."""
+
+    model_config = ConfigDict(frozen=True, extra="ignore")
+
+    clock: Literal["live", "replay"] = "live"
 
 
 class HealthSettings(_Frozen):

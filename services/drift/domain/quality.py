@@ -21,6 +21,8 @@ class WindowRows:
 
     Attributes
     ----------
+    defaults
+        Answers that the fallback gave.
     latencies
         Answers by latency in milliseconds, rounded down to three digits. A latency of more than an hour is none: the data are replayed.
     """
@@ -35,6 +37,7 @@ class WindowRows:
     score: list[float] = field(default_factory=list)
     predicted: list[int] = field(default_factory=list)
     delay_ms: list[float] = field(default_factory=list)
+    defaults: int = 0
 
     @property
     def empty(self) -> bool:
@@ -53,6 +56,7 @@ class WindowRows:
         step = 10 ** np.maximum(np.floor(np.log10(np.maximum(live, 1))).astype(np.int64) - 2, 0)
         for value, count in zip(*(part.tolist() for part in np.unique(live // step * step, return_counts=True)), strict=True):
             self.latencies[str(value)] = self.latencies.get(str(value), 0) + count
+        self.defaults += int((rows.variant[chosen] == "default").sum())
         self.positives += int((rows.predicted[chosen] > 0).sum())
 
     def outcomes(self, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int) -> None:
@@ -78,6 +82,8 @@ class WindowRows:
             "label_share": label.size / ended if ended else float("nan"),
             "score_mean": self.score_sum / self.scores if self.scores else float("nan"),
         }
+        if self.scores:
+            found["fallback_share"] = self.defaults / self.scores
         if self.latencies:
             by_value = sorted((int(value), count) for value, count in self.latencies.items())
             passed = np.cumsum([count for _, count in by_value])

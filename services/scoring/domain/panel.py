@@ -1,7 +1,7 @@
 """The models that answer one stream's requests, ready to score a batch together."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import groupby
 
 import numpy as np
@@ -23,6 +23,10 @@ class Serving:
     threshold: float = 0.5
     scorer: Scorer | None = None
     reason: str | None = "no_model"
+
+    def without_model(self, reason: str) -> "Serving":
+        """Return what answers in place of the model: the default, under the same deployment."""
+        return replace(self, scorer=None, reason=reason)
 
 
 class Panel:

@@ -175,3 +175,19 @@ def test_looks_no_further_than_told_and_passes_over_what_was_quarantined(check: 
 def test_nothing_is_not_clean(check: Callable[..., AuditResult], made: Made) -> None:
     nothing = {name: replace(getattr(made[3], name)[:0]) for name in ("entries", "asked", "answers")}
     assert not check(**nothing).clean
+
+
+@pytest.mark.parametrize("reason", ["latency", "model_failed"])
+def test_answers_of_the_fallback_in_place_of_a_model_are_named_and_held_to_the_fallback(
+    check: Callable[..., AuditResult], made: Made, reason: str
+) -> None:
+    plan, registry, store, run = made
+    serving = load_serving(plan, store, "fraud", ModelDeployment("v1", run.address, 1, 0.4)).without_model(reason)
+    batch = ColumnDecoder(registry, plan.vector_schema).decode(run.asked.values).batch.slice(200, 30)
+    encoder = ColumnEncoder(registry, f"{plan.topics.predictions}-tidemill.Prediction", prediction_schema())
+    late = encoder.encode(ScoringCore(plan).process(batch, {"fraud": serving}).batch)
+    answers = records(run.answers.topic, [*run.answers.values[:200], *late, *run.answers.values[230:]])
+    result = check(answers=answers)
+    assert result.clean and result.degraded == {reason: 30} and result.predictions_compared == COUNT
+    wrong = check(answers=changed(answers, 210))
+    assert wrong.prediction_mismatches == 1 and wrong.degraded == {reason: 29}

@@ -1,0 +1,98 @@
+"""What has waited too long is answered by the fallback, and says so; then the model answers again: real servers, a killed process."""
+
+import json
+import os
+import subprocess
+import sys
+import time
+from collections import Counter
+from pathlib import Path
+
+import pytest
+from confluent_kafka import Producer
+
+from campaigns.starting_model import promote_starting_model
+from deploy.embedded.infrastructure import Infrastructure
+from shared.application.planning import load_plan
+from shared.avro.columns import ColumnDecoder
+from shared.avro.registry import ConfluentSchemaRegistry
+from shared.lifeline import tied_to_parent
+from shared.models.artifacts import ArtifactStore
+from shared.streaming.broker import TopicSpec
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.records import TopicPartition
+from shared.streaming.topics import catalogue_topics
+from tests.integration.meters import APP, write_application
+
+ROOT = Path(__file__).parents[2]
+LIMIT_S, DEADLINE_S = 1.5, 90.0
+
+
+@pytest.mark.lasts(12)
+@pytest.mark.timeout(180)
+def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_then_with_the_model(
+    infrastructure: Infrastructure, application_name: str, tmp_path: Path
+) -> None:
+    folder = write_application(tmp_path / "app", application_name)
+    text = APP.format(app=application_name).replace("{default: 0.1}", f"{{default: 0.1, latency_limit: {LIMIT_S}s}}")
+    (folder / "app.yaml").write_text(text)
+    plan, broker = load_plan(folder), KafkaBroker(infrastructure.bootstrap_servers)
+    registry, reader = ConfluentSchemaRegistry(infrastructure.registry_url), broker.reader()
+    broker.create_topics([*catalogue_topics(application_name, 2), *(TopicSpec(topic, 2) for topic in plan.topics.raw)])
+    promote_starting_model(plan, "faulty", broker, registry, ArtifactStore(str(tmp_path / "artifacts")), seed=1)
+    decoder = ColumnDecoder(registry, (ROOT / "schemas" / "prediction.avsc").read_text())
+    producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "partitioner": "murmur2_random"})
+
+    def publish(prefix: str) -> None:
+        for i in range(20):
+            reading = {"reading_id": f"{prefix}{i}", "meter": f"m{i}", "read_at": time.time_ns() // 1_000_000, "kwh": 1.0}
+            producer.produce(plan.streams["readings"].topic, json.dumps(reading), f"m{i}")
+        assert producer.flush(30) == 0
+
+    def answers(prefix: str) -> Counter[tuple[str | None, str]]:
+        found = Counter[tuple[str | None, str]]()
+        for partition in range(2):
+            for records in reader.read(TopicPartition(plan.topics.predictions, partition), 0):
+                batch = decoder.decode([value for value in records.values if value is not None]).batch
+                rows = zip(*(batch.column(name).to_pylist() for name in ("request_id", "reason", "variant")), strict=True)
+                found.update((reason, variant) for request, reason, variant in rows if request.startswith(prefix))
+        return found
+
+    def until_answered(prefix: str, process: "subprocess.Popen[bytes]") -> Counter[tuple[str | None, str]]:
+        end = time.monotonic() + DEADLINE_S
+        while answers(prefix).total() < 20:
+            assert process.poll() is None and time.monotonic() < end, (tmp_path / "fused.log").read_text()[-3_000:]
+            time.sleep(0.1)
+        return answers(prefix)
+
+    def model_answers(turn: int, process: "subprocess.Popen[bytes]") -> bool:
+        publish(f"calm-{turn}-")
+        return until_answered(f"calm-{turn}-", process) == {(None, "champion"): 20}
+
+    environment = {
+        **os.environ, **infrastructure.environment, "TIDEMILL_APPLICATION": str(folder), "TIDEMILL_ARTIFACTS__URI": str(tmp_path / "artifacts"),
+        "TIDEMILL_RUNNER__STATE_FOLDER": str(tmp_path / "state"),
+    }  # fmt: skip
+    running: list[subprocess.Popen[bytes]] = []
+
+    def start() -> "subprocess.Popen[bytes]":
+        with (tmp_path / "fused.log").open("ab") as log:
+            command = [sys.executable, "-m", "services.fused"]
+            running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent()))
+        return running[-1]
+
+    try:
+        process = start()
+        assert any(model_answers(turn, process) for turn in range(10)), "the model never answered in time"
+        process.kill()
+        process.wait()
+        publish("late-")
+        time.sleep(LIMIT_S)
+        process = start()
+        assert until_answered("late-", process) == {("latency", "default"): 20}
+        assert any(model_answers(turn, process) for turn in range(10, 20)), "the model did not come back"
+    finally:
+        for one in running:
+            one.terminate()
+            one.wait(30)
+        reader.close()
