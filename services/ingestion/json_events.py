@@ -43,6 +43,8 @@ class JsonDecoder:
         self._put = flat_record(record, "", read_as)
         # A decimal loses digits as a double; everything else is quicker as one.
         self._float = Decimal if any(column.type.logical or column.type.branches for column in leaves(record)) and "decimal" in schema else float
+        # What json.loads does, which makes a decoder for each text.
+        self._parse = json.JSONDecoder(parse_constant=_no_constant, parse_float=self._float).decode
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode every value; a bad one becomes an error at its position, the same whatever its neighbours are."""
@@ -65,7 +67,7 @@ class JsonDecoder:
 
     def parse(self, value: bytes | str) -> Any:  # noqa: ANN401, RUF100 - whatever the JSON holds
         """Parse a text of JSON, numbers as exactly as the schema's types need them."""
-        return json.loads(value, parse_constant=_no_constant, parse_float=self._float)
+        return self._parse(value if isinstance(value, str) else value.decode(json.detect_encoding(value), "surrogatepass"))
 
     def row(self, parsed: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - whatever the JSON holds
         """Return the values of a parsed object by column; ValueError or TypeError says what was expected and what came."""

@@ -8,14 +8,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.core import IngestionStep, JournalRun, Rejection
+from services.ingestion.domain.core import IngestionStep, JournalRun
+from services.ingestion.letters import LetterWriter
 from services.ingestion.sizes import Quarantine
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import TICK, TICK_SCHEMA
-from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
-from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, fits, fitted, letter_key
+from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
 from shared.streaming.packed import Packed
 from shared.streaming.records import Emission
 
@@ -29,14 +29,13 @@ class IngestionOutputs:
         self, plan: Plan, registry: SchemaRegistry, partition: int, letter_bytes: int = DEFAULT_LIMIT_BYTES, quarantine: Quarantine | None = None
     ) -> None:
         self._plan = plan
-        self._letter_bytes, self._quarantine = letter_bytes, quarantine
         self._partition = partition
         topics = plan.topics
         self._entries = {
             stream.name: ColumnEncoder(registry, f"{topics.journal}-{_full_name(stream)}", stream.entry_schema) for stream in plan.streams.values()
         }
         self._ticks = ColumnEncoder(registry, f"{topics.journal}-tidemill.Tick", TICK_SCHEMA)
-        self._rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text("utf-8"))
+        self._letters = LetterWriter(plan, registry, partition, letter_bytes, quarantine)
         self._duplicates = ColumnEncoder(registry, f"{topics.duplicates}-tidemill.Duplicate", (_SCHEMAS / "duplicate.avsc").read_text("utf-8"))
         self._late = ColumnEncoder(registry, f"{topics.late}-tidemill.Late", (_SCHEMAS / "late.avsc").read_text("utf-8"))
 
@@ -47,9 +46,8 @@ class IngestionOutputs:
         run = step.journal
         if len(run.source):
             emissions.append(Emission(topics.journal, p, *self._journal(run), run.time_ms))
-        if step.rejections:
-            dead = [self._rejected.encode(self._dead_letter(rejection)) for rejection in step.rejections]
-            emissions.append(Emission(topics.rejected, p, [letter_key(rejection.key) for rejection in step.rejections], dead))
+        if len(step.rejections):
+            emissions.append(self._letters.emission(step.rejections))
         for batch in step.duplicates.values():
             emissions.append(Emission(topics.duplicates, p, _ids(batch), self._duplicates.encode(batch)))
         for batch in step.late.values():
@@ -74,26 +72,6 @@ class IngestionOutputs:
             _place(values, rows, self._entries[name].encode(batch))
             _place(keys, rows, _bytes(run.keys[name]))
         return keys, values
-
-    def _dead_letter(self, rejection: Rejection) -> dict[str, object]:
-        letter = {
-            "stage": "ingestion",
-            "reason": rejection.reason,
-            "detail": rejection.detail,
-            "source_topic": self._plan.streams[rejection.stream].topic,
-            "source_partition": rejection.partition,
-            "source_offset": rejection.offset,
-            "source_timestamp": rejection.timestamp_ms,
-            "key": rejection.key,
-            "value": rejection.value,
-            "journal_time": rejection.journal_time_ms,
-        }
-        if fits(letter, self._letter_bytes):
-            return letter
-        if self._quarantine is None:
-            letter["detail"] = f"{rejection.detail[:1_000]}; no lake is configured that would keep the whole original: it is in its own topic only"
-            return fitted(letter, self._letter_bytes)
-        return fitted(letter, self._letter_bytes, self._quarantine.keep(rejection, self._plan.streams[rejection.stream].topic))
 
 
 def _ids(batch: pa.RecordBatch) -> Sequence[bytes | None]:

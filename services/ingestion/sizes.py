@@ -2,11 +2,11 @@
 
 import hashlib
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from services.ingestion.domain.core import Rejection
+from services.ingestion.domain.rejections import Rejection
 from shared.application.plan import Plan, StreamPlan
 from shared.streaming.broker import Broker
 from shared.streaming.errors import TransientError
@@ -55,18 +55,25 @@ class Quarantine:
     def __init__(self, append: Callable[[str, pa.Table, str, list[int]], int], uri: str) -> None:
         self._append, self._uri = append, uri
 
-    def keep(self, rejection: Rejection, topic: str) -> str | None:
-        """Write an original down and return where; None (and a line in the log) when the lake does not answer: the letter must not wait for it."""
-        value = rejection.value or b""
-        row = {
-            "source_topic": [topic], "source_partition": [rejection.partition], "source_offset": [rejection.offset],
-            "source_timestamp": [rejection.timestamp_ms], "key": [rejection.key or b""], "value": [value],
-            "value_sha256": [hashlib.sha256(value).hexdigest()],
+    def keep(self, rejections: Sequence[Rejection], topic: str) -> bool:
+        """Write originals of one topic partition down, in offset order, in one commit.
+
+        False (and a line in the log) when the lake does not answer: the letters must not wait for it.
+        """
+        partition, offsets = rejections[0].partition, [one.offset for one in rejections]
+        values = [one.value or b"" for one in rejections]
+        rows = {
+            "source_topic": [topic] * len(values), "source_partition": [partition] * len(values), "source_offset": offsets,
+            "source_timestamp": [one.timestamp_ms for one in rejections], "key": [one.key or b"" for one in rejections], "value": values,
+            "value_sha256": [hashlib.sha256(value).hexdigest() for value in values],
         }  # fmt: skip
-        writer = f"quarantine {topic}:{rejection.partition}"
         try:
-            self._append(QUARANTINE, pa.table(row), writer, [rejection.offset])
+            self._append(QUARANTINE, pa.table(rows), f"quarantine {topic}:{partition}", offsets)
         except TransientError as problem:
-            _LOG.error("%s[%d]@%d: the original is not kept in the lake: %s", topic, rejection.partition, rejection.offset, problem)
-            return None
+            _LOG.error("%s[%d]@%d to %d: the originals are not kept in the lake: %s", topic, partition, offsets[0], offsets[-1], problem)
+            return False
+        return True
+
+    def place(self, rejection: Rejection, topic: str) -> str:
+        """Say where an original lies, for its letter."""
         return f"{self._uri}: table {QUARANTINE}, {topic}[{rejection.partition}]@{rejection.offset}"

@@ -7,6 +7,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from services.ingestion.domain.core import FUTURE, IngestionStep
+from services.ingestion.domain.rejections import Rejections
 from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.times import implausible, instant_text
@@ -26,10 +27,7 @@ class StepReport:
 
     def tell(self, step: IngestionStep) -> None:
         """Say what is new in a step."""
-        for rejection in step.rejections:
-            if count := self._doubled(rejection.stream, rejection.reason, 1):
-                place = {"topic": self._topics[rejection.stream], "partition": rejection.partition, "offset": rejection.offset}
-                _LOG.warning("rejected", extra={**place, "reason": rejection.reason, "detail": rejection.detail, "rejected_so_far": count})
+        self._tell_rejections(step.rejections)
         for (stream, expectation), records in step.flagged.items():
             if count := self._doubled(stream, expectation, records):
                 _LOG.warning(
@@ -51,6 +49,18 @@ class StepReport:
                 time_ms = int(times[row])
                 found = f"{self._event_times[stream]} is {time_ms}, in milliseconds {instant_text(time_ms)}: does the publisher send seconds?"
                 _LOG.warning("doubtful event time", extra={**place, "found": found, "records_so_far": count})
+
+    def _tell_rejections(self, rejections: Rejections) -> None:
+        """Name the record at each doubling; those between cost a count."""
+        for kind, more in rejections.counts().items():
+            before = self._counts[kind]
+            self._counts[kind] = before + more
+            doublings = [2**power for power in range(before.bit_length(), (before + more).bit_length())]
+            rows = rejections.rows(kind) if doublings else []
+            for count in doublings:
+                one = rejections[rows[count - before - 1]]
+                place = {"topic": self._topics[one.stream], "partition": one.partition, "offset": one.offset}
+                _LOG.warning("rejected", extra={**place, "reason": one.reason, "detail": one.detail, "rejected_so_far": count})
 
     def _doubled(self, stream: str, what: str, more: int) -> int:
         """Count; returns how many there are so far where that is worth a line, else 0."""

@@ -3,11 +3,20 @@
 import hashlib
 from typing import Any
 
+import numpy as np
+from numpy.typing import NDArray
+
 ROOM_BYTES = 512
 """What a record takes in a topic besides its key and value (batch header, offsets, record headers), generously."""
 DEFAULT_LIMIT_BYTES = 1_048_588
-_DETAIL, _KEY = 2_000, 1_024
+LONGEST_KEY = 1_024
+_DETAIL, _KEY = 2_000, LONGEST_KEY
 _FIELDS_BYTES = 1_024
+
+
+def weight(key_bytes: NDArray[np.int64], value_bytes: NDArray[np.int64], characters: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return what letters with their whole originals take at most, arrays of shape (n,); `characters` of stage, reason, detail and topic together."""
+    return 2 * key_bytes + value_bytes + 4 * characters + _FIELDS_BYTES + ROOM_BYTES
 
 
 def fits(letter: dict[str, Any], limit_bytes: int) -> bool:

@@ -14,6 +14,7 @@ from services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cleaner
 from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.journal_clock import TICK, JournalClock
 from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict, WaitingRows, concatenate
+from services.ingestion.domain.rejections import Rejections
 from services.ingestion.domain.sequencing import Candidates, Sequencer
 from shared.application.plan import Plan, StreamPlan
 from shared.application.schemas import DELETED
@@ -25,21 +26,6 @@ _CLOCK = b"clock"
 FUTURE = "future"
 # Beyond any data set that is replayed while it still grows: its labels' horizon and a slice lie ahead of the host's clock at most.
 FARTHEST_AHEAD_MS = 400 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class Rejection:
-    """A record that goes to the dead letters."""
-
-    stream: str
-    reason: str
-    detail: str
-    partition: int
-    offset: int
-    timestamp_ms: int
-    key: bytes | None
-    value: bytes | None
-    journal_time_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -80,7 +66,7 @@ class IngestionStep:
     """
 
     journal: JournalRun
-    rejections: Sequence[Rejection]
+    rejections: Rejections
     duplicates: Mapping[str, pa.RecordBatch]
     late: Mapping[str, pa.RecordBatch]
     released: Mapping[str, int]
@@ -263,15 +249,10 @@ class IngestionCore:
 
     def _step(self, judged: Sequence[Candidates], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]) -> IngestionStep:
         entries, keys, duplicates, late = {}, {}, {}, {}
-        rejections: list[tuple[int, Rejection]] = []
         flagged: dict[tuple[str, str], int] = {}
         for part in judged:
             stream, rows, own = part.stream, part.rows, times[part.places]
             name = stream.name
-            for row, verdict in rows.verdicts.items():
-                place = int(rows.partition[row]), int(rows.offsets[row]), int(rows.timestamps_ms[row])
-                raw = rows.keys[row], rows.values[row]
-                rejections.append((int(part.places[row]), Rejection(name, verdict.reason, verdict.detail, *place, *raw, int(own[row]))))
             if part.copied.any():
                 duplicates[name] = _address(stream, rows, own, np.flatnonzero(part.copied))
             if part.accepted.any():
@@ -294,8 +275,8 @@ class IngestionCore:
                 if count := int((part.future & part.accepted).sum()):
                     flagged[name, FUTURE] = count
         counts = {stream.name: 0 for stream in self._streams} | {part.stream.name: int((~part.rows.heartbeat).sum()) for part in judged}
-        letters = [rejection for _, rejection in sorted(rejections, key=lambda pair: pair[0])]
-        return IngestionStep(JournalRun(source, journal, entries, keys), letters, duplicates, late, counts, flagged)
+        rejections = Rejections.of([(part.stream.name, part.places, part.rows, times[part.places]) for part in judged])
+        return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged)
 
     def _behind(self, stream: str, event_times: NDArray[np.int64], journal_times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Distance to the newest event time of the stream seen before, milliseconds; what is dated ahead of its journal time counts as of now."""

@@ -16,6 +16,7 @@ from shared.application.plan import StreamPlan
 from shared.streaming.records import StateEntry
 
 _KEY = b"key"
+_LONG_AGO = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,15 +108,17 @@ class Sequencer:
         for part in judged:
             accepted[part.places] = part.accepted
         # What may move journal time: heartbeats, and what is not refused, copies included.
-        moving = np.where(accepted | released.heartbeat, released.time_ms, np.iinfo(np.int64).min)
+        moving = np.where(accepted | released.heartbeat, released.time_ms, _LONG_AGO)
         events = [(part, self._tables[part.stream.name]) for part in judged if part.stream.name in self._tables]
         hashed = [(part, table, table.hashes(part.rows.columns.column("_event_id"))) for part, table in events]
         begin = 0
         while begin < n:
             earliest = np.maximum(released.time_ms[begin:], self._clock.time_ms)
             latest = np.maximum(np.maximum.accumulate(moving[begin:]), earliest)
+            # Of what is refused nobody asks whether it is a copy: a flood of it is one stretch, also where no journal time is known yet.
+            asked = np.where(accepted[begin:], latest, _LONG_AGO)
             # One item is always certain: journal time stands where it stands.
-            end = begin + max(1, int(np.searchsorted(np.maximum.accumulate(latest), self._clock.time_ms + self._shortest_ms, side="right")))
+            end = begin + max(1, int(np.searchsorted(np.maximum.accumulate(asked), self._clock.time_ms + self._shortest_ms, side="right")))
             claims = []
             for part, table, ids in hashed:
                 low, high = np.searchsorted(part.places, (begin, end)).tolist()
