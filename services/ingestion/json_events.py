@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from shared.avro.arrow_types import arrow_schema, leaves
 from shared.avro.columns import DecodedColumns
-from shared.avro.json_values import flat_record, integer, shown
+from shared.avro.json_values import JsonForm, flat_record, integer, shown
 from shared.avro.schema_tree import parse_record
 from shared.avro.times import DoubtfulTimeError, read_time
 from shared.streaming.errors import InvalidRecord
@@ -32,15 +32,17 @@ class JsonDecoder:
         How columns of times are written, by name.
     event_time
         The column whose undeclared numbers must be likely milliseconds: seconds would be events of 1970, and nobody would see it.
+    form
+        How bytes and decimals are written, and whether unknown fields are skipped; None: as Avro's own JSON, and they are refused.
     """
 
-    def __init__(self, schema: str, times: Mapping[str, str] | None = None, event_time: str | None = None) -> None:
+    def __init__(self, schema: str, times: Mapping[str, str] | None = None, event_time: str | None = None, form: JsonForm | None = None) -> None:
         record = parse_record(schema)
         self.arrow = arrow_schema(record)
         self._times = times or {}
         self._event_time = event_time
         read_as = {field.name: partial(self._milliseconds, field.name) for field in self.arrow if field.type == pa.timestamp("ms")}
-        self._put = flat_record(record, "", read_as)
+        self._put = flat_record(record, "", read_as, form)
         # A decimal loses digits as a double; everything else is quicker as one.
         self._float = Decimal if any(column.type.logical or column.type.branches for column in leaves(record)) and "decimal" in schema else float
         # What json.loads does, which makes a decoder for each text.

@@ -3,7 +3,7 @@
 A bad record costs itself only, and its verdict is its own: it does not depend on what else is in the batch.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from operator import attrgetter
 
@@ -91,10 +91,13 @@ class ColumnDecoder:
     ----------
     exact_length
         Refuse messages with bytes after their last field (a sign of another schema than the one named).
+    writers
+        What is made of a writer's schema before it is read: Kafka Connect says by other names what Avro has logical types for.
     """
 
-    def __init__(self, registry: SchemaRegistry, reader_schema: str, exact_length: bool = False) -> None:
+    def __init__(self, registry: SchemaRegistry, reader_schema: str, exact_length: bool = False, writers: Callable[[str], str] | None = None) -> None:
         self._registry = registry
+        self._as_meant = writers
         self._exact_length = exact_length
         self._reader = parse_record(reader_schema)
         self.arrow = arrow_schema(self._reader)
@@ -134,7 +137,9 @@ class ColumnDecoder:
         if schema_id == UNFRAMED:
             return InvalidRecord(0, "not_framed", "expected a zero byte and a four-byte schema id, found ")
         try:
-            found: RecordReader | InvalidRecord = RecordReader(parse_record(self._registry.schema(schema_id)), self._reader, self._exact_length)
+            text = self._registry.schema(schema_id)
+            writer = parse_record(text if self._as_meant is None else self._as_meant(text))
+            found: RecordReader | InvalidRecord = RecordReader(writer, self._reader, self._exact_length)
         except SchemaNotFound:
             return InvalidRecord(0, "unknown_schema_id", f"schema id {schema_id} is not in the registry; register it before publishing")
         except UnreadableSchema as error:

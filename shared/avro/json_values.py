@@ -2,6 +2,7 @@
 
 import re
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
@@ -9,6 +10,8 @@ from typing import Any
 from shared.avro.schema_tree import AvroType
 
 Convert = Callable[[Any], Any]
+BytesOf = Callable[[Any, int | None, str], bytes]
+DecimalOf = Callable[[Any, int, int, str], Decimal]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_ZERO = date(1970, 1, 1).toordinal()
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
@@ -23,15 +26,35 @@ def shown(item: Any) -> str:  # noqa: ANN401, RUF100 - whatever the JSON holds
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
-def converter(kind: AvroType, name: str) -> Convert:
+@dataclass(frozen=True, slots=True)
+class JsonForm:
+    """How JSON has what it has no types of its own for.
+
+    Attributes
+    ----------
+    bytes_of
+        From a value, the size (None: any) and the field's name.
+    decimal_of
+        From a value, precision, scale and the field's name.
+    skips_unknown
+        Fields that the schema does not know are skipped, and one that is missing needs a default, as in Avro: for JSON that a machine writes by a
+        schema. Otherwise an unknown field is refused, and a missing one may be one that may be null.
+    """
+
+    bytes_of: BytesOf
+    decimal_of: DecimalOf
+    skips_unknown: bool = False
+
+
+def converter(kind: AvroType, name: str, form: JsonForm | None = None) -> Convert:
     """Return the function that turns a JSON value of an Avro type (without null) into what Arrow takes; it raises ValueError or TypeError.
 
     Numbers are checked, not cast: Arrow would make 1 of 1.5 and of true. Times may be numbers in the type's unit or ISO 8601 text (without an
     offset: UTC); decimals numbers or text; bytes are text of the code points 0 to 255, as in Avro's own JSON.
     """
-    logical = kind.logical
+    logical, own = kind.logical, form or AVRO_JSON
     if logical == "decimal":
-        return lambda item: _decimal(item, kind.precision, kind.scale, name)
+        return lambda item: own.decimal_of(item, kind.precision, kind.scale, name)
     if logical == "uuid":
         return lambda item: _uuid(item, name)
     if logical == "date":
@@ -47,27 +70,27 @@ def converter(kind: AvroType, name: str) -> Convert:
     if kind.kind in ("float", "double"):
         return lambda item: _number(item, name)
     if kind.kind in ("bytes", "fixed"):
-        return lambda item: _bytes(item, kind.size if kind.kind == "fixed" else None, name)
+        return lambda item: own.bytes_of(item, kind.size if kind.kind == "fixed" else None, name)
     if kind.kind == "enum":
         symbols, default = frozenset(kind.symbols), kind.default
         return lambda item: _symbol(item, symbols, default, name)
     if kind.kind == "array":
-        one = nullable_converter(kind.item, f"{name}[]")
+        one = nullable_converter(kind.item, f"{name}[]", form)
         return lambda item: [one(value) for value in _of(item, list, "array", name)]
     if kind.kind == "map":
-        value_of = nullable_converter(kind.item, f"{name}[]")
+        value_of = nullable_converter(kind.item, f"{name}[]", form)
         return lambda item: [(_text(key, name), value_of(value)) for key, value in _of(item, dict, "object", name).items()]
     if kind.kind == "record":
-        return _record(kind, name)
+        return _record(kind, name, form)
     if kind.kind == "boolean":
         return lambda item: _of(item, bool, "bool", name)
     return lambda item: _text(item, name)
 
 
-def nullable_converter(kind: AvroType, name: str) -> Convert:
+def nullable_converter(kind: AvroType, name: str, form: JsonForm | None = None) -> Convert:
     """Return the converter of a type, or of null and a type."""
     base, null = kind.without_null()
-    convert = converter(base, name)
+    convert = converter(base, name, form)
 
     def either(item: Any) -> Any:  # noqa: ANN401, RUF100
         if item is None:
@@ -79,12 +102,15 @@ def nullable_converter(kind: AvroType, name: str) -> Convert:
     return either
 
 
-def flat_record(kind: AvroType, name: str, read_as: Mapping[str, Convert] | None = None) -> Callable[[Any, dict[str, Any]], None]:
+def flat_record(
+    kind: AvroType, name: str, read_as: Mapping[str, Convert] | None = None, form: JsonForm | None = None
+) -> Callable[[Any, dict[str, Any]], None]:
     """Return the function that puts a JSON object of a record into a row, by the dotted names of its columns.
 
-    A missing field takes its default; an unknown one is refused, so that a misspelt name is seen and not taken for a missing value. `read_as`
-    converts columns in another way, by their dotted names.
+    A missing field takes its default; an unknown one is refused, so that a misspelt name is seen and not taken for a missing value (unless the form
+    says otherwise). `read_as` converts columns in another way, by their dotted names.
     """
+    lenient = form is not None and form.skips_unknown
     prefix = f"{name}." if name else ""
     known = [field.name for field in kind.fields]
     allowed = frozenset(known)
@@ -92,19 +118,20 @@ def flat_record(kind: AvroType, name: str, read_as: Mapping[str, Convert] | None
     for field in kind.fields:
         base, null = field.type.without_null()
         path = prefix + field.name
-        plain = (read_as or {}).get(path) or converter(base, path) if base.kind != "record" else None
-        steps.append((field.name, field.default, field.has_default, null >= 0, plain, flat_record(base, path, read_as) if plain is None else None))
+        plain = (read_as or {}).get(path) or converter(base, path, form) if base.kind != "record" else None
+        inside = flat_record(base, path, read_as, form) if plain is None else None
+        steps.append((field.name, field.default, field.has_default, null >= 0, plain, inside))
 
     def put(item: Any, row: dict[str, Any]) -> None:  # noqa: ANN401, RUF100
         if not isinstance(item, dict):
             raise TypeError(f"expected an object in {name}, found {shown(item)}" if name else f"expected a JSON object, found {type(item).__name__}")
-        if not allowed.issuperset(item):
+        if not lenient and not allowed.issuperset(item):
             unknown = min(set(item) - allowed)
             raise ValueError(f"expected fields among {', '.join(prefix + one for one in known)}, found {shown(prefix + unknown)[1:-1]}")
         for key, default, has_default, nullable, convert, inner in steps:
             value = item[key] if key in item else default if has_default else None
             if value is None:
-                if not nullable:
+                if not nullable or (lenient and key not in item and not has_default):
                     raise ValueError(f"expected a value in {prefix}{key}, found none")
             elif convert is not None:
                 row[prefix + key] = convert(value)
@@ -114,8 +141,8 @@ def flat_record(kind: AvroType, name: str, read_as: Mapping[str, Convert] | None
     return put
 
 
-def _record(kind: AvroType, name: str) -> Convert:
-    put = flat_record(kind, "")
+def _record(kind: AvroType, name: str, form: JsonForm | None) -> Convert:
+    put = flat_record(kind, "", None, form)
 
     def convert(item: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100
         row: dict[str, Any] = {}
@@ -163,7 +190,8 @@ def _number(item: Any, name: str) -> float:  # noqa: ANN401, RUF100
         raise ValueError(f"expected a number that a double can hold in {name}, found {shown(item)}") from error
 
 
-def _decimal(item: Any, precision: int, scale: int, name: str) -> Decimal:  # noqa: ANN401, RUF100
+def decimal_value(item: Any, precision: int, scale: int, name: str) -> Decimal:  # noqa: ANN401, RUF100
+    """Return a number, or the text of one, as a decimal that loses no digit; ValueError or TypeError names the field."""
     if isinstance(item, bool) or not isinstance(item, (int, float, str, Decimal)):
         raise TypeError(f"expected decimal({precision}, {scale}) in {name}, found {shown(item)}")
     if len(str(item)) > 400:
@@ -234,6 +262,10 @@ def _bytes(item: Any, size: int | None, name: str) -> bytes:  # noqa: ANN401, RU
     if size is not None and len(content) != size:
         raise ValueError(f"expected {size} bytes in {name}, found {len(content)}")
     return content
+
+
+AVRO_JSON = JsonForm(_bytes, decimal_value)
+"""Bytes as text of the code points 0 to 255, decimals as numbers or their text."""
 
 
 def _symbol(item: Any, symbols: frozenset[str], default: str | None, name: str) -> str:  # noqa: ANN401, RUF100
