@@ -14,6 +14,7 @@ import pyarrow.parquet
 from numpy.typing import NDArray
 
 from services.cli.csv_file import read_csv
+from services.cli.debezium_file import read_debezium
 from services.cli.feed import StreamTable, derive
 from services.cli.file_columns import TIME, time_column, typed_column
 from services.cli.file_rows import DataSetError, FileRows
@@ -75,6 +76,8 @@ def _format(path: Path) -> str | None:
 
 
 def _stream(stream: StreamPlan, files: list[Path], options: FileOptions) -> StreamTable:
+    if stream.envelope is not None:
+        return read_debezium(stream, stream.envelope, [(file, _format(file)) for file in files], options.available, options.available_format)
     tables, times = [], []
     places: list[tuple[int, Callable[[int], str]]] = []
     for file in files:

@@ -16,6 +16,7 @@ from shared.avro.key_text import key_texts
 from shared.avro.registry import SchemaRegistry
 
 Keys = Sequence[bytes | None]
+"""Keys of records, or their values: both may be missing."""
 
 
 class Feed(Protocol):
@@ -31,7 +32,7 @@ class Feed(Protocol):
         """When each became known: its Kafka timestamp."""
         ...
 
-    def records(self, begin: int, end: int) -> tuple[Keys, Sequence[bytes]]:
+    def records(self, begin: int, end: int) -> tuple[Keys, Keys]:
         """Return keys and values of a stretch."""
         ...
 
@@ -45,7 +46,7 @@ class Prepared:
     values: Sequence[bytes]
     available_ms: NDArray[np.int64]
 
-    def records(self, begin: int, end: int) -> tuple[Keys, Sequence[bytes]]:
+    def records(self, begin: int, end: int) -> tuple[Keys, Keys]:
         """Return keys and values of a stretch."""
         return self.keys[begin:end], self.values[begin:end]
 
@@ -62,11 +63,14 @@ class StreamTable:
         When each row became known.
     place
         Where a row stands, for messages: file and line. None for rows that are made.
+    messages
+        What is published for each row, where the columns are not simply encoded: Debezium's messages (None: one without a value).
     """
 
     columns: pa.Table
     available_ms: NDArray[np.int64]
     place: Callable[[int], str] | None = None
+    messages: Sequence[bytes | None] | None = None
 
     def __len__(self) -> int:
         return len(self.available_ms)
@@ -83,18 +87,20 @@ class TableFeed:
         self._sorted = table.columns.take(pa.array(order))
         self._key = stream.key
         self._derivations = stream.derivations if stream.key not in stream.user_arrow.names else ()
-        self._encoder = ColumnEncoder(registry, subject(stream), stream.user_schema)
+        self._messages = None if table.messages is None else [table.messages[row] for row in order.tolist()]
+        self._encoder = ColumnEncoder(registry, subject(stream), stream.user_schema) if self._messages is None else None
         self.topic = stream.topic
         self.available_ms = table.available_ms[order]
 
-    def records(self, begin: int, end: int) -> tuple[Keys, Sequence[bytes]]:
+    def records(self, begin: int, end: int) -> tuple[Keys, Keys]:
         """Encode a stretch."""
         if begin == end:
             return [], []
         batch = self._sorted.slice(begin, end - begin).combine_chunks().to_batches()[0]
         keyed = derive(batch, self._derivations)
         keys = key_texts(keyed.column(self._key)).to_pylist()
-        return [None if key is None else key.encode() for key in keys], self._encoder.encode(batch)
+        encoded = [None if key is None else key.encode() for key in keys]
+        return encoded, self._encoder.encode(batch) if self._encoder is not None else (self._messages or ())[begin:end]
 
 
 def derive(batch: pa.RecordBatch, derivations: Sequence[tuple[str, Expression]]) -> pa.RecordBatch:

@@ -28,7 +28,7 @@ def read_json(file: Path, stream: StreamPlan, available: str) -> FileRows:
     rows: list[dict[str, Any]] = []
     known: list[str | None] = []
     lines: list[int] = []
-    for number, content in enumerate(_lines(file), 1):
+    for number, content in enumerate(lines_of(file), 1):
         if not content.strip():
             continue
         try:
@@ -46,7 +46,8 @@ def read_json(file: Path, stream: StreamPlan, available: str) -> FileRows:
     return FileRows(table, lambda row: f"{file}:{lines[row]}")
 
 
-def _lines(file: Path) -> list[bytes]:
+def lines_of(file: Path) -> list[bytes]:
+    """Return the lines of a file of text; raises DataSetError."""
     try:
         with open_text(file, "JSON lines") as source:
             # Not at other line ends than these: texts may hold them.

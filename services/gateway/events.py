@@ -12,6 +12,7 @@ from services.gateway.bodies import LARGE_BYTES
 from services.gateway.features import Problem
 from services.gateway.publisher import EventTooLargeError, Publisher
 from services.gateway.topic_limits import TopicLimits
+from shared.application.debezium import changed_row
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.key_text import KeyTextError, key_text
 
@@ -86,7 +87,8 @@ def _key(stream: StreamPlan, value: bytes) -> bytes:
         raise ValueError(f"expected one JSON object: {error}") from error
     if not isinstance(event, dict):
         raise ValueError(f"expected one JSON object, got {type(event).__name__}")
-    given = event.get(stream.key)
+    row = event if stream.envelope is None else changed_row(event)
+    given = row.get(stream.key) if isinstance(row, dict) else None
     if given is None:
         raise ValueError(f"expected the partition key {stream.key}, which is missing or null")
     try:

@@ -6,8 +6,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from services.ingestion.connect_json import DebeziumJsonDecoder
 from services.ingestion.json_events import JsonDecoder
+from shared.application.debezium import EnvelopePlan
 from shared.avro.columns import ColumnDecoder, DecodedColumns
+from shared.avro.connect_types import with_logical_types
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.errors import InvalidRecord
 from shared.streaming.packed import Packed, taken
@@ -25,11 +28,20 @@ class RawDecoder:
     ----------
     times, event_time
         Of the stream: how JSON has its times (see `JsonDecoder`); in Avro the schema says it.
+    envelope
+        Decodes what is read of Debezium's messages (`EnvelopePlan.wire_schema`) and not `schema`.
     """
 
-    def __init__(self, registry: SchemaRegistry, schema: str, times: Mapping[str, str] | None = None, event_time: str | None = None) -> None:
-        self._avro = ColumnDecoder(registry, schema, exact_length=True)
-        self._json = JsonDecoder(schema, times, event_time)
+    def __init__(
+        self, registry: SchemaRegistry, schema: str, times: Mapping[str, str] | None = None, event_time: str | None = None,
+        envelope: EnvelopePlan | None = None,
+    ) -> None:  # fmt: skip
+        if envelope is None:
+            self._avro = ColumnDecoder(registry, schema, exact_length=True)
+            self._json = JsonDecoder(schema, times, event_time)
+        else:
+            self._avro = ColumnDecoder(registry, envelope.wire_schema, exact_length=True, writers=with_logical_types)
+            self._json = DebeziumJsonDecoder(envelope, times or {}, event_time or "")
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode a batch; raises TransientError when a schema id is new and the registry cannot be reached."""

@@ -14,6 +14,11 @@ from shared.avro.times import implausible, instant_text
 
 _LOG = logging.getLogger(__name__)
 _FLAGGED = {FUTURE: "dated further ahead than allowed_skew ('future')", "non_finite": "in which a NaN or an infinity became null ('non_finite')"}
+_NO_EVENTS = {
+    "tombstone": "without a value behind a deletion ('tombstone'; skipped)",
+    "skipped_delete": "of deletions (deletes: skip)",
+    "skipped_update": "of updates (updates: skip)",
+}
 _DOUBTFUL = "_doubtful_time"
 
 
@@ -29,7 +34,11 @@ class StepReport:
         """Say what is new in a step."""
         self._tell_rejections(step.rejections)
         for (stream, expectation), records in step.flagged.items():
-            if count := self._doubled(stream, expectation, records):
+            if not (count := self._doubled(stream, expectation, records)):
+                continue
+            if expectation in _NO_EVENTS:
+                _LOG.info("%s: %d records so far %s", stream, count, _NO_EVENTS[expectation])
+            else:
                 _LOG.warning(
                     "%s: %d records so far %s (accepted)", stream, count, _FLAGGED.get(expectation, f"for which {expectation!r} does not hold")
                 )

@@ -3,6 +3,7 @@
 import logging
 import secrets
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Literal
 
@@ -10,6 +11,7 @@ import numpy as np
 import pyarrow as pa
 
 from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
+from services.ingestion.domain.debezium import Unwrapper
 from services.ingestion.domain.entry_proof import EntryProof
 from services.ingestion.domain.host_clock import HostClock
 from services.ingestion.domain.identity_hash import KEY_BYTES
@@ -82,7 +84,11 @@ class IngestionTask:
         self._host_clock = HostClock(clock_step_ms)
         self._core = IngestionCore(plan, partition, reference_partitions, identity_key or secrets.token_bytes(KEY_BYTES), spill_folder)
         self._streams = {stream.topic: stream for stream in plan.streams.values()}
-        self._decoders = {stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time) for stream in plan.streams.values()}
+        streams = plan.streams.values()
+        self._decoders = {
+            stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time, stream.envelope) for stream in streams
+        }
+        self._unwrappers = {stream.topic: Unwrapper(stream, stream.envelope) for stream in streams if stream.envelope is not None}
         sizes = sizes or TopicSizes(plan, None)
         self._outputs = IngestionOutputs(plan, registry, partition, sizes.letter, quarantine)
         self._proofs = {stream.name: _proof(stream, sizes.entry(stream)) for stream in plan.streams.values()}
@@ -158,6 +164,10 @@ class IngestionTask:
         offsets, times = np.asarray(records.offsets, np.int64), np.asarray(records.timestamps_ms, np.int64)
         decoded = self._decoders[records.topic].decode(records.values)
         chunk = RawChunk(records.partition, offsets, times, heartbeat, records.keys, records.values, decoded)
+        if records.topic in self._unwrappers:
+            empty = np.array([value is None for value in records.values], np.bool_) & ~heartbeat
+            changes = self._unwrappers[records.topic].unwrap(decoded, empty)
+            chunk = replace(chunk, decoded=changes.decoded, deletes=changes.deletes, flags=changes.flags)
         name = self._streams[records.topic].name
         return self._proofs[name].prove(self._core.clean(name, chunk))
 

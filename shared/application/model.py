@@ -48,6 +48,10 @@ Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type
 Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
 Owner = Annotated[str, Field(min_length=1)]
 TimeFormat = Annotated[str, AfterValidator(parse_time_format), Field(examples=["seconds", "%Y%m%d"])]
+Columns = Annotated[
+    tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given, json_schema_input_type=str | tuple[str, ...])
+]
+Fate = Literal["skip", "reject", "event"]
 Section = Literal["streams", "views", "models"]
 Topology = Literal["fused", "separate"]
 
@@ -85,13 +89,21 @@ class Stream(Owned):
         How columns of times are written in JSON and in files, where no Avro schema says it.
     nulls
         Texts of a CSV file that mean that there is no value; an empty cell always does.
+    envelope
+        ``debezium``: records are changes of a table's rows, and the columns are those of the row.
+    primary_key
+        Debezium: the table's columns that identify a row.
+    updates, deletes
+        Debezium, event streams: whether a changed or a deleted row is an event.
+    decimals
+        Debezium in JSON: what a text in a column of decimals is.
     """
 
     topic: str
     schema_file: str = Field(alias="schema")
     kind: Literal["event", "reference"] = "event"
     event_id: str | None = None
-    event_time: str
+    event_time: str | None = None
     key: str | None = None
     allowed_lateness: Duration = 0
     allowed_skew: Duration = parse_duration("5m")
@@ -103,10 +115,25 @@ class Stream(Owned):
     expect: tuple[Expectation, ...] = ()
     times: dict[str, TimeFormat] = {}
     nulls: tuple[str, ...] = ()
+    envelope: Literal["debezium"] | None = None
+    primary_key: Columns = ()
+    updates: Fate | None = None
+    deletes: Fate | None = None
+    decimals: Literal["base64", "number"] | None = None
 
     @model_validator(mode="after")
     def _complete(self) -> "Stream":
-        if self.kind == "event" and self.event_id is None:
+        if self.envelope is None:
+            for name in ("primary_key", "updates", "deletes", "decimals"):
+                if getattr(self, name):
+                    raise ValueError(f"no {name} without envelope: debezium")
+        elif self.kind == "reference" and (self.updates or self.deletes or self.primary_key):
+            raise ValueError("no updates, deletes or primary_key: a reference stream has one row by key, which updates replace and deletions delete")
+        if self.event_time is None and self.envelope is None:
+            raise ValueError("event_time: the column that says when it happened")
+        if self.kind == "event" and self.event_id is None and not self.primary_key:
+            if self.envelope is not None:
+                raise ValueError("event_id, or primary_key: the table's columns that identify a row; then debezium.id identifies the change")
             raise ValueError("event_id: the column that identifies an event")
         if self.kind == "reference" and (self.key is None or self.max_age is None):
             raise ValueError("key and max_age: how a reference row is found and how long it is good")

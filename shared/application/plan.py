@@ -6,6 +6,7 @@ from typing import Literal
 
 import pyarrow as pa
 
+from shared.application.debezium import EnvelopePlan
 from shared.application.expressions import Expression
 from shared.application.model import Application, Model
 from shared.application.topics import Topics
@@ -41,6 +42,8 @@ class StreamPlan:
         What lies further ahead is a dead letter; else it is accepted and counted.
     rejects_non_finite
         A NaN or an infinity makes a dead letter; else it becomes null and is counted.
+    envelope
+        How the columns lie in a message where it is not simply a record of them.
     """
 
     name: str
@@ -64,6 +67,12 @@ class StreamPlan:
     allowed_skew_ms: int = 300_000
     rejects_future: bool = True
     rejects_non_finite: bool = False
+    envelope: EnvelopePlan | None = None
+
+    @property
+    def wire_schema(self) -> str:
+        """What is read of a raw message, Avro JSON."""
+        return self.user_schema if self.envelope is None else self.envelope.wire_schema
 
 
 @dataclass(frozen=True, slots=True)

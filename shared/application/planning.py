@@ -13,6 +13,8 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
+from shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan
+from shared.application.debezium_planning import debezium_stream
 from shared.application.document import Document
 from shared.application.expressions import Expression, ExpressionError, compile_expression
 from shared.application.model import UNITS_MS, VIEW_KINDS, Application, Label, Model, Stream
@@ -79,7 +81,10 @@ class _Planner:
             raise self.document.error((*path, "schema"), "an Avro schema file in the application folder", str(stream.schema_file))
         text = file.read_text(encoding="utf-8")
         self.hashes.append(text.encode())
+        envelope = None
         try:
+            if stream.envelope is not None:
+                text, envelope = debezium_stream(text, stream)
             user = arrow_schema(text)
             fastavro.parse_schema(json.loads(text))
         except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as error:
@@ -99,16 +104,23 @@ class _Planner:
             check = self._compile(expectation.check, columns, (*path, "expect", i, "check"), pa.bool_())
             expectations.append(ExpectationPlan(expectation.name, check, expectation.otherwise == "reject"))
         key = stream.key or self.application.partition_by
-        for what, named in (("event_id", stream.event_id), ("event_time", stream.event_time), ("key" if stream.key else "topic", key)):
+        event_id, event_time = stream.event_id, stream.event_time
+        if envelope is not None:
+            event_id = event_id or (ID if envelope.primary_key else None)
+            event_time = event_time or envelope.event_time
+            self._check_changes(path, stream, envelope, event_id, columns, derivations)
+        elif event_time is None:
+            raise self.document.error((*path, "event_time"), "the column that says when it happened", "nothing")
+        for what, named in (("event_id", event_id), ("event_time", event_time), ("key" if stream.key else "topic", key)):
             if named is not None and named not in columns.names:
                 raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}", named)
-        for what, named in (("event_id", stream.event_id), ("key" if stream.key else "topic", key)):
+        for what, named in (("event_id", event_id), ("key" if stream.key else "topic", key)):
             if named is not None and not is_key(columns.field(named).type):
                 raise self.document.error(
                     (*path, what), f"{what}: a column that identifies something: {KEYS}", f"{named}, {columns.field(named).type}"
                 )
-        if not pa.types.is_timestamp(columns.field(stream.event_time).type):
-            raise self.document.error((*path, "event_time"), "a column of type timestamp-millis", str(columns.field(stream.event_time).type))
+        if not pa.types.is_timestamp(columns.field(event_time).type):
+            raise self.document.error((*path, "event_time"), "a column of type timestamp-millis", str(columns.field(event_time).type))
         for column in stream.times:
             if column not in user.names or not pa.types.is_temporal(user.field(column).type):
                 timed = [column.name for column in user if pa.types.is_temporal(column.type)]
@@ -116,10 +128,32 @@ class _Planner:
         derived = [(column, expression.type) for column, expression in derivations]
         entry = entry_schema(self.application.app, name, text, derived, stream.kind == "reference")
         return StreamPlan(
-            name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), stream.event_id, stream.event_time, key,
+            name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), event_id, event_time, key,
             stream.allowed_lateness, self._deduplicate_within(name, stream), stream.max_age, tuple(derivations), tuple(expectations), stream.times,
-            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
+            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject", envelope,
         )  # fmt: skip
+
+    def _check_changes(
+        self, path: Path_, stream: Stream, envelope: EnvelopePlan, event_id: str | None, columns: pa.Schema, derivations: list[tuple[str, Expression]]
+    ) -> None:
+        """A row's own column is the same for every change of it: as an event's id it would make duplicates of all changes but the first."""
+        for name in envelope.primary_key:
+            if name not in envelope.row or not is_key(columns.field(name).type):
+                raise self.document.error((*path, "primary_key"), f"columns of the row that identify it: {KEYS}", name)
+        if stream.kind == "reference" or (envelope.updates != "event" and envelope.deletes != "event"):
+            return
+        telling = {name for name in columns.names if name in (ID, TS, SOURCE_TS) or name.startswith(f"{PREFIX}.source.")}
+        for name, expression in derivations:
+            if telling.intersection(expression.compiled.meta.root_names()):
+                telling.add(name)
+        if event_id is not None and event_id not in telling and event_id in columns.names:
+            raise self.document.error(
+                (*path, "event_id"),
+                f"an id that tells a change of a row from the one before it: leave event_id out and declare the primary_key ({ID} is made of it, the"
+                " operation and the place in the database's log), derive one from columns of debezium.source; or say updates: skip, where only the"
+                " insertion of a row is an event",
+                event_id,
+            )
 
     def _deduplicate_within(self, name: str, stream: Stream) -> int:
         """Return how long ids are kept: a week, or longer where a request is; a second request of a known id would end the join of its labels."""

@@ -1,5 +1,6 @@
 """Judges raw records one by one: derived columns, expectations, keys, ids, times."""
 
+from collections.abc import Iterator, Mapping
 from functools import lru_cache
 
 import numpy as np
@@ -10,6 +11,7 @@ from numpy.typing import NDArray
 
 from services.ingestion.domain.placement import partitions_of
 from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict
+from shared.application.debezium import PREFIX
 from shared.application.expressions import Expression
 from shared.application.plan import StreamPlan
 from shared.avro.key_text import key_texts
@@ -42,20 +44,23 @@ class Cleaner:
 
     def clean(self, chunk: RawChunk) -> CleanRows:
         """Derive columns and name what is wrong with each record; the first finding counts."""
-        n, rows = len(chunk), chunk.decoded.rows
+        n, rows, batch = len(chunk), chunk.decoded.rows, chunk.decoded.batch
         verdicts = {error.index: Verdict(error.reason, error.detail) for error in chunk.decoded.errors}
         flags = np.zeros(n, np.int64)
-        good = self._judge(chunk.decoded.batch, rows, verdicts, flags)
+        flags[list(chunk.flags)] = list(chunk.flags.values())
+        said = None
+        if chunk.deletes is not None and chunk.deletes.any():
+            said = rows[chunk.deletes], batch.filter(pa.array(chunk.deletes))
+            rows, batch = rows[~chunk.deletes], batch.filter(pa.array(~chunk.deletes))
+        good = self._judge(batch, rows, verdicts, flags)
         for bit, expectation in enumerate(self.flagging):
             holds, _ = evaluate(expectation.check, good)
             flags[rows] |= (~_truth(holds)).astype(np.int64) << bit
         if len(rows) != n:
             at = np.full(n, -1, np.int64)
             at[rows] = np.arange(len(rows))
-            deletions = self._deletions(chunk, verdicts)
-            if deletions is not None:
-                gone, entries = deletions
-                at[gone] = len(rows) + np.arange(len(gone))
+            for gone, entries in self._deletions(chunk, verdicts, said):
+                at[gone] = len(good) + np.arange(len(gone))
                 flags[gone] |= DELETES
                 good = pa.concat_batches([good, entries])
             good = good.take(pa.array(at, mask=at < 0))
@@ -64,12 +69,21 @@ class Cleaner:
         partition = np.full(n, chunk.partition, np.int32)
         return CleanRows(good, refused, chunk.heartbeat, flags, partition, chunk.offsets, chunk.timestamps_ms, chunk.keys, chunk.values, verdicts)
 
-    def _deletions(self, chunk: RawChunk, verdicts: dict[int, Verdict]) -> tuple[NDArray[np.int64], pa.RecordBatch] | None:
-        """Return which records without a value delete a row, and their entries: nothing but key and times; name what is wrong with others."""
+    def _deletions(
+        self, chunk: RawChunk, verdicts: dict[int, Verdict], said: tuple[NDArray[np.int64], pa.RecordBatch] | None
+    ) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
+        """Give which records delete a row, and their entries: nothing but key and times; name what is wrong with others.
+
+        A record without a value does, and one that says so (`said`: where, and columns).
+        """
+        if said is not None:
+            yield self._said_deletions(chunk, verdicts, *said)
         bare = [i for i, value in enumerate(chunk.values) if value is None and not chunk.heartbeat[i]] if None in chunk.values else []
         gone, keys = [], []
         kind = self._columns.field(self._stream.key).type
         for i in bare:
+            if i in chunk.flags:
+                continue
             if not self.is_reference:
                 verdicts.setdefault(i, Verdict("null_value", "expected an event, found no value: only rows of a reference stream can be deleted"))
                 continue
@@ -80,17 +94,33 @@ class Cleaner:
                 continue
             gone.append(i)
             keys.append(key)
-        if not gone:
-            return None
-        key_column = pa.array(keys, pa.string())
-        made = {
-            self._stream.key: key_column.cast(kind),
-            "_key": key_column,
-            "_event_id": key_column,
-            "_event_time": pa.array(np.maximum(chunk.timestamps_ms[gone], 0)).cast(_TIME),
-        }
-        arrays = [made[field.name] if field.name in made else pa.nulls(len(gone), field.type) for field in self.schema]
-        return np.array(gone, np.int64), pa.RecordBatch.from_arrays(arrays, schema=self.schema)
+        if gone:
+            key_column = pa.array(keys, pa.string())
+            times = pa.array(np.maximum(chunk.timestamps_ms[gone], 0)).cast(_TIME)
+            yield np.array(gone, np.int64), self._deleting({self._stream.key: key_column.cast(kind)}, key_column, times)
+
+    def _said_deletions(
+        self, chunk: RawChunk, verdicts: dict[int, Verdict], rows: NDArray[np.int64], batch: pa.RecordBatch
+    ) -> tuple[NDArray[np.int64], pa.RecordBatch]:
+        """Return the entries of rows that delete what has their key; what says of the change itself (the envelope's columns) stays."""
+        stream = self._stream
+        kept = {name: batch.column(name) for name in batch.schema.names if name == stream.key or name.startswith(f"{PREFIX}.")}
+        for name, expression in stream.derivations:
+            values, _ = evaluate(expression, batch)
+            batch = batch.append_column(name, values)
+            kept |= {name: values} if name == stream.key else {}
+        key = key_texts(batch.column(stream.key))
+        missing = _missing(batch.column(stream.key))
+        for i in rows[missing].tolist():
+            verdicts.setdefault(i, Verdict("missing_key", f"expected a value in {stream.key}, the key of the row to delete"))
+        stamps = pa.array(np.maximum(chunk.timestamps_ms[rows], 0)).cast(_TIME)
+        known = batch.column(stream.event_time).cast(_TIME, safe=False) if stream.event_time in kept else pa.nulls(len(rows), _TIME)
+        return rows, self._deleting(kept, key, pc.coalesce(known, stamps))
+
+    def _deleting(self, kept: Mapping[str, pa.Array], key: pa.Array, times: pa.Array) -> pa.RecordBatch:
+        made = {**kept, "_key": key, "_event_id": key, "_event_time": times}
+        arrays = [made[field.name] if field.name in made else pa.nulls(len(key), field.type) for field in self.schema]
+        return pa.RecordBatch.from_arrays([array.cast(field.type) for array, field in zip(arrays, self.schema, strict=True)], schema=self.schema)
 
     def _judge(self, batch: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, Verdict], flags: NDArray[np.int64]) -> pa.RecordBatch:
         stream = self._stream

@@ -13,7 +13,7 @@ from services.ingestion.domain.availability_merge import AvailabilityMerge
 from services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cleaner
 from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.journal_clock import TICK, JournalClock
-from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict, WaitingRows, concatenate
+from services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, Verdict, WaitingRows, concatenate
 from services.ingestion.domain.rejections import Rejections
 from services.ingestion.domain.sequencing import Candidates, Sequencer
 from shared.application.plan import Plan, StreamPlan
@@ -59,10 +59,11 @@ class IngestionStep:
     duplicates, late
         By stream, columns of `tidemill.Duplicate` and `tidemill.Late`.
     released
-        Raw records per stream that this step accounts for; heartbeats are not among them.
+        Raw records per stream that this step accounts for; heartbeats and what is skipped are not among them.
     flagged
         Accepted records for which a flagging expectation did not hold, by (stream, expectation). `non_finite` are those in which a NaN or an
-        infinity became null, `future` those dated too far ahead and accepted by declaration.
+        infinity became null, `future` those dated too far ahead and accepted by declaration; `tombstone`, `skipped_delete` and `skipped_update` are
+        changes of Debezium's that are no events.
     """
 
     journal: JournalRun
@@ -245,7 +246,7 @@ class IngestionCore:
         future = (ahead > stream.allowed_skew_ms) & ~rows.refused & ~rows.heartbeat
         if stream.rejects_future and future.any():
             rows = rows.refusing({row: Verdict(FUTURE, _too_far_ahead(stream, int(ahead[row]))) for row in np.flatnonzero(future).tolist()})
-        return Candidates(stream, places, rows, ~rows.refused & ~rows.heartbeat, np.zeros(len(rows), np.bool_), future)
+        return Candidates(stream, places, rows, ~rows.refused & ~rows.heartbeat & ~rows.skipped, np.zeros(len(rows), np.bool_), future)
 
     def _step(self, judged: Sequence[Candidates], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]) -> IngestionStep:
         entries, keys, duplicates, late = {}, {}, {}, {}
@@ -274,7 +275,11 @@ class IngestionCore:
                     flagged[name, "non_finite"] = count
                 if count := int((part.future & part.accepted).sum()):
                     flagged[name, FUTURE] = count
-        counts = {stream.name: 0 for stream in self._streams} | {part.stream.name: int((~part.rows.heartbeat).sum()) for part in judged}
+            for what, flag in SKIPPED.items() if rows.skipped.any() else ():
+                if count := int(((rows.flags & flag) != 0).sum()):
+                    flagged[name, what] = count
+        counts = {stream.name: 0 for stream in self._streams}
+        counts |= {part.stream.name: int((~part.rows.heartbeat & ~part.rows.skipped).sum()) for part in judged}
         rejections = Rejections.of([(part.stream.name, part.places, part.rows, times[part.places]) for part in judged])
         return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged)
 

@@ -43,7 +43,7 @@ class EntryProof:
         small = 2 * rows.columns.nbytes + 16 * rows.columns.num_columns + _ENVELOPE_BYTES <= self._limit
         if small and not self._always:
             return rows
-        candidates = np.flatnonzero(~rows.refused & ~rows.heartbeat)
+        candidates = np.flatnonzero(~rows.refused & ~rows.heartbeat & ~rows.skipped)
         found: dict[int, Verdict] = {}
         self._judge(rows.columns.take(pa.array(candidates)), candidates, found)
         return self._refuse(rows, found)

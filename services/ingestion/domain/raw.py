@@ -2,7 +2,7 @@
 
 from collections import deque
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 import pyarrow as pa
@@ -10,6 +10,10 @@ from numpy.typing import NDArray
 
 from shared.avro.columns import DecodedColumns
 from shared.streaming.packed import taken
+
+SKIPPED = {"tombstone": 1 << 60, "skipped_delete": 1 << 59, "skipped_update": 1 << 58}
+"""Flags of records that are no events, by what they are counted as."""
+SKIPS = sum(SKIPPED.values())
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +28,10 @@ class RawChunk:
         Raw bytes, for dead letters. A record that has no value and is no heartbeat deletes a reference row.
     decoded
         Over all n records; heartbeats are in neither its rows nor its errors.
+    deletes : bool array, shape (decoded.batch.num_rows,), or None
+        Rows that delete the row of their key; None: no row does.
+    flags
+        Of records that are no events and not refused either, by position: they are in neither `decoded`'s rows nor its errors.
     """
 
     partition: int
@@ -33,6 +41,8 @@ class RawChunk:
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     decoded: DecodedColumns
+    deletes: NDArray[np.bool_] | None = None
+    flags: Mapping[int, int] = field(default_factory=dict)
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -74,6 +84,11 @@ class CleanRows:
 
     def __len__(self) -> int:
         return len(self.offsets)
+
+    @property
+    def skipped(self) -> NDArray[np.bool_]:
+        """Records that are no events and not refused either, shape (n,)."""
+        return np.asarray((self.flags & SKIPS) != 0, np.bool_) & ~self.refused
 
     def part(self, begin: int, end: int) -> "CleanRows":
         """Return rows [begin, end)."""

@@ -1,0 +1,195 @@
+"""Debezium's messages as rows: what each change means for a stream, and what is wrong with it. Pure and replay-safe."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, replace
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from services.ingestion.domain.raw import SKIPPED, Verdict
+from shared.application.debezium import ID, OP, PREFIX, TS, EnvelopePlan
+from shared.application.plan import StreamPlan
+from shared.avro.columns import DecodedColumns
+from shared.avro.key_text import key_texts
+from shared.streaming.errors import InvalidRecord
+
+_EVENTS, _DELETE, _UPDATE = ("c", "r", "u", "d"), "d", "u"
+_UNAVAILABLE = "__debezium_unavailable_value"
+_OTHERS = {
+    "t": ("truncate", "op t: the table was emptied (TRUNCATE), which names no row; set skipped.operations to t in the connector, or delete by row"),
+    "m": ("unknown_operation", "op m: a message of pg_logical_emit_message is no change of a row; give it a topic of its own"),
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Changes:
+    """What became of a batch of Debezium's messages.
+
+    Attributes
+    ----------
+    decoded
+        Rows that count, with the stream's columns; errors as ever.
+    deletes : bool array, shape (decoded.batch.num_rows,)
+        Rows that delete their key's row (reference streams): nothing but their key means anything.
+    flags
+        Of records that are no events, by position in the input.
+    """
+
+    decoded: DecodedColumns
+    deletes: NDArray[np.bool_]
+    flags: Mapping[int, int]
+
+
+class Unwrapper:
+    """Makes rows of messages decoded with `EnvelopePlan.wire_schema`.
+
+    The row is `after`, of a deletion `before`. A record without a value is the tombstone that Debezium writes behind a deletion for Kafka's
+    compaction: the deletion itself has been said.
+    """
+
+    def __init__(self, stream: StreamPlan, envelope: EnvelopePlan) -> None:
+        self._envelope = envelope
+        self._arrow = stream.user_arrow
+        self._is_reference, self._key = stream.is_reference, stream.key
+        own = [field for field in self._arrow if not field.name.startswith(f"{PREFIX}.")]
+        self._columns = [field.name for field in own]
+        self._required = [field.name for field in own if not field.nullable]
+
+    def unwrap(self, decoded: DecodedColumns, tombstones: NDArray[np.bool_]) -> Changes:
+        """Sort messages into rows, deletions, what is skipped and what is refused; `tombstones` says which have no value, shape (n,)."""
+        flags = dict.fromkeys(np.flatnonzero(tombstones).tolist(), SKIPPED["tombstone"])
+        wire, place = decoded.batch, decoded.rows
+        n = wire.num_rows
+        operations = wire.column("op").to_numpy(zero_copy_only=False)
+        deleted, updated = operations == _DELETE, operations == _UPDATE
+        found: dict[int, Verdict] = {}
+        for i in np.flatnonzero(~np.isin(operations, _EVENTS)).tolist():
+            op = str(operations[i])
+            found[i] = Verdict(*_OTHERS.get(op, ("unknown_operation", f"expected op c, r, u or d, found {op[:80]!r}")))
+        skipped = np.zeros(n, np.bool_)
+        if not self._is_reference:
+            for mask, fate, what in ((deleted, self._envelope.deletes, "delete"), (updated, self._envelope.updates, "update")):
+                if fate == "skip":
+                    flags |= dict.fromkeys(place[mask].tolist(), SKIPPED[f"skipped_{what}"])
+                    skipped |= mask
+                elif fate == "reject":
+                    _refuse(found, mask, "unexpected_operation", f"expected no {what} of a row ({what}s: reject)")
+        columns, unreadable = self.columns(wire)
+        for name, bad in unreadable.items():
+            detail = f"{name}: expected a time in ISO 8601 with an offset, such as 2024-01-15T12:30:45.123456Z"
+            _refuse(found, bad & ~skipped, "undecodable", detail)
+        self._judge(columns, wire, deleted, updated, skipped, found)
+        keep = ~skipped
+        keep[list(found)] = False
+        errors = [*decoded.errors, *(InvalidRecord(int(place[i]), verdict.reason, verdict.detail) for i, verdict in found.items() if not skipped[i])]
+        chosen = pa.array(np.flatnonzero(keep))
+        batch = pa.RecordBatch.from_arrays([columns[field.name].take(chosen) for field in self._arrow], schema=self._arrow)
+        rows = replace(decoded, batch=batch, rows=place[keep], errors=sorted(errors, key=lambda error: error.index))
+        return Changes(rows, (deleted & self._is_reference)[keep], flags)
+
+    def columns(self, wire: pa.RecordBatch) -> tuple[dict[str, pa.Array], Mapping[str, NDArray[np.bool_]]]:
+        """Return every column of the stream for every message, whatever becomes of it, and where texts that are to be times are none."""
+        deleted = wire.column("op").to_numpy(zero_copy_only=False) == _DELETE
+        some_deleted = bool(deleted.any())
+        columns: dict[str, pa.Array] = {}
+        for name in self._columns:
+            column = wire.column(f"after.{name}")
+            if some_deleted and self._envelope.reads_before:
+                both = pa.concat_arrays([column, wire.column(f"before.{name}")])
+                column = both.take(pa.array(np.arange(len(column)) + len(column) * deleted))
+            columns[name] = column
+        columns[OP], columns[TS] = wire.column("op"), wire.column("ts_ms")
+        for name in wire.schema.names:
+            if name.startswith("source."):
+                columns[f"{PREFIX}.{name}"] = wire.column(name)
+        unreadable = {}
+        for name in sorted(self._envelope.instants):
+            columns[name], unreadable[name] = instants(columns[name])
+        if self._envelope.primary_key:
+            columns[ID] = self._identity(columns, wire)
+        return columns, unreadable
+
+    def _judge(
+        self, columns: dict[str, pa.Array], wire: pa.RecordBatch, deleted: NDArray[np.bool_], updated: NDArray[np.bool_], skipped: NDArray[np.bool_],
+        found: dict[int, Verdict],
+    ) -> None:  # fmt: skip
+        whole = ~deleted if self._is_reference else ~skipped
+        for name in self._required:
+            absent = _absent(columns[name]) & whole
+            _refuse(found, absent & ~deleted, "missing_row", f"expected a row in after, with {name}; found null")
+            detail = f"expected the whole row in before, found no {name}: the connector knows its key only; ALTER TABLE ... REPLICA IDENTITY FULL"
+            _refuse(found, absent & deleted, "incomplete_row", detail)
+        for name in self._columns:
+            _refuse(
+                found, _unavailable(columns[name]) & whole, "unavailable_value",
+                f"{name}: the connector does not know its value, not changed (TOAST); leave it out, or ALTER TABLE ... REPLICA IDENTITY FULL",
+            )  # fmt: skip
+        if self._is_reference and self._key in self._columns:
+            key = self._key
+            _refuse(
+                found, deleted & _absent(columns[key]), "incomplete_row",
+                f"expected {key}, the key of the row to delete, in before; let {key} be the table's primary key (message.key.columns), or"
+                " ALTER TABLE ... REPLICA IDENTITY FULL",
+            )  # fmt: skip
+            old = wire.column(f"before.{key}")
+            moved = updated & np.asarray(pc.fill_null(pc.not_equal(old, columns[key]), False).to_numpy(zero_copy_only=False), np.bool_)
+            _refuse(found, moved, "changed_key", f"{key}, the key, has changed: the row under the old one would stay; set message.key.columns to it")
+        if self._envelope.primary_key:
+            detail = (
+                "expected in source the place of the change in the database's log (lsn; file, pos; change_lsn; scn) and a value in"
+                f" {', '.join(self._envelope.primary_key)}; where the connector says neither, derive an event_id"
+            )
+            _refuse(found, _absent(columns[ID]) & ~skipped, "missing_event_id", detail)
+
+    def _identity(self, columns: Mapping[str, pa.Array], wire: pa.RecordBatch) -> pa.Array:
+        """Return operation, place in the log and primary key as text; null where one is missing. A message that is sent again has the same."""
+        one = pa.scalar("0")
+
+        def said(name: str) -> pa.Array:
+            return key_texts(wire.column(f"source.{name}"))
+
+        places = pc.coalesce(
+            said("lsn"),
+            pc.binary_join_element_wise(pc.fill_null(said("server_id"), one), said("file"), said("pos"), pc.fill_null(said("row"), one), ":"),
+            pc.binary_join_element_wise(pc.coalesce(said("change_lsn"), said("commit_lsn")), pc.fill_null(said("event_serial_no"), one), ":"),
+            pc.binary_join_element_wise(said("scn"), pc.fill_null(said("rs_id"), one), pc.fill_null(said("ssn"), one), ":"),
+        )
+        keys = [key_texts(columns[name]) for name in self._envelope.primary_key]
+        if len(keys) > 1:
+            # So that ("a:b", "c") and ("a", "b:c") are two keys.
+            keys = [pc.replace_substring(pc.replace_substring(key, "\\", "\\\\"), ":", "\\:") for key in keys]
+        return pc.binary_join_element_wise(wire.column("op"), places, *keys, ":")
+
+
+def instants(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
+    """Return texts in ISO 8601 with an offset as points in time (UTC, microseconds), and which are none."""
+    kind, zoned = pa.timestamp("us"), pa.timestamp("us", "UTC")
+    try:
+        return texts.cast(zoned).cast(kind), np.zeros(len(texts), np.bool_)
+    except pa.ArrowInvalid:
+        made, bad = [], np.zeros(len(texts), np.bool_)
+        for i, text in enumerate(texts):
+            try:
+                made.append(text.cast(zoned).cast(kind))
+            except pa.ArrowInvalid:
+                made.append(pa.scalar(None, kind))
+                bad[i] = True
+        return pa.array([one.as_py() for one in made], kind), bad
+
+
+def _refuse(found: dict[int, Verdict], rows: NDArray[np.bool_], reason: str, detail: str) -> None:
+    for i in np.flatnonzero(rows).tolist() if rows.any() else ():
+        found.setdefault(i, Verdict(reason, detail))
+
+
+def _absent(column: pa.Array) -> NDArray[np.bool_]:
+    return np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_)
+
+
+def _unavailable(column: pa.Array) -> NDArray[np.bool_]:
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        marker = pa.scalar(_UNAVAILABLE.encode() if pa.types.is_binary(column.type) else _UNAVAILABLE, column.type)
+        return np.asarray(pc.fill_null(pc.equal(column, marker), False).to_numpy(zero_copy_only=False), np.bool_)
+    return np.zeros(len(column), np.bool_)
