@@ -20,6 +20,7 @@ from shared.dead_letters.letters import Letter, Place, Selection
 if TYPE_CHECKING:
     from shared.application.plan import Plan
     from shared.avro.registry import SchemaRegistry
+    from shared.dead_letters.originals import Originals
     from shared.streaming.broker import Broker
 
 _CUT = 100
@@ -40,7 +41,7 @@ class _Desk:
     broker: "Broker"
     registry: "SchemaRegistry"
     on_replay_clock: bool
-    lake: str
+    originals: "Originals"
 
 
 @app.command(name="list")
@@ -77,16 +78,22 @@ def list_(
 
 @app.command()
 def show(application: ApplicationFolder, place: Annotated[str, typer.Argument(help="PARTITION:OFFSET")], run: RunFolder = None) -> None:
-    """Print one dead letter whole, its original included."""
+    """Print one dead letter whole, its original included; one that outgrew the letter is fetched from its topic or the lake.
+
+    Exits with 1 when the whole original is nowhere: what the letter has of it is printed.
+    """
     from shared.dead_letters.reading import DeadLetterOffice
 
     chosen = checked("PLACE", lambda: Place.parse(place))
     with _desk(application, run) as desk:
         found = next(DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(Selection(places=frozenset({chosen}))), None)
-    if found is None:
+        shown = None if found is None else whole(found, desk.originals)
+    if shown is None:
         errors.print(f"expected a dead letter at {chosen}, found none", markup=False)
         raise typer.Exit(2)
-    typer.echo(json.dumps(as_json(found), indent=2, ensure_ascii=False))
+    typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    if "original_missing" in shown:
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -99,19 +106,27 @@ def export(
     until: Until = None,
     run: RunFolder = None,
 ) -> None:
-    """Write dead letters to a file, one JSON object a line: key and value as text where they are UTF-8, else in base64."""
+    """Write dead letters to a file, one JSON object a line: key and value as text where they are UTF-8, else in base64.
+
+    Originals that outgrew their letters are fetched from their topics or the lake. Exits with 1 when some are nowhere (`original_missing` says why).
+    """
     from shared.dead_letters.reading import DeadLetterOffice
 
     if file.exists():
         raise typer.BadParameter(f"expected a file that does not exist yet, {file} does", param_hint="FILE")
-    selection, count = _selection(reason, stream, since, until, None), 0
+    selection, count, missing = _selection(reason, stream, since, until, None), 0, 0
     part = file.with_name(f"{file.name}.part")
     with _desk(application, run) as desk, part.open("w", encoding="utf-8") as out:
         for letter in DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(selection):
-            out.write(json.dumps(as_json(letter)) + "\n")
+            shown = whole(letter, desk.originals)
+            out.write(json.dumps(shown) + "\n")
             count += 1
+            missing += "original_missing" in shown
     part.rename(file)
     console.print(f"{count:,} dead letters in {file}", highlight=False)
+    if missing:
+        errors.print(f"{missing:,} of them have only the beginning of their original: the whole was not found", markup=False, highlight=False)
+        raise typer.Exit(1)
 
 
 @app.command()
@@ -138,12 +153,27 @@ def replay(
     if selection == Selection() and not all_:
         raise typer.BadParameter("name places, --reason, --stream, --since or --until, or say --all")
     with _desk(application, run) as desk:
-        result = DeadLetterReplay(desk.plan, desk.broker, desk.registry, on_replay_clock=desk.on_replay_clock).run(selection)
+        result = DeadLetterReplay(desk.plan, desk.broker, desk.registry, desk.originals, desk.on_replay_clock).run(selection)
     console.print(f"{result.replayed:,} replayed, {result.already:,} had been before, {len(result.refused):,} cannot be", highlight=False)
     for why, count in Counter(why for _, why in result.refused).most_common():
         errors.print(f"  {count:,}: {why}", markup=False, highlight=False, soft_wrap=True)
     if result.refused:
         raise typer.Exit(1)
+
+
+def whole(letter: Letter, originals: "Originals") -> dict[str, Any]:
+    """Return a dead letter as JSON, a cut one with its whole original: `original_from` says where that was, or `original_missing` why it is not."""
+    from shared.dead_letters.originals import OriginalGone
+
+    shown = as_json(letter)
+    if letter.record.get("value_bytes") is None:
+        return shown
+    try:
+        original = originals.of(letter)
+    except OriginalGone as why:
+        return {**shown, "original_missing": str(why)}
+    key = None if original.key is None else _readable(original.key)
+    return {**shown, "key": key, "value": _readable(original.value), "original_from": original.found_in}
 
 
 def as_json(letter: Letter) -> dict[str, Any]:
@@ -186,10 +216,14 @@ def _time(time_ms: int) -> str:
 @contextmanager
 def _desk(application: Path, run: Path | None) -> Iterator[_Desk]:
     """Reach the servers of a run; those of one that has ended are started for the command."""
+    from deploy.embedded.infrastructure import VARIABLES
     from services.cli.instance import InstanceError, find_instance, reachable
     from services.cli.kafka_clients import connect
     from services.cli.settings import read_settings
     from shared.avro.registry import ConfluentSchemaRegistry
+    from shared.dead_letters.originals import Originals
+    from shared.lake.tables import Lake
+    from shared.observability.settings import LakeSettings
     from shared.streaming.topics import catalogue_topics
 
     plan = read_plan(application)
@@ -203,4 +237,8 @@ def _desk(application: Path, run: Path | None) -> Iterator[_Desk]:
             marks = [spec for spec in catalogue_topics(plan.application.app, plan.application.partitions) if spec.name == plan.topics.replayed]
             broker.create_topics(marks)
             clock = instance.clock or os.environ.get("TIDEMILL_INGESTION__CLOCK", "live")
-            yield _Desk(plan, broker, ConfluentSchemaRegistry(infrastructure.registry_url), clock == "replay", str(folder / "lake"))
+            # A run of `up` has its lake in its folder; of servers that the environment names, so is the lake.
+            given = all(os.environ.get(name, "").strip() for name in VARIABLES)
+            uri = os.environ.get("TIDEMILL_LAKE__URI", LakeSettings().uri) if given else str(folder / "lake")
+            originals = Originals(broker, Lake(uri, plan.application.app))
+            yield _Desk(plan, broker, ConfluentSchemaRegistry(infrastructure.registry_url), clock == "replay", originals)

@@ -17,6 +17,7 @@ from services.gateway.tokens import TokenBook, TokensError, read_tokens
 from shared.application.errors import ApplicationError
 from shared.application.planning import load_plan
 from shared.avro.registry import ConfluentSchemaRegistry
+from shared.lake.tables import Lake
 from shared.observability.logging import configure_logging
 from shared.observability.redaction import redacted, secrets_of
 from shared.observability.settings_problem import settings_problem
@@ -62,7 +63,7 @@ def main() -> int:
         publisher,
         door=Door(door, TokenBook(tokens), publisher.limits),
         desk=SigningDesk(plan, publisher, registry, key),
-        letters=KafkaLetterDesk(plan, broker, registry, settings.ingestion.clock == "replay"),
+        letters=KafkaLetterDesk(plan, broker, registry, settings.ingestion.clock == "replay", Lake(settings.lake.uri, plan.application.app)),
     )
     with socket.create_server((door.host, door.port), family=socket.AF_INET6 if ":" in door.host else socket.AF_INET) as listening:
         # Connections inherit it. An answer is two writes (head, body), and without it the second waits 40 ms for the first's acknowledgement.

@@ -6,8 +6,10 @@ from heapq import nlargest
 from shared.application.plan import Plan
 from shared.avro.registry import SchemaRegistry
 from shared.dead_letters.letters import Letter, Place, Selection
+from shared.dead_letters.originals import Originals
 from shared.dead_letters.reading import DeadLetterOffice
 from shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
+from shared.lake.tables import Lake
 from shared.streaming.broker import Broker
 from shared.streaming.topics import catalogue_topics
 
@@ -15,9 +17,10 @@ _LOOKED_AT = 100_000
 
 
 class KafkaLetterDesk:
-    """`LetterDesk` of the gateway."""
+    """`LetterDesk` of the gateway; originals that letters have only the beginning of are looked for on their topics and in `lake`."""
 
-    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, on_replay_clock: bool) -> None:
+    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, on_replay_clock: bool, lake: Lake | None = None) -> None:
+        self._originals = Originals(broker, lake)
         self._plan, self._broker, self._registry, self._on_replay_clock = plan, broker, registry, on_replay_clock
         application = plan.application
         own = (plan.topics.rejected, plan.topics.replayed)
@@ -36,4 +39,4 @@ class KafkaLetterDesk:
     def replay(self, selection: Selection) -> ReplayResult:
         """Publish originals again, each once."""
         self._broker.create_topics(self._topics)
-        return DeadLetterReplay(self._plan, self._broker, self._registry, on_replay_clock=self._on_replay_clock).run(selection)
+        return DeadLetterReplay(self._plan, self._broker, self._registry, self._originals, self._on_replay_clock).run(selection)

@@ -8,12 +8,12 @@ import pyarrow as pa
 
 from services.ingestion.domain.rejections import Rejection
 from shared.application.plan import Plan, StreamPlan
+from shared.lake.names import QUARANTINE
 from shared.streaming.broker import Broker
 from shared.streaming.errors import TransientError
 from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, ROOM_BYTES
 
 _LOG = logging.getLogger(__name__)
-QUARANTINE = "quarantine"
 
 
 class TopicSizes:

@@ -3,7 +3,6 @@
 import time
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 
 import numpy as np
 
@@ -16,7 +15,7 @@ from shared.streaming.broker import Broker, TransactionalSink
 from shared.streaming.partitioning import murmur2_partition
 from shared.streaming.records import Emission, TopicPartition
 
-_AT_ONCE = 500
+_AT_ONCE, _AT_ONCE_BYTES = 500, 16 << 20
 _LOOKED_BACK = 1_000
 _INGESTION = "ingestion"
 _MISPLACED = "misplaced_key"
@@ -48,7 +47,7 @@ class DeadLetterReplay:
     Parameters
     ----------
     originals
-        Where the whole of a record lies whose dead letter has only its beginning.
+        Where the whole of a record lies whose dead letter has only its beginning; None: on its own topic.
     on_replay_clock
         The run's time is what is published: a copy is available when the newest record is, so that time does not jump to today.
     """
@@ -64,7 +63,7 @@ class DeadLetterReplay:
     ) -> None:
         self._plan, self._broker, self._clock_ms = plan, broker, clock_ms
         self._office = DeadLetterOffice(plan, broker, registry)
-        self._originals = originals or Originals()
+        self._originals = originals or Originals(broker)
         self._on_replay_clock = on_replay_clock
         self._partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.streams.values()}
 
@@ -89,17 +88,15 @@ class DeadLetterReplay:
         result = ReplayResult()
         # Of a letter that is there twice (it cannot be, but a mark costs nothing), the second is known here before its mark can be read.
         done: set[Source] = set()
-        letters = self._office.letters(selection)
+        fresh = self._fresh(self._office.letters(selection), done, result)
         timestamp_ms = self._newest_ms() if self._on_replay_clock else None
-        while chunk := list(islice(letters, _AT_ONCE)):
-            originals = list(self._fresh(chunk, done, result))
-            if originals:
-                self._publish(sink, originals, timestamp_ms)
-                result.replayed += len(originals)
+        while originals := _some(fresh):
+            self._publish(sink, originals, timestamp_ms)
+            result.replayed += len(originals)
         return result
 
-    def _fresh(self, chunk: Sequence[Letter], done: set[Source], result: ReplayResult) -> Iterator[tuple[Letter, Original, int]]:
-        for letter in chunk:
+    def _fresh(self, letters: Iterator[Letter], done: set[Source], result: ReplayResult) -> Iterator[tuple[Letter, Original, int]]:
+        for letter in letters:
             if letter.replayed_at is not None or letter.source in done:
                 result.already += 1
                 continue
@@ -165,3 +162,14 @@ class DeadLetterReplay:
         finally:
             reader.close()
         return newest
+
+
+def _some(fresh: Iterator[tuple[Letter, Original, int]]) -> list[tuple[Letter, Original, int]]:
+    """Take what one transaction carries: large originals are few at a time."""
+    taken, size = [], 0
+    for one in fresh:
+        taken.append(one)
+        size += len(one[1].value)
+        if len(taken) >= _AT_ONCE or size >= _AT_ONCE_BYTES:
+            break
+    return taken

@@ -4,6 +4,8 @@ VECTORS = "vectors"
 PREDICTIONS = "predictions"
 OUTCOMES = "outcomes"
 VIEW_SWITCHES = "view_switches"
+QUARANTINE = "quarantine"
+"""Originals of dead letters that outgrow their topic."""
 
 
 def journal_table(stream: str) -> str:
