@@ -28,7 +28,8 @@ def journal_records(plan: Plan, registry: MemorySchemaRegistry, batch: JournalBa
     ticks = ColumnEncoder(registry, f"{plan.topics.journal}-tidemill.Tick", TICK_SCHEMA)
     for offset in batch.offsets[::10].tolist():
         row = pa.array([times[offset]]).cast(ticks.arrow.field(0).type)
-        values[offset + 1] = ticks.encode(pa.RecordBatch.from_arrays([row], schema=ticks.arrow))[0]
+        unmarked = [pa.nulls(1, field.type) for field in list(ticks.arrow)[1:]]
+        values[offset + 1] = ticks.encode(pa.RecordBatch.from_arrays([row, *unmarked], schema=ticks.arrow))[0]
         times[offset + 1] = times[offset]
     places = np.array(sorted(values), np.int64)
     stamps = np.array([times[offset] for offset in places.tolist()], np.int64)

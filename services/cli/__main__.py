@@ -12,6 +12,7 @@ from rich.table import Table
 from services.cli import dead_letters, run_commands
 from services.cli.command import command
 from services.cli.offline import backfill, skew, switches, training_set
+from services.cli.resume import resume
 from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.errors import ApplicationError
 
@@ -64,6 +65,7 @@ app.command()(run_commands.up)
 app.command()(run_commands.replay)
 app.command()(run_commands.audit)
 app.command()(command)
+app.command()(resume)
 app.add_typer(dead_letters.app, name="dead-letters")
 
 

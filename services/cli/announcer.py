@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from services.cli.verdict import DECLARED, QUARANTINED, Finding, Standstill, findings
+from services.cli.verdict import DECLARED, QUARANTINED, Finding, Standstill, findings, floods, rejected_of
 from services.cli.watch import Seen
 from shared.application.plan import Plan
 
@@ -23,10 +23,11 @@ class Announcer:
         self._said: dict[tuple[str, ...], int] = {}
         self._trainings = 0
         self._standstill = Standstill()
+        self._flooded: Mapping[tuple[str, int], str] = {}
         self._standing: Mapping[str, float] = {}
 
     def look(self, seen: Seen, restarts: Mapping[str, int], now_s: float | None = None) -> None:
-        """Say what is new: dead letters, failed trainings, processes started again, stages that stand still or go on."""
+        """Say what is new: dead letters, failed trainings, processes started again, floods, stages that stand still or go on."""
         for kind, count in seen.rejected.items():
             if self._doubled(("rejected", *kind), count):
                 stage, topic, reason = kind
@@ -40,6 +41,15 @@ class Announcer:
         for service, count in restarts.items():
             if self._doubled(("restarts", service), count):
                 self._say(f"service {service} has ended and was started again, {count} times so far; see its log")
+        flooded = floods(self._plan, seen)
+        for (stream, partition), state in flooded.items():
+            if self._flooded.get((stream, partition)) != state:
+                what = rejected_of(self._plan, seen, stream)
+                way = f"; resume it with: tidemill resume APPLICATION {stream}" if state == "paused" else ""
+                self._say(f"stream {stream} is {state} in partition {partition}: {what}{way}")
+        for stream, partition in self._flooded.keys() - flooded.keys():
+            self._say(f"stream {stream} goes on in partition {partition}")
+        self._flooded = flooded
         standing = self._standstill.stages(seen, time.monotonic() if now_s is None else now_s)
         for stage in standing.keys() - self._standing.keys():
             self._say(f"stage {stage} has stood still for {standing[stage]:.0f} s while others went on; see its log")

@@ -34,8 +34,8 @@ def up(
     A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it.
     Records that are rejected or set aside, trainings that fail, processes that end and stages that stand still are named as they come, and
     summed up at the end. Exits with 3 when, since it was started, records were set aside because they crash a stage, every training
-    of a model failed, or a stage stood still at the end; with 1 when a service or server cannot be kept running, with 2 when the
-    application or the settings are wrong.
+    of a model failed, or a stage stood still or a stream was paused at the end; with 1 when a service or server cannot be kept running,
+    with 2 when the application or the settings are wrong.
     """
     from services.cli.announcer import Announcer
     from services.cli.run_watch import watching

@@ -32,7 +32,7 @@ def findings(plan: Plan, seen: Seen, *, requests: int | None = None, allowed: in
     allowed
         So many records may be refused for other reasons than the application's own expectations; None: any number.
     """
-    return [*_refused(seen, allowed), *_trainings(seen.retraining), *_unanswered(plan, seen, requests)]
+    return [*_refused(seen, allowed), *_floods(plan, seen), *_trainings(seen.retraining), *_unanswered(plan, seen, requests)]
 
 
 def _refused(seen: Seen, allowed: int | None) -> list[Finding]:
@@ -46,6 +46,42 @@ def _refused(seen: Seen, allowed: int | None) -> list[Finding]:
         fails = reason == QUARANTINED or (reason not in DECLARED and allowed is not None and undeclared > allowed)
         found.append(Finding(text, fails))
     return found
+
+
+def floods(plan: Plan, seen: Seen) -> dict[tuple[str, int], str]:
+    """Return what is paused or throttled because most of it is refused, by (stream, partition): ``paused`` or ``throttled``."""
+    names = {stream.topic: name for name, stream in plan.streams.items()}
+    return {
+        (names[topic], partition): "paused" if flow.is_paused else "throttled"
+        for (stage, partition), progress in sorted(seen.progress.items())
+        if stage == "ingestion"
+        for topic, flow in progress.flows.items()
+        if topic in names and (flow.is_paused or flow.throttled)
+    }
+
+
+def rejected_of(plan: Plan, seen: Seen, stream: str) -> str:
+    """Say how many records of a stream have ever been refused, and why."""
+    total: Counter[str] = Counter()
+    for (stage, _), progress in seen.progress.items():
+        if stage == "ingestion" and (flow := progress.flows.get(plan.streams[stream].topic)) is not None:
+            total.update(flow.rejected)
+    reasons = ", ".join(f"{reason} {count:,}" for reason, count in total.most_common(3))
+    return f"{total.total():,} of its records were rejected so far ({reasons})"
+
+
+def _floods(plan: Plan, seen: Seen) -> list[Finding]:
+    found: dict[tuple[str, str], list[str]] = {}
+    for (stream, partition), state in floods(plan, seen).items():
+        found.setdefault((stream, state), []).append(str(partition))
+    return [
+        Finding(
+            f"stream {stream} is {state} in partition {', '.join(partitions)}: {rejected_of(plan, seen, stream)}"
+            + (f"; resume it with: tidemill resume APPLICATION {stream}" if state == "paused" else ""),
+            state == "paused",
+        )
+        for (stream, state), partitions in found.items()
+    ]
 
 
 def _trainings(records: Sequence[Mapping[str, Any]]) -> list[Finding]:

@@ -12,7 +12,7 @@ from services.control.domain.policy import Policy, RetrainingPolicy
 from shared.application.plan import Plan
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
-from shared.commands.signing import is_signed
+from shared.commands.signing import RESUME_STREAM, is_signed
 from shared.short_text import LONGEST_TEXT
 from shared.streaming.errors import InvalidRecord
 from shared.streaming.merge import Merge, MergeInput
@@ -160,6 +160,9 @@ class ControlTask:
         except InvalidRecord as error:
             # Anybody may write to this topic: nonsense is answered in public instead of stopping the loop.
             self._refuse(records, row, self._plan.models, "unreadable", f"{error.reason}: {error.detail}")
+            return
+        if command["command"] == RESUME_STREAM:
+            # To ingestion, whoever has signed it.
             return
         if self._key is None or is_signed(command, self._key):
             self._commands.append(command)

@@ -16,7 +16,7 @@ from services.gateway.tokens import Holder, TokenBook
 _PROBES = ("/live", "/ready")
 _ROLES: tuple[tuple[re.Pattern[str], Role], ...] = (
     (re.compile(r"/v1/events/"), "publish"),
-    (re.compile(r"/v1/models/.*/commands$|/v1/dead-letters/replay$"), "operate"),
+    (re.compile(r"/v1/models/.*/commands$|/v1/streams/.*/resume$|/v1/dead-letters/replay$"), "operate"),
 )
 
 

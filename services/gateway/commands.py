@@ -9,6 +9,7 @@ from pydantic import AfterValidator, BaseModel, ConfigDict, Field
 
 from services.gateway.features import Problem
 from shared.application.plan import Plan
+from shared.commands.signing import RESUME_STREAM
 
 log = logging.getLogger(__name__)
 
@@ -31,8 +32,17 @@ class CommandQuestion(BaseModel):
     )
 
 
+class ResumeQuestion(BaseModel):
+    """Why a stream that is paused may go on."""
+
+    model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"reason": "the producer is mended"}})
+
+    reason: Annotated[str, AfterValidator(_unicode)] = Field(min_length=1, max_length=1_000, pattern="^[^\\x00]*$")
+    command_id: str = Field(default="", max_length=100, pattern="^[A-Za-z0-9._-]*$", description="Names the command; made if empty.")
+
+
 class CommandAnswer(BaseModel):
-    """What was written; `retraining` says what became of it."""
+    """What was written; of a command to a model `retraining` says what became of it, of one to a stream ingestion's progress record."""
 
     command_id: str
     topic: str
@@ -57,6 +67,15 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         counted.labels("commands", str(status)).inc()
         return HTTPException(status, detail)
 
+    async def issue(subject: str, command: str, reason: str, command_id: str) -> CommandAnswer:
+        try:
+            identity, partition, offset = await desk.issue(subject, command, reason, command_id)
+        except ConnectionError as error:
+            log.warning("a command was not written", extra={"subject": subject, "error": str(error)})
+            raise refused(503, "Kafka or the schema registry did not take the command; send it again under the same command_id") from error
+        counted.labels("commands", "202").inc()
+        return CommandAnswer(command_id=identity, topic=plan.topics.commands, partition=partition, offset=offset)
+
     @router.post(
         "/v1/models/{model}/commands",
         status_code=202,
@@ -67,12 +86,20 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         """Sign a command and write it to the control plane's topic; what becomes of it is told on the topic `retraining`."""
         if model not in plan.models:
             raise refused(404, f"expected a model of the application ({names}), got {model}")
-        try:
-            identity, partition, offset = await desk.issue(model, question.command, question.reason, question.command_id)
-        except ConnectionError as error:
-            log.warning("a command was not written", extra={"model": model, "error": str(error)})
-            raise refused(503, "Kafka or the schema registry did not take the command; send it again under the same command_id") from error
-        counted.labels("commands", "202").inc()
-        return CommandAnswer(command_id=identity, topic=plan.topics.commands, partition=partition, offset=offset)
+        return await issue(model, question.command, question.reason, question.command_id)
+
+    @router.post(
+        "/v1/streams/{stream}/resume",
+        status_code=202,
+        summary="Let a stream go on that a flood of junk has paused",
+        responses={404: {"model": Problem}, 409: {"model": Problem}, 503: {"model": Problem}},
+    )
+    async def resume(stream: Annotated[str, Path(description="One that declares `on_flood: pause`.")], question: ResumeQuestion) -> CommandAnswer:
+        """Sign a command and write it to the topic of commands; ingestion follows it, in all partitions."""
+        if stream not in plan.streams:
+            raise refused(404, f"expected a stream of the application ({', '.join(plan.streams)}), got {stream}")
+        if not plan.streams[stream].pauses_on_flood:
+            raise refused(409, f"expected a stream that declares on_flood: pause; {stream} is never paused")
+        return await issue(stream, RESUME_STREAM, question.reason, question.command_id)
 
     return router

@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.core import IngestionStep, JournalRun
+from services.ingestion.domain.core import IngestionStep
+from services.ingestion.domain.journal_run import JournalRun
 from services.ingestion.letters import LetterWriter
 from services.ingestion.sizes import Quarantine
 from shared.application.plan import Plan, StreamPlan
@@ -57,7 +58,7 @@ class IngestionOutputs:
     def _journal(self, run: JournalRun) -> tuple[Sequence[bytes | None], Sequence[bytes | None]]:
         """Keys and values in order; entries of one stream are so already."""
         n = len(run.source)
-        if len(run.entries) == 1:
+        if len(run.entries) == 1 and not run.marks:
             ((name, batch),) = run.entries.items()
             if batch.num_rows == n:
                 return _bytes(run.keys[name]), self._entries[name].encode(batch)
@@ -65,8 +66,13 @@ class IngestionOutputs:
         values: list[bytes | None] = [None] * n
         ticks = np.flatnonzero(run.source == TICK)
         if len(ticks):
-            column = pa.array(run.time_ms[ticks]).cast(pa.timestamp("ms"))
-            _place(values, ticks, self._ticks.encode(pa.RecordBatch.from_arrays([column], names=["_journal_time"])))
+            marks = [run.marks.get(row) for row in ticks.tolist()]
+            columns = [
+                pa.array(run.time_ms[ticks]).cast(pa.timestamp("ms")),
+                pa.array([mark.stream if mark is not None and mark.paused else None for mark in marks], pa.string()),
+                pa.array([mark.stream if mark is not None and not mark.paused else None for mark in marks], pa.string()),
+            ]
+            _place(values, ticks, self._ticks.encode(pa.RecordBatch.from_arrays(columns, names=["_journal_time", "_paused", "_resumed"])))
         for name, batch in run.entries.items():
             rows = np.flatnonzero(run.source == self._plan.streams[name].index)
             _place(values, rows, self._entries[name].encode(batch))

@@ -3,6 +3,7 @@
 It validates, cleans, deduplicates and sequences. Time enters the system here and nowhere else.
 """
 
+from services.ingestion.operators_words import OperatorsWords
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.sizes import Quarantine, TopicSizes
 from services.ingestion.task import IngestionTask, task_inputs
@@ -13,6 +14,7 @@ from shared.lake.tables import Lake
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.streaming.broker import Broker
+from shared.streaming.flood import FloodLimits
 from shared.streaming.runner import Runner
 from shared.streaming.stage import StageSpec, chain_runner
 
@@ -32,11 +34,16 @@ def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: Sch
     sizes, lake = TopicSizes(plan, broker), Lake(settings.lake.uri, plan.application.app)
     reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
 
+    pausing = any(stream.pauses_on_flood for stream in plan.streams.values())
+    words = OperatorsWords(plan, registry, settings.commands.secret()) if pausing else None
+    limits = settings.runner
+    floods = FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run)
+
     def task(partition: int) -> IngestionTask:
         own = settings.ingestion
-        spill = settings.runner.state_folder / "spill"
+        spill, quarantine = limits.state_folder / "spill", Quarantine(lake.append, lake.root)
         return IngestionTask(
-            plan, registry, partition, own.clock, own.tick_ms, reference_partitions, own.step_ms, spill, sizes, Quarantine(lake.append, lake.root)
+            plan, registry, partition, own.clock, own.tick_ms, reference_partitions, own.step_ms, spill, sizes, quarantine, floods=floods, words=words
         )
 
     return StageSpec(STAGE, task_inputs(plan), task)

@@ -15,7 +15,10 @@ from services.ingestion.domain.debezium import Unwrapper
 from services.ingestion.domain.entry_proof import EntryProof
 from services.ingestion.domain.host_clock import HostClock
 from services.ingestion.domain.identity_hash import KEY_BYTES
+from services.ingestion.domain.journal_run import Mark
 from services.ingestion.domain.raw import CleanRows, RawChunk
+from services.ingestion.domain.stream_flows import Resume, StreamFlows
+from services.ingestion.operators_words import OperatorsWords
 from services.ingestion.outputs import IngestionOutputs
 from services.ingestion.raw_decoder import RawDecoder
 from services.ingestion.sizes import Quarantine, TopicSizes
@@ -26,6 +29,8 @@ from shared.avro.journal import TICK, JournalDecoder
 from shared.avro.record_writer import RecordWriter
 from shared.avro.registry import SchemaRegistry
 from shared.avro.schema_tree import parse_record
+from shared.streaming.flood import FloodLimits
+from shared.streaming.flow import Flow
 from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
@@ -40,6 +45,9 @@ def task_inputs(plan: Plan) -> TaskInputs:
     """Where ingestion's records come from."""
     events = tuple(stream.topic for stream in plan.streams.values() if not stream.is_reference)
     references = tuple(stream.topic for stream in plan.reference_streams)
+    if any(stream.pauses_on_flood for stream in plan.streams.values()):
+        # Whoever can be paused has to hear that he may go on.
+        references += (plan.topics.commands,)
     return TaskInputs(events, references, restores_from_outputs=(plan.topics.journal,))
 
 
@@ -59,6 +67,10 @@ class IngestionTask:
         Live: a larger step of the host's clock is noticed and does not simply enter the journal.
     spill_folder
         Where tables of ids lie that may outgrow memory.
+    floods
+        Beyond which the refused records of a stream are a flood.
+    words
+        Reads operators' commands; None: streams that are paused stay so.
     identity_key
         What ids are hashed with, `KEY_BYTES` long; drawn at random by default, so that nobody can make ids that collide. A checkpoint has its own.
     """
@@ -76,8 +88,12 @@ class IngestionTask:
         sizes: TopicSizes | None = None,
         quarantine: Quarantine | None = None,
         identity_key: bytes | None = None,
+        floods: FloodLimits | None = None,
+        words: OperatorsWords | None = None,
     ) -> None:
         self._plan = plan
+        self._flows = StreamFlows(plan.streams.values(), floods or FloodLimits())
+        self._words, self._commands = words, TopicPartition(plan.topics.commands, 0)
         self._partition = partition
         self._clock = clock
         self._tick_ms = tick_ms
@@ -106,6 +122,10 @@ class IngestionTask:
         """Take up the positions of the last progress record."""
         self._resumed = dict(positions)
 
+    def take_flows(self, flows: Mapping[str, Flow]) -> None:
+        """Take up what was refused of each stream, and which are paused."""
+        self._flows.load(flows)
+
     def replay(self, inputs: Sequence[Records]) -> None:
         """Learn from the journal behind the marker which events are known and how far event time, journal time and ticks have come."""
         for records in inputs:
@@ -121,7 +141,8 @@ class IngestionTask:
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Sequence what is certain. Nothing changes before everything is decoded, so a step that meets an unreachable registry can be retried."""
         self._journal_end = context.output_ends.get(self._journal_partition, self._journal_end)
-        taken = [(self._streams[records.topic].name, records.partition, self._clean(records)) for records in inputs if len(records)]
+        raw = [records for records in inputs if len(records) and records.topic != self._commands.topic]
+        taken = [(self._streams[records.topic].name, records.partition, self._clean(records)) for records in raw]
         live = self._clock == "live"
         now_ms = self._now_ms(context, taken) if live else context.now_ms
         # Live, a producer whose clock runs ahead must not take the journal there: what has been read is available now.
@@ -130,16 +151,26 @@ class IngestionTask:
         farthest_ms = now_ms + FARTHEST_AHEAD_MS if context.steady_ms is not None else None
         for stream, partition, rows in taken:
             self._core.add(stream, partition, rows, latest_ms, farthest_ms)
+        resumed = [Mark(stream, paused=False) for stream in self._flows.resume(self._heard(inputs))]
+        resumed_ms = self._core.mark_ms() if resumed else 0
+        held = self._flows.paused
         idle: set[tuple[str, int]] = set()
         tick = None
         if live:
-            idle = {(name, p) for name, p in self._core.inputs if TopicPartition(self._plan.streams[name].topic, p) in context.caught_up}
+            caught_up = {(name, p) for name, p in self._core.inputs if TopicPartition(self._plan.streams[name].topic, p) in context.caught_up}
+            idle = caught_up | {(name, p) for name, p in self._core.inputs if name in held}
             if not taken and len(idle) == len(self._core.inputs) and now_ms - self._core.journal_time_ms >= self._tick_ms:
                 tick = now_ms
-        step = self._core.release(idle, tick)
+        step = self._core.release(idle, tick, held)
+        paused = [Mark(stream, paused=True) for stream in self._flows.count(step.released, step.rejections.counts(), now_ms)]
+        run = step.journal.begun_with(resumed, resumed_ms).ended_with(paused, self._core.mark_ms() if paused else 0)
+        step = replace(step, journal=run)
         self._report.tell(step)
         read = {TopicPartition(self._plan.streams[name].topic, p): offset for (name, p), offset in self._core.positions().items()}
-        return Step(self._outputs.emissions(step), {**self._resumed, **read}, Coverage(0, self._core.covered_ms), flagged=step.flagged)
+        return Step(
+            self._outputs.emissions(step), {**self._resumed, **read}, Coverage(0, self._core.covered_ms), flagged=step.flagged,
+            flows=self._flows.snapshot(),
+        )  # fmt: skip
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write what is new, small as it is, and the end of the journal before this step: what is behind it is read again."""
@@ -154,6 +185,15 @@ class IngestionTask:
     def versions(self) -> Mapping[str, str]:
         """Code and form of the state. Ids are kept by stream, so another application version goes on with them."""
         return {"code": CODE_VERSION, "state": STATE_VERSION}
+
+    def _heard(self, inputs: Sequence[Records]) -> list[Resume]:
+        """Return what operators say, and note how far it is read."""
+        heard: list[Resume] = []
+        for records in inputs:
+            if records.topic == self._commands.topic and len(records):
+                self._resumed[self._commands] = int(records.offsets[-1]) + 1
+                heard += self._words.read(records) if self._words is not None else []
+        return heard
 
     def _clean(self, records: Records) -> CleanRows:
         n = len(records)

@@ -109,6 +109,7 @@ class Stream(Owned):
     allowed_skew: Duration = parse_duration("5m")
     future: Literal["reject", "flag"] = "reject"
     non_finite: Literal["null", "reject"] = "null"
+    on_flood: Literal["throttle", "pause"] = "throttle"
     deduplicate: Deduplication | None = None
     max_age: Duration | None = None
     derive: dict[Name, str] = {}

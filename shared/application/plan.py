@@ -42,6 +42,8 @@ class StreamPlan:
         What lies further ahead is a dead letter; else it is accepted and counted.
     rejects_non_finite
         A NaN or an infinity makes a dead letter; else it becomes null and is counted.
+    pauses_on_flood
+        When most of it is refused, nothing more of it is read until an operator resumes it; else it is worked off in short steps.
     envelope
         How the columns lie in a message where it is not simply a record of them.
     """
@@ -67,6 +69,7 @@ class StreamPlan:
     allowed_skew_ms: int = 300_000
     rejects_future: bool = True
     rejects_non_finite: bool = False
+    pauses_on_flood: bool = False
     envelope: EnvelopePlan | None = None
 
     @property

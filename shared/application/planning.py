@@ -130,7 +130,8 @@ class _Planner:
         return StreamPlan(
             name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), event_id, event_time, key,
             stream.allowed_lateness, self._deduplicate_within(name, stream), stream.max_age, tuple(derivations), tuple(expectations), stream.times,
-            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject", envelope,
+            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
+            stream.on_flood == "pause", envelope,
         )  # fmt: skip
 
     def _check_changes(

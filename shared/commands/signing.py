@@ -9,6 +9,8 @@ from collections.abc import Mapping
 from typing import Any
 
 COMMANDS = ("retrain", "roll_back", "pause", "resume")
+RESUME_STREAM = "resume_stream"
+"""The command to ingestion; the stream stands where a model stands in the others."""
 _SIGNED = ("command_id", "model", "command", "reason", "issued_at")
 _SCHEME = "v1:"
 

@@ -37,6 +37,10 @@ class Metrics:
         self._degraded = Counter("tidemill_degraded_total", degraded, ["stage", "model", "reason"], registry=own)
         self._suspended = Gauge("tidemill_suspended", "1 while a task crashes whatever it is given.", ["stage", "partition"], registry=own)
         self._flooded = Gauge("tidemill_flooded", "1 while most of a partition's input is refused.", ["stage", "partition"], registry=own)
+        paused = "1 while nothing is read of a topic, because most of it was refused (on_flood: pause)."
+        self._paused = Gauge("tidemill_paused", paused, ["stage", "partition", "topic"], registry=own)
+        rejected = "Dead letters so far by source topic and reason, committed ones, restarts included."
+        self._rejected = Gauge("tidemill_rejected", rejected, ["stage", "partition", "topic", "reason"], registry=own)
         self._process = Histogram("tidemill_process_seconds", "Time in the core, per step.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._commit = Histogram("tidemill_commit_seconds", "Time from begin to commit.", ["stage"], buckets=LATENCY_BUCKETS_S, registry=own)
         self._restore = Gauge("tidemill_restore_seconds", "Time the last restore took.", ["stage", "partition"], registry=own)
@@ -80,6 +84,15 @@ class Metrics:
     def observe_flood(self, partition: int, flooded: bool) -> None:
         """Note whether the input of a partition is a flood of records that are refused."""
         self._flooded.labels(self.stage, str(partition)).set(int(flooded))
+
+    def observe_pause(self, partition: int, topic: str, paused: bool) -> None:
+        """Note whether a topic is paused."""
+        self._paused.labels(self.stage, str(partition), topic).set(int(paused))
+
+    def observe_rejected(self, partition: int, topic: str, rejected: Mapping[str, int]) -> None:
+        """Note how many records of a topic have become dead letters in all, by reason."""
+        for reason, count in rejected.items():
+            self._rejected.labels(self.stage, str(partition), topic, reason).set(count)
 
     def count_dead_letters(self, records: int) -> None:
         """Count dead letters."""

@@ -115,9 +115,20 @@ class Chain:
             for stage, link in enumerate(self._links):
                 if records.topic in link.layout.inputs.broadcast or (stage == 0 and records.topic in link.layout.inputs.partitioned):
                     for partition in link.layout.readers(TopicPartition(records.topic, records.partition), self.tasks):
-                        if stage < len(self.tasks.get(partition, ())):
+                        if stage < len(self.tasks.get(partition, ())) and records.topic not in self.tasks[partition][stage].progress.paused:
                             found[partition].setdefault(stage, []).extend(self.tasks[partition][stage].unread(records))
         return found
+
+    def reading(self) -> dict[TopicPartition, int]:
+        """Where to read on in Kafka: per input the least position of the tasks that take it; what all of them have paused is left out."""
+        positions: dict[TopicPartition, int] = {}
+        for partition, chain in self.tasks.items():
+            for link, running in zip(self._links, chain, strict=False):
+                inner, paused = set(link.layout.inner(partition)), running.progress.paused
+                for place, position in running.reading.items():
+                    if place not in inner and place.topic not in paused:
+                        positions[place] = min(position, positions.get(place, position))
+        return positions
 
     def advance(
         self, partition: int, first: int, given: Mapping[int, Sequence[Records]], context: StepContext, interval_ms: int, size_bytes: int

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, Protocol
 
 from shared.streaming.flood import Refusals
+from shared.streaming.flow import Flow
 from shared.streaming.records import Coverage, TopicPartition
 
 
@@ -45,7 +46,9 @@ class Progress:
     group
         Consumer group whose offsets are in the same transaction; another stage's when that one leads the process.
     refusals
-        How many of the last input records became dead letters.
+        How many of the last input records became dead letters, of a task that does not tell its inputs apart.
+    flows
+        By input topic: what of it became dead letters, and whether it is paused.
     """
 
     stage: str
@@ -62,11 +65,22 @@ class Progress:
     quarantined: frozenset[tuple[str, int, int]] = frozenset()
     group: str = ""
     refusals: Refusals = field(default_factory=Refusals)
+    flows: Mapping[str, Flow] = field(default_factory=dict)
 
     @property
     def coverage(self) -> Coverage:
         """Journal coordinates covered."""
         return Coverage(self.covered_offset, self.covered_time)
+
+    @property
+    def paused(self) -> frozenset[str]:
+        """Input topics that are paused."""
+        return frozenset(topic for topic, flow in self.flows.items() if flow.is_paused)
+
+    @property
+    def flooded(self) -> bool:
+        """Whether input is a flood that is worked off in short steps."""
+        return self.refusals.flooded or any(flow.throttled for flow in self.flows.values())
 
     @property
     def key(self) -> bytes:
@@ -91,6 +105,7 @@ class Progress:
                 "quarantined": [f"{topic}:{partition}:{offset}" for topic, partition, offset in sorted(self.quarantined)],
                 "group": self.group,
                 "refusals": self.refusals.to_list(),
+                "flows": {topic: flow.to_record() for topic, flow in sorted(self.flows.items())},
             }
         )
 
@@ -113,6 +128,7 @@ class Progress:
             quarantined=frozenset(_coordinates(record["quarantined"])),
             group=record["group"],
             refusals=Refusals.of_list(record["refusals"]),
+            flows={topic: Flow.of_record(flow) for topic, flow in record["flows"].items()},
         )
 
 

@@ -7,6 +7,8 @@ from typing import NamedTuple
 import numpy as np
 from numpy.typing import NDArray
 
+from shared.streaming.flow import Flow
+
 
 class TopicPartition(NamedTuple):
     """Address of one ordered log."""
@@ -89,6 +91,8 @@ class Step:
         Last deployment applied (scoring), else -1.
     flagged
         Accepted records that something was noticed of, by (stream, what): counted once the step is committed.
+    flows
+        By input topic, what the task knows of it; None: the task does not tell its inputs apart.
     """
 
     emissions: Sequence[Emission]
@@ -96,6 +100,7 @@ class Step:
     coverage: Coverage
     deployment_sequence: int = -1
     flagged: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    flows: Mapping[str, Flow] | None = None
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,7 @@ from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key, without_verdicts
 from shared.streaming.records import Records, StateEntry, TopicPartition
-from shared.streaming.running_task import LearnsVersions, RunningTask, TaskFactory
+from shared.streaming.running_task import KnowsFlows, LearnsVersions, RunningTask, TaskFactory
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import LoadsRuns
 
@@ -109,6 +109,8 @@ class Restore:
         task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
         if isinstance(task, LearnsVersions):
             task.take_over(progress.versions)
+        if isinstance(task, KnowsFlows):
+            task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
         running.quarantined = Quarantined([*running.unwritten, *verdicts])

@@ -17,7 +17,8 @@ from shared.streaming.crash_log import CrashLog
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.death_note import DeathNote
 from shared.streaming.errors import TransientError
-from shared.streaming.flood import FloodLimits, Refusals, Throttle
+from shared.streaming.flood import FloodLimits, Throttle
+from shared.streaming.flood_report import FloodReport
 from shared.streaming.isolation import CrashVerdicts, Verdict
 from shared.streaming.kafka_connection import KafkaFailureError
 from shared.streaming.layout import Layout
@@ -125,7 +126,7 @@ class Runner:
         limits = self._settings
         self._flood_limits = FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run)
         self._throttle = Throttle()
-        self._letters = dead_letters.topic
+        self._floods = FloodReport(dead_letters.topic, self._metrics, self._health)
         self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
         self._links = [
             self._link(layout, one, limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json", instance)
@@ -263,7 +264,7 @@ class Runner:
     def _consume_and_commit(self) -> bool:
         since_step = self._timer() - self._last_step
         linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_step)
-        flooded = any(running.progress.refusals.flooded for running in self.tasks.values())
+        flooded = any(running.progress.flooded for running in self.tasks.values())
         limit = self._throttle.limit(self._settings.max_batch) if flooded else self._settings.max_batch
         inputs = self._source.consume(limit, self._settings.idle_interval_ms / 1000, linger_s)
         if self._source.assignment.epoch != self._epoch or not self._chain.tasks:
@@ -332,9 +333,13 @@ class Runner:
             except Exception as problem:
                 self._refused(problem, works, given)
                 return False
+            paused = [work.running.progress.paused for work in changed]
             self._committed(changed)
             if self._chain.committed(ends):
                 self._read_log()
+            elif self._backlog is None and paused != [work.running.progress.paused for work in changed]:
+                self._positions = self._chain.reading()
+                self._source.assign(self._positions)
         done = {(work.stage, work.running.partition) for work in changed}
         for work in works:
             place = work.stage, work.running.partition
@@ -390,7 +395,7 @@ class Runner:
     def _committed(self, changed: Sequence[Work]) -> None:
         for work in changed:
             running, outcome = work.running, work.outcome
-            self._report_flood(running.partition, running.progress.refusals, outcome.progress.refusals)
+            self._floods.tell(running.partition, running.progress, outcome.progress)
             for culprit, _ in running.owed:
                 self._metrics.count_quarantined(culprit.topic)
             running.accept(outcome)
@@ -401,19 +406,6 @@ class Runner:
             self._metrics.count_checkpoint(outcome.checkpoint_bytes)
             for emission in outcome.emissions:
                 self._metrics.count_written(emission.topic, len(emission))
-
-    def _report_flood(self, partition: int, before: Refusals, after: Refusals) -> None:
-        if before.flooded == after.flooded:
-            return
-        self._metrics.observe_flood(partition, after.flooded)
-        detail = {"partition": partition, "refused": after.refused, "of": after.read, "in_a_row": after.row}
-        if after.flooded:
-            advice = f"read {self._letters} for the reasons and correct the producer or the application"
-            log.warning("a flood of records is refused: steps are short until it is over; %s", advice, extra=detail)
-            self._health.report(f"flood in partition {partition}", f"{after.refused} of the last {after.read} records became dead letters; {advice}")
-        else:
-            log.warning("the flood of refused records is over", extra=detail)
-            self._health.report(f"flood in partition {partition}", None)
 
     def _known_offset(self, changed: Sequence[Work]) -> dict[TopicPartition, int]:
         lead = self._chain.tasks[changed[0].running.partition][0]
@@ -439,31 +431,26 @@ class Runner:
         self._source.assign({})
         self._retry_at = None
         tasks: dict[int, list[RunningTask]] = {}
-        positions: dict[TopicPartition, int] = {}
         for partition in self._layout.owned(assignment):
             begun = self._timer()
             chain: list[RunningTask] = []
-            for stage, link in enumerate(self._links):
+            for stage in range(len(self._links)):
                 running = self._restored(stage, partition)
                 if running is None:
                     # Set aside, and with it what reads what it writes.
                     break
                 chain.append(running)
-                inner = set(link.layout.inner(partition))
-                for address, position in running.reading.items():
-                    if address not in inner:
-                        positions[address] = min(position, positions.get(address, position))
             if chain:
                 tasks[partition] = chain
             self._metrics.observe_restore(partition, self._timer() - begun)
         self._keep_alive()
         self._chain.tasks = tasks
         self._chain.find_ends()
-        self._positions = positions
+        self._positions = self._chain.reading()
         if len(self._links) > 1 and tasks:
             self._backlog = self._chain.backlog()
         else:
-            self._source.assign(positions)
+            self._source.assign(self._positions)
             self._become_ready()
         log.info("assigned", extra={"tasks": sorted(tasks), "epoch": assignment.epoch})
 
@@ -499,6 +486,7 @@ class Runner:
                 self._death, death, mine = None, None, False
             if verdicts.suspected(partition) is None:
                 running.limits = self._flood_limits
+                self._floods.begin(partition, running.progress)
                 self._metrics.observe_suspension(partition, False)
                 self._health.report(f"stage {stage} of partition {partition}", None)
                 return running
@@ -513,8 +501,7 @@ class Runner:
 
     def _read_log(self) -> None:
         """Stop reading what is new until the stages that were left out have caught up in the log."""
-        for address in self._positions:
-            self._positions[address] = min(one.reading[address] for chain in self._chain.tasks.values() for one in chain if address in one.reading)
+        self._positions = self._chain.reading()
         self._source.assign({})
         self._backlog = self._chain.backlog()
 

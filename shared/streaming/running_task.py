@@ -8,7 +8,8 @@ from typing import Protocol, runtime_checkable
 import numpy as np
 
 from shared.streaming.dead_letters import DeadLetters
-from shared.streaming.flood import FloodLimits
+from shared.streaming.flood import FloodLimits, Refusals
+from shared.streaming.flow import Flow
 from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key
@@ -23,6 +24,15 @@ class LearnsVersions(Protocol):
 
     def take_over(self, before: Mapping[str, str]) -> None:
         """Learn what the last progress record says of them (nothing at the very first start); called after `resume`."""
+        ...
+
+
+@runtime_checkable
+class KnowsFlows(Protocol):
+    """A task that tells its inputs apart (`Step.flows`)."""
+
+    def take_flows(self, flows: Mapping[str, Flow]) -> None:
+        """Learn what the last progress record says of them, by topic; called after `resume`."""
         ...
 
 
@@ -152,7 +162,8 @@ class RunningTask:
             versions=dict(self.task.versions()),
             quarantined=quarantined.newest(),
             group=self.layout.group,
-            refusals=self.progress.refusals.after(read, refused, self.limits),
+            refusals=self.progress.refusals.after(read, refused, self.limits) if step.flows is None else Refusals(),
+            flows=step.flows or {},
         )
         before = self.progress
         unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group) == before

@@ -82,6 +82,7 @@ PATHS = st.sampled_from(
         *(f"/v1/events/{name}" for name in [*PLAN.streams, "x"]),
         *(f"/v1/features/{name}" for name in [*PLAN.application.entities, "x"]),
         *(f"/v1/models/{name}/commands" for name in [*PLAN.models, "x"]),
+        *(f"/v1/streams/{name}/resume" for name in [*PLAN.streams, "x"]),
     ]
 )
 HEADERS = st.dictionaries(

@@ -68,18 +68,22 @@ class AvailabilityMerge:
         queue.time_ms = np.concatenate([queue.time_ms, given])
         queue.newest = int(rank[-1])
 
-    def release(self, idle: NDArray[np.bool_]) -> Released:
+    def release(self, idle: NDArray[np.bool_], held: NDArray[np.bool_] | None = None) -> Released:
         """Return everything whose place in the order is certain.
 
         Parameters
         ----------
         idle : bool array, shape (inputs,)
             Inputs whose end is reached in a live run.
+        held : bool array, shape (inputs,)
+            Inputs that are paused: nothing of them is released, and they hold nothing back. What they have comes after what the others release
+            meanwhile, whatever its time.
         """
-        promised = [_EVERYTHING if done else queue.newest for queue, done in zip(self._queues, idle.tolist(), strict=True)]
+        kept = np.zeros(len(self._queues), np.bool_) if held is None else held
+        promised = [_EVERYTHING if done else queue.newest for queue, done in zip(self._queues, (idle | kept).tolist(), strict=True)]
         counts = np.zeros(len(self._queues), np.int64)
         for i, queue in enumerate(self._queues):
-            certain = len(queue.rank)
+            certain = 0 if kept[i] else len(queue.rank)
             for other, bound in enumerate(promised):
                 if other != i:
                     # (rank, i) must come before whatever the other input may still bring, at least (bound, other).

@@ -13,6 +13,7 @@ from services.ingestion.domain.availability_merge import AvailabilityMerge
 from services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cleaner
 from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.journal_clock import TICK, JournalClock
+from services.ingestion.domain.journal_run import JournalRun
 from services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, Verdict, WaitingRows, concatenate
 from services.ingestion.domain.rejections import Rejections
 from services.ingestion.domain.sequencing import Candidates, Sequencer
@@ -26,28 +27,6 @@ _CLOCK = b"clock"
 FUTURE = "future"
 # Beyond any data set that is replayed while it still grows: its labels' horizon and a slice lie ahead of the host's clock at most.
 FARTHEST_AHEAD_MS = 400 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class JournalRun:
-    """What a step adds to the journal, in order.
-
-    Attributes
-    ----------
-    source : int64 array, shape (n,)
-        Stream index, -1 for ticks.
-    time_ms : int64 array, shape (n,)
-        Journal times, monotone.
-    entries
-        Per stream its entries (columns of the entry schema), in the order in which its index appears in `source`.
-    keys
-        Per stream the keys of its entries, text.
-    """
-
-    source: NDArray[np.int64]
-    time_ms: NDArray[np.int64]
-    entries: Mapping[str, pa.RecordBatch]
-    keys: Mapping[str, pa.Array]
 
 
 @dataclass(frozen=True, slots=True)
@@ -205,7 +184,11 @@ class IngestionCore:
         self._merge.add(source, times, rows.heartbeat)
         self._waiting[source].add(rows)
 
-    def release(self, idle: Set[tuple[str, int]] = frozenset(), tick_ms: int | None = None) -> IngestionStep:
+    def mark_ms(self) -> int:
+        """Return the journal time of a mark: that of the record before it. What is read there as a tick is one to the clock as well."""
+        return self._clock.tick(self._clock.time_ms)
+
+    def release(self, idle: Set[tuple[str, int]] = frozenset(), tick_ms: int | None = None, held: Set[str] = frozenset()) -> IngestionStep:
         """Sequence whatever is certain.
 
         Parameters
@@ -214,8 +197,11 @@ class IngestionCore:
             (stream, partition) whose end is reached in a live run; they do not hold the others back.
         tick_ms
             Live runs: end the step with a tick of this time.
+        held
+            Streams that are paused.
         """
-        released = self._merge.release(np.array([place in idle for place in self.inputs], np.bool_))
+        done = np.array([place in idle for place in self.inputs], np.bool_)
+        released = self._merge.release(done, np.array([name in held for name, _ in self.inputs], np.bool_))
         taken = [waiting.take(int(count)) for waiting, count in zip(self._waiting, released.counts, strict=True)]
         reached = np.maximum(np.maximum.accumulate(released.time_ms), self._reached_ms) if len(released.time_ms) else released.time_ms
         self._reached_ms = int(reached[-1]) if len(reached) else self._reached_ms

@@ -12,6 +12,8 @@ from services.cli.screen import lag_text, rejected_text
 from services.cli.verdict import Finding, Standstill, findings
 from services.cli.watch import Seen
 from shared.application.planning import load_plan
+from shared.streaming.flood import Refusals
+from shared.streaming.flow import Flow
 from shared.streaming.progress import Progress
 
 PLAN = load_plan(Path(__file__).parents[4] / "examples" / "payments")
@@ -50,6 +52,26 @@ def test_rejections_fail_beyond_those_that_are_declared_or_allowed() -> None:
     assert any(finding.fails for finding in findings(PLAN, seen, requests=5, allowed=1))
     assert not any(finding.fails for finding in findings(PLAN, seen, requests=5, allowed=None))
     assert rejected_text(seen) == "2 invalid_json, 1 expectation" and rejected_text(Seen()) == "none"
+
+
+def test_streams_that_are_paused_or_throttled_are_named_and_a_pause_fails() -> None:
+    junk = Flow(Refusals(10_000, 9_000, 9_000, flooded=True), {"invalid_json": 12_000, "truncated": 3})
+    topics = {name: PLAN.streams[name].topic for name in ("payments", "chargebacks")}
+    said: list[str] = []
+    announcer = Announcer(PLAN, said.append)
+
+    def seen(*flows: dict[str, Flow]) -> Seen:
+        return Seen({("ingestion", p): Progress("ingestion", p, covered_time=NOON, flows=one) for p, one in enumerate(flows)})
+
+    both = seen({topics["payments"]: junk.paused(NOON), topics["chargebacks"]: junk}, {topics["payments"]: junk.paused(NOON)})
+    announcer.look(both, {}, 0.0)
+    announcer.look(both, {}, 1.0)
+    assert len(said) == 3 and "stream payments is paused in partition 0: 24,006 of its records were rejected so far (invalid_json 24,000" in said[0]
+    assert "tidemill resume APPLICATION payments" in said[0] and "stream chargebacks is throttled in partition 0" in said[1]
+    paused, throttled = announcer.summary(both)
+    assert "payments is paused in partition 0, 1" in paused.text and paused.fails and not throttled.fails
+    announcer.look(seen({topics["payments"]: junk.paused(NOON).resumed(NOON)}, {topics["payments"]: junk.paused(NOON)}), {}, 2.0)
+    assert sorted(said[3:]) == ["stream chargebacks goes on in partition 0", "stream payments goes on in partition 0"]
 
 
 def test_records_that_crash_a_stage_fail_whatever_is_allowed() -> None:

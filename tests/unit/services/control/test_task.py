@@ -12,7 +12,7 @@ from services.control.task import ControlTask
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
 from shared.avro.registry import MemorySchemaRegistry
-from shared.commands.signing import signature, signed_command
+from shared.commands.signing import RESUME_STREAM, signature, signed_command
 from shared.streaming.progress import Progress
 from shared.streaming.records import Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext
@@ -123,6 +123,14 @@ def test_what_is_no_command_is_answered_in_public(tmp_path: Path, value: bytes) 
     world.topics[world.plan.topics.commands].append(value)
     (answer,) = world.step()
     assert answer["event"] == "skipped" and "unreadable" in answer["reason"]
+
+
+def test_a_command_to_a_stream_is_not_controls_to_answer(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    topic = world.plan.topics.commands
+    signed = signed_command(KEY, "sent_back", RESUME_STREAM, "mended")
+    world.topics[topic] += [world.codecs[topic].encode(record) for record in (signed, {**signed, "signature": ""})]
+    assert world.step() == []
 
 
 @pytest.mark.parametrize("field", ["command_id", "model", "command", "reason", "issued_at", "signature"])

@@ -39,7 +39,8 @@ class Journal:
                 values[row] = value
         ticks = np.flatnonzero(part.stream_index == TICK)
         times = pa.array(part.journal_time_ms[ticks]).cast(self._ticks.arrow.field(0).type)
-        encoded = self._ticks.encode(pa.RecordBatch.from_arrays([times], schema=self._ticks.arrow))
+        unmarked = [pa.nulls(len(ticks), field.type) for field in list(self._ticks.arrow)[1:]]
+        encoded = self._ticks.encode(pa.RecordBatch.from_arrays([times, *unmarked], schema=self._ticks.arrow))
         for row, value in zip(ticks.tolist(), encoded, strict=True):
             values[row] = value
         return Records(PLAN.topics.journal, 0, part.offsets, part.journal_time_ms, [b"k"] * len(part), values)

@@ -9,6 +9,7 @@ import threading
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from dataclasses import replace
 from pathlib import Path
 
 import httpx
@@ -84,6 +85,7 @@ def bearer(name: str) -> dict[str, str]:
         ("GET", "/v1/features/origin/JFK", None, "web"), ("POST", "/v1/features/origin", b'{"keys": []}', "web"), ("GET", "/metrics", None, "web"),
         ("GET", "/openapi.json", None, "web"), ("GET", "/docs", None, "web"), ("GET", "/nothing", None, "web"),
         ("POST", "/v1/events/departures", EVENT, "shop"), ("POST", "/v1/models/late_arrival/commands", b'{"command": "pause", "reason": "x"}', "ops"),
+        ("POST", "/v1/streams/nothing/resume", b'{"reason": "x"}', "ops"),
     ],
 )  # fmt: skip
 def test_each_request_needs_a_token_with_its_role(method: str, path: str, body: bytes | None, role: str) -> None:
@@ -106,6 +108,19 @@ def test_a_path_cannot_be_written_so_that_another_role_is_enough() -> None:
     publisher = Publisher()
     TestClient(app(publisher=publisher)).post("/v1/events%2fdepartures", content=EVENT, headers=bearer("web"))
     assert not publisher.published
+
+
+def test_a_stream_that_can_be_paused_is_resumed_by_a_command_to_it() -> None:
+    stream = replace(PLAN.streams["departures"], pauses_on_flood=True)
+    plan = replace(PLAN, streams={**PLAN.streams, "departures": stream})
+    door = Door(DoorSettings(), TokenBook(TOKENS), lambda topics: {})
+    client = TestClient(build_app(plan, ThreadedReader(MemoryOnlineStore(plan)), Publisher(), CollectorRegistry(), door, Desk()))
+    answers = [
+        client.post(f"/v1/streams/{name}/resume", json={"reason": "mended"}, headers=bearer("ops")) for name in ("departures", "arrivals", "x")
+    ]
+    assert [answer.status_code for answer in answers] == [202, 409, 404]
+    assert answers[0].json()["topic"] == plan.topics.commands
+    assert client.post("/v1/streams/departures/resume", json={"reason": ""}, headers=bearer("ops")).status_code == 422
 
 
 def test_without_tokens_the_gateway_binds_to_loopback_only() -> None:
