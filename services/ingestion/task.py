@@ -8,7 +8,6 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
-import pyarrow as pa
 
 from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
 from services.ingestion.domain.debezium import Unwrapper
@@ -24,14 +23,16 @@ from services.ingestion.raw_decoder import RawDecoder
 from services.ingestion.sizes import Quarantine, TopicSizes
 from services.ingestion.step_report import StepReport
 from shared.application.plan import Plan, StreamPlan
-from shared.avro.arrow_types import int64_ms
+from shared.avro.arrow_types import int64_ms, leaves
 from shared.avro.journal import TICK, JournalDecoder
+from shared.avro.record_reader import RecordReader
 from shared.avro.record_writer import RecordWriter
 from shared.avro.registry import SchemaRegistry
 from shared.avro.schema_tree import parse_record
 from shared.streaming.flood import FloodLimits
 from shared.streaming.flow import Flow
 from shared.streaming.heartbeat import HEARTBEAT_KEY
+from shared.streaming.packed import Packed
 from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
@@ -39,6 +40,9 @@ from shared.version import CODE_VERSION
 _LOG = logging.getLogger(__name__)
 # Changes with the layout of the checkpoint: what an older one wrote is not read but made again from the whole journal.
 STATE_VERSION = "1"
+# Types whose columns hold nothing that cannot be encoded and read again; the logical types among them that are narrower than their columns.
+_HOLD_ANYTHING = frozenset({"boolean", "int", "long", "float", "double", "bytes", "string"})
+_HOLD_SOME = frozenset({"date", "time-millis", "time-micros", "uuid", "decimal"})
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -221,8 +225,13 @@ class IngestionTask:
 
 
 def _proof(stream: StreamPlan, limit_bytes: int) -> EntryProof:
-    """Return what judges a stream's entries, envelope aside, by encoding them."""
+    """Return what judges a stream's entries, envelope aside, by encoding them and reading them again."""
     record = parse_record(stream.entry_schema)
     record.fields = [field for field in record.fields if not field.name.startswith("_")]
-    dates = any(pa.types.is_date(expression.type) for _, expression in stream.derivations)
-    return EntryProof(RecordWriter(record, b"").encode, limit_bytes, always=dates)
+    reader = RecordReader(record, record)
+
+    def refused(entries: Packed) -> Mapping[int, tuple[str, str]]:
+        return reader.read(entries.content, entries.stops[:-1], entries.stops[1:])[1]
+
+    risky = any(column.type.kind not in _HOLD_ANYTHING or column.type.logical in _HOLD_SOME for column in leaves(record))
+    return EntryProof(RecordWriter(record, b"").encode, refused, limit_bytes, always=risky)

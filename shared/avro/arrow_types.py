@@ -69,7 +69,11 @@ def arrow_type(kind: AvroType, name: str = "") -> pa.DataType:
 
 def _item_type(item: AvroType, name: str) -> pa.DataType:
     if item.kind == "record":
-        return pa.struct(_fields(item, f"{name}[]."))
+        fields = _fields(item, f"{name}[].")
+        if not fields:
+            out = "publish how many there are as a number, or leave it out (it is skipped)"
+            raise UnreadableSchema(f"field {name}[]: a record without fields says nothing; {out}")
+        return pa.struct(fields)
     return arrow_type(item, f"{name}[]")
 
 

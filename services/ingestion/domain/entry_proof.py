@@ -1,4 +1,4 @@
-"""The last judgement before a record is accepted: its journal entry can be encoded, and fits wherever it goes."""
+"""The last judgement before a record is accepted: its journal entry can be encoded and read again, and fits wherever it goes."""
 
 from collections.abc import Callable, Mapping
 from dataclasses import replace
@@ -14,26 +14,30 @@ from shared.streaming.packed import Packed
 _ENVELOPE_BYTES = 128
 _YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000
 Encode = Callable[[pa.RecordBatch], Packed]
+Decode = Callable[[Packed], Mapping[int, tuple[str, str]]]
 
 
 class EntryProof:
     """Refuses records of one stream whose entry nobody could read, or no topic would take. Pure and replay-safe.
 
     What an entry weighs is its own columns, what is derived of them, the id and (in the entry and as Kafka's key) the key: it can be many times the
-    raw record. A batch that is small as a whole is not looked at further.
+    raw record. A batch that is small as a whole is not looked at further where its types hold whatever their columns can (numbers, truth values,
+    texts, bytes, times of the years 1 to 9999).
 
     Parameters
     ----------
     encode
         Encodes user and derived columns; ValueError for a value that the schema cannot hold.
+    decode
+        Reads them again as the journal's readers do; which rows they would refuse, and why.
     limit_bytes
         What the smallest of the topics that carry the entry, or copies of it, takes.
     always
-        Encode every batch: a derived column can hold what no decoder has checked (a day beyond the year 9999).
+        Prove every batch: some column can hold what its schema cannot, or what could not be read again.
     """
 
-    def __init__(self, encode: Encode, limit_bytes: int, always: bool) -> None:
-        self._encode, self._limit, self._always = encode, limit_bytes, always
+    def __init__(self, encode: Encode, decode: Decode, limit_bytes: int, always: bool) -> None:
+        self._encode, self._decode, self._limit, self._always = encode, decode, limit_bytes, always
 
     def prove(self, rows: CleanRows) -> CleanRows:
         """Return the rows with those refused that fail."""
@@ -52,13 +56,10 @@ class EntryProof:
         """Refuse times of other years than 1 to 9999, which no lake or client could read (the event time has its own verdicts before)."""
         found: dict[int, Verdict] = {}
         for field, column in zip(rows.columns.schema, rows.columns.columns, strict=True):
-            if pa.types.is_timestamp(field.type) and column.null_count < len(column):
-                scale = 1_000 if field.type.unit == "us" else 1
-                low, high = _YEAR_1_MS * scale, _YEAR_10000_MS * scale
-                numbers = np.asarray(pc.fill_null(column.view(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
-                if int(numbers.min()) < low or int(numbers.max()) >= high:
-                    for row in np.flatnonzero(((numbers < low) | (numbers >= high)) & ~rows.refused & ~rows.heartbeat).tolist():
-                        found.setdefault(row, Verdict("out_of_range", f"{field.name}: expected a time of the years 1 to 9999"))
+            beyond = _beyond_years(column)
+            if beyond is not None:
+                for row in np.flatnonzero(beyond & ~rows.refused & ~rows.heartbeat).tolist():
+                    found.setdefault(row, Verdict("out_of_range", f"{field.name}: expected a time of the years 1 to 9999"))
         return self._refuse(rows, found)
 
     @staticmethod
@@ -74,7 +75,7 @@ class EntryProof:
             return
         own = columns.select([name for name in columns.schema.names if not name.startswith("_")])
         try:
-            sizes = self._encode(own).lengths
+            entries = self._encode(own)
         except ValueError as error:
             if len(rows) == 1:
                 found[int(rows[0])] = Verdict("not_encodable", str(error)[:1_000])
@@ -83,10 +84,39 @@ class EntryProof:
             self._judge(columns.slice(0, half), rows[:half], found)
             self._judge(columns.slice(half), rows[half:], found)
             return
-        total = sizes + _ENVELOPE_BYTES + 2 * _bytes(columns.column("_event_id")) + 2 * _bytes(columns.column("_key"))
+        for i, (_, detail) in self._decode(entries).items():
+            found[int(rows[i])] = Verdict("not_decodable", f"the journal's readers would refuse the entry: {detail[:1_000]}")
+        total = entries.lengths + _ENVELOPE_BYTES + 2 * _bytes(columns.column("_event_id")) + 2 * _bytes(columns.column("_key"))
         for i in np.flatnonzero(total > self._limit).tolist():
             detail = f"expected a journal entry of at most {self._limit} bytes, this one has {int(total[i])}; raise max.message.bytes of the topics"
-            found[int(rows[i])] = Verdict("too_large", detail)
+            found.setdefault(int(rows[i]), Verdict("too_large", detail))
+
+
+def _beyond_years(column: pa.Array) -> NDArray[np.bool_] | None:
+    """Say in which rows a time, or one within, lies outside of the years 1 to 9999; None where none does."""
+    kind = column.type
+    if pa.types.is_timestamp(kind):
+        if column.null_count == len(column):
+            return None
+        scale = 1_000 if kind.unit == "us" else 1
+        low, high = _YEAR_1_MS * scale, _YEAR_10000_MS * scale
+        numbers = np.asarray(pc.fill_null(column.view(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
+        if int(numbers.min()) < low or int(numbers.max()) >= high:
+            return np.asarray((numbers < low) | (numbers >= high), np.bool_)
+        return None
+    if not pa.types.is_nested(kind):
+        return None
+    if pa.types.is_struct(kind):
+        inner = [beyond for beyond in map(_beyond_years, column.flatten()) if beyond is not None]
+        return np.logical_or.reduce(inner) if inner else None
+    offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1].astype(np.int64)
+    first, last = int(offsets[0]), int(offsets[-1])
+    # A map is a list of its items; those of a null list may be there and mean nothing, and are good like any others.
+    items = _beyond_years((column.items if pa.types.is_map(kind) else column.values).slice(first, last - first))
+    if items is None:
+        return None
+    counts = np.concatenate([[0], np.cumsum(items)])
+    return np.asarray(np.diff(counts[offsets - first]) > 0, np.bool_)
 
 
 def _bytes(texts: pa.Array) -> NDArray[np.int64]:
