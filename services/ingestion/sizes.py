@@ -11,34 +11,63 @@ from shared.application.plan import Plan, StreamPlan
 from shared.lake.names import QUARANTINE
 from shared.streaming.broker import Broker
 from shared.streaming.errors import TransientError
+from shared.streaming.layout import require_room
 from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, ROOM_BYTES
+from shared.streaming.stage import letter_limit
+from shared.streaming.state_parts import PART_BYTES
 
 _LOG = logging.getLogger(__name__)
+_FIXED_BYTES, _LEAST_BYTES = 1_024, 1_024
 
 
 class TopicSizes:
-    """The greatest record that each topic takes, asked of the broker once."""
+    """The greatest record that each topic takes, asked of the broker once: what follows from an accepted record fits its topic, stage by stage.
+
+    Raises
+    ------
+    LayoutError
+        A topic takes less than what is written there whatever the records are.
+    """
 
     def __init__(self, plan: Plan, broker: Broker | None) -> None:
         self._plan = plan
         topics = plan.topics
-        wanted = (topics.journal, topics.rejected, topics.duplicates, topics.late, topics.vectors)
-        self._limits = {topic: DEFAULT_LIMIT_BYTES if broker is None else broker.max_message_bytes(topic) for topic in wanted}
+        copies = [topics.journal, topics.duplicates, topics.late]
+        answers = [topics.predictions, topics.shadow_scores, topics.outcomes, *map(topics.checkpoint, ("ingestion", "features", "outcomes"))]
+        models = sum(len(name) for name in plan.models)
+        # Numbers of a vector have nine bytes and which branch of the union they are, texts that and their length.
+        fixed = {topics.vectors: _FIXED_BYTES + 11 * len(plan.features), **dict.fromkeys(answers, _FIXED_BYTES + models)}
+        needed = {topic: ROOM_BYTES + fixed.get(topic, _FIXED_BYTES) for topic in (*copies, topics.vectors, *answers)}
+        self._room: dict[str, int] = {}
+        for topic, needs in needed.items():
+            # One that is missing is the layout's to report, by the stage that works with it.
+            takes = DEFAULT_LIMIT_BYTES if broker is None or not broker.partitions(topic) else broker.max_message_bytes(topic)
+            require_room(topic, takes, needs + _LEAST_BYTES, "what is there whatever the records are, and a kilobyte of them")
+            self._room[topic] = takes - needs + (0 if topic in (topics.vectors, *answers) else _FIXED_BYTES)
+        self._letter = letter_limit(plan, broker) if broker is not None else DEFAULT_LIMIT_BYTES
 
     @property
     def letter(self) -> int:
         """Of the dead letters."""
-        return self._limits[self._plan.topics.rejected]
+        return self._letter
 
     def entry(self, stream: StreamPlan) -> int:
         """What a stream's journal entry may weigh, so that it, and whatever copies its texts, fits.
 
-        A vector holds texts of its request and of a row of each reference stream: where it does, each of them gets its share.
+        A vector holds texts of its request and of a row of each reference stream: each of them gets its share. Predictions and outcomes have the
+        request's id and key, each of which the entry has twice.
         """
-        texts = {feature.source for feature in self._plan.features if feature.type == "string" and feature.origin in ("event", "reference")}
-        shares = max(1, len(texts))
-        smallest = min(limit for topic, limit in self._limits.items() if topic != self._plan.topics.rejected)
-        return (smallest - ROOM_BYTES) // (shares if stream.name in texts or stream.name in self._plan.asking_streams else 1)
+        references = {feature.source for feature in self._plan.features if feature.type == "string" and feature.origin == "reference"}
+        own = min(room for topic, room in self._room.items() if topic != self._plan.topics.vectors)
+        if stream.name not in references and stream.name not in self._plan.asking_streams:
+            return own
+        return min(own, self._room[self._plan.topics.vectors] // (1 + len(references)))
+
+    @property
+    def name(self) -> int:
+        """What a text may weigh that names state (an entity, a reference row): it is the key of the state's entries."""
+        takes = self._room[self._plan.topics.checkpoint("features")]
+        return takes - min(PART_BYTES, takes // 2)
 
 
 class Quarantine:

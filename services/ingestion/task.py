@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Literal
 
 import numpy as np
+import pyarrow as pa
 
 from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
 from services.ingestion.domain.debezium import Unwrapper
@@ -111,7 +112,7 @@ class IngestionTask:
         self._unwrappers = {stream.topic: Unwrapper(stream, stream.envelope) for stream in streams if stream.envelope is not None}
         sizes = sizes or TopicSizes(plan, None)
         self._outputs = IngestionOutputs(plan, registry, partition, sizes.letter, quarantine)
-        self._proofs = {stream.name: _proof(stream, sizes.entry(stream)) for stream in plan.streams.values()}
+        self._proofs = {stream.name: _proof(stream, sizes.entry(stream), _names(plan, stream), sizes.name) for stream in plan.streams.values()}
         self._journal = JournalDecoder(plan, registry)
         self._journal_partition = TopicPartition(plan.topics.journal, partition)
         self._journal_end: int | None = None
@@ -224,7 +225,13 @@ class IngestionTask:
         return now_ms
 
 
-def _proof(stream: StreamPlan, limit_bytes: int) -> EntryProof:
+def _names(plan: Plan, stream: StreamPlan) -> list[str]:
+    """Return the columns of texts that name state: entities of views, the key of a reference stream."""
+    named = {view.entity_columns.get(stream.name) for view in plan.views} | {stream.key if stream.is_reference else None}
+    return [field.name for field in stream.entry_arrow if field.name in named and pa.types.is_string(field.type)]
+
+
+def _proof(stream: StreamPlan, limit_bytes: int, names: Sequence[str], name_bytes: int) -> EntryProof:
     """Return what judges a stream's entries, envelope aside, by encoding them and reading them again."""
     record = parse_record(stream.entry_schema)
     record.fields = [field for field in record.fields if not field.name.startswith("_")]
@@ -234,4 +241,4 @@ def _proof(stream: StreamPlan, limit_bytes: int) -> EntryProof:
         return reader.read(entries.content, entries.stops[:-1], entries.stops[1:])[1]
 
     risky = any(column.type.kind not in _HOLD_ANYTHING or column.type.logical in _HOLD_SOME for column in leaves(record))
-    return EntryProof(RecordWriter(record, b"").encode, refused, limit_bytes, always=risky)
+    return EntryProof(RecordWriter(record, b"").encode, refused, limit_bytes, risky, names, name_bytes)

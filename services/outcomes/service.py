@@ -8,7 +8,7 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import letter_limit, stage_runner
 
 STAGE = "outcomes"
 
@@ -18,4 +18,5 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda p: OutcomesTask(plan, registry, p), metrics, health)
+    limit = letter_limit(plan, broker)
+    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda p: OutcomesTask(plan, registry, p, limit), metrics, health)

@@ -18,6 +18,7 @@ from shared.avro.key_text import key_texts
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.dead_letters import DeadLetters
+from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
 from shared.streaming.merge import Merge, MergeInput, Released
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
@@ -64,9 +65,15 @@ class _PredictionRows(NamedTuple):
 
 
 class OutcomesTask:
-    """One journal partition's requests and labels."""
+    """One journal partition's requests and labels.
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int) -> None:
+    Parameters
+    ----------
+    letter_bytes
+        What the topic of dead letters takes.
+    """
+
+    def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int, letter_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         topics = plan.topics
         self._plan = plan
         self._partition = partition
@@ -74,7 +81,7 @@ class OutcomesTask:
         self._predictions = ColumnDecoder(registry, _schema("prediction"))
         self._outcomes = ColumnEncoder(registry, f"{topics.outcomes}-tidemill.Outcome", _schema("outcome"))
         rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", _schema("rejected"))
-        self._dead_letters = DeadLetters(topics.rejected, "outcomes", rejected.encode)
+        self._dead_letters = DeadLetters(topics.rejected, "outcomes", rejected.encode, letter_bytes)
         self._progress = RecordCodec(registry, f"{topics.progress(_UPSTREAM)}-tidemill.Progress", _schema("progress"))
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
         self._binary = {name: model.settings.kind == "binary" for name, model in plan.models.items()}

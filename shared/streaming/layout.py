@@ -4,13 +4,23 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 from shared.streaming.broker import Assignment, Broker
+from shared.streaming.letter_size import LEAST_LIMIT_BYTES
 from shared.streaming.progress import checkpoint_topic, progress_topic
 from shared.streaming.records import TopicPartition
+from shared.streaming.state_parts import PART_BYTES
 from shared.streaming.task import TaskInputs
 
 
 class LayoutError(RuntimeError):
     """Topics are missing or do not have the expected number of partitions (crash, before the first record)."""
+
+
+def require_room(topic: str, takes: int, needs: int, why: str) -> None:
+    """Raise LayoutError unless a topic takes records of so many bytes."""
+    if takes < needs:
+        raise LayoutError(
+            f"{topic}: expected a topic that takes records of {needs:,} bytes ({why}), this one takes {takes:,}; raise its max.message.bytes"
+        )
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +34,8 @@ class Layout:
     leader
         Stage whose group decides when this one follows another in its process (`shared.streaming.chain`); its partitioned inputs are then written by
         the stages before it, and no group commits their offsets.
+    part_bytes
+        Into parts of what size an entry of the checkpoint is cut: half of what its topic takes at most, as keys come on top.
     """
 
     app: str
@@ -32,6 +44,7 @@ class Layout:
     partitions: int
     counts: dict[str, int] = field(default_factory=dict)
     leader: str | None = None
+    part_bytes: int = PART_BYTES
 
     @classmethod
     def of(cls, app: str, stage: str, inputs: TaskInputs, partitions: int, broker: Broker, leader: str | None = None) -> "Layout":
@@ -47,7 +60,9 @@ class Layout:
         wrong = [f"{name} has {counts[name]}" for name, count in expected.items() if counts[name] != count]
         if wrong:
             raise LayoutError(f"stage {stage}: expected {partitions} partitions everywhere, but {', '.join(wrong)}")
-        return cls(app, stage, inputs, partitions, counts, leader)
+        takes = broker.max_message_bytes(checkpoint_topic(app, stage))
+        require_room(checkpoint_topic(app, stage), takes, LEAST_LIMIT_BYTES, "the state is written there in parts")
+        return cls(app, stage, inputs, partitions, counts, leader, min(PART_BYTES, takes // 2))
 
     @property
     def group(self) -> str:

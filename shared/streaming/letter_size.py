@@ -9,6 +9,8 @@ from numpy.typing import NDArray
 ROOM_BYTES = 512
 """What a record takes in a topic besides its key and value (batch header, offsets, record headers), generously."""
 DEFAULT_LIMIT_BYTES = 1_048_588
+LEAST_LIMIT_BYTES = 16 << 10
+"""Less than that no topic of ours may take: a letter without its original would not fit."""
 LONGEST_KEY = 1_024
 _DETAIL, _KEY = 2_000, LONGEST_KEY
 _FIELDS_BYTES = 1_024

@@ -89,7 +89,7 @@ class Restore:
         self._cross_check(partition, grouped, committed, progress)
         task = self._task_factory(partition)
         stale: list[bytes] = []
-        parts = StateParts()
+        parts = StateParts(self._layout.part_bytes)
         verdicts: dict[Address, None] = {}
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             versions = {"found": dict(progress.versions), "expected": dict(task.versions())}

@@ -13,7 +13,8 @@ from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.chain import StageParts
 from shared.streaming.dead_letters import DeadLetters
-from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
+from shared.streaming.layout import require_room
+from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, LEAST_LIMIT_BYTES
 from shared.streaming.runner import Runner
 from shared.streaming.task import Task, TaskInputs
 
@@ -89,7 +90,15 @@ def _parts(spec: StageSpec, plan: Plan, broker: Broker, registry: SchemaRegistry
     topics, stage = plan.topics, spec.stage
     progress = RecordCodec(registry, f"{topics.progress(stage)}-tidemill.Progress", (_SCHEMAS / "progress.avsc").read_text(encoding="utf-8"))
     rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text(encoding="utf-8"))
-    # A topic that is missing is the layout's to report, with every other one that is.
-    limit = broker.max_message_bytes(topics.rejected) if broker.partitions(topics.rejected) else DEFAULT_LIMIT_BYTES
+    limit = letter_limit(plan, broker)
     letters = DeadLetters(topics.rejected, stage, rejected.encode, limit)
     return StageParts(stage, spec.inputs, spec.task, progress, letters)
+
+
+def letter_limit(plan: Plan, broker: Broker) -> int:
+    """Return what the topic of dead letters takes; raises LayoutError where that is less than a letter without its original."""
+    topic = plan.topics.rejected
+    # A topic that is missing is the layout's to report, with every other one that is.
+    limit = broker.max_message_bytes(topic) if broker.partitions(topic) else DEFAULT_LIMIT_BYTES
+    require_room(topic, limit, LEAST_LIMIT_BYTES, "a dead letter with the beginning of its original")
+    return limit

@@ -1,6 +1,6 @@
 """The last judgement before a record is accepted: its journal entry can be encoded and read again, and fits wherever it goes."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -34,17 +34,20 @@ class EntryProof:
         What the smallest of the topics that carry the entry, or copies of it, takes.
     always
         Prove every batch: some column can hold what its schema cannot, or what could not be read again.
+    names, name_bytes
+        Columns of texts that name state, and what such a text may weigh.
     """
 
-    def __init__(self, encode: Encode, decode: Decode, limit_bytes: int, always: bool) -> None:
+    def __init__(self, encode: Encode, decode: Decode, limit_bytes: int, always: bool, names: Sequence[str] = (), name_bytes: int = 1 << 62) -> None:
         self._encode, self._decode, self._limit, self._always = encode, decode, limit_bytes, always
+        self._names, self._name_bytes = names, name_bytes
 
     def prove(self, rows: CleanRows) -> CleanRows:
         """Return the rows with those refused that fail."""
         if not len(rows):
             return rows
         rows = self._within_years(rows)
-        small = 2 * rows.columns.nbytes + 16 * rows.columns.num_columns + _ENVELOPE_BYTES <= self._limit
+        small = 2 * rows.columns.nbytes + 16 * rows.columns.num_columns + _ENVELOPE_BYTES <= min(self._limit, 2 * self._name_bytes)
         if small and not self._always:
             return rows
         candidates = np.flatnonzero(~rows.refused & ~rows.heartbeat & ~rows.skipped)
@@ -87,6 +90,10 @@ class EntryProof:
         for i, (_, detail) in self._decode(entries).items():
             found[int(rows[i])] = Verdict("not_decodable", f"the journal's readers would refuse the entry: {detail[:1_000]}")
         total = entries.lengths + _ENVELOPE_BYTES + 2 * _bytes(columns.column("_event_id")) + 2 * _bytes(columns.column("_key"))
+        for name in self._names:
+            for i in np.flatnonzero(_bytes(columns.column(name)) > self._name_bytes).tolist():
+                detail = f"{name}: expected a text of at most {self._name_bytes} bytes, as it names state; raise max.message.bytes of the checkpoints"
+                found.setdefault(int(rows[i]), Verdict("too_large", detail))
         for i in np.flatnonzero(total > self._limit).tolist():
             detail = f"expected a journal entry of at most {self._limit} bytes, this one has {int(total[i])}; raise max.message.bytes of the topics"
             found.setdefault(int(rows[i]), Verdict("too_large", detail))

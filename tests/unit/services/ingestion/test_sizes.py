@@ -3,26 +3,41 @@
 import hashlib
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
 from deltalake import DeltaTable
 
+from services.features.task import FeaturesTask
+from services.features.task import task_inputs as features_inputs
+from services.ingestion.service import stage as ingestion_stage
+from services.ingestion.settings import ClockSettings, IngestionSettings
 from services.ingestion.sizes import Quarantine, TopicSizes
 from services.ingestion.task import IngestionTask
+from services.outcomes.service import build as build_outcomes
+from services.scoring.task import ScoringTask
+from services.scoring.task import task_inputs as scoring_inputs
 from shared.application.planning import load_plan
 from shared.avro.records import RecordCodec
 from shared.avro.registry import MemorySchemaRegistry
 from shared.lake.tables import Lake
+from shared.models.artifacts import ArtifactStore
+from shared.observability.settings import LakeSettings, RunnerSettings
 from shared.streaming.broker import TopicSpec
+from shared.streaming.heartbeat import HEARTBEAT_KEY
+from shared.streaming.layout import LayoutError
 from shared.streaming.letter_size import fits, fitted
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import Records, Step, TopicPartition
+from shared.streaming.runner import Runner
+from shared.streaming.stage import StageSpec, chain_runner
 from shared.streaming.task import StepContext
+from shared.streaming.topics import catalogue_topics
 
 NOW, LIMIT = 1_760_000_000_000, 20_000
 REJECTED = (Path(__file__).parents[4] / "schemas" / "rejected.avsc").read_text("utf-8")
-SCHEMA = {
+SCHEMA: dict[str, Any] = {
     "type": "record",
     "name": "Order",
     "fields": [
@@ -121,3 +136,112 @@ def test_a_letter_is_within_the_limit_whatever_it_is_about(limit: int, size: int
     cut = fitted(letter, limit)
     assert fits(letter, limit) == (cut is letter)
     assert len(codec.encode(cut)) + min(1_024, size // 3) + 512 <= limit
+
+
+FEATURES = """
+app: shop
+owner: shop@example.org
+partition_by: order_id
+streams:
+  orders: {topic: orders, schema: order.avsc, event_id: order_id, event_time: at}
+  names: {topic: names, schema: name.avsc, kind: reference, key: name, event_time: at, max_age: 9d}
+  ends: {topic: ends, schema: order.avsc, event_id: order_id, event_time: at}
+entities:
+  who: {from: {orders: name}}
+views:
+  seen: {entity: who, source: orders, aggregate: [count], windows: [1h, 2h, 3h]}
+models:
+  ended: {ask: orders, features: ["*"], label: {stream: ends, join: order_id, value: "1", max_delay: 1d}, fallback: {default: 0.1}}
+"""
+NAMED = {**SCHEMA, "fields": [*SCHEMA["fields"], {"name": "name", "type": "string"}]}
+
+
+class Chain:
+    """Every stage up to the outcomes on a broker in memory that refuses what a topic does not take."""
+
+    def __init__(self, folder: Path, limits: dict[str, int]) -> None:
+        (folder / "order.avsc").write_text(json.dumps(NAMED))
+        (folder / "name.avsc").write_text(json.dumps(NAMED))
+        (folder / "app.yaml").write_text(FEATURES)
+        self.folder, self.plan, self.broker, self.registry = folder, load_plan(folder), MemoryBroker(), MemorySchemaRegistry()
+        for spec in catalogue_topics("shop", 1):
+            limit = {"max.message.bytes": str(limits[spec.name])} if spec.name in limits else {}
+            self.broker.create_topics([TopicSpec(spec.name, spec.partitions, {**spec.config, **limit})])
+        self.broker.create_topics([TopicSpec(topic) for topic in self.plan.topics.raw])
+
+    def runners(self) -> list[Runner]:
+        quick = RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, checkpoint_interval_ms=0, state_folder=self.folder / "state")
+        lake, store = LakeSettings(uri=str(self.folder / "lake")), ArtifactStore(str(self.folder / "artifacts"))
+        settings = IngestionSettings(application=self.folder, runner=quick, lake=lake, ingestion=ClockSettings(clock="replay"))
+        stages = [
+            ingestion_stage(settings, self.plan, self.broker, self.registry),
+            StageSpec("features", features_inputs(self.plan), lambda p: FeaturesTask(self.plan, self.registry, p)),
+            StageSpec("scoring", scoring_inputs(self.plan), lambda p: ScoringTask(self.plan, self.registry, store, p)),
+        ]
+        return [chain_runner(stages, self.plan, settings, self.broker, self.registry), build_outcomes(settings, self.broker, self.registry)]
+
+    def run(self, orders: list[bytes]) -> dict[str, int]:
+        """Publish orders, references and labels of the same, run all stages, and count what is on each topic."""
+        sink, n = self.broker.sink(), len(orders)
+        for i, value in enumerate(orders):
+            for topic, shift in (("names", 0), ("orders", 1), ("ends", 2)):
+                sink.publish(topic, b"k", value, NOW + 1_000 * i + shift, 0)
+        for topic in self.plan.topics.raw:
+            sink.publish(topic, HEARTBEAT_KEY, None, NOW + 10_000_000, 0)
+        runners = self.runners()
+        for _ in range(60):
+            for runner in runners:
+                runner.step()
+        for runner in runners:
+            runner.close()
+        topics = self.plan.topics
+        return {name: self.count(name) for name in (topics.journal, topics.rejected, topics.vectors, topics.predictions, topics.outcomes)} | {
+            "sent": n
+        }
+
+    def count(self, topic: str) -> int:
+        log = self.broker.log(TopicPartition(topic, 0))
+        return len(log.read(0, log.end, 10**9)[0].values)
+
+
+def named(i: int, order: int, name: int, note: int) -> bytes:
+    return json.dumps({"order_id": f"{i}".ljust(order, "o"), "name": f"{i}".ljust(name, "n"), "note": "x" * note, "at": NOW + 1_000 * i}).encode()
+
+
+SIZES = [
+    (1, 1, 1),
+    (9_000, 1, 1),
+    (1, 30_000, 1),
+    (1, 9_000, 1),
+    (1, 1, 30_000),
+    (4_000, 4_000, 4_000),
+    (20_000, 20_000, 1),
+    (1, 60_000, 1),
+    (1, 1, 90_000),
+]
+
+
+@pytest.mark.parametrize("small", ["vectors", "predictions", "outcomes", "duplicates", "features-checkpoint", "outcomes-checkpoint", "rejected", ""])
+def test_what_is_accepted_fits_every_topic_behind_it(tmp_path: Path, small: str) -> None:
+    chain = Chain(tmp_path, {f"shop-{small}": 40_000} if small else {})
+    found = chain.run([named(i, *size) for i, size in enumerate(SIZES)])
+    entries = found["shop-journal"] - 1  # a tick
+    assert entries + found["shop-rejected"] == 3 * len(SIZES)
+    assert found["shop-vectors"] == found["shop-predictions"] == found["shop-outcomes"]
+    assert found["shop-vectors"] == len(SIZES) if not small or small == "rejected" else 1 < found["shop-vectors"] < len(SIZES)
+
+
+@pytest.mark.parametrize("small", ["vectors", "predictions", "journal", "rejected", "features-checkpoint"])
+def test_a_topic_that_takes_less_than_is_written_whatever_comes_is_named_at_the_start(tmp_path: Path, small: str) -> None:
+    chain = Chain(tmp_path, {f"shop-{small}": 2_000})
+    with pytest.raises(LayoutError, match=rf"shop-{small}: expected a topic that takes records of [0-9,]+ bytes .*, this one takes 2,000; raise"):
+        chain.runners()
+
+
+def test_a_letter_of_a_stage_behind_is_within_its_topic_too(tmp_path: Path) -> None:
+    chain = Chain(tmp_path, {"shop-rejected": 20_000})
+    file = tmp_path / "app.yaml"
+    file.write_text(FEATURES.replace('value: "1"', 'value: "LENGTH(name)"'))
+    chain.plan = load_plan(tmp_path)
+    found = chain.run([named(0, 1, 2, 30_000), named(1, 1, 1, 30_000)])
+    assert (found["shop-rejected"], found["shop-outcomes"]) == (1, 1), "a label of 2 is none, and its letter holds no more than the topic takes"
