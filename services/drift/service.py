@@ -7,6 +7,7 @@ moves on with theirs also when there is nothing to say: the control plane waits 
 from services.drift.task import DriftTask, task_inputs
 from shared.application.planning import load_plan
 from shared.avro.registry import SchemaRegistry
+from shared.detectors.river_adwin import check_river
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
@@ -20,6 +21,13 @@ STAGE = "drift"
 def build(
     settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
 ) -> Runner:
-    """Wire the stage."""
+    """Wire the stage.
+
+    Raises
+    ------
+    RuntimeError
+        The installed river keeps the state of its detectors otherwise than the checkpoint expects.
+    """
+    check_river()
     plan = load_plan(settings.application)
     return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda _: DriftTask(plan, registry), metrics, health)

@@ -26,7 +26,7 @@ from shared.streaming.task import StepContext, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-2"
+_FOLD_VERSION = "drift-3"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 

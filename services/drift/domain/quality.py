@@ -7,8 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from services.drift.domain.rows import OutcomeRows, PredictionRows
+from shared.detectors.detector import Change, Detector
 from shared.statistics import metrics
-from shared.statistics.adwin import Adwin, Change
 
 Float64 = NDArray[np.float64]
 _REPLAY_MS = 3_600_000
@@ -117,32 +117,33 @@ class WindowRows:
 
 @dataclass(slots=True)
 class LossDetector:
-    """ADWIN on a loss in [0, 1] of the champion: squared error of a probability.
+    """A detector on a loss in [0, 1] of the champion: squared error of a probability.
 
     Of a regression it is e / (e + mean e so far), which is scale-free.
     """
 
     binary: bool
-    adwin: Adwin
+    detector: Detector
     error_sum: float = 0.0
     error_count: int = 0
 
     def update(self, label: Float64, score: Float64) -> list[Change]:
         """Absorb labelled rows in order."""
-        return self.adwin.update(((score - label) ** 2).clip(0.0, 1.0).tolist() if self.binary else self._squashed(np.abs(score - label)))
+        errors = np.abs(score - label)
+        return self.detector.update((errors**2).clip(0.0, 1.0).tolist() if self.binary else self._squashed(errors))
 
     def reset(self) -> None:
         """Start anew for a new champion."""
-        self.adwin.reset()
+        self.detector.reset()
         self.error_sum, self.error_count = 0.0, 0
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""
-        return {"adwin": self.adwin.snapshot(), "error_sum": self.error_sum, "error_count": self.error_count}
+        return {"detector": self.detector.snapshot(), "error_sum": self.error_sum, "error_count": self.error_count}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take the state of a snapshot."""
-        self.adwin.load(state["adwin"])
+        self.detector.load(state["detector"])
         self.error_sum, self.error_count = state["error_sum"], state["error_count"]
 
     def _squashed(self, errors: Float64) -> list[float]:

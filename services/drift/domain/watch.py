@@ -11,8 +11,8 @@ from services.drift.domain.features import FeatureColumn, Shift, Summary
 from services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from services.drift.domain.quality import LossDetector, WindowRows
 from services.drift.domain.rows import OutcomeRows
+from shared.detectors.river_adwin import RiverAdwin
 from shared.statistics import metrics
-from shared.statistics.adwin import Adwin
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
@@ -70,7 +70,7 @@ class ModelWatch:
 
     def __post_init__(self) -> None:
         self.next_bootstrap = self.next_bootstrap or self.settings.bootstrap_labels
-        self.loss = LossDetector(self.settings.binary, Adwin(delta=self.settings.adwin_delta))
+        self.loss = LossDetector(self.settings.binary, RiverAdwin(self.settings.adwin_delta))
 
     def promote(self, version: str, sequence: int, seen: Mapping[str, Summary]) -> None:
         """Take note of a new champion, whose training data were what had been seen.
@@ -188,9 +188,9 @@ class ModelWatch:
             evidence |= {"labels_before": float(change.width_before), "labels_after": float(change.width_after)}
             verb = "rose" if rise > 0 else "fell"
             severity: Severity = "alarm" if rise > 0 else "info"
-            delta = self.loss.adwin.delta
-            detail = f"mean loss of champion {self.version} {verb} from {change.mean_before:.4f} to {change.mean_after:.4f} (delta {delta})"
-            found.append(Finding(self.settings.model, at, "loss", subject, "adwin", severity, rise, delta, detail, evidence))
+            detector = self.loss.detector
+            detail = f"mean loss of champion {self.version} {verb} from {change.mean_before:.4f} to {change.mean_after:.4f} (delta {detector.delta})"
+            found.append(Finding(self.settings.model, at, "loss", subject, detector.name, severity, rise, detector.delta, detail, evidence))
         return found
 
     def _condition(
