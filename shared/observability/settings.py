@@ -127,6 +127,10 @@ class RunnerSettings(_Frozen):
     dead_letter_window, dead_letter_share, dead_letter_run
         When more than this share of about the last `window` input records of a task, or this many in a row, became dead letters, its input is
         a flood: steps are cut to about 50 ms until the share has fallen to half of the limit, and log, metric and probe say so. Nothing stops.
+    trial_timeout_s, trial_memory_bytes
+        What ends the process without an exception twice (a native fault or a hang: once) is tried in child processes: one that says nothing for so
+        long hangs (five times that while it restores its state), and one that takes more memory has run out of it (None: four fifths of what is
+        available when it starts).
     state_folder
         Where crashes are counted across restarts.
     """
@@ -143,6 +147,8 @@ class RunnerSettings(_Frozen):
     dead_letter_window: int = Field(default=10_000, ge=1)
     dead_letter_share: float = Field(default=0.5, gt=0, le=1)
     dead_letter_run: int = Field(default=100_000, ge=1)
+    trial_timeout_s: float = Field(default=60.0, gt=0)
+    trial_memory_bytes: int | None = Field(default=None, ge=1)
     state_folder: Path = Path(".tidemill/state")
 
 

@@ -42,6 +42,8 @@ class Crash:
         Records that a restored task is given in steps of `limit` before they grow: it may have to read so many again to be where it crashed.
     singles
         Deaths without exception in a step of this search that had a single record.
+    in_child
+        Whether children are given records before the task itself is: it ended the process without an exception.
     held, step
         Of trials (`Trials`): last offset per input that the task had been given before the step that crashed, and in it.
     low, high, trial
@@ -63,6 +65,7 @@ class Crash:
     suspended: int = 0
     steady: int = 0
     singles: int = 0
+    in_child: bool = False
     held: Mapping[str, int] = field(default_factory=dict)
     step: Mapping[str, int] = field(default_factory=dict)
     low: int = -1

@@ -1,5 +1,6 @@
 """What a process was doing when it died without a word: a few bytes in shared memory that outlive it."""
 
+import faulthandler
 import logging
 import mmap
 import os
@@ -7,6 +8,7 @@ import struct
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import TextIO
 
 from shared.streaming.records import Records, TopicPartition
 
@@ -15,7 +17,11 @@ _SIZE = 16_384
 _HEAD, _COUNT, _SHORT = struct.Struct("<8sQI"), struct.Struct("<Q"), struct.Struct("<I")
 _MAGIC = b"tidemil1"
 _ADVANCES, _LENGTH = 8, 16
-_ROOM = _SIZE - _HEAD.size
+# The last byte says whether the process was ended for a hang.
+_CAUSE = _SIZE - 1
+_ROOM = _CAUSE - _HEAD.size
+_HUNG = "a hang"
+_TRACE = 4_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,6 +42,8 @@ class Death:
         Last offset per input, by ``topic:partition``.
     held
         Of a task that held records back: last offset per input that earlier steps had given it.
+    cause
+        What ended the process, where that is known: a native fault, or a hang. None may have been a kill from outside.
     """
 
     stage: int
@@ -45,6 +53,7 @@ class Death:
     records: int
     ends: dict[str, int]
     held: dict[str, int]
+    cause: str | None = None
 
 
 class DeathNote:
@@ -62,6 +71,8 @@ class DeathNote:
 
     def __init__(self, path: Path) -> None:
         self._map: mmap.mmap | None = None
+        self._faults = path.with_suffix(".fault")
+        self._fault_file: TextIO | None = None
         self.death: Death | None = None
         try:
             path.parent.mkdir(parents=True, exist_ok=True)
@@ -78,8 +89,27 @@ class DeathNote:
         if magic != _MAGIC:
             _HEAD.pack_into(self._map, 0, _MAGIC, 0, 0)
         elif length:
-            self.death = _parsed(self._map[_HEAD.size : _HEAD.size + min(length, _ROOM)])
+            cause = _HUNG if self._map[_CAUSE] else _first_line(self._faults)
+            self.death = _parsed(self._map[_HEAD.size : _HEAD.size + min(length, _ROOM)], cause)
             self.done()
+        self._map[_CAUSE] = 0
+
+    def watch_faults(self) -> None:
+        """Have the interpreter write a native fault down, for the next process; once, for the whole process."""
+        if _first_line(self._faults) is not None:
+            trace = self._faults.read_text(encoding="utf-8", errors="replace")[:_TRACE]
+            log.error("the process before ended by a native fault", extra={"trace": trace})
+        try:
+            self._fault_file = self._faults.open("w", encoding="utf-8")
+        except OSError as problem:
+            log.error("native faults cannot be written down", extra={"path": str(self._faults), "error": str(problem)})
+            return
+        faulthandler.enable(self._fault_file)
+
+    def hangs(self) -> None:
+        """Note, from another thread, that the process is about to be ended because the step does not come back."""
+        if self._map is not None:
+            self._map[_CAUSE] = 1
 
     def begin(
         self,
@@ -126,10 +156,17 @@ def advances(path: Path) -> int:
     return int(count) if magic == _MAGIC else 0
 
 
-def _parsed(text: bytes) -> Death | None:
+def _first_line(path: Path) -> str | None:
+    try:
+        return path.read_text(encoding="utf-8", errors="replace").partition("\n")[0] or None
+    except OSError:
+        return None
+
+
+def _parsed(text: bytes, cause: str | None) -> Death | None:
     try:
         stage, partition, sequence, restoring, records, runs, held = text.decode().split(" ", 6)
-        return Death(int(stage), int(partition), int(sequence), restoring == "1", int(records), _ends(runs), _ends(held))
+        return Death(int(stage), int(partition), int(sequence), restoring == "1", int(records), _ends(runs), _ends(held), cause)
     except (UnicodeDecodeError, ValueError):
         return None
 

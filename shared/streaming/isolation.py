@@ -7,6 +7,7 @@ from dataclasses import replace
 from enum import Enum
 
 from shared.streaming.crash_log import EVERYTHING, Crash, CrashLog, as_text, ends_of
+from shared.streaming.culprit_walk import SHARE, Culprit, HeldBack, Unclear
 from shared.streaming.death_note import Death
 from shared.streaming.quarantine import Address
 from shared.streaming.records import Records, TopicPartition
@@ -14,8 +15,6 @@ from shared.streaming.running_task import RunningTask
 
 log = logging.getLogger(__name__)
 RecordAt = Callable[[TopicPartition, int], Records | None]
-# A step of a search has this share of the records of the one that crashed: each crash costs a restore, or a process; a step costs a commit.
-_SHARE = 32
 # A record ends a process without an exception so often, alone in its step, before it is quarantined: what kills from outside strikes elsewhere.
 _CERTAIN = 2
 _RESTORING = {TopicPartition("restoring", 0): 0}
@@ -51,6 +50,11 @@ class CrashVerdicts:
         self._sizes: dict[int, tuple[int, int]] = {}
         self._waiting: dict[int, float] = {}
         self._given: dict[int, int] = {}
+        self._children = False
+
+    def use_children(self) -> None:
+        """Have children try what has ended the process without an exception."""
+        self._children = True
 
     @property
     def any(self) -> bool:
@@ -72,12 +76,51 @@ class CrashVerdicts:
     def muted(self, partition: int) -> bool:
         """Whether a task is not called without input now: without it, it crashes; it is tried again after a while."""
         crash = self._crashes.of(partition)
-        return crash is not None and crash.muted and self._clock_s() < self._waiting.setdefault(partition, self._clock_s() + _SUSPENDED_S)
+        if crash is None or not crash.muted:
+            return False
+        # What has ended the process is called again once a child has survived it.
+        return (self._children and crash.native) or self._mute_lasts(crash)
 
     def waits_until(self, partition: int) -> float | None:
         """When a task that no record explains is to be tried again; None when it is not set aside."""
         crash = self._crashes.of(partition)
         return None if crash is None or crash.muted else self._waiting.get(partition)
+
+    def tries_in_children(self, partition: int) -> bool:
+        """Whether children are to be given a task's next records before it is: some of them have ended the process."""
+        crash = self._crashes.of(partition)
+        return self._children and crash is not None and crash.in_child and crash.searching and not crash.on_trial
+
+    def tick_is_due(self, partition: int) -> bool:
+        """Whether a task that ends the process when it has no input is to be tried without input again, in a child."""
+        crash = self._crashes.of(partition)
+        return self._children and crash is not None and crash.native and crash.muted and not self._mute_lasts(crash)
+
+    def tick_survived(self, partition: int) -> None:
+        """Learn that a child survives a step without input now."""
+        crash = self._crashes.of(partition)
+        if crash is not None:
+            self._crashes.put(replace(crash, native=False))
+
+    def survives(self, partition: int, size: int) -> None:
+        """Learn that a child survived a task's next records, in steps of this size."""
+        self._sizes[partition] = (size, 0)
+
+    def found(self, partition: int, finding: Culprit | HeldBack | Unclear) -> None:
+        """Learn what children found among a task's next records."""
+        crash = self._crashes.of(partition)
+        if crash is None:
+            return
+        match finding:
+            case Culprit(record, how):
+                self.condemn(partition, record, f"ended child processes that tried it, alone at last: {how}; {crash.error}")
+            case HeldBack(given, record, how):
+                step = ends_of([record]) if record is not None else {}
+                self._put_on_trial(replace(crash, native=True, error=how), as_text(given), step)
+            case Unclear(how):
+                log.error("children say nothing of what ends the process: it is its own probe", extra={"partition": partition, "why": how})
+                self._crashes.put(replace(crash, in_child=False, limit=max(1, crash.records // SHARE)))
+                self._sizes.pop(partition, None)
 
     def suspected(self, partition: int) -> Crash | None:
         """Return the crash whose cause is to be told by trials."""
@@ -128,7 +171,7 @@ class CrashVerdicts:
         """Take note that a task could not be restored; the culprit is looked for among what it replays."""
         crash = self._crashes.count(partition, _RESTORING, {}, 0, error, native)
         log.error("restoring a task crashed", extra={"partition": partition, "crashes_here": crash.count, "error": error})
-        if crash.count < (min(2, self._crash_limit) if native else self._crash_limit):
+        if crash.count < (min(_CERTAIN, self._crash_limit) if native else self._crash_limit):
             return Verdict.END
         self._put_on_trial(crash, {}, {})
         return Verdict.AGAIN
@@ -149,7 +192,7 @@ class CrashVerdicts:
             return Verdict.END
         if count > 1 or follows:
             if count:
-                self._narrow(crash, max(1, count // _SHARE))
+                self._narrow(crash, max(1, count // SHARE))
             else:
                 self.mute(partition)
         else:
@@ -161,8 +204,10 @@ class CrashVerdicts:
         address = (culprit.topic, culprit.partition, int(culprit.offsets[0]))
         log.error("quarantined", extra={"topic": address[0], "partition": address[1], "offset": address[2], "error": detail})
         self._owed.setdefault(partition, {})[address] = (culprit, detail)
-        self._sizes[partition] = (1, _SHARE + 1)
+        self._sizes[partition] = (1, SHARE + 1)
         crash = self._crashes.of(partition)
+        if crash is not None and crash.in_child:
+            self._sizes.pop(partition)
         if crash is not None:
             self._crashes.put(replace(crash, singles=0, low=-1, high=-1, trial=-1, tries=0, suspended=0), narrowed=True)
 
@@ -193,7 +238,7 @@ class CrashVerdicts:
             (culprit,) = (records for records in inputs if len(records))
             self.condemn(partition, culprit, f"its outputs cannot be written: {error}")
         else:
-            self._narrow(crash, max(1, count // _SHARE if alone else count))
+            self._narrow(crash, max(1, count // SHARE if alone else count))
         return Verdict.AGAIN
 
     def mute(self, partition: int) -> None:
@@ -207,8 +252,11 @@ class CrashVerdicts:
         self._set_aside(replace(crash, muted=True))
 
     def resumed(self, partition: int) -> None:
-        """Let a task that was set aside be tried again."""
+        """Let a task that was set aside be tried again: by children first if it ended the process."""
         self._waiting.pop(partition, None)
+        crash = self._crashes.of(partition)
+        if self._children and crash is not None and crash.native and crash.suspended and not crash.on_trial and not crash.muted:
+            self._put_on_trial(crash, crash.held, crash.step)
 
     def note(self, crash: Crash, narrowed: bool = False) -> None:
         """Write down how far a search among held records has come."""
@@ -240,20 +288,31 @@ class CrashVerdicts:
         seen.update(ends_of(inputs))
         self._given[partition] = self._given.get(partition, 0) + sum(map(len, inputs))
         # Beyond the step that crashed there is nothing known: what is left is taken in growing steps.
-        self._sizes[partition] = (size * 2, steps) if steps > _SHARE and self._given[partition] >= crash.steady else (size, steps)
+        grows = steps > SHARE and self._given[partition] >= crash.steady and not crash.in_child
+        self._sizes[partition] = (size * 2, steps) if grows else (size, steps)
         if EVERYTHING not in crash.ends and all(seen.get(name, -1) >= end for name, end in crash.ends.items()):
             self._over(partition)
 
     def _count_death(self, running: RunningTask, death: Death, follows: bool, record_at: RecordAt) -> None:
         """Count the end of a process without an exception."""
         partition = running.partition
-        error = "the process ended without an exception (a signal, out of memory, or a hang)"
+        error = f"the process ended without an exception ({death.cause or 'a signal, out of memory, or a hang'})"
         crash = self._crashes.count(partition, running.progress.input_offsets, death.ends, death.records, error, native=True)
         detail = {"partition": partition, "crashes_here": crash.count, "records": death.records, "inputs": death.ends}
         log.error("the process before died in this task", extra=detail)
+        # One that may have been a kill from outside is to come twice before anything is looked for.
+        enough = 1 if death.cause and self._children else min(_CERTAIN, self._crash_limit)
+        if crash.in_child:
+            # What children survived has ended the process: it must be its own probe.
+            crash = replace(crash, in_child=False)
+            self._crashes.put(crash)
+        elif self._children and death.records and not crash.searching and crash.count >= enough:
+            log.warning("children are to find the record that ends the process", extra={"partition": partition, "records": death.records})
+            self._crashes.put(replace(crash, limit=death.records, in_child=True), narrowed=True)
+            return
         if crash.searching and death.records == 1:
             crash = replace(crash, singles=crash.singles + 1)
-        if not crash.searching and crash.count < min(2, self._crash_limit):
+        if not crash.searching and crash.count < enough:
             return
         if death.records <= 1 and not follows and (death.held or not death.records):
             self._put_on_trial(crash, death.held, death.ends)
@@ -268,7 +327,7 @@ class CrashVerdicts:
             if culprit is not None:
                 self.condemn(partition, culprit, f"ended the process {crash.count} times, alone at last: {error}")
         else:
-            self._narrow(crash, max(1, death.records // _SHARE))
+            self._narrow(crash, max(1, death.records // SHARE))
 
     def _narrow(self, crash: Crash, limit: int) -> None:
         if not crash.searching:
@@ -278,13 +337,16 @@ class CrashVerdicts:
             # The steps had grown, and the culprit came in company: a task that has not passed its inputs is given all of them again, and must come
             # to the same place before they grow. After a death nobody knows how far it had come.
             given = self._given.get(crash.partition, 0) + crash.records
-            steady = max(given, 2 * steady, 2 * _SHARE)
+            steady = max(given, 2 * steady, 2 * SHARE)
         for known in (self._seen, self._sizes, self._given):
             known.pop(crash.partition, None)
         self._crashes.put(replace(crash, limit=limit, steady=steady), narrowed=(limit, steady) != (crash.limit, crash.steady))
 
     def _put_on_trial(self, crash: Crash, held: Mapping[str, int], step: Mapping[str, int]) -> None:
         self._crashes.put(replace(crash, held=held, step=step, low=0, high=-1, trial=-1, tries=0), narrowed=True)
+
+    def _mute_lasts(self, crash: Crash) -> bool:
+        return self._clock_s() < self._waiting.setdefault(crash.partition, self._clock_s() + self._wait(crash) / 2)
 
     def _wait(self, crash: Crash) -> float:
         return min(_LONGEST_SUSPENDED_S, _SUSPENDED_S * 2.0**crash.suspended)

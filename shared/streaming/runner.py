@@ -14,6 +14,7 @@ from shared.streaming.bounded_calls import CallHangsError
 from shared.streaming.broker import Broker, BrokerUnreachableError, FencedError
 from shared.streaming.chain import Chain, Link, StageParts, TaskCrashedError, Work
 from shared.streaming.crash_log import CrashLog
+from shared.streaming.culprit_walk import CulpritWalk, Survives
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.death_note import DeathNote
 from shared.streaming.errors import TransientError
@@ -22,10 +23,13 @@ from shared.streaming.flood_report import FloodReport
 from shared.streaming.isolation import CrashVerdicts, Verdict
 from shared.streaming.kafka_connection import KafkaFailureError
 from shared.streaming.layout import Layout
+from shared.streaming.lent_broker import Lender
 from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Records, TopicPartition
+from shared.streaming.rehearsal import Rehearsal, Told, perform
 from shared.streaming.restore import ReplayCrashedError, Restore, SupersededError
 from shared.streaming.running_task import RunningTask, TaskFactory
+from shared.streaming.stage_child import MakeStage, StageChild
 from shared.streaming.step_transaction import StepTransaction
 from shared.streaming.task import Buffers, StepContext, TaskInputs
 from shared.streaming.trials import Trials
@@ -129,8 +133,8 @@ class Runner:
         self._floods = FloodReport(dead_letters.topic, self._metrics, self._health)
         self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
         self._links = [
-            self._link(layout, one, limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json", instance)
-            for one, layout in zip(parts, layouts, strict=True)
+            self._link(number, layout, one, limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json", instance)
+            for number, (one, layout) in enumerate(zip(parts, layouts, strict=True))
         ]
         # What the process before died of, until its task has been restored.
         self._death = self._note.death
@@ -138,6 +142,9 @@ class Runner:
         self._fresh_until = self._timer() + _FRESH_S if crashed_before else 0.0
         self._retry_at: float | None = None
         self._chain = Chain(self._links, self._reader, limits.max_batch, self._note)
+        self._lender = Lender(broker, self._reader, self._source)
+        self._children = limits.state_folder / f"{app}-{self._name}-{instance}.child"
+        self._walk: CulpritWalk | None = None
         self._backlog: Iterator[tuple[int, int, Records]] | None = None
         self._positions: dict[TopicPartition, int] = {}
         self._unacknowledged: list[RunningTask] = []
@@ -151,12 +158,40 @@ class Runner:
         self._stop = threading.Event()
         self._stopping = False
 
-    def _link(self, layout: Layout, parts: StageParts, crash_log: Path, instance: str) -> Link:
+    def _link(self, stage: int, layout: Layout, parts: StageParts, crash_log: Path, instance: str) -> Link:
         limits = self._settings
         codec, letters, factory = parts.codec, parts.dead_letters, parts.task_factory
         restore = Restore(layout, self._source, self._reader, codec, letters, instance, factory, self._keep_alive)
         verdicts = CrashVerdicts(CrashLog(crash_log, self._note.advanced), limits.crash_limit, self._timer)
-        return Link(layout, restore, verdicts, Trials(restore, verdicts, limits.max_batch, self._clock_ms))
+        return Link(layout, restore, verdicts, Trials(stage, restore, verdicts, limits.max_batch, self._clock_ms))
+
+    def use_children(self, make: MakeStage) -> None:
+        """Have child processes try what has ended this one without an exception, instead of dying of it again and again.
+
+        Parameters
+        ----------
+        make
+            Makes a runner like this one in the child. Its tasks must do nothing outside of Kafka while they process.
+        """
+        limits = self._settings
+        child = StageChild(make, self._children, limits.trial_timeout_s, limits.trial_memory_bytes)
+        self._walk = CulpritWalk(child, self._lender, self._keep_alive, limits.max_batch, self._clock_ms)
+        for link in self._links:
+            link.verdicts.use_children()
+            link.trials.use_children(self._walk.go)
+
+    def note_faults(self) -> None:
+        """Have native faults (SIGSEGV and the like) written down for the next process: it need not die once more to know that it was no kill."""
+        self._note.watch_faults()
+
+    def note_hang(self) -> None:
+        """Write down that the process is ended because it hangs."""
+        self._note.hangs()
+
+    def rehearse(self, rehearsal: Rehearsal, told: Told) -> None:
+        """Go through steps that are never committed, in a child process: see `use_children`."""
+        self._epoch = self._source.assignment.epoch
+        perform(self._links[rehearsal.stage].restore, rehearsal, told)
 
     @property
     def tasks(self) -> dict[int, RunningTask]:
@@ -262,6 +297,7 @@ class Runner:
             self._opened = True
 
     def _consume_and_commit(self) -> bool:
+        self._try_ticks()
         since_step = self._timer() - self._last_step
         linger_s = max(0.0, self._settings.commit_interval_ms / 1000 - since_step)
         flooded = any(running.progress.flooded for running in self.tasks.values())
@@ -279,6 +315,8 @@ class Runner:
         committed = self._step_of(calm) if calm else False
         for partition in searching:
             rest = shares[partition]
+            if not self._survives(partition, 0, rest, reading=True):
+                break
             while partition in self._chain.tasks:
                 piece, rest = first_records(rest, verdicts.limit(partition, self._settings.max_batch))
                 committed |= self._step_of([(partition, 0, piece)])
@@ -297,7 +335,56 @@ class Runner:
             self._become_ready()
             return False
         partition, stage, records = behind
-        return self._step_of([(partition, stage, {stage: [records]})])
+        committed, rest = False, {stage: [records]}
+        if self._survives(partition, stage, rest, reading=False):
+            verdicts = self._links[stage].verdicts
+            while rest and partition in self._chain.tasks:
+                piece, rest = first_records(rest, verdicts.limit(partition, self._settings.max_batch))
+                committed |= self._step_of([(partition, stage, piece)])
+        return committed
+
+    def _survives(self, partition: int, stage: int, share: Mapping[int, Sequence[Records]], reading: bool) -> bool:
+        """Let children try what a task is to be given next, if such has ended the process; False when its tasks are to be restored instead.
+
+        Parameters
+        ----------
+        reading
+            Whether the source reads: it does not while children are at work, since whoever stays in the group meanwhile would lose what comes.
+        """
+        verdicts, records = self._links[stage].verdicts, list(share.get(stage, ()))
+        if self._walk is None or not any(map(len, records)) or not verdicts.tries_in_children(partition):
+            return True
+        running = self._chain.tasks[partition][stage]
+        if reading:
+            self._source.assign({})
+        finding = self._walk.find(stage, running, records)
+        if isinstance(finding, Survives):
+            verdicts.survives(partition, finding.size)
+            if reading:
+                self._read_on()
+            return True
+        verdicts.found(partition, finding)
+        self._restore_again()
+        return False
+
+    def _try_ticks(self) -> None:
+        """Let children try steps without input of tasks that have ended the process in one, once it is time."""
+        if self._walk is None:
+            return
+        for stage, link in enumerate(self._links):
+            if not link.verdicts.any:
+                continue
+            for partition, chain in self._chain.tasks.items():
+                if stage >= len(chain) or not link.verdicts.tick_is_due(partition):
+                    continue
+                self._source.assign({})
+                given = chain[stage].given_before()
+                ending = self._walk.go(Rehearsal(stage, partition, self._clock_ms(), self._settings.max_batch, chain[stage].owed, held=given))
+                if ending.survived:
+                    link.verdicts.tick_survived(partition)
+                else:
+                    link.verdicts.mute(partition)
+                self._read_on()
 
     def _step_of(self, given: Given) -> bool:
         """Let tasks make a step, each partition from some stage on, and commit what has changed."""
@@ -504,6 +591,10 @@ class Runner:
         self._positions = self._chain.reading()
         self._source.assign({})
         self._backlog = self._chain.backlog()
+
+    def _read_on(self) -> None:
+        self._positions = self._chain.reading()
+        self._source.assign(self._positions)
 
     def _keep_alive(self) -> None:
         self._health.advanced()

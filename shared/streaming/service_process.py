@@ -6,6 +6,8 @@ import os
 import signal
 import sys
 import threading
+from functools import partial
+from pathlib import Path
 from types import FrameType
 from typing import Protocol, TypeVar
 
@@ -21,7 +23,7 @@ from shared.observability.metrics import Metrics
 from shared.observability.redaction import secrets_of
 from shared.observability.settings import ServiceSettings
 from shared.observability.settings_problem import settings_problem
-from shared.observability.stall import StallGuard
+from shared.observability.stall import StallGuard, leave
 from shared.streaming.broker import Broker
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.runner import Runner
@@ -44,8 +46,13 @@ class Build(Protocol[Given]):
         ...
 
 
-def run_service(stage: str, build: Build[Settings], settings_type: type[Settings]) -> int:
+def run_service(stage: str, build: Build[Settings], settings_type: type[Settings], *, in_children: bool = True) -> int:
     """Run one service until SIGTERM or SIGINT; returns the exit code.
+
+    Parameters
+    ----------
+    in_children
+        Whether child processes may try what has ended this one (`Runner.use_children`); not where tasks act outside of Kafka while they process.
 
     0 after a signal, 1 after a crash or when the loop hangs (a supervisor restarts it), 2 when settings or application are wrong (restarting
     would not help).
@@ -82,9 +89,12 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
             )
             broker.create_topics(catalogue_topics(application.app, application.partitions))
             runner = build(settings, broker, ConfluentSchemaRegistry(settings.registry.url), metrics=metrics, health=health)
+            runner.note_faults()
+            if in_children:
+                runner.use_children(partial(built_in_child, build, settings))
             tune_collector()
             # Five times what a probe from outside waits: who has one decides first, and a first start may compile its kernels meanwhile.
-            with StallGuard(health, 5 * settings.health.stalled_after_s):
+            with StallGuard(health, 5 * settings.health.stalled_after_s, partial(_leave_hanging, runner)):
                 runner.run(stop)
     except ApplicationError as problem:
         log.error("bad application", extra={"error": str(problem)})
@@ -96,6 +106,19 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
         os._exit(CRASHED)
     log.info("stopped")
     return STOPPED
+
+
+def _leave_hanging(runner: Runner) -> None:
+    runner.note_hang()
+    leave()
+
+
+def built_in_child(build: Build[Settings], settings: Settings, broker: Broker, folder: Path) -> Runner:
+    """Make the service once more, in a child process: with a broker that is lent, and a folder of its own for whatever it writes beside Kafka."""
+    runner = settings.runner.model_copy(update={"state_folder": folder})
+    lake = settings.lake.model_copy(update={"uri": str(folder / "lake")})
+    alone = settings.model_copy(update={"runner": runner, "lake": lake})
+    return build(alone, broker, ConfluentSchemaRegistry(settings.registry.url))
 
 
 def tune_collector() -> None:

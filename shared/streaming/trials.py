@@ -1,22 +1,22 @@
 """Trials of a task that are never committed: which records does it not survive."""
 
 import logging
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
 
 from shared.streaming.crash_log import Crash
 from shared.streaming.errors import TransientError
 from shared.streaming.isolation import CrashVerdicts
 from shared.streaming.quarantine import Withheld
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.restore import ReplayCrashedError, Restore
-from shared.streaming.task import StepContext
+from shared.streaming.records import TopicPartition
+from shared.streaming.rehearsal import RESTORING, Rehearsal, batches, perform
+from shared.streaming.restore import ReplayCrashedError, Restore, SupersededError
+from shared.streaming.stage_child import Ending
 
 log = logging.getLogger(__name__)
 _CERTAIN = 2
 # The trial without held records and without the step's.
 _NOTHING = -2
-_CHECKPOINT_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,14 +60,21 @@ class Trials:
     are the record of the step and those that the task had been given before and had not done with, replay included. Nothing of a trial
     is committed. First the task gets the step's record without the held ones: if it crashes, that record did it (or the task crashes
     whatever it is given). Else the smallest number of first held records with which it crashes names the last of them, after about
-    log2(candidates) restores. What ends the process in a trial is known to the next one by the crash log.
+    log2(candidates) restores. After a death without an exception each trial is a child process (`StageChild`), where there can be one; else what ends
+    the process in a trial is known to the next one by the crash log.
     """
 
-    def __init__(self, restore: Restore, verdicts: CrashVerdicts, max_batch: int, clock_ms: Callable[[], int]) -> None:
+    def __init__(self, stage: int, restore: Restore, verdicts: CrashVerdicts, max_batch: int, clock_ms: Callable[[], int]) -> None:
+        self._stage = stage
+        self._in_child: Callable[[Rehearsal], Ending] | None = None
         self._restore = restore
         self._verdicts = verdicts
         self._max_batch = max_batch
         self._clock_ms = clock_ms
+
+    def use_children(self, go: Callable[[Rehearsal], Ending]) -> None:
+        """Let what may end a process end a child's."""
+        self._in_child = go
 
     def settle(self, partition: int) -> None:
         """Hold the trials that a task's crash asks for: a record is condemned, the task set aside, or nothing is found.
@@ -131,9 +138,8 @@ class Trials:
 
     def _try(self, crash: Crash, candidates: Candidates, count: int) -> tuple[Crash, str | None]:
         """Give the task the first candidates only, and the step's record; what is known then, and why it crashed if it did."""
-        self._verdicts.note(replace(crash, trial=count))
         try:
-            problem = self._crash_of(crash, candidates.without(count), count != _NOTHING)
+            problem = self._crash_of(crash, count, candidates.without(count))
         except BaseException:
             # The log cannot be read now, or the task is somebody else's: it says nothing of the records, and is no death in a trial.
             self._verdicts.note(crash)
@@ -147,36 +153,42 @@ class Trials:
         self._verdicts.note(known, narrowed=True)
         return known, problem
 
-    def _crash_of(self, crash: Crash, withheld: Withheld, with_step: bool) -> str | None:
-        owed = self._verdicts.owed(crash.partition)
+    def _crash_of(self, crash: Crash, count: int, withheld: Withheld) -> str | None:
+        step = {_place(name): (offset, offset + 1) for name, offset in crash.step.items()} if count != _NOTHING else {}
+        rehearsal = Rehearsal(
+            self._stage,
+            crash.partition,
+            self._clock_ms(),
+            self._max_batch,
+            self._verdicts.owed(crash.partition),
+            withheld,
+            {_place(name): last for name, last in crash.held.items()},
+            list(batches(self._restore, step, self._max_batch)),
+        )
+        if crash.native and self._in_child is not None:
+            ending = self._in_child(rehearsal)
+            if ending.at is not None:
+                return ending.how
+            log.error("no child can be used for a trial: it is held in this process", extra={"partition": crash.partition, "why": ending.how})
+        self._verdicts.note(replace(crash, trial=count))
+        at = RESTORING
+
+        def told(number: int, _holding: bool) -> None:
+            nonlocal at
+            at = number
+
         try:
-            running = self._restore.restore(crash.partition, self._verdicts.condemned(crash.partition), withheld)
+            perform(self._restore, rehearsal, told)
+        except (TransientError, SupersededError, KeyboardInterrupt, SystemExit):
+            raise
         except ReplayCrashedError as problem:
             return f"{type(problem.cause).__name__}: {problem.cause}"
-        running.owed = owed
-        context = StepContext(self._clock_ms(), frozenset(running.reading))
-        held = self._batches({place: (begin, crash.held.get(_name(place), -1) + 1) for place, begin in running.reading.items()})
-        step = self._batches({_place(name): (offset, offset + 1) for name, offset in crash.step.items()} if with_step else {})
-        for batch in [*held, *step, []]:
-            try:
-                running.process(batch, context, 0, _CHECKPOINT_BYTES)
-            except (TransientError, KeyboardInterrupt, SystemExit):
+        except BaseException as problem:
+            # pyruhvro's PanicException is no Exception. What fails before the task is given anything is not the task's.
+            if at == RESTORING:
                 raise
-            except BaseException as problem:
-                # pyruhvro's PanicException is no Exception.
-                return f"{type(problem).__name__}: {problem}"
+            return f"{type(problem).__name__}: {problem}"
         return None
-
-    def _batches(self, stretches: Mapping[TopicPartition, tuple[int, int]]) -> Iterator[list[Records]]:
-        batch: list[Records] = []
-        for place, (begin, end) in stretches.items():
-            for records in self._restore.read(place, begin, end) if begin < end else ():
-                batch.append(records)
-                if sum(map(len, batch)) >= self._max_batch:
-                    yield batch
-                    batch = []
-        if batch:
-            yield batch
 
     def _candidates(self, crash: Crash) -> Candidates:
         """What the task is given again when it is restored, and what it had been given beyond its committed positions."""

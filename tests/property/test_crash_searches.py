@@ -12,18 +12,19 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.observability.settings import RunnerSettings
+from shared.streaming.chain import StageParts
 from shared.streaming.death_note import advances
 from shared.streaming.errors import TransientError
 from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, Step, TopicPartition
+from shared.streaming.records import TopicPartition
 from shared.streaming.runner import Runner
-from shared.streaming.task import StepContext
+from shared.streaming.stage_child import MakeStage
+from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, Ticking
 from tests.property.runner_tasks import APP, CountingTask, DyingBroker, Killed, arguments, codec, expected, output, topics
 
 INPUT, OUTPUT, REJECTED = f"{APP}-input", f"{APP}-output", f"{APP}-rejected"
 # A supervisor gives a service up that ends more often than this without having come further.
 SUPERVISOR_LIMIT = 6
-BOOM, SEGFAULT = b"boom", b"segfault"
 
 
 class Machine:
@@ -35,9 +36,15 @@ class Machine:
         self._ends: queue.SimpleQueue[Runner | BaseException | None] = queue.SimpleQueue()
         self.deaths = self.stuck = self.most_stuck = 0
         self._advances = 0
+        self.in_children: MakeStage | None = None
+        self._runner: Runner | None = None
+        self.followers: Sequence[StageParts] = ()
 
-    def segfault(self) -> None:
+    def end(self, value: bytes) -> None:
         """End the process without an exception that it could catch."""
+        if value == HANG and self._runner is not None:
+            # As the guard does that ends a process which hangs.
+            self._runner.note_hang()
         self._ends.put(None)
         threading.Event().wait()
 
@@ -70,7 +77,10 @@ class Machine:
         quick: dict[str, Any] = {"commit_interval_ms": 1, "idle_interval_ms": 1, "backoff_initial_ms": 0, "state_folder": self.folder}
         chosen = RunnerSettings(**{**quick, **self._changes})
         try:
-            runner = Runner(**arguments(APP, broker, self.partitions, settings=chosen, task_factory=make))
+            runner = Runner(**arguments(APP, broker, self.partitions, settings=chosen, task_factory=make, followers=self.followers))
+            self._runner = runner
+            if self.in_children is not None:
+                runner.use_children(self.in_children)
             for _ in range(3_000):
                 runner.step()
                 if done(runner):
@@ -79,22 +89,6 @@ class Machine:
             raise AssertionError("neither done nor dead after 3,000 steps")
         except BaseException as problem:
             self._ends.put(problem)
-
-
-class Fragile(CountingTask):
-    """Crashes on one value with an exception and on another one without; may do so in a replay only."""
-
-    def __init__(self, machine: Machine, partition: int, version: str = "1") -> None:
-        super().__init__(APP, partition, BOOM, version)
-        self._machine = machine
-
-    def _fold(self, records: Records) -> list[bytes]:
-        for value in records.values:
-            if value == BOOM:
-                raise ZeroDivisionError("poison")
-            if value == SEGFAULT:
-                self._machine.segfault()
-        return super()._fold(records)
 
 
 def filled(values: Sequence[Sequence[bytes]]) -> MemoryBroker:
@@ -119,7 +113,7 @@ def read_all(machine: Machine) -> Callable[[Runner], bool]:
 def check(machine: Machine, values: Sequence[Sequence[bytes]]) -> None:
     """Everything but the poison is answered, and the poison is a dead letter, once."""
     for partition, column in enumerate(values):
-        poison = [place for place, value in enumerate(column) if value in (BOOM, SEGFAULT)]
+        poison = [place for place, value in enumerate(column) if value in (BOOM, SEGFAULT, KILLED, MEMORY, HANG)]
         keys = ["abc"[place % 3] for place in range(len(column))]
         assert output(machine.broker, OUTPUT, partition) == expected(keys, without=poison)
         letters = [codec("rejected").decode(value or b"") for value in output(machine.broker, REJECTED, partition)]
@@ -145,7 +139,7 @@ def test_any_poison_in_any_partition_whoever_kills_meanwhile(
 ) -> None:
     values = [column(poison) for poison in poisons]
     machine = Machine(tmp_path_factory.mktemp("state"), filled(values), len(values), max_batch=batch)
-    machine.run(lambda partition: Fragile(machine, partition), read_all(machine), lives)
+    machine.run(lambda partition: Fragile(machine.end, partition), read_all(machine), lives)
     check(machine, values)
     assert machine.most_stuck <= SUPERVISOR_LIMIT
 
@@ -154,7 +148,7 @@ def test_any_poison_in_any_partition_whoever_kills_meanwhile(
 def test_exceptions_in_two_partitions_cost_one_process(tmp_path: Path, places: tuple[int | None, int]) -> None:
     values = [column({} if place is None else {place: BOOM}, 400) for place in places]
     machine = Machine(tmp_path, filled(values), 2)
-    machine.run(lambda partition: Fragile(machine, partition), read_all(machine))
+    machine.run(lambda partition: Fragile(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.deaths == 1
 
@@ -162,7 +156,7 @@ def test_exceptions_in_two_partitions_cost_one_process(tmp_path: Path, places: t
 def test_a_record_that_kills_the_process_costs_six_of_them_in_a_batch_of_ten_thousand(tmp_path: Path) -> None:
     values = [column({7_777: SEGFAULT}, 10_000)]
     machine = Machine(tmp_path, filled(values))
-    machine.run(lambda partition: Fragile(machine, partition), read_all(machine))
+    machine.run(lambda partition: Fragile(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.deaths <= SUPERVISOR_LIMIT
 
@@ -171,12 +165,12 @@ def test_any_number_of_poisons_costs_one_process(tmp_path: Path, monkeypatch: py
     values = [column(dict.fromkeys(range(50, 74, 2), BOOM), 90)]
     machine = Machine(tmp_path, filled(values))
     monkeypatch.setattr("shared.streaming.quarantine.NEWEST", 5)
-    runner = machine.run(lambda partition: Fragile(machine, partition), read_all(machine))
+    runner = machine.run(lambda partition: Fragile(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.deaths == 1
     # All of them are known to the next process; the progress record repeats the newest only.
     machine.broker.sink().publish(INPUT, b"a", b"more", 1, 0)
-    again = machine.run(lambda partition: Fragile(machine, partition), read_all(machine))
+    again = machine.run(lambda partition: Fragile(machine.end, partition), read_all(machine))
     assert len(again.tasks[0].quarantined) == 12 and len(runner.tasks[0].progress.quarantined) == 5
 
 
@@ -191,43 +185,11 @@ def test_a_record_that_another_version_cannot_replay_is_set_aside(tmp_path: Path
     (tmp_path / "new").mkdir()
     new = Machine(tmp_path / "new", broker)
     broker.sink().publish(INPUT, b"a", b"more", 1, 0)
-    runner = new.run(lambda partition: Fragile(new, partition, "2"), read_all(new))
+    runner = new.run(lambda partition: Fragile(new.end, partition, "2"), read_all(new))
     assert list(runner.tasks[0].quarantined) == [(INPUT, 0, 21)]
     assert new.most_stuck <= SUPERVISOR_LIMIT
     task: Any = runner.tasks[0].task
     assert task.counts == {"a": 14, "b": 13, "c": 13}
-
-
-class Holding(Fragile):
-    """Holds records back until one says go, and falls over them only then: the step that crashes does not hold the culprit."""
-
-    def __init__(self, machine: Machine, partition: int) -> None:
-        super().__init__(machine, partition)
-        self._held: list[tuple[int, bytes, bytes]] = []
-        self._next = 0
-
-    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
-        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
-        self._next = self.position
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        said: list[bytes] = []
-        for records in inputs:
-            for row, (offset, value) in enumerate(zip(records.offsets.tolist(), records.values, strict=True)):
-                self._held.append((offset, records.keys[row] or b"", value or b""))
-                self._next = offset + 1
-                if value == b"go":
-                    for held, key, content in self._held:
-                        said += self._fold(
-                            Records(INPUT, self.partition, records.offsets[:1] * 0 + held, records.timestamps_ms[:1], [key], [content])
-                        )
-                    self._held = []
-        self.position = self._held[0][0] if self._held else self._next
-        emissions = [Emission(OUTPUT, self.partition, [None] * len(said), said)] if said else []
-        return Step(emissions, {TopicPartition(INPUT, self.partition): self.position}, Coverage(self.position, self.position))
-
-    def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        return Checkpoint((), {TopicPartition(INPUT, self.partition): 0})
 
 
 @settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
@@ -238,7 +200,7 @@ class Holding(Fragile):
 def test_a_record_that_was_held_back_is_found(tmp_path_factory: pytest.TempPathFactory, poison: dict[int, bytes], batch: int) -> None:
     values = [column({**dict.fromkeys([9, 19, 29, 39], b"go"), **poison})]
     machine = Machine(tmp_path_factory.mktemp("state"), filled(values), max_batch=batch)
-    machine.run(lambda partition: Holding(machine, partition), read_all(machine))
+    machine.run(lambda partition: Holding(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.most_stuck <= SUPERVISOR_LIMIT
 
@@ -270,30 +232,8 @@ class Unsteady:
 def test_a_log_that_cannot_be_read_during_a_trial_blames_nobody(tmp_path: Path, seed: int) -> None:
     values = [column({19: b"go", 39: b"go", 7: BOOM})]
     machine = Machine(tmp_path, filled(values), max_batch=7, retries=1_000)
-    machine.run(lambda partition: Holding(machine, partition), read_all(machine), unsteady=seed)
+    machine.run(lambda partition: Holding(machine.end, partition), read_all(machine), unsteady=seed)
     check(machine, values)
-
-
-class Ticking(Fragile):
-    """Crashes when it is called without input, as long as the world is bad."""
-
-    bad = True
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        if not inputs and type(self).bad:
-            raise ZeroDivisionError("tick")
-        return super().process(inputs, context)
-
-
-class Broken(Fragile):
-    """Crashes whatever it is given, as long as the world is bad."""
-
-    bad = True
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        if self.partition == 0 and type(self).bad:
-            raise ZeroDivisionError("state")
-        return super().process(inputs, context)
 
 
 def test_a_crash_without_input_stops_nothing_else(tmp_path: Path) -> None:
@@ -304,7 +244,7 @@ def test_a_crash_without_input_stops_nothing_else(tmp_path: Path) -> None:
     def answered(runner: Runner) -> bool:
         return len(runner.tasks) == 2 and all(one.progress.input_offsets.get(TopicPartition(INPUT, p)) == 40 for p, one in runner.tasks.items())
 
-    machine.run(lambda partition: Ticking(machine, partition), answered)
+    machine.run(lambda partition: Ticking(machine.end, partition), answered)
     check(machine, values)
     assert machine.deaths <= 1
 
@@ -320,7 +260,7 @@ def test_a_task_that_crashes_whatever_it_is_given_is_set_aside_and_the_others_go
         one = runner.tasks.get(1)
         return one is not None and one.progress.input_offsets.get(there) == 40 and 0 not in runner.tasks
 
-    runner = machine.run(lambda partition: Broken(machine, partition), other_done)
+    runner = machine.run(lambda partition: Broken(machine.end, partition), other_done)
     assert output(machine.broker, OUTPUT, 1) == expected(["abc"[place % 3] for place in range(40)])
     assert output(machine.broker, REJECTED, 0) == [], "no record is blamed"
     Broken.bad = False
@@ -332,36 +272,11 @@ def test_a_task_that_crashes_whatever_it_is_given_is_set_aside_and_the_others_go
     assert machine.deaths == 1
 
 
-class Hoarding(Fragile):
-    """Passes its inputs only once it has many, or when none come: until then a restart gives it everything again (as the archive does)."""
-
-    def __init__(self, machine: Machine, partition: int) -> None:
-        super().__init__(machine, partition)
-        self._kept: list[bytes] = []
-        self._told = 0
-
-    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
-        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
-        self._told = self.position
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        step = super().process(inputs, context)
-        self._kept += [value for emission in step.emissions for value in emission.values if value is not None]
-        here, kept = TopicPartition(INPUT, self.partition), self._kept
-        if inputs and len(kept) < 150:
-            return Step([], {here: self._told} if self._told else {}, Coverage(self._told, self._told))
-        self._told, self._kept = self.position, []
-        return Step([Emission(OUTPUT, self.partition, [None] * len(kept), kept)] if kept else [], step.positions, step.coverage)
-
-    def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        return Checkpoint()
-
-
 @pytest.mark.parametrize("poison", [BOOM, SEGFAULT], ids=["exception", "no exception"])
 def test_a_search_ends_that_reads_everything_again_after_each_crash(tmp_path: Path, poison: bytes) -> None:
     """Steps that grow before they are where the last crash was would meet the culprit in company every time, for ever."""
     values = [column({120: poison, 121: poison}, 140)]
     machine = Machine(tmp_path, filled(values), max_batch=40)
-    machine.run(lambda partition: Hoarding(machine, partition), read_all(machine))
+    machine.run(lambda partition: Hoarding(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.most_stuck < SUPERVISOR_LIMIT

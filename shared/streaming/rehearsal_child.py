@@ -1,0 +1,57 @@
+"""The child of `shared.streaming.stage_child`: ``python -m shared.streaming.rehearsal_child FD``."""
+
+import faulthandler
+import os
+import resource
+import sys
+from multiprocessing.connection import Connection
+
+from shared.lifeline import tie_to
+from shared.observability.redaction import redact_tracebacks
+from shared.streaming.errors import TransientError
+from shared.streaming.lent_broker import LentBroker
+from shared.streaming.rehearsal import RESTORING
+from shared.streaming.restore import ReplayCrashedError
+from shared.streaming.stage_child import Offer
+
+
+def main() -> None:
+    """Go through the rehearsal that the parent offers, and say how it ended."""
+    tie_to(os.getppid())
+    redact_tracebacks()
+    # Where native code faulted stands in the parent's log.
+    faulthandler.enable()
+    with open("/proc/self/oom_score_adj", "w", encoding="ascii") as file:
+        file.write("1000")
+    connection = Connection(int(sys.argv[1]))
+    offer = connection.recv()
+    assert isinstance(offer, Offer)  # noqa: S101 - nobody else has the other end
+    offer.folder.mkdir()
+    stage = offer.make(LentBroker(connection), offer.folder)
+    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
+    limit = offer.memory_bytes if hard == resource.RLIM_INFINITY else min(offer.memory_bytes, hard)
+    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
+    at = RESTORING
+
+    def told(number: int, holding: bool) -> None:
+        nonlocal at
+        at = number
+        connection.send(("at", number, holding))
+
+    try:
+        stage.rehearse(offer.rehearsal, told)
+    except TransientError as problem:
+        connection.send(("outside", str(problem)))
+    except ReplayCrashedError as crash:
+        connection.send(("raised", f"{type(crash.cause).__name__}: {crash.cause}"))
+    except BaseException as problem:
+        # What fails before the task is given anything, and is not the task's own, says nothing of it.
+        connection.send(("raised" if at > RESTORING else "unusable", f"{type(problem).__name__}: {problem}"))
+    else:
+        connection.send(("survived",))
+    # Libraries that end badly have no part in what the task survives.
+    os._exit(0)
+
+
+if __name__ == "__main__":
+    main()
