@@ -30,7 +30,7 @@ class RiverAdwin:
     --------
     >>> detector = RiverAdwin()
     >>> [(change.row, change.width_before, change.width_after) for change in detector.update([0.1] * 500 + [0.9] * 100)]
-    [(543, 543, 96)]
+    [(543, 543, 64)]
     """
 
     name = "adwin"
@@ -49,7 +49,7 @@ class RiverAdwin:
             river.update(value)
             self._changed = river.drift_detected
             if self._changed:
-                changes.append(Change(row, mean, width, river.estimation, river.width))
+                changes.append(Change(row, mean, int(width), river.estimation, int(river.width)))
         return changes
 
     def reset(self) -> None:
