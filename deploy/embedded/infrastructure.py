@@ -35,17 +35,24 @@ class Infrastructure:
     """
 
     def __init__(
-        self, bootstrap_servers: str = "", registry_url: str = "", redis_url: str = "", folder: Path | None = None, temporary: bool = False
+        self,
+        bootstrap_servers: str = "",
+        registry_url: str = "",
+        redis_url: str = "",
+        folder: Path | None = None,
+        temporary: bool = False,
+        brokers: int = 1,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.registry_url = registry_url
         self.redis_url = redis_url
         self._folder = folder
         self._temporary = temporary
+        self._brokers = brokers
         self._components: dict[str, Component] = {}
 
     @classmethod
-    def embedded(cls, folder: Path | None = None) -> Self:
+    def embedded(cls, folder: Path | None = None, brokers: int = 1) -> Self:
         """Run the servers here, without Docker, Java or root.
 
         Parameters
@@ -53,8 +60,10 @@ class Infrastructure:
         folder
             Their data and logs; continued when it has some. By default a new folder in `.tidemill/runs`, deleted after a run
             without error.
+        brokers
+            Nodes of the Kafka cluster; a process of 430 MB each.
         """
-        return cls(folder=folder.resolve() if folder else new_run_folder(), temporary=folder is None)
+        return cls(folder=folder.resolve() if folder else new_run_folder(), temporary=folder is None, brokers=brokers)
 
     @classmethod
     def given(cls, bootstrap_servers: str, registry_url: str, redis_url: str) -> Self:
@@ -86,6 +95,11 @@ class Infrastructure:
         return dict(zip(VARIABLES, (self.bootstrap_servers, self.registry_url, self.redis_url), strict=True))
 
     @property
+    def components(self) -> Mapping[str, Component]:
+        """The embedded servers by name, to stop, kill or restart; none when they were given by address."""
+        return dict(self._components)
+
+    @property
     def folder(self) -> Path:
         """Data and logs of the embedded servers."""
         if self._folder is None:
@@ -94,7 +108,7 @@ class Infrastructure:
 
     @property
     def kafka(self) -> Component:
-        """The embedded broker, to stop, kill or restart."""
+        """The embedded broker, to stop, kill or restart, where there is one only; of several see `components`."""
         return self._component("kafka")
 
     @property
@@ -120,7 +134,7 @@ class Infrastructure:
         if self._folder is None:
             return
         if not self._components:
-            self._components = _prepare(self._folder)
+            self._components = _prepare(self._folder, self._brokers)
         try:
             for component in self._components.values():
                 component.launch()
@@ -129,7 +143,7 @@ class Infrastructure:
         except BaseException:
             self.stop()
             raise
-        self.bootstrap_servers = self.kafka.address
+        self.bootstrap_servers = ",".join(one.address for name, one in self._components.items() if name.startswith("kafka"))
         self.registry_url = self.registry.address
         self.redis_url = self.redis.address
 
@@ -161,12 +175,20 @@ class Infrastructure:
         return self._components[name]
 
 
-def _prepare(folder: Path) -> dict[str, Component]:
+def _prepare(folder: Path, brokers: int) -> dict[str, Component]:
     cache = cache_folder() / "embedded"
     files = fetch(read_lock(), cache)
     jars = [path for artifact, path in files.items() if artifact.use == "kafka"]
     archive, path = next((artifact, path) for artifact, path in files.items() if artifact.use == "registry")
-    kafka = kafka_component(folder / "kafka", jars, free_port(), free_port(), cache / "kafka-formatted")
+    nodes, voters = range(1, brokers + 1), [free_port() for _ in range(brokers)]
+    kafka = [
+        kafka_component(folder / ("kafka" if brokers == 1 else f"kafka-{node}"), jars, free_port(), voters, cache / _template(node), node)
+        for node in nodes
+    ]
     registry = registry_component(folder / "registry", unpack(path, archive.sha256, cache), free_port(), free_port())
     # The fastest first: they are waited for in this order, and one that fails should say so at once.
-    return {"redis": redis_component(folder / "redis", free_port()), "kafka": kafka, "registry": registry}
+    return {one.name: one for one in (redis_component(folder / "redis", free_port()), *kafka, registry)}
+
+
+def _template(node: int) -> str:
+    return "kafka-formatted" if node == 1 else f"kafka-formatted-{node}"

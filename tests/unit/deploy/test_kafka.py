@@ -1,0 +1,34 @@
+"""One node keeps one copy of everything; three keep three, and know each other."""
+
+from pathlib import Path
+
+import pytest
+
+from deploy.embedded.kafka import kafka_component
+
+
+def written(folder: Path) -> dict[str, str]:
+    lines = (folder / "server.properties").read_text().splitlines()
+    return dict(line.split("=", 1) for line in lines)
+
+
+@pytest.mark.parametrize(("nodes", "copies", "in_sync"), [(1, "1", "1"), (3, "3", "2")])
+def test_nodes_of_a_cluster(tmp_path: Path, nodes: int, copies: str, in_sync: str) -> None:
+    controllers = [20_001, 20_002, 20_003][:nodes]
+    made = []
+    for node in range(1, nodes + 1):
+        folder = tmp_path / str(node)
+        (folder / "logs").mkdir(parents=True)
+        (folder / "logs" / "meta.properties").touch()  # Formatted.
+        made.append(kafka_component(folder, [], 30_000 + node, controllers, tmp_path / "template", node))
+    assert [one.name for one in made] == (["kafka"] if nodes == 1 else ["kafka-1", "kafka-2", "kafka-3"])
+    assert len({one.address for one in made}) == nodes
+    settings = [written(tmp_path / str(node)) for node in range(1, nodes + 1)]
+    assert [one["node.id"] for one in settings] == [str(node) for node in range(1, nodes + 1)]
+    assert {one["controller.quorum.voters"] for one in settings} == {",".join(f"{i}@127.0.0.1:{port}" for i, port in enumerate(controllers, 1))}
+    for one, port in zip(settings, controllers, strict=True):
+        assert f"CONTROLLER://127.0.0.1:{port}" in one["listeners"]
+        assert (
+            one["offsets.topic.replication.factor"] == one["transaction.state.log.replication.factor"] == one["default.replication.factor"] == copies
+        )
+        assert one["transaction.state.log.min.isr"] == in_sync
