@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate hostile soak rolling-restart lint \
+.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate hostile chaos soak rolling-restart lint \
 	format types imports up doctor clean
 
 help:  ## list every target
@@ -87,8 +87,13 @@ simulate: $(VENV)/.ready  ## deterministic simulation with faults, goes on where
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.simulate --faults $(FAULTS) --seed $(SEED)
 
 N ?= 100000
+BROKERS ?= 1
 hostile: $(VENV)/.ready  ## hostile messages of every kind in good traffic, live: make hostile N=100000 SEED=1
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.hostile --messages $(N) --seed $(SEED)
+
+chaos: FAULTS := 1000
+chaos: $(VENV)/.ready  ## real faults on real processes and servers, goes on where it stopped: make chaos FAULTS=1000 SEED=1 BROKERS=3
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)
 
 up: $(VENV)/.ready  ## run an application live: make up APP=examples/flights
 	@$(BIN)/tidemill up $(APP)

@@ -8,7 +8,7 @@ APP = """
 app: {app}
 owner: campaigns@example.org
 partition_by: account
-partitions: 2
+partitions: {partitions}
 streams:
   payments:
     topic: {app}-payments
@@ -32,8 +32,9 @@ models:
     features: [amount, items, online, customers.*, spending.*, habit.*]
     label: {{stream: disputes, join: payment_id, value: fraud, max_delay: 1h}}
     fallback: {{default: 0.1}}
-    retraining: {{bootstrap_labels: 1000000}}
+{learning}
 """
+_NEVER_TRAINED = "    retraining: {bootstrap_labels: 1000000}"
 _STAMP = {"type": "long", "logicalType": "timestamp-millis"}
 PAYMENT: list[tuple[str, Any]] = [
     ("payment_id", "string"), ("account", "string"), ("paid_at", _STAMP), ("amount", "double"), ("items", "int"), ("online", "boolean"),
@@ -52,10 +53,10 @@ def record_schema(name: str, fields: list[tuple[str, Any]]) -> str:
     return json.dumps({"type": "record", "name": name, "namespace": "campaign", "fields": made})
 
 
-def write_application(folder: Path, app: str) -> Path:
-    """Write the application under a name of its own and return its folder."""
+def write_application(folder: Path, app: str, partitions: int = 2, learning: str = _NEVER_TRAINED) -> Path:
+    """Write the application under a name of its own and return its folder; `learning` is the part of the model about training, in YAML."""
     folder.mkdir(parents=True)
-    (folder / "app.yaml").write_text(APP.format(app=app), encoding="utf-8")
+    (folder / "app.yaml").write_text(APP.format(app=app, partitions=partitions, learning=learning), encoding="utf-8")
     for name, fields in STREAMS.values():
         (folder / f"{name.lower()}.avsc").write_text(record_schema(name, fields), encoding="utf-8")
     return folder

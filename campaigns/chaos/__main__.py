@@ -1,0 +1,60 @@
+"""``make chaos FAULTS=1000 SEED=1``: real faults on real processes and servers, chunk after chunk; goes on where it stopped."""
+
+import argparse
+import secrets
+import shutil
+import time
+from pathlib import Path
+
+from campaigns.chaos.chunk import ChunkPlan, run_chunk
+from campaigns.chaos.kinds.catalogue import KINDS
+from campaigns.chaos.results import Results, line
+from deploy.embedded.infrastructure import Infrastructure
+
+
+def main() -> int:
+    """Run chunks until so many faults have struck in all; 1 when anything was not as it must be."""
+    parser = argparse.ArgumentParser(prog="make chaos", description=__doc__)
+    parser.add_argument("--faults", type=int, default=1_000, help="in all, those of earlier chunks included")
+    parser.add_argument("--seed", type=int, default=1, help="of the first chunk; every chunk takes the next")
+    parser.add_argument("--chunk", type=int, default=100, help="faults in one run of the system")
+    parser.add_argument("--every", type=int, default=50, help="faults from one verdict to the next")
+    parser.add_argument("--rate", type=float, default=40.0, help="payments a second")
+    parser.add_argument("--brokers", type=int, default=1, help="1, or 3: then everything has three copies, and leaders are killed")
+    parser.add_argument("--kinds", default="", help="only kinds with one of these words, separated by commas")
+    parser.add_argument("--short", action="store_true", help="no server is away for minutes")
+    parser.add_argument("--seconds", type=float, default=float("inf"), help="no new chunk after so long")
+    parser.add_argument("--verbose", action="store_true", help="say every fault")
+    parser.add_argument("--folder", type=Path, default=Path(".tidemill/chaos"))
+    options = parser.parse_args()
+    words = [word for word in options.kinds.split(",") if word]
+    kinds = [kind for kind in KINDS if not words or any(word in kind.name for word in words)]
+    options.folder.mkdir(parents=True, exist_ok=True)
+    results = Results(options.folder / f"results-{options.seed}.json", options.seed)
+    began = time.monotonic()
+    while results.struck < options.faults and time.monotonic() - began < options.seconds:
+        seed = options.seed + len(results.chunks)
+        plan = ChunkPlan(seed, min(options.chunk, options.faults - results.struck), options.every, options.rate, not options.short)
+        folder = options.folder / f"run-{seed}-{secrets.token_hex(3)}"
+        with Infrastructure.embedded(folder / "servers", options.brokers) as servers:
+            chunk = run_chunk(servers, folder, f"chaos-{seed}", plan, kinds, _say if options.verbose else lambda _: None)
+        results.add(chunk)
+        _say(line(results.chunks[-1]))
+        for problem in chunk.problems:
+            _say(f"  PROBLEM {problem}")
+        if chunk.problems:
+            _say(f"  its logs: {folder}")
+        else:
+            shutil.rmtree(folder)
+    for kind, figures in results.recovery().items():
+        _say(f"  {kind}: {figures['count']:.0f} faults, recovery p50 {figures['p50']:.1f} s, p99 {figures['p99']:.1f} s")
+    _say(f"{results.struck:,} faults in {len(results.chunks)} runs, {results.failed} of them with problems; {results.file}")
+    return 1 if results.failed else 0
+
+
+def _say(text: str) -> None:
+    print(f"{time.strftime('%H:%M:%S')} {text}", flush=True)
+
+
+if __name__ == "__main__":
+    raise SystemExit(main())

@@ -1,0 +1,148 @@
+"""Has faults strike one after another, some at the same time, and times until answers flow again."""
+
+import random
+import time
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+
+from campaigns.chaos.fault import Kind, MissedError, Strikes, Wait
+from campaigns.chaos.world import World
+
+TICK_S = 0.05
+_AT_ONCE = 3
+_PAUSE_S = (0.1, 1.0)
+# A fault may wait for a training, or for a server that is away for two minutes.
+DEADLINE_S = 240.0
+
+
+@dataclass(slots=True)
+class Struck:
+    """A fault that struck.
+
+    Attributes
+    ----------
+    recovered_s
+        From the strike until every partition has answered a payment that came after it; None as long as it has not.
+    """
+
+    kind: str
+    target: str
+    at_s: float
+    mark: int
+    recovered_s: float | None = None
+    ended_s: float | None = None
+    missed: bool = False
+
+
+@dataclass(slots=True)
+class _UnderWay:
+    fault: Struck
+    course: Iterator[Wait]
+    wait: Wait | None = None
+    since_s: float = 0.0
+
+
+class Engine:
+    """Runs faults of all kinds in a world.
+
+    Parameters
+    ----------
+    kinds
+        Each comes as often as its weight says before one comes again, in an order drawn from the world's seed.
+    say
+        Told of every strike.
+    """
+
+    def __init__(self, world: World, kinds: Sequence[Kind], say: Callable[[str], None] = lambda _: None) -> None:
+        self._world, self._say = world, say
+        self._kinds = [kind for kind in kinds if (world.embedded or not kind.embedded) and (world.long or not kind.long)]
+        self._bag: list[Kind] = []
+        self._under_way: list[_UnderWay] = []
+        self._next_s = 0.0
+        self.faults: list[Struck] = []
+        self.problems: list[str] = []
+
+    @property
+    def struck(self) -> int:
+        """Faults that struck."""
+        return sum(not fault.missed for fault in self.faults)
+
+    def run(self, count: int) -> None:
+        """Strike until so many faults more have struck, and go on until all is over and answered."""
+        wanted = self.struck + count
+        while self.struck < wanted:
+            self.tick()
+            now = time.monotonic()
+            if len(self._under_way) < _AT_ONCE and now >= self._next_s:
+                self._strike(now)
+                self._next_s = now + self._world.rng.uniform(*_PAUSE_S)
+        while self._under_way:
+            self.tick()
+
+    def tick(self) -> None:
+        """Look after everything once."""
+        self._world.check()
+        for one in list(self._under_way):
+            self._advance(one, time.monotonic())
+        time.sleep(TICK_S)
+
+    def until(self, condition: Callable[[], bool], what: str, limit_s: float = DEADLINE_S) -> bool:
+        """Wait for something; a problem when it does not come."""
+        end = time.monotonic() + limit_s
+        while not condition():
+            if time.monotonic() > end:
+                self._found(f"not within {limit_s:.0f} s: {what}")
+                return False
+            self.tick()
+        return True
+
+    def _found(self, problem: str) -> None:
+        self.problems.append(problem)
+        self._say(f"PROBLEM {problem}")
+
+    def _strike(self, now: float) -> None:
+        if not self._bag:
+            self._bag = [kind for kind in self._kinds for _ in range(kind.weight)]
+            self._world.rng.shuffle(self._bag)
+        for kind in reversed(self._bag):
+            targets = kind.targets(self._world)
+            if targets:
+                self._bag.remove(kind)
+                target = self._world.rng.choice(list(targets))
+                rng = random.Random(self._world.rng.random())
+                fault = Struck(kind.name, target, now, self._world.traffic.mark())
+                one = _UnderWay(fault, kind.course(self._world, target, rng))
+                self.faults.append(fault)
+                self._under_way.append(one)
+                self._say(f"{kind.name}: {target}")
+                self._step(one)
+                return
+
+    def _step(self, one: _UnderWay) -> None:
+        try:
+            one.wait, one.since_s = next(one.course), time.monotonic()
+            if isinstance(one.wait, Strikes):
+                one.fault.at_s, one.fault.mark, one.fault.recovered_s = one.since_s, self._world.traffic.mark(), None
+                one.wait, one.since_s = next(one.course), time.monotonic()
+        except StopIteration:
+            one.wait, one.fault.ended_s = None, round(time.monotonic() - one.fault.at_s, 2)
+        except MissedError:
+            one.wait, one.fault.missed = None, True
+
+    def _advance(self, one: _UnderWay, now: float) -> None:
+        fault, wait = one.fault, one.wait
+        if isinstance(wait, float):
+            if now >= one.since_s + wait:
+                self._step(one)
+        elif callable(wait) and wait():
+            self._step(one)
+        if fault.recovered_s is None:
+            answered = self._world.traffic.answered_since(fault.mark, range(self._world.plan.application.partitions))
+            fault.recovered_s = None if answered is None else round(max(0.0, answered - fault.at_s), 3)
+        if one.wait is None and (fault.missed or fault.recovered_s is not None):
+            self._under_way.remove(one)
+        elif now > fault.at_s + DEADLINE_S:
+            what = "answers do not flow" if fault.recovered_s is None else "what it struck is not back"
+            self._found(f"{DEADLINE_S:.0f} s after {fault.kind} ({fault.target}): {what}")
+            self._under_way.remove(one)
+            one.course.close()  # type: ignore[attr-defined]
