@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate hostile chaos soak rolling-restart lint \
+.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile chaos soak rolling-restart lint \
 	format types imports up doctor clean
 
 help:  ## list every target
@@ -94,6 +94,10 @@ hostile: $(VENV)/.ready  ## hostile messages of every kind in good traffic, live
 chaos: FAULTS := 1000
 chaos: $(VENV)/.ready  ## real faults on real processes and servers, goes on where it stopped: make chaos FAULTS=1000 SEED=1 BROKERS=3
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)
+
+PAIRS ?= 20000
+avro-java: $(VENV)/.ready  ## schema resolution held to Java's Avro, jars fetched once: make avro-java PAIRS=20000 SEED=1
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.java_avro --pairs $(PAIRS) --seed $(SEED)
 
 up: $(VENV)/.ready  ## run an application live: make up APP=examples/flights
 	@$(BIN)/tidemill up $(APP)

