@@ -1,6 +1,7 @@
 """One run of the system under faults, from its first start to the verdict."""
 
 import random
+import signal
 import time
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field
@@ -129,11 +130,21 @@ def _checkpoint(world: World, engine: Engine, oracle: Oracle, result: ChunkResul
     """Let everything come to rest, and hold it against what was sent."""
     traffic = world.traffic
     traffic.rest()
+    written_out = False
+
+    def is_archived() -> bool:
+        """An archive that ends writes out what it holds, which it else does every half minute."""
+        nonlocal written_out
+        if not written_out:
+            world.behind.send("archive", signal.SIGTERM)
+            written_out = True
+        return oracle.is_archived()
+
     for condition, what in (
         (lambda: not traffic.open_requests, "every payment is answered"),
         (oracle.is_accounted, "every raw record is accounted for"),
         (lambda: oracle.is_labelled(traffic.labelled), "every label has its outcome"),
-        (oracle.is_archived, "everything is in the lake"),
+        (is_archived, "everything is in the lake"),
         (oracle.is_online, "everything is in the online store"),
     ):
         engine.until(condition, what, _DRAIN_S)

@@ -104,10 +104,10 @@ class Engine:
         if not self._bag:
             self._bag = [kind for kind in self._kinds for _ in range(kind.weight)]
             self._world.rng.shuffle(self._bag)
-        for kind in reversed(self._bag):
+        for place, kind in reversed(list(enumerate(self._bag))):
             targets = kind.targets(self._world)
             if targets:
-                self._bag.remove(kind)
+                del self._bag[place]
                 target = self._world.rng.choice(list(targets))
                 rng = random.Random(self._world.rng.random())
                 fault = Struck(kind.name, target, now, self._world.traffic.mark())

@@ -1,0 +1,30 @@
+"""A short form of the campaign of real faults: a dozen on the servers that all tests share, and everything is as it must be."""
+
+from pathlib import Path
+
+import pytest
+
+from campaigns.chaos.chunk import ChunkPlan, run_chunk
+from campaigns.chaos.kinds.catalogue import KINDS
+from deploy.embedded.infrastructure import Infrastructure
+
+# Of each sort some, none that takes ten seconds and more.
+SHORT = {
+    "SIGKILL", "SIGTERM", "SIGSTOP", "SIGKILL behind", "SIGKILL in recovery", "SIGKILL at produce", "SIGKILL at offsets", "SIGKILL at commit",
+    "SIGKILL at a Redis call", "SIGKILL in restore", "instance removed", "clock set", "Redis flushed",
+}  # fmt: skip
+FAULTS = 12
+
+
+@pytest.mark.lasts(70)
+@pytest.mark.timeout(300)
+def test_a_dozen_faults_lose_double_and_change_nothing(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
+    kinds = [kind for kind in KINDS if kind.name in SHORT]
+    assert len(kinds) == len(SHORT)
+    said: list[str] = []
+    result = run_chunk(infrastructure, tmp_path / "run", application_name, ChunkPlan(seed=1, faults=FAULTS, every=FAULTS), kinds, said.append)
+    assert not result.problems and not result.interventions, (result.problems, said)
+    assert len(result.faults) == FAULTS and all(fault["recovered_s"] is not None for fault in result.faults)
+    [checkpoint] = result.checkpoints
+    assert checkpoint["raw"] == checkpoint["accepted"] + checkpoint["rejected"] + checkpoint["duplicates"]
+    assert checkpoint["audited"] == checkpoint["predictions"] >= checkpoint["good"] > 1_000
