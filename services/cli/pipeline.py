@@ -1,9 +1,11 @@
 """The whole system as processes: every stage of an application under one supervisor."""
 
 import json
+import os
 from collections.abc import Mapping
 from pathlib import Path
 
+from deploy.embedded.component import free_port
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.command import KEY_FILE
 from services.cli.settings import CommandSettings
@@ -24,6 +26,7 @@ _RELAXED_FETCHES = {"fetch.min.bytes": "1000000"}
 _WRITES_OUT = "archive"
 _KAFKA_OPTIONS = "TIDEMILL_KAFKA__OPTIONS"
 _COMMANDS_KEY = "TIDEMILL_COMMANDS__KEY_FILE"
+_GATEWAY_HOST, _GATEWAY_PORT = "TIDEMILL_GATEWAY__HOST", "TIDEMILL_GATEWAY__PORT"
 
 
 def pipeline_environment(application: Path, infrastructure: Infrastructure, folder: Path, clock: str, settings: CommandSettings) -> dict[str, str]:
@@ -37,6 +40,7 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
         "TIDEMILL_LAKE__URI": str((folder / "lake").absolute()),
         "TIDEMILL_TRACKING__URI": f"sqlite:///{(folder / 'mlflow.db').absolute()}",
+        _GATEWAY_PORT: os.environ.get(_GATEWAY_PORT) or str(free_port()),
         **({} if settings.commands is not None else {_COMMANDS_KEY: str((folder / KEY_FILE).absolute())}),
         "TIDEMILL_RUNNER__STATE_FOLDER": str((folder / "state").absolute()),
         "OMP_NUM_THREADS": "2",
@@ -46,6 +50,12 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         # Kafka clients allocate on many threads, and each would keep an arena of its own.
         "MALLOC_ARENA_MAX": "2",
     }
+
+
+def gateway_address(environment: Mapping[str, str]) -> str:
+    """Return where the gateway of a run answers: the same address after it was started again."""
+    host = os.environ.get(_GATEWAY_HOST, "127.0.0.1")
+    return f"http://{f'[{host}]' if ':' in host else host}:{environment[_GATEWAY_PORT]}"
 
 
 def stage_processes(topology: str) -> tuple[str, ...]:

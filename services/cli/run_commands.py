@@ -59,6 +59,7 @@ def up(
             console.print(f"  {name}={redacted(value)}", highlight=False)
         for topic in plan.topics.raw:
             console.print(f"  publish to {topic}", highlight=False)
+        console.print(f"  gateway    {run.gateway}", highlight=False)
         console.print(f"  read from  {plan.topics.predictions}", highlight=False)
         while not stop.wait(0.5):
             run.infrastructure.check()

@@ -8,7 +8,7 @@ from pathlib import Path
 from deploy.embedded.infrastructure import Infrastructure
 from services.cli.instance import Instance, InstanceError, read_instance
 from services.cli.kafka_clients import connect
-from services.cli.pipeline import pipeline_environment, start_services
+from services.cli.pipeline import gateway_address, pipeline_environment, start_services
 from services.cli.settings import read_settings
 from services.cli.supervisor import Supervisor
 from services.cli.topics import create_topics
@@ -17,10 +17,11 @@ from shared.application.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The servers and the services of a run."""
+    """The servers and the services of a run, and where its gateway answers."""
 
     infrastructure: Infrastructure
     supervisor: Supervisor
+    gateway: str
 
 
 @contextmanager
@@ -50,10 +51,11 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
     with Infrastructure.from_environment(servers) as infrastructure:
         create_topics(plan, connect(settings.kafka_at(infrastructure.bootstrap_servers)))
         instance = Instance.of_this_process(application, clock, infrastructure, servers if servers.is_dir() else None, folder)
-        supervisor = start_services(folder, pipeline_environment(application, infrastructure, folder, clock, settings))
+        environment = pipeline_environment(application, infrastructure, folder, clock, settings)
+        supervisor = start_services(folder, environment)
         try:
             instance.write(folder)
-            yield Running(infrastructure, supervisor)
+            yield Running(infrastructure, supervisor, gateway_address(environment))
         finally:
             supervisor.stop()
             instance.ended().write(folder)

@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import httpx
 import psutil
 import pytest
 from confluent_kafka import Producer
@@ -43,6 +44,13 @@ def running(process: psutil.Process) -> bool:
         return False
 
 
+def answers(url: str) -> bool:
+    try:
+        return httpx.get(url, timeout=5).status_code == 200
+    except httpx.TransportError:
+        return False
+
+
 def module_of(process: psutil.Process) -> str:
     """The Python module a process runs, else nothing."""
     try:
@@ -68,6 +76,8 @@ def up(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]
         for line in process.stdout:
             name, _, value = line.strip().partition("=")
             addresses[name] = value
+            if line.split()[:1] == ["gateway"]:
+                addresses["gateway"] = line.split()[1]
             if "read from" in line:
                 break
         assert set(VARIABLES) <= set(addresses), (folder / "errors").read_text()
@@ -108,6 +118,7 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
         modules = {module_of(child) for child in family}
         services = (*stage_processes(FUSED), "gateway")
         assert {f"services.{name}" for name in services} <= modules and training in family
+        wait_for(lambda: answers(f"{addresses['gateway']}/live"), "the gateway at the address that `up` prints")
         assert len(family) >= len(services) + 1 + 6, "services, training, three servers with their watchdogs"
         if ending == "SIGKILL":
             process.kill()
