@@ -91,7 +91,7 @@ def publish_live(sink: Sink, feeds: Sequence[Feed], pace: Pace, on_progress: Cal
     return Published(published, time.monotonic() - start, behind)
 
 
-def _merged(feeds: Sequence[Feed], source: NDArray[np.int64]) -> Iterator[tuple[str, bytes | None, bytes]]:
+def _merged(feeds: Sequence[Feed], source: NDArray[np.int64]) -> Iterator[tuple[str, bytes | None, bytes | None]]:
     """Yield topic, key and value of every record in the order that `source` (shape (n,), index of the feed) says."""
     at = [0] * len(feeds)
     for begin in range(0, len(source), _CHUNK):

@@ -5,7 +5,7 @@ The columns are those of the row (`after`, of a deletion `before`), beside them 
 """
 
 import json
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
@@ -161,6 +161,11 @@ def changed_row(message: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100 - wh
 def unwrapped(message: Any) -> Any:  # noqa: ANN401, RUF100 - whatever the JSON holds
     """Return what Kafka Connect's JSON converter has put into `payload`, or the message itself."""
     return message["payload"] if isinstance(message, dict) and message.keys() >= {"schema", "payload"} else message
+
+
+def looks_wrapped(columns: Sequence[str]) -> bool:
+    """Say whether a stream's columns are those of an envelope that nobody has declared."""
+    return "op" in columns and any(name.startswith("after.") for name in columns)
 
 
 def _source_fields(row: RowSchema, more: Iterable[str]) -> list[AvroField]:

@@ -13,7 +13,7 @@ import pyarrow as pa
 from pydantic import ValidationError
 
 from shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
-from shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan
+from shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan, looks_wrapped
 from shared.application.debezium_planning import debezium_stream
 from shared.application.document import Document
 from shared.application.expressions import Expression, ExpressionError, compile_expression
@@ -113,7 +113,8 @@ class _Planner:
             raise self.document.error((*path, "event_time"), "the column that says when it happened", "nothing")
         for what, named in (("event_id", event_id), ("event_time", event_time), ("key" if stream.key else "topic", key)):
             if named is not None and named not in columns.names:
-                raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}", named)
+                out = "" if stream.envelope or not looks_wrapped(columns.names) else "; these are of Debezium's envelope: declare envelope: debezium"
+                raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}{out}", named)
         for what, named in (("event_id", event_id), ("key" if stream.key else "topic", key)):
             if named is not None and not is_key(columns.field(named).type):
                 raise self.document.error(
@@ -230,7 +231,10 @@ class _Planner:
         for name, model in self.application.models.items():
             for i, pattern in enumerate(model.features):
                 if pattern not in self.matches:
-                    self.matches[pattern] = frozenset(fnmatch.filter(features, pattern.replace(".", "__")))
+                    found = fnmatch.filter(features, pattern.replace(".", "__"))
+                    # What an envelope says of a change (ids, places in a log) is a feature only where it is named.
+                    named = PREFIX in pattern
+                    self.matches[pattern] = frozenset(one for one in found if named or not self._of_envelope(features[one], streams))
                 plain = others.get(pattern.replace(".", "__"))
                 if plain is not None:
                     expected = f"a column that can be a feature: {FEATURES}; {way_out(plain.name, plain.type)}"
@@ -239,6 +243,10 @@ class _Planner:
                     raise self.document.error(("models", name, "features", i), f"features among {', '.join(sorted(features))}", pattern)
                 wanted.update(self.matches[pattern])
         return tuple(feature for name, feature in features.items() if name in wanted)
+
+    @staticmethod
+    def _of_envelope(feature: FeaturePlan, streams: Mapping[str, StreamPlan]) -> bool:
+        return feature.origin != "view" and streams[feature.source].envelope is not None and feature.column.startswith(f"{PREFIX}.")
 
     def _model(self, name: str, streams: dict[str, StreamPlan], views: tuple[ViewPlan, ...], features: tuple[FeaturePlan, ...]) -> ModelPlan:
         path: Path_ = ("models", name)

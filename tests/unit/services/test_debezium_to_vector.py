@@ -131,6 +131,7 @@ def test_changes_of_tables_become_vectors(tmp_path: Path, from_files: bool) -> N
     rows = ColumnDecoder(registry, plan.vector_schema).decode(values(plan.topics.vectors)).batch.to_pylist()
     assert [tuple(row[name] for name in ("amount", "customers__tier", "spent__sum_1h", "debezium__op")) for row in rows] == VECTORS
     assert [row["_request_id"] for row in rows] == ["1", "2", "3"]
+    assert {name for name in rows[0] if not name.startswith("_")} == {"amount", "customers__tier", "spent__sum_1h", "debezium__op"}
     (letter,) = [RecordCodec(registry, "r", REJECTED).decode(value or b"") for value in values(plan.topics.rejected)]
     assert (letter["reason"], letter["source_topic"], letter["source_offset"]) == ("truncate", "customers", 4)
 

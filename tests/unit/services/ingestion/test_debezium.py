@@ -382,3 +382,8 @@ def test_an_id_derived_from_the_place_in_the_log_is_one(tmp_path: Path) -> None:
     application = APPLICATION + '    event_id: change\n    derive: {change: "debezium.op || CAST(debezium.source.lsn AS VARCHAR)"}\n'
     bench = Bench(tmp_path, application, envelope())
     assert [entry["_event_id"] for entry in bench.entries(bench.step(CREATE))] == ["c24023128"]
+
+
+def test_check_says_what_to_declare_for_an_envelope(tmp_path: Path) -> None:
+    with pytest.raises(ApplicationError, match="these are of Debezium's envelope: declare envelope: debezium"):
+        Bench(tmp_path, APPLICATION.replace("    envelope: debezium\n", "    event_id: id\n    event_time: ts_ms\n"), envelope())
