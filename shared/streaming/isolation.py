@@ -162,6 +162,10 @@ class CrashVerdicts:
         partition, progress = running.partition, running.progress
         if death is not None and not death.restoring and death.sequence == progress.sequence:
             self._count_death(running, death, follows, record_at)
+        # A commit that was reported as failed may have taken place: what the log holds is owed no more.
+        owed = self._owed.get(partition, {})
+        for address in [address for address in owed if address in running.quarantined]:
+            del owed[address]
         running.owed = self.owed(partition)
         crash = self._crashes.of(partition)
         if crash is not None and not crash.on_trial and (crash.place == as_text(_RESTORING) or crash.passed_by(progress.input_offsets)):
