@@ -15,8 +15,8 @@ class Action:
     kind
         ``step`` a process, ``zombie`` (step one that was replaced), ``fault`` (arm one), ``kill``, ``start``, ``expire`` (its session ends while it
         lives on), ``publish`` a record, ``advance`` time, ``jump`` a host's clock, ``flush`` or ``away`` (the online store), ``tear`` (its crash log
-        is cut, as after a loss of power), ``handover`` (every instance changes its topology), ``compact`` and ``retain`` (what the broker does
-        with old records).
+        is cut, as after a loss of power), ``handover`` (every instance changes its topology), ``intrude`` (an instance of another name joins, whole,
+        in either topology, or goes again), ``compact`` and ``retain`` (what the broker does with old records).
     actor
         ``<stage>/<instance>``.
     number

@@ -11,6 +11,7 @@ from shared.streaming.errors import TransientError
 T = TypeVar("T")
 
 POINTS: Mapping[str, type[Exception]] = {
+    "broker.members": TransientError,
     "source.consume": BrokerUnreachableError,
     "source.committed": TransientError,
     "reader.read": TransientError,
@@ -172,6 +173,10 @@ class FaultyBroker:
     def max_message_bytes(self, topic: str) -> int:
         """Greatest record of a topic."""
         return int(self._broker.max_message_bytes(topic))
+
+    def members(self, group: str) -> Any:  # noqa: ANN401, RUF100
+        """Return who is in a group."""
+        return self._points.call("broker.members", lambda: self._broker.members(group))
 
     def create_topics(self, topics: Sequence[Any]) -> None:
         """Create topics."""

@@ -84,6 +84,11 @@ def _dies_of(poison: bytes, method: Callable[..., Any]) -> Callable[..., Any]:
     return called
 
 
+def membership(stage: str, instance: str) -> tuple[str, str]:
+    """Return the consumer group of a process, and its name there."""
+    return (f"shop-{FUSIBLE[0]}", f"{FUSED}-{instance}") if stage == FUSED else (f"shop-{stage}", instance)
+
+
 class Process:
     """A running instance.
 
@@ -99,7 +104,7 @@ class Process:
         self.stage, self.instance = stage, instance
         self.stages = FUSIBLE if stage == FUSED else (stage,)
         self.transactional_id = f"shop-{stage}-{instance}"
-        self.group = f"shop-{self.stages[0]}"
+        self.group, self.member = membership(stage, instance)
         self.points = FaultPoints(struck, self._keep_disk)
         self._disk: dict[Path, bytes] = {}
         self.busy = False

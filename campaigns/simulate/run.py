@@ -60,7 +60,7 @@ def settings_of(seed: int) -> RunSettings:
         max_batch=rng.choice((3, 5, 7, 30)),
         checkpoint_bytes=rng.choice((1, 300, 2_000, 1 << 20)),
         checkpoint_interval_ms=rng.choice((0, 0, 300)),
-        topology=rng.choice(("separate", "separate", FUSED)),
+        topology=rng.choice(("separate", FUSED, "mixed")),
     )
 
 
@@ -117,9 +117,7 @@ def settle(system: System, checks: SafetyChecks) -> int:
     world = system.world
     for process in [*system.processes.values(), *system.zombies]:
         process.points.disarm()
-    for process in system.zombies:
-        process.points.dead = True
-    system.zombies.clear()
+    system.bury()
     world.memory.away = False
     journal = [checks.journal_time(partition) for partition in (0, 1)]
     world.clock.jump(max(0, max(journal) - world.clock.wall_ms()))

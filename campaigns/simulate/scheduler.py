@@ -9,6 +9,7 @@ from campaigns.simulate.traffic import HOSTILE, POISON
 from shared.streaming.stage import FUSED, FUSIBLE
 
 _EVERYWHERE = (
+    "broker.members",
     "source.consume", "source.committed", "reader.read", "reader.watermarks", "sink.open", "sink.begin", "sink.produce", "sink.send_offsets",
     "sink.commit", "sink.commit", "sink.commit", "sink.abort", "registry.register", "registry.schema",
 )  # fmt: skip
@@ -16,7 +17,7 @@ _OF_STAGE = {"features": ("store.write", "store.standing"), "archive": ("lake.ap
 _OF_STAGE[FUSED] = (*_OF_STAGE["features"], *_OF_STAGE["scoring"])
 _WEIGHTS = {
     "step": 50, "publish": 14, "fault": 26, "start": 16, "advance": 6, "zombie": 2, "expire": 1.2, "kill": 1, "jump": 0.3, "flush": 0.2, "away": 0.3,
-    "tear": 0.3, "handover": 0.15, "compact": 0.4, "retain": 0.2,
+    "tear": 0.3, "handover": 0.15, "intrude": 1, "compact": 0.4, "retain": 0.2,
 }  # fmt: skip
 
 
@@ -64,8 +65,12 @@ class Scheduler:
             return Action("handover", number=rng.randrange(2))
         if kind in ("flush", "compact", "retain"):
             return Action(kind)
-        if kind in ("expire", "kill"):
-            return Action(kind, rng.choice(self._system.actors()))
+        if kind == "intrude":
+            return Action("intrude", rng.choice(("a", "z")), rng.randrange(2), rng.choice((FUSED, "separate")))
+        if kind == "expire":
+            return Action("expire", rng.choice(self._system.sessions()))
+        if kind == "kill":
+            return Action("kill", rng.choice(self._system.actors()))
         return self._step()
 
     def _step(self) -> Action:

@@ -1,13 +1,13 @@
 """All processes of a run, and what an action does to them."""
 
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import suppress
 
 from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import ViolationError
 from campaigns.simulate.faults import Fault, KilledError
-from campaigns.simulate.process import GATHERED, STAGES, PoisonError, Process
+from campaigns.simulate.process import GATHERED, STAGES, PoisonError, Process, membership
 from campaigns.simulate.world import World
 from shared.streaming.broker import BrokerUnreachableError, FencedError, OffsetLostError
 from shared.streaming.errors import TransientError
@@ -35,7 +35,10 @@ class System:
         self.zombies: list[Process] = []
         self.ended: Counter[str] = Counter()
         self._after_step = after_step
-        self._topology = {str(number): world.settings.topology for number in range(world.settings.instances)}
+        mixed = (FUSED, "separate")
+        chosen = world.settings.topology
+        self._topology = {str(number): mixed[number % 2] if chosen == "mixed" else chosen for number in range(world.settings.instances)}
+        self._departed: dict[str, None] = {}
 
     def actors(self) -> list[str]:
         """Return who should be up."""
@@ -44,6 +47,23 @@ class System:
             lead = (FUSED,) if topology == FUSED else FUSIBLE
             names += [f"{stage}/{instance}" for stage in (*lead, "outcomes", "archive")]
         return names + [f"{stage}/0" for stage in GATHERED]
+
+    def sessions(self) -> list[str]:
+        """Return who may be known to its group: who should be up, and who has gone without telling it."""
+        return list(dict.fromkeys([*self.actors(), *self._departed]))
+
+    def bury(self) -> None:
+        """End all zombies, and let the groups learn who has gone."""
+        for process in self.zombies:
+            process.points.dead = True
+            # One that joined its group only after its session had been ended is a member again.
+            self._departed[f"{process.stage}/{process.instance}"] = None
+        self.zombies.clear()
+        for name in [name for name in self._departed if name not in self.processes]:
+            stage, _, instance = name.partition("/")
+            self.world.broker.expire_member(*membership(stage, instance))
+            self.world.broker.expire_transactions(f"shop-{stage}-{instance}")
+        self._departed.clear()
 
     def do(self, action: Action) -> None:
         """Carry out an action; one that has nothing to act on does nothing."""
@@ -64,6 +84,7 @@ class System:
         if name in self.processes:
             return
         stage, _, instance = name.partition("/")
+        self._departed.pop(name, None)
         self.processes[name] = Process(self.world, stage, instance, self._struck)
 
     def _run(self, process: Process) -> bool:
@@ -130,15 +151,15 @@ class System:
     def _expire(self, action: Action) -> None:
         """End a session. The process, if there is one, lives on and does not know it yet; its place is free for a successor."""
         stage, _, instance = action.actor.partition("/")
-        lead = FUSIBLE[0] if stage == FUSED else stage
         process = self.processes.pop(action.actor, None)
         if process is not None:
             self.zombies.append(process)
             self.faults["zombie"] += 1
         else:
             self.faults["session"] += 1
-        self.world.broker.expire_member(f"shop-{lead}", instance)
+        self.world.broker.expire_member(*membership(stage, instance))
         self.world.broker.expire_transactions(f"shop-{stage}-{instance}")
+        self._departed.pop(action.actor, None)
 
     def _publish(self, action: Action) -> None:
         self.world.publish(action.text, action.number)
@@ -185,14 +206,29 @@ class System:
         """Let every instance run the other topology; what it ran before is killed, or (number 1) goes on without anybody's knowing."""
         for instance, before in self._topology.items():
             self._topology[instance] = "separate" if before == FUSED else FUSED
-            for stage in (*FUSIBLE, FUSED):
-                process = self.processes.pop(f"{stage}/{instance}", None)
-                if process is not None:
-                    if action.number:
-                        self.zombies.append(process)
-                    else:
-                        process.points.dead = True
+            self._depart(instance, (*FUSIBLE, FUSED), bool(action.number))
         self.faults["hand-over"] += 1
+
+    def _intrude(self, action: Action) -> None:
+        """Let a whole instance of another name join, or go again: killed, or (number 1) still there without anybody's knowing."""
+        if self._topology.pop(action.actor, None) is None:
+            self._topology[action.actor] = action.text
+            for name in self.actors():
+                if name.endswith(f"/{action.actor}"):
+                    self.start(name)
+            self.faults["intruder"] += 1
+        else:
+            self._depart(action.actor, (*FUSIBLE, FUSED, "outcomes", "archive"), bool(action.number))
+
+    def _depart(self, instance: str, stages: Sequence[str], lives_on: bool) -> None:
+        for name in [f"{stage}/{instance}" for stage in stages]:
+            process = self.processes.pop(name, None)
+            # The group may know it even if it was down.
+            self._departed[name] = None
+            if process is not None and lives_on:
+                self.zombies.append(process)
+            elif process is not None:
+                process.points.dead = True
 
 
 __all__ = ["STAGES", "System", "UnexpectedEndError"]

@@ -43,6 +43,8 @@ class RunSettings:
         Instances of every stage with a task for each partition.
     max_batch, checkpoint_bytes, checkpoint_interval_ms
         As in `RunnerSettings`.
+    topology
+        ``separate``, ``fused``, or ``mixed``: the instances take turns.
     """
 
     instances: int = 2

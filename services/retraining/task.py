@@ -161,8 +161,13 @@ class RetrainingTask:
                 self._positions[self._log] = int(records.offsets[-1]) + 1
             else:
                 # The last progress record is read again after a restart: it says how far things stand.
-                last = Progress.decode(next(value for value in reversed(records.values) if value is not None), self._progress[records.topic])
-                self._positions[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1])
+                # One without a value is a claim, which says nothing of it.
+                written = [(offset, value) for offset, value in zip(records.offsets.tolist(), records.values, strict=True) if value is not None]
+                if not written:
+                    continue
+                offset, value = written[-1]
+                last = Progress.decode(value, self._progress[records.topic])
+                self._positions[TopicPartition(records.topic, records.partition)] = offset
                 if records.topic == self._archive:
                     self._archived[last.partition] = last.covered_time
                 else:

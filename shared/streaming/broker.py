@@ -194,6 +194,10 @@ class Broker(Protocol):
         """Greatest record the topic takes, keys and headers included (``max.message.bytes``); ValueError when there is no such topic."""
         ...
 
+    def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
+        """Return who is in a group, by instance, with the partitions each was assigned last (nothing while the group rebalances)."""
+        ...
+
     def source(self, group: str, instance: str) -> Source:
         """Make a member of a group, static by `instance`."""
         ...

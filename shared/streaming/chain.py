@@ -8,6 +8,7 @@ import numpy as np
 from shared.streaming.broker import Reader
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.death_note import DeathNote
+from shared.streaming.errors import TransientError
 from shared.streaming.isolation import CrashVerdicts
 from shared.streaming.layout import Layout
 from shared.streaming.progress import RecordCodecPort
@@ -86,7 +87,14 @@ class Chain:
         self._own = links[0].layout.inputs.restores_from_outputs
         self._placed = self._inner | frozenset(self._own)
         self._ends: dict[TopicPartition, int] = {}
+        self._progress: frozenset[TopicPartition] = frozenset()
         self.tasks: dict[int, list[RunningTask]] = {}
+
+    def take_up(self, tasks: dict[int, list[RunningTask]]) -> None:
+        """Begin with tasks as they were restored: the next progress record of each has its place (`shared.streaming.ownership`)."""
+        self.tasks = tasks
+        self._ends = {TopicPartition(one.layout.progress, one.partition): one.end for chain in tasks.values() for one in chain}
+        self._progress = frozenset(self._ends)
 
     def drop(self) -> None:
         """Forget all tasks."""
@@ -160,9 +168,10 @@ class Chain:
                 self._note.done()
                 raise TaskCrashedError(stage, running, inputs, problem, stage > first) from problem
             self._note.done()
-            if self._placed and outcome.changed:
-                outcome = replace(outcome, emissions=[self._place(emission, places, written) for emission in outcome.emissions])
-                outcome = replace(outcome, record=self._place(outcome.record, places, written))
+            if outcome.changed:
+                # The progress record has to get the place that follows from what was restored: somebody else has written, otherwise.
+                emissions = [self._place(emission, places, written) for emission in outcome.emissions] if self._placed else outcome.emissions
+                outcome = replace(outcome, emissions=emissions, record=self._place(outcome.record, places, written))
             running.passed(inputs)
             yield Work(stage, running, inputs, outcome)
 
@@ -185,20 +194,25 @@ class Chain:
                     position = chain[stage].reading[place]
                     while position < (end := self._reader.watermarks(place)[1]):
                         for records in self._reader.read(place, position, end):
-                            begin = 0
+                            # Claims say nothing to a stage: a step of them alone would be taken for an advance.
+                            claims = place in self._progress and all(value is None for value in records.values)
+                            begin = len(records) if claims else 0
                             while begin < len(records):
                                 size = self._links[stage].verdicts.limit(partition, self._max_batch)
                                 yield partition, stage, records[begin : begin + size]
                                 begin += size
                         position = end
+                    if place in self._progress and end != self._ends[place]:
+                        expected = f"{place.topic}:{place.partition}: expected the log to end at {self._ends[place]}"
+                        raise TransientError(f"{expected}, it ends at {end}: another process has taken the task over since it was restored here")
                     chain[stage].reading[place] = self._ends[place] = end
                 self._links[stage].verdicts.drained(partition)
 
     def _place(self, emission: Emission, places: dict[TopicPartition, int], written: list[Records]) -> Emission:
-        """Give an emission its place when a later stage reads it, or the stage itself after a restart."""
-        if emission.topic not in self._placed:
-            return emission
+        """Give an emission its place when a later stage reads it, or the stage itself after a restart, or when it is a progress record."""
         place, n = TopicPartition(emission.topic, emission.partition), len(emission)
+        if emission.topic not in self._placed:
+            return replace(emission, first_offset=self._ends[place]) if place in self._progress else emission
         first = places[place]
         places[place] = first + n
         times = emission.timestamps_ms if emission.timestamps_ms is not None else np.zeros(n, np.int64)

@@ -1,7 +1,7 @@
 """`KafkaBroker`: the broker port on confluent-kafka (librdkafka)."""
 
 import logging
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping, Sequence, Set
 
 from confluent_kafka import KafkaError, KafkaException
 from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic  # type: ignore[attr-defined]
@@ -11,6 +11,7 @@ from shared.streaming.kafka_connection import Connection
 from shared.streaming.kafka_reader import KafkaReader
 from shared.streaming.kafka_sinks import MESSAGE_BYTES, KafkaSink, KafkaTransactionalSink
 from shared.streaming.kafka_source import KafkaSource
+from shared.streaming.records import TopicPartition
 from shared.streaming.topic_settings import TopicSettings
 
 log = logging.getLogger(__name__)
@@ -94,6 +95,22 @@ class KafkaBroker:
             return int(self._client().describe_configs([resource])[resource].result(self._connection.deadline_s)["max.message.bytes"].value)
 
         return min(self._connection.call(f"settings of {topic}", ask), MESSAGE_BYTES)
+
+    def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
+        """Return who is in a group."""
+        asked = f"members of group {group}"
+        try:
+            found = self._connection.call(asked, lambda: self._client().describe_consumer_groups([group], request_timeout=5.0)[group].result())
+        except RuntimeError as problem:
+            cause = problem.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return {}
+            raise
+        return {
+            member.group_instance_id: frozenset(TopicPartition(one.topic, one.partition) for one in member.assignment.topic_partitions)
+            for member in found.members
+            if member.group_instance_id is not None
+        }
 
     def source(self, group: str, instance: str) -> KafkaSource:
         """Make a member of a group."""

@@ -69,6 +69,11 @@ class Layout:
         """Consumer group."""
         return f"{self.app}-{self.leader or self.stage}"
 
+    @property
+    def progress(self) -> str:
+        """Topic of the stage's progress records."""
+        return progress_topic(self.app, self.stage)
+
     def owned(self, assignment: Assignment) -> list[int]:
         """Tasks of the member with this assignment."""
         lead = sorted(partition.partition for partition in assignment.partitions if partition.topic == self.inputs.partitioned[0])

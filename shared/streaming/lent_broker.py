@@ -38,6 +38,10 @@ class LentBroker:
         """Greatest record the topic takes."""
         return int(self.ask("max_message_bytes", topic))
 
+    def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
+        """Refuse: a child takes nothing over."""
+        _refuse("look who is in a group")
+
     def source(self, group: str, instance: str) -> "LentSource":
         """Make a source that knows what the group has committed."""
         return LentSource(self)

@@ -2,7 +2,7 @@
 
 import threading
 import time
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence, Set
 
 from shared.streaming.broker import FencedError, TopicSpec
 from shared.streaming.errors import TransientError
@@ -60,6 +60,11 @@ class MemoryBroker:
         if topic not in self._limits:
             raise ValueError(f"expected an existing topic, there is no {topic}")
         return self._limits[topic]
+
+    def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
+        """Return who is in a group."""
+        with self.changed:
+            return {instance: self.owned(group, instance) for instance in self.group(group).members}
 
     def source(self, group: str, instance: str) -> MemorySource:
         """Make a member of a group."""

@@ -49,6 +49,8 @@ class Progress:
         How many of the last input records became dead letters, of a task that does not tell its inputs apart.
     flows
         By input topic: what of it became dead letters, and whether it is paused.
+    writer
+        Transactional id of the process.
     """
 
     stage: str
@@ -66,6 +68,7 @@ class Progress:
     group: str = ""
     refusals: Refusals = field(default_factory=Refusals)
     flows: Mapping[str, Flow] = field(default_factory=dict)
+    writer: str = ""
 
     @property
     def coverage(self) -> Coverage:
@@ -106,6 +109,7 @@ class Progress:
                 "group": self.group,
                 "refusals": self.refusals.to_list(),
                 "flows": {topic: flow.to_record() for topic, flow in sorted(self.flows.items())},
+                "writer": self.writer,
             }
         )
 
@@ -129,6 +133,7 @@ class Progress:
             group=record["group"],
             refusals=Refusals.of_list(record["refusals"]),
             flows={topic: Flow.of_record(flow) for topic, flow in record["flows"].items()},
+            writer=record["writer"],
         )
 
 

@@ -8,7 +8,8 @@ from shared.streaming.broker import OffsetLostError, Reader, Source
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.errors import TransientError
 from shared.streaming.layout import Layout
-from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
+from shared.streaming.ownership import standing
+from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key, without_verdicts
 from shared.streaming.records import Records, StateEntry, TopicPartition
 from shared.streaming.running_task import KnowsFlows, LearnsVersions, RunningTask, TaskFactory
@@ -51,6 +52,7 @@ class Restore:
         codec: RecordCodecPort,
         dead_letters: DeadLetters,
         instance: str,
+        writer: str,
         task_factory: TaskFactory,
         alive: Callable[[], None],
     ) -> None:
@@ -60,6 +62,7 @@ class Restore:
         self._codec = codec
         self._dead_letters = dead_letters
         self._instance = instance
+        self._writer = writer
         self._task_factory = task_factory
         self._alive = alive
 
@@ -85,7 +88,8 @@ class Restore:
         grouped = self._layout.grouped(partition)
         committed = self._source.committed(grouped)
         self._alive()
-        progress = self._last_progress(partition)
+        found = standing(self._reader, TopicPartition(self._layout.progress, partition), self._codec, self._alive)
+        progress = self._progress(partition, found.record)
         self._cross_check(partition, grouped, committed, progress)
         task = self._task_factory(partition)
         stale: list[bytes] = []
@@ -112,6 +116,7 @@ class Restore:
         if isinstance(task, KnowsFlows):
             task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
+        running.writer, running.end = self._writer, found.end
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
         running.quarantined = Quarantined([*running.unwritten, *verdicts])
         running.withheld = withheld or {}
@@ -136,7 +141,7 @@ class Restore:
 
     def begins(self, partition: int) -> tuple[list[tuple[TopicPartition, int, int]], dict[TopicPartition, int]]:
         """What a task is given again when it is restored, as (place, first offset, end), and where it reads on; without restoring it."""
-        progress = self._last_progress(partition)
+        progress = self._progress(partition, standing(self._reader, TopicPartition(self._layout.progress, partition), self._codec).record)
         task = self._task_factory(partition)
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             progress = replace(progress, checkpoint_marker={})
@@ -155,12 +160,8 @@ class Restore:
     def _inputs(self, partition: int) -> list[TopicPartition]:
         return [*self._layout.grouped(partition), *self._layout.inner(partition), *self._layout.broadcast()]
 
-    def _last_progress(self, partition: int) -> Progress:
-        address = TopicPartition(progress_topic(self._layout.app, self._layout.stage), partition)
-        last = None
-        for records in self._read(address, 0, None):
-            last = records.values[-1] or last
-        return Progress(self._layout.stage, partition, self._instance) if last is None else Progress.decode(last, self._codec)
+    def _progress(self, partition: int, record: bytes | None) -> Progress:
+        return Progress(self._layout.stage, partition, self._instance) if record is None else Progress.decode(record, self._codec)
 
     def _checkpoint(self, partition: int, verdicts: dict[Address, None]) -> dict[bytes, bytes]:
         state: dict[bytes, bytes] = {}

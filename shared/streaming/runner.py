@@ -11,7 +11,7 @@ from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings
 from shared.streaming.bounded_calls import CallHangsError
-from shared.streaming.broker import Broker, BrokerUnreachableError, FencedError
+from shared.streaming.broker import Broker, BrokerUnreachableError, FencedError, Reader
 from shared.streaming.chain import Chain, Link, StageParts, TaskCrashedError, Work
 from shared.streaming.crash_log import CrashLog
 from shared.streaming.culprit_walk import CulpritWalk, Survives
@@ -24,6 +24,7 @@ from shared.streaming.isolation import CrashVerdicts, Verdict
 from shared.streaming.kafka_connection import KafkaFailureError
 from shared.streaming.layout import Layout
 from shared.streaming.lent_broker import Lender
+from shared.streaming.ownership import Precedence
 from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.rehearsal import Rehearsal, Told, perform
@@ -31,6 +32,7 @@ from shared.streaming.restore import ReplayCrashedError, Restore, SupersededErro
 from shared.streaming.running_task import RunningTask, TaskFactory
 from shared.streaming.stage_child import MakeStage, StageChild
 from shared.streaming.step_transaction import StepTransaction
+from shared.streaming.take_over import Rival, TakeOver
 from shared.streaming.task import Buffers, StepContext, TaskInputs
 from shared.streaming.trials import Trials
 
@@ -80,8 +82,10 @@ class Runner:
         Stages that read what this one writes: they run in the same process and the same transaction (`shared.streaming.chain`).
     name
         Of the chain, for its transactional id, logs and metrics; by default the stage.
-    fences
-        Transactional ids of the other topology: what runs under them is shut out before anything is read.
+    rivals
+        Processes of the other topology under this instance's name.
+    precedence
+        Makes, of a reader, whom the tasks give way to; None when there is nobody.
     codec
         Of `tidemill.Progress`.
     dead_letters
@@ -106,7 +110,8 @@ class Runner:
         dead_letters: DeadLetters,
         followers: Sequence[StageParts] = (),
         name: str | None = None,
-        fences: Sequence[str] = (),
+        rivals: Sequence[Rival] = (),
+        precedence: Callable[[Reader], Precedence] | None = None,
         settings: RunnerSettings | None = None,
         metrics: Metrics | None = None,
         health: Health | None = None,
@@ -123,10 +128,13 @@ class Runner:
         layouts = [Layout.of(app, one.stage, one.inputs, partitions, broker, stage if k else None) for k, one in enumerate(parts)]
         self._name = name or stage
         self._layout = layouts[0]
-        self._source = broker.source(self._layout.group, instance)
-        self._sink = broker.transactional_sink(f"{app}-{self._name}-{instance}")
-        self._fences = [broker.transactional_sink(other) for other in fences]
+        # Both topologies have processes in the leading stage's group: under one name they would end each other again and again.
+        self._source = broker.source(self._layout.group, instance if name is None else f"{name}-{instance}")
+        self._writer = f"{app}-{self._name}-{instance}"
+        self._sink = broker.transactional_sink(self._writer)
         self._reader = broker.reader()
+        gives_way = precedence(self._reader) if precedence is not None else None
+        self._ownership = TakeOver(broker, self._source, self._sink, self._writer, layouts, rivals, gives_way, self._timer)
         limits = self._settings
         self._flood_limits = FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run)
         self._throttle = Throttle()
@@ -161,7 +169,7 @@ class Runner:
     def _link(self, stage: int, layout: Layout, parts: StageParts, crash_log: Path, instance: str) -> Link:
         limits = self._settings
         codec, letters, factory = parts.codec, parts.dead_letters, parts.task_factory
-        restore = Restore(layout, self._source, self._reader, codec, letters, instance, factory, self._keep_alive)
+        restore = Restore(layout, self._source, self._reader, codec, letters, instance, self._writer, factory, self._keep_alive)
         verdicts = CrashVerdicts(CrashLog(crash_log, self._note.advanced), limits.crash_limit, self._timer)
         return Link(layout, restore, verdicts, Trials(stage, restore, verdicts, limits.max_batch, self._clock_ms))
 
@@ -229,7 +237,8 @@ class Runner:
             self._open()
             if not self._acknowledge():
                 return False
-            if self._epoch != self._source.assignment.epoch or (self._retry_at is not None and self._timer() >= self._retry_at):
+            due = self._retry_at is not None and self._timer() >= self._retry_at
+            if self._epoch != self._source.assignment.epoch or due or self._ownership.has_come():
                 self._take_over()
             committed = self._consume_and_commit() if self._backlog is None else self._catch_up()
         except SupersededError:
@@ -289,9 +298,6 @@ class Runner:
             self._sink.open()
             self._sink_opened = True
         if not self._opened:
-            for other in self._fences:
-                other.open()
-                other.close()
             self._source.subscribe(self._layout.inputs.partitioned)
             self._epoch = self._source.assignment.epoch
             self._opened = True
@@ -518,7 +524,10 @@ class Runner:
         self._source.assign({})
         self._retry_at = None
         tasks: dict[int, list[RunningTask]] = {}
-        for partition in self._layout.owned(assignment):
+        owned = self._ownership.free(self._layout.owned(assignment))
+        self._keep_alive()
+        self._ownership.claim(owned)
+        for partition in owned:
             begun = self._timer()
             chain: list[RunningTask] = []
             for stage in range(len(self._links)):
@@ -531,7 +540,7 @@ class Runner:
                 tasks[partition] = chain
             self._metrics.observe_restore(partition, self._timer() - begun)
         self._keep_alive()
-        self._chain.tasks = tasks
+        self._chain.take_up(tasks)
         self._chain.find_ends()
         self._positions = self._chain.reading()
         if len(self._links) > 1 and tasks:

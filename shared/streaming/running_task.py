@@ -78,6 +78,10 @@ class RunningTask:
         Behind the last record that the task was given, in all and in its last step, per input.
     holding
         Whether the task, when its last step began, held back records that earlier steps had given it.
+    writer
+        Transactional id of this process.
+    end
+        Offset that the next progress record gets, see `shared.streaming.ownership`.
     """
 
     partition: int
@@ -92,6 +96,8 @@ class RunningTask:
     owed: list[tuple[Records, str]] = field(default_factory=list)
     checkpoint_due_ms: int = 0
     reading: dict[TopicPartition, int] = field(default_factory=dict)
+    writer: str = ""
+    end: int = 0
     quarantined: Quarantined = field(default_factory=Quarantined)
     unwritten: Sequence[Address] = ()
     withheld: Withheld = field(default_factory=dict)
@@ -164,9 +170,10 @@ class RunningTask:
             group=self.layout.group,
             refusals=self.progress.refusals.after(read, refused, self.limits) if step.flows is None else Refusals(),
             flows=step.flows or {},
+            writer=self.writer,
         )
         before = self.progress
-        unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group) == before
+        unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group, writer=before.writer) == before
         grouped = set(self.layout.grouped(self.partition))
         taken_over = before.group != self.layout.group
         moved = {

@@ -10,12 +10,14 @@ from shared.avro.registry import SchemaRegistry
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
-from shared.streaming.broker import Broker
+from shared.streaming.broker import Broker, Reader
 from shared.streaming.chain import StageParts
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.layout import require_room
 from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, LEAST_LIMIT_BYTES
+from shared.streaming.ownership import Precedence
 from shared.streaming.runner import Runner
+from shared.streaming.take_over import Rival
 from shared.streaming.task import Task, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -64,11 +66,21 @@ def chain_runner(
     app = plan.application.app
     parts = [_parts(spec, plan, broker, registry) for spec in stages]
     lead, fused = parts[0], len(parts) > 1
-    others = FUSIBLE if fused else (FUSED,) if lead.stage in FUSIBLE else ()
+    instance = settings.instance
+    rivals: list[Rival] = []
+    if fused:
+        rivals = [Rival(f"{app}-{stage}-{instance}", f"{app}-{stage}", instance) for stage in FUSIBLE]
+    elif lead.stage in FUSIBLE:
+        rivals = [Rival(f"{app}-{FUSED}-{instance}", f"{app}-{FUSIBLE[0]}", f"{FUSED}-{instance}")]
+    first = next(stream.topic for stream in plan.streams.values() if not stream.is_reference)
+
+    def precedence(reader: Reader) -> Precedence:
+        return Precedence(broker, reader, lead.codec, app, FUSIBLE[0], lead.stage, first, FUSED)
+
     return Runner(
         app=app,
         stage=lead.stage,
-        instance=settings.instance,
+        instance=instance,
         broker=broker,
         inputs=lead.inputs,
         partitions=1 if lead.inputs.gathered else plan.application.partitions,
@@ -77,7 +89,8 @@ def chain_runner(
         dead_letters=lead.dead_letters,
         followers=parts[1:],
         name=FUSED if fused else None,
-        fences=[f"{app}-{other}-{settings.instance}" for other in others],
+        rivals=rivals,
+        precedence=precedence if lead.stage in FUSIBLE[1:] and not fused else None,
         settings=settings.runner,
         metrics=metrics,
         health=health,

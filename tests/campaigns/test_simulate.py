@@ -15,9 +15,11 @@ from campaigns.simulate.shrink import as_test, kind_of, shrink, shrunk
 from campaigns.simulate.world import RunSettings
 from services.features.domain.core import FeaturesCore
 from services.outcomes.domain.join import OutcomeJoin
+from shared.streaming.chain import Chain
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.memory_log import COMMITTED, Transaction
 from shared.streaming.records import StateEntry
+from shared.streaming.running_task import RunningTask
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 
@@ -76,11 +78,17 @@ def test_offsets_that_a_commit_leaves_out_are_found(monkeypatch: pytest.MonkeyPa
     assert "the group has committed" in first_failure(range(1, 3)).violation
 
 
-def test_a_commit_that_is_made_twice_is_found_and_shrunk_to_a_few_actions(monkeypatch: pytest.MonkeyPatch) -> None:
-    """A broker that lets a fenced producer commit: two writers of one partition."""
-    monkeypatch.setattr(MemoryBroker, "check_epoch", lambda broker, transactional_id, epoch: None)
-    monkeypatch.setattr(MemoryBroker, "expire_member", lambda broker, group, instance: None)
-    found = first_failure(range(1, 12))
+def test_two_writers_of_other_names_are_found_and_shrunk_to_a_few_actions(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Nobody holds the place of a progress record against the one that it was to have."""
+    take_up = Chain.take_up
+
+    def careless(chain: Chain, tasks: dict[int, list[RunningTask]]) -> None:
+        take_up(chain, tasks)
+        chain._progress = frozenset()
+
+    monkeypatch.setattr(Chain, "take_up", careless)
+    found = first_failure([24, 26, 5], 300)
+    assert "expected to follow" in found.violation
     small, again = shrunk(found, budget=25)
     assert kind_of(again.violation) == kind_of(found.violation)
     assert len(small) < len(found.actions) / 2

@@ -473,3 +473,56 @@ def test_records_that_retention_deleted_are_loud_for_a_member_and_skipped_by_a_r
     until(lambda: reader.watermarks(place) == (7, 7))
     assert list(reader.read(place, 0)) == []
     reader.close()
+
+
+def test_who_is_in_a_group_and_has_what(broker: Broker, topic: str, member: Callable[..., Source]) -> None:
+    assert broker.members(f"{topic}-group") == {}
+    source = member("one")
+    until(lambda: source.consume(1, 0.05) == [] and broker.members(f"{topic}-group") == {"one": source.assignment.partitions})
+    assert source.assignment.partitions == {TopicPartition(topic, 0), TopicPartition(topic, 1)}
+
+
+def test_of_two_writers_of_other_names_one_commits_and_the_one_after_it_sees_what_came_of_it(
+    broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]
+) -> None:
+    """What `shared.streaming.ownership` builds on; `tests/property/test_ownership.py` plays every order of the calls."""
+    place, reader = TopicPartition(topic, 0), broker.reader()
+    one, other = producer(f"{topic}-one"), producer(f"{topic}-other")
+
+    def expect(sink: TransactionalSink, value: bytes, end: int) -> None:
+        sink.begin()
+        sink.produce(Emission(topic, 0, [b"k"], [value], first_offset=end))
+
+    # Both expect the same place: the append decides, although neither has committed.
+    expect(one, b"one", 0)
+    until(lambda: reader.watermarks(place)[1] == 1)
+    expect(other, b"other", 0)
+    assert not _commits(other)
+    other.abort()
+    assert _commits(one)
+    # A claim comes between the append and the commit: the commit stands, the next one is refused, and the claimant reads what was committed.
+    until(lambda: reader.watermarks(place)[1] == 4)
+    expect(one, b"between", 4)
+    until(lambda: reader.watermarks(place)[1] == 5)
+    other.begin()
+    other.produce(Emission(topic, 0, [b"claim"], [None]))
+    other.commit()
+    assert _commits(one)
+    until(lambda: reader.watermarks(place)[1] == 8)
+    assert [value for records in reader.read(place, 0) for value in records.values] == [b"one", b"between", None]
+    expect(one, b"stale", 6)
+    assert not _commits(one)
+    one.abort()
+    until(lambda: reader.watermarks(place)[1] == 10)
+    expect(other, b"next", 10)
+    assert _commits(other)
+    assert [value for records in reader.read(place, 0) for value in records.values] == [b"one", b"between", None, b"next"]
+    reader.close()
+
+
+def _commits(sink: TransactionalSink) -> bool:
+    try:
+        sink.commit()
+    except TransientError:
+        return False
+    return True

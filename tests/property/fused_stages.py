@@ -74,7 +74,7 @@ class System:
         for stream in STREAMS:
             sink.publish(PLAN.streams[stream].topic, HEARTBEAT_KEY, None, NOON + count * 1_000, 0)
 
-    def runner(self, stages: tuple[str, ...], broker: Broker | None = None, **changes: Any) -> Runner:
+    def runner(self, stages: tuple[str, ...], broker: Broker | None = None, instance: str = "0", **changes: Any) -> Runner:
         """Make the runner of some stages."""
         tasks = {
             "ingestion": StageSpec("ingestion", ingestion_inputs(PLAN), lambda p: IngestionTask(PLAN, self.registry, p, "replay")),
@@ -89,7 +89,9 @@ class System:
             "max_batch": 7,
         }
         settings = ServiceSettings(
-            application=FOLDER, runner=RunnerSettings(**{**quick, "backoff_initial_ms": 0, "state_folder": self._folder / "state", **changes})
+            application=FOLDER,
+            instance=instance,
+            runner=RunnerSettings(**{**quick, "backoff_initial_ms": 0, "state_folder": self._folder / "state", **changes}),
         )
         return chain_runner([tasks[stage] for stage in stages], PLAN, settings, broker or self.broker, self.registry)
 
@@ -126,7 +128,8 @@ class System:
         """Return the last progress record of a stage."""
         records = self.read(PLAN.topics.progress(stage))
         codec = RecordCodec(self.registry, "p", (ROOT / "schemas" / "progress.avsc").read_text())
-        return Progress.decode(records.values[-1] or b"", codec) if len(records) else None
+        values = [value for value in records.values if value is not None]
+        return Progress.decode(values[-1], codec) if values else None
 
     def read(self, topic: str) -> Records:
         """Everything committed."""
