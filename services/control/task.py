@@ -35,8 +35,8 @@ class ControlTask:
     """The one task of the stage.
 
     Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
-    journal time it is read at. How it fell between the findings is written nowhere but in the state, so the state (it is small) goes out
-    with every step that changes it and nothing is ever replayed.
+    journal time it is read at; one for a training waits until there is any. How it fell between the findings is written nowhere but in the
+    state, so the state (it is small) goes out with every step that changes it and nothing is ever replayed.
 
     Parameters
     ----------
@@ -63,7 +63,8 @@ class ControlTask:
         self._coverage = Coverage()
         self._written: dict[bytes, bytes] = {}
         self._replaying = False
-        self._commands: list[dict[str, Any]] = []
+        # With the offset that each stands at.
+        self._commands: list[tuple[int, dict[str, Any]]] = []
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load requests made so far and the merge's counts."""
@@ -165,7 +166,7 @@ class ControlTask:
             # To ingestion, whoever has signed it.
             return
         if self._key is None or is_signed(command, self._key):
-            self._commands.append(command)
+            self._commands.append((int(records.offsets[row]), command))
             return
         named = [command["model"]] if command["model"] in self._plan.models else self._plan.models
         self._refuse(records, row, named, "unsigned", "its signature is missing or wrong; send it with `tidemill command` or through the gateway")
@@ -173,7 +174,8 @@ class ControlTask:
     def _refuse(self, records: Records, row: int, models: Iterable[str], what: str, why: str) -> None:
         """Answer under the record's address: the id it carries belongs to whoever has the key."""
         address = f"{records.topic}:{records.partition}:{records.offsets[row]}"
-        self._commands += [{"command_id": address, "model": model, "command": what, "reason": why, "issued_at": None} for model in models]
+        offset = int(records.offsets[row])
+        self._commands += [(offset, {"command_id": address, "model": model, "command": what, "reason": why, "issued_at": None}) for model in models]
 
     def _follow(self, released: Any) -> list[dict[str, Any]]:  # noqa: ANN401, RUF100
         said = []
@@ -183,12 +185,16 @@ class ControlTask:
         return said
 
     def _obey(self) -> list[dict[str, Any]]:
-        commands, self._commands = self._commands, []
-        return [decision for command in commands for decision in self._policy.command(command, max(self._coverage.time_ms, 0))]
+        """Follow commands in their order, up to one that asks for a training before there is any journal time to date it by."""
+        said = []
+        while self._commands and not (self._coverage.time_ms <= 0 and self._commands[0][1]["command"] == "retrain"):
+            said += self._policy.command(self._commands.pop(0)[1], max(self._coverage.time_ms, 0))
+        return said
 
     def _positions(self) -> dict[TopicPartition, int]:
         positions = self._merge.positions()
-        return {**positions, TopicPartition(self._plan.topics.commands, 0): self._commands_read} if self._commands_read else positions
+        read = self._commands[0][0] if self._commands else self._commands_read
+        return {**positions, TopicPartition(self._plan.topics.commands, 0): read} if read else positions
 
     def _codec(self, registry: SchemaRegistry, topic: str, name: str) -> RecordCodec:
         return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"), LONGEST_TEXT)

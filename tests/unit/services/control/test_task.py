@@ -108,6 +108,26 @@ def test_commands_and_findings_keep_their_order_over_a_restart_at_any_step(tmp_p
     assert all(play(tmp_path / str(at), at) == expected for at in range(8))
 
 
+@pytest.mark.parametrize("restarted", [False, True])
+def test_a_command_ahead_of_all_journal_time_waits_for_it(tmp_path: Path, restarted: bool) -> None:
+    """Dated 1970, it would be trained on nothing, and followed by the schedule of all the years since."""
+    world = World(tmp_path)
+    world.order("t", "retrain")
+    world.order("p", "pause")
+    assert world.step() == [] and TopicPartition(world.plan.topics.commands, 0) not in world.last.positions
+    if restarted:
+        world.restart()
+        assert world.step() == []
+    world.cover(20_000 * DAY)
+    said = world.step()
+    assert [(record["event"], record["trigger"], record["journal_time"]) for record in said] == [
+        ("requested", "manual", 20_000 * DAY), ("skipped", "manual", 20_000 * DAY),
+    ]  # fmt: skip
+    assert world.last.positions[TopicPartition(world.plan.topics.commands, 0)] == 2
+    world.cover(20_001 * DAY)
+    assert world.step() == []
+
+
 def test_an_idle_control_writes_nothing(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.find(1, DAY)
@@ -136,6 +156,7 @@ def test_a_command_to_a_stream_is_not_controls_to_answer(tmp_path: Path) -> None
 @pytest.mark.parametrize("field", ["command_id", "model", "command", "reason", "issued_at", "signature"])
 def test_a_command_that_is_not_signed_as_it_stands_is_answered_and_not_obeyed(tmp_path: Path, field: str) -> None:
     world = World(tmp_path)
+    world.cover(DAY)
     topic = world.plan.topics.commands
     right = signed_command(KEY, "sent_back", "retrain", "because", "one", issued_at=7)
     changed = {"command_id": "two", "model": "other", "command": "roll_back", "reason": "", "issued_at": 8, "signature": ""}[field]
