@@ -70,14 +70,13 @@ class Engine:
     def run(self, count: int) -> None:
         """Strike until so many faults more have struck, and go on until all is over and answered."""
         wanted = self.struck + count
-        while self.struck < wanted:
+        # One that is under way counts, until its moment has not come.
+        while self.struck < wanted or self._under_way:
             self.tick()
             now = time.monotonic()
-            if len(self._under_way) < _AT_ONCE and now >= self._next_s:
+            if self.struck < wanted and len(self._under_way) < _AT_ONCE and now >= self._next_s:
                 self._strike(now)
                 self._next_s = now + self._world.rng.uniform(*_PAUSE_S)
-        while self._under_way:
-            self.tick()
 
     def tick(self) -> None:
         """Look after everything once."""

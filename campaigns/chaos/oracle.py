@@ -85,6 +85,7 @@ class Oracle:
         findings.problems += verdict.problems
         counted = asdict(verdict)
         findings.counts = {name: counted[name] for name in ("raw", "accepted", "rejected", "duplicates", "good", "vectors_compared")}
+        findings.counts["promoted"] = sum(event["event"] == "promoted" for event in history.deployments)
         self._one_answer(predictions, findings)
         self._outcomes(history, labelled, findings)
         self._archive(history, findings)
