@@ -2,7 +2,6 @@
 
 import faulthandler
 import os
-import resource
 import sys
 from multiprocessing.connection import Connection
 
@@ -28,9 +27,6 @@ def main() -> None:
     assert isinstance(offer, Offer)  # noqa: S101 - nobody else has the other end
     offer.folder.mkdir()
     stage = offer.make(LentBroker(connection), offer.folder)
-    _, hard = resource.getrlimit(resource.RLIMIT_DATA)
-    limit = offer.memory_bytes if hard == resource.RLIM_INFINITY else min(offer.memory_bytes, hard)
-    resource.setrlimit(resource.RLIMIT_DATA, (limit, hard))
     at = RESTORING
 
     def told(number: int, holding: bool) -> None:

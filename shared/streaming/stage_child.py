@@ -1,6 +1,7 @@
 """A child process that goes through a rehearsal in the place of its parent: whatever ends it ends nothing else."""
 
 import logging
+import os
 import shutil
 import signal
 import socket
@@ -74,7 +75,6 @@ class Offer:
     make: MakeStage
     rehearsal: Rehearsal
     folder: Path
-    memory_bytes: int
 
 
 class StageChild:
@@ -123,8 +123,8 @@ class StageChild:
         connection = Connection(ours.detach())
         try:
             limit = self._memory_bytes or available_bytes() * 4 // 5
-            offer = Offer(self._make, rehearsal, self._folder / "state", limit)
-            ending = _Watch(process, connection, lender, alive, min(silence_s or self._silence_s, self._silence_s), self._silence_s).follow(offer)
+            watch = _Watch(process, connection, lender, alive, limit, min(silence_s or self._silence_s, self._silence_s), self._silence_s)
+            ending = watch.follow(Offer(self._make, rehearsal, self._folder / "state"))
         finally:
             process.kill()
             process.wait()
@@ -151,6 +151,7 @@ class _Watch:
     connection: Connection
     lender: Lender
     alive: Callable[[], None]
+    memory_bytes: int
     step_s: float
     silence_s: float
     at: int | None = None
@@ -167,6 +168,9 @@ class _Watch:
                 if now - stayed >= _STAY_ALIVE_EVERY_S:
                     self.alive()
                     stayed = now
+                # Its own limit (RLIMIT_DATA) would count what is reserved only: the feature state reserves its address space at once.
+                if resident_bytes(self.process.pid) > self.memory_bytes:
+                    return self._ending(f"lack of memory: it took more than {self.memory_bytes >> 20} MiB")
                 if self.connection.poll(_LOOK_EVERY_S):
                     end = self._hear(self.connection.recv())
                     if end is not None:
@@ -207,6 +211,15 @@ class _Watch:
             case _:
                 raise ValueError(f"expected a message of a rehearsal's child, got {message!r}")
         return None
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory that a process occupies; 0 when it has ended."""
+    try:
+        with open(f"/proc/{pid}/statm", encoding="ascii") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGESIZE")
+    except (OSError, IndexError):
+        return 0
 
 
 def available_bytes() -> int:

@@ -35,7 +35,7 @@ from tests.property.test_crash_searches import Machine, check, column, filled, r
 
 
 def machine_with_children(folder: Path, values: list[list[bytes]], kind: type[Fragile] = Fragile, **changes: Any) -> Machine:
-    chosen = {"trial_memory_bytes": 2 << 30, **changes}
+    chosen = {"trial_memory_bytes": 1 << 30, **changes}
     machine = Machine(folder, filled(values), len(values), **chosen)
     machine.in_children = partial(made_in_child, kind, len(values), chosen.get("max_batch", 10_000), {})
     return machine

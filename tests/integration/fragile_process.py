@@ -1,0 +1,51 @@
+"""A counting stage as a process of its own, that some records kill: arguments are broker, application, partitions, state folder."""
+
+import ctypes
+import os
+import signal
+import sys
+from functools import partial
+from pathlib import Path
+
+from shared.observability.settings import RunnerSettings
+from shared.streaming.broker import Broker
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.records import Records
+from shared.streaming.runner import Runner
+from shared.streaming.service_process import stop_on_signals
+from tests.property.runner_tasks import CountingTask, arguments
+
+BOOM, SEGFAULT, KILLED = b"boom", b"segfault", b"killed"
+
+
+class FragileTask(CountingTask):
+    """Raises, faults in native code, or is ended by the kernel, by the record."""
+
+    def _fold(self, records: Records) -> list[bytes]:
+        for value in records.values:
+            if value == SEGFAULT:
+                ctypes.string_at(0)
+            if value == KILLED:
+                os.kill(os.getpid(), signal.SIGKILL)
+        return super()._fold(records)
+
+
+def made(app: str, partitions: int, broker: Broker, folder: Path) -> Runner:
+    """Make the stage: in the process itself, and in its children."""
+    settings = RunnerSettings(state_folder=folder)
+    return Runner(**arguments(app, broker, partitions, settings=settings, task_factory=lambda p: FragileTask(app, p, BOOM)))
+
+
+def main() -> None:
+    bootstrap_servers, app, partitions, folder = sys.argv[1:]
+    # A child is told the function by its module's name, which is not that of the program.
+    from tests.integration.fragile_process import made as importable
+
+    runner = made(app, int(partitions), KafkaBroker(bootstrap_servers, session_timeout_ms=6_000), Path(folder))
+    runner.note_faults()
+    runner.use_children(partial(importable, app, int(partitions)))
+    runner.run(stop_on_signals())
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,108 @@
+"""Records that kill the process, on real Kafka; and that every service can be made in the child that dies in its place."""
+
+import subprocess
+import sys
+import time
+from functools import partial
+from importlib import import_module
+from pathlib import Path
+
+import numpy as np
+import pytest
+
+from deploy.embedded.infrastructure import Infrastructure
+from services.ingestion.settings import IngestionSettings
+from shared.application.planning import load_plan
+from shared.lifeline import tied_to_parent
+from shared.streaming.broker import TopicSpec
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.lent_broker import Lender
+from shared.streaming.records import Emission, TopicPartition
+from shared.streaming.rehearsal import Rehearsal
+from shared.streaming.service_process import built_in_child
+from shared.streaming.stage_child import StageChild
+from shared.streaming.topics import catalogue_topics
+from tests.integration.fragile_process import BOOM, KILLED, SEGFAULT
+from tests.integration.test_raw_to_prediction import ROOT, application
+from tests.property.runner_tasks import codec, expected, output, topics
+
+__all__ = ["application"]
+DEADLINE_S = 100.0
+
+
+@pytest.mark.lasts(40)
+def test_records_that_raise_fault_and_are_killed_in_two_partitions_are_set_aside(
+    infrastructure: Infrastructure, application_name: str, tmp_path: Path
+) -> None:
+    """Processes that end are started again, as a supervisor does: an exception and a native fault cost one of them, a kill two."""
+    broker = KafkaBroker(infrastructure.bootstrap_servers)
+    broker.create_topics(topics(application_name, 2))
+    count, poison = 400, ({7: BOOM, 300: SEGFAULT}, {0: KILLED, 399: BOOM})
+    sink = broker.sink()
+    for partition, places in enumerate(poison):
+        values = [places.get(place, b"x") for place in range(count)]
+        sink.publish_run(Emission(f"{application_name}-input", partition, [b"k"] * count, values, np.arange(count, dtype=np.int64)))
+    sink.close()
+    command = [sys.executable, "-m", "tests.integration.fragile_process", infrastructure.bootstrap_servers, application_name, "2"]
+    ends: list[int] = []
+
+    def start() -> subprocess.Popen[bytes]:
+        with (tmp_path / "log").open("ab") as log:
+            return subprocess.Popen([*command, str(tmp_path / "state")], cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent())
+
+    reader, process, deadline = broker.reader(), start(), time.monotonic() + DEADLINE_S
+    try:
+        while not all(reader.watermarks(TopicPartition(f"{application_name}-rejected", p))[1] for p in (0, 1)) or not all(
+            len(output(broker, f"{application_name}-output", p)) == count - 2 for p in (0, 1)
+        ):
+            assert time.monotonic() < deadline, (ends, (tmp_path / "log").read_text()[-3_000:])
+            try:
+                ends.append(process.wait(0.2))
+                process = start()
+            except subprocess.TimeoutExpired:
+                continue
+    finally:
+        process.kill()
+        process.wait()
+        reader.close()
+    for partition, places in enumerate(poison):
+        assert output(broker, f"{application_name}-output", partition) == expected(["k"] * count, without=list(places))
+        letters = [codec("rejected").decode(value or b"") for value in output(broker, f"{application_name}-rejected", partition)]
+        assert sorted(letter["source_offset"] for letter in letters) == sorted(places)
+    # An exception ends a process only if none before it has died of anything for five minutes.
+    assert (ends.count(-11), ends.count(-9)) == (1, 2) and len(ends) <= 4, ends
+
+
+@pytest.mark.lasts(25)
+@pytest.mark.timeout(200)
+def test_every_service_that_is_tried_in_children_can_be_made_in_one_and_writes_nothing_there(
+    application: Path, application_name: str, infrastructure: Infrastructure, tmp_path: Path
+) -> None:
+    plan = load_plan(application)
+    broker = KafkaBroker(infrastructure.bootstrap_servers)
+    broker.create_topics([*catalogue_topics(application_name, 1), *(TopicSpec(topic) for topic in plan.topics.raw)])
+    settings = IngestionSettings.model_validate(
+        {
+            "application": application,
+            "kafka": {"bootstrap_servers": infrastructure.bootstrap_servers},
+            "registry": {"url": infrastructure.registry_url},
+            "redis": {"url": infrastructure.redis_url},
+            "commands": {"key_file": tmp_path / "key"},
+            "artifacts": {"uri": str(tmp_path / "artifacts")},
+            "runner": {"state_folder": tmp_path / "state"},
+        }
+    )
+    reader = broker.reader()
+    names = [spec.name for spec in catalogue_topics(application_name, 1)]
+    before = {name: reader.watermarks(TopicPartition(name, 0)) for name in names}
+    for stage, links in (("fused", 3), ("outcomes", 1), ("drift", 1), ("control", 1)):
+        build = import_module(f"services.{stage}.service").build
+        group = broker.source(f"{application_name}-{'ingestion' if stage == 'fused' else stage}", "child")
+        child = StageChild(partial(built_in_child, build, settings), tmp_path / "child", 60.0)
+        for link in range(links):
+            ending = child.go(Rehearsal(link, 0, time.time_ns() // 1_000_000, 100), Lender(broker, reader, group), lambda: None)
+            assert ending.survived and ending.at == 0, (stage, link, ending)
+        group.close()
+    assert {name: reader.watermarks(TopicPartition(name, 0)) for name in names} == before
+    assert not (tmp_path / "child").exists() and not (tmp_path / "state").exists()
+    reader.close()
