@@ -2,7 +2,7 @@
 
 import json
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
@@ -30,7 +30,9 @@ from shared.dead_letters.reading import DeadLetterOffice
 from shared.streaming.kafka_broker import KafkaBroker
 
 _START_S, _DRAIN_S = 120.0, 180.0
-_SETTLED_S = 2.0
+_SETTLED_S, _ANSWERED_S, _SAMPLE_S = 2.0, 40.0, 10.0
+# Before memory is measured: so many messages that every kind has come, and what it takes is loaded and compiled.
+_WARM = 600
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,7 +56,13 @@ class Attack:
 
 @dataclass(slots=True)
 class AttackResult:
-    """What came of it: latencies in milliseconds, resident memory of all services in megabytes."""
+    """What came of it: latencies in milliseconds, resident memory of all services in megabytes.
+
+    Attributes
+    ----------
+    memory_by_service_mb
+        Before the quiet stretch, every ten seconds in the attack, and after it.
+    """
 
     attack: dict[str, Any]
     verdict: dict[str, Any]
@@ -65,6 +73,9 @@ class AttackResult:
     p99_attack_ms: float = 0.0
     memory_before_mb: float = 0.0
     memory_after_mb: float = 0.0
+    memory_by_service_mb: dict[str, list[float]] = field(default_factory=dict)
+    disconnects: dict[str, int] = field(default_factory=dict)
+    refused_by_broker: dict[str, int] = field(default_factory=dict)
     seconds: float = 0.0
     hostile_by_kind: dict[str, int] = field(default_factory=dict)
     http_answers: dict[int, int] = field(default_factory=dict)
@@ -107,13 +118,14 @@ def attack(infrastructure: Infrastructure, folder: Path, app: str, plan: Attack)
         sender.introduce()
         sender.stretch("first", 2.0, 20.0, meanwhile=supervisor.check)
         _until(lambda: all(name in answers.first for name in sender.sent.good), supervisor, folder, "the first answers")
-        sender.stretch("warm", max(2.0, plan.quiet_s / 4), plan.good_per_s, plan.hostile // 50, supervisor.check)
-        _settle(sender, answers, supervisor, folder)
+        sender.stretch("warm", max(2.0, plan.quiet_s / 4), plan.good_per_s, max(_WARM, plan.hostile // 50), supervisor.check)
+        _settle(sender, answers, supervisor)
         before = _memory_mb(supervisor)
         sender.stretch("quiet", plan.quiet_s, plan.good_per_s, meanwhile=supervisor.check)
-        sender.stretch("attack", plan.attack_s, plan.good_per_s, plan.hostile, supervisor.check)
+        samples = MemorySamples(supervisor, before)
+        sender.stretch("attack", plan.attack_s, plan.good_per_s, plan.hostile, samples.take)
         sender.flush()
-        _settle(sender, answers, supervisor, folder)
+        _settle(sender, answers, supervisor)
         after = _memory_mb(supervisor)
         # What follows the good messages in the raw topics is accounted for a little later.
         verdict = Verdict()
@@ -139,15 +151,37 @@ def attack(infrastructure: Infrastructure, folder: Path, app: str, plan: Attack)
         p50, p99 = (round(float(value), 1) for value in np.percentile(found, [50, 99])) if len(found) else (-1.0, -1.0)
         setattr(result, f"p50_{name}_ms", p50)
         setattr(result, f"p99_{name}_ms", p99)
-    result.memory_before_mb, result.memory_after_mb = before, after
+    result.memory_before_mb, result.memory_after_mb = round(sum(before.values()), 1), round(sum(after.values()), 1)
+    result.memory_by_service_mb = samples.found(after)
+    result.disconnects, result.refused_by_broker = dict(sender.sent.disconnects), dict(sender.sent.refused)
     result.hostile_by_kind, result.http_answers = dict(sender.sent.hostile), dict(sender.sent.answers)
     result.seconds = round(time.monotonic() - began, 1)
-    result.problems = [*verdict.problems]
+    result.problems = [*verdict.problems, *sender.sent.failures]
     if restarts:
         result.problems.append(f"{restarts} services ended and were started again; {folder / 'logs'}")
     if sender.sent.server_errors:
         result.problems.append(f"{len(sender.sent.server_errors)} server errors of the gateway, first: {sender.sent.server_errors[0]}")
     return result
+
+
+class MemorySamples:
+    """Resident memory over an attack, by service."""
+
+    def __init__(self, supervisor: Supervisor, first: Mapping[str, float]) -> None:
+        self._supervisor = supervisor
+        self._samples = [first]
+        self._due = time.monotonic() + _SAMPLE_S
+
+    def take(self) -> None:
+        """Check the services; take a sample when it is time."""
+        self._supervisor.check()
+        if time.monotonic() >= self._due:
+            self._due += _SAMPLE_S
+            self._samples.append(_memory_mb(self._supervisor))
+
+    def found(self, last: Mapping[str, float]) -> dict[str, list[float]]:
+        """Return the samples of each service, with a last one."""
+        return {name: [round(sample.get(name, 0.0), 1) for sample in (*self._samples, last)] for name in last}
 
 
 def _gateway(supervisor: Supervisor, folder: Path) -> str:
@@ -164,32 +198,34 @@ def _gateway(supervisor: Supervisor, folder: Path) -> str:
     return found[0]
 
 
-def _settle(sender: Sender, answers: Answers, supervisor: Supervisor, folder: Path) -> None:
-    _until(lambda: all(name in answers.first for name in sender.sent.good), supervisor, folder, "answers to every good payment", fatal=False)
+def _settle(sender: Sender, answers: Answers, supervisor: Supervisor) -> None:
+    """Wait for the answers to every good payment, and for what else they cause; what is missing after a while is the oracle's to find."""
+    end = time.monotonic() + _ANSWERED_S
+    while not all(name in answers.first for name in sender.sent.good) and time.monotonic() < end:
+        supervisor.check()
+        time.sleep(0.05)
     end = time.monotonic() + _SETTLED_S
     while time.monotonic() < end:
         supervisor.check()
         time.sleep(0.1)
 
 
-def _until(condition: Any, supervisor: Supervisor, folder: Path, what: str, fatal: bool = True) -> None:  # noqa: ANN401, RUF100
+def _until(condition: Callable[[], bool], supervisor: Supervisor, folder: Path, what: str) -> None:
     end = time.monotonic() + _START_S
     while not condition():
         supervisor.check()
         if time.monotonic() > end:
-            if fatal:
-                raise TimeoutError(f"not within {_START_S:.0f} s: {what}; {folder / 'logs'}")
-            return
+            raise TimeoutError(f"not within {_START_S:.0f} s: {what}; {folder / 'logs'}")
         time.sleep(0.05)
 
 
-def _memory_mb(supervisor: Supervisor) -> float:
-    """Resident memory of the services and their children."""
-    total = 0
-    for pid in supervisor.pids().values():
+def _memory_mb(supervisor: Supervisor) -> dict[str, float]:
+    """Resident memory of the services, each with its children."""
+    found = {}
+    for name, pid in supervisor.pids().items():
         try:
             process = psutil.Process(pid)
-            total += sum(one.memory_info().rss for one in (process, *process.children(recursive=True)))
+            found[name] = sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
         except psutil.NoSuchProcess:
             continue
-    return round(total / 2**20, 1)
+    return found

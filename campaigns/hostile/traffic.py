@@ -11,15 +11,15 @@ from typing import Any
 
 import httpx
 import numpy as np
-from confluent_kafka import Consumer, Producer, TopicPartition
+from confluent_kafka import Consumer, KafkaError, Producer, TopicPartition
+from confluent_kafka import Message as KafkaMessage
 from numpy.typing import NDArray
 
 from campaigns.hostile.messages import GOOD_ACCOUNTS, Encode, Grammar, Message, good_payment
 from shared.application.plan import Plan
 from shared.avro.columns import ColumnDecoder
 
-_HTTP_THREADS = 4
-_LARGEST = 1_048_588
+_HTTP_THREADS, _TRIES = 4, 5
 Stretch = tuple[str, float, float]
 
 
@@ -35,6 +35,12 @@ class Sent:
         By payment id, when it was to be sent (`time.perf_counter`).
     stretch
         By payment id, the stretch it was sent in.
+    refused
+        Hostile messages that the broker itself refused, by its error.
+    disconnects
+        Requests that the gateway ended without an answer, by what the client calls it.
+    failures
+        What went wrong in the campaign itself.
     """
 
     good: dict[str, dict[str, Any]] = field(default_factory=dict)
@@ -42,8 +48,10 @@ class Sent:
     stretch: dict[str, str] = field(default_factory=dict)
     hostile: Counter[str] = field(default_factory=Counter)
     answers: Counter[int] = field(default_factory=Counter)
-    refused_by_client: int = 0
+    refused: Counter[str] = field(default_factory=Counter)
+    disconnects: Counter[str] = field(default_factory=Counter)
     server_errors: list[str] = field(default_factory=list)
+    failures: list[str] = field(default_factory=list)
 
 
 class Answers(threading.Thread):
@@ -84,14 +92,11 @@ class Sender:
 
     def __init__(self, plan: Plan, kafka: Mapping[str, str], gateway: str, encode: Encode, grammar: Grammar, seed: int) -> None:
         self._plan, self._encode, self._grammar, self._seed = plan, encode, grammar, seed
-        settings = {
-            **kafka,
-            "partitioner": "murmur2_random",
-            "linger.ms": 2,
-            "message.max.bytes": 10_000_000,
-            "queue.buffering.max.messages": 500_000,
-        }
-        self._producer = Producer(settings)
+        settings = {**kafka, "partitioner": "murmur2_random", "queue.buffering.max.messages": 500_000}
+        self._producer = Producer({**settings, "linger.ms": 2})
+        # The attacker is a client of its own, and each of its messages a batch: the broker refuses a batch whole, for one timestamp out of range or
+        # for its size, and would take good messages with it.
+        self._attacker = Producer({**settings, "linger.ms": 0, "batch.num.messages": 1, "message.max.bytes": 10_000_000})
         self._client = httpx.Client(base_url=gateway, timeout=30)
         self._pool = ThreadPoolExecutor(_HTTP_THREADS)
         self._lock = threading.Lock()
@@ -118,12 +123,13 @@ class Sender:
                 self._attack(self._grammar.next(time.time_ns() // 1_000_000))
                 attacked += 1
             self._producer.poll(0)
+            self._attacker.poll(0)
             meanwhile()
             time.sleep(max(0.0, min(0.005, begun + done / good_per_s - time.perf_counter())))
 
     def flush(self) -> None:
         """Wait until everything has been taken or refused."""
-        if self._producer.flush(60):
+        if self._producer.flush(60) + self._attacker.flush(60):
             raise TimeoutError("the broker did not take every message within 60 s")
         self._pool.shutdown()
         self._client.close()
@@ -137,7 +143,15 @@ class Sender:
             self._pool.submit(self._post, "payments", json.dumps(record).encode(), True)
             return
         value = json.dumps(record).encode() if number % 2 else self._encode("payments", record)
-        self._producer.produce(self._plan.streams["payments"].topic, value, record["account"].encode())
+        self._producer.produce(self._plan.streams["payments"].topic, value, record["account"].encode(), on_delivery=self._taken)
+
+    def _taken(self, error: KafkaError | None, message: KafkaMessage) -> None:
+        if error is not None:
+            self.sent.failures.append(f"a good payment was not taken by the broker: {error.str()}")
+
+    def _refused(self, error: KafkaError | None, message: KafkaMessage) -> None:
+        if error is not None:
+            self.sent.refused[error.name()] += 1
 
     def _attack(self, message: Message) -> None:
         self.sent.hostile[message.kind] += 1
@@ -146,21 +160,27 @@ class Sender:
             return
         topic = self._plan.topics.commands if message.stream == "commands" else self._plan.streams[message.stream].topic
         partition = -1 if message.partition is None else message.partition
-        if len(message.value or b"") > _LARGEST:
-            self.sent.refused_by_client += 1
-            return
-        self._producer.produce(topic, message.value, message.key, partition, timestamp=message.timestamp_ms or 0)
+        self._attacker.produce(topic, message.value, message.key, partition, timestamp=message.timestamp_ms or 0, on_delivery=self._refused)
 
     def _post(self, stream: str, body: bytes, good: bool) -> None:
         path = stream if stream.startswith("/") else f"/v1/events/{stream}"
-        for _ in range(5):
-            answer = self._client.post(path, content=body, headers={"content-type": "application/json"})
+        for _ in range(_TRIES):
+            try:
+                answer = self._client.post(path, content=body, headers={"content-type": "application/json"})
+            except httpx.TransportError as error:
+                # Without an answer an event is sent again, under the same id: it counts once.
+                with self._lock:
+                    self.sent.disconnects[f"{type(error).__name__}: {error}"[:100]] += 1
+                continue
             with self._lock:
                 self.sent.answers[answer.status_code] += 1
                 if answer.status_code >= 500:
                     self.sent.server_errors.append(f"{path}: {answer.status_code} {answer.text[:200]}")
             if not good or answer.status_code == 202:
                 return
+        if good:
+            with self._lock:
+                self.sent.failures.append(f"a good payment was not taken in {_TRIES} tries: {body.decode()[:200]}")
 
 
 def latencies_ms(sent: Sent, answers: Answers, stretch: str) -> NDArray[np.float64]:
