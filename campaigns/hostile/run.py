@@ -27,6 +27,8 @@ from shared.avro.columns import ColumnDecoder
 from shared.avro.records import RecordCodec
 from shared.avro.registry import ConfluentSchemaRegistry
 from shared.dead_letters.reading import DeadLetterOffice
+from shared.lake.names import journal_table
+from shared.lake.tables import Lake
 from shared.streaming.kafka_broker import KafkaBroker
 
 _START_S, _DRAIN_S = 120.0, 180.0
@@ -45,6 +47,8 @@ class Attack:
         Hostile messages, evenly over `attack_s`.
     good_per_s
         Good payments, in both stretches.
+    memory
+        Memory is compared: the archive has then written to the lake once (after 30 s) before it is measured, and has its libraries loaded.
     """
 
     seed: int
@@ -52,6 +56,7 @@ class Attack:
     good_per_s: float = 150.0
     quiet_s: float = 20.0
     attack_s: float = 60.0
+    memory: bool = True
 
 
 @dataclass(slots=True)
@@ -109,7 +114,8 @@ def attack(infrastructure: Infrastructure, folder: Path, app: str, plan: Attack)
 
     kafka = {"bootstrap.servers": infrastructure.bootstrap_servers}
     grammar = Grammar(plan.seed, encode, foreign_records(registry, f"{app}-payments"))
-    supervisor = start_services(folder, pipeline_environment(application, infrastructure, folder, "live", read_settings()))
+    environment = pipeline_environment(application, infrastructure, folder, "live", read_settings())
+    lake, supervisor = Lake(environment["TIDEMILL_LAKE__URI"], app), start_services(folder, environment)
     answers = Answers(kafka, loaded, ColumnDecoder(registry, prediction_schema()))
     answers.start()
     try:
@@ -120,6 +126,8 @@ def attack(infrastructure: Infrastructure, folder: Path, app: str, plan: Attack)
         _until(lambda: all(name in answers.first for name in sender.sent.good), supervisor, folder, "the first answers")
         sender.stretch("warm", max(2.0, plan.quiet_s / 4), plan.good_per_s, max(_WARM, plan.hostile // 50), supervisor.check)
         _settle(sender, answers, supervisor)
+        if plan.memory:
+            _until(lambda: lake.exists(journal_table("payments")), supervisor, folder, "the archive's first write")
         before = _memory_mb(supervisor)
         sender.stretch("quiet", plan.quiet_s, plan.good_per_s, meanwhile=supervisor.check)
         samples = MemorySamples(supervisor, before)
