@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile chaos soak rolling-restart lint \
+.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak rolling-restart lint \
 	format types imports up doctor clean
 
 help:  ## list every target
@@ -56,6 +56,10 @@ RATE ?= 2000
 SEED ?= 1
 soak: $(VENV)/.ready  ## a long run with an overload in it, on real servers: make soak MINUTES=30 RATE=2000 SEED=1
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.soak --minutes $(MINUTES) --rate $(RATE) --seed $(SEED)
+
+RECORDS ?= 200000
+flood: $(VENV)/.ready  ## nothing but {} through the real ingestion, and a stream that it pauses: make flood RECORDS=200000
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.flood --records $(RECORDS)
 
 rolling-restart: $(VENV)/.ready  ## two instances are restarted in turn under load: stop within 5 s, no pause above 3 s
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.rolling_restart --seed $(SEED)

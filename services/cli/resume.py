@@ -4,23 +4,48 @@ import os
 import time
 from contextlib import closing
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from services.cli.command import command_key, send_command
 from services.cli.instance import InstanceError, find_instance
 from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, console, errors, failures, read_plan
-
-if TYPE_CHECKING:
-    from services.cli.watch import Seen
+from shared.application.plan import Plan
+from shared.avro.registry import SchemaRegistry
+from shared.streaming.broker import Broker
+from shared.streaming.progress import Progress
+from shared.streaming.records import TopicPartition
 
 _FOLLOWED_S = 30.0
 
 
-def paused_partitions(seen: "Seen", topic: str) -> list[int]:
-    """Return the partitions in which ingestion has paused a topic."""
-    return sorted(partition for (stage, partition), progress in seen.progress.items() if stage == "ingestion" and topic in progress.paused)
+class IngestionProgress:
+    """What ingestion has committed, to the end of the log whenever it is asked."""
+
+    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry) -> None:
+        from services.cli.watch import record_codec
+
+        topic = plan.topics.progress("ingestion")
+        self._places = [TopicPartition(topic, partition) for partition in range(plan.application.partitions)]
+        self._codec, self._reader = record_codec(registry, topic, "Progress"), broker.reader()
+        self._read: dict[TopicPartition, int] = {}
+        self._newest: dict[TopicPartition, Progress] = {}
+
+    def paused(self, topic: str) -> list[int]:
+        """Return the partitions in which a topic is paused."""
+        for place in self._places:
+            low, end = self._reader.watermarks(place)
+            for records in self._reader.read(place, max(low, self._read.get(place, low)), end):
+                values = [value for value in records.values if value is not None]
+                if values:
+                    self._newest[place] = Progress.decode(values[-1], self._codec)
+            self._read[place] = end
+        return [place.partition for place, progress in self._newest.items() if topic in progress.paused]
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._reader.close()
 
 
 def resume(
@@ -40,8 +65,8 @@ def resume(
     Exits with 1 when nobody follows within 30 s, with 2 when application, stream, run or key do not fit.
     """
     from deploy.embedded.infrastructure import VARIABLES
+    from services.cli.kafka_clients import connect
     from services.cli.settings import read_settings
-    from services.cli.watch import Watch, read_out
     from shared.avro.registry import ConfluentSchemaRegistry
     from shared.commands.signing import RESUME_STREAM
 
@@ -58,8 +83,8 @@ def resume(
             raise InstanceError(f"expected a run in {folder} that goes on, found one that has ended; start it with `tidemill up`")
         key = command_key(settings.commands, folder if instance.application else None)
         kafka = settings.kafka_at(instance.addresses[VARIABLES[0]])
-        with closing(Watch(plan, kafka, ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]))) as watch:
-            paused = paused_partitions(read_out(watch), topic)
+        with closing(IngestionProgress(plan, connect(kafka), ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]))) as progress:
+            paused = progress.paused(topic)
             if not paused:
                 console.print(f"{stream} is not paused: there is nothing to resume.", highlight=False)
                 return
@@ -69,7 +94,7 @@ def resume(
                 errors.print(str(problem), markup=False)
                 raise typer.Exit(1) from problem
             deadline = time.monotonic() + _FOLLOWED_S
-            while paused_partitions(watch.poll(0.1), topic):
+            while progress.paused(topic):
                 if time.monotonic() > deadline:
                     errors.print(
                         f"Command {identity} is written to {plan.topics.commands}, but {stream} is still paused after {_FOLLOWED_S:.0f} s:"
@@ -77,4 +102,5 @@ def resume(
                         markup=False,
                     )
                     raise typer.Exit(1)
+                time.sleep(0.1)
     console.print(f"{stream} goes on in partition {', '.join(map(str, paused))}.", highlight=False)
