@@ -127,6 +127,7 @@ def attack(infrastructure: Infrastructure, folder: Path, app: str, plan: Attack)
         sender.stretch("warm", max(2.0, plan.quiet_s / 4), plan.good_per_s, max(_WARM, plan.hostile // 50), supervisor.check)
         _settle(sender, answers, supervisor)
         if plan.memory:
+            sender.operate()
             _until(lambda: lake.exists(journal_table("payments")), supervisor, folder, "the archive's first write")
         before = _memory_mb(supervisor)
         sender.stretch("quiet", plan.quiet_s, plan.good_per_s, meanwhile=supervisor.check)

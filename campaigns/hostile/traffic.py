@@ -110,6 +110,11 @@ class Sender:
             self._producer.produce(self._plan.streams["customers"].topic, self._encode("customers", row), account.encode())
         self._producer.flush(30)
 
+    def operate(self) -> None:
+        """Ask the gateway for dead letters and a replay of none of them, once: what it loads for that is in memory before memory is measured."""
+        self._client.get("/v1/dead-letters")
+        self._client.post("/v1/dead-letters/replay", content=b'{"places": ["0:99999999"]}', headers={"content-type": "application/json"})
+
     def stretch(self, name: str, seconds: float, good_per_s: float, hostile: int = 0, meanwhile: Callable[[], None] = lambda: None) -> None:
         """Send for so long: good messages at a rate, hostile ones evenly among them."""
         begun, total = time.perf_counter(), round(seconds * good_per_s)
