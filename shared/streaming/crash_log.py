@@ -12,6 +12,8 @@ from shared.streaming.records import Records, TopicPartition
 log = logging.getLogger(__name__)
 # End of a search that goes on until the task has read everything.
 EVERYTHING = "*"
+# The place of a crash in which a task had no position yet.
+RESTORING = {TopicPartition("restoring", 0): 0}
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +74,11 @@ class Crash:
     high: int = -1
     trial: int = -1
     tries: int = 0
+
+    @property
+    def restoring(self) -> bool:
+        """Whether the task crashed while it was brought back."""
+        return self.place == as_text(RESTORING)
 
     @property
     def searching(self) -> bool:

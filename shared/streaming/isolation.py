@@ -6,7 +6,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from enum import Enum
 
-from shared.streaming.crash_log import EVERYTHING, Crash, CrashLog, as_text, ends_of
+from shared.streaming.crash_log import EVERYTHING, RESTORING, Crash, CrashLog, as_text, ends_of
 from shared.streaming.culprit_walk import SHARE, Culprit, HeldBack, Unclear
 from shared.streaming.death_note import Death
 from shared.streaming.quarantine import Address
@@ -17,7 +17,6 @@ log = logging.getLogger(__name__)
 RecordAt = Callable[[TopicPartition, int], Records | None]
 # A record ends a process without an exception so often, alone in its step, before it is quarantined: what kills from outside strikes elsewhere.
 _CERTAIN = 2
-_RESTORING = {TopicPartition("restoring", 0): 0}
 _SUSPENDED_S, _LONGEST_SUSPENDED_S = 1.0, 600.0
 
 
@@ -168,12 +167,12 @@ class CrashVerdicts:
             del owed[address]
         running.owed = self.owed(partition)
         crash = self._crashes.of(partition)
-        if crash is not None and not crash.on_trial and (crash.place == as_text(_RESTORING) or crash.passed_by(progress.input_offsets)):
+        if crash is not None and not crash.on_trial and (crash.restoring or crash.passed_by(progress.input_offsets)):
             self._over(partition)
 
     def restoring_died(self, partition: int, error: str, native: bool) -> Verdict:
         """Take note that a task could not be restored; the culprit is looked for among what it replays."""
-        crash = self._crashes.count(partition, _RESTORING, {}, 0, error, native)
+        crash = self._crashes.count(partition, RESTORING, {}, 0, error, native)
         log.error("restoring a task crashed", extra={"partition": partition, "crashes_here": crash.count, "error": error})
         if crash.count < (min(_CERTAIN, self._crash_limit) if native else self._crash_limit):
             return Verdict.END

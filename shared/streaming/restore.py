@@ -2,6 +2,7 @@
 
 import logging
 from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import replace
 
 from shared.streaming.broker import OffsetLostError, Reader, Source
@@ -28,11 +29,22 @@ class SupersededError(Exception):
 
 
 class ReplayCrashedError(Exception):
-    """A task raised while it was given committed records again; carries to the loop why."""
+    """A task raised while it was brought back: by its checkpoint, its last progress, or the records it is given again; carries to the loop why."""
 
     def __init__(self, cause: BaseException) -> None:
         super().__init__(str(cause))
         self.cause = cause
+
+
+@contextmanager
+def _as_crash() -> Iterator[None]:
+    """Tell what a task raises from what its log does."""
+    try:
+        yield
+    except (TransientError, KeyboardInterrupt, SystemExit):
+        raise
+    except BaseException as problem:
+        raise ReplayCrashedError(problem) from problem
 
 
 class Restore:
@@ -79,7 +91,7 @@ class Restore:
         Raises
         ------
         ReplayCrashedError
-            The task does not get over a record that was committed.
+            The task does not get over its checkpoint, or over a record that was committed.
         PositionsDisagreeError, OffsetLostError
             The log does not tell one story (crash).
         TransientError
@@ -100,21 +112,26 @@ class Restore:
             log.info("rebuilding: other versions", extra={"partition": partition, **versions})
             stale = list(self._checkpoint(partition, verdicts))
             progress = replace(progress, checkpoint_marker={})
-            task.restore([])
+            with _as_crash():
+                task.restore([])
         elif isinstance(task, LoadsRuns):
             for records in self._checkpoint_log(partition, verdicts):
-                task.load(*parts.set_aside(records.keys, records.values))
-            task.restore(parts.joined())
+                with _as_crash():
+                    task.load(*parts.set_aside(records.keys, records.values))
+            with _as_crash():
+                task.restore(parts.joined())
         else:
             latest = self._checkpoint(partition, verdicts)
             keys, values = parts.set_aside(list(latest), list(latest.values()))
             whole = [StateEntry(key, value) for key, value in zip(keys, values, strict=True) if key is not None]
-            task.restore([*whole, *parts.joined()])
-        task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
-        if isinstance(task, LearnsVersions):
-            task.take_over(progress.versions)
-        if isinstance(task, KnowsFlows):
-            task.take_flows(progress.flows)
+            with _as_crash():
+                task.restore([*whole, *parts.joined()])
+        with _as_crash():
+            task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
+            if isinstance(task, LearnsVersions):
+                task.take_over(progress.versions)
+            if isinstance(task, KnowsFlows):
+                task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
         running.writer, running.end = self._writer, found.end
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
@@ -210,12 +227,8 @@ class Restore:
             self._give(running, [records for stretch in stretches for records in self._read(*stretch)], quarantined)
 
     def _give(self, running: RunningTask, inputs: list[Records], quarantined: Quarantined) -> None:
-        try:
+        with _as_crash():
             running.task.replay(given(inputs, quarantined, running.task, running.withheld))
-        except (TransientError, KeyboardInterrupt, SystemExit):
-            raise
-        except BaseException as problem:
-            raise ReplayCrashedError(problem) from problem
 
     def stretches(self, running: RunningTask) -> list[tuple[TopicPartition, int, int | None]]:
         """What a task is given again, as (place, first offset, end); of its own outputs all there is (end None)."""

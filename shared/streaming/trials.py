@@ -116,6 +116,10 @@ class Trials:
     def _blame_step(self, crash: Crash, candidates: Candidates) -> None:
         """Condemn the record of the step, unless the task crashes without it as well."""
         blamed = {name: offset for name, offset in crash.step.items() if not _place(name).topic.endswith("-progress")}
+        if crash.restoring:
+            # It was given nothing, so what it is brought back from is at fault: no record, and no step without input.
+            self._verdicts.suspend(crash.partition)
+            return
         if not crash.step and not crash.held and not len(candidates):
             self._verdicts.mute(crash.partition)
             return

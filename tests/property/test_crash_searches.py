@@ -3,6 +3,7 @@
 import queue
 import random
 import threading
+import time
 from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -16,7 +17,7 @@ from shared.streaming.chain import StageParts
 from shared.streaming.death_note import advances
 from shared.streaming.errors import TransientError
 from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import TopicPartition
+from shared.streaming.records import StateEntry, TopicPartition
 from shared.streaming.runner import Runner
 from shared.streaming.stage_child import MakeStage
 from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, Ticking
@@ -203,6 +204,52 @@ def test_a_record_that_was_held_back_is_found(tmp_path_factory: pytest.TempPathF
     machine.run(lambda partition: Holding(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.most_stuck <= SUPERVISOR_LIMIT
+
+
+class Unrestorable(Fragile):
+    """Cannot be brought back in partition 0, as long as the world is bad."""
+
+    bad, where = True, ""
+
+    def _trouble(self, where: str) -> None:
+        if self.partition == 0 and type(self).bad and where == type(self).where:
+            raise ZeroDivisionError("state")
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        self._trouble("restore")
+        super().restore(entries)
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        self._trouble("resume")
+        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
+
+
+@pytest.mark.parametrize("where", ["restore", "resume"])
+@pytest.mark.parametrize("before", [False, True], ids=["at its first start", "with state"])
+def test_a_task_that_cannot_be_brought_back_is_set_aside_and_the_others_go_on(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, before: bool
+) -> None:
+    monkeypatch.setattr("shared.streaming.isolation._SUSPENDED_S", 0.01)
+    values = [column({}), column({})]
+    machine = Machine(tmp_path, filled(values), 2)
+    if before:
+        machine.run(lambda partition: CountingTask(APP, partition), read_all(machine))
+        for partition in (0, 1):
+            machine.broker.sink().publish(INPUT, b"b", b"40", 40, partition)
+        values = [column({}, 41), column({}, 41)]
+    Unrestorable.bad, Unrestorable.where = True, where
+    runner = machine.run(
+        lambda partition: Unrestorable(machine.end, partition),
+        lambda runner: 0 not in runner.tasks and 1 in runner.tasks and len(output(machine.broker, OUTPUT, 1)) == len(values[1]),
+    )
+    assert output(machine.broker, REJECTED, 0) == [], "no record is blamed"
+    Unrestorable.bad = False
+    deadline = time.monotonic() + 30
+    while not read_all(machine)(runner):
+        assert time.monotonic() < deadline
+        runner.step()
+    check(machine, values)
+    assert machine.deaths == 1
 
 
 class Unsteady:
