@@ -293,6 +293,33 @@ def test_positions_that_disagree_stop_loudly(tmp_path: Path, moved: int | None) 
         steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
 
 
+@pytest.mark.parametrize("torn", ["the progress record alone", "the outputs and the progress record", "the offsets alone"])
+def test_a_torn_transaction_is_found_at_the_next_start(tmp_path: Path, torn: str) -> None:
+    """A stale request may end a transaction in the middle: of two parts that one transaction writes, one is there and the other is not."""
+    broker = filled("abcab")
+    runner = steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+    one = runner.tasks[0]
+    for key in "cab":
+        broker.sink().publish(INPUT, key.encode(), b"x", 9, 0)
+    after = replace(one.progress, sequence=one.progress.sequence + 1, input_offsets={HERE: 8}, covered_offset=8, covered_time=8, outputs={OUTPUT: 8})
+    sink = broker.transactional_sink(f"{APP}-{STAGE}-0")
+    sink.open()
+    sink.begin()
+    if "outputs" in torn:
+        sink.produce(Emission(OUTPUT, 0, [None] * 3, [b"c=2@5", b"a=3@6", b"b=3@7"]))
+    if "progress" in torn:
+        sink.produce(Emission(f"{APP}-{STAGE}-progress", 0, [after.key], [after.encode(codec("progress"))]))
+    if "offsets" in torn:
+        sink.send_offsets({HERE: 8}, runner._source.membership())
+    sink.commit()
+    committed, recorded = (8, 5) if "offsets" in torn else (5, 8)
+    message = rf"committed {{'{INPUT}:0': {committed}}}, but the progress record says {{'{INPUT}:0': {recorded}}}.*Restore the group's offsets"
+    before = output(broker, OUTPUT)
+    with pytest.raises(PositionsDisagreeError, match=message):
+        steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+    assert output(broker, OUTPUT) == before, "nothing is written on top of it"
+
+
 def test_missing_topics_and_unequal_partitions_are_refused_before_the_first_record(tmp_path: Path) -> None:
     broker = MemoryBroker()
     with pytest.raises(LayoutError, match="there is no topic shop-input, shop-counting-progress"):
