@@ -16,7 +16,8 @@ class Action:
         ``step`` a process, ``zombie`` (step one that was replaced), ``fault`` (arm one), ``kill``, ``start``, ``expire`` (its session ends while it
         lives on), ``publish`` a record, ``advance`` time, ``jump`` a host's clock, ``flush`` or ``away`` (the online store), ``tear`` (its crash log
         is cut, as after a loss of power), ``handover`` (every instance changes its topology), ``intrude`` (an instance of another name joins, whole,
-        in either topology, or goes again), ``compact`` and ``retain`` (what the broker does with old records).
+        in either topology, or goes again), ``compact`` and ``retain`` (what the broker does with old records), ``forget`` (a group's offsets are
+        gone).
     actor
         ``<stage>/<instance>``.
     number

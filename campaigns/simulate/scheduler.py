@@ -4,7 +4,7 @@ import random
 
 from campaigns.simulate.actions import Action
 from campaigns.simulate.faults import MODES
-from campaigns.simulate.system import System
+from campaigns.simulate.system import STAGES, System
 from campaigns.simulate.traffic import HOSTILE, POISON
 from shared.streaming.stage import FUSED, FUSIBLE
 
@@ -17,7 +17,7 @@ _OF_STAGE = {"features": ("store.write", "store.standing"), "archive": ("lake.ap
 _OF_STAGE[FUSED] = (*_OF_STAGE["features"], *_OF_STAGE["scoring"])
 _WEIGHTS = {
     "step": 50, "publish": 14, "fault": 26, "start": 16, "advance": 6, "zombie": 2, "expire": 1.2, "kill": 1, "jump": 0.3, "flush": 0.2, "away": 0.3,
-    "tear": 0.3, "handover": 0.15, "intrude": 1, "compact": 0.4, "retain": 0.2,
+    "tear": 0.3, "handover": 0.15, "intrude": 1, "compact": 0.4, "retain": 0.2, "forget": 0.1,
 }  # fmt: skip
 
 
@@ -67,6 +67,8 @@ class Scheduler:
             return Action(kind)
         if kind == "intrude":
             return Action("intrude", rng.choice(("a", "z")), rng.randrange(2), rng.choice((FUSED, "separate")))
+        if kind == "forget":
+            return Action("forget", rng.choice(STAGES))
         if kind == "expire":
             return Action("expire", rng.choice(self._system.sessions()))
         if kind == "kill":

@@ -230,5 +230,12 @@ class System:
             elif process is not None:
                 process.points.dead = True
 
+    def _forget(self, action: Action) -> None:
+        """Delete the offsets of a group, as their retention does."""
+        group = f"shop-{action.actor}"
+        self.world.broker.group(group).committed.clear()
+        self.world.forgotten.add(group)
+        self.faults["offsets gone"] += 1
+
 
 __all__ = ["STAGES", "System", "UnexpectedEndError"]

@@ -70,6 +70,11 @@ class InlineExecutor(Executor):
 class World:
     """Everything outside of the processes.
 
+    Attributes
+    ----------
+    forgotten
+        Groups whose offsets were deleted at least once.
+
     Parameters
     ----------
     folder
@@ -88,6 +93,7 @@ class World:
         if models.exists("/simulate"):
             models.rm("/simulate", recursive=True)
         self.published: dict[TopicPartition, list[tuple[str, RawRecord]]] = {}
+        self.forgotten: set[str] = set()
         catalogue = catalogue_topics("shop", 2)
         self.compacted = [spec.name for spec in catalogue if spec.config["cleanup.policy"] == "compact"]
         self.broker.create_topics([*catalogue, TopicSpec("shop-orders", 2), TopicSpec("shop-verdicts", 2)])

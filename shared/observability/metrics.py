@@ -29,6 +29,8 @@ class Metrics:
         self._commits = Counter("tidemill_commits_total", "Transactions committed.", ["stage"], registry=own)
         self._aborts = Counter("tidemill_aborts_total", "Transactions aborted.", ["stage", "reason"], registry=own)
         self._rebalances = Counter("tidemill_rebalances_total", "Assignments received.", ["stage"], registry=own)
+        recovered = "Offsets that the group had lost and that were taken from the progress record."
+        self._recovered = Counter("tidemill_offsets_recovered_total", recovered, ["stage", "topic"], registry=own)
         self._quarantined = Counter("tidemill_quarantined_total", "Records set aside after crashes.", ["stage", "topic"], registry=own)
         self._dead_letters = Counter("tidemill_dead_letters_total", "Dead letters written.", ["stage"], registry=own)
         flagged = "Records accepted of which something was noticed: non_finite, future, a flagging expectation."
@@ -72,6 +74,10 @@ class Metrics:
     def count_rebalance(self) -> None:
         """Count an assignment."""
         self._rebalances.labels(self.stage).inc()
+
+    def count_recovered(self, topic: str) -> None:
+        """Count an offset that the group had lost."""
+        self._recovered.labels(self.stage, topic).inc()
 
     def count_quarantined(self, topic: str) -> None:
         """Count a record set aside."""

@@ -8,11 +8,11 @@ from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
-from shared.streaming.broker import OffsetLostError
 from shared.streaming.bulk_consume import BulkConsume
 from shared.streaming.errors import TransientError
 from shared.streaming.kafka_connection import OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
 from shared.streaming.kafka_source import READING
+from shared.streaming.lost_offset import offset_lost
 from shared.streaming.records import Records, TopicPartition
 
 STABLE_TIMEOUT_S = 60.0
@@ -56,8 +56,7 @@ class KafkaReader:
         last = high if end is None else end
         position = max(begin, low)
         if begin > high or last > high:
-            name = f"{partition.topic}:{partition.partition}"
-            raise OffsetLostError(f"{name}: expected offsets up to {high}, got {max(begin, last)}: the topic was created anew")
+            raise offset_lost(partition, "a reader", max(begin, last), low, high)
         if position >= last:
             return
         # A client that is given a topic it does not know looks for its leader once a second.

@@ -9,7 +9,7 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as Address
 
-from shared.streaming.broker import Assignment, OffsetLostError
+from shared.streaming.broker import Assignment
 from shared.streaming.bulk_consume import BulkConsume
 from shared.streaming.kafka_connection import (
     ALL_DOWN,
@@ -21,6 +21,7 @@ from shared.streaming.kafka_connection import (
     check,
     to_columns,
 )
+from shared.streaming.lost_offset import offset_lost
 from shared.streaming.records import Records, TopicPartition
 
 log = logging.getLogger(__name__)
@@ -208,10 +209,9 @@ class KafkaSource:
             if place in self._assigned:
                 self._caught_up.add(place)
         elif error.code() in OFFSET_LOST:
-            raise OffsetLostError(
-                f"{place.topic}:{place.partition}: group {self._group} wants offset {offset}, which the log does not hold:"
-                f" {error.str()}; retention deleted records before they were processed, or the topic was created anew"
-            )
+            asked = f"ends of {place.topic}:{place.partition}"
+            low, end = self._connection.call(asked, lambda: self._consumer.get_watermark_offsets(Address(*place), timeout=5.0))
+            raise offset_lost(place, f"group {self._group}", -1 if offset is None else offset, low, end)
         elif error.code() != POLLED_TOO_RARELY:
             check(f"group {self._group} reads {place.topic}:{place.partition}", error)
 

@@ -6,8 +6,9 @@ from typing import TYPE_CHECKING
 
 import numpy as np
 
-from shared.streaming.broker import Assignment, FencedError, OffsetLostError
+from shared.streaming.broker import Assignment, FencedError
 from shared.streaming.errors import TransientError
+from shared.streaming.lost_offset import offset_lost
 from shared.streaming.memory_log import ABORTED, COMMITTED, OPEN, Transaction
 from shared.streaming.partitioning import murmur2_partition
 from shared.streaming.records import Emission, Records, TopicPartition
@@ -69,7 +70,7 @@ class MemorySource:
             for partition, position in self._positions.items():
                 log = self._broker.log(partition)
                 if not log.low <= position <= log.end:
-                    raise OffsetLostError(f"{partition.topic}:{partition.partition}: expected a position in [{log.low}, {log.end}], got {position}")
+                    raise offset_lost(partition, f"group {self._group}", position, log.low, log.end)
                 records, self._positions[partition] = log.read(position, log.end, max_records)
                 if len(records):
                     taken.append(records)
@@ -135,7 +136,7 @@ class MemoryReader:
         with self._broker.changed:
             last = log.end if end is None else end
             if begin > log.end or last > log.end:
-                raise OffsetLostError(f"{partition.topic}:{partition.partition}: expected offsets up to {log.end}, got {max(begin, last)}")
+                raise offset_lost(partition, "a reader", max(begin, last), log.low, log.end)
             if not self._broker.changed.wait_for(lambda: log.last_stable() >= last, self._broker.stable_timeout_s):
                 raise TransientError(f"{partition.topic}:{partition.partition}: an open transaction holds offset {log.last_stable()}")
             records, _ = log.read(begin, last, len(log.entries))

@@ -5,10 +5,11 @@ from collections.abc import Callable, Iterable, Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
 
-from shared.streaming.broker import OffsetLostError, Reader, Source
+from shared.streaming.broker import Reader, Source
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.errors import TransientError
 from shared.streaming.layout import Layout
+from shared.streaming.lost_offset import offset_lost
 from shared.streaming.ownership import standing
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key, without_verdicts
@@ -102,7 +103,10 @@ class Restore:
         self._alive()
         found = standing(self._reader, TopicPartition(self._layout.progress, partition), self._codec, self._alive)
         progress = self._progress(partition, found.record)
-        self._cross_check(partition, grouped, committed, progress)
+        gone = self._cross_check(partition, grouped, committed, progress)
+        if gone:
+            # As after a take-over from another group: all of its offsets are committed again with the next step.
+            progress = replace(progress, group="")
         task = self._task_factory(partition)
         stale: list[bytes] = []
         parts = StateParts(self._layout.part_bytes)
@@ -133,7 +137,7 @@ class Restore:
             if isinstance(task, KnowsFlows):
                 task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
-        running.writer, running.end = self._writer, found.end
+        running.writer, running.end, running.recovered = self._writer, found.end, gone
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
         running.quarantined = Quarantined([*running.unwritten, *verdicts])
         running.withheld = withheld or {}
@@ -171,7 +175,10 @@ class Restore:
         found = {}
         for partition in self._inputs(running.partition):
             position = running.progress.input_offsets.get(partition)
-            found[partition] = self._reader.watermarks(partition)[0] if position is None else position
+            low, high = self._reader.watermarks(partition)
+            if position is not None and not low <= position <= high:
+                raise offset_lost(partition, self._layout.stage, position, low, high)
+            found[partition] = low if position is None else position
         return found
 
     def _inputs(self, partition: int) -> list[TopicPartition]:
@@ -204,17 +211,28 @@ class Restore:
             running.stale_keys = [*running.stale_keys, *map(verdict_key, gone)]
             running.quarantined = Quarantined(address for address in running.quarantined if address not in set(gone))
 
-    def _cross_check(self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress) -> None:
+    def _cross_check(
+        self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress
+    ) -> dict[TopicPartition, int]:
+        """Hold the group's offsets against the progress record; returns those that are gone, which are taken from it."""
         if progress.group not in ("", self._layout.group):
             log.info("taking over from another topology", extra={"partition": partition, "found": progress.group, "own": self._layout.group})
-            return
+            return {}
         recorded = {address: progress.input_offsets[address] for address in grouped if address in progress.input_offsets}
-        if committed != recorded:
+        if any(recorded.get(address) != offset for address, offset in committed.items()):
             raise PositionsDisagreeError(
                 f"task {partition} of {self._layout.group}: the group has committed {_text(committed)}, but the progress record says"
                 f" {_text(recorded)}; both are written by one transaction, so somebody reset the group or deleted a topic."
                 " Restore the group's offsets to the progress record's, or start the stage anew with a new group and empty topics"
             )
+        gone = {address: offset for address, offset in recorded.items() if address not in committed}
+        if gone:
+            log.error(
+                "the group's offsets are gone (their retention has passed, or somebody deleted them): the progress record's are taken,"
+                " and committed again with the next step. Set the broker's offsets.retention.minutes above the longest stop",
+                extra={"group": self._layout.group, "partition": partition, "offsets": _text(gone)},
+            )
+        return gone
 
     def _replay(self, running: RunningTask, quarantined: Quarantined) -> None:
         stretches = self.stretches(running)
@@ -235,19 +253,30 @@ class Restore:
         progress = running.progress
         outputs = self._layout.outputs_to_restore(running.partition)
         if outputs:
-            return [(address, progress.checkpoint_marker.get(address, 0), None) for address in outputs]
+            return [(address, self._own_memory(address, progress), None) for address in outputs]
         stretches: list[tuple[TopicPartition, int, int | None]] = []
         for address in self._inputs(running.partition):
             end = progress.input_offsets.get(address)
             if end is None:
                 continue
-            low = self._reader.watermarks(address)[0]
+            low, high = self._reader.watermarks(address)
             begin = progress.checkpoint_marker.get(address, low)
             if begin < min(low, end):
-                raise OffsetLostError(f"{address.topic}:{address.partition}: a replay must start at {begin}, but the log begins at {low}")
+                raise offset_lost(address, f"the restore of {self._layout.stage}", begin, low, high, "the state would not be whole")
             if begin < end:
                 stretches.append((address, begin, end))
         return stretches
+
+    def _own_memory(self, address: TopicPartition, progress: Progress) -> int:
+        """Return where an output begins that is the task's memory, after holding its end against what the task has written: each record an offset."""
+        low, end = self._reader.watermarks(address)
+        begin, written = progress.checkpoint_marker.get(address), progress.outputs.get(address.topic, 0)
+        who, loss = f"the restore of {self._layout.stage}", "copies of what is gone would be taken for new"
+        if begin is not None and not low <= begin <= end:
+            raise offset_lost(address, who, begin, low, end, loss)
+        if end < written:
+            raise offset_lost(address, f"{who}, which has written {written} records,", written, low, end, loss)
+        return low if begin is None else begin
 
     def _read(self, address: TopicPartition, begin: int, end: int | None) -> Iterator[Records]:
         for records in self._reader.read(address, begin, end):

@@ -491,6 +491,8 @@ class Runner:
             self._floods.tell(running.partition, running.progress, outcome.progress)
             for culprit, _ in running.owed:
                 self._metrics.count_quarantined(culprit.topic)
+            for place in running.recovered:
+                self._health.report(f"offset of {place.topic}:{place.partition}", None)
             running.accept(outcome)
             self._unacknowledged.append(running)
             self._metrics.observe_coverage(running.partition, outcome.progress.covered_time)
@@ -585,11 +587,21 @@ class Runner:
                 self._floods.begin(partition, running.progress)
                 self._metrics.observe_suspension(partition, False)
                 self._health.report(f"stage {stage} of partition {partition}", None)
+                self._report_recovered(running)
                 return running
         self._metrics.observe_suspension(partition, True)
         self._health.report(f"stage {stage} of partition {partition}", "crashes whatever it is given; it is set aside and tried again")
         self._retry_at = until if self._retry_at is None else min(until, self._retry_at)
         return None
+
+    def _report_recovered(self, running: RunningTask) -> None:
+        """Say in the metrics and the probe that the group had lost a task's offsets, until they are committed again."""
+        for place, offset in running.recovered.items():
+            self._metrics.count_recovered(place.topic)
+            self._health.report(
+                f"offset of {place.topic}:{place.partition}",
+                f"the group {self._layout.group} had lost it; {offset} is taken from the progress record",
+            )
 
     def _become_ready(self) -> None:
         self._health.set_ready(bool(self._chain.tasks))

@@ -82,6 +82,8 @@ class RunningTask:
         Transactional id of this process.
     end
         Offset that the next progress record gets, see `shared.streaming.ownership`.
+    recovered
+        Offsets that the group had lost, and that the next commit gives it again.
     """
 
     partition: int
@@ -98,6 +100,7 @@ class RunningTask:
     reading: dict[TopicPartition, int] = field(default_factory=dict)
     writer: str = ""
     end: int = 0
+    recovered: Mapping[TopicPartition, int] = field(default_factory=dict)
     quarantined: Quarantined = field(default_factory=Quarantined)
     unwritten: Sequence[Address] = ()
     withheld: Withheld = field(default_factory=dict)
@@ -203,6 +206,7 @@ class RunningTask:
         self.progress = outcome.progress
         self.quarantined = outcome.quarantined
         self.stale_keys = self.unwritten = ()
+        self.recovered = {}
         self.owed = []
 
     def _checkpoint(

@@ -12,7 +12,7 @@ from prometheus_client import CollectorRegistry
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings
-from shared.streaming.broker import TopicSpec
+from shared.streaming.broker import OffsetLostError, TopicSpec
 from shared.streaming.errors import TransientError
 from shared.streaming.layout import LayoutError
 from shared.streaming.memory_broker import MemoryBroker
@@ -280,15 +280,12 @@ def test_other_versions_rebuild_from_the_input(tmp_path: Path) -> None:
     assert runner.tasks[0].progress.versions == {"core": "2"}
 
 
-@pytest.mark.parametrize("moved", [0, 3, None])
-def test_positions_that_disagree_stop_loudly(tmp_path: Path, moved: int | None) -> None:
+@pytest.mark.parametrize("moved", [0, 3])
+def test_positions_that_disagree_stop_loudly(tmp_path: Path, moved: int) -> None:
     broker = filled("abcab")
     steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
     committed = broker.group(f"{APP}-{STAGE}").committed
-    if moved is None:
-        del committed[HERE]
-    else:
-        committed[HERE] = moved
+    committed[HERE] = moved
     with pytest.raises(PositionsDisagreeError, match=f"'{INPUT}:0': 5"):
         steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
 
@@ -499,3 +496,32 @@ def test_a_task_that_buffers_reads_on_to_the_end_and_writes_all_before_its_proce
     Runner(**arguments(APP, broker, settings=quick(tmp_path, max_batch=1), task_factory=lambda partition: task)).run(stop)
     assert task.buffered == 0
     assert output(broker, OUTPUT) == expected("abcab")
+
+
+def test_offsets_of_the_group_that_are_gone_are_taken_from_the_progress_record_and_committed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture
+) -> None:
+    broker = filled("abcab")
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+    broker.group(f"{APP}-{STAGE}").committed.clear()
+    health, numbers = Health(), CollectorRegistry()
+    again = steps(Runner(**arguments(APP, broker, settings=quick(tmp_path), health=health, metrics=Metrics(STAGE, numbers))))
+    assert "offsets are gone" in caplog.text
+    assert numbers.get_sample_value("tidemill_offsets_recovered_total", {"stage": STAGE, "topic": INPUT}) == 1
+    assert health.troubles == {f"offset of {INPUT}:0": f"the group {APP}-{STAGE} had lost it; 5 is taken from the progress record"}
+    broker.sink().publish(INPUT, b"z", b"", 1, 0)
+    steps(again)
+    assert output(broker, OUTPUT) == expected("abcabz")
+    assert broker.group(f"{APP}-{STAGE}").committed == {HERE: 6}
+    assert not health.troubles
+
+
+@pytest.mark.parametrize(("low", "end", "why"), [(4, 5, "deleted records"), (0, 2, "cut off or created anew")])
+def test_a_log_that_does_not_hold_the_position_is_noticed_at_the_restore(tmp_path: Path, low: int, end: int, why: str) -> None:
+    broker = filled("abc")
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+    log = broker.log(HERE)
+    log.entries, log.low = [log.entries[0]] * (end - low), low
+    log.stable = end
+    with pytest.raises(OffsetLostError, match=rf"{INPUT}:0: .*wants offset 3, the log holds \[{low}, {end}\).*{why}.*bring the records back"):
+        steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
