@@ -1,0 +1,102 @@
+"""Requests that end a transaction, held back, lost and repeated before a real broker: nothing is lost, doubled or torn."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy.embedded.infrastructure import Infrastructure
+from shared.streaming.broker import TopicSpec
+from shared.streaming.errors import TransientError
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.kafka_sinks import KafkaTransactionalSink
+from shared.streaming.records import Emission, TopicPartition
+from tests.kafka_proxy import KafkaProxy
+
+# Two partitions, so that a transaction that is torn shows.
+BOTH = (0, 1)
+Read = Callable[[], list[list[bytes | None]]]
+
+
+@pytest.fixture
+def proxy(infrastructure: Infrastructure) -> Iterator[KafkaProxy]:
+    host, _, port = infrastructure.bootstrap_servers.rpartition(":")
+    made = KafkaProxy(host, int(port))
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def topic(infrastructure: Infrastructure, application_name: str) -> str:
+    KafkaBroker(infrastructure.bootstrap_servers).create_topics([TopicSpec(f"{application_name}-out", len(BOTH))])
+    return f"{application_name}-out"
+
+
+@pytest.fixture
+def sink(proxy: KafkaProxy, topic: str) -> Iterator[KafkaTransactionalSink]:
+    made = KafkaBroker(proxy.address, deadline_s=20).transactional_sink(topic)
+    made.open()
+    yield made
+    made.close()
+
+
+@pytest.fixture
+def committed(infrastructure: Infrastructure, topic: str) -> Iterator[Read]:
+    reader = KafkaBroker(infrastructure.bootstrap_servers).reader()
+    yield lambda: [[value for records in reader.read(TopicPartition(topic, number), 0) for value in records.values] for number in BOTH]
+    reader.close()
+
+
+def begin(sink: KafkaTransactionalSink, topic: str, value: bytes) -> None:
+    sink.begin()
+    for number in BOTH:
+        sink.produce(Emission(topic, number, [b"k"], [value]))
+
+
+@pytest.mark.lasts(10)
+def test_a_commit_whose_answer_is_lost_is_there_once_and_costs_the_producer(
+    proxy: KafkaProxy, sink: KafkaTransactionalSink, topic: str, committed: Read
+) -> None:
+    begin(sink, topic, b"before")
+    sink.commit()
+    proxy.lose_answers = 1
+    begin(sink, topic, b"unclear")
+    with pytest.raises(TransientError, match="a new producer fences"):
+        sink.commit()
+    sink.abort()
+    begin(sink, topic, b"after")
+    sink.commit()
+    assert committed() == [[b"before", b"unclear", b"after"]] * 2
+    first, *_, last = proxy.seen
+    assert (last.producer_id, last.epoch) > (first.producer_id, first.epoch)
+
+
+@pytest.mark.lasts(10)
+@pytest.mark.parametrize("later", ["committed", "aborted"])
+def test_a_commit_that_comes_late_and_twice_ends_no_later_transaction(
+    proxy: KafkaProxy, sink: KafkaTransactionalSink, topic: str, committed: Read, later: str
+) -> None:
+    proxy.hold_requests = 1
+    begin(sink, topic, b"unclear")
+    with pytest.raises(TransientError, match="a new producer fences"):
+        sink.commit()
+    sink.abort()
+    begin(sink, topic, b"later")
+    (late,) = proxy.held
+    assert proxy.deliver(late) != 0 and proxy.deliver(late) != 0, "the broker must know the epoch for an old one"
+    if later == "committed":
+        sink.commit()
+    else:
+        sink.abort()
+    assert committed() == [[b"unclear", b"later"] if later == "committed" else [b"unclear"]] * 2
+
+
+@pytest.mark.lasts(10)
+def test_an_abort_whose_answer_is_lost_drops_its_transaction_only(
+    proxy: KafkaProxy, sink: KafkaTransactionalSink, topic: str, committed: Read
+) -> None:
+    begin(sink, topic, b"dropped")
+    proxy.lose_answers = 1
+    sink.abort()
+    begin(sink, topic, b"after")
+    sink.commit()
+    assert committed() == [[b"after"]] * 2
