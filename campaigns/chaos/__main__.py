@@ -22,6 +22,7 @@ def main() -> int:
     parser.add_argument("--rate", type=float, default=40.0, help="payments a second")
     parser.add_argument("--brokers", type=int, default=1, help="1, or 3: then everything has three copies, and leaders are killed")
     parser.add_argument("--kinds", default="", help="only kinds with one of these words, separated by commas")
+    parser.add_argument("--one-topology", action="store_true", help="instances of both topologies never run side by side")
     parser.add_argument("--short", action="store_true", help="no server is away for minutes")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no new chunk after so long")
     parser.add_argument("--verbose", action="store_true", help="say every fault")
@@ -34,7 +35,8 @@ def main() -> int:
     began = time.monotonic()
     while results.struck < options.faults and time.monotonic() - began < options.seconds:
         seed = options.seed + len(results.chunks)
-        plan = ChunkPlan(seed, min(options.chunk, options.faults - results.struck), options.every, options.rate, not options.short)
+        count = min(options.chunk, options.faults - results.struck)
+        plan = ChunkPlan(seed, count, options.every, options.rate, not options.one_topology, not options.short)
         folder = options.folder / f"run-{seed}-{secrets.token_hex(3)}"
         with Infrastructure.embedded(folder / "servers", options.brokers) as servers:
             chunk = run_chunk(servers, folder, f"chaos-{seed}", plan, kinds, _say if options.verbose else lambda _: None)

@@ -31,7 +31,7 @@ from shared.streaming.kafka_broker import KafkaBroker
 
 PARTITIONS, HISTORY = 4, 1_000
 LEARNING = """\
-    training: {families: [logistic_regression], trials: 1, windows_days: [0], holdout_days: 1, min_rows: 50}
+    training: {families: [logistic_regression], trials: 1, windows_days: [0], holdout_days: 4, min_rows: 50}
     retraining: {bootstrap_labels: 500, cool_down: 1h, budget_per_30d: 1000}
     gate: {min_rows: 50, alpha: 0.2}"""
 _DRAIN_S = 60.0
@@ -53,7 +53,7 @@ class ChunkPlan:
     faults: int
     every: int = 50
     rate_per_s: float = 40.0
-    mixed: bool = False
+    mixed: bool = True
     long: bool = False
 
 

@@ -24,6 +24,8 @@ _TICK_S = 0.01
 _LABEL_DELAY_S = 1.0
 _SILENT_S = 20.0
 _HOUR_MS = 3_600_000
+# A gate wants three days at least, and as many again before them.
+_DAYS = 14
 _EXPENSIVE = 450.0
 
 
@@ -80,7 +82,7 @@ class Traffic:
 
     def remember(self, payments: int, now_ms: int) -> None:
         """Publish what came in the days before, with its labels, ahead of everything: models learn from it."""
-        step_ms = 5 * 24 * _HOUR_MS // payments
+        step_ms = _DAYS * 24 * _HOUR_MS // payments
         for number in range(payments):
             at_ms = now_ms - 2 * _HOUR_MS - (payments - number) * step_ms
             name = self._payment(at_ms, at_ms)

@@ -53,7 +53,7 @@ class World:
     folder: Path
     traffic: Traffic
     rng: random.Random
-    mixed: bool = False
+    mixed: bool = True
     long: bool = False
     machines: dict[str, Machine] = field(default_factory=dict)
     topologies: dict[str, str] = field(default_factory=dict)

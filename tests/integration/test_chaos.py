@@ -22,7 +22,8 @@ def test_a_dozen_faults_lose_double_and_change_nothing(infrastructure: Infrastru
     kinds = [kind for kind in KINDS if kind.name in SHORT]
     assert len(kinds) == len(SHORT)
     said: list[str] = []
-    result = run_chunk(infrastructure, tmp_path / "run", application_name, ChunkPlan(seed=1, faults=FAULTS, every=FAULTS), kinds, said.append)
+    plan = ChunkPlan(seed=1, faults=FAULTS, every=FAULTS, mixed=False)
+    result = run_chunk(infrastructure, tmp_path / "run", application_name, plan, kinds, said.append)
     assert not result.problems and not result.interventions, (result.problems, said)
     assert len(result.faults) == FAULTS and all(fault["recovered_s"] is not None for fault in result.faults)
     [checkpoint] = result.checkpoints
