@@ -53,7 +53,9 @@ class System:
         return list(dict.fromkeys([*self.actors(), *self._departed]))
 
     def bury(self) -> None:
-        """End all zombies, and let the groups learn who has gone."""
+        """End all zombies and whoever should not be up, and let the groups learn who has gone."""
+        for name in [name for name in self.processes if name not in self.actors()]:
+            self.zombies.append(self.processes.pop(name))
         for process in self.zombies:
             process.points.dead = True
             # One that joined its group only after its session had been ended is a member again.
@@ -77,6 +79,8 @@ class System:
         committed = self._run(process)
         if process.points.dead and self.processes.get(name) is process:
             del self.processes[name]
+            # Whoever is never started again, as another topology takes over, is known to its group until its session ends.
+            self._departed[name] = None
         return committed
 
     def start(self, name: str) -> None:
@@ -143,6 +147,7 @@ class System:
         if process is not None and not process.busy:
             process.points.dead = True
             del self.processes[action.actor]
+            self._departed[action.actor] = None
             self.faults["kill"] += 1
 
     def _start(self, action: Action) -> None:
