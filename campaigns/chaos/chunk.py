@@ -34,7 +34,7 @@ LEARNING = """\
     training: {families: [logistic_regression], trials: 1, windows_days: [0], holdout_days: 4, min_rows: 50}
     retraining: {bootstrap_labels: 500, cool_down: 1h, budget_per_30d: 1000}
     gate: {min_rows: 50, alpha: 0.2}"""
-_DRAIN_S = 60.0
+_DRAIN_S = 150.0
 
 
 @dataclass(frozen=True, slots=True)

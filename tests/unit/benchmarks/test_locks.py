@@ -8,7 +8,7 @@ from deploy.embedded.artifacts import read_lock
 
 def test_every_jar_is_pinned_by_version_and_hash_once_for_each_use() -> None:
     artifacts = read_lock(JAVA_LOCK)
-    assert {artifact.use for artifact in artifacts} == {"compiler", "kafka-streams", "flink"}
+    assert {artifact.use for artifact in artifacts} == {"avro", "compiler", "kafka-streams", "flink"}
     assert len({(artifact.use, artifact.name) for artifact in artifacts}) == len(artifacts)
 
 
