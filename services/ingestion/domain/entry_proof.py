@@ -41,6 +41,7 @@ class EntryProof:
     def __init__(self, encode: Encode, decode: Decode, limit_bytes: int, always: bool, names: Sequence[str] = (), name_bytes: int = 1 << 62) -> None:
         self._encode, self._decode, self._limit, self._always = encode, decode, limit_bytes, always
         self._names, self._name_bytes = names, name_bytes
+        self._timed: tuple[pa.Schema, list[int]] | None = None
 
     def prove(self, rows: CleanRows) -> CleanRows:
         """Return the rows with those refused that fail."""
@@ -58,11 +59,16 @@ class EntryProof:
     def _within_years(self, rows: CleanRows) -> CleanRows:
         """Refuse times of other years than 1 to 9999, which no lake or client could read (the event time has its own verdicts before)."""
         found: dict[int, Verdict] = {}
-        for field, column in zip(rows.columns.schema, rows.columns.columns, strict=True):
-            beyond = _beyond_years(column)
+        schema = rows.columns.schema
+        if self._timed is None or (self._timed[0] is not schema and not self._timed[0].equals(schema)):
+            # The columns of a stream are the same at every step: which of them hold times is looked up once.
+            kinds = (pa.types.is_timestamp, pa.types.is_nested)
+            self._timed = schema, [i for i, kind in enumerate(schema.types) if any(of(kind) for of in kinds)]
+        for i in self._timed[1]:
+            beyond = _beyond_years(rows.columns.column(i))
             if beyond is not None:
                 for row in np.flatnonzero(beyond & ~rows.refused & ~rows.heartbeat).tolist():
-                    found.setdefault(row, Verdict("out_of_range", f"{field.name}: expected a time of the years 1 to 9999"))
+                    found.setdefault(row, Verdict("out_of_range", f"{schema.names[i]}: expected a time of the years 1 to 9999"))
         return self._refuse(rows, found)
 
     @staticmethod
@@ -107,10 +113,11 @@ def _beyond_years(column: pa.Array) -> NDArray[np.bool_] | None:
             return None
         scale = 1_000 if kind.unit == "us" else 1
         low, high = _YEAR_1_MS * scale, _YEAR_10000_MS * scale
-        numbers = np.asarray(pc.fill_null(column.view(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
-        if int(numbers.min()) < low or int(numbers.max()) >= high:
-            return np.asarray((numbers < low) | (numbers >= high), np.bool_)
-        return None
+        # What stands under a null counts for nothing, but is there: it is looked at only where some number is beyond.
+        numbers = np.frombuffer(column.buffers()[1], np.int64, len(column), 8 * column.offset)
+        if int(numbers.min()) >= low and int(numbers.max()) < high:
+            return None
+        return np.asarray(((numbers < low) | (numbers >= high)) & ~np.asarray(column.is_null().to_numpy(zero_copy_only=False), np.bool_), np.bool_)
     if not pa.types.is_nested(kind):
         return None
     if pa.types.is_struct(kind):
