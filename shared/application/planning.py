@@ -12,6 +12,7 @@ import fastavro
 import pyarrow as pa
 from pydantic import ValidationError
 
+from shared.application.alert_rules import AlertRuleError, compile_rule
 from shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
 from shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan, looks_wrapped
 from shared.application.debezium_planning import debezium_stream
@@ -68,11 +69,20 @@ class _Planner:
         features = self._features(streams, views)
         models = {name: self._model(name, streams, views, features) for name in application.models}
         text = vector_schema(application.app, features)
-        digest = hashlib.sha256(application.model_dump_json(exclude={"topology"}).encode())
+        digest = hashlib.sha256(application.model_dump_json(exclude={"topology", "alerts"}).encode())
         for part in self.hashes:
             digest.update(part)
         topics = Topics(application.app, tuple(stream.topic for stream in streams.values()))
+        self._check_alerts()
         return Plan(application, digest.hexdigest(), topics, streams, views, features, text, arrow_schema(text), models)
+
+    def _check_alerts(self) -> None:
+        """Compile the rules once, so that a mistake is found here: nobody would miss an alert that never comes."""
+        for name, rule in self.application.alerts.rules.items():
+            try:
+                compile_rule(name, rule, self.application.owner)
+            except AlertRuleError as error:
+                raise self.document.error(("alerts", "rules", name, error.key), error.expected, error.came) from error
 
     def _stream(self, name: str, index: int, stream: Stream) -> StreamPlan:
         path: Path_ = ("streams", name)

@@ -87,6 +87,16 @@ class Topics:
         """Operators' commands."""
         return f"{self.app}-commands"
 
+    @property
+    def alerts(self) -> str:
+        """What people are told."""
+        return f"{self.app}-alerts"
+
+    @property
+    def alert_state(self) -> str:
+        """What is firing, and what is still to be sent."""
+        return f"{self.app}-alert-state"
+
     def progress(self, stage: str) -> str:
         """Progress records of a stage."""
         return f"{self.app}-{stage}-progress"

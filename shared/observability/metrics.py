@@ -53,6 +53,17 @@ class Metrics:
         self._online_refills = Counter("tidemill_online_refills_total", "Times the online store was filled from state.", ["stage"], registry=own)
         self._online_waiting = Gauge("tidemill_online_waiting", "Entities newer than the online store.", ["stage", "partition"], registry=own)
         self._online_away = Gauge("tidemill_online_away", "1 while the online store does not answer.", ["stage", "partition"], registry=own)
+        messages = "Messages of alerts by channel: sent, failed attempts, given up."
+        self._alert_messages = Counter("tidemill_alert_messages_total", messages, ["stage", "channel", "what"], registry=own)
+        self._alerts_firing = Gauge("tidemill_alerts_firing", "Alerts that are firing.", ["stage"], registry=own)
+
+    def count_alert_message(self, channel: str, what: str) -> None:
+        """Count a message of alerts: sent, failed, given_up."""
+        self._alert_messages.labels(self.stage, channel, what).inc()
+
+    def set_alerts_firing(self, alerts: int) -> None:
+        """Note how many alerts are firing."""
+        self._alerts_firing.labels(self.stage).set(alerts)
 
     def count_read(self, topic: str, records: int) -> None:
         """Count records read."""

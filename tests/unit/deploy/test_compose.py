@@ -30,6 +30,7 @@ MODULES = {
     "control": "services.control",
     "retraining": "services.retraining",
     "gateway": "services.gateway",
+    "alerts": "services.alerts",
 }
 SERVERS = {"kafka", "registry", "redis"}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -71,7 +72,7 @@ def test_every_service_and_server_is_there(services: dict[str, Any]) -> None:
 @pytest.mark.parametrize("topology", [FUSED, SEPARATE])
 def test_a_profile_runs_what_the_supervisor_runs_in_that_topology(services: dict[str, Any], topology: str) -> None:
     profile = {name for name in MODULES if services[name].get("profiles", [topology]) == [topology]}
-    assert profile == {*stage_processes(topology), "gateway"}
+    assert profile == {*stage_processes(topology), "gateway", "alerts"}
 
 
 def test_the_profile_is_the_topology_and_fused_unless_it_is_set(services: dict[str, Any]) -> None:
@@ -120,7 +121,7 @@ def test_everything_that_is_written_by_default_lies_in_the_volume() -> None:
         assert re.search(rf"\b{variable}=(sqlite:///)?/data/", DOCKERFILE), variable
 
 
-@pytest.mark.parametrize("name", sorted(set(MODULES) - {"gateway"}))
+@pytest.mark.parametrize("name", sorted(set(MODULES) - {"gateway", "alerts"}))
 def test_a_stage_has_the_settings_it_has_under_the_supervisor(services: dict[str, Any], name: str) -> None:
     environment = {variable: str(value) for variable, value in services[name]["environment"].items()}
     under_supervisor = pipeline_environment(

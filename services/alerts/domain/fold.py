@@ -1,0 +1,309 @@
+"""Alerts as a fold over records and ticks: what is pending, what is firing, what is still to be sent."""
+
+import json
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from fnmatch import fnmatchcase
+from typing import Any
+
+import pyarrow as pa
+
+from services.alerts.domain.notification import Message, Notification, digest
+from services.alerts.domain.rows import AlertInput, Fields
+from services.alerts.domain.series import Series
+from shared.application.alert_rules import AGE, COLUMNS, TIME, CompiledRule
+from shared.application.model import ALWAYS_THERE, AlertSeverity, AlertSource, Mute
+
+VERSION = 1
+UNDELIVERED = "undelivered"
+CROWDED = "too_many_alerts"
+_RANK: Mapping[AlertSeverity, int] = {"info": 0, "warning": 1, "critical": 2}
+_MOST_SERIES = 1_000
+_HISTORY_MS = 3_600_000
+
+
+@dataclass(frozen=True, slots=True)
+class AlertPolicy:
+    """How notifications travel.
+
+    Attributes
+    ----------
+    channels
+        Those of the application, with the least severity that each sends. Log and topic are there always.
+    look_every_ms
+        Conditions on an age are looked at when the clock passes a multiple of it.
+    history_ms
+        Events this much older than the first instant of the clock are taken, but nobody is told: a new installation reads old topics.
+        None: everybody is told of everything (replays).
+    """
+
+    app: str
+    owner: str
+    channels: Mapping[str, AlertSeverity] = field(default_factory=dict)
+    mutes: Sequence[Mute] = ()
+    group_wait_ms: int = 10_000
+    look_every_ms: int = 1_000
+    history_ms: int | None = _HISTORY_MS
+
+
+class AlertFold:
+    """The state machine. Pure: its clock is what records and ticks say, and it sends nothing; what is to be sent lies in `outbox`.
+
+    Records that it has taken before are skipped (`positions`), so that they may come again. Any batching gives the same as one by one, and so does
+    a restart from `snapshot` at any place.
+
+    Parameters
+    ----------
+    rules
+        With names of their own.
+
+    Attributes
+    ----------
+    ages_from_ms
+        Before that instant nobody looks at ages: after a restart what was written meanwhile has to be read first. Not part of the state.
+    """
+
+    def __init__(self, rules: Sequence[CompiledRule], policy: AlertPolicy) -> None:
+        self._rules = {rule.name: rule for rule in rules}
+        self._policy = policy
+        self.clock_ms = -1
+        self.began_ms = -1
+        self.ages_from_ms = -1
+        self._crowded_ms = -1
+        self.positions: dict[str, int] = {}
+        self.outbox: dict[str, Message] = {}
+        self._series: dict[tuple[str, ...], Series] = {}
+        self._kept: dict[tuple[str, ...], tuple[int, Fields, str]] = {}
+        self._groups: dict[tuple[str, ...], tuple[int, list[Notification]]] = {}
+
+    @property
+    def firing(self) -> list[Series]:
+        """Alerts that are firing."""
+        return [series for series in self._series.values() if series.firing]
+
+    def take(self, source: AlertSource, records: Sequence[AlertInput]) -> None:
+        """Take records of a topic, in the order of each partition."""
+        fresh: list[AlertInput] = []
+        for record in records:
+            place = f"{record.topic}:{record.partition}"
+            if record.offset >= self.positions.get(place, 0):
+                self.positions[place] = record.offset + 1
+                fresh.append(record)
+        if not fresh:
+            return
+        clocks, clock = [], self.clock_ms
+        for record in fresh:
+            clock = max(clock, record.time_ms)
+            clocks.append(clock)
+        rules = [rule for rule in self._rules.values() if rule.source == source]
+        batch = _batch(source, [(record.time_ms, record.fields) for record in fresh], clocks)
+        concerned = [None if rule.where is None else rule.where.evaluate(batch).to_pylist() for rule in rules]
+        holds = [rule.when.evaluate(batch).to_pylist() for rule in rules]
+        for i, record in enumerate(fresh):
+            self._pass_to(clocks[i])
+            for rule, of_rule, condition in zip(rules, concerned, holds, strict=True):
+                if of_rule is None or of_rule[i] is True:
+                    self._apply(rule, record, condition[i] is True)
+
+    def tick(self, now_ms: int) -> None:
+        """Move the clock on; it never goes back."""
+        self._pass_to(max(now_ms, self.clock_ms))
+
+    def expect(self, source: AlertSource, topic: str, partition: int, fields: Fields) -> None:
+        """Take note of a group that ought to write, as if it had written now: a stage that never says anything is missed, too."""
+        batch = _batch(source, [(self.clock_ms, fields)], [self.clock_ms])
+        for rule in self._rules.values():
+            if rule.source == source and rule.ages and (rule.where is None or rule.where.evaluate(batch)[0].as_py() is True):
+                self._kept.setdefault((rule.name, *_key(rule, fields)), (self.clock_ms, fields, f"{topic}:{partition}:-1"))
+
+    def delivered(self, message_id: str) -> None:
+        """A message has reached its receiver."""
+        self.outbox.pop(message_id, None)
+
+    def undelivered(self, message_id: str, reason: str) -> None:
+        """A message is given up; the other channels are told, unless it says that itself."""
+        message = self.outbox.pop(message_id, None)
+        if message is None:
+            return
+        told = any(notification.rule != UNDELIVERED for notification in message.notifications)
+        what = ", ".join(f"{notification.rule} ({notification.status})" for notification in message.notifications)
+        summary = f"{len(message.notifications)} notifications were not delivered by {message.channel}: {what}"
+        notification = Notification(
+            digest(UNDELIVERED, message_id), UNDELIVERED, "undelivered", 1, "critical", self._policy.owner, summary, reason, self.clock_ms,
+            self.clock_ms, labels={"channel": message.channel, "message_id": message_id},
+        )  # fmt: skip
+        others = [channel for channel in (*ALWAYS_THERE, *(self._policy.channels if told else ())) if channel != message.channel]
+        for channel in others:
+            self._post(Message(channel, (notification,)))
+
+    def snapshot(self) -> bytes:
+        """State as JSON: the same state, the same bytes."""
+        return json.dumps(
+            {
+                "version": VERSION,
+                "clock": self.clock_ms,
+                "began": self.began_ms,
+                "crowded": self._crowded_ms,
+                "positions": dict(sorted(self.positions.items())),
+                "series": [series.snapshot() for _, series in sorted(self._series.items())],
+                "kept": [[list(key), *kept] for key, kept in sorted(self._kept.items(), key=lambda item: item[0])],
+                "groups": [[list(key), opened, [one.snapshot() for one in found]] for key, (opened, found) in sorted(self._groups.items())],
+                "outbox": [message.snapshot() for message in self.outbox.values()],
+            }
+        ).encode()
+
+    def load(self, state: bytes) -> None:
+        """Take the state of a snapshot; what belongs to rules that are gone is dropped, what was to be sent is kept.
+
+        Raises
+        ------
+        ValueError
+            Another version wrote it.
+        """
+        read = json.loads(state)
+        if read["version"] != VERSION:
+            raise ValueError(f"state of alerts: expected version {VERSION}, came {read['version']}")
+        self.clock_ms, self.began_ms, self.positions = read["clock"], read["began"], read["positions"]
+        self._crowded_ms = read["crowded"]
+        series = [Series.load(one) for one in read["series"]]
+        self._series = {(one.rule, *one.key): one for one in series if one.rule in self._rules}
+        self._kept = {tuple(key): (time_ms, fields, origin) for key, time_ms, fields, origin in read["kept"] if key[0] in self._rules}
+        self._groups = {tuple(key): (opened, [Notification(**one) for one in found]) for key, opened, found in read["groups"]}
+        self.outbox = {message.message_id: message for message in map(Message.load, read["outbox"])}
+
+    def _apply(self, rule: CompiledRule, record: AlertInput, holds: bool) -> None:
+        origin = f"{record.topic}:{record.partition}:{record.offset}"
+        key = rule.name, *_key(rule, record.fields)
+        if rule.ages:
+            # Looked at when the clock passes: of a backlog only the newest record says how old something is.
+            self._kept[key] = record.time_ms, record.fields, origin
+        elif rule.is_level:
+            self._set_level(rule, key, holds, origin, record.fields)
+        elif holds and not self._is_history(record.time_ms):
+            self._take_event(rule, key, origin, record.fields)
+
+    def _set_level(self, rule: CompiledRule, key: tuple[str, ...], holds: bool, origin: str, fields: Fields, *, record: bool = True) -> None:
+        series = self._series.get(key)
+        if not holds:
+            if series is not None:
+                del self._series[key]
+                if series.firing:
+                    series.fields = fields
+                    self._tell(rule, series, "resolved")
+            return
+        if series is None:
+            series = self._new_series(rule, key, origin, fields)
+        elif record:
+            series.records, series.fields = series.records + 1, fields
+        if series is not None:
+            series.last_ms = self.clock_ms
+            self._advance_series(rule, key, series)
+
+    def _take_event(self, rule: CompiledRule, key: tuple[str, ...], origin: str, fields: Fields) -> None:
+        if rule.once:
+            series = Series(rule.name, key[1:], self.clock_ms, origin, self.clock_ms, fields=fields)
+            self._tell(rule, series, "information")
+            return
+        series_or_none = self._series.get(key)
+        if series_or_none is None:
+            series_or_none = self._new_series(rule, key, origin, fields)
+            if series_or_none is not None:
+                series_or_none.firing = True
+                self._tell(rule, series_or_none, "firing")
+            return
+        series = series_or_none
+        series.records, series.fields, series.last_ms = series.records + 1, fields, self.clock_ms
+        if self.clock_ms - series.said_ms >= rule.repeat_ms:
+            self._tell(rule, series, "repeated")
+
+    def _new_series(self, rule: CompiledRule, key: tuple[str, ...], origin: str, fields: Fields) -> Series | None:
+        if len(self._series) >= _MOST_SERIES:
+            self._tell_crowded(rule)
+            return None
+        self._series[key] = Series(rule.name, key[1:], self.clock_ms, origin, self.clock_ms, fields=fields)
+        return self._series[key]
+
+    def _advance_series(self, rule: CompiledRule, key: tuple[str, ...], series: Series) -> None:
+        """Do what is due at this instant."""
+        if not series.firing:
+            if self.clock_ms - series.since_ms >= rule.holds_ms:
+                series.firing = True
+                self._tell(rule, series, "firing")
+        elif not rule.is_level and self.clock_ms - series.last_ms >= rule.resolve_after_ms:
+            del self._series[key]
+            self._tell(rule, series, "resolved")
+        elif (series.quiet and not self._is_muted(rule.name)) or (rule.is_level and self.clock_ms - series.said_ms >= rule.repeat_ms):
+            self._tell(rule, series, "repeated")
+
+    def _pass_to(self, clock_ms: int) -> None:
+        before, self.clock_ms = self.clock_ms, clock_ms
+        if clock_ms == before:
+            return
+        if self.began_ms < 0:
+            self.began_ms = clock_ms
+        every = self._policy.look_every_ms
+        if before // every != clock_ms // every:
+            self._look_at_ages()
+        for key, series in sorted(self._series.items()):
+            if key in self._series:
+                self._advance_series(self._rules[series.rule], key, series)
+        for group, (opened, notifications) in sorted(self._groups.items()):
+            if clock_ms - opened >= self._policy.group_wait_ms:
+                del self._groups[group]
+                self._post(Message(group[0], tuple(notifications)))
+
+    def _look_at_ages(self) -> None:
+        if self.clock_ms < self.ages_from_ms:
+            return
+        for rule in [rule for rule in self._rules.values() if rule.ages]:
+            kept = [(key, one) for key, one in sorted(self._kept.items(), key=lambda item: item[0]) if key[0] == rule.name]
+            if not kept:
+                continue
+            batch = _batch(rule.source, [(time_ms, fields) for _, (time_ms, fields, _) in kept], [self.clock_ms] * len(kept))
+            for (key, (_, fields, origin)), holds in zip(kept, rule.when.evaluate(batch).to_pylist(), strict=True):
+                self._set_level(rule, key, holds is True, origin, fields, record=False)
+
+    def _tell(self, rule: CompiledRule, series: Series, status: Any) -> None:  # noqa: ANN401, RUF100 - a Status
+        notification = series.say(rule, status, self.clock_ms, self._is_muted(rule.name))
+        for channel in ALWAYS_THERE:
+            self._post(Message(channel, (notification,)))
+        if notification.muted:
+            return
+        for channel, least in self._policy.channels.items():
+            if (not rule.channels or channel in rule.channels) and _RANK[rule.severity] >= _RANK[least]:
+                if self._policy.group_wait_ms == 0:
+                    self._post(Message(channel, (notification,)))
+                else:
+                    self._groups.setdefault((channel, rule.name, rule.owner), (self.clock_ms, []))[1].append(notification)
+
+    def _tell_crowded(self, rule: CompiledRule) -> None:
+        """Say, but not for each, that alerts are not kept any more."""
+        if self._crowded_ms >= 0 and self.clock_ms - self._crowded_ms < rule.repeat_ms:
+            return
+        self._crowded_ms = self.clock_ms
+        summary = f"More than {_MOST_SERIES:,} alerts at once: further ones are not told, the first of {rule.name}; give its rule coarser groups (by)"
+        notification = Notification(
+            digest(CROWDED, self.clock_ms), CROWDED, "information", 1, "critical", self._policy.owner, summary, "", self.clock_ms, self.clock_ms
+        )
+        for channel in (*ALWAYS_THERE, *self._policy.channels):
+            self._post(Message(channel, (notification,)))
+
+    def _post(self, message: Message) -> None:
+        self.outbox[message.message_id] = message
+
+    def _is_muted(self, rule: str) -> bool:
+        mutes = self._policy.mutes
+        return any(mute.holds_at(self.clock_ms) and any(fnmatchcase(rule, pattern) for pattern in mute.rules) for mute in mutes)
+
+    def _is_history(self, time_ms: int) -> bool:
+        return self._policy.history_ms is not None and time_ms < self.began_ms - self._policy.history_ms
+
+
+def _key(rule: CompiledRule, fields: Fields) -> tuple[str, ...]:
+    return tuple(str(fields.get(name)) for name in rule.group)
+
+
+def _batch(source: AlertSource, rows: Sequence[tuple[int, Fields]], clocks: Sequence[int]) -> pa.RecordBatch:
+    schema = COLUMNS[source]
+    made = [{**fields, TIME: time_ms, AGE: (clock - time_ms) / 1000} for (time_ms, fields), clock in zip(rows, clocks, strict=True)]
+    return pa.RecordBatch.from_pylist(made, schema)

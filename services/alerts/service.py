@@ -1,0 +1,188 @@
+"""Alerts: reads the public topics and tells people, by log, topic, webhook and mail.
+
+Nothing waits for it, and it decides nothing: it runs on faust-streaming, at least once, and every message is known by its id.
+"""
+
+import asyncio
+import logging
+import time
+from collections.abc import Mapping, Sequence
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import faust
+
+from services.alerts.app import AgentInput, build_app
+from services.alerts.channels.channel import Channel
+from services.alerts.channels.log_channel import LogChannel
+from services.alerts.channels.mail_channel import MailChannel
+from services.alerts.channels.topic_channel import TopicChannel
+from services.alerts.channels.webhook_channel import WebhookChannel
+from services.alerts.desk import AlertDesk
+from services.alerts.domain.defaults import rules_of
+from services.alerts.domain.fold import AlertFold, AlertPolicy
+from services.alerts.domain.rows import AlertInput
+from services.alerts.settings import AlertServiceSettings
+from services.alerts.state import KEY, encode_state, read_state
+from shared.application.errors import ApplicationError
+from shared.application.model import AlertChannel, AlertSource, Application
+from shared.application.topics import STAGES, Topics
+from shared.avro.records import RecordCodec
+from shared.avro.registry import SchemaRegistry
+from shared.observability.health import Health
+from shared.observability.metrics import Metrics
+from shared.streaming.broker import Broker
+
+NAME = "alerts"
+_SCHEMAS = Path(__file__).parents[2] / "schemas"
+_LONGEST_TEXT = 1_000
+_ONE_TASK = ("drift", "control", "retraining")
+_CATCHING_UP_MS = 60_000
+_REPLAY_LOOK_MS = 60_000
+log = logging.getLogger(__name__)
+
+
+class AlertService:
+    """The wired service; `run` it in an event loop.
+
+    Raises
+    ------
+    ApplicationError
+        A channel of the application has no address in the environment.
+    """
+
+    def __init__(
+        self, application: Application, settings: AlertServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics, health: Health
+    ) -> None:
+        self._application = application
+        self._settings = settings
+        self._health = health
+        self._metrics = metrics
+        self._registry = registry
+        self._topics = Topics(application.app, ())
+        self._replay = settings.ingestion.clock == "replay"
+        self._state_codec = self._codec(self._topics.alert_state, "AlertState")
+        declared = declared_channels(application, replay=self._replay)
+        self._channels = {name: self._channel(name, channel) for name, channel in declared.items()}
+        alerts = application.alerts
+        policy = AlertPolicy(
+            application.app,
+            application.owner,
+            {name: channel.severity for name, channel in declared.items()},
+            alerts.mute,
+            alerts.group_wait,
+        )
+        if self._replay:
+            policy = replace(policy, look_every_ms=_REPLAY_LOOK_MS, history_ms=None)
+        self._fold = AlertFold(rules_of(application, replay=self._replay), policy)
+        state = read_state(broker, self._topics.alert_state, self._state_codec)
+        if state is not None:
+            self._fold.load(state)
+        log.info("alerts", extra={"rules": [rule.name for rule in rules_of(application, replay=self._replay)], "channels": list(declared)})
+
+    async def run(self, stop: asyncio.Event) -> None:
+        """Work until asked to stop; raises what ends an agent or faust itself."""
+        failed: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        settings = self._settings
+        folder = settings.runner.state_folder / NAME
+        started = asyncio.Event()
+
+        async def take(source: AlertSource, records: Sequence[AlertInput]) -> None:
+            await started.wait()
+            await self._tick(desk)
+            await desk.take(source, records)
+
+        app = build_app(
+            f"{self._application.app}-{NAME}", settings.kafka.bootstrap_servers, settings.kafka.client_options(), folder, self._inputs(), take, failed
+        )
+
+        async def remember(state: bytes) -> None:
+            await self._publish(app, self._topics.alert_state, KEY, encode_state(self._state_codec, state), None)
+
+        async def publish(key: bytes, value: bytes, timestamp_ms: int) -> None:
+            await self._publish(app, self._topics.alerts, key, value, timestamp_ms)
+
+        codec = self._codec(self._topics.alerts, "Alert", _LONGEST_TEXT)
+        channels: Mapping[str, Channel] = {"log": LogChannel(), "topic": TopicChannel(codec, publish), **self._channels}
+        desk = AlertDesk(self._fold, remember, channels, settings.alerts, self._health, self._metrics)
+        if not self._replay:
+            self._expect_stages()
+        await app.start()
+        await app.maybe_start_producer()
+        await desk.give_up_unknown()
+        started.set()
+        tasks: list[asyncio.Task[Any]] = [asyncio.create_task(desk.send_all(channel), name=f"send by {channel}") for channel in channels]
+        tasks += [asyncio.create_task(self._keep_time(desk, app), name="clock"), asyncio.create_task(stop.wait(), name="stop")]
+        try:
+            done, _ = await asyncio.wait([*tasks, failed], return_when=asyncio.FIRST_COMPLETED)
+            for one in done:
+                one.result()
+        finally:
+            self._health.set_ready(False)
+            for task in tasks:
+                task.cancel()
+            with suppress(asyncio.CancelledError):
+                await asyncio.gather(*tasks, return_exceptions=True)
+        await app.stop()
+        await desk.close()
+
+    def _expect_stages(self) -> None:
+        self._fold.tick(_now_ms())
+        self._fold.ages_from_ms = _now_ms() + _CATCHING_UP_MS
+        for stage in STAGES:
+            for partition in range(1 if stage in _ONE_TASK else self._application.partitions):
+                self._fold.expect("progress", self._topics.progress(stage), partition, {"stage": stage, "partition": partition})
+
+    async def _keep_time(self, desk: AlertDesk, app: faust.App) -> None:
+        while not (app.crashed or app.should_stop):
+            await self._tick(desk)
+            self._health.advanced()
+            self._health.set_ready(bool(app.consumer.assignment()) and not app.rebalancing)
+            await asyncio.sleep(self._settings.alerts.tick_s)
+        raise RuntimeError(f"faust has ended: {app.crash_reason!r}") from app.crash_reason
+
+    async def _tick(self, desk: AlertDesk) -> None:
+        """Live, the clock is the host's; in a replay records alone move it."""
+        if not self._replay:
+            await desk.tick(_now_ms())
+
+    async def _publish(self, app: faust.App, topic: str, key: bytes, value: bytes, timestamp_ms: int | None) -> None:
+        await app.producer.send_and_wait(topic, key, value, 0, None if timestamp_ms is None else timestamp_ms / 1000, None)
+
+    def _inputs(self) -> Sequence[AgentInput]:
+        topics = self._topics
+        progress = {topics.progress(stage): self._codec(topics.progress(stage), "Progress") for stage in STAGES}
+        return (
+            AgentInput("drift", {topics.drift: self._codec(topics.drift, "Drift")}),
+            AgentInput("health", {topics.health: self._codec(topics.health, "Health")}),
+            AgentInput("retraining", {topics.retraining: self._codec(topics.retraining, "Retraining")}),
+            AgentInput("deployments", {topics.deployments: self._codec(topics.deployments, "Deployment")}),
+            AgentInput("rejected", {topics.rejected: self._codec(topics.rejected, "Rejected")}),
+            AgentInput("progress", progress, self._settings.alerts.tick_s, newest_only=True),
+        )
+
+    def _channel(self, name: str, channel: AlertChannel) -> Channel:
+        settings = self._settings.alerts
+        if channel.kind == "mail":
+            return MailChannel(self._application.app, str(channel.sender), channel.to, settings.smtp)
+        if name not in settings.webhooks:
+            raise ApplicationError(
+                self._settings.application / "app.yaml", 1, f"the address of the webhook {name} in TIDEMILL_ALERTS__WEBHOOKS", "none"
+            )
+        return WebhookChannel(self._application.app, channel.format, settings.webhooks[name])
+
+    def _codec(self, topic: str, name: str, longest_text: int | None = None) -> RecordCodec:
+        file = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("-")
+        text = (_SCHEMAS / f"{file}.avsc").read_text(encoding="utf-8")
+        return RecordCodec(self._registry, f"{topic}-tidemill.{name}", text, longest_text)
+
+
+def declared_channels(application: Application, *, replay: bool) -> dict[str, AlertChannel]:
+    """Return the webhooks and mails that are sent: in a replay those only that say so."""
+    return {name: channel for name, channel in application.alerts.channels.items() if channel.in_replay or not replay}
+
+
+def _now_ms() -> int:
+    return time.time_ns() // 1_000_000

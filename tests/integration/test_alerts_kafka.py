@@ -1,0 +1,210 @@
+"""Alerts on a real broker: records that were committed become notifications on the public topic, whatever kills the process between."""
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import psutil
+import pytest
+
+from deploy.embedded.infrastructure import Infrastructure
+from services.cli.watch import record_codec
+from shared.application.topics import Topics
+from shared.avro.records import RecordCodec
+from shared.avro.registry import ConfluentSchemaRegistry
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.records import Emission, TopicPartition
+from shared.streaming.topics import catalogue_topics
+from tests.integration.meters import write_application
+
+pytestmark = pytest.mark.timeout(200)
+ROOT = Path(__file__).parents[2]
+DEADLINE_S = 60.0
+KEY = "a key of the test's own"
+
+
+def wait_for(condition: Callable[[], bool], what: str) -> None:
+    end = time.monotonic() + DEADLINE_S
+    while not condition():
+        assert time.monotonic() < end, f"not within {DEADLINE_S:.0f} s: {what}"
+        time.sleep(0.05)
+
+
+class Receiver:
+    """A webhook's receiver that writes down every post, and calls what the test wants done with it before it answers."""
+
+    def __init__(self) -> None:
+        self.posts: list[tuple[dict[str, str], dict[str, Any]]] = []
+        self.before_answer: Callable[[], int] = lambda: 200
+        receiver = self
+
+        class Handler(BaseHTTPRequestHandler):
+            def do_POST(self) -> None:
+                body = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
+                receiver.posts.append((dict(self.headers), body))
+                self.send_response(receiver.before_answer())
+                self.send_header("Content-Length", "0")
+                self.end_headers()
+
+            def log_message(self, format: str, *args: object) -> None:
+                pass
+
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+        self.url = f"http://127.0.0.1:{self._server.server_address[1]}/hook"
+        threading.Thread(target=self._server.serve_forever, daemon=True).start()
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+@pytest.fixture
+def receiver() -> Iterator[Receiver]:
+    found = Receiver()
+    yield found
+    found.close()
+
+
+class Alerts:
+    """The service's process, and the topics beside it."""
+
+    def __init__(self, folder: Path, app: str, servers: Infrastructure, receiver: Receiver) -> None:
+        application = write_application(folder / "application", app)
+        with (application / "app.yaml").open("a") as file:
+            file.write("alerts:\n  group_wait: 0s\n  channels: {ops: {kind: webhook}}\n")
+        self.topics = Topics(app, ())
+        self.broker = KafkaBroker(servers.bootstrap_servers)
+        self.broker.create_topics(catalogue_topics(app, 2))
+        self._registry = ConfluentSchemaRegistry(servers.registry_url)
+        self.log = folder / "alerts.log"
+        self._environment = {
+            **os.environ,
+            **servers.environment,
+            "TIDEMILL_APPLICATION": str(application),
+            "TIDEMILL_RUNNER__STATE_FOLDER": str(folder / "state"),
+            "TIDEMILL_ALERTS__WEBHOOKS": json.dumps({"ops": {"url": receiver.url, "key": KEY}}),
+            "TIDEMILL_ALERTS__BACKOFF_INITIAL_S": "0.1",
+        }
+        self.process: subprocess.Popen[bytes] | None = None
+        self.start()
+
+    def start(self) -> None:
+        with self.log.open("ab") as log:
+            self.process = subprocess.Popen([sys.executable, "-m", "services.alerts"], cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+
+    def lives(self) -> bool:
+        assert self.process is not None
+        assert self.process.poll() is None, self.log.read_text()
+        return True
+
+    def codec(self, topic: str, name: str) -> RecordCodec:
+        return record_codec(self._registry, topic, name)
+
+    def publish(self, topic: str, name: str, record: dict[str, Any], *, commit: bool = True) -> None:
+        """As a stage writes: in a transaction, so that markers stand between the records."""
+        sink = self.broker.transactional_sink(f"{topic}-writer")
+        sink.open()
+        sink.begin()
+        sink.produce(Emission(topic, 0, [b"key"], [self.codec(topic, name).encode(record)], np.array([record["journal_time"]])))
+        if commit:
+            sink.commit()
+        else:
+            sink.abort()
+        sink.close()
+
+    def told(self) -> list[dict[str, Any]]:
+        codec, reader = record_codec(self._registry, self.topics.alerts, "Alert"), self.broker.reader()
+        try:
+            values = [value for records in reader.read(TopicPartition(self.topics.alerts, 0), 0) for value in records.values if value is not None]
+        finally:
+            reader.close()
+        return [codec.decode(value) for value in values]
+
+    def stop(self) -> int:
+        assert self.process is not None
+        self.process.send_signal(signal.SIGTERM)
+        return self.process.wait(20)
+
+
+@contextmanager
+def alerts(folder: Path, app: str, servers: Infrastructure, receiver: Receiver) -> Iterator[Alerts]:
+    running = Alerts(folder, app, servers, receiver)
+    try:
+        yield running
+    finally:
+        assert running.process is not None
+        running.process.kill()
+        running.process.wait()
+
+
+def finding(number: int, severity: str = "alarm") -> dict[str, Any]:
+    # So long a detail that it is compressed, with lz4 as the stages' records are.
+    now = time.time_ns() // 1_000_000
+    return {
+        "drift_id": str(number), "model": f"m{number}", "journal_partition": 0, "journal_offset": number, "journal_time": now, "kind": "loss",
+        "subject": "log_loss", "detector": "adwin", "severity": severity, "statistic": 0.6, "threshold": 0.5, "evidence": {},
+        "detail": "worse " * 500,
+    }  # fmt: skip
+
+
+def models(notifications: list[dict[str, Any]]) -> list[str]:
+    return [one["labels"]["model"] for one in notifications]
+
+
+@pytest.mark.lasts(20)
+def test_what_was_committed_is_told_and_a_kill_between_sending_and_remembering_loses_nothing(
+    tmp_path: Path, application_name: str, infrastructure: Infrastructure, receiver: Receiver
+) -> None:
+    with alerts(tmp_path, application_name, infrastructure, receiver) as running:
+        topic = running.topics.drift
+        began = time.monotonic()
+        running.publish(topic, "Drift", finding(1))
+        running.publish(topic, "Drift", finding(2), commit=False)
+        running.publish(topic, "Drift", finding(3, "info"))
+        wait_for(lambda: running.lives() and len(receiver.posts) == 1, "the webhook is told")
+        first_s = time.monotonic() - began
+        wait_for(lambda: models(running.told()) == ["m1"], "the topic is told")
+        headers, body = receiver.posts[0]
+        assert body["notifications"][0]["alert_id"] == running.told()[0]["alert_id"]
+        assert body["notifications"][0]["origin"] == f"{topic}:0:0"
+        assert body["message_id"] == headers["X-Tidemill-Message-Id"]
+
+        assert running.process is not None
+        process = running.process
+
+        def kill_once() -> int:
+            receiver.before_answer = lambda: 200
+            process.kill()
+            return 200
+
+        receiver.before_answer = kill_once
+        running.publish(topic, "Drift", finding(4))
+        wait_for(lambda: process.poll() is not None, "the receiver has killed the service before it heard the answer")
+        assert models([receiver.posts[1][1]["notifications"][0]]) == ["m4"]
+        running.publish(topic, "Drift", finding(5))
+        running.start()
+        wait_for(lambda: {"m1", "m4", "m5"} <= set(models(running.told())), "what came while it was away is told as well")
+        wait_for(lambda: len(receiver.posts) >= 4, "the message that was sent is sent again")
+        ids = [body["message_id"] for _, body in receiver.posts]
+        assert ids[1] == ids[2] != ids[3]
+        assert [one["status"] for one in running.told()] == ["firing"] * len(running.told())
+        by_model: dict[str, set[str]] = {}
+        for one in running.told():
+            by_model.setdefault(one["labels"]["model"], set()).add(one["alert_id"])
+        assert {model: len(found) for model, found in by_model.items()} == {"m1": 1, "m4": 1, "m5": 1}
+        memory = psutil.Process(running.process.pid).memory_info().rss / 2**20
+        assert running.stop() == 0, running.log.read_text()
+        log = running.log.read_text()
+        assert receiver.url not in log
+        assert KEY not in log
+        print(f"first notification {first_s:.1f} s after the start, {memory:.0f} MB")

@@ -1,0 +1,123 @@
+"""Nothing is sent before it is remembered, and nothing that is remembered is lost, wherever the process dies."""
+
+import asyncio
+
+import pytest
+
+from services.alerts.channels.channel import Channel, NotSentError
+from services.alerts.desk import AlertDesk
+from services.alerts.domain.fold import UNDELIVERED, AlertFold
+from services.alerts.domain.notification import Message
+from services.alerts.settings import AlertsSettings
+from shared.observability.health import Health
+from shared.observability.metrics import Metrics
+from tests.unit.services.alerts.test_fold import EVENT, drift, fold, rule
+
+SETTINGS = AlertsSettings(attempts=3, backoff_initial_s=0.001, backoff_max_s=0.002)
+
+
+class Written:
+    """A channel that writes down what it is given, and refuses as often as it is told to."""
+
+    def __init__(self, refusals: int = 0, *, again: bool = True) -> None:
+        self.messages: list[Message] = []
+        self.refusals = refusals
+        self._again = again
+
+    async def send(self, message: Message) -> None:
+        if self.refusals:
+            self.refusals -= 1
+            raise NotSentError("not now", again=self._again)
+        self.messages.append(message)
+
+    async def close(self) -> None:
+        pass
+
+
+class Life:
+    """One life of the process: what it sends, and the last state that it remembered."""
+
+    def __init__(self, state: bytes | None = None, ops: Written | None = None) -> None:
+        self.fold: AlertFold = fold(rule("drifting", **EVENT))
+        if state is not None:
+            self.fold.load(state)
+        self.state = state
+        self.channels: dict[str, Channel] = {"log": Written(), "topic": Written(), "ops": ops or Written()}
+        self.health, self.order = Health(), list[str]()
+        self.desk = AlertDesk(self.fold, self._remember, self.channels, SETTINGS, self.health, Metrics("alerts"))
+
+    async def _remember(self, state: bytes) -> None:
+        self.state = state
+        self.order.append("remembered")
+
+    def sent(self, channel: str) -> list[Message]:
+        found = self.channels[channel]
+        assert isinstance(found, Written)
+        return found.messages
+
+    async def send(self, *, until_empty: bool = True) -> None:
+        tasks = [asyncio.create_task(self.desk.send_all(channel)) for channel in self.channels]
+        async with asyncio.timeout(10):
+            while self.fold.outbox and until_empty:
+                await asyncio.sleep(0.001)
+        for task in tasks:
+            task.cancel()
+
+
+def test_what_was_remembered_and_not_sent_is_sent_by_the_next_life_with_the_same_ids() -> None:
+    async def play() -> None:
+        first = Life()
+        await first.desk.take("drift", [drift(0, 0)])
+        # It dies here: remembered, nothing sent.
+        second = Life(first.state)
+        ids = set(second.fold.outbox)
+        await second.send()
+        assert {message.message_id for channel in second.channels for message in second.sent(channel)} == ids
+        # It dies before it remembers that it has sent.
+        third = Life(first.state)
+        await third.send()
+        assert [message.message_id for message in third.sent("ops")] == [message.message_id for message in second.sent("ops")]
+        fourth = Life(third.state)
+        await fourth.send()
+        await fourth.desk.take("drift", [drift(0, 0)])
+        assert not fourth.sent("ops")
+        assert not fourth.fold.outbox
+
+    asyncio.run(play())
+
+
+def test_what_is_taken_is_remembered_before_take_returns() -> None:
+    async def play() -> None:
+        life = Life()
+        await life.desk.take("drift", [drift(0, 0)])
+        assert life.order == ["remembered"]
+        assert life.state == life.fold.snapshot()
+
+    asyncio.run(play())
+
+
+def test_a_receiver_that_refuses_for_a_while_gets_it_later_and_the_probe_says_so_meanwhile() -> None:
+    async def play() -> None:
+        life = Life(ops=Written(refusals=2))
+        await life.desk.take("drift", [drift(0, 0)])
+        await life.send()
+        assert len(life.sent("ops")) == 1
+        assert not life.health.troubles
+
+    asyncio.run(play())
+
+
+@pytest.mark.parametrize(("again", "attempts"), [(True, 3), (False, 1)])
+def test_a_dead_end_is_reported_by_the_other_channels(again: bool, attempts: int) -> None:
+    async def play() -> None:
+        ops = Written(refusals=99, again=again)
+        life = Life(ops=ops)
+        await life.desk.take("drift", [drift(0, 0)])
+        await life.send()
+        assert ops.refusals == 99 - attempts
+        assert not life.sent("ops")
+        reports = [message.notifications[0] for message in life.sent("topic") if message.notifications[0].rule == UNDELIVERED]
+        assert [report.detail for report in reports] == [f"not now, after {attempts} attempts"]
+        assert "not sent" in life.health.troubles["alerts by ops"]
+
+    asyncio.run(play())
