@@ -65,13 +65,15 @@ def stage_processes(topology: str) -> tuple[str, ...]:
 
 
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
-    """Start every stage and the gateway; logs go to `folder`/logs."""
+    """Start every stage, the gateway and alerts; logs go to `folder`/logs."""
     if _COMMANDS_KEY in environment:
         # Whoever commands the run as soon as it is up must find the key, which its services would make at their own pace.
         secret_file(Path(environment[_COMMANDS_KEY]))
     supervisor = Supervisor(folder / "logs", environment)
     stages = [stage_spec(stage, environment) for stage in stage_processes(environment[TOPOLOGY])]
-    supervisor.start([*stages, ServiceSpec("gateway", "services.gateway")])
+    # Nobody waits for them, and whoever is told may be told a moment later.
+    alerts = ServiceSpec("alerts", "services.alerts", niceness=_STEPS_BACK, vital=False)
+    supervisor.start([*stages, ServiceSpec("gateway", "services.gateway"), alerts])
     return supervisor
 
 

@@ -24,7 +24,7 @@ class ServiceSpec:
     """One process to keep alive: ``python -m module`` with an environment of its own.
 
     `niceness` is how far it steps back when the processors are busy (0 to 19). One that `stops_last` is ended when the others have: it
-    still takes up what they have written.
+    still takes up what they have written. Without one that is not `vital` the others work on: however often it crashes, it is started again.
     """
 
     name: str
@@ -32,6 +32,7 @@ class ServiceSpec:
     environment: Mapping[str, str] = field(default_factory=dict)
     niceness: int = 0
     stops_last: bool = False
+    vital: bool = True
 
 
 class ServiceFailed(RuntimeError):
@@ -90,10 +91,10 @@ class Supervisor:
                     further = self._advances(child.spec)
                     fresh = now - child.started > _STABLE_AFTER_S or further > child.advances
                     child.crashes, child.advances = 1 if fresh else child.crashes + 1, further
-                    if code == MISCONFIGURED or child.crashes > self._crash_limit:
+                    if code == MISCONFIGURED or (child.spec.vital and child.crashes > self._crash_limit):
                         why = "its settings or the application are wrong" if code == MISCONFIGURED else f"{child.crashes} times in a row"
                         raise ServiceFailed(f"service {child.spec.name} ended with {code}, {why}:\n{self.log_tail(child.spec.name)}")
-                    child.due = now + (0.0 if child.crashes == 1 else min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** (child.crashes - 2)))
+                    child.due = now + (0.0 if child.crashes == 1 else min(_LONGEST_BACK_OFF_S, _BACK_OFF_S * 2 ** min(child.crashes - 2, 10)))
                 if now >= child.due:
                     child.restarts += 1
                     child.process, child.started, child.due = self._spawn(child.spec), now, None

@@ -116,7 +116,7 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
         training = training_of(parent, addresses, tmp_path)
         family = parent.children(recursive=True)
         modules = {module_of(child) for child in family}
-        services = (*stage_processes(FUSED), "gateway")
+        services = (*stage_processes(FUSED), "gateway", "alerts")
         assert {f"services.{name}" for name in services} <= modules and training in family
         wait_for(lambda: answers(f"{addresses['gateway']}/live"), "the gateway at the address that `up` prints")
         assert len(family) >= len(services) + 1 + 6, "services, training, three servers with their watchdogs"

@@ -92,3 +92,16 @@ time.sleep(600)
         time.sleep(0.01)
     made.stop()
     assert (tmp_path / "runs").read_text().splitlines() == ["scoring asked", "scoring ended", "archive asked", "archive ended"]
+
+
+def test_one_that_is_not_vital_is_started_again_and_again_and_the_others_work_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("services.cli.supervisor._BACK_OFF_S", 0.0)
+    (tmp_path / "tried.py").write_text(RUN + "sys.exit(1)")
+    monkeypatch.setenv("PYTHONPATH", str(tmp_path))
+    watched = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")}, crash_limit=2)
+    watched.start([ServiceSpec("tried", "tried", vital=False)])
+    deadline = time.monotonic() + DEADLINE_S
+    while watched.restarts()["tried"] < 5:
+        assert time.monotonic() < deadline
+        watched.check()
+    watched.stop()
