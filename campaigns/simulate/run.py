@@ -111,7 +111,7 @@ def settle(system: System, checks: SafetyChecks) -> int:
     Raises
     ------
     ViolationError
-        A task that is behind has not moved for `_STILL` rounds, or the system has not drained after some hundred rounds, and twice as many
+        A task that is behind has not moved for `_STILL` rounds, or the system has not drained after some hundred rounds, and six times as many
         more as its records make batches: it never will.
     """
     world = system.world
@@ -122,7 +122,7 @@ def settle(system: System, checks: SafetyChecks) -> int:
     journal = [checks.journal_time(partition) for partition in (0, 1)]
     world.clock.jump(max(0, max(journal) - world.clock.wall_ms()))
     target = world.clock.wall_ms() + _DELAY_MS
-    rounds = _ROUNDS + 2 * world.written() // world.settings.max_batch
+    rounds = _ROUNDS + 6 * world.written() // world.settings.max_batch
     before: tuple[object, ...] = ()
     still = 0
     for number in range(1, rounds + 1):
