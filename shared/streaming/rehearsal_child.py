@@ -26,7 +26,6 @@ def main() -> None:
     offer = connection.recv()
     assert isinstance(offer, Offer)  # noqa: S101 - nobody else has the other end
     offer.folder.mkdir()
-    stage = offer.make(LentBroker(connection), offer.folder)
     at = RESTORING
 
     def told(number: int, holding: bool) -> None:
@@ -35,6 +34,7 @@ def main() -> None:
         connection.send(("at", number, holding))
 
     try:
+        stage = offer.make(LentBroker(connection), offer.folder)
         stage.rehearse(offer.rehearsal, told)
     except TransientError as problem:
         connection.send(("outside", str(problem)))

@@ -27,6 +27,7 @@ from shared.observability.stall import StallGuard, leave
 from shared.streaming.broker import Broker
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.runner import Runner
+from shared.streaming.starting import once_it_answers
 from shared.streaming.topics import catalogue_topics
 
 STOPPED, CRASHED, MISCONFIGURED = 0, 1, 2
@@ -87,8 +88,16 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
                 deadline_s=settings.kafka.deadline_s,
                 topics=settings.kafka.topic_settings(),
             )
-            broker.create_topics(catalogue_topics(application.app, application.partitions))
-            runner = build(settings, broker, ConfluentSchemaRegistry(settings.registry.url), metrics=metrics, health=health)
+            registry = ConfluentSchemaRegistry(settings.registry.url)
+
+            def make() -> Runner:
+                broker.create_topics(catalogue_topics(application.app, application.partitions))
+                return build(settings, broker, registry, metrics=metrics, health=health)
+
+            runner = once_it_answers(make, stop, health)
+            if runner is None:
+                log.info("stopped")
+                return STOPPED
             runner.note_faults()
             if in_children:
                 runner.use_children(partial(built_in_child, build, settings))
