@@ -20,7 +20,6 @@ from shared.avro.journal import JournalDecoder
 from shared.avro.records import RecordCodec
 from shared.models.deployments import Lifecycles
 from shared.online_store.packing import HEAD
-from shared.streaming.quarantine import SkipsRecords
 from shared.streaming.records import Emission, Records, TopicPartition
 from shared.streaming.task import StepContext, Task
 
@@ -55,8 +54,7 @@ def _replayed(
     task.restore([])
     task.resume({}, {}, 0, -1)
     for (topic, partition), offsets in (gone or {}).items():
-        if isinstance(task, SkipsRecords):
-            task.skipped(topic, partition, np.array(sorted(offsets), np.int64))
+        task.skipped(topic, partition, np.array(sorted(offsets), np.int64))
     found: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
     steps = [task.process([records for records in inputs if len(records)], _NOW), task.process([], _NOW)]
     for emission in (emission for step in steps for emission in step.emissions):

@@ -21,7 +21,7 @@ from shared.lake.tables import Lake
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = ("features", "scoring", "outcomes")
@@ -45,7 +45,7 @@ class _Buffer:
     offsets: list[NDArray[np.int64]] = field(default_factory=list)
 
 
-class ArchiveTask:
+class ArchiveTask(Task):
     """Buffers rows and appends them; positions and coverage move on only when the rows are in the lake.
 
     An append costs a commit and a file in each table, so it waits for many rows or much time, but nobody waits for it: a request for

@@ -18,7 +18,7 @@ from shared.streaming.errors import InvalidRecord
 from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "drift"
@@ -31,7 +31,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs((plan.topics.drift, plan.topics.progress(_UPSTREAM), plan.topics.commands), gathered=True)
 
 
-class ControlTask:
+class ControlTask(Task):
     """The one task of the stage.
 
     Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
@@ -113,9 +113,6 @@ class ControlTask:
         changed = [StateEntry(key, value) for key, value in state.items() if self._written.get(key) != value]
         self._written = state
         return Checkpoint(changed, self._positions())
-
-    def committed(self) -> None:
-        """Nothing external."""
 
     def versions(self) -> Mapping[str, str]:
         """Version of the policy's state (raise it when that changes).

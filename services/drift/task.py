@@ -22,7 +22,7 @@ from shared.short_text import LONGEST_TEXT
 from shared.streaming.merge import Merge, MergeInput, Released
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = ("features", "scoring", "outcomes")
@@ -53,7 +53,7 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
     )
 
 
-class DriftTask:
+class DriftTask(Task):
     """The one task of the stage.
 
     Its state goes out as a whole every 50,000 rows (only entries that changed are written), with the positions of that moment as marker:
@@ -134,9 +134,6 @@ class DriftTask:
         self._written = digests
         self._marker = self._merge.positions()
         return Checkpoint(entries, self._marker)
-
-    def committed(self) -> None:
-        """Nothing external."""
 
     def versions(self) -> Mapping[str, str]:
         """Version of the fold (raise it when the fold changes: state is then rebuilt) and of the application."""

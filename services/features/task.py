@@ -15,7 +15,7 @@ from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.packed import taken
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 from shared.version import CODE_VERSION
 
 # Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
@@ -28,7 +28,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs((plan.topics.journal,))
 
 
-class FeaturesTask:
+class FeaturesTask(Task):
     """One journal partition's feature state.
 
     Parameters
@@ -54,9 +54,10 @@ class FeaturesTask:
         self._switches = RecordCodec(registry, f"{plan.topics.view_switches}-tidemill.ViewSwitch", _SWITCH)
         self._switch: Emission | None = None
 
-    def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
+    def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> bool:
         """Take a run of blobs."""
         self._core.load(keys, values)
+        return True
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the blobs."""

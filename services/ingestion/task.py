@@ -35,7 +35,7 @@ from shared.streaming.flow import Flow
 from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.packed import Packed
 from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 from shared.version import CODE_VERSION
 
 _LOG = logging.getLogger(__name__)
@@ -56,7 +56,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs(events, references, restores_from_outputs=(plan.topics.journal,))
 
 
-class IngestionTask:
+class IngestionTask(Task):
     """The only writer of one journal partition.
 
     Parameters
@@ -183,9 +183,6 @@ class IngestionTask:
             return Checkpoint()
         entries = self._core.take_dirty()
         return Checkpoint(entries, {self._journal_partition: self._journal_end} if entries else {})
-
-    def committed(self) -> None:
-        """No external writes."""
 
     def versions(self) -> Mapping[str, str]:
         """Code and form of the state. Ids are kept by stream, so another application version goes on with them."""

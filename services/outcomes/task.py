@@ -22,7 +22,7 @@ from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
 from shared.streaming.merge import Merge, MergeInput, Released
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "scoring"
@@ -64,7 +64,7 @@ class _PredictionRows(NamedTuple):
     requests: Sequence[Request]
 
 
-class OutcomesTask:
+class OutcomesTask(Task):
     """One journal partition's requests and labels.
 
     Parameters
@@ -136,9 +136,6 @@ class OutcomesTask:
             self._written = counts
             changed.append(StateEntry(_MERGE_KEY, counts))
         return Checkpoint(changed, self._merge.positions())
-
-    def committed(self) -> None:
-        """Nothing external."""
 
     def versions(self) -> Mapping[str, str]:
         """Version of the fold and of the application."""

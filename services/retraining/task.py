@@ -20,7 +20,7 @@ from shared.models.deployments import Lifecycles, ModelDeployment
 from shared.short_text import LONGEST_TEXT
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 from shared.version import CODE_VERSION
 
 log = logging.getLogger(__name__)
@@ -58,7 +58,7 @@ class _Request:
         return bool(self.record["details"].get("action") == "roll_back")
 
 
-class RetrainingTask:
+class RetrainingTask(Task):
     """The one task of the stage: one training at a time, in the order of the requests.
 
     A request's position is passed only in the transaction that publishes its result, so a restart takes it up again. It waits until the

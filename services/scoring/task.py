@@ -26,7 +26,7 @@ from shared.streaming.merge import Merge, MergeInput
 from shared.streaming.packed import taken
 from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 from shared.version import CODE_VERSION
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -41,7 +41,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs((plan.topics.vectors, plan.topics.progress(_UPSTREAM)), broadcast=(plan.topics.deployments,))
 
 
-class ScoringTask:
+class ScoringTask(Task):
     """Answers the requests of one partition.
 
     Its only state is a fold of the whole deployments log, read again at every start, and how many vectors it has read. A model that cannot be

@@ -1,7 +1,6 @@
 """Records set aside for good: which they are, where the verdicts are kept, and how a task's inputs are read past them."""
 
 from collections.abc import Iterable, Iterator, Mapping, Sequence
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 from numpy.typing import NDArray
@@ -16,15 +15,6 @@ Withheld = Mapping[TopicPartition, tuple[int, int]]
 _PREFIX = b"\x00tidemill.quarantined\x00"
 # Verdicts that a progress record repeats: the newest. All of them are in the checkpoint topic.
 NEWEST = 100
-
-
-@runtime_checkable
-class SkipsRecords(Protocol):
-    """A task that must know of records it is not given (a merge counts them)."""
-
-    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
-        """Learn that these records were quarantined; called before `process` or `replay`."""
-        ...
 
 
 class Quarantined:
@@ -96,7 +86,7 @@ def given(inputs: Iterable[Records], quarantined: Quarantined, task: Task, withh
             if row > begin:
                 kept.append(records[begin:row])
             begin = row + 1
-        if len(gone) and isinstance(task, SkipsRecords):
+        if len(gone):
             task.skipped(records.topic, records.partition, records.offsets[gone])
     return kept
 

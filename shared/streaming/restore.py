@@ -14,9 +14,9 @@ from shared.streaming.ownership import standing
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key, without_verdicts
 from shared.streaming.records import Records, StateEntry, TopicPartition
-from shared.streaming.running_task import KnowsFlows, LearnsVersions, RunningTask, TaskFactory
+from shared.streaming.running_task import RunningTask, TaskFactory
 from shared.streaming.state_parts import StateParts
-from shared.streaming.task import LoadsRuns
+from shared.streaming.task import Task
 
 log = logging.getLogger(__name__)
 
@@ -114,28 +114,16 @@ class Restore:
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             versions = {"found": dict(progress.versions), "expected": dict(task.versions())}
             log.info("rebuilding: other versions", extra={"partition": partition, **versions})
-            stale = list(self._checkpoint(partition, verdicts))
+            stale = self._checkpoint_keys(partition, verdicts)
             progress = replace(progress, checkpoint_marker={})
             with _as_crash():
                 task.restore([])
-        elif isinstance(task, LoadsRuns):
-            for records in self._checkpoint_log(partition, verdicts):
-                with _as_crash():
-                    task.load(*parts.set_aside(records.keys, records.values))
-            with _as_crash():
-                task.restore(parts.joined())
         else:
-            latest = self._checkpoint(partition, verdicts)
-            keys, values = parts.set_aside(list(latest), list(latest.values()))
-            whole = [StateEntry(key, value) for key, value in zip(keys, values, strict=True) if key is not None]
-            with _as_crash():
-                task.restore([*whole, *parts.joined()])
+            self._load(task, self._checkpoint_log(partition, verdicts), parts)
         with _as_crash():
             task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
-            if isinstance(task, LearnsVersions):
-                task.take_over(progress.versions)
-            if isinstance(task, KnowsFlows):
-                task.take_flows(progress.flows)
+            task.take_over(progress.versions)
+            task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
         running.writer, running.end, running.recovered = self._writer, found.end, gone
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
@@ -187,15 +175,23 @@ class Restore:
     def _progress(self, partition: int, record: bytes | None) -> Progress:
         return Progress(self._layout.stage, partition, self._instance) if record is None else Progress.decode(record, self._codec)
 
-    def _checkpoint(self, partition: int, verdicts: dict[Address, None]) -> dict[bytes, bytes]:
-        state: dict[bytes, bytes] = {}
+    def _load(self, task: Task, log: Iterable[Records], parts: StateParts) -> None:
+        """Hand a task its checkpoint: run by run if it takes runs, else the latest value of every key."""
+        latest: dict[bytes, bytes] = {}
+        for records in log:
+            keys, values = parts.set_aside(records.keys, records.values)
+            with _as_crash():
+                taken = task.load(keys, values)
+            if not taken:
+                _keep_latest(latest, keys, values)
+        with _as_crash():
+            task.restore([*(StateEntry(key, value) for key, value in latest.items()), *parts.joined()])
+
+    def _checkpoint_keys(self, partition: int, verdicts: dict[Address, None]) -> list[bytes]:
+        latest: dict[bytes, bytes] = {}
         for records in self._checkpoint_log(partition, verdicts):
-            for key, value in zip(records.keys, records.values, strict=True):
-                if key is not None and value is not None:
-                    state[key] = value
-                elif key is not None:
-                    state.pop(key, None)
-        return state
+            _keep_latest(latest, records.keys, records.values)
+        return list(latest)
 
     def _checkpoint_log(self, partition: int, verdicts: dict[Address, None]) -> Iterator[Records]:
         for records in self._read(TopicPartition(checkpoint_topic(self._layout.app, self._layout.stage), partition), 0, None):
@@ -282,6 +278,14 @@ class Restore:
         for records in self._reader.read(address, begin, end):
             self._alive()
             yield records
+
+
+def _keep_latest(latest: dict[bytes, bytes], keys: Iterable[bytes | None], values: Iterable[bytes | None]) -> None:
+    for key, value in zip(keys, values, strict=True):
+        if key is not None and value is not None:
+            latest[key] = value
+        elif key is not None:
+            latest.pop(key, None)
 
 
 def _text(offsets: dict[TopicPartition, int]) -> dict[str, int]:

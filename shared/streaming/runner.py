@@ -33,7 +33,7 @@ from shared.streaming.running_task import RunningTask, TaskFactory
 from shared.streaming.stage_child import MakeStage, StageChild
 from shared.streaming.step_transaction import StepTransaction
 from shared.streaming.take_over import Rival, TakeOver
-from shared.streaming.task import Buffers, StepContext, TaskInputs
+from shared.streaming.task import StepContext, TaskInputs
 from shared.streaming.trials import Trials
 
 log = logging.getLogger(__name__)
@@ -252,7 +252,7 @@ class Runner:
 
     def _write_out(self) -> None:
         """Let tasks that buffer read on to the end and write what they hold, for a bounded time: a run that was short is whole in the lake."""
-        buffering = [running.task for chain in self._chain.tasks.values() for running in chain if isinstance(running.task, Buffers)]
+        buffering = [running.task for chain in self._chain.tasks.values() for running in chain if running.task.buffered is not None]
         if not buffering or self._backlog is not None:
             return
         self._stopping = True

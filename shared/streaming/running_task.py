@@ -3,37 +3,17 @@
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
-from typing import Protocol, runtime_checkable
 
 import numpy as np
 
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.flood import FloodLimits, Refusals
-from shared.streaming.flow import Flow
 from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key
 from shared.streaming.records import Emission, Records, StateEntry, TopicPartition
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import StepContext, Task
-
-
-@runtime_checkable
-class LearnsVersions(Protocol):
-    """A task that must know which versions were at work before it."""
-
-    def take_over(self, before: Mapping[str, str]) -> None:
-        """Learn what the last progress record says of them (nothing at the very first start); called after `resume`."""
-        ...
-
-
-@runtime_checkable
-class KnowsFlows(Protocol):
-    """A task that tells its inputs apart (`Step.flows`)."""
-
-    def take_flows(self, flows: Mapping[str, Flow]) -> None:
-        """Learn what the last progress record says of them, by topic; called after `resume`."""
-        ...
 
 
 @dataclass(frozen=True, slots=True)

@@ -1,10 +1,14 @@
 """The contract between the runner and a service: one task is one service on one partition."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence, Set
 from dataclasses import dataclass, field
-from typing import Protocol, runtime_checkable
 
-from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
+import numpy as np
+from numpy.typing import NDArray
+
+from shared.streaming.flow import Flow
+from shared.streaming.records import Checkpoint, Records, StateEntry, Step, TopicPartition
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class StepContext:
     output_ends
         Where the logs end that the stage restores from (`TaskInputs.restores_from_outputs`), before this step.
     stopping
-        The process was asked to stop: what a task `Buffers` is to be made durable once there is no more input.
+        The process was asked to stop: what a task keeps (`Task.buffered`) is to be written once there is no more input.
     """
 
     now_ms: int
@@ -54,66 +58,76 @@ class TaskInputs:
     gathered: bool = False
 
 
-class Task(Protocol):
-    """One service on one partition. A task does no Kafka I/O: it turns records into a step."""
+class Task(ABC):
+    """One service on one partition. A task does no Kafka I/O: it turns records into a step.
 
+    The runner calls, in this order: `versions`; `load` for each run of the checkpoint's log and `restore` once; `resume`, `take_over` and
+    `take_flows`; `replay`, as often as there is something to replay; then, for as long as the task has its partition, `process`, `checkpoint`
+    in the same transaction when a share is due, and `committed` after each commit. `skipped` comes before the `replay` or `process` whose
+    records it is about.
+
+    What every task has to answer is abstract. The other methods do nothing by default.
+    """
+
+    def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> bool:
+        """Take a run of the checkpoint's log as it is read, without an object for each entry: for a task with much state.
+
+        A later entry of a key replaces an earlier one, one without a value deletes it. A task takes all runs or none.
+
+        Returns
+        -------
+        bool
+            Whether the run was taken. What is not is handed to `restore`; of what is, only entries that were too large for one record
+            (mostly none). By default False.
+        """
+        return False
+
+    @abstractmethod
     def restore(self, entries: Sequence[StateEntry]) -> None:
-        """Load the compacted checkpoint (latest value of every key; called once, possibly with nothing; see also `LoadsRuns`)."""
-        ...
+        """Load the compacted checkpoint (latest value of every key; called once, possibly with nothing; see also `load`)."""
 
+    @abstractmethod
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Learn from the last progress record where the previous incarnation stood (called once, after `restore`)."""
-        ...
 
+    def take_over(self, before: Mapping[str, str]) -> None:  # noqa: B027 - most tasks need not know
+        """Learn which versions the last progress record names (nothing at the very first start)."""
+
+    def take_flows(self, flows: Mapping[str, Flow]) -> None:  # noqa: B027 - most tasks do not tell their inputs apart
+        """Learn what the last progress record says of each input topic (`Step.flows`)."""
+
+    @abstractmethod
     def replay(self, inputs: Sequence[Records]) -> None:
         """Apply records between the checkpoint's marker and the committed position again, without output."""
-        ...
 
+    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:  # noqa: B027 - only a task that counts records must know
+        """Learn of records that were quarantined: they are not among the inputs that follow.
+
+        Parameters
+        ----------
+        offsets : int64 array, shape (n,)
+            Their offsets, rising.
+        """
+
+    @abstractmethod
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Turn a batch into a step. Also called with no input, so that ticks and switches happen when idle."""
-        ...
 
+    @abstractmethod
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Hand out about `budget_bytes` of dirty state and the replay marker."""
-        ...
 
-    def committed(self) -> None:
+    def committed(self) -> None:  # noqa: B027 - most tasks write nothing outside of Kafka
         """Do idempotent external writes (Redis, lake); raises TransientError to have the call retried before the next step."""
-        ...
-
-    def versions(self) -> Mapping[str, str]:
-        """Code, application and view versions recorded in the progress record; other versions than the checkpoint's mean rebuild."""
-        ...
-
-
-@runtime_checkable
-class Buffers(Protocol):
-    """A task that keeps what it has read until there is enough of it: before its process stops it reads on to the end and writes all."""
 
     @property
-    def buffered(self) -> int:
-        """Records that are read and not written."""
-        ...
+    def buffered(self) -> int | None:
+        """Records that are read and not written yet; None (default) where a step writes all that it reads.
 
-
-@runtime_checkable
-class LoadsRuns(Protocol):
-    """A task with much state, which takes its checkpoint as it is read, without an object for each entry."""
-
-    def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> None:
-        """Take a run of the checkpoint's log: a later entry of a key replaces an earlier one, one without a value deletes it.
-
-        Called any number of times, then `restore` once, with the entries that were too large for one record (mostly none).
+        A task with a buffer reads on to the end and writes all before its process stops (`StepContext.stopping`).
         """
-        ...
+        return None
 
-
-@dataclass(frozen=True, slots=True)
-class Quarantine:
-    """A verdict of the runner: this input record crashed the task three times and is skipped from now on."""
-
-    topic: str
-    partition: int
-    offset: int
-    reason: str
-    emissions: Sequence[Emission] = field(default_factory=tuple)
+    @abstractmethod
+    def versions(self) -> Mapping[str, str]:
+        """Code, application and view versions recorded in the progress record; other versions than the checkpoint's mean rebuild."""

@@ -13,7 +13,7 @@ from shared.streaming.chain import StageParts
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.runner import Runner
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 from tests.property.runner_tasks import APP, CountingTask, arguments, codec
 
 INPUT, OUTPUT, COPIES = f"{APP}-input", f"{APP}-output", f"{APP}-copies"
@@ -130,7 +130,7 @@ class Hoarding(Fragile):
         return Checkpoint()
 
 
-class Copying:
+class Copying(Task):
     """A stage that follows the counting one in its process: copies what that says, and ends the process over one of its records."""
 
     def __init__(self, ends: Ends, partition: int) -> None:
@@ -158,9 +158,6 @@ class Copying:
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         return Checkpoint((), {TopicPartition(OUTPUT, self.partition): self._position})
-
-    def committed(self) -> None:
-        """Nothing is written outside."""
 
     def versions(self) -> Mapping[str, str]:
         return {"core": "1"}

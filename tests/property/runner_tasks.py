@@ -11,7 +11,7 @@ from shared.avro.registry import MemorySchemaRegistry
 from shared.streaming.broker import Broker, TopicSpec
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import StepContext, Task, TaskInputs
 from shared.streaming.topics import CATALOGUE
 
 SCHEMAS = CATALOGUE.parent
@@ -27,7 +27,7 @@ def topics(app: str, partitions: int) -> list[TopicSpec]:
     return [TopicSpec(f"{app}-{name}", partitions) for name in names]
 
 
-class CountingTask:
+class CountingTask(Task):
     """Says for every record how many of its key there have been: wrong if state is lost, doubled or out of step."""
 
     def __init__(self, app: str, partition: int, poison: bytes | None = None, version: str = "1") -> None:
