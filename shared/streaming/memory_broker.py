@@ -2,7 +2,10 @@
 
 import threading
 import time
+import weakref
 from collections.abc import Callable, Mapping, Sequence, Set
+
+import numpy as np
 
 from shared.streaming.broker import FencedError, TopicSpec
 from shared.streaming.errors import TransientError
@@ -35,6 +38,7 @@ class MemoryBroker:
         self._groups: dict[str, Group] = {}
         self._epochs: dict[str, int] = {}
         self._transactions: dict[str, Transaction] = {}
+        self._sources: weakref.WeakSet[MemorySource] = weakref.WeakSet()
 
     def create_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create the topics that do not exist."""
@@ -68,7 +72,9 @@ class MemoryBroker:
 
     def source(self, group: str, instance: str) -> MemorySource:
         """Make a member of a group."""
-        return MemorySource(self, group, instance)
+        made = MemorySource(self, group, instance)
+        self._sources.add(made)
+        return made
 
     def reader(self) -> MemoryReader:
         """Make a reader."""
@@ -137,6 +143,21 @@ class MemoryBroker:
         with self.changed:
             self.log(partition).delete_before(before)
 
+    def forget(self) -> None:
+        """Drop what every source that reads a partition has behind it, and all of a partition that none reads; nobody may want it again.
+
+        Whoever reads by a `reader` has to have read before. Nothing behind an open transaction goes.
+        """
+        with self.changed:
+            positions: dict[TopicPartition, int] = {}
+            for source in self._sources:
+                for place, position in source.positions.items():
+                    positions[place] = min(position, positions.get(place, position))
+            for logs in self._topics.values():
+                for log in logs:
+                    if log.low < log.end:
+                        log.delete_before(positions.get(log.address, log.end))
+
     def compact(self, topic: str) -> None:
         """Keep the latest record of every key of a topic."""
         with self.changed:
@@ -146,14 +167,14 @@ class MemoryBroker:
     def append(self, emission: Emission, transaction: Transaction | None) -> None:
         """Write records."""
         with self.changed:
-            log = self.log(TopicPartition(emission.topic, emission.partition))
-            times = emission.timestamps_ms.tolist() if emission.timestamps_ms is not None else [self.clock_ms()] * len(emission)
+            log, n = self.log(TopicPartition(emission.topic, emission.partition)), len(emission)
+            times = emission.timestamps_ms if emission.timestamps_ms is not None else np.full(n, self.clock_ms(), np.int64)
             limit = self._limits[emission.topic]
-            largest = max((len(key or b"") + len(value or b"") for key, value in zip(emission.keys, emission.values, strict=True)), default=0)
-            if limit != _DEFAULT_BYTES and largest > limit:
-                raise ValueError(f"{emission.topic}: expected records of at most {limit} bytes, found one of {largest}")
-            for timestamp_ms, key, value in zip(times, emission.keys, emission.values, strict=True):
-                log.append(timestamp_ms, key, value, transaction)
+            if limit != _DEFAULT_BYTES:
+                largest = max((len(key or b"") + len(value or b"") for key, value in zip(emission.keys, emission.values, strict=True)), default=0)
+                if largest > limit:
+                    raise ValueError(f"{emission.topic}: expected records of at most {limit} bytes, found one of {largest}")
+            log.append(times, emission.keys, emission.values, transaction)
             if transaction is not None:
                 transaction.partitions.add(log.address)
             self.changed.notify_all()
@@ -163,7 +184,7 @@ class MemoryBroker:
         with self.changed:
             transaction.state = state
             for partition in sorted(transaction.partitions):
-                self.log(partition).append(0, None, None, transaction, marker=True)
+                self.log(partition).mark()
             if state == COMMITTED:
                 for (group, partition), offset in transaction.offsets.items():
                     self.group(group).committed[partition] = offset

@@ -52,6 +52,11 @@ class MemorySource:
         with self._broker.changed:
             return {partition for partition, position in self._positions.items() if position >= self._broker.log(partition).last_stable()}
 
+    @property
+    def positions(self) -> Mapping[TopicPartition, int]:
+        """Next offset to read, by partition."""
+        return self._positions
+
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group."""
         self._incarnation = self._broker.join(self._group, self._instance, topics)
@@ -64,7 +69,9 @@ class MemorySource:
         """Take what is there, waiting for it."""
         with self._broker.changed:
             self._follow_group()
-            self._broker.changed.wait_for(lambda: self._generation_moved() or self._something_to_read(), timeout_s)
+            # Where one thread does everything, nobody writes while it waits.
+            wait_s = min(timeout_s, self._broker.stable_timeout_s)
+            self._broker.changed.wait_for(lambda: self._generation_moved() or self._something_to_read(), wait_s)
             self._follow_group()
             taken: list[Records] = []
             for partition, position in self._positions.items():
@@ -139,7 +146,7 @@ class MemoryReader:
                 raise offset_lost(partition, "a reader", max(begin, last), log.low, log.end)
             if not self._broker.changed.wait_for(lambda: log.last_stable() >= last, self._broker.stable_timeout_s):
                 raise TransientError(f"{partition.topic}:{partition.partition}: an open transaction holds offset {log.last_stable()}")
-            records, _ = log.read(begin, last, len(log.entries))
+            records, _ = log.read(begin, last, log.end - log.low)
         if len(records):
             yield records
 

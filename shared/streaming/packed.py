@@ -135,5 +135,15 @@ def taken(values: Sequence[bytes | None], rows: NDArray[np.int64]) -> Sequence[b
     return values.take(rows) if isinstance(values, Packed) else [values[row] for row in rows.tolist()]
 
 
+def chained(parts: Sequence[Sequence[bytes | None]]) -> Sequence[bytes | None]:
+    """Return one sequence after the other; packed if all are."""
+    packed = [part for part in parts if isinstance(part, Packed)]
+    if not packed or len(packed) < len(parts):
+        return [value for part in parts for value in part]
+    stops = np.zeros(sum(map(len, packed)) + 1, np.int64)
+    np.cumsum(np.concatenate([part.lengths for part in packed]), out=stops[1:])
+    return Packed(np.concatenate([part.content[part.stops[0] : part.stops[-1]] for part in packed]), stops)
+
+
 def _unpickled(content: bytes, stops: NDArray[np.int64]) -> Packed:
     return Packed(np.frombuffer(content, np.uint8), stops)

@@ -111,8 +111,7 @@ def test_ingestion_notices_that_the_journal_it_remembers_by_is_not_whole(tmp_pat
             log.delete_before(log.end)
             assert log.low > marker
         else:
-            del log.entries[2:]
-            log.stable = 2
+            log.cut_off(2)
     with pytest.raises(UnexpectedEndError, match=rf"{place.topic}:0: the restore of ingestion.* wants offset .* the log holds .*taken for new"):
         for _ in range(5):
             shop.system.step(name)

@@ -521,7 +521,10 @@ def test_a_log_that_does_not_hold_the_position_is_noticed_at_the_restore(tmp_pat
     broker = filled("abc")
     steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
     log = broker.log(HERE)
-    log.entries, log.low = [log.entries[0]] * (end - low), low
-    log.stable = end
+    if low:
+        log.skip_to(end)
+        log.delete_before(low)
+    else:
+        log.cut_off(end)
     with pytest.raises(OffsetLostError, match=rf"{INPUT}:0: .*wants offset 3, the log holds \[{low}, {end}\).*{why}.*bring the records back"):
         steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
