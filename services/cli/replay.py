@@ -5,13 +5,14 @@ from functools import partial
 
 import numpy as np
 
-from services.cli.coverage import wait_until_covered
+from services.cli.coverage import WAITED_FOR, Looks, wait_until_covered
 from services.cli.feed import Feed
-from services.cli.watch import Seen, Watch
+from services.cli.watch import Seen
 from shared.application.plan import Plan
 from shared.avro.times import instant_text
 from shared.streaming.broker import Sink
 from shared.streaming.heartbeat import HEARTBEAT_KEY
+from shared.streaming.records import Emission
 
 _CHUNK = 20_000
 FARTHEST_MS = 253_402_300_800_000
@@ -25,10 +26,12 @@ def replay(
     plan: Plan,
     sink: Sink,
     feeds: Sequence[Feed],
-    watch: Watch,
+    watch: Looks,
     slice_ms: int,
     on_progress: Callable[[int, int, Seen], None],
     farthest_ms: int = FARTHEST_MS,
+    stages: Sequence[str] = WAITED_FOR,
+    cut: Callable[[int, int], int] | None = None,
 ) -> int:
     """Publish everything; returns the instant up to which the pipeline is complete.
 
@@ -43,6 +46,10 @@ def replay(
         Ingestion refuses what is stamped later (`future`); such records are published with the last slice.
     on_progress
         Called while waiting with the slice's end, the records published so far, and what was seen.
+    stages
+        Those that are waited for.
+    cut
+        Given the slice's begin and end, says where it really ends: behind the begin, and not later.
 
     Raises
     ------
@@ -62,11 +69,11 @@ def replay(
     published = 0
     busy_until = first
     while begin <= last + flush_ms:
-        end = begin + slice_ms
+        end = begin + slice_ms if cut is None else cut(begin, begin + slice_ms)
         for feed in feeds:
             stop = int(np.searchsorted(feed.available_ms, end)) if end <= last else len(feed.available_ms)
             for chunk in range(at[feed.topic], stop, _CHUNK):
-                _publish(sink, feed, chunk, min(stop, chunk + _CHUNK))
+                _publish(sink, feed, chunk, min(stop, chunk + _CHUNK), plan.application.partitions == 1)
             if stop > at[feed.topic]:
                 busy_until = end + flush_ms
             published += stop - at[feed.topic]
@@ -75,7 +82,7 @@ def replay(
             for partition in range(plan.application.partitions):
                 sink.publish(stream.topic, HEARTBEAT_KEY, None, end, partition)
         sink.flush(60)
-        wait_until_covered(plan, watch, end, partial(on_progress, end, published))
+        wait_until_covered(plan, watch, end, partial(on_progress, end, published), stages=stages)
         waiting = [int(feed.available_ms[at[feed.topic]]) for feed in feeds if at[feed.topic] < len(feed.available_ms)]
         begin = end if end <= busy_until or not waiting else max(end, min(waiting) - min(waiting) % slice_ms)
     return end
@@ -99,8 +106,12 @@ def refuse_a_journal_that_is_past(covered: int, feeds: Sequence[Feed]) -> None:
         )
 
 
-def _publish(sink: Sink, feed: Feed, begin: int, end: int) -> None:
+def _publish(sink: Sink, feed: Feed, begin: int, end: int, single: bool) -> None:
     keys, values = feed.records(begin, end)
     # librdkafka replaces a timestamp of zero with the current time.
-    for key, value, available in zip(keys, values, np.maximum(feed.available_ms[begin:end], 1).tolist(), strict=True):
+    times = np.maximum(feed.available_ms[begin:end], 1)
+    if single:
+        sink.publish_run(Emission(feed.topic, 0, keys, values, times))
+        return
+    for key, value, available in zip(keys, values, times.tolist(), strict=True):
         sink.publish(feed.topic, key, value, available)
