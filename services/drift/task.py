@@ -4,11 +4,9 @@ import hashlib
 import json
 import zlib
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from services.drift.domain.findings import Finding
 from services.drift.domain.fold import DriftFold, Said
@@ -16,15 +14,14 @@ from services.drift.domain.rows import LATENCY, Placed, gathered, journal_column
 from services.drift.domain.watch import WatchSettings
 from shared.application.plan import ModelPlan, Plan
 from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec, message_decoder
 from shared.avro.registry import SchemaRegistry
 from shared.short_text import LONGEST_TEXT
-from shared.streaming.merge import Merge, MergeInput, Released
-from shared.streaming.progress import Progress
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
+from shared.streaming.merge import MergeInput, Released
+from shared.streaming.merging_task import MergingTask, decoded
+from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
 
-_SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = ("features", "scoring", "outcomes")
 _FOLD_VERSION = "drift-3"
 _SNAPSHOT_ROWS = 50_000
@@ -53,7 +50,7 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
     )
 
 
-class DriftTask(Task):
+class DriftTask(MergingTask):
     """The one task of the stage.
 
     Its state goes out as a whole every 50,000 rows (only entries that changed are written), with the positions of that moment as marker:
@@ -66,15 +63,15 @@ class DriftTask(Task):
         self._fold = DriftFold([watch_settings(model) for model in plan.models.values()], {one.name: one.type for one in plan.features})
         partitions = tuple(range(plan.application.partitions))
         self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
-        self._merge = Merge([MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())])
-        schemas = {topics.vectors: plan.vector_schema, topics.predictions: _schema("prediction"), topics.outcomes: _schema("outcome")}
-        self._decoders = {topic: ColumnDecoder(registry, schema) for topic, schema in schemas.items()}
-        progress = {topics.progress(stage): stage for stage in _UPSTREAM}
-        self._progress = {topic: RecordCodec(registry, f"{topic}-tidemill.Progress", _schema("progress")) for topic in progress}
-        self._drift = RecordCodec(registry, f"{topics.drift}-tidemill.Drift", _schema("drift"), LONGEST_TEXT)
-        self._health = RecordCodec(registry, f"{topics.health}-tidemill.Health", _schema("health"), LONGEST_TEXT)
-        self._coverage = Coverage()
-        self._replaying = False
+        inputs = [MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())]
+        super().__init__(inputs, {topic: message_codec(registry, topic, "progress") for topic in map(topics.progress, _UPSTREAM)})
+        self._decoders = {
+            topics.vectors: ColumnDecoder(registry, plan.vector_schema),
+            topics.predictions: message_decoder(registry, "prediction"),
+            topics.outcomes: message_decoder(registry, "outcome"),
+        }
+        self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
+        self._health = message_codec(registry, topics.health, "health", LONGEST_TEXT)
         self._rows_since_snapshot = _SNAPSHOT_ROWS
         self._marker: dict[TopicPartition, int] = {}
         self._written: dict[bytes, bytes] = {}
@@ -87,7 +84,7 @@ class DriftTask(Task):
                 continue
             self._written[entry.key] = hashlib.sha256(entry.value).digest()
             if entry.key == _MERGE_KEY:
-                self._merge.restore(entry.value)
+                self.merge.restore(entry.value)
             else:
                 state[entry.key.decode()] = json.loads(zlib.decompress(entry.value))
         if state:
@@ -95,77 +92,50 @@ class DriftTask(Task):
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Stand where the last progress record stood."""
-        self._merge.resume(positions)
-        self._coverage = Coverage(coverage_offset, coverage_time_ms)
-        self._replaying = True
-
-    def replay(self, inputs: Sequence[Records]) -> None:
-        """Collect what had been released since the snapshot; it is folded, in order, before the next step."""
-        self._replaying = True
-        self._read(inputs)
-
-    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
-        """Count records that were quarantined, so that the merge does not wait for them."""
-        if topic in self._stages:
-            self._merge.skip(topic, partition, offsets)
+        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
+        # Also without records to replay the windows that had been covered are to be closed.
+        self.replaying = True
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Fold what the merge lets go, and close the windows it has passed."""
-        self._finish_replay()
-        self._read(inputs)
-        said = self._absorb(self._merge.release())
-        covered = self._merge.coverage()
-        if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
-            self._coverage = covered
-        said += self._fold.advance(self._coverage.time_ms)
-        return Step(self._emissions(said), self._merge.positions(), self._coverage)
+        self.finish_replay()
+        self.read(inputs)
+        said = self._absorb(self.merge.release())
+        self.cover()
+        said += self._fold.advance(self.coverage.time_ms)
+        return Step(self._emissions(said), self.merge.positions(), self.coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write the changed entries of the whole state when enough rows have been folded since the last time, else the old marker."""
-        self._finish_replay()
+        self.finish_replay()
         if self._rows_since_snapshot < _SNAPSHOT_ROWS:
             return Checkpoint((), self._marker)
         self._rows_since_snapshot = 0
         blobs = {name.encode(): zlib.compress(json.dumps(value).encode(), 1) for name, value in self._fold.snapshot().items()}
-        blobs[_MERGE_KEY] = self._merge.state()
+        blobs[_MERGE_KEY] = self.merge.state()
         digests = {key: hashlib.sha256(blob).digest() for key, blob in blobs.items()}
         entries = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != digests[key]]
         entries += [StateEntry(key, None) for key in self._written if key not in blobs]
         self._written = digests
-        self._marker = self._merge.positions()
+        self._marker = self.merge.positions()
         return Checkpoint(entries, self._marker)
 
     def versions(self) -> Mapping[str, str]:
         """Version of the fold (raise it when the fold changes: state is then rebuilt) and of the application."""
         return {"code": _FOLD_VERSION, "application": self._plan.application_hash}
 
-    def _finish_replay(self) -> None:
-        if self._replaying:
-            self._absorb(self._merge.drain())
-            self._fold.advance(self._coverage.time_ms)
-            self._replaying = False
+    def refold(self, released: Released) -> None:
+        """Fold what had been released since the snapshot, and close the windows that had been covered."""
+        self._absorb(released)
+        self._fold.advance(self.coverage.time_ms)
 
-    def _read(self, inputs: Sequence[Records]) -> None:
-        for records in inputs:
-            if not len(records):
-                continue
-            if records.topic in self._progress:
-                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
-                    if value is not None:
-                        progress = Progress.decode(value, self._progress[records.topic])
-                        self._merge.watermark(records.topic, records.partition, offset, progress)
-                continue
-            decoded = self._decoders[records.topic].decode(records.values)
-            if decoded.errors:
-                first = decoded.errors[0]
-                where = f"{records.topic}:{records.partition} offset {records.offsets[first.index]}"
-                raise ValueError(f"expected a record that {self._stages[records.topic]} wrote at {where}, got {first.reason}: {first.detail}")
-            prefix = "_" if records.topic == self._plan.topics.vectors else ""
-            columns = journal_columns(decoded.batch, prefix)
-            batch = decoded.batch
-            if records.topic == self._plan.topics.predictions:
-                batch = batch.append_column(LATENCY, pa.array(records.timestamps_ms - columns["journal_time"]))
-            self._merge.add(records.topic, records.partition, offsets=records.offsets, payload=batch, **columns)
+    def take(self, records: Records) -> None:
+        """Add rows of one topic, with their journal coordinates."""
+        batch = decoded(self._decoders[records.topic], records, self._stages[records.topic])
+        columns = journal_columns(batch, "_" if records.topic == self._plan.topics.vectors else "")
+        if records.topic == self._plan.topics.predictions:
+            batch = batch.append_column(LATENCY, pa.array(records.timestamps_ms - columns["journal_time"]))
+        self.merge.add(records.topic, records.partition, offsets=records.offsets, payload=batch, **columns)
 
     def _absorb(self, released: Released) -> list[Said]:
         if not len(released):
@@ -198,7 +168,3 @@ class DriftTask(Task):
                 keys = [one.model.encode() for one in chosen]
                 emissions.append(Emission(topic, 0, keys, [codec.encode(one.record()) for one in chosen], times))
         return emissions
-
-
-def _schema(name: str) -> str:
-    return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")

@@ -11,7 +11,7 @@ from shared.application.plan import Plan
 from shared.application.view_version import feature_versions, view_version
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import JournalBatch, JournalDecoder
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.packed import taken
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
@@ -20,7 +20,6 @@ from shared.version import CODE_VERSION
 
 # Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
 STATE_VERSION = "4"
-_SWITCH = (Path(__file__).parents[2] / "schemas" / "view-switch.avsc").read_text(encoding="utf-8")
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -51,7 +50,7 @@ class FeaturesTask(Task):
         self._coverage = Coverage()
         self._online = online
         self._versions = {"code": CODE_VERSION, "state": STATE_VERSION, "application": plan.application_hash, "views": view_version(plan)}
-        self._switches = RecordCodec(registry, f"{plan.topics.view_switches}-tidemill.ViewSwitch", _SWITCH)
+        self._switches = message_codec(registry, plan.topics.view_switches, "view-switch")
         self._switch: Emission | None = None
 
     def load(self, keys: Sequence[bytes | None], values: Sequence[bytes | None]) -> bool:

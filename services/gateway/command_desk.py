@@ -1,16 +1,14 @@
 """Signs commands and writes them to the control plane's topic."""
 
 import asyncio
-from pathlib import Path
 
 from services.gateway.publisher import Publisher
 from shared.application.plan import Plan
+from shared.avro.messages import message_codec
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry
 from shared.commands.signing import signed_command
 from shared.streaming.errors import TransientError
-
-_SCHEMA = Path(__file__).parents[2] / "schemas" / "command.avsc"
 
 
 class SigningDesk:
@@ -34,5 +32,5 @@ class SigningDesk:
 
     def _encode(self, record: dict[str, object]) -> bytes:
         if self._codec is None:
-            self._codec = RecordCodec(self._registry, f"{self._topic}-tidemill.Command", _SCHEMA.read_text(encoding="utf-8"))
+            self._codec = message_codec(self._registry, self._topic, "command")
         return self._codec.encode(record)

@@ -1,7 +1,6 @@
 """Dead letters of ingestion, encoded by columns; one by one only where an original outgrows its topic."""
 
 from collections.abc import Iterator, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -10,14 +9,12 @@ from numpy.typing import NDArray
 from services.ingestion.domain.rejections import Rejection, Rejections
 from services.ingestion.sizes import Quarantine
 from shared.application.plan import Plan
-from shared.avro.columns import ColumnEncoder
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec, message_encoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.letter_size import LONGEST_KEY, fitted, letter_key, weight
 from shared.streaming.packed import Packed
 from shared.streaming.records import Emission
 
-_SCHEMA = (Path(__file__).parents[2] / "schemas" / "rejected.avsc").read_text("utf-8")
 _STAGE = "ingestion"
 _TIME = pa.timestamp("ms")
 
@@ -37,8 +34,7 @@ class LetterWriter:
         self._topics = {stream.name: stream.topic for stream in plan.streams.values()}
         self._topic, self._partition = plan.topics.rejected, partition
         self._limit, self._quarantine = limit_bytes, quarantine
-        subject = f"{self._topic}-tidemill.Rejected"
-        self._columns, self._single = ColumnEncoder(registry, subject, _SCHEMA), RecordCodec(registry, subject, _SCHEMA)
+        self._columns, self._single = message_encoder(registry, self._topic, "rejected"), message_codec(registry, self._topic, "rejected")
 
     def emission(self, rejections: Rejections) -> Emission:
         """Encode them, in order."""

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
@@ -15,12 +14,11 @@ from services.ingestion.sizes import Quarantine
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.columns import ColumnEncoder
 from shared.avro.journal import TICK, TICK_SCHEMA
+from shared.avro.messages import message_encoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
 from shared.streaming.packed import Packed
 from shared.streaming.records import Emission
-
-_SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 class IngestionOutputs:
@@ -37,8 +35,8 @@ class IngestionOutputs:
         }
         self._ticks = ColumnEncoder(registry, f"{topics.journal}-tidemill.Tick", TICK_SCHEMA)
         self._letters = LetterWriter(plan, registry, partition, letter_bytes, quarantine)
-        self._duplicates = ColumnEncoder(registry, f"{topics.duplicates}-tidemill.Duplicate", (_SCHEMAS / "duplicate.avsc").read_text("utf-8"))
-        self._late = ColumnEncoder(registry, f"{topics.late}-tidemill.Late", (_SCHEMAS / "late.avsc").read_text("utf-8"))
+        self._duplicates = message_encoder(registry, topics.duplicates, "duplicate")
+        self._late = message_encoder(registry, topics.late, "late")
 
     def emissions(self, step: IngestionStep) -> list[Emission]:
         """Encode a step, the journal first."""

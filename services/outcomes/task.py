@@ -2,29 +2,24 @@
 
 import math
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 from typing import NamedTuple
 
-import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from services.outcomes.domain.join import At, JoinPolicy, Label, Outcome, OutcomeJoin, Request
 from shared.application.plan import LabelPlan, ModelPlan, Plan
 from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
 from shared.avro.journal import JournalBatch, JournalDecoder
 from shared.avro.key_text import key_texts
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec, message_decoder, message_encoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
-from shared.streaming.merge import Merge, MergeInput, Released
-from shared.streaming.progress import Progress
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
+from shared.streaming.merge import MergeInput, Released
+from shared.streaming.merging_task import MergingTask, decoded
+from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step
+from shared.streaming.task import StepContext, TaskInputs
 
-_SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "scoring"
 _FOLD_VERSION = "outcomes-2"
 _MERGE_KEY = b"merge"
@@ -64,7 +59,7 @@ class _PredictionRows(NamedTuple):
     requests: Sequence[Request]
 
 
-class OutcomesTask(Task):
+class OutcomesTask(MergingTask):
     """One journal partition's requests and labels.
 
     Parameters
@@ -75,22 +70,20 @@ class OutcomesTask(Task):
 
     def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int, letter_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         topics = plan.topics
+        inputs = [MergeInput(topics.journal, 0, (partition,)), MergeInput(topics.predictions, 1, (partition,), _UPSTREAM)]
+        told = topics.progress(_UPSTREAM)
+        super().__init__(inputs, {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._partition = partition
         self._journal = JournalDecoder(plan, registry)
-        self._predictions = ColumnDecoder(registry, _schema("prediction"))
-        self._outcomes = ColumnEncoder(registry, f"{topics.outcomes}-tidemill.Outcome", _schema("outcome"))
-        rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", _schema("rejected"))
-        self._dead_letters = DeadLetters(topics.rejected, "outcomes", rejected.encode, letter_bytes)
-        self._progress = RecordCodec(registry, f"{topics.progress(_UPSTREAM)}-tidemill.Progress", _schema("progress"))
+        self._predictions = message_decoder(registry, "prediction")
+        self._outcomes = message_encoder(registry, topics.outcomes, "outcome")
+        self._dead_letters = DeadLetters(topics.rejected, "outcomes", message_codec(registry, topics.rejected, "rejected").encode, letter_bytes)
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
         self._binary = {name: model.settings.kind == "binary" for name, model in plan.models.items()}
         self._labels: dict[str, list[tuple[str, LabelPlan]]] = {}
         for name, model in plan.models.items():
             self._labels.setdefault(model.label.stream, []).append((name, model.label))
-        self._merge = Merge([MergeInput(topics.journal, 0, (partition,)), MergeInput(topics.predictions, 1, (partition,), _UPSTREAM)])
-        self._coverage = Coverage()
-        self._replaying = False
         self._written = b""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
@@ -98,77 +91,46 @@ class OutcomesTask(Task):
         blobs = {entry.key: entry.value for entry in entries if entry.value is not None}
         if _MERGE_KEY in blobs:
             self._written = blobs.pop(_MERGE_KEY)
-            self._merge.restore(self._written)
+            self.merge.restore(self._written)
         self._join.load({key.decode(): value for key, value in blobs.items()})
-
-    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
-        """Stand where the last progress record stood."""
-        self._merge.resume(positions)
-        self._coverage = Coverage(coverage_offset, coverage_time_ms)
-        self._replaying = True
-
-    def replay(self, inputs: Sequence[Records]) -> None:
-        """Collect what had been joined since the checkpoint; it is folded, in order, before the next step."""
-        self._replaying = True
-        self._read(inputs)
-
-    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
-        """Count records that were quarantined, so that the merge does not wait for them."""
-        if topic in (self._plan.topics.journal, self._plan.topics.predictions):
-            self._merge.skip(topic, partition, offsets)
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Join what the merge lets go."""
-        self._finish_replay()
-        self._read(inputs)
-        outcomes, letters = self._fold(self._merge.release())
-        covered = self._merge.coverage()
-        if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
-            self._coverage = covered
-        return Step([*self._emissions(outcomes), *letters], self._merge.positions(), self._coverage)
+        self.finish_replay()
+        self.read(inputs)
+        outcomes, letters = self._fold(self.merge.release())
+        self.cover()
+        return Step([*self._emissions(outcomes), *letters], self.merge.positions(), self.coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write all that has changed since the last time, and the positions of this moment."""
-        self._finish_replay()
+        self.finish_replay()
         changed = [StateEntry(key.encode(), blob) for key, blob in self._join.snapshot().items()]
-        counts = self._merge.state()
+        counts = self.merge.state()
         if counts != self._written:
             self._written = counts
             changed.append(StateEntry(_MERGE_KEY, counts))
-        return Checkpoint(changed, self._merge.positions())
+        return Checkpoint(changed, self.merge.positions())
 
     def versions(self) -> Mapping[str, str]:
         """Version of the fold and of the application."""
         return {"code": _FOLD_VERSION, "application": self._plan.application_hash}
 
-    def _finish_replay(self) -> None:
-        if self._replaying:
-            self._fold(self._merge.drain())
-            self._replaying = False
+    def refold(self, released: Released) -> None:
+        """Join again what had been joined since the checkpoint."""
+        self._fold(released)
 
-    def _read(self, inputs: Sequence[Records]) -> None:
-        topics = self._plan.topics
-        for records in inputs:
-            if not len(records):
-                continue
-            if records.topic == topics.journal:
-                batch = self._journal.decode(records)
-                rows = self._judged(batch, records)
-                self._merge.add(topics.journal, self._partition, offsets=records.offsets, journal_time=batch.journal_time_ms, payload=rows)
-            elif records.topic == topics.predictions:
-                self._read_predictions(records)
-            else:
-                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
-                    if value is not None:
-                        self._merge.watermark(records.topic, records.partition, offset, Progress.decode(value, self._progress))
+    def take(self, records: Records) -> None:
+        """Add labels and ticks of the journal, or requests."""
+        if records.topic == self._plan.topics.predictions:
+            self._take_predictions(records)
+            return
+        batch = self._journal.decode(records)
+        rows = self._judged(batch, records)
+        self.merge.add(records.topic, self._partition, offsets=records.offsets, journal_time=batch.journal_time_ms, payload=rows)
 
-    def _read_predictions(self, records: Records) -> None:
-        decoded = self._predictions.decode(records.values)
-        if decoded.errors:
-            first = decoded.errors[0]
-            where = f"{records.topic}:{records.partition} offset {records.offsets[first.index]}"
-            raise ValueError(f"expected a prediction that scoring wrote at {where}, got {first.reason}: {first.detail}")
-        batch = decoded.batch
+    def _take_predictions(self, records: Records) -> None:
+        batch = decoded(self._predictions, records, _UPSTREAM)
         columns = [
             batch.column("request_id").to_pylist(),
             int64_ms(batch.column("journal_offset")).tolist(),
@@ -176,7 +138,7 @@ class OutcomesTask(Task):
             int64_ms(batch.column("event_time")).tolist(),
             *(batch.column(name).to_pylist() for name in ("score", "predicted", "model_version", "deployment_sequence", "variant")),
         ]
-        self._merge.add(
+        self.merge.add(
             records.topic,
             self._partition,
             offsets=records.offsets,
@@ -270,7 +232,3 @@ class OutcomesTask(Task):
 
 def _in_domain(value: float, binary: bool) -> bool:
     return value in (0.0, 1.0) if binary else math.isfinite(value)
-
-
-def _schema(name: str) -> str:
-    return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")

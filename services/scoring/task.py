@@ -3,11 +3,9 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from pathlib import Path
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
 from services.scoring.domain.core import ScoringCore
 from services.scoring.domain.latency import LATENCY, LatencySwitch
@@ -15,21 +13,20 @@ from services.scoring.domain.panel import Serving
 from services.scoring.loading import FAILED, load_serving
 from shared.application.plan import Plan
 from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.records import RecordCodec
+from shared.avro.columns import ColumnDecoder
+from shared.avro.messages import message_codec, message_encoder
 from shared.avro.registry import SchemaRegistry
 from shared.models.artifacts import ArtifactStore
 from shared.models.deployments import Lifecycles
 from shared.observability.metrics import Metrics
 from shared.streaming.errors import TransientError
-from shared.streaming.merge import Merge, MergeInput
+from shared.streaming.merge import MergeInput, Released
+from shared.streaming.merging_task import MergingTask, decoded
 from shared.streaming.packed import taken
-from shared.streaming.progress import Progress
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
+from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.task import StepContext, TaskInputs
 from shared.version import CODE_VERSION
 
-_SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "features"
 _COUNTS = b"counts"
 _FIRST_RETRY_MS, _LONGEST_RETRY_MS = 1_000, 60_000
@@ -41,7 +38,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs((plan.topics.vectors, plan.topics.progress(_UPSTREAM)), broadcast=(plan.topics.deployments,))
 
 
-class ScoringTask(Task):
+class ScoringTask(MergingTask):
     """Answers the requests of one partition.
 
     Its only state is a fold of the whole deployments log, read again at every start, and how many vectors it has read. A model that cannot be
@@ -58,16 +55,16 @@ class ScoringTask(Task):
         self, plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, partition: int, metrics: Metrics | None = None, *, live: bool = True
     ) -> None:
         topics = plan.topics
+        told = topics.progress(_UPSTREAM)
+        super().__init__([MergeInput(topics.vectors, 0, (partition,), _UPSTREAM)], {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._partition = partition
         self._artifacts = artifacts
         self._core = ScoringCore(plan)
         self._deployments = TopicPartition(topics.deployments, 0)
         self._vectors = ColumnDecoder(registry, plan.vector_schema)
-        self._predictions = ColumnEncoder(registry, f"{topics.predictions}-tidemill.Prediction", _schema("prediction"))
-        self._deployment = RecordCodec(registry, f"{topics.deployments}-tidemill.Deployment", _schema("deployment"))
-        self._progress = RecordCodec(registry, f"{topics.progress(_UPSTREAM)}-tidemill.Progress", _schema("progress"))
-        self._merge = Merge([MergeInput(topics.vectors, 0, (partition,), _UPSTREAM)])
+        self._predictions = message_encoder(registry, topics.predictions, "prediction")
+        self._deployment = message_codec(registry, topics.deployments, "deployment")
         self._lifecycles = Lifecycles()
         self._head = -1
         self._serving: dict[str, Serving] = {}
@@ -76,7 +73,6 @@ class ScoringTask(Task):
         self._metrics = metrics
         self._degraded: Counter[tuple[str, str]] = Counter()
         self._read_deployments = 0
-        self._coverage = Coverage()
         self._written = b""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
@@ -84,29 +80,22 @@ class ScoringTask(Task):
         for entry in entries:
             if entry.key == _COUNTS and entry.value is not None:
                 self._written = entry.value
-                self._merge.restore(entry.value)
-
-    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
-        """Stand where the last progress record stood."""
-        self._merge.resume({place: offset for place, offset in positions.items() if place != self._deployments})
-        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+                self.merge.restore(entry.value)
 
     def replay(self, inputs: Sequence[Records]) -> None:
-        """Follow the deployments again and count what had been answered; the answers are out already."""
-        self._take(inputs)
-        self._merge.drain()
+        """Follow the deployments again and count what had been answered; the answers are out already, so nothing is kept."""
+        super().replay(inputs)
+        self.finish_replay()
 
-    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
-        """Count vectors that were quarantined, so that the coverage does not wait for them."""
-        if topic == self._plan.topics.vectors:
-            self._merge.skip(topic, partition, offsets)
+    def refold(self, released: Released) -> None:
+        """Nothing: an answer leaves no state."""
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Switch models if the log says so, then answer."""
-        self._take(inputs)
+        self.read(inputs)
         self._try_again(context.now_ms)
         emissions = []
-        released = self._merge.release()
+        released = self.merge.release()
         runs = [(run, *run.payload) for run in released.runs()]
         serving = self._in_time([int64_ms(batch.column("_journal_time"))[run.rows].min() for run, batch, _ in runs if len(run.rows)], context.now_ms)
         for run, batch, keys in runs:
@@ -115,17 +104,15 @@ class ScoringTask(Task):
             self._count(answers.batch)
             asked = taken(keys, run.rows[answers.requests])
             emissions.append(Emission(self._plan.topics.predictions, self._partition, asked, self._predictions.encode(answers.batch)))
-        covered = self._merge.coverage()
-        if (covered.time_ms, covered.offset) > (self._coverage.time_ms, self._coverage.offset):
-            self._coverage = covered
-        return Step(emissions, self._positions(), self._coverage, self._head)
+        self.cover()
+        return Step(emissions, self._positions(), self.coverage, self._head)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write the count of vectors, if it has changed; the deployments log is always read from its beginning."""
-        counts = self._merge.state()
+        counts = self.merge.state()
         changed = [StateEntry(_COUNTS, counts)] if counts != self._written else []
         self._written = counts
-        return Checkpoint(changed, {**self._merge.positions(), self._deployments: 0})
+        return Checkpoint(changed, {**self.merge.positions(), self._deployments: 0})
 
     def committed(self) -> None:
         """Count the answers without a model, now that they are out."""
@@ -138,33 +125,23 @@ class ScoringTask(Task):
         return {"code": CODE_VERSION, "application": self._plan.application_hash}
 
     def _positions(self) -> dict[TopicPartition, int]:
-        positions = self._merge.positions()
+        positions = self.merge.positions()
         return {**positions, self._deployments: self._read_deployments} if self._read_deployments else positions
 
-    def _take(self, inputs: Sequence[Records]) -> None:
-        for records in inputs:
-            if not len(records):
-                continue
-            if records.topic == self._deployments.topic:
-                self._follow(records)
-            elif records.topic == self._plan.topics.vectors:
-                decoded = self._vectors.decode(records.values)
-                if decoded.errors:
-                    first = decoded.errors[0]
-                    where = f"{records.topic}:{records.partition} offset {records.offsets[first.index]}"
-                    raise ValueError(f"expected a vector that features wrote at {where}, found {first.reason}: {first.detail}")
-                self._merge.add(
-                    records.topic,
-                    records.partition,
-                    offsets=records.offsets,
-                    journal_time=int64_ms(decoded.batch.column("_journal_time")),
-                    journal_offset=int64_ms(decoded.batch.column("_journal_offset")),
-                    payload=(decoded.batch, records.keys),
-                )
-            else:
-                for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
-                    if value is not None:
-                        self._merge.watermark(records.topic, records.partition, offset, Progress.decode(value, self._progress))
+    def take(self, records: Records) -> None:
+        """Follow the deployments, or add vectors."""
+        if records.topic == self._deployments.topic:
+            self._follow(records)
+            return
+        batch = decoded(self._vectors, records, _UPSTREAM)
+        self.merge.add(
+            records.topic,
+            records.partition,
+            offsets=records.offsets,
+            journal_time=int64_ms(batch.column("_journal_time")),
+            journal_offset=int64_ms(batch.column("_journal_offset")),
+            payload=(batch, records.keys),
+        )
 
     def _follow(self, records: Records) -> None:
         """Fold the lifecycle log and load the champions it ends with."""
@@ -218,7 +195,3 @@ class ScoringTask(Task):
             else:
                 longer_ms = min(2 * wait_ms, _LONGEST_RETRY_MS)
                 self._due[name] = now_ms + longer_ms, longer_ms
-
-
-def _schema(name: str) -> str:
-    return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")

@@ -1,16 +1,13 @@
 """Reads an application's dead letters, and which of them were published again."""
 
 from collections.abc import Iterator
-from pathlib import Path
 
 from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec
 from shared.avro.registry import SchemaRegistry
 from shared.dead_letters.letters import Letter, Place, Selection, Source
 from shared.streaming.broker import Broker, Reader
 from shared.streaming.records import TopicPartition
-
-_SCHEMAS = Path(__file__).parents[2] / "schemas"
 
 
 class DeadLetterOffice:
@@ -25,8 +22,8 @@ class DeadLetterOffice:
     def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, newest: int | None = None) -> None:
         self._plan, self._broker, self._newest = plan, broker, newest
         self._streams = {stream.topic: stream.name for stream in plan.streams.values()}
-        self._rejected = RecordCodec(registry, f"{plan.topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text("utf-8"))
-        self.marks = RecordCodec(registry, f"{plan.topics.replayed}-tidemill.Replayed", (_SCHEMAS / "replayed.avsc").read_text("utf-8"))
+        self._rejected = message_codec(registry, plan.topics.rejected, "rejected")
+        self.marks = message_codec(registry, plan.topics.replayed, "replayed")
 
     def letters(self, selection: Selection = Selection()) -> Iterator[Letter]:  # noqa: B008 - frozen
         """Return the dead letters that a selection holds, by partition, oldest first."""

@@ -2,10 +2,9 @@
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
-from pathlib import Path
 
 from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec
 from shared.avro.registry import SchemaRegistry
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
@@ -19,9 +18,6 @@ from shared.streaming.ownership import Precedence
 from shared.streaming.runner import Runner
 from shared.streaming.take_over import Rival
 from shared.streaming.task import Task, TaskInputs
-
-_SCHEMAS = Path(__file__).parents[2] / "schemas"
-
 
 # Of one instance either the stages of this chain run, or the chain in one process.
 FUSED, FUSIBLE = "fused", ("ingestion", "features", "scoring")
@@ -101,8 +97,8 @@ def chain_runner(
 
 def _parts(spec: StageSpec, plan: Plan, broker: Broker, registry: SchemaRegistry) -> StageParts:
     topics, stage = plan.topics, spec.stage
-    progress = RecordCodec(registry, f"{topics.progress(stage)}-tidemill.Progress", (_SCHEMAS / "progress.avsc").read_text(encoding="utf-8"))
-    rejected = RecordCodec(registry, f"{topics.rejected}-tidemill.Rejected", (_SCHEMAS / "rejected.avsc").read_text(encoding="utf-8"))
+    progress = message_codec(registry, topics.progress(stage), "progress")
+    rejected = message_codec(registry, topics.rejected, "rejected")
     limit = letter_limit(plan, broker)
     letters = DeadLetters(topics.rejected, stage, rejected.encode, limit)
     return StageParts(stage, spec.inputs, spec.task, progress, letters)
