@@ -3,7 +3,7 @@
 It validates, cleans, deduplicates and sequences. Time enters the system here and nowhere else.
 """
 
-from services.ingestion.operators_words import OperatorsWords
+from services.ingestion.operator_commands import OperatorCommands
 from services.ingestion.settings import IngestionSettings
 from services.ingestion.sizes import Quarantine, TopicSizes
 from services.ingestion.task import IngestionTask, task_inputs
@@ -35,7 +35,7 @@ def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: Sch
     reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
 
     pausing = any(stream.pauses_on_flood for stream in plan.streams.values())
-    words = OperatorsWords(plan, registry, settings.commands.secret()) if pausing else None
+    commands = OperatorCommands(plan, registry, settings.commands.secret()) if pausing else None
     limits = settings.runner
     floods = FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run)
 
@@ -43,7 +43,18 @@ def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: Sch
         own = settings.ingestion
         spill, quarantine = limits.state_folder / "spill", Quarantine(lake.append, lake.root)
         return IngestionTask(
-            plan, registry, partition, own.clock, own.tick_ms, reference_partitions, own.step_ms, spill, sizes, quarantine, floods=floods, words=words
+            plan,
+            registry,
+            partition,
+            own.clock,
+            own.tick_ms,
+            reference_partitions,
+            own.step_ms,
+            spill,
+            sizes,
+            quarantine,
+            floods=floods,
+            commands=commands,
         )
 
     return StageSpec(STAGE, task_inputs(plan), task)

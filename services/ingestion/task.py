@@ -18,7 +18,7 @@ from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.journal_run import Mark
 from services.ingestion.domain.raw import CleanRows, RawChunk
 from services.ingestion.domain.stream_flows import Resume, StreamFlows
-from services.ingestion.operators_words import OperatorsWords
+from services.ingestion.operator_commands import OperatorCommands
 from services.ingestion.outputs import IngestionOutputs
 from services.ingestion.raw_decoder import RawDecoder
 from services.ingestion.sizes import Quarantine, TopicSizes
@@ -74,7 +74,7 @@ class IngestionTask(Task):
         Where tables of ids lie that may outgrow memory.
     floods
         Beyond which the refused records of a stream are a flood.
-    words
+    commands
         Reads operators' commands; None: streams that are paused stay so.
     identity_key
         What ids are hashed with, `KEY_BYTES` long; drawn at random by default, so that nobody can make ids that collide. A checkpoint has its own.
@@ -94,11 +94,11 @@ class IngestionTask(Task):
         quarantine: Quarantine | None = None,
         identity_key: bytes | None = None,
         floods: FloodLimits | None = None,
-        words: OperatorsWords | None = None,
+        commands: OperatorCommands | None = None,
     ) -> None:
         self._plan = plan
         self._flows = StreamFlows(plan.streams.values(), floods or FloodLimits())
-        self._words, self._commands = words, TopicPartition(plan.topics.commands, 0)
+        self._operators, self._commands = commands, TopicPartition(plan.topics.commands, 0)
         self._partition = partition
         self._clock = clock
         self._tick_ms = tick_ms
@@ -194,7 +194,7 @@ class IngestionTask(Task):
         for records in inputs:
             if records.topic == self._commands.topic and len(records):
                 self._resumed[self._commands] = int(records.offsets[-1]) + 1
-                heard += self._words.read(records) if self._words is not None else []
+                heard += self._operators.read(records) if self._operators is not None else []
         return heard
 
     def _clean(self, records: Records) -> CleanRows:

@@ -1,21 +1,19 @@
-"""What operators say to ingestion on the topic of commands: a paused stream is to go on."""
+"""Operators' commands to ingestion: a paused stream is to be resumed."""
 
 import logging
-from pathlib import Path
 
 from services.ingestion.domain.stream_flows import Resume
 from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec
 from shared.avro.registry import SchemaRegistry
 from shared.commands.signing import RESUME_STREAM, is_signed
 from shared.streaming.errors import InvalidRecord
 from shared.streaming.records import Records
 
 _LOG = logging.getLogger(__name__)
-_SCHEMA = Path(__file__).parents[2] / "schemas" / "command.avsc"
 
 
-class OperatorsWords:
+class OperatorCommands:
     """Reads commands; those to models are control's.
 
     Parameters
@@ -27,11 +25,11 @@ class OperatorsWords:
     def __init__(self, plan: Plan, registry: SchemaRegistry, key: bytes | None) -> None:
         self._streams = frozenset(plan.streams)
         self._key = key
-        self._codec = RecordCodec(registry, f"{plan.topics.commands}-tidemill.Command", _SCHEMA.read_text(encoding="utf-8"))
+        self._codec = message_codec(registry, plan.topics.commands, "command")
 
     def read(self, records: Records) -> list[Resume]:
-        """Return what is to be resumed; anybody may write to the topic, so what is not signed is said and not followed."""
-        found = []
+        """Return what is to be resumed. Anybody may write to the topic: a command without a valid signature is logged and ignored."""
+        resumed = []
         for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
             if value is None:
                 continue
@@ -49,5 +47,5 @@ class OperatorsWords:
                 _LOG.warning("a command to resume a stream is not followed: there is no such stream", extra=place)
             else:
                 _LOG.warning("told to resume %s", command["model"], extra={**place, "command_id": command["command_id"], "reason": command["reason"]})
-                found.append(Resume(command["model"], command["issued_at"]))
-        return found
+                resumed.append(Resume(command["model"], command["issued_at"]))
+        return resumed
