@@ -40,12 +40,13 @@ class SafetyChecks:
         self._journal = JournalDecoder(plan, registry)
         self._predictions = ColumnDecoder(registry, schema("prediction"))
         self._duplicates = ColumnDecoder(registry, schema("duplicate"))
-        self._codecs = {name: RecordCodec(registry, name, schema(name)) for name in ("rejected", "progress", "retraining")}
+        self._codecs = {name: RecordCodec(registry, name, schema(name)) for name in ("rejected", "progress", "retraining", "decision")}
         self._inputs = stage_inputs(world)
         self._read: dict[TopicPartition, int] = {}
         self._owners = {topics.journal: "ingestion", topics.duplicates: "ingestion", topics.late: "ingestion", topics.vectors: "features"}
         self._owners |= {topics.view_switches: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.drift: "drift"}
-        self._owners |= {topics.health: "drift", topics.deployments: "retraining"}
+        self._owners |= {topics.health: "drift", topics.deployments: "retraining", topics.retraining: "retraining"}
+        self._owners |= {topics.decisions: "control", topics.flush_marks: "control"}
         self._written: Counter[tuple[str, str, int]] = Counter()
         self._accounted: dict[tuple[int, TopicPartition], dict[int, str]] = defaultdict(dict)
         self._checked: dict[tuple[int, TopicPartition], int] = {}
@@ -53,6 +54,10 @@ class SafetyChecks:
         self._answered: dict[tuple[str, str], tuple[int, int]] = {}
         self._sequence: dict[tuple[int, str], int] = {}
         self._due: set[tuple[str, int]] = set()
+        self._decisions = 0
+        self._asked: dict[str, int] = {}
+        self._begun: set[str] = set()
+        self._ended: set[str] = set()
         self.quarantined: dict[tuple[str, int], dict[tuple[str, int], set[int]]] = defaultdict(dict)
         self.progress: dict[tuple[str, int], Progress] = {}
 
@@ -80,11 +85,14 @@ class SafetyChecks:
             self._take_duplicates(records)
         for records in self._fresh(topics.predictions):
             self._take_predictions(records)
+        for records in self._fresh(topics.decisions):
+            self._take_decisions(records)
         for records in self._fresh(topics.retraining):
-            for value in records.values:
-                event = self._codecs["retraining"].decode(value or b"")["event"]
-                self._written["control" if event in ("requested", "skipped") else "retraining", topics.retraining, records.partition] += 1
-        for topic in (topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments):
+            self._take_trainings(records)
+        for topic in (
+            *(topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments),
+            topics.flush_marks,
+        ):
             for records in self._fresh(topic):
                 self._count(records)
         self._due.update(place for stage in STAGES for records in self._fresh(topics.progress(stage)) for place in self._take_progress(records))
@@ -95,7 +103,7 @@ class SafetyChecks:
 
     def _is_hidden(self, task: int) -> bool:
         """Say whether somebody's open transaction hides what a task has written after it: then its counts cannot be compared yet."""
-        topics = (*self._owners, self._topics.rejected, self._topics.retraining)
+        topics = (*self._owners, self._topics.rejected)
         logs = [self._world.broker.log(TopicPartition(topic, task)) for topic in topics if task < self._world.broker.partitions(topic)]
         return any(log.last_stable() < log.end for log in logs)
 
@@ -142,6 +150,28 @@ class SafetyChecks:
         names = ("source_topic", "source_partition", "source_offset")
         for topic, partition, offset in zip(*(columns.column(name).to_pylist() for name in names), strict=True):
             self._account(records.partition, TopicPartition(topic, partition), offset, "duplicate")
+
+    def _take_decisions(self, records: Records) -> None:
+        self._count(records)
+        for value in records.values:
+            decision = self._codecs["decision"].decode(value or b"")
+            if decision["sequence"] != self._decisions:
+                raise ViolationError(f"decision {decision['decision_id']}: expected number {self._decisions}, found {decision['sequence']}")
+            self._decisions += 1
+            if (decision["action"], decision["verdict"]) == ("train", "requested"):
+                if decision["decision_id"] in self._asked:
+                    raise ViolationError(f"training {decision['decision_id']} was requested twice")
+                self._asked[decision["decision_id"]] = decision["journal_time"]
+
+    def _take_trainings(self, records: Records) -> None:
+        """One start and one end of each, in this order, whatever the worker died of in between."""
+        self._count(records)
+        for value in records.values:
+            training = self._codecs["retraining"].decode(value or b"")
+            identity, ends = training["decision_id"], training["event"] != "started"
+            if identity in (self._ended if ends else self._begun) or (ends and training["event"] not in ("finished", "failed", "refused")):
+                raise ViolationError(f"training {identity}: {training['event']} a second time, or nothing that ends it")
+            (self._ended if ends else self._begun).add(identity)
 
     def _account(self, task: int, place: TopicPartition, offset: int, fate: str) -> None:
         known = self._accounted[task, place]
@@ -201,6 +231,10 @@ class SafetyChecks:
             committed = {place: known[place] for place in grouped if place in known}
             if committed != recorded:
                 raise ViolationError(f"{where}: input offsets {recorded}, the group has committed {committed}")
+        if stage == "retraining" and not self.quarantined[stage, task]:
+            lost = [identity for identity, time in self._asked.items() if time <= progress.covered_time and identity not in self._ended]
+            if lost:
+                raise ViolationError(f"{where}: covers {progress.covered_time}, but these trainings have not ended: {lost}")
         if stage == "ingestion":
             for place, position in progress.input_offsets.items():
                 self._check_conservation(where, task, place, position)

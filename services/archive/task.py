@@ -30,10 +30,10 @@ _MERGE_KEY = b"merge"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Where the records come from, where views switch, the progress of the stages that write them, and who asks for them: requests for retraining."""
+    """Where the records come from, where views switch, the progress of the stages that write them, and who waits for them."""
     topics = plan.topics
     data = (topics.journal, topics.vectors, topics.predictions, topics.outcomes)
-    return TaskInputs((*data, topics.view_switches, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.retraining,))
+    return TaskInputs((*data, topics.view_switches, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.flush_marks,))
 
 
 @dataclass(slots=True)
@@ -48,8 +48,8 @@ class _Buffer:
 class ArchiveTask(Task):
     """Buffers rows and appends them; positions and coverage move on only when the rows are in the lake.
 
-    An append costs a commit and a file in each table, so it waits for many rows or much time, but nobody waits for it: a request for
-    retraining is also read here, and as soon as all it wants to learn from has come, that is appended.
+    An append costs a commit and a file in each table, so it waits for many rows or much time, but nobody has to wait for it: a mark names
+    an instant, and as soon as everything before it has come, that is appended.
 
     A crash before the commit repeats an append; the table knows the writer's last offset and leaves out what it has.
 
@@ -71,7 +71,7 @@ class ArchiveTask(Task):
             topic: RecordCodec(registry, f"{topic}-tidemill.Progress", _schema("progress")) for topic in (topics.progress(s) for s in _UPSTREAM)
         }
         self._switches = RecordCodec(registry, f"{topics.view_switches}-tidemill.ViewSwitch", _schema("view-switch"))
-        self._retraining = RecordCodec(registry, f"{topics.retraining}-tidemill.Retraining", _schema("retraining"))
+        self._flush_marks = RecordCodec(registry, f"{topics.flush_marks}-tidemill.FlushMark", _schema("flush-mark"))
         self._wanted_ms = -1
         derived = zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True)
         inputs = [MergeInput(topic, rank, (partition,), stage) for rank, (topic, stage) in enumerate(derived, 1)]
@@ -174,10 +174,10 @@ class ArchiveTask(Task):
             elif records.topic == self._plan.topics.view_switches:
                 # Read from its beginning at every start, like the next: a handful of records, of which the table leaves out those it has.
                 self._keep(VIEW_SWITCHES, records.topic, self._marks(records), records.offsets)
-            elif records.topic == self._plan.topics.retraining:
+            elif records.topic == self._plan.topics.flush_marks:
                 # No position is kept of this topic: it is small, and read from its beginning at every start.
-                asked = [self._retraining.decode(value) for value in records.values if value is not None]
-                self._wanted_ms = max([self._wanted_ms, *(record["journal_time"] for record in asked if record["event"] == "requested")])
+                marks = [self._flush_marks.decode(value)["journal_time"] for value in records.values if value is not None]
+                self._wanted_ms = max([self._wanted_ms, *marks])
             else:
                 for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
                     if value is not None:

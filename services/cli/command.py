@@ -72,7 +72,7 @@ def command(
 
       tidemill command examples/payments chargeback retrain --reason "a new country"
 
-    The command is signed (TIDEMILL_COMMANDS__KEY or __KEY_FILE, else the run's own key); what becomes of it is told on the topic APP-retraining.
+    The command is signed (TIDEMILL_COMMANDS__KEY or __KEY_FILE, else the run's own key); what becomes of it is told on the topic APP-decisions.
 
     Exits with 1 when Kafka does not take it, with 2 when application, model, run or key do not fit.
     """
@@ -95,4 +95,4 @@ def command(
     except TimeoutError as problem:
         errors.print(str(problem), markup=False)
         raise typer.Exit(1) from problem
-    console.print(f"Command {identity} is written to {plan.topics.commands}; {plan.topics.retraining} says what becomes of it.", highlight=False)
+    console.print(f"Command {identity} is written to {plan.topics.commands}; {plan.topics.decisions} says what becomes of it.", highlight=False)

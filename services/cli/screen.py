@@ -63,7 +63,8 @@ class Screen:
 
     def _rows(self, instant: int, published: int, rate: float, seen: Seen) -> list[tuple[str, str]]:
         alarms = sum(record["severity"] == "alarm" for record in seen.drift)
-        decided = [record for record in seen.retraining if record["event"] in ("requested", "started", "finished", "failed")]
+        asked = [{**record, "event": record["verdict"]} for record in seen.decisions if record["verdict"] == "requested"]
+        decided = sorted([*asked, *seen.retraining], key=lambda record: int(record["journal_time"]))
         recent = [record["metrics"]["auc"] for record in seen.health[-_QUALITY_WINDOWS:] if "auc" in record["metrics"]]
         promotions, refusals = (seen.count(seen.deployments, event) for event in ("promoted", "gate_refused"))
         trained, failed = (seen.count(seen.retraining, event) for event in ("finished", "failed"))

@@ -46,6 +46,7 @@ class Seen:
     progress: dict[tuple[str, int], Progress] = field(default_factory=dict)
     drift: list[dict[str, Any]] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
     retraining: list[dict[str, Any]] = field(default_factory=list)
     deployments: list[dict[str, Any]] = field(default_factory=list)
     rejected: Counter[Refusal] = field(default_factory=Counter)
@@ -75,7 +76,7 @@ class Seen:
 
 
 class Watch:
-    """Follows progress, drift, health, retraining and deployments, and dead letters from now on; `poll` reads what is new.
+    """Follows progress, drift, health, decisions, trainings and deployments, and dead letters from now on; `poll` reads what is new.
 
     Parameters
     ----------
@@ -89,6 +90,7 @@ class Watch:
         lists = {
             topics.drift: ("Drift", self.seen.drift),
             topics.health: ("Health", self.seen.health),
+            topics.decisions: ("Decision", self.seen.decisions),
             topics.retraining: ("Retraining", self.seen.retraining),
             topics.deployments: ("Deployment", self.seen.deployments),
         }

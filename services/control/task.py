@@ -1,16 +1,15 @@
-"""Control as a task: drift events and commands in; requests for retraining out."""
+"""Control as a task: drift events and commands in; decisions out, and for each training it asks for a mark for the archive."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
-from services.control.domain.policy import Policy, RetrainingPolicy
+from services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
 from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
+from shared.avro.messages import message_codec
 from shared.avro.registry import SchemaRegistry
 from shared.commands.signing import RESUME_STREAM, is_signed
 from shared.short_text import LONGEST_TEXT
@@ -20,7 +19,6 @@ from shared.streaming.progress import Progress
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.task import StepContext, Task, TaskInputs
 
-_SCHEMAS = Path(__file__).parents[2] / "schemas"
 _UPSTREAM = "drift"
 _VERSION = "control-3"
 _STATE, _MERGE = b"policy", b"merge"
@@ -55,10 +53,12 @@ class ControlTask(Task):
         self._policy = RetrainingPolicy(policies)
         self._merge = Merge([MergeInput(topics.drift, 0, (0,), _UPSTREAM, gathered=True)])
         self._progress_topic = topics.progress(_UPSTREAM)
-        self._drift = self._codec(registry, topics.drift, "Drift")
-        self._progress = self._codec(registry, self._progress_topic, "Progress")
-        self._command = self._codec(registry, topics.commands, "Command")
-        self._retraining = self._codec(registry, topics.retraining, "Retraining")
+        self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
+        self._progress = message_codec(registry, self._progress_topic, "progress", LONGEST_TEXT)
+        self._command = message_codec(registry, topics.commands, "command", LONGEST_TEXT)
+        self._decision = message_codec(registry, topics.decisions, "decision", LONGEST_TEXT)
+        self._flush_mark = message_codec(registry, topics.flush_marks, "flush-mark", LONGEST_TEXT)
+        self._decided = 0
         self._commands_read = 0
         self._coverage = Coverage()
         self._written: dict[bytes, bytes] = {}
@@ -80,6 +80,7 @@ class ControlTask(Task):
         self._commands_read = positions.get(commands, 0)
         self._merge.resume({place: offset for place, offset in positions.items() if place.topic != commands.topic})
         self._coverage = Coverage(coverage_offset, coverage_time_ms)
+        self._decided = outputs.get(self._plan.topics.decisions, 0)
 
     def replay(self, inputs: Sequence[Records]) -> None:
         """Decide again what had been decided by another version, whose state cannot be used; everything is said already."""
@@ -102,9 +103,7 @@ class ControlTask(Task):
         # Of the instant itself something may still come, so a schedule waits until it has passed.
         said += self._policy.advance(self._coverage.time_ms - 1)
         said += self._obey()
-        keys: list[bytes | None] = [record["model"].encode() for record in said]
-        emissions = [Emission(self._plan.topics.retraining, 0, keys, [self._retraining.encode(record) for record in said])] if said else []
-        return Step(emissions, self._positions(), self._coverage)
+        return Step(self._emissions(said), self._positions(), self._coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write what has changed: it is small."""
@@ -157,7 +156,7 @@ class ControlTask(Task):
             command = self._command.decode(value)
         except InvalidRecord as error:
             # Anybody may write to this topic: nonsense is answered in public instead of stopping the loop.
-            self._refuse(records, row, self._plan.models, "unreadable", f"{error.reason}: {error.detail}")
+            self._refuse(records, row, self._plan.models, UNREADABLE, f"{error.reason}: {error.detail}")
             return
         if command["command"] == RESUME_STREAM:
             # To ingestion, whoever has signed it.
@@ -166,7 +165,7 @@ class ControlTask(Task):
             self._commands.append((int(records.offsets[row]), command))
             return
         named = [command["model"]] if command["model"] in self._plan.models else self._plan.models
-        self._refuse(records, row, named, "unsigned", "its signature is missing or wrong; send it with `tidemill command` or through the gateway")
+        self._refuse(records, row, named, UNSIGNED, "its signature is missing or wrong; send it with `tidemill command` or through the gateway")
 
     def _refuse(self, records: Records, row: int, models: Iterable[str], what: str, why: str) -> None:
         """Answer under the record's address: the id it carries belongs to whoever has the key."""
@@ -188,10 +187,15 @@ class ControlTask(Task):
             said += self._policy.command(self._commands.pop(0)[1], max(self._coverage.time_ms, 0))
         return said
 
+    def _emissions(self, said: Sequence[dict[str, Any]]) -> list[Emission]:
+        decisions = [self._decision.encode({"sequence": number, **record}) for number, record in enumerate(said, self._decided)]
+        self._decided += len(said)
+        marked = [record for record in said if record["action"] == "train" and record["verdict"] == "requested"]
+        marks = [self._flush_mark.encode({"journal_time": record["journal_time"], "cause": record["decision_id"]}) for record in marked]
+        written = ((self._plan.topics.decisions, said, decisions), (self._plan.topics.flush_marks, marked, marks))
+        return [Emission(topic, 0, [record["model"].encode() for record in records], values) for topic, records, values in written if values]
+
     def _positions(self) -> dict[TopicPartition, int]:
         positions = self._merge.positions()
         read = self._commands[0][0] if self._commands else self._commands_read
         return {**positions, TopicPartition(self._plan.topics.commands, 0): read} if read else positions
-
-    def _codec(self, registry: SchemaRegistry, topic: str, name: str) -> RecordCodec:
-        return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"), LONGEST_TEXT)

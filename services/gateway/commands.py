@@ -42,7 +42,7 @@ class ResumeQuestion(BaseModel):
 
 
 class CommandAnswer(BaseModel):
-    """What was written; of a command to a model `retraining` says what became of it, of one to a stream ingestion's progress record."""
+    """What was written; of a command to a model `decisions` says what became of it, of one to a stream ingestion's progress record."""
 
     command_id: str
     topic: str
@@ -83,7 +83,7 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         responses={404: {"model": Problem}, 503: {"model": Problem}},
     )
     async def command(model: Annotated[str, Path(description=f"This application has {names}.")], question: CommandQuestion) -> CommandAnswer:
-        """Sign a command and write it to the control plane's topic; what becomes of it is told on the topic `retraining`."""
+        """Sign a command and write it to the control plane's topic; what becomes of it is told on the topic `decisions`."""
         if model not in plan.models:
             raise refused(404, f"expected a model of the application ({names}), got {model}")
         return await issue(model, question.command, question.reason, question.command_id)

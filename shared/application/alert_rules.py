@@ -21,6 +21,10 @@ _COLUMNS: dict[AlertSource, dict[str, pa.DataType]] = {
         "detail": _TEXT,
     },
     "health": {"model": _TEXT, "model_version": _TEXT, "window_hours": _NUMBER, **dict.fromkeys(METRICS, _NUMBER)},
+    "decisions": {
+        "model": _TEXT, "action": _TEXT, "verdict": _TEXT, "trigger": _TEXT, "reason": _TEXT, "operator": _TEXT, "version": _TEXT,
+        "decision_id": _TEXT,
+    },
     "retraining": {"model": _TEXT, "event": _TEXT, "trigger": _TEXT, "reason": _TEXT, "decision_id": _TEXT},
     "deployments": {"model": _TEXT, "event": _TEXT, "version": _TEXT, "sequence": _WHOLE, "reason": _TEXT, "share": _NUMBER},
     "rejected": {"stage": _TEXT, "reason": _TEXT, "source_topic": _TEXT, "source_partition": _WHOLE, "source_offset": _WHOLE, "detail": _TEXT},
@@ -33,6 +37,7 @@ COLUMNS = {source: pa.schema([*columns.items(), (TIME, pa.timestamp("ms")), (AGE
 _GROUPS: dict[AlertSource, tuple[str, ...]] = {
     "drift": ("model", "kind", "subject"),
     "health": ("model",),
+    "decisions": ("model", "action"),
     "retraining": ("model",),
     "deployments": ("model",),
     "rejected": ("stage", "source_topic", "reason"),

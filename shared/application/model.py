@@ -339,7 +339,7 @@ class Model(Owned):
     drift: DriftPolicy = DriftPolicy()
 
 
-AlertSource = Literal["drift", "health", "retraining", "deployments", "rejected", "progress"]
+AlertSource = Literal["drift", "health", "decisions", "retraining", "deployments", "rejected", "progress"]
 AlertSeverity = Literal["info", "warning", "critical"]
 LEVELS: tuple[AlertSource, ...] = ("health", "progress")
 ALWAYS_THERE = ("log", "topic")

@@ -74,8 +74,18 @@ class Topics:
 
     @property
     def retraining(self) -> str:
-        """Decisions about retraining."""
+        """What became of every training."""
         return f"{self.app}-retraining"
+
+    @property
+    def decisions(self) -> str:
+        """What control asks for, or why it asks for nothing."""
+        return f"{self.app}-decisions"
+
+    @property
+    def flush_marks(self) -> str:
+        """Instants up to which somebody waits for the lake."""
+        return f"{self.app}-flush-marks"
 
     @property
     def deployments(self) -> str:

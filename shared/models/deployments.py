@@ -4,8 +4,6 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-EVENTS = ("registered", "gate_passed", "gate_refused", "shadow", "canary", "promoted", "rolled_back", "retired")
-
 
 @dataclass(frozen=True, slots=True)
 class ModelDeployment:
@@ -15,6 +13,18 @@ class ModelDeployment:
     artifact_sha256: str
     sequence: int
     threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Pin:
+    """A version that serves until somebody unpins it: nothing is promoted or rolled back meanwhile."""
+
+    version: str
+    reason: str
+    operator: str
+
+    def __str__(self) -> str:
+        return f"{self.version} pinned{f' by {self.operator}' if self.operator else ''} ({self.reason})"
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,13 +38,20 @@ class Lifecycle:
     champion
         What serves; None before the first promotion.
     retired
-        Earlier champions, the latest last: where a roll-back goes.
+        Earlier champions, the latest last: where a roll-back goes. It takes those with it that came after its target.
+    pin
+        What an operator has pinned.
     """
 
     head: int = -1
     champion: ModelDeployment | None = None
     retired: tuple[ModelDeployment, ...] = ()
     ignored: int = 0
+    pin: Pin | None = None
+
+    def served_before(self, version: str) -> ModelDeployment | None:
+        """Return an earlier champion by its version; None when it never was one, or was rolled back itself."""
+        return next((old for old in reversed(self.retired) if old.version == version), None)
 
     def apply(self, event: dict[str, Any]) -> "Lifecycle":
         """Return the state after an event.
@@ -49,14 +66,18 @@ class Lifecycle:
             earlier = (*self.retired, self.champion) if self.champion is not None else self.retired
             return replace(after, champion=deployment, retired=earlier)
         if event["event"] == "rolled_back":
-            known = [old for old in self.retired if old.version == event["version"]]
-            if not known:
+            target = self.served_before(event["version"])
+            if target is None:
                 raise ValueError(f"deployment {event['sequence']} rolls {event['model']} back to {event['version']}, which never was champion")
+            earlier = self.retired[: self.retired.index(target)]
             return replace(
                 after,
-                champion=replace(known[-1], sequence=event["sequence"]),
-                retired=tuple(old for old in self.retired if old.version != event["version"]),
+                champion=replace(target, sequence=event["sequence"]),
+                retired=tuple(old for old in earlier if old.version != event["version"]),
             )
+        if event["event"] in ("pinned", "unpinned"):
+            pin = Pin(event["version"], event["reason"], event.get("operator", "")) if event["event"] == "pinned" else None
+            return replace(after, pin=pin)
         return after
 
 

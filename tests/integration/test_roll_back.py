@@ -47,7 +47,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
     topics = plan.topics
     codecs = {
         topic: record_codec(registry, topic, name)
-        for topic, name in ((topics.deployments, "Deployment"), (topics.commands, "Command"), (topics.retraining, "Retraining"))
+        for topic, name in ((topics.deployments, "Deployment"), (topics.commands, "Command"), (topics.decisions, "Decision"))
     }
     producer, reader = Producer({"bootstrap.servers": infrastructure.bootstrap_servers}), broker.reader()
     for sequence, (version, family) in enumerate((("v1", "logistic_regression"), ("v2", "lightgbm"))):
@@ -103,23 +103,31 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         assert (before["model_version"], before["variant"], before["reason"]) == ("v2", "champion", None)
         until(lambda: champion() == "v2", "the registry knows who serves")
         key = command_key(None, tmp_path)
-        command = signed_command(key, "faulty", "roll_back", "complaints", "back")
+        command = signed_command(key, "faulty", "roll_back", "complaints", "back", serving="v2", operator="ann")
         for _ in range(3):  # a client that repeats itself
             producer.produce(topics.commands, codecs[topics.commands].encode(command), b"faulty")
+        # A second operator, who saw the same version serve.
+        late = signed_command(key, "faulty", "roll_back", "complaints", "late", serving="v2", operator="bob")
+        producer.produce(topics.commands, codecs[topics.commands].encode(late), b"faulty")
         stranger = signed_command(key, "stranger", "roll_back", "complaints", "other")
         producer.produce(topics.commands, codecs[topics.commands].encode(stranger), b"stranger")
         assert producer.flush(30) == 0
-        until(lambda: len(values(topics.retraining)) >= 5, "requested, finished, twice skipped, and a stranger's answer")
+        until(lambda: len(values(topics.decisions)) >= 5, "requested, twice refused, requested by another, and a stranger's answer")
+        until(lambda: len(values(topics.deployments)) >= 4, "rolled back, and the second operator's command refused")
         log = [codecs[topics.deployments].decode(value) for value in values(topics.deployments)]
         assert [(event["event"], event["version"], event["parent"]) for event in log] == [
-            ("promoted", "v1", -1), ("promoted", "v2", 0), ("rolled_back", "v1", 1),
+            ("promoted", "v1", -1), ("promoted", "v2", 0), ("rolled_back", "v1", 1), ("command_refused", "v1", 2),
         ]  # fmt: skip
-        assert "complaints" in log[-1]["reason"]
-        said = [codecs[topics.retraining].decode(value) for value in values(topics.retraining)]
-        own = [record for record in said if record["model"] == "faulty"]
-        assert sorted(record["event"] for record in own) == ["finished", "requested", "skipped", "skipped"]
+        assert [(event["operator"], event["command_id"], event["issued_at"]) for event in log[2:]] == [
+            ("ann", "back", command["issued_at"]), ("bob", "late", late["issued_at"]),
+        ]  # fmt: skip
+        assert "complaints" in log[2]["reason"] and "expected v2 to serve, as when the command was given, found v1" in log[3]["reason"]
+        said = [codecs[topics.decisions].decode(value) for value in values(topics.decisions)]
+        own = [record for record in said if record["cause"] == "back"]
+        assert [record["verdict"] for record in own] == ["requested", "refused", "refused"]
         assert len({record["decision_id"] for record in own}) == 1
-        assert [record["event"] for record in said if record["model"] == "stranger"] == ["skipped"]
+        assert [record["verdict"] for record in said if record["model"] == "stranger"] == ["refused"]
+        assert not values(topics.retraining), "a roll-back is no training"
 
         tries = iter(range(1_000))
         until(lambda: ask(f"after{next(tries)}")["model_version"] == "v1", "predictions by the champion before")

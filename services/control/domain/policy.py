@@ -1,4 +1,4 @@
-"""Whether a retraining is worth asking for: a fold over findings, commands and journal time."""
+"""Whether a training is worth asking for, and what operators want: a fold over findings, commands and journal time."""
 
 import hashlib
 from collections.abc import Mapping, Sequence
@@ -9,6 +9,11 @@ BUDGET_MS = 30 * 86_400_000
 _COMMANDS_REMEMBERED = 10_000
 _LONGEST_ID = 200
 _NEVER = -(2**62)
+CARRIED_OUT = {"retrain": "train", "roll_back": "roll_back", "pin": "pin", "unpin": "unpin"}
+"""Commands that the retraining worker carries out, and what control asks it for."""
+_COMMANDS = (*CARRIED_OUT, "pause", "resume")
+UNREADABLE, UNSIGNED = "unreadable", "unsigned"
+"""Stand for the command of a record that is none; its reason says what is wrong with it."""
 _TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap"}
 
 
@@ -85,45 +90,34 @@ class RetrainingPolicy:
                 reason = f"{every // 86_400_000} days after the last request"
                 obstacle = self._obstacle(model, due)
                 if obstacle is None:
-                    said.append(self._record(model.policy.model, "requested", "schedule", str(due), Place(due), reason))
+                    said.append(_train(model, "requested", "schedule", str(due), Place(due), reason))
                     self._remember(model, due)
                 else:
-                    said.append(self._record(model.policy.model, "skipped", "schedule", str(due), Place(due), f"{obstacle} ({reason})"))
+                    said.append(_train(model, "skipped", "schedule", str(due), Place(due), f"{obstacle} ({reason})"))
                     model.slot = due
         return said
 
     def command(self, record: Mapping[str, Any], now_ms: int) -> list[dict[str, Any]]:
-        """Follow an operator: retrain, roll_back, pause, resume; what cannot be followed is answered with the reason."""
-        name, what, cause, at = record["model"], record["command"], record["command_id"], Place(now_ms)
+        """Follow an operator; what cannot be followed is answered with the reason.
 
-        def answer(event: str, reason: str, details: Mapping[str, str] | None = None) -> list[dict[str, Any]]:
-            return [self._record(name, event, "manual", cause, at, reason, details)]
-
-        model = self._models.get(name)
-        if model is None:
-            return answer("skipped", f"{what}: expected one of the models {', '.join(self._models)}, got {name}")
-        if not cause:
-            return answer("skipped", f"{what}: expected a command_id, by which a repeated command is known, got none")
-        if len(cause) > _LONGEST_ID:
-            return answer("skipped", f"{what}: expected a command_id of at most {_LONGEST_ID} characters, got {len(cause)}")
-        if cause in model.commands:
-            return answer("skipped", f"{what}: command {cause} was followed before")
-        if what not in ("pause", "resume", "retrain", "roll_back"):
-            return answer("skipped", f"expected retrain, roll_back, pause or resume, got {what}: {record['reason']}")
+        Whether a version exists and who serves is the worker's to say, which has the lifecycle log: two operators may command at once.
+        """
+        what, cause = record["command"], record["command_id"]
+        model = self._models.get(record["model"])
+        problem = f"expected one of the models {', '.join(self._models)}, got {record['model']}" if model is None else _problem(model, record)
+        if model is None or problem:
+            return [_commanded(record, "refused", now_ms, f"{what}: {problem}")]
         issued = int(record.get("issued_at") or 0)
-        if issued <= model.forgotten:
-            return answer("skipped", f"{what}: expected a command newer than those forgotten (issued after {model.forgotten}), got one of {issued}")
         model.commands[cause] = now_ms, issued
         while len(model.commands) > _COMMANDS_REMEMBERED or model.commands[next(iter(model.commands))][0] <= now_ms - BUDGET_MS:
             _, old = model.commands.pop(next(iter(model.commands)))
             model.forgotten = max(model.forgotten, old)
         if what in ("pause", "resume"):
             model.paused = what == "pause"
-            return answer("skipped", f"{what}: {record['reason']}")
+            return [_commanded(record, "obeyed", now_ms, record["reason"])]
         if what == "retrain":
             self._remember(model, now_ms)
-            return answer("requested", record["reason"])
-        return answer("requested", record["reason"], {"action": "roll_back"})
+        return [_commanded(record, "requested", now_ms, record["reason"])]
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as JSON can hold it."""
@@ -148,9 +142,9 @@ class RetrainingPolicy:
     def _decide(self, model: _Model, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
         obstacle = self._obstacle(model, at.time_ms)
         if obstacle is not None:
-            return self._record(model.policy.model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
+            return _train(model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
         self._remember(model, at.time_ms)
-        return self._record(model.policy.model, "requested", trigger, cause, at, reason)
+        return _train(model, "requested", trigger, cause, at, reason)
 
     def _obstacle(self, model: _Model, now_ms: int) -> str | None:
         if model.paused:
@@ -166,19 +160,52 @@ class RetrainingPolicy:
         model.requests = [time for time in model.requests if time > time_ms - BUDGET_MS] + [time_ms]
         model.slot = time_ms
 
-    def _record(
-        self, model: str, event: str, trigger: str, cause: str, at: Place, reason: str, details: Mapping[str, str] | None = None
-    ) -> dict[str, Any]:
-        identity = "\x1f".join((model, trigger, cause))
-        return {
-            "decision_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-            "model": model,
-            "event": event,
-            "trigger": trigger,
-            "reason": reason,
-            "journal_partition": at.partition,
-            "journal_offset": at.offset,
-            "journal_time": at.time_ms,
-            "figures": {},
-            "details": {"cause": cause, **(details or {})},
-        }
+
+def _problem(model: _Model, record: Mapping[str, Any]) -> str:
+    """Return why a command cannot be followed; empty when it can."""
+    what, cause, issued = record["command"], record["command_id"], int(record.get("issued_at") or 0)
+    if not cause:
+        return "expected a command_id, by which a repeated command is known, got none"
+    if len(cause) > _LONGEST_ID:
+        return f"expected a command_id of at most {_LONGEST_ID} characters, got {len(cause)}"
+    if cause in model.commands:
+        return f"command {cause} was followed before"
+    if what in (UNREADABLE, UNSIGNED):
+        return str(record["reason"])
+    if what not in _COMMANDS:
+        return f"expected {', '.join(_COMMANDS[:-1])} or {_COMMANDS[-1]} ({record['reason']})"
+    if issued <= model.forgotten:
+        return f"expected a command newer than those forgotten (issued after {model.forgotten}), got one of {issued}"
+    return ""
+
+
+def _train(model: _Model, verdict: str, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
+    return _decision(model.policy.model, "train", verdict, trigger, cause, at, reason)
+
+
+def _commanded(record: Mapping[str, Any], verdict: str, now_ms: int, reason: str) -> dict[str, Any]:
+    what = record["command"]
+    action = CARRIED_OUT.get(what, what if what in _COMMANDS else "unknown")
+    said = _decision(record["model"], action, verdict, "manual", record["command_id"], Place(now_ms), reason)
+    given = {name: record.get(name, "") for name in ("version", "serving", "operator")}
+    return {**said, **given, "issued_at": record.get("issued_at")}
+
+
+def _decision(model: str, action: str, verdict: str, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
+    identity = "\x1f".join((model, trigger, cause))
+    return {
+        "decision_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
+        "model": model,
+        "action": action,
+        "verdict": verdict,
+        "trigger": trigger,
+        "reason": reason,
+        "cause": cause,
+        "version": "",
+        "serving": "",
+        "operator": "",
+        "issued_at": None,
+        "journal_partition": at.partition,
+        "journal_offset": at.offset,
+        "journal_time": at.time_ms,
+    }

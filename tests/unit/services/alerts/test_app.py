@@ -16,7 +16,8 @@ from shared.avro.registry import MemorySchemaRegistry
 
 SCHEMAS = Path(__file__).parents[4] / "schemas"
 SOURCES: dict[AlertSource, str] = {
-    "drift": "drift", "health": "health", "retraining": "retraining", "deployments": "deployment", "rejected": "rejected", "progress": "progress",
+    "drift": "drift", "health": "health", "decisions": "decision", "retraining": "retraining", "deployments": "deployment", "rejected": "rejected",
+    "progress": "progress",
 }  # fmt: skip
 
 

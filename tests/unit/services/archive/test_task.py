@@ -136,26 +136,17 @@ def test_a_lake_that_fails_stops_progress_and_is_tried_again(world: World, monke
 
 def test_what_a_training_waits_for_is_appended_as_soon_as_it_has_come(world: World) -> None:
     task, begin = world.task(), dict[str, int]()
-    topic = world.plan.topics.retraining
-    codec = RecordCodec(world.registry, f"{topic}-tidemill.Retraining", (SCHEMAS / "retraining.avsc").read_text())
+    topic = world.plan.topics.flush_marks
+    codec = RecordCodec(world.registry, f"{topic}-tidemill.FlushMark", (SCHEMAS / "flush-mark.avsc").read_text())
     wanted = START + (world.end_ms - START) // 2
-    said = [
-        codec.encode(
-            {
-                **{"decision_id": event, "model": "sent_back", "event": event, "trigger": "drift", "reason": "", "figures": {}, "details": {}},
-                **{"journal_partition": 0, "journal_offset": 0, "journal_time": time},
-            }
-        )
-        for event, time in (("requested", wanted), ("skipped", world.end_ms))
-    ]
-    asked = Records(topic, 0, np.arange(2), np.zeros(2, np.int64), [b"sent_back"] * 2, said)
+    asked = Records(topic, 0, np.arange(1), np.zeros(1, np.int64), [b"sent_back"], [codec.encode({"journal_time": wanted, "cause": "d1"})])
     flushed = []
     for step in range(STEPS):
         made = task.process([*world.inputs(step, begin), *([asked] if step == 0 else [])], StepContext(now_ms=0))
         flushed.append(made.coverage.time_ms)
     first = next(step for step, time in enumerate(flushed) if time >= 0)
     assert flushed[first] >= wanted, "not before it is complete"
-    assert first <= STEPS // 2 and flushed[first:] == [flushed[first]] * (STEPS - first), "at once, and nothing for a request that was refused"
+    assert first <= STEPS // 2 and flushed[first:] == [flushed[first]] * (STEPS - first), "at once, and nothing more without another mark"
     known = world.lake.read(VECTORS, ["_journal_time"], wanted, "_journal_time").num_rows
     assert known == sum(time < wanted for time in world.topics.times[world.plan.topics.vectors]) > 0
 

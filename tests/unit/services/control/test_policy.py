@@ -21,14 +21,20 @@ def finding(day: float, kind: str = "loss", severity: str = "alarm", name: str =
     }  # fmt: skip
 
 
-def events(decisions: list[dict[str, Any]]) -> list[str]:
-    return [decision["event"] for decision in decisions]
+def verdicts(decisions: list[dict[str, Any]]) -> list[str]:
+    return [decision["verdict"] for decision in decisions]
 
 
 def test_an_alarm_asks_for_a_training_with_its_cause() -> None:
     (asked,) = policy().finding(finding(1))
-    assert (asked["event"], asked["trigger"], asked["journal_time"], asked["journal_offset"]) == ("requested", "drift", DAY, 5)
-    assert asked["details"] == {"cause": "loss1"} and "worse" in asked["reason"]
+    assert (asked["action"], asked["verdict"], asked["trigger"], asked["journal_time"], asked["journal_offset"]) == (
+        "train",
+        "requested",
+        "drift",
+        DAY,
+        5,
+    )
+    assert asked["cause"] == "loss1" and "worse" in asked["reason"]
 
 
 @pytest.mark.parametrize(("kind", "severity"), [("feature", "alarm"), ("missing", "alarm"), ("range", "alarm"), ("loss", "warning")])
@@ -38,20 +44,20 @@ def test_features_that_drift_and_warnings_ask_for_nothing(kind: str, severity: s
 
 def test_the_first_labels_ask_although_they_are_no_alarm() -> None:
     (asked,) = policy().finding(finding(1, "bootstrap", "info"))
-    assert (asked["event"], asked["trigger"]) == ("requested", "bootstrap")
+    assert (asked["verdict"], asked["trigger"]) == ("requested", "bootstrap")
 
 
 def test_cool_down_counts_from_the_last_request_not_from_the_last_alarm() -> None:
     watched = policy()
     days = (1, 2, 3.9, 4, 5, 6.9, 7)
-    assert [events(watched.finding(finding(day)))[0] for day in days] == [
+    assert [verdicts(watched.finding(finding(day)))[0] for day in days] == [
         "requested", "skipped", "skipped", "requested", "skipped", "skipped", "requested",
     ]  # fmt: skip
 
 
 def test_the_budget_is_one_of_any_thirty_days() -> None:
     watched = policy(cool_down=0, budget=2)
-    assert [events(watched.finding(finding(day)))[0] for day in (1, 2, 3, 30.9, 31.5, 31.6)] == [
+    assert [verdicts(watched.finding(finding(day)))[0] for day in (1, 2, 3, 30.9, 31.5, 31.6)] == [
         "requested", "requested", "skipped", "skipped", "requested", "skipped",
     ]  # fmt: skip
 
@@ -72,15 +78,16 @@ def test_an_operator_overrides_cool_down_and_can_pause() -> None:
     def say(command: str, name: str) -> list[dict[str, Any]]:
         return watched.command({"command_id": name, "model": "m", "command": command, "reason": "because"}, 2 * DAY)
 
-    assert events(say("retrain", "a")) == ["requested"]
-    assert events(say("pause", "b")) == ["skipped"]
+    assert verdicts(say("retrain", "a")) == ["requested"]
+    assert verdicts(say("pause", "b")) == ["obeyed"]
     assert "paused" in watched.finding(finding(50))[0]["reason"]
-    say("resume", "c")
-    assert events(watched.finding(finding(51))) == ["requested"]
-    assert say("roll_back", "d")[0]["details"]["action"] == "roll_back"
-    assert "dance" in say("dance", "e")[0]["reason"]
+    assert verdicts(say("resume", "c")) == ["obeyed"]
+    assert verdicts(watched.finding(finding(51))) == ["requested"]
+    assert [(one["action"], one["verdict"]) for one in say("roll_back", "d")] == [("roll_back", "requested")]
+    (dance,) = say("dance", "e")
+    assert (dance["action"], dance["verdict"]) == ("unknown", "refused") and "dance: expected retrain" in dance["reason"]
     (stranger,) = watched.command({"command_id": "f", "model": "stranger", "command": "pause", "reason": ""}, 0)
-    assert (stranger["event"], stranger["model"]) == ("skipped", "stranger") and "one of the models m" in stranger["reason"]
+    assert (stranger["verdict"], stranger["model"]) == ("refused", "stranger") and "one of the models m" in stranger["reason"]
 
 
 @pytest.mark.parametrize("what", ["retrain", "roll_back", "pause"])
@@ -92,7 +99,7 @@ def test_a_command_sent_again_is_followed_once(what: str) -> None:
     watched = policy()
     watched.load(state)
     (second,) = watched.command(command, 2 * DAY)
-    assert second["decision_id"] == first["decision_id"] and second["event"] == "skipped" and "followed before" in second["reason"]
+    assert second["decision_id"] == first["decision_id"] and second["verdict"] == "refused" and "followed before" in second["reason"]
     assert watched.snapshot() == state
     assert "command_id" in watched.command({**command, "command_id": ""}, 2 * DAY)[0]["reason"]
 
@@ -109,14 +116,14 @@ def test_remembered_commands_do_not_grow_without_bound() -> None:
 def test_a_copy_of_a_command_that_is_forgotten_is_refused_by_its_age() -> None:
     watched = policy()
     old = {"command_id": "old", "model": "m", "command": "roll_back", "reason": "", "issued_at": 1_000}
-    assert events(watched.command(old, DAY)) == ["requested"]
-    assert events(watched.command({**old, "command_id": "new", "issued_at": 2_000}, 32 * DAY)) == ["requested"]
+    assert verdicts(watched.command(old, DAY)) == ["requested"]
+    assert verdicts(watched.command({**old, "command_id": "new", "issued_at": 2_000}, 32 * DAY)) == ["requested"]
     restarted = policy()
     restarted.load(json.loads(json.dumps(watched.snapshot())))
     assert "old" not in restarted.snapshot()["m"]["commands"]
     (copy,) = restarted.command(old, 33 * DAY)
-    assert copy["event"] == "skipped" and "newer than those forgotten" in copy["reason"]
-    assert events(restarted.command({**old, "command_id": "newer", "issued_at": 1_001}, 33 * DAY)) == ["requested"]
+    assert copy["verdict"] == "refused" and "newer than those forgotten" in copy["reason"]
+    assert verdicts(restarted.command({**old, "command_id": "newer", "issued_at": 1_001}, 33 * DAY)) == ["requested"]
 
 
 def test_state_from_before_commands_were_signed_is_taken_up() -> None:
@@ -135,7 +142,7 @@ def test_a_schedule_keeps_within_pause_and_budget_and_says_so() -> None:
     watched.finding(finding(0))
     watched.command({"command_id": "p", "model": "m", "command": "pause", "reason": ""}, DAY)
     skipped = watched.advance(35 * DAY)
-    assert [(record["event"], record["journal_time"] // DAY) for record in skipped] == [("skipped", 10), ("skipped", 20), ("skipped", 30)]
+    assert [(record["verdict"], record["journal_time"] // DAY) for record in skipped] == [("skipped", 10), ("skipped", 20), ("skipped", 30)]
     watched.command({"command_id": "r", "model": "m", "command": "resume", "reason": ""}, 35 * DAY)
     assert [record["journal_time"] // DAY for record in watched.advance(45 * DAY)] == [40], "nothing is caught up"
     watched.finding(finding(46))
@@ -165,5 +172,5 @@ def test_an_endless_command_id_is_refused_and_not_remembered() -> None:
     control = policy()
     order = {"model": "m", "command": "retrain", "reason": "r", "command_id": "x" * 1_000_000, "issued_at": 5}
     said = control.command(order, 5 * DAY)
-    assert [one["event"] for one in said] == ["skipped"] and "at most 200 characters, got 1000000" in said[0]["reason"]
+    assert [one["verdict"] for one in said] == ["refused"] and "at most 200 characters, got 1000000" in said[0]["reason"]
     assert len(str(control.snapshot())) < 10_000

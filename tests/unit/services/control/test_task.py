@@ -11,6 +11,7 @@ from services.cli.watch import record_codec
 from services.control.task import ControlTask
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
+from shared.avro.records import RecordCodec
 from shared.avro.registry import MemorySchemaRegistry
 from shared.commands.signing import RESUME_STREAM, signature, signed_command
 from shared.streaming.progress import Progress
@@ -19,6 +20,7 @@ from shared.streaming.task import StepContext
 from tests.unit.services.drift.stream import shop
 
 DAY = 86_400_000
+SCHEMAS = Path(__file__).parents[4] / "schemas"
 KEY = b"the key of the control plane"
 CONTEXT = StepContext(now_ms=0)
 
@@ -30,8 +32,9 @@ class World:
         self.plan: Plan = shop(folder)
         self.registry = MemorySchemaRegistry()
         topics = self.plan.topics
-        names = {topics.drift: "Drift", topics.progress("drift"): "Progress", topics.commands: "Command", topics.retraining: "Retraining"}
+        names = {topics.drift: "Drift", topics.progress("drift"): "Progress", topics.commands: "Command", topics.decisions: "Decision"}
         self.codecs = {topic: record_codec(self.registry, topic, name) for topic, name in names.items()}
+        self.marks: list[int] = []
         self.topics: dict[str, list[bytes]] = {topic: [] for topic in names}
         self.state: dict[bytes, bytes | None] = {}
         self.last = Step([], {}, ControlTask(self.plan, self.registry)._coverage)
@@ -39,12 +42,17 @@ class World:
 
     def start(self) -> None:
         self.task = ControlTask(self.plan, self.registry, KEY)
-        self.read = {topic: self.last.positions.get(TopicPartition(topic, 0), 0) for topic in self.topics if topic != self.plan.topics.retraining}
+        self.read = {topic: self.last.positions.get(TopicPartition(topic, 0), 0) for topic in self.topics if topic != self.plan.topics.decisions}
 
     def restart(self) -> None:
         self.start()
         self.task.restore([StateEntry(key, value) for key, value in self.state.items()])
-        self.task.resume(self.last.positions, {}, self.last.coverage.offset, self.last.coverage.time_ms)
+        self.task.resume(
+            self.last.positions,
+            {self.plan.topics.decisions: len(self.topics[self.plan.topics.decisions])},
+            self.last.coverage.offset,
+            self.last.coverage.time_ms,
+        )
 
     def find(self, number: int, time: int) -> None:
         record = {
@@ -76,8 +84,16 @@ class World:
         checkpoint = self.task.checkpoint(0)
         assert {**self.last.positions, **checkpoint.marker} == self.last.positions, "nothing is left to replay"
         self.state.update({entry.key: entry.value for entry in checkpoint.entries})
-        topic = self.plan.topics.retraining
-        return [self.codecs[topic].decode(value or b"") for emission in self.last.emissions for value in emission.values]
+        topic = self.plan.topics.decisions
+        said = [value or b"" for emission in self.last.emissions if emission.topic == topic for value in emission.values]
+        self.topics[topic] += said
+        self.marks += [mark["journal_time"] for mark in self.flush_marks()]
+        return [self.codecs[topic].decode(value) for value in said]
+
+    def flush_marks(self) -> list[dict[str, Any]]:
+        topic = self.plan.topics.flush_marks
+        codec = RecordCodec(self.registry, f"{topic}-tidemill.FlushMark", (SCHEMAS / "flush-mark.avsc").read_text())
+        return [codec.decode(value or b"") for emission in self.last.emissions if emission.topic == topic for value in emission.values]
 
 
 def play(folder: Path, restart_at: int | None) -> list[tuple[str, str]]:
@@ -98,13 +114,15 @@ def play(folder: Path, restart_at: int | None) -> list[tuple[str, str]]:
         act()
         if number == restart_at:
             world.restart()
-        said += [(record["event"], record["decision_id"]) for record in world.step()]
+        said += [(record["verdict"], record["decision_id"]) for record in world.step()]
+    numbers = [world.codecs[world.plan.topics.decisions].decode(value)["sequence"] for value in world.topics[world.plan.topics.decisions]]
+    assert numbers == list(range(len(said))), "the worker tells by them how many it has read"
     return said
 
 
 def test_commands_and_findings_keep_their_order_over_a_restart_at_any_step(tmp_path: Path) -> None:
     expected = play(tmp_path / "whole", None)
-    assert [event for event, _ in expected][:7] == ["skipped", "skipped", "skipped", "requested", "requested", "skipped", "requested"]
+    assert [verdict for verdict, _ in expected][:7] == ["obeyed", "skipped", "obeyed", "requested", "requested", "refused", "requested"]
     assert all(play(tmp_path / str(at), at) == expected for at in range(8))
 
 
@@ -120,8 +138,8 @@ def test_a_command_ahead_of_all_journal_time_waits_for_it(tmp_path: Path, restar
         assert world.step() == []
     world.cover(20_000 * DAY)
     said = world.step()
-    assert [(record["event"], record["trigger"], record["journal_time"]) for record in said] == [
-        ("requested", "manual", 20_000 * DAY), ("skipped", "manual", 20_000 * DAY),
+    assert [(record["verdict"], record["trigger"], record["journal_time"]) for record in said] == [
+        ("requested", "manual", 20_000 * DAY), ("obeyed", "manual", 20_000 * DAY),
     ]  # fmt: skip
     assert world.last.positions[TopicPartition(world.plan.topics.commands, 0)] == 2
     world.cover(20_001 * DAY)
@@ -142,7 +160,7 @@ def test_what_is_no_command_is_answered_in_public(tmp_path: Path, value: bytes) 
     world = World(tmp_path)
     world.topics[world.plan.topics.commands].append(value)
     (answer,) = world.step()
-    assert answer["event"] == "skipped" and "unreadable" in answer["reason"]
+    assert (answer["action"], answer["verdict"]) == ("unknown", "refused") and "unreadable" in answer["reason"]
 
 
 def test_a_command_to_a_stream_is_not_controls_to_answer(tmp_path: Path) -> None:
@@ -163,17 +181,17 @@ def test_a_command_that_is_not_signed_as_it_stands_is_answered_and_not_obeyed(tm
     forged = [{**right, field: changed}, {**right, "signature": signature(right, b"another key")}, {**right, "signature": "v1:\u00e9"}]
     world.topics[topic] += [world.codecs[topic].encode(record) for record in forged]
     answers = world.step()
-    assert [answer["event"] for answer in answers] == ["skipped"] * 3 and all("unsigned" in answer["reason"] for answer in answers)
+    assert [answer["verdict"] for answer in answers] == ["refused"] * 3 and all("unsigned" in answer["reason"] for answer in answers)
     assert len({answer["decision_id"] for answer in answers}) == 3
     world.topics[topic].append(world.codecs[topic].encode(right))
-    assert [answer["event"] for answer in world.step()] == ["requested"], "a forged copy does not use up the id of the right one"
+    assert [answer["verdict"] for answer in world.step()] == ["requested"], "a forged copy does not use up the id of the right one"
 
 
 def test_new_limits_apply_to_what_was_really_asked_for(tmp_path: Path) -> None:
     world = World(tmp_path)
     world.find(1, 10 * DAY)
     world.find(2, 10 * DAY + 5)
-    assert [record["event"] for record in world.step()] == ["requested", "skipped"]
+    assert [record["verdict"] for record in world.step()] == ["requested", "skipped"]
     kept, file = world.task.versions(), tmp_path / "app.yaml"
     written = file.read_text()
     file.write_text(written.replace("{bootstrap_labels: 500}", "{bootstrap_labels: 500, cool_down: 1ms, budget_per_30d: 2}"))
@@ -184,4 +202,17 @@ def test_new_limits_apply_to_what_was_really_asked_for(tmp_path: Path) -> None:
     # Decided anew, the second finding would count as a request and the budget would be spent.
     world.find(3, 11 * DAY)
     world.find(4, 12 * DAY)
-    assert [record["event"] for record in world.step()] == ["requested", "skipped"]
+    assert [record["verdict"] for record in world.step()] == ["requested", "skipped"]
+
+
+def test_the_archive_is_told_of_trainings_and_of_nothing_else(tmp_path: Path) -> None:
+    """A roll-back, a pause and a finding within the cool-down need nothing from the lake."""
+    world = World(tmp_path)
+    world.find(1, 10 * DAY)
+    world.find(2, 10 * DAY + 5)
+    world.order("b", "roll_back")
+    world.order("p", "pause")
+    world.step()
+    world.order("t", "retrain")
+    world.step()
+    assert world.marks == [10 * DAY, 10 * DAY + 6]

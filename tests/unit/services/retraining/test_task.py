@@ -1,4 +1,4 @@
-"""The worker: waits for the archive, publishes lifecycle events once, takes up what a crash left."""
+"""The worker: waits for the archive, answers every request once, takes up what a crash left."""
 
 from collections.abc import Mapping
 from pathlib import Path
@@ -10,12 +10,12 @@ import pytest
 from services.cli.watch import record_codec
 from services.retraining.domain.service_times import ServiceTimes
 from services.retraining.job_files import JobRequest, JobResult
-from services.retraining.task import Places, RetrainingTask
+from services.retraining.task import Places, RetrainingTask, task_inputs
 from shared.application.plan import Plan
 from shared.avro.registry import MemorySchemaRegistry
 from shared.models.deployments import Lifecycle
 from shared.streaming.progress import Progress
-from shared.streaming.records import Records, Step, TopicPartition
+from shared.streaming.records import Checkpoint, Coverage, Records, Step, TopicPartition
 from shared.streaming.task import StepContext
 from tests.unit.services.drift.stream import shop
 
@@ -65,7 +65,7 @@ class World:
         self.codecs = {
             topic: record_codec(self.registry, topic, name)
             for topic, name in (
-                (self.plan.topics.retraining, "Retraining"), (self.plan.topics.deployments, "Deployment"),
+                (self.plan.topics.decisions, "Decision"), (self.plan.topics.retraining, "Retraining"), (self.plan.topics.deployments, "Deployment"),
                 (self.plan.topics.progress("control"), "Progress"), (self.plan.topics.progress("archive"), "Progress"),
             )
         }  # fmt: skip
@@ -75,37 +75,36 @@ class World:
         self.trainer = Trainer()
         self.registrar = Registrar()
         self.task = RetrainingTask(self.plan, self.registry, self.trainer, self.registrar, Places("app", "lake", "artifacts"))
-        self.read = dict.fromkeys(self.codecs, 0)
-        self.last = Step([], {}, self.task._coverage)
+        self.read = dict.fromkeys(task_inputs(self.plan).partitioned, 0)
+        self.last = Step([], {}, Coverage())
 
     def restart(self) -> None:
         """Come back from the last step, as the runner would."""
-        said = sum(record["event"] not in ("requested", "skipped") for record in self.said(self.plan.topics.retraining))
-        events = len(self.topics.get(self.plan.topics.deployments, []))
-        last, outputs = self.last, {self.plan.topics.deployments: events, self.plan.topics.retraining: said}
-        marker = self.task.checkpoint(0).marker
+        last = self.last
+        assert self.task.checkpoint(0) == Checkpoint()
         self.start()
         self.task.restore([])
-        self.task.resume(last.positions, outputs, last.coverage.offset, last.coverage.time_ms)
-        for topic in self.codecs:
-            end = last.positions.get(TopicPartition(topic, 0), 0)
-            if end > marker.get(TopicPartition(topic, 0), 0):
-                self.task.replay([self.records(topic, marker.get(TopicPartition(topic, 0), 0), end)])
-            self.read[topic] = end
+        self.task.resume(last.positions, {}, last.coverage.offset, last.coverage.time_ms)
+        for topic in task_inputs(self.plan).restores_from_outputs:
+            self.task.replay([self.records(topic, 0, len(self.topics.get(topic, [])))])
+        self.read = {topic: last.positions.get(TopicPartition(topic, 0), 0) for topic in self.read}
+        self.last = last
 
-    def request(self, number: int, time: int, event: str = "requested", **details: str) -> None:
+    def request(self, number: int, time: int, action: str = "train", verdict: str = "requested", **more: Any) -> None:
         record = {
-            "decision_id": f"{number:032d}", "model": MODEL, "event": event, "trigger": "drift", "reason": "worse", "journal_partition": 0,
-            "journal_offset": 0, "journal_time": time, "figures": {}, "details": details,
+            "sequence": len(self.topics.get(self.plan.topics.decisions, [])), "decision_id": f"{number:032d}", "model": MODEL, "action": action,
+            "verdict": verdict, "trigger": "drift", "reason": "worse", "cause": f"d{number}", "version": "", "serving": "", "operator": "",
+            "issued_at": None, "journal_partition": 0, "journal_offset": 0, "journal_time": time, **more,
         }  # fmt: skip
-        self.add(self.plan.topics.retraining, record)
+        self.add(self.plan.topics.decisions, record)
 
     def add(self, topic: str, record: dict[str, Any]) -> None:
         self.topics.setdefault(topic, []).append(self.codecs[topic].encode(record))
 
-    def cover(self, stage: str, time: int, requests: int = 0) -> None:
+    def cover(self, stage: str, time: int, decisions: int | None = None) -> None:
         topic = self.plan.topics.progress(stage)
-        progress = Progress(stage, 0, covered_time=time, outputs={self.plan.topics.retraining: requests})
+        written = len(self.topics.get(self.plan.topics.decisions, [])) if decisions is None else decisions
+        progress = Progress(stage, 0, covered_time=time, outputs={self.plan.topics.decisions: written})
         self.topics.setdefault(topic, []).append(progress.encode(self.codecs[topic]))
 
     def records(self, topic: str, begin: int, end: int) -> Records:
@@ -148,7 +147,7 @@ def events(world: World) -> list[str]:
 
 def finish(world: World, number: int, outcome: JobResult) -> None:
     world.request(number, number * 100)
-    world.cover("control", number * 100 + 10, number)
+    world.cover("control", number * 100 + 10)
     world.cover("archive", number * 100 + 10)
     world.step()
     world.trainer.result = outcome
@@ -157,7 +156,7 @@ def finish(world: World, number: int, outcome: JobResult) -> None:
 
 def test_a_request_waits_until_the_archive_knows_what_was_known(world: World) -> None:
     world.request(1, 100)
-    world.cover("control", 150, 1)
+    world.cover("control", 150)
     world.cover("archive", 99)
     assert world.step().coverage.time_ms == 99, "everything before the open request is decided"
     assert not world.trainer.asked
@@ -173,9 +172,7 @@ def test_a_winner_is_promoted_and_the_request_passed_in_the_same_step(world: Wor
     assert events(world) == ["registered", "gate_passed", "promoted"]
     assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v1"
     assert world.last.coverage.time_ms == 110
-    # Its own records on the topic are passed with the next step.
-    world.step()
-    assert world.last.positions[TopicPartition(world.plan.topics.retraining, 0)] == len(world.topics[world.plan.topics.retraining])
+    assert [record["event"] for record in world.said(world.plan.topics.retraining)] == ["started", "finished"]
 
 
 def test_a_loser_is_refused_with_its_figures(world: World) -> None:
@@ -197,11 +194,14 @@ def test_the_predecessor_comes_back_when_it_does_better(world: World) -> None:
 
 def test_an_operator_rolls_back_without_a_training(world: World) -> None:
     finish(world, 1, result("v1"))
-    world.request(2, 200, action="roll_back")
+    world.request(2, 200, "roll_back")
     world.step()
-    assert world.said(world.plan.topics.retraining)[-1]["event"] == "failed", "nothing to roll back to"
+    refused = world.said(world.plan.topics.deployments)[-1]
+    assert (refused["event"], refused["version"], refused["reason"]) == (
+        "command_refused", "v1", "roll_back: there is no earlier champion to roll back to",
+    )  # fmt: skip
     finish(world, 3, result("v3"))
-    world.request(4, 400, action="roll_back")
+    world.request(4, 400, "roll_back")
     world.step()
     assert len(world.trainer.asked) == 2
     assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v1"
@@ -213,7 +213,7 @@ def test_a_roll_back_waits_for_no_training_and_the_candidate_is_judged_against_w
     world.request(3, 300)
     world.cover("archive", 310)
     world.step()
-    world.request(4, 400, action="roll_back")
+    world.request(4, 400, "roll_back")
     world.step()
     assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v1"
     world.trainer.result = result("v3")
@@ -223,8 +223,8 @@ def test_a_roll_back_waits_for_no_training_and_the_candidate_is_judged_against_w
     world.trainer.result = result("v3")
     world.step()
     assert world.lifecycle.champion.version == "v3"
-    said = [(record["decision_id"][-1], record["event"]) for record in world.said(world.plan.topics.retraining) if record["event"] != "requested"]
-    assert said == [("1", "started"), ("1", "finished"), ("2", "started"), ("2", "finished"), ("3", "started"), ("4", "finished"), ("3", "finished")]
+    said = [(record["decision_id"][-1], record["event"]) for record in world.said(world.plan.topics.retraining)]
+    assert said == [("1", "started"), ("1", "finished"), ("2", "started"), ("2", "finished"), ("3", "started"), ("3", "finished")]
 
 
 def test_a_roll_back_that_was_done_before_a_crash_is_not_done_again(world: World) -> None:
@@ -233,16 +233,12 @@ def test_a_roll_back_that_was_done_before_a_crash_is_not_done_again(world: World
     world.request(4, 400)
     world.cover("archive", 410)
     world.step()
-    world.request(5, 500, action="roll_back")
+    world.request(5, 500, "roll_back")
     world.step()
     world.step()
     world.restart()
-    # What it had said comes later than the requests: it must wait for it.
     topic = world.plan.topics.retraining
-    begin, end = world.read[topic], len(world.topics[topic])
-    world.read[topic] = end
-    world.task.process([world.records(topic, begin, begin + 3)], CONTEXT)
-    world.task.process([world.records(topic, begin + 3, end)], CONTEXT)
+    world.step()
     world.step()
     assert events(world).count("rolled_back") == 1
     assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v2"
@@ -253,7 +249,8 @@ def test_a_roll_back_that_was_done_before_a_crash_is_not_done_again(world: World
 def test_the_registry_hears_when_versions_went_into_and_out_of_service(world: World) -> None:
     finish(world, 1, result("v1"))
     finish(world, 2, result("v2"))
-    world.request(3, 300, action="roll_back")
+    world.request(3, 300, "roll_back")
+    world.step()
     world.step()
     times = world.registrar.models[MODEL]
     first, second, third = (f"1970-01-01T00:00:00.{tenth}00000+00:00" for tenth in (1, 2, 3))
@@ -269,8 +266,26 @@ def test_the_registry_hears_when_versions_went_into_and_out_of_service(world: Wo
 
 def test_a_quarantined_request_holds_nothing_up(world: World) -> None:
     world.cover("control", 150, 1)
-    world.task.skipped(world.plan.topics.retraining, 0, np.array([0]))
+    world.task.skipped(world.plan.topics.decisions, 0, np.array([0]))
     assert world.step().coverage.time_ms == 150
+
+
+def test_a_quarantined_decision_between_others_is_counted_once_also_over_a_restart(world: World) -> None:
+    for number in range(4):
+        world.request(number, 100 + number, verdict="skipped")
+    world.cover("control", 150)
+    topic = world.plan.topics.decisions
+    world.task.skipped(topic, 0, np.array([1, 3]))
+    world.task.process([world.records(topic, 0, 1), world.records(topic, 2, 3)], CONTEXT)
+    world.read[topic] = 4
+    assert world.step().coverage.time_ms == 150
+    world.restart()
+    assert world.read[topic] == 2, "the last one that could be read"
+    world.task.skipped(topic, 0, np.array([3]))
+    world.cover("control", 160)
+    world.task.process([world.records(topic, 2, 3)], CONTEXT)
+    world.read[topic] = 4
+    assert world.step().coverage.time_ms == 160
 
 
 def test_a_failed_training_changes_no_model(world: World) -> None:
@@ -281,7 +296,7 @@ def test_a_failed_training_changes_no_model(world: World) -> None:
 def test_after_a_crash_the_open_request_is_taken_up_and_nothing_is_said_twice(world: World) -> None:
     finish(world, 1, result("v1"))
     world.request(2, 200)
-    world.cover("control", 210, 2)
+    world.cover("control", 210)
     world.cover("archive", 210)
     world.step()
     world.restart()
@@ -299,10 +314,43 @@ def test_after_a_crash_the_open_request_is_taken_up_and_nothing_is_said_twice(wo
 
 
 def test_skipped_requests_count_but_start_nothing(world: World) -> None:
-    world.request(1, 100, event="skipped")
+    world.request(1, 100, verdict="skipped")
     world.cover("control", 150, 2)
     world.cover("archive", 500)
     assert world.step().coverage.time_ms == -1, "control has said more than was read"
-    world.request(2, 120, event="skipped")
+    world.request(2, 120, verdict="skipped")
     assert world.step().coverage.time_ms == 150
     assert not world.trainer.asked
+
+
+def test_a_request_that_an_earlier_version_left_open_is_taken_up_and_an_answered_one_is_not(world: World) -> None:
+    """Versions before decisions had their own topic wrote requests to the topic of trainings."""
+    record = {
+        "model": MODEL, "trigger": "drift", "reason": "worse", "journal_partition": 0, "journal_offset": 0, "figures": {}, "details": {"cause": "d"},
+    }  # fmt: skip
+    before = [("1", "requested", 100), ("1", "started", 100), ("1", "finished", 100), ("2", "skipped", 110), ("3", "requested", 120)]
+    for number, event, time in before:
+        world.add(world.plan.topics.retraining, {**record, "decision_id": number, "event": event, "journal_time": time})
+    back = {**record, "decision_id": "4", "event": "requested", "journal_time": 130, "details": {"cause": "c", "action": "roll_back"}}
+    world.add(world.plan.topics.retraining, back)
+    world.restart()
+    world.cover("archive", 500)
+    world.step()
+    assert [asked.retraining["decision_id"] for asked in world.trainer.asked] == ["3"]
+    world.trainer.result = result("v1")
+    world.step()
+    assert [(event["event"], event["decision_id"]) for event in world.said(world.plan.topics.deployments)] == [
+        ("command_refused", "4"), ("registered", "3"), ("gate_passed", "3"), ("promoted", "3"),
+    ]  # fmt: skip
+    world.restart()
+    world.step()
+    assert not world.trainer.asked
+
+
+def test_a_training_of_a_model_that_the_application_has_no_more_is_refused(world: World) -> None:
+    world.request(1, 100, model="gone")
+    world.cover("control", 150)
+    world.cover("archive", 150)
+    assert world.step().coverage.time_ms == 150
+    (answer,) = world.said(world.plan.topics.retraining)
+    assert answer["event"] == "refused" and "expected one of the application's models (sent_back), got gone" in answer["reason"]

@@ -62,7 +62,17 @@ def test_a_hostile_schema_is_refused_in_no_time_by_every_codec(case: str) -> Non
     schema, body = _hostile()[case]
     registry = Registry(schema)
     codec, columns = RecordCodec(registry, "s", COMMAND), ColumnDecoder(registry, COMMAND, exact_length=True)
-    good = {"command_id": "1", "model": "m", "command": "retrain", "reason": "", "issued_at": 1, "signature": ""}
+    good = {
+        "command_id": "1",
+        "model": "m",
+        "command": "retrain",
+        "reason": "",
+        "issued_at": 1,
+        "signature": "",
+        "version": "",
+        "serving": "",
+        "operator": "",
+    }
     assert codec.decode(codec.encode(good)) == good
     begun = time.process_time()
     with pytest.raises(InvalidRecord):

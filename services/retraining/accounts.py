@@ -1,0 +1,67 @@
+"""What the worker says: records of trainings, and events of the lifecycle log."""
+
+from collections.abc import Mapping
+from typing import Any
+
+from services.retraining.domain.lifecycle_commands import Obeyed
+from services.retraining.job_files import JobResult
+from shared.models.deployments import Lifecycle, ModelDeployment
+
+_PLACE = ("decision_id", "model", "journal_partition", "journal_offset", "journal_time")
+_IN_SERVICE = ("promoted", "rolled_back")
+
+
+def asked(decision: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a training's process is told of the decision that asks for it: a `tidemill.Retraining` that has not begun."""
+    return training(decision, "requested", decision["reason"])
+
+
+def training(
+    decision: Mapping[str, Any], event: str, reason: str, figures: Mapping[str, float] | None = None, details: Mapping[str, str] | None = None
+) -> dict[str, Any]:
+    """Return a `tidemill.Retraining`."""
+    return {
+        **{name: decision[name] for name in _PLACE},
+        "trigger": decision["trigger"],
+        "event": event,
+        "reason": reason,
+        "figures": dict(figures or {}),
+        "details": {"cause": decision["cause"], **(details or {})},
+    }
+
+
+def judged(decision: Mapping[str, Any], event: str, candidate: ModelDeployment, result: JobResult, lifecycle: Lifecycle) -> dict[str, Any]:
+    """Return the `tidemill.Deployment` of a candidate: registered, gate_passed, gate_refused or promoted."""
+    figures = {"figures": dict(result.figures), "details": dict(result.details), "artifact_uri": result.artifact_uri}
+    return {**_event(decision, event, candidate, result.reason, lifecycle), **figures}
+
+
+def rolled_back(decision: Mapping[str, Any], reason: str, result: JobResult, lifecycle: Lifecycle) -> dict[str, Any]:
+    """Return the `tidemill.Deployment` of a roll-back that a training's figures ask for."""
+    return {**_event(decision, "rolled_back", lifecycle.retired[-1], reason, lifecycle), "figures": dict(result.figures)}
+
+
+def commanded(decision: Mapping[str, Any], obeyed: Obeyed, lifecycle: Lifecycle) -> dict[str, Any]:
+    """Return the `tidemill.Deployment` that answers an operator's command, with who, when and why."""
+    who = {"operator": decision["operator"], "command_id": decision["cause"], "issued_at": decision["issued_at"]}
+    return {**_event(decision, obeyed.event, obeyed.deployment, obeyed.reason, lifecycle), **who}
+
+
+def _event(decision: Mapping[str, Any], event: str, deployment: ModelDeployment, reason: str, lifecycle: Lifecycle) -> dict[str, Any]:
+    return {
+        **{name: decision[name] for name in _PLACE},
+        "sequence": lifecycle.head + 1,
+        "parent": lifecycle.head,
+        "event": event,
+        "version": deployment.version,
+        "artifact_sha256": deployment.artifact_sha256,
+        "artifact_uri": "",
+        "share": 1.0 if event in _IN_SERVICE else 0.0,
+        "threshold": deployment.threshold,
+        "figures": {},
+        "details": {},
+        "reason": reason,
+        "operator": "",
+        "command_id": "",
+        "issued_at": None,
+    }

@@ -1,0 +1,106 @@
+"""What control has asked the worker for: a fold over control's decisions and over what the worker itself has said."""
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+FINAL = frozenset({"finished", "failed", "refused"})
+"""Events of a training that end it."""
+_NOBODY = {"version": "", "serving": "", "operator": "", "issued_at": None}
+
+
+@dataclass(slots=True)
+class Request:
+    """An open request.
+
+    Attributes
+    ----------
+    offset
+        Where its decision stands; -1 of one that a version of the worker before decisions had their own topic has left open.
+    champion
+        SHA-256 of what its training is to beat (empty: there is none); None while no training runs.
+    """
+
+    offset: int
+    decision: Mapping[str, Any]
+    champion: str | None = None
+
+    @property
+    def is_training(self) -> bool:
+        """Whether it takes a training; else it is a command to the lifecycle."""
+        return bool(self.decision["action"] == "train")
+
+
+@dataclass(slots=True)
+class Requests:
+    """Requests that have no answer yet, in control's order.
+
+    An answer is a record of the worker's own (the end of a training, an event of the lifecycle log) with the decision's id. It is visible together
+    with everything else of its transaction, so that after any restart a request is either open or answered, and reading a decision again changes
+    nothing.
+
+    Decisions carry how many came before them, so the last one that was read tells how many have been read: nothing is counted from the beginning.
+    That is why the position never passes it.
+    """
+
+    open: dict[str, Request] = field(default_factory=dict)
+    started: set[str] = field(default_factory=set)
+    answered: set[str] = field(default_factory=set)
+    _last: tuple[int, int] | None = None
+    _set_aside: list[int] = field(default_factory=list)
+
+    def ask(self, offset: int, decision: Mapping[str, Any]) -> None:
+        """Read a decision of control."""
+        self._last = offset, decision["sequence"]
+        self._set_aside = [other for other in self._set_aside if other > offset]
+        identity = decision["decision_id"]
+        if decision["verdict"] == "requested" and identity not in self.answered:
+            self.open.setdefault(identity, Request(offset, decision))
+
+    def adopt(self, record: Mapping[str, Any]) -> None:
+        """Read a request of a version before decisions had their own topic."""
+        action = record["details"].get("action", "train")
+        decision = {**record, "action": action, "cause": record["details"].get("cause", ""), **_NOBODY}
+        if record["decision_id"] not in self.answered:
+            self.open.setdefault(record["decision_id"], Request(-1, decision))
+
+    def set_aside(self, offsets: Iterable[int]) -> None:
+        """Pass over decisions that are quarantined."""
+        self._set_aside += offsets
+
+    def start(self, identity: str) -> None:
+        """A training was said to have started."""
+        self.started.add(identity)
+
+    def answer(self, identity: str) -> None:
+        """A request got its answer."""
+        self.answered.add(identity)
+        self.open.pop(identity, None)
+
+    @property
+    def read(self) -> int:
+        """How many decisions have been read since the first of all."""
+        offset, sequence = self._last or (-1, -1)
+        return sequence + 1 + sum(other > offset for other in self._set_aside)
+
+    @property
+    def position(self) -> int | None:
+        """Offset to read from after a restart; None: from the beginning."""
+        if self._last is None:
+            return None
+        return min([self._last[0], *(request.offset for request in self.open.values() if request.offset >= 0)])
+
+    @property
+    def commands(self) -> list[Request]:
+        """Open commands to the lifecycle; they wait for no training."""
+        return [request for request in self.open.values() if not request.is_training]
+
+    @property
+    def training(self) -> Request | None:
+        """The training whose turn it is: one at a time, in control's order."""
+        return next((request for request in self.open.values() if request.is_training), None)
+
+    @property
+    def oldest_ms(self) -> int | None:
+        """Journal time of the oldest open request; None when none is open."""
+        return min((request.decision["journal_time"] for request in self.open.values()), default=None)
