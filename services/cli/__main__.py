@@ -42,6 +42,8 @@ def demo(
 ) -> None:
     """Run a year of real flights through the whole system, and audit it.
 
+      tidemill demo
+
     Exits with 1 when an answer was lost or doubled, a bad record is not accounted for or was set aside because it crashes a stage, every
     training failed, or the audit finds a difference; what was rejected and which trainings failed is named.
     """
@@ -88,6 +90,8 @@ def schema(
 def topics(application: ApplicationFolder) -> None:
     """Make the application's topics, raw ones included, in the Kafka that TIDEMILL_KAFKA__BOOTSTRAP_SERVERS names; existing ones stay.
 
+      tidemill topics examples/payments
+
     Exits with 1 when Kafka does not answer, with 2 when the application is wrong or a topic has another number of partitions.
     """
     from services.cli.topics import make_topics
@@ -106,7 +110,10 @@ def topics(application: ApplicationFolder) -> None:
 
 @app.command()
 def doctor() -> None:
-    """Say what is installed, what is reachable, and what is wrong."""
+    """Say what is installed, what is reachable, and what is wrong.
+
+    tidemill doctor
+    """
     from services.cli.doctor import findings
 
     found = findings(os.environ)
@@ -121,6 +128,8 @@ def doctor() -> None:
 @app.command()
 def check(application: ApplicationFolder) -> None:
     """Read an application and say what it amounts to: streams, features, models, topics.
+
+      tidemill check examples/payments
 
     A mistake is shown with file and line, what was expected and what came; the exit code is then 2.
     """

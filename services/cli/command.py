@@ -8,9 +8,12 @@ from typing import Annotated
 import typer
 
 from services.cli.instance import Instance, InstanceError
-from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, console, errors, failures, read_plan
+from services.cli.last_run import RunFolder, run_folder
+from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.plan import Plan
 from shared.observability.settings import CommandsSettings, KafkaSettings
+from shared.streaming.broker import Broker, BrokerUnreachableError
+from shared.streaming.kafka_connection import KafkaFailureError
 
 KEY_FILE = "commands-key"
 
@@ -41,22 +44,37 @@ def command_key(given: CommandsSettings | None, folder: Path | None) -> bytes:
     return settings.secret()
 
 
-def send_command(plan: Plan, instance: Instance, kafka: KafkaSettings, key: bytes, model: str, action: str, reason: str, command_id: str = "") -> str:
-    """Sign a command, publish it and return its id; TimeoutError when the broker does not take it."""
-    from confluent_kafka import Producer
+class NotTakenError(RuntimeError):
+    """The broker did not take a command: says why."""
 
+
+def publish_command(broker: Broker, topic: str, key: bytes, value: bytes) -> None:
+    """Publish a command and wait until the broker has it.
+
+    Raises
+    ------
+    NotTakenError
+    """
+    sink = broker.sink()
+    sink.publish(topic, key, value)
+    try:
+        sink.flush(30.0)
+    except (BrokerUnreachableError, KafkaFailureError) as problem:
+        raise NotTakenError(f"{topic} did not take the command: {problem}") from problem
+    sink.close()
+
+
+def send_command(plan: Plan, instance: Instance, kafka: KafkaSettings, key: bytes, model: str, action: str, reason: str, command_id: str = "") -> str:
+    """Sign a command, publish it and return its id; NotTakenError when the broker does not take it."""
     from deploy.embedded.infrastructure import VARIABLES
-    from services.cli.kafka_clients import client_settings
+    from services.cli.kafka_clients import connect
     from services.cli.watch import record_codec
     from shared.avro.registry import ConfluentSchemaRegistry
     from shared.commands.signing import signed_command
 
     codec = record_codec(ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]), plan.topics.commands, "Command")
     record = signed_command(key, model, action, reason, command_id)
-    producer = Producer(client_settings(kafka, {}))
-    producer.produce(plan.topics.commands, codec.encode(record), model.encode())
-    if producer.flush(30):
-        raise TimeoutError(f"Kafka at {kafka.bootstrap_servers} did not take the command within 30 s")
+    publish_command(connect(kafka), plan.topics.commands, model.encode(), codec.encode(record))
     return str(record["command_id"])
 
 
@@ -65,12 +83,12 @@ def command(
     model: Annotated[str, typer.Argument(help="Which model.")],
     action: Annotated[Action, typer.Argument(help="What to do.")],
     reason: Annotated[str, typer.Option(help="Why; it is written beside the decision.")],
-    run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP)")] = None,
+    run: RunFolder = None,
     command_id: Annotated[str, typer.Option("--id", help="Names the command if it is repeated: it is followed once. (default: a random one)")] = "",
 ) -> None:
     """Command the control plane of a running application: retrain, roll back, pause or resume a model.
 
-      tidemill command examples/payments chargeback retrain --reason "a new country"
+      tidemill command examples/payments fraud retrain --reason "a new country"
 
     The command is signed (TIDEMILL_COMMANDS__KEY or __KEY_FILE, else the run's own key); what becomes of it is told on the topic APP-decisions.
 
@@ -83,7 +101,7 @@ def command(
     plan = read_plan(application)
     if model not in plan.models:
         raise typer.BadParameter(f"expected one of {', '.join(plan.models)}, got {model}", param_hint="MODEL")
-    folder = run or DEFAULT_FOLDER / plan.application.app
+    folder = run_folder(plan.application.app, run, os.environ)
     try:
         with failures():
             settings, instance = read_settings(), find_instance(folder, os.environ)
@@ -92,7 +110,7 @@ def command(
             key = command_key(settings.commands, folder if instance.application else None)
             kafka = settings.kafka_at(instance.addresses[VARIABLES[0]])
             identity = send_command(plan, instance, kafka, key, model, action.value, reason, command_id)
-    except TimeoutError as problem:
+    except NotTakenError as problem:
         errors.print(str(problem), markup=False)
         raise typer.Exit(1) from problem
     console.print(f"Command {identity} is written to {plan.topics.commands}; {plan.topics.decisions} says what becomes of it.", highlight=False)

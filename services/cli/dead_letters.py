@@ -14,7 +14,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, checked, console, errors, failures, read_plan
+from services.cli.last_run import RunFolder, run_folder
+from services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
 from shared.dead_letters.letters import Letter, Place, Selection
 
 if TYPE_CHECKING:
@@ -29,7 +30,6 @@ Reasons = Annotated[list[str] | None, typer.Option("--reason", help="Only of thi
 Streams = Annotated[list[str] | None, typer.Option("--stream", help="Only of this stream (several: again).")]
 Since = Annotated[str | None, typer.Option(help="Only records published from this time on, ISO 8601 (without an offset: UTC).")]
 Until = Annotated[str | None, typer.Option(help="Only records published before this time.")]
-RunFolder = Annotated[Path | None, typer.Option("--run", help="Folder of the run. (default: .tidemill/up/APP)")]
 Places = Annotated[list[str] | None, typer.Argument(metavar="[PLACE]...", help="PARTITION:OFFSET of single dead letters, as `list` prints them.")]
 
 
@@ -54,7 +54,10 @@ def list_(
     limit: Annotated[int, typer.Option(min=1, help="Print at most so many; all are counted.")] = 50,
     run: RunFolder = None,
 ) -> None:
-    """Print dead letters and how many there are of each reason."""
+    """Print dead letters and how many there are of each reason.
+
+    tidemill dead-letters list examples/payments
+    """
     from shared.dead_letters.reading import DeadLetterOffice
 
     selection = _selection(reason, stream, since, until, None)
@@ -79,6 +82,8 @@ def list_(
 @app.command()
 def show(application: ApplicationFolder, place: Annotated[str, typer.Argument(help="PARTITION:OFFSET")], run: RunFolder = None) -> None:
     """Print one dead letter whole, its original included; one that outgrew the letter is fetched from its topic or the lake.
+
+      tidemill dead-letters show examples/payments 0:0
 
     Exits with 1 when the whole original is nowhere: what the letter has of it is printed.
     """
@@ -107,6 +112,8 @@ def export(
     run: RunFolder = None,
 ) -> None:
     """Write dead letters to a file, one JSON object a line: key and value as text where they are UTF-8, else in base64.
+
+      tidemill dead-letters export examples/payments refused.jsonl
 
     Originals that outgrew their letters are fetched from their topics or the lake. Exits with 1 when some are nowhere (`original_missing` says why).
     """
@@ -141,6 +148,8 @@ def replay(
     run: RunFolder = None,
 ) -> None:
     """Publish the originals of dead letters again, each once, after what refused them was mended.
+
+      tidemill dead-letters replay examples/payments --reason expectation
 
     Killed or repeated, the command publishes nothing twice: a copy and its mark are one transaction. A copy
     that is refused again is a new dead letter.
@@ -228,7 +237,7 @@ def _desk(application: Path, run: Path | None) -> Iterator[_Desk]:
 
     plan = read_plan(application)
     with failures():
-        folder = run or DEFAULT_FOLDER / plan.application.app
+        folder = run_folder(plan.application.app, run, os.environ)
         settings, instance = read_settings(), find_instance(folder, os.environ)
         with reachable(instance) as infrastructure:
             broker = connect(settings.kafka_at(infrastructure.bootstrap_servers))

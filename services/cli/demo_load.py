@@ -4,11 +4,11 @@ import time
 import uuid
 
 import numpy as np
-from confluent_kafka import Producer
 
+from services.cli.command import publish_command
 from services.cli.feed import subject
 from services.cli.flights import FlightsYear, stream_batch
-from services.cli.kafka_clients import client_settings
+from services.cli.kafka_clients import connect
 from services.cli.load import LoadResult, run_load, stamp_requests
 from services.cli.watch import record_codec
 from shared.application.plan import Plan
@@ -27,10 +27,7 @@ def pause(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, model: str
     """Ask control to start no training: the stretches jump from 2013 to today."""
     codec = record_codec(registry, plan.topics.commands, "Command")
     command = signed_command(key, model, "pause", "load measurement")
-    producer = Producer(client_settings(kafka, {}))
-    producer.produce(plan.topics.commands, codec.encode(command), model.encode())
-    if producer.flush(30):
-        raise TimeoutError("the broker did not take the command within 30 s")
+    publish_command(connect(kafka), plan.topics.commands, model.encode(), codec.encode(command))
 
 
 def measure_load(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, year: FlightsYear, model: str) -> tuple[LoadResult, LoadResult]:

@@ -1,6 +1,7 @@
 """Commands on the archive: `backfill`, `training-set`, `skew`."""
 
 import json
+import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -13,17 +14,18 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from services.cli.last_run import LakeUri, RunFolder, lake_uri
 from shared.application.errors import ApplicationError
 from shared.application.plan import Plan
 
 if TYPE_CHECKING:
     from shared.lake.switches import ViewSwitch
+    from shared.lake.tables import Lake
 
 _console = Console(soft_wrap=True)
 _errors = Console(stderr=True, soft_wrap=True)
 _TABLE_WIDTH = 150
 _Application = Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]
-_LakeUri = Annotated[str, typer.Option("--lake", help="Where the archive lies: a folder or an object store's address.")]
 
 
 def journal_time_ms(text: str) -> int:
@@ -49,7 +51,8 @@ _To = Annotated[int | None, typer.Option("--to", parser=journal_time_ms, metavar
 
 def backfill(
     application: _Application,
-    lake: _LakeUri,
+    run: RunFolder = None,
+    lake: LakeUri = None,
     begin: _From = None,
     end: _To = None,
     out: Annotated[str | None, typer.Option(help="A file ending in .parquet, or the folder of a new Delta table.")] = None,
@@ -61,13 +64,14 @@ def backfill(
 ) -> None:
     """Compute the vectors of the application's views over the archived journal: the bits that were, or would have been, served.
 
+      tidemill backfill examples/payments --out vectors.parquet
+
     Exits with 1 when the archive, the start or the output does not do, with 2 when the application or the command is wrong.
     """
     from services.cli.backfill import Backfill, BackfillRange
     from services.cli.state_snapshot import load_snapshot, save_snapshot
     from services.cli.vector_files import write_vectors
     from shared.lake.journal import ArchivedJournal
-    from shared.lake.tables import Lake
 
     if out is None and save_state is None:
         _errors.print("expected --out or --save-state: nothing would be kept", markup=False)
@@ -77,7 +81,7 @@ def backfill(
 
         plan = load_plan(application)
         span = BackfillRange(begin, end, start)
-        journal = ArchivedJournal(Lake(lake, plan.application.app), plan)
+        journal = ArchivedJournal(_lake(plan, lake, run), plan)
         for name in journal.absent:
             _errors.print(f"stream {name} has no archived record: taken as empty", markup=False)
         state = load_snapshot(from_state, plan) if from_state is not None else None
@@ -99,22 +103,27 @@ def backfill(
 def training_set(
     application: _Application,
     model: Annotated[str, typer.Argument(help="A model of the application.")],
-    lake: _LakeUri,
-    before: Annotated[int, typer.Option(parser=journal_time_ms, metavar="TIME", help="Only what was known before this journal time.")],
     out: Annotated[Path, typer.Option(help="The Parquet file.")],
+    run: RunFolder = None,
+    lake: LakeUri = None,
+    end: Annotated[
+        int | None,
+        typer.Option("--to", "--before", parser=journal_time_ms, metavar="TIME", help="Only what was known before this journal time; the end."),
+    ] = None,
 ) -> None:
     """Write the labelled vectors of a model as they were known at an instant, and print the dataset's version.
+
+      tidemill training-set examples/payments fraud --out fraud.parquet
 
     Exits with 1 when the archive or the output does not do, with 2 when the application is wrong.
     """
     from services.cli.training_set import read_training_set, write_training_set
-    from shared.lake.tables import Lake
 
     with _failures():
         from shared.application.planning import load_plan
 
         plan = load_plan(application)
-        made = read_training_set(plan, model, Lake(lake, plan.application.app), before)
+        made = read_training_set(plan, model, _lake(plan, lake, run), end)
         write_training_set(made, out)
         for name, value in made.version.items():
             _console.print(f"{name} {value}", highlight=False, markup=False)
@@ -122,7 +131,8 @@ def training_set(
 
 def skew(
     application: _Application,
-    lake: _LakeUri,
+    run: RunFolder = None,
+    lake: LakeUri = None,
     sample: Annotated[int, typer.Option(min=1, help="Served vectors to compare.")] = 10_000,
     seed: Annotated[int, typer.Option(min=0, help="Which sample.")] = 1,
     begin: _From = None,
@@ -131,16 +141,17 @@ def skew(
 ) -> None:
     """Sample served vectors, recompute them from the journal, and say per feature what differs, what is missing, and how old it was.
 
+      tidemill skew examples/payments
+
     Exits with 1 when a bit differs or the archive does not do, with 2 when the application is wrong.
     """
     from services.cli.skew import measure_skew
-    from shared.lake.tables import Lake
 
     with _failures():
         from shared.application.planning import load_plan
 
         plan = load_plan(application)
-        report = measure_skew(plan, Lake(lake, plan.application.app), sample, seed, begin, end)
+        report = measure_skew(plan, _lake(plan, lake, run), sample, seed, begin, end)
     if not report.sampled:
         _errors.print("expected served vectors in the range, found none: nothing was compared", markup=False)
         raise typer.Exit(1)
@@ -162,20 +173,21 @@ def skew(
         raise typer.Exit(1)
 
 
-def switches(application: _Application, lake: _LakeUri) -> None:
+def switches(application: _Application, run: RunFolder = None, lake: LakeUri = None) -> None:
     """List where served vectors began to follow another version of the views, and which columns that changed.
+
+      tidemill switches examples/payments
 
     Exits with 1 when the archive does not do, with 2 when the application is wrong.
     """
     from shared.lake.switches import view_switches
-    from shared.lake.tables import Lake
 
     with _failures():
         from shared.application.planning import load_plan
         from shared.application.view_version import view_version
 
         plan = load_plan(application)
-        made, own = view_switches(Lake(lake, plan.application.app)), view_version(plan)
+        made, own = view_switches(_lake(plan, lake, run)), view_version(plan)
     if not made:
         _errors.print("expected marks in the archive, found none: features writes one when it first starts, the archive takes it half a minute later")
         raise typer.Exit(1)
@@ -190,6 +202,12 @@ def switches(application: _Application, lake: _LakeUri) -> None:
         table.add_row(str(switch.journal_partition), str(switch.journal_offset), at, views, switch.previous, _changes(old, switch))
         before[switch.journal_partition] = switch
     Console(width=max(_console.width, _TABLE_WIDTH)).print(table)
+
+
+def _lake(plan: Plan, lake: str | None, run: Path | None) -> "Lake":
+    from shared.lake.tables import Lake
+
+    return Lake(lake_uri(plan.application.app, lake, run, os.environ), plan.application.app)
 
 
 def _changes(old: "ViewSwitch | None", new: "ViewSwitch") -> str:
@@ -214,12 +232,13 @@ def _failures() -> Iterator[None]:
     from deltalake.exceptions import DeltaError
 
     from services.cli.fold_start import StartRefusedError
+    from services.cli.instance import InstanceError
     from services.cli.vector_files import OutputError
     from shared.lake.journal import UnfitArchiveError
 
     try:
         yield
-    except ApplicationError as problem:
+    except (ApplicationError, InstanceError) as problem:
         _errors.print(str(problem), markup=False)
         raise typer.Exit(2) from problem
     except (StartRefusedError, UnfitArchiveError, OutputError, DeltaError, OSError) as problem:

@@ -3,14 +3,14 @@
 import os
 import time
 from contextlib import closing
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
-from services.cli.command import command_key, send_command
+from services.cli.command import NotTakenError, command_key, send_command
 from services.cli.instance import InstanceError, find_instance
-from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, console, errors, failures, read_plan
+from services.cli.last_run import RunFolder, run_folder
+from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.plan import Plan
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.broker import Broker
@@ -52,7 +52,7 @@ def resume(
     application: ApplicationFolder,
     stream: Annotated[str, typer.Argument(help="Which stream.")],
     reason: Annotated[str, typer.Option(help="Why; ingestion's log has it.")] = "",
-    run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP)")] = None,
+    run: RunFolder = None,
     command_id: Annotated[str, typer.Option("--id", help="Names the command in ingestion's log. (default: a random one)")] = "",
 ) -> None:
     """Let a stream go on that is paused because most of it was refused (`on_flood: pause`), in all its partitions.
@@ -76,7 +76,7 @@ def resume(
         found = f"expected a stream that declares `on_flood: pause` ({', '.join(pausing) or 'there is none'}), got {stream}"
         raise typer.BadParameter(found, param_hint="STREAM")
     topic = plan.streams[stream].topic
-    folder = run or DEFAULT_FOLDER / plan.application.app
+    folder = run_folder(plan.application.app, run, os.environ)
     with failures():
         settings, instance = read_settings(), find_instance(folder, os.environ)
         if instance.servers and not instance.runs:
@@ -90,7 +90,7 @@ def resume(
                 return
             try:
                 identity = send_command(plan, instance, kafka, key, stream, RESUME_STREAM, reason, command_id)
-            except TimeoutError as problem:
+            except NotTakenError as problem:
                 errors.print(str(problem), markup=False)
                 raise typer.Exit(1) from problem
             deadline = time.monotonic() + _FOLLOWED_S

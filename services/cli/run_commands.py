@@ -4,6 +4,7 @@ import os
 import signal
 import threading
 import time
+from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
 from typing import Annotated
@@ -12,6 +13,7 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
+from services.cli.last_run import RunFolder, run_folder
 from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, checked, console, errors, failures, read_plan, tell
 
 
@@ -30,6 +32,8 @@ def up(
     ] = Clock.live,
 ) -> None:
     """Run an application until Ctrl-C: Kafka, registry and Redis (embedded unless given by address) and every service.
+
+      tidemill up examples/payments
 
     A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it.
     Records that are rejected or set aside, trainings that fail, processes that end and stages that stand still are named as they come, and
@@ -77,7 +81,9 @@ def replay(
     rate: Annotated[float | None, typer.Option(help="Publish live instead: so many records a second, whatever the system does.")] = None,
     speed: Annotated[float | None, typer.Option(help="Publish live instead: so many times as fast as the records became available.")] = None,
     up: Annotated[bool, typer.Option("--up", help="Run the application for this replay, on servers of its own.")] = False,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP, with --up a new one)")] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Folder of the run. (default: the last one of the application in .tidemill, with --up a new one)")
+    ] = None,
     allow_rejected: Annotated[int, typer.Option(min=0, help="So many records may be rejected for reasons the application does not declare.")] = 0,
     available: Annotated[str, typer.Option(help="Files: column that says when a row became known; without it, the event time.")] = "_available",
     available_format: Annotated[
@@ -96,7 +102,7 @@ def replay(
     clock. With --rate or --speed records are published live, as of now, and nobody is waited for.
 
     Try it, on servers of its own:
-      tidemill replay examples/payments payments --up --count 20000
+      tidemill replay examples/payments payments --up --count 3000
     Or into a running system, in another terminal:
       tidemill up examples/payments --clock replay
       tidemill replay examples/payments payments --count 20000
@@ -125,7 +131,9 @@ def replay(
     options = ReplayOptions(
         data, DataSetOptions(days, count, interval_ms, seed, available, available_format), pace, slice_ms, up, run, allow_rejected
     )
-    read_plan(application)
+    plan = read_plan(application)
+    if not up:
+        options = replace(options, folder=run_folder(plan.application.app, run, os.environ))
     with failures():
         result = replay_run(application, options, os.environ, console)
     table = Table(show_header=False, box=None)
@@ -142,12 +150,11 @@ def replay(
 
 def audit(
     application: ApplicationFolder,
-    run: Annotated[Path | None, typer.Option(help="Folder of the run. (default: .tidemill/up/APP)")] = None,
+    run: RunFolder = None,
     artifacts: Annotated[str | None, typer.Option(help="Where the models are. (default: as the run says)")] = None,
 ) -> None:
     """Recompute every vector and every prediction of a run from its journal, and compare bit for bit.
 
-      tidemill up examples/payments        # let it run, stop it or leave it
       tidemill audit examples/payments
 
     Addresses in the environment come first, then the run's folder; the servers of a run that has ended
@@ -158,7 +165,7 @@ def audit(
 
     plan = read_plan(application)
     with failures(), console.status("Recomputing ..."):
-        found = audit_run(plan, run or DEFAULT_FOLDER / plan.application.app, os.environ, artifacts)
+        found = audit_run(plan, run_folder(plan.application.app, run, os.environ), os.environ, artifacts)
     result = found.result
     table = Table("", "compared", "differ", box=None)
     table.add_row("vectors", f"{result.vectors_compared:,}", f"{result.vector_mismatches:,}")

@@ -57,7 +57,7 @@ class ArchivedJournal:
         if not any(name in self._tables for name in plan.asking_streams):
             asking = ", ".join(journal_table(name) for name in plan.asking_streams)
             raise UnfitArchiveError(
-                f"expected an archived journal of requests ({asking}) in {lake.uri('')}, found none; the archive service writes it: look at --lake"
+                f"expected an archived journal of requests ({asking}) in {lake.uri('')}, found none; archive writes it; look at --run, --lake"
             )
         self._ends = self._bounds()
 

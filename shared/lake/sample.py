@@ -36,7 +36,7 @@ def sample_vectors(
         No vectors, or a column they were not served with.
     """
     if not lake.exists(VECTORS):
-        raise UnfitArchiveError(f"expected archived vectors in {lake.uri(VECTORS)}, found none; the archive service writes them: look at --lake")
+        raise UnfitArchiveError(f"expected archived vectors in {lake.uri(VECTORS)}, found none; the archive service writes them; see --run, --lake")
     table = lake.dataset(VECTORS, lake.version(VECTORS))
     if unknown := [name for name in columns if name not in table.schema.names]:
         raise UnfitArchiveError(

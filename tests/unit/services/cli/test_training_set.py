@@ -36,5 +36,9 @@ def test_a_training_set_is_a_file_with_its_version(tmp_path: Path) -> None:
     for name, value in again.version.items():
         assert f"{name} {value}" in printed
         assert made.schema.metadata[name.encode()].decode() == value
+    end = runner.invoke(app, ["training-set", str(tmp_path), "sent_back", "--lake", str(tmp_path / "lake"), "--out", str(tmp_path / "all.parquet")])
+    assert end.exit_code == 0, (end.output, end.exception)
+    whole = [row for row in season(days=4, per_day=60, promoted=2, drifting=3).outcomes if row["label"] is not None]
+    assert pq.read_table(tmp_path / "all.parquet").num_rows == len(whole) > len(known), "up to the end of the archive"
     wrong = runner.invoke(app, ["training-set", str(tmp_path), "none", "--lake", str(tmp_path / "lake"), "--before", "0", "--out", str(out)])
     assert wrong.exit_code == 1 and "sent_back" in wrong.output
