@@ -16,8 +16,8 @@ from typing import Any
 
 import numpy as np
 import pandas as pd
+import yaml
 from numpy.typing import NDArray
-from ruamel.yaml import YAML
 
 from services.cli.oracle_aggregates import Answer, History, aggregate
 
@@ -102,7 +102,7 @@ class FlightsOracle:
     """
 
     def __init__(self, application: Path, tables: Mapping[str, SourceTable]) -> None:
-        self._app: dict[str, Any] = YAML(typ="safe").load(application / "app.yaml")
+        self._app: dict[str, Any] = yaml.safe_load((application / "app.yaml").read_text(encoding="utf-8"))
         if missing := set(self._app["streams"]) - set(tables):
             raise ValueError(f"expected a table for every stream, missing: {', '.join(sorted(missing))}")
         self._streams = self._sequenced({name: self._accepted(name, tables[name]) for name in self._app["streams"]})

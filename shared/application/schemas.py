@@ -12,9 +12,6 @@ _TIME = {"type": "long", "logicalType": "timestamp-millis"}
 _DATE = {"type": "int", "logicalType": "date"}
 _AVRO = {pa.float64(): "double", pa.date32(): _DATE, pa.int64(): "long", pa.bool_(): "boolean", pa.string(): "string", pa.timestamp("ms"): _TIME}
 
-ENTRY_ENVELOPE = ("_journal_time", "_event_id", "_event_time", "_late", "_source_partition", "_source_offset")
-VECTOR_ENVELOPE = ("_request_id", "_ask", "_event_time", "_journal_partition", "_journal_offset", "_journal_time", "_late")
-
 
 def _namespace(app: str) -> str:
     return f"tidemill.{app.replace('-', '_')}"

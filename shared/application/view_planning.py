@@ -14,7 +14,6 @@ from shared.application.plan import ACCUMULATED, EVER, AggregatePlan, JoinPlan, 
 Path_ = Sequence[str | int]
 _WITHOUT_VALUE = ("count", "rate", "distinct", "time_since_first", "time_since_last", "decayed_count")
 _WITH_ARGUMENT = ("distinct", "quantile", "lag", "ratio", "decayed_sum", "decayed_count", "decayed_mean")
-_NOT_IN_STEPS = ("first", "lag")
 
 
 def duration_text(milliseconds: int) -> str:

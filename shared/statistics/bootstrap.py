@@ -102,17 +102,6 @@ def auc_difference_interval(
     return _interval(float(difference[0]), difference[1:], level)
 
 
-def mean_difference_interval(differences: ArrayLike, blocks: ArrayLike, repetitions: int = 2000, level: float = 0.95, seed: int = 0) -> Interval:
-    """Mean of per-row paired differences with a percentile interval that redraws whole blocks."""
-    values = np.asarray(differences, dtype=np.float64)
-    indices, count = _block_indices(blocks)
-    if values.size == 0:
-        return Interval(float("nan"), float("nan"), float("nan"))
-    weights = _draws(count, repetitions, seed)
-    sums, sizes = np.bincount(indices, weights=values, minlength=count), np.bincount(indices, minlength=count)
-    return _interval(float(values.mean()), (weights @ sums) / (weights @ sizes), level)
-
-
 def paired_block_test(differences: ArrayLike, blocks: ArrayLike) -> PairedTest:
     """Test that per-row loss differences (candidate minus champion) have mean zero, rows of one block taken as dependent.
 

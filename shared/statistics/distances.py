@@ -52,13 +52,3 @@ def kolmogorov_smirnov(reference: ArrayLike, current: ArrayLike) -> float:
     if expected.shape != seen.shape:
         raise ValueError(f"expected two histograms over the same bins, got {expected.size} and {seen.size} bins")
     return float(np.abs(np.cumsum(expected) - np.cumsum(seen)).max())
-
-
-def kolmogorov_smirnov_samples(first: ArrayLike, second: ArrayLike) -> float:
-    """Two-sample Kolmogorov-Smirnov statistic, ties right."""
-    left, right = np.sort(np.asarray(first, dtype=np.float64)), np.sort(np.asarray(second, dtype=np.float64))
-    if left.size == 0 or right.size == 0:
-        raise ValueError(f"expected two samples, got {left.size} and {right.size} rows")
-    points = np.concatenate([left, right])
-    below = np.searchsorted(left, points, side="right") / left.size - np.searchsorted(right, points, side="right") / right.size
-    return float(np.abs(below).max())

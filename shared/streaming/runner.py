@@ -206,11 +206,6 @@ class Runner:
         """Tasks of the (first) stage at work, by partition."""
         return {partition: chain[0] for partition, chain in self._chain.tasks.items()}
 
-    @property
-    def chains(self) -> dict[int, list[RunningTask]]:
-        """Tasks of all stages, in order, by partition."""
-        return self._chain.tasks
-
     def run(self, stop: threading.Event) -> None:
         """Make steps until `stop` is set; whatever a step raises ends the run."""
         self._stop = stop

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from ruamel.yaml import YAML
+import yaml
 
 from shared.streaming.broker import TopicSpec
 
@@ -21,7 +21,7 @@ def catalogue_topics(app: str, partitions: int, catalogue: Path = CATALOGUE) -> 
     partitions
         Partitions of those topics for which the catalogue does not fix a number.
     """
-    document = YAML(typ="safe").load(catalogue)
+    document = yaml.safe_load(catalogue.read_text(encoding="utf-8"))
     compact = document["defaults"]["compact"]
     found = []
     for pattern, entry in document["topics"].items():

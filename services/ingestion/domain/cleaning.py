@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.ingestion.domain.placement import partitions_of
 from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict
 from shared.application.debezium import PREFIX
 from shared.application.expressions import Expression
 from shared.application.plan import StreamPlan
 from shared.avro.key_text import key_texts
+from shared.streaming.partitioning import partitions_of
 
 _TIME = pa.timestamp("ms")
 DELETES = 1 << 61

@@ -69,11 +69,8 @@ class ScoringCore:
 
     def _panel(self, ask: str, serving: Mapping[str, Serving]) -> Panel:
         models = self._asked[ask]
-        now = tuple(serving.get(model.name, _NOBODY) for model in models)
+        now = tuple(serving.get(model.name) or Serving(threshold=model.settings.threshold) for model in models)
         panel = self._panels.get(ask)
         if panel is None or panel.serving != now:
             panel = self._panels[ask] = Panel(models, now)
         return panel
-
-
-_NOBODY = Serving()

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from shared.statistics.bootstrap import auc_difference_interval, mean_difference_interval, paired_block_test
+from shared.statistics.bootstrap import auc_difference_interval, paired_block_test
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
@@ -34,14 +34,6 @@ def test_auc_interval_equals_a_loop_over_redrawn_days(seed: int) -> None:
         differences.append(roc_auc_score(labels[rows], first[rows]) - roc_auc_score(labels[rows], second[rows]))
     assert (interval.low, interval.high) == pytest.approx(tuple(np.quantile(differences, [0.025, 0.975])), abs=1e-12)
     assert interval.low < interval.estimate < interval.high
-
-
-def test_mean_interval_covers_and_repeats() -> None:
-    labels, first, second, days = _rows(3)
-    differences = (first - labels) ** 2 - (second - labels) ** 2
-    interval = mean_difference_interval(differences, days, seed=1)
-    assert interval == mean_difference_interval(differences, days, seed=1)
-    assert interval.high < 0 and interval.estimate == pytest.approx(differences.mean())
 
 
 def test_paired_test_equals_the_t_test() -> None:

@@ -1,8 +1,5 @@
-"""Progress records, the topic catalogue, placement."""
+"""Progress records, the topic catalogue."""
 
-import pytest
-
-from shared.streaming.partitioning import murmur2
 from shared.streaming.progress import Progress
 from shared.streaming.records import TopicPartition
 from shared.streaming.topics import catalogue_topics
@@ -36,18 +33,3 @@ def test_the_catalogue_makes_every_topic_of_every_stage() -> None:
     assert found["shop-features-progress"].config["cleanup.policy"] == "compact"
     assert {"shop-scoring-checkpoint", "shop-control-progress", "shop-archive-checkpoint"} <= set(found)
     assert not any("{" in name for name in found)
-
-
-@pytest.mark.parametrize(
-    ("key", "hashed"),  # values of Kafka's own UtilsTest
-    [
-        (b"21", -973932308),
-        (b"foobar", -790332482),
-        (b"a-little-bit-long-string", -985981536),
-        (b"a-little-bit-longer-string", -1486304829),
-        (b"lkjh234lh9fiuh90y23oiuhsafujhadof229phr9h19h89h8", -58897971),
-        (b"abc", 479470107),
-    ],
-)
-def test_murmur2_is_that_of_java(key: bytes, hashed: int) -> None:
-    assert murmur2(key) == hashed & 0xFFFFFFFF

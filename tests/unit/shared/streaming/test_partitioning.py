@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from services.ingestion.domain.placement import partitions_of
+from shared.streaming.partitioning import murmur2_partition, partitions_of
 
 # From Apache Kafka's own UtilsTest: what Java's murmur2 gives.
 JAVA = {
@@ -16,7 +16,8 @@ JAVA = {
 
 @pytest.mark.parametrize("partitions", [2, 7, 12, 1000])
 def test_keys_go_where_java_puts_them(partitions: int) -> None:
-    assert partitions_of(list(JAVA), partitions).tolist() == [(value & 0x7FFFFFFF) % partitions for value in JAVA.values()]
+    expected = [(value & 0x7FFFFFFF) % partitions for value in JAVA.values()]
+    assert partitions_of(list(JAVA), partitions).tolist() == expected == [murmur2_partition(key, partitions) for key in JAVA]
 
 
 def test_neighbours_do_not_matter() -> None:
