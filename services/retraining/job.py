@@ -1,5 +1,6 @@
 """Trainings in a process of their own: ``python -m services.retraining.job`` takes them from its parent (`WarmChild`), one at a time."""
 
+import hashlib
 import json
 import logging
 import time
@@ -12,8 +13,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from services.retraining.domain.examples import Examples, Split
-from services.retraining.domain.gate import Verdict, judge
-from services.retraining.domain.training import Candidate, TooFewRowsError, train
+from services.retraining.domain.gate import Verdict, judge, keeps
+from services.retraining.domain.training import Candidate, TooFewRowsError, refit, train
 from services.retraining.job_files import JobRequest, JobResult, version_name
 from services.retraining.warm_child import serve
 from shared.application.plan import ModelPlan, Plan
@@ -32,7 +33,7 @@ _PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 def run(request: JobRequest) -> JobResult:
-    """Train, judge, store, record."""
+    """Search and judge a recipe; fit it once more on everything known, store that, record."""
     plan = load_plan(Path(request.application))
     model = plan.models[request.retraining["model"]]
     version = version_name(request.retraining)
@@ -52,20 +53,25 @@ def run(request: JobRequest) -> JobResult:
         del found  # The same rows twice would be most of this process's memory.
         split = Split.of(examples, before, model.settings.training.holdout_days)
         candidate = train(examples, split, model.name, version, model.settings.training)
+        served = refit(examples, split, candidate, model.settings.training)
     except TooFewRowsError as error:
         return _failed(version, str(error), dataset)
-    content = candidate.artifact.to_bytes()
-    address = _put(store, content)
+    address = _put(store, served.to_bytes())
     try:
-        scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
+        judged, scorer = OnnxScorer(candidate.artifact), OnnxScorer(Artifact.from_bytes(store.get(address)))
     except ArtifactError as error:
         return _failed(version, str(error), dataset)
     champion = _load(store, request.champion)
-    verdict = _against(examples, split, scorer, champion, model)
+    verdict = _against(examples, split, judged, champion, model)
+    if verdict.passed:
+        rows = split.gate(examples, 0)
+        verdict = keeps(verdict, rows.labels, scorer.score(rows.features), judged.score(rows.features), rows.request_ms, model.settings.gate.alpha)
     reverse = _against(examples, split, _load(store, request.predecessor), champion, model) if request.predecessor and not verdict.passed else None
     details = {
         **{name: str(value) for name, value in candidate.parameters.items()},
         **dataset,
+        **{name: value for name, value in served.signature.details.items() if name.startswith(("learned_", "judged_"))},
+        "judged_sha256": hashlib.sha256(candidate.artifact.to_bytes()).hexdigest(),
         "code": CODE_VERSION,
         "application": plan.application_hash,
         "views": view_version(plan),
@@ -74,7 +80,7 @@ def run(request: JobRequest) -> JobResult:
     figures = {**candidate.figures, **verdict.figures, **({f"predecessor_{k}": v for k, v in reverse.figures.items()} if reverse else {})}
     return JobResult(
         True, verdict.reason, version, verdict.passed, reverse is not None and reverse.passed, address, store.uri_of(address),
-        candidate.artifact.signature.threshold, figures, details,
+        candidate.threshold, figures, details,
         _record(request, plan, version, verdict, store.uri_of(address), address, figures, details, candidate),
     )  # fmt: skip
 

@@ -43,7 +43,7 @@ class Examples:
 
 @dataclass(frozen=True, slots=True)
 class Split:
-    """Instants that part training, validation and gate.
+    """Instants that part training, validation and gate; `end` is the cut, before which everything was known.
 
     Labels of recent requests are still missing, and the early ones among them are not a fair sample. Each part therefore ends one label
     delay (95 % quantile) before the next begins to be known.
@@ -53,6 +53,7 @@ class Split:
     validation_end: int
     gate_start: int
     gate_end: int
+    end: int
 
     @classmethod
     def of(cls, examples: Examples, before_ms: int, holdout_days: int) -> "Split":
@@ -61,7 +62,7 @@ class Split:
         gate_end = before_ms - delay
         gate_start = gate_end - holdout_days * DAY_MS
         validation_end = gate_start - delay
-        return cls(validation_end - holdout_days * DAY_MS, validation_end, gate_start, gate_end)
+        return cls(validation_end - holdout_days * DAY_MS, validation_end, gate_start, gate_end, before_ms)
 
     def learning(self, examples: Examples, end_ms: int, window_days: int) -> Examples:
         """Rows whose labels were known before `end_ms`, of the last days (0: all)."""

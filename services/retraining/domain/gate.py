@@ -74,5 +74,28 @@ def judge(
     return Verdict(True, f"log loss {mine.mean():.4f} against {theirs.mean():.4f}: p = {test.p_value_less:.2g}", figures)
 
 
+def keeps(
+    verdict: Verdict,
+    labels: NDArray[np.float64],
+    refitted: NDArray[np.float64],
+    judged: NDArray[np.float64],
+    request_ms: NDArray[np.int64],
+    alpha: float,
+) -> Verdict:
+    """Keep a verdict for the refit that serves, unless it does worse than the judged fit on the very rows that it has learned and the other has not.
+
+    A refit that knows the rows of the gate cannot be judged by them, but one that fits them worse has gone wrong: by a label outage, or by a week
+    of labels that are no truth.
+    """
+    known = np.isin(labels, (0.0, 1.0))
+    mine, theirs = log_losses(labels[known], refitted[known]), log_losses(labels[known], judged[known])
+    figures = {**verdict.figures, "refit_log_loss": float(mine.mean())}
+    test = paired_block_test(theirs - mine, request_ms[known] // DAY_MS)
+    if np.isfinite(refitted).all() and not test.p_value_less < alpha:
+        return Verdict(verdict.passed, verdict.reason, figures)
+    words = f"the refit on everything known does worse than what was judged: log loss {mine.mean():.4f} against {theirs.mean():.4f}"
+    return Verdict(False, f"{words}, p = {test.p_value_less:.2g}", figures)
+
+
 def _rows(labels: NDArray[np.float64]) -> Mapping[str, float]:
     return {"gate_rows": float(len(labels))}

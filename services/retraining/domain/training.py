@@ -1,4 +1,4 @@
-"""Training as a pure function: labelled rows and a seed in; the best candidate of a search, refitted and exported, out."""
+"""Training as a pure function: labelled rows and a seed in; a recipe, the model of it that is judged, and the one that serves, out."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,15 +25,26 @@ class TooFewRowsError(ValueError):
 
 @dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a search found, and the figures of its validation."""
+    """What a search found: a recipe, and a model made by it.
+
+    Attributes
+    ----------
+    artifact
+        Learned from labels known before the gate's rows were asked about, so that those can judge it.
+    parameters, threshold
+        The recipe.
+    figures
+        Of the validation.
+    """
 
     artifact: Artifact
     parameters: Mapping[str, Any]
+    threshold: float
     figures: Mapping[str, float]
 
 
 def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
-    """Search, choose by validation log loss, refit on everything known before the gate, export.
+    """Search, choose by validation log loss, refit on everything known before the gate, export: the model that is judged.
 
     Rows whose label is neither 0 nor 1 teach nothing and are left out. The search looks at no more than 25,000 rows a trial; the refit takes all
     rows of the chosen window.
@@ -71,25 +82,46 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
         study.enqueue_trial({"family": family})
     study.optimize(trial_loss, n_trials=training.trials)
     best = study.best_trial
-    return _refit(examples, split, model, version, training, dict(best.params), thresholds[best.number], {
+    parameters, threshold = dict(best.params), thresholds[best.number]
+    rows = split.learning(examples, split.gate_start, parameters["window_days"])
+    _check(rows, 1, "refit")
+    artifact = _fitted(rows, model, version, training, parameters, threshold, {"learned_until_ms": str(split.gate_start)})
+    return Candidate(artifact, parameters, threshold, {
         "validation_log_loss": losses[best.number],
         "validation_auc": aucs[best.number],
         "validation_rows": float(len(validation)),
         "trials": float(len(study.trials)),
+        "training_rows": float(len(rows)),
     })  # fmt: skip
 
 
-def _refit(
-    examples: Examples,
-    split: Split,
+def refit(examples: Examples, split: Split, candidate: Candidate, training: Training) -> Artifact:
+    """Fit a judged recipe once more, on everything known at the split's end, the rows it was judged on included: the model that serves.
+
+    Of the two fits only the other can be judged. This one knows one or two weeks more, in which what asked for the training may have happened.
+    Its signature says which requests judged (``judged_from_ms``, ``judged_until_ms``) and what taught (``learned_until_ms``, ``learned_rows``).
+    """
+    judged = candidate.artifact.signature
+    known = examples.where(np.isin(examples.labels, (0.0, 1.0)))
+    rows = split.learning(known, split.end, candidate.parameters["window_days"])
+    _check(rows, 1, "refit")
+    details = {
+        "learned_until_ms": str(split.end),
+        "judged_from_ms": str(split.gate_start),
+        "judged_until_ms": str(split.gate_end),
+    }
+    return _fitted(rows, judged.model, judged.version, training, candidate.parameters, candidate.threshold, details)
+
+
+def _fitted(
+    rows: Examples,
     model: str,
     version: str,
     training: Training,
-    parameters: dict[str, Any],
+    parameters: Mapping[str, Any],
     threshold: float,
-    figures: dict[str, float],
-) -> Candidate:
-    rows = split.learning(examples, split.gate_start, parameters["window_days"])
+    details: Mapping[str, str],
+) -> Artifact:
     columns = columns_of(rows.features, rows.labels)
     matrix = _signature(model, version, "", columns).encode(rows.features)
     fitted = fit(matrix, rows.labels, parameters, training.seed)
@@ -103,9 +135,9 @@ def _refit(
         parity_rows=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in sample),
         parity_scores=tuple(fitted.predict(sample).tolist()),
         parity_tolerance=_PARITY_TOLERANCE,
-        details={"learned_until_ms": str(split.gate_start), **{name: str(value) for name, value in parameters.items()}},
+        details={**details, "learned_rows": str(len(rows)), **{name: str(value) for name, value in parameters.items()}},
     )
-    return Candidate(Artifact(signature, fitted.export()), parameters, {**figures, "training_rows": float(len(rows))})
+    return Artifact(signature, fitted.export())
 
 
 def _check(rows: Examples, least: int, what: str) -> None:

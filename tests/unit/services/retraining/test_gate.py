@@ -5,7 +5,7 @@ import pytest
 from numpy.typing import NDArray
 
 from services.retraining.domain.examples import DAY_MS
-from services.retraining.domain.gate import Verdict, judge
+from services.retraining.domain.gate import Verdict, judge, keeps
 
 N = 1_000
 RANDOM = np.random.default_rng(5)
@@ -43,3 +43,12 @@ def test_a_label_of_another_kind_judges_nobody(value: float) -> None:
 def test_scores_that_are_none_judge_nobody(value: float) -> None:
     assert not verdict(challenger=changed(GOOD, value)).passed
     assert not verdict(champion=changed(DULL, value)).passed
+
+
+def test_a_refit_that_went_wrong_does_not_serve() -> None:
+    passed = verdict()
+    assert keeps(passed, LABELS, GOOD, DULL, TIMES, 0.05).passed
+    assert keeps(passed, LABELS, GOOD, GOOD, TIMES, 0.05).passed
+    worse = keeps(passed, LABELS, 1.0 - GOOD, GOOD, TIMES, 0.05)
+    assert not worse.passed and "refit" in worse.reason and worse.figures["refit_log_loss"] > passed.figures["log_loss"]
+    assert not keeps(passed, LABELS, changed(GOOD, float("nan")), GOOD, TIMES, 0.05).passed

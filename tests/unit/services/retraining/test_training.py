@@ -6,7 +6,7 @@ import pytest
 
 from services.retraining.domain.examples import DAY_MS, Examples, Split
 from services.retraining.domain.gate import judge
-from services.retraining.domain.training import TooFewRowsError, train
+from services.retraining.domain.training import TooFewRowsError, refit, train
 from shared.application.model import Training
 from shared.models.onnx_scorer import OnnxScorer
 from shared.statistics.metrics import roc_auc
@@ -145,3 +145,33 @@ def test_values_beyond_32_bits_are_missing_in_training_and_in_service(family: st
         assert np.isfinite(scores).all()
         made.append((candidate.artifact.to_bytes(), scores.tolist()))
     assert made[0] == made[1]
+
+
+def test_the_last_week_is_learned_by_what_serves_and_not_by_what_is_judged() -> None:
+    """The concept turns over at the begin of the gate's week: only a model that has learned that week knows it."""
+    rows = examples()
+    split, few = Split.of(rows, DAYS * DAY_MS, 7), settings(trials=1, families=("logistic_regression",), windows_days=(9,))
+    turned = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(rows.request_ms >= split.gate_start, 1 - rows.labels, rows.labels))
+    judged = train(turned, split, "m", "v1", few)
+    served = refit(turned, split, judged, few)
+    gate = split.gate(turned, 0)
+    assert roc_auc(gate.labels, OnnxScorer(judged.artifact).score(gate.features)) < 0.3
+    assert roc_auc(gate.labels, OnnxScorer(served).score(gate.features)) > 0.6
+    details = served.signature.details
+    assert (details["judged_from_ms"], details["judged_until_ms"]) == (str(split.gate_start), str(split.gate_end))
+    assert details["learned_until_ms"] == str(split.end) and judged.artifact.signature.details["learned_until_ms"] == str(split.gate_start)
+    assert details["learned_rows"] == str(len(split.learning(turned, split.end, 9)))
+    # One recipe, and the same rows give the same bytes.
+    assert served.signature.threshold == judged.artifact.signature.threshold
+    assert refit(turned, split, judged, few).to_bytes() == served.to_bytes()
+
+
+def test_the_rows_a_served_model_learned_never_judge_it_again() -> None:
+    rows = examples()
+    split, few = Split.of(rows, 50 * DAY_MS, 7), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
+    known = rows.where(rows.label_ms < 50 * DAY_MS)
+    served = refit(known, split, train(known, split, "m", "v1", few), few)
+    later = Split.of(rows, 55 * DAY_MS, 7)
+    gate = later.gate(rows, int(served.signature.details["learned_until_ms"]))
+    learned = split.learning(rows, split.end, 0)
+    assert len(gate) and gate.request_ms.min() > learned.request_ms.max()
