@@ -190,7 +190,10 @@ class Merge:
         self._sources[source] = (topic, partition, payload)
 
     def skip(self, topic: str, partition: int, offsets: Int64) -> None:
-        """Count records that were read but carry no row (quarantined or undecodable), so that progress is not waited for in vain."""
+        """Count records that were read but carry no row (quarantined or undecodable), so that progress is not waited for in vain.
+
+        Rows before them may be added afterwards: they count with the first row behind them, at the latest with the next `release`.
+        """
         self._queues[TopicPartition(topic, partition)].skip(np.asarray(offsets, np.int64))
 
     def watermark(self, topic: str, partition: int, offset: int, progress: Progress) -> None:
@@ -203,11 +206,15 @@ class Merge:
                 upstream.announce(produced, (bound[0], -1, 0) if self._inputs[upstream.topic].gathered else bound)
 
     def release(self) -> Released:
-        """Rows that no input can still precede, in merge order."""
+        """Rows that no input can still precede, in merge order; call it when all that was read has been added."""
+        for queue in self._queues.values():
+            queue.pass_skipped()
         return self._take(self._bound())
 
     def drain(self) -> Released:
         """All rows, in merge order, whatever may still come: for `replay`, which sees exactly what had been released before."""
+        for queue in self._queues.values():
+            queue.pass_replayed()
         return self._take(None)
 
     def positions(self) -> dict[TopicPartition, int]:
@@ -234,7 +241,7 @@ class Merge:
         """Start from committed positions instead of the beginning."""
         for key, position in positions.items():
             if key in self._queues:
-                self._queues[key].position = position
+                self._queues[key].resume(position)
             else:
                 self._progress_offsets[key] = position
 

@@ -43,8 +43,11 @@ class MergeQueue:
         self._last: tuple[int, int, int] | None = None
         self._counted_before = 0
         self._count = 0
+        # Skipped records that may have rows before them which have not been added yet, and those that wait behind rows held back.
+        self._ahead: list[int] = []
         self._skipped: list[int] = []
         self._end: int | None = None
+        self._resumed = 0
 
     def add(self, offsets: Int64, time: Int64, partition: Int64, journal_offset: Int64, source: int) -> None:
         """Append rows; refuse coordinates that fall."""
@@ -56,16 +59,39 @@ class MergeQueue:
                 f" offsets {offsets[0]} and {offsets[-1]}: the producing stage wrote out of order"
             )
         self._last = (int(time[-1]), int(partition[-1]), int(journal_offset[-1]))
-        self.count(offsets)
+        self._pass_skipped(int(offsets[-1]))
+        self._read(offsets)
         if not self._chunks:
             self.position = int(offsets[0])
         count = len(offsets)
         self._chunks.append((offsets, time, partition, journal_offset, np.full(count, source), np.arange(count), np.full(count, self._rank)))
 
-    def count(self, offsets: Int64) -> None:
+    def skip(self, offsets: Int64) -> None:
+        """Learn of records that carry no row. They count once rows behind them come, or when told that all before them have come."""
+        self._ahead += offsets.tolist()
+
+    def resume(self, position: int) -> None:
+        """Start from a committed position: all records below it come while the task replays."""
+        self.position = self._resumed = position
+
+    def pass_skipped(self) -> None:
+        """Count every skipped record: all rows before them have been added."""
+        if self._ahead:
+            self._pass_skipped(self._ahead[-1] + 1)
+
+    def pass_replayed(self) -> None:
+        """Count the skipped records below the committed position; those from there on may have rows before them that come in the first step."""
+        self._pass_skipped(self._resumed)
+
+    def _pass_skipped(self, end: int) -> None:
+        passed = [offset for offset in self._ahead if offset < end]
+        if passed:
+            self._ahead = self._ahead[len(passed) :]
+            self._skipped += passed
+            self._read(np.array(passed, np.int64))
+
+    def _read(self, offsets: Int64) -> None:
         """Count records read; those below the restored position were counted before."""
-        if not len(offsets):
-            return
         fresh = int(np.count_nonzero(offsets >= self._counted_before))
         self._count += fresh
         self._end = max(self._end or 0, int(offsets[-1]) + 1)
@@ -73,11 +99,6 @@ class MergeQueue:
             self._upstream.read += fresh
         if not self._chunks:
             self.position = self._end
-
-    def skip(self, offsets: Int64) -> None:
-        """Count records that carry no row."""
-        self.count(offsets)
-        self._skipped += offsets.tolist()
 
     def counted(self) -> tuple[int, int]:
         """Offset of the first record that is not released, and how many records have been read below it.

@@ -1,5 +1,6 @@
 """Whatever the order in which inputs arrive, a merge releases the same rows in the same order, and none too early."""
 
+import json
 from collections.abc import Iterator
 from dataclasses import dataclass
 
@@ -180,6 +181,35 @@ def test_quarantined_records_count_as_read() -> None:
     merge.skip("scores", 0, np.array([40]))
     assert len(merge.release()) == 1
     assert merge.positions()[TopicPartition("scores", 0)] == 41
+
+
+def test_a_quarantined_record_is_not_counted_before_the_rows_that_are_read_with_it() -> None:
+    """A task learns of it before the step's rows, and stores its counts before it takes them up."""
+    merge = Merge([MergeInput("journal", 0), MergeInput("scores", 1, stage="scoring")])
+    merge.restore(merge.state())
+    merge.skip("scores", 0, np.array([41]))
+    assert len(merge.drain()) == 0
+    stored = merge.state()
+    add(merge, "journal", 0, [(5, 0, 0, 0, 0), (6, 0, 1, 0, 1), (7, 0, 2, 0, 2)])
+    add(merge, "scores", 0, [(5, 0, 0, 1, 40), (6, 0, 1, 1, 42)])
+    made = Progress("scoring", 0, covered_offset=3, covered_time=7, outputs={"scores": 3})
+    merge.watermark("p", 0, 0, made)
+    assert flat_ranks(merge.release()) == ["journal", "scores", "journal", "scores", "journal"]
+    again = Merge([MergeInput("journal", 0), MergeInput("scores", 1, stage="scoring")])
+    again.restore(stored)
+    again.skip("scores", 0, np.array([41]))
+    add(again, "journal", 0, [(5, 0, 0, 0, 0), (6, 0, 1, 0, 1), (7, 0, 2, 0, 2)])
+    add(again, "scores", 0, [(5, 0, 0, 1, 40), (6, 0, 1, 1, 42)])
+    again.watermark("p", 0, 0, made)
+    assert len(again.release()) == 5
+
+
+def test_a_quarantined_record_below_the_committed_position_is_in_the_counts_of_the_next_checkpoint() -> None:
+    merge = Merge([MergeInput("journal", 0), MergeInput("scores", 1, stage="scoring")])
+    merge.resume({TopicPartition("scores", 0): 42})
+    merge.skip("scores", 0, np.array([41]))
+    assert len(merge.drain()) == 0
+    assert ["scores", 0, 42, 1] in json.loads(merge.state())
 
 
 def test_a_gathered_upstream_counts_over_all_partitions() -> None:
