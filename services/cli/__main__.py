@@ -11,6 +11,7 @@ from rich.table import Table
 
 from services.cli import dead_letters, run_commands
 from services.cli.command import command
+from services.cli.lifecycle_commands import pin, retrain, rollback, unpin
 from services.cli.offline import backfill, skew, switches, training_set
 from services.cli.resume import resume
 from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
@@ -66,6 +67,8 @@ def demo(
 app.command()(run_commands.up)
 app.command()(run_commands.replay)
 app.command()(run_commands.audit)
+for lifecycle_command in (rollback, retrain, pin, unpin):
+    app.command()(lifecycle_command)
 app.command()(command)
 app.command()(resume)
 app.add_typer(dead_letters.app, name="dead-letters")

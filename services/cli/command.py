@@ -23,6 +23,8 @@ class Action(StrEnum):
 
     retrain = "retrain"
     roll_back = "roll_back"
+    pin = "pin"
+    unpin = "unpin"
     pause = "pause"
     resume = "resume"
 
@@ -64,8 +66,21 @@ def publish_command(broker: Broker, topic: str, key: bytes, value: bytes) -> Non
     sink.close()
 
 
-def send_command(plan: Plan, instance: Instance, kafka: KafkaSettings, key: bytes, model: str, action: str, reason: str, command_id: str = "") -> str:
-    """Sign a command, publish it and return its id; NotTakenError when the broker does not take it."""
+def send_command(
+    plan: Plan,
+    instance: Instance,
+    kafka: KafkaSettings,
+    key: bytes,
+    model: str,
+    action: str,
+    reason: str,
+    command_id: str = "",
+    *,
+    version: str = "",
+    serving: str = "",
+    operator: str = "",
+) -> str:
+    """Sign a command, publish it and return its id; NotTakenError when the broker does not take it. See `signed_command`."""
     from deploy.embedded.infrastructure import VARIABLES
     from services.cli.kafka_clients import connect
     from services.cli.watch import record_codec
@@ -73,7 +88,7 @@ def send_command(plan: Plan, instance: Instance, kafka: KafkaSettings, key: byte
     from shared.commands.signing import signed_command
 
     codec = record_codec(ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]), plan.topics.commands, "Command")
-    record = signed_command(key, model, action, reason, command_id)
+    record = signed_command(key, model, action, reason, command_id, version=version, serving=serving, operator=operator)
     publish_command(connect(kafka), plan.topics.commands, model.encode(), codec.encode(record))
     return str(record["command_id"])
 
@@ -86,7 +101,7 @@ def command(
     run: RunFolder = None,
     command_id: Annotated[str, typer.Option("--id", help="Names the command if it is repeated: it is followed once. (default: a random one)")] = "",
 ) -> None:
-    """Command the control plane of a running application: retrain, roll back, pause or resume a model.
+    """Command the control plane of a running application: retrain, roll back, pin, unpin, pause or resume a model, without waiting for the answer.
 
       tidemill command examples/payments fraud retrain --reason "a new country"
 

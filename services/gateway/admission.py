@@ -3,6 +3,7 @@
 import ipaddress
 import math
 import re
+from collections.abc import Mapping
 from urllib.parse import urlsplit
 
 from prometheus_client import Counter
@@ -13,11 +14,17 @@ from services.gateway.rate_limit import RateLimit
 from services.gateway.settings import Role
 from services.gateway.tokens import Holder, TokenBook
 
+_HOLDER = "tidemill.holder"
 _PROBES = ("/live", "/ready")
 _ROLES: tuple[tuple[re.Pattern[str], Role], ...] = (
     (re.compile(r"/v1/events/"), "publish"),
     (re.compile(r"/v1/models/.*/commands$|/v1/streams/.*/resume$|/v1/dead-letters/replay$"), "operate"),
 )
+
+
+def holder_of(scope: Mapping[str, object]) -> str:
+    """Return who was let in: the name of the token's holder; empty where the door is open."""
+    return str(scope.get(_HOLDER, ""))
 
 
 class Admission:
@@ -55,7 +62,7 @@ class Admission:
         elif holder is not None and role not in holder.roles:
             await self._refuse(send, 403, f"expected a token with the role {role}; {holder.name} has {', '.join(sorted(holder.roles))}")
         else:
-            await self._app(scope, receive, send)
+            await self._app({**scope, _HOLDER: holder.name} if holder is not None else scope, receive, send)
 
     def _holder(self, scope: Scope) -> Holder | None:
         given = [value for name, value in scope["headers"] if name == b"authorization"]

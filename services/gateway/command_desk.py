@@ -21,9 +21,11 @@ class SigningDesk:
         self._topic, self._publisher, self._registry, self._key = plan.topics.commands, publisher, registry, key
         self._codec: RecordCodec | None = None
 
-    async def issue(self, model: str, command: str, reason: str, command_id: str) -> tuple[str, int, int]:
+    async def issue(
+        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+    ) -> tuple[str, int, int]:
         """Return the command's id, its partition and its offset; ConnectionError."""
-        record = signed_command(self._key, model, command, reason, command_id)
+        record = signed_command(self._key, model, command, reason, command_id, version=version, serving=serving, operator=operator)
         try:
             value = await asyncio.to_thread(self._encode, record)
         except TransientError as error:

@@ -3,10 +3,11 @@
 import logging
 from typing import Annotated, Literal, Protocol
 
-from fastapi import APIRouter, HTTPException, Path
+from fastapi import APIRouter, HTTPException, Path, Request
 from prometheus_client import Counter
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
+from services.gateway.admission import holder_of
 from services.gateway.features import Problem
 from shared.application.plan import Plan
 from shared.commands.signing import RESUME_STREAM
@@ -25,11 +26,26 @@ class CommandQuestion(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"command": "retrain", "reason": "a new airline joined"}})
 
-    command: Literal["retrain", "roll_back", "pause", "resume"]
+    command: Literal["retrain", "roll_back", "pin", "unpin", "pause", "resume"]
     reason: Annotated[str, AfterValidator(_unicode)] = Field(min_length=1, max_length=1_000, pattern="^[^\\x00]*$")
     command_id: str = Field(
         default="", max_length=100, pattern="^[A-Za-z0-9._-]*$", description="By which a repeated command is known; made if empty."
     )
+    version: str = Field(
+        default="", max_length=200, pattern="^[A-Za-z0-9._-]*$", description="Where a roll_back goes (else: the champion before), or what to pin."
+    )
+    serving: str = Field(
+        default="", max_length=200, pattern="^[A-Za-z0-9._-]*$",
+        description="The version that serves as far as you know: a roll_back, pin or unpin is refused once another one does.",
+    )  # fmt: skip
+
+    @model_validator(mode="after")
+    def _fits(self) -> "CommandQuestion":
+        if self.version and self.command not in ("roll_back", "pin"):
+            raise ValueError(f"expected a version with roll_back and pin only, got one with {self.command}")
+        if self.serving and self.command not in ("roll_back", "pin", "unpin"):
+            raise ValueError(f"expected serving with roll_back, pin and unpin only, got it with {self.command}")
+        return self
 
 
 class ResumeQuestion(BaseModel):
@@ -42,7 +58,11 @@ class ResumeQuestion(BaseModel):
 
 
 class CommandAnswer(BaseModel):
-    """What was written; of a command to a model `decisions` says what became of it, of one to a stream ingestion's progress record."""
+    """What was written.
+
+    `decisions` says whether a command to a model is followed, and `deployments` what a roll_back, pin or unpin did. What became of one to a stream is
+    in ingestion's progress record.
+    """
 
     command_id: str
     topic: str
@@ -53,7 +73,9 @@ class CommandAnswer(BaseModel):
 class CommandDesk(Protocol):
     """Signs and publishes a command."""
 
-    async def issue(self, model: str, command: str, reason: str, command_id: str) -> tuple[str, int, int]:
+    async def issue(
+        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+    ) -> tuple[str, int, int]:
         """Return the command's id, its partition and its offset; ConnectionError."""
         ...
 
@@ -67,9 +89,11 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         counted.labels("commands", str(status)).inc()
         return HTTPException(status, detail)
 
-    async def issue(subject: str, command: str, reason: str, command_id: str) -> CommandAnswer:
+    async def issue(subject: str, command: str, question: CommandQuestion | ResumeQuestion, request: Request) -> CommandAnswer:
+        who = holder_of(request.scope)
+        said = {"version": question.version, "serving": question.serving} if isinstance(question, CommandQuestion) else {}
         try:
-            identity, partition, offset = await desk.issue(subject, command, reason, command_id)
+            identity, partition, offset = await desk.issue(subject, command, question.reason, question.command_id, operator=who, **said)
         except ConnectionError as error:
             log.warning("a command was not written", extra={"subject": subject, "error": str(error)})
             raise refused(503, "Kafka or the schema registry did not take the command; send it again under the same command_id") from error
@@ -79,14 +103,19 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
     @router.post(
         "/v1/models/{model}/commands",
         status_code=202,
-        summary="Retrain, roll back, pause or resume a model",
+        summary="Retrain, roll back, pin, unpin, pause or resume a model",
         responses={404: {"model": Problem}, 503: {"model": Problem}},
     )
-    async def command(model: Annotated[str, Path(description=f"This application has {names}.")], question: CommandQuestion) -> CommandAnswer:
-        """Sign a command and write it to the control plane's topic; what becomes of it is told on the topic `decisions`."""
+    async def command(
+        model: Annotated[str, Path(description=f"This application has {names}.")], question: CommandQuestion, request: Request
+    ) -> CommandAnswer:
+        """Sign a command and write it to the control plane's topic, in the name of the token's holder.
+
+        Whether it is followed is told on the topic `decisions`; what a roll_back, pin or unpin did, or why it could not, on `deployments`.
+        """
         if model not in plan.models:
             raise refused(404, f"expected a model of the application ({names}), got {model}")
-        return await issue(model, question.command, question.reason, question.command_id)
+        return await issue(model, question.command, question, request)
 
     @router.post(
         "/v1/streams/{stream}/resume",
@@ -94,12 +123,14 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         summary="Let a stream go on that a flood of junk has paused",
         responses={404: {"model": Problem}, 409: {"model": Problem}, 503: {"model": Problem}},
     )
-    async def resume(stream: Annotated[str, Path(description="One that declares `on_flood: pause`.")], question: ResumeQuestion) -> CommandAnswer:
+    async def resume(
+        stream: Annotated[str, Path(description="One that declares `on_flood: pause`.")], question: ResumeQuestion, request: Request
+    ) -> CommandAnswer:
         """Sign a command and write it to the topic of commands; ingestion follows it, in all partitions."""
         if stream not in plan.streams:
             raise refused(404, f"expected a stream of the application ({', '.join(plan.streams)}), got {stream}")
         if not plan.streams[stream].pauses_on_flood:
             raise refused(409, f"expected a stream that declares on_flood: pause; {stream} is never paused")
-        return await issue(stream, RESUME_STREAM, question.reason, question.command_id)
+        return await issue(stream, RESUME_STREAM, question, request)
 
     return router

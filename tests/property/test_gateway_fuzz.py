@@ -32,7 +32,9 @@ class Publisher:
 
 
 class Desk:
-    async def issue(self, model: str, command: str, reason: str, command_id: str) -> tuple[str, int, int]:
+    async def issue(
+        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+    ) -> tuple[str, int, int]:
         return command_id.encode().decode() or "made", 0, len(reason.encode())
 
 

@@ -42,7 +42,13 @@ EVENT = b'{"flight_id": "UA1"}'
 
 
 class Desk:
-    async def issue(self, model: str, command: str, reason: str, command_id: str) -> tuple[str, int, int]:
+    def __init__(self) -> None:
+        self.issued: list[tuple[str, ...]] = []
+
+    async def issue(
+        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+    ) -> tuple[str, int, int]:
+        self.issued.append((model, command, version, serving, operator))
         return command_id or "made", 0, 7
 
 
@@ -72,7 +78,8 @@ class Publisher:
 def app(settings: DoorSettings | None = None, tokens: dict[str, TokenSettings] | None = None, **given: object) -> FastAPI:
     door = Door(settings or DoorSettings(), TokenBook(TOKENS if tokens is None else tokens), given.pop("ask", lambda topics: {}))  # type: ignore[arg-type]
     publisher = given.pop("publisher", None) or Publisher()
-    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), publisher, CollectorRegistry(), door, Desk())  # type: ignore[arg-type]
+    desk = given.pop("desk", None) or Desk()
+    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), publisher, CollectorRegistry(), door, desk)  # type: ignore[arg-type]
 
 
 def bearer(name: str) -> dict[str, str]:
@@ -121,6 +128,30 @@ def test_a_stream_that_can_be_paused_is_resumed_by_a_command_to_it() -> None:
     assert [answer.status_code for answer in answers] == [202, 409, 404]
     assert answers[0].json()["topic"] == plan.topics.commands
     assert client.post("/v1/streams/departures/resume", json={"reason": ""}, headers=bearer("ops")).status_code == 422
+
+
+def test_a_command_carries_its_version_and_the_name_of_whoever_holds_the_token() -> None:
+    desk = Desk()
+    client, path = TestClient(app(desk=desk)), "/v1/models/late_arrival/commands"
+    question = {"command": "roll_back", "reason": "complaints", "version": "v1", "serving": "v3"}
+    assert client.post(path, json=question, headers=bearer("ops")).status_code == 202
+    assert client.post(path, json={"command": "unpin", "reason": "over"}, headers=bearer("ops")).status_code == 202
+    assert desk.issued == [("late_arrival", "roll_back", "v1", "v3", "ops"), ("late_arrival", "unpin", "", "", "ops")]
+
+
+@pytest.mark.parametrize(
+    ("question", "what"),
+    [
+        ({"command": "retrain", "version": "v1"}, "expected a version with roll_back and pin only"),
+        ({"command": "pause", "serving": "v1"}, "expected serving with roll_back, pin and unpin only"),
+        ({"command": "roll_back", "version": "v 1"}, "pattern"),
+        ({"command": "roll_back", "operator": "somebody else"}, "Extra inputs"),
+    ],
+)
+def test_a_command_that_does_not_fit_is_not_written(question: dict[str, str], what: str) -> None:
+    desk = Desk()
+    answer = TestClient(app(desk=desk)).post("/v1/models/late_arrival/commands", json={"reason": "x", **question}, headers=bearer("ops"))
+    assert answer.status_code == 422 and what in answer.text and not desk.issued
 
 
 def test_without_tokens_the_gateway_binds_to_loopback_only() -> None:

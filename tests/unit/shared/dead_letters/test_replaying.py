@@ -271,7 +271,9 @@ def test_over_http_readers_see_dead_letters_and_operators_replay_them(world: Wor
             raise AssertionError("nothing is published here")
 
     class Desk:
-        async def issue(self, model: str, command: str, reason: str, command_id: str) -> tuple[str, int, int]:
+        async def issue(
+            self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+        ) -> tuple[str, int, int]:
             raise AssertionError("nothing is commanded here")
 
     tokens: dict[str, TokenSettings] = {role: TokenSettings(token=SecretStr(f"the {role} has this token"), roles=(role,)) for role in ROLES}
