@@ -1,20 +1,22 @@
-"""A TCP proxy before a Kafka broker that sees its requests, and can hold back or lose those that end transactions."""
+"""A TCP proxy before a Kafka broker that sees its requests, and can hold back, delay or lose those that make up transactions."""
 
 import socket
 import struct
 import threading
+import time
 from dataclasses import dataclass, field
 
-END_TXN = 26
+ADD_PARTITIONS, ADD_OFFSETS, END_TXN = 24, 25, 26
 
 
 @dataclass
-class EndTxn:
-    """A request that ends a transaction: who asks, and what the broker answered (None: nothing yet)."""
+class Seen:
+    """A request to the coordinator of a transaction: who asks, and what the broker answered (None: nothing yet)."""
 
     producer_id: int
     epoch: int
     frame: bytes
+    api: int = END_TXN
     error: int | None = None
 
 
@@ -24,18 +26,25 @@ class KafkaProxy:
 
     Attributes
     ----------
+    api
+        Which requests are looked at.
     lose_answers
-        Of so many EndTxn requests the answer is lost and the connection closed.
+        Of so many of them the answer is lost and the connection closed.
     hold_requests
-        So many EndTxn requests do not reach the broker; the connection is closed.
+        So many of them do not reach the broker; the connection is closed.
+    delay_requests, delay_s
+        So many of them reach the broker so much later.
     """
 
     host: str
     port: int
+    api: int = END_TXN
     lose_answers: int = 0
     hold_requests: int = 0
-    seen: list[EndTxn] = field(default_factory=list)
-    held: list[EndTxn] = field(default_factory=list)
+    delay_requests: int = 0
+    delay_s: float = 1.0
+    seen: list[Seen] = field(default_factory=list)
+    held: list[Seen] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         self._server = socket.create_server((self.host, 0))
@@ -46,14 +55,14 @@ class KafkaProxy:
         """Take no more clients."""
         self._server.close()
 
-    def deliver(self, late: EndTxn) -> int:
+    def deliver(self, late: Seen) -> int:
         """Let a held request reach the broker after all; the error code of its answer."""
         with socket.create_connection((self.host, self.port), timeout=10) as broker:
             broker.sendall(late.frame)
             answer = _frame(broker)
         if answer is None:
             raise ConnectionError("the broker closed the connection without an answer")
-        return int(struct.unpack_from(">h", answer, 12)[0])
+        return _error(answer, late.api)
 
     def _accept(self) -> None:
         while True:
@@ -78,7 +87,7 @@ class KafkaProxy:
                 while (answer := _frame(broker)) is not None:
                     known = waiting.pop(struct.unpack_from(">i", answer, 4)[0], None)
                     if known is not None:
-                        known.error = int(struct.unpack_from(">h", answer, 12)[0])
+                        known.error = _error(answer, known.api)
                         if self.lose_answers:
                             self.lose_answers -= 1
                             break
@@ -88,18 +97,21 @@ class KafkaProxy:
                         break
                 _end(client)
 
-            waiting: dict[int, EndTxn] = {}
+            waiting: dict[int, Seen] = {}
             threading.Thread(target=answers, daemon=True).start()
             while (request := _frame(client)) is not None:
                 api, _, correlation = struct.unpack_from(">hhi", request, 4)
-                if api == END_TXN:
-                    ending = _end_txn(request)
-                    self.seen.append(ending)
+                if api == self.api:
+                    request_seen = _request(request, api)
+                    self.seen.append(request_seen)
                     if self.hold_requests:
                         self.hold_requests -= 1
-                        self.held.append(ending)
+                        self.held.append(request_seen)
                         break
-                    waiting[correlation] = ending
+                    if self.delay_requests:
+                        self.delay_requests -= 1
+                        time.sleep(self.delay_s)
+                    waiting[correlation] = request_seen
                 try:
                     broker.sendall(request)
                 except OSError:
@@ -130,9 +142,18 @@ def _frame(connection: socket.socket) -> bytes | None:
     return found
 
 
-def _end_txn(request: bytes) -> EndTxn:
+def _request(request: bytes, api: int) -> Seen:
+    """All of them begin alike in the versions that librdkafka speaks: transactional id, producer id, epoch."""
     at = 12
     for _ in ("client id", "transactional id"):
         at += 2 + max(0, struct.unpack_from(">h", request, at)[0])
     producer_id, epoch = struct.unpack_from(">qh", request, at)
-    return EndTxn(int(producer_id), int(epoch), request)
+    return Seen(int(producer_id), int(epoch), request, api)
+
+
+def _error(answer: bytes, api: int) -> int:
+    """Error code of an answer: behind length, correlation id and throttle time; of AddPartitions that of the first partition."""
+    at = 12
+    if api == ADD_PARTITIONS:
+        at += 4 + 2 + int(struct.unpack_from(">h", answer, 16)[0]) + 4 + 4
+    return int(struct.unpack_from(">h", answer, at)[0])

@@ -53,7 +53,8 @@ def task_inputs(plan: Plan) -> TaskInputs:
     if any(stream.pauses_on_flood for stream in plan.streams.values()):
         # Whoever can be paused has to hear that he may go on.
         references += (plan.topics.commands,)
-    return TaskInputs(events, references, restores_from_outputs=(plan.topics.journal,))
+    journal = (plan.topics.journal,)
+    return TaskInputs(events, references, restores_from_outputs=journal, sole_outputs=journal)
 
 
 class IngestionTask(Task):

@@ -27,7 +27,8 @@ _MERGE_KEY = b"merge"
 
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where the records come from: the journal (labels, ticks), the predictions, and how far scoring has come."""
-    return TaskInputs((plan.topics.journal, plan.topics.predictions, plan.topics.progress(_UPSTREAM)))
+    inputs = (plan.topics.journal, plan.topics.predictions, plan.topics.progress(_UPSTREAM))
+    return TaskInputs(inputs, sole_outputs=(plan.topics.outcomes,))
 
 
 def join_policy(model: ModelPlan) -> JoinPolicy:

@@ -35,7 +35,8 @@ _LOG = logging.getLogger(__name__)
 
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where scoring's records come from."""
-    return TaskInputs((plan.topics.vectors, plan.topics.progress(_UPSTREAM)), broadcast=(plan.topics.deployments,))
+    inputs = (plan.topics.vectors, plan.topics.progress(_UPSTREAM))
+    return TaskInputs(inputs, broadcast=(plan.topics.deployments,), sole_outputs=(plan.topics.predictions,))
 
 
 class ScoringTask(MergingTask):

@@ -131,6 +131,8 @@ class RunnerSettings(_Frozen):
         What ends the process without an exception twice (a native fault or a hang: once) is tried in child processes: one that says nothing for so
         long hangs (five times that while it restores its state), and one that takes more memory has run out of it (None: four fifths of what is
         available when it starts).
+    accept_torn
+        Torn transactions to go on from, each as the error names it (``stage:partition:sequence``): what they lost stays lost.
     state_folder
         Where crashes are counted across restarts.
     """
@@ -149,6 +151,7 @@ class RunnerSettings(_Frozen):
     dead_letter_run: int = Field(default=100_000, ge=1)
     trial_timeout_s: float = Field(default=60.0, gt=0)
     trial_memory_bytes: int | None = Field(default=None, ge=1)
+    accept_torn: tuple[str, ...] = ()
     state_folder: Path = Path(".tidemill/state")
 
 

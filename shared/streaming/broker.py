@@ -158,7 +158,9 @@ class TransactionalSink(Protocol):
         ...
 
     def commit(self) -> Mapping[TopicPartition, int]:
-        """Make everything visible; returns the end of every partition for which a first offset was asked (`Emission.first_offset`).
+        """Make everything visible; returns, of every partition written to, an offset behind what was written there.
+
+        Where a first offset was asked (`Emission.first_offset`) it is the end of the log.
 
         Raises
         ------

@@ -36,9 +36,9 @@ Delivered = Callable[[KafkaError | None, Message], None]
 
 
 def _produce(producer: Producer, bulk: BulkProduce | None, run: Emission, delivered: Delivered | None = None) -> None:
-    """Queue a run; `delivered` is told of its first and last record."""
+    """Queue a run; `delivered` is told of its last record, and of its first when that has a place to get."""
     last = len(run) - 1
-    told = {0, last} if delivered is not None else set()
+    told = set() if delivered is None else {last} if run.first_offset is None else {0, last}
     row = 0
     while row <= last:
         if bulk is not None and row not in told:
@@ -126,12 +126,10 @@ class KafkaTransactionalSink:
 
     def produce(self, emission: Emission) -> None:
         """Add records."""
-        delivered = None
         if emission.first_offset is not None and len(emission):
             asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
             asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
-            delivered = self._note_place
-        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, delivered))
+        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, self._note_place))
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
         """Add the group's offsets while the caller works on; `commit` hears of the outcome.
@@ -164,7 +162,7 @@ class KafkaTransactionalSink:
                 " a new producer fences what may still be under way, and the tasks are restored"
             )
         # The marker of the transaction takes an offset too.
-        return {place: asked[-1] + 2 for place, asked in self._asked.items()}
+        return {place: given[-1] + 2 for place, given in self._given.items()}
 
     def abort(self) -> None:
         """Drop the open transaction; of a fenced producer the successor has done so."""

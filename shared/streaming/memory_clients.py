@@ -211,7 +211,7 @@ class MemoryTransactionalSink:
                 self._misplaced += (
                     [] if found == emission.first_offset else [f"{place.topic}:{place.partition}: {emission.first_offset}, found {found}"]
                 )
-                self._placed.add(place)
+            self._placed.add(place)
             self._broker.append(emission, self._current())
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:

@@ -2,11 +2,14 @@
 
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
-from typing import Any, Protocol
+from typing import Any, Protocol, TypeVar
 
 from shared.streaming.flood import Refusals
 from shared.streaming.flow import Flow
 from shared.streaming.records import Coverage, TopicPartition
+from shared.streaming.written import Written
+
+T = TypeVar("T")
 
 
 class RecordCodecPort(Protocol):
@@ -51,6 +54,8 @@ class Progress:
         By input topic: what of it became dead letters, and whether it is paused.
     writer
         Transactional id of the process.
+    written
+        By topic partition: outputs of the last transaction that wrote there.
     """
 
     stage: str
@@ -69,6 +74,7 @@ class Progress:
     refusals: Refusals = field(default_factory=Refusals)
     flows: Mapping[str, Flow] = field(default_factory=dict)
     writer: str = ""
+    written: Mapping[TopicPartition, Written] = field(default_factory=dict)
 
     @property
     def coverage(self) -> Coverage:
@@ -110,6 +116,7 @@ class Progress:
                 "refusals": self.refusals.to_list(),
                 "flows": {topic: flow.to_record() for topic, flow in sorted(self.flows.items())},
                 "writer": self.writer,
+                "written": {f"{topic}:{number}": one.to_list() for (topic, number), one in self.written.items()},
             }
         )
 
@@ -134,6 +141,7 @@ class Progress:
             refusals=Refusals.of_list(record["refusals"]),
             flows={topic: Flow.of_record(flow) for topic, flow in record["flows"].items()},
             writer=record["writer"],
+            written={place: Written.of_list(numbers) for place, numbers in _from_text(record["written"]).items()},
         )
 
 
@@ -141,7 +149,7 @@ def _to_text(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
     return {f"{topic}:{partition}": offset for (topic, partition), offset in sorted(offsets.items())}
 
 
-def _from_text(offsets: Mapping[str, int]) -> dict[TopicPartition, int]:
+def _from_text(offsets: Mapping[str, T]) -> dict[TopicPartition, T]:
     found = {}
     for address, offset in offsets.items():
         topic, _, partition = address.rpartition(":")

@@ -68,7 +68,7 @@ def perform(restore: Restore, rehearsal: Rehearsal, told: Told = lambda _number,
     def step(inputs: Sequence[Records]) -> None:
         outcome = running.process(inputs, context, 0, _CHECKPOINT_BYTES)
         running.passed(inputs)
-        running.accept(outcome)
+        running.accept(outcome, dict(running.marks))
         running.begin()
 
     given_before = {place: (begin, rehearsal.held.get(place, -1) + 1) for place, begin in running.reading.items()}

@@ -1,7 +1,7 @@
 """Brings a task back from the log: committed offsets, progress and checkpoint, replay."""
 
 import logging
-from collections.abc import Callable, Iterable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 
@@ -17,6 +17,7 @@ from shared.streaming.records import Records, StateEntry, TopicPartition
 from shared.streaming.running_task import RunningTask, TaskFactory
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import Task
+from shared.streaming.written import TornTransactionError
 
 log = logging.getLogger(__name__)
 
@@ -55,6 +56,8 @@ class Restore:
     ----------
     alive
         Called between pieces of work; raises when the assignment has changed in the meantime.
+    accept_torn
+        Torn transactions (``stage:partition:sequence``) whose loss somebody has accepted.
     """
 
     def __init__(
@@ -68,6 +71,7 @@ class Restore:
         writer: str,
         task_factory: TaskFactory,
         alive: Callable[[], None],
+        accept_torn: Sequence[str] = (),
     ) -> None:
         self._layout = layout
         self._source = source
@@ -78,6 +82,7 @@ class Restore:
         self._writer = writer
         self._task_factory = task_factory
         self._alive = alive
+        self._accept_torn = accept_torn
 
     def restore(self, partition: int, condemned: Iterable[Address] = (), withheld: Withheld | None = None) -> RunningTask:
         """Restore one task.
@@ -93,7 +98,7 @@ class Restore:
         ------
         ReplayCrashedError
             The task does not get over its checkpoint, or over a record that was committed.
-        PositionsDisagreeError, OffsetLostError
+        PositionsDisagreeError, TornTransactionError, OffsetLostError
             The log does not tell one story (crash).
         TransientError
             An open transaction does not end (retry).
@@ -107,6 +112,7 @@ class Restore:
         if gone:
             # As after a take-over from another group: all of its offsets are committed again with the next step.
             progress = replace(progress, group="")
+        progress, marks = self._hold_outputs(partition, progress, found.end)
         task = self._task_factory(partition)
         stale: list[bytes] = []
         parts = StateParts(self._layout.part_bytes)
@@ -126,6 +132,7 @@ class Restore:
             task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
         running.writer, running.end, running.recovered = self._writer, found.end, gone
+        running.end_of, running.marks = lambda place: self._reader.watermarks(place)[1], marks
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
         running.quarantined = Quarantined([*running.unwritten, *verdicts])
         running.withheld = withheld or {}
@@ -229,6 +236,45 @@ class Restore:
                 extra={"group": self._layout.group, "partition": partition, "offsets": _text(gone)},
             )
         return gone
+
+    def _hold_outputs(self, partition: int, progress: Progress, recorded_to: int) -> tuple[Progress, dict[TopicPartition, int]]:
+        """Hold what the log has of the task's last outputs against its progress record; also where the logs of these places end.
+
+        The read waits for transactions that are under way, as a marker may come to one partition later than to another.
+        """
+        torn: dict[TopicPartition, str] = {}
+        marks: dict[TopicPartition, int] = {}
+        for place, written in progress.written.items():
+            low, end = self._reader.watermarks(place)
+            marks[place] = end
+            if low > written.after:
+                # Retention has passed over them: nothing is left to hold against the record.
+                continue
+            own = {*self._layout.inputs.sole_outputs, checkpoint_topic(self._layout.app, self._layout.stage)}
+            if end < written.after and place.topic not in own:
+                # No tear shortens a log: somebody has deleted what others write as well (dead letters), which nothing is computed from.
+                log.warning("a topic was cut off or created anew", extra={"topic": place.topic, "partition": place.partition, "end": end})
+                continue
+            missing = written.missing_from(self._read(place, written.after, end)) if end > written.after else written.count
+            if missing:
+                torn[place] = f"of the {written.count} from offset {written.after} on {missing} are not there (the log ends at {end})"
+            elif place.topic in self._layout.inputs.sole_outputs and (more := written.beyond(self._read(place, written.after, end))):
+                torn[place] = f"{more} more than the {written.count} from offset {written.after} on"
+        if not torn:
+            return progress, marks
+        record = TopicPartition(self._layout.progress, partition)
+        if self._reader.watermarks(record)[1] != recorded_to:
+            raise TransientError(f"{record.topic}:{partition}: somebody has written for the task since its progress was read")
+        name = f"{self._layout.stage}:{partition}:{progress.sequence}"
+        text = "; ".join(f"{topic}:{number}: {what}" for (topic, number), what in sorted(torn.items()))
+        if name not in self._accept_torn:
+            raise TornTransactionError(
+                f"task {partition} of {self._layout.group}: expected the outputs that its progress record {progress.sequence} tells of, found {text}."
+                " One transaction writes all of it, so it was torn (or a topic was cut off or created anew). What reads these outputs lacks them:"
+                f" find out why, then start with TIDEMILL_RUNNER__ACCEPT_TORN='[\"{name}\"]' to go on without them"
+            )
+        log.error("a torn transaction is accepted, as the settings say", extra={"transaction": name, "found": text})
+        return replace(progress, written={place: one for place, one in progress.written.items() if place not in torn}), marks
 
     def _replay(self, running: RunningTask, quarantined: Quarantined) -> None:
         stretches = self.stretches(running)

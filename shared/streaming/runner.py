@@ -169,7 +169,7 @@ class Runner:
     def _link(self, stage: int, layout: Layout, parts: StageParts, crash_log: Path, instance: str) -> Link:
         limits = self._settings
         codec, letters, factory = parts.codec, parts.dead_letters, parts.task_factory
-        restore = Restore(layout, self._source, self._reader, codec, letters, instance, self._writer, factory, self._keep_alive)
+        restore = Restore(layout, self._source, self._reader, codec, letters, instance, self._writer, factory, self._keep_alive, limits.accept_torn)
         verdicts = CrashVerdicts(CrashLog(crash_log, self._note.advanced), limits.crash_limit, self._timer)
         return Link(layout, restore, verdicts, Trials(stage, restore, verdicts, limits.max_batch, self._clock_ms))
 
@@ -422,7 +422,7 @@ class Runner:
                 self._refused(problem, works, given)
                 return False
             paused = [work.running.progress.paused for work in changed]
-            self._committed(changed)
+            self._committed(changed, ends)
             if self._chain.committed(ends):
                 self._read_log()
             elif self._backlog is None and paused != [work.running.progress.paused for work in changed]:
@@ -480,7 +480,7 @@ class Runner:
         self._note.advanced()
         return ends
 
-    def _committed(self, changed: Sequence[Work]) -> None:
+    def _committed(self, changed: Sequence[Work], ends: Mapping[TopicPartition, int]) -> None:
         for work in changed:
             running, outcome = work.running, work.outcome
             self._floods.tell(running.partition, running.progress, outcome.progress)
@@ -488,7 +488,7 @@ class Runner:
                 self._metrics.count_quarantined(culprit.topic)
             for place in running.recovered:
                 self._health.report(f"offset of {place.topic}:{place.partition}", None)
-            running.accept(outcome)
+            running.accept(outcome, ends)
             self._unacknowledged.append(running)
             self._metrics.observe_coverage(running.partition, outcome.progress.covered_time)
             self._metrics.count_dead_letters(outcome.refused)

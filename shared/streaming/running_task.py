@@ -14,6 +14,7 @@ from shared.streaming.quarantine import Address, Quarantined, Withheld, given, v
 from shared.streaming.records import Emission, Records, StateEntry, TopicPartition
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import StepContext, Task
+from shared.streaming.written import Written
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +65,10 @@ class RunningTask:
         Offset that the next progress record gets, see `shared.streaming.ownership`.
     recovered
         Offsets that the group had lost, and that the next commit gives it again.
+    end_of
+        Looks up where a log ends, of a place that this process has not written to yet.
+    marks
+        An offset per place written to that all earlier transactions of the task stand before.
     """
 
     partition: int
@@ -81,6 +86,8 @@ class RunningTask:
     writer: str = ""
     end: int = 0
     recovered: Mapping[TopicPartition, int] = field(default_factory=dict)
+    end_of: Callable[[TopicPartition], int] = lambda place: 0
+    marks: dict[TopicPartition, int] = field(default_factory=dict)
     quarantined: Quarantined = field(default_factory=Quarantined)
     unwritten: Sequence[Address] = ()
     withheld: Withheld = field(default_factory=dict)
@@ -154,6 +161,7 @@ class RunningTask:
             refusals=self.progress.refusals.after(read, refused, self.limits) if step.flows is None else Refusals(),
             flows=step.flows or {},
             writer=self.writer,
+            written={**self.progress.written, **self._written(emissions, share)},
         )
         before = self.progress
         unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group, writer=before.writer) == before
@@ -181,8 +189,31 @@ class RunningTask:
     def _record(self, progress: Progress) -> Emission:
         return Emission(progress_topic(self.layout.app, self.layout.stage), self.partition, [progress.key], [progress.encode(self.codec)])
 
-    def accept(self, outcome: Outcome) -> None:
-        """Take note that an outcome is committed."""
+    def _written(self, emissions: Sequence[Emission], share: Sequence[Emission]) -> dict[TopicPartition, Written]:
+        """What the next progress record says of a step's outputs and of the state that goes with them."""
+        runs: dict[TopicPartition, list[Emission]] = {}
+        for emission in emissions:
+            runs.setdefault(TopicPartition(emission.topic, emission.partition), []).append(emission)
+        written = {place: Written.of(run, self._mark(place)) for place, run in runs.items()}
+        for emission in share:
+            place = TopicPartition(emission.topic, emission.partition)
+            state = Written.of_state(emission, self._mark(place))
+            if state is not None:
+                written[place] = state
+        return written
+
+    def _mark(self, place: TopicPartition) -> int:
+        if place not in self.marks:
+            self.marks[place] = self.end_of(place)
+        return self.marks[place]
+
+    def accept(self, outcome: Outcome, ends: Mapping[TopicPartition, int]) -> None:
+        """Take note that an outcome is committed, and that its outputs end before `ends`."""
+        for emission in outcome.emissions:
+            place = TopicPartition(emission.topic, emission.partition)
+            self.marks.pop(place, None)
+            if place in ends:
+                self.marks[place] = ends[place]
         self.progress = outcome.progress
         self.quarantined = outcome.quarantined
         self.stale_keys = self.unwritten = ()

@@ -50,12 +50,15 @@ class TaskInputs:
         Topics of the task's own outputs, read to their end before the first step (ingestion); else the inputs are replayed.
     gathered
         True when the stage has one task only, which reads *all* partitions of the `partitioned` topics (drift, retraining).
+    sole_outputs
+        Topics of which nobody but task p writes partition p: a record there that its progress does not tell of comes of a torn transaction.
     """
 
     partitioned: tuple[str, ...]
     broadcast: tuple[str, ...] = ()
     restores_from_outputs: tuple[str, ...] = ()
     gathered: bool = False
+    sole_outputs: tuple[str, ...] = ()
 
 
 class Task(ABC):

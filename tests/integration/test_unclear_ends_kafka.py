@@ -1,16 +1,17 @@
-"""Requests that end a transaction, held back, lost and repeated before a real broker: nothing is lost, doubled or torn."""
+"""Requests of a transaction, held back, delayed, lost and repeated before a real broker: nothing is lost, doubled or torn."""
 
+import time
 from collections.abc import Callable, Iterator
 
 import pytest
 
 from deploy.embedded.infrastructure import Infrastructure
-from shared.streaming.broker import TopicSpec
+from shared.streaming.broker import Source, TopicSpec
 from shared.streaming.errors import TransientError
 from shared.streaming.kafka_broker import KafkaBroker
 from shared.streaming.kafka_sinks import KafkaTransactionalSink
 from shared.streaming.records import Emission, TopicPartition
-from tests.kafka_proxy import KafkaProxy
+from tests.kafka_proxy import ADD_OFFSETS, ADD_PARTITIONS, KafkaProxy
 
 # Two partitions, so that a transaction that is torn shows.
 BOTH = (0, 1)
@@ -100,3 +101,53 @@ def test_an_abort_whose_answer_is_lost_drops_its_transaction_only(
     begin(sink, topic, b"after")
     sink.commit()
     assert committed() == [[b"after"]] * 2
+
+
+@pytest.fixture
+def member(infrastructure: Infrastructure, application_name: str, topic: str) -> Iterator[Source]:
+    """A member of a group that has its partitions."""
+    source = KafkaBroker(infrastructure.bootstrap_servers).source(f"{application_name}-group", "0")
+    source.subscribe([topic])
+    deadline = time.monotonic() + 20
+    while not source.assignment.partitions:
+        source.consume(1, 0.1)
+        assert time.monotonic() < deadline, "no assignment"
+    yield source
+    source.leave()
+    source.close()
+
+
+@pytest.mark.lasts(15)
+@pytest.mark.parametrize("api", [ADD_PARTITIONS, ADD_OFFSETS])
+@pytest.mark.parametrize("fate", ["delayed", "answer lost", "held back, then delivered twice"])
+def test_requests_within_a_transaction_that_come_late_or_never_are_of_no_later_one(
+    proxy: KafkaProxy, sink: KafkaTransactionalSink, topic: str, committed: Read, member: Source, api: int, fate: str
+) -> None:
+    place = TopicPartition(topic, 0)
+    proxy.api = api
+    proxy.delay_requests, proxy.lose_answers, proxy.hold_requests = (int(fate.startswith(one)) for one in ("delayed", "answer", "held"))
+
+    def write(value: bytes, offset: int) -> None:
+        begin(sink, topic, value)
+        sink.send_offsets({place: offset}, member.membership())
+        sink.commit()
+
+    begun = time.monotonic()
+    if fate == "delayed":
+        write(b"first", 1)
+        assert time.monotonic() - begun >= proxy.delay_s
+    else:
+        # Committed, or dropped: what the log says counts, and the producer is another one either way.
+        with pytest.raises(TransientError):
+            write(b"first", 1)
+        sink.abort()
+    there = committed()
+    assert there in ([[b"first"]] * 2, [[]] * 2) and member.committed([place]) == ({place: 1} if there[0] else {})
+    assert there[0] or fate != "delayed"
+    begin(sink, topic, b"later")
+    assert all(proxy.deliver(late) != 0 for late in proxy.held * 2), "the broker must know the epoch for an old one"
+    sink.send_offsets({place: 2}, member.membership())
+    sink.commit()
+    assert committed() == [[*values, b"later"] for values in there] and member.committed([place]) == {place: 2}
+    epochs = [(one.producer_id, one.epoch) for one in proxy.seen]
+    assert (epochs[-1] == epochs[0]) == (fate == "delayed")
