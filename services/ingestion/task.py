@@ -13,6 +13,7 @@ import pyarrow as pa
 from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
 from services.ingestion.domain.debezium import Unwrapper
 from services.ingestion.domain.entry_proof import EntryProof
+from services.ingestion.domain.fresh_look import FreshLook
 from services.ingestion.domain.host_clock import HostClock
 from services.ingestion.domain.identity_hash import KEY_BYTES
 from services.ingestion.domain.journal_run import Mark
@@ -104,6 +105,7 @@ class IngestionTask(Task):
         self._clock = clock
         self._tick_ms = tick_ms
         self._host_clock = HostClock(clock_step_ms)
+        self._look = FreshLook()
         self._core = IngestionCore(plan, partition, reference_partitions, identity_key or secrets.token_bytes(KEY_BYTES), spill_folder)
         self._streams = {stream.topic: stream for stream in plan.streams.values()}
         streams = plan.streams.values()
@@ -164,7 +166,8 @@ class IngestionTask(Task):
         tick = None
         if live:
             caught_up = {(name, p) for name, p in self._core.inputs if TopicPartition(self._plan.streams[name].topic, p) in context.caught_up}
-            idle = caught_up | {(name, p) for name, p in self._core.inputs if name in held}
+            stale = self._look.stale(now_ms if context.steady_ms is None else context.steady_ms, reads=bool(taken))
+            idle = (set() if stale else caught_up) | {(name, p) for name, p in self._core.inputs if name in held}
             if not taken and len(idle) == len(self._core.inputs) and now_ms - self._core.journal_time_ms >= self._tick_ms:
                 tick = now_ms
         step = self._core.release(idle, tick, held)
