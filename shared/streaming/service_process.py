@@ -6,21 +6,24 @@ import os
 import signal
 import sys
 import threading
+from collections.abc import Callable
+from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from types import FrameType
-from typing import Protocol, TypeVar
+from typing import Generic, Protocol, TypeVar
 
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
 from shared.application.errors import ApplicationError
+from shared.application.model import Application
 from shared.application.planning import load_application
 from shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
 from shared.observability.health import Health, HealthServer
 from shared.observability.logging import configure_logging
 from shared.observability.metrics import Metrics
-from shared.observability.redaction import secrets_of
+from shared.observability.redaction import redacted, secrets_of
 from shared.observability.settings import ServiceSettings
 from shared.observability.settings_problem import settings_problem
 from shared.observability.stall import StallGuard, leave
@@ -47,16 +50,30 @@ class Build(Protocol[Given]):
         ...
 
 
+@dataclass(frozen=True, slots=True)
+class Surroundings(Generic[Settings]):
+    """What a service finds in its process; `stop` is set by SIGTERM and SIGINT."""
+
+    settings: Settings
+    application: Application
+    broker: Broker
+    registry: SchemaRegistry
+    metrics: Metrics
+    health: Health
+    stop: threading.Event
+
+    def make_topics(self) -> None:
+        """Create the application's topics that are missing."""
+        self.broker.create_topics(catalogue_topics(self.application.app, self.application.partitions))
+
+
 def run_service(stage: str, build: Build[Settings], settings_type: type[Settings], *, in_children: bool = True) -> int:
-    """Run one service until SIGTERM or SIGINT; returns the exit code.
+    """Run one stage until SIGTERM or SIGINT; returns the exit code (`run_process`).
 
     Parameters
     ----------
     in_children
         Whether child processes may try what has ended this one (`Runner.use_children`); not where tasks act outside of Kafka while they process.
-
-    0 after a signal, 1 after a crash or when the loop hangs (a supervisor restarts it), 2 when settings or application are wrong (restarting
-    would not help).
 
     Examples
     --------
@@ -64,21 +81,55 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
 
         raise SystemExit(run_service("features", build, FeaturesSettings))
     """
+
+    def work(found: Surroundings[Settings]) -> None:
+        settings, health = found.settings, found.health
+
+        def make() -> Runner:
+            found.make_topics()
+            return build(settings, found.broker, found.registry, metrics=found.metrics, health=health)
+
+        runner = once_it_answers(make, found.stop, health)
+        if runner is None:
+            return
+        runner.note_faults()
+        if in_children:
+            runner.use_children(partial(built_in_child, build, settings))
+        tune_collector()
+        # Five times what a probe from outside waits: who has one decides first, and a first start may compile its kernels meanwhile.
+        with StallGuard(health, 5 * settings.health.stalled_after_s, partial(_leave_hanging, runner)):
+            runner.run(found.stop)
+
+    return run_process(stage, settings_type, work)
+
+
+def run_process(
+    name: str, settings_type: type[Settings], work: Callable[[Surroundings[Settings]], None], check: Callable[[Settings], object] | None = None
+) -> int:
+    """Let a service work in what a process needs around it: settings, log, probe, broker, signals.
+
+    0 after a signal, 1 after a crash or when the loop hangs (a supervisor restarts it), 2 when settings or application are wrong (restarting
+    would not help). After a crash the process ends at once, whatever threads and clients still want to do.
+
+    Parameters
+    ----------
+    check
+        Raises ValueError for settings that the service cannot work with.
+    """
     try:
         settings = settings_type()
         application = load_application(settings.application)
+        if check is not None:
+            check(settings)
     except ValidationError as problem:
-        sys.stderr.write(f"{stage}: {settings_problem(problem)}\n")
-        return MISCONFIGURED
+        return _misconfigured(name, settings_problem(problem))
     except SettingsError as problem:
-        sys.stderr.write(f"{stage}: TIDEMILL_*: expected JSON in the variable of a group of settings, came something else ({problem})\n")
-        return MISCONFIGURED
-    except ApplicationError as problem:
-        sys.stderr.write(f"{stage}: {problem}\n")
-        return MISCONFIGURED
-    configure_logging(stage, settings.instance, settings.log_level, secrets=secrets_of(settings))
+        return _misconfigured(name, f"TIDEMILL_*: expected JSON in the variable of a group of settings, came something else ({problem})")
+    except (ApplicationError, ValueError) as problem:
+        return _misconfigured(name, redacted(str(problem)))
+    configure_logging(name, settings.instance, settings.log_level, secrets=secrets_of(settings))
     stop = stop_on_signals()
-    metrics, health = Metrics(stage), Health(settings.health.stalled_after_s)
+    metrics, health = Metrics(name), Health(settings.health.stalled_after_s)
     try:
         with HealthServer(health, metrics.registry, settings.health.port, settings.health.host) as server:
             log.info("starting", extra={"health_port": server.port, "kafka": settings.kafka.bootstrap_servers})
@@ -88,33 +139,22 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
                 deadline_s=settings.kafka.deadline_s,
                 topics=settings.kafka.topic_settings(),
             )
-            registry = ConfluentSchemaRegistry(settings.registry.url)
-
-            def make() -> Runner:
-                broker.create_topics(catalogue_topics(application.app, application.partitions))
-                return build(settings, broker, registry, metrics=metrics, health=health)
-
-            runner = once_it_answers(make, stop, health)
-            if runner is None:
-                log.info("stopped")
-                return STOPPED
-            runner.note_faults()
-            if in_children:
-                runner.use_children(partial(built_in_child, build, settings))
-            tune_collector()
-            # Five times what a probe from outside waits: who has one decides first, and a first start may compile its kernels meanwhile.
-            with StallGuard(health, 5 * settings.health.stalled_after_s, partial(_leave_hanging, runner)):
-                runner.run(stop)
+            work(Surroundings(settings, application, broker, ConfluentSchemaRegistry(settings.registry.url), metrics, health, stop))
     except ApplicationError as problem:
         log.error("bad application", extra={"error": str(problem)})
         return MISCONFIGURED
     except Exception:
         log.exception("crashed")
-        # At the interpreter's end the clients are closed once more, which one with a fatal error may never come back from.
+        # At the interpreter's end the clients are closed once more, which one with a fatal error may never come back from, and faust would commit.
         logging.shutdown()
         os._exit(CRASHED)
     log.info("stopped")
     return STOPPED
+
+
+def _misconfigured(name: str, problem: str) -> int:
+    sys.stderr.write(f"{name}: {problem}\n")
+    return MISCONFIGURED
 
 
 def _leave_hanging(runner: Runner) -> None:

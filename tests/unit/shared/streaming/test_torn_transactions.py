@@ -153,9 +153,7 @@ def test_what_retention_and_compaction_take_away_is_not_missed(tmp_path: Path, c
 
 
 @pytest.mark.parametrize("sole", [True, False])
-def test_an_output_that_was_created_anew_is_missed_unless_others_write_it_too(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture, sole: bool
-) -> None:
+def test_an_output_that_was_created_anew_is_missed_unless_others_write_it_too(tmp_path: Path, caplog: pytest.LogCaptureFixture, sole: bool) -> None:
     broker = TearingBroker()
     broker.publish("ab")
     runner = start(broker, tmp_path, sole=sole)
