@@ -7,7 +7,7 @@ from collections.abc import Callable, Mapping, Sequence, Set
 
 import numpy as np
 
-from shared.streaming.broker import FencedError, TopicSpec
+from shared.streaming.broker import FencedError, RecordRefusedError, TopicSpec
 from shared.streaming.errors import TransientError
 from shared.streaming.memory_clients import STABLE_TIMEOUT_S, MemoryReader, MemorySink, MemorySource, MemoryTransactionalSink
 from shared.streaming.memory_log import ABORTED, COMMITTED, OPEN, Group, PartitionLog, Transaction
@@ -173,7 +173,7 @@ class MemoryBroker:
             if limit != _DEFAULT_BYTES:
                 largest = max((len(key or b"") + len(value or b"") for key, value in zip(emission.keys, emission.values, strict=True)), default=0)
                 if largest > limit:
-                    raise ValueError(f"{emission.topic}: expected records of at most {limit} bytes, found one of {largest}")
+                    raise RecordRefusedError(f"{emission.topic}: expected records of at most {limit} bytes, found one of {largest}")
             log.append(times, emission.keys, emission.values, transaction)
             if transaction is not None:
                 transaction.partitions.add(log.address)

@@ -371,7 +371,7 @@ def test_topics_are_created_once(broker: Broker, topic: str, topic_prefix: str) 
 
 
 def test_records_get_the_offsets_they_were_to_have(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]) -> None:
-    sink, reader, place = producer(f"{topic}-placed"), broker.reader(), TopicPartition(topic, 0)
+    sink, reader, place, other = producer(f"{topic}-placed"), broker.reader(), TopicPartition(topic, 0), TopicPartition(topic, 1)
     end = reader.watermarks(place)[1]
     for count in (1, 3, 2_000):
         sink.begin()
@@ -379,7 +379,9 @@ def test_records_get_the_offsets_they_were_to_have(broker: Broker, topic: str, p
         sink.produce(Emission(topic, 0, [b"k"], [b"more"], first_offset=end + count))
         sink.produce(Emission(topic, 1, [b"k"], [b"anywhere"]))
         ends = sink.commit()
-        assert set(ends) == {place}
+        assert set(ends) == {place, other}
+        # Also where no offset was asked for: what was written lies before it, and the next record does not.
+        assert [len(records) for records in reader.read(other, ends[other] - 2, ends[other])] == [1]
         end = ends[place]
         until(lambda expected=end: reader.watermarks(place)[1] == expected)  # type: ignore[misc]
     sink.begin()
