@@ -133,7 +133,8 @@ def test_a_step_of_the_hosts_clock_does_not_enter_the_journal_and_is_reported(tm
 def test_without_traffic_a_forward_step_waits_for_records_that_confirm_it(tmp_path: Path) -> None:
     bench, hour = Bench(tmp_path), 3_600_000
     bench.step([("a", NOW)], NOW, steady=0)
-    bench.step([], NOW + hour, steady=2_000)
+    for steady in (1_000, 2_000):
+        bench.step([], NOW + hour + steady, steady=steady)
     assert max(int(e.timestamps_ms.max()) for e in bench.journal if e.timestamps_ms is not None) == NOW + 2_000
     bench.step([("b", NOW + hour)], NOW + hour + 3_000, steady=5_000)
     assert bench.entries()[-1] == ("b", NOW + hour + 3_000, False)
