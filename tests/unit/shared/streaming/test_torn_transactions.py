@@ -1,6 +1,7 @@
 """A transaction of which Kafka has committed a part only is found at the next start, whichever part is gone."""
 
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -11,7 +12,7 @@ from shared.avro.registry import MemorySchemaRegistry
 from shared.observability.settings import RunnerSettings
 from shared.streaming.broker import TopicSpec
 from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.memory_log import ABORTED, COMMITTED, Transaction
+from shared.streaming.memory_log import COMMITTED, Transaction
 from shared.streaming.progress import Progress
 from shared.streaming.records import Emission, TopicPartition
 from shared.streaming.restore import PositionsDisagreeError
@@ -39,9 +40,9 @@ class TearingBroker(MemoryBroker):
         if state == COMMITTED:
             for place in transaction.partitions:
                 if place.topic in self.lost:
-                    mine = [entry for entry in self.log(place).entries if entry.transaction is transaction]
-                    for entry in mine[self.keeps :]:
-                        entry.transaction = Transaction(ABORTED)
+                    log = self.log(place)
+                    torn = [replace(run, records=run.records[: self.keeps]) if run.transaction is transaction else run for run in log._runs]
+                    log._keep([run for run in torn if len(run.records)])
         super().finish(transaction, state)
 
     def publish(self, keys: str, poison: str = "") -> None:
