@@ -47,9 +47,7 @@ def measure(history: History, vectors: pa.Table, artifacts: ArtifactStore, model
     first = next((event for event in history.deployments if event["model"] == model and event["event"] == "promoted"), None)
     if first is None:
         return None
-    outcomes = _frame(history.outcomes).filter(
-        (pl.col("model") == model) & (pl.col("deployment_sequence") >= first["sequence"]) & (pl.col("status") == "labelled")
-    )
+    outcomes = labelled(history.outcomes, model).filter(pl.col("deployment_sequence") >= first["sequence"])
     rows = _frame(vectors).with_row_index("_row").select("_row", "_journal_partition", "_journal_offset")
     joined = outcomes.join(
         rows, left_on=["journal_partition", "request_journal_offset"], right_on=["_journal_partition", "_journal_offset"], how="inner"
@@ -71,6 +69,16 @@ def measure(history: History, vectors: pa.Table, artifacts: ArtifactStore, model
         weeks.astype(np.float64) * WEEK_MS,
         np.array([_auc(labels[rows], served[rows]) for rows in chosen]),
         np.array([_auc(labels[rows], static[rows]) for rows in chosen]),
+    )
+
+
+def labelled(outcomes: pa.Table, model: str) -> pl.DataFrame:
+    """Return one row per request whose truth is known, with the last label it got: by silence or by a correction as well."""
+    return (
+        _frame(outcomes)
+        .filter((pl.col("model") == model) & (pl.col("status") != "unmatched") & pl.col("label").is_in([0.0, 1.0]))
+        .sort("revision", maintain_order=True)
+        .unique(["journal_partition", "request_journal_offset"], keep="last", maintain_order=True)
     )
 
 

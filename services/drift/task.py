@@ -23,7 +23,7 @@ from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, 
 from shared.streaming.task import StepContext, TaskInputs
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-3"
+_FOLD_VERSION = "drift-4"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 

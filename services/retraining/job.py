@@ -12,7 +12,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.retraining.domain.examples import Examples, Split
+from services.retraining.domain.examples import Examples, Split, label_horizon_ms
 from services.retraining.domain.gate import Verdict, judge, keeps
 from services.retraining.domain.training import Candidate, TooFewRowsError, refit, train
 from services.retraining.job_files import JobRequest, JobResult, version_name
@@ -51,7 +51,9 @@ def run(request: JobRequest) -> JobResult:
             raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
         examples = _examples(found, model)
         del found  # The same rows twice would be most of this process's memory.
-        split = Split.of(examples, before, model.settings.training.holdout_days)
+        label = model.settings.label
+        horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled")
+        split = Split.of(before, model.settings.training.holdout_days, horizon_ms)
         candidate = train(examples, split, model.name, version, model.settings.training)
         served = refit(examples, split, candidate, model.settings.training)
     except TooFewRowsError as error:
@@ -71,6 +73,7 @@ def run(request: JobRequest) -> JobResult:
         **{name: str(value) for name, value in candidate.parameters.items()},
         **dataset,
         **{name: value for name, value in served.signature.details.items() if name.startswith(("learned_", "judged_"))},
+        "horizon_ms": str(horizon_ms),
         "judged_sha256": hashlib.sha256(candidate.artifact.to_bytes()).hexdigest(),
         "code": CODE_VERSION,
         "application": plan.application_hash,

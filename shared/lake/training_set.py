@@ -23,8 +23,8 @@ class TrainingSet:
     Attributes
     ----------
     rows
-        The model's features, then `_request_time` and `_label_time` (int64 milliseconds: availability of request and label) and `_label`,
-        sorted by journal partition and offset.
+        The model's features, then `_request_time` and `_label_time` (int64 milliseconds: availability of the request and of its
+        first label, which a correction may have replaced since) and `_label`, sorted by journal partition and offset.
     version
         What reproduces it: table versions, cut-off and the content's SHA-256.
     """
@@ -54,7 +54,7 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
         .filter((pl.col("model") == model.name) & pl.col("label").is_not_null() & (pl.col("status") != "unmatched"))
         .sort("revision")
         .group_by("journal_partition", "request_journal_offset", maintain_order=True)
-        .last()
+        .agg(pl.col("journal_time").first(), pl.col("label").last())
         .select(
             pl.col("journal_partition").alias(PLACE[0]),
             pl.col("request_journal_offset").alias(PLACE[1]),

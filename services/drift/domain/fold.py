@@ -155,5 +155,5 @@ def _mask(values: Any) -> NDArray[np.bool_]:
 
 def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
     at = Placed(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
-    names = ("model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms")
+    names = ("request", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms")
     return replace(rows, at=at, **{name: getattr(rows, name)[part] for name in names})

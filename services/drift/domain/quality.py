@@ -15,6 +15,11 @@ _REPLAY_MS = 3_600_000
 _LARGEST_ERROR = 1e150
 
 
+def request_keys(rows: OutcomeRows, chosen: NDArray[np.bool_]) -> list[str]:
+    """Return what tells requests apart: journal partition and offset."""
+    return [f"{partition}/{offset}" for partition, offset in zip(rows.at.partition[chosen].tolist(), rows.request[chosen].tolist(), strict=True)]
+
+
 @dataclass(slots=True)
 class WindowRows:
     """Everything of one model in the current window, as plain numbers (they go into the checkpoint).
@@ -23,6 +28,10 @@ class WindowRows:
     ----------
     defaults
         Answers that the fallback gave.
+    corrections
+        Labels that replaced one.
+    requests
+        Row of each labelled request, by `request_key`.
     latencies
         Answers by latency in milliseconds, rounded down to three digits. A latency of more than an hour is none: the data are replayed.
     """
@@ -38,6 +47,8 @@ class WindowRows:
     predicted: list[int] = field(default_factory=list)
     delay_ms: list[float] = field(default_factory=list)
     defaults: int = 0
+    corrections: int = 0
+    requests: dict[str, int] = field(default_factory=dict)
 
     @property
     def empty(self) -> bool:
@@ -60,11 +71,21 @@ class WindowRows:
         self.positives += int((rows.predicted[chosen] > 0).sum())
 
     def outcomes(self, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int) -> None:
-        """Take the labels that came, and the count of those that never will."""
+        """Take the labels that came, and the count of those that never will.
+
+        Silence that is a label is one. A correction replaces the label that its request got in this window; the windows before are closed, so a
+        correction of theirs is a label of this one.
+        """
         self.timeouts += timeouts
-        self.label += rows.label[labelled].tolist()
-        self.score += rows.score[labelled].tolist()
-        self.predicted += rows.predicted[labelled].tolist()
+        self.corrections += int((labelled & (rows.revision > 0)).sum())
+        for row, key in zip(np.flatnonzero(labelled).tolist(), request_keys(rows, labelled), strict=True):
+            place = self.requests.setdefault(key, len(self.label))
+            if place < len(self.label):
+                self.label[place] = float(rows.label[row])
+                continue
+            self.label.append(float(rows.label[row]))
+            self.score.append(float(rows.score[row]))
+            self.predicted.append(int(rows.predicted[row]))
         self.delay_ms += rows.delay_ms[labelled & ~np.isnan(rows.delay_ms)].tolist()
 
     def served_by(self) -> str | None:
@@ -79,6 +100,7 @@ class WindowRows:
             "predictions": float(self.scores),
             "labels": float(label.size),
             "timeouts": float(self.timeouts),
+            "corrections": float(self.corrections),
             "label_share": label.size / ended if ended else float("nan"),
             "score_mean": self.score_sum / self.scores if self.scores else float("nan"),
         }

@@ -54,9 +54,10 @@ class PredictionRows:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRows:
-    """Answers joined with their labels; NaN is an unknown label or delay."""
+    """Answers joined with their labels; NaN is an unknown label or delay; `request` is the journal offset of the request, in the same partition."""
 
     at: Placed
+    request: Int64
     model: NDArray[np.object_]
     version: NDArray[np.object_]
     variant: NDArray[np.object_]
@@ -100,9 +101,9 @@ def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:
 def outcome_rows(at: Placed, batch: pa.RecordBatch) -> OutcomeRows:
     """Read outcomes."""
     model, version, variant, status = (_texts(batch.column(name)) for name in ("model", "model_version", "variant", "status"))
-    revision, predicted = (_integers(batch.column(name)) for name in ("revision", "predicted"))
+    request, revision, predicted = (_integers(batch.column(name)) for name in ("request_journal_offset", "revision", "predicted"))
     score, label, delay = (floats(batch.column(name)) for name in ("score", "label", "delay_ms"))
-    return OutcomeRows(at, model, version, variant, status, revision, score, predicted, label, delay)
+    return OutcomeRows(at, request, model, version, variant, status, revision, score, predicted, label, delay)
 
 
 def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa.RecordBatch, Int64]:

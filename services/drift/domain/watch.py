@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -9,7 +10,7 @@ from numpy.typing import NDArray
 
 from services.drift.domain.features import FeatureColumn, Shift, Summary
 from services.drift.domain.findings import Coordinates, Finding, Kind, Severity
-from services.drift.domain.quality import LossDetector, WindowRows
+from services.drift.domain.quality import LossDetector, WindowRows, request_keys
 from services.drift.domain.rows import OutcomeRows
 from shared.detectors.river_adwin import RiverAdwin
 from shared.statistics import metrics
@@ -65,7 +66,7 @@ class ModelWatch:
     window: WindowRows = field(default_factory=WindowRows)
     references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
     active: set[tuple[str, str]] = field(default_factory=set)
-    recent: list[tuple[float, float]] = field(default_factory=list)
+    recent: dict[str, tuple[float, float]] = field(default_factory=dict)
     loss: LossDetector = field(init=False)
 
     def __post_init__(self) -> None:
@@ -92,16 +93,20 @@ class ModelWatch:
         self.loss.reset()
 
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
-        """Absorb outcomes in order: first labels count, time-outs without one are counted, corrections do not count twice."""
-        first = mine & (rows.revision == 0) & (rows.status != "unmatched")
-        labelled = first & (np.isin(rows.label, (0.0, 1.0)) if self.settings.binary else np.isfinite(rows.label))
-        self.window.outcomes(rows, labelled, int((first & np.isnan(rows.label)).sum()))
-        found = self._bootstrap(rows, labelled)
+        """Absorb outcomes in order: labels, silence that is one, and corrections, which replace; time-outs without a label are counted."""
+        joined = mine & (rows.status != "unmatched")
+        labelled = joined & (np.isin(rows.label, (0.0, 1.0)) if self.settings.binary else np.isfinite(rows.label))
+        self.window.outcomes(rows, labelled, int((joined & (rows.revision == 0) & np.isnan(rows.label)).sum()))
+        found = self._bootstrap(rows, labelled & (rows.revision == 0))
         if self.version is not None:
-            champions = np.flatnonzero(labelled & (rows.variant == "champion") & (rows.version == self.version))
+            served = labelled & (rows.variant == "champion") & (rows.version == self.version)
+            champions = np.flatnonzero(served)
             found += self._loss_changes(rows, champions)
-            pairs = zip(rows.label[champions].tolist(), rows.score[champions].tolist(), strict=True)
-            self.recent = [*self.recent, *pairs][-self.settings.recent_labels :]
+            self.recent |= zip(
+                request_keys(rows, served), zip(rows.label[champions].tolist(), rows.score[champions].tolist(), strict=True), strict=True
+            )
+            for oldest in list(islice(self.recent, max(0, len(self.recent) - self.settings.recent_labels))):
+                del self.recent[oldest]
         return found
 
     def shifted(self, at: Coordinates, shifts: Mapping[str, Shift]) -> list[Finding]:
@@ -127,7 +132,7 @@ class ModelWatch:
         bound = self.settings.min_auc
         if bound is None or not self.settings.binary or len(self.recent) < self.settings.recent_labels:
             return []
-        label, score = np.array(self.recent).T
+        label, score = np.array(list(self.recent.values())).T
         auc = metrics.roc_auc(label, score)
         if not auc < bound:
             self.active.discard(("quality", "auc"))
@@ -149,7 +154,7 @@ class ModelWatch:
             "window": self.window.snapshot(),
             "references": list(self.references),
             "active": sorted(map(list, self.active)),
-            "recent": [list(pair) for pair in self.recent],
+            "recent": [[key, *pair] for key, pair in self.recent.items()],
             "loss": self.loss.snapshot(),
         }
 
@@ -160,7 +165,7 @@ class ModelWatch:
         self.window = WindowRows.load(state["window"])
         self.references = {version: references[version] for version in state["references"]}
         self.active = {(kind, name) for kind, name in state["active"]}
-        self.recent = [(label, score) for label, score in state["recent"]]
+        self.recent = {key: (label, score) for key, label, score in state["recent"]}
         self.loss.load(state["loss"])
 
     def _bootstrap(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:

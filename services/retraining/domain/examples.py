@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 DAY_MS = 86_400_000
 _MATURED = 0.95
+_FEW = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,14 +42,36 @@ class Examples:
         return self.where(chosen)
 
 
+def label_horizon_ms(examples: Examples, before_ms: int, max_delay_ms: int, silence_is_a_label: bool) -> int:
+    """Return how old a request must be for what is known of its label to be a fair sample.
+
+    Where silence is a label (no chargeback within two days means no fraud), one class comes early and the other at the time-out: only when that
+    has passed are both known. Otherwise it is the 95 % quantile of the delay, of requests whose time-out has passed if there are a hundred:
+    what is known of younger ones are the early labels.
+
+    Parameters
+    ----------
+    before_ms
+        The cut: what was available then.
+    max_delay_ms
+        Time-out of a label.
+    """
+    if silence_is_a_label:
+        return max_delay_ms
+    delays = examples.label_ms - examples.request_ms
+    complete = delays[examples.request_ms < before_ms - max_delay_ms]
+    return int(np.quantile(complete if len(complete) >= _FEW else delays, _MATURED))
+
+
 @dataclass(frozen=True, slots=True)
 class Split:
     """Instants that part training, validation and gate; `end` is the cut, before which everything was known.
 
-    Labels of recent requests are still missing, and the early ones among them are not a fair sample. Each part therefore ends one label
-    delay (95 % quantile) before the next begins to be known.
+    Labels of recent requests are still missing, and the early ones among them are not a fair sample: survivors. Whoever learns or judges at an
+    instant therefore takes requests that were older then than the horizon (`label_horizon_ms`).
     """
 
+    horizon_ms: int
     validation_start: int
     validation_end: int
     gate_start: int
@@ -56,18 +79,22 @@ class Split:
     end: int
 
     @classmethod
-    def of(cls, examples: Examples, before_ms: int, holdout_days: int) -> "Split":
-        """Cut the examples known before an instant."""
-        delay = int(np.quantile(examples.label_ms - examples.request_ms, _MATURED))
-        gate_end = before_ms - delay
+    def of(cls, before_ms: int, holdout_days: int, horizon_ms: int) -> "Split":
+        """Cut what was known before an instant."""
+        gate_end = before_ms - horizon_ms
         gate_start = gate_end - holdout_days * DAY_MS
-        validation_end = gate_start - delay
-        return cls(validation_end - holdout_days * DAY_MS, validation_end, gate_start, gate_end, before_ms)
+        validation_end = gate_start - horizon_ms
+        return cls(horizon_ms, validation_end - holdout_days * DAY_MS, validation_end, gate_start, gate_end, before_ms)
+
+    def learned_until(self, end_ms: int) -> int:
+        """Return the instant before which requests are learned from by whoever learns at `end_ms`."""
+        return end_ms - self.horizon_ms
 
     def learning(self, examples: Examples, end_ms: int, window_days: int) -> Examples:
-        """Rows whose labels were known before `end_ms`, of the last days (0: all)."""
-        begin = end_ms - window_days * DAY_MS if window_days else np.iinfo(np.int64).min
-        return examples.where((examples.label_ms < end_ms) & (examples.request_ms >= begin))
+        """Rows whose horizon had passed at `end_ms` and whose label was known then, of the last days before (0: all)."""
+        last = self.learned_until(end_ms)
+        begin = last - window_days * DAY_MS if window_days else np.iinfo(np.int64).min
+        return examples.where((examples.label_ms < end_ms) & (examples.request_ms < last) & (examples.request_ms >= begin))
 
     def validation(self, examples: Examples) -> Examples:
         """Rows candidates of the search are compared on."""

@@ -85,7 +85,7 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     parameters, threshold = dict(best.params), thresholds[best.number]
     rows = split.learning(examples, split.gate_start, parameters["window_days"])
     _check(rows, 1, "refit")
-    artifact = _fitted(rows, model, version, training, parameters, threshold, {"learned_until_ms": str(split.gate_start)})
+    artifact = _fitted(rows, model, version, training, parameters, threshold, {"learned_until_ms": str(split.learned_until(split.gate_start))})
     return Candidate(artifact, parameters, threshold, {
         "validation_log_loss": losses[best.number],
         "validation_auc": aucs[best.number],
@@ -106,7 +106,7 @@ def refit(examples: Examples, split: Split, candidate: Candidate, training: Trai
     rows = split.learning(known, split.end, candidate.parameters["window_days"])
     _check(rows, 1, "refit")
     details = {
-        "learned_until_ms": str(split.end),
+        "learned_until_ms": str(split.learned_until(split.end)),
         "judged_from_ms": str(split.gate_start),
         "judged_until_ms": str(split.gate_end),
     }

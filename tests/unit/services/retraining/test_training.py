@@ -4,7 +4,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.retraining.domain.examples import DAY_MS, Examples, Split
+from services.retraining.domain.examples import DAY_MS, Examples, Split, label_horizon_ms
 from services.retraining.domain.gate import judge
 from services.retraining.domain.training import TooFewRowsError, refit, train
 from shared.application.model import Training
@@ -28,13 +28,17 @@ def examples(seed: int = 0, delay_ms: int = DAY_MS) -> Examples:
     return Examples(pa.RecordBatch.from_arrays(columns, names=["x", "y", "place"]), times, times + late, labels)
 
 
+def parts(rows: Examples, day: int = DAYS) -> Split:
+    return Split.of(day * DAY_MS, 7, label_horizon_ms(rows, day * DAY_MS, 2 * DAY_MS, False))
+
+
 def settings(**changes: object) -> Training:
     return Training(**{"trials": 4, "windows_days": (0, 20), "holdout_days": 7, "min_rows": 500, **changes})
 
 
 def test_no_part_learns_what_a_later_one_is_judged_on() -> None:
     rows = examples()
-    split = Split.of(rows, DAYS * DAY_MS, 7)
+    split = parts(rows)
     learned, validation, gate = split.learning(rows, split.validation_start, 0), split.validation(rows), split.gate(rows, 0)
     assert learned.label_ms.max() < validation.request_ms.min(), "the search knows no label that came after the first validation request"
     assert validation.label_ms.max() < split.gate_start <= gate.request_ms.min()
@@ -45,28 +49,28 @@ def test_no_part_learns_what_a_later_one_is_judged_on() -> None:
 
 def test_the_gate_avoids_what_the_champion_learned() -> None:
     rows = examples()
-    split = Split.of(rows, DAYS * DAY_MS, 7)
+    split = parts(rows)
     later = split.gate_start + 2 * DAY_MS
     assert split.gate(rows, later).request_ms.min() >= later
 
 
 def test_a_window_keeps_the_last_days_only() -> None:
     rows = examples()
-    split = Split.of(rows, DAYS * DAY_MS, 7)
-    assert split.learning(rows, split.gate_start, 20).request_ms.min() >= split.gate_start - 20 * DAY_MS
+    split = parts(rows)
+    assert split.learning(rows, split.gate_start, 20).request_ms.min() >= split.learned_until(split.gate_start) - 20 * DAY_MS
 
 
 @pytest.mark.lasts(5)
 @pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
 def test_training_is_a_pure_function_and_the_artifact_serves_what_was_learned(family: str) -> None:
     rows = examples()
-    split = Split.of(rows, DAYS * DAY_MS, 7)
+    split = parts(rows)
     first, again = (train(rows, split, "m", "v1", settings(families=(family,))) for _ in range(2))
     assert first.artifact.to_bytes() == again.artifact.to_bytes()
     gate = split.gate(rows, 0)
     scores = OnnxScorer(first.artifact).score(gate.features)
     assert roc_auc(gate.labels, scores) > 0.75
-    assert first.artifact.signature.details["learned_until_ms"] == str(split.gate_start)
+    assert first.artifact.signature.details["learned_until_ms"] == str(split.gate_start - split.horizon_ms)
     assert first.artifact.signature.family == family
 
 
@@ -74,7 +78,7 @@ def test_training_is_a_pure_function_and_the_artifact_serves_what_was_learned(fa
 def test_the_future_changes_nothing() -> None:
     """Labels of the gate are never learned from: flipped, they give the same model."""
     rows = examples()
-    split = Split.of(rows, DAYS * DAY_MS, 7)
+    split = parts(rows)
     flipped = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(rows.label_ms >= split.gate_start, 1 - rows.labels, rows.labels))
     first, second = (train(chosen, split, "m", "v1", settings()) for chosen in (rows, flipped))
     assert first.artifact.to_bytes() == second.artifact.to_bytes()
@@ -82,7 +86,7 @@ def test_the_future_changes_nothing() -> None:
 
 def test_too_few_rows_and_one_class_are_said() -> None:
     rows = examples()
-    split = Split.of(rows, DAYS * DAY_MS, 7)
+    split = parts(rows)
     with pytest.raises(TooFewRowsError, match="at least 100000 training rows"):
         train(rows, split, "m", "v", settings(min_rows=100_000))
     with pytest.raises(TooFewRowsError, match="both classes"):
@@ -124,7 +128,7 @@ def test_bad_labels_teach_nothing_and_end_no_training() -> None:
     labels = rows.labels.copy()
     labels[[100, 2_000, 3_000, 4_000]] = [np.nan, 7.0, np.inf, 0.5]
     bad, clean = Examples(rows.features, rows.request_ms, rows.label_ms, labels), rows.where(np.isin(labels, (0.0, 1.0)))
-    split, few = Split.of(rows, DAYS * DAY_MS, 7), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
+    split, few = parts(rows), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
     assert train(bad, split, "m", "v", few).artifact.to_bytes() == train(clean, split, "m", "v", few).artifact.to_bytes()
 
 
@@ -136,7 +140,7 @@ def test_values_beyond_32_bits_are_missing_in_training_and_in_service(family: st
     places = np.arange(50, 5_000, 500)
     huge[places] = np.tile([1.7e308, -1e308, 3.5e38, 1e39, -(2.0**64)], 2)
     missing[places] = np.nan
-    split, few = Split.of(rows, DAYS * DAY_MS, 7), settings(trials=1, families=(family,), windows_days=(0,))
+    split, few = parts(rows), settings(trials=1, families=(family,), windows_days=(0,))
     made = []
     for x in (huge, missing):
         features = rows.features.set_column(0, "x", pa.array(x, from_pandas=True))
@@ -150,7 +154,7 @@ def test_values_beyond_32_bits_are_missing_in_training_and_in_service(family: st
 def test_the_last_week_is_learned_by_what_serves_and_not_by_what_is_judged() -> None:
     """The concept turns over at the begin of the gate's week: only a model that has learned that week knows it."""
     rows = examples()
-    split, few = Split.of(rows, DAYS * DAY_MS, 7), settings(trials=1, families=("logistic_regression",), windows_days=(9,))
+    split, few = parts(rows), settings(trials=1, families=("logistic_regression",), windows_days=(9,))
     turned = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(rows.request_ms >= split.gate_start, 1 - rows.labels, rows.labels))
     judged = train(turned, split, "m", "v1", few)
     served = refit(turned, split, judged, few)
@@ -159,7 +163,7 @@ def test_the_last_week_is_learned_by_what_serves_and_not_by_what_is_judged() -> 
     assert roc_auc(gate.labels, OnnxScorer(served).score(gate.features)) > 0.6
     details = served.signature.details
     assert (details["judged_from_ms"], details["judged_until_ms"]) == (str(split.gate_start), str(split.gate_end))
-    assert details["learned_until_ms"] == str(split.end) and judged.artifact.signature.details["learned_until_ms"] == str(split.gate_start)
+    assert details["learned_until_ms"] == str(split.end - split.horizon_ms)
     assert details["learned_rows"] == str(len(split.learning(turned, split.end, 9)))
     # One recipe, and the same rows give the same bytes.
     assert served.signature.threshold == judged.artifact.signature.threshold
@@ -168,10 +172,42 @@ def test_the_last_week_is_learned_by_what_serves_and_not_by_what_is_judged() -> 
 
 def test_the_rows_a_served_model_learned_never_judge_it_again() -> None:
     rows = examples()
-    split, few = Split.of(rows, 50 * DAY_MS, 7), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
+    split, few = parts(rows, 50), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
     known = rows.where(rows.label_ms < 50 * DAY_MS)
     served = refit(known, split, train(known, split, "m", "v1", few), few)
-    later = Split.of(rows, 55 * DAY_MS, 7)
+    later = parts(rows, 55)
     gate = later.gate(rows, int(served.signature.details["learned_until_ms"]))
     learned = split.learning(rows, split.end, 0)
     assert len(gate) and gate.request_ms.min() > learned.request_ms.max()
+
+
+@pytest.mark.parametrize("end", ["validation_start", "gate_start", "end"])
+def test_no_survivors_are_learned_where_silence_is_a_label(end: str) -> None:
+    """Chargebacks come within hours, silence means no after two days: before that only positives are known."""
+    generator = np.random.default_rng(3)
+    n, days, timeout_ms = 20_000, 40, 2 * DAY_MS
+    request = np.sort(generator.integers(0, days * DAY_MS, n))
+    labels = (generator.random(n) < 0.1).astype(np.float64)
+    label_ms = request + np.where(labels > 0, generator.integers(0, timeout_ms, n), timeout_ms)
+    known = label_ms < days * DAY_MS
+    x = pa.RecordBatch.from_arrays([pa.array(generator.normal(size=n))], names=["x"])
+    rows = Examples(x, request, label_ms, labels).where(known)
+    assert rows.labels[rows.request_ms >= (days - 2) * DAY_MS].mean() == 1.0, "what is known of the last two days"
+    split = Split.of(days * DAY_MS, 7, label_horizon_ms(rows, days * DAY_MS, timeout_ms, True))
+    learned = split.learning(rows, getattr(split, end), 0)
+    for recent in (1, 2, 3):
+        share = learned.labels[learned.request_ms >= learned.request_ms.max() - recent * DAY_MS].mean()
+        assert abs(share - 0.1) < 0.05, (recent, share)
+    for part in (split.validation(rows), split.gate(rows, 0)):
+        assert abs(part.labels.mean() - 0.1) < 0.03
+
+
+def test_the_horizon_is_the_quantile_of_delays_that_had_time_to_be_long() -> None:
+    generator = np.random.default_rng(4)
+    n, days = 20_000, 10
+    request = np.sort(generator.integers(0, days * DAY_MS, n))
+    delay = generator.integers(0, 3 * DAY_MS, n)
+    x = pa.RecordBatch.from_arrays([pa.array(np.zeros(n))], names=["x"])
+    rows = Examples(x, request, request + delay, np.zeros(n))
+    rows = rows.where(rows.label_ms < days * DAY_MS)
+    assert label_horizon_ms(rows, days * DAY_MS, 3 * DAY_MS, False) == pytest.approx(0.95 * 3 * DAY_MS, rel=0.01)
