@@ -114,7 +114,7 @@ def wrap_parts(watch: Stopwatch) -> None:
     watch.wrap(FeaturesCore, "process", "features: engine")
     watch.wrap(OnlineWriter, "flush", "features: online store")
     watch.wrap(ScoringTask, "process", "scoring: rest of the task")
-    watch.wrap(ScoringTask, "_take", "scoring: decode, merge")
+    watch.wrap(ScoringTask, "read", "scoring: decode, merge")
     watch.wrap(Merge, "release", "scoring: decode, merge")
     watch.wrap(ScoringCore, "process", "scoring: models")
 

@@ -29,8 +29,8 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings, ServiceSettings
 from shared.streaming.records import Records
 from shared.streaming.runner import Runner
-from shared.streaming.stage import FUSED, FUSIBLE, StageSpec, chain_runner
-from shared.streaming.task import StepContext, Task, TaskInputs
+from shared.streaming.stage import FUSED, FUSIBLE, chain_runner
+from shared.streaming.task import Stage, StepContext, Task, TaskInputs
 
 GATHERED = ("drift", "control", "retraining")
 STAGES = (*FUSIBLE, "outcomes", *GATHERED, "archive")
@@ -61,16 +61,16 @@ def _settings() -> ServiceSettings:
     return ServiceSettings(application=FOLDER)
 
 
-def _crashing(spec: StageSpec) -> StageSpec:
+def _crashing(spec: Stage) -> Stage:
     """Return the stage with a fault in its code: it cannot bear records that carry its poison, and every good one."""
-    poison = f"poison-{spec.stage}".encode()
+    poison = f"poison-{spec.name}".encode()
 
     def task(partition: int) -> Task:
         made: Any = spec.task(partition)
         made.process, made.replay = _dies_of(poison, made.process), _dies_of(poison, made.replay)
         return made  # type: ignore[no-any-return]
 
-    return StageSpec(spec.stage, spec.inputs, task)
+    return Stage(spec.name, spec.inputs, task)
 
 
 def _dies_of(poison: bytes, method: Callable[..., Any]) -> Callable[..., Any]:
@@ -180,33 +180,31 @@ class Process:
         clock = world.clock
         return chain_runner(specs, world.plan, settings, broker, registry, Metrics(self.stage), None, clock_ms=clock.wall_ms, timer=clock.monotonic_s)
 
-    def _spec(self, world: World, stage: str) -> StageSpec:
+    def _spec(self, world: World, stage: str) -> Stage:
         plan, points = world.plan, self.points
         registry = Port(world.registry, "registry", points)
         artifacts: Any = Port(world.artifacts, "artifacts", points)
         if stage == "ingestion":
             references = {stream.topic: world.broker.partitions(stream.topic) for stream in plan.reference_streams}
-            return StageSpec(
-                stage, ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, references, identity_key=bytes(16))
-            )
+            return Stage(stage, ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, references, identity_key=bytes(16)))
         if stage == "features":
             store, executor = Port(world.store(), "store", points), InlineExecutor()
-            return StageSpec(
+            return Stage(
                 stage,
                 features_inputs(plan),
                 lambda p: FeaturesTask(plan, registry, p, OnlineWriter(store, p, executor, Metrics("features"), world.clock.monotonic_s)),
             )
         if stage == "scoring":
-            return StageSpec(stage, scoring_inputs(plan), lambda p: ScoringTask(plan, registry, artifacts, p))
+            return Stage(stage, scoring_inputs(plan), lambda p: ScoringTask(plan, registry, artifacts, p))
         if stage == "outcomes":
-            return StageSpec(stage, outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p))
+            return Stage(stage, outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p))
         if stage == "drift":
-            return StageSpec(stage, drift_inputs(plan), lambda _: DriftTask(plan, registry))
+            return Stage(stage, drift_inputs(plan), lambda _: DriftTask(plan, registry))
         if stage == "control":
-            return StageSpec(stage, control_inputs(plan), lambda _: ControlTask(plan, registry))
+            return Stage(stage, control_inputs(plan), lambda _: ControlTask(plan, registry))
         if stage == "archive":
             lake: Any = Port(world.lake, "lake", points)
-            return StageSpec(stage, archive_inputs(plan), lambda p: ArchiveTask(plan, registry, lake, p, 40, 2_000))
+            return Stage(stage, archive_inputs(plan), lambda p: ArchiveTask(plan, registry, lake, p, 40, 2_000))
         trainer = Port(SeededTrainer(plan, world.artifacts), "trainer", points)
         places = Places(str(FOLDER), "memory", "memory")
-        return StageSpec(stage, retraining_inputs(plan), lambda _: RetrainingTask(plan, registry, trainer, SilentRegistrar(), places))
+        return Stage(stage, retraining_inputs(plan), lambda _: RetrainingTask(plan, registry, trainer, SilentRegistrar(), places))

@@ -9,7 +9,8 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 
 STAGE = "archive"
 
@@ -20,4 +21,6 @@ def build(
     """Wire the stage."""
     plan = load_plan(settings.application)
     lake = Lake(settings.lake.uri, plan.application.app)
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda p: ArchiveTask(plan, registry, lake, p), metrics, health)
+    return chain_runner(
+        [Stage(STAGE, task_inputs(plan), lambda p: ArchiveTask(plan, registry, lake, p))], plan, settings, broker, registry, metrics, health
+    )

@@ -8,7 +8,8 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 
 STAGE = "control"
 
@@ -20,4 +21,6 @@ def build(
     plan = load_plan(settings.application)
     settings = settings.model_copy(update={"runner": settings.runner.model_copy(update={"checkpoint_interval_ms": 0})})
     key = settings.commands.secret()
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda _: ControlTask(plan, registry, key), metrics, health)
+    return chain_runner(
+        [Stage(STAGE, task_inputs(plan), lambda _: ControlTask(plan, registry, key))], plan, settings, broker, registry, metrics, health
+    )

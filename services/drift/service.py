@@ -13,7 +13,8 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 
 STAGE = "drift"
 
@@ -30,4 +31,4 @@ def build(
     """
     check_river()
     plan = load_plan(settings.application)
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda _: DriftTask(plan, registry), metrics, health)
+    return chain_runner([Stage(STAGE, task_inputs(plan), lambda _: DriftTask(plan, registry))], plan, settings, broker, registry, metrics, health)

@@ -13,7 +13,8 @@ from shared.observability.settings import ServiceSettings
 from shared.online_store.redis_store import RedisOnlineStore
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 
 STAGE = "features"
 
@@ -27,7 +28,7 @@ def build(
     return chain_runner([stage(settings, plan, registry, counted)], plan, settings, broker, registry, counted, health)
 
 
-def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metrics: Metrics) -> StageSpec:
+def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metrics: Metrics) -> Stage:
     """Describe the stage."""
     store = RedisOnlineStore(settings.redis.url, plan)
     executor = ThreadPoolExecutor(max_workers=1, thread_name_prefix="online-store")
@@ -36,4 +37,4 @@ def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metri
         online = OnlineWriter(store, partition, executor, metrics) if store.layouts else None
         return FeaturesTask(plan, registry, partition, online, settings.runner.state_folder / "spill")
 
-    return StageSpec(STAGE, task_inputs(plan), task)
+    return Stage(STAGE, task_inputs(plan), task)

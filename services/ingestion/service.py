@@ -16,7 +16,8 @@ from shared.observability.metrics import Metrics
 from shared.streaming.broker import Broker
 from shared.streaming.flood import FloodLimits
 from shared.streaming.runner import Runner
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 
 STAGE = "ingestion"
 
@@ -29,7 +30,7 @@ def build(
     return chain_runner([stage(settings, plan, broker, registry)], plan, settings, broker, registry, metrics, health)
 
 
-def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: SchemaRegistry) -> StageSpec:
+def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: SchemaRegistry) -> Stage:
     """Describe the stage."""
     sizes, lake = TopicSizes(plan, broker), Lake(settings.lake.uri, plan.application.app)
     reference_partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.reference_streams}
@@ -57,4 +58,4 @@ def stage(settings: IngestionSettings, plan: Plan, broker: Broker, registry: Sch
             commands=commands,
         )
 
-    return StageSpec(STAGE, task_inputs(plan), task)
+    return Stage(STAGE, task_inputs(plan), task)

@@ -11,9 +11,9 @@ from shared.application.plan import Plan, StreamPlan
 from shared.lake.names import QUARANTINE
 from shared.streaming.broker import Broker
 from shared.streaming.errors import TransientError
-from shared.streaming.layout import require_room
 from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, ROOM_BYTES
 from shared.streaming.stage import letter_limit
+from shared.streaming.stage_topics import require_room
 from shared.streaming.state_parts import PART_BYTES
 
 _LOG = logging.getLogger(__name__)
@@ -25,7 +25,7 @@ class TopicSizes:
 
     Raises
     ------
-    LayoutError
+    TopicMismatchError
         A topic takes less than what is written there whatever the records are.
     """
 

@@ -8,7 +8,8 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import letter_limit, stage_runner
+from shared.streaming.stage import chain_runner, letter_limit
+from shared.streaming.task import Stage
 
 STAGE = "outcomes"
 
@@ -19,4 +20,6 @@ def build(
     """Wire the stage."""
     plan = load_plan(settings.application)
     limit = letter_limit(plan, broker)
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), lambda p: OutcomesTask(plan, registry, p, limit), metrics, health)
+    return chain_runner(
+        [Stage(STAGE, task_inputs(plan), lambda p: OutcomesTask(plan, registry, p, limit))], plan, settings, broker, registry, metrics, health
+    )

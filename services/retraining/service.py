@@ -10,7 +10,8 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 
 STAGE = "retraining"
 
@@ -28,4 +29,4 @@ def build(
     def task(_partition: int) -> RetrainingTask:
         return RetrainingTask(plan, registry, trainer, registrar, places)
 
-    return stage_runner(STAGE, plan, settings, broker, registry, task_inputs(plan), task, metrics, health)
+    return chain_runner([Stage(STAGE, task_inputs(plan), task)], plan, settings, broker, registry, metrics, health)

@@ -13,7 +13,8 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import ServiceSettings
 from shared.streaming.broker import Broker
 from shared.streaming.runner import Runner
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 
 STAGE = "scoring"
 
@@ -27,11 +28,11 @@ def build(
     return chain_runner([stage(settings, plan, registry, counted, settings.ingestion.clock)], plan, settings, broker, registry, counted, health)
 
 
-def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metrics: Metrics, clock: Literal["live", "replay"]) -> StageSpec:
+def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metrics: Metrics, clock: Literal["live", "replay"]) -> Stage:
     """Describe the stage; in a replay nobody waits, so that no answer is late."""
     artifacts = ArtifactStore(settings.artifacts.uri)
 
     def task(partition: int) -> ScoringTask:
         return ScoringTask(plan, registry, artifacts, partition, metrics, live=clock == "live")
 
-    return StageSpec(STAGE, task_inputs(plan), task)
+    return Stage(STAGE, task_inputs(plan), task)

@@ -33,7 +33,8 @@ from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import TopicPartition
 from shared.streaming.runner import Runner
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -169,17 +170,17 @@ class ApplicationRun:
         plan, registry, artifacts = self.plan, self.registry, self._artifacts
         references = {stream.topic: self.broker.partitions(stream.topic) for stream in plan.reference_streams}
         answer = [
-            StageSpec("ingestion", ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "replay", 1_000, references)),
-            StageSpec("features", features_inputs(plan), lambda p: FeaturesTask(plan, registry, p)),
-            StageSpec("scoring", scoring_inputs(plan), lambda p: ScoringTask(plan, registry, artifacts, p, live=False)),
+            Stage("ingestion", ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "replay", 1_000, references)),
+            Stage("features", features_inputs(plan), lambda p: FeaturesTask(plan, registry, p)),
+            Stage("scoring", scoring_inputs(plan), lambda p: ScoringTask(plan, registry, artifacts, p, live=False)),
         ]
-        labels = [StageSpec("outcomes", outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p))]
+        labels = [Stage("outcomes", outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p))]
         limits = RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, state_folder=Path(self._folder.name) / "state")
         settings = IngestionSettings(application=application).model_copy(update={"instance": "test", "runner": limits})
         moments = itertools.count()
         return [
             chain_runner(
-                chain, plan, settings, self.broker, registry, Metrics(chain[0].stage), clock_ms=self.clock.now_ms, timer=lambda: next(moments) / 1_000
+                chain, plan, settings, self.broker, registry, Metrics(chain[0].name), clock_ms=self.clock.now_ms, timer=lambda: next(moments) / 1_000
             )
             for chain in (answer, labels)
         ]

@@ -6,28 +6,15 @@ from dataclasses import dataclass, replace
 import numpy as np
 
 from shared.streaming.broker import Reader
-from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.death_note import DeathNote
 from shared.streaming.errors import TransientError
 from shared.streaming.isolation import CrashVerdicts
-from shared.streaming.layout import Layout
-from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Emission, Records, TopicPartition
 from shared.streaming.restore import Restore
-from shared.streaming.running_task import Outcome, RunningTask, TaskFactory
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.running_task import Outcome, RunningTask
+from shared.streaming.stage_topics import StageTopics
+from shared.streaming.task import StepContext
 from shared.streaming.trials import Trials
-
-
-@dataclass(frozen=True, slots=True)
-class StageParts:
-    """What a runner needs to know of a stage: its name, what its tasks read, how they are made, and how its own records are written."""
-
-    stage: str
-    inputs: TaskInputs
-    task_factory: TaskFactory
-    codec: RecordCodecPort
-    dead_letters: DeadLetters
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +41,9 @@ class TaskCrashedError(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Link:
-    """One stage of the chain at work."""
+    """One stage of the chain at work: its topics in the cluster, how its tasks are restored, and what is known of their crashes."""
 
-    layout: Layout
+    topics: StageTopics
     restore: Restore
     verdicts: CrashVerdicts
     trials: Trials
@@ -83,8 +70,8 @@ class Chain:
         self._max_batch = max_batch
         self._note = note
         self._left_out: set[tuple[int, int]] = set()
-        self._inner = frozenset(topic for link in links[1:] for topic in link.layout.inputs.partitioned)
-        self._own = links[0].layout.inputs.restores_from_outputs
+        self._inner = frozenset(topic for link in links[1:] for topic in link.topics.inputs.partitioned)
+        self._own = links[0].topics.inputs.restores_from_outputs
         self._placed = self._inner | frozenset(self._own)
         self._ends: dict[TopicPartition, int] = {}
         self._progress: frozenset[TopicPartition] = frozenset()
@@ -93,7 +80,7 @@ class Chain:
     def take_up(self, tasks: dict[int, list[RunningTask]]) -> None:
         """Begin with tasks as they were restored: the next progress record of each has its place (`shared.streaming.ownership`)."""
         self.tasks = tasks
-        self._ends = {TopicPartition(one.layout.progress, one.partition): one.end for chain in tasks.values() for one in chain}
+        self._ends = {TopicPartition(one.topics.progress, one.partition): one.end for chain in tasks.values() for one in chain}
         self._progress = frozenset(self._ends)
 
     def drop(self) -> None:
@@ -121,8 +108,8 @@ class Chain:
         found: dict[int, dict[int, list[Records]]] = {partition: {} for partition in self.tasks}
         for records in inputs:
             for stage, link in enumerate(self._links):
-                if records.topic in link.layout.inputs.broadcast or (stage == 0 and records.topic in link.layout.inputs.partitioned):
-                    for partition in link.layout.readers(TopicPartition(records.topic, records.partition), self.tasks):
+                if records.topic in link.topics.inputs.broadcast or (stage == 0 and records.topic in link.topics.inputs.partitioned):
+                    for partition in link.topics.readers(TopicPartition(records.topic, records.partition), self.tasks):
                         if stage < len(self.tasks.get(partition, ())) and records.topic not in self.tasks[partition][stage].progress.paused:
                             found[partition].setdefault(stage, []).extend(self.tasks[partition][stage].unread(records))
         return found
@@ -132,7 +119,7 @@ class Chain:
         positions: dict[TopicPartition, int] = {}
         for partition, chain in self.tasks.items():
             for link, running in zip(self._links, chain, strict=False):
-                inner, paused = set(link.layout.inner(partition)), running.progress.paused
+                inner, paused = set(link.topics.inner(partition)), running.progress.paused
                 for place, position in running.reading.items():
                     if place not in inner and place.topic not in paused:
                         positions[place] = min(position, positions.get(place, position))
@@ -157,7 +144,7 @@ class Chain:
             if stage > first and link.verdicts.searching(partition):
                 self._left_out.add((partition, stage))
                 break
-            inputs = [*given.get(stage, ()), *(records for records in written if records.topic in link.layout.inputs.partitioned)]
+            inputs = [*given.get(stage, ()), *(records for records in written if records.topic in link.topics.inputs.partitioned)]
             if not any(map(len, inputs)) and link.verdicts.muted(partition):
                 continue
             running.begin()
@@ -188,9 +175,9 @@ class Chain:
         """Give what later stages have not read of the log yet, as (partition, stage, records), the last stage first; then the ends are known."""
         for partition, chain in self.tasks.items():
             for link in self._links[len(chain) :]:
-                self._ends.update({place: self._reader.watermarks(place)[1] for place in link.layout.inner(partition)})
+                self._ends.update({place: self._reader.watermarks(place)[1] for place in link.topics.inner(partition)})
             for stage in range(len(chain) - 1, 0, -1):
-                for place in self._links[stage].layout.inner(partition):
+                for place in self._links[stage].topics.inner(partition):
                     position = chain[stage].reading[place]
                     while position < (end := self._reader.watermarks(place)[1]):
                         for records in self._reader.read(place, position, end):

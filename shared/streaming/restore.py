@@ -8,13 +8,13 @@ from dataclasses import replace
 from shared.streaming.broker import Reader, Source
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.errors import TransientError
-from shared.streaming.layout import Layout
 from shared.streaming.lost_offset import offset_lost
 from shared.streaming.ownership import standing
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key, without_verdicts
 from shared.streaming.records import Records, StateEntry, TopicPartition
-from shared.streaming.running_task import RunningTask, TaskFactory
+from shared.streaming.running_task import RunningTask
+from shared.streaming.stage_topics import StageTopics
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import Task
 from shared.streaming.written import TornTransactionError
@@ -62,25 +62,25 @@ class Restore:
 
     def __init__(
         self,
-        layout: Layout,
+        topics: StageTopics,
         source: Source,
         reader: Reader,
         codec: RecordCodecPort,
         dead_letters: DeadLetters,
         instance: str,
         writer: str,
-        task_factory: TaskFactory,
+        make_task: Callable[[int], Task],
         alive: Callable[[], None],
         accept_torn: Sequence[str] = (),
     ) -> None:
-        self._layout = layout
+        self._topics = topics
         self._source = source
         self._reader = reader
         self._codec = codec
         self._dead_letters = dead_letters
         self._instance = instance
         self._writer = writer
-        self._task_factory = task_factory
+        self._make_task = make_task
         self._alive = alive
         self._accept_torn = accept_torn
 
@@ -103,19 +103,19 @@ class Restore:
         TransientError
             An open transaction does not end (retry).
         """
-        grouped = self._layout.grouped(partition)
+        grouped = self._topics.grouped(partition)
         committed = self._source.committed(grouped)
         self._alive()
-        found = standing(self._reader, TopicPartition(self._layout.progress, partition), self._codec, self._alive)
+        found = standing(self._reader, TopicPartition(self._topics.progress, partition), self._codec, self._alive)
         progress = self._progress(partition, found.record)
         gone = self._cross_check(partition, grouped, committed, progress)
         if gone:
             # As after a take-over from another group: all of its offsets are committed again with the next step.
             progress = replace(progress, group="")
         progress, marks = self._hold_outputs(partition, progress, found.end)
-        task = self._task_factory(partition)
+        task = self._make_task(partition)
         stale: list[bytes] = []
-        parts = StateParts(self._layout.part_bytes)
+        parts = StateParts(self._topics.part_bytes)
         verdicts: dict[Address, None] = {}
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             versions = {"found": dict(progress.versions), "expected": dict(task.versions())}
@@ -130,7 +130,7 @@ class Restore:
             task.resume(progress.input_offsets, progress.outputs, progress.covered_offset, progress.covered_time)
             task.take_over(progress.versions)
             task.take_flows(progress.flows)
-        running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance, parts, stale)
+        running = RunningTask(partition, task, progress, self._topics, self._dead_letters, self._codec, self._instance, parts, stale)
         running.writer, running.end, running.recovered = self._writer, found.end, gone
         running.end_of, running.marks = lambda place: self._reader.watermarks(place)[1], marks
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
@@ -157,11 +157,11 @@ class Restore:
 
     def begins(self, partition: int) -> tuple[list[tuple[TopicPartition, int, int]], dict[TopicPartition, int]]:
         """What a task is given again when it is restored, as (place, first offset, end), and where it reads on; without restoring it."""
-        progress = self._progress(partition, standing(self._reader, TopicPartition(self._layout.progress, partition), self._codec).record)
-        task = self._task_factory(partition)
+        progress = self._progress(partition, standing(self._reader, TopicPartition(self._topics.progress, partition), self._codec).record)
+        task = self._make_task(partition)
         if progress.sequence and dict(task.versions()) != dict(progress.versions):
             progress = replace(progress, checkpoint_marker={})
-        running = RunningTask(partition, task, progress, self._layout, self._dead_letters, self._codec, self._instance)
+        running = RunningTask(partition, task, progress, self._topics, self._dead_letters, self._codec, self._instance)
         closed = [(place, begin, self._reader.watermarks(place)[1] if end is None else end) for place, begin, end in self.stretches(running)]
         return closed, self.positions(running)
 
@@ -172,15 +172,15 @@ class Restore:
             position = running.progress.input_offsets.get(partition)
             low, high = self._reader.watermarks(partition)
             if position is not None and not low <= position <= high:
-                raise offset_lost(partition, self._layout.stage, position, low, high)
+                raise offset_lost(partition, self._topics.stage, position, low, high)
             found[partition] = low if position is None else position
         return found
 
     def _inputs(self, partition: int) -> list[TopicPartition]:
-        return [*self._layout.grouped(partition), *self._layout.inner(partition), *self._layout.broadcast()]
+        return [*self._topics.grouped(partition), *self._topics.inner(partition), *self._topics.broadcast()]
 
     def _progress(self, partition: int, record: bytes | None) -> Progress:
-        return Progress(self._layout.stage, partition, self._instance) if record is None else Progress.decode(record, self._codec)
+        return Progress(self._topics.stage, partition, self._instance) if record is None else Progress.decode(record, self._codec)
 
     def _load(self, task: Task, log: Iterable[Records], parts: StateParts) -> None:
         """Hand a task its checkpoint: run by run if it takes runs, else the latest value of every key."""
@@ -201,7 +201,7 @@ class Restore:
         return list(latest)
 
     def _checkpoint_log(self, partition: int, verdicts: dict[Address, None]) -> Iterator[Records]:
-        for records in self._read(TopicPartition(checkpoint_topic(self._layout.app, self._layout.stage), partition), 0, None):
+        for records in self._read(TopicPartition(checkpoint_topic(self._topics.app, self._topics.stage), partition), 0, None):
             yield from without_verdicts(records, verdicts)
 
     def _forget(self, running: RunningTask, verdicts: Mapping[Address, None]) -> None:
@@ -218,13 +218,13 @@ class Restore:
         self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress
     ) -> dict[TopicPartition, int]:
         """Hold the group's offsets against the progress record; returns those that are gone, which are taken from it."""
-        if progress.group not in ("", self._layout.group):
-            log.info("taking over from another topology", extra={"partition": partition, "found": progress.group, "own": self._layout.group})
+        if progress.group not in ("", self._topics.group):
+            log.info("taking over from another topology", extra={"partition": partition, "found": progress.group, "own": self._topics.group})
             return {}
         recorded = {address: progress.input_offsets[address] for address in grouped if address in progress.input_offsets}
         if any(recorded.get(address) != offset for address, offset in committed.items()):
             raise PositionsDisagreeError(
-                f"task {partition} of {self._layout.group}: the group has committed {_text(committed)}, but the progress record says"
+                f"task {partition} of {self._topics.group}: the group has committed {_text(committed)}, but the progress record says"
                 f" {_text(recorded)}; both are written by one transaction, so somebody reset the group or deleted a topic."
                 " Restore the group's offsets to the progress record's, or start the stage anew with a new group and empty topics"
             )
@@ -233,7 +233,7 @@ class Restore:
             log.error(
                 "the group's offsets are gone (their retention has passed, or somebody deleted them): the progress record's are taken,"
                 " and committed again with the next step. Set the broker's offsets.retention.minutes above the longest stop",
-                extra={"group": self._layout.group, "partition": partition, "offsets": _text(gone)},
+                extra={"group": self._topics.group, "partition": partition, "offsets": _text(gone)},
             )
         return gone
 
@@ -250,7 +250,7 @@ class Restore:
             if low > written.after:
                 # Retention has passed over them: nothing is left to hold against the record.
                 continue
-            own = {*self._layout.inputs.sole_outputs, checkpoint_topic(self._layout.app, self._layout.stage)}
+            own = {*self._topics.inputs.sole_outputs, checkpoint_topic(self._topics.app, self._topics.stage)}
             if end < written.after and place.topic not in own:
                 # No tear shortens a log: somebody has deleted what others write as well (dead letters), which nothing is computed from.
                 log.warning("a topic was cut off or created anew", extra={"topic": place.topic, "partition": place.partition, "end": end})
@@ -258,18 +258,18 @@ class Restore:
             missing = written.missing_from(self._read(place, written.after, end)) if end > written.after else written.count
             if missing:
                 torn[place] = f"of the {written.count} from offset {written.after} on {missing} are not there (the log ends at {end})"
-            elif place.topic in self._layout.inputs.sole_outputs and (more := written.beyond(self._read(place, written.after, end))):
+            elif place.topic in self._topics.inputs.sole_outputs and (more := written.beyond(self._read(place, written.after, end))):
                 torn[place] = f"{more} more than the {written.count} from offset {written.after} on"
         if not torn:
             return progress, marks
-        record = TopicPartition(self._layout.progress, partition)
+        record = TopicPartition(self._topics.progress, partition)
         if self._reader.watermarks(record)[1] != recorded_to:
             raise TransientError(f"{record.topic}:{partition}: somebody has written for the task since its progress was read")
-        name = f"{self._layout.stage}:{partition}:{progress.sequence}"
+        name = f"{self._topics.stage}:{partition}:{progress.sequence}"
         text = "; ".join(f"{topic}:{number}: {what}" for (topic, number), what in sorted(torn.items()))
         if name not in self._accept_torn:
             raise TornTransactionError(
-                f"task {partition} of {self._layout.group}: expected the outputs that its progress record {progress.sequence} tells of, found {text}."
+                f"task {partition} of {self._topics.group}: expected the outputs that its progress record {progress.sequence} tells of, found {text}."
                 " One transaction writes all of it, so it was torn (or a topic was cut off or created anew). What reads these outputs lacks them:"
                 f" find out why, then start with TIDEMILL_RUNNER__ACCEPT_TORN='[\"{name}\"]' to go on without them"
             )
@@ -278,7 +278,7 @@ class Restore:
 
     def _replay(self, running: RunningTask, quarantined: Quarantined) -> None:
         stretches = self.stretches(running)
-        if len(stretches) == 1 or self._layout.outputs_to_restore(running.partition):
+        if len(stretches) == 1 or self._topics.outputs_to_restore(running.partition):
             for stretch in stretches:
                 for records in self._read(*stretch):
                     self._give(running, [records], quarantined)
@@ -293,7 +293,7 @@ class Restore:
     def stretches(self, running: RunningTask) -> list[tuple[TopicPartition, int, int | None]]:
         """What a task is given again, as (place, first offset, end); of its own outputs all there is (end None)."""
         progress = running.progress
-        outputs = self._layout.outputs_to_restore(running.partition)
+        outputs = self._topics.outputs_to_restore(running.partition)
         if outputs:
             return [(address, self._own_memory(address, progress), None) for address in outputs]
         stretches: list[tuple[TopicPartition, int, int | None]] = []
@@ -304,7 +304,7 @@ class Restore:
             low, high = self._reader.watermarks(address)
             begin = progress.checkpoint_marker.get(address, low)
             if begin < min(low, end):
-                raise offset_lost(address, f"the restore of {self._layout.stage}", begin, low, high, "the state would not be whole")
+                raise offset_lost(address, f"the restore of {self._topics.stage}", begin, low, high, "the state would not be whole")
             if begin < end:
                 stretches.append((address, begin, end))
         return stretches
@@ -313,7 +313,7 @@ class Restore:
         """Return where an output begins that is the task's memory, after holding its end against what the task has written: each record an offset."""
         low, end = self._reader.watermarks(address)
         begin, written = progress.checkpoint_marker.get(address), progress.outputs.get(address.topic, 0)
-        who, loss = f"the restore of {self._layout.stage}", "copies of what is gone would be taken for new"
+        who, loss = f"the restore of {self._topics.stage}", "copies of what is gone would be taken for new"
         if begin is not None and not low <= begin <= end:
             raise offset_lost(address, who, begin, low, end, loss)
         if end < written:

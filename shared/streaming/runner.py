@@ -5,14 +5,13 @@ import math
 import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from pathlib import Path
 
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings
 from shared.streaming.bounded_calls import CallHangsError
 from shared.streaming.broker import Broker, BrokerUnreachableError, FencedError, Reader
-from shared.streaming.chain import Chain, Link, StageParts, TaskCrashedError, Work
+from shared.streaming.chain import Chain, Link, TaskCrashedError, Work
 from shared.streaming.crash_log import CrashLog
 from shared.streaming.culprit_walk import CulpritWalk, Survives
 from shared.streaming.dead_letters import DeadLetters
@@ -22,18 +21,18 @@ from shared.streaming.flood import FloodLimits, Throttle
 from shared.streaming.flood_report import FloodReport
 from shared.streaming.isolation import CrashVerdicts, Verdict
 from shared.streaming.kafka_connection import KafkaFailureError
-from shared.streaming.layout import Layout
 from shared.streaming.lent_broker import Lender
 from shared.streaming.ownership import Precedence
 from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.rehearsal import Rehearsal, Told, perform
 from shared.streaming.restore import ReplayCrashedError, Restore, SupersededError
-from shared.streaming.running_task import RunningTask, TaskFactory
+from shared.streaming.running_task import RunningTask
 from shared.streaming.stage_child import MakeStage, StageChild
+from shared.streaming.stage_topics import StageTopics
 from shared.streaming.step_transaction import StepTransaction
 from shared.streaming.take_over import Rival, TakeOver
-from shared.streaming.task import StepContext, TaskInputs
+from shared.streaming.task import Stage, StepContext
 from shared.streaming.trials import Trials
 
 log = logging.getLogger(__name__)
@@ -72,24 +71,22 @@ class Runner:
 
     Parameters
     ----------
-    app, stage, instance
-        Names: group ``<app>-<stage>``, transactional id ``<app>-<stage>-<instance>``.
-    inputs, partitions
-        What the tasks read; number of tasks (1 when gathered).
-    task_factory
-        Makes task p, empty.
-    followers
-        Stages that read what this one writes: they run in the same process and the same transaction (`shared.streaming.chain`).
+    app, instance
+        Names: group ``<app>-<first stage>``, transactional id ``<app>-<name>-<instance>``.
+    stages
+        A stage, and those that read what it writes: they run in the same process and the same transaction (`shared.streaming.chain`).
+    partitions
+        Number of tasks of each stage (1 when gathered).
     name
-        Of the chain, for its transactional id, logs and metrics; by default the stage.
+        Of the chain, for its transactional id, logs and metrics; by default the first stage.
     rivals
         Processes of the other topology under this instance's name.
     precedence
         Makes, of a reader, whom the tasks give way to; None when there is nobody.
     codec
-        Of `tidemill.Progress`.
+        Makes, of a stage's name, the codec of its progress records.
     dead_letters
-        Where quarantined records go.
+        Makes, of a stage's name, where its quarantined records go.
     clock_ms
         Processing time, handed to the tasks; by default the host's, with a steady clock beside it that shows when the host's is set.
     timer
@@ -100,15 +97,12 @@ class Runner:
         self,
         *,
         app: str,
-        stage: str,
+        stages: Sequence[Stage],
         instance: str,
         broker: Broker,
-        inputs: TaskInputs,
         partitions: int,
-        task_factory: TaskFactory,
-        codec: RecordCodecPort,
-        dead_letters: DeadLetters,
-        followers: Sequence[StageParts] = (),
+        codec: Callable[[str], RecordCodecPort],
+        dead_letters: Callable[[str], DeadLetters],
         name: str | None = None,
         rivals: Sequence[Rival] = (),
         precedence: Callable[[Reader], Precedence] | None = None,
@@ -119,30 +113,30 @@ class Runner:
         timer: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings or RunnerSettings()
-        self._metrics = metrics or Metrics(stage)
+        lead = stages[0].name
+        self._metrics = metrics or Metrics(lead)
         self._health = health or Health()
         self._clock_ms = clock_ms or _wall_ms
         self._steady_ms = _steady_of(timer) if timer is not None else _steady_ms if clock_ms is None else None
         self._timer = timer or time.monotonic
-        parts = [StageParts(stage, inputs, task_factory, codec, dead_letters), *followers]
-        layouts = [Layout.of(app, one.stage, one.inputs, partitions, broker, stage if k else None) for k, one in enumerate(parts)]
-        self._name = name or stage
-        self._layout = layouts[0]
+        topics = [StageTopics.of(app, stage.name, stage.inputs, partitions, broker, lead if k else None) for k, stage in enumerate(stages)]
+        self._name = name or lead
+        self._topics = topics[0]
         # Both topologies have processes in the leading stage's group: under one name they would end each other again and again.
-        self._source = broker.source(self._layout.group, instance if name is None else f"{name}-{instance}")
+        self._source = broker.source(self._topics.group, instance if name is None else f"{name}-{instance}")
         self._writer = f"{app}-{self._name}-{instance}"
         self._sink = broker.transactional_sink(self._writer)
         self._reader = broker.reader()
         gives_way = precedence(self._reader) if precedence is not None else None
-        self._ownership = TakeOver(broker, self._source, self._sink, self._writer, layouts, rivals, gives_way, self._timer)
+        self._ownership = TakeOver(broker, self._source, self._sink, self._writer, topics, rivals, gives_way, self._timer)
         limits = self._settings
         self._flood_limits = FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run)
         self._throttle = Throttle()
-        self._floods = FloodReport(dead_letters.topic, self._metrics, self._health)
+        letters = {stage.name: dead_letters(stage.name) for stage in stages}
+        self._floods = FloodReport(letters[lead].topic, self._metrics, self._health)
         self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
         self._links = [
-            self._link(number, layout, one, limits.state_folder / f"{app}-{one.stage}-{instance}.crash.json", instance)
-            for number, (one, layout) in enumerate(zip(parts, layouts, strict=True))
+            self._link(number, stage, topics[number], codec(stage.name), letters[stage.name], instance) for number, stage in enumerate(stages)
         ]
         # What the process before died of, until its task has been restored.
         self._death = self._note.death
@@ -166,12 +160,14 @@ class Runner:
         self._stop = threading.Event()
         self._stopping = False
 
-    def _link(self, stage: int, layout: Layout, parts: StageParts, crash_log: Path, instance: str) -> Link:
+    def _link(self, number: int, stage: Stage, topics: StageTopics, codec: RecordCodecPort, letters: DeadLetters, instance: str) -> Link:
         limits = self._settings
-        codec, letters, factory = parts.codec, parts.dead_letters, parts.task_factory
-        restore = Restore(layout, self._source, self._reader, codec, letters, instance, self._writer, factory, self._keep_alive, limits.accept_torn)
-        verdicts = CrashVerdicts(CrashLog(crash_log, self._note.advanced), limits.crash_limit, self._timer)
-        return Link(layout, restore, verdicts, Trials(stage, restore, verdicts, limits.max_batch, self._clock_ms))
+        restore = Restore(
+            topics, self._source, self._reader, codec, letters, instance, self._writer, stage.task, self._keep_alive, limits.accept_torn
+        )
+        crash_log = CrashLog(limits.state_folder / f"{topics.app}-{stage.name}-{instance}.crash.json", self._note.advanced)
+        verdicts = CrashVerdicts(crash_log, limits.crash_limit, self._timer)
+        return Link(topics, restore, verdicts, Trials(number, restore, verdicts, limits.max_batch, self._clock_ms))
 
     def use_children(self, make: MakeStage) -> None:
         """Have child processes try what has ended this one without an exception, instead of dying of it again and again.
@@ -293,7 +289,7 @@ class Runner:
             self._sink.open()
             self._sink_opened = True
         if not self._opened:
-            self._source.subscribe(self._layout.inputs.partitioned)
+            self._source.subscribe(self._topics.inputs.partitioned)
             self._epoch = self._source.assignment.epoch
             self._opened = True
 
@@ -469,7 +465,7 @@ class Runner:
     def _is_short(self, given: Given) -> bool:
         """Say whether a step is known to take no time to speak of: the one before did not, and nothing but data came (no model to load)."""
         special = (
-            records.topic in self._links[stage].layout.inputs.broadcast for _, _, shares in given for stage in shares for records in shares[stage]
+            records.topic in self._links[stage].topics.inputs.broadcast for _, _, shares in given for stage in shares for records in shares[stage]
         )
         return self._took_s < _SHORT_S and not any(special)
 
@@ -500,7 +496,7 @@ class Runner:
     def _known_offset(self, changed: Sequence[Work]) -> dict[TopicPartition, int]:
         lead = self._chain.tasks[changed[0].running.partition][0]
         offsets = lead.progress.input_offsets
-        return {partition: offsets[partition] for partition in self._layout.grouped(lead.partition) if partition in offsets}
+        return {partition: offsets[partition] for partition in self._topics.grouped(lead.partition) if partition in offsets}
 
     def _acknowledge(self) -> bool:
         while self._unacknowledged:
@@ -521,7 +517,7 @@ class Runner:
         self._source.assign({})
         self._retry_at = None
         tasks: dict[int, list[RunningTask]] = {}
-        owned = self._ownership.free(self._layout.owned(assignment))
+        owned = self._ownership.free(self._topics.owned(assignment))
         self._keep_alive()
         self._ownership.claim(owned)
         for partition in owned:
@@ -595,7 +591,7 @@ class Runner:
             self._metrics.count_recovered(place.topic)
             self._health.report(
                 f"offset of {place.topic}:{place.partition}",
-                f"the group {self._layout.group} had lost it; {offset} is taken from the progress record",
+                f"the group {self._topics.group} had lost it; {offset} is taken from the progress record",
             )
 
     def _become_ready(self) -> None:

@@ -8,10 +8,10 @@ import numpy as np
 
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.flood import FloodLimits, Refusals
-from shared.streaming.layout import Layout
 from shared.streaming.progress import Progress, RecordCodecPort, checkpoint_topic, progress_topic
 from shared.streaming.quarantine import Address, Quarantined, Withheld, given, verdict_key
 from shared.streaming.records import Emission, Records, StateEntry, TopicPartition
+from shared.streaming.stage_topics import StageTopics
 from shared.streaming.state_parts import StateParts
 from shared.streaming.task import StepContext, Task
 from shared.streaming.written import Written
@@ -74,7 +74,7 @@ class RunningTask:
     partition: int
     task: Task
     progress: Progress
-    layout: Layout
+    topics: StageTopics
     dead_letters: DeadLetters
     codec: RecordCodecPort
     instance: str
@@ -142,7 +142,7 @@ class RunningTask:
         produced = Counter(dict(self.progress.outputs))
         for emission in emissions:
             produced[emission.topic] += len(emission)
-        read = sum(len(records) for records in inputs if records.topic in self.layout.inputs.partitioned)
+        read = sum(len(records) for records in inputs if records.topic in self.topics.inputs.partitioned)
         refused = sum(len(emission) for emission in emissions if emission.topic == self.dead_letters.topic)
         share, marker = self._checkpoint(context.now_ms, checkpoint_interval_ms, checkpoint_bytes, [*self.unwritten, *condemned])
         progress = replace(
@@ -157,7 +157,7 @@ class RunningTask:
             deployment_sequence=step.deployment_sequence,
             versions=dict(self.task.versions()),
             quarantined=quarantined.newest(),
-            group=self.layout.group,
+            group=self.topics.group,
             refusals=self.progress.refusals.after(read, refused, self.limits) if step.flows is None else Refusals(),
             flows=step.flows or {},
             writer=self.writer,
@@ -165,8 +165,8 @@ class RunningTask:
         )
         before = self.progress
         unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group, writer=before.writer) == before
-        grouped = set(self.layout.grouped(self.partition))
-        taken_over = before.group != self.layout.group
+        grouped = set(self.topics.grouped(self.partition))
+        taken_over = before.group != self.topics.group
         moved = {
             partition: offset
             for partition, offset in progress.input_offsets.items()
@@ -178,7 +178,7 @@ class RunningTask:
             progress,
             changed,
             moved,
-            self._record(progress) if changed else Emission(progress_topic(self.layout.app, self.layout.stage), self.partition, [], []),
+            self._record(progress) if changed else Emission(progress_topic(self.topics.app, self.topics.stage), self.partition, [], []),
             read,
             refused,
             sum(len(value or b"") for emission in share for value in emission.values),
@@ -187,7 +187,7 @@ class RunningTask:
         )
 
     def _record(self, progress: Progress) -> Emission:
-        return Emission(progress_topic(self.layout.app, self.layout.stage), self.partition, [progress.key], [progress.encode(self.codec)])
+        return Emission(progress_topic(self.topics.app, self.topics.stage), self.partition, [progress.key], [progress.encode(self.codec)])
 
     def _written(self, emissions: Sequence[Emission], share: Sequence[Emission]) -> dict[TopicPartition, Written]:
         """What the next progress record says of a step's outputs and of the state that goes with them."""
@@ -223,7 +223,7 @@ class RunningTask:
     def _checkpoint(
         self, now_ms: int, interval_ms: int, size_bytes: int, verdicts: Sequence[Address]
     ) -> tuple[list[Emission], dict[TopicPartition, int]]:
-        topic = checkpoint_topic(self.layout.app, self.layout.stage)
+        topic = checkpoint_topic(self.topics.app, self.topics.stage)
         entries = [StateEntry(key, None) for key in self.stale_keys]
         entries += [StateEntry(verdict_key(address), b"") for address in verdicts]
         marker = dict(self.progress.checkpoint_marker)
@@ -233,6 +233,3 @@ class RunningTask:
             entries += self.parts.cut(checkpoint.entries)
             marker = dict(checkpoint.marker) or marker
         return ([Emission(topic, self.partition, [entry.key for entry in entries], [entry.value for entry in entries])] if entries else []), marker
-
-
-TaskFactory = Callable[[int], Task]

@@ -5,9 +5,9 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
 from shared.streaming.broker import Broker, Source, TransactionalSink
-from shared.streaming.layout import Layout
 from shared.streaming.ownership import Precedence, claim
 from shared.streaming.records import TopicPartition
+from shared.streaming.stage_topics import StageTopics
 
 log = logging.getLogger(__name__)
 # How often a process that stands by looks whether its turn has come.
@@ -38,7 +38,7 @@ class TakeOver:
     ----------
     writer
         Transactional id of this process.
-    layouts
+    topics
         Of its stages, in order.
     rivals
         Processes of the other topology under this instance's name. What one of them left open when it died is aborted before a task is taken over,
@@ -55,7 +55,7 @@ class TakeOver:
         source: Source,
         sink: TransactionalSink,
         writer: str,
-        layouts: Sequence[Layout],
+        topics: Sequence[StageTopics],
         rivals: Sequence[Rival],
         precedence: Precedence | None,
         timer: Callable[[], float],
@@ -64,7 +64,7 @@ class TakeOver:
         self._source = source
         self._sink = sink
         self._writer = writer
-        self._layouts = layouts
+        self._topics = topics
         self._rivals = list(rivals)
         self._precedence = precedence
         self._timer = timer
@@ -101,9 +101,9 @@ class TakeOver:
         self._fence_the_dead()
         self._sink.begin()
         for partition in partitions:
-            for layout in self._layouts:
-                self._sink.produce(claim(TopicPartition(layout.progress, partition), self._writer))
-        known = self._source.committed([place for partition in partitions for place in self._layouts[0].grouped(partition)])
+            for topics in self._topics:
+                self._sink.produce(claim(TopicPartition(topics.progress, partition), self._writer))
+        known = self._source.committed([place for partition in partitions for place in self._topics[0].grouped(partition)])
         if known:
             # These offsets do not change. With them goes the group's generation: a member that has lost the partitions without knowing it is refused.
             self._sink.send_offsets(known, self._source.membership())

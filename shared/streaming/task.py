@@ -1,7 +1,7 @@
 """The contract between the runner and a service: one task is one service on one partition."""
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping, Sequence, Set
+from collections.abc import Callable, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -134,3 +134,22 @@ class Task(ABC):
     @abstractmethod
     def versions(self) -> Mapping[str, str]:
         """Code, application and view versions recorded in the progress record; other versions than the checkpoint's mean rebuild."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stage:
+    """A stage as its service declares it.
+
+    Attributes
+    ----------
+    name
+        Of its group, its progress topic and its checkpoint topic, after the application's.
+    inputs
+        What its tasks read.
+    task
+        Makes task p, empty.
+    """
+
+    name: str
+    inputs: TaskInputs
+    task: Callable[[int], Task]

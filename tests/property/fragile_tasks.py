@@ -9,12 +9,10 @@ from typing import Any
 
 from shared.observability.settings import RunnerSettings
 from shared.streaming.broker import Broker
-from shared.streaming.chain import StageParts
-from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.runner import Runner
-from shared.streaming.task import StepContext, Task, TaskInputs
-from tests.property.runner_tasks import APP, CountingTask, arguments, codec
+from shared.streaming.task import Stage, StepContext, Task, TaskInputs
+from tests.property.runner_tasks import APP, CountingTask, arguments
 
 INPUT, OUTPUT, COPIES = f"{APP}-input", f"{APP}-output", f"{APP}-copies"
 BOOM, SEGFAULT, KILLED, MEMORY, HANG = b"boom", b"segfault", b"killed", b"memory", b"hang"
@@ -163,10 +161,9 @@ class Copying(Task):
         return {"core": "1"}
 
 
-def copying(ends: Ends) -> StageParts:
+def copying(ends: Ends) -> Stage:
     """The stage that follows."""
-    letters = DeadLetters(f"{APP}-rejected", "copying", codec("rejected").encode)
-    return StageParts("copying", TaskInputs((OUTPUT,)), lambda partition: Copying(ends, partition), codec("progress"), letters)
+    return Stage("copying", TaskInputs((OUTPUT,)), lambda partition: Copying(ends, partition))
 
 
 def chain_in_child(max_batch: int, broker: Broker, folder: Path) -> Runner:

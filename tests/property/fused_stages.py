@@ -22,7 +22,8 @@ from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.progress import Progress
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.runner import Runner
-from shared.streaming.stage import FUSIBLE, StageSpec, chain_runner
+from shared.streaming.stage import FUSIBLE, chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 
 ROOT = Path(__file__).parents[2]
@@ -77,9 +78,9 @@ class System:
     def runner(self, stages: tuple[str, ...], broker: Broker | None = None, instance: str = "0", **changes: Any) -> Runner:
         """Make the runner of some stages."""
         tasks = {
-            "ingestion": StageSpec("ingestion", ingestion_inputs(PLAN), lambda p: IngestionTask(PLAN, self.registry, p, "replay")),
-            "features": StageSpec("features", features_inputs(PLAN), self._features),
-            "scoring": StageSpec("scoring", scoring_inputs(PLAN), lambda p: ScoringTask(PLAN, self.registry, self._store, p)),
+            "ingestion": Stage("ingestion", ingestion_inputs(PLAN), lambda p: IngestionTask(PLAN, self.registry, p, "replay")),
+            "features": Stage("features", features_inputs(PLAN), self._features),
+            "scoring": Stage("scoring", scoring_inputs(PLAN), lambda p: ScoringTask(PLAN, self.registry, self._store, p)),
         }
         quick: dict[str, Any] = {
             "commit_interval_ms": 1,

@@ -11,7 +11,7 @@ from shared.avro.registry import MemorySchemaRegistry
 from shared.streaming.broker import Broker, TopicSpec
 from shared.streaming.dead_letters import DeadLetters
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
+from shared.streaming.task import Stage, StepContext, Task, TaskInputs
 from shared.streaming.topics import CATALOGUE
 
 SCHEMAS = CATALOGUE.parent
@@ -119,17 +119,24 @@ def expected(keys: Sequence[str], without: Sequence[int] = ()) -> list[bytes]:
     return said
 
 
-def arguments(app: str, broker: Broker, partitions: int = 1, **changes: Any) -> dict[str, Any]:
+def arguments(
+    app: str,
+    broker: Broker,
+    partitions: int = 1,
+    inputs: TaskInputs | None = None,
+    task_factory: Callable[[int], Task] | None = None,
+    followers: Sequence[Stage] = (),
+    **changes: Any,
+) -> dict[str, Any]:
+    lead = Stage(STAGE, inputs or TaskInputs((f"{app}-input",)), task_factory or (lambda partition: CountingTask(app, partition)))
     return {
         "app": app,
-        "stage": STAGE,
+        "stages": [lead, *followers],
         "instance": "0",
         "broker": broker,
-        "inputs": TaskInputs((f"{app}-input",)),
         "partitions": partitions,
-        "task_factory": lambda partition: CountingTask(app, partition),
-        "codec": codec("progress"),
-        "dead_letters": DeadLetters(f"{app}-rejected", STAGE, codec("rejected").encode),
+        "codec": lambda _: codec("progress"),
+        "dead_letters": lambda stage: DeadLetters(f"{app}-rejected", stage, codec("rejected").encode),
         **changes,
     }
 

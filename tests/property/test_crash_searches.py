@@ -13,13 +13,13 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from shared.observability.settings import RunnerSettings
-from shared.streaming.chain import StageParts
 from shared.streaming.death_note import advances
 from shared.streaming.errors import TransientError
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import StateEntry, TopicPartition
 from shared.streaming.runner import Runner
 from shared.streaming.stage_child import MakeStage
+from shared.streaming.task import Stage
 from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, Ticking
 from tests.property.runner_tasks import APP, CountingTask, DyingBroker, Killed, arguments, codec, expected, output, topics
 
@@ -39,7 +39,7 @@ class Machine:
         self._advances = 0
         self.in_children: MakeStage | None = None
         self._runner: Runner | None = None
-        self.followers: Sequence[StageParts] = ()
+        self.followers: Sequence[Stage] = ()
 
     def end(self, value: bytes) -> None:
         """End the process without an exception that it could catch."""

@@ -30,7 +30,8 @@ from shared.observability.settings import RunnerSettings, ServiceSettings
 from shared.streaming.broker import TopicSpec
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import TopicPartition
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 
 MESSAGES, GOOD = 500, 250
@@ -52,9 +53,9 @@ def test_an_attack_touches_nobody_else(tmp_path: Path, seed: int) -> None:
         ),
     )
     stages = [
-        StageSpec("ingestion", ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, counts)),
-        StageSpec("features", features_inputs(plan), lambda p: FeaturesTask(plan, registry, p)),
-        StageSpec("scoring", scoring_inputs(plan), lambda p: ScoringTask(plan, registry, store, p)),
+        Stage("ingestion", ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, counts)),
+        Stage("features", features_inputs(plan), lambda p: FeaturesTask(plan, registry, p)),
+        Stage("scoring", scoring_inputs(plan), lambda p: ScoringTask(plan, registry, store, p)),
     ]
     runner, sink = chain_runner(stages, plan, settings, broker, registry), broker.sink()
     good: dict[str, dict[str, Any]] = {}

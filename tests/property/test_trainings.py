@@ -21,7 +21,8 @@ from shared.streaming.broker import Broker
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.progress import Progress
 from shared.streaming.runner import Runner
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 from tests.property.runner_tasks import DyingBroker, Killed, output
 from tests.unit.services.drift.stream import shop
@@ -102,7 +103,7 @@ class World:
         def task(_partition: int) -> RetrainingTask:
             return RetrainingTask(self.plan, self.registry, self.trainer, Registrar(), places)
 
-        return stage_runner("retraining", self.plan, own, broker, self.registry, task_inputs(self.plan), task)
+        return chain_runner([Stage("retraining", task_inputs(self.plan), task)], self.plan, own, broker, self.registry)
 
     def finish(self, runner: Runner) -> None:
         for _ in range(1_000):

@@ -22,7 +22,8 @@ from shared.streaming.broker import TopicSpec
 from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import TopicPartition
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 
 T0 = 1_700_000_000_000
@@ -114,8 +115,8 @@ def test_changes_of_tables_become_vectors(tmp_path: Path, from_files: bool) -> N
     for topic in plan.topics.raw:
         sink.publish(topic, HEARTBEAT_KEY, None, T0 + 60_000, 0)
     stages = [
-        StageSpec("ingestion", ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "replay")),
-        StageSpec("features", features_inputs(plan), lambda p: FeaturesTask(plan, registry, p)),
+        Stage("ingestion", ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "replay")),
+        Stage("features", features_inputs(plan), lambda p: FeaturesTask(plan, registry, p)),
     ]
     quick = RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, max_batch=2, state_folder=tmp_path / "state")
     runner = chain_runner(stages, plan, ServiceSettings(application=tmp_path, runner=quick), broker, registry)

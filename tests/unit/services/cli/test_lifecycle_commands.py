@@ -27,7 +27,8 @@ from shared.observability.settings import RunnerSettings, ServiceSettings
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.progress import Progress
 from shared.streaming.records import TopicPartition
-from shared.streaming.stage import stage_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 from tests.unit.services.drift.stream import shop
 
@@ -83,16 +84,11 @@ class World:
         limits = RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, checkpoint_interval_ms=0, backoff_initial_ms=0, state_folder=folder / "s")
         settings = ServiceSettings(application=folder).model_copy(update={"runner": limits})
         trainer, registrar, places = Trainer(), Registrar(), Places("app", "lake", "artifacts")
-        self.runners = [
-            stage_runner(
-                "control", self.plan, settings, self.broker, self.registry, control_inputs(self.plan),
-                lambda _: ControlTask(self.plan, self.registry, KEY),
-            ),
-            stage_runner(
-                "retraining", self.plan, settings, self.broker, self.registry, retraining_inputs(self.plan),
-                lambda _: RetrainingTask(self.plan, self.registry, trainer, registrar, places),
-            ),
-        ]  # fmt: skip
+        stages = [
+            Stage("control", control_inputs(self.plan), lambda _: ControlTask(self.plan, self.registry, KEY)),
+            Stage("retraining", retraining_inputs(self.plan), lambda _: RetrainingTask(self.plan, self.registry, trainer, registrar, places)),
+        ]
+        self.runners = [chain_runner([stage], self.plan, settings, self.broker, self.registry) for stage in stages]
 
     def publish(self, topic: str, record: dict[str, Any]) -> None:
         self.broker.sink().publish(topic, b"m", self.codecs[topic].encode(record), 0, 0)

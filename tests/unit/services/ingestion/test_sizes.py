@@ -26,13 +26,13 @@ from shared.models.artifacts import ArtifactStore
 from shared.observability.settings import LakeSettings, RunnerSettings
 from shared.streaming.broker import TopicSpec
 from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.layout import LayoutError
 from shared.streaming.letter_size import fits, fitted
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import Records, Step, TopicPartition
 from shared.streaming.runner import Runner
-from shared.streaming.stage import StageSpec, chain_runner
-from shared.streaming.task import StepContext
+from shared.streaming.stage import chain_runner
+from shared.streaming.stage_topics import TopicMismatchError
+from shared.streaming.task import Stage, StepContext
 from shared.streaming.topics import catalogue_topics
 
 NOW, LIMIT = 1_760_000_000_000, 20_000
@@ -175,8 +175,8 @@ class Chain:
         settings = IngestionSettings(application=self.folder, runner=quick, lake=lake, ingestion=ClockSettings(clock="replay"))
         stages = [
             ingestion_stage(settings, self.plan, self.broker, self.registry),
-            StageSpec("features", features_inputs(self.plan), lambda p: FeaturesTask(self.plan, self.registry, p)),
-            StageSpec("scoring", scoring_inputs(self.plan), lambda p: ScoringTask(self.plan, self.registry, store, p)),
+            Stage("features", features_inputs(self.plan), lambda p: FeaturesTask(self.plan, self.registry, p)),
+            Stage("scoring", scoring_inputs(self.plan), lambda p: ScoringTask(self.plan, self.registry, store, p)),
         ]
         return [chain_runner(stages, self.plan, settings, self.broker, self.registry), build_outcomes(settings, self.broker, self.registry)]
 
@@ -234,7 +234,9 @@ def test_what_is_accepted_fits_every_topic_behind_it(tmp_path: Path, small: str)
 @pytest.mark.parametrize("small", ["vectors", "predictions", "journal", "rejected", "features-checkpoint"])
 def test_a_topic_that_takes_less_than_is_written_whatever_comes_is_named_at_the_start(tmp_path: Path, small: str) -> None:
     chain = Chain(tmp_path, {f"shop-{small}": 2_000})
-    with pytest.raises(LayoutError, match=rf"shop-{small}: expected a topic that takes records of [0-9,]+ bytes .*, this one takes 2,000; raise"):
+    with pytest.raises(
+        TopicMismatchError, match=rf"shop-{small}: expected a topic that takes records of [0-9,]+ bytes .*, this one takes 2,000; raise"
+    ):
         chain.runners()
 
 

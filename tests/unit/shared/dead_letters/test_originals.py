@@ -22,7 +22,8 @@ from shared.streaming.broker import TopicSpec
 from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import TopicPartition
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 
 T0 = 1_760_000_000_000
@@ -70,7 +71,7 @@ class World:
         self.broker.sink().publish("orders", HEARTBEAT_KEY, None, newest, 0)
         quarantine = Quarantine(self.lake.append, self.lake.root)
         sizes = TopicSizes(self.plan, self.broker)
-        stage = StageSpec(
+        stage = Stage(
             "ingestion", task_inputs(self.plan), lambda p: IngestionTask(self.plan, self.registry, p, "replay", sizes=sizes, quarantine=quarantine)
         )
         settings = ServiceSettings(

@@ -34,7 +34,8 @@ from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.memory_clients import MemoryTransactionalSink
 from shared.streaming.partitioning import murmur2_partition
 from shared.streaming.records import Emission, TopicPartition
-from shared.streaming.stage import StageSpec, chain_runner
+from shared.streaming.stage import chain_runner
+from shared.streaming.task import Stage
 from shared.streaming.topics import catalogue_topics
 
 ROOT = Path(__file__).parents[4]
@@ -84,7 +85,7 @@ class World:
         settings = ServiceSettings(
             application=self.folder / "app", runner=RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, state_folder=self.folder / "state")
         )
-        stage = StageSpec("ingestion", task_inputs(plan), lambda p: IngestionTask(plan, self.registry, p, "replay"))
+        stage = Stage("ingestion", task_inputs(plan), lambda p: IngestionTask(plan, self.registry, p, "replay"))
         runner = chain_runner([stage], plan, settings, self.broker, self.registry)
         before = -1
         while before != (before := self.end(plan.topics.progress("ingestion"))) or before < 0 or not self.done(newest):

@@ -14,11 +14,11 @@ from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings
 from shared.streaming.broker import OffsetLostError, TopicSpec
 from shared.streaming.errors import TransientError
-from shared.streaming.layout import LayoutError
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.restore import PositionsDisagreeError
 from shared.streaming.runner import Runner
+from shared.streaming.stage_topics import TopicMismatchError
 from shared.streaming.task import StepContext, TaskInputs
 from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output, topics
 
@@ -319,11 +319,11 @@ def test_a_torn_transaction_is_found_at_the_next_start(tmp_path: Path, torn: str
 
 def test_missing_topics_and_unequal_partitions_are_refused_before_the_first_record(tmp_path: Path) -> None:
     broker = MemoryBroker()
-    with pytest.raises(LayoutError, match="there is no topic shop-input, shop-counting-progress"):
+    with pytest.raises(TopicMismatchError, match="there is no topic shop-input, shop-counting-progress"):
         Runner(**arguments(APP, broker))
     broker.create_topics(topics(APP, 1))
     broker.create_topics([TopicSpec("shop-wide", 3)])
-    with pytest.raises(LayoutError, match="expected 1 partitions everywhere, but shop-wide has 3"):
+    with pytest.raises(TopicMismatchError, match="expected 1 partitions everywhere, but shop-wide has 3"):
         Runner(**arguments(APP, broker, inputs=TaskInputs((INPUT, "shop-wide"))))
 
 
@@ -422,7 +422,7 @@ class Watching(CountingTask):
 def test_every_task_hears_every_broadcast_record_once(tmp_path: Path) -> None:
     broker = MemoryBroker()
     broker.create_topics(topics(APP, 3))
-    changes = {
+    changes: dict[str, Any] = {
         "inputs": TaskInputs((INPUT,), (f"{APP}-reference",)),
         "task_factory": lambda partition: Watching(APP, partition),
         "settings": quick(tmp_path),
@@ -458,7 +458,7 @@ def test_a_gathered_stage_has_one_task_for_all_partitions(tmp_path: Path) -> Non
     broker.create_topics(topics(APP, 3))
     for number in range(9):
         broker.sink().publish(INPUT, b"k", b"", 1, number % 3)
-    changes = {"inputs": TaskInputs((INPUT,), gathered=True), "task_factory": lambda _: Gathering(), "settings": quick(tmp_path)}
+    changes: dict[str, Any] = {"inputs": TaskInputs((INPUT,), gathered=True), "task_factory": lambda _: Gathering(), "settings": quick(tmp_path)}
     first = Runner(**arguments(APP, broker, 1, **changes))
     second = Runner(**arguments(APP, broker, 1, **changes, instance="1"))
     for _ in range(20):

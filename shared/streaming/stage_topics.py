@@ -11,20 +11,20 @@ from shared.streaming.state_parts import PART_BYTES
 from shared.streaming.task import TaskInputs
 
 
-class LayoutError(RuntimeError):
+class TopicMismatchError(RuntimeError):
     """Topics are missing or do not have the expected number of partitions (crash, before the first record)."""
 
 
 def require_room(topic: str, takes: int, needs: int, why: str) -> None:
-    """Raise LayoutError unless a topic takes records of so many bytes."""
+    """Raise TopicMismatchError unless a topic takes records of so many bytes."""
     if takes < needs:
-        raise LayoutError(
+        raise TopicMismatchError(
             f"{topic}: expected a topic that takes records of {needs:,} bytes ({why}), this one takes {takes:,}; raise its max.message.bytes"
         )
 
 
 @dataclass(frozen=True, slots=True)
-class Layout:
+class StageTopics:
     """Inputs of a stage over its tasks.
 
     The member that owns partition p of the first partitioned topic runs task p (task 0 when the stage is gathered).
@@ -47,19 +47,19 @@ class Layout:
     part_bytes: int = PART_BYTES
 
     @classmethod
-    def of(cls, app: str, stage: str, inputs: TaskInputs, partitions: int, broker: Broker, leader: str | None = None) -> "Layout":
+    def of(cls, app: str, stage: str, inputs: TaskInputs, partitions: int, broker: Broker, leader: str | None = None) -> "StageTopics":
         """Look the topics up and check them."""
         if not inputs.partitioned:
-            raise LayoutError(f"stage {stage}: expected at least one partitioned input, whose assignment says who runs a task")
+            raise TopicMismatchError(f"stage {stage}: expected at least one partitioned input, whose assignment says who runs a task")
         names = [*inputs.partitioned, *inputs.broadcast, *inputs.restores_from_outputs, progress_topic(app, stage), checkpoint_topic(app, stage)]
         counts = {name: broker.partitions(name) for name in dict.fromkeys(names)}
         missing = [name for name, count in counts.items() if not count]
         if missing:
-            raise LayoutError(f"stage {stage}: there is no topic {', '.join(missing)}; create the application's topics first")
+            raise TopicMismatchError(f"stage {stage}: there is no topic {', '.join(missing)}; create the application's topics first")
         expected = {name: partitions for name in counts if name not in inputs.broadcast and not inputs.gathered}
         wrong = [f"{name} has {counts[name]}" for name, count in expected.items() if counts[name] != count]
         if wrong:
-            raise LayoutError(f"stage {stage}: expected {partitions} partitions everywhere, but {', '.join(wrong)}")
+            raise TopicMismatchError(f"stage {stage}: expected {partitions} partitions everywhere, but {', '.join(wrong)}")
         takes = broker.max_message_bytes(checkpoint_topic(app, stage))
         require_room(checkpoint_topic(app, stage), takes, LEAST_LIMIT_BYTES, "the state is written there in parts")
         return cls(app, stage, inputs, partitions, counts, leader, min(PART_BYTES, takes // 2))
