@@ -5,7 +5,6 @@ from collections.abc import Iterable, Mapping, Sequence
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
 from shared.application.plan import Plan
@@ -14,10 +13,10 @@ from shared.avro.registry import SchemaRegistry
 from shared.commands.signing import RESUME_STREAM, is_signed
 from shared.short_text import LONGEST_TEXT
 from shared.streaming.errors import InvalidRecord
-from shared.streaming.merge import Merge, MergeInput
-from shared.streaming.progress import Progress
+from shared.streaming.merge import MergeInput, Released
+from shared.streaming.merging_task import MergingTask
 from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
+from shared.streaming.task import StepContext, TaskInputs
 
 _UPSTREAM = "drift"
 _VERSION = "control-3"
@@ -29,7 +28,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs((plan.topics.drift, plan.topics.progress(_UPSTREAM), plan.topics.commands), gathered=True)
 
 
-class ControlTask(Task):
+class ControlTask(MergingTask):
     """The one task of the stage.
 
     Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
@@ -44,6 +43,8 @@ class ControlTask(Task):
 
     def __init__(self, plan: Plan, registry: SchemaRegistry, key: bytes | None = None) -> None:
         topics = plan.topics
+        told = topics.progress(_UPSTREAM)
+        super().__init__([MergeInput(topics.drift, 0, (0,), _UPSTREAM, gathered=True)], {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._key = key
         policies = [
@@ -51,18 +52,13 @@ class ControlTask(Task):
             for model, own in ((model, model.settings.retraining) for model in plan.models.values())
         ]
         self._policy = RetrainingPolicy(policies)
-        self._merge = Merge([MergeInput(topics.drift, 0, (0,), _UPSTREAM, gathered=True)])
-        self._progress_topic = topics.progress(_UPSTREAM)
         self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
-        self._progress = message_codec(registry, self._progress_topic, "progress", LONGEST_TEXT)
         self._command = message_codec(registry, topics.commands, "command", LONGEST_TEXT)
         self._decision = message_codec(registry, topics.decisions, "decision", LONGEST_TEXT)
         self._flush_mark = message_codec(registry, topics.flush_marks, "flush-mark", LONGEST_TEXT)
         self._decided = 0
         self._commands_read = 0
-        self._coverage = Coverage()
         self._written: dict[bytes, bytes] = {}
-        self._replaying = False
         # With the offset that each stands at.
         self._commands: list[tuple[int, dict[str, Any]]] = []
 
@@ -72,43 +68,29 @@ class ControlTask(Task):
         if _STATE in self._written:
             self._policy.load(json.loads(self._written[_STATE]))
         if _MERGE in self._written:
-            self._merge.restore(self._written[_MERGE])
+            self.merge.restore(self._written[_MERGE])
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Stand where the last progress record stood."""
-        commands = TopicPartition(self._plan.topics.commands, 0)
-        self._commands_read = positions.get(commands, 0)
-        self._merge.resume({place: offset for place, offset in positions.items() if place.topic != commands.topic})
-        self._coverage = Coverage(coverage_offset, coverage_time_ms)
+        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
+        self._commands_read = positions.get(TopicPartition(self._plan.topics.commands, 0), 0)
         self._decided = outputs.get(self._plan.topics.decisions, 0)
-
-    def replay(self, inputs: Sequence[Records]) -> None:
-        """Decide again what had been decided by another version, whose state cannot be used; everything is said already."""
-        self._replaying = True
-        self._read(inputs)
-
-    def skipped(self, topic: str, partition: int, offsets: NDArray[np.int64]) -> None:
-        """Count records that were quarantined, so that the merge does not wait for them."""
-        if topic == self._plan.topics.drift:
-            self._merge.skip(topic, partition, offsets)
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Decide what the findings, the calendar and the commands ask for."""
-        self._finish_replay()
-        self._read(inputs)
-        said = self._follow(self._merge.release())
-        covered = self._merge.coverage()
-        if covered.time_ms > self._coverage.time_ms:
-            self._coverage = Coverage(0, covered.time_ms)
+        self.finish_replay()
+        self.read(inputs)
+        said = self._follow(self.merge.release())
+        self.cover()
         # Of the instant itself something may still come, so a schedule waits until it has passed.
-        said += self._policy.advance(self._coverage.time_ms - 1)
+        said += self._policy.advance(self.coverage.time_ms - 1)
         said += self._obey()
-        return Step(self._emissions(said), self._positions(), self._coverage)
+        return Step(self._emissions(said), self._positions(), self.coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write what has changed: it is small."""
-        self._finish_replay()
-        state = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self._merge.state()}
+        self.finish_replay()
+        state = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self.merge.state()}
         changed = [StateEntry(key, value) for key, value in state.items() if self._written.get(key) != value]
         self._written = state
         return Checkpoint(changed, self._positions())
@@ -121,35 +103,39 @@ class ControlTask(Task):
         """
         return {"code": _VERSION}
 
-    def _finish_replay(self) -> None:
-        if self._replaying:
-            self._follow(self._merge.drain())
-            self._policy.advance(self._coverage.time_ms - 1)
-            self._obey()
-            self._replaying = False
+    def refold(self, released: Released) -> None:
+        """Decide again what had been decided by another version, whose state cannot be used; everything is published already."""
+        self._follow(released)
+        self._policy.advance(self.coverage.time_ms - 1)
+        self._obey()
 
-    def _read(self, inputs: Sequence[Records]) -> None:
-        for records in inputs:
-            for row, (offset, value) in enumerate(zip(records.offsets.tolist(), records.values, strict=True)):
-                if value is None:
-                    continue
-                if records.topic == self._progress_topic:
-                    self._merge.watermark(records.topic, records.partition, offset, Progress.decode(value, self._progress))
-                elif records.topic == self._plan.topics.drift:
-                    found = self._drift.decode(value)
-                    self._merge.add(
-                        records.topic,
-                        records.partition,
-                        offsets=records.offsets[row : row + 1],
-                        journal_time=np.array([found["journal_time"]]),
-                        journal_partition=found["journal_partition"],
-                        journal_offset=np.array([found["journal_offset"]]),
-                        payload=found,
-                    )
-                else:
-                    self._hear(records, row, value)
-            if records.topic == self._plan.topics.commands and len(records):
-                self._commands_read = int(records.offsets[-1]) + 1
+    def cover(self) -> None:
+        """Let the coverage grow: findings come from all partitions, so it is one of time only."""
+        covered = self.merge.coverage()
+        if covered.time_ms > self.coverage.time_ms:
+            self.coverage = Coverage(0, covered.time_ms)
+
+    def take(self, records: Records) -> None:
+        """Add findings, or hear commands."""
+        is_command = records.topic == self._plan.topics.commands
+        for row, value in enumerate(records.values):
+            if value is None:
+                continue
+            if is_command:
+                self._hear(records, row, value)
+                continue
+            finding = self._drift.decode(value)
+            self.merge.add(
+                records.topic,
+                records.partition,
+                offsets=records.offsets[row : row + 1],
+                journal_time=np.array([finding["journal_time"]]),
+                journal_partition=finding["journal_partition"],
+                journal_offset=np.array([finding["journal_offset"]]),
+                payload=finding,
+            )
+        if is_command:
+            self._commands_read = int(records.offsets[-1]) + 1
 
     def _hear(self, records: Records, row: int, value: bytes) -> None:
         try:
@@ -173,7 +159,7 @@ class ControlTask(Task):
         offset = int(records.offsets[row])
         self._commands += [(offset, {"command_id": address, "model": model, "command": what, "reason": why, "issued_at": None}) for model in models]
 
-    def _follow(self, released: Any) -> list[dict[str, Any]]:  # noqa: ANN401, RUF100
+    def _follow(self, released: Released) -> list[dict[str, Any]]:
         said = []
         for run in released.runs():
             said += self._policy.advance(run.payload["journal_time"] - 1)
@@ -183,8 +169,8 @@ class ControlTask(Task):
     def _obey(self) -> list[dict[str, Any]]:
         """Follow commands in their order, up to one that asks for a training before there is any journal time to date it by."""
         said = []
-        while self._commands and not (self._coverage.time_ms <= 0 and self._commands[0][1]["command"] == "retrain"):
-            said += self._policy.command(self._commands.pop(0)[1], max(self._coverage.time_ms, 0))
+        while self._commands and not (self.coverage.time_ms <= 0 and self._commands[0][1]["command"] == "retrain"):
+            said += self._policy.command(self._commands.pop(0)[1], max(self.coverage.time_ms, 0))
         return said
 
     def _emissions(self, said: Sequence[dict[str, Any]]) -> list[Emission]:
@@ -196,6 +182,6 @@ class ControlTask(Task):
         return [Emission(topic, 0, [record["model"].encode() for record in records], values) for topic, records, values in written if values]
 
     def _positions(self) -> dict[TopicPartition, int]:
-        positions = self._merge.positions()
+        positions = self.merge.positions()
         read = self._commands[0][0] if self._commands else self._commands_read
         return {**positions, TopicPartition(self._plan.topics.commands, 0): read} if read else positions

@@ -100,7 +100,7 @@ def test_nothing_is_promised_before_it_is_flushed(world: World) -> None:
 
 @pytest.mark.parametrize("crash", range(0, STEPS, 2))
 def test_a_crash_between_append_and_commit_writes_nothing_twice(world: World, crash: int) -> None:
-    committed = Step([], {}, world.task()._coverage)
+    committed = Step([], {}, world.task().coverage)
     state = world.task().checkpoint(0)
     task, begin = world.task(), dict[str, int]()
     for step in range(STEPS):

@@ -37,7 +37,7 @@ class World:
         self.marks: list[int] = []
         self.topics: dict[str, list[bytes]] = {topic: [] for topic in names}
         self.state: dict[bytes, bytes | None] = {}
-        self.last = Step([], {}, ControlTask(self.plan, self.registry)._coverage)
+        self.last = Step([], {}, ControlTask(self.plan, self.registry).coverage)
         self.start()
 
     def start(self) -> None:
