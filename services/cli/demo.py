@@ -3,6 +3,7 @@
 import json
 import time
 import uuid
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -19,6 +20,7 @@ from services.cli.demo_figures import DemoRun, faults, figures_of, finite
 from services.cli.demo_load import LOAD_RATE, measure_load, pause
 from services.cli.demo_report import report_data
 from services.cli.feed import Prepared
+from services.cli.first_prediction import FirstPrediction
 from services.cli.flights import FlightsYear, encode_stream, load_year
 from services.cli.history import decoded, read_history
 from services.cli.kafka_clients import connect
@@ -111,6 +113,18 @@ class _Memory:
         self.peak = max(self.peak, total)
 
 
+class _Laps:
+    """Where the time went: seconds of each part, one after the other."""
+
+    def __init__(self, started: float) -> None:
+        self._last = started
+        self.seconds: dict[str, float] = {}
+
+    def end(self, part: str) -> None:
+        now = time.monotonic()
+        self.seconds[part], self._last = round(now - self._last, 1), now
+
+
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """Run everything; returns what stands in ``demo-report.json``.
 
@@ -124,30 +138,38 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     """
     started, settings = time.monotonic(), read_settings()
     plan = load_plan(_APPLICATION)
-    console.print("Reading the flights of 2013 ...")
-    year = load_year(options.days)
-    memory, killer = _Memory(), _Killer(options.kill)
-    with Infrastructure.from_environment() as infrastructure:
+    memory, killer, laps = _Memory(), _Killer(options.kill), _Laps(started)
+    # Servers and services start in processes of their own, so the flights are read meanwhile.
+    with ThreadPoolExecutor(max_workers=1) as reading, Infrastructure.from_environment() as infrastructure:
+        console.print("Reading the flights of 2013 ...")
+        flights = reading.submit(load_year, options.days)
         folder = (options.keep or Path(".tidemill") / "demo" / uuid.uuid4().hex[:8]).absolute()
         folder.mkdir(parents=True, exist_ok=True)
         kafka = settings.kafka_at(infrastructure.bootstrap_servers)
         broker = connect(kafka)
         create_topics(plan, broker)
         registry = ConfluentSchemaRegistry(infrastructure.registry_url)
-        streams = prepared(plan, registry, year)
+        laps.end("servers_s")
+        console.print("Starting the services (for the first time on a machine they compile their kernels, which takes about a minute) ...")
         supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay", settings))
         watch = Watch(plan, kafka, registry)
+        first = FirstPrediction(plan, broker, registry, started, console)
         try:
+            year = flights.result()
+            streams = prepared(plan, registry, year)
+            laps.end("reading_s")
             with Screen(year.events, console) as screen:
 
                 def on_progress(instant: int, published: int, seen: Seen) -> None:
                     supervisor.check()
                     killer.strike(supervisor, instant, seen)
                     memory.look()
+                    first.look(seen)
                     screen.update(instant, published, seen)
 
                 replay(plan, broker.sink(), streams, watch, 86_400_000, on_progress)
             replayed = time.monotonic() - started
+            laps.end("replay_s")
             console.print(f"The year is through after {replayed:.0f} s. Auditing ...")
             seen, restarts = read_out(watch), supervisor.restarts()
             supervisor.stop()
@@ -161,6 +183,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
                 memory.looked = 0.0
                 memory.look()
                 audited = audit.result()
+            laps.end("audit_s")
             latency = burst = None
             if options.measure_load:
                 console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
@@ -169,6 +192,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
                 latency, burst = measure_load(plan, registry, kafka, year, _MODEL)
                 memory.looked = 0.0
                 memory.look()
+                laps.end("load_s")
         finally:
             watch.close()
             supervisor.stop()
@@ -178,6 +202,8 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         "peak_rss_mb": round(memory.peak / 2**20),
         "wall_s": round(time.monotonic() - started, 1),
         "replay_s": round(replayed, 1),
+        "first_prediction_s": None if first.after_s is None else round(first.after_s, 1),
+        "laps": laps.seconds,
         "restarts": restarts,
     }
     options.output.mkdir(parents=True, exist_ok=True)

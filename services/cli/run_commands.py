@@ -42,6 +42,7 @@ def up(
     with 2 when the application or the settings are wrong.
     """
     from services.cli.announcer import Announcer
+    from services.cli.first_steps import first_steps
     from services.cli.run_watch import watching
     from services.cli.running import running_application
     from shared.observability.redaction import redacted
@@ -65,6 +66,9 @@ def up(
             console.print(f"  publish to {topic}", highlight=False)
         console.print(f"  gateway    {run.gateway}", highlight=False)
         console.print(f"  read from  {plan.topics.predictions}", highlight=False)
+        console.print("In another terminal (stop this one before the last):")
+        for line in first_steps(application, plan, run.infrastructure.environment, run.gateway, time.time_ns() // 1_000_000):
+            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         while not stop.wait(0.5):
             run.infrastructure.check()
             run.supervisor.check()
