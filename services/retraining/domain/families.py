@@ -6,17 +6,14 @@ from typing import Any
 
 import lightgbm
 import numpy as np
-import pyarrow as pa
 from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
 from shared.models.export import lightgbm_to_onnx, logistic_to_onnx
-from shared.models.signature import Column
 
 Matrix = NDArray[np.float32]
 Scores = NDArray[np.float64]
-_SMOOTHING = 50.0
 _THREADS = 2
 
 
@@ -26,25 +23,6 @@ class Fitted:
 
     predict: Callable[[Matrix], Scores]
     export: Callable[[], bytes]
-
-
-def columns_of(features: pa.RecordBatch, labels: NDArray[np.float64]) -> tuple[Column, ...]:
-    """Return how each feature becomes a number; a category becomes its label rate in these rows, drawn towards the overall rate when rare."""
-    rate = float(labels.mean())
-    columns = []
-    for name, values in zip(features.schema.names, features.columns, strict=True):
-        if not pa.types.is_string(values.type):
-            columns.append(Column(name=name, type="double"))
-            continue
-        encoded = values.dictionary_encode()
-        known = encoded.indices.is_valid().to_numpy(zero_copy_only=False)
-        codes = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False)[known]
-        count = np.bincount(codes, minlength=len(encoded.dictionary))
-        total = np.bincount(codes, labels[known], minlength=len(encoded.dictionary))
-        rates = (total + _SMOOTHING * rate) / (count + _SMOOTHING)
-        table = dict(sorted(zip(encoded.dictionary.to_pylist(), rates.tolist(), strict=True)))
-        columns.append(Column(name=name, type="string", codes=table, unknown=rate))
-    return tuple(columns)
 
 
 def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped

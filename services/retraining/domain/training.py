@@ -6,9 +6,11 @@ from typing import Any
 
 import numpy as np
 import optuna
+from numpy.typing import NDArray
 
+from services.retraining.domain.encoding import encode
 from services.retraining.domain.examples import Examples, Split
-from services.retraining.domain.families import columns_of, fit, suggest
+from services.retraining.domain.families import fit, suggest
 from shared.application.model import Training
 from shared.models.artifacts import Artifact
 from shared.models.signature import Signature
@@ -43,6 +45,22 @@ class Candidate:
     figures: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Window:
+    """What a trial learns from, and the validation rows as its model would be given them: encoded as the refit encodes."""
+
+    matrix: NDArray[np.float32]
+    labels: NDArray[np.float64]
+    asked: NDArray[np.float32]
+
+    @classmethod
+    def of(cls, rows: Examples, validation: Examples) -> "_Window":
+        encoding = encode(rows.features, rows.labels, rows.request_ms)
+        signature = Signature(model="", version="", family="", columns=encoding.columns, threshold=0.5, parity_rows=(), parity_scores=())
+        kept = rows.thinning(_SEARCH_ROWS)
+        return cls(encoding.matrix[kept], rows.labels[kept], signature.encode(validation.features))
+
+
 def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
     """Search, choose by validation log loss, refit on everything known before the gate, export: the model that is judged.
 
@@ -60,17 +78,15 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     validation = split.validation(examples)
     _check(early, training.min_rows, "training")
     _check(validation, 1, "validation")
-    columns = columns_of(early.features, early.labels)
-    encoder = _signature(model, version, "", columns)
-    asked = encoder.encode(validation.features)
+    windows = {days: _Window.of(split.learning(early, split.validation_start, days), validation) for days in training.windows_days}
     thresholds: dict[int, float] = {}
     losses: dict[int, float] = {}
     aucs: dict[int, float] = {}
 
     def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
         parameters = suggest(trial, training.families, training.windows_days)
-        rows = split.learning(early, split.validation_start, parameters["window_days"]).thinned(_SEARCH_ROWS)
-        scores = fit(encoder.encode(rows.features), rows.labels, parameters, training.seed).predict(asked)
+        window = windows[parameters["window_days"]]
+        scores = fit(window.matrix, window.labels, parameters, training.seed).predict(window.asked)
         losses[trial.number] = log_loss(validation.labels, scores)
         aucs[trial.number] = roc_auc(validation.labels, scores)
         thresholds[trial.number] = _threshold(validation, scores)
@@ -122,15 +138,15 @@ def _fitted(
     threshold: float,
     details: Mapping[str, str],
 ) -> Artifact:
-    columns = columns_of(rows.features, rows.labels)
-    matrix = _signature(model, version, "", columns).encode(rows.features)
+    encoding = encode(rows.features, rows.labels, rows.request_ms)
+    matrix = encoding.matrix
     fitted = fit(matrix, rows.labels, parameters, training.seed)
     sample = matrix[:: max(1, len(matrix) // _PARITY_ROWS)][:_PARITY_ROWS]
     signature = Signature(
         model=model,
         version=version,
         family=parameters["family"],
-        columns=columns,
+        columns=encoding.columns,
         threshold=threshold,
         parity_rows=tuple(tuple(None if np.isnan(value) else float(value) for value in row) for row in sample),
         parity_scores=tuple(fitted.predict(sample).tolist()),
@@ -145,10 +161,6 @@ def _check(rows: Examples, least: int, what: str) -> None:
         raise TooFewRowsError(f"expected at least {least} {what} rows, found {len(rows)}")
     if len(np.unique(rows.labels)) < 2:
         raise TooFewRowsError(f"expected both classes among the {what} rows, found one")
-
-
-def _signature(model: str, version: str, family: str, columns: Any) -> Signature:  # noqa: ANN401, RUF100
-    return Signature(model=model, version=version, family=family, columns=columns, threshold=0.5, parity_rows=(), parity_scores=())
 
 
 def _threshold(rows: Examples, scores: Any) -> float:  # noqa: ANN401, RUF100
