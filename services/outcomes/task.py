@@ -6,7 +6,8 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from services.outcomes.domain.join import At, JoinPolicy, Label, Outcome, OutcomeJoin, Request
+from services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
+from services.outcomes.domain.request import At, Label, Request
 from shared.application.plan import LabelPlan, ModelPlan, Plan
 from shared.avro.arrow_types import int64_ms
 from shared.avro.journal import JournalBatch, JournalDecoder

@@ -1,18 +1,20 @@
 """The join of predictions with what turned out to be true: either may come first, some truths never come, some are corrected."""
 
 import json
+import sys
 import zlib
-from collections import deque
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Any, NamedTuple, TypeVar
+from typing import Any, NamedTuple
+
+from services.outcomes.domain.early_labels import EarlyLabels
+from services.outcomes.domain.request import At, Label, Request
+from services.outcomes.domain.request_table import CORRECTED, INVALID, LABELLED, OPEN, PENDING, STATUSES, TIMEOUT, RequestTable
 
 CHUNK_REQUESTS = 256
 """Journal offsets whose requests, or early labels, make one entry of the checkpoint."""
 _EARLY = "early-"
-_PENDING, _INVALID = "pending", "invalid"
-_OPEN = (_PENDING, _INVALID)
-_Row = TypeVar("_Row")
+_NEVER = sys.maxsize
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,35 +35,6 @@ class JoinPolicy:
     last_correction_wins: bool = False
 
 
-class At(NamedTuple):
-    """Journal coordinates of what is being worked on."""
-
-    time_ms: int
-    partition: int
-    offset: int
-
-
-class Request(NamedTuple):
-    """A prediction as it was served."""
-
-    request_id: str
-    offset: int
-    time_ms: int
-    event_time_ms: int
-    score: float
-    predicted: int
-    model_version: str
-    deployment_sequence: int
-    variant: str
-
-
-class Label(NamedTuple):
-    """A truth and when it happened."""
-
-    value: float
-    event_time_ms: int
-
-
 class Outcome(NamedTuple):
     """What became of a request: the columns of `tidemill.Outcome` that are not the request's."""
 
@@ -75,55 +48,34 @@ class Outcome(NamedTuple):
 
 
 @dataclass(slots=True)
-class _Waiting:
-    request: Request
-    status: str = _PENDING
-    revision: int = 0
-
-
-@dataclass(slots=True, eq=False)
-class _Early:
-    """A label that came before its request; it waits until that comes or the label is given up."""
-
-    request_id: str
-    label: Label
-    at: At
-    waits: bool = True
-
-
-@dataclass(slots=True)
 class _ModelState:
     policy: JoinPolicy
-    requests: dict[str, _Waiting] = field(default_factory=dict)
-    pending: deque[str] = field(default_factory=deque)
-    known: deque[str] = field(default_factory=deque)
-    early: dict[str, deque[_Early]] = field(default_factory=dict)
-    early_order: deque[_Early] = field(default_factory=deque)
-    request_chunks: dict[int, list[_Waiting]] = field(default_factory=dict)
-    early_chunks: dict[int, list[_Early]] = field(default_factory=dict)
+    requests: RequestTable = field(default_factory=RequestTable)
+    early: EarlyLabels = field(default_factory=EarlyLabels)
+    pending: int = 0
+    """The oldest request that may still be open; older ones are not."""
+    due_ms: int = _NEVER
+    """Nothing is to be given up before this journal time has passed."""
     dirty_requests: set[int] = field(default_factory=set)
     dirty_early: set[int] = field(default_factory=set)
 
-    def touch(self, waiting: _Waiting) -> None:
+    def touch(self, request_offset: int) -> None:
         """Note that a request changed."""
-        self.dirty_requests.add(waiting.request.offset // CHUNK_REQUESTS)
+        self.dirty_requests.add(request_offset // CHUNK_REQUESTS)
 
-    def settle(self, early: _Early) -> None:
-        """Note that an early label waits no longer."""
-        early.waits = False
-        self.dirty_early.add(early.at.offset // CHUNK_REQUESTS)
+    def touch_early(self, label_offset: int) -> None:
+        """Note that an early label came, or waits no longer."""
+        self.dirty_early.add(label_offset // CHUNK_REQUESTS)
 
-    def keep_request(self, waiting: _Waiting) -> None:
-        """Remember a request."""
-        self.requests[waiting.request.request_id] = waiting
-        self.known.append(waiting.request.request_id)
-        self.request_chunks.setdefault(waiting.request.offset // CHUNK_REQUESTS, []).append(waiting)
+    def keep_request(self, request: Request, status: int = PENDING, revision: int = 0) -> bool:
+        """Remember a request; False if there is one with its id."""
+        self.due_ms = min(self.due_ms, request.time_ms + self.policy.max_delay_ms)
+        return self.requests.add(request, status, revision)
 
-    def keep_early(self, early: _Early) -> None:
+    def keep_early(self, identity: str, label: Label, at: At) -> None:
         """Remember a label whose request has not come."""
-        self.early.setdefault(early.request_id, deque()).append(early)
-        self.early_order.append(early)
-        self.early_chunks.setdefault(early.at.offset // CHUNK_REQUESTS, []).append(early)
+        self.due_ms = min(self.due_ms, at.time_ms + self.policy.max_delay_ms)
+        self.early.add(identity, label, at)
 
 
 class OutcomeJoin:
@@ -141,40 +93,41 @@ class OutcomeJoin:
     def request(self, model: str, request: Request, at: At) -> list[Outcome]:
         """Take up a prediction; its label may be waiting already."""
         state = self._models[model]
-        if request.request_id in state.requests:
+        if not state.keep_request(request):
             raise ValueError(f"model {model}: expected one prediction per request, found a second one for {request.request_id} at {at}")
-        waiting = _Waiting(request)
-        state.keep_request(waiting)
-        state.pending.append(request.request_id)
-        state.touch(waiting)
+        state.touch(request.offset)
         outcomes: list[Outcome] = []
-        for early in state.early.pop(request.request_id, ()):
-            state.settle(early)
-            outcomes += self._labelled(state, request.request_id, early.label, at, early.at.time_ms)
+        for label, label_at in state.early.take(request.request_id):
+            state.touch_early(label_at.offset)
+            outcomes += self._labelled(state, state.requests.end - 1, label, at, label_at.time_ms)
         return outcomes
 
     def label(self, model: str, request_id: str, label: Label, at: At) -> list[Outcome]:
         """Take up a truth."""
         state = self._models[model]
-        if request_id in state.requests:
-            return self._labelled(state, request_id, label, at, at.time_ms)
-        state.keep_early(_Early(request_id, label, at))
-        state.dirty_early.add(at.offset // CHUNK_REQUESTS)
+        row = state.requests.find(request_id)
+        if row is not None:
+            return self._labelled(state, row, label, at, at.time_ms)
+        state.keep_early(request_id, label, at)
+        state.touch_early(at.offset)
         return []
 
     def invalid(self, model: str, request_id: str) -> None:
         """Take note that a truth came which is no label: a request that still waits for one will not be taken to have met silence."""
         state = self._models[model]
-        waiting = state.requests.get(request_id)
-        if waiting is not None and waiting.status == _PENDING:
-            waiting.status = _INVALID
-            state.touch(waiting)
+        row = state.requests.find(request_id)
+        if row is not None:
+            kept = state.requests.get(row)
+            if kept.status == PENDING:
+                state.requests.set(row, INVALID, kept.revision)
+                state.touch(kept.request.offset)
 
     def advance(self, at: At) -> list[Outcome]:
         """Time out and forget what journal time has left behind; call with every journal record, ticks included."""
         outcomes: list[Outcome] = []
         for state in self._models.values():
-            outcomes += self._time_out(state, at)
+            if at.time_ms > state.due_ms:
+                outcomes += self._time_out(state, at)
         return outcomes
 
     def snapshot(self) -> dict[str, bytes | None]:
@@ -182,15 +135,11 @@ class OutcomeJoin:
         changed: dict[str, bytes | None] = {}
         for name, state in self._models.items():
             for chunk in state.dirty_requests:
-                requests = [one for one in state.request_chunks.get(chunk, ()) if state.requests.get(one.request.request_id) is one]
-                rows = [[*one.request, one.status, one.revision] for one in requests]
+                rows = state.requests.between(chunk * CHUNK_REQUESTS, (chunk + 1) * CHUNK_REQUESTS)
                 changed[f"{name}/{chunk}"] = _pack(rows) if rows else None
-                _replace(state.request_chunks, chunk, requests)
             for chunk in state.dirty_early:
-                waiting = [early for early in state.early_chunks.get(chunk, ()) if early.waits]
-                rows = [[early.request_id, *early.label, *early.at] for early in waiting]
+                rows = state.early.between(chunk * CHUNK_REQUESTS, (chunk + 1) * CHUNK_REQUESTS)
                 changed[f"{name}/{_EARLY}{chunk}"] = _pack(rows) if rows else None
-                _replace(state.early_chunks, chunk, waiting)
             state.dirty_requests.clear()
             state.dirty_early.clear()
         return changed
@@ -204,65 +153,65 @@ class OutcomeJoin:
             if name in self._models:
                 (early if part.startswith(_EARLY) else requests).append((name, int(part.removeprefix(_EARLY)), blob))
         for name, _, blob in sorted(requests):
+            state = self._models[name]
             for *request, status, revision in _unpack(blob):
-                self._models[name].keep_request(_Waiting(Request(*request), status, revision))
-                if status in _OPEN:
-                    self._models[name].pending.append(request[0])
+                state.keep_request(Request(*request), STATUSES.index(status), revision)
         for name, _, blob in sorted(early):
+            state = self._models[name]
             for identity, value, event_time, *at in _unpack(blob):
-                self._models[name].keep_early(_Early(identity, Label(value, event_time), At(*at)))
+                state.keep_early(identity, Label(value, event_time), At(*at))
 
-    def _labelled(self, state: _ModelState, identity: str, label: Label, at: At, label_time_ms: int) -> list[Outcome]:
-        waiting = state.requests[identity]
-        if waiting.status not in _OPEN and not state.policy.last_correction_wins:
+    def _labelled(self, state: _ModelState, row: int, label: Label, at: At, label_time_ms: int) -> list[Outcome]:
+        request, status, revision = state.requests.get(row)
+        if status not in OPEN and not state.policy.last_correction_wins:
             self.ignored_labels += 1
             return []
-        revision = 0 if waiting.status in _OPEN else waiting.revision + 1
-        status = "labelled" if waiting.status in _OPEN else "corrected"
-        waiting.status, waiting.revision = status, revision
-        state.touch(waiting)
-        return [Outcome(state.policy.model, at, waiting.request, status, label, label_time_ms - waiting.request.time_ms, revision)]
+        status, revision = (LABELLED, 0) if status in OPEN else (CORRECTED, revision + 1)
+        state.requests.set(row, status, revision)
+        state.touch(request.offset)
+        return [Outcome(state.policy.model, at, request, STATUSES[status], label, label_time_ms - request.time_ms, revision)]
 
     def _time_out(self, state: _ModelState, at: At) -> list[Outcome]:
         outcomes: list[Outcome] = []
-        delay = state.policy.max_delay_ms
-        while state.pending:
-            waiting = state.requests[state.pending[0]]
-            if waiting.status in _OPEN:
-                if waiting.request.time_ms + delay >= at.time_ms:
+        delay, requests, early = state.policy.max_delay_ms, state.requests, state.early
+        due = []
+        while state.pending < requests.end:
+            request, status, revision = requests.get(state.pending)
+            if status in OPEN:
+                if request.time_ms + delay >= at.time_ms:
+                    due.append(request.time_ms + delay)
                     break
                 # A truth came, but none that counts: silence, which may mean something, it was not.
-                value = None if waiting.status == _INVALID else state.policy.timeout_label
-                waiting.status = "timeout"
-                state.touch(waiting)
-                label = None if value is None else Label(value, waiting.request.time_ms + delay)
-                outcomes.append(Outcome(state.policy.model, at, waiting.request, "timeout", label, None, 0))
-            state.pending.popleft()
-        while state.known and state.requests[state.known[0]].request.time_ms + 2 * delay < at.time_ms:
-            state.touch(state.requests.pop(state.known.popleft()))
-        while state.early_order and state.early_order[0].at.time_ms + delay < at.time_ms:
-            early = state.early_order.popleft()
-            if early.waits:
-                state.settle(early)
-                # Labels of one request wait in the order in which they are given up.
-                same = state.early[early.request_id]
-                same.popleft()
-                if not same:
-                    del state.early[early.request_id]
-                outcomes.append(Outcome(state.policy.model, at, _nobody(early.request_id), "unmatched", early.label, None, 0))
+                value = None if status == INVALID else state.policy.timeout_label
+                requests.set(state.pending, TIMEOUT, revision)
+                state.touch(request.offset)
+                label = None if value is None else Label(value, request.time_ms + delay)
+                outcomes.append(Outcome(state.policy.model, at, request, STATUSES[TIMEOUT], label, None, 0))
+            state.pending += 1
+        while len(requests):
+            offset, time_ms = requests.oldest()
+            if time_ms + 2 * delay >= at.time_ms:
+                due.append(time_ms + 2 * delay)
+                break
+            state.touch(offset)
+            requests.forget_oldest()
+        while len(early):
+            label_at, waits = early.oldest()
+            if label_at.time_ms + delay >= at.time_ms:
+                due.append(label_at.time_ms + delay)
+                break
+            given_up = early.give_up_oldest()
+            if waits:
+                state.touch_early(label_at.offset)
+                identity, label = given_up
+                outcomes.append(Outcome(state.policy.model, at, _nobody(identity), "unmatched", label, None, 0))
+        state.due_ms = min(due, default=_NEVER)
         return outcomes
 
 
 def _nobody(request_id: str) -> Request:
     """Stand for a request that never came."""
     return Request(request_id, -1, -1, -1, float("nan"), 0, "", -1, "")
-
-
-def _replace(chunks: dict[int, list[_Row]], chunk: int, rows: list[_Row]) -> None:
-    if rows:
-        chunks[chunk] = rows
-    else:
-        chunks.pop(chunk, None)
 
 
 def _pack(rows: Sequence[Any]) -> bytes:

@@ -7,7 +7,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.outcomes.domain.join import At, JoinPolicy, Label, OutcomeJoin, Request
+from services.outcomes.domain.join import JoinPolicy, OutcomeJoin
+from services.outcomes.domain.request import At, Label, Request
 from services.outcomes.task import OutcomesTask
 from shared.application.errors import ApplicationError
 from shared.application.plan import Plan
@@ -73,7 +74,7 @@ def written(plan: Plan, values: list[float]) -> tuple[list[dict[str, object]], l
     found = [letters.decode(v) for e in step.emissions if e.topic == plan.topics.rejected for v in e.values if v is not None]
     again = task.process([], StepContext(0))
     assert not [e for e in again.emissions if e.topic == plan.topics.rejected]
-    return found, sorted(identity for identity in task._join._models["back"].early)
+    return found, sorted(set(task._join._models["back"].early.waiting()))
 
 
 def _progress(plan: Plan, n: int) -> dict[str, object]:

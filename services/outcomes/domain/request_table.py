@@ -1,0 +1,89 @@
+"""The requests of one model that are known, in journal order."""
+
+from typing import Any, NamedTuple
+
+from services.outcomes.domain.identity_index import IdentityIndex
+from services.outcomes.domain.packed_rows import PackedRows
+from services.outcomes.domain.request import Request
+
+STATUSES = ("pending", "invalid", "labelled", "corrected", "timeout")
+PENDING, INVALID, LABELLED, CORRECTED, TIMEOUT = range(5)
+"""Indices of `STATUSES`."""
+OPEN = (PENDING, INVALID)
+_COLUMNS = (
+    ("offset", "i8"),
+    ("time_ms", "i8"),
+    ("event_time_ms", "i8"),
+    ("score", "f8"),
+    ("predicted", "i4"),
+    ("status", "u1"),
+    ("revision", "u4"),
+)
+
+
+class KnownRequest(NamedTuple):
+    """A request and what has become of it."""
+
+    request: Request
+    status: int
+    revision: int
+
+
+class RequestTable:
+    """Requests by number and by id: 39 bytes each, the id's text, and 10 to 14 bytes of the index.
+
+    Numbers rise by one with each request; the oldest is forgotten first.
+    """
+
+    def __init__(self) -> None:
+        self._rows = PackedRows(_COLUMNS)
+        self._index = IdentityIndex(lambda lower, identity: self._rows.is_named(self._rows.number(lower), identity))
+
+    def __len__(self) -> int:
+        return len(self._rows)
+
+    @property
+    def end(self) -> int:
+        """Number of the request to come next."""
+        return self._rows.end
+
+    def add(self, request: Request, status: int, revision: int) -> bool:
+        """Remember the request to come next; False, and nothing is remembered, if its id is known."""
+        if not self._index.add(request.request_id, self._rows.end):
+            return False
+        name, offset, time_ms, event_time_ms, score, predicted, *served = request
+        self._rows.append(name, tuple(served), offset, time_ms, event_time_ms, score, predicted, status, revision)
+        return True
+
+    def find(self, identity: str) -> int | None:
+        """Return the number of the request with an id."""
+        lower = self._index.find(identity)
+        return None if lower < 0 else self._rows.number(lower)
+
+    def get(self, row: int) -> KnownRequest:
+        """Return the request with a number."""
+        *numbers, status, revision = self._rows.get(row)
+        return KnownRequest(Request(self._rows.identity(row), *numbers, *self._rows.repeated(row)), status, revision)
+
+    def set(self, row: int, status: int, revision: int) -> None:
+        """Note what has become of a request."""
+        self._rows.set(row, "status", status)
+        self._rows.set(row, "revision", revision)
+
+    def oldest(self) -> tuple[int, int]:
+        """Return the journal offset and the journal time of the oldest request."""
+        offset, time_ms, *_ = self._rows.get(self._rows.first)
+        return offset, time_ms
+
+    def forget_oldest(self) -> None:
+        """Let go of the oldest request."""
+        row = self._rows.first
+        self._index.remove(self._rows.identity(row), row)
+        self._rows.forget_first()
+
+    def between(self, low: int, high: int) -> list[tuple[Any, ...]]:
+        """Return the requests with journal offsets in [low, high), each as the fields of `Request`, its status and its revision."""
+        found: list[tuple[Any, ...]] = []
+        for identities, served, *numbers, status, revision in self._rows.between(low, high):
+            found += zip(identities, *numbers, *zip(*served, strict=True), [STATUSES[one] for one in status], revision, strict=True)
+        return found
