@@ -8,7 +8,7 @@ from typing import Annotated
 import typer
 
 from services.cli.instance import Instance, InstanceError
-from services.cli.last_run import RunFolder, run_folder
+from services.cli.run_option import RunFolder, run_folder
 from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.plan import Plan
 from shared.observability.settings import CommandsSettings, KafkaSettings

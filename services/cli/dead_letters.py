@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.last_run import RunFolder, run_folder
+from services.cli.run_option import RunFolder, run_folder
 from services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
 from shared.dead_letters.letters import Letter, Place, Selection
 

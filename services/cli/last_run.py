@@ -1,24 +1,15 @@
-"""Which run a command means: the one it is told, else the last one of the application."""
+"""Which run of an application is meant when none is named: the last one."""
 
 import re
 from collections.abc import Mapping
 from pathlib import Path
-from typing import Annotated
-
-import typer
 
 from deploy.embedded.infrastructure import VARIABLES
 from services.cli.instance import FILE, InstanceError, read_instance
-from services.cli.terminal import DEFAULT_FOLDER, errors
-from shared.observability.settings import LakeSettings
 
-_REPLAYS, _DEMOS = Path(".tidemill/replay"), Path(".tidemill/demo")
+RUNS = Path(".tidemill")
+UP = RUNS / "up"
 _MADE_AT = r"-\d{8}-\d{6}-[0-9a-f]{4}"
-_LAKE = "TIDEMILL_LAKE__URI"
-RunFolder = Annotated[Path | None, typer.Option("--run", help="Folder of the run. (default: the last one of the application in .tidemill)")]
-LakeUri = Annotated[
-    str | None, typer.Option("--lake", help="Where the archive lies, a folder or an object store's address. (default: in the run's folder)")
-]
 
 
 def last_run(app: str, archived: bool = False) -> Path:
@@ -29,53 +20,33 @@ def last_run(app: str, archived: bool = False) -> Path:
     archived
         Whether only runs count that have archived something; those of the demo do, which leave nothing else that a command could reach.
     """
-    replays = [folder for folder in _REPLAYS.glob(f"{app}-*") if re.fullmatch(re.escape(app) + _MADE_AT, folder.name)]
-    folders = [folder for folder in (DEFAULT_FOLDER / app, *replays) if (folder / FILE).is_file()]
+    replays = [folder for folder in (RUNS / "replay").glob(f"{app}-*") if re.fullmatch(re.escape(app) + _MADE_AT, folder.name)]
+    folders = [folder for folder in (UP / app, *replays) if (folder / FILE).is_file()]
     if archived:
-        folders = [folder for folder in (*folders, *_DEMOS.glob("*")) if (folder / "lake" / app).is_dir()]
-    return max(folders, key=lambda folder: (_goes_on(folder), _touched(folder)), default=DEFAULT_FOLDER / app)
+        folders = [folder for folder in (*folders, *(RUNS / "demo").glob("*")) if (folder / "lake" / app).is_dir()]
+    return max(folders, key=lambda folder: (_goes_on(folder), _touched(folder)), default=UP / app)
 
 
-def run_folder(app: str, run: Path | None, environment: Mapping[str, str]) -> Path:
-    """Return the folder of the run that is meant; one that was not named is told on the terminal."""
-    if run is not None:
-        return run
-    folder = last_run(app)
-    if not all(environment.get(name, "").strip() for name in VARIABLES) and folder.is_dir():
-        _tell(folder)
-    return folder
-
-
-def lake_uri(app: str, lake: str | None, run: Path | None, environment: Mapping[str, str]) -> str:
-    """Return where the archive that is meant lies: `lake`, or that of a run, or as the environment says, or that of the last run.
+def last_archive(app: str) -> Path:
+    """Return the folder of the last run that has archived something.
 
     Raises
     ------
     InstanceError
-        No run has archived anything.
+        There is none.
     """
-    if lake is not None and run is not None:
-        raise typer.BadParameter("give one of them: a run has its archive in its folder", param_hint="--lake, --run")
-    if lake is not None:
-        return lake
-    if run is not None:
-        return str(run / "lake")
-    if environment.get(_LAKE, "").strip():
-        return environment[_LAKE]
-    if all(environment.get(name, "").strip() for name in VARIABLES):
-        return LakeSettings().uri
     folder = last_run(app, archived=True)
-    if not (folder / "lake").is_dir():
+    if not (folder / "lake" / app).is_dir():
         raise InstanceError(
-            f"expected a run of {app} that has archived something, found none in {DEFAULT_FOLDER.parent}; name one with --run, or the archive with"
-            " --lake (a run archives half a minute after its first records, and when it stops)"
+            f"expected a run of {app} that has archived something, found none in {RUNS}; name one with --run, or the archive with --lake"
+            " (a run archives half a minute after its first records, and when it stops)"
         )
-    _tell(folder)
-    return str(folder / "lake")
+    return folder
 
 
-def _tell(folder: Path) -> None:
-    errors.print(f"run: {folder}", markup=False, highlight=False, soft_wrap=True)
+def servers_are_given(environment: Mapping[str, str]) -> bool:
+    """Say whether the environment names the servers, which comes before any folder."""
+    return all(environment.get(name, "").strip() for name in VARIABLES)
 
 
 def _goes_on(folder: Path) -> bool:

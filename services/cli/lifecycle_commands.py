@@ -11,7 +11,8 @@ import typer
 
 from services.cli.command import NotTakenError, command_key, send_command
 from services.cli.instance import Instance, InstanceError, find_instance, read_instance
-from services.cli.terminal import DEFAULT_FOLDER, console, errors, failures, read_plan
+from services.cli.last_run import UP
+from services.cli.terminal import console, errors, failures, read_plan
 
 _ANSWERED_S = 30.0
 Model = Annotated[str, typer.Argument(help="Which model.")]
@@ -84,7 +85,7 @@ def unpin(
     _command("unpin", model, reason, "", application, run, operator, command_id)
 
 
-def run_to_command(application: Path | None, run: Path | None, runs: Path = DEFAULT_FOLDER) -> tuple[Path, Path]:
+def run_to_command(application: Path | None, run: Path | None, runs: Path = UP) -> tuple[Path, Path]:
     """Return the application's folder and the run's: what was named, else what goes on.
 
     Raises

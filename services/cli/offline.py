@@ -14,7 +14,7 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from services.cli.last_run import LakeUri, RunFolder, lake_uri
+from services.cli.run_option import LakeUri, RunFolder, lake_uri
 from shared.application.errors import ApplicationError
 from shared.application.plan import Plan
 

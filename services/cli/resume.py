@@ -9,7 +9,7 @@ import typer
 
 from services.cli.command import NotTakenError, command_key, send_command
 from services.cli.instance import InstanceError, find_instance
-from services.cli.last_run import RunFolder, run_folder
+from services.cli.run_option import RunFolder, run_folder
 from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from shared.application.plan import Plan
 from shared.avro.registry import SchemaRegistry

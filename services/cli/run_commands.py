@@ -13,8 +13,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from services.cli.last_run import RunFolder, run_folder
-from services.cli.terminal import DEFAULT_FOLDER, ApplicationFolder, checked, console, errors, failures, read_plan, tell
+from services.cli.last_run import UP
+from services.cli.run_option import RunFolder, run_folder
+from services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan, tell
 
 
 class Clock(StrEnum):
@@ -26,7 +27,7 @@ class Clock(StrEnum):
 
 def up(
     application: ApplicationFolder,
-    folder: Annotated[Path, typer.Option(help="Where logs, lake, models and embedded servers' data lie.")] = DEFAULT_FOLDER,
+    folder: Annotated[Path, typer.Option(help="Where logs, lake, models and embedded servers' data lie.")] = UP,
     clock: Annotated[
         Clock, typer.Option(help="`replay`: time is what `tidemill replay` publishes, for data of the past. `live`: time is now.")
     ] = Clock.live,

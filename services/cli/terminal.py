@@ -20,7 +20,6 @@ errors = Console(stderr=True)
 Value = TypeVar("Value")
 ApplicationFolder = Annotated[Path, typer.Argument(metavar="APPLICATION", help="Folder with app.yaml.", exists=True, file_okay=False)]
 NOT_WELL = 3
-DEFAULT_FOLDER = Path(".tidemill/up")
 
 
 def read_plan(application: Path) -> "Plan":

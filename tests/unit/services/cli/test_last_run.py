@@ -10,7 +10,8 @@ import typer
 
 from deploy.embedded.infrastructure import VARIABLES
 from services.cli.instance import Instance, InstanceError
-from services.cli.last_run import lake_uri, last_run, run_folder
+from services.cli.last_run import last_run
+from services.cli.run_option import lake_uri, run_folder
 from tests.help_examples import commands, first_example
 
 ADDRESSES = dict.fromkeys(VARIABLES, "somewhere")
