@@ -232,7 +232,7 @@ class SafetyChecks:
             if committed != recorded:
                 raise ViolationError(f"{where}: input offsets {recorded}, the group has committed {committed}")
         if stage == "retraining" and not self.quarantined[stage, task]:
-            lost = [identity for identity, time in self._asked.items() if time <= progress.covered_time and identity not in self._ended]
+            lost = [identity for identity, time in self._asked.items() if time < progress.covered_time and identity not in self._ended]
             if lost:
                 raise ViolationError(f"{where}: covers {progress.covered_time}, but these trainings have not ended: {lost}")
         if stage == "ingestion":

@@ -25,7 +25,9 @@ _STATE, _MERGE = b"policy", b"merge"
 
 def task_inputs(plan: Plan) -> TaskInputs:
     """Findings, how far they are complete, and operators' commands."""
-    return TaskInputs((plan.topics.drift, plan.topics.progress(_UPSTREAM), plan.topics.commands), gathered=True)
+    topics = plan.topics
+    read = (topics.drift, topics.progress(_UPSTREAM), topics.commands)
+    return TaskInputs(read, gathered=True, sole_outputs=(topics.decisions, topics.flush_marks))
 
 
 class ControlTask(MergingTask):

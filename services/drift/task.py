@@ -31,7 +31,8 @@ _MERGE_KEY = b"merge"
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
-    return TaskInputs((topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM)), gathered=True)
+    read = (topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM))
+    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.health))
 
 
 def watch_settings(model: ModelPlan) -> WatchSettings:

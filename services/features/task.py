@@ -24,7 +24,7 @@ STATE_VERSION = "4"
 
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where features' records come from."""
-    return TaskInputs((plan.topics.journal,), sole_outputs=(plan.topics.vectors,))
+    return TaskInputs((plan.topics.journal,), sole_outputs=(plan.topics.vectors,), other_outputs=(plan.topics.view_switches,))
 
 
 class FeaturesTask(Task):

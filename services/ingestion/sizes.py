@@ -33,7 +33,7 @@ class TopicSizes:
         self._plan = plan
         topics = plan.topics
         copies = [topics.journal, topics.duplicates, topics.late]
-        answers = [topics.predictions, topics.shadow_scores, topics.outcomes, *map(topics.checkpoint, ("ingestion", "features", "outcomes"))]
+        answers = [topics.predictions, topics.outcomes, *map(topics.checkpoint, ("ingestion", "features", "outcomes"))]
         models = sum(len(name) for name in plan.models)
         # Numbers of a vector have nine bytes and which branch of the union they are, texts that and their length.
         fixed = {topics.vectors: _FIXED_BYTES + 11 * len(plan.features), **dict.fromkeys(answers, _FIXED_BYTES + models)}

@@ -55,7 +55,9 @@ def task_inputs(plan: Plan) -> TaskInputs:
         # Whoever can be paused has to hear that he may go on.
         references += (plan.topics.commands,)
     journal = (plan.topics.journal,)
-    return TaskInputs(events, references, restores_from_outputs=journal, sole_outputs=journal)
+    return TaskInputs(
+        events, references, restores_from_outputs=journal, sole_outputs=journal, other_outputs=(plan.topics.duplicates, plan.topics.late)
+    )
 
 
 class IngestionTask(Task):

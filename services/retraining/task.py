@@ -32,8 +32,8 @@ log = logging.getLogger(__name__)
 def task_inputs(plan: Plan) -> TaskInputs:
     """Control's decisions and how far control and archive have come; what the task itself has said is its memory."""
     topics = plan.topics
-    inputs = (topics.decisions, topics.progress("control"), topics.progress("archive"))
-    return TaskInputs(inputs, restores_from_outputs=(topics.retraining, topics.deployments), gathered=True)
+    read, said = (topics.decisions, topics.progress("control"), topics.progress("archive")), (topics.retraining, topics.deployments)
+    return TaskInputs(read, restores_from_outputs=said, gathered=True, sole_outputs=said)
 
 
 @dataclass(frozen=True, slots=True)

@@ -6,6 +6,14 @@ STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "control", "r
 
 
 @dataclass(frozen=True, slots=True)
+class TopicUse:
+    """What a part of the system that is no stage reads and writes, raw topics excepted."""
+
+    reads: frozenset[str]
+    writes: frozenset[str]
+
+
+@dataclass(frozen=True, slots=True)
 class Topics:
     """Names of an application's topics, as in ``schemas/topics.yaml``."""
 
@@ -51,11 +59,6 @@ class Topics:
     def predictions(self) -> str:
         """Answers."""
         return f"{self.app}-predictions"
-
-    @property
-    def shadow_scores(self) -> str:
-        """Answers of models in shadow."""
-        return f"{self.app}-shadow-scores"
 
     @property
     def outcomes(self) -> str:

@@ -156,6 +156,7 @@ class Chain:
                 raise TaskCrashedError(stage, running, inputs, problem, stage > first) from problem
             self._note.done()
             if outcome.changed:
+                running.require_declared(outcome)
                 # The progress record has to get the place that follows from what was restored: somebody else has written, otherwise.
                 emissions = [self._place(emission, places, written) for emission in outcome.emissions] if self._placed else outcome.emissions
                 outcome = replace(outcome, emissions=emissions, record=self._place(outcome.record, places, written))

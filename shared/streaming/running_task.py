@@ -17,6 +17,10 @@ from shared.streaming.task import StepContext, Task
 from shared.streaming.written import Written
 
 
+class UndeclaredOutputError(RuntimeError):
+    """A step writes to a topic that its stage has not declared (crash: a fault of the code)."""
+
+
 @dataclass(frozen=True, slots=True)
 class Outcome:
     """What one step of one task asks to be committed; `record` is its progress record."""
@@ -206,6 +210,21 @@ class RunningTask:
         if place not in self.marks:
             self.marks[place] = self.end_of(place)
         return self.marks[place]
+
+    def require_declared(self, outcome: Outcome) -> None:
+        """Refuse a step that writes where its stage has not said that it does: no record's fault, so that none is searched for.
+
+        Raises
+        ------
+        UndeclaredOutputError
+        """
+        inputs, own = self.topics.inputs, {self.dead_letters.topic, checkpoint_topic(self.topics.app, self.topics.stage)}
+        unknown = {emission.topic for emission in outcome.emissions} - inputs.outputs - own
+        if unknown:
+            raise UndeclaredOutputError(
+                f"stage {self.topics.stage}: expected records for {', '.join(sorted(inputs.outputs)) or 'no topic'} (TaskInputs.sole_outputs,"
+                f" other_outputs), its step writes to {', '.join(sorted(unknown))}: declare it, and name the stage in schemas/topics.yaml"
+            )
 
     def accept(self, outcome: Outcome, ends: Mapping[TopicPartition, int]) -> None:
         """Take note that an outcome is committed, and that its outputs end before `ends`."""

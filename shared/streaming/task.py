@@ -38,7 +38,7 @@ class StepContext:
 
 @dataclass(frozen=True, slots=True)
 class TaskInputs:
-    """Where a task's records come from.
+    """Where a task's records come from, and where they go.
 
     Attributes
     ----------
@@ -52,6 +52,8 @@ class TaskInputs:
         True when the stage has one task only, which reads *all* partitions of the `partitioned` topics (drift, retraining).
     sole_outputs
         Topics of which nobody but task p writes partition p: a record there that its progress does not tell of comes of a torn transaction.
+    other_outputs
+        What it writes besides.
     """
 
     partitioned: tuple[str, ...]
@@ -59,6 +61,12 @@ class TaskInputs:
     restores_from_outputs: tuple[str, ...] = ()
     gathered: bool = False
     sole_outputs: tuple[str, ...] = ()
+    other_outputs: tuple[str, ...] = ()
+
+    @property
+    def outputs(self) -> frozenset[str]:
+        """All topics that a step may write to, dead letters (and the runner's own, progress and checkpoint) excepted."""
+        return frozenset((*self.sole_outputs, *self.other_outputs))
 
 
 class Task(ABC):

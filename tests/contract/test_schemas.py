@@ -88,10 +88,8 @@ def test_the_code_and_the_catalogue_name_the_same_topics() -> None:
 def test_every_topic_has_an_owner_a_producer_and_a_consumer_that_exist() -> None:
     parties = {folder.name for folder in (ROOT / "services").iterdir() if (folder / "__init__.py").is_file()} | {"users", "{stage}"}
     for pattern, topic in CATALOGUE["topics"].items():
-        assert topic["owner"] in topic["producers"] or topic["producers"] == ["users"], pattern
         assert topic["consumers"], pattern
         assert {topic["owner"], *topic["producers"], *topic["consumers"]} <= parties, pattern
-        assert topic["public"] == ("users" in [*topic["producers"], *topic["consumers"]]) or topic["public"] is False, pattern
         assert topic["cleanup"] == "compact" or "retention_ms" in topic, pattern
         assert topic["key"], pattern
 

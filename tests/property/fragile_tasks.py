@@ -163,7 +163,7 @@ class Copying(Task):
 
 def copying(ends: Ends) -> Stage:
     """The stage that follows."""
-    return Stage("copying", TaskInputs((OUTPUT,)), lambda partition: Copying(ends, partition))
+    return Stage("copying", TaskInputs((OUTPUT,), other_outputs=(COPIES,)), lambda partition: Copying(ends, partition))
 
 
 def chain_in_child(max_batch: int, broker: Broker, folder: Path) -> Runner:

@@ -128,7 +128,11 @@ def arguments(
     followers: Sequence[Stage] = (),
     **changes: Any,
 ) -> dict[str, Any]:
-    lead = Stage(STAGE, inputs or TaskInputs((f"{app}-input",)), task_factory or (lambda partition: CountingTask(app, partition)))
+    lead = Stage(
+        STAGE,
+        inputs or TaskInputs((f"{app}-input",), other_outputs=(f"{app}-output",)),
+        task_factory or (lambda partition: CountingTask(app, partition)),
+    )
     return {
         "app": app,
         "stages": [lead, *followers],

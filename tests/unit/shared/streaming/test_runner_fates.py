@@ -18,6 +18,7 @@ from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.records import Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from shared.streaming.restore import PositionsDisagreeError
 from shared.streaming.runner import Runner
+from shared.streaming.running_task import UndeclaredOutputError
 from shared.streaming.stage_topics import TopicMismatchError
 from shared.streaming.task import StepContext, TaskInputs
 from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output, topics
@@ -423,7 +424,7 @@ def test_every_task_hears_every_broadcast_record_once(tmp_path: Path) -> None:
     broker = MemoryBroker()
     broker.create_topics(topics(APP, 3))
     changes: dict[str, Any] = {
-        "inputs": TaskInputs((INPUT,), (f"{APP}-reference",)),
+        "inputs": TaskInputs((INPUT,), (f"{APP}-reference",), other_outputs=(OUTPUT,)),
         "task_factory": lambda partition: Watching(APP, partition),
         "settings": quick(tmp_path),
     }
@@ -458,7 +459,11 @@ def test_a_gathered_stage_has_one_task_for_all_partitions(tmp_path: Path) -> Non
     broker.create_topics(topics(APP, 3))
     for number in range(9):
         broker.sink().publish(INPUT, b"k", b"", 1, number % 3)
-    changes: dict[str, Any] = {"inputs": TaskInputs((INPUT,), gathered=True), "task_factory": lambda _: Gathering(), "settings": quick(tmp_path)}
+    changes: dict[str, Any] = {
+        "inputs": TaskInputs((INPUT,), gathered=True, other_outputs=(OUTPUT,)),
+        "task_factory": lambda _: Gathering(),
+        "settings": quick(tmp_path),
+    }
     first = Runner(**arguments(APP, broker, 1, **changes))
     second = Runner(**arguments(APP, broker, 1, **changes, instance="1"))
     for _ in range(20):
@@ -528,3 +533,14 @@ def test_a_log_that_does_not_hold_the_position_is_noticed_at_the_restore(tmp_pat
         log.cut_off(end)
     with pytest.raises(OffsetLostError, match=rf"{INPUT}:0: .*wants offset 3, the log holds \[{low}, {end}\).*{why}.*bring the records back"):
         steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+
+
+def test_a_step_that_writes_to_a_topic_its_stage_has_not_declared_ends_the_process(tmp_path: Path) -> None:
+    broker = filled("ab")
+    runner = Runner(**arguments(APP, broker, inputs=TaskInputs((INPUT,), sole_outputs=(f"{APP}-reference",)), settings=quick(tmp_path)))
+    for _ in range(4):
+        with pytest.raises(UndeclaredOutputError, match=rf"stage {STAGE}: expected records for {APP}-reference .* its step writes to {OUTPUT}"):
+            steps(runner)
+        runner.close()
+        runner = Runner(**arguments(APP, broker, inputs=TaskInputs((INPUT,), sole_outputs=(f"{APP}-reference",)), settings=quick(tmp_path)))
+    assert not output(broker, OUTPUT) and not output(broker, REJECTED), "no record is set aside for it"

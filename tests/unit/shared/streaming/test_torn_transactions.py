@@ -54,7 +54,7 @@ def start(
     broker: MemoryBroker, folder: Path, make: Callable[[], CountingTask] = lambda: CountingTask(APP, 0), sole: bool = True, **changes: Any
 ) -> Runner:
     settings = {"commit_interval_ms": 1, "idle_interval_ms": 1, "checkpoint_interval_ms": 0, "state_folder": folder, **changes}
-    inputs = TaskInputs((INPUT,), sole_outputs=(OUTPUT,) if sole else ())
+    inputs = TaskInputs((INPUT,), sole_outputs=(OUTPUT,) if sole else (), other_outputs=() if sole else (OUTPUT,))
     runner = Runner(**arguments(APP, broker, settings=RunnerSettings(**settings), inputs=inputs, task_factory=lambda _: make()))
     for _ in range(6):
         runner.step()

@@ -1,0 +1,29 @@
+"""What the commands show, audit and compare, and what operators write by them."""
+
+from shared.application.topics import STAGES, Topics, TopicUse
+
+
+def topic_use(topics: Topics) -> TopicUse:
+    """Return the topics."""
+    return TopicUse(
+        frozenset(
+            (
+                topics.journal,
+                topics.rejected,
+                topics.replayed,
+                topics.duplicates,
+                topics.late,
+                topics.vectors,
+                topics.predictions,
+                topics.outcomes,
+                topics.drift,
+                topics.health,
+                topics.decisions,
+                topics.retraining,
+                topics.deployments,
+                *map(topics.progress, STAGES),
+                *map(topics.checkpoint, STAGES),
+            )
+        ),
+        frozenset((topics.commands, topics.replayed)),
+    )

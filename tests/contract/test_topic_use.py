@@ -1,0 +1,131 @@
+"""Producers and consumers in the catalogue are exactly what the code declares, and nothing writes or reads what it has not declared."""
+
+import ast
+from collections import defaultdict
+from collections.abc import Callable, Iterator
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import pytest
+from ruamel.yaml import YAML
+
+import services.alerts
+import services.cli
+import services.gateway
+import shared.dead_letters
+from services.alerts.topic_use import topic_use as alerts
+from services.archive.task import task_inputs as archive
+from services.cli.topic_use import topic_use as cli
+from services.control.task import task_inputs as control
+from services.drift.task import task_inputs as drift
+from services.features.task import task_inputs as features
+from services.gateway.topic_use import topic_use as gateway
+from services.ingestion.task import task_inputs as ingestion
+from services.outcomes.task import task_inputs as outcomes
+from services.retraining.task import task_inputs as retraining
+from services.scoring.task import task_inputs as scoring
+from shared.application.plan import Plan
+from shared.application.planning import load_plan
+from shared.application.topics import STAGES, Topics, TopicUse
+from shared.streaming.task import TaskInputs
+from shared.streaming.topics import CATALOGUE
+
+ROOT = Path(__file__).parents[2]
+DECLARED: dict[str, Callable[[Plan], TaskInputs]] = {
+    "ingestion": ingestion, "features": features, "scoring": scoring, "outcomes": outcomes, "drift": drift, "control": control,
+    "retraining": retraining, "archive": archive,
+}  # fmt: skip
+BESIDE: dict[str, Callable[[Topics], TopicUse]] = {"alerts": alerts, "gateway": gateway, "cli": cli}
+FOLDERS = {
+    "alerts": [services.alerts], "gateway": [services.gateway, shared.dead_letters], "cli": [services.cli, shared.dead_letters],
+}  # fmt: skip
+Uses = dict[str, tuple[set[str], set[str]]]
+
+
+@pytest.fixture(scope="module")
+def plan() -> Plan:
+    """An application with everything that makes a stage read more: a reference stream, and a stream that can be paused."""
+    found = load_plan(ROOT / "examples" / "flights")
+    return replace(found, streams={**found.streams, "departures": replace(found.streams["departures"], pauses_on_flood=True)})
+
+
+def declared(plan: Plan) -> Uses:
+    """Producers and consumers by topic; what the runner itself writes and reads for every stage is added."""
+    topics, raw = plan.topics, set(plan.topics.raw)
+    found: Uses = defaultdict(lambda: (set(), set()))
+    for stage, inputs in DECLARED.items():
+        own = inputs(plan)
+        for topic in (*own.outputs, topics.rejected, topics.progress(stage), topics.checkpoint(stage)):
+            found[topic][0].add(stage)
+        for topic in (*own.partitioned, *own.broadcast, *own.restores_from_outputs, topics.progress(stage), topics.checkpoint(stage)):
+            if topic not in raw:
+                found[topic][1].add(stage)
+    for party, use in BESIDE.items():
+        for topic in use(topics).writes:
+            found[topic][0].add(party)
+        for topic in use(topics).reads:
+            found[topic][1].add(party)
+    return dict(found)
+
+
+def catalogued(app: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
+    """Topic, its pattern and its entry; one topic for each stage where the pattern has one."""
+    document = YAML(typ="safe").load(CATALOGUE)
+    for pattern, entry in document["topics"].items():
+        for stage in STAGES if "{stage}" in pattern else [""]:
+            yield pattern.format(app=app, stage=stage), stage, entry
+
+
+def test_producers_and_consumers_are_those_that_the_code_declares(plan: Plan) -> None:
+    found, seen = declared(plan), set()
+    readers_of_progress: set[str] = set()
+    for topic, stage, entry in catalogued(plan.application.app):
+        producers, consumers = found.get(topic, (set(), set()))
+        written = {stage if party == "{stage}" else party for party in entry["producers"]}
+        read = {stage if party == "{stage}" else party for party in entry["consumers"]}
+        assert written - {"users"} == producers, topic
+        if entry["schemas"] == ["progress"]:
+            # The catalogue has one entry for all stages: who reads any of them stands there.
+            readers_of_progress |= consumers - {stage}
+            assert stage in consumers, topic
+        else:
+            assert read - {"users"} == consumers, topic
+        assert ("users" in written | read) == entry["public"], topic
+        assert entry["owner"] in entry["producers"] or (entry["owner"] in read and "users" in written), topic
+        seen.add(topic)
+    assert readers_of_progress == {party for _, _, entry in catalogued("x") if entry["schemas"] == ["progress"] for party in entry["consumers"]} - {
+        "{stage}"
+    }
+    assert set(found) == seen, "every topic that is used is in the catalogue"
+    assert set(DECLARED) == set(STAGES)
+
+
+@pytest.mark.parametrize("party", sorted(BESIDE))
+def test_what_is_no_stage_names_no_topic_that_it_has_not_declared(party: str) -> None:
+    """Of stages the runner sees to it; these have clients of their own, so their source is read."""
+    names = {name for name, member in vars(Topics).items() if isinstance(member, property)}
+    topics = Topics("app", ())
+    use = BESIDE[party](topics)
+    used = {name for package in FOLDERS[party] for name in _named(Path(str(package.__file__)).parent, names)}
+    fixed = used - {"progress", "checkpoint"}
+    assert {getattr(topics, name) for name in fixed} == {
+        topic for topic in use.reads | use.writes if not topic.endswith(("-progress", "-checkpoint"))
+    }
+    assert ("progress" in used) == any(topic.endswith("-progress") for topic in use.reads)
+    assert ("checkpoint" in used) == any(topic.endswith("-checkpoint") for topic in use.reads)
+
+
+def _named(folder: Path, names: set[str]) -> set[str]:
+    found = set()
+    for file in folder.rglob("*.py"):
+        if file.name == "topic_use.py":
+            continue
+        for node in ast.walk(ast.parse(file.read_text(encoding="utf-8"))):
+            if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
+                owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
+                if owner.lstrip("_") == "topics" and (node.attr in names or node.attr in ("progress", "checkpoint")):
+                    found.add(node.attr)
+            if isinstance(node, ast.Name) and node.id == "checkpoint_topic":
+                found.add("checkpoint")
+    return found
