@@ -17,6 +17,7 @@ from shared.avro.registry import SchemaRegistry
 from shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, VIEW_SWITCHES, journal_table
 from shared.lake.switches import SWITCHES
 from shared.lake.tables import Lake
+from shared.released_memory import release_memory
 from shared.streaming.merge import MergeInput, Released
 from shared.streaming.merging_task import MergingTask, decoded
 from shared.streaming.records import Checkpoint, Records, StateEntry, Step, TopicPartition
@@ -25,6 +26,8 @@ from shared.streaming.task import StepContext, TaskInputs
 _UPSTREAM = ("features", "scoring", "outcomes")
 _VERSION = "archive-1"
 _MERGE_KEY = b"merge"
+_TOGETHER = 64
+FLUSH_BYTES = 32 << 20
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -41,6 +44,19 @@ class _Buffer:
     writer: str
     batches: list[pa.RecordBatch] = field(default_factory=list)
     offsets: list[NDArray[np.int64]] = field(default_factory=list)
+    small: int = 0
+
+    def add(self, batch: pa.RecordBatch, offsets: NDArray[np.int64]) -> int:
+        """Keep rows; returns their bytes."""
+        self.batches.append(batch)
+        self.offsets.append(offsets)
+        self.small += 1
+        if self.small == _TOGETHER:
+            # A step's few rows lie in buffers of their own, of 64 bytes and more for each column, or in a part of a larger step's.
+            self.batches[-self.small :] = pa.Table.from_batches(self.batches[-self.small :]).combine_chunks().to_batches()
+            self.offsets[-self.small :] = [np.concatenate(self.offsets[-self.small :])]
+            self.small = 0
+        return int(batch.nbytes)
 
 
 class ArchiveTask(MergingTask):
@@ -53,18 +69,27 @@ class ArchiveTask(MergingTask):
 
     Parameters
     ----------
-    flush_rows, flush_ms
-        Rows, or processing time since the last flush, after which what is buffered is appended.
+    flush_rows, flush_ms, flush_bytes
+        Rows, processing time since the last flush, or bytes, after which what is buffered is appended.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, lake: Lake, partition: int, flush_rows: int = 50_000, flush_ms: int = 30_000) -> None:
+    def __init__(
+        self,
+        plan: Plan,
+        registry: SchemaRegistry,
+        lake: Lake,
+        partition: int,
+        flush_rows: int = 50_000,
+        flush_ms: int = 30_000,
+        flush_bytes: int = FLUSH_BYTES,
+    ) -> None:
         topics = plan.topics
         self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
         derived = [MergeInput(topic, rank, (partition,), stage) for rank, (topic, stage) in enumerate(self._stages.items(), 1)]
         progress = {topic: message_codec(registry, topic, "progress") for topic in map(topics.progress, _UPSTREAM)}
         super().__init__([MergeInput(topics.journal, 0, (partition,)), *derived], progress)
         self._plan, self._lake, self._partition = plan, lake, partition
-        self._flush_rows, self._flush_ms = flush_rows, flush_ms
+        self._flush_rows, self._flush_ms, self._flush_bytes = flush_rows, flush_ms, flush_bytes
         self._journal = JournalDecoder(plan, registry)
         self._tables = {topics.vectors: VECTORS, topics.predictions: PREDICTIONS, topics.outcomes: OUTCOMES}
         self._decoders = {
@@ -76,7 +101,7 @@ class ArchiveTask(MergingTask):
         self._flush_marks = message_codec(registry, topics.flush_marks, "flush-mark")
         self._wanted_ms = -1
         self._buffers: dict[str, _Buffer] = {}
-        self._buffered = 0
+        self._buffered = self._buffered_bytes = 0
         self._flushed_ms: int | None = None
         self._positions: Mapping[TopicPartition, int] = {}
         self._state = self._written = b""
@@ -103,7 +128,8 @@ class ArchiveTask(MergingTask):
         self.merge.release()
         if self._flushed_ms is None:
             self._flushed_ms = context.now_ms
-        if self._buffered >= self._flush_rows or context.now_ms - self._flushed_ms >= self._flush_ms or self._is_awaited() or is_last:
+        is_much = self._buffered >= self._flush_rows or self._buffered_bytes >= self._flush_bytes
+        if is_much or context.now_ms - self._flushed_ms >= self._flush_ms or self._is_awaited() or is_last:
             self._flush()
             self._flushed_ms = context.now_ms
         return Step([], self._positions, self.coverage)
@@ -137,7 +163,8 @@ class ArchiveTask(MergingTask):
         for table, buffer in list(self._buffers.items()):
             self._lake.append(table, pa.Table.from_batches(buffer.batches), buffer.writer, np.concatenate(buffer.offsets))
             del self._buffers[table]
-        self._buffered = 0
+        self._buffered = self._buffered_bytes = 0
+        release_memory()
         self.cover()
         self._positions = self.merge.positions()
         self._state = self.merge.state()
@@ -182,6 +209,5 @@ class ArchiveTask(MergingTask):
 
     def _keep(self, table: str, topic: str, batch: pa.RecordBatch, offsets: NDArray[np.int64]) -> None:
         buffer = self._buffers.setdefault(table, _Buffer(f"{topic}:{self._partition}"))
-        buffer.batches.append(batch)
-        buffer.offsets.append(offsets)
+        self._buffered_bytes += buffer.add(batch, offsets)
         self._buffered += len(offsets)

@@ -10,6 +10,7 @@ from shared.dead_letters.originals import Originals
 from shared.dead_letters.reading import DeadLetterOffice
 from shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
 from shared.lake.tables import Lake
+from shared.released_memory import release_memory
 from shared.streaming.broker import Broker
 from shared.streaming.topics import catalogue_topics
 
@@ -34,9 +35,15 @@ class KafkaLetterDesk:
         def age(letter: Letter) -> tuple[int, Place]:
             return letter.record["journal_time"], letter.place
 
-        return sorted(nlargest(limit, office.letters(selection), key=age), key=age)
+        try:
+            return sorted(nlargest(limit, office.letters(selection), key=age), key=age)
+        finally:
+            release_memory()
 
     def replay(self, selection: Selection) -> ReplayResult:
         """Publish originals again, each once."""
         self._broker.create_topics(self._topics)
-        return DeadLetterReplay(self._plan, self._broker, self._registry, self._originals, self._on_replay_clock).run(selection)
+        try:
+            return DeadLetterReplay(self._plan, self._broker, self._registry, self._originals, self._on_replay_clock).run(selection)
+        finally:
+            release_memory()

@@ -1,6 +1,6 @@
 """Reads an application's dead letters, and which of them were published again."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 
 from shared.application.plan import Plan
 from shared.avro.messages import message_codec
@@ -8,6 +8,8 @@ from shared.avro.registry import SchemaRegistry
 from shared.dead_letters.letters import Letter, Place, Selection, Source
 from shared.streaming.broker import Broker, Reader
 from shared.streaming.records import TopicPartition
+
+_GAP = 1_000
 
 
 class DeadLetterOffice:
@@ -35,7 +37,7 @@ class DeadLetterOffice:
             for partition in range(self._broker.partitions(topic)):
                 if chosen and partition not in chosen:
                     continue
-                for offset, value in self._values(reader, TopicPartition(topic, partition), self._newest):
+                for offset, value in self._chosen(reader, TopicPartition(topic, partition), selection):
                     record = self._rejected.decode(value)
                     source = Source(record["source_topic"], record["source_partition"], record["source_offset"])
                     letter = Letter(Place(partition, offset), record, self._streams.get(source.topic, ""), replayed.get(source))
@@ -48,16 +50,40 @@ class DeadLetterOffice:
         """When each original was published again."""
         found: dict[Source, int] = {}
         for partition in range(self._broker.partitions(self._plan.topics.replayed)):
-            for _, value in self._values(reader, TopicPartition(self._plan.topics.replayed, partition), None):
+            place = TopicPartition(self._plan.topics.replayed, partition)
+            for _, value in self._values(reader, place, *reader.watermarks(place)):
                 mark = self.marks.decode(value)
                 found[Source(mark["source_topic"], mark["source_partition"], mark["source_offset"])] = mark["replayed_at"]
         return found
 
-    @staticmethod
-    def _values(reader: Reader, partition: TopicPartition, newest: int | None) -> Iterator[tuple[int, bytes]]:
+    def _chosen(self, reader: Reader, partition: TopicPartition, selection: Selection) -> Iterator[tuple[int, bytes]]:
+        """Records of a partition that may be selected: those that are named by their places, or else the newest."""
         low, high = reader.watermarks(partition)
-        begin = low if newest is None else max(low, high - newest)
-        for records in reader.read(partition, begin, high):
+        if not selection.places:
+            yield from self._values(reader, partition, low if self._newest is None else max(low, high - self._newest), high)
+            return
+        # The topic may hold millions: one letter that is asked for must not cost a reading of them all.
+        named = {place.offset for place in selection.places if place.partition == partition.partition and low <= place.offset < high}
+        for begin, end in _stretches(sorted(named)):
+            for offset, value in self._values(reader, partition, begin, end):
+                if offset in named:
+                    yield offset, value
+
+    @staticmethod
+    def _values(reader: Reader, partition: TopicPartition, begin: int, end: int) -> Iterator[tuple[int, bytes]]:
+        for records in reader.read(partition, begin, end):
             for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
                 if value is not None:
                     yield offset, value
+
+
+def _stretches(offsets: Sequence[int]) -> Iterator[tuple[int, int]]:
+    """Cover offsets, which rise, by stretches [begin, end): a small gap is cheaper to read than to seek over."""
+    begin = end = -1
+    for offset in offsets:
+        if end >= 0 and offset - end > _GAP:
+            yield begin, end
+            begin = offset
+        begin, end = (offset if begin < 0 else begin), offset + 1
+    if end >= 0:
+        yield begin, end

@@ -1,8 +1,10 @@
 """The archive end to end on records: every row once, whatever crashes, and progress that never promises what is not in the lake."""
 
+import tracemalloc
 from pathlib import Path
 
 import numpy as np
+import pyarrow as pa
 import pytest
 
 from services.archive.task import ArchiveTask
@@ -96,6 +98,37 @@ def test_nothing_is_promised_before_it_is_flushed(world: World) -> None:
         assert (made.coverage.time_ms, dict(made.positions)) == (-1, {})
     assert sum(world.rows().values()) == 0
     assert task.process([], StepContext(now_ms=FLUSH_MS)).coverage.time_ms > START
+
+
+def test_what_is_buffered_is_bounded_in_bytes_too(world: World) -> None:
+    """Fifty thousand rows may be fifty gigabytes."""
+    task, begin = ArchiveTask(world.plan, world.registry, world.lake, 0, flush_bytes=10_000), dict[str, int]()
+    task.process([], StepContext(now_ms=0))
+    for step in range(STEPS):
+        task.process(world.inputs(step, begin), StepContext(now_ms=1))
+        assert task.buffered < 400
+    task.process([], StepContext(now_ms=1, stopping=True))
+    assert world.rows() == world.expected
+
+
+def test_rows_that_came_one_by_one_take_no_more_memory_than_rows_that_came_together(world: World) -> None:
+    """Each column of a row alone has buffers of its own: 50,000 rows of a slow stream took 5,700 bytes each here."""
+    topics = world.topics
+    total = sum(map(len, topics.values.values()))
+    task = ArchiveTask(world.plan, world.registry, world.lake, 0, flush_rows=10**9)
+    task.process([], StepContext(now_ms=0))
+    tracemalloc.start()
+    try:
+        before = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes()
+        for topic, values in topics.values.items():
+            for row in range(len(values)):
+                task.process([topics.records(topic, row, row + 1)], StepContext(now_ms=1))
+        held = tracemalloc.get_traced_memory()[0] + pa.total_allocated_bytes() - before
+    finally:
+        tracemalloc.stop()
+    assert task.buffered == total
+    # What the merge holds back is in it.
+    assert held / total < 4_500
 
 
 @pytest.mark.parametrize("crash", range(0, STEPS, 2))

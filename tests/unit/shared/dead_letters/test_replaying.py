@@ -28,7 +28,7 @@ from shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
 from shared.observability.settings import RunnerSettings, ServiceSettings
 from shared.online_store.memory_store import MemoryOnlineStore
 from shared.streaming.broker import FencedError, TopicSpec
-from shared.streaming.errors import TransientError
+from shared.streaming.errors import InvalidRecord, TransientError
 from shared.streaming.heartbeat import HEARTBEAT_KEY
 from shared.streaming.memory_broker import MemoryBroker
 from shared.streaming.memory_clients import MemoryTransactionalSink
@@ -126,6 +126,21 @@ def world(tmp_path: Path) -> World:
 def copies(world: World) -> Counter[bytes]:
     """How often each of the long flights was published."""
     return Counter(value for value in world.values(RAW) if value and b"7123.5" in value)
+
+
+def test_letters_that_are_named_by_their_places_are_read_alone(world: World) -> None:
+    """A topic of a million letters was read whole for one of them, and for one that does not exist: memory and time of whoever asks for any."""
+    topic, registry = world.plan.topics.rejected, world.registry
+    (first, *_), n, whole = world.letters(), world.broker.log(TopicPartition(topic, 0)).end, world.values(topic)[0]
+    unreadable, sink = b"\x00\x00\x00\x00\x01", world.broker.sink()
+    for i in range(3_000):
+        # Whoever reads what is not asked for fails on it.
+        sink.publish(topic, b"", whole if i in (1_500, 2_999) else unreadable, NOON, 0)
+    named = [Place(0, offset) for offset in (first.place.offset, n + 1_500, n + 2_999)]
+    assert [letter.place for letter in world.letters(Selection(places=frozenset([*named, Place(0, 10**8), Place(7, 0)])))] == named
+    assert DeadLetterReplay(world.plan, world.broker, registry).run(Selection(places=frozenset([Place(0, 99_999_999)]))) == ReplayResult()
+    with pytest.raises(InvalidRecord):
+        world.letters()
 
 
 def test_after_the_cause_is_mended_what_was_refused_is_accepted_once(world: World) -> None:
