@@ -74,6 +74,7 @@ def run(request: JobRequest) -> JobResult:
         **dataset,
         **{name: value for name, value in served.signature.details.items() if name.startswith(("learned_", "judged_"))},
         "horizon_ms": str(horizon_ms),
+        "windows_left_out": candidate.left_out,
         "judged_sha256": hashlib.sha256(candidate.artifact.to_bytes()).hexdigest(),
         "code": CODE_VERSION,
         "application": plan.application_hash,
@@ -116,7 +117,7 @@ def _against(examples: Examples, split: Split, challenger: OnnxScorer | None, ch
     def scores(scorer: OnnxScorer | None) -> NDArray[np.float64]:
         return np.full(len(rows), model.settings.fallback.default) if scorer is None else scorer.score(rows.features)
 
-    return judge(rows.labels, scores(challenger), scores(champion), rows.request_ms, gate.alpha, gate.min_rows)
+    return judge(rows.labels, scores(challenger), scores(champion), rows.request_ms, gate.alpha, gate.min_rows, model.settings.training.min_positives)
 
 
 def _failed(version: str, reason: str, details: dict[str, str] | None = None) -> JobResult:

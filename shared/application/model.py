@@ -285,6 +285,8 @@ class Training(_Frozen):
 
     Attributes
     ----------
+    min_positives
+        Rows that each class needs wherever something is learned or judged: training, each window of history, validation, gate.
     max_duration
         A training that takes longer is ended and has failed.
     """
@@ -294,6 +296,7 @@ class Training(_Frozen):
     windows_days: tuple[int, ...] = (0, 60)
     holdout_days: int = Field(default=7, ge=1)
     min_rows: int = Field(default=1_000, ge=10)
+    min_positives: int = Field(default=10, ge=2)
     max_duration: Annotated[Duration, Field(gt=0)] = parse_duration("1h")
     seed: int = 7
 

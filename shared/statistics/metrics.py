@@ -67,13 +67,3 @@ def kappa(labels: ArrayLike, predicted: ArrayLike) -> float:
     positive, answered = float(truth.mean()), float(answer.mean())
     chance = positive * answered + (1.0 - positive) * (1.0 - answered)
     return (observed - chance) / (1.0 - chance) if chance < 1.0 else float("nan")
-
-
-def calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int = 10) -> float:
-    """Expected calibration error: |observed rate - mean score| over equal-width bins, weighted by rows (Naeini et al., 2015)."""
-    truth, values = _floats(labels), _floats(scores)
-    if values.size == 0:
-        return float("nan")
-    place = np.clip((values * bins).astype(np.int64), 0, bins - 1)
-    gap = np.bincount(place, weights=truth, minlength=bins) - np.bincount(place, weights=values, minlength=bins)
-    return float(np.abs(gap).sum() / values.size)

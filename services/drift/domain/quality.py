@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from services.drift.domain.rows import OutcomeRows, PredictionRows
 from shared.detectors.detector import Change, Detector
 from shared.statistics import metrics
+from shared.statistics.calibration import calibration_error
 
 Float64 = NDArray[np.float64]
 _REPLAY_MS = 3_600_000
@@ -119,7 +120,7 @@ class WindowRows:
             found["kappa"] = metrics.kappa(label, predicted)
             found["accuracy"] = metrics.accuracy(label > 0.5, predicted > 0)
             found["brier"] = metrics.brier(label, score)
-            found["calibration_error"] = metrics.calibration_error(label, score)
+            found["calibration_error"] = calibration_error(label, score)
             found["positive_rate"] = float(label.mean()) if label.size else float("nan")
             found["predicted_positive_rate"] = self.positives / self.scores if self.scores else float("nan")
         elif label.size:

@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 DAY_MS = 86_400_000
 _MATURED = 0.95
 _FEW = 100
+_KEPT_OF_THE_RARE = 2_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,9 +36,34 @@ class Examples:
         """Return the chosen rows."""
         return Examples(self.features.filter(pa.array(chosen)), self.request_ms[chosen], self.label_ms[chosen], self.labels[chosen])
 
-    def thinning(self, limit: int) -> NDArray[np.int64]:
-        """Return the places of at most about `limit` rows, evenly spread over time."""
-        return np.arange(0, len(self), max(1, -(-len(self) // limit)), dtype=np.int64)
+    def thinning(self, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+        """Return the places of at most `limit` rows, of each class evenly spread over time, and their weights.
+
+        Each class keeps its share, but the rare one at least 2,000 rows, or all it has: a thousandth of 25,000 rows is too few positives to learn
+        from. The weights restore the shares; their mean is 1.
+        """
+        positive, negative = np.flatnonzero(self.labels > 0.5), np.flatnonzero(self.labels <= 0.5)
+        if len(self) <= limit or not len(positive) or not len(negative):
+            places = _spread(np.arange(len(self), dtype=np.int64), min(limit, len(self)))
+            return places, np.ones(len(places))
+        rare, other = sorted((positive, negative), key=len)
+        kept = max(limit * len(rare) // len(self), min(len(rare), _KEPT_OF_THE_RARE, limit // 2))
+        parts = [_spread(rare, kept), _spread(other, min(len(other), limit - kept))]
+        weights = np.concatenate([np.full(len(part), len(whole) / len(part)) for part, whole in zip(parts, (rare, other), strict=True)])
+        places = np.concatenate(parts)
+        order = np.argsort(places)
+        return places[order], weights[order] / weights.mean()
+
+    def lack(self, least: int) -> str:
+        """Say which class has fewer than `least` rows; empty when both have enough."""
+        positives = int((self.labels > 0.5).sum())
+        counts = {"positives": positives, "negatives": len(self) - positives}
+        few = [f"{count} {name}" for name, count in counts.items() if count < least]
+        return f"{' and '.join(few)} of {len(self)} rows, {least} are needed" if few else ""
+
+
+def _spread(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:
+    return places[np.arange(count, dtype=np.int64) * len(places) // max(1, count)]
 
 
 def label_horizon_ms(examples: Examples, before_ms: int, max_delay_ms: int, silence_is_a_label: bool) -> int:

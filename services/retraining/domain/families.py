@@ -42,19 +42,23 @@ def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) ->
     }
 
 
-def fit(matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int) -> Fitted:
+def fit(matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int, weights: NDArray[np.float64] | None = None) -> Fitted:
     """Train one model; the same arguments give the same bytes on the same CPU class.
 
     Parameters
     ----------
     matrix : shape (n, columns), NaN where missing
     labels : shape (n,), 0 or 1
+    weights : shape (n,)
+        How many rows each stands for; None counts each once.
     """
     with threadpool_limits(1):
-        return _FAMILIES[parameters["family"]](matrix, labels, parameters, seed)
+        return _FAMILIES[parameters["family"]](matrix, labels, parameters, seed, weights)
 
 
-def _fit_lightgbm(matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int) -> Fitted:
+def _fit_lightgbm(
+    matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int, weights: NDArray[np.float64] | None
+) -> Fitted:
     settings = {
         "objective": "binary",
         "learning_rate": parameters["learning_rate"],
@@ -69,12 +73,14 @@ def _fit_lightgbm(matrix: Matrix, labels: NDArray[np.float64], parameters: Mappi
         "num_threads": _THREADS,
         "verbosity": -1,
     }
-    booster = lightgbm.train(settings, lightgbm.Dataset(matrix, labels, free_raw_data=True), parameters["trees"])
+    booster = lightgbm.train(settings, lightgbm.Dataset(matrix, labels, weight=weights, free_raw_data=True), parameters["trees"])
     width = matrix.shape[1]
     return Fitted(lambda rows: np.asarray(booster.predict(rows, num_threads=_THREADS), np.float64), lambda: lightgbm_to_onnx(booster, width))
 
 
-def _fit_logistic(matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int) -> Fitted:
+def _fit_logistic(
+    matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int, weights: NDArray[np.float64] | None
+) -> Fitted:
     known = ~np.isnan(matrix)
     count = np.maximum(known.sum(axis=0), 1)
     means = np.where(known, matrix, 0.0).sum(axis=0, dtype=np.float64) / count
@@ -84,7 +90,7 @@ def _fit_logistic(matrix: Matrix, labels: NDArray[np.float64], parameters: Mappi
     def standardised(rows: Matrix) -> NDArray[np.float64]:
         return np.where(np.isnan(rows), 0.0, (rows - means) / scales)
 
-    model = LogisticRegression(C=parameters["strength"], max_iter=300, random_state=seed).fit(standardised(matrix), labels)
+    model = LogisticRegression(C=parameters["strength"], max_iter=300, random_state=seed).fit(standardised(matrix), labels, sample_weight=weights)
     weights, bias = model.coef_[0], float(model.intercept_[0])
     return Fitted(lambda rows: model.predict_proba(standardised(rows))[:, 1], lambda: logistic_to_onnx(means, scales, weights, bias))
 

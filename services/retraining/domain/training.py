@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from services.retraining.domain.encoding import encode
 from services.retraining.domain.examples import Examples, Split
 from services.retraining.domain.families import fit, suggest
+from services.retraining.domain.threshold import best_threshold
 from shared.application.model import Training
 from shared.models.artifacts import Artifact
 from shared.models.signature import Signature
-from shared.statistics.metrics import kappa, log_loss, roc_auc
+from shared.statistics.metrics import log_loss, roc_auc
 
 _SEARCH_ROWS = 25_000
 _PARITY_ROWS = 32
@@ -35,6 +36,8 @@ class Candidate:
         Learned from labels known before the gate's rows were asked about, so that those can judge it.
     parameters, threshold
         The recipe.
+    left_out
+        Windows of history that were not tried for want of a class; empty when all were.
     figures
         Of the validation.
     """
@@ -42,6 +45,7 @@ class Candidate:
     artifact: Artifact
     parameters: Mapping[str, Any]
     threshold: float
+    left_out: str
     figures: Mapping[str, float]
 
 
@@ -51,14 +55,15 @@ class _Window:
 
     matrix: NDArray[np.float32]
     labels: NDArray[np.float64]
+    weights: NDArray[np.float64]
     asked: NDArray[np.float32]
 
     @classmethod
     def of(cls, rows: Examples, validation: Examples) -> "_Window":
         encoding = encode(rows.features, rows.labels, rows.request_ms)
         signature = Signature(model="", version="", family="", columns=encoding.columns, threshold=0.5, parity_rows=(), parity_scores=())
-        kept = rows.thinning(_SEARCH_ROWS)
-        return cls(encoding.matrix[kept], rows.labels[kept], signature.encode(validation.features))
+        kept, weights = rows.thinning(_SEARCH_ROWS)
+        return cls(encoding.matrix[kept], rows.labels[kept], weights, signature.encode(validation.features))
 
 
 def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
@@ -70,26 +75,30 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     Raises
     ------
     TooFewRowsError
-        Fewer than `training.min_rows` rows to search on, no validation rows, or one class only.
+        Fewer than `training.min_rows` rows to search on, or fewer than `training.min_positives` of a class to search, validate or refit on.
     """
     judged = np.isin(examples.labels, (0.0, 1.0))
     examples = examples if judged.all() else examples.where(judged)
     early = split.learning(examples, split.validation_start, 0)
     validation = split.validation(examples)
-    _check(early, training.min_rows, "training")
-    _check(validation, 1, "validation")
-    windows = {days: _Window.of(split.learning(early, split.validation_start, days), validation) for days in training.windows_days}
+    _check(early, training.min_rows, training, "training")
+    _check(validation, 1, training, "validation")
+    drawn = {days: split.learning(early, split.validation_start, days) for days in training.windows_days}
+    lacking = {days: rows.lack(training.min_positives) for days, rows in drawn.items()}
+    windows = {days: _Window.of(rows, validation) for days, rows in drawn.items() if not lacking[days]}
+    if not windows:
+        raise TooFewRowsError(f"expected a window of history with enough of each class, found {_words(lacking)}")
     thresholds: dict[int, float] = {}
     losses: dict[int, float] = {}
     aucs: dict[int, float] = {}
 
     def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
-        parameters = suggest(trial, training.families, training.windows_days)
+        parameters = suggest(trial, training.families, tuple(windows))
         window = windows[parameters["window_days"]]
-        scores = fit(window.matrix, window.labels, parameters, training.seed).predict(window.asked)
+        scores = fit(window.matrix, window.labels, parameters, training.seed, window.weights).predict(window.asked)
         losses[trial.number] = log_loss(validation.labels, scores)
         aucs[trial.number] = roc_auc(validation.labels, scores)
-        thresholds[trial.number] = _threshold(validation, scores)
+        thresholds[trial.number] = best_threshold(validation.labels, scores)
         return losses[trial.number]
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
@@ -100,9 +109,10 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     best = study.best_trial
     parameters, threshold = dict(best.params), thresholds[best.number]
     rows = split.learning(examples, split.gate_start, parameters["window_days"])
-    _check(rows, 1, "refit")
+    _check(rows, 1, training, "refit")
     artifact = _fitted(rows, model, version, training, parameters, threshold, {"learned_until_ms": str(split.learned_until(split.gate_start))})
-    return Candidate(artifact, parameters, threshold, {
+    left_out = _words({days: words for days, words in lacking.items() if words})
+    return Candidate(artifact, parameters, threshold, left_out, {
         "validation_log_loss": losses[best.number],
         "validation_auc": aucs[best.number],
         "validation_rows": float(len(validation)),
@@ -120,7 +130,7 @@ def refit(examples: Examples, split: Split, candidate: Candidate, training: Trai
     judged = candidate.artifact.signature
     known = examples.where(np.isin(examples.labels, (0.0, 1.0)))
     rows = split.learning(known, split.end, candidate.parameters["window_days"])
-    _check(rows, 1, "refit")
+    _check(rows, 1, training, "refit")
     details = {
         "learned_until_ms": str(split.learned_until(split.end)),
         "judged_from_ms": str(split.gate_start),
@@ -156,14 +166,12 @@ def _fitted(
     return Artifact(signature, fitted.export())
 
 
-def _check(rows: Examples, least: int, what: str) -> None:
+def _check(rows: Examples, least: int, training: Training, what: str) -> None:
     if len(rows) < least:
         raise TooFewRowsError(f"expected at least {least} {what} rows, found {len(rows)}")
-    if len(np.unique(rows.labels)) < 2:
-        raise TooFewRowsError(f"expected both classes among the {what} rows, found one")
+    if lack := rows.lack(training.min_positives):
+        raise TooFewRowsError(f"expected both classes among the {what} rows, found {lack}")
 
 
-def _threshold(rows: Examples, scores: Any) -> float:  # noqa: ANN401, RUF100
-    """Return the threshold with the best Cohen's kappa, of 19."""
-    choices = np.arange(0.05, 1.0, 0.05)
-    return float(round(choices[int(np.argmax([kappa(rows.labels, (scores >= choice).astype(np.int64)) for choice in choices]))], 2))
+def _words(lacking: Mapping[int, str]) -> str:
+    return "; ".join(f"{f'{days} days' if days else 'all history'}: {words}" for days, words in lacking.items())

@@ -84,6 +84,59 @@ def test_the_future_changes_nothing() -> None:
     assert first.artifact.to_bytes() == second.artifact.to_bytes()
 
 
+def rare(share: float, n: int = 60_000) -> Examples:
+    generator = np.random.default_rng(6)
+    times = np.sort(generator.integers(0, DAYS * DAY_MS, n))
+    x = generator.normal(size=n)
+    labels = (generator.random(n) < np.minimum(1.0, share * np.exp(1.5 * x - 1.125))).astype(np.float64)
+    return Examples(pa.RecordBatch.from_pydict({"x": pa.array(x)}), times, times + 1_000, labels)
+
+
+def test_thinning_keeps_the_rare_class_and_the_weights_its_share() -> None:
+    rows = rare(0.005)
+    places, weights = rows.thinning(5_000)
+    positives = int(rows.labels.sum())
+    assert len(places) <= 5_000 and rows.labels[places].sum() == positives, "every fifth row in order kept a twelfth of them"
+    assert np.average(rows.labels[places], weights=weights) == pytest.approx(rows.labels.mean()) and weights.mean() == pytest.approx(1.0)
+    assert (np.diff(places) > 0).all() and np.histogram(rows.request_ms[places], 6)[0].min() > len(places) / 7
+    everything, ones = rows.thinning(len(rows))
+    assert (everything == np.arange(len(rows))).all() and (ones == 1).all()
+
+
+@pytest.mark.lasts(3)
+def test_a_rare_class_is_learned_answered_with_and_calibrated() -> None:
+    """Of 0.5 %: the search sees 25,000 rows of which a stride would keep too few positives, and some requests are answered with yes."""
+    rows = rare(0.005)
+    split = parts(rows)
+    found = train(rows, split, "m", "v", settings(families=("lightgbm",), trials=2))
+    gate = split.gate(rows, 0)
+    scores = OnnxScorer(found.artifact).score(gate.features)
+    assert roc_auc(gate.labels, scores) > 0.8 and scores.mean() == pytest.approx(gate.labels.mean(), rel=0.4)
+    assert 0 < (scores >= found.threshold).mean() < 0.05
+
+
+def test_no_candidate_without_enough_of_each_class() -> None:
+    rows = examples()
+    split = parts(rows)
+    where = {"training": rows.request_ms < split.validation_start, "validation": rows.request_ms < split.gate_start - split.horizon_ms}
+    for what, until in where.items():
+        labels = np.where(until & ((rows.request_ms >= split.validation_start) | (what == "training")), 0.0, rows.labels)
+        with pytest.raises(TooFewRowsError, match=f"both classes among the {what} rows, found 0 positives .*10 are needed"):
+            train(Examples(rows.features, rows.request_ms, rows.label_ms, labels), split, "m", "v", settings())
+
+
+def test_a_window_without_enough_of_each_class_is_left_out_and_named() -> None:
+    """The last three weeks before the validation hold no positive: only the whole history can be learned from."""
+    rows = examples()
+    split = parts(rows)
+    recent = (rows.request_ms >= split.validation_start - 23 * DAY_MS) & (rows.request_ms < split.validation_start)
+    gap = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(recent, 0.0, rows.labels))
+    found = train(gap, split, "m", "v", settings(families=("logistic_regression",)))
+    assert found.parameters["window_days"] == 0 and found.left_out.startswith("20 days: 0 positives of")
+    with pytest.raises(TooFewRowsError, match="a window of history with enough of each class, found 20 days: 0 positives"):
+        train(gap, split, "m", "v", settings(windows_days=(20,)))
+
+
 def test_too_few_rows_and_one_class_are_said() -> None:
     rows = examples()
     split = parts(rows)

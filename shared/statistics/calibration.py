@@ -1,0 +1,71 @@
+"""Whether probabilities mean what they say: calibration error over equally full bins, with intervals over blocks of rows."""
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from shared.statistics.bootstrap import Interval
+
+_REPETITIONS = 1000
+
+
+def calibration_error(labels: ArrayLike, scores: ArrayLike, bins: int = 10) -> float:
+    """Expected calibration error: |observed rate - mean score| over bins that are about equally full, weighted by rows; NaN without rows.
+
+    Bins of equal width put every row of a rare class into the first one.
+
+    References
+    ----------
+    Nixon et al.: Measuring calibration in deep learning. CVPR workshops 2019 (adaptive bins).
+    """
+    truth, values = np.asarray(labels, np.float64), np.asarray(scores, np.float64)
+    if not values.size:
+        return float("nan")
+    return float(np.abs(np.bincount(_bins(values, bins), values - truth)).sum() / values.size)
+
+
+def calibration_interval(labels: ArrayLike, scores: ArrayLike, blocks: ArrayLike, bins: int = 10, level: float = 0.95, seed: int = 0) -> Interval:
+    """Calibration error with a bootstrap interval that redraws whole blocks (days).
+
+    The error of a sample is larger than that of its population, and the error of a sample of the sample larger again by as much. The interval is
+    therefore the reverse percentile one (Davison and Hinkley, 1997), cut off at zero. Over 40 days of 100 rows it covers 85 times in 100, not 95.
+    """
+    estimate, draws = _redrawn(labels, [np.asarray(scores, np.float64)], blocks, bins, seed)
+    if not draws.size:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, high = np.quantile(draws[0], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(estimate[0]), max(0.0, float(2 * estimate[0] - high)), max(0.0, float(2 * estimate[0] - low)))
+
+
+def calibration_difference_interval(
+    labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, bins: int = 10, level: float = 0.95, seed: int = 0
+) -> Interval:
+    """Calibration error of the first minus that of the second on the same rows, with a paired percentile interval over blocks."""
+    estimate, draws = _redrawn(labels, [np.asarray(first, np.float64), np.asarray(second, np.float64)], blocks, bins, seed)
+    if not draws.size:
+        return Interval(float("nan"), float("nan"), float("nan"))
+    low, high = np.quantile(draws[0] - draws[1], [(1 - level) / 2, (1 + level) / 2])
+    return Interval(float(estimate[0] - estimate[1]), float(low), float(high))
+
+
+def _redrawn(
+    labels: ArrayLike, scores: list[NDArray[np.float64]], blocks: ArrayLike, bins: int, seed: int
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    truth = np.asarray(labels, np.float64)
+    names, block = np.unique(np.asarray(blocks), return_inverse=True)
+    if not truth.size:
+        return np.zeros(0), np.zeros(0)
+    drawn = np.random.Generator(np.random.PCG64(seed)).multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=_REPETITIONS)
+    weights = np.vstack([np.ones((1, len(names))), drawn.astype(np.float64)])
+    sizes = weights @ np.bincount(block, minlength=len(names))
+    errors = []
+    for values in scores:
+        place = _bins(values, bins)
+        sums = np.bincount(block * bins + place, values - truth, minlength=len(names) * bins).reshape(len(names), bins)
+        errors.append(np.abs(weights @ sums).sum(axis=1) / sizes)
+    found = np.array(errors)
+    return found[:, 0], found[:, 1:]
+
+
+def _bins(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:
+    edges = np.unique(np.quantile(values, np.arange(1, bins) / bins, method="inverted_cdf"))
+    return np.searchsorted(edges, values, side="left").astype(np.int64)
