@@ -174,8 +174,9 @@ class IngestionTask(Task):
                 tick = now_ms
         step = self._core.release(idle, tick, held)
         paused = [Mark(stream, paused=True) for stream in self._flows.count(step.released, step.rejections.counts(), now_ms)]
-        run = step.journal.begun_with(resumed, resumed_ms).ended_with(paused, self._core.mark_ms() if paused else 0)
-        step = replace(step, journal=run)
+        if resumed or paused:
+            run = step.journal.begun_with(resumed, resumed_ms).ended_with(paused, self._core.mark_ms() if paused else 0)
+            step = replace(step, journal=run)
         self._report.tell(step)
         read = {TopicPartition(self._plan.streams[name].topic, p): offset for (name, p), offset in self._core.positions().items()}
         return Step(

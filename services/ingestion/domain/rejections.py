@@ -105,7 +105,7 @@ class Rejections:
 
     def counts(self) -> Counter[tuple[str, str]]:
         """Return how many there are by (stream, reason)."""
-        return Counter(self._kinds())
+        return Counter(self._kinds()) if self.verdicts else Counter()
 
     def _kinds(self) -> Iterator[tuple[str, str]]:
         return ((stream, verdict.reason) for stream, verdict in zip(self.streams, self.verdicts, strict=True))

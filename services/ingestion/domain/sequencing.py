@@ -121,8 +121,9 @@ class Sequencer:
             end = begin + max(1, int(np.searchsorted(np.maximum.accumulate(asked), self._clock.time_ms + self._shortest_ms, side="right")))
             claims = []
             for part, table, ids in hashed:
-                low, high = np.searchsorted(part.places, (begin, end)).tolist()
-                rows = low + np.flatnonzero(part.accepted[low:high])
+                # Mostly a stretch is all there is.
+                low, high = np.searchsorted(part.places, (begin, end)).tolist() if end - begin < n else (0, len(part.places))
+                rows = low + part.accepted[low:high].nonzero()[0]
                 at = part.places[rows]
                 slots, certain = table.claim(ids[rows], earliest[at - begin], latest[at - begin])
                 end = end if certain == len(rows) else int(at[certain])
@@ -150,9 +151,13 @@ class _Claim:
 
     def decided(self, end: int) -> "_Claim":
         """Mark the copies before a place; returns the rows before it that are new, and gives the claims behind it back."""
-        inside = int(np.searchsorted(self.part.places[self.rows], end))
-        self.table.give_back(self.slots[inside:])
-        rows, slots = self.rows[:inside], self.slots[:inside]
+        rows, slots = self.rows, self.slots
+        if len(rows) and self.part.places[rows[-1]] >= end:
+            inside = int(np.searchsorted(self.part.places[rows], end))
+            self.table.give_back(slots[inside:])
+            rows, slots = rows[:inside], slots[:inside]
+        if not len(slots) or slots.min() >= 0:
+            return _Claim(self.part, self.table, self.ids, rows, slots)
         copies = rows[slots < 0]
         self.part.accepted[copies], self.part.copied[copies] = False, True
         return _Claim(self.part, self.table, self.ids, rows[slots >= 0], slots[slots >= 0])
