@@ -2,7 +2,7 @@
 
 import os
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -10,7 +10,7 @@ from typing import Any
 import pytest
 
 from shared.streaming.broker import TopicSpec
-from shared.streaming.records import Records, Step, TopicPartition
+from shared.streaming.records import Records, StateEntry, Step, TopicPartition
 from shared.streaming.runner import Runner
 from shared.streaming.task import StepContext
 from tests.property.fragile_tasks import (
@@ -155,3 +155,57 @@ def test_a_step_without_input_that_ends_the_process_is_tried_again_in_a_child_un
         runner.step()
     check(machine, values)
     assert machine.deaths == deaths <= 6, "after two deaths at one place children are tried, and nothing else any more"
+
+
+class Relic(Fragile):
+    """Faults natively when the task of partition 0 is brought back, as long as the world is bad: by its checkpoint, or by its last progress."""
+
+    bad = True
+
+    def _fault(self, where: str) -> None:
+        if (
+            self.partition == 0
+            and os.environ["WHERE"] == where
+            and (type(self).bad if self._ends is not end_really else os.environ["WORLD"] == "bad")
+        ):
+            self._ends(SEGFAULT)
+
+    def restore(self, entries: Sequence[StateEntry]) -> None:
+        self._fault("restore")
+        super().restore(entries)
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        self._fault("resume")
+        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
+
+
+@pytest.mark.lasts(5)
+@pytest.mark.parametrize("where", ["restore", "resume"])
+def test_a_native_fault_while_a_task_is_brought_back_sets_it_aside_and_blames_no_record(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
+) -> None:
+    """The process dies of it twice, children after that; the other partition goes on, and with another world the task does as well."""
+    monkeypatch.setattr("shared.streaming.isolation._SUSPENDED_S", 0.05)
+    monkeypatch.setenv("WORLD", "bad")
+    monkeypatch.setenv("WHERE", where)
+    values = [column({}, 20), column({}, 20)]
+    machine = machine_with_children(tmp_path, values, Relic)
+    machine.run(lambda partition: CountingTask(APP, partition), read_all(machine))
+    for partition in (0, 1):
+        machine.broker.sink().publish(INPUT, b"c", b"20", 20, partition)
+    values = [column({}, 21), column({}, 21)]
+    Relic.bad = True
+    runner = machine.run(
+        lambda partition: Relic(machine.end, partition),
+        lambda runner: 0 not in runner.tasks and 1 in runner.tasks and len(output(machine.broker, OUTPUT, 1)) == 21,
+    )
+    assert output(machine.broker, f"{APP}-rejected", 0) == [], "no record is blamed"
+    deaths = machine.deaths
+    Relic.bad = False
+    monkeypatch.setenv("WORLD", "good")
+    deadline = time.monotonic() + 60
+    while not read_all(machine)(runner):
+        assert time.monotonic() < deadline
+        runner.step()
+    check(machine, values)
+    assert machine.deaths == deaths == 2
