@@ -30,6 +30,7 @@ class Health:
         self._advanced = clock()
         self._ready = False
         self.advances = 0
+        self.warm = False
         self.troubles: dict[str, str] = {}
 
     def report(self, what: str, detail: str | None) -> None:
@@ -43,6 +44,10 @@ class Health:
         """Note progress: a commit, an idle step, a piece of a restore."""
         self._advanced = self._clock()
         self.advances += 1
+
+    def set_warm(self, warm: bool) -> None:
+        """Note whether every stage has worked on data since its state was restored: what that takes, and a first time (kernels, models), is over."""
+        self.warm = warm
 
     def set_ready(self, ready: bool) -> None:
         """Note readiness."""

@@ -97,7 +97,10 @@ class RunClockSettings(BaseModel):
 
 
 class HealthSettings(_Frozen):
-    """The probe server: port 0 takes any free one; a process is not live after `stalled_after_s` without progress, and ends after five times that."""
+    """The probe server: port 0 takes any free one; a process is not live after `stalled_after_s` without progress.
+
+    It ends after twice that; after five times, until every stage has worked on data since the state was restored.
+    """
 
     host: str = "127.0.0.1"
     port: int = Field(default=0, ge=0, le=65535)

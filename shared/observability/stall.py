@@ -32,14 +32,17 @@ class StallGuard:
     ----------
     health
         Whose `advances` must go on.
-    limit_s
-        Longest time without, restores included.
+    limit_s, cold_limit_s
+        Longest time without, restores included; the second one, by default the same, holds until the process is warm (`Health.set_warm`).
     stalled
         What then happens, once.
     """
 
-    def __init__(self, health: Health, limit_s: float, stalled: Callable[[], None] = leave, tick_s: float = _TICK_S) -> None:
+    def __init__(
+        self, health: Health, limit_s: float, stalled: Callable[[], None] = leave, tick_s: float = _TICK_S, cold_limit_s: float | None = None
+    ) -> None:
         self._health, self._limit_s, self._stalled, self._tick_s = health, limit_s, stalled, tick_s
+        self._cold_limit_s = limit_s if cold_limit_s is None else cold_limit_s
         self._done = threading.Event()
         self._thread = threading.Thread(target=self._watch, name="stall-guard", daemon=True)
 
@@ -56,7 +59,7 @@ class StallGuard:
         while not self._done.wait(self._tick_s):
             now = self._health.advances
             seen, still_s = now, (still_s + self._tick_s if now == seen else 0.0)
-            if still_s >= self._limit_s:
+            if still_s >= (self._limit_s if self._health.warm else self._cold_limit_s):
                 log.error("stalled: the process ends, to be started again", extra={"without_progress_s": round(still_s)})
                 self._stalled()
                 return

@@ -406,6 +406,7 @@ class Runner:
         if len({work.stage for work in works if work.inputs}) == len(self._links):
             # One in which every stage had something to do, and has compiled its kernels.
             self._took_s = took_s
+            self._health.set_warm(True)
         self._metrics.observe_process(took_s)
         self._throttle.observe(sum(work.outcome.read for work in works if work.stage == 0), took_s)
         changed = transaction.changed
@@ -617,6 +618,7 @@ class Runner:
     def _drop(self) -> None:
         self._chain.drop()
         self._took_s = math.inf
+        self._health.set_warm(False)
         self._backlog = None
         self._unacknowledged = []
         self._health.set_ready(False)

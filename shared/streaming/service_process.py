@@ -96,8 +96,9 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
         if in_children:
             runner.use_children(partial(built_in_child, build, settings))
         tune_collector()
-        # Five times what a probe from outside waits: who has one decides first, and a first start may compile its kernels meanwhile.
-        with StallGuard(health, 5 * settings.health.stalled_after_s, partial(_leave_hanging, runner)):
+        # More than a probe from outside waits: who has one decides first. A first start may compile its kernels meanwhile.
+        limit_s = settings.health.stalled_after_s
+        with StallGuard(health, 2 * limit_s, partial(_leave_hanging, runner), cold_limit_s=5 * limit_s):
             runner.run(found.stop)
 
     return run_process(stage, settings_type, work)

@@ -24,6 +24,14 @@ def test_progress_keeps_the_process_and_its_absence_ends_it_once() -> None:
     assert not ended.is_set()
 
 
+def test_a_cold_process_has_longer_and_a_warm_one_does_not() -> None:
+    health, ended = Health(), threading.Event()
+    with StallGuard(health, 0.1, ended.set, tick_s=0.01, cold_limit_s=60):
+        assert not ended.wait(0.5)
+        health.set_warm(True)
+        assert ended.wait(10)
+
+
 def test_the_end_says_where_every_thread_was() -> None:
     program = (
         "import threading\nfrom shared.observability.health import Health\nfrom shared.observability.stall import StallGuard\n"
