@@ -17,7 +17,7 @@ class Action:
         lives on), ``publish`` a record, ``advance`` time, ``jump`` a host's clock, ``flush`` or ``away`` (the online store), ``tear`` (its crash log
         is cut, as after a loss of power), ``handover`` (every instance changes its topology), ``intrude`` (an instance of another name joins, whole,
         in either topology, or goes again), ``compact`` and ``retain`` (what the broker does with old records), ``forget`` (a group's offsets are
-        gone).
+        gone), ``flood`` (junk in the stream that may be paused, so many records), ``resume`` (an operator lets it go on).
     actor
         ``<stage>/<instance>``.
     number

@@ -60,6 +60,7 @@ class SafetyChecks:
         self._ended: set[str] = set()
         self.quarantined: dict[tuple[str, int], dict[tuple[str, int], set[int]]] = defaultdict(dict)
         self.progress: dict[tuple[str, int], Progress] = {}
+        self.pauses = 0
 
     @property
     def answered(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -207,6 +208,7 @@ class SafetyChecks:
                 raise ViolationError(f"{where}: expected to follow {before.sequence if before else 0}")
             if before and progress.covered_time < before.covered_time:
                 raise ViolationError(f"{where}: covered {progress.covered_time} after {before.covered_time}")
+            self.pauses += bool(progress.paused and not (before and before.paused))
             self.progress[progress.stage, progress.partition] = progress
             found.add((progress.stage, progress.partition))
         return found
@@ -236,8 +238,8 @@ class SafetyChecks:
             if lost:
                 raise ViolationError(f"{where}: covers {progress.covered_time}, but these trainings have not ended: {lost}")
         if stage == "ingestion":
-            for place, position in progress.input_offsets.items():
-                self._check_conservation(where, task, place, position)
+            for place in [place for place in progress.input_offsets if place.topic in self._topics.raw]:
+                self._check_conservation(where, task, place, progress.input_offsets[place])
 
     def _check_conservation(self, where: str, task: int, place: TopicPartition, position: int) -> None:
         """Raw = journal + rejected + duplicates: every record below the position has one fate, and none above it has."""

@@ -17,6 +17,7 @@ from services.drift.task import task_inputs as drift_inputs
 from services.features.online import OnlineWriter
 from services.features.task import FeaturesTask
 from services.features.task import task_inputs as features_inputs
+from services.ingestion.operator_commands import OperatorCommands
 from services.ingestion.task import IngestionTask
 from services.ingestion.task import task_inputs as ingestion_inputs
 from services.outcomes.task import OutcomesTask
@@ -27,11 +28,14 @@ from services.scoring.task import ScoringTask
 from services.scoring.task import task_inputs as scoring_inputs
 from shared.observability.metrics import Metrics
 from shared.observability.settings import RunnerSettings, ServiceSettings
+from shared.streaming.flood import FloodLimits
 from shared.streaming.records import Records
 from shared.streaming.runner import Runner
 from shared.streaming.stage import FUSED, FUSIBLE, chain_runner
 from shared.streaming.task import Stage, StepContext, Task, TaskInputs
 
+# A dozen in a row, or most of about forty: what a schedule publishes in one go.
+_FLOODS = FloodLimits(0.5, 40, 12)
 GATHERED = ("drift", "control", "retraining")
 STAGES = (*FUSIBLE, "outcomes", *GATHERED, "archive")
 
@@ -186,7 +190,12 @@ class Process:
         artifacts: Any = Port(world.artifacts, "artifacts", points)
         if stage == "ingestion":
             references = {stream.topic: world.broker.partitions(stream.topic) for stream in plan.reference_streams}
-            return Stage(stage, ingestion_inputs(plan), lambda p: IngestionTask(plan, registry, p, "live", 1_000, references, identity_key=bytes(16)))
+            commands = OperatorCommands(plan, registry, None)
+            return Stage(
+                stage,
+                ingestion_inputs(plan),
+                lambda p: IngestionTask(plan, registry, p, "live", 1_000, references, identity_key=bytes(16), floods=_FLOODS, commands=commands),
+            )
         if stage == "features":
             store, executor = Port(world.store(), "store", points), InlineExecutor()
             return Stage(

@@ -36,6 +36,8 @@ class RunResult:
         Those published, by kind.
     ended
         Processes that ended by themselves, by error.
+    pauses
+        How often a task paused the stream that may be paused.
     rounds
         In which everything drained.
     fingerprint
@@ -48,6 +50,7 @@ class RunResult:
     faults: Counter[str] = field(default_factory=Counter)
     records: Counter[str] = field(default_factory=Counter)
     ended: Counter[str] = field(default_factory=Counter)
+    pauses: int = 0
     rounds: int = 0
     fingerprint: str = ""
 
@@ -92,7 +95,7 @@ def _run(settings: RunSettings, source: int | Sequence[Action], length: int) -> 
         except (ViolationError, UnexpectedEndError) as problem:
             result.violation = str(problem)
         result.faults, result.records, result.ended = system.faults, system.records, system.ended
-        result.fingerprint = world.fingerprint()
+        result.pauses, result.fingerprint = checks.pauses, world.fingerprint()
     return result
 
 
@@ -129,6 +132,8 @@ def settle(system: System, checks: SafetyChecks) -> int:
         for name in system.actors():
             system.start(name)
             system.step(name)
+        if number % 6 == 3 and any(progress.paused for progress in checks.progress.values()):
+            world.resume()
         if number % 3 == 0:
             world.clock.advance(1_100 if world.clock.wall_ms() < target + 8_000 else 150)
         now = _first_behind(checks, target)

@@ -20,6 +20,9 @@ _WEIGHTS = {
     "tear": 0.3, "handover": 0.15, "intrude": 1, "compact": 0.4, "retain": 0.2, "forget": 0.1,
 }  # fmt: skip
 
+# Of the actions, in two of three runs: a run without floods is another world.
+_FLOOD_RATIO = 0.008
+
 
 class Scheduler:
     """Draws actions for a system.
@@ -34,11 +37,16 @@ class Scheduler:
         self._rng = random.Random(f"schedule-{seed}")
         self._system = system
         self._hostile_ratio, self._poison_ratio = hostile_ratio, poison_ratio
+        # Draws of its own, so that what else a seed does stays what it was.
+        self._flood_rng = random.Random(f"floods-{seed}")
+        self._flood_ratio = _FLOOD_RATIO if seed % 3 != 1 else 0.0
         self._numbers: dict[str, int] = {}
         self._kinds, self._shares = tuple(_WEIGHTS), tuple(_WEIGHTS.values())
 
     def next(self) -> Action:
         """Draw the next action."""
+        if self._flood_rng.random() < self._flood_ratio:
+            return Action("resume") if self._flood_rng.random() < 0.6 else Action("flood", number=self._flood_rng.choice((5, 25, 60)))
         kind = self._rng.choices(self._kinds, self._shares)[0]
         if kind == "fault":
             return self._fault(self._rng.choice(self._system.actors()))

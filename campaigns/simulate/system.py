@@ -8,6 +8,7 @@ from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import ViolationError
 from campaigns.simulate.faults import Fault, KilledError
 from campaigns.simulate.process import GATHERED, STAGES, PoisonError, Process, membership
+from campaigns.simulate.traffic import JUNK
 from campaigns.simulate.world import World
 from shared.streaming.broker import BrokerUnreachableError, FencedError, OffsetLostError
 from shared.streaming.errors import TransientError
@@ -169,6 +170,15 @@ class System:
     def _publish(self, action: Action) -> None:
         self.world.publish(action.text, action.number)
         self.records[action.text] += 1
+
+    def _flood(self, action: Action) -> None:
+        for number in range(action.number):
+            self.world.publish(JUNK, number)
+            self.records[JUNK] += 1
+        self.faults["flood"] += 1
+
+    def _resume(self, action: Action) -> None:
+        self.world.resume()
 
     def _compact(self, action: Action) -> None:
         """Let the broker compact the topics that the catalogue says it may."""

@@ -174,4 +174,6 @@ HOSTILE: Mapping[str, Make] = {
 }
 POISONED_STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "archive")
 POISON: Mapping[str, Make] = {f"poison for {stage}": _bad_order(channel=f"poison-{stage}") for stage in POISONED_STAGES}
-KINDS = {**GOOD, **HOSTILE, **POISON}
+# What a flood of the stream that may be paused is made of.
+JUNK = "junk verdict"
+KINDS = {**GOOD, **HOSTILE, **POISON, JUNK: _raw(b"{}", VERDICTS)}

@@ -15,7 +15,9 @@ from campaigns.simulate.lake import MemoryLake
 from campaigns.simulate.traffic import RawRecord, record
 from shared.application.plan import Plan
 from shared.application.planning import load_plan
+from shared.avro.messages import message_codec
 from shared.avro.registry import MemorySchemaRegistry
+from shared.commands.signing import RESUME_STREAM, signed_command
 from shared.models.artifacts import ArtifactStore
 from shared.online_store.memory_store import Memory, MemoryOnlineStore
 from shared.streaming.broker import TopicSpec
@@ -99,6 +101,8 @@ class World:
         self.broker.create_topics([*catalogue, TopicSpec("shop-orders", 2), TopicSpec("shop-verdicts", 2)])
         self.broker.create_topics([TopicSpec("shop-customers", 1)])
         self._sink = self.broker.sink()
+        self._commands = message_codec(self.registry, self.plan.topics.commands, "command")
+        self._issued_ms = 0
 
     def store(self) -> MemoryOnlineStore:
         """Return a client of the online store."""
@@ -112,6 +116,12 @@ class World:
         for place, end in before.items():
             if self.broker.log(place).end > end:
                 self.published.setdefault(place, []).append((kind, made))
+
+    def resume(self) -> None:
+        """Let an operator say that the stream which may be paused goes on; each command is later than the one before, whatever the clock does."""
+        self._issued_ms = max(self._issued_ms + 1, self.clock.wall_ms())
+        said = signed_command(b"nobody looks at it", "verdicts", RESUME_STREAM, "", f"resume-{self._issued_ms}", self._issued_ms)
+        self._sink.publish(self.plan.topics.commands, b"verdicts", self._commands.encode(said), self.clock.wall_ms())
 
     def read(self, place: TopicPartition, begin: int = 0) -> Records:
         """Return everything committed from an offset on."""

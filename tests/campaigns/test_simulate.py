@@ -26,11 +26,14 @@ KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 
 def test_a_short_campaign_finds_nothing() -> None:
     faults: Counter[str] = Counter()
+    pauses = 0
     for seed in range(1, 3):
         result = run_seed(seed, 1_000)
         assert not result.violation, f"make simulate SEED={seed}: {result.violation}"
         assert result.rounds > 0
         faults += result.faults
+        pauses += result.pauses
+    assert pauses, "a flood pauses the stream that declares it"
     assert sum(faults.values()) > 150
     assert len(faults) > 30, "kinds of faults"
 
