@@ -23,7 +23,7 @@ from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, 
 from shared.streaming.task import StepContext, TaskInputs
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-4"
+_FOLD_VERSION = "drift-5"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -44,7 +44,10 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
         features=model.features,
         binary=own.kind == "binary",
         bootstrap_labels=own.retraining.bootstrap_labels,
+        max_delay_ms=own.label.max_delay,
+        silence_is_a_label=own.label.on_timeout != "unlabelled",
         adwin_delta=own.drift.adwin_delta,
+        false_alarm_days=own.drift.false_alarm_days,
         psi=own.drift.psi,
         missing_shift=own.drift.missing_shift,
         min_auc=own.drift.min_auc,

@@ -58,6 +58,7 @@ class DriftFold:
             shifts = fold.shifts(watch.references[watch.version], watch.settings.features) if watch.version is not None else {}
             said += watch.shifted(at, shifts)
             said += watch.quality(at)
+            said += watch.excess_loss(at)
             if not watch.window.empty:
                 figures = watch.window.figures(watch.settings.binary)
                 if shifts:
@@ -155,5 +156,5 @@ def _mask(values: Any) -> NDArray[np.bool_]:
 
 def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
     at = Placed(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
-    names = ("request", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms")
+    names = ("request", "request_ms", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms")
     return replace(rows, at=at, **{name: getattr(rows, name)[part] for name in names})

@@ -140,20 +140,15 @@ class WindowRows:
 
 @dataclass(slots=True)
 class LossDetector:
-    """A detector on a loss in [0, 1] of the champion: squared error of a probability.
+    """A detector on the loss of a regression's champion: e / (e + mean e so far), which is in [0, 1] and scale-free."""
 
-    Of a regression it is e / (e + mean e so far), which is scale-free.
-    """
-
-    binary: bool
     detector: Detector
     error_sum: float = 0.0
     error_count: int = 0
 
     def update(self, label: Float64, score: Float64) -> list[Change]:
         """Absorb labelled rows in order."""
-        errors = np.abs(score - label)
-        return self.detector.update((errors**2).clip(0.0, 1.0).tolist() if self.binary else self._squashed(errors))
+        return self.detector.update(self._squashed(np.abs(score - label)))
 
     def reset(self) -> None:
         """Start anew for a new champion."""

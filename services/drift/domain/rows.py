@@ -54,10 +54,14 @@ class PredictionRows:
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRows:
-    """Answers joined with their labels; NaN is an unknown label or delay; `request` is the journal offset of the request, in the same partition."""
+    """Answers joined with their labels; NaN is an unknown label or delay.
+
+    `request` is the journal offset of the request, in the same partition, and `request_ms` its journal time.
+    """
 
     at: Placed
     request: Int64
+    request_ms: Int64
     model: NDArray[np.object_]
     version: NDArray[np.object_]
     variant: NDArray[np.object_]
@@ -103,7 +107,9 @@ def outcome_rows(at: Placed, batch: pa.RecordBatch) -> OutcomeRows:
     model, version, variant, status = (_texts(batch.column(name)) for name in ("model", "model_version", "variant", "status"))
     request, revision, predicted = (_integers(batch.column(name)) for name in ("request_journal_offset", "revision", "predicted"))
     score, label, delay = (floats(batch.column(name)) for name in ("score", "label", "delay_ms"))
-    return OutcomeRows(at, request, model, version, variant, status, revision, score, predicted, label, delay)
+    return OutcomeRows(
+        at, request, int64_ms(batch.column("request_journal_time")), model, version, variant, status, revision, score, predicted, label, delay
+    )
 
 
 def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa.RecordBatch, Int64]:

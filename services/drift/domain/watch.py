@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from services.drift.domain.excess_loss import ExcessLoss
 from services.drift.domain.features import FeatureColumn, Shift, Summary
 from services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from services.drift.domain.quality import LossDetector, WindowRows, request_keys
@@ -17,6 +18,8 @@ from shared.statistics import metrics
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
+_MATURED = 0.95
+_HORIZON_DAYS = 7
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +28,10 @@ class WatchSettings:
 
     Attributes
     ----------
+    max_delay_ms, silence_is_a_label
+        Time-out of a label, and whether it means one.
+    false_alarm_days
+        Mean days between two loss alarms of a calibrated model.
     min_rows
         Vectors a window needs before its features are compared.
     outside
@@ -38,7 +45,10 @@ class WatchSettings:
     features: tuple[str, ...]
     binary: bool
     bootstrap_labels: int
+    max_delay_ms: int = 0
+    silence_is_a_label: bool = False
     adwin_delta: float = 0.002
+    false_alarm_days: float = 3650.0
     psi: float = 0.2
     missing_shift: float = 0.1
     outside: float = 0.05
@@ -67,11 +77,14 @@ class ModelWatch:
     references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
     active: set[tuple[str, str]] = field(default_factory=set)
     recent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    delays_ms: list[float] = field(default_factory=list)
     loss: LossDetector = field(init=False)
+    excess: ExcessLoss = field(init=False)
 
     def __post_init__(self) -> None:
         self.next_bootstrap = self.next_bootstrap or self.settings.bootstrap_labels
-        self.loss = LossDetector(self.settings.binary, RiverAdwin(self.settings.adwin_delta))
+        self.loss = LossDetector(RiverAdwin(self.settings.adwin_delta))
+        self.excess = ExcessLoss(self.settings.false_alarm_days)
 
     def promote(self, version: str, sequence: int, seen: Mapping[str, Summary]) -> None:
         """Take note of a new champion, whose training data were what had been seen.
@@ -91,6 +104,7 @@ class ModelWatch:
         self.active.clear()
         self.recent.clear()
         self.loss.reset()
+        self.excess.reset()
 
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
         """Absorb outcomes in order: labels, silence that is one, and corrections, which replace; time-outs without a label are counted."""
@@ -101,7 +115,10 @@ class ModelWatch:
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
             champions = np.flatnonzero(served)
-            found += self._loss_changes(rows, champions)
+            if self.settings.binary:
+                self.excess.absorb(request_keys(rows, served), rows.request_ms[champions], rows.label[champions], rows.score[champions])
+            else:
+                found += self._loss_changes(rows, champions)
             self.recent |= zip(
                 request_keys(rows, served), zip(rows.label[champions].tolist(), rows.score[champions].tolist(), strict=True), strict=True
             )
@@ -144,6 +161,26 @@ class ModelWatch:
         evidence = {"auc": auc, "labels": float(len(self.recent)), "positive_rate": float(label.mean())}
         return [Finding(self.settings.model, at, "quality", "auc", "threshold", "alarm", auc, bound, detail, evidence)]
 
+    def excess_loss(self, at: Coordinates) -> list[Finding]:
+        """Look at the excess loss of the days whose label horizon has passed at the end of a window."""
+        if self.window.delay_ms:
+            self.delays_ms = [*self.delays_ms, float(np.quantile(np.array(self.window.delay_ms), _MATURED))][-_HORIZON_DAYS:]
+        alarm = self.excess.close(at.time_ms, self._horizon_ms())
+        if alarm is None:
+            return []
+        detail = f"champion {self.version} errs more than it promises over {alarm.days} days ({alarm.labels} labels): excess loss {alarm.loss:.4f}"
+        detail += f", mean score {alarm.score_mean:.3f}, rate {alarm.positive_rate:.3f}"
+        evidence = {"excess_loss": alarm.loss, "score_mean": alarm.score_mean, "positive_rate": alarm.positive_rate}
+        evidence |= {"days": float(alarm.days), "labels": float(alarm.labels), "spread": alarm.spread}
+        return [Finding(self.settings.model, at, "loss", "excess_loss", "day_cusum", "alarm", alarm.statistic, alarm.bound, detail, evidence)]
+
+    def _horizon_ms(self) -> int:
+        """Return how old a request must be for its label to be known unless it is one of the latest 5 %: by the last week's delays."""
+        longest = self.settings.max_delay_ms
+        if self.settings.silence_is_a_label or not self.delays_ms:
+            return longest
+        return min(longest, int(max(self.delays_ms)))
+
     def snapshot(self) -> dict[str, Any]:
         """State without references, as plain lists and numbers."""
         return {
@@ -156,6 +193,8 @@ class ModelWatch:
             "active": sorted(map(list, self.active)),
             "recent": [[key, *pair] for key, pair in self.recent.items()],
             "loss": self.loss.snapshot(),
+            "delays_ms": self.delays_ms,
+            "excess": self.excess.snapshot(),
         }
 
     def load(self, state: Mapping[str, Any], references: Mapping[str, Mapping[str, Summary]]) -> None:
@@ -167,6 +206,8 @@ class ModelWatch:
         self.active = {(kind, name) for kind, name in state["active"]}
         self.recent = {key: (label, score) for key, label, score in state["recent"]}
         self.loss.load(state["loss"])
+        self.delays_ms = list(state["delays_ms"])
+        self.excess.load(state["excess"])
 
     def _bootstrap(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:
         found = []
@@ -184,7 +225,7 @@ class ModelWatch:
 
     def _loss_changes(self, rows: OutcomeRows, champions: NDArray[np.int64]) -> list[Finding]:
         found = []
-        subject = "squared_error" if self.settings.binary else "relative_absolute_error"
+        subject = "relative_absolute_error"
         for change in self.loss.update(rows.label[champions], rows.score[champions]):
             row = int(champions[change.row])
             at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))

@@ -10,7 +10,7 @@ from shared.statistics.sketch import Sketch, binned
 def test_one_huge_error_of_a_regression_leaves_the_usual_error_as_it_is() -> None:
     label = np.random.default_rng(1).normal(10, 1, 400)
     with_huge = np.insert(label, 200, [1.7e308, 1e200])
-    plain, hit = LossDetector(False, RiverAdwin()), LossDetector(False, RiverAdwin())
+    plain, hit = LossDetector(RiverAdwin()), LossDetector(RiverAdwin())
     assert not plain.update(label, np.full(400, 10.0))
     assert not hit.update(with_huge, np.full(402, 10.0))
     assert (hit.error_sum, hit.error_count) == (plain.error_sum, plain.error_count)

