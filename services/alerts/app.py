@@ -12,7 +12,7 @@ import faust
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
 from services.alerts.domain.rows import AlertInput, fields_of
-from shared.application.model import AlertSource
+from shared.application.alerts import AlertSource
 from shared.avro.records import RecordCodec
 from shared.streaming.errors import InvalidRecord
 

@@ -9,7 +9,7 @@ from services.alerts.domain.fold import AlertFold
 from services.alerts.domain.notification import Message
 from services.alerts.domain.rows import AlertInput
 from services.alerts.settings import AlertsSettings
-from shared.application.model import AlertSource
+from shared.application.alerts import AlertSource
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
 

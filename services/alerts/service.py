@@ -26,8 +26,9 @@ from services.alerts.domain.fold import AlertFold, AlertPolicy
 from services.alerts.domain.rows import AlertInput
 from services.alerts.settings import AlertServiceSettings
 from services.alerts.state import KEY, encode_state, read_state
+from shared.application.alerts import AlertChannel, AlertSource
 from shared.application.errors import ApplicationError
-from shared.application.model import AlertChannel, AlertSource, Application
+from shared.application.model import Application
 from shared.application.topics import STAGES, Topics
 from shared.avro.records import RecordCodec
 from shared.avro.registry import SchemaRegistry

@@ -123,7 +123,7 @@ def replay(
     from services.cli.dataset import DataSetOptions
     from services.cli.open_loop import Pace
     from services.cli.replay_run import ReplayOptions, replay_run
-    from shared.application.model import parse_duration
+    from shared.application.values import parse_duration
     from shared.avro.times import parse_time_format
 
     if rate is not None and speed is not None:

@@ -2,7 +2,7 @@
 
 from datetime import UTC, datetime
 
-from shared.application.model import parse_duration
+from shared.application.values import parse_duration
 
 
 class ManualClock:

@@ -1,73 +1,18 @@
 """The application as its authors write it: frozen models, one per noun of the file."""
 
-import re
-from datetime import UTC, datetime
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Discriminator, Field, Tag, model_validator
+from pydantic import Discriminator, Field, Tag, model_validator
 
-from shared.avro.times import parse_time_format
+from shared.application.alerts import Alerts
+from shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
 
-UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
-DURATION_PATTERN = r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$"
-_DURATION = re.compile(DURATION_PATTERN)
-_EVENTS = re.compile(r"^(\d+(?:\.\d+)?) (events?|labels?)$")
-
-
-def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands in the file
-    """Return milliseconds for ``30s``, ``15m``, ``3h``, ``7d``.
-
-    >>> parse_duration("3h")
-    10800000
-    """
-    match = _DURATION.match(text) if isinstance(text, str) else None
-    if match is None:
-        raise ValueError(f"a duration such as 30s, 15m, 3h or 7d, found {text!r}")
-    return round(float(match[1]) * UNITS_MS[match[2]])
-
-
-def parse_half_life(text: Any) -> tuple[int | None, float | None]:  # noqa: ANN401, RUF100
-    """Return a half-life in milliseconds or in events; exactly one of the two is not None.
-
-    >>> parse_half_life("6h"), parse_half_life("30 events")
-    ((21600000, None), (None, 30.0))
-    """
-    match = _EVENTS.match(text) if isinstance(text, str) else None
-    if match is not None and float(match[1]) > 0:
-        return None, float(match[1])
-    try:
-        duration = parse_duration(text)
-    except ValueError:
-        duration = 0
-    if duration <= 0:
-        raise ValueError(f"a half-life such as 6h or 30 events, found {text!r}")
-    return duration, None
-
-
-_DurationText = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", "15m", "3h", "7d"])]
-Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=_DurationText)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
-Owner = Annotated[str, Field(min_length=1)]
-TimeFormat = Annotated[str, AfterValidator(parse_time_format), Field(examples=["seconds", "%Y%m%d"])]
-Columns = Annotated[
-    tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given, json_schema_input_type=str | tuple[str, ...])
-]
 Fate = Literal["skip", "reject", "event"]
 Section = Literal["streams", "views", "models"]
 Topology = Literal["fused", "separate"]
 
 
-class _Frozen(BaseModel):
-    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
-
-
-class Owned(_Frozen):
-    """A part that a team answers for; without an owner of its own, the application's. Who answers for a part does not change what it computes."""
-
-    owner: Owner | None = Field(default=None, exclude=True)
-
-
-class Expectation(_Frozen):
+class Expectation(Frozen):
     """A condition every record should meet; a record for which it is not true is rejected or flagged."""
 
     name: str
@@ -75,7 +20,7 @@ class Expectation(_Frozen):
     otherwise: Literal["reject", "flag"] = "reject"
 
 
-class Deduplication(_Frozen):
+class Deduplication(Frozen):
     """How long a copy of an event may come after it and still be recognised, in journal time. Ids are kept for that long."""
 
     within: Duration
@@ -113,9 +58,9 @@ class Stream(Owned):
     on_flood: Literal["throttle", "pause"] = "throttle"
     deduplicate: Deduplication | None = None
     max_age: Duration | None = None
-    derive: dict[Name, str] = {}
+    derive: dict[Name, str] = Field(default={})
     expect: tuple[Expectation, ...] = ()
-    times: dict[str, TimeFormat] = {}
+    times: dict[str, TimeFormat] = Field(default={})
     nulls: tuple[str, ...] = ()
     envelope: Literal["debezium"] | None = None
     primary_key: Columns = ()
@@ -144,14 +89,14 @@ class Stream(Owned):
         return self
 
 
-class Entity(_Frozen):
+class Entity(Frozen):
     """Something features are kept about, and the column that names it in each stream."""
 
     columns: dict[str, str] = Field(alias="from", min_length=1)
     ttl: Duration | None = None
 
 
-class Window(_Frozen):
+class Window(Frozen):
     """What part of the past an aggregate looks at; written ``3h`` (sliding), ``all``, or as a mapping.
 
     ``{sliding: 24h, resolution: 1h}`` slides in steps of its resolution, ``{tumbling: 1h}`` is the running hour, ``{hopping: 1h, every: 10m}``
@@ -188,7 +133,7 @@ class Window(_Frozen):
         return self
 
 
-class Join(_Frozen):
+class Join(Frozen):
     """Where a source record's entities stand when it carries nothing but a request's id: on the request itself.
 
     Attributes
@@ -255,7 +200,7 @@ def _view_kind(given: Any) -> str:  # noqa: ANN401, RUF100 - whatever stands in 
 AnyView = Annotated[Annotated[View, Tag("view")] | Annotated[LabelRates, Tag("label_rates")], Discriminator(_view_kind)]
 
 
-class Label(_Frozen):
+class Label(Frozen):
     """Where the truth comes from and how long it is waited for."""
 
     stream: Name
@@ -267,7 +212,7 @@ class Label(_Frozen):
     corrections: Literal["first", "last"] = "first"
 
 
-class Fallback(_Frozen):
+class Fallback(Frozen):
     """What is answered when no model can, or when it would come too late.
 
     Attributes
@@ -280,7 +225,7 @@ class Fallback(_Frozen):
     latency_limit: Annotated[Duration, Field(gt=0)] | None = None
 
 
-class Training(_Frozen):
+class Training(Frozen):
     """The search: families, trials, windows of history (days; 0 means all).
 
     Attributes
@@ -301,7 +246,7 @@ class Training(_Frozen):
     seed: int = 7
 
 
-class RetrainingPolicy(_Frozen):
+class RetrainingPolicy(Frozen):
     """When a retraining is worth asking for; times are journal time."""
 
     bootstrap_labels: int = Field(default=5_000, ge=10)
@@ -310,14 +255,14 @@ class RetrainingPolicy(_Frozen):
     budget_per_30d: int = Field(default=10, ge=1)
 
 
-class Gate(_Frozen):
+class Gate(Frozen):
     """How sure a candidate's advantage must be."""
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     min_rows: int = Field(default=500, ge=10)
 
 
-class DriftPolicy(_Frozen):
+class DriftPolicy(Frozen):
     """Bounds of the detectors."""
 
     false_alarm_days: int = Field(default=3650, ge=10)
@@ -343,141 +288,7 @@ class Model(Owned):
     drift: DriftPolicy = DriftPolicy()
 
 
-AlertSource = Literal["drift", "health", "decisions", "retraining", "deployments", "rejected", "progress"]
-AlertSeverity = Literal["info", "warning", "critical"]
-LEVELS: tuple[AlertSource, ...] = ("health", "progress")
-ALWAYS_THERE = ("log", "topic")
-WhichRules = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
-
-
-class AlertRule(Owned):
-    """A condition over the records of a public topic that people are told of.
-
-    Records of ``health`` and ``progress`` are levels: the newest one of its group says whether the condition holds; so are all of a rule whose
-    condition names ``age_s``. Those of the other topics are events: each one for which the condition is true counts, and the alert is over when
-    none has come for `resolve_after`.
-
-    Attributes
-    ----------
-    where
-        Which records concern the rule at all; the others neither raise nor resolve it.
-    holds
-        How long a level must stand before the alert fires.
-    by
-        Columns that tell one alert from another; by default those of the topic.
-    repeat
-        The cool-down: how long after a notification the next one of the same alert may come.
-    once
-        Each record is an information of its own: told once, never repeated nor resolved.
-    """
-
-    on: AlertSource
-    where: str | None = None
-    when: str
-    holds: Duration = Field(default=0, alias="for")
-    severity: AlertSeverity = "warning"
-    channels: tuple[Name, ...] = ()
-    by: Columns = ()
-    repeat: Annotated[Duration, Field(gt=0)] = parse_duration("4h")
-    resolve_after: Annotated[Duration, Field(gt=0)] = parse_duration("1d")
-    once: bool = False
-    summary: str | None = None
-
-    @model_validator(mode="after")
-    def _consistent(self) -> "AlertRule":
-        if self.on not in LEVELS and self.holds:
-            raise ValueError(f"no for: records of {self.on} are events, which do not last; for is for {' and '.join(LEVELS)}")
-        if self.on in LEVELS and self.once:
-            raise ValueError(f"no once: records of {self.on} are levels, which last")
-        return self
-
-
-class AlertChannel(_Frozen):
-    """A way to people beside the log and the topic. Addresses with secrets in them, keys and passwords come by environment.
-
-    Attributes
-    ----------
-    format
-        Body of a webhook.
-    severity
-        The least that is sent.
-    in_replay
-        Whether a replay sends, too.
-    """
-
-    kind: Literal["webhook", "mail"]
-    format: Literal["tidemill", "slack", "alertmanager"] = "tidemill"
-    to: Columns = ()
-    sender: str | None = Field(default=None, alias="from")
-    severity: AlertSeverity = "info"
-    in_replay: bool = False
-
-    @model_validator(mode="after")
-    def _complete(self) -> "AlertChannel":
-        if self.kind == "mail" and (not self.to or self.sender is None):
-            raise ValueError("to and from: the addresses of a mail")
-        if self.kind == "webhook" and (self.to or self.sender):
-            raise ValueError("no to and from: a webhook's address comes by environment, TIDEMILL_ALERTS__WEBHOOKS")
-        return self
-
-
-class Mute(_Frozen):
-    """Alerts that go to log and topic only, for a time or for good.
-
-    Attributes
-    ----------
-    rules
-        Names of rules; ``*`` stands for anything.
-    since, until
-        Without an offset: UTC.
-    """
-
-    rules: WhichRules = Field(min_length=1)
-    since: datetime | None = Field(default=None, alias="from")
-    until: datetime | None = None
-
-    def holds_at(self, time_ms: int) -> bool:
-        """Whether it is in force at an instant."""
-        return (self.since is None or milliseconds(self.since) <= time_ms) and (self.until is None or time_ms < milliseconds(self.until))
-
-
-def milliseconds(instant: datetime) -> int:
-    """Return an instant in milliseconds since 1970; without an offset it is UTC."""
-    return round((instant if instant.tzinfo else instant.replace(tzinfo=UTC)).timestamp() * 1000)
-
-
-class Alerts(_Frozen):
-    """What people are told, and how. It changes nothing of what is computed.
-
-    Attributes
-    ----------
-    defaults
-        Whether the rules that every application has are in force.
-    off
-        Names of such rules that are not; ``*`` stands for anything.
-    group_wait
-        How long notifications of one rule are gathered into one message of a webhook or mail.
-    """
-
-    defaults: bool = True
-    off: WhichRules = ()
-    rules: dict[Name, AlertRule] = {}
-    channels: dict[Name, AlertChannel] = {}
-    mute: tuple[Mute, ...] = ()
-    group_wait: Duration = parse_duration("10s")
-
-    @model_validator(mode="after")
-    def _named(self) -> "Alerts":
-        for name in self.channels:
-            if name in ALWAYS_THERE:
-                raise ValueError(f"channels: {name} is there always")
-        for name, rule in self.rules.items():
-            if unknown := [channel for channel in rule.channels if channel not in (*ALWAYS_THERE, *self.channels)]:
-                raise ValueError(f"rules.{name}.channels: one of {', '.join((*ALWAYS_THERE, *self.channels))}, found {unknown[0]}")
-        return self
-
-
-class Application(_Frozen):
+class Application(Frozen):
     """Everything a team writes down."""
 
     app: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
@@ -486,9 +297,9 @@ class Application(_Frozen):
     partitions: int = Field(default=1, ge=1)
     topology: Topology = "fused"
     streams: dict[Name, Stream] = Field(min_length=1)
-    entities: dict[Name, Entity] = {}
-    views: dict[Name, AnyView] = {}
-    models: dict[Name, Model] = {}
+    entities: dict[Name, Entity] = Field(default={})
+    views: dict[Name, AnyView] = Field(default={})
+    models: dict[Name, Model] = Field(default={})
     alerts: Alerts = Alerts()
 
     def owner_of(self, section: Section, name: str) -> str:

@@ -18,10 +18,11 @@ from shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan,
 from shared.application.debezium_planning import debezium_stream
 from shared.application.document import Document
 from shared.application.expressions import Expression, ExpressionError, compile_expression
-from shared.application.model import UNITS_MS, VIEW_KINDS, Application, Label, Model, Stream
+from shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
 from shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
 from shared.application.schemas import entry_schema, vector_schema
 from shared.application.topics import Topics
+from shared.application.values import UNITS_MS
 from shared.application.view_planning import ViewPlanner
 from shared.avro.arrow_types import arrow_schema
 

@@ -9,7 +9,7 @@ from services.alerts.domain.fold import AlertFold, AlertPolicy
 from services.alerts.domain.notification import Message
 from services.alerts.domain.rows import AlertInput
 from shared.application.alert_rules import compile_rule
-from shared.application.model import AlertRule, AlertSource, Mute
+from shared.application.alerts import AlertRule, AlertSource, Mute
 
 MINUTE = 60_000
 RULES = [

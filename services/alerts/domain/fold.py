@@ -12,7 +12,7 @@ from services.alerts.domain.notification import Message, Notification, digest
 from services.alerts.domain.rows import AlertInput, Fields
 from services.alerts.domain.series import Series
 from shared.application.alert_rules import AGE, COLUMNS, TIME, CompiledRule
-from shared.application.model import ALWAYS_THERE, AlertSeverity, AlertSource, Mute
+from shared.application.alerts import ALWAYS_THERE, AlertSeverity, AlertSource, Mute
 
 VERSION = 1
 UNDELIVERED = "undelivered"

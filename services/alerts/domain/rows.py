@@ -4,7 +4,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
 from shared.application.alert_rules import AGE, COLUMNS, METRICS, TIME
-from shared.application.model import AlertSource
+from shared.application.alerts import AlertSource
 
 Fields = dict[str, Any]
 _HOUR_MS = 3_600_000

@@ -10,7 +10,7 @@ import pytest
 from services.alerts.app import AgentInput, credentials, decoded
 from services.alerts.domain.rows import fields_of
 from shared.application.alert_rules import COLUMNS
-from shared.application.model import AlertSource
+from shared.application.alerts import AlertSource
 from shared.avro.records import RecordCodec
 from shared.avro.registry import MemorySchemaRegistry
 

@@ -11,7 +11,7 @@ from services.alerts.domain.fold import UNDELIVERED, AlertFold, AlertPolicy
 from services.alerts.domain.notification import Notification
 from services.alerts.domain.rows import AlertInput
 from shared.application.alert_rules import CompiledRule, compile_rule
-from shared.application.model import AlertRule, Mute
+from shared.application.alerts import AlertRule, Mute
 from shared.application.planning import load_application
 from shared.application.topics import STAGES
 

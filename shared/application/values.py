@@ -1,0 +1,65 @@
+"""Values as authors write them in the application's files, and what all nouns there have in common."""
+
+import re
+from typing import Annotated, Any
+
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field
+
+from shared.avro.times import parse_time_format
+
+UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
+DURATION_PATTERN = r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$"
+_DURATION = re.compile(DURATION_PATTERN)
+_EVENTS = re.compile(r"^(\d+(?:\.\d+)?) (events?|labels?)$")
+
+
+def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands in the file
+    """Return milliseconds for ``30s``, ``15m``, ``3h``, ``7d``.
+
+    >>> parse_duration("3h")
+    10800000
+    """
+    match = _DURATION.match(text) if isinstance(text, str) else None
+    if match is None:
+        raise ValueError(f"a duration such as 30s, 15m, 3h or 7d, found {text!r}")
+    return round(float(match[1]) * UNITS_MS[match[2]])
+
+
+def parse_half_life(text: Any) -> tuple[int | None, float | None]:  # noqa: ANN401, RUF100
+    """Return a half-life in milliseconds or in events; exactly one of the two is not None.
+
+    >>> parse_half_life("6h"), parse_half_life("30 events")
+    ((21600000, None), (None, 30.0))
+    """
+    match = _EVENTS.match(text) if isinstance(text, str) else None
+    if match is not None and float(match[1]) > 0:
+        return None, float(match[1])
+    try:
+        duration = parse_duration(text)
+    except ValueError:
+        duration = 0
+    if duration <= 0:
+        raise ValueError(f"a half-life such as 6h or 30 events, found {text!r}")
+    return duration, None
+
+
+_DurationText = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", "15m", "3h", "7d"])]
+Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=_DurationText)]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Owner = Annotated[str, Field(min_length=1)]
+TimeFormat = Annotated[str, AfterValidator(parse_time_format), Field(examples=["seconds", "%Y%m%d"])]
+Columns = Annotated[
+    tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given, json_schema_input_type=str | tuple[str, ...])
+]
+
+
+class Frozen(BaseModel):
+    """A noun of the file: what it does not know is refused, and nothing changes it."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Owned(Frozen):
+    """A part that a team answers for; without an owner of its own, the application's. Who answers for a part does not change what it computes."""
+
+    owner: Owner | None = Field(default=None, exclude=True)
