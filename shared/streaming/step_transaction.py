@@ -35,7 +35,7 @@ class StepTransaction:
     def __init__(self, sink: TransactionalSink, membership: Callable[[], object], leads: int, known_offset: KnownOffset, eager: bool) -> None:
         self._sink = sink
         self._membership = membership
-        self._leads = leads
+        self._unfinished_leads = leads
         self._known_offset = known_offset
         self._eager = eager
         self._waiting: list[Work] = []
@@ -50,12 +50,13 @@ class StepTransaction:
 
     def add(self, work: Work, lead: bool) -> None:
         """Take what came of a task's step."""
-        self._leads -= lead
+        if lead:
+            self._unfinished_leads -= 1
         if work.outcome.changed:
             self._waiting.append(work)
         if self._eager:
             self._write()
-            if self._leads == 0:
+            if self._unfinished_leads == 0:
                 self._send_offsets()
 
     def commit(self) -> Mapping[TopicPartition, int]:
