@@ -19,6 +19,8 @@ from shared.streaming.death_note import DeathNote
 from shared.streaming.errors import TransientError
 from shared.streaming.flood import FloodLimits, Throttle
 from shared.streaming.flood_report import FloodReport
+from shared.streaming.guarded_restore import GuardedRestore
+from shared.streaming.host_clocks import steady_ms, steady_of, wall_ms
 from shared.streaming.isolation import CrashVerdicts, Verdict
 from shared.streaming.kafka_connection import KafkaFailureError
 from shared.streaming.lent_broker import Lender
@@ -26,8 +28,9 @@ from shared.streaming.ownership import Precedence
 from shared.streaming.progress import RecordCodecPort
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.rehearsal import Rehearsal, Told, perform
-from shared.streaming.restore import ReplayCrashedError, Restore, SupersededError
+from shared.streaming.restore import Restore, SupersededError
 from shared.streaming.running_task import RunningTask
+from shared.streaming.shares import Share, first_records
 from shared.streaming.stage_child import MakeStage, StageChild
 from shared.streaming.stage_topics import StageTopics
 from shared.streaming.step_transaction import StepTransaction
@@ -42,20 +45,6 @@ _WRITE_OUT_S = 3.0
 _SHORT_S = 0.5
 # A process that was started again after a crash does not end over another one so soon: what crashes in it is not its age.
 _FRESH_S = 300.0
-Given = list[tuple[int, int, dict[int, list[Records]]]]
-
-
-def _wall_ms() -> int:
-    return time.time_ns() // 1_000_000
-
-
-def _steady_ms() -> int:
-    """Return time since the machine started, sleep included (where the system has such a clock)."""
-    return time.clock_gettime_ns(getattr(time, "CLOCK_BOOTTIME", time.CLOCK_MONOTONIC)) // 1_000_000
-
-
-def _steady_of(timer: Callable[[], float]) -> Callable[[], int]:
-    return lambda: int(timer() * 1_000)
 
 
 class Runner:
@@ -116,8 +105,8 @@ class Runner:
         lead = stages[0].name
         self._metrics = metrics or Metrics(lead)
         self._health = health or Health()
-        self._clock_ms = clock_ms or _wall_ms
-        self._steady_ms = _steady_of(timer) if timer is not None else _steady_ms if clock_ms is None else None
+        self._clock_ms = clock_ms or wall_ms
+        self._steady_ms = steady_of(timer) if timer is not None else steady_ms if clock_ms is None else None
         self._timer = timer or time.monotonic
         topics = [StageTopics.of(app, stage.name, stage.inputs, partitions, broker, lead if k else None) for k, stage in enumerate(stages)]
         self._name = name or lead
@@ -130,7 +119,6 @@ class Runner:
         gives_way = precedence(self._reader) if precedence is not None else None
         self._ownership = TakeOver(broker, self._source, self._sink, self._writer, topics, rivals, gives_way, self._timer)
         limits = self._settings
-        self._flood_limits = FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run)
         self._throttle = Throttle()
         letters = {stage.name: dead_letters(stage.name) for stage in stages}
         self._floods = FloodReport(letters[lead].topic, self._metrics, self._health)
@@ -138,11 +126,19 @@ class Runner:
         self._links = [
             self._link(number, stage, topics[number], codec(stage.name), letters[stage.name], instance) for number, stage in enumerate(stages)
         ]
-        # What the process before died of, until its task has been restored.
-        self._death = self._note.death
-        crashed_before = self._death is not None or any(link.verdicts.any for link in self._links)
+        crashed_before = self._note.death is not None or any(link.verdicts.any for link in self._links)
         self._fresh_until = self._timer() + _FRESH_S if crashed_before else 0.0
-        self._retry_at: float | None = None
+        self._restores = GuardedRestore(
+            self._links,
+            self._topics.group,
+            self._note,
+            self._timer,
+            self._fresh_until,
+            FloodLimits(limits.dead_letter_share, limits.dead_letter_window, limits.dead_letter_run),
+            self._floods,
+            self._metrics,
+            self._health,
+        )
         self._chain = Chain(self._links, self._reader, limits.max_batch, self._note)
         self._lender = Lender(broker, self._reader, self._source)
         self._children = limits.state_folder / f"{app}-{self._name}-{instance}.child"
@@ -228,7 +224,7 @@ class Runner:
             self._open()
             if not self._acknowledge():
                 return False
-            due = self._retry_at is not None and self._timer() >= self._retry_at
+            due = self._restores.retry_at is not None and self._timer() >= self._restores.retry_at
             if self._epoch != self._source.assignment.epoch or due or self._ownership.has_come():
                 self._take_over()
             committed = self._consume_and_commit() if self._backlog is None else self._catch_up()
@@ -308,7 +304,7 @@ class Runner:
         verdicts = self._links[0].verdicts
         # Who looks for a culprit makes small steps, each by itself; the others go on as ever.
         searching = [partition for partition in self._chain.tasks if verdicts.searching(partition)]
-        calm = [(partition, 0, shares[partition]) for partition in self._chain.tasks if partition not in searching]
+        calm = [Share(partition, 0, shares[partition]) for partition in self._chain.tasks if partition not in searching]
         committed = self._step_of(calm) if calm else False
         for partition in searching:
             rest = shares[partition]
@@ -316,7 +312,7 @@ class Runner:
                 break
             while partition in self._chain.tasks:
                 piece, rest = first_records(rest, verdicts.limit(partition, self._settings.max_batch))
-                committed |= self._step_of([(partition, 0, piece)])
+                committed |= self._step_of([Share(partition, 0, piece)])
                 if not rest:
                     break
         return committed
@@ -337,7 +333,7 @@ class Runner:
             verdicts = self._links[stage].verdicts
             while rest and partition in self._chain.tasks:
                 piece, rest = first_records(rest, verdicts.limit(partition, self._settings.max_batch))
-                committed |= self._step_of([(partition, stage, piece)])
+                committed |= self._step_of([Share(partition, stage, piece)])
         return committed
 
     def _survives(self, partition: int, stage: int, share: Mapping[int, Sequence[Records]], reading: bool) -> bool:
@@ -383,7 +379,7 @@ class Runner:
                     link.verdicts.mute(partition)
                 self._read_on()
 
-    def _step_of(self, given: Given) -> bool:
+    def _step_of(self, given: Sequence[Share]) -> bool:
         """Let tasks make a step, each partition from some stage on, and commit what has changed."""
         steady_ms = self._steady_ms() if self._steady_ms else None
         context = StepContext(self._clock_ms(), self._source.caught_up, steady_ms, self._chain.output_ends, self._stopping)
@@ -392,10 +388,13 @@ class Runner:
         works: list[Work] = []
         transaction = StepTransaction(self._sink, self._source.membership, len(given), self._known_offset, self._is_short(given))
         try:
-            for partition, first, shares in given:
-                for work in self._chain.advance(partition, first, shares, context, limits.checkpoint_interval_ms, limits.checkpoint_bytes):
+            for share in given:
+                steps = self._chain.advance(
+                    share.partition, share.first, share.records, context, limits.checkpoint_interval_ms, limits.checkpoint_bytes
+                )
+                for work in steps:
                     works.append(work)
-                    transaction.add(work, work.stage == first)
+                    transaction.add(work, work.stage == share.first)
         except TaskCrashedError as crash:
             self._judge(crash)
             return False
@@ -440,10 +439,10 @@ class Runner:
             raise crash.cause
         self._restore_again()
 
-    def _refused(self, problem: Exception, works: Sequence[Work], given: Given) -> None:
+    def _refused(self, problem: Exception, works: Sequence[Work], given: Sequence[Share]) -> None:
         """Count a step whose outputs could not be written, if they are at fault and not the connection or a successor."""
         outside = isinstance(problem, (TransientError, FencedError, BrokerUnreachableError, CallHangsError, KafkaFailureError))
-        first = {partition: stage for partition, stage, _ in given}
+        first = {share.partition: share.first for share in given}
         # Of several stages the last: what is left out of the next step shows whether it was one before.
         suspects = {work.running.partition: work for work in works if any(map(len, work.inputs))}
         if outside or not suspects:
@@ -463,10 +462,13 @@ class Runner:
         self._epoch = None
         self._abort()
 
-    def _is_short(self, given: Given) -> bool:
+    def _is_short(self, given: Sequence[Share]) -> bool:
         """Say whether a step is known to take no time to speak of: the one before did not, and nothing but data came (no model to load)."""
         special = (
-            records.topic in self._links[stage].topics.inputs.broadcast for _, _, shares in given for stage in shares for records in shares[stage]
+            records.topic in self._links[stage].topics.inputs.broadcast
+            for share in given
+            for stage, runs in share.records.items()
+            for records in runs
         )
         return self._took_s < _SHORT_S and not any(special)
 
@@ -516,7 +518,7 @@ class Runner:
         self._epoch = assignment.epoch
         self._metrics.count_rebalance()
         self._source.assign({})
-        self._retry_at = None
+        self._restores.retry_at = None
         tasks: dict[int, list[RunningTask]] = {}
         owned = self._ownership.free(self._topics.owned(assignment))
         self._keep_alive()
@@ -525,7 +527,7 @@ class Runner:
             begun = self._timer()
             chain: list[RunningTask] = []
             for stage in range(len(self._links)):
-                running = self._restored(stage, partition)
+                running = self._restores.restore(stage, partition)
                 if running is None:
                     # Set aside, and with it what reads what it writes.
                     break
@@ -543,57 +545,6 @@ class Runner:
             self._source.assign(self._positions)
             self._become_ready()
         log.info("assigned", extra={"tasks": sorted(tasks), "epoch": assignment.epoch})
-
-    def _restored(self, stage: int, partition: int) -> RunningTask | None:
-        """Restore a task, after the trials that its crashes ask for; None while it is set aside."""
-        link, death = self._links[stage], self._death
-        verdicts = link.verdicts
-        mine = death is not None and (death.stage, death.partition) == (stage, partition)
-        if mine and death is not None and death.restoring:
-            self._death = None
-            verdicts.restoring_died(partition, "the process ended without an exception", native=True)
-        while True:
-            until = verdicts.waits_until(partition)
-            if until is not None and self._timer() < until:
-                break
-            verdicts.resumed(partition)
-            link.trials.settle(partition)
-            until = verdicts.waits_until(partition)
-            if until is not None:
-                break
-            self._note.begin(stage, partition, 0, restoring=True)
-            try:
-                running = link.restore.restore(partition, verdicts.condemned(partition))
-            except ReplayCrashedError as crash:
-                error = f"{type(crash.cause).__name__}: {crash.cause}"
-                if verdicts.restoring_died(partition, error, native=False) is Verdict.END and self._timer() >= self._fresh_until:
-                    raise crash.cause from crash
-                continue
-            finally:
-                self._note.done()
-            verdicts.take_up(running, death if mine else None, stage > 0, link.restore.record_at)
-            if mine:
-                self._death, death, mine = None, None, False
-            if verdicts.suspected(partition) is None:
-                running.limits = self._flood_limits
-                self._floods.begin(partition, running.progress)
-                self._metrics.observe_suspension(partition, False)
-                self._health.report(f"stage {stage} of partition {partition}", None)
-                self._report_recovered(running)
-                return running
-        self._metrics.observe_suspension(partition, True)
-        self._health.report(f"stage {stage} of partition {partition}", "crashes whatever it is given; it is set aside and tried again")
-        self._retry_at = until if self._retry_at is None else min(until, self._retry_at)
-        return None
-
-    def _report_recovered(self, running: RunningTask) -> None:
-        """Say in the metrics and the probe that the group had lost a task's offsets, until they are committed again."""
-        for place, offset in running.recovered.items():
-            self._metrics.count_recovered(place.topic)
-            self._health.report(
-                f"offset of {place.topic}:{place.partition}",
-                f"the group {self._topics.group} had lost it; {offset} is taken from the progress record",
-            )
 
     def _become_ready(self) -> None:
         self._health.set_ready(bool(self._chain.tasks))
@@ -647,17 +598,3 @@ class Runner:
         wait_ms = min(self._settings.backoff_max_ms, self._settings.backoff_initial_ms * 2 ** (self._failures - 1))
         log.warning("transient error, trying again", extra={"wait_ms": wait_ms, "failures": self._failures, "error": str(problem)})
         self._stop.wait(wait_ms / 1000)
-
-
-def first_records(share: Mapping[int, Sequence[Records]], limit: int) -> tuple[dict[int, list[Records]], dict[int, list[Records]]]:
-    """Split what a step is given, by stage, after so many records."""
-    taken: dict[int, list[Records]] = {}
-    rest: dict[int, list[Records]] = {}
-    for stage, runs in share.items():
-        for records in runs:
-            piece = records[:limit]
-            limit -= len(piece)
-            for part, found in ((piece, taken), (records[len(piece) :], rest)):
-                if len(part):
-                    found.setdefault(stage, []).append(part)
-    return taken, rest
