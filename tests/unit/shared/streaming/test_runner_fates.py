@@ -11,39 +11,16 @@ from prometheus_client import CollectorRegistry
 
 from shared.observability.health import Health
 from shared.observability.metrics import Metrics
-from shared.observability.settings import RunnerSettings
-from shared.streaming.broker import OffsetLostError, TopicSpec
+from shared.streaming.broker import OffsetLostError
 from shared.streaming.errors import TransientError
 from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from shared.streaming.records import Emission, Records, StateEntry, Step
 from shared.streaming.restore import PositionsDisagreeError
 from shared.streaming.runner import Runner
 from shared.streaming.running_task import UndeclaredOutputError
-from shared.streaming.stage_topics import TopicMismatchError
 from shared.streaming.task import StepContext, TaskInputs
-from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output, topics
-
-INPUT, OUTPUT, REJECTED = f"{APP}-input", f"{APP}-output", f"{APP}-rejected"
-HERE = TopicPartition(INPUT, 0)
-
-
-def quick(folder: Path, **changes: Any) -> RunnerSettings:
-    defaults: dict[str, Any] = {"commit_interval_ms": 1, "idle_interval_ms": 1, "backoff_initial_ms": 0, "state_folder": folder}
-    return RunnerSettings(**{**defaults, **changes})
-
-
-def filled(keys: Sequence[str], poison: Sequence[int] = (), partitions: int = 1) -> MemoryBroker:
-    broker = MemoryBroker()
-    broker.create_topics(topics(APP, partitions))
-    for place, key in enumerate(keys):
-        broker.sink().publish(INPUT, key.encode(), b"poison" if place in poison else b"%d" % place, place, place % partitions)
-    return broker
-
-
-def steps(runner: Runner, count: int = 10) -> Runner:
-    for _ in range(count):
-        runner.step()
-    return runner
+from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output
+from tests.unit.shared.streaming.runners import HERE, INPUT, OUTPUT, REJECTED, filled, quick, steps
 
 
 class Troubled(CountingTask):
@@ -316,191 +293,6 @@ def test_a_torn_transaction_is_found_at_the_next_start(tmp_path: Path, torn: str
     with pytest.raises(PositionsDisagreeError, match=message):
         steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
     assert output(broker, OUTPUT) == before, "nothing is written on top of it"
-
-
-def test_missing_topics_and_unequal_partitions_are_refused_before_the_first_record(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    with pytest.raises(TopicMismatchError, match="there is no topic shop-input, shop-counting-progress"):
-        Runner(**arguments(APP, broker))
-    broker.create_topics(topics(APP, 1))
-    broker.create_topics([TopicSpec("shop-wide", 3)])
-    with pytest.raises(TopicMismatchError, match="expected 1 partitions everywhere, but shop-wide has 3"):
-        Runner(**arguments(APP, broker, inputs=TaskInputs((INPUT, "shop-wide"))))
-
-
-class Refusing(CountingTask):
-    """Refuses junk, as ingestion does."""
-
-    def _fold(self, records: Records) -> list[bytes]:
-        return [said for row in range(len(records)) if records.values[row] != b"{}" for said in self._fold_one(records[row : row + 1])]
-
-    def _fold_one(self, record: Records) -> list[bytes]:
-        return super()._fold(record)
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        junk = [value for records in inputs for value in records.values if value == b"{}"]
-        step = super().process(inputs, context)
-        letters = [Emission(REJECTED, self.partition, [None] * len(junk), list(junk))] if junk else []
-        return Step([*step.emissions, *letters], step.positions, step.coverage)
-
-
-def test_a_flood_of_junk_is_worked_off_in_short_steps_and_reported_until_it_is_over(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    broker.create_topics(topics(APP, 1))
-    keys, junk, clock = "abcab" * 20, 3_000, [0.0]
-
-    def publish(values: Sequence[bytes], key: str = "a") -> None:
-        broker.sink().publish_run(Emission(INPUT, 0, [key.encode()] * len(values), list(values)))
-
-    class Costly(Refusing):
-        def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-            sizes.append(sum(map(len, inputs)))
-            clock[0] += 0.001 * sizes[-1]
-            return super().process(inputs, context)
-
-    sizes: list[int] = []
-    health = Health()
-
-    def runner() -> Runner:
-        chosen = quick(tmp_path, dead_letter_window=500, dead_letter_run=10**9, max_batch=1_000)
-        return Runner(
-            **arguments(
-                APP, broker, settings=chosen, task_factory=lambda p: Costly(APP, p), timer=lambda: clock[0], clock_ms=lambda: 1, health=health
-            )
-        )
-
-    publish([b"{}"] * junk)
-    first = steps(runner(), 3)
-    assert max(sizes) <= 1_000 and first.tasks[0].progress.refusals.flooded
-    assert "became dead letters" in next(iter(health.troubles.values()))
-    # A restart knows of it, and good records among the junk wait for a short step only.
-    sizes.clear()
-    again = runner()
-    steps(again, 2)
-    publish([b"{}"] * 500 + [b"x"])
-    steps(again, 80)
-    assert max(sizes[1:]) <= 51 and max(sizes) <= 500, "a millisecond a record, 50 ms a step"
-    assert len(output(broker, REJECTED)) == junk + 500 and output(broker, OUTPUT) == [b"a=1@3500"]
-    for _ in keys:
-        publish([b"x"] * 20, "b")
-    steps(again, 60)
-    assert not again.tasks[0].progress.refusals.flooded and not health.troubles
-    assert len(output(broker, OUTPUT)) == 1 + 20 * len(keys)
-
-
-def test_readiness_follows_the_assignment(tmp_path: Path) -> None:
-    broker = filled("ab")
-    health = Health()
-    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path), health=health))
-    assert not health.ready
-    steps(runner)
-    assert health.ready
-    runner.close()
-    assert not health.ready
-
-
-class Watching(CountingTask):
-    """Also reads a broadcast topic."""
-
-    heard: list[bytes | None]
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        self.heard = getattr(self, "heard", [])
-        mine = [records for records in inputs if records.topic == INPUT]
-        step = super().process(mine, context)
-        ends = {}
-        for records in inputs:
-            if records.topic != INPUT:
-                self.heard.extend(records.values)
-                ends[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
-        return Step(step.emissions, {**step.positions, **ends}, step.coverage)
-
-    def replay(self, inputs: Sequence[Records]) -> None:
-        super().replay([records for records in inputs if records.topic == INPUT])
-        self.heard = [value for records in inputs if records.topic != INPUT for value in records.values]
-
-
-def test_every_task_hears_every_broadcast_record_once(tmp_path: Path) -> None:
-    broker = MemoryBroker()
-    broker.create_topics(topics(APP, 3))
-    changes: dict[str, Any] = {
-        "inputs": TaskInputs((INPUT,), (f"{APP}-reference",), other_outputs=(OUTPUT,)),
-        "task_factory": lambda partition: Watching(APP, partition),
-        "settings": quick(tmp_path),
-    }
-    said = [b"%d" % number for number in range(30)]
-    for number, value in enumerate(said):
-        broker.sink().publish(f"{APP}-reference", None, value, number, number % 3)
-    runner = steps(Runner(**arguments(APP, broker, 3, **changes)))
-    for running in runner.tasks.values():
-        task: Any = running.task
-        assert sorted(task.heard) == sorted(said)
-    broker.sink().publish(f"{APP}-reference", None, b"last", 1, 0)
-    again = steps(Runner(**arguments(APP, broker, 3, **changes)))
-    for running in again.tasks.values():
-        task = running.task
-        assert sorted(task.heard) == sorted([*said, b"last"])
-    assert HERE not in broker.group(f"{APP}-{STAGE}").committed
-
-
-def test_a_gathered_stage_has_one_task_for_all_partitions(tmp_path: Path) -> None:
-    class Gathering(CountingTask):
-        def __init__(self) -> None:
-            super().__init__(APP, 0)
-            self.ends: dict[TopicPartition, int] = {}
-
-        def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-            for records in inputs:
-                self.ends[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
-                self._fold(records)
-            return Step([], dict(self.ends), super().process([], context).coverage)
-
-    broker = MemoryBroker()
-    broker.create_topics(topics(APP, 3))
-    for number in range(9):
-        broker.sink().publish(INPUT, b"k", b"", 1, number % 3)
-    changes: dict[str, Any] = {
-        "inputs": TaskInputs((INPUT,), gathered=True, other_outputs=(OUTPUT,)),
-        "task_factory": lambda _: Gathering(),
-        "settings": quick(tmp_path),
-    }
-    first = Runner(**arguments(APP, broker, 1, **changes))
-    second = Runner(**arguments(APP, broker, 1, **changes, instance="1"))
-    for _ in range(20):
-        first.step()
-        second.step()
-    assert (sorted(first.tasks), sorted(second.tasks)) == ([0], [])
-    assert broker.group(f"{APP}-{STAGE}").committed == {TopicPartition(INPUT, number): 3 for number in range(3)}
-
-
-class Hoarder(CountingTask):
-    """Writes nothing before its process stops and there is no more to read."""
-
-    def __init__(self, stop: threading.Event) -> None:
-        super().__init__(APP, 0)
-        self._stop = stop
-        self.held: list[Records] = []
-
-    @property
-    def buffered(self) -> int:
-        return sum(map(len, self.held))
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        self.held += inputs
-        if inputs:
-            self._stop.set()
-        if context.stopping and not inputs:
-            written, self.held = self.held, []
-            return super().process(written, context)
-        return Step([], {HERE: self.position}, Coverage(0, self.position - 1))
-
-
-def test_a_task_that_buffers_reads_on_to_the_end_and_writes_all_before_its_process_stops(tmp_path: Path) -> None:
-    broker, stop = filled("abcab"), threading.Event()
-    task = Hoarder(stop)
-    Runner(**arguments(APP, broker, settings=quick(tmp_path, max_batch=1), task_factory=lambda partition: task)).run(stop)
-    assert task.buffered == 0
-    assert output(broker, OUTPUT) == expected("abcab")
 
 
 def test_offsets_of_the_group_that_are_gone_are_taken_from_the_progress_record_and_committed_again(

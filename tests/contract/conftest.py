@@ -1,0 +1,61 @@
+"""Both brokers, and who reads and writes there."""
+
+from collections.abc import Callable, Iterator
+
+import pytest
+
+from deploy.embedded.infrastructure import Infrastructure
+from shared.streaming.broker import Broker, FencedError, Source, TopicSpec, TransactionalSink
+from shared.streaming.kafka_broker import KafkaBroker
+from shared.streaming.memory_broker import MemoryBroker
+from tests.contract.brokers import until
+
+
+@pytest.fixture(params=["memory", "kafka"])
+def broker(request: pytest.FixtureRequest) -> Broker:
+    if request.param == "memory":
+        return MemoryBroker()
+    infrastructure: Infrastructure = request.getfixturevalue("infrastructure")
+    return KafkaBroker(infrastructure.bootstrap_servers, session_timeout_ms=6_000)
+
+
+@pytest.fixture
+def topic(broker: Broker, topic_prefix: str) -> str:
+    broker.create_topics([TopicSpec(f"{topic_prefix}-a", 2), TopicSpec(f"{topic_prefix}-b", 2)])
+    until(lambda: all(broker.partitions(f"{topic_prefix}-{name}") == 2 for name in "ab"))  # a broker knows a topic a little after its controller
+    return f"{topic_prefix}-a"
+
+
+@pytest.fixture
+def member(broker: Broker, topic: str) -> Iterator[Callable[..., Source]]:
+    opened: list[Source] = []
+
+    def join(instance: str = "0", group: str = f"{topic}-group", wait: bool = True) -> Source:
+        source = broker.source(group, instance)
+        opened.append(source)
+        source.subscribe([topic])
+        if wait:
+            until(lambda: source.consume(1, 0.05) == [] and bool(source.assignment.partitions))
+        return source
+
+    yield join
+    for source in opened:
+        source.close()
+
+
+@pytest.fixture
+def producer(broker: Broker) -> Iterator[Callable[[str], TransactionalSink]]:
+    opened: list[TransactionalSink] = []
+
+    def make(name: str) -> TransactionalSink:
+        sink = broker.transactional_sink(name)
+        opened.append(sink)
+        sink.open()
+        return sink
+
+    yield make
+    for sink in opened:
+        try:
+            sink.close()
+        except FencedError:
+            continue
