@@ -150,7 +150,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         create_topics(plan, broker)
         registry = ConfluentSchemaRegistry(infrastructure.registry_url)
         laps.end("servers_s")
-        console.print("Starting the services (for the first time on a machine they compile their kernels, which takes about a minute) ...")
+        console.print("Starting the services (the first time on a machine they compile their kernels: about a minute) ...", soft_wrap=True)
         supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay", settings))
         watch = Watch(plan, kafka, registry)
         first = FirstPrediction(plan, broker, registry, started, console)
