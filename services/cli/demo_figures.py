@@ -15,6 +15,7 @@ from services.cli.oracle import OracleResult
 from services.cli.quality import Quality
 from services.cli.watch import Seen
 from shared.application.plan import Plan
+from shared.statistics.bootstrap import Interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,7 +70,9 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
         "rollbacks": seen.count(seen.deployments, "rolled_back"),
         "served": dict(quality.served) if quality else absent,
         "static": dict(quality.static) if quality else absent,
-        "gap": {"auc": quality.gap.estimate, "low": quality.gap.low, "high": quality.gap.high} if quality else None,
+        "always_refit": dict(quality.refit) if quality else absent,
+        "gap": _interval(quality.gap) if quality else None,
+        "gap_always_refit": _interval(quality.refit_gap) if quality else None,
         "judged_rows": quality.rows if quality else 0,
         "throughput_events_per_s": round(burst.events_per_s) if burst else None,
         "latency_ms": {"p50": round(latency.percentile(50), 1), "p99": round(latency.percentile(99), 1)} if latency else None,
@@ -84,6 +87,10 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
         },
         "application_hash": plan.application_hash,
     }
+
+
+def _interval(gap: Interval) -> dict[str, float]:
+    return {"auc": gap.estimate, "low": gap.low, "high": gap.high}
 
 
 def faults(figures: Mapping[str, Any], year: FlightsYear, history: History) -> list[str]:

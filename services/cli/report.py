@@ -42,7 +42,7 @@ class ReportData:
         One sentence with the result.
     tiles
         (name, value, remark) of the figures at the top.
-    weeks_ms, served_auc, static_auc : float64 arrays, shape (weeks,)
+    weeks_ms, served_auc, static_auc, refit_auc : float64 arrays, shape (weeks,)
         Begin of each week (journal time) and the AUC of its labels; NaN where undefined.
     marks
         Drift alarms, promotions, refusals, roll-backs.
@@ -60,6 +60,7 @@ class ReportData:
     weeks_ms: Float64
     served_auc: Float64
     static_auc: Float64
+    refit_auc: Float64
     marks: Sequence[Mark]
     label_delay_min: Float64
     latency_ms: Float64
@@ -80,7 +81,7 @@ def write_report(folder: Path, data: ReportData, name: str = "demo-report.html")
     ValueError
         Arrays that belong together differ in length.
     """
-    sizes = {"weeks_ms": len(data.weeks_ms), "served_auc": len(data.served_auc), "static_auc": len(data.static_auc)}
+    sizes = {name: len(getattr(data, name)) for name in ("weeks_ms", "served_auc", "static_auc", "refit_auc")}
     if len(set(sizes.values())) != 1:
         raise ValueError(f"expected one value per week, got {sizes}")
     if data.psi.shape != (len(data.features), len(data.psi_weeks_ms)):
@@ -97,13 +98,14 @@ def _page(data: ReportData) -> str:
         f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><i>{escape(remark)}</i></div>' for name, value, remark in data.tiles
     )
     curves = '<span class="key"><i class="served"></i>served</span><span class="key"><i class="static"></i>first model, never retrained</span>'
+    curves += '<span class="key"><i class="refit"></i>every candidate, none refused</span>'
     curves += '<span class="key"><i class="promoted"></i>promotion</span>'
     heat = "".join(f'<span class="key"><i class="heat h{i}"></i>{escape(words)}</span>' for i, (_, words) in enumerate(HEAT_STEPS))
     delays = histogram_chart(np.asarray(data.label_delay_min, dtype=np.float64) / 60.0, "h", (0.5, 0.95))
     latency = histogram_chart(np.asarray(data.latency_ms, dtype=np.float64), "ms", (0.5, 0.99), log=True)
     sections = [
         _section("Quality over the year", "AUC of each week's labels, on the same requests.", f'<div class="keys">{curves}</div>'
-                 + quality_chart(data.weeks_ms, data.served_auc, data.static_auc, marks), "wide"),
+                 + quality_chart(data.weeks_ms, data.served_auc, data.static_auc, data.refit_auc, marks), "wide"),
         _section("When the truth arrives", "From the request to its label.", delays),
         _section("How fast an answer comes", "From publishing an event to reading its prediction, logarithmic.", latency),
         _section("Feature drift", "Population stability index by week against what came before the champion. Seasons alone move it: it only warns.",

@@ -72,17 +72,17 @@ def _mark(kind: str, x: float, y: float, tip: str) -> str:
     return f'{shapes[kind]} class="mark {kind}" data-tip="{escape(tip)}"/>'
 
 
-def quality_chart(weeks_ms: Float64, served: Float64, static: Float64, marks: Sequence[tuple[float, str, str]]) -> str:
-    """Weekly AUC of what served and of the first model, and below it a lane for every kind of event.
+def quality_chart(weeks_ms: Float64, served: Float64, static: Float64, refit: Float64, marks: Sequence[tuple[float, str, str]]) -> str:
+    """Weekly AUC of what served, of the first model and of every candidate unjudged, and below it a lane for every kind of event.
 
     Parameters
     ----------
-    weeks_ms, served, static : float64 arrays, shape (weeks,)
+    weeks_ms, served, static, refit : float64 arrays, shape (weeks,)
         Begins of the weeks and AUCs; NaN where undefined.
     marks
         Time, kind (`LANES`) and words of each event.
     """
-    known = np.concatenate([served[np.isfinite(served)], static[np.isfinite(static)]])
+    known = np.concatenate([values[np.isfinite(values)] for values in (served, static, refit)])
     if not known.size:
         return '<p class="none">No week has enough labels for an AUC.</p>'
     low, high = float(known.min()) - 0.01, float(known.max()) + 0.01
@@ -105,9 +105,10 @@ def quality_chart(weeks_ms: Float64, served: Float64, static: Float64, marks: Se
     body += [line(x(time), top, x(time), bottom, "promoted") for time, kind, _ in marks if kind == "promotion"]
     middles = [x(time + week / 2) for time in weeks_ms]
     body += _paths(middles, [y(value) for value in static], "curve static")
+    body += _paths(middles, [y(value) for value in refit], "curve refit")
     body += _paths(middles, [y(value) for value in served], "curve served")
     for i, time in enumerate(weeks_ms):
-        words = f"week of {day(time)}\nserved {served[i]:.3f}\nfirst model {static[i]:.3f}"
+        words = f"week of {day(time)}\nserved {served[i]:.3f}\nfirst model {static[i]:.3f}\nalways refit {refit[i]:.3f}"
         place = f'x="{x(time):.1f}" y="{top}" width="{x(time + week) - x(time):.1f}" height="{bottom - top}"'
         body.append(f'<rect {place} class="hover" data-tip="{escape(words)}"/>')
     for number, (kind, name) in enumerate(LANES):
@@ -115,7 +116,7 @@ def quality_chart(weeks_ms: Float64, served: Float64, static: Float64, marks: Se
         mine = [(time, words) for time, own, words in marks if own == kind]
         body += [text(_LEFT - 8, level + 4, f"{len(mine)} {name}", "end", "tick"), line(_LEFT, level, right, level, "grid")]
         body += [_mark(kind, x(time), level, f"{day(time)}\n{words}") for time, words in mine]
-    return frame(lanes_end + 16, body, "AUC by week, served against the first model")
+    return frame(lanes_end + 16, body, "AUC by week, served against the first model and against every candidate")
 
 
 def histogram_chart(values: Float64, unit: str, quantiles: Sequence[float], log: bool = False, bins: int = 48) -> str:

@@ -34,6 +34,7 @@ svg .mono{font-family:ui-monospace,SFMono-Regular,Menlo,Consolas,monospace;font-
 .curve{fill:none;stroke-width:2.4;stroke-linejoin:round;stroke-linecap:round}
 .curve.served{stroke:var(--served)}
 .curve.static{stroke:var(--static)}
+.curve.refit{stroke:var(--refusal);stroke-width:1.6;stroke-dasharray:5 4}
 line.promoted{stroke:var(--promotion);stroke-dasharray:4 4;opacity:.75}
 .quantile{stroke:var(--ink);stroke-dasharray:3 3;opacity:.6}
 .bar{fill:var(--bar)}
@@ -59,6 +60,7 @@ i.h4{background:var(--h4)}
 .key i.heat{width:14px;height:14px;border-radius:3px}
 .key i.served{background:var(--served)}
 .key i.static{background:var(--static)}
+.key i.refit{background:var(--refusal)}
 .key i.promoted{height:0;border-top:2px dashed var(--promotion);border-radius:0}
 .scroll{overflow-x:auto}
 table{border-collapse:collapse;width:100%;font-size:13.5px;font-variant-numeric:tabular-nums}

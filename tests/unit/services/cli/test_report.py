@@ -38,6 +38,7 @@ def report_data(seed: int = 0) -> ReportData:
         weeks_ms=weeks,
         served_auc=served,
         static_auc=static,
+        refit_auc=served - 0.005,
         marks=alarms + others,
         label_delay_min=generator.lognormal(5.1, 0.5, 5000),
         latency_ms=generator.lognormal(3.2, 0.5, 5000),
@@ -59,6 +60,7 @@ def test_is_one_file_without_network(tmp_path: Path) -> None:
         ElementTree.fromstring(svg)
     assert len(re.findall(r"<svg", page)) == 4
     assert "v5 &lt;lightgbm&gt;" in page and "&lt;b&gt;" in page and "<b></td>" not in page
+    assert page.count('class="curve refit"') == 1 and "always refit 0." in page
     assert page.count('class="mark alarm"') == 70 and page.count('class="mark promotion"') == 4 and page.count('class="mark refusal"') == 2
     assert page.count('class="heat h') + page.count('class="heat none') == 32 * 52 + 5
 
@@ -69,6 +71,7 @@ def test_says_so_when_there_is_nothing(tmp_path: Path) -> None:
         report_data(),
         served_auc=none,
         static_auc=none,
+        refit_auc=none,
         marks=[],
         label_delay_min=np.array([]),
         latency_ms=np.array([]),
@@ -82,6 +85,7 @@ def test_says_so_when_there_is_nothing(tmp_path: Path) -> None:
     ("change", "message"),
     [
         ({"static_auc": np.zeros(3)}, "one value per week"),
+        ({"refit_auc": np.zeros(3)}, "one value per week"),
         ({"psi": np.zeros((2, 2))}, "expected psi of shape"),
         ({"audit": Table(["a", "b"], [["1"]])}, "expected 2 cells"),
     ],
