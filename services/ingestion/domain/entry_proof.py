@@ -21,8 +21,8 @@ class EntryProof:
     """Refuses records of one stream whose entry nobody could read, or no topic would take. Pure and replay-safe.
 
     What an entry weighs is its own columns, what is derived of them, the id and (in the entry and as Kafka's key) the key: it can be many times the
-    raw record. A batch that is small as a whole is not looked at further where its types hold whatever their columns can (numbers, truth values,
-    texts, bytes, times of the years 1 to 9999).
+    raw record. A batch none of whose rows can be large is not looked at further where its types hold whatever their columns can (numbers, truth
+    values, texts, bytes, times of the years 1 to 9999).
 
     Parameters
     ----------
@@ -48,9 +48,11 @@ class EntryProof:
         if not len(rows):
             return rows
         rows = self._within_years(rows)
-        small = 2 * rows.columns.nbytes + 16 * rows.columns.num_columns + _ENVELOPE_BYTES <= min(self._limit, 2 * self._name_bytes)
-        if small and not self._always:
-            return rows
+        if not self._always:
+            columns, most = rows.columns, min(self._limit, 2 * self._name_bytes) - 16 * rows.columns.num_columns - _ENVELOPE_BYTES
+            # A batch that is small as a whole has small rows; so has one whose largest values would together make a small row.
+            if 2 * columns.nbytes <= most or 2 * sum(map(_largest, columns.columns)) <= most:
+                return rows
         candidates = np.flatnonzero(~rows.refused & ~rows.heartbeat & ~rows.skipped)
         found: dict[int, Verdict] = {}
         self._judge(rows.columns.take(pa.array(candidates)), candidates, found)
@@ -135,3 +137,13 @@ def _beyond_years(column: pa.Array) -> NDArray[np.bool_] | None:
 
 def _bytes(texts: pa.Array) -> NDArray[np.int64]:
     return np.asarray(pc.fill_null(pc.binary_length(texts), 0).to_numpy(zero_copy_only=False), np.int64)
+
+
+def _largest(column: pa.Array) -> int:
+    """Return what no value of a column weighs more than, bytes."""
+    if pa.types.is_string(column.type) or pa.types.is_binary(column.type):
+        offsets = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+        return int(np.diff(offsets).max())
+    if pa.types.is_primitive(column.type) or pa.types.is_fixed_size_binary(column.type):
+        return max(16, int(column.type.bit_width) // 8)
+    return int(column.nbytes)
