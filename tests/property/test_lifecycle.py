@@ -1,0 +1,91 @@
+"""Any order of promotions and operators' commands: the lifecycle is that of a plain list of champions with a flag."""
+
+from typing import Any
+
+from hypothesis import settings
+from hypothesis import strategies as st
+from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
+
+from services.retraining.domain.lifecycle_commands import obey
+from shared.models.deployments import Lifecycle
+
+VERSIONS = st.sampled_from(["", *(f"v{number}" for number in range(8))])
+
+
+class Operators(RuleBasedStateMachine):
+    """Applies events as the worker appends them, and keeps the oracle beside."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.lifecycle = Lifecycle()
+        self.champions: list[str] = []
+        self.pinned = False
+        self.made = 0
+        self.log: list[dict[str, Any]] = []
+
+    def append(self, event: str, version: str, sha: str = "", reason: str = "") -> None:
+        record = {
+            "sequence": self.lifecycle.head + 1, "parent": self.lifecycle.head, "model": "m", "event": event, "version": version,
+            "artifact_sha256": sha or f"sha-{version}", "threshold": 0.5, "reason": reason, "operator": "ann",
+        }  # fmt: skip
+        self.log.append(record)
+        self.lifecycle = self.lifecycle.apply(record)
+
+    def command(self, action: str, version: str, stale: bool) -> str:
+        serving = ("elsewhere" if stale else self.champions[-1]) if self.champions else ""
+        found = obey({"action": action, "version": version, "serving": serving, "reason": "because"}, self.lifecycle)
+        self.append(found.event, found.deployment.version, found.deployment.artifact_sha256, found.reason)
+        if found.event == "command_refused":
+            assert found.reason.startswith(f"{action}: ") and len(found.reason) > len(action) + 10
+        return found.event
+
+    @rule()
+    def promote(self) -> None:
+        if not self.pinned:
+            self.made += 1
+            self.append("promoted", f"v{self.made % 8}")
+            self.champions.append(f"v{self.made % 8}")
+
+    @rule(version=VERSIONS, stale=st.booleans())
+    def roll_back(self, version: str, stale: bool) -> None:
+        before = self.champions[:-1]
+        possible = bool(before) and not self.pinned and not stale and version != self.champions[-1] and (not version or version in before)
+        assert self.command("roll_back", version, stale) == ("rolled_back" if possible else "command_refused")
+        if possible:
+            at = len(before) - 1 - before[::-1].index(version or before[-1])
+            target = before[at]
+            # A version that served more than once is gone back to where it served last, and is no predecessor of its own.
+            self.champions = [*(old for old in before[:at] if old != target), target]
+
+    @rule(version=VERSIONS, stale=st.booleans())
+    def pin(self, version: str, stale: bool) -> None:
+        possible = bool(self.champions) and not self.pinned and not stale and version in ("", self.champions[-1])
+        assert self.command("pin", version, stale) == ("pinned" if possible else "command_refused")
+        self.pinned |= possible
+
+    @rule(stale=st.booleans())
+    def unpin(self, stale: bool) -> None:
+        possible = self.pinned and not stale
+        assert self.command("unpin", "", stale) == ("unpinned" if possible else "command_refused")
+        self.pinned &= not possible
+
+    @invariant()
+    def is_the_list(self) -> None:
+        champion = self.lifecycle.champion
+        assert [old.version for old in self.lifecycle.retired] == self.champions[:-1]
+        assert (champion.version if champion else None) == (self.champions[-1] if self.champions else None)
+        assert (self.lifecycle.pin is not None) == self.pinned and self.lifecycle.ignored == 0
+        assert self.lifecycle.pin is None or self.lifecycle.pin.version == self.champions[-1]
+
+    def teardown(self) -> None:
+        """A reader who comes later sees the same, and one who reads everything twice too."""
+        again = Lifecycle()
+        for event in [*self.log, *self.log]:
+            again = again.apply(event)
+        assert (again.head, again.champion, again.retired, again.pin) == (
+            self.lifecycle.head, self.lifecycle.champion, self.lifecycle.retired, self.lifecycle.pin,
+        )  # fmt: skip
+
+
+TestOperators = Operators.TestCase
+TestOperators.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
