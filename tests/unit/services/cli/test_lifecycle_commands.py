@@ -2,6 +2,7 @@
 
 import json
 import os
+import threading
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
@@ -244,3 +245,46 @@ def test_a_run_that_has_ended_cannot_be_commanded(tmp_path: Path, monkeypatch: p
         monkeypatch.delenv(name)
     result = CliRunner().invoke(app, ["pin", MODEL, "--reason", "x", "--application", str(tmp_path), "--run", str(run)])
     assert result.exit_code == 2 and "found one that has ended" in " ".join(result.output.split())
+
+
+def test_the_commands_themselves_say_what_became_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """The whole command, with the in-memory adapters in place of Kafka and the registry; the stages run beside it."""
+    world = World(tmp_path, 3)
+    monkeypatch.setattr("services.cli.kafka_clients.connect", lambda kafka: world.broker)
+    monkeypatch.setattr("shared.avro.registry.ConfluentSchemaRegistry", lambda url: world.registry)
+    for name, value in {
+        "KAFKA__BOOTSTRAP_SERVERS": "k:9092",
+        "REGISTRY__URL": "http://r",
+        "REDIS__URL": "redis://r",
+        "COMMANDS__KEY": KEY.decode(),
+    }.items():
+        monkeypatch.setenv(f"TIDEMILL_{name}", value)
+    stop = threading.Event()
+
+    def run() -> None:
+        while not stop.is_set():
+            for runner in world.runners:
+                runner.step()
+
+    stages = threading.Thread(target=run)
+    stages.start()
+
+    def tidemill(*arguments: str) -> tuple[int, str]:
+        result = CliRunner().invoke(app, [arguments[0], MODEL, *arguments[1:], "--application", str(tmp_path), "--operator", "eve"])
+        return result.exit_code, " ".join(result.output.split())
+
+    try:
+        assert tidemill("rollback", "--reason", "complaints") == (0, "sent_back was rolled back to v2.")
+        assert tidemill("pin", "--reason", "the holidays") == (0, "sent_back is pinned to v2.")
+        refused = "pin: expected a model that is not pinned, found v2 pinned by eve (the holidays); unpin it first"
+        assert tidemill("pin", "--reason", "again") == (2, refused)
+        assert tidemill("unpin", "--reason", "over") == (0, "sent_back is not pinned any more to v2.")
+        assert tidemill("rollback", "--to", "v9", "--reason", "x") == (2, "roll_back: expected a version that served before (v1), got v9")
+        assert tidemill("rollback", "--reason", " ")[0] == 2
+        code, text = tidemill("retrain", "--reason", "a new country")
+        assert code == 0 and "shop-retraining says what becomes of it" in text
+    finally:
+        stop.set()
+        stages.join()
+    event = next(event for event in world.said(world.plan.topics.deployments) if event["event"] == "rolled_back")
+    assert (event["operator"], event["reason"]) == ("eve", "asked for: complaints") and event["issued_at"] > 1_600_000_000_000
