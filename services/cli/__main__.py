@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from services.cli import dead_letters, run_commands
+from services.cli.backtest.command import backtest
 from services.cli.command import command
 from services.cli.lifecycle_commands import pin, retrain, rollback, unpin
 from services.cli.offline import backfill, skew, switches, training_set
@@ -69,6 +70,7 @@ app.command()(run_commands.replay)
 app.command()(run_commands.audit)
 for lifecycle_command in (rollback, retrain, pin, unpin):
     app.command()(lifecycle_command)
+app.command()(backtest)
 app.command()(command)
 app.command()(resume)
 app.add_typer(dead_letters.app, name="dead-letters")

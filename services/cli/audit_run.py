@@ -63,12 +63,12 @@ def audit_topics(plan: Plan, broker: Broker, registry_url: str, artifacts: Artif
         # Downstream first: whatever scoring has covered, features had covered before.
         scoring, features = log.progress("scoring", partition), log.progress("features", partition)
         for progress in (features, scoring):
-            _check_versions(plan, progress)
+            check_versions(plan, progress)
         extent = Extent(
             features.covered_offset if features else 0,
             min(scoring.covered_offset, features.covered_offset) if scoring and features else 0,
-            _quarantined(features, log.quarantined("features", partition), plan.topics.journal, partition),
-            _quarantined(scoring, log.quarantined("scoring", partition), plan.topics.vectors, partition),
+            quarantined_offsets(features, log.quarantined("features", partition), plan.topics.journal, partition),
+            quarantined_offsets(scoring, log.quarantined("scoring", partition), plan.topics.vectors, partition),
         )
         extents[partition] = extent
         journal += log.journal_end(partition)
@@ -77,7 +77,8 @@ def audit_topics(plan: Plan, broker: Broker, registry_url: str, artifacts: Artif
     return RunAudit(audit(plan, registry, artifacts, log, extents), journal, covered, quarantined)
 
 
-def _check_versions(plan: Plan, progress: Progress | None) -> None:
+def check_versions(plan: Plan, progress: Progress | None) -> None:
+    """Raise InstanceError when a stage ran with another application or code than these."""
     if progress is None:
         return
     made = progress.versions
@@ -85,11 +86,11 @@ def _check_versions(plan: Plan, progress: Progress | None) -> None:
         if made.get(what, now) != now:
             raise InstanceError(
                 f"expected a run made with {what} {now[:12]}, found that {progress.stage} last ran with {made[what][:12]}:"
-                f" audit it with the {what} of that time"
+                f" recompute it with the {what} of that time"
             )
 
 
-def _quarantined(progress: Progress | None, verdicts: Quarantined, topic: str, partition: int) -> frozenset[int]:
-    """Offsets set aside: those of the checkpoint's log, and those that an older version kept in the progress record only."""
+def quarantined_offsets(progress: Progress | None, verdicts: Quarantined, topic: str, partition: int) -> frozenset[int]:
+    """Return the offsets set aside: those of the checkpoint's log, and those that an older version kept in the progress record only."""
     found = [*verdicts, *(progress.quarantined if progress else ())]
     return frozenset(offset for name, p, offset in found if (name, p) == (topic, partition))

@@ -32,13 +32,13 @@ def remarks(tables: Mapping[str, StreamTable], farthest_ms: int) -> list[str]:
     farthest_ms
         Rows known later than this are refused by ingestion.
     """
+    found = [text for name, table in tables.items() if (text := _backwards(name, table)) is not None]
     names = list(tables)
     times = np.concatenate([table.available_ms for table in tables.values()])
     source = np.repeat(np.arange(len(names)), [len(table) for table in tables.values()])
     rows = np.concatenate([np.arange(len(table)) for table in tables.values()])
     order = np.argsort(times, kind="stable")
     times, source, rows = times[order], source[order], rows[order]
-    found = []
     far = int((times > farthest_ms).sum())
     kept = len(times) - far
     for i in np.flatnonzero(np.diff(times[:kept]) > _YEAR_MS).tolist():
@@ -55,6 +55,21 @@ def remarks(tables: Mapping[str, StreamTable], farthest_ms: int) -> list[str]:
         instant = instant_text(int(times[kept]))
         found.append(f"{far} rows lie beyond {instant_text(farthest_ms)} and will be refused as `future`, the first in {place}: {instant}")
     return found
+
+
+def _backwards(name: str, table: StreamTable) -> str | None:
+    """Say where a file's times go backwards; None where they do not, or where the rows were made."""
+    if table.place is None:
+        return None
+    back = np.flatnonzero(np.diff(table.available_ms) < 0)
+    if not len(back):
+        return None
+    row = int(back[0])
+    before, after = (instant_text(int(table.available_ms[k])) for k in (row, row + 1))
+    times = "once" if len(back) == 1 else f"{len(back):,} times"
+    return (
+        f"the times of {name} go backwards {times}, first at {table.place(row + 1)} (from {before} to {after}): its rows are given in order of time"
+    )
 
 
 def _place(name: str, table: StreamTable, row: int) -> str:

@@ -1,7 +1,7 @@
 """A user's own data set: a folder with Parquet, CSV or JSON lines for each stream."""
 
 import json
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
@@ -61,6 +61,29 @@ def read_folder(plan: Plan, folder: Path, options: FileOptions) -> dict[str, Str
     if not any(files.values()):
         raise DataSetError(f"{folder}: expected files named after the streams {', '.join(plan.streams)}, ending in {', '.join(FORMATS)}; found none")
     return {name: _stream(plan.streams[name], paths, options) for name, paths in files.items() if paths}
+
+
+def read_files(plan: Plan, files: Mapping[str, Sequence[Path]], options: FileOptions) -> dict[str, StreamTable]:
+    """Read the files of each stream, one after the other; a folder among them stands for the files in it. See `read_folder`.
+
+    Raises
+    ------
+    DataSetError
+    """
+    return {name: _stream(plan.streams[name], [file for path in paths for file in _named(name, path)], options) for name, paths in files.items()}
+
+
+def _named(name: str, path: Path) -> list[Path]:
+    """Return the file that was named, or the files of a folder."""
+    if path.is_dir():
+        if found := sorted(file for file in path.iterdir() if _format(file)):
+            return found
+        raise DataSetError(f"{path}: expected files of the stream {name} in it, ending in {', '.join(FORMATS)}; found none")
+    if not path.is_file():
+        raise DataSetError(f"{path}: expected a file of the stream {name}, found none")
+    if _format(path) is None:
+        raise DataSetError(f"{path}: expected a file ending in {', '.join(FORMATS)} for the stream {name}")
+    return [path]
 
 
 def _files(folder: Path, name: str) -> list[Path]:

@@ -19,10 +19,8 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
     """Arrange a run for the report."""
     history, seen, quality, latency = run.history, run.seen, run.quality, run.latency
     nothing = np.empty(0)
-    kinds = {"promoted": "promotion", "gate_refused": "refusal", "rolled_back": "rollback"}
-    marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}: {e['reason']}") for e in seen.deployments if e["event"] in kinds]  # type: ignore[arg-type]
-    marks += [Mark(e["journal_time"], "alarm", e["detail"]) for e in seen.drift if e["severity"] == "alarm" and e["kind"] != "bootstrap"]
-    features, weeks, psi = _psi(seen)
+    marks = marks_of(seen)
+    features, weeks, psi = psi_by_week(seen)
     delays = history.outcomes.column("delay_ms").drop_null().to_numpy() / 60_000
     served, static, gap, behind = (figures[name] for name in ("served", "static", "gap", "gap_always_refit"))
     headline = "No model was promoted." if quality is None else (
@@ -58,7 +56,7 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
         features=features,
         psi_weeks_ms=weeks,
         psi=psi,
-        models=_models(seen),
+        models=models_table(seen),
         bad_records=Table(("planted", "records", "found"), _bad_records(run.year, history)),
         summary=Table(("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, dict)]),
         audit=Table(("check", "value"), [(name, f"{value:,}") for name, value in checks.items() if isinstance(value, int)]),
@@ -70,7 +68,15 @@ def _bad_records(year: FlightsYear, history: History) -> list[tuple[str, str, st
     return [(name.replace(":", ": "), str(count), str(found.get(name, 0))) for name, count in year.planted.items()]
 
 
-def _models(seen: Seen) -> Table:
+def marks_of(seen: Seen) -> list[Mark]:
+    """Return what happened to the models, and the alarms."""
+    kinds = {"promoted": "promotion", "gate_refused": "refusal", "rolled_back": "rollback"}
+    marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}: {e['reason']}") for e in seen.deployments if e["event"] in kinds]  # type: ignore[arg-type]
+    return marks + [Mark(e["journal_time"], "alarm", e["detail"]) for e in seen.drift if e["severity"] == "alarm" and e["kind"] != "bootstrap"]
+
+
+def models_table(seen: Seen) -> Table:
+    """Return every candidate with the figures it was judged by."""
     words = {"gate_passed": "promoted", "gate_refused": "refused", "rolled_back": "rolled back to"}
     rows = []
     for event in seen.deployments:
@@ -84,7 +90,7 @@ def _models(seen: Seen) -> Table:
     return Table(("asked", "version", "verdict", "family", "window", "log loss", "champion's", "AUC", "champion's AUC", "p"), rows)
 
 
-def _psi(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the largest index of each feature in each week, the thirty features that moved most."""
     found: dict[str, dict[int, float]] = {}
     for record in seen.health:

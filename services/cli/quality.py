@@ -21,6 +21,23 @@ _LEAST_ROWS = 50
 
 
 @dataclass(frozen=True, slots=True)
+class Block:
+    """Figures over one stretch of time: AUC (NaN with fewer than 50 rows), kappa, log loss, accuracy, as in `Quality`.
+
+    Attributes
+    ----------
+    begin_ms
+        Journal time of its begin.
+    """
+
+    begin_ms: int
+    rows: int
+    served: Mapping[str, float]
+    static: Mapping[str, float]
+    refit: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Quality:
     """Quality over the labelled requests that a trained model answered, beside what two simpler ways would have had on the same requests.
 
@@ -31,6 +48,9 @@ class Quality:
     gap, refit_gap
         Served minus static, and minus always-refit AUC, with the paired 95 % interval over day blocks.
     weeks_ms, served_auc, static_auc, refit_auc : shape (weeks,)
+        By block, a week by default.
+    blocks
+        Those with rows, in order of time.
     """
 
     rows: int
@@ -43,6 +63,7 @@ class Quality:
     served_auc: NDArray[np.float64]
     static_auc: NDArray[np.float64]
     refit_auc: NDArray[np.float64]
+    blocks: Sequence[Block] = ()
 
 
 def measure(history: History, vectors: pa.Table, artifacts: ArtifactStore, model: str) -> Quality | None:
@@ -50,8 +71,21 @@ def measure(history: History, vectors: pa.Table, artifacts: ArtifactStore, model
     return compare(history.deployments, history.outcomes, vectors, artifacts, model)
 
 
-def compare(deployments: Sequence[Mapping[str, Any]], outcomes: pa.Table, vectors: pa.Table, artifacts: ArtifactStore, model: str) -> Quality | None:
-    """Compare, by the lifecycle log, the outcomes and the vectors of a run; None as in `measure`."""
+def compare(
+    deployments: Sequence[Mapping[str, Any]],
+    outcomes: pa.Table,
+    vectors: pa.Table,
+    artifacts: ArtifactStore,
+    model: str,
+    block_ms: int = WEEK_MS,
+) -> Quality | None:
+    """Compare, by the lifecycle log, the outcomes and the vectors of a run; None as in `measure`.
+
+    Parameters
+    ----------
+    block_ms
+        Length of a block. Intervals are over days, or over blocks that are shorter.
+    """
     mine = [event for event in deployments if event["model"] == model]
     first = next((event for event in mine if event["event"] == "promoted"), None)
     if first is None:
@@ -74,9 +108,14 @@ def compare(deployments: Sequence[Mapping[str, Any]], outcomes: pa.Table, vector
         part = in_service == number
         refit[part] = _scorer(artifacts, candidates[number]).score(batch.filter(pa.array(part)))
         chosen[part] = refit[part] >= candidates[number]["threshold"]
-    weeks = np.unique(times // WEEK_MS)
-    by_week = [times // WEEK_MS == week for week in weeks]
-    days = times // DAY_MS
+    weeks = np.unique(times // block_ms)
+    by_week = [times // block_ms == week for week in weeks]
+    days = times // min(DAY_MS, block_ms)
+    answers = ((served, joined["predicted"].to_numpy()), (static, (static >= first["threshold"]).astype(np.int64)), (refit, chosen))
+    blocks = [
+        Block(week * block_ms, int(rows.sum()), *(_figures(labels[rows], scores[rows], said[rows], _LEAST_ROWS) for scores, said in answers))
+        for week, rows in zip(weeks.tolist(), by_week, strict=True)
+    ]
     return Quality(
         len(joined),
         _figures(labels, served, joined["predicted"].to_numpy()),
@@ -84,8 +123,11 @@ def compare(deployments: Sequence[Mapping[str, Any]], outcomes: pa.Table, vector
         _figures(labels, refit, chosen),
         auc_difference_interval(labels, served, static, days),
         auc_difference_interval(labels, served, refit, days),
-        weeks.astype(np.float64) * WEEK_MS,
-        *(np.array([_auc(labels[rows], scores[rows]) for rows in by_week]) for scores in (served, static, refit)),
+        weeks.astype(np.float64) * block_ms,
+        np.array([block.served["auc"] for block in blocks]),
+        np.array([block.static["auc"] for block in blocks]),
+        np.array([block.refit["auc"] for block in blocks]),
+        blocks,
     )
 
 
@@ -131,13 +173,9 @@ def labelled(outcomes: pa.Table, model: str) -> pl.DataFrame:
     )
 
 
-def _auc(labels: NDArray[np.float64], scores: NDArray[np.float64]) -> float:
-    return roc_auc(labels, scores) if len(labels) >= _LEAST_ROWS else float("nan")
-
-
-def _figures(labels: NDArray[np.float64], scores: NDArray[np.float64], predicted: NDArray[Any]) -> dict[str, float]:
+def _figures(labels: NDArray[np.float64], scores: NDArray[np.float64], predicted: NDArray[Any], least: int = 0) -> dict[str, float]:
     return {
-        "auc": roc_auc(labels, scores),
+        "auc": roc_auc(labels, scores) if len(labels) >= least else float("nan"),
         "kappa": kappa(labels, predicted),
         "log_loss": log_loss(labels, scores),
         "accuracy": accuracy(labels, predicted),

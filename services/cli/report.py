@@ -52,6 +52,8 @@ class ReportData:
         Population stability index by week; NaN where nothing was compared.
     models, bad_records, summary, audit
         Tables.
+    is_live
+        Whether the run was on servers: only such a run has latencies, planted records and an audit to show.
     """
 
     title: str
@@ -71,6 +73,9 @@ class ReportData:
     bad_records: Table
     summary: Table
     audit: Table
+    is_live: bool = True
+    quality_title: str = "Quality over the year"
+    quality_words: str = "AUC of each week's labels, on the same requests."
 
 
 def write_report(folder: Path, data: ReportData, name: str = "demo-report.html") -> Path:
@@ -104,15 +109,16 @@ def _page(data: ReportData) -> str:
     delays = histogram_chart(np.asarray(data.label_delay_min, dtype=np.float64) / 60.0, "h", (0.5, 0.95))
     latency = histogram_chart(np.asarray(data.latency_ms, dtype=np.float64), "ms", (0.5, 0.99), log=True)
     sections = [
-        _section("Quality over the year", "AUC of each week's labels, on the same requests.", f'<div class="keys">{curves}</div>'
+        _section(data.quality_title, data.quality_words, f'<div class="keys">{curves}</div>'
                  + quality_chart(data.weeks_ms, data.served_auc, data.static_auc, data.refit_auc, marks), "wide"),
         _section("When the truth arrives", "From the request to its label.", delays),
-        _section("How fast an answer comes", "From publishing an event to reading its prediction, logarithmic.", latency),
+        _section("How fast an answer comes", "From publishing an event to reading its prediction, logarithmic.", latency)
+        if len(data.latency_ms) or data.is_live else "",
         _section("Feature drift", "Population stability index by week against what came before the champion. Seasons alone move it: it only warns.",
                  f'<div class="keys">{heat}</div>' + heat_map(data.features, data.psi_weeks_ms, data.psi), "wide"),
         _section("Models", "Every candidate, with the figures it was judged by.", _table(data.models), "wide"),
-        _section("Where the bad records went", "Put in on purpose, counted up front.", _table(data.bad_records)),
-        _section("Audit", "Recomputed from the journal and, independently, from the source files.", _table(data.audit)),
+        _section("Where the bad records went", "Put in on purpose, counted up front." if data.is_live else "By reason.", _table(data.bad_records)),
+        _section("Audit", "Recomputed from the journal and, independently, from the source files.", _table(data.audit)) if data.is_live else "",
         _section("Run", "", _table(data.summary), "wide"),
     ]  # fmt: skip
     return (

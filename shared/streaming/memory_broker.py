@@ -11,7 +11,7 @@ from shared.streaming.broker import FencedError, RecordRefusedError, TopicSpec
 from shared.streaming.errors import TransientError
 from shared.streaming.memory_clients import STABLE_TIMEOUT_S, MemoryReader, MemorySink, MemorySource, MemoryTransactionalSink
 from shared.streaming.memory_log import ABORTED, COMMITTED, OPEN, Group, PartitionLog, Transaction
-from shared.streaming.records import Emission, TopicPartition
+from shared.streaming.records import Emission, Records, TopicPartition
 
 _DEFAULT_BYTES = 1_048_588
 
@@ -143,6 +143,11 @@ class MemoryBroker:
         with self.changed:
             self.log(partition).delete_before(before)
 
+    def is_behind(self, group: str) -> bool:
+        """Tell whether a member of a group has something to read."""
+        with self.changed:
+            return any(source.group == group and source.has_more for source in self._sources)
+
     def forget(self) -> None:
         """Drop what every source that reads a partition has behind it, and all of a partition that none reads; nobody may want it again.
 
@@ -177,6 +182,12 @@ class MemoryBroker:
             log.append(times, emission.keys, emission.values, transaction)
             if transaction is not None:
                 transaction.partitions.add(log.address)
+            self.changed.notify_all()
+
+    def copy(self, records: Records) -> None:
+        """Write records of another log at the offsets that they have there."""
+        with self.changed:
+            self.log(TopicPartition(records.topic, records.partition)).copy(records)
             self.changed.notify_all()
 
     def finish(self, transaction: Transaction, state: str) -> None:

@@ -34,7 +34,7 @@ class MemorySource:
 
     def __init__(self, broker: "MemoryBroker", group: str, instance: str) -> None:
         self._broker = broker
-        self._group = group
+        self.group = group
         self._instance = instance
         self._incarnation = 0
         self._generation = 0
@@ -57,9 +57,14 @@ class MemorySource:
         """Next offset to read, by partition."""
         return self._positions
 
+    @property
+    def has_more(self) -> bool:
+        """Whether there is something to read, or the group has something to say."""
+        return self._generation_moved() or self._something_to_read()
+
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group."""
-        self._incarnation = self._broker.join(self._group, self._instance, topics)
+        self._incarnation = self._broker.join(self.group, self._instance, topics)
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read exactly these partitions."""
@@ -71,13 +76,13 @@ class MemorySource:
             self._follow_group()
             # Where one thread does everything, nobody writes while it waits.
             wait_s = min(timeout_s, self._broker.stable_timeout_s)
-            self._broker.changed.wait_for(lambda: self._generation_moved() or self._something_to_read(), wait_s)
+            self._broker.changed.wait_for(lambda: self.has_more, wait_s)
             self._follow_group()
             taken: list[Records] = []
             for partition, position in self._positions.items():
                 log = self._broker.log(partition)
                 if not log.low <= position <= log.end:
-                    raise offset_lost(partition, f"group {self._group}", position, log.low, log.end)
+                    raise offset_lost(partition, f"group {self.group}", position, log.low, log.end)
                 records, self._positions[partition] = log.read(position, log.end, max_records)
                 if len(records):
                     taken.append(records)
@@ -89,15 +94,15 @@ class MemorySource:
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Committed offsets."""
-        return self._broker.committed(self._group, partitions)
+        return self._broker.committed(self.group, partitions)
 
     def membership(self) -> object:
         """Identity and generation."""
-        return Membership(self._group, self._instance, self._incarnation, self._generation)
+        return Membership(self.group, self._instance, self._incarnation, self._generation)
 
     def leave(self) -> None:
         """Give the partitions to the other members."""
-        self._broker.leave(self._group, self._instance, self._incarnation)
+        self._broker.leave(self.group, self._instance, self._incarnation)
 
     def close(self) -> None:
         """Stop reading; a member that has not left stays until `expire_member`."""
@@ -110,7 +115,7 @@ class MemorySource:
             self._positions[place] = self._positions.pop(place)
 
     def _generation_moved(self) -> bool:
-        return self._incarnation > 0 and self._broker.group(self._group).generation != self._generation
+        return self._incarnation > 0 and self._broker.group(self.group).generation != self._generation
 
     def _something_to_read(self) -> bool:
         return any(position < self._broker.log(partition).last_stable() for partition, position in self._positions.items())
@@ -118,12 +123,12 @@ class MemorySource:
     def _follow_group(self) -> None:
         if not self._generation_moved():
             return
-        group = self._broker.group(self._group)
+        group = self._broker.group(self.group)
         if group.members.get(self._instance) != self._incarnation:
-            raise FencedError(f"group {self._group}: another {self._instance} has joined, or this one's session ended")
+            raise FencedError(f"group {self.group}: another {self._instance} has joined, or this one's session ended")
         self._generation = group.generation
         self._positions = {}
-        self._assignment = Assignment(self._assignment.epoch + 1, self._broker.owned(self._group, self._instance))
+        self._assignment = Assignment(self._assignment.epoch + 1, self._broker.owned(self.group, self._instance))
 
 
 class MemoryReader:

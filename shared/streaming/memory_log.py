@@ -96,11 +96,15 @@ class PartitionLog:
         """Write the end of a transaction."""
         self.end += 1
 
-    def skip_to(self, offset: int) -> None:
-        """Let the next record have an offset behind the end: a log that is copied keeps the gaps of its original."""
-        if offset < self.end:
-            raise ValueError(f"{self.address.topic}:{self.address.partition}: expected an offset from {self.end} on, got {offset}")
-        self.end = offset
+    def copy(self, records: Records) -> None:
+        """Write records at the offsets that they have: a copy keeps the gaps of its original, behind the end."""
+        if len(records) and records.offsets[0] < self.end:
+            raise ValueError(f"{self.address.topic}:{self.address.partition}: expected offsets from {self.end} on, got {records.offsets[0]}")
+        if len(records):
+            own = Records(*self.address, records.offsets, records.timestamps_ms, records.keys, records.values)
+            self._runs.append(_Run(own, None))
+            self._starts.append(int(records.offsets[0]))
+            self.end = int(records.offsets[-1]) + 1
 
     def last_stable(self) -> int:
         """Offset of the first record whose transaction is open."""

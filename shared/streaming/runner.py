@@ -204,7 +204,7 @@ class Runner:
         try:
             while not stop.is_set():
                 self.step()
-            self._write_out()
+            self.write_out()
         except BaseException as problem:
             # Said before closing: a client with a fatal error may never come back from it, and then nobody would learn why.
             log.error("ends", extra={"error": f"{type(problem).__name__}: {problem}"})
@@ -237,7 +237,7 @@ class Runner:
         self._health.advanced()
         return committed
 
-    def _write_out(self) -> None:
+    def write_out(self) -> None:
         """Let tasks that buffer read on to the end and write what they hold, for a bounded time: a run that was short is whole in the lake."""
         buffering = [running.task for chain in self._chain.tasks.values() for running in chain if running.task.buffered is not None]
         if not buffering or self._backlog is not None:

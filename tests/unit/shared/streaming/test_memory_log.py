@@ -45,7 +45,10 @@ def test_the_log_reads_as_a_plain_list_does(seed: int) -> None:
             open_.pop(chance.randrange(len(open_))).state = chance.choice([COMMITTED, ABORTED])
             log.mark()
         elif what < 0.85:
-            log.skip_to(log.end + chance.randrange(3))
+            offsets = np.cumsum([chance.randrange(1, 4) for _ in range(chance.randrange(4))]) + log.end
+            values = [bytes([chance.randrange(4)]) for _ in offsets]
+            log.copy(Records("other", 3, offsets, offsets, values, values))
+            oracle += [(offset, offset, value, value, None) for offset, value in zip(offsets.tolist(), values, strict=True)]
         elif what < 0.87:
             log.cut_off(chance.randrange(log.low, log.end + 1))
             oracle = [row for row in oracle if row[0] < log.end]
@@ -75,9 +78,11 @@ def test_the_log_reads_as_a_plain_list_does(seed: int) -> None:
 
 def test_the_end_never_goes_back() -> None:
     log = PartitionLog(HERE)
-    log.skip_to(7)
-    with pytest.raises(ValueError, match="things:0: expected an offset from 7 on, got 3"):
-        log.skip_to(3)
+    at = np.array([3, 6])
+    log.copy(Records("other", 3, at, at, [b"k", b"k"], [b"a", b"b"]))
+    assert rows(log.read(0, 9, 9)[0]) == [(3, 3, b"k", b"a"), (6, 6, b"k", b"b")]
+    with pytest.raises(ValueError, match="things:0: expected offsets from 7 on, got 3"):
+        log.copy(Records("other", 3, at, at, [b"k", b"k"], [b"a", b"b"]))
 
 
 def test_what_every_reader_has_behind_it_is_forgotten() -> None:
