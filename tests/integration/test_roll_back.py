@@ -9,8 +9,10 @@ from typing import Any
 import pytest
 from confluent_kafka import Producer
 from mlflow import MlflowClient
+from typer.testing import CliRunner
 
 from deploy.embedded.infrastructure import Infrastructure
+from services.cli.__main__ import app
 from services.cli.command import command_key
 from services.cli.pipeline import pipeline_environment
 from services.cli.settings import read_settings
@@ -136,6 +138,17 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         until(lambda: champion() == "v1", "the registry follows")
         tags = {found.tags["version"]: found.tags for found in client.search_model_versions(f"name = '{application_name}.faulty'")}
         assert {"promoted_at", "retired_at", "restored_at"} <= set(tags["v1"]) and {"promoted_at", "rolled_back_at"} <= set(tags["v2"])
+
+        def tidemill(*arguments: str) -> tuple[int, str]:
+            given = [*arguments, "--application", str(tmp_path / "application"), "--operator", "eve"]
+            result = CliRunner().invoke(app, given, env=dict(environment))
+            return result.exit_code, " ".join(result.output.split())
+
+        assert tidemill("pin", "faulty", "--reason", "the holidays") == (0, "faulty is pinned to v1.")
+        refused = "pin: expected a model that is not pinned, found v1 pinned by eve (the holidays); unpin it first"
+        assert tidemill("pin", "faulty", "--reason", "again") == (2, refused)
+        assert tidemill("unpin", "faulty", "--reason", "over") == (0, "faulty is not pinned any more to v1.")
+        assert tidemill("rollback", "faulty", "--reason", "x") == (2, "roll_back: there is no earlier champion to roll back to")
     finally:
         supervisor.stop()
         reader.close()
