@@ -37,8 +37,15 @@ partition_by: id
 streams:
   orders: {topic: shop-orders, schema: order.avsc, event_id: id, event_time: at, on_flood: ORDERS}
   parcels: {topic: shop-parcels, schema: order.avsc, event_id: id, event_time: at}
-  prices: {topic: shop-prices, schema: order.avsc, key: id, event_time: at, kind: reference, max_age: 1d, on_flood: pause}
 """
+PRICES = "  prices: {topic: shop-prices, schema: order.avsc, key: id, event_time: at, kind: reference, max_age: 1d, on_flood: pause}\n"
+
+
+def write_shop(folder: Path, on_flood: str = "throttle", more: str = "") -> Path:
+    """Write the application: two streams of one schema, and what else a test declares."""
+    (folder / "order.avsc").write_text(json.dumps(ORDER))
+    (folder / "app.yaml").write_text(APPLICATION.replace("ORDERS", on_flood) + more)
+    return folder
 
 
 class Shop:
@@ -57,8 +64,7 @@ class Shop:
         self.start()
 
     def declare(self, on_flood: str) -> None:
-        (self.folder / "order.avsc").write_text(json.dumps(ORDER))
-        (self.folder / "app.yaml").write_text(APPLICATION.replace("ORDERS", on_flood))
+        write_shop(self.folder, on_flood, PRICES)
 
     def start(self) -> None:
         """Start anew, in a process that knows nothing."""

@@ -19,29 +19,16 @@ from shared.avro.registry import MemorySchemaRegistry
 from shared.lake.tables import Lake
 from shared.streaming.records import Emission, Records, Step, TopicPartition
 from shared.streaming.task import StepContext
+from tests.flooded_shop import write_shop
 
 NOW = 1_760_000_000_000
 ROOT = Path(__file__).parents[4]
 REJECTED = fastavro.parse_schema(json.loads((ROOT / "schemas" / "rejected.avsc").read_text("utf-8")))
 LIVE = StepContext(NOW, frozenset({TopicPartition("shop-orders", 0), TopicPartition("shop-parcels", 0)}))
-SCHEMA = {
-    "type": "record",
-    "name": "Order",
-    "fields": [{"name": "id", "type": "string"}, {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}],
-}
-APPLICATION = """app: shop
-owner: me@example.org
-partition_by: id
-streams:
-  orders: {topic: shop-orders, schema: order.avsc, event_id: id, event_time: at}
-  parcels: {topic: shop-parcels, schema: order.avsc, event_id: id, event_time: at}
-"""
 
 
 def build(folder: Path, quarantine: Quarantine | None = None) -> IngestionTask:
-    (folder / "app.yaml").write_text(APPLICATION)
-    (folder / "order.avsc").write_text(json.dumps(SCHEMA))
-    return IngestionTask(load_plan(folder), MemorySchemaRegistry(), 0, "live", quarantine=quarantine)
+    return IngestionTask(load_plan(write_shop(folder)), MemorySchemaRegistry(), 0, "live", quarantine=quarantine)
 
 
 def run(topic: str, first: int, values: list[bytes], keys: list[bytes | None] | None = None, times: list[int] | None = None) -> Records:

@@ -13,26 +13,17 @@ from shared.avro.journal import JournalDecoder
 from shared.avro.registry import MemorySchemaRegistry
 from shared.streaming.records import Records, TopicPartition
 from shared.streaming.task import StepContext
-from tests.flooded_shop import ORDER
+from tests.flooded_shop import write_shop
 
 NOW, STEADY = 1_760_000_000_000, 5_000_000
 ORDERS, PARCELS = TopicPartition("shop-orders", 0), TopicPartition("shop-parcels", 0)
-APPLICATION = """app: shop
-owner: me@example.org
-partition_by: id
-streams:
-  orders: {topic: shop-orders, schema: order.avsc, event_id: id, event_time: at}
-  parcels: {topic: shop-parcels, schema: order.avsc, event_id: id, event_time: at}
-"""
 
 
 class Ingestion:
     """One task whose clock the test sets; says the journal times (milliseconds after the start) of what each step writes."""
 
     def __init__(self, folder: Path, steady: bool) -> None:
-        (folder / "app.yaml").write_text(APPLICATION)
-        (folder / "order.avsc").write_text(json.dumps(ORDER))
-        self.plan, self.registry, self.steady = load_plan(folder), MemorySchemaRegistry(), steady
+        self.plan, self.registry, self.steady = load_plan(write_shop(folder)), MemorySchemaRegistry(), steady
         self.task = IngestionTask(self.plan, self.registry, 0, "live", tick_ms=100)
         self.offsets = {ORDERS: 0, PARCELS: 0}
 
