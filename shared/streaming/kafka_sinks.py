@@ -20,6 +20,9 @@ TRANSACTION_TIMEOUT_MS = 10_000
 FLUSH_S = 5.0
 # What the client logs when a connection broke or an answer did not come in time; its error callback hears of some of these only.
 _BREAKS = ("FAIL", "REQTMOUT")
+# What it logs when a transaction can only be aborted (a record was refused): what it waits to write then is not written any more.
+_FAILED = "TXNERR"
+_LOOK_S = 0.05
 _HANGS_S = 15.0
 MESSAGE_BYTES = 10_000_000
 _ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=MESSAGE_BYTES)
@@ -96,7 +99,7 @@ class KafkaTransactionalSink:
         )
         self._producer = Producer({**settings, "log_level": 6}, logger=self._breaks)
         self._bulk = BulkProduce.of(self._producer, _ROOM)
-        self._lost = self._unclear = False
+        self._lost = self._unclear = self._failed = False
 
     def open(self) -> None:
         """Fence predecessors and abort what they left open."""
@@ -120,7 +123,7 @@ class KafkaTransactionalSink:
         self._producer.poll(0)
         if self._lost:
             self._reopen()
-        self._unclear = False
+        self._unclear = self._failed = False
         self._call("begin", self._producer.begin_transaction)
         self._open = True
 
@@ -129,7 +132,14 @@ class KafkaTransactionalSink:
         if emission.first_offset is not None and len(emission):
             asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
             asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
-        self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, self._note_place))
+        try:
+            self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, self._note_place))
+        except Exception:
+            # What was written before may have been refused meanwhile: then that is the reason, and to commit is to be told it.
+            self._producer.poll(_LOOK_S)
+            if self._failed:
+                self._call("commit", lambda: self._producer.commit_transaction(5.0))
+            raise
 
     def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
         """Add the group's offsets while the caller works on; `commit` hears of the outcome.
@@ -143,7 +153,7 @@ class KafkaTransactionalSink:
         """Make everything visible."""
         if self._offsets is not None:
             self._call("offsets", self._finish_offsets)
-        if self._asked:
+        if self._asked and self._are_written():
             self._check_places()
         tries = 0
 
@@ -204,9 +214,15 @@ class KafkaTransactionalSink:
             self._begin_offsets()
         self._bounded.result()
 
+    def _are_written(self) -> bool:
+        """Write what is queued; False when the transaction has failed, so that the client's commit does nothing but say why."""
+        deadline = time.monotonic() + FLUSH_S
+        while self._call("write", lambda: self._producer.flush(_LOOK_S)) and not self._failed and time.monotonic() < deadline:
+            continue
+        return not self._failed
+
     def _check_places(self) -> None:
         """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""
-        self._call("write", lambda: self._producer.flush(FLUSH_S))
         for place, asked in self._asked.items():
             given = self._given.get(place, [])
             if given != asked:
@@ -221,16 +237,18 @@ class KafkaTransactionalSink:
             self._given.setdefault(TopicPartition(topic, partition), []).append(offset)
 
     def _note_remark(self, remark: logging.LogRecord) -> bool:
-        self._unclear = self._unclear or remark.getMessage().startswith(_BREAKS)
+        said = remark.getMessage()
+        self._unclear = self._unclear or said.startswith(_BREAKS)
+        self._failed = self._failed or said.startswith(_FAILED)
         return False
 
     def _note_error(self, error: KafkaError) -> None:
         self._lost = self._lost or error.code() == ALL_DOWN
         self._unclear = self._unclear or error.code() in UNCLEAR
 
-    def _call(self, doing: str, action: Any) -> None:  # noqa: ANN401, RUF100
+    def _call(self, doing: str, action: Any) -> Any:  # noqa: ANN401, RUF100
         try:
-            self._connection.call(f"transactional id {self._id}: {doing}", action)
+            return self._connection.call(f"transactional id {self._id}: {doing}", action)
         except FencedError as problem:
             # Fatal is the producer's own fencing, not its group's: the successor has aborted what was open. To abort it here fails after a minute.
             if isinstance(problem.__cause__, KafkaException) and problem.__cause__.args[0].fatal():
