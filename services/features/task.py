@@ -103,7 +103,9 @@ class FeaturesTask(Task):
             vectors = self._core.process(batch)
             self._coverage = Coverage(int(batch.offsets[-1]) + 1, int(batch.journal_time_ms[-1]))
             if vectors.num_rows:
-                emissions.append(Emission(self._plan.topics.vectors, self._journal.partition, self._keys(batch), self._encoder.encode(vectors)))
+                emissions.append(
+                    Emission(self._plan.topics.vectors, self._journal.partition, self._keys(batch), self._encoder.encode(vectors), columns=vectors)
+                )
         return Step(emissions, {self._journal: self._coverage.offset}, self._coverage)
 
     def _keys(self, batch: JournalBatch) -> Sequence[bytes | None]:

@@ -13,7 +13,7 @@ from services.ingestion.letters import LetterWriter
 from services.ingestion.sizes import Quarantine
 from shared.application.plan import Plan, StreamPlan
 from shared.avro.columns import ColumnEncoder
-from shared.avro.journal import TICK, TICK_SCHEMA
+from shared.avro.journal import TICK, TICK_SCHEMA, JournalColumns
 from shared.avro.messages import message_encoder
 from shared.avro.registry import SchemaRegistry
 from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
@@ -44,7 +44,10 @@ class IngestionOutputs:
         emissions = []
         run = step.journal
         if len(run.source):
-            emissions.append(Emission(topics.journal, p, *self._journal(run), run.time_ms))
+            columns = JournalColumns(
+                run.source.astype(np.int16), run.time_ms, {self._plan.streams[name].index: batch for name, batch in run.entries.items()}
+            )
+            emissions.append(Emission(topics.journal, p, *self._journal(run), run.time_ms, columns=columns))
         if len(step.rejections):
             emissions.append(self._letters.emission(step.rejections))
         for batch in step.duplicates.values():

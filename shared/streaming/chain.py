@@ -204,5 +204,5 @@ class Chain:
         first = places[place]
         places[place] = first + n
         times = emission.timestamps_ms if emission.timestamps_ms is not None else np.zeros(n, np.int64)
-        written.append(Records(*place, np.arange(first, first + n), times, emission.keys, emission.values))
+        written.append(Records(*place, np.arange(first, first + n), times, emission.keys, emission.values, emission.columns))
         return replace(emission, first_offset=first)

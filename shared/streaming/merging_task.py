@@ -104,6 +104,8 @@ def decoded(decoder: ColumnDecoder, records: Records, stage: str) -> pa.RecordBa
     ValueError
         One is not readable (crash): a bug of that stage, or somebody else has written to its topic.
     """
+    if isinstance(records.columns, pa.RecordBatch) and records.columns.schema == decoder.arrow:
+        return records.columns
     found = decoder.decode(records.values)
     if found.errors:
         first = found.errors[0]

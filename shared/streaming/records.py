@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import NamedTuple
+from typing import NamedTuple, Protocol, Self
 
 import numpy as np
 from numpy.typing import NDArray
@@ -17,6 +17,14 @@ class TopicPartition(NamedTuple):
     partition: int
 
 
+class Columns(Protocol):
+    """Rows of a run of records, decoded: whoever reads them knows of what kind they are and decodes the records if it is another."""
+
+    def __getitem__(self, rows: slice, /) -> Self:
+        """Some of the rows, neighbours."""
+        ...
+
+
 @dataclass(frozen=True, slots=True)
 class Records:
     """A run of records of one topic partition, in offset order.
@@ -29,6 +37,8 @@ class Records:
     keys, values : sequences of n items
         Raw bytes; packed (`shared.streaming.packed`) or a list.
         A null value in a raw topic is a heartbeat: nothing older than its timestamp will follow in this partition.
+    columns
+        What the values were encoded from, sliceable by rows, if the stage that wrote them runs in this process (`Emission.columns`).
     """
 
     topic: str
@@ -37,12 +47,14 @@ class Records:
     timestamps_ms: NDArray[np.int64]
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
+    columns: Columns | None = None
 
     def __len__(self) -> int:
         return len(self.values)
 
     def __getitem__(self, rows: slice) -> "Records":
-        return Records(self.topic, self.partition, self.offsets[rows], self.timestamps_ms[rows], self.keys[rows], self.values[rows])
+        columns = None if self.columns is None else self.columns[rows]
+        return Records(self.topic, self.partition, self.offsets[rows], self.timestamps_ms[rows], self.keys[rows], self.values[rows], columns)
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,6 +65,8 @@ class Emission:
     ----------
     first_offset
         Offset the first record must get, the others following without a gap; a transaction in which they do not is refused. None: any.
+    columns
+        What the values were encoded from: a stage that reads them in the same process need not decode them. None: nothing is handed on.
     """
 
     topic: str
@@ -61,6 +75,7 @@ class Emission:
     values: Sequence[bytes | None]
     timestamps_ms: NDArray[np.int64] | None = None
     first_offset: int | None = None
+    columns: Columns | None = None
 
     def __len__(self) -> int:
         return len(self.values)
