@@ -1,4 +1,4 @@
-# One image for every service; the command says which: python -m services.<name>
+# One image for every service; the command says which: python -m tidemill.services.<name>
 ARG BASE_IMAGE=python:3.11-slim-bookworm
 
 FROM ${BASE_IMAGE} AS build
@@ -20,6 +20,8 @@ COPY schemas schemas
 COPY shared shared
 COPY deploy deploy
 COPY services services
+COPY examples examples
+COPY tidemill tidemill
 RUN /opt/tidemill/bin/python -m pip install --no-cache-dir --disable-pip-version-check --no-input --no-deps --no-build-isolation -e .
 
 USER tidemill

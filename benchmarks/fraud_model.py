@@ -8,12 +8,12 @@ import numpy as np
 from confluent_kafka import Producer
 from numpy.typing import NDArray
 
-from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import SchemaRegistry
-from shared.models.artifacts import Artifact, ArtifactStore
-from shared.models.export import lightgbm_to_onnx
-from shared.models.signature import Column, Signature
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+from tidemill.shared.models.export import lightgbm_to_onnx
+from tidemill.shared.models.signature import Column, Signature
 
 MODEL, VERSION = "fraud", "benchmark-1"
 TREES, LEAVES, SEED = 100, 31, 7

@@ -19,8 +19,8 @@ from benchmarks.payment_stream import SCHEMAS, EncodedPayments, Payments, encode
 from benchmarks.processes import SystemUnderTest, cores, pin
 from benchmarks.systems import RESULT_SCHEMAS, System
 from benchmarks.throughput import RunFailed, Throughput, committed_records, measure
-from deploy.embedded.infrastructure import Infrastructure
-from shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 
 Say = Callable[[str], None]
 WARM_UP_S, MEASURED_S = 6.0, 12.0

@@ -10,7 +10,7 @@ from pathlib import Path
 import jgo
 
 from benchmarks.environments import JAVA_LOCK
-from deploy.embedded.artifacts import sha256_of
+from tidemill.deploy.embedded.artifacts import sha256_of
 
 _AVRO = "org.apache.avro:avro:1.12.0+org.slf4j:slf4j-simple:1.7.36"
 ENDPOINTS = {

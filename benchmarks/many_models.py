@@ -13,10 +13,10 @@ import lightgbm
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.application.plan import Plan
-from shared.models.artifacts import Artifact
-from shared.models.export import lightgbm_to_onnx
-from shared.models.signature import Column, Signature
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.export import lightgbm_to_onnx
+from tidemill.shared.models.signature import Column, Signature
 
 BASE = Path(__file__).parent / "applications" / "hundred-models"
 FEATURES = (

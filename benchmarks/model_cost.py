@@ -6,7 +6,7 @@ from pathlib import Path
 from benchmarks.cells import Cell, Run
 from benchmarks.many_models import trained, write_application
 from benchmarks.scoring_cost import measure, served
-from shared.application.planning import load_plan
+from tidemill.shared.application.planning import load_plan
 
 MODELS, ROWS = 100, 1_000
 _TRAINED = 4

@@ -17,16 +17,16 @@ import psutil
 
 from benchmarks.many_models import trained, write_application
 from benchmarks.scoring_cost import vectors
-from services.scoring.task import ScoringTask
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.models.artifacts import Artifact, ArtifactStore
-from shared.streaming.records import Records, Step
-from shared.streaming.task import StepContext
-from shared.streaming.topics import catalogue_topics
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records, Step
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+from tidemill.shared.runner.task import StepContext
 
 _SCHEMAS = Path(__file__).parents[1] / "schemas"
 _TRAINED = 4

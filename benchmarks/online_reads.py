@@ -22,11 +22,11 @@ from pathlib import Path
 import numpy as np
 import psutil
 
-from deploy.embedded.component import Component, accepts_connections, free_port
-from deploy.embedded.redis_server import redis_component
-from shared.application.planning import load_plan
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.online_store.store import FeatureSlice
+from tidemill.deploy.embedded.component import Component, accepts_connections, free_port
+from tidemill.deploy.embedded.redis_server import redis_component
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.online_store.store import FeatureSlice
 
 ROOT = Path(__file__).parents[1]
 SEED = 7
@@ -146,7 +146,7 @@ def gateway(server: Component, application: Path) -> Iterator[int]:
         **os.environ, "TIDEMILL_APPLICATION": str(application), "TIDEMILL_REDIS__URL": server.address, "TIDEMILL_GATEWAY__PORT": str(port),
         "TIDEMILL_LOG_LEVEL": "ERROR", "TIDEMILL_GATEWAY__REQUESTS_PER_S": "1e6", "TIDEMILL_GATEWAY__BURST": "1000000",
     }  # fmt: skip
-    process = subprocess.Popen([sys.executable, "-m", "services.gateway"], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
+    process = subprocess.Popen([sys.executable, "-m", "tidemill.services.gateway"], env=environment, cwd=ROOT, stderr=subprocess.DEVNULL)
     try:
         deadline = time.monotonic() + 60
         while not accepts_connections(port):

@@ -9,8 +9,8 @@ import pyarrow as pa
 from confluent_kafka import Producer
 from numpy.typing import NDArray
 
-from shared.avro.columns import ColumnEncoder
-from shared.avro.registry import SchemaRegistry
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.registry import SchemaRegistry
 
 SCHEMAS = Path(__file__).with_name("schemas")
 SUBJECT = "benchmark-payments-tidemill.benchmarks.Payment"

@@ -29,41 +29,41 @@ from benchmarks.stopwatch import Stopwatch
 from benchmarks.suite import processor
 from benchmarks.tidemill import copy_application
 from benchmarks.tidemill_cells import FEATURES
-from deploy.embedded.infrastructure import Infrastructure
-from services.features.domain.core import FeaturesCore
-from services.features.online import OnlineWriter
-from services.features.service import build as build_features
-from services.features.task import FeaturesTask
-from services.fused.service import build as build_fused
-from services.ingestion.domain.core import IngestionCore
-from services.ingestion.outputs import IngestionOutputs
-from services.ingestion.raw_decoder import RawDecoder
-from services.ingestion.service import build as build_ingestion
-from services.ingestion.settings import IngestionSettings
-from services.ingestion.task import IngestionTask
-from services.scoring.domain.core import ScoringCore
-from services.scoring.service import build as build_scoring
-from services.scoring.task import ScoringTask
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalDecoder
-from shared.avro.registry import ConfluentSchemaRegistry, MemorySchemaRegistry, SchemaRegistry
-from shared.models.artifacts import Artifact, ArtifactStore
-from shared.observability.settings import KafkaSettings, RedisSettings, RegistrySettings, RunnerSettings
-from shared.streaming import kafka_source
-from shared.streaming.broker import Broker, TopicSpec
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.kafka_sinks import KafkaTransactionalSink
-from shared.streaming.kafka_source import KafkaSource
-from shared.streaming.merge import Merge
-from shared.streaming.progress import Progress
-from shared.streaming.records import Emission, Records, TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.running_task import RunningTask
-from shared.streaming.service_process import tune_collector
-from shared.streaming.stage import FUSED
-from shared.streaming.task import StepContext
-from shared.streaming.topics import catalogue_topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.services.features.online import OnlineWriter
+from tidemill.services.features.service import build as build_features
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.fused.service import build as build_fused
+from tidemill.services.ingestion.domain.core import IngestionCore
+from tidemill.services.ingestion.outputs import IngestionOutputs
+from tidemill.services.ingestion.raw_decoder import RawDecoder
+from tidemill.services.ingestion.service import build as build_ingestion
+from tidemill.services.ingestion.settings import IngestionSettings
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.services.scoring.domain.core import ScoringCore
+from tidemill.services.scoring.service import build as build_scoring
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry, MemorySchemaRegistry, SchemaRegistry
+from tidemill.shared.kafka import source as kafka_source
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.kafka.sinks import KafkaTransactionalSink
+from tidemill.shared.kafka.source import KafkaSource
+from tidemill.shared.log.broker import Broker, TopicSpec
+from tidemill.shared.log.records import Emission, Records, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.merge.merge import Merge
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+from tidemill.shared.observability.settings import KafkaSettings, RedisSettings, RegistrySettings, RunnerSettings
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.running_task import RunningTask
+from tidemill.shared.runner.task import StepContext
+from tidemill.shared.service.service_process import tune_collector
+from tidemill.shared.service.stage import FUSED
 
 ROOT = Path(__file__).parents[1]
 BUDGET = ROOT / "docs" / "reference" / "budget.md"

@@ -8,8 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from benchmarks.payment_stream import SCHEMAS
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import SchemaRegistry
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import SchemaRegistry
 
 _CHUNK = 100_000
 

@@ -15,14 +15,14 @@ import onnxruntime as ort
 import pyarrow as pa
 
 from benchmarks.many_models import COUNTRIES, CURRENCIES, trained, write_application
-from services.scoring.domain.core import ScoringCore
-from services.scoring.domain.panel import Panel, Serving
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnEncoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.models.artifacts import Artifact
-from shared.models.onnx_scorer import OnnxScorer
+from tidemill.services.scoring.domain.core import ScoringCore
+from tidemill.services.scoring.domain.panel import Panel, Serving
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.onnx_scorer import OnnxScorer
 
 _PREDICTION = Path(__file__).parents[1] / "schemas" / "prediction.avsc"
 _TRAINED = 8

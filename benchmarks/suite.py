@@ -25,8 +25,8 @@ from benchmarks.scale_out import ScaleOutCells
 from benchmarks.systems import PEERS, System
 from benchmarks.tidemill_cells import TidemillCells
 from benchmarks.whole_system import WholeSystemCells
-from deploy.embedded.folders import project_root
-from shared.version import CODE_VERSION
+from tidemill.deploy.embedded.folders import project_root
+from tidemill.shared.version import CODE_VERSION
 
 FULL_BUDGET_S, QUICK_BUDGET_S = 54 * 60.0, 7 * 60.0
 EVENTS = 1_000_000

@@ -9,12 +9,12 @@ from pathlib import Path
 from benchmarks.laboratory import Laboratory
 from benchmarks.processes import SystemUnderTest
 from benchmarks.throughput import RunFailed, Throughput, committed_records, measure
-from services.cli.pipeline import pipeline_environment
-from services.cli.settings import read_settings
-from services.cli.topics import create_topics
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.streaming.kafka_broker import KafkaBroker
+from tidemill.runs.pipeline import pipeline_environment
+from tidemill.runs.settings import read_settings
+from tidemill.runs.topics import create_topics
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.kafka.broker import KafkaBroker
 
 APPLICATIONS = Path(__file__).with_name("applications")
 _SCHEMAS = Path(__file__).with_name("schemas")
@@ -60,7 +60,7 @@ class Installation:
         """Start one instance of a service."""
         log = self._laboratory.log_file(f"{self.run}-{stage}-{instance}")
         environment = {**self.environment, "TIDEMILL_INSTANCE": instance}
-        return SystemUnderTest([sys.executable, "-m", f"services.{stage}"], environment, log, self._laboratory.system_cores)
+        return SystemUnderTest([sys.executable, "-m", f"tidemill.services.{stage}"], environment, log, self._laboratory.system_cores)
 
     def throughput(self, stage: str, output: str, events: int, expected: int) -> StageRun:
         """Run one stage over everything its input topic holds, then stop it."""

@@ -21,9 +21,9 @@ from benchmarks.results import numbered
 from benchmarks.systems import COMMIT_INTERVAL_MS, EXACTLY_ONCE
 from benchmarks.throughput import RunFailed
 from benchmarks.tidemill import Installation, StageRun, total
-from shared.application.plan import Plan
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.registry import SchemaRegistry
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.registry import SchemaRegistry
 
 # The oracle's names under the application's.
 FEATURES = {f"spent__{kind}_{window}": f"{kind}_{window}" for window in ("5m", "1h", "24h") for kind in ("count", "sum", "mean", "max")} | {

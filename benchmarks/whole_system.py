@@ -16,9 +16,9 @@ from benchmarks.systems import COMMIT_INTERVAL_MS, EXACTLY_ONCE
 from benchmarks.throughput import RunFailed, output_length
 from benchmarks.tidemill import Installation
 from benchmarks.tidemill_cells import FEATURES
-from services.cli.pipeline import start_services
-from services.cli.supervisor import Supervisor
-from shared.models.registry import ModelRegistry
+from tidemill.runs.pipeline import start_services
+from tidemill.runs.supervisor import Supervisor
+from tidemill.shared.models.registry import ModelRegistry
 
 BACKLOG_EVENTS = 600_000
 RATE = 10_000
@@ -114,8 +114,8 @@ class WholeSystemCells:
             installed.close()
 
     def _install(self, topology: str) -> Installation:
-        if importlib.util.find_spec(f"services.{topology}") is None and topology != "separate":
-            raise RunFailed(f"expected a service services.{topology}, there is none")
+        if importlib.util.find_spec(f"tidemill.services.{topology}") is None and topology != "separate":
+            raise RunFailed(f"expected a service tidemill.services.{topology}, there is none")
         installed = Installation(self._laboratory, "W5", None)
         expected = expected_vectors(generate(_MODEL_EVENTS))
         vectors: dict[str, Any] = {name: expected[oracle] for name, oracle in FEATURES.items()}

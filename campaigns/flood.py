@@ -17,20 +17,20 @@ from pathlib import Path
 
 import psutil
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.command import KEY_FILE
-from services.cli.pipeline import pipeline_environment
-from services.cli.settings import read_settings
-from services.cli.supervisor import ServiceSpec, Supervisor
-from services.cli.topics import create_topics
-from services.cli.watch import record_codec
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.observability.secret_file import secret_file
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.progress import Progress
-from shared.streaming.records import TopicPartition
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.pipeline import pipeline_environment
+from tidemill.runs.settings import read_settings
+from tidemill.runs.supervisor import ServiceSpec, Supervisor
+from tidemill.runs.topics import create_topics
+from tidemill.runs.watch import record_codec
+from tidemill.services.cli.command import KEY_FILE
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.observability.secret_file import secret_file
+from tidemill.shared.runner.progress import Progress
 
 GOOD = 200
 _DEADLINE_S = 200.0
@@ -93,7 +93,7 @@ class Ingestion:
         self._environment = {**os.environ, **servers.environment, "TIDEMILL_COMMANDS__KEY_FILE": str((folder / KEY_FILE).absolute())}
         self._application = application
         self.supervisor = Supervisor(folder / "logs", environment)
-        self.supervisor.start([ServiceSpec("ingestion", "services.ingestion")])
+        self.supervisor.start([ServiceSpec("ingestion", "tidemill.services.ingestion")])
         self.process = psutil.Process(self.supervisor.pids()["ingestion"])
         self._named = 0
         self._sink = self.broker.sink()
@@ -137,7 +137,7 @@ class Ingestion:
     def resume(self, stream: str) -> None:
         """Give the command, as an operator does."""
         words = ["resume", str(self._application), stream, "--reason", "the flood is over"]
-        done = subprocess.run([sys.executable, "-m", "services.cli", *words], env=self._environment, capture_output=True, text=True, check=False)
+        done = subprocess.run([sys.executable, "-m", "tidemill", *words], env=self._environment, capture_output=True, text=True, check=False)
         if done.returncode or f"{stream} goes on" not in done.stdout:
             raise RuntimeError(f"tidemill {' '.join(words)}: exit code {done.returncode}\n{done.stdout}{done.stderr}")
 

@@ -10,11 +10,11 @@ import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from numpy.typing import NDArray
 
-from shared.application.plan import Plan
-from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.topics import CATALOGUE
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.topics import CATALOGUE
 
 METERS = 1_000
 FAULTY_SHARE, FAULT_DELAY_S = 0.02, 1.0

@@ -19,16 +19,16 @@ from pathlib import Path
 import numpy as np
 
 from campaigns.meter_load import MeterLoad
-from deploy.embedded.component import free_port
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.kafka_clients import connect
-from services.cli.pipeline import pipeline_environment
-from services.cli.settings import read_settings
-from services.cli.topics import create_topics
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.lifeline import tied_to_parent
-from shared.streaming.stage import FUSED
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.kafka_clients import connect
+from tidemill.runs.pipeline import pipeline_environment
+from tidemill.runs.settings import read_settings
+from tidemill.runs.topics import create_topics
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.lifeline import tied_to_parent
+from tidemill.shared.service.stage import FUSED
 
 APPLICATION = Path(__file__).with_name("applications") / "meters"
 STOP_BAR_S, PAUSE_BAR_S = 5.0, 3.0
@@ -48,7 +48,7 @@ class PathInstance:
     def start(self) -> None:
         """Start it."""
         with self.log.open("ab") as log:
-            command = [sys.executable, "-m", f"services.{FUSED}"]
+            command = [sys.executable, "-m", f"tidemill.services.{FUSED}"]
             self.process = subprocess.Popen(command, env=self.environment, stdout=log, stderr=log, preexec_fn=tied_to_parent())
 
     def stop(self) -> tuple[float, int]:

@@ -20,18 +20,18 @@ import psutil
 
 from campaigns.meter_load import MeterLoad
 from campaigns.starting_model import promote_starting_model
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.running import running_application
-from services.cli.supervisor import Supervisor
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.models.artifacts import ArtifactStore
-from shared.streaming.broker import Reader
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import FUSED, FUSIBLE
-from shared.streaming.topics import catalogue_topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.running import running_application
+from tidemill.runs.supervisor import Supervisor
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import Reader
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 APPLICATION = Path(__file__).with_name("applications") / "meters"
 OVERLOAD = 3.0

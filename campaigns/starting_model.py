@@ -7,14 +7,14 @@ import numpy as np
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import SchemaRegistry
-from shared.models.artifacts import Artifact, ArtifactStore
-from shared.models.export import logistic_to_onnx
-from shared.models.signature import Column, Signature
-from shared.streaming.broker import Broker
-from shared.streaming.topics import CATALOGUE
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.topics import CATALOGUE
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+from tidemill.shared.models.export import logistic_to_onnx
+from tidemill.shared.models.signature import Column, Signature
 
 VERSION = "starting-model"
 _ROWS, _CHECKED, _THRESHOLD = 2_000, 8, 0.5

@@ -1,4 +1,4 @@
-"""Installs the locked packages, and Tidemill itself, into the environment of the Python that runs this: ``python -m deploy.install``.
+"""Installs the locked packages, and Tidemill itself, into the environment of the Python that runs this: ``python -m tidemill.deploy.install``.
 
 uv does it, which is itself an entry of the lock and comes by pip. Where uv cannot be had or does not get through, pip does, with a note. Either way
 every file is held against its hash in the one lock. Needs nothing but the standard library.

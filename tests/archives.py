@@ -5,17 +5,17 @@ from collections import Counter
 import numpy as np
 import pyarrow as pa
 
-from services.archive.task import ArchiveTask
-from services.features.task import FeaturesTask
-from shared.application.plan import Plan
-from shared.application.schemas import entry_name
-from shared.avro.columns import ColumnEncoder
-from shared.avro.journal import TICK_SCHEMA, JournalBatch
-from shared.avro.registry import MemorySchemaRegistry
-from shared.lake.tables import Lake
-from shared.streaming.records import Records
-from shared.streaming.task import StepContext
 from tests.journals import cut
+from tidemill.services.archive.task import ArchiveTask
+from tidemill.services.features.task import FeaturesTask
+from tidemill.shared.application.journal import TICK_SCHEMA, JournalBatch
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.schemas import entry_name
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.records import Records
+from tidemill.shared.runner.task import StepContext
 
 
 def journal_records(plan: Plan, registry: MemorySchemaRegistry, batch: JournalBatch, partition: int) -> Records:

@@ -7,9 +7,9 @@ from typing import Any
 
 import pytest
 
-from deploy.embedded.infrastructure import Infrastructure
 from tests.infrastructure import test_infrastructure as running_infrastructure
 from tests.shared_servers import ServerDesk, ask_for_servers
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 DESK = pytest.StashKey[ServerDesk]()
 # Seconds that a test of a folder takes, where it does not say itself (`pytest.mark.lasts`): an order of magnitude is enough.

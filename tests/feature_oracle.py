@@ -7,7 +7,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from shared.application.plan import AggregatePlan, ViewPlan, WindowPlan
+from tidemill.shared.application.plan import AggregatePlan, ViewPlan, WindowPlan
 
 Number = float
 

@@ -9,20 +9,20 @@ from typing import Any
 
 import fastavro
 
-from services.ingestion.service import build
-from services.ingestion.settings import ClockSettings, IngestionSettings
-from shared.application.planning import load_plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.commands.signing import RESUME_STREAM, signed_command
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
-from shared.observability.settings import CommandsSettings, LakeSettings, RunnerSettings
-from shared.streaming.broker import TopicSpec
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.topics import catalogue_topics
+from tidemill.services.ingestion.service import build
+from tidemill.services.ingestion.settings import ClockSettings, IngestionSettings
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.commands.signing import RESUME_STREAM, signed_command
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.observability.settings import CommandsSettings, LakeSettings, RunnerSettings
+from tidemill.shared.runner.runner import Runner
 
 KEY = b"sixteen bytes at least"
 SCHEMAS = Path(__file__).parents[1] / "schemas"

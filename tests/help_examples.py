@@ -6,7 +6,7 @@ from typing import Any
 
 import typer
 
-from services.cli.__main__ import app
+from tidemill.services.cli.__main__ import app
 
 
 def commands() -> dict[tuple[str, ...], Any]:

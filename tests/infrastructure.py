@@ -4,9 +4,9 @@ import os
 from collections.abc import Iterator
 from contextlib import contextmanager
 
-from deploy.embedded.component import free_port
-from deploy.embedded.infrastructure import VARIABLES, Infrastructure
-from deploy.embedded.registry import API
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.infrastructure import VARIABLES, Infrastructure
+from tidemill.deploy.embedded.registry import API
 
 BACKEND = "TIDEMILL_TEST_BACKEND"
 KAFKA_ENVIRONMENT = {

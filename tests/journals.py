@@ -4,8 +4,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.application.plan import Plan
-from shared.avro.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.plan import Plan
 
 
 def _column(field: pa.Field, times: NDArray[np.int64], rng: np.random.Generator) -> pa.Array:

@@ -8,9 +8,9 @@ from pathlib import Path
 
 import numpy as np
 
-from shared.application.planning import load_plan
 from tests.journals import random_journal
 from tests.restarts import folded_with_restarts
+from tidemill.shared.application.planning import load_plan
 
 
 def main() -> None:

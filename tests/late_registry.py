@@ -5,7 +5,7 @@ import threading
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Self
 
-from shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.registry import MemorySchemaRegistry
 
 
 class LateRegistry:

@@ -8,9 +8,9 @@ from numpy.typing import NDArray
 from scipy.special import expit
 from sklearn.linear_model import LogisticRegression
 
-from shared.models.artifacts import Artifact
-from shared.models.export import lightgbm_to_onnx, logistic_to_onnx
-from shared.models.signature import Column, Signature
+from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.export import lightgbm_to_onnx, logistic_to_onnx
+from tidemill.shared.models.signature import Column, Signature
 
 PARAMETERS = {"objective": "binary", "verbose": -1, "num_threads": 1, "deterministic": True, "force_row_wise": True, "seed": 1, "num_leaves": 15}
 ROUNDS = 40

@@ -4,8 +4,8 @@ import shutil
 from dataclasses import replace
 from pathlib import Path
 
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
 
 FLIGHTS = Path(__file__).parents[1] / "examples" / "flights"
 NEW_VIEW = "  route_traffic: {entity: route, source: departures, aggregate: [count], windows: [24h]}\n"

@@ -5,12 +5,12 @@ from collections.abc import Iterator
 import numpy as np
 import pyarrow as pa
 
-from services.features.domain.core import FeaturesCore
-from shared.application.plan import Plan
-from shared.avro.journal import JournalBatch
-from shared.streaming.packed import packed_or_list
-from shared.streaming.records import StateEntry
 from tests.journals import cut
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.journal import JournalBatch
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.log.packed import packed_or_list
+from tidemill.shared.log.records import StateEntry
 
 
 def folded_with_restarts(

@@ -10,8 +10,8 @@ import threading
 from multiprocessing.connection import Client, Connection, Listener
 from pathlib import Path
 
-from deploy.embedded.infrastructure import VARIABLES, Infrastructure
 from tests.infrastructure import test_infrastructure as running_infrastructure
+from tidemill.deploy.embedded.infrastructure import VARIABLES, Infrastructure
 
 _WORKERS = 64
 

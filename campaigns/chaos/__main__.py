@@ -9,7 +9,7 @@ from pathlib import Path
 from campaigns.chaos.chunk import ChunkPlan, run_chunk
 from campaigns.chaos.kinds.catalogue import KINDS
 from campaigns.chaos.results import Results, line
-from deploy.embedded.infrastructure import Infrastructure
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 
 def main() -> int:

@@ -16,18 +16,18 @@ from campaigns.chaos.world import World
 from campaigns.hostile.application import STREAMS, write_application
 from campaigns.hostile.foreign import foreign_records
 from campaigns.hostile.messages import Grammar
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.command import KEY_FILE
-from services.cli.feed import subject
-from services.cli.pipeline import pipeline_environment
-from services.cli.settings import read_settings
-from services.cli.supervisor import ServiceFailed
-from services.cli.topics import create_topics
-from shared.application.planning import load_plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.observability.secret_file import secret_file
-from shared.streaming.kafka_broker import KafkaBroker
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.replay.feed import subject
+from tidemill.runs.pipeline import pipeline_environment
+from tidemill.runs.settings import read_settings
+from tidemill.runs.supervisor import ServiceFailed
+from tidemill.runs.topics import create_topics
+from tidemill.services.cli.command import KEY_FILE
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.observability.secret_file import secret_file
 
 PARTITIONS, HISTORY = 4, 1_000
 LEARNING = """\

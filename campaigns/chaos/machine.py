@@ -12,9 +12,9 @@ from pathlib import Path
 import psutil
 
 from campaigns.chaos.points import CLOCK, STRUCK, VARIABLE
-from deploy.embedded.component import free_port
-from services.cli.pipeline import stage_spec
-from services.cli.supervisor import Supervisor
+from tidemill.deploy.embedded.component import free_port
+from tidemill.runs.pipeline import stage_spec
+from tidemill.runs.supervisor import Supervisor
 
 _HOOK = Path(__file__).with_name("hook")
 _ROOT = Path(__file__).parents[2]

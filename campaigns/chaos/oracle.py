@@ -11,21 +11,21 @@ from numpy.typing import NDArray
 
 from campaigns.hostile.messages import GOOD_ACCOUNTS
 from campaigns.hostile.oracle import judge, raw_records
-from services.cli.audit_run import audit_topics
-from services.cli.history import History, decoded, prediction_schema, read_history
-from services.features.domain.core import FeaturesCore
-from shared.application.plan import Plan
-from shared.avro.journal import JournalDecoder
-from shared.avro.registry import SchemaRegistry
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, journal_table
-from shared.lake.tables import Lake
-from shared.models.artifacts import ArtifactStore
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.online_store.store import OnlineStoreUnavailableError
-from shared.streaming.broker import Broker
-from shared.streaming.partitioning import murmur2_partition
-from shared.streaming.records import Records
+from tidemill.audit.audit_run import audit_topics
+from tidemill.audit.history import History, decoded, prediction_schema, read_history
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, journal_table
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.partitioning import murmur2_partition
+from tidemill.shared.log.records import Records
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.online_store.store import OnlineStoreUnavailableError
 
 ENTITY = "account"
 _SHOWN = 5

@@ -43,18 +43,18 @@ class Point:
 POINTS = {
     point.name: point
     for point in (
-        Point("open", "shared.streaming.kafka_sinks", "KafkaTransactionalSink", "open"),
-        Point("produce", "shared.streaming.kafka_sinks", "KafkaTransactionalSink", "produce"),
-        Point("offsets", "shared.streaming.kafka_sinks", "KafkaTransactionalSink", "send_offsets"),
-        Point("commit", "shared.streaming.kafka_sinks", "KafkaTransactionalSink", "commit"),
-        Point("abort", "shared.streaming.kafka_sinks", "KafkaTransactionalSink", "abort"),
-        Point("restore", "shared.streaming.restore", "Restore", "restore"),
-        Point("redis", "shared.online_store.redis_store", "RedisOnlineStore", "write"),
-        Point("lake append", "shared.lake.tables", "Lake", "append"),
-        Point("lake write", "shared.lake.tables", "", "write_deltalake"),
-        Point("artifact put", "shared.models.artifacts", "ArtifactStore", "put"),
-        Point("artifact write", "shared.models.artifacts", "", "_write_durably"),
-        Point("artifact get", "shared.models.artifacts", "ArtifactStore", "get"),
+        Point("open", "tidemill.shared.kafka.sinks", "KafkaTransactionalSink", "open"),
+        Point("produce", "tidemill.shared.kafka.sinks", "KafkaTransactionalSink", "produce"),
+        Point("offsets", "tidemill.shared.kafka.sinks", "KafkaTransactionalSink", "send_offsets"),
+        Point("commit", "tidemill.shared.kafka.sinks", "KafkaTransactionalSink", "commit"),
+        Point("abort", "tidemill.shared.kafka.sinks", "KafkaTransactionalSink", "abort"),
+        Point("restore", "tidemill.shared.runner.restore", "Restore", "restore"),
+        Point("redis", "tidemill.shared.online_store.redis_store", "RedisOnlineStore", "write"),
+        Point("lake append", "tidemill.shared.lake.tables", "Lake", "append"),
+        Point("lake write", "tidemill.shared.lake.tables", "", "write_deltalake"),
+        Point("artifact put", "tidemill.shared.models.artifacts", "ArtifactStore", "put"),
+        Point("artifact write", "tidemill.shared.models.artifacts", "", "_write_durably"),
+        Point("artifact get", "tidemill.shared.models.artifacts", "ArtifactStore", "get"),
     )
 }
 """What can be struck; those that can `fail` are the two at which files are written."""

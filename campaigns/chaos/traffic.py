@@ -12,12 +12,12 @@ from typing import Any
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from campaigns.hostile.messages import GOOD_ACCOUNTS, Encode, Grammar, good_payment
-from services.cli.history import prediction_schema
-from shared.application.plan import Plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.errors import TransientError
-from shared.streaming.partitioning import murmur2_partition
+from tidemill.audit.history import prediction_schema
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.partitioning import murmur2_partition
 
 _LARGEST = 1_000_000
 _TICK_S = 0.01

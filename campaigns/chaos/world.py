@@ -10,15 +10,15 @@ from confluent_kafka import Producer
 
 from campaigns.chaos.machine import Machine
 from campaigns.chaos.traffic import Traffic
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.command import command_key
-from services.cli.pipeline import SEPARATE
-from services.cli.watch import record_codec
-from shared.application.plan import Plan
-from shared.application.topics import STAGES
-from shared.avro.registry import SchemaRegistry
-from shared.commands.signing import signed_command
-from shared.streaming.stage import FUSED, FUSIBLE
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.pipeline import SEPARATE
+from tidemill.runs.watch import record_codec
+from tidemill.services.cli.command import command_key
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.topics import STAGES
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.commands.signing import signed_command
+from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 BEHIND = "behind"
 TOPOLOGIES: Mapping[str, tuple[str, ...]] = {FUSED: (FUSED,), SEPARATE: FUSIBLE}

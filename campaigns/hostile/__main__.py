@@ -9,7 +9,7 @@ from pathlib import Path
 from typing import Any
 
 from campaigns.hostile.run import Attack, attack
-from deploy.embedded.infrastructure import Infrastructure
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 MEMORY_MB, TIMES_P99 = 100.0, 2.0
 

@@ -7,8 +7,8 @@ from typing import Any
 import fastavro
 
 from campaigns.hostile.application import PAYMENT
-from shared.avro.registry import SchemaRegistry
-from shared.avro.wire import header
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.avro.wire import header
 
 _EXTRAS: tuple[tuple[Any, Any], ...] = (
     ({"type": "array", "items": ["null", "string"]}, ["a", None]),

@@ -10,15 +10,15 @@ import numpy as np
 import pyarrow as pa
 
 from campaigns.hostile.messages import GOOD_ACCOUNTS
-from services.cli.history import History, decoded
-from services.features.domain.core import FeaturesCore
-from shared.application.plan import Plan
-from shared.avro.journal import TICK, JournalBatch, JournalDecoder, JournalGroup
-from shared.avro.registry import SchemaRegistry
-from shared.dead_letters.letters import Letter
-from shared.streaming.broker import Broker
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.records import TopicPartition
+from tidemill.audit.history import History, decoded
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.journal import TICK, JournalBatch, JournalDecoder, JournalGroup
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.dead_letters.letters import Letter
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import TopicPartition
 
 _GOOD = frozenset(account.encode() for account in GOOD_ACCOUNTS)
 _SHOWN = 5

@@ -15,21 +15,21 @@ from campaigns.hostile.foreign import foreign_records
 from campaigns.hostile.messages import Grammar
 from campaigns.hostile.oracle import Verdict, judge, raw_records
 from campaigns.hostile.traffic import Answers, Sender, latencies_ms
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.feed import subject
-from services.cli.history import prediction_schema, read_history
-from services.cli.pipeline import pipeline_environment, start_services
-from services.cli.settings import read_settings
-from services.cli.supervisor import Supervisor
-from services.cli.topics import create_topics
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.lake.names import journal_table
-from shared.lake.tables import Lake
-from shared.streaming.kafka_broker import KafkaBroker
+from tidemill.audit.history import prediction_schema, read_history
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.replay.feed import subject
+from tidemill.runs.pipeline import pipeline_environment, start_services
+from tidemill.runs.settings import read_settings
+from tidemill.runs.supervisor import Supervisor
+from tidemill.runs.topics import create_topics
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lake.names import journal_table
+from tidemill.shared.lake.tables import Lake
 
 _START_S, _DRAIN_S = 120.0, 180.0
 _SETTLED_S, _ANSWERED_S, _SAMPLE_S = 2.0, 40.0, 10.0

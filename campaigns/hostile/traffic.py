@@ -16,8 +16,8 @@ from confluent_kafka import Message as KafkaMessage
 from numpy.typing import NDArray
 
 from campaigns.hostile.messages import GOOD_ACCOUNTS, Encode, Grammar, Message, good_payment
-from shared.application.plan import Plan
-from shared.avro.columns import ColumnDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.columns import ColumnDecoder
 
 _HTTP_THREADS, _TRIES = 4, 5
 Stretch = tuple[str, float, float]

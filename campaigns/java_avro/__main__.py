@@ -19,12 +19,12 @@ import pyarrow as pa
 
 from benchmarks.environments import java_program
 from campaigns.java_avro.pairs import Pair, pairs
-from deploy.embedded.folders import cache_folder
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
 from tests.property.avro_types import encoded
 from tests.property.test_avro_resolution import READERS, TYPES
+from tidemill.deploy.embedded.folders import cache_folder
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
 
 _PROGRAM = Path(__file__).with_name("ResolveAvro.java")
 _LIMIT_S = 1_800

@@ -6,8 +6,8 @@ from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
 
-from shared.avro.arrow_types import arrow_schema
-from shared.avro.schema_tree import UnreadableSchema
+from tidemill.shared.avro.arrow_types import arrow_schema
+from tidemill.shared.avro.schema_tree import UnreadableSchema
 
 _PROMOTED = {"int": ("long", "float", "double"), "long": ("float", "double"), "float": ("double",), "string": ("bytes",), "bytes": ("string",)}
 _PLAIN = ("int", "long", "float", "double", "string", "bytes", "boolean")

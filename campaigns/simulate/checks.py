@@ -8,12 +8,12 @@ import numpy as np
 
 from campaigns.simulate.process import GATHERED, STAGES, stage_inputs
 from campaigns.simulate.world import World
-from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder
-from shared.avro.journal import JournalDecoder
-from shared.avro.records import RecordCodec
-from shared.streaming.progress import Progress
-from shared.streaming.records import Records, TopicPartition
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.progress import Progress
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 

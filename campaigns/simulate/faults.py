@@ -4,9 +4,9 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, NoReturn, TypeVar
 
-from shared.online_store.store import OnlineStoreUnavailableError
-from shared.streaming.broker import BrokerUnreachableError
-from shared.streaming.errors import TransientError
+from tidemill.shared.log.broker import BrokerUnreachableError
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.online_store.store import OnlineStoreUnavailableError
 
 T = TypeVar("T")
 

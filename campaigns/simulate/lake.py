@@ -1,4 +1,4 @@
-"""A lake in memory: what `shared.lake.tables.Lake` promises its writer, a hundred times faster, and every row countable."""
+"""A lake in memory: what `tidemill.shared.lake.tables.Lake` promises its writer, a hundred times faster, and every row countable."""
 
 from collections.abc import Sequence
 

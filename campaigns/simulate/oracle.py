@@ -8,20 +8,20 @@ import pyarrow as pa
 from campaigns.simulate.checks import SafetyChecks, ViolationError, schema
 from campaigns.simulate.traffic import GOOD
 from campaigns.simulate.world import World
-from services.drift.task import DriftTask
-from services.features.task import FeaturesTask
-from services.outcomes.task import OutcomesTask
-from services.scoring.domain.core import ScoringCore
-from services.scoring.domain.panel import Serving
-from services.scoring.loading import load_serving
-from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.journal import JournalDecoder
-from shared.avro.records import RecordCodec
-from shared.models.deployments import Lifecycles
-from shared.online_store.packing import HEAD
-from shared.streaming.records import Emission, Records, TopicPartition
-from shared.streaming.task import StepContext, Task
+from tidemill.services.drift.task import DriftTask
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.outcomes.task import OutcomesTask
+from tidemill.services.scoring.domain.core import ScoringCore
+from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.loading import load_serving
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.log.records import Emission, Records, TopicPartition
+from tidemill.shared.models.deployments import Lifecycles
+from tidemill.shared.online_store.packing import HEAD
+from tidemill.shared.runner.task import StepContext, Task
 
 _NOW = StepContext(0)
 _PARTITIONS = (0, 1)

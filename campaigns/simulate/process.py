@@ -8,31 +8,31 @@ from typing import Any
 from campaigns.simulate.faults import Fault, FaultPoints, FaultyBroker, KilledError, Port
 from campaigns.simulate.trainer import SeededTrainer, SilentRegistrar
 from campaigns.simulate.world import FOLDER, InlineExecutor, World
-from services.archive.task import ArchiveTask
-from services.archive.task import task_inputs as archive_inputs
-from services.control.task import ControlTask
-from services.control.task import task_inputs as control_inputs
-from services.drift.task import DriftTask
-from services.drift.task import task_inputs as drift_inputs
-from services.features.online import OnlineWriter
-from services.features.task import FeaturesTask
-from services.features.task import task_inputs as features_inputs
-from services.ingestion.operator_commands import OperatorCommands
-from services.ingestion.task import IngestionTask
-from services.ingestion.task import task_inputs as ingestion_inputs
-from services.outcomes.task import OutcomesTask
-from services.outcomes.task import task_inputs as outcomes_inputs
-from services.retraining.task import Places, RetrainingTask
-from services.retraining.task import task_inputs as retraining_inputs
-from services.scoring.task import ScoringTask
-from services.scoring.task import task_inputs as scoring_inputs
-from shared.observability.metrics import Metrics
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.flood import FloodLimits
-from shared.streaming.records import Records
-from shared.streaming.runner import Runner
-from shared.streaming.stage import FUSED, FUSIBLE, chain_runner
-from shared.streaming.task import Stage, StepContext, Task, TaskInputs
+from tidemill.services.archive.task import ArchiveTask
+from tidemill.services.archive.task import task_inputs as archive_inputs
+from tidemill.services.control.task import ControlTask
+from tidemill.services.control.task import task_inputs as control_inputs
+from tidemill.services.drift.task import DriftTask
+from tidemill.services.drift.task import task_inputs as drift_inputs
+from tidemill.services.features.online import OnlineWriter
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.features.task import task_inputs as features_inputs
+from tidemill.services.ingestion.operator_commands import OperatorCommands
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
+from tidemill.services.outcomes.task import OutcomesTask
+from tidemill.services.outcomes.task import task_inputs as outcomes_inputs
+from tidemill.services.retraining.task import Places, RetrainingTask
+from tidemill.services.retraining.task import task_inputs as retraining_inputs
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.services.scoring.task import task_inputs as scoring_inputs
+from tidemill.shared.log.flood import FloodLimits
+from tidemill.shared.log.records import Records
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage, StepContext, Task, TaskInputs
+from tidemill.shared.service.stage import FUSED, FUSIBLE, chain_runner
 
 # A dozen in a row, or most of about forty: what a schedule publishes in one go.
 _FLOODS = FloodLimits(0.5, 40, 12)

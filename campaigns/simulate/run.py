@@ -14,8 +14,8 @@ from campaigns.simulate.process import STAGES
 from campaigns.simulate.scheduler import Scheduler
 from campaigns.simulate.system import System, UnexpectedEndError
 from campaigns.simulate.world import RunSettings, World
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import FUSED
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.service.stage import FUSED
 
 _ROUNDS = 200
 _STILL = 60

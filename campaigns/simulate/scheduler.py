@@ -6,7 +6,7 @@ from campaigns.simulate.actions import Action
 from campaigns.simulate.faults import MODES
 from campaigns.simulate.system import STAGES, System
 from campaigns.simulate.traffic import HOSTILE, POISON
-from shared.streaming.stage import FUSED, FUSIBLE
+from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 _EVERYWHERE = (
     "broker.members",

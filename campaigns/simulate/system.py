@@ -10,9 +10,9 @@ from campaigns.simulate.faults import Fault, KilledError
 from campaigns.simulate.process import GATHERED, STAGES, PoisonError, Process, membership
 from campaigns.simulate.traffic import JUNK
 from campaigns.simulate.world import World
-from shared.streaming.broker import BrokerUnreachableError, FencedError, OffsetLostError
-from shared.streaming.errors import TransientError
-from shared.streaming.stage import FUSED, FUSIBLE
+from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, OffsetLostError
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 
 class UnexpectedEndError(AssertionError):

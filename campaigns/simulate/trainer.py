@@ -5,11 +5,11 @@ from functools import lru_cache
 
 import numpy as np
 
-from services.retraining.job_files import JobRequest, JobResult, version_name
-from shared.application.plan import Plan
-from shared.models.artifacts import Artifact, ArtifactStore
-from shared.models.export import logistic_to_onnx
-from shared.models.signature import Column, Signature
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+from tidemill.shared.models.export import logistic_to_onnx
+from tidemill.shared.models.signature import Column, Signature
 
 _CANDIDATES = 3
 _CHANNELS = ("web", "shop", "phone")

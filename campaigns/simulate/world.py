@@ -13,18 +13,18 @@ import fsspec
 from campaigns.simulate.clock import SimulatedClock
 from campaigns.simulate.lake import MemoryLake
 from campaigns.simulate.traffic import RawRecord, record
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.commands.signing import RESUME_STREAM, signed_command
-from shared.models.artifacts import ArtifactStore
-from shared.online_store.memory_store import Memory, MemoryOnlineStore
-from shared.streaming.broker import TopicSpec
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.memory_log import PartitionLog
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.topics import catalogue_topics
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.commands.signing import RESUME_STREAM, signed_command
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.memory.log import PartitionLog
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.online_store.memory_store import Memory, MemoryOnlineStore
 
 FOLDER = Path(__file__).parent / "application"
 

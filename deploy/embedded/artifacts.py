@@ -9,7 +9,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
-from deploy.embedded.progress import FetchProgress
+from tidemill.deploy.embedded.progress import FetchProgress
 
 LOCK_FILE = Path(__file__).with_name("artifacts.lock")
 PARALLEL_FETCHES = 4

@@ -7,12 +7,12 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from deploy.embedded.artifacts import fetch, read_lock
-from deploy.embedded.component import Component, ComponentError, free_port
-from deploy.embedded.folders import cache_folder, new_run_folder
-from deploy.embedded.kafka import kafka_component
-from deploy.embedded.redis_server import redis_component
-from deploy.embedded.registry import registry_component, unpack
+from tidemill.deploy.embedded.artifacts import fetch, read_lock
+from tidemill.deploy.embedded.component import Component, ComponentError, free_port
+from tidemill.deploy.embedded.folders import cache_folder, new_run_folder
+from tidemill.deploy.embedded.kafka import kafka_component
+from tidemill.deploy.embedded.redis_server import redis_component
+from tidemill.deploy.embedded.registry import registry_component, unpack
 
 VARIABLES = ("TIDEMILL_KAFKA__BOOTSTRAP_SERVERS", "TIDEMILL_REGISTRY__URL", "TIDEMILL_REDIS__URL")
 

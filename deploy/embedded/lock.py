@@ -1,6 +1,6 @@
 """Maintainers' command: resolve the servers' dependencies afresh and write `artifacts.lock`.
 
-``python -m deploy.embedded.lock``, then read the difference before committing it.
+``python -m tidemill.deploy.embedded.lock``, then read the difference before committing it.
 """
 
 from pathlib import Path
@@ -8,13 +8,13 @@ from pathlib import Path
 import jgo
 from jgo.maven import MavenContext
 
-from deploy.embedded.artifacts import LOCK_FILE, sha256_of
+from tidemill.deploy.embedded.artifacts import LOCK_FILE, sha256_of
 
 KAFKA = "org.apache.kafka:kafka_2.13:4.1.2+org.slf4j:slf4j-simple:1.7.36"
 REGISTRY = ("io.apicurio", "apicurio-registry-app", "3.3.3")
 HEADER = """\
 # The Java archives of the embedded servers: use, group:artifact[:classifier:packaging], version, SHA-256.
-# Written by `python -m deploy.embedded.lock`; every file is checked against it before it is used.
+# Written by `python -m tidemill.deploy.embedded.lock`; every file is checked against it before it is used.
 """
 
 

@@ -1,4 +1,4 @@
-"""LightGBM's OpenMP runtime on a machine that has none: ``python -m deploy.embedded.openmp``, once after the packages are installed.
+"""LightGBM's OpenMP runtime on a machine that has none: ``python -m tidemill.deploy.embedded.openmp``, once after the packages are installed.
 
 LightGBM's wheel expects the system's `libgomp.so.1`, which a minimal Debian lacks and only root can install. scikit-learn's wheel carries
 the same library under another name. This command copies it into the virtual environment under the expected name (the name a library is

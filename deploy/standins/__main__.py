@@ -1,17 +1,19 @@
-"""Build the stand-in images: ``python -m deploy.standins``; prints the variables that make everything use them."""
+"""Build the stand-in images: ``python -m tidemill.deploy.standins``; prints the variables that make everything use them."""
 
 import argparse
 import sys
 import time
 
-from deploy.embedded.artifacts import ArtifactError
-from deploy.standins.images import PREFIX, RECIPES, StandIns
-from deploy.standins.tool import StandInError
+from tidemill.deploy.embedded.artifacts import ArtifactError
+from tidemill.deploy.standins.images import PREFIX, RECIPES, StandIns
+from tidemill.deploy.standins.tool import StandInError
 
 
 def main() -> int:
     """Build what was asked for; 1 when an image could not be built."""
-    parser = argparse.ArgumentParser(prog="python -m deploy.standins", description="Images for a machine that reaches packages but no images.")
+    parser = argparse.ArgumentParser(
+        prog="python -m tidemill.deploy.standins", description="Images for a machine that reaches packages but no images."
+    )
     parser.add_argument("recipes", nargs="*", metavar="IMAGE", help=f"which ones: {', '.join(RECIPES)}; all unless given")
     parser.add_argument("--prefix", default=PREFIX, help="first part of the images' names (default: %(default)s)")
     parser.add_argument("--afresh", action="store_true", help="build the Debian image anew, even when there is one")

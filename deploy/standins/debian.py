@@ -6,7 +6,7 @@ import subprocess
 import tempfile
 from pathlib import Path
 
-from deploy.standins.tool import StandInError, run
+from tidemill.deploy.standins.tool import StandInError, run
 
 SUITE = "bookworm"
 SOURCES = (Path("/etc/apt/sources.list.d/debian.sources"), Path("/etc/apt/sources.list"))

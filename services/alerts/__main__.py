@@ -1,15 +1,15 @@
-"""Run alerts: ``python -m services.alerts``."""
+"""Run alerts: ``python -m tidemill.services.alerts``."""
 
 import asyncio
 import logging
 import signal
 
-from services.alerts.app import credentials
-from services.alerts.service import NAME, AlertService
-from services.alerts.settings import AlertServiceSettings
-from shared.observability.stall import StallGuard
-from shared.streaming.service_process import Surroundings, run_process
-from shared.streaming.starting import once_it_answers
+from tidemill.services.alerts.app import credentials
+from tidemill.services.alerts.service import NAME, AlertService
+from tidemill.services.alerts.settings import AlertServiceSettings
+from tidemill.shared.observability.stall import StallGuard
+from tidemill.shared.service.service_process import Surroundings, run_process
+from tidemill.shared.service.starting import once_it_answers
 
 # Their word on every step is no word of ours.
 _TALKATIVE = ("faust", "mode", "aiokafka")

@@ -11,10 +11,10 @@ from typing import Any
 import faust
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
-from services.alerts.domain.rows import AlertInput, fields_of
-from shared.application.alerts import AlertSource
-from shared.avro.records import RecordCodec
-from shared.streaming.errors import InvalidRecord
+from tidemill.services.alerts.domain.rows import AlertInput, fields_of
+from tidemill.shared.application.alerts import AlertSource
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.log.errors import InvalidRecord
 
 _READ_COMMITTED = "read_committed"
 _MOST_AT_ONCE = 2_000

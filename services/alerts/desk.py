@@ -4,14 +4,14 @@ import asyncio
 import logging
 from collections.abc import Awaitable, Callable, Mapping, Sequence
 
-from services.alerts.channels.channel import Channel, NotSentError
-from services.alerts.domain.fold import AlertFold
-from services.alerts.domain.notification import Message
-from services.alerts.domain.rows import AlertInput
-from services.alerts.settings import AlertsSettings
-from shared.application.alerts import AlertSource
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
+from tidemill.services.alerts.channels.channel import Channel, NotSentError
+from tidemill.services.alerts.domain.fold import AlertFold
+from tidemill.services.alerts.domain.notification import Message
+from tidemill.services.alerts.domain.rows import AlertInput
+from tidemill.services.alerts.settings import AlertsSettings
+from tidemill.shared.application.alerts import AlertSource
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
 
 # A receiver that is away for long must not let the state grow without end: behind so many messages each is tried once.
 _MOST_WAITING = 1_000

@@ -14,27 +14,27 @@ from typing import Any
 
 import faust
 
-from services.alerts.app import AgentInput, build_app
-from services.alerts.channels.channel import Channel
-from services.alerts.channels.log_channel import LogChannel
-from services.alerts.channels.mail_channel import MailChannel
-from services.alerts.channels.topic_channel import TopicChannel
-from services.alerts.channels.webhook_channel import WebhookChannel
-from services.alerts.desk import AlertDesk
-from services.alerts.domain.defaults import rules_of
-from services.alerts.domain.fold import AlertFold, AlertPolicy
-from services.alerts.domain.rows import AlertInput
-from services.alerts.settings import AlertServiceSettings
-from services.alerts.state import KEY, encode_state, read_state
-from shared.application.alerts import AlertChannel, AlertSource
-from shared.application.errors import ApplicationError
-from shared.application.model import Application
-from shared.application.topics import STAGES, Topics
-from shared.avro.records import RecordCodec
-from shared.avro.registry import SchemaRegistry
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
-from shared.streaming.broker import Broker
+from tidemill.services.alerts.app import AgentInput, build_app
+from tidemill.services.alerts.channels.channel import Channel
+from tidemill.services.alerts.channels.log_channel import LogChannel
+from tidemill.services.alerts.channels.mail_channel import MailChannel
+from tidemill.services.alerts.channels.topic_channel import TopicChannel
+from tidemill.services.alerts.channels.webhook_channel import WebhookChannel
+from tidemill.services.alerts.desk import AlertDesk
+from tidemill.services.alerts.domain.defaults import rules_of
+from tidemill.services.alerts.domain.fold import AlertFold, AlertPolicy
+from tidemill.services.alerts.domain.rows import AlertInput
+from tidemill.services.alerts.settings import AlertServiceSettings
+from tidemill.services.alerts.state import KEY, encode_state, read_state
+from tidemill.shared.application.alerts import AlertChannel, AlertSource
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.model import Application
+from tidemill.shared.application.topics import STAGES, Topics
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
 
 NAME = "alerts"
 _SCHEMAS = Path(__file__).parents[2] / "schemas"

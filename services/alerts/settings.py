@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from shared.observability.settings import RunClockSettings, ServiceSettings
+from tidemill.shared.observability.settings import RunClockSettings, ServiceSettings
 
 
 class _Frozen(BaseModel):

@@ -3,10 +3,10 @@
 import logging
 import zlib
 
-from services.alerts.domain.fold import VERSION
-from shared.avro.records import RecordCodec
-from shared.streaming.broker import Broker
-from shared.streaming.records import TopicPartition
+from tidemill.services.alerts.domain.fold import VERSION
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.records import TopicPartition
 
 log = logging.getLogger(__name__)
 KEY = b"state"

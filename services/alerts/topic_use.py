@@ -1,6 +1,6 @@
 """What the agents read, and where alerts and their state go."""
 
-from shared.application.topics import STAGES, Topics, TopicUse
+from tidemill.shared.application.topics import STAGES, Topics, TopicUse
 
 
 def topic_use(topics: Topics) -> TopicUse:

@@ -1,8 +1,8 @@
-"""Run archive: ``python -m services.archive``."""
+"""Run archive: ``python -m tidemill.services.archive``."""
 
-from services.archive.service import STAGE, build
-from shared.observability.settings import ServiceSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.archive.service import STAGE, build
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.service.service_process import run_service
 
 # While it processes it appends to the lake: a child that only tries records would append them.
 raise SystemExit(run_service(STAGE, build, ServiceSettings, in_children=False))

@@ -1,16 +1,16 @@
 """Archive: appends journal, vectors, predictions and outcomes to the lake; its progress says what is durable there."""
 
-from services.archive.task import ArchiveTask, task_inputs
-from shared.application.planning import load_plan
-from shared.avro.registry import SchemaRegistry
-from shared.lake.tables import Lake
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
-from shared.observability.settings import ServiceSettings
-from shared.streaming.broker import Broker
-from shared.streaming.runner import Runner
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
+from tidemill.services.archive.task import ArchiveTask, task_inputs
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 STAGE = "archive"
 

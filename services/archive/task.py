@@ -8,20 +8,20 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.application.plan import Plan
-from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder
-from shared.avro.journal import JournalDecoder
-from shared.avro.messages import message_codec, message_decoder
-from shared.avro.registry import SchemaRegistry
-from shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, VIEW_SWITCHES, journal_table
-from shared.lake.switches import SWITCHES
-from shared.lake.tables import Lake
-from shared.released_memory import release_memory
-from shared.streaming.merge import MergeInput, Released
-from shared.streaming.merging_task import MergingTask, decoded
-from shared.streaming.records import Checkpoint, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.messages import message_codec, message_decoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, VIEW_SWITCHES, journal_table
+from tidemill.shared.lake.switches import SWITCHES
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.records import Checkpoint, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.merge.merge import MergeInput, Released
+from tidemill.shared.merge.merging_task import MergingTask, decoded
+from tidemill.shared.released_memory import release_memory
+from tidemill.shared.runner.task import StepContext, TaskInputs
 
 _UPSTREAM = ("features", "scoring", "outcomes")
 _VERSION = "archive-1"

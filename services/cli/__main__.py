@@ -9,14 +9,14 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from services.cli import dead_letters, run_commands
-from services.cli.backtest.command import backtest
-from services.cli.command import command
-from services.cli.lifecycle_commands import pin, retrain, rollback, unpin
-from services.cli.offline import backfill, skew, switches, training_set
-from services.cli.resume import resume
-from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
-from shared.application.errors import ApplicationError
+from tidemill.services.cli import dead_letters, run_commands
+from tidemill.services.cli.backtest import backtest
+from tidemill.services.cli.command import command
+from tidemill.services.cli.lifecycle_commands import pin, retrain, rollback, unpin
+from tidemill.services.cli.offline import backfill, skew, switches, training_set
+from tidemill.services.cli.resume import resume
+from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
+from tidemill.shared.application.errors import ApplicationError
 
 app = typer.Typer(
     help="Self-improving models on event streams. Start with `tidemill demo`, then `tidemill up APPLICATION` for your own.",
@@ -49,7 +49,7 @@ def demo(
     Exits with 1 when an answer was lost or doubled, a bad record is not accounted for or was set aside because it crashes a stage, every
     training failed, or the audit finds a difference; what was rejected and which trainings failed is named.
     """
-    from services.cli.demo import DemoFailed, DemoOptions, run_demo
+    from tidemill.demo.run import DemoFailed, DemoOptions, run_demo
 
     try:
         with failures():
@@ -86,7 +86,7 @@ def schema(
     and as the first line of app.yaml:
       # yaml-language-server: $schema=../../.tidemill/app.schema.json
     """
-    from shared.application.json_schema import json_schema
+    from tidemill.shared.application.json_schema import json_schema
 
     typer.echo(json.dumps(json_schema(section.value), indent=2))
 
@@ -99,8 +99,8 @@ def topics(application: ApplicationFolder) -> None:
 
     Exits with 1 when Kafka does not answer, with 2 when the application is wrong or a topic has another number of partitions.
     """
-    from services.cli.topics import make_topics
-    from shared.streaming.broker import BrokerUnreachableError
+    from tidemill.runs.topics import make_topics
+    from tidemill.shared.log.broker import BrokerUnreachableError
 
     try:
         made = make_topics(application)
@@ -119,7 +119,7 @@ def doctor() -> None:
 
     tidemill doctor
     """
-    from services.cli.doctor import findings
+    from tidemill.services.cli.doctor import findings
 
     found = findings(os.environ)
     for finding in found:

@@ -7,13 +7,13 @@ from typing import Annotated
 
 import typer
 
-from services.cli.instance import Instance, InstanceError
-from services.cli.run_option import RunFolder, run_folder
-from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
-from shared.application.plan import Plan
-from shared.observability.settings import CommandsSettings, KafkaSettings
-from shared.streaming.broker import Broker, BrokerUnreachableError
-from shared.streaming.kafka_connection import KafkaFailureError
+from tidemill.runs.instance import Instance, InstanceError
+from tidemill.services.cli.run_option import RunFolder, run_folder
+from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.kafka.connection import KafkaFailureError
+from tidemill.shared.log.broker import Broker, BrokerUnreachableError
+from tidemill.shared.observability.settings import CommandsSettings, KafkaSettings
 
 KEY_FILE = "commands-key"
 
@@ -81,11 +81,11 @@ def send_command(
     operator: str = "",
 ) -> str:
     """Sign a command, publish it and return its id; NotTakenError when the broker does not take it. See `signed_command`."""
-    from deploy.embedded.infrastructure import VARIABLES
-    from services.cli.kafka_clients import connect
-    from services.cli.watch import record_codec
-    from shared.avro.registry import ConfluentSchemaRegistry
-    from shared.commands.signing import signed_command
+    from tidemill.deploy.embedded.infrastructure import VARIABLES
+    from tidemill.runs.kafka_clients import connect
+    from tidemill.runs.watch import record_codec
+    from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+    from tidemill.shared.commands.signing import signed_command
 
     codec = record_codec(ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]), plan.topics.commands, "Command")
     record = signed_command(key, model, action, reason, command_id, version=version, serving=serving, operator=operator)
@@ -109,9 +109,9 @@ def command(
 
     Exits with 1 when Kafka does not take it, with 2 when application, model, run or key do not fit.
     """
-    from deploy.embedded.infrastructure import VARIABLES
-    from services.cli.instance import find_instance
-    from services.cli.settings import read_settings
+    from tidemill.deploy.embedded.infrastructure import VARIABLES
+    from tidemill.runs.instance import find_instance
+    from tidemill.runs.settings import read_settings
 
     plan = read_plan(application)
     if model not in plan.models:

@@ -4,13 +4,13 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from services.retraining.domain.lifecycle_commands import obey
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import SchemaRegistry
-from shared.models.deployments import Lifecycle
-from shared.streaming.broker import Broker
-from shared.streaming.records import TopicPartition
+from tidemill.services.retraining.domain.lifecycle_commands import obey
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.models.deployments import Lifecycle
 
 
 @dataclass(frozen=True, slots=True)

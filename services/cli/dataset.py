@@ -6,13 +6,13 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from services.cli.dataset_files import FileOptions, read_folder
-from services.cli.feed import Feed, StreamTable, TableFeed
-from services.cli.file_rows import DataSetError
-from services.cli.flights import load_year, stream_batch
-from services.cli.payments import PaymentsOptions, generate_payments
-from shared.application.plan import Plan
-from shared.avro.registry import SchemaRegistry
+from tidemill.examples.flights.data import load_year, stream_batch
+from tidemill.examples.payments.generator import PaymentsOptions, generate_payments
+from tidemill.replay.dataset_files import FileOptions, read_folder
+from tidemill.replay.feed import Feed, StreamTable, TableFeed
+from tidemill.replay.file_rows import DataSetError
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import SchemaRegistry
 
 # At the ten milliseconds of a load test, an hour of payments has no label yet: replays show learning, so they stretch over months.
 _PAYMENTS_INTERVAL_MS = 120_000.0

@@ -14,15 +14,15 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
-from services.cli.run_option import RunFolder, run_folder
-from services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
-from shared.dead_letters.letters import Letter, Place, Selection
+from tidemill.services.cli.run_option import RunFolder, run_folder
+from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
+from tidemill.shared.dead_letters.letters import Letter, Place, Selection
 
 if TYPE_CHECKING:
-    from shared.application.plan import Plan
-    from shared.avro.registry import SchemaRegistry
-    from shared.dead_letters.originals import Originals
-    from shared.streaming.broker import Broker
+    from tidemill.shared.application.plan import Plan
+    from tidemill.shared.avro.registry import SchemaRegistry
+    from tidemill.shared.dead_letters.originals import Originals
+    from tidemill.shared.log.broker import Broker
 
 _CUT = 100
 app = typer.Typer(help="Dead letters: list, show, replay, export.", no_args_is_help=True)
@@ -58,7 +58,7 @@ def list_(
 
     tidemill dead-letters list examples/payments
     """
-    from shared.dead_letters.reading import DeadLetterOffice
+    from tidemill.shared.dead_letters.reading import DeadLetterOffice
 
     selection = _selection(reason, stream, since, until, None)
     table = Table("place", "published", "stream", "stage", "reason", "detail", "replayed", box=None)
@@ -87,7 +87,7 @@ def show(application: ApplicationFolder, place: Annotated[str, typer.Argument(he
 
     Exits with 1 when the whole original is nowhere: what the letter has of it is printed.
     """
-    from shared.dead_letters.reading import DeadLetterOffice
+    from tidemill.shared.dead_letters.reading import DeadLetterOffice
 
     chosen = checked("PLACE", lambda: Place.parse(place))
     with _desk(application, run) as desk:
@@ -117,7 +117,7 @@ def export(
 
     Originals that outgrew their letters are fetched from their topics or the lake. Exits with 1 when some are nowhere (`original_missing` says why).
     """
-    from shared.dead_letters.reading import DeadLetterOffice
+    from tidemill.shared.dead_letters.reading import DeadLetterOffice
 
     if file.exists():
         raise typer.BadParameter(f"expected a file that does not exist yet, {file} does", param_hint="FILE")
@@ -156,7 +156,7 @@ def replay(
 
     Exits with 1 when some of them cannot be replayed (it says why), with 2 when nothing was selected.
     """
-    from shared.dead_letters.replaying import DeadLetterReplay
+    from tidemill.shared.dead_letters.replaying import DeadLetterReplay
 
     selection = _selection(reason, stream, since, until, places)
     if selection == Selection() and not all_:
@@ -172,7 +172,7 @@ def replay(
 
 def whole(letter: Letter, originals: "Originals") -> dict[str, Any]:
     """Return a dead letter as JSON, a cut one with its whole original: `original_from` says where that was, or `original_missing` why it is not."""
-    from shared.dead_letters.originals import OriginalGone
+    from tidemill.shared.dead_letters.originals import OriginalGone
 
     shown = as_json(letter)
     if letter.record.get("value_bytes") is None:
@@ -225,15 +225,15 @@ def _time(time_ms: int) -> str:
 @contextmanager
 def _desk(application: Path, run: Path | None) -> Iterator[_Desk]:
     """Reach the servers of a run; those of one that has ended are started for the command."""
-    from deploy.embedded.infrastructure import VARIABLES
-    from services.cli.instance import InstanceError, find_instance, reachable
-    from services.cli.kafka_clients import connect
-    from services.cli.settings import read_settings
-    from shared.avro.registry import ConfluentSchemaRegistry
-    from shared.dead_letters.originals import Originals
-    from shared.lake.tables import Lake
-    from shared.observability.settings import LakeSettings
-    from shared.streaming.topics import catalogue_topics
+    from tidemill.deploy.embedded.infrastructure import VARIABLES
+    from tidemill.runs.instance import InstanceError, find_instance, reachable
+    from tidemill.runs.kafka_clients import connect
+    from tidemill.runs.settings import read_settings
+    from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+    from tidemill.shared.dead_letters.originals import Originals
+    from tidemill.shared.lake.tables import Lake
+    from tidemill.shared.log.topics import catalogue_topics
+    from tidemill.shared.observability.settings import LakeSettings
 
     plan = read_plan(application)
     with failures():

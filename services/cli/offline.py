@@ -14,13 +14,13 @@ from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
-from services.cli.run_option import LakeUri, RunFolder, lake_uri
-from shared.application.errors import ApplicationError
-from shared.application.plan import Plan
+from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.plan import Plan
 
 if TYPE_CHECKING:
-    from shared.lake.switches import ViewSwitch
-    from shared.lake.tables import Lake
+    from tidemill.shared.lake.switches import ViewSwitch
+    from tidemill.shared.lake.tables import Lake
 
 _console = Console(soft_wrap=True)
 _errors = Console(stderr=True, soft_wrap=True)
@@ -68,16 +68,16 @@ def backfill(
 
     Exits with 1 when the archive, the start or the output does not do, with 2 when the application or the command is wrong.
     """
-    from services.cli.backfill import Backfill, BackfillRange
-    from services.cli.state_snapshot import load_snapshot, save_snapshot
-    from services.cli.vector_files import write_vectors
-    from shared.lake.journal import ArchivedJournal
+    from tidemill.offline.backfill import Backfill, BackfillRange
+    from tidemill.offline.state_snapshot import load_snapshot, save_snapshot
+    from tidemill.offline.vector_files import write_vectors
+    from tidemill.shared.lake.journal import ArchivedJournal
 
     if out is None and save_state is None:
         _errors.print("expected --out or --save-state: nothing would be kept", markup=False)
         raise typer.Exit(2)
     with _failures():
-        from shared.application.planning import load_plan
+        from tidemill.shared.application.planning import load_plan
 
         plan = load_plan(application)
         span = BackfillRange(begin, end, start)
@@ -117,10 +117,10 @@ def training_set(
 
     Exits with 1 when the archive or the output does not do, with 2 when the application is wrong.
     """
-    from services.cli.training_set import read_training_set, write_training_set
+    from tidemill.offline.training_set import read_training_set, write_training_set
 
     with _failures():
-        from shared.application.planning import load_plan
+        from tidemill.shared.application.planning import load_plan
 
         plan = load_plan(application)
         made = read_training_set(plan, model, _lake(plan, lake, run), end)
@@ -145,10 +145,10 @@ def skew(
 
     Exits with 1 when a bit differs or the archive does not do, with 2 when the application is wrong.
     """
-    from services.cli.skew import measure_skew
+    from tidemill.offline.skew import measure_skew
 
     with _failures():
-        from shared.application.planning import load_plan
+        from tidemill.shared.application.planning import load_plan
 
         plan = load_plan(application)
         report = measure_skew(plan, _lake(plan, lake, run), sample, seed, begin, end)
@@ -180,11 +180,11 @@ def switches(application: _Application, run: RunFolder = None, lake: LakeUri = N
 
     Exits with 1 when the archive does not do, with 2 when the application is wrong.
     """
-    from shared.lake.switches import view_switches
+    from tidemill.shared.lake.switches import view_switches
 
     with _failures():
-        from shared.application.planning import load_plan
-        from shared.application.view_version import view_version
+        from tidemill.shared.application.planning import load_plan
+        from tidemill.shared.application.view_version import view_version
 
         plan = load_plan(application)
         made, own = view_switches(_lake(plan, lake, run)), view_version(plan)
@@ -205,7 +205,7 @@ def switches(application: _Application, run: RunFolder = None, lake: LakeUri = N
 
 
 def _lake(plan: Plan, lake: str | None, run: Path | None) -> "Lake":
-    from shared.lake.tables import Lake
+    from tidemill.shared.lake.tables import Lake
 
     return Lake(lake_uri(plan.application.app, lake, run, os.environ), plan.application.app)
 
@@ -231,10 +231,10 @@ def _failures() -> Iterator[None]:
     """Say in one line what is wrong, and exit."""
     from deltalake.exceptions import DeltaError
 
-    from services.cli.fold_start import StartRefusedError
-    from services.cli.instance import InstanceError
-    from services.cli.vector_files import OutputError
-    from shared.lake.journal import UnfitArchiveError
+    from tidemill.offline.fold_start import StartRefusedError
+    from tidemill.offline.vector_files import OutputError
+    from tidemill.runs.instance import InstanceError
+    from tidemill.shared.lake.journal import UnfitArchiveError
 
     try:
         yield

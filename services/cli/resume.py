@@ -7,15 +7,15 @@ from typing import Annotated
 
 import typer
 
-from services.cli.command import NotTakenError, command_key, send_command
-from services.cli.instance import InstanceError, find_instance
-from services.cli.run_option import RunFolder, run_folder
-from services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
-from shared.application.plan import Plan
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.broker import Broker
-from shared.streaming.progress import Progress
-from shared.streaming.records import TopicPartition
+from tidemill.runs.instance import InstanceError, find_instance
+from tidemill.services.cli.command import NotTakenError, command_key, send_command
+from tidemill.services.cli.run_option import RunFolder, run_folder
+from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.runner.progress import Progress
 
 _FOLLOWED_S = 30.0
 
@@ -24,7 +24,7 @@ class IngestionProgress:
     """What ingestion has committed, to the end of the log whenever it is asked."""
 
     def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry) -> None:
-        from services.cli.watch import record_codec
+        from tidemill.runs.watch import record_codec
 
         topic = plan.topics.progress("ingestion")
         self._places = [TopicPartition(topic, partition) for partition in range(plan.application.partitions)]
@@ -64,11 +64,11 @@ def resume(
 
     Exits with 1 when nobody follows within 30 s, with 2 when application, stream, run or key do not fit.
     """
-    from deploy.embedded.infrastructure import VARIABLES
-    from services.cli.kafka_clients import connect
-    from services.cli.settings import read_settings
-    from shared.avro.registry import ConfluentSchemaRegistry
-    from shared.commands.signing import RESUME_STREAM
+    from tidemill.deploy.embedded.infrastructure import VARIABLES
+    from tidemill.runs.kafka_clients import connect
+    from tidemill.runs.settings import read_settings
+    from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+    from tidemill.shared.commands.signing import RESUME_STREAM
 
     plan = read_plan(application)
     pausing = [name for name, one in plan.streams.items() if one.pauses_on_flood]

@@ -13,9 +13,9 @@ import typer
 from rich.markup import escape
 from rich.table import Table
 
-from services.cli.last_run import UP
-from services.cli.run_option import RunFolder, run_folder
-from services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan, tell
+from tidemill.runs.last_run import UP
+from tidemill.services.cli.run_option import RunFolder, run_folder
+from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan, tell
 
 
 class Clock(StrEnum):
@@ -42,11 +42,11 @@ def up(
     of a model failed, or a stage stood still or a stream was paused at the end; with 1 when a service or server cannot be kept running,
     with 2 when the application or the settings are wrong.
     """
-    from services.cli.announcer import Announcer
-    from services.cli.first_steps import first_steps
-    from services.cli.run_watch import watching
-    from services.cli.running import running_application
-    from shared.observability.redaction import redacted
+    from tidemill.runs.announcer import Announcer
+    from tidemill.runs.run_watch import watching
+    from tidemill.runs.running import running_application
+    from tidemill.services.cli.first_steps import first_steps
+    from tidemill.shared.observability.redaction import redacted
 
     plan = read_plan(application)
     stop = threading.Event()
@@ -120,11 +120,11 @@ def replay(
     through but records were rejected (other than by the application's own `expect`, and more than --allow-rejected) or set aside
     because they crash a stage, no request was answered, or every training of a model failed; each is named.
     """
-    from services.cli.dataset import DataSetOptions
-    from services.cli.open_loop import Pace
-    from services.cli.replay_run import ReplayOptions, replay_run
-    from shared.application.values import parse_duration
-    from shared.avro.times import parse_time_format
+    from tidemill.replay.open_loop import Pace
+    from tidemill.replay.replay_run import ReplayOptions, replay_run
+    from tidemill.services.cli.dataset import DataSetOptions
+    from tidemill.shared.application.values import parse_duration
+    from tidemill.shared.avro.times import parse_time_format
 
     if rate is not None and speed is not None:
         raise typer.BadParameter("give --rate or --speed, not both")
@@ -166,7 +166,7 @@ def audit(
     are started for the audit. Exits with 1 when anything differs, is missing or is not explained by the
     journal, or when there was nothing to compare.
     """
-    from services.cli.audit_run import audit_run
+    from tidemill.audit.audit_run import audit_run
 
     plan = read_plan(application)
     with failures(), console.status("Recomputing ..."):

@@ -6,9 +6,9 @@ from typing import Annotated
 
 import typer
 
-from services.cli.last_run import last_archive, last_run, servers_are_given
-from services.cli.terminal import errors
-from shared.observability.settings import LakeSettings
+from tidemill.runs.last_run import last_archive, last_run, servers_are_given
+from tidemill.services.cli.terminal import errors
+from tidemill.shared.observability.settings import LakeSettings
 
 _LAKE = "TIDEMILL_LAKE__URI"
 RunFolder = Annotated[Path | None, typer.Option("--run", help="Folder of the run. (default: the last one of the application in .tidemill)")]

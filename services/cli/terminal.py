@@ -9,11 +9,11 @@ import typer
 from rich.console import Console
 from rich.markup import escape
 
-from shared.application.errors import ApplicationError
+from tidemill.shared.application.errors import ApplicationError
 
 if TYPE_CHECKING:
-    from services.cli.verdict import Finding
-    from shared.application.plan import Plan
+    from tidemill.runs.verdict import Finding
+    from tidemill.shared.application.plan import Plan
 
 console = Console()
 errors = Console(stderr=True)
@@ -24,7 +24,7 @@ NOT_WELL = 3
 
 def read_plan(application: Path) -> "Plan":
     """Read an application; a mistake ends the command with 2."""
-    from shared.application.planning import load_plan
+    from tidemill.shared.application.planning import load_plan
 
     try:
         return load_plan(application)
@@ -44,18 +44,18 @@ def checked(option: str, make: Callable[[], Value]) -> Value:
 @contextmanager
 def failures() -> Iterator[None]:
     """Say what went wrong in one paragraph: 2 when something does not fit together, 1 when the run failed."""
-    from deploy.embedded.artifacts import ArtifactError
-    from deploy.embedded.component import ComponentError
-    from deploy.embedded.infrastructure import InfrastructureError
-    from services.cli.coverage import CoverageTimeout
-    from services.cli.file_rows import DataSetError
-    from services.cli.instance import InstanceError
-    from services.cli.replay import ReplayRefused
-    from services.cli.settings import SettingsError
-    from services.cli.supervisor import ServiceFailed
-    from shared.models.artifacts import ArtifactError as ModelArtifactError
-    from shared.observability.redaction import redacted
-    from shared.streaming.broker import BrokerUnreachableError
+    from tidemill.deploy.embedded.artifacts import ArtifactError
+    from tidemill.deploy.embedded.component import ComponentError
+    from tidemill.deploy.embedded.infrastructure import InfrastructureError
+    from tidemill.replay.file_rows import DataSetError
+    from tidemill.replay.replay import ReplayRefused
+    from tidemill.runs.coverage import CoverageTimeout
+    from tidemill.runs.instance import InstanceError
+    from tidemill.runs.settings import SettingsError
+    from tidemill.runs.supervisor import ServiceFailed
+    from tidemill.shared.log.broker import BrokerUnreachableError
+    from tidemill.shared.models.artifacts import ArtifactError as ModelArtifactError
+    from tidemill.shared.observability.redaction import redacted
 
     try:
         yield

@@ -1,6 +1,6 @@
 """What the commands show, audit and compare, and what operators write by them."""
 
-from shared.application.topics import STAGES, Topics, TopicUse
+from tidemill.shared.application.topics import STAGES, Topics, TopicUse
 
 
 def topic_use(topics: Topics) -> TopicUse:

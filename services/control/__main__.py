@@ -1,7 +1,7 @@
-"""Run control: ``python -m services.control``."""
+"""Run control: ``python -m tidemill.services.control``."""
 
-from services.control.service import STAGE, build
-from shared.observability.settings import ServiceSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.control.service import STAGE, build
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.service.service_process import run_service
 
 raise SystemExit(run_service(STAGE, build, ServiceSettings))

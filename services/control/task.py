@@ -6,17 +6,17 @@ from typing import Any
 
 import numpy as np
 
-from services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import SchemaRegistry
-from shared.commands.signing import RESUME_STREAM, is_signed
-from shared.short_text import LONGEST_TEXT
-from shared.streaming.errors import InvalidRecord
-from shared.streaming.merge import MergeInput, Released
-from shared.streaming.merging_task import MergingTask
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from tidemill.services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.commands.signing import RESUME_STREAM, is_signed
+from tidemill.shared.log.errors import InvalidRecord
+from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.merge.merge import MergeInput, Released
+from tidemill.shared.merge.merging_task import MergingTask
+from tidemill.shared.runner.task import StepContext, TaskInputs
+from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = "drift"
 _VERSION = "control-3"

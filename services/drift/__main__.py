@@ -1,7 +1,7 @@
-"""Run drift: ``python -m services.drift``."""
+"""Run drift: ``python -m tidemill.services.drift``."""
 
-from services.drift.service import STAGE, build
-from shared.observability.settings import ServiceSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.drift.service import STAGE, build
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.service.service_process import run_service
 
 raise SystemExit(run_service(STAGE, build, ServiceSettings))

@@ -4,17 +4,17 @@ One task for all partitions. It waits for features, scoring and outcomes through
 moves on with theirs also when there is nothing to say: the control plane waits for it.
 """
 
-from services.drift.task import DriftTask, task_inputs
-from shared.application.planning import load_plan
-from shared.avro.registry import SchemaRegistry
-from shared.detectors.river_adwin import check_river
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
-from shared.observability.settings import ServiceSettings
-from shared.streaming.broker import Broker
-from shared.streaming.runner import Runner
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
+from tidemill.services.drift.task import DriftTask, task_inputs
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.detectors.river_adwin import check_river
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 STAGE = "drift"
 

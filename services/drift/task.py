@@ -8,19 +8,19 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from services.drift.domain.findings import Finding
-from services.drift.domain.fold import DriftFold, Said
-from services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
-from services.drift.domain.watch import WatchSettings
-from shared.application.plan import ModelPlan, Plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.messages import message_codec, message_decoder
-from shared.avro.registry import SchemaRegistry
-from shared.short_text import LONGEST_TEXT
-from shared.streaming.merge import MergeInput, Released
-from shared.streaming.merging_task import MergingTask, decoded
-from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
+from tidemill.services.drift.domain.findings import Finding
+from tidemill.services.drift.domain.fold import DriftFold, Said
+from tidemill.services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
+from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.shared.application.plan import ModelPlan, Plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.messages import message_codec, message_decoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.merge.merge import MergeInput, Released
+from tidemill.shared.merge.merging_task import MergingTask, decoded
+from tidemill.shared.runner.task import StepContext, TaskInputs
+from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
 _FOLD_VERSION = "drift-5"

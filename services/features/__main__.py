@@ -1,7 +1,7 @@
-"""Run features: ``python -m services.features``."""
+"""Run features: ``python -m tidemill.services.features``."""
 
-from services.features.service import STAGE, build
-from shared.observability.settings import ServiceSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.features.service import STAGE, build
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.service.service_process import run_service
 
 raise SystemExit(run_service(STAGE, build, ServiceSettings))

@@ -11,8 +11,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.observability.metrics import Metrics
-from shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt, Standing
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt, Standing
 
 log = logging.getLogger(__name__)
 _RETRY_S = 1.0

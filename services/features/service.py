@@ -2,19 +2,19 @@
 
 from concurrent.futures import ThreadPoolExecutor
 
-from services.features.online import OnlineWriter
-from services.features.task import FeaturesTask, task_inputs
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.registry import SchemaRegistry
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
-from shared.observability.settings import ServiceSettings
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.streaming.broker import Broker
-from shared.streaming.runner import Runner
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
+from tidemill.services.features.online import OnlineWriter
+from tidemill.services.features.task import FeaturesTask, task_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 STAGE = "features"
 

@@ -5,18 +5,18 @@ from pathlib import Path
 
 import numpy as np
 
-from services.features.domain.core import FeaturesCore
-from services.features.online import OnlineWriter
-from shared.application.plan import Plan
-from shared.application.view_version import feature_versions, view_version
-from shared.avro.columns import ColumnEncoder
-from shared.avro.journal import JournalBatch, JournalDecoder
-from shared.avro.messages import message_codec
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.packed import taken
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
-from shared.version import CODE_VERSION
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.services.features.online import OnlineWriter
+from tidemill.shared.application.journal import JournalBatch, JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.view_version import feature_versions, view_version
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.packed import taken
+from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.runner.task import StepContext, Task, TaskInputs
+from tidemill.shared.version import CODE_VERSION
 
 # Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
 STATE_VERSION = "4"

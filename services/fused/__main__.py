@@ -1,7 +1,7 @@
-"""Run ingestion, features and scoring as one: ``python -m services.fused``."""
+"""Run ingestion, features and scoring as one: ``python -m tidemill.services.fused``."""
 
-from services.fused.service import STAGE, build
-from services.ingestion.settings import IngestionSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.fused.service import STAGE, build
+from tidemill.services.ingestion.settings import IngestionSettings
+from tidemill.shared.service.service_process import run_service
 
 raise SystemExit(run_service(STAGE, build, IngestionSettings))

@@ -3,18 +3,18 @@
 A second composition root beside the command line: it wires three services and holds no rule of its own.
 """
 
-from services.features.service import stage as features
-from services.ingestion.service import stage as ingestion
-from services.ingestion.settings import IngestionSettings
-from services.scoring.service import stage as scoring
-from shared.application.planning import load_plan
-from shared.avro.registry import SchemaRegistry
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
-from shared.streaming.broker import Broker
-from shared.streaming.runner import Runner
-from shared.streaming.stage import FUSED as STAGE
-from shared.streaming.stage import chain_runner
+from tidemill.services.features.service import stage as features
+from tidemill.services.ingestion.service import stage as ingestion
+from tidemill.services.ingestion.settings import IngestionSettings
+from tidemill.services.scoring.service import stage as scoring
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.service.stage import FUSED as STAGE
+from tidemill.shared.service.stage import chain_runner
 
 __all__ = ["STAGE", "build"]
 

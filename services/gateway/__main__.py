@@ -1,4 +1,4 @@
-"""Run the gateway: ``python -m services.gateway``."""
+"""Run the gateway: ``python -m tidemill.services.gateway``."""
 
 import logging
 import socket
@@ -7,22 +7,22 @@ import sys
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
-from services.gateway.app import Door, build_app
-from services.gateway.command_desk import SigningDesk
-from services.gateway.letter_desk import KafkaLetterDesk
-from services.gateway.publisher import KafkaPublisher
-from services.gateway.server import server
-from services.gateway.settings import GatewaySettings
-from services.gateway.tokens import TokenBook, TokensError, read_tokens
-from shared.application.errors import ApplicationError
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.lake.tables import Lake
-from shared.observability.logging import configure_logging
-from shared.observability.redaction import redacted, secrets_of
-from shared.observability.settings_problem import settings_problem
-from shared.online_store.redis_reader import RedisFeatureReader
-from shared.streaming.kafka_broker import KafkaBroker
+from tidemill.services.gateway.app import Door, build_app
+from tidemill.services.gateway.command_desk import SigningDesk
+from tidemill.services.gateway.letter_desk import KafkaLetterDesk
+from tidemill.services.gateway.publisher import KafkaPublisher
+from tidemill.services.gateway.server import server
+from tidemill.services.gateway.settings import GatewaySettings
+from tidemill.services.gateway.tokens import TokenBook, TokensError, read_tokens
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.observability.logging import configure_logging
+from tidemill.shared.observability.redaction import redacted, secrets_of
+from tidemill.shared.observability.settings_problem import settings_problem
+from tidemill.shared.online_store.redis_reader import RedisFeatureReader
 
 MISCONFIGURED = 2
 log = logging.getLogger(__name__)

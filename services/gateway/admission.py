@@ -9,10 +9,10 @@ from urllib.parse import urlsplit
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.answers import refuse
-from services.gateway.rate_limit import RateLimit
-from services.gateway.settings import Role
-from services.gateway.tokens import Holder, TokenBook
+from tidemill.services.gateway.answers import refuse
+from tidemill.services.gateway.rate_limit import RateLimit
+from tidemill.services.gateway.settings import Role
+from tidemill.services.gateway.tokens import Holder, TokenBook
 
 _HOLDER = "tidemill.holder"
 _PROBES = ("/live", "/ready")

@@ -10,20 +10,20 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
 
-from services.gateway.admission import Admission
-from services.gateway.bodies import Bodies
-from services.gateway.commands import CommandDesk, commands_router
-from services.gateway.dead_letters import LetterDesk, dead_letters_router
-from services.gateway.direct_reads import DirectReads
-from services.gateway.entity_keys import EntityKeys
-from services.gateway.events import events_router
-from services.gateway.features import FeatureReader, features_router
-from services.gateway.publisher import Publisher
-from services.gateway.rate_limit import RateLimit
-from services.gateway.settings import DoorSettings
-from services.gateway.tokens import TokenBook
-from services.gateway.topic_limits import TopicLimits
-from shared.application.plan import Plan
+from tidemill.services.gateway.admission import Admission
+from tidemill.services.gateway.bodies import Bodies
+from tidemill.services.gateway.commands import CommandDesk, commands_router
+from tidemill.services.gateway.dead_letters import LetterDesk, dead_letters_router
+from tidemill.services.gateway.direct_reads import DirectReads
+from tidemill.services.gateway.entity_keys import EntityKeys
+from tidemill.services.gateway.events import events_router
+from tidemill.services.gateway.features import FeatureReader, features_router
+from tidemill.services.gateway.publisher import Publisher
+from tidemill.services.gateway.rate_limit import RateLimit
+from tidemill.services.gateway.settings import DoorSettings
+from tidemill.services.gateway.tokens import TokenBook
+from tidemill.services.gateway.topic_limits import TopicLimits
+from tidemill.shared.application.plan import Plan
 
 _EVENTS = "/v1/events/"
 _PROBLEMS_SHOWN = 5

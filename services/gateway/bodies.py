@@ -7,7 +7,7 @@ from collections.abc import Callable
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
 
-from services.gateway.answers import refuse
+from tidemill.services.gateway.answers import refuse
 
 LARGE_BYTES = 65_536
 """Bodies from this size on are looked through in a thread."""

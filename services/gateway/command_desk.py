@@ -2,13 +2,13 @@
 
 import asyncio
 
-from services.gateway.publisher import Publisher
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec
-from shared.avro.records import RecordCodec
-from shared.avro.registry import SchemaRegistry
-from shared.commands.signing import signed_command
-from shared.streaming.errors import TransientError
+from tidemill.services.gateway.publisher import Publisher
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.commands.signing import signed_command
+from tidemill.shared.log.errors import TransientError
 
 
 class SigningDesk:

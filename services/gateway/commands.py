@@ -7,10 +7,10 @@ from fastapi import APIRouter, HTTPException, Path, Request
 from prometheus_client import Counter
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, model_validator
 
-from services.gateway.admission import holder_of
-from services.gateway.features import Problem
-from shared.application.plan import Plan
-from shared.commands.signing import RESUME_STREAM
+from tidemill.services.gateway.admission import holder_of
+from tidemill.services.gateway.features import Problem
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.commands.signing import RESUME_STREAM
 
 log = logging.getLogger(__name__)
 

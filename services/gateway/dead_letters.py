@@ -10,11 +10,11 @@ from fastapi import APIRouter, HTTPException, Query
 from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
-from services.gateway.features import Problem
-from shared.dead_letters.letters import Letter, Place, Selection
-from shared.dead_letters.replaying import ReplayResult
-from shared.streaming.broker import BrokerUnreachableError, FencedError
-from shared.streaming.errors import TransientError
+from tidemill.services.gateway.features import Problem
+from tidemill.shared.dead_letters.letters import Letter, Place, Selection
+from tidemill.shared.dead_letters.replaying import ReplayResult
+from tidemill.shared.log.broker import BrokerUnreachableError, FencedError
+from tidemill.shared.log.errors import TransientError
 
 log = logging.getLogger(__name__)
 MOST = 1_000

@@ -3,11 +3,11 @@
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Receive, Scope, Send
 
-from services.gateway.entity_keys import EntityKeys
-from services.gateway.features import FeatureReader, entity_answer
-from shared.avro.key_text import KeyTextError
-from shared.online_store.layout import UnknownEntityError
-from shared.online_store.store import OnlineStoreUnavailableError
+from tidemill.services.gateway.entity_keys import EntityKeys
+from tidemill.services.gateway.features import FeatureReader, entity_answer
+from tidemill.shared.avro.key_text import KeyTextError
+from tidemill.shared.online_store.layout import UnknownEntityError
+from tidemill.shared.online_store.store import OnlineStoreUnavailableError
 
 _PREFIX = "/v1/features/"
 

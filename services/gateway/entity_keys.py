@@ -4,8 +4,8 @@ from collections.abc import Mapping
 
 import pyarrow as pa
 
-from shared.application.plan import Plan
-from shared.avro.key_text import KeyTextError, key_text, written_key
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.key_text import KeyTextError, key_text, written_key
 
 Key = str | bool | int | float
 

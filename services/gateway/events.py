@@ -8,13 +8,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, HTTPException, Path, Request
 from prometheus_client import Counter
 
-from services.gateway.bodies import LARGE_BYTES
-from services.gateway.features import Problem
-from services.gateway.publisher import EventTooLargeError, Publisher
-from services.gateway.topic_limits import TopicLimits
-from shared.application.debezium import changed_row
-from shared.application.plan import Plan, StreamPlan
-from shared.avro.key_text import KeyTextError, key_text
+from tidemill.services.gateway.bodies import LARGE_BYTES
+from tidemill.services.gateway.features import Problem
+from tidemill.services.gateway.publisher import EventTooLargeError, Publisher
+from tidemill.services.gateway.topic_limits import TopicLimits
+from tidemill.shared.application.debezium import changed_row
+from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.avro.key_text import KeyTextError, key_text
 
 log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"

@@ -13,11 +13,11 @@ from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt, StrictStr
 from pydantic.config import JsonDict
 
-from services.gateway.entity_keys import EntityKeys, Key
-from shared.avro.key_text import KeyTextError
-from shared.online_store.layout import EntityLayout, UnknownEntityError
-from shared.online_store.rows import FeatureRows
-from shared.online_store.store import OnlineStore, OnlineStoreUnavailableError
+from tidemill.services.gateway.entity_keys import EntityKeys, Key
+from tidemill.shared.avro.key_text import KeyTextError
+from tidemill.shared.online_store.layout import EntityLayout, UnknownEntityError
+from tidemill.shared.online_store.rows import FeatureRows
+from tidemill.shared.online_store.store import OnlineStore, OnlineStoreUnavailableError
 
 log = logging.getLogger(__name__)
 MOST_KEYS = 1_000

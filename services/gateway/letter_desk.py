@@ -3,16 +3,16 @@
 from collections.abc import Sequence
 from heapq import nlargest
 
-from shared.application.plan import Plan
-from shared.avro.registry import SchemaRegistry
-from shared.dead_letters.letters import Letter, Place, Selection
-from shared.dead_letters.originals import Originals
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
-from shared.lake.tables import Lake
-from shared.released_memory import release_memory
-from shared.streaming.broker import Broker
-from shared.streaming.topics import catalogue_topics
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.dead_letters.letters import Letter, Place, Selection
+from tidemill.shared.dead_letters.originals import Originals
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.released_memory import release_memory
 
 _LOOKED_AT = 100_000
 

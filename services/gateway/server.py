@@ -7,7 +7,7 @@ from fastapi import FastAPI
 from uvicorn import Config, Server
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
-from services.gateway.settings import DoorSettings
+from tidemill.services.gateway.settings import DoorSettings
 
 _KEEP_ALIVE_S = 75  # Readers keep their connections; opening one costs more than a read.
 _GRACE_S = 4

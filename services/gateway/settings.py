@@ -6,7 +6,7 @@ from typing import Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr, model_validator
 
-from shared.observability.settings import RunClockSettings, ServiceSettings
+from tidemill.shared.observability.settings import RunClockSettings, ServiceSettings
 
 Role = Literal["read", "publish", "operate"]
 

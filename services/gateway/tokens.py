@@ -10,8 +10,8 @@ from pathlib import Path
 
 from pydantic import TypeAdapter, ValidationError
 
-from services.gateway.settings import DoorSettings, Role, TokenSettings
-from shared.observability.secret_file import secret_file
+from tidemill.services.gateway.settings import DoorSettings, Role, TokenSettings
+from tidemill.shared.observability.secret_file import secret_file
 
 ROLES: tuple[Role, ...] = ("read", "publish", "operate")
 _FILE = TypeAdapter(dict[str, TokenSettings])

@@ -1,6 +1,6 @@
 """What the gateway reads of dead letters, and what operators write through it."""
 
-from shared.application.topics import Topics, TopicUse
+from tidemill.shared.application.topics import Topics, TopicUse
 
 
 def topic_use(topics: Topics) -> TopicUse:

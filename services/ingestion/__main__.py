@@ -1,7 +1,7 @@
-"""Run ingestion: ``python -m services.ingestion``."""
+"""Run ingestion: ``python -m tidemill.services.ingestion``."""
 
-from services.ingestion.service import STAGE, build
-from services.ingestion.settings import IngestionSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.ingestion.service import STAGE, build
+from tidemill.services.ingestion.settings import IngestionSettings
+from tidemill.shared.service.service_process import run_service
 
 raise SystemExit(run_service(STAGE, build, IngestionSettings))

@@ -8,12 +8,12 @@ from decimal import Decimal
 from functools import partial
 from typing import Any, Literal
 
-from services.ingestion.json_events import JsonDecoder
-from shared.application.debezium import EnvelopePlan, unwrapped
-from shared.avro.arrow_types import leaves
-from shared.avro.connect_types import INSTANTS_AS_TEXT, LOGICAL, NOT_CARRIED
-from shared.avro.json_values import JsonForm, decimal_value, shown
-from shared.avro.schema_tree import parse_record
+from tidemill.services.ingestion.json_events import JsonDecoder
+from tidemill.shared.application.debezium import EnvelopePlan, unwrapped
+from tidemill.shared.avro.arrow_types import leaves
+from tidemill.shared.avro.connect_types import INSTANTS_AS_TEXT, LOGICAL, NOT_CARRIED
+from tidemill.shared.avro.json_values import JsonForm, decimal_value, shown
+from tidemill.shared.avro.schema_tree import parse_record
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")
 _DIGITS = re.compile(r"[0-9]+")

@@ -9,12 +9,12 @@ from typing import Any, NoReturn
 import numpy as np
 import pyarrow as pa
 
-from shared.avro.arrow_types import arrow_schema, leaves
-from shared.avro.columns import DecodedColumns
-from shared.avro.json_values import JsonForm, flat_record, integer, shown
-from shared.avro.schema_tree import parse_record
-from shared.avro.times import DoubtfulTimeError, read_time
-from shared.streaming.errors import InvalidRecord
+from tidemill.shared.avro.arrow_types import arrow_schema, leaves
+from tidemill.shared.avro.columns import DecodedColumns
+from tidemill.shared.avro.json_values import JsonForm, flat_record, integer, shown
+from tidemill.shared.avro.schema_tree import parse_record
+from tidemill.shared.avro.times import DoubtfulTimeError, read_time
+from tidemill.shared.log.errors import InvalidRecord
 
 
 class JsonDecoder:

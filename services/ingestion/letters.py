@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.rejections import Rejection, Rejections
-from services.ingestion.sizes import Quarantine
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec, message_encoder
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.letter_size import LONGEST_KEY, fitted, letter_key, weight
-from shared.streaming.packed import Packed
-from shared.streaming.records import Emission
+from tidemill.services.ingestion.domain.rejections import Rejection, Rejections
+from tidemill.services.ingestion.sizes import Quarantine
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec, message_encoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.packed import Packed
+from tidemill.shared.log.records import Emission
+from tidemill.shared.runner.letter_size import LONGEST_KEY, fitted, letter_key, weight
 
 _STAGE = "ingestion"
 _TIME = pa.timestamp("ms")

@@ -2,13 +2,13 @@
 
 import logging
 
-from services.ingestion.domain.stream_flows import Resume
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import SchemaRegistry
-from shared.commands.signing import RESUME_STREAM, is_signed
-from shared.streaming.errors import InvalidRecord
-from shared.streaming.records import Records
+from tidemill.services.ingestion.domain.stream_flows import Resume
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.commands.signing import RESUME_STREAM, is_signed
+from tidemill.shared.log.errors import InvalidRecord
+from tidemill.shared.log.records import Records
 
 _LOG = logging.getLogger(__name__)
 

@@ -7,18 +7,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.core import IngestionStep
-from services.ingestion.domain.journal_run import JournalRun
-from services.ingestion.letters import LetterWriter
-from services.ingestion.sizes import Quarantine
-from shared.application.plan import Plan, StreamPlan
-from shared.avro.columns import ColumnEncoder
-from shared.avro.journal import TICK, TICK_SCHEMA, JournalColumns
-from shared.avro.messages import message_encoder
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
-from shared.streaming.packed import Packed
-from shared.streaming.records import Emission
+from tidemill.services.ingestion.domain.core import IngestionStep
+from tidemill.services.ingestion.domain.journal_run import JournalRun
+from tidemill.services.ingestion.letters import LetterWriter
+from tidemill.services.ingestion.sizes import Quarantine
+from tidemill.shared.application.journal import TICK, TICK_SCHEMA, JournalColumns
+from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.messages import message_encoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.packed import Packed
+from tidemill.shared.log.records import Emission
+from tidemill.shared.runner.letter_size import DEFAULT_LIMIT_BYTES
 
 
 class IngestionOutputs:

@@ -6,14 +6,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.connect_json import DebeziumJsonDecoder
-from services.ingestion.json_events import JsonDecoder
-from shared.application.debezium import EnvelopePlan
-from shared.avro.columns import ColumnDecoder, DecodedColumns
-from shared.avro.connect_types import with_logical_types
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.errors import InvalidRecord
-from shared.streaming.packed import Packed, taken
+from tidemill.services.ingestion.connect_json import DebeziumJsonDecoder
+from tidemill.services.ingestion.json_events import JsonDecoder
+from tidemill.shared.application.debezium import EnvelopePlan
+from tidemill.shared.avro.columns import ColumnDecoder, DecodedColumns
+from tidemill.shared.avro.connect_types import with_logical_types
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.errors import InvalidRecord
+from tidemill.shared.log.packed import Packed, taken
 
 _BEFORE_TEXT = b" \t\r\n\xef\xbb\xbf"
 _WIDE_MARKS = (b"\xff\xfe", b"\xfe\xff")

@@ -3,21 +3,21 @@
 It validates, cleans, deduplicates and sequences. Time enters the system here and nowhere else.
 """
 
-from services.ingestion.operator_commands import OperatorCommands
-from services.ingestion.settings import IngestionSettings
-from services.ingestion.sizes import Quarantine, TopicSizes
-from services.ingestion.task import IngestionTask, task_inputs
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.registry import SchemaRegistry
-from shared.lake.tables import Lake
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
-from shared.streaming.broker import Broker
-from shared.streaming.flood import FloodLimits
-from shared.streaming.runner import Runner
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
+from tidemill.services.ingestion.operator_commands import OperatorCommands
+from tidemill.services.ingestion.settings import IngestionSettings
+from tidemill.services.ingestion.sizes import Quarantine, TopicSizes
+from tidemill.services.ingestion.task import IngestionTask, task_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.flood import FloodLimits
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 STAGE = "ingestion"
 

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import BaseModel, ConfigDict, Field
 
-from shared.observability.settings import ServiceSettings
+from tidemill.shared.observability.settings import ServiceSettings
 
 
 class ClockSettings(BaseModel):

@@ -6,15 +6,15 @@ from collections.abc import Callable, Sequence
 
 import pyarrow as pa
 
-from services.ingestion.domain.rejections import Rejection
-from shared.application.plan import Plan, StreamPlan
-from shared.lake.names import QUARANTINE
-from shared.streaming.broker import Broker
-from shared.streaming.errors import TransientError
-from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES, ROOM_BYTES
-from shared.streaming.stage import letter_limit
-from shared.streaming.stage_topics import require_room
-from shared.streaming.state_parts import PART_BYTES
+from tidemill.services.ingestion.domain.rejections import Rejection
+from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.lake.names import QUARANTINE
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.runner.letter_size import DEFAULT_LIMIT_BYTES, ROOM_BYTES
+from tidemill.shared.runner.stage_topics import require_room
+from tidemill.shared.runner.state_parts import PART_BYTES
+from tidemill.shared.service.stage import letter_limit
 
 _LOG = logging.getLogger(__name__)
 _FIXED_BYTES, _LEAST_BYTES = 1_024, 1_024

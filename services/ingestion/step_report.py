@@ -6,11 +6,11 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from services.ingestion.domain.core import FUTURE, IngestionStep
-from services.ingestion.domain.rejections import Rejections
-from shared.application.plan import Plan
-from shared.avro.arrow_types import int64_ms
-from shared.avro.times import implausible, instant_text
+from tidemill.services.ingestion.domain.core import FUTURE, IngestionStep
+from tidemill.services.ingestion.domain.rejections import Rejections
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.times import implausible, instant_text
 
 _LOG = logging.getLogger(__name__)
 _FLAGGED = {FUTURE: "dated further ahead than allowed_skew ('future')", "non_finite": "in which a NaN or an infinity became null ('non_finite')"}

@@ -10,34 +10,34 @@ from typing import Literal
 import numpy as np
 import pyarrow as pa
 
-from services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
-from services.ingestion.domain.debezium import Unwrapper
-from services.ingestion.domain.entry_proof import EntryProof
-from services.ingestion.domain.fresh_look import FreshLook
-from services.ingestion.domain.host_clock import HostClock
-from services.ingestion.domain.identity_hash import KEY_BYTES
-from services.ingestion.domain.journal_run import Mark
-from services.ingestion.domain.raw import CleanRows, RawChunk
-from services.ingestion.domain.stream_flows import Resume, StreamFlows
-from services.ingestion.operator_commands import OperatorCommands
-from services.ingestion.outputs import IngestionOutputs
-from services.ingestion.raw_decoder import RawDecoder
-from services.ingestion.sizes import Quarantine, TopicSizes
-from services.ingestion.step_report import StepReport
-from shared.application.plan import Plan, StreamPlan
-from shared.avro.arrow_types import int64_ms, leaves
-from shared.avro.journal import TICK, JournalDecoder
-from shared.avro.record_reader import RecordReader
-from shared.avro.record_writer import RecordWriter
-from shared.avro.registry import SchemaRegistry
-from shared.avro.schema_tree import parse_record
-from shared.streaming.flood import FloodLimits
-from shared.streaming.flow import Flow
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.packed import Packed
-from shared.streaming.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
-from shared.version import CODE_VERSION
+from tidemill.services.ingestion.domain.core import FARTHEST_AHEAD_MS, IngestionCore
+from tidemill.services.ingestion.domain.debezium import Unwrapper
+from tidemill.services.ingestion.domain.entry_proof import EntryProof
+from tidemill.services.ingestion.domain.fresh_look import FreshLook
+from tidemill.services.ingestion.domain.host_clock import HostClock
+from tidemill.services.ingestion.domain.identity_hash import KEY_BYTES
+from tidemill.services.ingestion.domain.journal_run import Mark
+from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk
+from tidemill.services.ingestion.domain.stream_flows import Resume, StreamFlows
+from tidemill.services.ingestion.operator_commands import OperatorCommands
+from tidemill.services.ingestion.outputs import IngestionOutputs
+from tidemill.services.ingestion.raw_decoder import RawDecoder
+from tidemill.services.ingestion.sizes import Quarantine, TopicSizes
+from tidemill.services.ingestion.step_report import StepReport
+from tidemill.shared.application.journal import TICK, JournalDecoder
+from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.avro.arrow_types import int64_ms, leaves
+from tidemill.shared.avro.record_reader import RecordReader
+from tidemill.shared.avro.record_writer import RecordWriter
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.avro.schema_tree import parse_record
+from tidemill.shared.log.flood import FloodLimits
+from tidemill.shared.log.flow import Flow
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.packed import Packed
+from tidemill.shared.log.records import Checkpoint, Coverage, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.runner.task import StepContext, Task, TaskInputs
+from tidemill.shared.version import CODE_VERSION
 
 _LOG = logging.getLogger(__name__)
 # Changes with the layout of the checkpoint: what an older one wrote is not read but made again from the whole journal.

@@ -1,7 +1,7 @@
-"""Run outcomes: ``python -m services.outcomes``."""
+"""Run outcomes: ``python -m tidemill.services.outcomes``."""
 
-from services.outcomes.service import STAGE, build
-from shared.observability.settings import ServiceSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.outcomes.service import STAGE, build
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.service.service_process import run_service
 
 raise SystemExit(run_service(STAGE, build, ServiceSettings))

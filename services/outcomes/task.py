@@ -6,20 +6,20 @@ from typing import NamedTuple
 
 import pyarrow as pa
 
-from services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
-from services.outcomes.domain.request import At, Label, Request
-from shared.application.plan import LabelPlan, ModelPlan, Plan
-from shared.avro.arrow_types import int64_ms
-from shared.avro.journal import JournalBatch, JournalDecoder
-from shared.avro.key_text import key_texts
-from shared.avro.messages import message_codec, message_decoder, message_encoder
-from shared.avro.registry import SchemaRegistry
-from shared.streaming.dead_letters import DeadLetters
-from shared.streaming.letter_size import DEFAULT_LIMIT_BYTES
-from shared.streaming.merge import MergeInput, Released
-from shared.streaming.merging_task import MergingTask, decoded
-from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step
-from shared.streaming.task import StepContext, TaskInputs
+from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
+from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.shared.application.journal import JournalBatch, JournalDecoder
+from tidemill.shared.application.plan import LabelPlan, ModelPlan, Plan
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.avro.messages import message_codec, message_decoder, message_encoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.records import Checkpoint, Emission, Records, StateEntry, Step
+from tidemill.shared.merge.merge import MergeInput, Released
+from tidemill.shared.merge.merging_task import MergingTask, decoded
+from tidemill.shared.runner.dead_letters import DeadLetters
+from tidemill.shared.runner.letter_size import DEFAULT_LIMIT_BYTES
+from tidemill.shared.runner.task import StepContext, TaskInputs
 
 _UPSTREAM = "scoring"
 _FOLD_VERSION = "outcomes-2"

@@ -3,9 +3,9 @@
 from collections.abc import Mapping
 from typing import Any
 
-from services.retraining.domain.lifecycle_commands import Obeyed
-from services.retraining.job_files import JobResult
-from shared.models.deployments import Lifecycle, ModelDeployment
+from tidemill.services.retraining.domain.lifecycle_commands import Obeyed
+from tidemill.services.retraining.processes.job_files import JobResult
+from tidemill.shared.models.deployments import Lifecycle, ModelDeployment
 
 _PLACE = ("decision_id", "model", "journal_partition", "journal_offset", "journal_time")
 _IN_SERVICE = ("promoted", "rolled_back")

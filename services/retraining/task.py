@@ -8,23 +8,23 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retraining.accounts import asked, commanded, judged, rolled_back, training
-from services.retraining.domain.lifecycle_commands import obey
-from services.retraining.domain.requests import Request
-from services.retraining.domain.service_times import ServiceTimes
-from services.retraining.domain.state import WorkerState
-from services.retraining.job_files import JobRequest, JobResult
-from services.retraining.registrar import Registrar
-from services.retraining.trainer import Trainer
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import SchemaRegistry
-from shared.models.deployments import ModelDeployment
-from shared.short_text import LONGEST_TEXT
-from shared.streaming.progress import Progress
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
-from shared.version import CODE_VERSION
+from tidemill.services.retraining.accounts import asked, commanded, judged, rolled_back, training
+from tidemill.services.retraining.domain.lifecycle_commands import obey
+from tidemill.services.retraining.domain.requests import Request
+from tidemill.services.retraining.domain.service_times import ServiceTimes
+from tidemill.services.retraining.domain.state import WorkerState
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.registrar import Registrar
+from tidemill.services.retraining.processes.trainer import Trainer
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.models.deployments import ModelDeployment
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.task import StepContext, Task, TaskInputs
+from tidemill.shared.short_text import LONGEST_TEXT
+from tidemill.shared.version import CODE_VERSION
 
 log = logging.getLogger(__name__)
 

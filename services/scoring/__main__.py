@@ -1,7 +1,7 @@
-"""Run scoring: ``python -m services.scoring``."""
+"""Run scoring: ``python -m tidemill.services.scoring``."""
 
-from services.scoring.service import STAGE, build
-from services.scoring.settings import ScoringSettings
-from shared.streaming.service_process import run_service
+from tidemill.services.scoring.service import STAGE, build
+from tidemill.services.scoring.settings import ScoringSettings
+from tidemill.shared.service.service_process import run_service
 
 raise SystemExit(run_service(STAGE, build, ScoringSettings))

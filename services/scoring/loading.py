@@ -2,12 +2,12 @@
 
 import logging
 
-from services.scoring.domain.latency import LATENCY
-from services.scoring.domain.panel import Serving
-from shared.application.plan import Plan
-from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
-from shared.models.deployments import ModelDeployment
-from shared.models.onnx_scorer import OnnxScorer
+from tidemill.services.scoring.domain.latency import LATENCY
+from tidemill.services.scoring.domain.panel import Serving
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
+from tidemill.shared.models.deployments import ModelDeployment
+from tidemill.shared.models.onnx_scorer import OnnxScorer
 
 log = logging.getLogger(__name__)
 FAILED = "model_failed"

@@ -1,6 +1,6 @@
 """What scoring's environment may say beyond every service's."""
 
-from shared.observability.settings import RunClockSettings, ServiceSettings
+from tidemill.shared.observability.settings import RunClockSettings, ServiceSettings
 
 
 class ScoringSettings(ServiceSettings):

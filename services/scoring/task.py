@@ -7,25 +7,25 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from services.scoring.domain.core import ScoringCore
-from services.scoring.domain.latency import LATENCY, LatencySwitch
-from services.scoring.domain.panel import Serving
-from services.scoring.loading import FAILED, load_serving
-from shared.application.plan import Plan
-from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder
-from shared.avro.messages import message_codec, message_encoder
-from shared.avro.registry import SchemaRegistry
-from shared.models.artifacts import ArtifactStore
-from shared.models.deployments import Lifecycles
-from shared.observability.metrics import Metrics
-from shared.streaming.errors import TransientError
-from shared.streaming.merge import MergeInput, Released
-from shared.streaming.merging_task import MergingTask, decoded
-from shared.streaming.packed import taken
-from shared.streaming.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, TaskInputs
-from shared.version import CODE_VERSION
+from tidemill.services.scoring.domain.core import ScoringCore
+from tidemill.services.scoring.domain.latency import LATENCY, LatencySwitch
+from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.loading import FAILED, load_serving
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.messages import message_codec, message_encoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.packed import taken
+from tidemill.shared.log.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.merge.merge import MergeInput, Released
+from tidemill.shared.merge.merging_task import MergingTask, decoded
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.deployments import Lifecycles
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.runner.task import StepContext, TaskInputs
+from tidemill.shared.version import CODE_VERSION
 
 _UPSTREAM = "features"
 _COUNTS = b"counts"

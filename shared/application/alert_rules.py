@@ -4,8 +4,8 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from shared.application.alerts import LEVELS, AlertRule, AlertSeverity, AlertSource
-from shared.application.expressions import Expression, ExpressionError, compile_expression
+from tidemill.shared.application.alerts import LEVELS, AlertRule, AlertSeverity, AlertSource
+from tidemill.shared.application.expressions import Expression, ExpressionError, compile_expression
 
 # Every topic has the time of its record, and how long ago that is: on a level, at every tick of the clock.
 TIME, AGE = "journal_time", "age_s"

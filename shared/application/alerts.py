@@ -5,7 +5,7 @@ from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
 
-from shared.application.values import Columns, Duration, Frozen, Name, Owned, parse_duration
+from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, parse_duration
 
 AlertSource = Literal["drift", "health", "decisions", "retraining", "deployments", "rejected", "progress"]
 AlertSeverity = Literal["info", "warning", "critical"]

@@ -9,9 +9,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Literal
 
-from shared.avro.connect_types import INSTANTS_AS_TEXT, NOT_CARRIED, connect_name, with_logical_types
-from shared.avro.schema_text import schema_text
-from shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema, parse_record
+from tidemill.shared.avro.connect_types import INSTANTS_AS_TEXT, NOT_CARRIED, connect_name, with_logical_types
+from tidemill.shared.avro.schema_text import schema_text
+from tidemill.shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema, parse_record
 
 PREFIX = "debezium"
 ID, OP, TS, SOURCE_TS = f"{PREFIX}.id", f"{PREFIX}.op", f"{PREFIX}.ts_ms", f"{PREFIX}.source.ts_ms"

@@ -4,8 +4,8 @@ from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.application.errors import ApplicationError
-from shared.application.located_yaml import LocatedYaml, load_yaml
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.located_yaml import LocatedYaml, load_yaml
 
 SECTIONS = ("streams", "entities", "views", "models")
 

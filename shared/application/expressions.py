@@ -6,8 +6,8 @@ from dataclasses import dataclass, field, replace
 import polars as pl
 import pyarrow as pa
 
-from shared.application.arrow_expressions import Evaluate, agrees, compile_arrow
-from shared.application.column_roles import feature_values
+from tidemill.shared.application.arrow_expressions import Evaluate, agrees, compile_arrow
+from tidemill.shared.application.column_roles import feature_values
 
 _LITERAL = re.compile(r"""('(?:[^']|'')*'|"[^"]*")""")
 _WORDS = frozenset(

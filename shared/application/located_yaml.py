@@ -12,7 +12,7 @@ from typing import Any
 
 import yaml
 
-from shared.application.errors import ApplicationError
+from tidemill.shared.application.errors import ApplicationError
 
 _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
     (re.compile(r"~|null|Null|NULL|"), lambda _: None),

@@ -4,8 +4,8 @@ from typing import Annotated, Any, Literal
 
 from pydantic import Discriminator, Field, Tag, model_validator
 
-from shared.application.alerts import Alerts
-from shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
+from tidemill.shared.application.alerts import Alerts
+from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
 
 Fate = Literal["skip", "reject", "event"]
 Section = Literal["streams", "views", "models"]

@@ -6,10 +6,10 @@ from typing import Literal
 
 import pyarrow as pa
 
-from shared.application.debezium import EnvelopePlan
-from shared.application.expressions import Expression
-from shared.application.model import Application, Model
-from shared.application.topics import Topics
+from tidemill.shared.application.debezium import EnvelopePlan
+from tidemill.shared.application.expressions import Expression
+from tidemill.shared.application.model import Application, Model
+from tidemill.shared.application.topics import Topics
 
 ACCUMULATED = ("count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore")
 """Kinds over windows."""

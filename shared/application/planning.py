@@ -12,19 +12,19 @@ import fastavro
 import pyarrow as pa
 from pydantic import ValidationError
 
-from shared.application.alert_rules import AlertRuleError, compile_rule
-from shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
-from shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan, looks_wrapped
-from shared.application.debezium_planning import debezium_stream
-from shared.application.document import Document
-from shared.application.expressions import Expression, ExpressionError, compile_expression
-from shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
-from shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
-from shared.application.schemas import entry_schema, vector_schema
-from shared.application.topics import Topics
-from shared.application.values import UNITS_MS
-from shared.application.view_planning import ViewPlanner
-from shared.avro.arrow_types import arrow_schema
+from tidemill.shared.application.alert_rules import AlertRuleError, compile_rule
+from tidemill.shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
+from tidemill.shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan, looks_wrapped
+from tidemill.shared.application.debezium_planning import debezium_stream
+from tidemill.shared.application.document import Document
+from tidemill.shared.application.expressions import Expression, ExpressionError, compile_expression
+from tidemill.shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
+from tidemill.shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
+from tidemill.shared.application.schemas import entry_schema, vector_schema
+from tidemill.shared.application.topics import Topics
+from tidemill.shared.application.values import UNITS_MS
+from tidemill.shared.application.view_planning import ViewPlanner
+from tidemill.shared.avro.arrow_types import arrow_schema
 
 Path_ = Sequence[str | int]
 DEDUPLICATE_WITHIN_MS = 7 * UNITS_MS["d"]

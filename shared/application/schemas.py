@@ -6,7 +6,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from shared.application.plan import FeaturePlan
+from tidemill.shared.application.plan import FeaturePlan
 
 _TIME = {"type": "long", "logicalType": "timestamp-millis"}
 _DATE = {"type": "int", "logicalType": "date"}

@@ -6,11 +6,11 @@ from typing import Any, cast
 
 import pyarrow as pa
 
-from shared.application.document import Document
-from shared.application.expressions import Expression, ExpressionError, compile_expression
-from shared.application.model import Application, Entity, LabelRates, View, Window
-from shared.application.plan import ACCUMULATED, EVER, AggregatePlan, JoinPlan, Kind, StreamPlan, ViewPlan, WindowPlan
-from shared.application.values import parse_half_life
+from tidemill.shared.application.document import Document
+from tidemill.shared.application.expressions import Expression, ExpressionError, compile_expression
+from tidemill.shared.application.model import Application, Entity, LabelRates, View, Window
+from tidemill.shared.application.plan import ACCUMULATED, EVER, AggregatePlan, JoinPlan, Kind, StreamPlan, ViewPlan, WindowPlan
+from tidemill.shared.application.values import parse_half_life
 
 Path_ = Sequence[str | int]
 _WITHOUT_VALUE = ("count", "rate", "distinct", "time_since_first", "time_since_last", "decayed_count")

@@ -4,7 +4,7 @@ import hashlib
 import re
 from collections.abc import Mapping
 
-from shared.application.plan import FeaturePlan, Plan, StreamPlan, ViewPlan
+from tidemill.shared.application.plan import FeaturePlan, Plan, StreamPlan, ViewPlan
 
 
 def feature_versions(plan: Plan) -> Mapping[str, str]:

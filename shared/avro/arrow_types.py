@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.avro.schema_tree import AvroType, UnreadableSchema, parse_record
+from tidemill.shared.avro.schema_tree import AvroType, UnreadableSchema, parse_record
 
 _LOGICAL = {
     "timestamp-millis": pa.timestamp("ms"),

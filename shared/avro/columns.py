@@ -11,16 +11,16 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.avro.arrow_types import arrow_schema
-from shared.avro.framed import NULL, UNFRAMED, by_schema
-from shared.avro.leaf_columns import BatchTooLarge
-from shared.avro.record_reader import RecordReader
-from shared.avro.record_writer import RecordWriter
-from shared.avro.registry import SchemaNotFound, SchemaRegistry
-from shared.avro.schema_tree import UnreadableSchema, parse_record
-from shared.avro.wire import HEADER_BYTES, header
-from shared.streaming.errors import InvalidRecord
-from shared.streaming.packed import Packed, packed_or_list, taken
+from tidemill.shared.avro.arrow_types import arrow_schema
+from tidemill.shared.avro.framed import NULL, UNFRAMED, by_schema
+from tidemill.shared.avro.leaf_columns import BatchTooLarge
+from tidemill.shared.avro.record_reader import RecordReader
+from tidemill.shared.avro.record_writer import RecordWriter
+from tidemill.shared.avro.registry import SchemaNotFound, SchemaRegistry
+from tidemill.shared.avro.schema_tree import UnreadableSchema, parse_record
+from tidemill.shared.avro.wire import HEADER_BYTES, header
+from tidemill.shared.log.errors import InvalidRecord
+from tidemill.shared.log.packed import Packed, packed_or_list, taken
 
 _MOST_WRITERS = 1_000
 

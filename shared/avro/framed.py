@@ -6,8 +6,8 @@ from operator import itemgetter
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.avro.wire import HEADER_BYTES, schema_id_of
-from shared.streaming.packed import Packed
+from tidemill.shared.avro.wire import HEADER_BYTES, schema_id_of
+from tidemill.shared.log.packed import Packed
 
 NULL, UNFRAMED = -2, -1
 Rows = NDArray[np.int64] | None

@@ -7,7 +7,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
-from shared.avro.schema_tree import AvroType
+from tidemill.shared.avro.schema_tree import AvroType
 
 Convert = Callable[[Any], Any]
 BytesOf = Callable[[Any, int | None, str], bytes]

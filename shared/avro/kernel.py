@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numba import njit
 
-from shared.avro.skip_program import ARRAY, FIXED, INT32, LENGTH, MAP, NOTHING, ONE, RECORD, SYMBOL, UNION
+from tidemill.shared.avro.skip_program import ARRAY, FIXED, INT32, LENGTH, MAP, NOTHING, ONE, RECORD, SYMBOL, UNION
 
 TEXT, LONG, DOUBLE, FLOAT, BOOLEAN, INT, ENUM, BYTES, SPAN, SKIP, GROUP, NULL = range(12)
 """Kinds of fields: BYTES are of a fixed size, a SPAN is the encoding of an array, a map or a union, SKIP is what nobody reads, a GROUP is a record

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shared.avro.decimals import decimals_of
-from shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID
-from shared.avro.kernel import gather_texts
-from shared.avro.schema_tree import AvroType
+from tidemill.shared.avro.decimals import decimals_of
+from tidemill.shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID
+from tidemill.shared.avro.kernel import gather_texts
+from tidemill.shared.avro.schema_tree import AvroType
 
 _MOST_TEXT = 2**31 - 1
 Present = NDArray[np.uint8] | None

@@ -3,9 +3,9 @@
 from functools import cache
 from pathlib import Path
 
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import SchemaRegistry
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import SchemaRegistry
 
 _FOLDER = Path(__file__).parents[2] / "schemas"
 

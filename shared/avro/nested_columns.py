@@ -8,13 +8,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shared.avro import kernel
-from shared.avro.leaf_columns import Present, TextColumn, Verdicts
-from shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema
-from shared.avro.skip_program import SkipProgram
+from tidemill.shared.avro import kernel
+from tidemill.shared.avro.leaf_columns import Present, TextColumn, Verdicts
+from tidemill.shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema
+from tidemill.shared.avro.skip_program import SkipProgram
 
 if TYPE_CHECKING:
-    from shared.avro.record_reader import RecordReader
+    from tidemill.shared.avro.record_reader import RecordReader
 
 NewReader = Callable[[AvroType, AvroType], "RecordReader"]
 

@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.avro import kernel
-from shared.avro.arrow_types import arrow_schema, arrow_type
-from shared.avro.json_values import nullable_converter
-from shared.avro.leaf_columns import NumberColumn, TextColumn, Verdicts, number_column, text_column
-from shared.avro.nested_columns import list_column, union_column
-from shared.avro.resolution import refusal, require_default, writers_field
-from shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema
-from shared.avro.skip_program import SkipProgram
+from tidemill.shared.avro import kernel
+from tidemill.shared.avro.arrow_types import arrow_schema, arrow_type
+from tidemill.shared.avro.json_values import nullable_converter
+from tidemill.shared.avro.leaf_columns import NumberColumn, TextColumn, Verdicts, number_column, text_column
+from tidemill.shared.avro.nested_columns import list_column, union_column
+from tidemill.shared.avro.resolution import refusal, require_default, writers_field
+from tidemill.shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema
+from tidemill.shared.avro.skip_program import SkipProgram
 
 _KINDS = {
     "string": kernel.TEXT, "bytes": kernel.TEXT, "long": kernel.LONG, "int": kernel.INT, "double": kernel.DOUBLE, "float": kernel.FLOAT,

@@ -12,13 +12,13 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shared.avro import kernel
-from shared.avro.arrow_types import leaves
-from shared.avro.decimals import bytes_of
-from shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID
-from shared.avro.nested_columns import item_record
-from shared.avro.schema_tree import AvroType
-from shared.streaming.packed import Packed
+from tidemill.shared.avro import kernel
+from tidemill.shared.avro.arrow_types import leaves
+from tidemill.shared.avro.decimals import bytes_of
+from tidemill.shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID
+from tidemill.shared.avro.nested_columns import item_record
+from tidemill.shared.avro.schema_tree import AvroType
+from tidemill.shared.log.packed import Packed
 
 _KINDS = {
     "string": kernel.TEXT, "bytes": kernel.TEXT, "long": kernel.LONG, "int": kernel.LONG, "double": kernel.DOUBLE, "float": kernel.FLOAT,

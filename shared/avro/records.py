@@ -6,12 +6,12 @@ from typing import Any
 
 import fastavro
 
-from shared.avro.registry import SchemaNotFound, SchemaRegistry
-from shared.avro.schema_tree import UnreadableSchema, parse_type
-from shared.avro.value_check import ValueCheck
-from shared.avro.wire import HEADER_BYTES, header, schema_id_of
-from shared.short_text import with_short_texts
-from shared.streaming.errors import InvalidRecord
+from tidemill.shared.avro.registry import SchemaNotFound, SchemaRegistry
+from tidemill.shared.avro.schema_tree import UnreadableSchema, parse_type
+from tidemill.shared.avro.value_check import ValueCheck
+from tidemill.shared.avro.wire import HEADER_BYTES, header, schema_id_of
+from tidemill.shared.log.errors import InvalidRecord
+from tidemill.shared.short_text import with_short_texts
 
 
 def plain(schema: Any) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form

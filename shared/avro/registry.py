@@ -7,9 +7,9 @@ from typing import Protocol
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
-from shared.avro.unknown_ids import UnknownIds
-from shared.observability.redaction import redacted
-from shared.streaming.errors import TransientError
+from tidemill.shared.avro.unknown_ids import UnknownIds
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.observability.redaction import redacted
 
 _LEVEL = "BACKWARD_TRANSITIVE"
 

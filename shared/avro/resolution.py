@@ -1,6 +1,6 @@
 """Avro's rules of schema resolution: which type of a writer a reader can read, and what becomes of it."""
 
-from shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema
+from tidemill.shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema
 
 _PROMOTIONS = {
     "int": ("int", "long", "float", "double"),

@@ -3,13 +3,13 @@
 import json
 from typing import Any
 
-from shared.avro.schema_tree import AvroField, AvroType
+from tidemill.shared.avro.schema_tree import AvroField, AvroType
 
 
 def schema_text(kind: AvroType) -> str:
     """Return the JSON of a type; a named type is defined where it comes first and named after that.
 
-    >>> from shared.avro.schema_tree import parse_type
+    >>> from tidemill.shared.avro.schema_tree import parse_type
     >>> schema_text(parse_type('{"type": "record", "name": "a.R", "fields": [{"name": "x", "type": ["null", "long"], "default": null}]}'))
     '{"type": "record", "name": "a.R", "fields": [{"name": "x", "type": ["null", "long"], "default": null}]}'
     """

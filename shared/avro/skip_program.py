@@ -5,7 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.avro.schema_tree import AvroType
+from tidemill.shared.avro.schema_tree import AvroType
 
 NOTHING, ONE, INT32, INT64, FIXED, LENGTH, SYMBOL, ARRAY, MAP, UNION, RECORD = range(11)
 _OF = {

@@ -2,10 +2,10 @@
 
 import numpy as np
 
-from shared.avro.kernel import CUT, DEPTH, FINE, RANGE, walk
-from shared.avro.schema_tree import AvroType
-from shared.avro.skip_program import SkipProgram
-from shared.streaming.errors import InvalidRecord
+from tidemill.shared.avro.kernel import CUT, DEPTH, FINE, RANGE, walk
+from tidemill.shared.avro.schema_tree import AvroType
+from tidemill.shared.avro.skip_program import SkipProgram
+from tidemill.shared.log.errors import InvalidRecord
 
 _SAID = {
     CUT: "the record goes on beyond the end of the message",

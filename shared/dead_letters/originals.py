@@ -8,11 +8,11 @@ from typing import Literal
 import pyarrow.compute as pc
 from deltalake.exceptions import DeltaError
 
-from shared.dead_letters.letters import Letter, Source
-from shared.lake.names import QUARANTINE
-from shared.lake.tables import Lake
-from shared.streaming.broker import Broker, OffsetLostError
-from shared.streaming.records import TopicPartition
+from tidemill.shared.dead_letters.letters import Letter, Source
+from tidemill.shared.lake.names import QUARANTINE
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import Broker, OffsetLostError
+from tidemill.shared.log.records import TopicPartition
 
 
 class OriginalGone(LookupError):

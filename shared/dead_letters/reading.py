@@ -2,12 +2,12 @@
 
 from collections.abc import Iterator, Sequence
 
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import SchemaRegistry
-from shared.dead_letters.letters import Letter, Place, Selection, Source
-from shared.streaming.broker import Broker, Reader
-from shared.streaming.records import TopicPartition
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.dead_letters.letters import Letter, Place, Selection, Source
+from tidemill.shared.log.broker import Broker, Reader
+from tidemill.shared.log.records import TopicPartition
 
 _GAP = 1_000
 

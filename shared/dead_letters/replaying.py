@@ -6,14 +6,14 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from shared.application.plan import Plan
-from shared.avro.registry import SchemaRegistry
-from shared.dead_letters.letters import Letter, Selection, Source
-from shared.dead_letters.originals import Original, OriginalGone, Originals
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.streaming.broker import Broker, TransactionalSink
-from shared.streaming.partitioning import murmur2_partition
-from shared.streaming.records import Emission, TopicPartition
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.dead_letters.letters import Letter, Selection, Source
+from tidemill.shared.dead_letters.originals import Original, OriginalGone, Originals
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.log.broker import Broker, TransactionalSink
+from tidemill.shared.log.partitioning import murmur2_partition
+from tidemill.shared.log.records import Emission, TopicPartition
 
 _AT_ONCE, _AT_ONCE_BYTES = 500, 16 << 20
 _LOOKED_BACK = 1_000

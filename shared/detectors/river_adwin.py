@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from river.drift import ADWIN
 
-from shared.detectors.detector import Change
+from tidemill.shared.detectors.detector import Change
 
 KNOWN_RIVER = "0.26.1"
 # River's bytes begin with the detector's parameters: delta, clock, buckets of a size, shortest part, values before the first check.

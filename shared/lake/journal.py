@@ -8,12 +8,12 @@ import pyarrow.compute as pc
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from shared.application.plan import Plan, StreamPlan
-from shared.application.schemas import DELETED
-from shared.avro.arrow_types import int64_ms
-from shared.avro.journal import JournalBatch, JournalGroup
-from shared.lake.names import journal_table
-from shared.lake.tables import Lake, instant
+from tidemill.shared.application.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.application.schemas import DELETED
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.lake.names import journal_table
+from tidemill.shared.lake.tables import Lake, instant
 
 PARTITION, OFFSET, TIME = "_journal_partition", "_journal_offset", "_journal_time"
 _SPAN = 65_536

@@ -7,9 +7,9 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
-from shared.lake.journal import OFFSET, PARTITION, TIME, UnfitArchiveError
-from shared.lake.names import VECTORS
-from shared.lake.tables import Lake, instant, milliseconds
+from tidemill.shared.lake.journal import OFFSET, PARTITION, TIME, UnfitArchiveError
+from tidemill.shared.lake.names import VECTORS
+from tidemill.shared.lake.tables import Lake, instant, milliseconds
 
 
 def sample_vectors(

@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.lake.names import VIEW_SWITCHES
-from shared.lake.tables import Lake, milliseconds
+from tidemill.shared.lake.names import VIEW_SWITCHES
+from tidemill.shared.lake.tables import Lake, milliseconds
 
 SWITCHES = pa.schema(
     [

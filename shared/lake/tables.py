@@ -12,7 +12,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 from numpy.typing import ArrayLike
 
-from shared.streaming.errors import TransientError
+from tidemill.shared.log.errors import TransientError
 
 _STAMP = pa.timestamp("us", "UTC")
 

@@ -7,10 +7,10 @@ from dataclasses import dataclass
 import polars as pl
 import pyarrow as pa
 
-from shared.application.plan import ModelPlan
-from shared.lake.names import OUTCOMES, VECTORS
-from shared.lake.switches import of_the_same_meaning, view_switches
-from shared.lake.tables import Lake
+from tidemill.shared.application.plan import ModelPlan
+from tidemill.shared.lake.names import OUTCOMES, VECTORS
+from tidemill.shared.lake.switches import of_the_same_meaning, view_switches
+from tidemill.shared.lake.tables import Lake
 
 PLACE = ["_journal_partition", "_journal_offset"]
 _OUTCOME_COLUMNS = ["journal_partition", "request_journal_offset", "journal_time", "model", "status", "label", "revision"]

@@ -11,8 +11,8 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
-from shared.models.signature import Signature
-from shared.streaming.errors import TransientError
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.models.signature import Signature
 
 _MAGIC = b"TMA1"
 _LENGTH = struct.Struct(">I")

@@ -9,8 +9,8 @@ from numba import njit
 from numpy.typing import NDArray
 from onnx import numpy_helper
 
-from shared.models.blocks import Blocks
-from shared.models.forest_kernel import score_forests
+from tidemill.shared.models.blocks import Blocks
+from tidemill.shared.models.forest_kernel import score_forests
 
 MOST_LEAVES = 64
 _NARROW = 32

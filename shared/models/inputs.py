@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.models.blocks import Blocks, blocks_of, padded
-from shared.models.signature import Column, within_range
+from tidemill.shared.models.blocks import Blocks, blocks_of, padded
+from tidemill.shared.models.signature import Column, within_range
 
 _DOUBLE = pa.float64()
 _FEW = 256

@@ -9,11 +9,11 @@ import onnxruntime as ort
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.models.artifacts import Artifact, ArtifactError
-from shared.models.blocks import Blocks, blocks_of_rows, rows_of
-from shared.models.forest import Forest, Stand
-from shared.models.inputs import Inputs
-from shared.models.signature import Column
+from tidemill.shared.models.artifacts import Artifact, ArtifactError
+from tidemill.shared.models.blocks import Blocks, blocks_of_rows, rows_of
+from tidemill.shared.models.forest import Forest, Stand
+from tidemill.shared.models.inputs import Inputs
+from tidemill.shared.models.signature import Column
 
 log = logging.getLogger(__name__)
 BLOCK_ROWS = 32

@@ -9,7 +9,7 @@ from collections.abc import Iterable
 from types import TracebackType
 from typing import TextIO
 
-from shared.observability.redaction import Redactor
+from tidemill.shared.observability.redaction import Redactor
 
 _OWN = set(vars(logging.makeLogRecord({}))) | {"message", "asctime", "taskName"}
 

@@ -9,8 +9,8 @@ from typing import Literal
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 from pydantic_settings import BaseSettings, SettingsConfigDict
 
-from shared.observability.secret_file import secret_file
-from shared.streaming.topic_settings import TopicSettings
+from tidemill.shared.log.topic_settings import TopicSettings
+from tidemill.shared.observability.secret_file import secret_file
 
 
 class _Frozen(BaseModel):
@@ -22,7 +22,7 @@ class KafkaSettings(_Frozen):
 
     A broker that is silent for longer than `deadline_s` counts as unreachable: the process ends, and its supervisor starts it again.
     How topics are made: `replication`, `min_insync_replicas`, `max_message_bytes`, and Kafka's own settings by pattern in `topics`
-    (``{"*-predictions": {"retention.ms": "604800000"}}``), see `shared.streaming.topic_settings`.
+    (``{"*-predictions": {"retention.ms": "604800000"}}``), see `tidemill.shared.log.topic_settings`.
     """
 
     bootstrap_servers: str = "127.0.0.1:9092"

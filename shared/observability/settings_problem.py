@@ -2,7 +2,7 @@
 
 from pydantic import ValidationError
 
-from shared.observability.redaction import is_secret_name, redacted
+from tidemill.shared.observability.redaction import is_secret_name, redacted
 
 _PREFIX, _LEVEL = "TIDEMILL_", "__"
 _SHOWN = 80

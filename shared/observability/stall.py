@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from shared.observability.health import Health
+from tidemill.shared.observability.health import Health
 
 log = logging.getLogger(__name__)
 _TICK_S = 1.0

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from shared.application.plan import Plan
+from tidemill.shared.application.plan import Plan
 
 _FORMAT = 1
 _DIGEST_CHARACTERS = 16

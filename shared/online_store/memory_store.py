@@ -7,11 +7,11 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from shared.application.plan import Plan
-from shared.online_store.layout import EntityLayout, entity_layouts, layout_of
-from shared.online_store.packing import HEAD, pack_values, remembered_ms, unpack_rows
-from shared.online_store.rows import FeatureRows, checked_keys
-from shared.online_store.store import FeatureSlice, OnlineStoreUnavailableError, Receipt, Standing
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.online_store.layout import EntityLayout, entity_layouts, layout_of
+from tidemill.shared.online_store.packing import HEAD, pack_values, remembered_ms, unpack_rows
+from tidemill.shared.online_store.rows import FeatureRows, checked_keys
+from tidemill.shared.online_store.store import FeatureSlice, OnlineStoreUnavailableError, Receipt, Standing
 
 
 @dataclass

@@ -10,9 +10,9 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.online_store.layout import EntityLayout
-from shared.online_store.rows import FeatureRows, Status
-from shared.online_store.store import CorruptValueError
+from tidemill.shared.online_store.layout import EntityLayout
+from tidemill.shared.online_store.rows import FeatureRows, Status
+from tidemill.shared.online_store.store import CorruptValueError
 
 HEAD = struct.Struct(">qqq")
 _MINUTE_MS, _WEEK_MS = 60_000, 7 * 86_400_000

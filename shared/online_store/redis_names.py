@@ -2,9 +2,9 @@
 
 import redis
 
-from shared.observability.redaction import redacted
-from shared.online_store.layout import EntityLayout
-from shared.online_store.store import OnlineStoreUnavailableError
+from tidemill.shared.observability.redaction import redacted
+from tidemill.shared.online_store.layout import EntityLayout
+from tidemill.shared.online_store.store import OnlineStoreUnavailableError
 
 # Redis works, but not for us just now: memory is full, a replica after a fail-over, no disk, still loading.
 # The client strips some of these words from the message and makes them the error's type; inside a script's error they stay.

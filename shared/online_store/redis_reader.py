@@ -7,11 +7,11 @@ from typing import cast
 import redis
 from redis.asyncio import BlockingConnectionPool, Redis
 
-from shared.application.plan import Plan
-from shared.online_store.layout import EntityLayout, entity_layouts, layout_of
-from shared.online_store.packing import remembered_ms, unpack_rows
-from shared.online_store.redis_names import RedisNames, refusal
-from shared.online_store.rows import FeatureRows, checked_keys
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.online_store.layout import EntityLayout, entity_layouts, layout_of
+from tidemill.shared.online_store.packing import remembered_ms, unpack_rows
+from tidemill.shared.online_store.redis_names import RedisNames, refusal
+from tidemill.shared.online_store.rows import FeatureRows, checked_keys
 
 _CONNECTIONS = 32
 

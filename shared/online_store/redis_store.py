@@ -9,12 +9,12 @@ import redis
 from redis.backoff import NoBackoff
 from redis.retry import Retry
 
-from shared.application.plan import Plan
-from shared.online_store.layout import EntityLayout, entity_layouts, layout_of
-from shared.online_store.packing import HEAD, pack_keys, pack_values, remembered_ms, unpack_rows
-from shared.online_store.redis_names import RedisNames, refusal
-from shared.online_store.rows import FeatureRows, checked_keys
-from shared.online_store.store import FeatureSlice, Receipt, Standing
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.online_store.layout import EntityLayout, entity_layouts, layout_of
+from tidemill.shared.online_store.packing import HEAD, pack_keys, pack_values, remembered_ms, unpack_rows
+from tidemill.shared.online_store.redis_names import RedisNames, refusal
+from tidemill.shared.online_store.rows import FeatureRows, checked_keys
+from tidemill.shared.online_store.store import FeatureSlice, Receipt, Standing
 
 # A script call keeps readers waiting for about 4 us per value (benchmarks/online_reads.py): half a millisecond.
 _VALUES_PER_CALL = 128

@@ -7,8 +7,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.online_store.layout import EntityLayout
-from shared.online_store.rows import FeatureRows
+from tidemill.shared.online_store.layout import EntityLayout
+from tidemill.shared.online_store.rows import FeatureRows
 
 
 class OnlineStoreUnavailableError(RuntimeError):

@@ -3,7 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from shared.statistics.bootstrap import Interval
+from tidemill.shared.statistics.bootstrap import Interval
 
 _REPETITIONS = 1000
 

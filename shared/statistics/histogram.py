@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from shared.short_text import short_text
+from tidemill.shared.short_text import short_text
 
 _LONGEST_NAME = 200
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from campaigns.hostile.run import Attack, attack
-from deploy.embedded.infrastructure import Infrastructure
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 pytestmark = [pytest.mark.timeout(180), pytest.mark.lasts(35)]
 

@@ -6,10 +6,10 @@ from itertools import islice
 import fastavro
 
 from campaigns.java_avro.pairs import pairs
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
 from tests.property.avro_types import encoded
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
 
 
 def test_generated_pairs_are_schemas_with_rows_and_one_seed_gives_the_same_ones() -> None:

@@ -13,8 +13,8 @@ from campaigns.simulate.process import STAGES, stage_inputs
 from campaigns.simulate.run import settle
 from campaigns.simulate.system import System, UnexpectedEndError
 from campaigns.simulate.world import RunSettings, World
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import FUSED, FUSIBLE
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 CASES = [(stage, "separate") for stage in STAGES] + [("ingestion", FUSED)]
 

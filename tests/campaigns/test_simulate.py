@@ -13,13 +13,13 @@ from campaigns.simulate.lake import MemoryLake
 from campaigns.simulate.run import RunResult, replay, run_seed
 from campaigns.simulate.shrink import as_test, kind_of, shrink, shrunk
 from campaigns.simulate.world import RunSettings
-from services.features.domain.core import FeaturesCore
-from services.outcomes.domain.join import OutcomeJoin
-from shared.streaming.chain import Chain
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.memory_log import COMMITTED, Transaction
-from shared.streaming.records import StateEntry
-from shared.streaming.running_task import RunningTask
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.services.outcomes.domain.join import OutcomeJoin
+from tidemill.shared.log.records import StateEntry
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.memory.log import COMMITTED, Transaction
+from tidemill.shared.runner.chain import Chain
+from tidemill.shared.runner.running_task import RunningTask
 
 KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 

@@ -7,10 +7,10 @@ import numpy as np
 from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient
 
-from shared.streaming.broker import Broker, Source
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import Emission, Records, TopicPartition
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import Broker, Source
+from tidemill.shared.log.records import Emission, Records, TopicPartition
+from tidemill.shared.memory.broker import MemoryBroker
 
 DEADLINE_S = 20.0
 

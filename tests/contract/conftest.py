@@ -4,11 +4,11 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.streaming.broker import Broker, FencedError, Source, TopicSpec, TransactionalSink
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.memory_broker import MemoryBroker
 from tests.contract.brokers import until
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import Broker, FencedError, Source, TopicSpec, TransactionalSink
+from tidemill.shared.memory.broker import MemoryBroker
 
 
 @pytest.fixture(params=["memory", "kafka"])

@@ -7,9 +7,9 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from shared.streaming.broker import Broker, Source, TopicSpec, TransactionalSink
-from shared.streaming.records import TopicPartition
 from tests.contract.brokers import collect, publish, read, run
+from tidemill.shared.log.broker import Broker, Source, TopicSpec, TransactionalSink
+from tidemill.shared.log.records import TopicPartition
 
 
 def test_a_topic_says_how_large_its_records_may_be(broker: Broker, topic_prefix: str) -> None:

@@ -5,9 +5,9 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.streaming.broker import Broker, FencedError, OffsetLostError, Source
-from shared.streaming.records import TopicPartition
 from tests.contract.brokers import DEADLINE_S, collect, delete_records, publish, read, until
+from tidemill.shared.log.broker import Broker, FencedError, OffsetLostError, Source
+from tidemill.shared.log.records import TopicPartition
 
 
 def test_who_leaves_gives_its_partitions_to_the_others_at_once(topic: str, member: Callable[..., Source]) -> None:

@@ -4,10 +4,10 @@ from collections.abc import Callable
 
 import pytest
 
-from shared.streaming.broker import Broker, FencedError, Source, TransactionalSink
-from shared.streaming.errors import TransientError
-from shared.streaming.records import Emission, TopicPartition
 from tests.contract.brokers import collect, publish, read, run, until
+from tidemill.shared.log.broker import Broker, FencedError, Source, TransactionalSink
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission, TopicPartition
 
 
 def test_a_transaction_is_seen_whole_after_commit_and_not_before(
@@ -181,7 +181,7 @@ def test_a_commit_whose_answer_was_lost_stands(
 def test_of_two_writers_of_other_names_one_commits_and_the_one_after_it_sees_what_came_of_it(
     broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]
 ) -> None:
-    """What `shared.streaming.ownership` builds on; `tests/property/test_ownership.py` plays every order of the calls."""
+    """What `tidemill.shared.runner.ownership` builds on; `tests/property/test_ownership.py` plays every order of the calls."""
     place, reader = TopicPartition(topic, 0), broker.reader()
     one, other = producer(f"{topic}-one"), producer(f"{topic}-other")
 

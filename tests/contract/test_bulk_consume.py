@@ -11,8 +11,8 @@ from confluent_kafka import TopicPartition as Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.bulk_consume import BulkConsume, Event
-from shared.streaming.records import Records, TopicPartition
+from tidemill.shared.kafka.bulk_consume import BulkConsume, Event
+from tidemill.shared.log.records import Records, TopicPartition
 
 Row = tuple[bytes | None, bytes | None, int]
 rows = st.lists(st.tuples(st.none() | st.binary(max_size=40), st.none() | st.binary(max_size=200), st.integers(1, 1 << 42)), min_size=1, max_size=50)
@@ -153,8 +153,8 @@ def test_a_consumer_that_is_left_behind_with_messages_in_the_queue_goes(log: Log
     program = """
 import gc, sys
 from confluent_kafka import Consumer, TopicPartition
-from shared.streaming.bulk_consume import BulkConsume
-from shared.streaming import records
+from tidemill.shared.kafka.bulk_consume import BulkConsume
+from tidemill.shared.log import records
 class Holder:
     def noted(self, error):
         pass

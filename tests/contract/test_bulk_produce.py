@@ -8,10 +8,10 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.bulk_produce import BulkProduce, RefusedError, Room
-from shared.streaming.librdkafka import KNOWN
-from shared.streaming.packed import packed_or_list
-from shared.streaming.records import Emission
+from tidemill.shared.kafka.bulk_produce import BulkProduce, RefusedError, Room
+from tidemill.shared.kafka.librdkafka import KNOWN
+from tidemill.shared.log.packed import packed_or_list
+from tidemill.shared.log.records import Emission
 
 ROOM = Room(messages=30, bytes=1 << 30, message_bytes=1_000_000)
 Row = tuple[bytes | None, bytes | None, int]

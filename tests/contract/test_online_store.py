@@ -9,14 +9,14 @@ import pytest
 import redis
 from numpy.typing import NDArray
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.online_store.layout import UnknownEntityError, entity_layouts
-from shared.online_store.memory_store import Memory, MemoryOnlineStore
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt
 from tests.online_features import FLIGHTS, Clock, changed_plan, named, with_view
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.online_store.layout import UnknownEntityError, entity_layouts
+from tidemill.shared.online_store.memory_store import Memory, MemoryOnlineStore
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt
 
 DAY_MS = 86_400_000
 TTL_MS = 60 * DAY_MS  # of aircraft, in the flights application

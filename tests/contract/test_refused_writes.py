@@ -7,12 +7,12 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import KafkaError, Producer
 
-from shared.streaming.broker import RecordRefusedError
-from shared.streaming.errors import TransientError
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.kafka_sinks import KafkaTransactionalSink
-from shared.streaming.librdkafka import handle_of, library
-from shared.streaming.records import Emission
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.kafka.librdkafka import handle_of, library
+from tidemill.shared.kafka.sinks import KafkaTransactionalSink
+from tidemill.shared.log.broker import RecordRefusedError
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission
 
 PRODUCE = 0
 

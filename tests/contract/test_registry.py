@@ -8,13 +8,13 @@ from typing import Any
 import pyarrow as pa
 import pytest
 
-from deploy.embedded.component import free_port
-from deploy.embedded.infrastructure import Infrastructure
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import ConfluentSchemaRegistry, IncompatibleSchema, MemorySchemaRegistry, SchemaNotFound, SchemaRegistry
-from shared.avro.wire import schema_id_of
-from shared.streaming.errors import TransientError
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry, IncompatibleSchema, MemorySchemaRegistry, SchemaNotFound, SchemaRegistry
+from tidemill.shared.avro.wire import schema_id_of
+from tidemill.shared.log.errors import TransientError
 
 SCHEMAS = sorted((Path(__file__).parents[2] / "schemas").glob("*.avsc"))
 Open = Callable[[], SchemaRegistry]

@@ -9,12 +9,12 @@ import pyarrow as pa
 import pytest
 from ruamel.yaml import YAML
 
-from shared.application.planning import load_plan
-from shared.application.topics import STAGES, Topics
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.topics import catalogue_topics
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.application.topics import STAGES, Topics
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.topics import catalogue_topics
 
 ROOT = Path(__file__).parents[2]
 SCHEMAS = ROOT / "schemas"

@@ -10,26 +10,26 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
-import services.alerts
-import services.cli
-import services.gateway
-import shared.dead_letters
-from services.alerts.topic_use import topic_use as alerts
-from services.archive.task import task_inputs as archive
-from services.cli.topic_use import topic_use as cli
-from services.control.task import task_inputs as control
-from services.drift.task import task_inputs as drift
-from services.features.task import task_inputs as features
-from services.gateway.topic_use import topic_use as gateway
-from services.ingestion.task import task_inputs as ingestion
-from services.outcomes.task import task_inputs as outcomes
-from services.retraining.task import task_inputs as retraining
-from services.scoring.task import task_inputs as scoring
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.application.topics import STAGES, Topics, TopicUse
-from shared.streaming.task import TaskInputs
-from shared.streaming.topics import CATALOGUE
+import tidemill.services.alerts
+import tidemill.services.cli
+import tidemill.services.gateway
+import tidemill.shared.dead_letters
+from tidemill.services.alerts.topic_use import topic_use as alerts
+from tidemill.services.archive.task import task_inputs as archive
+from tidemill.services.cli.topic_use import topic_use as cli
+from tidemill.services.control.task import task_inputs as control
+from tidemill.services.drift.task import task_inputs as drift
+from tidemill.services.features.task import task_inputs as features
+from tidemill.services.gateway.topic_use import topic_use as gateway
+from tidemill.services.ingestion.task import task_inputs as ingestion
+from tidemill.services.outcomes.task import task_inputs as outcomes
+from tidemill.services.retraining.task import task_inputs as retraining
+from tidemill.services.scoring.task import task_inputs as scoring
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.application.topics import STAGES, Topics, TopicUse
+from tidemill.shared.log.topics import CATALOGUE
+from tidemill.shared.runner.task import TaskInputs
 
 ROOT = Path(__file__).parents[2]
 DECLARED: dict[str, Callable[[Plan], TaskInputs]] = {
@@ -38,7 +38,7 @@ DECLARED: dict[str, Callable[[Plan], TaskInputs]] = {
 }  # fmt: skip
 BESIDE: dict[str, Callable[[Topics], TopicUse]] = {"alerts": alerts, "gateway": gateway, "cli": cli}
 FOLDERS = {
-    "alerts": [services.alerts], "gateway": [services.gateway, shared.dead_letters], "cli": [services.cli, shared.dead_letters],
+    "alerts": [tidemill.services.alerts], "gateway": [tidemill.services.gateway, tidemill.shared.dead_letters], "cli": [tidemill.services.cli, tidemill.shared.dead_letters],
 }  # fmt: skip
 Uses = dict[str, tuple[set[str], set[str]]]
 

@@ -5,11 +5,11 @@ from collections.abc import Iterator
 import pytest
 from confluent_kafka import Producer
 
-from shared.streaming.errors import TransientError
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.kafka_sinks import KafkaTransactionalSink
-from shared.streaming.records import Emission
 from tests.kafka_proxy import KafkaProxy
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.kafka.sinks import KafkaTransactionalSink
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission
 
 
 @pytest.fixture

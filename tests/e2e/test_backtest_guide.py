@@ -9,7 +9,7 @@ import pyarrow.parquet as pq
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.__main__ import app
+from tidemill.services.cli.__main__ import app
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guide" / "backtest.md").read_text(encoding="utf-8")

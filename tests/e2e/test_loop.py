@@ -6,10 +6,10 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.demo import DemoOptions, run_demo
-from services.cli.pipeline import TOPOLOGY, stage_processes
-from shared.streaming.stage import FUSED
+from tidemill.demo.run import DemoOptions, run_demo
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.pipeline import TOPOLOGY, stage_processes
+from tidemill.shared.service.stage import FUSED
 
 
 @pytest.mark.lasts(120)

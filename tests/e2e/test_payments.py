@@ -11,19 +11,19 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from deploy.embedded.infrastructure import VARIABLES
-from services.cli.__main__ import app
-from services.cli.dataset import DataSetOptions, load_data_set
-from services.cli.feed import StreamTable
-from services.cli.history import History, read_history
-from services.cli.instance import find_instance, reachable
-from services.cli.pipeline import SEPARATE, TOPOLOGY, stage_processes
-from services.cli.replay_run import ReplayOptions, replay_run
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.statistics.metrics import roc_auc
-from shared.streaming.kafka_broker import KafkaBroker
+from tidemill.audit.history import History, read_history
+from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.replay.feed import StreamTable
+from tidemill.replay.replay_run import ReplayOptions, replay_run
+from tidemill.runs.instance import find_instance, reachable
+from tidemill.runs.pipeline import SEPARATE, TOPOLOGY, stage_processes
+from tidemill.services.cli.__main__ import app
+from tidemill.services.cli.dataset import DataSetOptions, load_data_set
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.statistics.metrics import roc_auc
 
 PAYMENTS = Path(__file__).parents[2] / "examples" / "payments"
 DATA = DataSetOptions(count=15_000)

@@ -7,13 +7,13 @@ import sys
 from functools import partial
 from pathlib import Path
 
-from shared.observability.settings import RunnerSettings
-from shared.streaming.broker import Broker
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import Records
-from shared.streaming.runner import Runner
-from shared.streaming.service_process import stop_on_signals
 from tests.property.runner_tasks import CountingTask, arguments
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.records import Records
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.service.service_process import stop_on_signals
 
 BOOM, SEGFAULT, KILLED = b"boom", b"segfault", b"killed"
 

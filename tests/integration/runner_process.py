@@ -3,11 +3,11 @@
 import sys
 from pathlib import Path
 
-from shared.observability.settings import RunnerSettings
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.runner import Runner
-from shared.streaming.service_process import stop_on_signals
 from tests.property.runner_tasks import arguments
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.service.service_process import stop_on_signals
 
 
 def main() -> None:

@@ -17,15 +17,15 @@ import numpy as np
 import psutil
 import pytest
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.watch import record_codec
-from shared.application.topics import Topics
-from shared.avro.records import RecordCodec
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import Emission, TopicPartition
-from shared.streaming.topics import catalogue_topics
 from tests.integration.meters import write_application
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.watch import record_codec
+from tidemill.shared.application.topics import Topics
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
 
 pytestmark = pytest.mark.timeout(200)
 ROOT = Path(__file__).parents[2]
@@ -100,7 +100,9 @@ class Alerts:
 
     def start(self) -> None:
         with self.log.open("ab") as log:
-            self.process = subprocess.Popen([sys.executable, "-m", "services.alerts"], cwd=ROOT, env=self._environment, stdout=log, stderr=log)
+            self.process = subprocess.Popen(
+                [sys.executable, "-m", "tidemill.services.alerts"], cwd=ROOT, env=self._environment, stdout=log, stderr=log
+            )
 
     def lives(self) -> bool:
         assert self.process is not None

@@ -17,24 +17,24 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.pipeline import pipeline_environment
-from services.cli.settings import read_settings
-from services.cli.supervisor import ServiceSpec, Supervisor
-from services.cli.topics import create_topics
-from services.cli.watch import record_codec
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.journal import TICK, JournalDecoder
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.avro.wire import header
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.partitioning import murmur2_partition
-from shared.streaming.records import Records, TopicPartition
 from tests.integration.meters import write_application
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.pipeline import pipeline_environment
+from tidemill.runs.settings import read_settings
+from tidemill.runs.supervisor import ServiceSpec, Supervisor
+from tidemill.runs.topics import create_topics
+from tidemill.runs.watch import record_codec
+from tidemill.shared.application.journal import TICK, JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.avro.wire import header
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.partitioning import murmur2_partition
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(50)]
 ROOT = Path(__file__).parents[2]
@@ -175,7 +175,7 @@ def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
         broker = KafkaBroker(infrastructure.bootstrap_servers)
         create_topics(plan, broker)
         supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay", read_settings()))
-        supervisor.start([ServiceSpec(stage, f"services.{stage}") for stage in STAGES])
+        supervisor.start([ServiceSpec(stage, f"tidemill.services.{stage}") for stage in STAGES])
         producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "linger.ms": 5, "log_level": 2, "enable.idempotence": True})
         made = Run(plan, infrastructure, supervisor, ConfluentSchemaRegistry(infrastructure.registry_url), producer, broker.reader())
         try:

@@ -6,7 +6,7 @@ import pytest
 
 from campaigns.chaos.chunk import ChunkPlan, run_chunk
 from campaigns.chaos.kinds.catalogue import KINDS
-from deploy.embedded.infrastructure import Infrastructure
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 # Of each sort some, none that takes ten seconds and more.
 SHORT = {

@@ -9,16 +9,16 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.topics import create_topics
-from services.cli.watch import record_codec
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.dead_letters.letters import Selection
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
 from tests.integration.meters import write_application
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.topics import create_topics
+from tidemill.runs.watch import record_codec
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.dead_letters.letters import Selection
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.records import TopicPartition
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.lasts(15)]
 ROOT = Path(__file__).parents[2]
@@ -42,7 +42,7 @@ def test_two_replays_at_once_and_a_third_publish_every_original_once(infrastruct
     environment = {**os.environ, **infrastructure.environment}
 
     def command(*words: str) -> "subprocess.Popen[str]":
-        arguments = [sys.executable, "-m", "services.cli", "dead-letters", words[0], str(application), *words[1:]]
+        arguments = [sys.executable, "-m", "tidemill", "dead-letters", words[0], str(application), *words[1:]]
         return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     racers = [command("replay", "--reason", "expectation") for _ in range(2)]

@@ -9,7 +9,7 @@ from confluent_kafka import Consumer, KafkaError, KafkaException, Message, Produ
 from confluent_kafka.admin import AdminClient
 from confluent_kafka.cimpl import NewTopic
 
-from deploy.embedded.infrastructure import Infrastructure
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 pytestmark = pytest.mark.timeout(180)
 SCHEMA = '{"type":"record","name":"Trade","fields":[{"name":"amount","type":"double"}]}'

@@ -11,15 +11,15 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.embedded.component import ComponentError
-from deploy.embedded.infrastructure import Infrastructure, InfrastructureError
+from tidemill.deploy.embedded.component import ComponentError
+from tidemill.deploy.embedded.infrastructure import Infrastructure, InfrastructureError
 
 pytestmark = pytest.mark.timeout(180)
 # A program that starts the servers in the folder of its argument, forks a sibling that inherits its pipes, and says so.
 PROGRAM = """
 import os, signal, sys, time
 from pathlib import Path
-from deploy.embedded.infrastructure import Infrastructure
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 with Infrastructure.embedded(Path(sys.argv[1])) as servers:
     sibling = os.fork()
     if sibling == 0:

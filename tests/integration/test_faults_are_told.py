@@ -9,8 +9,8 @@ from pathlib import Path
 import pytest
 from deltalake import DeltaTable
 
-from deploy.embedded.infrastructure import Infrastructure
 from tests.integration.meters import write_application
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 ROOT = Path(__file__).parents[2]
 NOON, COUNT = 1_704_110_400_000, 40
@@ -38,7 +38,7 @@ def write_files(folder: Path) -> None:
 
 
 def tidemill(*words: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "services.cli", *words]
+    command = [sys.executable, "-m", "tidemill", *words]
     return subprocess.run(command, cwd=ROOT, env={**environment, "COLUMNS": "300"}, capture_output=True, text=True, timeout=200, check=False)
 
 

@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from campaigns.flood import flood
-from deploy.embedded.infrastructure import Infrastructure
+from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 pytestmark = [pytest.mark.timeout(120), pytest.mark.lasts(10)]
 

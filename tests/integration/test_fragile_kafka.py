@@ -10,21 +10,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.ingestion.settings import IngestionSettings
-from shared.application.planning import load_plan
-from shared.lifeline import tied_to_parent
-from shared.streaming.broker import TopicSpec
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.lent_broker import Lender
-from shared.streaming.records import Emission, TopicPartition
-from shared.streaming.rehearsal import Rehearsal
-from shared.streaming.service_process import built_in_child
-from shared.streaming.stage_child import StageChild
-from shared.streaming.topics import catalogue_topics
 from tests.integration.fragile_process import BOOM, KILLED, SEGFAULT
 from tests.integration.test_raw_to_prediction import ROOT, application
 from tests.property.runner_tasks import codec, expected, output, topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.services.ingestion.settings import IngestionSettings
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lifeline import tied_to_parent
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.runner.lent_broker import Lender
+from tidemill.shared.runner.rehearsal import Rehearsal
+from tidemill.shared.runner.stage_child import StageChild
+from tidemill.shared.service.service_process import built_in_child
 
 __all__ = ["application"]
 DEADLINE_S = 100.0
@@ -96,7 +96,7 @@ def test_every_service_that_is_tried_in_children_can_be_made_in_one_and_writes_n
     names = [spec.name for spec in catalogue_topics(application_name, 1)]
     before = {name: reader.watermarks(TopicPartition(name, 0)) for name in names}
     for stage, links in (("fused", 3), ("outcomes", 1), ("drift", 1), ("control", 1)):
-        build = import_module(f"services.{stage}.service").build
+        build = import_module(f"tidemill.services.{stage}.service").build
         group = broker.source(f"{application_name}-{'ingestion' if stage == 'fused' else stage}", "child")
         child = StageChild(partial(built_in_child, build, settings), tmp_path / "child", 60.0)
         for link in range(links):

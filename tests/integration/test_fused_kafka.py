@@ -7,17 +7,17 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.streaming.broker import TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import FUSED, FUSIBLE
-from shared.streaming.topics import catalogue_topics
 from tests.integration.test_raw_to_prediction import NOON, ROOT, STREAMS, application, departure, service, until
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 __all__ = ["application"]
 KILLS, SLICE = 3, 700

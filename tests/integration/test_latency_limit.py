@@ -12,17 +12,17 @@ import pytest
 from confluent_kafka import Producer
 
 from campaigns.starting_model import promote_starting_model
-from deploy.embedded.infrastructure import Infrastructure
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.lifeline import tied_to_parent
-from shared.models.artifacts import ArtifactStore
-from shared.streaming.broker import TopicSpec
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.topics import catalogue_topics
 from tests.integration.meters import APP, write_application
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lifeline import tied_to_parent
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.models.artifacts import ArtifactStore
 
 ROOT = Path(__file__).parents[2]
 LIMIT_S, DEADLINE_S = 1.5, 90.0
@@ -77,7 +77,7 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
 
     def start() -> "subprocess.Popen[bytes]":
         with (tmp_path / "fused.log").open("ab") as log:
-            command = [sys.executable, "-m", "services.fused"]
+            command = [sys.executable, "-m", "tidemill.services.fused"]
             running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent()))
         return running[-1]
 

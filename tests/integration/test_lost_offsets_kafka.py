@@ -9,13 +9,13 @@ import pytest
 from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.observability.settings import RunnerSettings
-from shared.streaming.broker import OffsetLostError
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import Emission, TopicPartition
-from shared.streaming.runner import Runner
 from tests.property.runner_tasks import STAGE, arguments, expected, output, topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import OffsetLostError
+from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.runner import Runner
 
 DEADLINE_S = 30.0
 

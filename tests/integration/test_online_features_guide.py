@@ -13,14 +13,14 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from deploy.embedded.component import free_port
-from deploy.embedded.redis_server import redis_component
-from services.gateway.app import build_app
-from services.gateway.features import ThreadedReader
-from shared.application.planning import load_plan
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.online_store.store import FeatureSlice
 from tests.online_features import FLIGHTS, Clock
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.redis_server import redis_component
+from tidemill.services.gateway.app import build_app
+from tidemill.services.gateway.features import ThreadedReader
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.online_store.store import FeatureSlice
 
 GUIDE = (Path(__file__).parents[2] / "docs" / "guide" / "online-features.md").read_text()
 BLOCKS = re.findall(r"^```(\w+)\n(.*?)^```$", GUIDE, re.MULTILINE | re.DOTALL)

@@ -11,15 +11,15 @@ import pytest
 import redis
 from numpy.typing import NDArray
 
-from deploy.embedded.component import Component, free_port
-from deploy.embedded.redis_server import redis_component
-from services.features.online import OnlineWriter
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.online_store.rows import FeatureRows
-from shared.online_store.store import CorruptValueError, FeatureSlice, OnlineStore, OnlineStoreUnavailableError
 from tests.online_features import FLIGHTS, changed_plan
+from tidemill.deploy.embedded.component import Component, free_port
+from tidemill.deploy.embedded.redis_server import redis_component
+from tidemill.services.features.online import OnlineWriter
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.online_store.rows import FeatureRows
+from tidemill.shared.online_store.store import CorruptValueError, FeatureSlice, OnlineStore, OnlineStoreUnavailableError
 
 PLAN = load_plan(FLIGHTS)
 ROUTES = [f"route-{i}" for i in range(3_000)]

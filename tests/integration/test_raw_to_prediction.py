@@ -15,17 +15,17 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.lifeline import tied_to_parent
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.streaming.broker import TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.topics import catalogue_topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lifeline import tied_to_parent
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
 
 ROOT = Path(__file__).parents[2]
 NOON = 1_358_424_000_000
@@ -64,7 +64,7 @@ def service(name: str, application: Path, infrastructure: Infrastructure, folder
 
     def start() -> subprocess.Popen[bytes]:
         with (folder / f"{name}.log").open("ab") as log:
-            command = [sys.executable, "-m", f"services.{name}"]
+            command = [sys.executable, "-m", f"tidemill.services.{name}"]
             running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent()))
         return running[-1]
 

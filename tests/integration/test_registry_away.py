@@ -10,13 +10,13 @@ from typing import Any
 
 import pytest
 
-from deploy.embedded.component import free_port
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.supervisor import ServiceSpec, Supervisor
-from shared.streaming.broker import TopicSpec
-from shared.streaming.kafka_broker import KafkaBroker
 from tests.integration.meters import write_application
 from tests.late_registry import LateRegistry
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.supervisor import ServiceSpec, Supervisor
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import TopicSpec
 
 DEADLINE_S = 60.0
 SERVICES = ("control", "alerts")
@@ -54,7 +54,7 @@ def test_services_that_start_without_a_registry_wait_for_it(infrastructure: Infr
             "TIDEMILL_RUNNER__STATE_FOLDER": str(tmp_path / "state"),
         }
         supervisor = Supervisor(tmp_path / "logs", environment, crash_limit=1)
-        specs = [ServiceSpec(name, f"services.{name}", {"TIDEMILL_HEALTH__PORT": str(port)}) for name, port in ports.items()]
+        specs = [ServiceSpec(name, f"tidemill.services.{name}", {"TIDEMILL_HEALTH__PORT": str(port)}) for name, port in ports.items()]
         try:
             supervisor.start(specs)
             until(lambda: all("starting" in probe(port, "ready")[1].get("troubles", {}) for port in ports.values()), supervisor)

@@ -11,26 +11,26 @@ from confluent_kafka import Producer
 from mlflow import MlflowClient
 from typer.testing import CliRunner
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.__main__ import app
-from services.cli.command import command_key
-from services.cli.pipeline import pipeline_environment
-from services.cli.settings import read_settings
-from services.cli.supervisor import ServiceSpec, Supervisor
-from services.cli.topics import create_topics
-from services.cli.watch import record_codec
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.commands.signing import signed_command
-from shared.models.artifacts import ArtifactStore
-from shared.models.registry import ModelRegistry
-from shared.models.signature import Column
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.partitioning import murmur2_partition
-from shared.streaming.records import TopicPartition
 from tests.integration.meters import write_application
 from tests.models import artifact
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.pipeline import pipeline_environment
+from tidemill.runs.settings import read_settings
+from tidemill.runs.supervisor import ServiceSpec, Supervisor
+from tidemill.runs.topics import create_topics
+from tidemill.runs.watch import record_codec
+from tidemill.services.cli.__main__ import app
+from tidemill.services.cli.command import command_key
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.commands.signing import signed_command
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.partitioning import murmur2_partition
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.registry import ModelRegistry
+from tidemill.shared.models.signature import Column
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(40)]
 ROOT = Path(__file__).parents[2]
@@ -99,7 +99,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         except Exception:  # MLflow's own, as long as there is no alias
             return ""
 
-    supervisor.start([ServiceSpec(name, f"services.{name}") for name in SERVICES])
+    supervisor.start([ServiceSpec(name, f"tidemill.services.{name}") for name in SERVICES])
     try:
         before = ask("before")
         assert (before["model_version"], before["variant"], before["reason"]) == ("v2", "champion", None)

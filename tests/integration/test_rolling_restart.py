@@ -13,11 +13,11 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.lifeline import tied_to_parent
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
 from tests.property.runner_tasks import STAGE, expected, topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lifeline import tied_to_parent
+from tidemill.shared.log.records import TopicPartition
 
 ROOT = Path(__file__).parents[2]
 PARTITIONS, KEYS = 4, "abcde"

@@ -11,16 +11,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from deploy.embedded.component import free_port
-from deploy.embedded.infrastructure import Infrastructure
-from shared.lifeline import tied_to_parent
-from shared.observability.settings import RunnerSettings
-from shared.streaming.broker import BrokerUnreachableError
-from shared.streaming.errors import TransientError
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import Emission, TopicPartition
-from shared.streaming.runner import Runner
 from tests.property.runner_tasks import arguments, expected, output, topics
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lifeline import tied_to_parent
+from tidemill.shared.log.broker import BrokerUnreachableError
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.runner import Runner
 
 ROOT = Path(__file__).parents[2]
 DEADLINE_S = 90.0

@@ -20,17 +20,17 @@ import polars as pl
 import pytest
 from rich.console import Console
 
-from deploy.embedded.component import free_port
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.dataset import DataSetOptions, load_data_set
-from services.cli.pipeline import TOPOLOGY
-from services.cli.replay_run import ReplayOptions, replay_run
-from services.cli.running import running_application
-from services.cli.watch import record_codec
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import Emission, TopicPartition
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.replay.replay_run import ReplayOptions, replay_run
+from tidemill.runs.pipeline import TOPOLOGY
+from tidemill.runs.running import running_application
+from tidemill.runs.watch import record_codec
+from tidemill.services.cli.dataset import DataSetOptions, load_data_set
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.records import Emission, TopicPartition
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "examples" / "subscribers" / "README.md").read_text()

@@ -8,11 +8,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.application.planning import load_plan
-from shared.streaming.broker import TopicSpec
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.topics import catalogue_topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.topics import catalogue_topics
 
 ROOT = Path(__file__).parents[2]
 STREAMS = ("departures", "arrivals", "weather")
@@ -31,7 +31,7 @@ def application(tmp_path: Path, application_name: str) -> Path:
 def topics(application: Path, bootstrap_servers: str, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "TIDEMILL_KAFKA__BOOTSTRAP_SERVERS": bootstrap_servers, **settings}
     return subprocess.run(
-        [sys.executable, "-m", "services.cli", "topics", str(application)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
+        [sys.executable, "-m", "tidemill", "topics", str(application)], cwd=ROOT, env=environment, capture_output=True, text=True, check=False
     )
 
 

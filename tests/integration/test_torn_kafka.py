@@ -9,14 +9,14 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as Address
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.observability.settings import RunnerSettings
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.task import TaskInputs
-from shared.streaming.written import TornTransactionError, Written
 from tests.property.runner_tasks import STAGE, arguments, codec, expected, output, topics
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import TaskInputs
+from tidemill.shared.runner.written import TornTransactionError, Written
 
 DEADLINE_S = 30.0
 # Outputs that the log does not hold: the second transaction's end with their commit marker at offset 6.

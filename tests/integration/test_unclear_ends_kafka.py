@@ -5,13 +5,13 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from deploy.embedded.infrastructure import Infrastructure
-from shared.streaming.broker import Source, TopicSpec
-from shared.streaming.errors import TransientError
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.kafka_sinks import KafkaTransactionalSink
-from shared.streaming.records import Emission, TopicPartition
 from tests.kafka_proxy import ADD_OFFSETS, ADD_PARTITIONS, KafkaProxy
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.kafka.sinks import KafkaTransactionalSink
+from tidemill.shared.log.broker import Source, TopicSpec
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission, TopicPartition
 
 # Two partitions, so that a transaction that is torn shows.
 BOTH = (0, 1)

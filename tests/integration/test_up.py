@@ -14,16 +14,16 @@ import psutil
 import pytest
 from confluent_kafka import Producer
 
-from deploy.embedded.component import free_port
-from deploy.embedded.infrastructure import VARIABLES
-from services.cli.command import command_key
-from services.cli.pipeline import TOPOLOGY, stage_processes
-from services.cli.watch import record_codec
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.commands.signing import signed_command
-from shared.streaming.stage import FUSED
 from tests.integration.meters import write_application
+from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.runs.pipeline import TOPOLOGY, stage_processes
+from tidemill.runs.watch import record_codec
+from tidemill.services.cli.command import command_key
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.commands.signing import signed_command
+from tidemill.shared.service.stage import FUSED
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
@@ -64,7 +64,7 @@ def module_of(process: psutil.Process) -> str:
 def up(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
     """The command in a process group of its own, as a shell would start it, and the addresses it prints once everything runs."""
     application = write_application(folder / "application", "meters")
-    command = [sys.executable, "-m", "services.cli", "up", str(application), "--folder", str(folder / "up")]
+    command = [sys.executable, "-m", "tidemill", "up", str(application), "--folder", str(folder / "up")]
     environment = {name: value for name, value in os.environ.items() if name not in (*VARIABLES, TOPOLOGY)}
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
@@ -100,7 +100,7 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
     found: list[psutil.Process] = []
 
     def look() -> bool:
-        found.extend(child for child in parent.children(recursive=True) if module_of(child) == "services.retraining.job")
+        found.extend(child for child in parent.children(recursive=True) if module_of(child) == "tidemill.services.retraining.processes.job")
         return bool(found)
 
     wait_for(look, f"a training process; {folder}")
@@ -117,7 +117,7 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
         family = parent.children(recursive=True)
         modules = {module_of(child) for child in family}
         services = (*stage_processes(FUSED), "gateway", "alerts")
-        assert {f"services.{name}" for name in services} <= modules and training in family
+        assert {f"tidemill.services.{name}" for name in services} <= modules and training in family
         wait_for(lambda: answers(f"{addresses['gateway']}/live"), "the gateway at the address that `up` prints")
         assert len(family) >= len(services) + 1 + 6, "services, training, three servers with their watchdogs"
         if ending == "SIGKILL":
@@ -133,7 +133,7 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
 def service(stage: str, application: Path, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "TIDEMILL_APPLICATION": str(application), "TIDEMILL_RUNNER__STATE_FOLDER": str(folder / "state"), **settings}
     return subprocess.run(
-        [sys.executable, "-m", f"services.{stage}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", f"tidemill.services.{stage}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
     )
 
 
@@ -155,7 +155,7 @@ def test_a_broken_application_ends_a_service_and_the_command_with_file_and_line(
     ended = service("ingestion", application, tmp_path)
     assert ended.returncode == 2
     assert f"{file}:{line}" in ended.stderr and "soon" in ended.stderr and "Traceback" not in ended.stderr
-    command = [sys.executable, "-m", "services.cli", "up", str(application), "--folder", str(tmp_path / "up")]
+    command = [sys.executable, "-m", "tidemill", "up", str(application), "--folder", str(tmp_path / "up")]
     told = subprocess.run(command, cwd=ROOT, env={**os.environ, "COLUMNS": "400"}, capture_output=True, text=True, timeout=60, check=False)
     assert told.returncode == 2
     assert f"{file}:{line}" in told.stderr.replace("\n", "") and "Traceback" not in told.stderr

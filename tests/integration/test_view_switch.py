@@ -8,21 +8,21 @@ import pytest
 from confluent_kafka import Producer
 from typer.testing import CliRunner
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.__main__ import app
-from shared.application.planning import load_plan
-from shared.application.view_version import feature_versions, view_version
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.lake.names import VECTORS, VIEW_SWITCHES
-from shared.lake.tables import Lake
-from shared.streaming.broker import TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.kafka_broker import KafkaBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.topics import catalogue_topics
 from tests.integration.test_raw_to_prediction import NOON, ROOT, STREAMS, application, departure, service, until
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.services.cli.__main__ import app
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.application.view_version import feature_versions, view_version
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.lake.names import VECTORS, VIEW_SWITCHES
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
 
 __all__ = ["application"]
 SLICE, FILTERED = 700, 1_000

@@ -7,12 +7,12 @@ from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from shared.observability.settings import RunnerSettings
-from shared.streaming.broker import Broker
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.task import Stage, StepContext, Task, TaskInputs
 from tests.property.runner_tasks import APP, CountingTask, arguments
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage, StepContext, Task, TaskInputs
 
 INPUT, OUTPUT, COPIES = f"{APP}-input", f"{APP}-output", f"{APP}-copies"
 BOOM, SEGFAULT, KILLED, MEMORY, HANG = b"boom", b"segfault", b"killed", b"memory", b"hang"

@@ -4,27 +4,27 @@ import json
 from pathlib import Path
 from typing import Any
 
-from services.features.task import FeaturesTask
-from services.features.task import task_inputs as features_inputs
-from services.ingestion.task import IngestionTask
-from services.ingestion.task import task_inputs as ingestion_inputs
-from services.scoring.task import ScoringTask
-from services.scoring.task import task_inputs as scoring_inputs
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.models.artifacts import ArtifactStore
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.broker import Broker, TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.progress import Progress
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.stage import FUSIBLE, chain_runner
-from shared.streaming.task import Stage
-from shared.streaming.topics import catalogue_topics
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.features.task import task_inputs as features_inputs
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.services.scoring.task import task_inputs as scoring_inputs
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import Broker, TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import FUSIBLE, chain_runner
 
 ROOT = Path(__file__).parents[2]
 FOLDER = ROOT / "examples" / "flights"

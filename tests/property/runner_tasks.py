@@ -6,13 +6,13 @@ from typing import Any
 
 import numpy as np
 
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.broker import Broker, TopicSpec
-from shared.streaming.dead_letters import DeadLetters
-from shared.streaming.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import Stage, StepContext, Task, TaskInputs
-from shared.streaming.topics import CATALOGUE
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import Broker, TopicSpec
+from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.log.topics import CATALOGUE
+from tidemill.shared.runner.dead_letters import DeadLetters
+from tidemill.shared.runner.task import Stage, StepContext, Task, TaskInputs
 
 SCHEMAS = CATALOGUE.parent
 APP, STAGE = "shop", "counting"

@@ -10,12 +10,12 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from campaigns.simulate.lake import MemoryLake
-from shared.streaming.flow import Flow
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.packed import packed_or_list
-from shared.streaming.progress import Progress, RecordCodecPort
-from shared.streaming.records import Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext, Task, TaskInputs
+from tidemill.shared.log.flow import Flow
+from tidemill.shared.log.packed import packed_or_list
+from tidemill.shared.log.records import Records, StateEntry, Step, TopicPartition
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.runner.progress import Progress, RecordCodecPort
+from tidemill.shared.runner.task import StepContext, Task, TaskInputs
 
 Written = dict[str, list[tuple[bytes | None, bytes | None, int]]]
 

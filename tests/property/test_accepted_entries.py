@@ -14,16 +14,16 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.ingestion.task import IngestionTask
-from shared.application.errors import ApplicationError
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
-from shared.lake.tables import delta_ready
-from shared.streaming.records import Records, Step, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
+from tidemill.shared.lake.tables import delta_ready
+from tidemill.shared.log.records import Records, Step, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 NOW = 1_760_000_000_000
 _TIMES = [0, -1, NOW, -62_135_596_800_000, -62_135_596_800_001, 253_402_300_799_999, 253_402_300_800_000, 2**63 - 1, -(2**63)]

@@ -5,11 +5,11 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from services.alerts.domain.fold import AlertFold, AlertPolicy
-from services.alerts.domain.notification import Message
-from services.alerts.domain.rows import AlertInput
-from shared.application.alert_rules import compile_rule
-from shared.application.alerts import AlertRule, AlertSource, Mute
+from tidemill.services.alerts.domain.fold import AlertFold, AlertPolicy
+from tidemill.services.alerts.domain.notification import Message
+from tidemill.services.alerts.domain.rows import AlertInput
+from tidemill.shared.application.alert_rules import compile_rule
+from tidemill.shared.application.alerts import AlertRule, AlertSource, Mute
 
 MINUTE = 60_000
 RULES = [

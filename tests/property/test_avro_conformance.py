@@ -7,10 +7,10 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
 from tests.property.avro_types import decoded, encoded, flattened, record_and_rows
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
 
 HEAD = header(1)
 

@@ -7,11 +7,11 @@ from typing import Any
 import fastavro
 import pytest
 
-from shared.avro.columns import ColumnDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
 from tests.property.avro_types import decoded, encoded, flattened
 from tests.property.test_avro_conformance import rows_of
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
 
 E = {"type": "enum", "name": "E"}
 SIDE = {"type": "record", "name": "S"}

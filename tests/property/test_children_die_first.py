@@ -9,10 +9,6 @@ from typing import Any
 
 import pytest
 
-from shared.streaming.broker import TopicSpec
-from shared.streaming.records import Records, StateEntry, Step, TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.task import StepContext
 from tests.property.fragile_tasks import (
     BOOM,
     COPIES,
@@ -32,6 +28,10 @@ from tests.property.fragile_tasks import (
 )
 from tests.property.runner_tasks import APP, CountingTask, codec, expected, output
 from tests.property.test_crash_searches import Machine, check, column, filled, read_all
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import Records, StateEntry, Step, TopicPartition
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import StepContext
 
 
 def machine_with_children(folder: Path, values: list[list[bytes]], kind: type[Fragile] = Fragile, **changes: Any) -> Machine:
@@ -130,7 +130,7 @@ class Idle(Fragile):
 def test_a_step_without_input_that_ends_the_process_is_tried_again_in_a_child_until_it_is_survived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("shared.streaming.isolation._SUSPENDED_S", 0.1)
+    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.1)
     monkeypatch.setenv("WORLD", "bad")
     Idle.bad = True
     values = [column({}, 20), column({}, 20)]
@@ -185,7 +185,7 @@ def test_a_native_fault_while_a_task_is_brought_back_sets_it_aside_and_blames_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """The process dies of it twice, children after that; the other partition goes on, and with another world the task does as well."""
-    monkeypatch.setattr("shared.streaming.isolation._SUSPENDED_S", 0.05)
+    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.05)
     monkeypatch.setenv("WORLD", "bad")
     monkeypatch.setenv("WHERE", where)
     values = [column({}, 20), column({}, 20)]

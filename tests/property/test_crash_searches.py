@@ -12,16 +12,16 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.observability.settings import RunnerSettings
-from shared.streaming.death_note import advances
-from shared.streaming.errors import TransientError
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import StateEntry, TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.stage_child import MakeStage
-from shared.streaming.task import Stage
 from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, Ticking
 from tests.property.runner_tasks import APP, CountingTask, DyingBroker, Killed, arguments, codec, expected, output, topics
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import StateEntry, TopicPartition
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.death_note import advances
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.stage_child import MakeStage
+from tidemill.shared.runner.task import Stage
 
 INPUT, OUTPUT, REJECTED = f"{APP}-input", f"{APP}-output", f"{APP}-rejected"
 # A supervisor gives a service up that ends more often than this without having come further.
@@ -165,7 +165,7 @@ def test_a_record_that_kills_the_process_costs_six_of_them_in_a_batch_of_ten_tho
 def test_any_number_of_poisons_costs_one_process(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     values = [column(dict.fromkeys(range(50, 74, 2), BOOM), 90)]
     machine = Machine(tmp_path, filled(values))
-    monkeypatch.setattr("shared.streaming.quarantine.NEWEST", 5)
+    monkeypatch.setattr("tidemill.shared.runner.quarantine.NEWEST", 5)
     runner = machine.run(lambda partition: Fragile(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.deaths == 1
@@ -229,7 +229,7 @@ class Unrestorable(Fragile):
 def test_a_task_that_cannot_be_brought_back_is_set_aside_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, before: bool
 ) -> None:
-    monkeypatch.setattr("shared.streaming.isolation._SUSPENDED_S", 0.01)
+    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.01)
     values = [column({}), column({})]
     machine = Machine(tmp_path, filled(values), 2)
     if before:
@@ -297,7 +297,7 @@ def test_a_crash_without_input_stops_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_task_that_crashes_whatever_it_is_given_is_set_aside_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.streaming.isolation._SUSPENDED_S", 0.01)
+    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.01)
     values = [column({}), column({})]
     machine = Machine(tmp_path, filled(values), 2)
     Broken.bad = True

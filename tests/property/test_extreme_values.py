@@ -13,11 +13,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.features.domain.core import FeaturesCore
-from shared.application.plan import AggregatePlan, ViewPlan, WindowPlan
 from tests.feature_oracle import FeatureOracle, Seen
 from tests.property.test_feature_engine import PLAN, as_batch, random_schedule
 from tests.restarts import folded_with_restarts
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.plan import AggregatePlan, ViewPlan, WindowPlan
 
 HUGE = [1.7e308, 1e308, -1e308, 1e200, -1e200, 1.4e154, 3.5e38, 1e30, 1e16, -1e16]
 SMALL = [-0.0, 0.0, 5e-324, -5e-324, 1e-310, 1e-200, -1e-200, 1e-9]

@@ -10,12 +10,12 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from services.features.domain.core import FeaturesCore
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalBatch, JournalGroup
 from tests.feature_oracle import FeatureOracle, Seen
 from tests.journals import cut
 from tests.restarts import folded_with_restarts
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.planning import load_plan
 
 PLAN = load_plan(Path(__file__).parents[1] / "applications" / "engine")
 _START = 1_700_000_000_000

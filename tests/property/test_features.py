@@ -4,10 +4,10 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.features.domain.core import FeaturesCore
-from shared.application.planning import load_plan
 from tests.journals import random_journal
 from tests.restarts import folded_with_restarts
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.planning import load_plan
 
 PLAN = load_plan(Path(__file__).parents[2] / "examples" / "flights")
 

@@ -7,10 +7,10 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.records import Emission
-from shared.streaming.stage import FUSIBLE
 from tests.property.fused_stages import OUTPUTS, PLAN, ROOT, System
 from tests.property.runner_tasks import DyingBroker, Killed
+from tidemill.shared.log.records import Emission
+from tidemill.shared.service.stage import FUSIBLE
 
 pytestmark = pytest.mark.lasts(30)
 

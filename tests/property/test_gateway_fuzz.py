@@ -12,14 +12,14 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
-from services.gateway.app import Door, build_app
-from services.gateway.features import ThreadedReader
-from services.gateway.settings import DoorSettings
-from services.gateway.tokens import TokenBook
-from shared.application.planning import load_plan
-from shared.dead_letters.letters import Letter, Selection
-from shared.dead_letters.replaying import ReplayResult
-from shared.online_store.memory_store import MemoryOnlineStore
+from tidemill.services.gateway.app import Door, build_app
+from tidemill.services.gateway.features import ThreadedReader
+from tidemill.services.gateway.settings import DoorSettings
+from tidemill.services.gateway.tokens import TokenBook
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.dead_letters.letters import Letter, Selection
+from tidemill.shared.dead_letters.replaying import ReplayResult
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore
 
 PLAN = load_plan(Path(__file__).parents[2] / "examples" / "payments")
 UNLIMITED = settings(deadline=None, derandomize=True, database=None, suppress_health_check=list(HealthCheck))

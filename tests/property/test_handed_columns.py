@@ -7,16 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.features.task import FeaturesTask
-from services.ingestion.task import IngestionTask
-from shared.avro.columns import ColumnDecoder
-from shared.avro.journal import JournalBatch, JournalColumns, JournalDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.merging_task import decoded
-from shared.streaming.records import Emission, Records
-from shared.streaming.task import StepContext
 from tests.property.fused_stages import NOON, PLAN, STREAMS, arrival, departure
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.journal import JournalBatch, JournalColumns, JournalDecoder
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Emission, Records
+from tidemill.shared.merge.merging_task import decoded
+from tidemill.shared.runner.task import StepContext
 
 COUNT = 120
 

@@ -9,8 +9,8 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.heartbeat import HEARTBEAT_KEY
 from tests.unit.services.ingestion.test_debezium import CREATE, DELETE, EVENTS, REFERENCE, TIMED, TIMES, UPDATE, Bench, customers, envelope, wrapped
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
 
 VALUES = st.recursive(
     st.none()

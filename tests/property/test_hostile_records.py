@@ -12,27 +12,27 @@ from campaigns.hostile.application import STREAMS, write_application
 from campaigns.hostile.foreign import foreign_records
 from campaigns.hostile.messages import GOOD_ACCOUNTS, Grammar, good_payment
 from campaigns.hostile.oracle import judge, raw_records
-from services.cli.feed import subject
-from services.cli.history import prediction_schema, read_history
-from services.features.task import FeaturesTask
-from services.features.task import task_inputs as features_inputs
-from services.ingestion.task import IngestionTask
-from services.ingestion.task import task_inputs as ingestion_inputs
-from services.scoring.task import ScoringTask
-from services.scoring.task import task_inputs as scoring_inputs
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.models.artifacts import ArtifactStore
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.broker import TopicSpec
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
-from shared.streaming.topics import catalogue_topics
+from tidemill.audit.history import prediction_schema, read_history
+from tidemill.replay.feed import subject
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.features.task import task_inputs as features_inputs
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.services.scoring.task import task_inputs as scoring_inputs
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 MESSAGES, GOOD = 500, 250
 

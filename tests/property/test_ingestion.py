@@ -10,14 +10,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.ingestion.task import IngestionTask
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.records import Records, StateEntry, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Records, StateEntry, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 ROOT = Path(__file__).parents[2]
 START, SLICE = 1_357_000_000_000, 3_600_000

@@ -6,8 +6,8 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
-from services.retraining.domain.lifecycle_commands import obey
-from shared.models.deployments import Lifecycle
+from tidemill.services.retraining.domain.lifecycle_commands import obey
+from tidemill.shared.models.deployments import Lifecycle
 
 VERSIONS = st.sampled_from(["", *(f"v{number}" for number in range(8))])
 

@@ -9,9 +9,9 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.merge import Merge, MergeInput, Released
-from shared.streaming.progress import Progress
-from shared.streaming.records import TopicPartition
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.merge.merge import Merge, MergeInput, Released
+from tidemill.shared.runner.progress import Progress
 
 Row = tuple[int, int, int, int, int]  # journal time, journal partition, journal offset, rank, offset in its topic
 

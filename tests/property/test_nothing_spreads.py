@@ -7,14 +7,14 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.features.domain.core import FeaturesCore
-from services.ingestion.task import IngestionTask
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 PLAN = load_plan(Path(__file__).parents[2] / "examples" / "payments")
 NOW, YEAR_9999 = 1_760_000_000_000, 253_402_000_000_000

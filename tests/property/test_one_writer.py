@@ -8,11 +8,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.broker import FencedError
-from shared.streaming.runner import Runner
-from shared.streaming.stage import FUSIBLE
 from tests.property.fused_stages import PLAN, System
 from tests.property.test_fused import check_same
+from tidemill.shared.log.broker import FencedError
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.service.stage import FUSIBLE
 
 COUNT = 40
 LEAD_GROUP = "flights-ingestion"
@@ -30,7 +30,7 @@ def alone(tmp_path_factory: pytest.TempPathFactory) -> System:
 @pytest.fixture(autouse=True)
 def impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Who stands by looks at every step."""
-    monkeypatch.setattr("shared.streaming.take_over._LOOK_EVERY_S", 0.0)
+    monkeypatch.setattr("tidemill.shared.runner.take_over._LOOK_EVERY_S", 0.0)
 
 
 def system_of(folder: Path) -> System:

@@ -7,14 +7,14 @@ from pathlib import Path
 
 import pytest
 
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.broker import TopicSpec
-from shared.streaming.errors import TransientError
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.ownership import claim, standing
-from shared.streaming.progress import Progress
-from shared.streaming.records import Emission, TopicPartition
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.runner.ownership import claim, standing
+from tidemill.shared.runner.progress import Progress
 
 HERE = TopicPartition("shop-features-progress", 0)
 CODEC = RecordCodec(MemorySchemaRegistry(), "progress", (Path(__file__).parents[2] / "schemas" / "progress.avsc").read_text())

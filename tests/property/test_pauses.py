@@ -7,9 +7,9 @@ from pathlib import Path
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.streaming.errors import TransientError
-from shared.streaming.memory_clients import MemoryTransactionalSink
 from tests.flooded_shop import Shop
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.memory.clients import MemoryTransactionalSink
 
 ACTIONS = st.one_of(
     st.tuples(st.sampled_from(["orders", "parcels"]), st.integers(1, 40)),

@@ -7,11 +7,11 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from shared.observability.settings import RunnerSettings
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.runner import Runner
 from tests.property.runner_tasks import APP, STAGE, DyingBroker, Killed, arguments, expected, output, topics
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.observability.settings import RunnerSettings
+from tidemill.shared.runner.runner import Runner
 
 INPUT, OUTPUT = f"{APP}-input", f"{APP}-output"
 

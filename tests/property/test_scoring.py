@@ -9,13 +9,13 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.many_models import COUNTRIES, CURRENCIES, write_application
-from services.scoring.domain.core import Predictions, ScoringCore
-from services.scoring.domain.panel import Serving
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.models.onnx_scorer import OnnxScorer
-from shared.models.signature import Column
 from tests.models import artifact
+from tidemill.services.scoring.domain.core import Predictions, ScoringCore
+from tidemill.services.scoring.domain.panel import Serving
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.signature import Column
 
 pytestmark = pytest.mark.lasts(8)
 

@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from shared.streaming.records import Checkpoint, StateEntry
-from shared.streaming.runner import Runner
-from shared.streaming.state_parts import PART_BYTES, StateParts, TornStateError
 from tests.property.runner_tasks import APP, STAGE, CountingTask, DyingBroker, Killed, arguments, expected, output
 from tests.property.test_runner_exactly_once import OUTPUT, filled, finish, quick
+from tidemill.shared.log.records import Checkpoint, StateEntry
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.state_parts import PART_BYTES, StateParts, TornStateError
 
 PART = 10
 KEYS = st.sampled_from([b"a", b"b", "\u00fc|1|x".encode(), b""])

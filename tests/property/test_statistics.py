@@ -7,8 +7,8 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
-from shared.statistics.histogram import NumericBins, Tally
-from shared.statistics.sketch import Sketch, binned
+from tidemill.shared.statistics.histogram import NumericBins, Tally
+from tidemill.shared.statistics.sketch import Sketch, binned
 
 _NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.just(float("nan")), st.integers(-3, 40).map(float), st.floats(-3e30, 3e30))
 

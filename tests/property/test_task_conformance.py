@@ -19,35 +19,35 @@ import pytest
 
 from campaigns.simulate.lake import MemoryLake
 from campaigns.simulate.trainer import SeededTrainer, SilentRegistrar
-from services.archive.task import ArchiveTask
-from services.archive.task import task_inputs as archive_inputs
-from services.control.task import ControlTask
-from services.control.task import task_inputs as control_inputs
-from services.drift.task import DriftTask
-from services.drift.task import task_inputs as drift_inputs
-from services.features.task import FeaturesTask
-from services.features.task import task_inputs as features_inputs
-from services.ingestion.task import IngestionTask
-from services.ingestion.task import task_inputs as ingestion_inputs
-from services.outcomes.task import OutcomesTask
-from services.outcomes.task import task_inputs as outcomes_inputs
-from services.retraining.task import Places, RetrainingTask
-from services.retraining.task import task_inputs as retraining_inputs
-from services.scoring.task import ScoringTask
-from services.scoring.task import task_inputs as scoring_inputs
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.models.artifacts import ArtifactStore
-from shared.streaming.broker import TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import Emission, Records, StateEntry, Step
-from shared.streaming.task import StepContext, Task, TaskInputs
-from shared.streaming.topics import catalogue_topics
 from tests.property.task_driver import Driver
 from tests.unit.services.drift.stream import APP, DAY, START, shop
+from tidemill.services.archive.task import ArchiveTask
+from tidemill.services.archive.task import task_inputs as archive_inputs
+from tidemill.services.control.task import ControlTask
+from tidemill.services.control.task import task_inputs as control_inputs
+from tidemill.services.drift.task import DriftTask
+from tidemill.services.drift.task import task_inputs as drift_inputs
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.features.task import task_inputs as features_inputs
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
+from tidemill.services.outcomes.task import OutcomesTask
+from tidemill.services.outcomes.task import task_inputs as outcomes_inputs
+from tidemill.services.retraining.task import Places, RetrainingTask
+from tidemill.services.retraining.task import task_inputs as retraining_inputs
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.services.scoring.task import task_inputs as scoring_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Emission, Records, StateEntry, Step
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.runner.task import StepContext, Task, TaskInputs
 
 pytestmark = pytest.mark.lasts(20)
 
@@ -165,7 +165,7 @@ def outcome_of(driver: Driver) -> dict[str, Any]:
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[World]:
     with pytest.MonkeyPatch.context() as patch:
-        patch.setattr("services.drift.task._SNAPSHOT_ROWS", 60)
+        patch.setattr("tidemill.services.drift.task._SNAPSHOT_ROWS", 60)
         yield World(tmp_path_factory.mktemp("conformance"))
 
 

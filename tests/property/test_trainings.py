@@ -10,22 +10,22 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.cli.watch import record_codec
-from services.retraining.job_files import JobRequest, JobResult
-from services.retraining.task import Places, RetrainingTask, task_inputs
-from shared.application.plan import Plan
-from shared.avro.registry import MemorySchemaRegistry
-from shared.models.deployments import Lifecycle
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.broker import Broker
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.progress import Progress
-from shared.streaming.runner import Runner
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
-from shared.streaming.topics import catalogue_topics
 from tests.property.runner_tasks import DyingBroker, Killed, output
 from tests.unit.services.drift.stream import shop
+from tidemill.runs.watch import record_codec
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.task import Places, RetrainingTask, task_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.models.deployments import Lifecycle
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 MODEL = "sent_back"
 Asked = tuple[str, str]

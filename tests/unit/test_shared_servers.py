@@ -6,10 +6,10 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.infrastructure import VARIABLES
 from tests.infrastructure import BACKEND
 from tests.scheduling import shares_a_set_up
 from tests.shared_servers import ServerDesk, ask_for_servers
+from tidemill.deploy.embedded.infrastructure import VARIABLES
 
 GIVEN = ("127.0.0.1:1", "http://127.0.0.1:2", "redis://127.0.0.1:3")
 

@@ -7,7 +7,7 @@ from random import Random
 from campaigns.chaos.fault import Kind, MissedError, Strikes, Wait
 from campaigns.chaos.machine import Machine
 from campaigns.chaos.world import World, behind_place, machine_place
-from shared.streaming.stage import FUSED
+from tidemill.shared.service.stage import FUSED
 
 _KILLS = ("kill before", "kill within", "kill after")
 # The stages in which the calls of the prediction path are made; a fused process makes all of them.

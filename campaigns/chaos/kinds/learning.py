@@ -11,7 +11,7 @@ from campaigns.chaos.fault import Kind, Strikes, Wait
 from campaigns.chaos.kinds.calls import learning, strike_at
 from campaigns.chaos.world import World, behind_place, machine_place
 
-_JOB = "services.retraining.job"
+_JOB = "tidemill.services.retraining.processes.job"
 _TRAINING_S = 60.0
 _FULL_BYTES = 1_024
 _LEARNING = tuple(behind_place(stage) for stage in ("archive", "retraining", "control"))

@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from datetime import UTC, datetime
 from typing import Any
 
-from services.alerts.domain.notification import Message, Notification
+from tidemill.services.alerts.domain.notification import Message, Notification
 
 _COLOURS = {"info": "#2eb886", "warning": "#daa038", "critical": "#a30200"}
 _MOST_ATTACHMENTS = 20

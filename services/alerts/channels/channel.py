@@ -2,7 +2,7 @@
 
 from typing import Protocol
 
-from services.alerts.domain.notification import Message
+from tidemill.services.alerts.domain.notification import Message
 
 
 class NotSentError(Exception):

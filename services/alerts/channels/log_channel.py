@@ -2,7 +2,7 @@
 
 import logging
 
-from services.alerts.domain.notification import Message
+from tidemill.services.alerts.domain.notification import Message
 
 _LEVELS = {"info": logging.INFO, "warning": logging.WARNING, "critical": logging.ERROR}
 log = logging.getLogger(__name__)

@@ -8,10 +8,10 @@ from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 
-from services.alerts.channels.bodies import title_of
-from services.alerts.channels.channel import NotSentError
-from services.alerts.domain.notification import Message, Notification
-from services.alerts.settings import SmtpSettings
+from tidemill.services.alerts.channels.bodies import title_of
+from tidemill.services.alerts.channels.channel import NotSentError
+from tidemill.services.alerts.domain.notification import Message, Notification
+from tidemill.services.alerts.settings import SmtpSettings
 
 _LONGEST_SUBJECT = 200
 

@@ -2,8 +2,8 @@
 
 from collections.abc import Awaitable, Callable
 
-from services.alerts.domain.notification import Message
-from shared.avro.records import RecordCodec
+from tidemill.services.alerts.domain.notification import Message
+from tidemill.shared.avro.records import RecordCodec
 
 Publish = Callable[[bytes, bytes, int], Awaitable[None]]
 

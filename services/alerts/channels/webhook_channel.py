@@ -7,10 +7,10 @@ from collections.abc import Callable
 
 import aiohttp
 
-from services.alerts.channels.bodies import body_of
-from services.alerts.channels.channel import NotSentError
-from services.alerts.domain.notification import Message
-from services.alerts.settings import WebhookSettings
+from tidemill.services.alerts.channels.bodies import body_of
+from tidemill.services.alerts.channels.channel import NotSentError
+from tidemill.services.alerts.domain.notification import Message
+from tidemill.services.alerts.settings import WebhookSettings
 
 # The request was in order; the receiver could not at this moment.
 _PASSING = frozenset({408, 425, 429})

@@ -2,9 +2,9 @@
 
 from fnmatch import fnmatchcase
 
-from shared.application.alert_rules import CompiledRule, compile_rule
-from shared.application.alerts import AlertRule
-from shared.application.model import Application
+from tidemill.shared.application.alert_rules import CompiledRule, compile_rule
+from tidemill.shared.application.alerts import AlertRule
+from tidemill.shared.application.model import Application
 
 _DAY_S = 86_400
 _DAY_MS = _DAY_S * 1000

@@ -8,11 +8,11 @@ from typing import Any
 
 import pyarrow as pa
 
-from services.alerts.domain.notification import Message, Notification, digest
-from services.alerts.domain.rows import AlertInput, Fields
-from services.alerts.domain.series import Series
-from shared.application.alert_rules import AGE, COLUMNS, TIME, CompiledRule
-from shared.application.alerts import ALWAYS_THERE, AlertSeverity, AlertSource, Mute
+from tidemill.services.alerts.domain.notification import Message, Notification, digest
+from tidemill.services.alerts.domain.rows import AlertInput, Fields
+from tidemill.services.alerts.domain.series import Series
+from tidemill.shared.application.alert_rules import AGE, COLUMNS, TIME, CompiledRule
+from tidemill.shared.application.alerts import ALWAYS_THERE, AlertSeverity, AlertSource, Mute
 
 VERSION = 1
 UNDELIVERED = "undelivered"

@@ -5,7 +5,7 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Literal
 
-from shared.application.alerts import AlertSeverity
+from tidemill.shared.application.alerts import AlertSeverity
 
 Status = Literal["firing", "repeated", "resolved", "information", "undelivered"]
 

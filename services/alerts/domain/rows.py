@@ -3,8 +3,8 @@
 from collections.abc import Callable, Mapping
 from typing import Any, NamedTuple
 
-from shared.application.alert_rules import AGE, COLUMNS, METRICS, TIME
-from shared.application.alerts import AlertSource
+from tidemill.shared.application.alert_rules import AGE, COLUMNS, METRICS, TIME
+from tidemill.shared.application.alerts import AlertSource
 
 Fields = dict[str, Any]
 _HOUR_MS = 3_600_000

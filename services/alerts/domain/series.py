@@ -4,8 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.alerts.domain.notification import Notification, Status, digest
-from shared.application.alert_rules import CompiledRule
+from tidemill.services.alerts.domain.notification import Notification, Status, digest
+from tidemill.shared.application.alert_rules import CompiledRule
 
 
 class _Known(dict[str, Any]):

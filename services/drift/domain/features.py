@@ -7,10 +7,10 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
-from services.drift.domain.rows import floats
-from shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
-from shared.statistics.histogram import Tally
-from shared.statistics.sketch import Sketch, binned
+from tidemill.services.drift.domain.rows import floats
+from tidemill.shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
+from tidemill.shared.statistics.histogram import Tally
+from tidemill.shared.statistics.sketch import Sketch, binned
 
 Summary = Sketch | Tally
 _CHUNK_ROWS = 16_384

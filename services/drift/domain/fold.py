@@ -9,11 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.drift.domain.features import FeatureColumn, FeatureFold, Summary
-from services.drift.domain.findings import Coordinates, Finding, Health
-from services.drift.domain.quality import WindowRows
-from services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
-from services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
+from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold, Summary
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Health
+from tidemill.services.drift.domain.quality import WindowRows
+from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
+from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
 
 DAY_MS = 86_400_000
 Said = Finding | Health

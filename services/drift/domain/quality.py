@@ -6,10 +6,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.drift.domain.rows import OutcomeRows, PredictionRows
-from shared.detectors.detector import Change, Detector
-from shared.statistics import metrics
-from shared.statistics.calibration import calibration_error
+from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
+from tidemill.shared.detectors.detector import Change, Detector
+from tidemill.shared.statistics import metrics
+from tidemill.shared.statistics.calibration import calibration_error
 
 Float64 = NDArray[np.float64]
 _REPLAY_MS = 3_600_000

@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.arrow_types import int64_ms
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]

@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from services.drift.domain.excess_loss import ExcessLoss
-from services.drift.domain.features import FeatureColumn, Shift, Summary
-from services.drift.domain.findings import Coordinates, Finding, Kind, Severity
-from services.drift.domain.quality import LossDetector, WindowRows, request_keys
-from services.drift.domain.rows import OutcomeRows
-from shared.detectors.river_adwin import RiverAdwin
-from shared.statistics import metrics
+from tidemill.services.drift.domain.excess_loss import ExcessLoss
+from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.quality import LossDetector, WindowRows, request_keys
+from tidemill.services.drift.domain.rows import OutcomeRows
+from tidemill.shared.detectors.river_adwin import RiverAdwin
+from tidemill.shared.statistics import metrics
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25

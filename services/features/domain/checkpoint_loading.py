@@ -6,11 +6,11 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
-from services.features.domain.entities import EntityIndex
-from services.features.domain.reference_state import ReferenceState
-from services.features.domain.request_keys import RequestKeys
-from services.features.domain.view_state import ViewState
-from shared.streaming.packed import Packed
+from tidemill.services.features.domain.entities import EntityIndex
+from tidemill.services.features.domain.reference_state import ReferenceState
+from tidemill.services.features.domain.request_keys import RequestKeys
+from tidemill.services.features.domain.view_state import ViewState
+from tidemill.shared.log.packed import Packed
 
 # Arrow refuses a slice without an end; no key is as long as this.
 _END = 1 << 30

@@ -10,19 +10,19 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.features.domain.checkpoint_loading import CheckpointLoading
-from services.features.domain.entities import EntityIndex
-from services.features.domain.hashing import ValueHashes
-from services.features.domain.reference_state import ReferenceState
-from services.features.domain.request_keys import RequestKeys
-from services.features.domain.view_state import ViewState
-from shared.application.column_roles import feature_values
-from shared.application.expressions import Expression
-from shared.application.plan import JoinPlan, Plan, ViewPlan
-from shared.avro.arrow_types import int64_ms
-from shared.avro.journal import JournalBatch, JournalGroup
-from shared.avro.key_text import key_texts
-from shared.streaming.records import StateEntry
+from tidemill.services.features.domain.checkpoint_loading import CheckpointLoading
+from tidemill.services.features.domain.entities import EntityIndex
+from tidemill.services.features.domain.hashing import ValueHashes
+from tidemill.services.features.domain.reference_state import ReferenceState
+from tidemill.services.features.domain.request_keys import RequestKeys
+from tidemill.services.features.domain.view_state import ViewState
+from tidemill.shared.application.column_roles import feature_values
+from tidemill.shared.application.expressions import Expression
+from tidemill.shared.application.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.plan import JoinPlan, Plan, ViewPlan
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.log.records import StateEntry
 
 _SWEPT = 512
 _GLOBAL = ""

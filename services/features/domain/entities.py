@@ -5,7 +5,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shared.avro.key_text import key_texts
+from tidemill.shared.avro.key_text import key_texts
 
 
 class EntityIndex:

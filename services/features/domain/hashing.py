@@ -7,8 +7,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from shared.application.column_roles import whole_numbers
-from shared.avro.key_text import key_texts
+from tidemill.shared.application.column_roles import whole_numbers
+from tidemill.shared.avro.key_text import key_texts
 
 _KEPT = 1 << 18
 

@@ -7,12 +7,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.features.domain.compiled import entry
-from services.features.domain.entities import EntityIndex
-from shared.application.column_roles import feature_values
-from shared.application.plan import FeaturePlan, StreamPlan
-from shared.application.schemas import DELETED
-from shared.avro.arrow_types import int64_ms
+from tidemill.services.features.domain.entities import EntityIndex
+from tidemill.services.features.domain.kernels.compiled import entry
+from tidemill.shared.application.column_roles import feature_values
+from tidemill.shared.application.plan import FeaturePlan, StreamPlan
+from tidemill.shared.application.schemas import DELETED
+from tidemill.shared.avro.arrow_types import int64_ms
 
 _FEWEST = 64
 _NEVER = -(1 << 62)

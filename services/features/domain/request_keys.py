@@ -9,13 +9,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.features.domain.compiled import entry, inner
-from services.features.domain.entities import EntityIndex
-from services.features.domain.hashing import identity_words
-from shared.application.plan import JoinPlan
-from shared.avro.key_text import key_texts
-from shared.mapped_memory import mapped_words
-from shared.streaming.records import StateEntry
+from tidemill.services.features.domain.entities import EntityIndex
+from tidemill.services.features.domain.hashing import identity_words
+from tidemill.services.features.domain.kernels.compiled import entry, inner
+from tidemill.shared.application.plan import JoinPlan
+from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.log.records import StateEntry
+from tidemill.shared.mapped_memory import mapped_words
 
 _HEAD = 4
 _FIRST_ROOM = 1_024

@@ -5,13 +5,13 @@ from collections.abc import Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from services.features.domain.blobs import pack, sizes, unpack
-from services.features.domain.blocks import FIRST_BLOCK, HEADS, POOL_USED
-from services.features.domain.kernel import fold_view, release
-from services.features.domain.layout import INCLUDED, L_REACH, L_TTL, NEVER, NEWEST, USED, Layout, plan_layout
-from services.features.domain.memory import reserve_words, touched_bytes
-from shared.application.plan import ViewPlan
-from shared.streaming.packed import Packed
+from tidemill.services.features.domain.kernels.blobs import pack, sizes, unpack
+from tidemill.services.features.domain.kernels.blocks import FIRST_BLOCK, HEADS, POOL_USED
+from tidemill.services.features.domain.kernels.kernel import fold_view, release
+from tidemill.services.features.domain.kernels.layout import INCLUDED, L_REACH, L_TTL, NEVER, NEWEST, USED, Layout, plan_layout
+from tidemill.services.features.domain.memory import reserve_words, touched_bytes
+from tidemill.shared.application.plan import ViewPlan
+from tidemill.shared.log.packed import Packed
 
 _FEWEST = 256
 

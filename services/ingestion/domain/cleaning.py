@@ -9,12 +9,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.ingestion.domain.raw import CleanRows, RawChunk, Verdict
-from shared.application.debezium import PREFIX
-from shared.application.expressions import Expression
-from shared.application.plan import StreamPlan
-from shared.avro.key_text import key_texts
-from shared.streaming.partitioning import partitions_of
+from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk, Verdict
+from tidemill.shared.application.debezium import PREFIX
+from tidemill.shared.application.expressions import Expression
+from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.log.partitioning import partitions_of
 
 _TIME = pa.timestamp("ms")
 DELETES = 1 << 61

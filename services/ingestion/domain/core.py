@@ -9,18 +9,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.availability_merge import AvailabilityMerge
-from services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cleaner
-from services.ingestion.domain.identity_hash import KEY_BYTES
-from services.ingestion.domain.journal_clock import TICK, JournalClock
-from services.ingestion.domain.journal_run import JournalRun
-from services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, Verdict, WaitingRows, concatenate
-from services.ingestion.domain.rejections import Rejections
-from services.ingestion.domain.sequencing import Candidates, Sequencer
-from shared.application.plan import Plan, StreamPlan
-from shared.application.schemas import DELETED
-from shared.avro.arrow_types import int64_ms
-from shared.streaming.records import StateEntry
+from tidemill.services.ingestion.domain.availability_merge import AvailabilityMerge
+from tidemill.services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cleaner
+from tidemill.services.ingestion.domain.identity_hash import KEY_BYTES
+from tidemill.services.ingestion.domain.journal_clock import TICK, JournalClock
+from tidemill.services.ingestion.domain.journal_run import JournalRun
+from tidemill.services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, Verdict, WaitingRows, concatenate
+from tidemill.services.ingestion.domain.rejections import Rejections
+from tidemill.services.ingestion.domain.sequencing import Candidates, Sequencer
+from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.application.schemas import DELETED
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.log.records import StateEntry
 
 _TIME = pa.timestamp("ms")
 _CLOCK = b"clock"

@@ -8,12 +8,12 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.ingestion.domain.raw import SKIPPED, Verdict
-from shared.application.debezium import ID, OP, PREFIX, TS, EnvelopePlan
-from shared.application.plan import StreamPlan
-from shared.avro.columns import DecodedColumns
-from shared.avro.key_text import key_texts
-from shared.streaming.errors import InvalidRecord
+from tidemill.services.ingestion.domain.raw import SKIPPED, Verdict
+from tidemill.shared.application.debezium import ID, OP, PREFIX, TS, EnvelopePlan
+from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.avro.columns import DecodedColumns
+from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.log.errors import InvalidRecord
 
 _EVENTS, _DELETE, _UPDATE = ("c", "r", "u", "d"), "d", "u"
 _UNAVAILABLE = "__debezium_unavailable_value"

@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.ingestion.domain.raw import CleanRows, Verdict
-from shared.streaming.packed import Packed
+from tidemill.services.ingestion.domain.raw import CleanRows, Verdict
+from tidemill.shared.log.packed import Packed
 
 _ENVELOPE_BYTES = 128
 _YEAR_1_MS, _YEAR_10000_MS = -62_135_596_800_000, 253_402_300_800_000

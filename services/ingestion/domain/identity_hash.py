@@ -5,7 +5,7 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from shared.streaming.packed import Packed
+from tidemill.shared.log.packed import Packed
 
 KEY_BYTES = 16
 

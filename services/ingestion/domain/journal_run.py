@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.journal_clock import TICK
+from tidemill.services.ingestion.domain.journal_clock import TICK
 
 
 @dataclass(frozen=True, slots=True)

@@ -9,9 +9,9 @@ import pyarrow as pa
 from numba import njit
 from numpy.typing import NDArray
 
-from services.ingestion.domain.identity_hash import identity_hashes
-from shared.mapped_memory import mapped_words
-from shared.streaming.records import StateEntry
+from tidemill.services.ingestion.domain.identity_hash import identity_hashes
+from tidemill.shared.log.records import StateEntry
+from tidemill.shared.mapped_memory import mapped_words
 
 _FIRST_ROOM = 1_024
 _CHUNK = 2_048

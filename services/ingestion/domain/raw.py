@@ -8,8 +8,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.avro.columns import DecodedColumns
-from shared.streaming.packed import taken
+from tidemill.shared.avro.columns import DecodedColumns
+from tidemill.shared.log.packed import taken
 
 SKIPPED = {"tombstone": 1 << 60, "skipped_delete": 1 << 59, "skipped_update": 1 << 58}
 """Flags of records that are no events, by what they are counted as."""

@@ -8,8 +8,8 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from services.ingestion.domain.raw import CleanRows, Verdict
-from shared.streaming.packed import taken
+from tidemill.services.ingestion.domain.raw import CleanRows, Verdict
+from tidemill.shared.log.packed import taken
 
 _Item = TypeVar("_Item")
 

@@ -8,12 +8,12 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from services.ingestion.domain.availability_merge import Released
-from services.ingestion.domain.journal_clock import JournalClock
-from services.ingestion.domain.known_ids import KnownIds
-from services.ingestion.domain.raw import CleanRows
-from shared.application.plan import StreamPlan
-from shared.streaming.records import StateEntry
+from tidemill.services.ingestion.domain.availability_merge import Released
+from tidemill.services.ingestion.domain.journal_clock import JournalClock
+from tidemill.services.ingestion.domain.known_ids import KnownIds
+from tidemill.services.ingestion.domain.raw import CleanRows
+from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.log.records import StateEntry
 
 _KEY = b"key"
 _LONG_AGO = np.iinfo(np.int64).min

@@ -3,9 +3,9 @@
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 
-from shared.application.plan import StreamPlan
-from shared.streaming.flood import FloodLimits
-from shared.streaming.flow import Flow
+from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.log.flood import FloodLimits
+from tidemill.shared.log.flow import Flow
 
 
 @dataclass(frozen=True, slots=True)

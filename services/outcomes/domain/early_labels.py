@@ -2,9 +2,9 @@
 
 from typing import Any
 
-from services.outcomes.domain.identity_index import IdentityIndex
-from services.outcomes.domain.packed_rows import PackedRows
-from services.outcomes.domain.request import At, Label
+from tidemill.services.outcomes.domain.identity_index import IdentityIndex
+from tidemill.services.outcomes.domain.packed_rows import PackedRows
+from tidemill.services.outcomes.domain.request import At, Label
 
 _COLUMNS = (
     ("offset", "i8"),

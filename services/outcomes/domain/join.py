@@ -7,9 +7,9 @@ from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
-from services.outcomes.domain.early_labels import EarlyLabels
-from services.outcomes.domain.request import At, Label, Request
-from services.outcomes.domain.request_table import CORRECTED, INVALID, LABELLED, OPEN, PENDING, STATUSES, TIMEOUT, RequestTable
+from tidemill.services.outcomes.domain.early_labels import EarlyLabels
+from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request_table import CORRECTED, INVALID, LABELLED, OPEN, PENDING, STATUSES, TIMEOUT, RequestTable
 
 CHUNK_REQUESTS = 256
 """Journal offsets whose requests, or early labels, make one entry of the checkpoint."""

@@ -2,9 +2,9 @@
 
 from typing import Any, NamedTuple
 
-from services.outcomes.domain.identity_index import IdentityIndex
-from services.outcomes.domain.packed_rows import PackedRows
-from services.outcomes.domain.request import Request
+from tidemill.services.outcomes.domain.identity_index import IdentityIndex
+from tidemill.services.outcomes.domain.packed_rows import PackedRows
+from tidemill.services.outcomes.domain.request import Request
 
 STATUSES = ("pending", "invalid", "labelled", "corrected", "timeout")
 PENDING, INVALID, LABELLED, CORRECTED, TIMEOUT = range(5)

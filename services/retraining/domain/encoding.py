@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.models.signature import Column, within_range
+from tidemill.shared.models.signature import Column, within_range
 
 _SMOOTHING = 50.0
 _RARE_ROWS = 20

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 from sklearn.linear_model import LogisticRegression
 from threadpoolctl import threadpool_limits
 
-from shared.models.export import lightgbm_to_onnx, logistic_to_onnx
+from tidemill.shared.models.export import lightgbm_to_onnx, logistic_to_onnx
 
 Matrix = NDArray[np.float32]
 Scores = NDArray[np.float64]

@@ -6,10 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
-from services.retraining.domain.examples import DAY_MS
-from shared.statistics.bootstrap import paired_block_test
-from shared.statistics.calibration import calibration_difference_interval, calibration_interval
-from shared.statistics.metrics import log_losses, roc_auc
+from tidemill.services.retraining.domain.examples import DAY_MS
+from tidemill.shared.statistics.bootstrap import paired_block_test
+from tidemill.shared.statistics.calibration import calibration_difference_interval, calibration_interval
+from tidemill.shared.statistics.metrics import log_losses, roc_auc
 
 _AUC_MARGIN = 0.005
 _CALIBRATION_MARGIN = 0.02

@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from shared.models.deployments import Lifecycle, ModelDeployment
+from tidemill.shared.models.deployments import Lifecycle, ModelDeployment
 
 _NOTHING = ModelDeployment("", "", -1, 0.5)
 

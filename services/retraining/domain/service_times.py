@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from datetime import UTC, datetime
 from typing import Any
 
-from shared.models.deployments import Lifecycle
+from tidemill.shared.models.deployments import Lifecycle
 
 
 @dataclass(frozen=True, slots=True)

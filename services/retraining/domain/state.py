@@ -4,9 +4,9 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from services.retraining.domain.requests import FINAL, Requests
-from services.retraining.domain.service_times import ServiceTimes
-from shared.models.deployments import Lifecycle, Lifecycles
+from tidemill.services.retraining.domain.requests import FINAL, Requests
+from tidemill.services.retraining.domain.service_times import ServiceTimes
+from tidemill.shared.models.deployments import Lifecycle, Lifecycles
 
 
 @dataclass(slots=True)

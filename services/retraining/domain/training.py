@@ -8,14 +8,14 @@ import numpy as np
 import optuna
 from numpy.typing import NDArray
 
-from services.retraining.domain.encoding import encode
-from services.retraining.domain.examples import Examples, Split
-from services.retraining.domain.families import fit, suggest
-from services.retraining.domain.threshold import best_threshold
-from shared.application.model import Training
-from shared.models.artifacts import Artifact
-from shared.models.signature import Signature
-from shared.statistics.metrics import log_loss, roc_auc
+from tidemill.services.retraining.domain.encoding import encode
+from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.families import fit, suggest
+from tidemill.services.retraining.domain.threshold import best_threshold
+from tidemill.shared.application.model import Training
+from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.signature import Signature
+from tidemill.shared.statistics.metrics import log_loss, roc_auc
 
 _SEARCH_ROWS = 25_000
 _PARITY_ROWS = 32

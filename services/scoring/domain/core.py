@@ -8,8 +8,8 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from services.scoring.domain.panel import Panel, Serving
-from shared.application.plan import Plan
+from tidemill.services.scoring.domain.panel import Panel, Serving
+from tidemill.shared.application.plan import Plan
 
 
 @dataclass(frozen=True, slots=True)

@@ -2,7 +2,7 @@
 
 from collections.abc import Iterable, Mapping
 
-from shared.application.plan import ModelPlan
+from tidemill.shared.application.plan import ModelPlan
 
 LATENCY = "latency"
 _BACK = 0.5

@@ -8,10 +8,10 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from shared.application.plan import ModelPlan
-from shared.models.forest import Stand
-from shared.models.inputs import Inputs
-from shared.models.onnx_scorer import Scorer
+from tidemill.shared.application.plan import ModelPlan
+from tidemill.shared.models.forest import Stand
+from tidemill.shared.models.inputs import Inputs
+from tidemill.shared.models.onnx_scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True)

@@ -3,7 +3,7 @@ import re
 import pytest
 
 from benchmarks.environments import JAVA_LOCK, PEERS
-from deploy.embedded.artifacts import read_lock
+from tidemill.deploy.embedded.artifacts import read_lock
 
 
 def test_every_jar_is_pinned_by_version_and_hash_once_for_each_use() -> None:

@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 import yaml
 
-from shared.observability.metrics import Metrics
+from tidemill.shared.observability.metrics import Metrics
 
 FILE = Path(__file__).parents[3] / "deploy" / "prometheus" / "alerts.yaml"
 RULES = [rule for group in yaml.safe_load(FILE.read_text())["groups"] for rule in group["rules"]]

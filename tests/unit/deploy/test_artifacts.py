@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.artifacts import Artifact, ArtifactError, fetch, read_lock
+from tidemill.deploy.embedded.artifacts import Artifact, ArtifactError, fetch, read_lock
 
 CONTENT = b"not really a jar, but it has a hash"
 RIGHT = Artifact("kafka", "org.example.group:thing", "1.2", hashlib.sha256(CONTENT).hexdigest())

@@ -7,7 +7,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from deploy.embedded.component import Component, ComponentError, accepts_connections, free_port, log_tail
+from tidemill.deploy.embedded.component import Component, ComponentError, accepts_connections, free_port, log_tail
 
 SERVER = """
 import socket, sys, signal

@@ -10,27 +10,27 @@ import pytest
 from pydantic import BaseModel
 from ruamel.yaml import YAML
 
-from deploy.embedded.infrastructure import Infrastructure
-from services.cli.pipeline import SEPARATE, TOPOLOGY, pipeline_environment, stage_processes, stage_spec
-from services.cli.settings import read_settings
-from services.gateway.settings import DoorSettings
-from shared.application.model import Application
-from shared.observability.settings import ServiceSettings
-from shared.streaming.stage import FUSED, FUSIBLE
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.pipeline import SEPARATE, TOPOLOGY, pipeline_environment, stage_processes, stage_spec
+from tidemill.runs.settings import read_settings
+from tidemill.services.gateway.settings import DoorSettings
+from tidemill.shared.application.model import Application
+from tidemill.shared.observability.settings import ServiceSettings
+from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 ROOT = Path(__file__).resolve().parents[3]
 MODULES = {
-    "fused": "services.fused",
-    "ingestion": "services.ingestion",
-    "features": "services.features",
-    "scoring": "services.scoring",
-    "outcomes": "services.outcomes",
-    "archive": "services.archive",
-    "drift": "services.drift",
-    "control": "services.control",
-    "retraining": "services.retraining",
-    "gateway": "services.gateway",
-    "alerts": "services.alerts",
+    "fused": "tidemill.services.fused",
+    "ingestion": "tidemill.services.ingestion",
+    "features": "tidemill.services.features",
+    "scoring": "tidemill.services.scoring",
+    "outcomes": "tidemill.services.outcomes",
+    "archive": "tidemill.services.archive",
+    "drift": "tidemill.services.drift",
+    "control": "tidemill.services.control",
+    "retraining": "tidemill.services.retraining",
+    "gateway": "tidemill.services.gateway",
+    "alerts": "tidemill.services.alerts",
 }
 SERVERS = {"kafka", "registry", "redis"}
 DOCKERFILE = (ROOT / "Dockerfile").read_text()
@@ -98,7 +98,7 @@ def test_the_topics_are_made_once_by_a_container_that_ends(services: dict[str, A
     # The broker makes none by itself, and ingestion refuses to start without the raw ones.
     assert services["kafka"]["environment"]["KAFKA_AUTO_CREATE_TOPICS_ENABLE"] == "false"
     topics = services["topics"]
-    assert topics["command"] == ["python", "-m", "services.cli", "topics", "/application"]
+    assert topics["command"] == ["python", "-m", "tidemill", "topics", "/application"]
     assert topics["depends_on"] == {"kafka": {"condition": "service_healthy"}}
     assert topics["restart"] == "on-failure"
     assert topics["healthcheck"] == {"disable": True}

@@ -8,8 +8,8 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded import folders
-from deploy.embedded.infrastructure import VARIABLES, Infrastructure, InfrastructureError
+from tidemill.deploy.embedded import folders
+from tidemill.deploy.embedded.infrastructure import VARIABLES, Infrastructure, InfrastructureError
 
 ADDRESSES = dict(zip(VARIABLES, ("broker:9092", "http://registry:8081", "redis://cache:6379/0"), strict=True))
 

@@ -8,8 +8,8 @@ from typing import Any
 
 import pytest
 
-from deploy import install
-from deploy.install import entries, uv_environment
+from tidemill.deploy import install
+from tidemill.deploy.install import entries, uv_environment
 
 
 def test_a_lock_is_cut_into_its_entries() -> None:

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.kafka import kafka_component
+from tidemill.deploy.embedded.kafka import kafka_component
 
 
 def written(folder: Path) -> dict[str, str]:

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.openmp import HOOK, OpenMPError, provide, renamed
+from tidemill.deploy.embedded.openmp import HOOK, OpenMPError, provide, renamed
 
 PACKAGES = Path(sysconfig.get_path("purelib"))
 

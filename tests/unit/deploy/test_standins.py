@@ -7,9 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from deploy.standins.debian import mirror
-from deploy.standins.images import FOLDER, RECIPES, StandIns
-from deploy.standins.tool import StandInError, run
+from tidemill.deploy.standins.debian import mirror
+from tidemill.deploy.standins.images import FOLDER, RECIPES, StandIns
+from tidemill.deploy.standins.tool import StandInError, run
 
 ROOT = Path(__file__).resolve().parents[3]
 
@@ -69,6 +69,6 @@ def test_a_tool_that_is_not_there_is_named() -> None:
 
 
 def test_an_unknown_image_is_refused_before_anything_is_built() -> None:
-    done = subprocess.run([sys.executable, "-m", "deploy.standins", "postgres"], cwd=ROOT, capture_output=True, text=True, check=False)
+    done = subprocess.run([sys.executable, "-m", "tidemill.deploy.standins", "postgres"], cwd=ROOT, capture_output=True, text=True, check=False)
     assert done.returncode == 2
     assert "expected some of python, kafka, registry, redis, came postgres" in done.stderr

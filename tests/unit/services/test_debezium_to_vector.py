@@ -6,25 +6,25 @@ from typing import Any
 
 import pytest
 
-from services.cli.dataset import DataSetOptions, feeds_of, load_data_set
-from services.cli.file_rows import DataSetError
-from services.features.task import FeaturesTask
-from services.features.task import task_inputs as features_inputs
-from services.gateway.events import _key
-from services.ingestion.task import IngestionTask
-from services.ingestion.task import task_inputs as ingestion_inputs
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.broker import TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
-from shared.streaming.topics import catalogue_topics
+from tidemill.replay.file_rows import DataSetError
+from tidemill.services.cli.dataset import DataSetOptions, feeds_of, load_data_set
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.features.task import task_inputs as features_inputs
+from tidemill.services.gateway.events import _key
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 T0 = 1_700_000_000_000
 REJECTED = (Path(__file__).parents[3] / "schemas" / "rejected.avsc").read_text("utf-8")

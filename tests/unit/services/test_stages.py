@@ -7,16 +7,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.features.task import FeaturesTask
-from services.ingestion.task import IngestionTask
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.records import Emission, Records, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Emission, Records, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 ROOT = Path(__file__).parents[3]
 NOON = 1_358_424_000_000

@@ -13,17 +13,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.features.task import FeaturesTask
-from services.ingestion.task import IngestionTask
-from shared.application.errors import ApplicationError
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.journal import JournalDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
-from shared.lake.tables import Lake
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 NOW = 1_760_000_000_000
 NAME = uuid.UUID("0123abcd-0123-4567-89ab-0123456789ab")

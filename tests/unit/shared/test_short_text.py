@@ -3,11 +3,11 @@
 import doctest
 from pathlib import Path
 
-from shared import short_text as module
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.short_text import LONGEST_TEXT, short_text
-from shared.statistics.histogram import Tally
+from tidemill.shared import short_text as module
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.short_text import LONGEST_TEXT, short_text
+from tidemill.shared.statistics.histogram import Tally
 
 SCHEMAS = Path(__file__).parents[3] / "schemas"
 

@@ -1,7 +1,7 @@
 import tomllib
 from pathlib import Path
 
-from shared.version import CODE_VERSION
+from tidemill.shared.version import CODE_VERSION
 
 
 def test_the_code_and_the_package_have_one_version() -> None:

@@ -14,7 +14,7 @@ from campaigns.chaos.points import POINTS, STRUCK, VARIABLE, struck
 ROOT = Path(__file__).parents[4]
 HOOK = ROOT / "campaigns" / "chaos" / "hook"
 PROGRAM = """
-from shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.artifacts import ArtifactStore
 store = ArtifactStore({folder!r})
 store.put(b"first")
 print("first", flush=True)

@@ -7,12 +7,12 @@ from typing import Any, NamedTuple
 import faust
 import pytest
 
-from services.alerts.app import AgentInput, credentials, decoded
-from services.alerts.domain.rows import fields_of
-from shared.application.alert_rules import COLUMNS
-from shared.application.alerts import AlertSource
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
+from tidemill.services.alerts.app import AgentInput, credentials, decoded
+from tidemill.services.alerts.domain.rows import fields_of
+from tidemill.shared.application.alert_rules import COLUMNS
+from tidemill.shared.application.alerts import AlertSource
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
 
 SCHEMAS = Path(__file__).parents[4] / "schemas"
 SOURCES: dict[AlertSource, str] = {

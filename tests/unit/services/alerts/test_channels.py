@@ -15,11 +15,11 @@ from typing import Any
 import pytest
 from pydantic import SecretStr
 
-from services.alerts.channels.channel import NotSentError
-from services.alerts.channels.mail_channel import MailChannel
-from services.alerts.channels.webhook_channel import WebhookChannel
-from services.alerts.domain.notification import Message, Notification
-from services.alerts.settings import SmtpSettings, WebhookSettings
+from tidemill.services.alerts.channels.channel import NotSentError
+from tidemill.services.alerts.channels.mail_channel import MailChannel
+from tidemill.services.alerts.channels.webhook_channel import WebhookChannel
+from tidemill.services.alerts.domain.notification import Message, Notification
+from tidemill.services.alerts.settings import SmtpSettings, WebhookSettings
 
 KEY = "a key of the test's own"
 ONE = Notification(

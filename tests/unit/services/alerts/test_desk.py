@@ -4,14 +4,14 @@ import asyncio
 
 import pytest
 
-from services.alerts.channels.channel import Channel, NotSentError
-from services.alerts.desk import AlertDesk
-from services.alerts.domain.fold import UNDELIVERED, AlertFold
-from services.alerts.domain.notification import Message
-from services.alerts.settings import AlertsSettings
-from shared.observability.health import Health
-from shared.observability.metrics import Metrics
 from tests.unit.services.alerts.test_fold import EVENT, drift, fold, rule
+from tidemill.services.alerts.channels.channel import Channel, NotSentError
+from tidemill.services.alerts.desk import AlertDesk
+from tidemill.services.alerts.domain.fold import UNDELIVERED, AlertFold
+from tidemill.services.alerts.domain.notification import Message
+from tidemill.services.alerts.settings import AlertsSettings
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.metrics import Metrics
 
 SETTINGS = AlertsSettings(attempts=3, backoff_initial_s=0.001, backoff_max_s=0.002)
 

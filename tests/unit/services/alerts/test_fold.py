@@ -6,14 +6,14 @@ from typing import Any
 
 import pytest
 
-from services.alerts.domain.defaults import rules_of
-from services.alerts.domain.fold import UNDELIVERED, AlertFold, AlertPolicy
-from services.alerts.domain.notification import Notification
-from services.alerts.domain.rows import AlertInput
-from shared.application.alert_rules import CompiledRule, compile_rule
-from shared.application.alerts import AlertRule, Mute
-from shared.application.planning import load_application
-from shared.application.topics import STAGES
+from tidemill.services.alerts.domain.defaults import rules_of
+from tidemill.services.alerts.domain.fold import UNDELIVERED, AlertFold, AlertPolicy
+from tidemill.services.alerts.domain.notification import Notification
+from tidemill.services.alerts.domain.rows import AlertInput
+from tidemill.shared.application.alert_rules import CompiledRule, compile_rule
+from tidemill.shared.application.alerts import AlertRule, Mute
+from tidemill.shared.application.planning import load_application
+from tidemill.shared.application.topics import STAGES
 
 OWNER = "team@example.org"
 HOUR = 3_600_000

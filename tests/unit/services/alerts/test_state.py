@@ -4,12 +4,12 @@ from pathlib import Path
 
 import pytest
 
-from services.alerts.domain.fold import VERSION
-from services.alerts.state import KEY, encode_state, read_state
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.broker import TopicSpec
-from shared.streaming.memory_broker import MemoryBroker
+from tidemill.services.alerts.domain.fold import VERSION
+from tidemill.services.alerts.state import KEY, encode_state, read_state
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.memory.broker import MemoryBroker
 
 TOPIC = "shop-alert-state"
 

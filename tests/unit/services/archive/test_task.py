@@ -7,16 +7,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.archive.task import ArchiveTask
-from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS
-from shared.lake.tables import Lake
-from shared.streaming.errors import TransientError
-from shared.streaming.records import Records, Step
-from shared.streaming.task import StepContext
 from tests.unit.services.drift.stream import SCHEMAS, START, Topics, season, shop
+from tidemill.services.archive.task import ArchiveTask
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Records, Step
+from tidemill.shared.runner.task import StepContext
 
 FLUSH_MS = 1_000
 STEPS = 12

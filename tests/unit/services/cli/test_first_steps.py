@@ -7,11 +7,11 @@ from pathlib import Path
 
 import pytest
 
-from deploy.embedded.infrastructure import VARIABLES
-from services.cli.first_steps import example_event, first_steps
-from services.testing import ApplicationRun
-from shared.application.planning import load_plan
 from tests.help_examples import commands
+from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.services.cli.first_steps import example_event, first_steps
+from tidemill.shared.application.planning import load_plan
+from tidemill.testing import ApplicationRun
 
 ROOT = Path(__file__).parents[4]
 ADDRESSES = dict(zip(VARIABLES, ("127.0.0.1:9", "http://127.0.0.1:8/apis", "redis://x"), strict=True))

@@ -11,27 +11,27 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.__main__ import app
-from services.cli.command_answers import Answer, CommandAnswers, problem_of
-from services.cli.instance import Instance, InstanceError
-from services.cli.lifecycle_commands import run_to_command
-from services.control.task import ControlTask
-from services.control.task import task_inputs as control_inputs
-from services.retraining.job_files import JobRequest, JobResult
-from services.retraining.task import Places, RetrainingTask
-from services.retraining.task import task_inputs as retraining_inputs
-from shared.application.plan import Plan
-from shared.avro.messages import message_codec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.commands.signing import signed_command
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.progress import Progress
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
-from shared.streaming.topics import catalogue_topics
 from tests.unit.services.drift.stream import shop
+from tidemill.runs.instance import Instance, InstanceError
+from tidemill.services.cli.__main__ import app
+from tidemill.services.cli.command_answers import Answer, CommandAnswers, problem_of
+from tidemill.services.cli.lifecycle_commands import run_to_command
+from tidemill.services.control.task import ControlTask
+from tidemill.services.control.task import task_inputs as control_inputs
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.task import Places, RetrainingTask
+from tidemill.services.retraining.task import task_inputs as retraining_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.commands.signing import signed_command
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 KEY, MODEL, NOW_MS = b"the key of the control plane", "sent_back", 1_000_000
 
@@ -250,8 +250,8 @@ def test_a_run_that_has_ended_cannot_be_commanded(tmp_path: Path, monkeypatch: p
 def test_the_commands_themselves_say_what_became_of_them(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """The whole command, with the in-memory adapters in place of Kafka and the registry; the stages run beside it."""
     world = World(tmp_path, 3)
-    monkeypatch.setattr("services.cli.kafka_clients.connect", lambda kafka: world.broker)
-    monkeypatch.setattr("shared.avro.registry.ConfluentSchemaRegistry", lambda url: world.registry)
+    monkeypatch.setattr("tidemill.runs.kafka_clients.connect", lambda kafka: world.broker)
+    monkeypatch.setattr("tidemill.shared.avro.registry.ConfluentSchemaRegistry", lambda url: world.registry)
     for name, value in {
         "KAFKA__BOOTSTRAP_SERVERS": "k:9092",
         "REGISTRY__URL": "http://r",

@@ -13,16 +13,16 @@ import pytest
 from deltalake import DeltaTable, write_deltalake
 from typer.testing import CliRunner
 
-from services.cli.__main__ import app
-from services.cli.backfill import Backfill, BackfillRange
-from services.cli.fold_start import StartRefusedError, check_start, longest_reach_ms, unbounded
-from services.cli.state_snapshot import load_snapshot, save_snapshot
-from shared.application.planning import load_plan
-from shared.lake.journal import ArchivedJournal, UnfitArchiveError
-from shared.lake.names import VECTORS
-from shared.lake.tables import Lake, delta_ready
 from tests.archives import archive_journal
 from tests.property.test_feature_engine import PLAN, as_batch, random_schedule
+from tidemill.offline.backfill import Backfill, BackfillRange
+from tidemill.offline.fold_start import StartRefusedError, check_start, longest_reach_ms, unbounded
+from tidemill.offline.state_snapshot import load_snapshot, save_snapshot
+from tidemill.services.cli.__main__ import app
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.lake.journal import ArchivedJournal, UnfitArchiveError
+from tidemill.shared.lake.names import VECTORS
+from tidemill.shared.lake.tables import Lake, delta_ready
 
 pytestmark = pytest.mark.lasts(30)
 

@@ -7,13 +7,13 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from services.archive.task import ArchiveTask, task_inputs
-from services.cli.__main__ import app
-from services.testing import ApplicationRun
-from shared.lake.tables import Lake
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.task import StepContext
 from tests.help_examples import commands, first_example
+from tidemill.services.archive.task import ArchiveTask, task_inputs
+from tidemill.services.cli.__main__ import app
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.task import StepContext
+from tidemill.testing import ApplicationRun
 
 PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
 RUN = Path(".tidemill/up/payments")

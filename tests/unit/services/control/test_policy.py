@@ -5,7 +5,7 @@ from typing import Any
 
 import pytest
 
-from services.control.domain.policy import Policy, RetrainingPolicy
+from tidemill.services.control.domain.policy import Policy, RetrainingPolicy
 
 DAY = 86_400_000
 

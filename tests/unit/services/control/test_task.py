@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.cli.watch import record_codec
-from services.control.task import ControlTask
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.commands.signing import RESUME_STREAM, signature, signed_command
-from shared.streaming.progress import Progress
-from shared.streaming.records import Records, StateEntry, Step, TopicPartition
-from shared.streaming.task import StepContext
 from tests.unit.services.drift.stream import shop
+from tidemill.runs.watch import record_codec
+from tidemill.services.control.task import ControlTask
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.commands.signing import RESUME_STREAM, signature, signed_command
+from tidemill.shared.log.records import Records, StateEntry, Step, TopicPartition
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.task import StepContext
 
 DAY = 86_400_000
 SCHEMAS = Path(__file__).parents[4] / "schemas"

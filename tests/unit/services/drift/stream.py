@@ -8,13 +8,13 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnEncoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.progress import Progress
-from shared.streaming.records import Records, TopicPartition
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.progress import Progress
 
 DAY = 86_400_000
 START = 19_000 * DAY

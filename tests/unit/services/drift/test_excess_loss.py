@@ -10,8 +10,8 @@ import polars as pl
 import pytest
 from numpy.typing import NDArray
 
-from services.drift.domain.excess_loss import DAY_MS, Excess, ExcessLoss, cusum_bound
-from shared.detectors.river_adwin import RiverAdwin
+from tidemill.services.drift.domain.excess_loss import DAY_MS, Excess, ExcessLoss, cusum_bound
+from tidemill.shared.detectors.river_adwin import RiverAdwin
 
 Year = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
 

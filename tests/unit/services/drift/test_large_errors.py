@@ -2,9 +2,9 @@
 
 import numpy as np
 
-from services.drift.domain.quality import LossDetector
-from shared.detectors.river_adwin import RiverAdwin
-from shared.statistics.sketch import Sketch, binned
+from tidemill.services.drift.domain.quality import LossDetector
+from tidemill.shared.detectors.river_adwin import RiverAdwin
+from tidemill.shared.statistics.sketch import Sketch, binned
 
 
 def test_one_huge_error_of_a_regression_leaves_the_usual_error_as_it_is() -> None:

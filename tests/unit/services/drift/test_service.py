@@ -4,17 +4,17 @@ from pathlib import Path
 
 import pytest
 
-from services.drift.service import build
-from services.drift.task import task_inputs
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.broker import Broker
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.progress import Progress
-from shared.streaming.records import TopicPartition
-from shared.streaming.topics import catalogue_topics
 from tests.unit.services.drift.stream import DAY, SCHEMAS, START, Topics, season, shop
+from tidemill.services.drift.service import build
+from tidemill.services.drift.task import task_inputs
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.progress import Progress
 
 
 def _settings(folder: Path, instance: str = "0") -> ServiceSettings:

@@ -8,13 +8,13 @@ import pandas as pd
 import pytest
 from sklearn import metrics as oracle
 
-from services.drift.task import DriftTask, task_inputs
-from shared.application.plan import Plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.records import Records, StateEntry, Step
-from shared.streaming.task import StepContext
 from tests.unit.services.drift.stream import DAY, SCHEMAS, START, Shop, Topics, season, shop
+from tidemill.services.drift.task import DriftTask, task_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records, StateEntry, Step
+from tidemill.shared.runner.task import StepContext
 
 CONTEXT = StepContext(now_ms=0)
 Said = list[tuple[str, bytes]]

@@ -8,11 +8,11 @@ import numpy as np
 import pandas as pd
 import pytest
 
-from services.features.domain.core import FeaturesCore
-from shared.application.plan import AggregatePlan, Plan, ViewPlan
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalBatch
 from tests.journals import random_journal
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.shared.application.journal import JournalBatch
+from tidemill.shared.application.plan import AggregatePlan, Plan, ViewPlan
+from tidemill.shared.application.planning import load_plan
 
 pytestmark = pytest.mark.lasts(15)
 

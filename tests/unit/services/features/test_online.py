@@ -9,14 +9,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.features import online
-from services.features.online import OnlineWriter
-from shared.application.planning import load_plan
-from shared.observability.metrics import Metrics
-from shared.online_store.memory_store import Memory, MemoryOnlineStore
-from shared.online_store.rows import FeatureRows
-from shared.online_store.store import FeatureSlice, OnlineStore, Receipt
 from tests.online_features import FLIGHTS, with_view
+from tidemill.services.features import online
+from tidemill.services.features.online import OnlineWriter
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.online_store.memory_store import Memory, MemoryOnlineStore
+from tidemill.shared.online_store.rows import FeatureRows
+from tidemill.shared.online_store.store import FeatureSlice, OnlineStore, Receipt
 
 PLAN = load_plan(FLIGHTS)
 

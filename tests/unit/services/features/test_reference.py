@@ -6,16 +6,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.features.domain.core import FeaturesCore
-from services.ingestion.task import IngestionTask
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.records import Records, StateEntry, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Records, StateEntry, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 NOW, MINUTE = 1_760_000_000_000, 60_000
 APPLICATION = """

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from numba import njit
 
-from services.features.domain.sums import add, add_square, variance
+from tidemill.services.features.domain.kernels.sums import add, add_square, variance
 
 
 @njit

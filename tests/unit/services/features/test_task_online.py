@@ -4,18 +4,18 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.features.online import OnlineWriter
-from services.features.task import FeaturesTask
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnEncoder
-from shared.avro.journal import TICK, TICK_SCHEMA, JournalBatch
-from shared.avro.registry import MemorySchemaRegistry
-from shared.online_store.memory_store import MemoryOnlineStore
-from shared.streaming.records import Records
-from shared.streaming.task import StepContext
 from tests.journals import cut, random_journal
 from tests.online_features import FLIGHTS
 from tests.unit.services.features.test_online import AtOnce
+from tidemill.services.features.online import OnlineWriter
+from tidemill.services.features.task import FeaturesTask
+from tidemill.shared.application.journal import TICK, TICK_SCHEMA, JournalBatch
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore
+from tidemill.shared.runner.task import StepContext
 
 PLAN = load_plan(FLIGHTS)
 CONTEXT = StepContext(0)

@@ -7,13 +7,13 @@ import numpy as np
 import pytest
 from fastapi.testclient import TestClient
 
-from services.gateway.app import build_app
-from services.gateway.features import EntitiesAnswer, EntityAnswer, ThreadedReader
-from shared.application.planning import load_plan
-from shared.online_store.memory_store import MemoryOnlineStore
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.online_store.store import FeatureSlice
 from tests.online_features import Clock
+from tidemill.services.gateway.app import build_app
+from tidemill.services.gateway.features import EntitiesAnswer, EntityAnswer, ThreadedReader
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.online_store.store import FeatureSlice
 
 PLAN = load_plan(Path(__file__).parents[4] / "examples" / "flights")
 

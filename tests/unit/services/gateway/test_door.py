@@ -20,17 +20,17 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr, ValidationError
 from uvicorn import Server
 
-from services.gateway.app import Door, build_app
-from services.gateway.bodies import deeper
-from services.gateway.features import ThreadedReader
-from services.gateway.publisher import EventTooLargeError
-from services.gateway.rate_limit import RateLimit
-from services.gateway.server import server
-from services.gateway.settings import DoorSettings, TokenSettings
-from services.gateway.tokens import TokenBook, TokensError, read_tokens
-from shared.application.planning import load_plan
-from shared.online_store.memory_store import MemoryOnlineStore
-from shared.online_store.rows import FeatureRows
+from tidemill.services.gateway.app import Door, build_app
+from tidemill.services.gateway.bodies import deeper
+from tidemill.services.gateway.features import ThreadedReader
+from tidemill.services.gateway.publisher import EventTooLargeError
+from tidemill.services.gateway.rate_limit import RateLimit
+from tidemill.services.gateway.server import server
+from tidemill.services.gateway.settings import DoorSettings, TokenSettings
+from tidemill.services.gateway.tokens import TokenBook, TokensError, read_tokens
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore
+from tidemill.shared.online_store.rows import FeatureRows
 
 PLAN = load_plan(Path(__file__).parents[4] / "examples" / "flights")
 TOKENS = {

@@ -1,6 +1,6 @@
 import numpy as np
 
-from services.ingestion.domain.availability_merge import AvailabilityMerge, Released
+from tidemill.services.ingestion.domain.availability_merge import AvailabilityMerge, Released
 
 NOBODY, EVERYBODY = np.zeros(2, np.bool_), np.ones(2, np.bool_)
 

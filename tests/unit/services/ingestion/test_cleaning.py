@@ -4,12 +4,12 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.ingestion.domain.core import IngestionCore
-from services.ingestion.domain.raw import CleanRows, RawChunk
-from services.ingestion.json_events import JsonDecoder
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.streaming.partitioning import murmur2_partition
+from tidemill.services.ingestion.domain.core import IngestionCore
+from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk
+from tidemill.services.ingestion.json_events import JsonDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.log.partitioning import murmur2_partition
 
 FIELDS = [
     {"name": "order_id", "type": ["null", "string"], "default": None},

@@ -11,17 +11,17 @@ import fastavro
 import numpy as np
 import pytest
 
-from services.ingestion.task import IngestionTask
-from shared.application.errors import ApplicationError
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.records import Records, Step, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Records, Step, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 NOW = 1_760_000_000_000
 REJECTED = (Path(__file__).parents[4] / "schemas" / "rejected.avsc").read_text("utf-8")

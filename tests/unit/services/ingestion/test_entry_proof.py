@@ -4,9 +4,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.ingestion.domain.entry_proof import EntryProof
-from services.ingestion.domain.raw import CleanRows
-from shared.streaming.packed import Packed
+from tidemill.services.ingestion.domain.entry_proof import EntryProof
+from tidemill.services.ingestion.domain.raw import CleanRows
+from tidemill.shared.log.packed import Packed
 
 LIMIT = 20_000
 N = 2_000

@@ -12,14 +12,14 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from services.ingestion.sizes import Quarantine
-from services.ingestion.task import IngestionTask
-from shared.application.planning import load_plan
-from shared.avro.registry import MemorySchemaRegistry
-from shared.lake.tables import Lake
-from shared.streaming.records import Emission, Records, Step, TopicPartition
-from shared.streaming.task import StepContext
 from tests.flooded_shop import write_shop
+from tidemill.services.ingestion.sizes import Quarantine
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.records import Emission, Records, Step, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 NOW = 1_760_000_000_000
 ROOT = Path(__file__).parents[4]

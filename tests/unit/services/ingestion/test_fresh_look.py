@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.ingestion.domain.fresh_look import PAUSE_MS, FreshLook
-from services.ingestion.task import IngestionTask
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalDecoder
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.task import StepContext
 from tests.flooded_shop import write_shop
+from tidemill.services.ingestion.domain.fresh_look import PAUSE_MS, FreshLook
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 NOW, STEADY = 1_760_000_000_000, 5_000_000
 ORDERS, PARCELS = TopicPartition("shop-orders", 0), TopicPartition("shop-parcels", 0)

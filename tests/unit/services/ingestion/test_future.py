@@ -6,14 +6,14 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.ingestion.task import IngestionTask
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.journal import JournalDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.records import Emission, Records, TopicPartition
-from shared.streaming.task import StepContext
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.journal import JournalDecoder
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Emission, Records, TopicPartition
+from tidemill.shared.runner.task import StepContext
 
 NOW = 1_760_000_000_000
 YEAR_9999 = 253_402_000_000_000

@@ -1,6 +1,6 @@
 import numpy as np
 
-from services.ingestion.domain.journal_clock import JournalClock
+from tidemill.services.ingestion.domain.journal_clock import JournalClock
 
 
 def advance(clock: JournalClock, *items: tuple[int, str]) -> tuple[list[int], list[bool]]:

@@ -2,11 +2,11 @@ import json
 
 import pytest
 
-from services.ingestion.json_events import JsonDecoder
-from services.ingestion.raw_decoder import RawDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header
+from tidemill.services.ingestion.json_events import JsonDecoder
+from tidemill.services.ingestion.raw_decoder import RawDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header
 
 SCHEMA = json.dumps(
     {

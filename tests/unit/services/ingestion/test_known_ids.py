@@ -6,8 +6,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.ingestion.domain.identity_hash import identity_hashes
-from services.ingestion.domain.known_ids import KnownIds
+from tidemill.services.ingestion.domain.identity_hash import identity_hashes
+from tidemill.services.ingestion.domain.known_ids import KnownIds
 
 KEY = bytes(range(16))
 

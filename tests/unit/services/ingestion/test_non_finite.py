@@ -8,11 +8,11 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.ingestion.domain.core import IngestionCore, IngestionStep
-from services.ingestion.domain.raw import CleanRows, RawChunk
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import DecodedColumns
+from tidemill.services.ingestion.domain.core import IngestionCore, IngestionStep
+from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import DecodedColumns
 
 APPLICATION = """
 app: shop

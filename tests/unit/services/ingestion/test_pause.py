@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.avro.journal import TICK, JournalDecoder
-from shared.streaming.records import TopicPartition
 from tests.flooded_shop import Shop
+from tidemill.shared.application.journal import TICK, JournalDecoder
+from tidemill.shared.log.records import TopicPartition
 
 
 def flooded(folder: Path) -> tuple[Shop, list[str]]:

@@ -9,31 +9,31 @@ import numpy as np
 import pytest
 from deltalake import DeltaTable
 
-from services.features.task import FeaturesTask
-from services.features.task import task_inputs as features_inputs
-from services.ingestion.service import stage as ingestion_stage
-from services.ingestion.settings import ClockSettings, IngestionSettings
-from services.ingestion.sizes import Quarantine, TopicSizes
-from services.ingestion.task import IngestionTask
-from services.outcomes.service import build as build_outcomes
-from services.scoring.task import ScoringTask
-from services.scoring.task import task_inputs as scoring_inputs
-from shared.application.planning import load_plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.lake.tables import Lake
-from shared.models.artifacts import ArtifactStore
-from shared.observability.settings import LakeSettings, RunnerSettings
-from shared.streaming.broker import TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.letter_size import fits, fitted
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import Records, Step, TopicPartition
-from shared.streaming.runner import Runner
-from shared.streaming.stage import chain_runner
-from shared.streaming.stage_topics import TopicMismatchError
-from shared.streaming.task import Stage, StepContext
-from shared.streaming.topics import catalogue_topics
+from tidemill.services.features.task import FeaturesTask
+from tidemill.services.features.task import task_inputs as features_inputs
+from tidemill.services.ingestion.service import stage as ingestion_stage
+from tidemill.services.ingestion.settings import ClockSettings, IngestionSettings
+from tidemill.services.ingestion.sizes import Quarantine, TopicSizes
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.services.outcomes.service import build as build_outcomes
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.services.scoring.task import task_inputs as scoring_inputs
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import Records, Step, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.observability.settings import LakeSettings, RunnerSettings
+from tidemill.shared.runner.letter_size import fits, fitted
+from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.stage_topics import TopicMismatchError
+from tidemill.shared.runner.task import Stage, StepContext
+from tidemill.shared.service.stage import chain_runner
 
 NOW, LIMIT = 1_760_000_000_000, 20_000
 REJECTED = (Path(__file__).parents[4] / "schemas" / "rejected.avsc").read_text("utf-8")

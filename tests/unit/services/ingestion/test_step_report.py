@@ -7,13 +7,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from services.ingestion.task import IngestionTask
-from shared.application.planning import load_plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.records import Records
-from shared.streaming.task import StepContext
-from shared.streaming.topics import CATALOGUE
+from tidemill.services.ingestion.task import IngestionTask
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records
+from tidemill.shared.log.topics import CATALOGUE
+from tidemill.shared.runner.task import StepContext
 
 SECONDS = 1_704_067_200
 APPLICATION = """app: shop

@@ -7,17 +7,17 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.outcomes.domain.join import JoinPolicy, OutcomeJoin
-from services.outcomes.domain.request import At, Label, Request
-from services.outcomes.task import OutcomesTask
-from shared.application.errors import ApplicationError
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnEncoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.streaming.records import Records
-from shared.streaming.task import StepContext
+from tidemill.services.outcomes.domain.join import JoinPolicy, OutcomeJoin
+from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.task import OutcomesTask
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records
+from tidemill.shared.runner.task import StepContext
 
 APP = """
 app: shop

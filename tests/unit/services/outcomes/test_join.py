@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
-from services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
+from tidemill.services.outcomes.domain.request import At, Label, Request
 
 DELAY = 100
 Event = tuple[int, int, str, str]  # journal time, offset, kind, request id

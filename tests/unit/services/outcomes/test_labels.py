@@ -7,13 +7,13 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.ingestion.domain.cleaning import Cleaner
-from services.ingestion.domain.raw import RawChunk
-from services.outcomes.task import OutcomesTask
-from shared.application.planning import load_plan
-from shared.avro.columns import DecodedColumns
-from shared.avro.journal import JournalBatch, JournalGroup
-from shared.avro.registry import MemorySchemaRegistry
+from tidemill.services.ingestion.domain.cleaning import Cleaner
+from tidemill.services.ingestion.domain.raw import RawChunk
+from tidemill.services.outcomes.task import OutcomesTask
+from tidemill.shared.application.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import DecodedColumns
+from tidemill.shared.avro.registry import MemorySchemaRegistry
 
 APP = """
 app: shop

@@ -5,10 +5,10 @@ import tracemalloc
 
 import pytest
 
-from services.outcomes.domain.identity_index import IdentityIndex
-from services.outcomes.domain.join import JoinPolicy, OutcomeJoin
-from services.outcomes.domain.packed_rows import ROWS, PackedRows
-from services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.identity_index import IdentityIndex
+from tidemill.services.outcomes.domain.join import JoinPolicy, OutcomeJoin
+from tidemill.services.outcomes.domain.packed_rows import ROWS, PackedRows
+from tidemill.services.outcomes.domain.request import At, Label, Request
 
 BASE_MS = 1_700_000_000_000
 
@@ -92,7 +92,7 @@ def test_rows_are_what_a_list_of_them_is(step: int) -> None:
 def test_the_index_is_what_a_dictionary_is(monkeypatch: pytest.MonkeyPatch) -> None:
     """With so few tags that most ids collide: the rows have the last word."""
     names: dict[int, str] = {}
-    monkeypatch.setattr("services.outcomes.domain.identity_index._tag", lambda identity: int(identity) % 97 * 22_000_000 + 1)
+    monkeypatch.setattr("tidemill.services.outcomes.domain.identity_index._tag", lambda identity: int(identity) % 97 * 22_000_000 + 1)
     index, generator = IdentityIndex(lambda lower, identity: names[lower] == identity), random.Random(3)
     expected: dict[str, int] = {}
     for row in range(6_000):

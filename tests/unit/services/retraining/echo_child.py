@@ -3,7 +3,7 @@
 import os
 from pathlib import Path
 
-from services.retraining.warm_child import serve
+from tidemill.services.retraining.processes.warm_child import serve
 
 
 def work(request: Path, result: Path) -> None:

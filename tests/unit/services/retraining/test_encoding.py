@@ -4,10 +4,10 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.retraining.domain.encoding import Encoding, encode
-from services.retraining.domain.families import fit
-from shared.models.signature import Signature
-from shared.statistics.metrics import roc_auc
+from tidemill.services.retraining.domain.encoding import Encoding, encode
+from tidemill.services.retraining.domain.families import fit
+from tidemill.shared.models.signature import Signature
+from tidemill.shared.statistics.metrics import roc_auc
 
 LEVELS = [None, *(f"level {i}" for i in range(40))]
 

@@ -4,8 +4,8 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
-from services.retraining.domain.examples import DAY_MS
-from services.retraining.domain.gate import Verdict, judge, keeps
+from tidemill.services.retraining.domain.examples import DAY_MS
+from tidemill.services.retraining.domain.gate import Verdict, judge, keeps
 
 N = 1_000
 RANDOM = np.random.default_rng(5)

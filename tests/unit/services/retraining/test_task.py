@@ -7,17 +7,17 @@ from typing import Any
 import numpy as np
 import pytest
 
-from services.cli.watch import record_codec
-from services.retraining.domain.service_times import ServiceTimes
-from services.retraining.job_files import JobRequest, JobResult
-from services.retraining.task import Places, RetrainingTask, task_inputs
-from shared.application.plan import Plan
-from shared.avro.registry import MemorySchemaRegistry
-from shared.models.deployments import Lifecycle
-from shared.streaming.progress import Progress
-from shared.streaming.records import Checkpoint, Coverage, Records, Step, TopicPartition
-from shared.streaming.task import StepContext
 from tests.unit.services.drift.stream import shop
+from tidemill.runs.watch import record_codec
+from tidemill.services.retraining.domain.service_times import ServiceTimes
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.task import Places, RetrainingTask, task_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Checkpoint, Coverage, Records, Step, TopicPartition
+from tidemill.shared.models.deployments import Lifecycle
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.task import StepContext
 
 CONTEXT = StepContext(now_ms=0)
 MODEL = "sent_back"

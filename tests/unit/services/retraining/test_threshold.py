@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 from sklearn.metrics import cohen_kappa_score
 
-from services.retraining.domain.threshold import best_threshold
+from tidemill.services.retraining.domain.threshold import best_threshold
 
 
 @pytest.mark.parametrize("share", [0.3, 0.01, 0.002, 0.9])

@@ -10,9 +10,9 @@ from pathlib import Path
 import psutil
 import pytest
 
-from services.retraining.job_files import JobRequest
-from services.retraining.trainer import ProcessTrainer
-from services.retraining.warm_child import WarmChild
+from tidemill.services.retraining.processes.job_files import JobRequest
+from tidemill.services.retraining.processes.trainer import ProcessTrainer
+from tidemill.services.retraining.processes.warm_child import WarmChild
 
 DEADLINE_S = 30.0
 
@@ -25,7 +25,7 @@ def request(champion: str = "", max_duration_ms: int = 60_000) -> JobRequest:
 def children() -> list[psutil.Process]:
     """Trainings that run; those that have ended and were not looked at yet are left out."""
     running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in running if "services.retraining.job" in child.cmdline()]
+    return [child for child in running if "tidemill.services.retraining.processes.job" in child.cmdline()]
 
 
 def test_a_killed_training_is_started_again_three_times_in_all(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_the_next_task_finds_the_libraries_loaded_and_a_crash_costs_only_its_own
 PROGRAM = """
 import sys, signal
 from pathlib import Path
-from services.retraining.trainer import ProcessTrainer
+from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tests.unit.services.retraining.test_trainer import request
 trainer = ProcessTrainer(Path(sys.argv[1]))
 trainer.start(request())

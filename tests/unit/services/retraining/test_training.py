@@ -4,12 +4,12 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.retraining.domain.examples import DAY_MS, Examples, Split, label_horizon_ms
-from services.retraining.domain.gate import judge
-from services.retraining.domain.training import TooFewRowsError, refit, train
-from shared.application.model import Training
-from shared.models.onnx_scorer import OnnxScorer
-from shared.statistics.metrics import roc_auc
+from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split, label_horizon_ms
+from tidemill.services.retraining.domain.gate import judge
+from tidemill.services.retraining.domain.training import TooFewRowsError, refit, train
+from tidemill.shared.application.model import Training
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.statistics.metrics import roc_auc
 
 DAYS = 60
 PER_DAY = 100

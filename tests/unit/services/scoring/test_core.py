@@ -5,17 +5,17 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
-from services.features.domain.core import FeaturesCore
-from services.scoring.domain.core import ScoringCore
-from services.scoring.domain.panel import Serving
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.models.blocks import Blocks, rows_of
-from shared.models.forest import Forest
-from shared.models.onnx_scorer import OnnxScorer
-from shared.models.signature import Column
 from tests.journals import random_journal
 from tests.models import artifact
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.services.scoring.domain.core import ScoringCore
+from tidemill.services.scoring.domain.panel import Serving
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.models.blocks import Blocks, rows_of
+from tidemill.shared.models.forest import Forest
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.signature import Column
 
 
 @pytest.fixture(scope="module")

@@ -7,17 +7,17 @@ from typing import Any
 
 import pytest
 
-from services.scoring.domain.latency import LatencySwitch
-from services.scoring.task import ScoringTask
-from shared.application.plan import ModelPlan, Plan
-from shared.application.planning import load_plan
-from shared.avro.arrow_types import int64_ms
-from shared.avro.columns import ColumnDecoder
-from shared.observability.metrics import Metrics
-from shared.streaming.records import Step
-from shared.streaming.task import StepContext
 from tests.models import artifact
 from tests.unit.services.scoring.test_task import COLUMNS, Stage
+from tidemill.services.scoring.domain.latency import LatencySwitch
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.shared.application.plan import ModelPlan, Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.log.records import Step
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.runner.task import StepContext
 
 ROOT = Path(__file__).parents[4]
 LIMIT_MS = 2_000

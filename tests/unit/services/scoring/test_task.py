@@ -6,21 +6,21 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from services.features.domain.core import FeaturesCore
-from services.scoring.task import ScoringTask
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.models.artifacts import ArtifactStore
-from shared.models.signature import Column
-from shared.streaming.errors import TransientError
-from shared.streaming.progress import Progress
-from shared.streaming.records import Records, TopicPartition
-from shared.streaming.task import StepContext
 from tests.journals import random_journal
 from tests.models import artifact
+from tidemill.services.features.domain.core import FeaturesCore
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.signature import Column
+from tidemill.shared.runner.progress import Progress
+from tidemill.shared.runner.task import StepContext
 
 ROOT = Path(__file__).parents[4]
 CONTEXT = StepContext(0)

@@ -5,8 +5,8 @@ from pathlib import Path
 
 import pytest
 
-from shared.application.errors import ApplicationError
-from shared.application.planning import load_plan
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.planning import load_plan
 
 FLIGHTS = Path(__file__).parents[4] / "examples" / "flights"
 

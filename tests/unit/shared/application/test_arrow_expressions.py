@@ -3,7 +3,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.application.expressions import compile_expression
+from tidemill.shared.application.expressions import compile_expression
 
 SCHEMA = pa.schema([("x", pa.float64()), ("n", pa.int64()), ("small", pa.int32()), ("s", pa.string()), ("t", pa.string()), ("b", pa.bool_())])
 QUICK = [

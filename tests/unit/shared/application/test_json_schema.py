@@ -8,9 +8,9 @@ from typing import Any
 import pytest
 from typer.testing import CliRunner
 
-from services.cli.__main__ import app
-from shared.application.json_schema import json_schema
-from shared.application.model import Application, Stream
+from tidemill.services.cli.__main__ import app
+from tidemill.shared.application.json_schema import json_schema
+from tidemill.shared.application.model import Application, Stream
 
 ROOT = Path(__file__).parents[4]
 

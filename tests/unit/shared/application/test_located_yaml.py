@@ -3,8 +3,8 @@ from pathlib import Path
 import pytest
 from ruamel.yaml import YAML
 
-from shared.application.errors import ApplicationError
-from shared.application.located_yaml import load_yaml
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.located_yaml import load_yaml
 
 TEXT = """\
 words: [no, yes, on, off, y, NO, 3h, 1:30, 2013-01-01, a b, "true", '1', 1_000x, .5.]

@@ -4,9 +4,9 @@ from pathlib import Path
 import pyarrow as pa
 import pytest
 
-from shared.application.errors import ApplicationError
-from shared.application.expressions import ExpressionError, compile_expression
-from shared.application.planning import load_application, load_plan
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.expressions import ExpressionError, compile_expression
+from tidemill.shared.application.planning import load_application, load_plan
 
 FLIGHTS = Path(__file__).parents[4] / "examples" / "flights"
 

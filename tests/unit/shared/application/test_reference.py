@@ -9,9 +9,9 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
-from shared.application import model as models
-from shared.application.json_schema import duration_text
-from shared.application.plan import Kind
+from tidemill.shared.application import model as models
+from tidemill.shared.application.json_schema import duration_text
+from tidemill.shared.application.plan import Kind
 
 TEXT = (Path(__file__).parents[4] / "docs" / "reference" / "application.md").read_text()
 ROW = re.compile(r"^\| `([a-z_0-9]+)` \| (.+?) \| (.+?) \| (.+?) \| `(.+)` \|$", re.M)

@@ -7,9 +7,9 @@ import pytest
 from typer.testing import CliRunner
 
 from benchmarks.many_models import write_application
-from services.cli.__main__ import app
-from shared.application.errors import ApplicationError
-from shared.application.planning import load_plan
+from tidemill.services.cli.__main__ import app
+from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.application.planning import load_plan
 
 FLIGHTS = Path(__file__).parents[4] / "examples" / "flights"
 

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.application.view_version import feature_versions, view_version
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.application.view_version import feature_versions, view_version
 
 FLIGHTS = Path(__file__).parents[4] / "examples" / "flights"
 

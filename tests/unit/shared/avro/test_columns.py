@@ -9,11 +9,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.avro.columns import ColumnDecoder, ColumnEncoder
-from shared.avro.records import RecordCodec, parse
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.wire import header, schema_id_of
-from shared.streaming.errors import InvalidRecord
+from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.records import RecordCodec, parse
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.wire import header, schema_id_of
+from tidemill.shared.log.errors import InvalidRecord
 
 SCHEMAS = Path(__file__).parents[4] / "schemas"
 PREDICTION = (SCHEMAS / "prediction.avsc").read_text()

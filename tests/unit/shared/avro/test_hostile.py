@@ -7,12 +7,12 @@ from typing import Any
 
 import pytest
 
-from shared.avro.columns import ColumnDecoder
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.avro.unknown_ids import UnknownIds
-from shared.avro.wire import header
-from shared.streaming.errors import InvalidRecord
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.unknown_ids import UnknownIds
+from tidemill.shared.avro.wire import header
+from tidemill.shared.log.errors import InvalidRecord
 
 COMMAND = (Path(__file__).parents[4] / "schemas" / "command.avsc").read_text()
 

@@ -9,8 +9,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from services.features.domain.entities import EntityIndex
-from shared.avro.key_text import KeyTextError, key_text, key_texts, written_key
+from tidemill.services.features.domain.entities import EntityIndex
+from tidemill.shared.avro.key_text import KeyTextError, key_text, key_texts, written_key
 
 
 @pytest.mark.parametrize(

@@ -8,7 +8,7 @@ import pandas as pd
 import pyarrow as pa
 import pytest
 
-from shared.avro.times import CellError, DoubtfulTimeError, implausible, parse_time_format, read_time, read_times
+from tidemill.shared.avro.times import CellError, DoubtfulTimeError, implausible, parse_time_format, read_time, read_times
 
 MOMENT = datetime(2024, 1, 15, 12, 30, 45, tzinfo=UTC)
 SECONDS = int(MOMENT.timestamp())

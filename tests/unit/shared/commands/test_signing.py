@@ -6,7 +6,7 @@ import json
 
 import pytest
 
-from shared.commands.signing import is_signed, signed_command
+from tidemill.shared.commands.signing import is_signed, signed_command
 
 KEY = b"the key"
 

@@ -7,24 +7,24 @@ from typing import Any
 
 import pytest
 
-from services.cli.dead_letters import whole
-from services.ingestion.sizes import Quarantine, TopicSizes
-from services.ingestion.task import IngestionTask, task_inputs
-from shared.application.planning import load_plan
-from shared.avro.registry import MemorySchemaRegistry
-from shared.dead_letters.letters import Letter, Selection
-from shared.dead_letters.originals import OriginalGone, Originals
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.dead_letters.replaying import DeadLetterReplay
-from shared.lake.tables import Lake
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.streaming.broker import TopicSpec
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.records import TopicPartition
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
-from shared.streaming.topics import catalogue_topics
+from tidemill.services.cli.dead_letters import whole
+from tidemill.services.ingestion.sizes import Quarantine, TopicSizes
+from tidemill.services.ingestion.task import IngestionTask, task_inputs
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.dead_letters.letters import Letter, Selection
+from tidemill.shared.dead_letters.originals import OriginalGone, Originals
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.dead_letters.replaying import DeadLetterReplay
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 T0 = 1_760_000_000_000
 SCHEMA = {
@@ -128,7 +128,7 @@ def test_another_record_at_the_same_place_is_never_taken_for_the_original(tmp_pa
 
 
 def test_a_replay_publishes_what_outgrew_its_letter_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.dead_letters.replaying._AT_ONCE_BYTES", 70_000)
+    monkeypatch.setattr("tidemill.shared.dead_letters.replaying._AT_ONCE_BYTES", 70_000)
     world = World(tmp_path)
     assert {letter.record["reason"] for letter in world.letters()} == {"expectation"}
     world.declare("")

@@ -12,31 +12,31 @@ import pytest
 from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
-from services.gateway.app import Door, build_app
-from services.gateway.features import ThreadedReader
-from services.gateway.letter_desk import KafkaLetterDesk
-from services.gateway.settings import DoorSettings, Role, TokenSettings
-from services.gateway.tokens import ROLES, TokenBook
-from services.ingestion.task import IngestionTask, task_inputs
-from shared.application.plan import Plan
-from shared.application.planning import load_plan
-from shared.avro.records import RecordCodec
-from shared.avro.registry import MemorySchemaRegistry
-from shared.dead_letters.letters import Letter, Place, Selection
-from shared.dead_letters.reading import DeadLetterOffice
-from shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
-from shared.observability.settings import RunnerSettings, ServiceSettings
-from shared.online_store.memory_store import MemoryOnlineStore
-from shared.streaming.broker import FencedError, TopicSpec
-from shared.streaming.errors import InvalidRecord, TransientError
-from shared.streaming.heartbeat import HEARTBEAT_KEY
-from shared.streaming.memory_broker import MemoryBroker
-from shared.streaming.memory_clients import MemoryTransactionalSink
-from shared.streaming.partitioning import murmur2_partition
-from shared.streaming.records import Emission, TopicPartition
-from shared.streaming.stage import chain_runner
-from shared.streaming.task import Stage
-from shared.streaming.topics import catalogue_topics
+from tidemill.services.gateway.app import Door, build_app
+from tidemill.services.gateway.features import ThreadedReader
+from tidemill.services.gateway.letter_desk import KafkaLetterDesk
+from tidemill.services.gateway.settings import DoorSettings, Role, TokenSettings
+from tidemill.services.gateway.tokens import ROLES, TokenBook
+from tidemill.services.ingestion.task import IngestionTask, task_inputs
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.dead_letters.letters import Letter, Place, Selection
+from tidemill.shared.dead_letters.reading import DeadLetterOffice
+from tidemill.shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
+from tidemill.shared.log.broker import FencedError, TopicSpec
+from tidemill.shared.log.errors import InvalidRecord, TransientError
+from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
+from tidemill.shared.log.partitioning import murmur2_partition
+from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.memory.clients import MemoryTransactionalSink
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore
+from tidemill.shared.runner.task import Stage
+from tidemill.shared.service.stage import chain_runner
 
 ROOT = Path(__file__).parents[4]
 NOON = 1_358_424_000_000
@@ -206,7 +206,7 @@ class Mortal(MemoryTransactionalSink):
 
 @pytest.mark.parametrize("after", [False, True])
 def test_a_replay_that_is_killed_anywhere_and_repeated_publishes_nothing_twice(tmp_path: Path, after: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.dead_letters.replaying._AT_ONCE", 3)
+    monkeypatch.setattr("tidemill.shared.dead_letters.replaying._AT_ONCE", 3)
     world = World(tmp_path)
     monkeypatch.setattr(world.broker, "transactional_sink", lambda name: Mortal(world.broker, name))
     Mortal.after, kills = after, 0
@@ -224,7 +224,7 @@ def test_a_replay_that_is_killed_anywhere_and_repeated_publishes_nothing_twice(t
 
 
 def test_two_who_replay_at_once_publish_nothing_twice(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("shared.dead_letters.replaying._AT_ONCE", 4)
+    monkeypatch.setattr("tidemill.shared.dead_letters.replaying._AT_ONCE", 4)
     first = DeadLetterReplay(world.plan, world.broker, world.registry)
     publish = DeadLetterReplay._publish
     second: list[ReplayResult] = []

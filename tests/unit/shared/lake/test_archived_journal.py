@@ -6,10 +6,10 @@ from pathlib import Path
 import numpy as np
 import pyarrow as pa
 
-from shared.application.planning import load_plan
-from shared.lake.journal import ArchivedJournal
-from shared.lake.names import journal_table
-from shared.lake.tables import Lake
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.lake.journal import ArchivedJournal
+from tidemill.shared.lake.names import journal_table
+from tidemill.shared.lake.tables import Lake
 
 APP = """
 app: shop

@@ -6,9 +6,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shared.lake.names import VIEW_SWITCHES
-from shared.lake.switches import SWITCHES, ViewSwitch, last_switches, of_the_same_meaning, view_switches
-from shared.lake.tables import Lake, delta_ready
+from tidemill.shared.lake.names import VIEW_SWITCHES
+from tidemill.shared.lake.switches import SWITCHES, ViewSwitch, last_switches, of_the_same_meaning, view_switches
+from tidemill.shared.lake.tables import Lake, delta_ready
 
 Mark = tuple[int, int, str, str, dict[str, str]]
 FIRST: Mark = (0, 0, "one", "", {"a": "1", "b": "1"})

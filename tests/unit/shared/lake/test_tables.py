@@ -11,14 +11,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shared.application.planning import load_plan
-from shared.application.view_version import feature_versions
-from shared.lake.names import OUTCOMES, VECTORS, VIEW_SWITCHES
-from shared.lake.switches import SWITCHES
-from shared.lake.tables import Lake, LakeTypeError
-from shared.lake.training_set import content_hash, training_set
-from shared.streaming.errors import TransientError
 from tests.unit.services.drift.stream import shop
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.application.view_version import feature_versions
+from tidemill.shared.lake.names import OUTCOMES, VECTORS, VIEW_SWITCHES
+from tidemill.shared.lake.switches import SWITCHES
+from tidemill.shared.lake.tables import Lake, LakeTypeError
+from tidemill.shared.lake.training_set import content_hash, training_set
+from tidemill.shared.log.errors import TransientError
 
 ROOT = Path(__file__).parents[4]
 
@@ -67,12 +67,12 @@ def test_a_writer_that_was_paused_between_look_and_commit_appends_nothing(tmp_pa
     write = deltalake.write_deltalake
 
     def paused(*given: Any, **named: Any) -> None:
-        monkeypatch.setattr("shared.lake.tables.write_deltalake", write)
+        monkeypatch.setattr("tidemill.shared.lake.tables.write_deltalake", write)
         assert Lake(str(tmp_path), "app").append("t", rows(begin, begin + 100), "topic:0", np.arange(begin, begin + 100)) == 100
         assert Lake(str(tmp_path), "app").append("t", rows(0, 7), "topic:1", np.arange(7)) == 7
         write(*given, **named)
 
-    monkeypatch.setattr("shared.lake.tables.write_deltalake", paused)
+    monkeypatch.setattr("tidemill.shared.lake.tables.write_deltalake", paused)
     with pytest.raises(TransientError):
         lake.append("t", rows(begin, begin + 50), "topic:0", np.arange(begin, begin + 50))
     assert lake.append("t", rows(begin, begin + 50), "topic:0", np.arange(begin, begin + 50)) == 0, "the retry finds everything there"
@@ -100,8 +100,8 @@ def test_a_column_of_another_type_is_refused_and_not_cut(tmp_path: Path) -> None
 def test_a_full_disk_is_a_transient_error_and_the_retry_is_right(tmp_path: Path) -> None:
     script = """if True:
         import resource, sys, numpy as np, pyarrow as pa
-        from shared.lake.tables import Lake
-        from shared.streaming.errors import TransientError
+        from tidemill.shared.lake.tables import Lake
+        from tidemill.shared.log.errors import TransientError
         lake = Lake(sys.argv[1], "app")
         lake.append("t", pa.table({"n": np.arange(3)}), "w", np.arange(3))
         big = pa.table({"n": np.random.default_rng(1).integers(0, 2**62, 50_000)})

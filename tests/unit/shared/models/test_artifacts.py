@@ -11,11 +11,11 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
-from shared.models.deployments import Lifecycles
-from shared.models.onnx_scorer import OnnxScorer
-from shared.models.signature import Column, Signature
 from tests.models import artifact
+from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
+from tidemill.shared.models.deployments import Lifecycles
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.signature import Column, Signature
 
 COLUMNS = tuple(Column(name=f"x{i}", type="double") for i in range(5))
 
@@ -94,8 +94,8 @@ def test_an_artifact_is_synced_before_it_has_its_name_and_the_folder_after(tmp_p
 def test_a_full_disk_leaves_nothing_and_can_be_retried(tmp_path: Path) -> None:
     script = """if True:
         import resource, sys
-        from shared.models.artifacts import ArtifactStore
-        from shared.streaming.errors import TransientError
+        from tidemill.shared.models.artifacts import ArtifactStore
+        from tidemill.shared.log.errors import TransientError
         store, free = ArtifactStore(sys.argv[1]), resource.RLIM_INFINITY
         resource.setrlimit(resource.RLIMIT_FSIZE, (1_000, free))
         try:

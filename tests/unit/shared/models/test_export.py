@@ -2,9 +2,9 @@
 
 import onnx
 
-from shared.models.export import _canonical
-from shared.models.signature import Column
 from tests.models import artifact
+from tidemill.shared.models.export import _canonical
+from tidemill.shared.models.signature import Column
 
 
 def test_bytes_do_not_depend_on_the_order_in_which_operator_sets_are_listed() -> None:

@@ -12,13 +12,13 @@ from onnx import TensorProto, helper
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
-from shared.models.artifacts import Artifact, ArtifactError
-from shared.models.blocks import LANES, blocks_of_rows
-from shared.models.export import lightgbm_to_onnx
-from shared.models.forest import Forest, Stand
-from shared.models.onnx_scorer import OnnxScorer
-from shared.models.signature import Column
 from tests.models import artifact, data
+from tidemill.shared.models.artifacts import Artifact, ArtifactError
+from tidemill.shared.models.blocks import LANES, blocks_of_rows
+from tidemill.shared.models.export import lightgbm_to_onnx
+from tidemill.shared.models.forest import Forest, Stand
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.signature import Column
 
 WIDTH = 6
 POSITIONS = np.arange(WIDTH, dtype=np.int32)

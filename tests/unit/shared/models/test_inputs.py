@@ -2,9 +2,9 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from shared.models.blocks import rows_of
-from shared.models.inputs import Inputs
-from shared.models.signature import Column, Signature
+from tidemill.shared.models.blocks import rows_of
+from tidemill.shared.models.inputs import Inputs
+from tidemill.shared.models.signature import Column, Signature
 
 
 def signature(*columns: Column) -> Signature:

@@ -5,9 +5,9 @@ from pathlib import Path
 import pytest
 from mlflow import MlflowClient
 
-from services.retraining.domain.service_times import ServiceTimes
-from services.retraining.registrar import ProcessRegistrar
-from shared.models.registry import ModelRegistry
+from tidemill.services.retraining.domain.service_times import ServiceTimes
+from tidemill.services.retraining.processes.registrar import ProcessRegistrar
+from tidemill.shared.models.registry import ModelRegistry
 
 pytestmark = pytest.mark.lasts(10)
 

@@ -10,10 +10,10 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from shared.observability.health import Health, HealthServer
-from shared.observability.logging import configure_logging
-from shared.observability.metrics import Metrics
-from shared.observability.settings import RunnerSettings, ServiceSettings
+from tidemill.shared.observability.health import Health, HealthServer
+from tidemill.shared.observability.logging import configure_logging
+from tidemill.shared.observability.metrics import Metrics
+from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
 
 
 def get(port: int, path: str) -> tuple[int, str]:

@@ -16,19 +16,19 @@ import httpx
 import pytest
 from pydantic import SecretStr, ValidationError
 
-from services.cli.doctor import findings
-from services.cli.instance import Instance
-from services.gateway.settings import DoorSettings, GatewaySettings, TokenSettings
-from shared.application.planning import load_plan
-from shared.avro.registry import ConfluentSchemaRegistry
-from shared.observability.logging import configure_logging
-from shared.observability.redaction import Redactor, redacted, secrets_of
-from shared.observability.settings import CommandsSettings, KafkaSettings, RedisSettings, RegistrySettings, ServiceSettings
-from shared.observability.settings_problem import settings_problem
-from shared.online_store.redis_reader import RedisFeatureReader
-from shared.online_store.redis_store import RedisOnlineStore
-from shared.online_store.store import OnlineStoreUnavailableError
-from shared.streaming.errors import TransientError
+from tidemill.runs.instance import Instance
+from tidemill.services.cli.doctor import findings
+from tidemill.services.gateway.settings import DoorSettings, GatewaySettings, TokenSettings
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.observability.logging import configure_logging
+from tidemill.shared.observability.redaction import Redactor, redacted, secrets_of
+from tidemill.shared.observability.settings import CommandsSettings, KafkaSettings, RedisSettings, RegistrySettings, ServiceSettings
+from tidemill.shared.observability.settings_problem import settings_problem
+from tidemill.shared.online_store.redis_reader import RedisFeatureReader
+from tidemill.shared.online_store.redis_store import RedisOnlineStore
+from tidemill.shared.online_store.store import OnlineStoreUnavailableError
 
 ROOT = Path(__file__).parents[4]
 PLAN = load_plan(ROOT / "examples" / "flights")
@@ -172,7 +172,7 @@ def test_services_that_cannot_connect_say_so_without_passwords(tmp_path: Path) -
     for service in ("features", "gateway"):
         with (tmp_path / f"{service}.log").open("wb") as log:
             processes[service] = subprocess.Popen(
-                [sys.executable, "-m", f"services.{service}"], env=environment, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL
+                [sys.executable, "-m", f"tidemill.services.{service}"], env=environment, cwd=ROOT, stdout=log, stderr=log, stdin=subprocess.DEVNULL
             )
     try:
         answers = _asked(tmp_path / "gateway.log")

@@ -5,8 +5,8 @@ import sys
 import threading
 import time
 
-from shared.observability.health import Health
-from shared.observability.stall import StallGuard
+from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.stall import StallGuard
 
 
 def test_progress_keeps_the_process_and_its_absence_ends_it_once() -> None:
@@ -34,7 +34,7 @@ def test_a_cold_process_has_longer_and_a_warm_one_does_not() -> None:
 
 def test_the_end_says_where_every_thread_was() -> None:
     program = (
-        "import threading\nfrom shared.observability.health import Health\nfrom shared.observability.stall import StallGuard\n"
+        "import threading\nfrom tidemill.shared.observability.health import Health\nfrom tidemill.shared.observability.stall import StallGuard\n"
         "def hangs():\n    threading.Event().wait()\n"
         "with StallGuard(Health(), 0.1, tick_s=0.05):\n    hangs()\n"
     )

@@ -6,7 +6,7 @@ from numpy.typing import NDArray
 from scipy import stats
 from sklearn.metrics import roc_auc_score
 
-from shared.statistics.bootstrap import auc_difference_interval, paired_block_test
+from tidemill.shared.statistics.bootstrap import auc_difference_interval, paired_block_test
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 

@@ -6,9 +6,9 @@ from scipy import stats
 from scipy.spatial import distance
 from sklearn import metrics as oracle
 
-from shared.statistics import metrics
-from shared.statistics.calibration import calibration_difference_interval, calibration_error, calibration_interval
-from shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
+from tidemill.shared.statistics import metrics
+from tidemill.shared.statistics.calibration import calibration_difference_interval, calibration_error, calibration_interval
+from tidemill.shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
 
 
 @pytest.mark.parametrize("seed", range(5))

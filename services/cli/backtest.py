@@ -1,0 +1,106 @@
+"""The `backtest` command."""
+
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+from rich.table import Table
+
+from tidemill.services.cli.offline import journal_time_ms
+from tidemill.services.cli.terminal import ApplicationFolder, checked, console, failures, read_plan, tell
+
+
+def backtest(
+    application: ApplicationFolder,
+    more: Annotated[list[str] | None, typer.Argument(metavar="[STREAM=FILE]...", hidden=True)] = None,
+    data: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="STREAM=FILE for each stream (Parquet, CSV, JSON lines), or `flights`, `payments`, or a folder with files named after streams."
+        ),
+    ] = None,
+    run: Annotated[
+        Path | None, typer.Option(help="Instead of data: the journal of a run in this folder, with the models it had where it had them.")
+    ] = None,
+    begin: Annotated[int | None, typer.Option("--from", parser=journal_time_ms, metavar="TIME", help="Rows known before it are left out.")] = None,
+    until: Annotated[int | None, typer.Option(parser=journal_time_ms, metavar="TIME", help="Rows known from it on are left out.")] = None,
+    report: Annotated[Path | None, typer.Option(help="Figures as JSON, by model and block of time.")] = None,
+    predictions: Annotated[Path | None, typer.Option(help="One row for each request and model, as Parquet.")] = None,
+    html: Annotated[Path | None, typer.Option(help="Figures and plots as one page.")] = None,
+    training_time: Annotated[str, typer.Option(help="Event time that a training takes, e.g. 90s: its model serves so much later.")] = "0s",
+    slice_: Annotated[
+        str | None,
+        typer.Option("--slice", help="Event time given at once, e.g. 1h; models switch between slices. (default: 1d, less where the data is short)"),
+    ] = None,
+    keep: Annotated[Path | None, typer.Option(help="New folder in which lake, models and trainings stay. (default: they are deleted)")] = None,
+    allow_rejected: Annotated[int, typer.Option(min=0, help="So many records may be rejected for reasons the application does not declare.")] = 0,
+    available: Annotated[str, typer.Option(help="Files: column that says when a row became known; without it, the event time.")] = "_available",
+    available_format: Annotated[str | None, typer.Option(help="How that column is written: seconds, '%Y%m%d', ...")] = None,
+    days: Annotated[int | None, typer.Option(min=1, help="flights: only the first days of the year.")] = None,
+    count: Annotated[int | None, typer.Option(min=1, help="payments: how many. (default: 60000)")] = None,
+    interval: Annotated[str | None, typer.Option(help="payments: mean distance in time, e.g. 10ms. (default: 2m)")] = None,
+    seed: Annotated[int | None, typer.Option(help="payments: which ones. (default: 7)")] = None,
+) -> None:
+    """Run data of the past through every stage, in one process, without servers: what would have been served, learned and promoted.
+
+      tidemill backtest examples/payments --data payments --count 20000 --report backtest.json --html backtest.html
+    Your own files, one for each stream:
+      tidemill backtest examples/payments --data payments=payments.parquet --data chargebacks=chargebacks.csv --predictions out.parquet
+
+    A run of `up` or `replay` once more, without what made it: its predictions and outcomes are the same bit for bit:
+      tidemill backtest examples/payments --run .tidemill/up/payments --predictions out.parquet
+
+    The stages are the live ones, on virtual time: every row is given when it became known, labels included. The result does not depend on the
+    machine's speed, and is that of `tidemill replay` with the same --slice.
+
+    Exits with 2 when application or data do not fit, with 1 when a stage fails, and with 3 when the run went through but records were rejected
+    (other than by the application's own `expect`, and more than --allow-rejected), no request was answered, or every training of a model failed.
+    """
+    from tidemill.backtest.run import BacktestOptions, backtest_of_run
+    from tidemill.backtest.run import backtest as run_data
+    from tidemill.services.cli.backtest_data import DataChoice
+    from tidemill.services.cli.dataset import DataSetOptions
+    from tidemill.shared.application.values import parse_duration
+    from tidemill.shared.avro.times import parse_time_format
+
+    read_plan(application)
+    if (run is None) == (not data):
+        raise typer.BadParameter("expected either --data STREAM=FILE or --run FOLDER", param_hint="--data, --run")
+    if run is not None and (begin, until, slice_) != (None, None, None):
+        raise typer.BadParameter("expected --run without --from, --until and --slice: a run's journal is given whole, cut where its models switched")
+    if keep is not None and keep.exists() and any(keep.iterdir()):
+        raise typer.BadParameter(
+            f"expected a new or an empty folder, {keep} holds files: what another run left there would be learned from", param_hint="--keep"
+        )
+    interval_ms = None if interval is None else float(checked("--interval", lambda: parse_duration(interval)))
+    if available_format is not None:
+        checked("--available-format", lambda: parse_time_format(available_format))
+    choice = DataChoice([*(data or ()), *(more or ())], DataSetOptions(days, count, interval_ms, seed, available, available_format), begin, until)
+    training_ms = checked("--training-time", lambda: parse_duration(training_time))
+    slice_ms = None if slice_ is None else checked("--slice", lambda: _positive(parse_duration(slice_)))
+    options = BacktestOptions(choice, slice_ms, training_ms, report, predictions, html, keep, allow_rejected)
+    with failures():
+        found = run_data(application, options, console) if run is None else backtest_of_run(application, run, options, os.environ, console)
+    table = Table(show_header=False, box=None)
+    busy_s = max(found.seconds - found.waited_s, 1e-9)
+    table.add_row("events", f"{found.events:,} in {found.seconds:.1f} s ({found.events / busy_s:,.0f}/s beside {found.waited_s:.1f} s of trainings)")
+    table.add_row("predictions", f"{found.predictions:,}")
+    for name in ("retrains", "promotions", "refusals", "rollbacks", "drift_events"):
+        table.add_row(name.replace("_", " "), f"{found.figures.values[name]:,}")
+    for model, quality in found.figures.quality.items():
+        text = "no model was promoted, or no label came after that"
+        if quality is not None:
+            text = f"AUC {quality.served['auc']:.4f} served, {quality.static['auc']:.4f} by the first model kept ({quality.rows:,} labels)"
+        table.add_row(model, text)
+    console.print(table)
+    for path in (report, predictions, html):
+        if path is not None:
+            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+    tell(found.findings, "The backtest")
+
+
+def _positive(duration_ms: int) -> int:
+    if duration_ms <= 0:
+        raise ValueError(f"expected a positive duration, found {duration_ms} ms")
+    return duration_ms

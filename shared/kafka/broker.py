@@ -1,0 +1,134 @@
+"""`KafkaBroker`: the broker port on confluent-kafka (librdkafka)."""
+
+import logging
+from collections.abc import Mapping, Sequence, Set
+
+from confluent_kafka import KafkaError, KafkaException
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic  # type: ignore[attr-defined]
+
+from tidemill.shared.kafka.connection import Connection
+from tidemill.shared.kafka.reader import KafkaReader
+from tidemill.shared.kafka.sinks import MESSAGE_BYTES, KafkaSink, KafkaTransactionalSink
+from tidemill.shared.kafka.source import KafkaSource
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.log.topic_settings import TopicSettings
+
+log = logging.getLogger(__name__)
+SESSION_TIMEOUT_MS = 10_000
+
+
+class KafkaBroker:
+    """A Kafka cluster.
+
+    Parameters
+    ----------
+    bootstrap_servers
+        Its address.
+    options
+        Further librdkafka settings for every client (TLS, SASL).
+    deadline_s
+        A broker silent for longer is unreachable.
+    session_timeout_ms
+        A group member silent for longer loses its partitions.
+    topics
+        How topics are made.
+    """
+
+    def __init__(
+        self,
+        bootstrap_servers: str,
+        options: Mapping[str, str] | None = None,
+        *,
+        deadline_s: float = 30.0,
+        session_timeout_ms: int = SESSION_TIMEOUT_MS,
+        topics: TopicSettings | None = None,
+    ) -> None:
+        self._connection = Connection(bootstrap_servers, options, deadline_s)
+        self._session_timeout_ms = session_timeout_ms
+        self._topics = topics or TopicSettings()
+        self._admin: AdminClient | None = None
+
+    def create_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Create the topics that do not exist."""
+        for spec in topics:
+            found = self.partitions(spec.name)
+            if found not in (0, spec.partitions):
+                raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
+        if not topics:
+            return
+        cluster = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0))
+        made = {spec.name: self._topics.of(spec, len(cluster.brokers)) for spec in topics}
+        self._warn_of_few_copies({name: copies for name, (copies, _) in made.items()}, cluster)
+        asked = [NewTopic(spec.name, spec.partitions, made[spec.name][0], config=made[spec.name][1]) for spec in topics]
+        for name, future in self._client().create_topics(asked, request_timeout=self._connection.deadline_s).items():
+            try:
+                self._connection.call(f"create topic {name}", future.result)
+            except RuntimeError as problem:
+                cause = problem.__cause__
+                if not (isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS):
+                    raise
+
+    def _warn_of_few_copies(self, wanted: Mapping[str, int], cluster: ClusterMetadata) -> None:
+        """Say what the loss of one broker's disk would cost."""
+        there = {name: min(len(one.replicas) for one in found.partitions.values()) for name, found in cluster.topics.items() if found.partitions}
+        new = [name for name in wanted if name not in there]
+        if new and max(wanted[name] for name in new) < 2:
+            extra = {"brokers": len(cluster.brokers), "topics": len(new)}
+            log.warning("topics are made with one copy: the disk of the broker is the only one that has them; use three brokers", extra=extra)
+        few = {name: there[name] for name, copies in wanted.items() if there.get(name, copies) < copies}
+        if few:
+            log.warning("topics have fewer copies than they would get now: move them with kafka-reassign-partitions", extra={"copies": few})
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions, 0 when there is no such topic."""
+        found = self._connection.call(f"metadata of {topic}", lambda: self._client().list_topics(topic, timeout=2.0)).topics[topic]
+        return 0 if found.error is not None else len(found.partitions)
+
+    def max_message_bytes(self, topic: str) -> int:
+        """Greatest record the topic takes, of the broker or of its producers, whichever is less."""
+        if not self.partitions(topic):
+            raise ValueError(f"expected an existing topic, there is no {topic}")
+        resource = ConfigResource(ConfigResource.Type.TOPIC, topic)
+
+        def ask() -> int:
+            return int(self._client().describe_configs([resource])[resource].result(self._connection.deadline_s)["max.message.bytes"].value)
+
+        return min(self._connection.call(f"settings of {topic}", ask), MESSAGE_BYTES)
+
+    def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
+        """Return who is in a group."""
+        asked = f"members of group {group}"
+        try:
+            found = self._connection.call(asked, lambda: self._client().describe_consumer_groups([group], request_timeout=5.0)[group].result())
+        except RuntimeError as problem:
+            cause = problem.__cause__
+            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+                return {}
+            raise
+        return {
+            member.group_instance_id: frozenset(TopicPartition(one.topic, one.partition) for one in member.assignment.topic_partitions)
+            for member in found.members
+            if member.group_instance_id is not None
+        }
+
+    def source(self, group: str, instance: str) -> KafkaSource:
+        """Make a member of a group."""
+        return KafkaSource(self._connection, group, instance, self._session_timeout_ms)
+
+    def reader(self) -> KafkaReader:
+        """Make a reader."""
+        return KafkaReader(self._connection)
+
+    def sink(self) -> KafkaSink:
+        """Make a publisher."""
+        return KafkaSink(self._connection)
+
+    def transactional_sink(self, transactional_id: str) -> KafkaTransactionalSink:
+        """Make a transactional producer."""
+        return KafkaTransactionalSink(self._connection, transactional_id)
+
+    def _client(self) -> AdminClient:
+        if self._admin is None:
+            self._admin = AdminClient(self._connection.settings())
+        return self._admin

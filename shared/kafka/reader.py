@@ -1,0 +1,108 @@
+"""`Reader` of `KafkaBroker`: stretches of the log outside of any group."""
+
+import time
+import uuid
+from collections.abc import Iterator
+
+from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
+from confluent_kafka import TopicPartition as Address
+from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
+
+from tidemill.shared.kafka.bulk_consume import BulkConsume
+from tidemill.shared.kafka.connection import OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
+from tidemill.shared.kafka.source import READING
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.lost_offset import offset_lost
+from tidemill.shared.log.records import Records, TopicPartition
+
+STABLE_TIMEOUT_S = 60.0
+CHUNK = 10_000
+_WAIT_S = 0.05
+# The end of a stretch is known when a fetch comes back empty, and the next stretch waits for the fetch of the one before. A restore reads a dozen.
+_FETCH_WAIT_MS = 5
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+
+
+class KafkaReader:
+    """Reads committed records of one partition at a time; made by `KafkaBroker.reader`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._admin = AdminClient(connection.settings())
+        self._consumer = Consumer(connection.settings(**{**READING, "fetch.wait.max.ms": _FETCH_WAIT_MS}, group_id=f"reader-{uuid.uuid4().hex}"))
+        self._bulk = BulkConsume.of(self._consumer)
+
+    def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
+        """First offset and end of the log, records of open transactions included."""
+        address = Address(*partition)
+
+        def ask(spec: OffsetSpec) -> int:
+            asked = self._admin.list_offsets({address: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=5.0)
+            try:
+                return int(asked[address].result().offset)
+            except KafkaException as problem:
+                if problem.args[0].code() in OLD_EPOCH:
+                    # The client asks with the leader epoch it knows, and does not learn a newer one: after a restart of the broker, never again.
+                    self._admin = AdminClient(self._connection.settings())
+                raise
+
+        doing = f"ends of {partition.topic}:{partition.partition}"
+        return self._connection.call(doing, lambda: ask(_EARLIEST)), self._connection.call(doing, lambda: ask(_LATEST))
+
+    def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
+        """Committed records of a stretch, waiting for open transactions."""
+        low, high = self.watermarks(partition)
+        last = high if end is None else end
+        position = max(begin, low)
+        if begin > high or last > high:
+            raise offset_lost(partition, "a reader", max(begin, last), low, high)
+        if position >= last:
+            return
+        # A client that is given a topic it does not know looks for its leader once a second.
+        self._connection.call(f"metadata of {partition.topic}", lambda: self._consumer.list_topics(partition.topic, timeout=2.0))
+        if self._bulk is not None:
+            self._bulk.begin([partition])
+        self._consumer.assign([Address(*partition, position)])
+        try:
+            advanced = time.monotonic()
+            while position < last:
+                runs, ends = self._take(partition)
+                before = position
+                for run in runs:
+                    position = int(run.offsets[-1]) + 1
+                    within = run[: int((run.offsets < last).sum())]
+                    if len(within):
+                        yield within
+                position = max(position, *ends, -1)
+                advanced = time.monotonic() if position > before else advanced
+                if time.monotonic() - advanced > STABLE_TIMEOUT_S:
+                    name = f"{partition.topic}:{partition.partition}"
+                    raise TransientError(f"{name}: stuck at offset {position} of {last}, behind a transaction that does not end")
+        finally:
+            self._consumer.unassign()
+
+    def close(self) -> None:
+        """Give the connection back."""
+        if self._bulk is not None:
+            self._bulk.close()
+        self._consumer.close()
+
+    def _take(self, partition: TopicPartition) -> tuple[list[Records], list[int]]:
+        """Take what is there; runs, and the offsets at which the partition is said to end."""
+        messages = self._consumer.consume(CHUNK, _WAIT_S if self._bulk is None else 0.0)
+        ends = [self._end_of(partition, message.error(), message.offset()) for message in messages]
+        runs = to_columns([message for message in messages if message.error() is None])
+        if self._bulk is not None:
+            taken = self._bulk.take(CHUNK, _WAIT_S, 0.0)
+            runs += taken.runs
+            ends += [self._end_of(event.place, event.error, event.offset) for event in taken.events]
+        return runs, ends
+
+    def _end_of(self, partition: TopicPartition, error: KafkaError | None, offset: int | None) -> int:
+        if error is None:
+            return -1
+        if error.code() == PARTITION_EOF:
+            return -1 if offset is None else offset
+        check(f"reading {partition.topic}:{partition.partition}", error)
+        return -1

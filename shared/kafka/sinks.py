@@ -1,0 +1,298 @@
+"""The two producers of `KafkaBroker`: one with transactions, one without."""
+
+import logging
+import time
+from collections.abc import Callable, Mapping
+from contextlib import suppress
+from typing import Any
+
+from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import TopicPartition as Address
+
+from tidemill.shared.kafka.bounded_calls import BoundedCalls
+from tidemill.shared.kafka.bulk_produce import BulkProduce, Room
+from tidemill.shared.kafka.connection import ALL_DOWN, UNCLEAR, Connection, KafkaFailureError
+from tidemill.shared.log.broker import FencedError
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission, TopicPartition
+
+TRANSACTION_TIMEOUT_MS = 10_000
+FLUSH_S = 5.0
+# What the client logs when a connection broke or an answer did not come in time; its error callback hears of some of these only.
+_BREAKS = ("FAIL", "REQTMOUT")
+# What it logs when a transaction can only be aborted (a record was refused): what it waits to write then is not written any more.
+_FAILED = "TXNERR"
+_LOOK_S = 0.05
+_HANGS_S = 15.0
+MESSAGE_BYTES = 10_000_000
+_ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=MESSAGE_BYTES)
+_WRITING = {
+    "partitioner": "murmur2_random",
+    "compression.type": "lz4",
+    "queue.buffering.max.messages": _ROOM.messages,
+    "queue.buffering.max.kbytes": _ROOM.bytes >> 10,
+    "message.max.bytes": _ROOM.message_bytes,
+}
+
+
+Delivered = Callable[[KafkaError | None, Message], None]
+
+
+def _produce(producer: Producer, bulk: BulkProduce | None, run: Emission, delivered: Delivered | None = None) -> None:
+    """Queue a run; `delivered` is told of its last record, and of its first when that has a place to get."""
+    last = len(run) - 1
+    told = set() if delivered is None else {last} if run.first_offset is None else {0, last}
+    row = 0
+    while row <= last:
+        if bulk is not None and row not in told:
+            row = bulk.produce(run, row, last if told else last + 1)
+        if row <= last:
+            _produce_one(producer, run, row, delivered if row in told else None)
+            row += 1
+
+
+def _produce_one(producer: Producer, run: Emission, row: int, delivered: Delivered | None) -> None:
+    """Queue one record, waiting for room."""
+    timestamp_ms = 0 if run.timestamps_ms is None else int(run.timestamps_ms[row])
+    while True:
+        try:
+            # By position (callback, its alias, timestamp): names cost as much again as the call.
+            producer.produce(run.topic, run.values[row], run.keys[row], run.partition, delivered, None, timestamp_ms)
+            return
+        except BufferError:
+            producer.poll(0.05)
+
+
+class KafkaTransactionalSink:
+    """Transactional producer of one instance; made by `KafkaBroker.transactional_sink`.
+
+    A request that ends a transaction carries nothing that names the transaction but the producer's epoch. One that is delayed, or sent
+    again after its connection broke, may so end a *later* transaction of the same epoch (Jepsen on Bufstream, 2024; KIP-890 mends it for
+    clients that bump the epoch with each transaction, which librdkafka does not: its issue 5423). So a connection that broke, or an
+    answer that did not come, between begin and end costs the producer: a new one, whose epoch fences whatever is under way, and
+    (TransientError) a restore of the tasks, which holds progress records and offsets against each other.
+    """
+
+    def __init__(self, connection: Connection, transactional_id: str) -> None:
+        self._connection = connection
+        self._id = transactional_id
+        self._open = False
+        self._fenced = False
+        self._bounded = BoundedCalls(_HANGS_S)
+        self._asked: dict[TopicPartition, list[int]] = {}
+        self._given: dict[TopicPartition, list[int]] = {}
+        self._offsets: tuple[list[Address], Any] | None = None
+        # A logger of its own, which nothing else hears: the client's remarks are looked at for breaks only.
+        self._breaks = logging.Logger(f"{__name__}.{transactional_id}", logging.INFO)
+        self._breaks.addFilter(self._note_remark)
+        self._renew()
+
+    def _renew(self) -> None:
+        """Make a new client."""
+        # Runs come whole and gather while their partition joins the transaction: lingering would only keep them until the offsets have been sent.
+        settings = self._connection.settings(
+            **_WRITING,
+            linger_ms=0,
+            transactional_id=self._id,
+            transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
+            error_cb=self._note_error,
+        )
+        self._producer = Producer({**settings, "log_level": 6}, logger=self._breaks)
+        self._bulk = BulkProduce.of(self._producer, _ROOM)
+        self._lost = self._unclear = self._failed = False
+
+    def open(self) -> None:
+        """Fence predecessors and abort what they left open."""
+        self._call("init", lambda: self._producer.init_transactions(5.0))
+        self._lost = False
+
+    def _reopen(self) -> None:
+        """Replace a client that has lost every broker; what it left open is aborted.
+
+        A broker that is back is another connection to it: librdkafka 2.16 may go on waiting for the one it has given up (its issue 5511). It also
+        says that every broker is down when a broker closes an idle connection, so nothing but the client is given up here.
+        """
+        self._renew()
+        # Lost as well until it has its id: who tries again makes another one.
+        self._open, self._lost = False, True
+        self.open()
+
+    def begin(self) -> None:
+        """Start a transaction."""
+        self._asked, self._given, self._offsets = {}, {}, None
+        self._producer.poll(0)
+        if self._lost:
+            self._reopen()
+        self._unclear = self._failed = False
+        self._call("begin", self._producer.begin_transaction)
+        self._open = True
+
+    def produce(self, emission: Emission) -> None:
+        """Add records."""
+        if emission.first_offset is not None and len(emission):
+            asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
+            asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
+        try:
+            self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, self._note_place))
+        except Exception:
+            # What was written before may have been refused meanwhile: then that is the reason, and to commit is to be told it.
+            self._producer.poll(_LOOK_S)
+            if self._failed:
+                self._call("commit", lambda: self._producer.commit_transaction(5.0))
+            raise
+
+    def send_offsets(self, offsets: Mapping[TopicPartition, int], membership: object) -> None:
+        """Add the group's offsets while the caller works on; `commit` hears of the outcome.
+
+        Bounded, since librdkafka 2.16 does not keep to the call's own time-out (its issue 5456).
+        """
+        self._offsets = [Address(partition.topic, partition.partition, offset) for partition, offset in offsets.items()], membership
+        self._begin_offsets()
+
+    def commit(self) -> Mapping[TopicPartition, int]:
+        """Make everything visible."""
+        if self._offsets is not None:
+            self._call("offsets", self._finish_offsets)
+        if self._asked and self._are_written():
+            self._check_places()
+        tries = 0
+
+        def commit() -> None:
+            nonlocal tries
+            tries += 1
+            self._producer.commit_transaction(5.0)
+
+        self._call("commit", commit)
+        self._open = False
+        self._producer.poll(0)
+        if self._unclear or tries > 1:
+            self._lost = True
+            raise TransientError(
+                f"transactional id {self._id}: the transaction was committed, but not with the first answer to each of its requests:"
+                " a new producer fences what may still be under way, and the tasks are restored"
+            )
+        # The marker of the transaction takes an offset too.
+        return {place: given[-1] + 2 for place, given in self._given.items()}
+
+    def abort(self) -> None:
+        """Drop the open transaction; of a fenced producer the successor has done so."""
+        if self._fenced:
+            return
+        if self._bounded.pending:
+            # The transaction is dropped, whatever became of its offsets.
+            with suppress(KafkaException, TransientError):
+                self._bounded.result()
+        if self._lost:
+            self._reopen()
+        if self._open:
+            # Records still queued are written first: dropping them here would leave a gap in the sequence numbers, over which the next commit fails.
+            # What a flush fails over (a fenced producer) the abort reports.
+            with suppress(KafkaException):
+                self._bounded.call(f"{self._id} flushes", lambda: self._producer.flush(1.0))
+            self._call("abort", lambda: self._bounded.call(f"{self._id} aborts", lambda: self._producer.abort_transaction(5.0)))
+            self._open = False
+            self._producer.poll(0)
+            self._lost = self._lost or self._unclear
+
+    def close(self) -> None:
+        """Abort and stop; what a lost client has left open, its successor aborts."""
+        if not self._lost:
+            self.abort()
+        self._bounded.close()
+
+    def _begin_offsets(self) -> None:
+        self._producer.poll(0)
+        if self._lost:
+            raise TransientError(f"transactional id {self._id}: every broker was lost in mid-transaction")
+        assert self._offsets is not None  # noqa: S101 - the callers' branch
+        addresses, membership = self._offsets
+        self._bounded.begin(f"{self._id} adds offsets", lambda: self._producer.send_offsets_to_transaction(addresses, membership, 5.0))
+
+    def _finish_offsets(self) -> None:
+        """Wait for them; called again after an error that goes away, try again."""
+        if not self._bounded.pending:
+            self._begin_offsets()
+        self._bounded.result()
+
+    def _are_written(self) -> bool:
+        """Write what is queued; False when the transaction has failed, so that the client's commit does nothing but say why."""
+        deadline = time.monotonic() + FLUSH_S
+        while self._call("write", lambda: self._producer.flush(_LOOK_S)) and not self._failed and time.monotonic() < deadline:
+            continue
+        return not self._failed
+
+    def _check_places(self) -> None:
+        """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""
+        for place, asked in self._asked.items():
+            given = self._given.get(place, [])
+            if given != asked:
+                raise TransientError(
+                    f"{place.topic}:{place.partition}: expected the offsets {asked[0]} to {asked[-1]}, the broker gave {given or 'none'}:"
+                    " somebody else has written there"
+                )
+
+    def _note_place(self, error: KafkaError | None, message: Message) -> None:
+        topic, partition, offset = message.topic(), message.partition(), message.offset()
+        if error is None and topic is not None and partition is not None and offset is not None:
+            self._given.setdefault(TopicPartition(topic, partition), []).append(offset)
+
+    def _note_remark(self, remark: logging.LogRecord) -> bool:
+        said = remark.getMessage()
+        self._unclear = self._unclear or said.startswith(_BREAKS)
+        self._failed = self._failed or said.startswith(_FAILED)
+        return False
+
+    def _note_error(self, error: KafkaError) -> None:
+        self._lost = self._lost or error.code() == ALL_DOWN
+        self._unclear = self._unclear or error.code() in UNCLEAR
+
+    def _call(self, doing: str, action: Any) -> Any:  # noqa: ANN401, RUF100
+        try:
+            return self._connection.call(f"transactional id {self._id}: {doing}", action)
+        except FencedError as problem:
+            # Fatal is the producer's own fencing, not its group's: the successor has aborted what was open. To abort it here fails after a minute.
+            if isinstance(problem.__cause__, KafkaException) and problem.__cause__.args[0].fatal():
+                self._fenced, self._open = True, False
+            raise
+
+
+class KafkaSink:
+    """Idempotent producer without transactions; made by `KafkaBroker.sink`."""
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+        self._failed: list[str] = []
+        self._producer = Producer(connection.settings(**_WRITING, linger_ms=5, enable_idempotence=True, on_delivery=self._note_delivery))
+
+    def publish(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, partition: int | None = None) -> None:
+        """Queue one record."""
+        while True:
+            try:
+                self._producer.produce(topic, value, key, -1 if partition is None else partition, timestamp=timestamp_ms or 0)
+                break
+            except BufferError:
+                self._producer.poll(0.05)
+        self._producer.poll(0)
+
+    def publish_run(self, run: Emission) -> None:
+        """Queue many records, one by one: each is to be heard of, should it fail."""
+        _produce(self._producer, None, run)
+        self._producer.poll(0)
+
+    def flush(self, timeout_s: float = 30.0) -> None:
+        """Wait until all records are acknowledged."""
+        deadline = time.monotonic() + timeout_s
+        while self._producer.flush(0.1):
+            if time.monotonic() > deadline:
+                raise self._connection.unreachable("publishing", f"{len(self._producer)} records not acknowledged after {timeout_s:.0f} s")
+        if self._failed:
+            failed, self._failed = self._failed, []
+            raise KafkaFailureError(f"{len(failed)} records were not written, first: {failed[0]}")
+
+    def close(self) -> None:
+        """Flush and stop."""
+        self.flush()
+
+    def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
+        if error is not None:
+            self._failed.append(f"{message.topic()}:{message.partition()}: {error.str()}")

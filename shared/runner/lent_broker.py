@@ -1,0 +1,160 @@
+"""A broker lent to a child process: it reads through its parent, and cannot write."""
+
+from collections.abc import Callable, Iterator, Mapping, Sequence, Set
+from multiprocessing.connection import Connection
+from typing import Any, NoReturn
+
+from tidemill.shared.log.broker import Assignment, Broker, Reader, Source, TopicSpec
+from tidemill.shared.log.records import Records, TopicPartition
+
+
+class WritesNothingError(RuntimeError):
+    """A child process tried to write: it is there to see what a task survives, and nothing it does may be seen."""
+
+
+class LentBroker:
+    """The child's end: every question goes to the parent and waits for its answer.
+
+    Without a client of its own the child needs neither address nor password, joins no group, and has nothing to write with.
+    """
+
+    def __init__(self, connection: Connection) -> None:
+        self._connection = connection
+
+    def ask(self, what: str, *about: Any) -> Any:  # noqa: ANN401, RUF100
+        """Ask the parent."""
+        self._connection.send(("ask", what, about))
+        return self._connection.recv()
+
+    def create_topics(self, topics: Sequence[TopicSpec]) -> None:
+        """Refuse."""
+        _refuse("create topics")
+
+    def partitions(self, topic: str) -> int:
+        """Number of partitions."""
+        return int(self.ask("partitions", topic))
+
+    def max_message_bytes(self, topic: str) -> int:
+        """Greatest record the topic takes."""
+        return int(self.ask("max_message_bytes", topic))
+
+    def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
+        """Refuse: a child takes nothing over."""
+        _refuse("look who is in a group")
+
+    def source(self, group: str, instance: str) -> "LentSource":
+        """Make a source that knows what the group has committed."""
+        return LentSource(self)
+
+    def reader(self) -> "LentReader":
+        """Make a reader."""
+        return LentReader(self)
+
+    def sink(self) -> "Closed":
+        """Make a publisher that refuses."""
+        return Closed()
+
+    def transactional_sink(self, transactional_id: str) -> "Closed":
+        """Make a producer that refuses."""
+        return Closed()
+
+
+class LentReader:
+    """Reader of `LentBroker`."""
+
+    def __init__(self, broker: LentBroker) -> None:
+        self._broker = broker
+
+    def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
+        """First offset and end of the log."""
+        low, end = self._broker.ask("watermarks", partition)
+        return int(low), int(end)
+
+    def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
+        """Committed records of a stretch, one run with each question."""
+        number = self._broker.ask("read", partition, begin, end)
+        while (records := self._broker.ask("next", number)) is not None:
+            yield records
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class LentSource:
+    """Source of `LentBroker`: it reads nothing and belongs to no group."""
+
+    assignment = Assignment()
+    caught_up: Set[TopicPartition] = frozenset()
+
+    def __init__(self, broker: LentBroker) -> None:
+        self._broker = broker
+
+    def subscribe(self, topics: Sequence[str]) -> None:
+        """Refuse."""
+        _refuse("join a group")
+
+    def assign(self, positions: Mapping[TopicPartition, int]) -> None:
+        """Read nothing."""
+
+    def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
+        """Give nothing."""
+        return []
+
+    def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
+        """Offsets that the parent's group has committed."""
+        found: dict[TopicPartition, int] = self._broker.ask("committed", list(partitions))
+        return found
+
+    def membership(self) -> object:
+        """Refuse."""
+        return _refuse("name a membership")
+
+    def leave(self) -> None:
+        """Nothing to leave."""
+
+    def close(self) -> None:
+        """Nothing to give back."""
+
+
+class Closed:
+    """A producer of `LentBroker`: whatever is asked of it is refused."""
+
+    def __getattr__(self, name: str) -> Callable[..., NoReturn]:
+        if name.startswith("__"):
+            raise AttributeError(name)
+
+        def refuse(*_given: object, **_named: object) -> NoReturn:
+            _refuse(name)
+
+        return refuse
+
+
+class Lender:
+    """The parent's end: answers a child's questions from its own clients."""
+
+    def __init__(self, broker: Broker, reader: Reader, source: Source) -> None:
+        self._broker, self._reader, self._source = broker, reader, source
+        self._readings: dict[int, Iterator[Records]] = {}
+
+    def answer(self, what: str, about: Sequence[Any]) -> Any:  # noqa: ANN401, RUF100
+        """Answer one question; what a client raises is raised here."""
+        match what:
+            case "read":
+                number = len(self._readings)
+                self._readings[number] = iter(self._reader.read(*about))
+                return number
+            case "next":
+                return next(self._readings[about[0]], None)
+            case "watermarks":
+                return self._reader.watermarks(*about)
+            case "committed":
+                return self._source.committed(*about)
+            case "partitions":
+                return self._broker.partitions(*about)
+            case "max_message_bytes":
+                return self._broker.max_message_bytes(*about)
+        raise ValueError(f"expected a question of LentBroker, got {what}")
+
+
+def _refuse(what: str) -> NoReturn:
+    raise WritesNothingError(f"a child process that only tries records was asked to {what}")

@@ -1,0 +1,37 @@
+"""What the tasks of one partition are given in a step."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tidemill.shared.log.records import Records
+
+
+@dataclass(frozen=True, slots=True)
+class Share:
+    """Records for the tasks of a partition.
+
+    Attributes
+    ----------
+    first
+        Stage that begins the step: those before it have no part in it.
+    records
+        By stage, what comes from Kafka (or, of a stage that catches up, from the log).
+    """
+
+    partition: int
+    first: int
+    records: Mapping[int, Sequence[Records]]
+
+
+def first_records(share: Mapping[int, Sequence[Records]], limit: int) -> tuple[dict[int, list[Records]], dict[int, list[Records]]]:
+    """Split what a step is given, by stage, after so many records."""
+    taken: dict[int, list[Records]] = {}
+    rest: dict[int, list[Records]] = {}
+    for stage, runs in share.items():
+        for records in runs:
+            piece = records[:limit]
+            limit -= len(piece)
+            for part, found in ((piece, taken), (records[len(piece) :], rest)):
+                if len(part):
+                    found.setdefault(stage, []).append(part)
+    return taken, rest

@@ -1,0 +1,32 @@
+"""The first prediction of a run is shown once, when there is one."""
+
+import io
+from pathlib import Path
+
+import pytest
+from rich.console import Console
+
+from tidemill.runs.first_prediction import FirstPrediction
+from tidemill.runs.watch import Seen
+from tidemill.shared.runner.progress import Progress
+from tidemill.testing import ApplicationRun
+
+PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
+
+
+def test_it_is_shown_once_with_its_score_and_when_it_came() -> None:
+    shown = io.StringIO()
+    with ApplicationRun(PAYMENTS) as run:
+        first = FirstPrediction(run.plan, run.broker, run.registry, 100.0, Console(file=shown, width=200), lambda: 141.2)
+        first.look(Seen())
+        assert first.after_s is None and not shown.getvalue(), "nothing is there yet"
+        for number in (7, 8):
+            fields = {"payment_id": f"p{number}", "account_id": "a", "merchant_id": "m", "amount": 5.0, "currency": "EUR", "country": "DE"}
+            run.publish("payments", fields | {"event_time": run.clock.now()})
+            run.clock.advance("1m")
+        run.run()
+        seen = Seen(progress={("scoring", 0): Progress("scoring", 0, outputs={run.plan.topics.predictions: 2})})
+        first.look(seen)
+        first.look(seen)
+    assert shown.getvalue() == "First prediction after 41 s: fraud of p7 0.04 (by default: no model is trained yet)\n"
+    assert first.after_s == pytest.approx(41.2)

@@ -1,0 +1,132 @@
+"""The figures of a backtest: the demo's, for every model and every block of time."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import pyarrow as pa
+import pyarrow.dataset as ds
+
+from tidemill.backtest.public_log import PublicLog
+from tidemill.demo.quality import DAY_MS, WEEK_MS, Quality, compare
+from tidemill.shared.application.plan import ModelPlan, Plan
+from tidemill.shared.lake.names import OUTCOMES, VECTORS
+from tidemill.shared.lake.tables import Lake, milliseconds
+from tidemill.shared.models.artifacts import ArtifactStore
+
+_OUTCOME_COLUMNS = (
+    "model", "journal_partition", "request_journal_offset", "request_journal_time", "score", "predicted", "deployment_sequence", "status", "label",
+    "delay_ms", "revision",
+)  # fmt: skip
+_BLOCKS_MS = (WEEK_MS, DAY_MS, 6 * 3_600_000, 3_600_000, 600_000, 60_000, 1_000, 1)
+_LEAST_BLOCKS = 8
+
+
+@dataclass(frozen=True, slots=True)
+class BacktestFigures:
+    """What was found out about a backtest.
+
+    Attributes
+    ----------
+    values
+        What stands in the report's JSON.
+    quality
+        By model; None where no model was promoted, or no label came after that.
+    block_ms
+        Length of a block.
+    delays_ms
+        From request to label, one per label.
+    """
+
+    values: Mapping[str, Any]
+    quality: Mapping[str, Quality | None]
+    block_ms: int
+    delays_ms: pa.Array = field(repr=False)
+
+
+def block_of(span_ms: int) -> int:
+    """Return the length of a block for data that spans so many milliseconds: a week, or less where there would be fewer than eight.
+
+    >>> block_of(365 * DAY_MS) == WEEK_MS, block_of(10 * DAY_MS) == DAY_MS, block_of(60_000)
+    (True, True, 1000)
+    """
+    return next((length for length in _BLOCKS_MS if span_ms >= _LEAST_BLOCKS * length), 1)
+
+
+def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore, span_ms: int, counts: Mapping[str, int]) -> BacktestFigures:
+    """Read the archived vectors and outcomes, and compare what served with the first model.
+
+    Parameters
+    ----------
+    counts
+        What only the run knows, by the name it has in the report.
+    """
+    seen, block_ms = log.seen, block_of(span_ms)
+    outcomes = _outcomes(lake)
+    quality = {
+        name: compare(seen.deployments, outcomes, vectors, artifacts, name, block_ms)
+        if (vectors := _vectors(plan, model, lake)) is not None
+        else None
+        for name, model in plan.models.items()
+    }
+    rejected: dict[str, int] = {}
+    for (_, _, reason), count in seen.rejected.items():
+        rejected[reason] = rejected.get(reason, 0) + count
+    values = {
+        **counts,
+        "rejected": sum(rejected.values()),
+        "rejected_by_reason": rejected,
+        "duplicates_dropped": log.duplicates,
+        "late": log.late,
+        "outcomes": len(outcomes),
+        "timeouts": sum(status == "timeout" for status in outcomes.column("status").to_pylist()),
+        "drift_events": len(seen.drift),
+        "retrains": seen.count(seen.retraining, "started"),
+        "trainings_failed": seen.count(seen.retraining, "failed"),
+        "promotions": seen.count(seen.deployments, "promoted"),
+        "refusals": seen.count(seen.deployments, "gate_refused"),
+        "rollbacks": seen.count(seen.deployments, "rolled_back"),
+        "block_ms": block_ms,
+        "models": {name: _model(found) for name, found in quality.items()},
+        "application_hash": plan.application_hash,
+    }
+    return BacktestFigures(values, quality, block_ms, outcomes.column("delay_ms").drop_null().combine_chunks())
+
+
+def _model(quality: Quality | None) -> dict[str, Any]:
+    if quality is None:
+        return {"judged_rows": 0, "served": None, "static": None, "always_refit": None, "gap": None, "gap_always_refit": None, "blocks": []}
+    return {
+        "judged_rows": quality.rows,
+        "served": dict(quality.served),
+        "static": dict(quality.static),
+        "always_refit": dict(quality.refit),
+        "gap": {"auc": quality.gap.estimate, "low": quality.gap.low, "high": quality.gap.high},
+        "gap_always_refit": {"auc": quality.refit_gap.estimate, "low": quality.refit_gap.low, "high": quality.refit_gap.high},
+        "blocks": [
+            {
+                "begin_ms": block.begin_ms,
+                "rows": block.rows,
+                "served": dict(block.served),
+                "static": dict(block.static),
+                "always_refit": dict(block.refit),
+            }
+            for block in quality.blocks
+        ],
+    }
+
+
+def _outcomes(lake: Lake) -> pa.Table:
+    if not lake.exists(OUTCOMES):
+        return pa.table({name: pa.array([], pa.string() if name == "status" else pa.int64()) for name in _OUTCOME_COLUMNS})
+    return milliseconds(lake.dataset(OUTCOMES).to_table(columns=list(_OUTCOME_COLUMNS)))
+
+
+def _vectors(plan: Plan, model: ModelPlan, lake: Lake) -> pa.Table | None:
+    """Read the vectors that ask a model, as it reads them; None when there are none."""
+    if not lake.exists(VECTORS) or not lake.exists(OUTCOMES):
+        return None
+    names = ["_journal_partition", "_journal_offset", *model.features]
+    types = [pa.int32(), pa.int64(), *(plan.vector_arrow.field(name).type for name in model.features)]
+    found = lake.dataset(VECTORS).to_table(columns=names, filter=ds.field("_ask") == model.ask)
+    return found.cast(pa.schema(list(zip(names, types, strict=True))))

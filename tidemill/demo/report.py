@@ -1,0 +1,152 @@
+"""The demo's HTML report: one file, no network, light and dark."""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from html import escape
+from pathlib import Path
+from typing import Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.demo.charts import HEAT_STEPS, heat_map, histogram_chart, quality_chart
+from tidemill.demo.style import SCRIPT, STYLE
+
+Float64 = NDArray[np.float64]
+
+
+@dataclass(frozen=True, slots=True)
+class Mark:
+    """Something that happened at an instant of journal time."""
+
+    time_ms: int
+    kind: Literal["alarm", "promotion", "refusal", "rollback"]
+    words: str
+
+
+@dataclass(frozen=True, slots=True)
+class Table:
+    """A table as it is to be shown."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str]]
+
+
+@dataclass(frozen=True, slots=True)
+class ReportData:
+    """Everything the report shows, as plain arrays and tables.
+
+    Attributes
+    ----------
+    headline
+        One sentence with the result.
+    tiles
+        (name, value, remark) of the figures at the top.
+    weeks_ms, served_auc, static_auc, refit_auc : float64 arrays, shape (weeks,)
+        Begin of each week (journal time) and the AUC of its labels; NaN where undefined.
+    marks
+        Drift alarms, promotions, refusals, roll-backs.
+    label_delay_min, latency_ms : float64 arrays
+        One per label; one per request of the latency stretch.
+    features, psi_weeks_ms, psi : names, float64 arrays of shape (weeks,) and (features, weeks)
+        Population stability index by week; NaN where nothing was compared.
+    models, bad_records, summary, audit
+        Tables.
+    is_live
+        Whether the run was on servers: only such a run has latencies, planted records and an audit to show.
+    """
+
+    title: str
+    headline: str
+    tiles: Sequence[tuple[str, str, str]]
+    weeks_ms: Float64
+    served_auc: Float64
+    static_auc: Float64
+    refit_auc: Float64
+    marks: Sequence[Mark]
+    label_delay_min: Float64
+    latency_ms: Float64
+    features: Sequence[str]
+    psi_weeks_ms: Float64
+    psi: Float64
+    models: Table
+    bad_records: Table
+    summary: Table
+    audit: Table
+    is_live: bool = True
+    quality_title: str = "Quality over the year"
+    quality_words: str = "AUC of each week's labels, on the same requests."
+
+
+def write_report(folder: Path, data: ReportData, name: str = "demo-report.html") -> Path:
+    """Write the report into a folder (made if need be) and return its path.
+
+    Raises
+    ------
+    ValueError
+        Arrays that belong together differ in length.
+    """
+    sizes = {name: len(getattr(data, name)) for name in ("weeks_ms", "served_auc", "static_auc", "refit_auc")}
+    if len(set(sizes.values())) != 1:
+        raise ValueError(f"expected one value per week, got {sizes}")
+    if data.psi.shape != (len(data.features), len(data.psi_weeks_ms)):
+        raise ValueError(f"expected psi of shape {(len(data.features), len(data.psi_weeks_ms))} (features, weeks), got {data.psi.shape}")
+    folder.mkdir(parents=True, exist_ok=True)
+    path = folder / name
+    path.write_text(_page(data), encoding="utf-8")
+    return path
+
+
+def _page(data: ReportData) -> str:
+    marks = [(float(mark.time_ms), mark.kind, mark.words) for mark in data.marks]
+    tiles = "".join(
+        f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b><i>{escape(remark)}</i></div>' for name, value, remark in data.tiles
+    )
+    curves = '<span class="key"><i class="served"></i>served</span><span class="key"><i class="static"></i>first model, never retrained</span>'
+    curves += '<span class="key"><i class="refit"></i>every candidate, none refused</span>'
+    curves += '<span class="key"><i class="promoted"></i>promotion</span>'
+    heat = "".join(f'<span class="key"><i class="heat h{i}"></i>{escape(words)}</span>' for i, (_, words) in enumerate(HEAT_STEPS))
+    delays = histogram_chart(np.asarray(data.label_delay_min, dtype=np.float64) / 60.0, "h", (0.5, 0.95))
+    latency = histogram_chart(np.asarray(data.latency_ms, dtype=np.float64), "ms", (0.5, 0.99), log=True)
+    sections = [
+        _section(data.quality_title, data.quality_words, f'<div class="keys">{curves}</div>'
+                 + quality_chart(data.weeks_ms, data.served_auc, data.static_auc, data.refit_auc, marks), "wide"),
+        _section("When the truth arrives", "From the request to its label.", delays),
+        _section("How fast an answer comes", "From publishing an event to reading its prediction, logarithmic.", latency)
+        if len(data.latency_ms) or data.is_live else "",
+        _section("Feature drift", "Population stability index by week against what came before the champion. Seasons alone move it: it only warns.",
+                 f'<div class="keys">{heat}</div>' + heat_map(data.features, data.psi_weeks_ms, data.psi), "wide"),
+        _section("Models", "Every candidate, with the figures it was judged by.", _table(data.models), "wide"),
+        _section("Where the bad records went", "Put in on purpose, counted up front." if data.is_live else "By reason.", _table(data.bad_records)),
+        _section("Audit", "Recomputed from the journal and, independently, from the source files.", _table(data.audit)) if data.is_live else "",
+        _section("Run", "", _table(data.summary), "wide"),
+    ]  # fmt: skip
+    return (
+        '<!doctype html><html lang="en"><head><meta charset="utf-8"><meta name="viewport" content="width=device-width,initial-scale=1">'
+        f"<title>{escape(data.title)}</title><style>{STYLE}</style></head><body><main><header><h1>{escape(data.title)}</h1>"
+        f'<p>{escape(data.headline)}</p></header><div class="tiles">{tiles}</div><div class="grid-page">{"".join(sections)}</div></main>'
+        f'<div id="tip"></div><script>{SCRIPT}</script></body></html>'
+    )
+
+
+def _section(title: str, words: str, body: str, kind: str = "") -> str:
+    return f'<section class="{kind}"><h2>{escape(title)}</h2>{f"<p>{escape(words)}</p>" if words else ""}{body}</section>'
+
+
+def _table(table: Table) -> str:
+    if not table.rows:
+        return '<p class="none">Nothing to show.</p>'
+    for row in table.rows:
+        if len(row) != len(table.headers):
+            raise ValueError(f"expected {len(table.headers)} cells ({', '.join(table.headers)}), got {list(row)}")
+    head = "".join(f"<th>{escape(header)}</th>" for header in table.headers)
+    rows = "".join("<tr>" + "".join(f"<td{_numeric(cell)}>{escape(cell)}</td>" for cell in row) + "</tr>" for row in table.rows)
+    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{rows}</tbody></table></div>'
+
+
+def _numeric(cell: str) -> str:
+    try:
+        float(cell.replace(",", "").rstrip("%"))
+    except ValueError:
+        return ""
+    return ' class="n"'

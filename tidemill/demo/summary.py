@@ -1,0 +1,105 @@
+"""A demo run as the report shows it: headline, tiles, marks on the year, tables."""
+
+from collections.abc import Mapping
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+
+from tidemill.audit.history import History
+from tidemill.demo.figures import DemoRun
+from tidemill.demo.quality import WEEK_MS
+from tidemill.demo.report import Mark, ReportData, Table
+from tidemill.demo.stretches import LOAD_RATE
+from tidemill.examples.flights.data import FlightsYear
+from tidemill.runs.watch import Seen
+
+
+def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
+    """Arrange a run for the report."""
+    history, seen, quality, latency = run.history, run.seen, run.quality, run.latency
+    nothing = np.empty(0)
+    marks = marks_of(seen)
+    features, weeks, psi = psi_by_week(seen)
+    delays = history.outcomes.column("delay_ms").drop_null().to_numpy() / 60_000
+    served, static, gap, behind = (figures[name] for name in ("served", "static", "gap", "gap_always_refit"))
+    headline = "No model was promoted." if quality is None else (
+        f"Retrained by itself, the system served AUC {served['auc']:.3f}; the first model, kept all year, would have had {static['auc']:.3f}"
+        f" (difference {gap['auc']:+.3f}, 95 % interval {gap['low']:+.3f} to {gap['high']:+.3f}, {quality.rows:,} labelled requests)."
+        f" Every candidate put into service unjudged would have had {figures['always_refit']['auc']:.3f}"
+        f" (served {behind['auc']:+.3f}, {behind['low']:+.3f} to {behind['high']:+.3f})."
+    )  # fmt: skip
+    tiles = [
+        (
+            "AUC served",
+            f"{served['auc']:.3f}" if quality else "-",
+            f"static {static['auc']:.3f}, always refit {figures['always_refit']['auc']:.3f}" if quality else "",
+        ),
+        ("Promotions", str(figures["promotions"]), f"{figures['refusals']} refused, {figures['rollbacks']} rolled back"),
+        ("Events", f"{figures['events_in']:,}", f"{figures['rejected']} rejected, {figures['duplicates_dropped']} duplicates"),
+        ("Predictions", f"{figures['predictions']:,}", f"{figures['predictions_lost']} lost, {figures['predictions_duplicated']} twice"),
+        ("Latency p99", f"{figures['latency_ms']['p99']:.0f} ms" if latency else "-", f"at {LOAD_RATE:,} events/s"),
+        ("Throughput", f"{figures['throughput_events_per_s']:,}/s" if latency else "-", "requests answered, whole system running"),
+    ]
+    checks = figures["audit"]
+    return ReportData(
+        title="Tidemill: the flights of 2013",
+        headline=headline,
+        tiles=tiles,
+        weeks_ms=quality.weeks_ms if quality else nothing,
+        served_auc=quality.served_auc if quality else nothing,
+        static_auc=quality.static_auc if quality else nothing,
+        refit_auc=quality.refit_auc if quality else nothing,
+        marks=marks,
+        label_delay_min=delays,
+        latency_ms=latency.latencies_ms if latency else nothing,
+        features=features,
+        psi_weeks_ms=weeks,
+        psi=psi,
+        models=models_table(seen),
+        bad_records=Table(("planted", "records", "found"), _bad_records(run.year, history)),
+        summary=Table(("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, dict)]),
+        audit=Table(("check", "value"), [(name, f"{value:,}") for name, value in checks.items() if isinstance(value, int)]),
+    )
+
+
+def _bad_records(year: FlightsYear, history: History) -> list[tuple[str, str, str]]:
+    found = {"duplicate": history.duplicates, "late": history.late, **{f"rejected:{reason}": n for reason, n in history.rejected.items()}}
+    return [(name.replace(":", ": "), str(count), str(found.get(name, 0))) for name, count in year.planted.items()]
+
+
+def marks_of(seen: Seen) -> list[Mark]:
+    """Return what happened to the models, and the alarms."""
+    kinds = {"promoted": "promotion", "gate_refused": "refusal", "rolled_back": "rollback"}
+    marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}: {e['reason']}") for e in seen.deployments if e["event"] in kinds]  # type: ignore[arg-type]
+    return marks + [Mark(e["journal_time"], "alarm", e["detail"]) for e in seen.drift if e["severity"] == "alarm" and e["kind"] != "bootstrap"]
+
+
+def models_table(seen: Seen) -> Table:
+    """Return every candidate with the figures it was judged by."""
+    words = {"gate_passed": "promoted", "gate_refused": "refused", "rolled_back": "rolled back to"}
+    rows = []
+    for event in seen.deployments:
+        if event["event"] not in words:
+            continue
+        figures, details = event["figures"], event["details"]
+        day = datetime.fromtimestamp(event["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
+        numbers = [f"{figures[name]:.4f}" if name in figures else "-" for name in ("log_loss", "champion_log_loss", "auc", "champion_auc", "p_value")]
+        window = {"0": "all"}.get(details.get("window_days", "-"), f"{details.get('window_days', '-')} d")
+        rows.append((day, event["version"], words[event["event"]], details.get("family", "-"), window, *numbers))
+    return Table(("asked", "version", "verdict", "family", "window", "log loss", "champion's", "AUC", "champion's AUC", "p"), rows)
+
+
+def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+    """Return the largest index of each feature in each week, the thirty features that moved most."""
+    found: dict[str, dict[int, float]] = {}
+    for record in seen.health:
+        for name, value in record["metrics"].items():
+            if name.startswith("psi__"):
+                week = record["window_start"] // WEEK_MS
+                own = found.setdefault(name.removeprefix("psi__"), {})
+                own[week] = max(own.get(week, 0.0), value)
+    weeks = sorted({week for own in found.values() for week in own})
+    names = sorted(found, key=lambda name: -float(np.mean(list(found[name].values()))))[:30]
+    values = np.array([[found[name].get(week, np.nan) for week in weeks] for name in names]).reshape(len(names), len(weeks))
+    return names, np.array(weeks, np.float64) * WEEK_MS, values

@@ -1,0 +1,84 @@
+"""CSV as text: no value is taken for anything before the stream says what it is."""
+
+import csv
+import io
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+
+import pyarrow as pa
+import pyarrow.csv
+
+from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_text
+
+_LONGEST_FIELD = 2**31 - 1
+
+
+def read_csv(file: Path, nulls: Sequence[str]) -> FileRows:
+    """Read a file with a header line; every column is text.
+
+    Parameters
+    ----------
+    nulls
+        Texts that mean that there is no value, besides the empty cell; a quoted cell is always a text.
+
+    Raises
+    ------
+    DataSetError
+        No header, two columns of one name, a row with more or fewer values, text that is not UTF-8; names the line.
+    """
+    header = _header(file)
+    options = pyarrow.csv.ConvertOptions(
+        column_types=dict.fromkeys(header, pa.string()), null_values=["", *nulls], strings_can_be_null=True, quoted_strings_can_be_null=False
+    )
+    try:
+        with open_text(file, "CSV") as source:
+            # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
+            alone = pyarrow.csv.ReadOptions(use_threads=False)
+            table = pyarrow.csv.read_csv(source, alone, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options)
+    except (OSError, EOFError) as error:
+        # Arrow's own errors are none of these: the file cannot be read at all.
+        raise DataSetError(f"{file}: expected CSV: {error}") from error
+    except pa.ArrowException as error:
+        raise not_utf8(file) or _ragged(file, len(header)) or DataSetError(f"{file}: expected CSV: {error}") from error
+    return FileRows(table, lambda row: f"{file}:{_line(file, row)}")
+
+
+def _header(file: Path) -> list[str]:
+    try:
+        _, header = next(_records(file), (0, []))
+    except (OSError, EOFError) as error:
+        raise DataSetError(f"{file}: expected CSV: {error}") from error
+    if not header:
+        raise DataSetError(f"{file}: expected a header line with the names of the columns, found an empty file")
+    if len(header) == 1 and (other := next((mark for mark in (";", "\t", "|") if mark in header[0]), None)):
+        raise DataSetError(f"{file}:1: expected columns separated by commas, found {header[0]!r}, which seems to be separated by {other!r}")
+    for name in header:
+        places = [str(i) for i, other_name in enumerate(header, 1) if other_name == name]
+        if len(places) > 1:
+            where = ", ".join(places)
+            raise DataSetError(f"{file}:1: expected a name of its own for every column, found {name!r} {len(places)} times: columns {where}")
+    return header
+
+
+def _ragged(file: Path, width: int) -> DataSetError | None:
+    for number, record in _records(file):
+        if len(record) != width:
+            return DataSetError(f"{file}:{number}: expected {width} values as in the header, found {len(record)}: {','.join(record)[:120]!r}")
+    return None
+
+
+def _line(file: Path, row: int) -> int:
+    """Return the line in which a row begins; values may hold line ends."""
+    return next((number for i, (number, _) in enumerate(_records(file)) if i == row + 1), 0)
+
+
+def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
+    """Yield the first line and the values of every record that is not empty, header included."""
+    csv.field_size_limit(_LONGEST_FIELD)
+    with open_text(file, "CSV") as source:
+        reader = csv.reader(io.TextIOWrapper(source, "utf-8", errors="replace", newline=""))
+        begin = 1
+        for record in reader:
+            if record:
+                yield begin, record
+            begin = reader.line_num + 1

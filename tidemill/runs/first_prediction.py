@@ -1,0 +1,69 @@
+"""The first prediction of a run, shown as soon as it is committed: whoever starts a run waits for that."""
+
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+from rich.console import Console
+from rich.markup import escape
+
+from tidemill.runs.watch import Seen
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.records import TopicPartition
+
+_SCHEMA = Path(__file__).parents[1] / "schemas" / "prediction.avsc"
+
+
+class FirstPrediction:
+    """Looks for it while a run goes on.
+
+    Parameters
+    ----------
+    started
+        When the run began, by `now_s`.
+
+    Attributes
+    ----------
+    after_s
+        Seconds to the first prediction; None as long as there is none.
+    """
+
+    def __init__(
+        self, plan: Plan, broker: Broker, registry: SchemaRegistry, started: float, console: Console, now_s: Callable[[], float] = time.monotonic
+    ) -> None:
+        self._topic, self._partitions = plan.topics.predictions, plan.application.partitions
+        self._broker, self._registry = broker, registry
+        self._started, self._console, self._now_s = started, console, now_s
+        self.after_s: float | None = None
+
+    def look(self, seen: Seen) -> None:
+        """Show it if it has come; cheap to call often."""
+        if self.after_s is not None or not seen.produced("scoring", self._topic):
+            return
+        self.after_s = self._now_s() - self._started
+        prediction = self._read()
+        by = f"by version {prediction['model_version']}" if prediction["variant"] == "champion" else "by default: no model is trained yet"
+        self._console.print(
+            escape(
+                f"First prediction after {self.after_s:.0f} s: {prediction['model']} of {prediction['request_id']} {prediction['score']:.2f} ({by})"
+            ),
+            highlight=False,
+            soft_wrap=True,
+        )
+
+    def _read(self) -> dict[str, Any]:
+        """Return the first record of the topic, which a progress record says is there."""
+        decoder, reader = ColumnDecoder(self._registry, _SCHEMA.read_text(encoding="utf-8")), self._broker.reader()
+        try:
+            for partition in range(self._partitions):
+                for records in reader.read(TopicPartition(self._topic, partition), 0):
+                    if len(records):
+                        first: dict[str, Any] = decoder.decode(records[slice(0, 1)].values).batch.to_pylist()[0]
+                        return first
+        finally:
+            reader.close()
+        raise RuntimeError(f"expected a prediction in {self._topic}, which scoring's progress says it wrote; found none")

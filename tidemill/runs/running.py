@@ -1,0 +1,61 @@
+"""An application with everything it needs, running for as long as the block lasts."""
+
+from collections.abc import Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.instance import Instance, InstanceError, read_instance
+from tidemill.runs.kafka_clients import connect
+from tidemill.runs.pipeline import gateway_address, pipeline_environment, start_services
+from tidemill.runs.settings import read_settings
+from tidemill.runs.supervisor import Supervisor
+from tidemill.runs.topics import create_topics
+from tidemill.shared.application.plan import Plan
+
+
+@dataclass(frozen=True, slots=True)
+class Running:
+    """The servers and the services of a run, and where its gateway answers."""
+
+    infrastructure: Infrastructure
+    supervisor: Supervisor
+    gateway: str
+
+
+@contextmanager
+def running_application(application: Path, plan: Plan, folder: Path, clock: str) -> Iterator[Running]:
+    """Run an application: servers (embedded unless given by address), topics, every service.
+
+    Parameters
+    ----------
+    folder
+        Where logs, lake, models and the embedded servers' data lie; a run that was stopped goes on where it was.
+    clock
+        ``live`` or ``replay``, see ingestion.
+
+    Raises
+    ------
+    InstanceError
+        Another process runs from this folder.
+    SettingsError
+        The environment asks for something that does not exist.
+    """
+    settings = read_settings()
+    folder.mkdir(parents=True, exist_ok=True)
+    before = read_instance(folder)
+    if before is not None and before.runs:
+        raise InstanceError(f"{folder}: process {before.pid} runs {plan.application.app} from there; stop it, or choose another folder")
+    servers = folder / "servers"
+    with Infrastructure.from_environment(servers) as infrastructure:
+        create_topics(plan, connect(settings.kafka_at(infrastructure.bootstrap_servers)))
+        instance = Instance.of_this_process(application, clock, infrastructure, servers if servers.is_dir() else None, folder)
+        environment = pipeline_environment(application, infrastructure, folder, clock, settings)
+        supervisor = start_services(folder, environment)
+        try:
+            instance.write(folder)
+            yield Running(infrastructure, supervisor, gateway_address(environment))
+        finally:
+            supervisor.stop()
+            instance.ended().write(folder)

@@ -1,0 +1,101 @@
+"""The live screen of a replay."""
+
+import time
+from collections import Counter
+from collections.abc import Mapping
+from types import TracebackType
+from typing import Self
+
+from rich.console import Console
+from rich.live import Live
+from rich.markup import escape
+from rich.progress_bar import ProgressBar
+from rich.table import Table
+
+from tidemill.runs.verdict import Standstill
+from tidemill.runs.watch import Seen
+from tidemill.shared.avro.times import instant_text
+
+_REFRESH_S = 0.5
+_PLAIN_S = 15.0
+_QUALITY_WINDOWS = 7
+_HOUR_MS = 3_600_000
+
+
+class Screen:
+    """Shows how a replay goes; where there is no terminal, a line every quarter of a minute instead."""
+
+    def __init__(self, events: int, console: Console | None = None) -> None:
+        self._events = events
+        self._console = console or Console()
+        self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
+        self._started = time.monotonic()
+        self._shown = 0.0
+        self._rate = (self._started, 0)
+        self._standstill = Standstill()
+
+    def __enter__(self) -> Self:
+        if self._live is not None:
+            self._live.start()
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None) -> None:
+        if self._live is not None:
+            self._live.stop()
+
+    def update(self, instant: int, published: int, seen: Seen) -> None:
+        """Show where things stand; cheap to call often."""
+        now = time.monotonic()
+        if now - self._shown < (_REFRESH_S if self._live is not None else _PLAIN_S):
+            return
+        rate = (published - self._rate[1]) / max(now - self._rate[0], 1e-9)
+        self._shown, self._rate = now, (now, published)
+        rows = self._rows(instant, published, rate, seen)
+        if self._live is None:
+            self._console.print(" · ".join(f"{name} {value}" for name, value in rows[:-1]), highlight=False, soft_wrap=True)
+            return
+        table = Table(show_header=False, title=f"Tidemill · {now - self._started:.0f} s", title_justify="left", box=None)
+        for name, value in rows:
+            table.add_row(f"[dim]{name}[/dim]", value)
+            if name == "events":
+                table.add_row("", ProgressBar(total=max(1, self._events), completed=published, width=60))
+        self._live.update(table, refresh=True)
+
+    def _rows(self, instant: int, published: int, rate: float, seen: Seen) -> list[tuple[str, str]]:
+        alarms = sum(record["severity"] == "alarm" for record in seen.drift)
+        asked = [{**record, "event": record["verdict"]} for record in seen.decisions if record["verdict"] == "requested"]
+        decided = sorted([*asked, *seen.retraining], key=lambda record: int(record["journal_time"]))
+        recent = [record["metrics"]["auc"] for record in seen.health[-_QUALITY_WINDOWS:] if "auc" in record["metrics"]]
+        promotions, refusals = (seen.count(seen.deployments, event) for event in ("promoted", "gate_refused"))
+        trained, failed = (seen.count(seen.retraining, event) for event in ("finished", "failed"))
+        broken = f"[red]{failed} failed[/red]" if failed else "0 failed"
+        return [
+            ("event time", instant_text(instant)[:16].replace("T", " ")),
+            ("events", f"{published:,} of {self._events:,} ({rate:,.0f}/s)"),
+            ("AUC, last days", f"{sum(recent) / len(recent):.3f}" if recent else "-"),
+            ("drift", f"{alarms} alarms, {len(seen.drift) - alarms} warnings"),
+            ("models", f"{trained} trained, {broken}, {promotions} promoted, {refusals} refused"),
+            ("rejected", rejected_text(seen)),
+            ("lag", lag_text(instant, seen, self._standstill.stages(seen, time.monotonic()))),
+            ("last decision", escape(f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}") if decided else "-"),
+        ]
+
+
+def rejected_text(seen: Seen) -> str:
+    """Return the dead letters by reason, the most frequent first."""
+    reasons = Counter[str]()
+    for (_, _, reason), count in seen.rejected.items():
+        reasons[reason] += count
+    return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "none"
+
+
+def lag_text(instant: int, seen: Seen, standing: Mapping[str, float]) -> str:
+    """Return how far the slowest stage is behind an instant; one that has covered nothing yet has no lag, it has not begun."""
+    waiting = sorted({stage for (stage, _), progress in seen.progress.items() if progress.covered_time <= 0})
+    begun = [(progress.covered_time, stage) for (stage, _), progress in seen.progress.items() if progress.covered_time > 0]
+    slowest = min(begun, default=(instant, "-"))
+    lag_ms = max(0, instant - slowest[0])
+    parts = [f"{lag_ms / _HOUR_MS:.0f} h of event time ({slowest[1]})"] if lag_ms and begun else []
+    parts += [f"not begun: {', '.join(waiting)}"] if waiting else []
+    parts += [f"[red]{stage} has stood still for {seconds:.0f} s[/red]" for stage, seconds in standing.items()]
+    return "; ".join(parts) or "none"

@@ -1,0 +1,153 @@
+"""Reads an application's topics as they grow: how far every stage has come, what was decided, how well it serves."""
+
+import time
+from collections import Counter
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from confluent_kafka import Consumer
+from confluent_kafka import TopicPartition as Address
+
+from tidemill.runs.kafka_clients import client_settings
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.topics import STAGES
+from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.observability.settings import KafkaSettings
+from tidemill.shared.runner.progress import Progress
+
+_SCHEMAS = Path(__file__).parents[1] / "schemas"
+_LONGEST_DETAIL = 300
+_ASK_S = 30.0
+# Nobody waits, and what goes wrong with the broker is the services' to say.
+_RELAXED = {"fetch.wait.max.ms": 500, "fetch.min.bytes": 1_000_000, "log_level": 2}
+
+
+def record_codec(registry: SchemaRegistry, topic: str, name: str) -> RecordCodec:
+    """Return the codec of one of the project's records."""
+    return RecordCodec(registry, f"{topic}-tidemill.{name}", (_SCHEMAS / f"{name.lower()}.avsc").read_text(encoding="utf-8"))
+
+
+Refusal = tuple[str, str, str]
+
+
+@dataclass(slots=True)
+class Seen:
+    """What the topics say so far.
+
+    Attributes
+    ----------
+    rejected, examples
+        Dead letters by (stage, source topic, reason) since the watch began, and the first of each: where it is, what was expected, what came.
+    """
+
+    progress: dict[tuple[str, int], Progress] = field(default_factory=dict)
+    drift: list[dict[str, Any]] = field(default_factory=list)
+    health: list[dict[str, Any]] = field(default_factory=list)
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    retraining: list[dict[str, Any]] = field(default_factory=list)
+    deployments: list[dict[str, Any]] = field(default_factory=list)
+    rejected: Counter[Refusal] = field(default_factory=Counter)
+    examples: dict[Refusal, str] = field(default_factory=dict)
+
+    def refuse(self, letter: Mapping[str, Any]) -> None:
+        """Count a dead letter."""
+        kind = letter["stage"], letter["source_topic"], letter["reason"]
+        self.rejected[kind] += 1
+        if kind not in self.examples:
+            place = f"{letter['source_topic']}[{letter['source_partition']}] offset {letter['source_offset']}"
+            self.examples[kind] = f"{place}: {letter['detail'].splitlines()[0][:_LONGEST_DETAIL] if letter['detail'] else 'no detail'}"
+
+    def count(self, records: Iterable[Mapping[str, Any]], event: str) -> int:
+        """Return how many lifecycle records are of a kind."""
+        return sum(record["event"] == event for record in records)
+
+    def covered_ms(self, stage: str, partitions: int) -> int:
+        """Return the journal time that a stage has covered in all its partitions; -1 before its first commit."""
+        found = [progress.covered_time for (name, _), progress in self.progress.items() if name == stage]
+        needed = 1 if stage in ("drift", "control", "retraining") else partitions
+        return min(found) if len(found) >= needed else -1
+
+    def produced(self, stage: str, topic: str) -> int:
+        """Return how many records a stage has written to a topic."""
+        return sum(progress.outputs.get(topic, 0) for (name, _), progress in self.progress.items() if name == stage)
+
+
+class Watch:
+    """Follows progress, drift, health, decisions, trainings and deployments, and dead letters from now on; `poll` reads what is new.
+
+    Parameters
+    ----------
+    hurry
+        Whether somebody waits for what is read; else it is fetched a few times a second only.
+    """
+
+    def __init__(self, plan: Plan, kafka: KafkaSettings, registry: SchemaRegistry, *, hurry: bool = True) -> None:
+        topics = plan.topics
+        self.seen = Seen()
+        lists = {
+            topics.drift: ("Drift", self.seen.drift),
+            topics.health: ("Health", self.seen.health),
+            topics.decisions: ("Decision", self.seen.decisions),
+            topics.retraining: ("Retraining", self.seen.retraining),
+            topics.deployments: ("Deployment", self.seen.deployments),
+        }
+        self._lists = {topic: (record_codec(registry, topic, name), found) for topic, (name, found) in lists.items()}
+        self._stages = {topics.progress(stage): record_codec(registry, topics.progress(stage), "Progress") for stage in STAGES}
+        self._rejected = topics.rejected
+        self._dead_letters = record_codec(registry, topics.rejected, "Rejected")
+        special = {
+            "group.id": "tidemill-watch",
+            "enable.auto.commit": False,
+            "isolation.level": "read_committed",
+            **({"fetch.wait.max.ms": 50, "fetch.queue.backoff.ms": 5} if hurry else _RELAXED),
+        }
+        self._consumer = Consumer(client_settings(kafka, special))
+        partitions = range(plan.application.partitions)
+        addresses = [(topic, 0) for topic in self._lists] + [(topic, partition) for topic in self._stages for partition in partitions]
+        ends = [Address(topics.rejected, partition, self._end(topics.rejected, partition)) for partition in partitions]
+        self._consumer.assign([*(Address(topic, partition, 0) for topic, partition in addresses), *ends])
+
+    def poll(self, timeout_s: float = 0.02) -> Seen:
+        """Read what is there, or wait for it a little."""
+        self.read(timeout_s)
+        return self.seen
+
+    def read(self, timeout_s: float) -> int:
+        """Read what is there, or wait for it a little; returns how many records came."""
+        latest: dict[tuple[str, int], bytes] = {}
+        messages = self._consumer.consume(2_000, timeout_s)
+        for message in messages:
+            error, topic, partition, value = message.error(), message.topic(), message.partition(), message.value()
+            if error is not None and not error.retriable():
+                raise RuntimeError(f"{topic}: {error.str()}")
+            if error is not None or value is None or topic is None or partition is None:
+                continue
+            if topic == self._rejected:
+                self.seen.refuse(self._dead_letters.decode(value))
+            elif topic in self._stages:
+                latest[(topic, partition)] = value
+            else:
+                codec, found = self._lists[topic]
+                found.append(codec.decode(value))
+        for (topic, _), value in latest.items():
+            progress = Progress.decode(value, self._stages[topic])
+            self.seen.progress[(progress.stage, progress.partition)] = progress
+        return len(messages)
+
+    def _end(self, topic: str, partition: int) -> int:
+        return int(self._consumer.get_watermark_offsets(Address(topic, partition), timeout=_ASK_S)[1])
+
+    def close(self) -> None:
+        """Stop reading."""
+        self._consumer.close()
+
+
+def read_out(watch: Watch, limit_s: float = 10.0) -> Seen:
+    """Read until nothing comes any more: the summary of a run must not miss its last dead letters."""
+    deadline = time.monotonic() + limit_s
+    while watch.read(0.3) and time.monotonic() < deadline:
+        pass
+    return watch.seen
