@@ -18,12 +18,12 @@ from pathlib import Path
 import psutil
 
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.command_channel import KEY_FILE
 from tidemill.runs.pipeline import pipeline_environment
 from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import ServiceSpec, Supervisor
 from tidemill.runs.topics import create_topics
 from tidemill.runs.watch import record_codec
-from tidemill.services.cli.command import KEY_FILE
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry

@@ -13,7 +13,7 @@ import time
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 
-_ROOT = Path(__file__).parents[1]
+_ROOT = Path(__file__).resolve().parents[1]
 LOCK = _ROOT / "requirements.lock"
 _PIP = [sys.executable, "-m", "pip", "install", "--disable-pip-version-check", "--no-input"]
 _UV = [sys.executable, "-m", "uv", "pip", "install", "--python", sys.executable]

@@ -18,11 +18,11 @@ from campaigns.hostile.foreign import foreign_records
 from campaigns.hostile.messages import Grammar
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.replay.feed import subject
+from tidemill.runs.command_channel import KEY_FILE
 from tidemill.runs.pipeline import pipeline_environment
 from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import ServiceFailed
 from tidemill.runs.topics import create_topics
-from tidemill.services.cli.command import KEY_FILE
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry

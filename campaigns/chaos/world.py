@@ -11,9 +11,9 @@ from confluent_kafka import Producer
 from campaigns.chaos.machine import Machine
 from campaigns.chaos.traffic import Traffic
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.command_channel import command_key
 from tidemill.runs.pipeline import SEPARATE
 from tidemill.runs.watch import record_codec
-from tidemill.services.cli.command import command_key
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.topics import STAGES
 from tidemill.shared.avro.registry import SchemaRegistry

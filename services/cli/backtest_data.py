@@ -32,6 +32,10 @@ class DataChoice:
     begin_ms: int | None = None
     end_ms: int | None = None
 
+    def read(self, plan: Plan) -> dict[str, StreamTable]:
+        """Return the rows by stream; raises DataSetError."""
+        return read_data(plan, self)
+
 
 def read_data(plan: Plan, choice: DataChoice) -> dict[str, StreamTable]:
     """Return the rows by stream.

@@ -1,6 +1,6 @@
 """Data sets that can be replayed: the flights of 2013, generated payments, or a user's own files."""
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -9,10 +9,9 @@ import pyarrow as pa
 from tidemill.examples.flights.data import load_year, stream_batch
 from tidemill.examples.payments.generator import PaymentsOptions, generate_payments
 from tidemill.replay.dataset_files import FileOptions, read_folder
-from tidemill.replay.feed import Feed, StreamTable, TableFeed
+from tidemill.replay.feed import StreamTable
 from tidemill.replay.file_rows import DataSetError
 from tidemill.shared.application.plan import Plan
-from tidemill.shared.avro.registry import SchemaRegistry
 
 # At the ten milliseconds of a load test, an hour of payments has no label yet: replays show learning, so they stretch over months.
 _PAYMENTS_INTERVAL_MS = 120_000.0
@@ -60,11 +59,6 @@ def load_data_set(plan: Plan, name: str, options: DataSetOptions) -> dict[str, S
     if not any(len(table) for table in tables.values()):
         raise DataSetError(f"expected at least one record in data set {name}, found none")
     return tables
-
-
-def feeds_of(plan: Plan, registry: SchemaRegistry, tables: Mapping[str, StreamTable]) -> Sequence[Feed]:
-    """Return what a replay publishes."""
-    return [TableFeed(plan.streams[name], table, registry) for name, table in tables.items()]
 
 
 def _flights(plan: Plan, options: DataSetOptions) -> dict[str, StreamTable]:

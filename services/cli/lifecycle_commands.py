@@ -9,9 +9,10 @@ from typing import Annotated
 
 import typer
 
+from tidemill.runs.command_channel import NotTakenError, command_key
 from tidemill.runs.instance import Instance, InstanceError, find_instance, read_instance
 from tidemill.runs.last_run import UP
-from tidemill.services.cli.command import NotTakenError, command_key, send_command
+from tidemill.services.cli.command import send_command
 from tidemill.services.cli.terminal import console, errors, failures, read_plan
 
 _ANSWERED_S = 30.0

@@ -7,8 +7,9 @@ from typing import Annotated
 
 import typer
 
+from tidemill.runs.command_channel import NotTakenError, command_key
 from tidemill.runs.instance import InstanceError, find_instance
-from tidemill.services.cli.command import NotTakenError, command_key, send_command
+from tidemill.services.cli.command import send_command
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from tidemill.shared.application.plan import Plan

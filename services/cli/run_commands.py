@@ -122,7 +122,7 @@ def replay(
     """
     from tidemill.replay.open_loop import Pace
     from tidemill.replay.replay_run import ReplayOptions, replay_run
-    from tidemill.services.cli.dataset import DataSetOptions
+    from tidemill.services.cli.dataset import DataSetOptions, load_data_set
     from tidemill.shared.application.values import parse_duration
     from tidemill.shared.avro.times import parse_time_format
 
@@ -133,9 +133,8 @@ def replay(
     if available_format is not None:
         checked("--available-format", lambda: parse_time_format(available_format))
     slice_ms = checked("--slice", lambda: parse_duration(slice_))
-    options = ReplayOptions(
-        data, DataSetOptions(days, count, interval_ms, seed, available, available_format), pace, slice_ms, up, run, allow_rejected
-    )
+    data_set = DataSetOptions(days, count, interval_ms, seed, available, available_format)
+    options = ReplayOptions(data, lambda plan: load_data_set(plan, data, data_set), pace, slice_ms, up, run, allow_rejected)
     plan = read_plan(application)
     if not up:
         options = replace(options, folder=run_folder(plan.application.app, run, os.environ))

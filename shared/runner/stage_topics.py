@@ -32,8 +32,8 @@ class StageTopics:
     Attributes
     ----------
     leader
-        Stage whose group decides when this one follows another in its process (`tidemill.shared.runner.chain`); its partitioned inputs are then written by
-        the stages before it, and no group commits their offsets.
+        Stage whose group decides when this one follows another in its process (`tidemill.shared.runner.chain`); its partitioned inputs are then
+        written by the stages before it, and no group commits their offsets.
     part_bytes
         Into parts of what size an entry of the checkpoint is cut: half of what its topic takes at most, as keys come on top.
     """

@@ -10,6 +10,12 @@ from typing import Any
 import pytest
 from ruamel.yaml import YAML
 
+import tidemill.audit
+import tidemill.backtest
+import tidemill.demo
+import tidemill.offline
+import tidemill.replay
+import tidemill.runs
 import tidemill.services.alerts
 import tidemill.services.cli
 import tidemill.services.gateway
@@ -38,7 +44,12 @@ DECLARED: dict[str, Callable[[Plan], TaskInputs]] = {
 }  # fmt: skip
 BESIDE: dict[str, Callable[[Topics], TopicUse]] = {"alerts": alerts, "gateway": gateway, "cli": cli}
 FOLDERS = {
-    "alerts": [tidemill.services.alerts], "gateway": [tidemill.services.gateway, tidemill.shared.dead_letters], "cli": [tidemill.services.cli, tidemill.shared.dead_letters],
+    "alerts": [tidemill.services.alerts],
+    "gateway": [tidemill.services.gateway, tidemill.shared.dead_letters],
+    "cli": [
+        tidemill.services.cli, tidemill.runs, tidemill.replay, tidemill.audit, tidemill.offline, tidemill.demo, tidemill.backtest,
+        tidemill.shared.dead_letters,
+    ],
 }  # fmt: skip
 Uses = dict[str, tuple[set[str], set[str]]]
 

@@ -38,7 +38,7 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
     application = Path(shutil.copytree(PAYMENTS, tmp_path / "payments"))
     (application / "app.yaml").write_text((application / "app.yaml").read_text() + f"topology: {SEPARATE}\n")
     run = tmp_path / "run"
-    options = ReplayOptions("payments", DATA, slice_ms=TWO_DAYS_MS, up=True, folder=run)
+    options = ReplayOptions("payments", lambda plan: load_data_set(plan, "payments", DATA), slice_ms=TWO_DAYS_MS, up=True, folder=run)
     result = replay_run(application, options, os.environ, Console(quiet=True))
     assert result.answered == DATA.count and result.promotions >= 1
     assert {log.stem for log in (run / "logs").iterdir()} == {*stage_processes(SEPARATE), "gateway", "alerts"}

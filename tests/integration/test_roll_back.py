@@ -14,13 +14,13 @@ from typer.testing import CliRunner
 from tests.integration.meters import write_application
 from tests.models import artifact
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.command_channel import command_key
 from tidemill.runs.pipeline import pipeline_environment
 from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import ServiceSpec, Supervisor
 from tidemill.runs.topics import create_topics
 from tidemill.runs.watch import record_codec
 from tidemill.services.cli.__main__ import app
-from tidemill.services.cli.command import command_key
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry

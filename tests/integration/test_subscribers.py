@@ -136,7 +136,8 @@ def test_the_subscribers_of_the_readme_on_one_real_run(
         webhook.until(lambda: answers(url), "the receiver's port")
         with running_application(application, plan, run, "replay"):
             events, outcomes, first = start("events"), start("outcomes", every=0.5), start("predictions", limit=700)
-            result = replay_run(application, ReplayOptions("payments", DATA, slice_ms=2 * 86_400_000, folder=run), os.environ, Console(quiet=True))
+            options = ReplayOptions("payments", lambda plan: load_data_set(plan, "payments", DATA), slice_ms=2 * 86_400_000, folder=run)
+            result = replay_run(application, options, os.environ, Console(quiet=True))
             assert result.answered == len(paid) == DATA.count
             webhook.until(lambda: any("fraud is to be trained" in line for line in webhook.lines()), "an alert")
             events.until(lambda: any(line.startswith("retraining finished") for line in events.lines()), "a training")

@@ -17,9 +17,9 @@ from confluent_kafka import Producer
 from tests.integration.meters import write_application
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.runs.command_channel import command_key
 from tidemill.runs.pipeline import TOPOLOGY, stage_processes
 from tidemill.runs.watch import record_codec
-from tidemill.services.cli.command import command_key
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 from tidemill.shared.commands.signing import signed_command

@@ -3,11 +3,11 @@
 import json
 import tempfile
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Protocol
 
 from rich.console import Console
 from rich.markup import escape
@@ -34,6 +34,7 @@ from tidemill.backtest.trainings import TimedTrainer
 from tidemill.backtest.virtual_time import TimedSink, VirtualClock
 from tidemill.demo.figures import finite
 from tidemill.replay.data_set_spans import refuse_before_1970, remarks
+from tidemill.replay.feed import StreamTable, feeds_of
 from tidemill.replay.replay import FARTHEST_MS, replay
 from tidemill.runs.coverage import WAITED_FOR
 from tidemill.runs.instance import InstanceError, find_instance, reachable
@@ -43,8 +44,6 @@ from tidemill.runs.settings import read_settings
 from tidemill.runs.topics import create_topics
 from tidemill.runs.verdict import Finding, findings
 from tidemill.runs.watch import Seen
-from tidemill.services.cli.backtest_data import DataChoice, read_data
-from tidemill.services.cli.dataset import feeds_of
 from tidemill.services.retraining.processes.trainer import ProcessTrainer, Trainer
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
@@ -52,6 +51,19 @@ from tidemill.shared.avro.registry import ConfluentSchemaRegistry, MemorySchemaR
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.models.artifacts import ArtifactStore
+
+
+class DataSource(Protocol):
+    """Data that a backtest is given."""
+
+    @property
+    def sources(self) -> Sequence[str]:
+        """What is read, as the screen names it."""
+        ...
+
+    def read(self, plan: Plan) -> dict[str, StreamTable]:
+        """Return the rows by stream; raises DataSetError."""
+        ...
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,7 +86,7 @@ class BacktestOptions:
         Records that may be refused for other reasons than the application's own expectations.
     """
 
-    data: DataChoice
+    data: DataSource
     slice_ms: int | None = None
     training_ms: int = 0
     report: Path | None = None
@@ -121,7 +133,7 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
     """
     plan = load_plan(application)
     console.print(f"Reading {escape(', '.join(options.data.sources))} ...", highlight=False)
-    tables = read_data(plan, options.data)
+    tables = options.data.read(plan)
     refuse_before_1970(tables)
     for remark in remarks(tables, FARTHEST_MS):
         console.print(f"[yellow]Note:[/yellow] {escape(remark)}", highlight=False, soft_wrap=True)

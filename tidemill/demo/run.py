@@ -25,6 +25,7 @@ from tidemill.examples.flights.data import FlightsYear, encode_stream, load_year
 from tidemill.examples.flights.oracle import FlightsOracle, SourceTable, compare
 from tidemill.replay.feed import Prepared
 from tidemill.replay.replay import replay
+from tidemill.runs.command_channel import command_key
 from tidemill.runs.first_prediction import FirstPrediction
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.pipeline import pipeline_environment, start_services
@@ -34,7 +35,6 @@ from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.topics import create_topics
 from tidemill.runs.verdict import findings
 from tidemill.runs.watch import Seen, Watch, read_out
-from tidemill.services.cli.command import command_key
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry

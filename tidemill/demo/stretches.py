@@ -8,9 +8,9 @@ import numpy as np
 from tidemill.demo.open_loop_load import LoadResult, run_load, stamp_requests
 from tidemill.examples.flights.data import FlightsYear, stream_batch
 from tidemill.replay.feed import subject
+from tidemill.runs.command_channel import publish_command
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.watch import record_codec
-from tidemill.services.cli.command import publish_command
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.columns import ColumnEncoder
 from tidemill.shared.avro.registry import SchemaRegistry

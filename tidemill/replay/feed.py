@@ -1,7 +1,7 @@
 """What a replay publishes: the records of one raw topic in order of availability."""
 
 import json
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.shared.application.expressions import Expression
-from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.avro.columns import ColumnEncoder
 from tidemill.shared.avro.key_text import key_texts
 from tidemill.shared.avro.registry import SchemaRegistry
@@ -101,6 +101,11 @@ class TableFeed:
         keys = key_texts(keyed.column(self._key)).to_pylist()
         encoded = [None if key is None else key.encode() for key in keys]
         return encoded, self._encoder.encode(batch) if self._encoder is not None else (self._messages or ())[begin:end]
+
+
+def feeds_of(plan: Plan, registry: SchemaRegistry, tables: Mapping[str, StreamTable]) -> Sequence[Feed]:
+    """Return what a replay publishes."""
+    return [TableFeed(plan.streams[name], table, registry) for name, table in tables.items()]
 
 
 def derive(batch: pa.RecordBatch, derivations: Sequence[tuple[str, Expression]]) -> pa.RecordBatch:

@@ -2,9 +2,9 @@
 
 import time
 import uuid
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import closing
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from functools import partial
 from pathlib import Path
@@ -15,7 +15,7 @@ from rich.markup import escape
 from tidemill.audit.run_log import TopicLog
 from tidemill.deploy.embedded.infrastructure import VARIABLES
 from tidemill.replay.data_set_spans import refuse_before_1970, remarks
-from tidemill.replay.feed import Feed
+from tidemill.replay.feed import Feed, StreamTable, feeds_of
 from tidemill.replay.open_loop import Pace, publish_live
 from tidemill.replay.replay import ReplayRefused, refuse_a_journal_that_is_past, replay
 from tidemill.runs.coverage import wait_until_covered
@@ -27,7 +27,6 @@ from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.verdict import Finding, findings
 from tidemill.runs.watch import Seen, Watch, read_out
-from tidemill.services.cli.dataset import DataSetOptions, feeds_of, load_data_set
 from tidemill.services.ingestion.domain.core import FARTHEST_AHEAD_MS
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
@@ -42,7 +41,9 @@ class ReplayOptions:
     Attributes
     ----------
     data
-        Name of a built-in data set, or a folder of files.
+        What is replayed, as the screen names it.
+    read
+        Reads the rows of every stream; raises DataSetError.
     pace
         Open loop, live; None for slices.
     slice_ms
@@ -56,7 +57,7 @@ class ReplayOptions:
     """
 
     data: str
-    data_set: DataSetOptions = field(default_factory=DataSetOptions)
+    read: Callable[[Plan], Mapping[str, StreamTable]]
     pace: Pace | None = None
     slice_ms: int = 86_400_000
     up: bool = False
@@ -97,7 +98,7 @@ def replay_run(application: Path, options: ReplayOptions, environment: Mapping[s
     """
     plan, settings = load_plan(application), read_settings()
     console.print(f"Reading the data set {options.data} ...")
-    tables = load_data_set(plan, options.data, options.data_set)
+    tables = options.read(plan)
     clock = "replay" if options.pace is None else "live"
     if options.pace is None:
         refuse_before_1970(tables)

@@ -7,9 +7,9 @@ from pathlib import Path
 
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.command_channel import KEY_FILE
 from tidemill.runs.settings import CommandSettings
 from tidemill.runs.supervisor import ServiceSpec, Supervisor
-from tidemill.services.cli.command import KEY_FILE
 from tidemill.shared.application.planning import load_application
 from tidemill.shared.application.topics import STAGES
 from tidemill.shared.observability.secret_file import secret_file

@@ -1,4 +1,7 @@
-"""Trainings in a process of their own: ``python -m tidemill.services.retraining.processes.job`` takes them from its parent (`WarmChild`), one at a time."""
+"""Trainings in a process of their own, which takes them from its parent (`WarmChild`), one at a time.
+
+Run as ``python -m tidemill.services.retraining.processes.job``.
+"""
 
 import hashlib
 import json

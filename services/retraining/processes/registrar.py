@@ -1,4 +1,7 @@
-"""Keeps the model registry up to date with the lifecycle log, in a child process: ``python -m tidemill.services.retraining.processes.registrar FILE``."""
+"""Keeps the model registry up to date with the lifecycle log, in a child process.
+
+Run as ``python -m tidemill.services.retraining.processes.registrar FILE``.
+"""
 
 import json
 import logging

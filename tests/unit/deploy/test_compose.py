@@ -66,7 +66,7 @@ def test_every_service_and_server_is_there(services: dict[str, Any]) -> None:
     assert set(services) == set(MODULES) | SERVERS | {"topics"}
     # The command line is no service.
     packages = {folder.name for folder in (ROOT / "services").iterdir() if (folder / "__init__.py").exists()} - {"cli"}
-    assert packages == {module.split(".")[1] for module in MODULES.values()}
+    assert packages == {module.split(".")[2] for module in MODULES.values()}
 
 
 @pytest.mark.parametrize("topology", [FUSED, SEPARATE])

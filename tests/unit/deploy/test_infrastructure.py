@@ -56,7 +56,7 @@ def test_old_run_folders_go_and_living_ones_stay(tmp_path: Path, monkeypatch: py
 
 def test_the_project_is_found_from_below_it(tmp_path: Path) -> None:
     """A package that lies outside a checkout looks for the project around the working directory."""
-    package = tmp_path / "site-packages" / "deploy" / "embedded"
+    package = tmp_path / "site-packages" / "tidemill" / "deploy" / "embedded"
     package.mkdir(parents=True)
     (package / "folders.py").write_text(Path(folders.__file__).read_text())
     project = tmp_path / "project"

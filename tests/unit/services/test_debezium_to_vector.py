@@ -6,8 +6,9 @@ from typing import Any
 
 import pytest
 
+from tidemill.replay.feed import feeds_of
 from tidemill.replay.file_rows import DataSetError
-from tidemill.services.cli.dataset import DataSetOptions, feeds_of, load_data_set
+from tidemill.services.cli.dataset import DataSetOptions, load_data_set
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.features.task import task_inputs as features_inputs
 from tidemill.services.gateway.events import _key

@@ -12,8 +12,8 @@ from numba.core import config
 
 def _keyed_by_source() -> str:
     """Return a folder for compiled code that changes with any kernel: Numba itself looks at the entry point's own file only."""
-    folder = Path(__file__).parent
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.glob("*.py"))))
+    folder = Path(__file__).parents[1]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in sorted(folder.rglob("*.py"))))
     base = getattr(config, "CACHE_DIR", "") or folder / "__pycache__"
     return str(Path(base) / f"features-{digest.hexdigest()[:12]}")
 

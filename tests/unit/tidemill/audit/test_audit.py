@@ -11,7 +11,8 @@ import pytest
 from tests.models import artifact
 from tidemill.audit.audit import AuditResult, Extent, audit
 from tidemill.audit.history import prediction_schema
-from tidemill.services.cli.dataset import DataSetOptions, feeds_of, load_data_set
+from tidemill.replay.feed import feeds_of
+from tidemill.services.cli.dataset import DataSetOptions, load_data_set
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.services.scoring.domain.core import ScoringCore
