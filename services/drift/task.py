@@ -23,7 +23,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-5"
+_FOLD_VERSION = "drift-6"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 

@@ -49,7 +49,7 @@ class ReportData:
     label_delay_min, latency_ms : float64 arrays
         One per label; one per request of the latency stretch.
     features, psi_weeks_ms, psi : names, float64 arrays of shape (weeks,) and (features, weeks)
-        Population stability index by week; NaN where nothing was compared.
+        Mean shift of the days of a week in units of its bound; NaN where nothing was compared.
     models, bad_records, summary, audit
         Tables.
     is_live
@@ -114,7 +114,7 @@ def _page(data: ReportData) -> str:
         _section("When the truth arrives", "From the request to its label.", delays),
         _section("How fast an answer comes", "From publishing an event to reading its prediction, logarithmic.", latency)
         if len(data.latency_ms) or data.is_live else "",
-        _section("Feature drift", "Population stability index by week against what came before the champion. Seasons alone move it: it only warns.",
+        _section("Feature drift", "Mean shift of a week's days, in units of how far days lay apart before the champion: 1 warns, none retrains.",
                  f'<div class="keys">{heat}</div>' + heat_map(data.features, data.psi_weeks_ms, data.psi), "wide"),
         _section("Models", "Every candidate, with the figures it was judged by.", _table(data.models), "wide"),
         _section("Where the bad records went", "Put in on purpose, counted up front." if data.is_live else "By reason.", _table(data.bad_records)),

@@ -91,15 +91,16 @@ def models_table(seen: Seen) -> Table:
 
 
 def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the largest index of each feature in each week, the thirty features that moved most."""
-    found: dict[str, dict[int, float]] = {}
+    """Return the mean shift of each feature in each week in units of its bound, of the thirty features that moved most."""
+    found: dict[str, dict[int, list[float]]] = {}
     for record in seen.health:
         for name, value in record["metrics"].items():
-            if name.startswith("psi__"):
+            if name.startswith("shift__"):
                 week = record["window_start"] // WEEK_MS
-                own = found.setdefault(name.removeprefix("psi__"), {})
-                own[week] = max(own.get(week, 0.0), value)
+                own = found.setdefault(name.removeprefix("shift__"), {})
+                own.setdefault(week, []).append(value)
     weeks = sorted({week for own in found.values() for week in own})
-    names = sorted(found, key=lambda name: -float(np.mean(list(found[name].values()))))[:30]
-    values = np.array([[found[name].get(week, np.nan) for week in weeks] for name in names]).reshape(len(names), len(weeks))
+    means = {name: {week: float(np.mean(values)) for week, values in own.items()} for name, own in found.items()}
+    names = sorted(means, key=lambda name: -max(means[name].values()))[:30]
+    values = np.array([[means[name].get(week, np.nan) for week in weeks] for name in names]).reshape(len(names), len(weeks))
     return names, np.array(weeks, np.float64) * WEEK_MS, values

@@ -7,6 +7,7 @@ from typing import Any, Literal
 import numpy as np
 import pyarrow as pa
 
+from tidemill.services.drift.domain.null_shifts import WINDOWS_KEPT
 from tidemill.services.drift.domain.rows import floats
 from tidemill.shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
 from tidemill.shared.statistics.histogram import Tally
@@ -14,6 +15,7 @@ from tidemill.shared.statistics.sketch import Sketch, binned
 
 Summary = Sketch | Tally
 _CHUNK_ROWS = 16_384
+_LEAST_ROWS = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -86,12 +88,14 @@ class FeatureFold:
     """Summaries of the vectors of one asking stream.
 
     Rows wait as columns and are summarised some thousand at a time: summaries do not depend on how rows were grouped, so nobody can
-    tell. A day's summaries are merged into the history when the day is over.
+    tell. A day's summaries are merged into the history when the day is over; how far it lay from what came before it is kept (`null`: the
+    population stability index of the last 90 days of at least 100 rows), because that is what later days are to be held against.
     """
 
     columns: Sequence[FeatureColumn]
     today: dict[str, Summary] = field(default_factory=dict)
     history: dict[str, Summary] = field(default_factory=dict)
+    null: dict[str, list[float]] = field(default_factory=dict)
     _waiting: list[pa.RecordBatch] = field(default_factory=list)
     _rows: int = 0
 
@@ -99,6 +103,7 @@ class FeatureFold:
         for column in self.columns:
             self.today.setdefault(column.name, column.empty())
             self.history.setdefault(column.name, column.empty())
+            self.null.setdefault(column.name, [])
 
     def absorb(self, batch: pa.RecordBatch) -> None:
         """Add vectors of the current day."""
@@ -130,5 +135,9 @@ class FeatureFold:
 
     def close_day(self) -> None:
         """Move today's rows into the history."""
+        self.settle()
+        for name, one in self.shifts(self.history, list(self.history)).items():
+            if one.rows >= _LEAST_ROWS:
+                self.null[name] = [*self.null[name], one.psi][-WINDOWS_KEPT:]
         self.history = self.seen()
         self.today = {column.name: column.empty() for column in self.columns}

@@ -40,7 +40,8 @@ class DriftFold:
             self._day = int(at.time_ms[begin]) // DAY_MS
             for model, version, sequence in promotions:
                 watch = self._watches[model]
-                watch.promote(version, sequence, {} if version in watch.references else self._features[watch.settings.ask].seen())
+                fold = self._features[watch.settings.ask]
+                watch.promote(version, sequence, {} if version in watch.references else fold.seen(), fold.null)
             self._segment(begin, end, vectors, predictions)
             said += self._outcomes(begin, end, outcomes)
             self._offset = max(self._offset, int(at.offset[begin:end].max()))
@@ -63,6 +64,10 @@ class DriftFold:
                 figures = watch.window.figures(watch.settings.binary)
                 if shifts:
                     figures |= {f"psi__{name}": one.psi for name, one in shifts.items()}
+                    severities = watch.severities(shifts)
+                    figures |= {f"shift__{name}": value for name, value in severities.items()}
+                    if severities:
+                        figures["shift_max"] = max(severities.values())
                     figures["psi_max"] = max(one.psi for one in shifts.values())
                     figures["missing_max"] = max(one.missing for one in shifts.values())
                 said.append(Health(watch.settings.model, at, start, end, watch.window.served_by() or watch.version or "default", figures))
@@ -80,6 +85,7 @@ class DriftFold:
             for name in fold.today:
                 found[f"today/{ask}/{name}"] = fold.today[name].snapshot()
                 found[f"history/{ask}/{name}"] = fold.history[name].snapshot()
+            found[f"null/{ask}"] = fold.null
         for model, watch in self._watches.items():
             found[f"watch/{model}"] = watch.snapshot()
             for version, reference in watch.references.items():
@@ -94,6 +100,7 @@ class DriftFold:
             for column in fold.columns:
                 fold.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])
                 fold.history[column.name] = column.load(state[f"history/{ask}/{column.name}"])
+            fold.null = {name: list(values) for name, values in state[f"null/{ask}"].items()}
         for model, watch in self._watches.items():
             own = state[f"watch/{model}"]
             columns = {column.name: column for column in self._features[watch.settings.ask].columns}

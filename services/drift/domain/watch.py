@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.excess_loss import ExcessLoss
 from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.null_shifts import shift_bounds
 from tidemill.services.drift.domain.quality import LossDetector, WindowRows, request_keys
 from tidemill.services.drift.domain.rows import OutcomeRows
 from tidemill.shared.detectors.river_adwin import RiverAdwin
@@ -75,6 +76,7 @@ class ModelWatch:
     next_bootstrap: int = 0
     window: WindowRows = field(default_factory=WindowRows)
     references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
+    bounds: dict[str, dict[str, float]] = field(default_factory=dict)
     active: set[tuple[str, str]] = field(default_factory=set)
     recent: dict[str, tuple[float, float]] = field(default_factory=dict)
     delays_ms: list[float] = field(default_factory=list)
@@ -86,8 +88,8 @@ class ModelWatch:
         self.loss = LossDetector(RiverAdwin(self.settings.adwin_delta))
         self.excess = ExcessLoss(self.settings.false_alarm_days)
 
-    def promote(self, version: str, sequence: int, seen: Mapping[str, Summary]) -> None:
-        """Take note of a new champion, whose training data were what had been seen.
+    def promote(self, version: str, sequence: int, seen: Mapping[str, Summary], null: Mapping[str, Sequence[float]]) -> None:
+        """Take note of a new champion, whose training data were what had been seen, and of how far their days lay from each other (`null`).
 
         After a roll-back the champion is one that served before: it keeps the reference it had, and `seen` is not read.
         """
@@ -99,8 +101,9 @@ class ModelWatch:
             self.references[version] = self.references.pop(version)
         else:
             self.references[version] = {name: seen[name] for name in self.settings.features}
+            self.bounds[version] = shift_bounds({name: null.get(name, ()) for name in self.settings.features}, self.settings.psi)
         for oldest in list(self.references)[:-_REFERENCES_KEPT]:
-            del self.references[oldest]
+            del self.references[oldest], self.bounds[oldest]
         self.active.clear()
         self.recent.clear()
         self.loss.reset()
@@ -127,9 +130,9 @@ class ModelWatch:
         return found
 
     def shifted(self, at: Coordinates, shifts: Mapping[str, Shift]) -> list[Finding]:
-        """Compare a closed window's features with the reference."""
+        """Compare a closed window's features with the reference: distributions with the reference's own days, shares with fixed bounds."""
         found: list[Finding] = []
-        bounds = self.settings
+        bounds, own = self.settings, self.severities(shifts)
         for name, one in shifts.items():
             if one.rows < bounds.min_rows:
                 continue
@@ -137,12 +140,20 @@ class ModelWatch:
             evidence |= {"outside": one.outside, "rows": float(one.rows)}
             missing = abs(one.missing - one.missing_reference)
             text = f"{name} against the data before champion {self.version}: "
-            found += self._condition(at, "feature", name, "psi", one.psi, bounds.psi, text + f"population stability index {one.psi:.3f}", evidence)
+            if name in own:
+                bound = self.bounds[str(self.version)][name]
+                told = text + f"population stability index {one.psi:.3f}, beyond that of the days before it ({bound:.3f})"
+                found += self._condition(at, "feature", name, "psi", one.psi, bound, told, evidence | {"severity": own[name]})
             told = text + f"{one.missing:.1%} missing instead of {one.missing_reference:.1%}"
             found += self._condition(at, "missing", name, "missing_share", missing, bounds.missing_shift, told, evidence)
             told = text + f"{one.outside:.1%} of the values outside of what was seen"
             found += self._condition(at, "range", name, "outside_share", one.outside, bounds.outside, told, evidence)
         return found
+
+    def severities(self, shifts: Mapping[str, Shift]) -> dict[str, float]:
+        """Return each feature's index in units of its bound, where it has one."""
+        bounds = self.bounds.get(str(self.version), {})
+        return {name: one.psi / bounds[name] for name, one in shifts.items() if name in bounds}
 
     def quality(self, at: Coordinates) -> list[Finding]:
         """Hold the AUC of the last labels against its absolute bound."""
@@ -190,6 +201,7 @@ class ModelWatch:
             "next_bootstrap": self.next_bootstrap,
             "window": self.window.snapshot(),
             "references": list(self.references),
+            "bounds": self.bounds,
             "active": sorted(map(list, self.active)),
             "recent": [[key, *pair] for key, pair in self.recent.items()],
             "loss": self.loss.snapshot(),
@@ -203,6 +215,7 @@ class ModelWatch:
         self.next_bootstrap = state["next_bootstrap"]
         self.window = WindowRows.load(state["window"])
         self.references = {version: references[version] for version in state["references"]}
+        self.bounds = {version: dict(state["bounds"][version]) for version in state["references"]}
         self.active = {(kind, name) for kind, name in state["active"]}
         self.recent = {key: (label, score) for key, label, score in state["recent"]}
         self.loss.load(state["loss"])

@@ -79,7 +79,7 @@ def decoded(pipeline: Pipeline, said: Said) -> tuple[list[dict[str, Any]], list[
 def test_finds_what_was_put_in(pipeline: Pipeline) -> None:
     events, health = decoded(pipeline, pipeline.run(0))
     kinds = {(event["kind"], event["subject"]) for event in events}
-    assert {("bootstrap", "labels"), ("loss", "excess_loss"), ("feature", "amount"), ("missing", "weight"), ("range", "country")} <= kinds
+    assert {("bootstrap", "labels"), ("loss", "excess_loss"), ("missing", "weight"), ("range", "country")} <= kinds
     assert ("feature", "weight") not in kinds or any(event["evidence"]["missing"] > 0.3 for event in events if event["subject"] == "weight")
     asked = [event for event in events if event["kind"] == "bootstrap"]
     assert [event["statistic"] for event in asked] == [500, 625, 782, 978]
