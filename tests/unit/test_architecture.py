@@ -1,0 +1,67 @@
+"""The picture of the rooms in docs/architecture.md is what the imports say."""
+
+import re
+from pathlib import Path
+
+import grimp
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
+Edges = set[tuple[str, str]]
+
+
+def room_of(module: str, graph: grimp.ImportGraph) -> str | None:
+    """Name the box of a module: services are one, a package of `shared` is one; single files of `shared` have none."""
+    parts = module.split(".")
+    if len(parts) < 2 or parts[1] == "__main__":
+        return None
+    if parts[1] == "services":
+        return None if len(parts) < 3 else "cli" if parts[2] == "cli" else "services"
+    if parts[1] == "shared":
+        return f"shared_{parts[2]}" if len(parts) > 2 and graph.find_children(".".join(parts[:3])) else None
+    return parts[1]
+
+
+def imports() -> Edges:
+    graph = grimp.build_graph("tidemill")
+    edges = set()
+    for module in graph.modules:
+        for imported in graph.find_modules_directly_imported_by(module):
+            ends = room_of(module, graph), room_of(imported, graph)
+            if ends[0] and ends[1] and ends[0] != ends[1]:
+                edges.add((ends[0], ends[1]))
+    return edges
+
+
+def reached(edges: Edges, begin: str) -> set[str]:
+    found: set[str] = set()
+    open_ends = [begin]
+    while open_ends:
+        here = open_ends.pop()
+        for before, after in edges:
+            if before == here and after not in found:
+                found.add(after)
+                open_ends.append(after)
+    return found
+
+
+def without_shortcuts(edges: Edges) -> Edges:
+    return {(begin, end) for begin, end in edges if end not in reached(edges - {(begin, end)}, begin)}
+
+
+def test_the_picture_is_what_the_imports_say() -> None:
+    drawn = set(re.findall(r"^ +(\w+) --> (\w+)$", PAGE, re.M))
+    expected = without_shortcuts(imports())
+    assert len(expected) > 30
+    assert drawn == expected, f"missing: {sorted(expected - drawn)}; drawn and not there: {sorted(drawn - expected)}"
+
+
+def test_rooms_import_in_one_direction() -> None:
+    edges = imports()
+    assert not [room for room, _ in edges if room in reached(edges, room)]
+
+
+def test_every_place_that_the_page_names_is_there() -> None:
+    places = [place for place in re.findall(r"`((?:services|shared|tidemill|schemas|tests|docs)/[\w/.-]+)`", PAGE)]
+    assert len(places) > 15
+    assert not [place for place in places if not (ROOT / place).exists()]
