@@ -128,6 +128,10 @@ def is_sketch(aggregate: AggregatePlan) -> bool:
     return aggregate.kind == "quantile" and window is not None and (window.kind != "sliding" or window.step_ms > 0)
 
 
+# Half of the least double is no double: between 0 and it, either may be what rounding leaves.
+LEAST = math.ulp(0.0)
+
+
 def agrees(aggregate: AggregatePlan, truth: float, got: float, scale: float) -> bool:
     """Equal but for rounding beside the largest value present."""
     if math.isnan(truth):
@@ -140,7 +144,7 @@ def agrees(aggregate: AggregatePlan, truth: float, got: float, scale: float) -> 
         return got == pytest.approx(truth, rel=1e-12, abs=0.0)
     if kind == "quantile":
         # A rank is rounded as well, and lies between values that may be as far apart as the largest.
-        return got == pytest.approx(truth, rel=1e-9, abs=1e-14 * scale)
+        return got == pytest.approx(truth, rel=1e-9, abs=1e-14 * scale + LEAST)
     if kind == "zscore":
         return got == pytest.approx(truth, rel=1e-6, abs=1e-6)
     if kind.startswith("decayed"):
@@ -150,8 +154,8 @@ def agrees(aggregate: AggregatePlan, truth: float, got: float, scale: float) -> 
     if kind == "std":
         return got == pytest.approx(truth, rel=1e-9, abs=min(1e-13 * scale, 1e308))
     if kind == "difference":
-        return got == pytest.approx(truth, rel=1e-9, abs=1e-15 * scale)
-    return got == pytest.approx(truth, rel=1e-9, abs=1e-25 * scale)
+        return got == pytest.approx(truth, rel=1e-9, abs=1e-15 * scale + LEAST)
+    return got == pytest.approx(truth, rel=1e-9, abs=1e-25 * scale + LEAST)
 
 
 @settings(max_examples=10, deadline=None)
