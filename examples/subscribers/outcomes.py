@@ -13,10 +13,11 @@ import signal
 import time
 from pathlib import Path
 from threading import Event
+from typing import cast
 
 import pyarrow as pa
 import pyarrow.parquet as pq
-from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, Message, TopicPartition
+from confluent_kafka import OFFSET_BEGINNING, Consumer, KafkaException, TopicPartition
 from confluent_kafka.schema_registry import SchemaRegistryClient
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
@@ -24,6 +25,7 @@ from confluent_kafka.serialization import MessageField, SerializationContext
 TEXTS, TIMES = ("request_id", "model", "model_version", "status"), ("event_time", "journal_time")
 COLUMNS = [("offset", pa.int64()), *((name, pa.string()) for name in TEXTS), *((name, pa.timestamp("ms", "UTC")) for name in TIMES)]
 SCHEMA = pa.schema([*COLUMNS, ("score", pa.float64()), ("label", pa.float64()), ("delay_ms", pa.int64()), ("revision", pa.int32())])
+Record = tuple[int, bytes | None]
 
 
 def next_offset(folder: Path, partition: int) -> int:
@@ -32,12 +34,13 @@ def next_offset(folder: Path, partition: int) -> int:
     return int(pq.read_metadata(files[-1]).metadata[b"next_offset"]) if files else int(OFFSET_BEGINNING)
 
 
-def write_range(folder: Path, partition: int, messages: list[Message], decode: AvroDeserializer) -> None:
+def write_range(folder: Path, topic: str, partition: int, records: list[Record], decode: AvroDeserializer) -> None:
     """Write one file: whole under another name first, then linked to its own, which fails where it exists."""
-    context = SerializationContext(messages[0].topic(), MessageField.VALUE)
-    rows = [{"offset": message.offset(), **decode(message.value(), context)} for message in messages]
-    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"next_offset": str(messages[-1].offset() + 1)}))
-    name = folder / f"{partition:04d}-{messages[0].offset():020d}.parquet"
+    context = SerializationContext(topic, MessageField.VALUE)
+    rows = [{"offset": offset, **cast("dict[str, object]", decode(value, context))} for offset, value in records]
+    (first, _), (last, _) = records[0], records[-1]
+    table = pa.Table.from_pylist(rows, SCHEMA.with_metadata({"next_offset": str(last + 1)}))
+    name = folder / f"{partition:04d}-{first:020d}.parquet"
     part = name.with_suffix(f".part-{os.getpid()}")
     pq.write_table(table, part, compression="zstd")
     os.link(part, name)
@@ -50,22 +53,28 @@ def follow(app: str, folder: Path, rows: int, every_s: float, stopping: Event) -
     folder.mkdir(parents=True, exist_ok=True)
     decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["TIDEMILL_REGISTRY__URL"]}))
     # librdkafka wants the name of a group, which is never used: offsets come from the files.
-    settings = {"group.id": "unused", "isolation.level": "read_committed", "auto.offset.reset": "error", "enable.auto.commit": False}
-    consumer = Consumer({"bootstrap.servers": os.environ["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"], **settings})
+    settings: dict[str, str | bool] = {
+        "group.id": "unused",
+        "isolation.level": "read_committed",
+        "auto.offset.reset": "error",
+        "enable.auto.commit": False,
+    }
+    consumer = Consumer({"bootstrap.servers": os.environ["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"], **settings, "enable.auto.commit": False})
     topic = f"{app}-outcomes"
-    waiting: dict[int, list[Message]] = {partition: [] for partition in consumer.list_topics(topic, 30).topics[topic].partitions}
+    waiting: dict[int, list[Record]] = {partition: [] for partition in consumer.list_topics(topic, 30).topics[topic].partitions}
     consumer.assign([TopicPartition(topic, partition, next_offset(folder, partition)) for partition in waiting])
     written = time.monotonic()
     while not stopping.is_set():
         for message in consumer.consume(5_000, timeout=0.5):
-            if message.error() is not None:
+            partition, offset = message.partition(), message.offset()
+            if message.error() is not None or partition is None or offset is None:
                 raise KafkaException(message.error())
-            waiting[message.partition()].append(message)
+            waiting[partition].append((offset, message.value()))
         if time.monotonic() - written >= every_s or sum(map(len, waiting.values())) >= rows:
-            for partition, messages in waiting.items():
-                if messages:
-                    write_range(folder, partition, messages, decode)
-                    messages.clear()
+            for partition, records in waiting.items():
+                if records:
+                    write_range(folder, topic, partition, records, decode)
+                    records.clear()
             written = time.monotonic()
     consumer.close()
 

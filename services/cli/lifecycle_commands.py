@@ -9,10 +9,9 @@ from typing import Annotated
 
 import typer
 
-from tidemill.runs.command_channel import NotTakenError, command_key
-from tidemill.runs.instance import Instance, InstanceError, find_instance, read_instance
+from tidemill.runs.command_channel import CommandChannel, NotTakenError
+from tidemill.runs.instance import Instance, InstanceError, read_instance
 from tidemill.runs.last_run import UP
-from tidemill.services.cli.command import send_command
 from tidemill.services.cli.terminal import console, errors, failures, read_plan
 
 _ANSWERED_S = 30.0
@@ -114,11 +113,7 @@ def run_to_command(application: Path | None, run: Path | None, runs: Path = UP) 
 def _command(
     what: str, model: str, reason: str, version: str, application: Path | None, run: Path | None, operator: str | None, command_id: str
 ) -> None:
-    from tidemill.deploy.embedded.infrastructure import VARIABLES
-    from tidemill.runs.kafka_clients import connect
-    from tidemill.runs.settings import read_settings
     from tidemill.services.cli.command_answers import CommandAnswers, problem_of
-    from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 
     with failures():
         application, folder = run_to_command(application, run)
@@ -127,12 +122,8 @@ def _command(
             raise typer.BadParameter(f"expected one of {', '.join(plan.models)}, got {model}", param_hint="MODEL")
         if not reason.strip():
             raise typer.BadParameter("expected why, in words, got nothing", param_hint="--reason")
-        settings, instance = read_settings(), find_instance(folder, os.environ)
-        if instance.servers and not instance.runs:
-            raise InstanceError(f"expected a run in {folder} that goes on, found one that has ended; start it with `tidemill up`")
-        key = command_key(settings.commands, folder if instance.application else None)
-        kafka = settings.kafka_at(instance.addresses[VARIABLES[0]])
-        with closing(CommandAnswers(plan, connect(kafka), ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]))) as answers:
+        channel = CommandChannel.to_run(plan, folder, os.environ)
+        with closing(CommandAnswers(plan, channel.broker, channel.registry)) as answers:
             lifecycle = answers.lifecycle(model)
             if what != "retrain" and (problem := problem_of(what, version, lifecycle)):
                 errors.print(problem, markup=False, soft_wrap=True)
@@ -140,7 +131,7 @@ def _command(
             serving = lifecycle.champion.version if lifecycle.champion and what != "retrain" else ""
             who = _login_name() if operator is None else operator
             try:
-                identity = send_command(plan, instance, kafka, key, model, what, reason, command_id, version=version, serving=serving, operator=who)
+                identity = channel.send(model, what, reason, command_id, version=version, serving=serving, operator=who)
             except NotTakenError as not_taken:
                 errors.print(str(not_taken), markup=False)
                 raise typer.Exit(1) from not_taken
@@ -149,8 +140,8 @@ def _command(
                 if time.monotonic() > deadline:
                     errors.print(
                         f"Command {identity} is written to {plan.topics.commands}, and nobody has answered within {_ANSWERED_S:.0f} s: are control"
-                        f" and retraining running? It is followed once they do; {plan.topics.decisions} and {plan.topics.deployments} say what"
-                        " becomes of it.",
+                        " and retraining running, and has an event come (a training is dated by journal time)? It is followed once that is so;"
+                        f" {plan.topics.decisions} and {plan.topics.deployments} say what becomes of it.",
                         markup=False,
                         soft_wrap=True,
                     )

@@ -7,9 +7,7 @@ from typing import Annotated
 
 import typer
 
-from tidemill.runs.command_channel import NotTakenError, command_key
-from tidemill.runs.instance import InstanceError, find_instance
-from tidemill.services.cli.command import send_command
+from tidemill.runs.command_channel import CommandChannel, NotTakenError
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from tidemill.shared.application.plan import Plan
@@ -65,10 +63,6 @@ def resume(
 
     Exits with 1 when nobody follows within 30 s, with 2 when application, stream, run or key do not fit.
     """
-    from tidemill.deploy.embedded.infrastructure import VARIABLES
-    from tidemill.runs.kafka_clients import connect
-    from tidemill.runs.settings import read_settings
-    from tidemill.shared.avro.registry import ConfluentSchemaRegistry
     from tidemill.shared.commands.signing import RESUME_STREAM
 
     plan = read_plan(application)
@@ -79,18 +73,14 @@ def resume(
     topic = plan.streams[stream].topic
     folder = run_folder(plan.application.app, run, os.environ)
     with failures():
-        settings, instance = read_settings(), find_instance(folder, os.environ)
-        if instance.servers and not instance.runs:
-            raise InstanceError(f"expected a run in {folder} that goes on, found one that has ended; start it with `tidemill up`")
-        key = command_key(settings.commands, folder if instance.application else None)
-        kafka = settings.kafka_at(instance.addresses[VARIABLES[0]])
-        with closing(IngestionProgress(plan, connect(kafka), ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]))) as progress:
+        channel = CommandChannel.to_run(plan, folder, os.environ)
+        with closing(IngestionProgress(plan, channel.broker, channel.registry)) as progress:
             paused = progress.paused(topic)
             if not paused:
                 console.print(f"{stream} is not paused: there is nothing to resume.", highlight=False)
                 return
             try:
-                identity = send_command(plan, instance, kafka, key, stream, RESUME_STREAM, reason, command_id)
+                identity = channel.send(stream, RESUME_STREAM, reason, command_id)
             except NotTakenError as problem:
                 errors.print(str(problem), markup=False)
                 raise typer.Exit(1) from problem

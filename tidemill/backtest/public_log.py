@@ -36,14 +36,7 @@ class PublicLog:
         self.seen = Seen()
         self.duplicates = self.late = 0
         self._topics, self._on_predictions = topics, on_predictions
-        lists = {
-            topics.drift: ("Drift", self.seen.drift),
-            topics.health: ("Health", self.seen.health),
-            topics.decisions: ("Decision", self.seen.decisions),
-            topics.retraining: ("Retraining", self.seen.retraining),
-            topics.deployments: ("Deployment", self.seen.deployments),
-        }
-        self._lists = {topic: (record_codec(registry, topic, name), found) for topic, (name, found) in lists.items()}
+        self._lists = self.seen.lists(topics, registry)
         self._stages = {topics.progress(stage): record_codec(registry, topics.progress(stage), "Progress") for stage in STAGES}
         self._letters = record_codec(registry, topics.rejected, "Rejected")
         self._predictions = ColumnDecoder(registry, _PREDICTION)

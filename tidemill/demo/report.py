@@ -13,6 +13,7 @@ from tidemill.demo.charts import HEAT_STEPS, heat_map, histogram_chart, quality_
 from tidemill.demo.style import SCRIPT, STYLE
 
 Float64 = NDArray[np.float64]
+MarkKind = Literal["alarm", "promotion", "refusal", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +21,7 @@ class Mark:
     """Something that happened at an instant of journal time."""
 
     time_ms: int
-    kind: Literal["alarm", "promotion", "refusal", "rollback"]
+    kind: MarkKind
     words: str
 
 

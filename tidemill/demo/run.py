@@ -18,14 +18,14 @@ from tidemill.audit.history import decoded, read_history
 from tidemill.demo.figures import DemoRun, faults, figures_of, finite
 from tidemill.demo.quality import measure
 from tidemill.demo.report import write_report
-from tidemill.demo.stretches import LOAD_RATE, measure_load, pause
+from tidemill.demo.stretches import LOAD_RATE, measure_load
 from tidemill.demo.summary import report_data
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.examples.flights.data import FlightsYear, encode_stream, load_year
 from tidemill.examples.flights.oracle import FlightsOracle, SourceTable, compare
 from tidemill.replay.feed import Prepared
 from tidemill.replay.replay import replay
-from tidemill.runs.command_channel import command_key
+from tidemill.runs.command_channel import CommandChannel, command_key
 from tidemill.runs.first_prediction import FirstPrediction
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.pipeline import pipeline_environment, start_services
@@ -187,7 +187,10 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             latency = burst = None
             if options.measure_load:
                 console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
-                pause(plan, registry, kafka, _MODEL, command_key(settings.commands, folder))
+                # The stretches jump from 2013 to today: no training of a day between.
+                CommandChannel(plan.topics.commands, broker, registry, command_key(settings.commands, folder)).send(
+                    _MODEL, "pause", "load measurement"
+                )
                 supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live", settings))
                 latency, burst = measure_load(plan, registry, kafka, year, _MODEL)
                 memory.looked = 0.0

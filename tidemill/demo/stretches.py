@@ -8,26 +8,15 @@ import numpy as np
 from tidemill.demo.open_loop_load import LoadResult, run_load, stamp_requests
 from tidemill.examples.flights.data import FlightsYear, stream_batch
 from tidemill.replay.feed import subject
-from tidemill.runs.command_channel import publish_command
-from tidemill.runs.kafka_clients import connect
-from tidemill.runs.watch import record_codec
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.columns import ColumnEncoder
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.commands.signing import signed_command
 from tidemill.shared.observability.settings import KafkaSettings
 
 LOAD_RATE = 1_000
 _LOAD_SECONDS = 20
 _BURST_RATE, _BURST_EVENTS = 30_000, 120_000
 _WARM_UP = 3_000
-
-
-def pause(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, model: str, key: bytes) -> None:
-    """Ask control to start no training: the stretches jump from 2013 to today."""
-    codec = record_codec(registry, plan.topics.commands, "Command")
-    command = signed_command(key, model, "pause", "load measurement")
-    publish_command(connect(kafka), plan.topics.commands, model.encode(), codec.encode(command))
 
 
 def measure_load(plan: Plan, registry: SchemaRegistry, kafka: KafkaSettings, year: FlightsYear, model: str) -> tuple[LoadResult, LoadResult]:

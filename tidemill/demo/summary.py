@@ -9,7 +9,7 @@ import numpy as np
 from tidemill.audit.history import History
 from tidemill.demo.figures import DemoRun
 from tidemill.demo.quality import WEEK_MS
-from tidemill.demo.report import Mark, ReportData, Table
+from tidemill.demo.report import Mark, MarkKind, ReportData, Table
 from tidemill.demo.stretches import LOAD_RATE
 from tidemill.examples.flights.data import FlightsYear
 from tidemill.runs.watch import Seen
@@ -70,8 +70,8 @@ def _bad_records(year: FlightsYear, history: History) -> list[tuple[str, str, st
 
 def marks_of(seen: Seen) -> list[Mark]:
     """Return what happened to the models, and the alarms."""
-    kinds = {"promoted": "promotion", "gate_refused": "refusal", "rolled_back": "rollback"}
-    marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}: {e['reason']}") for e in seen.deployments if e["event"] in kinds]  # type: ignore[arg-type]
+    kinds: dict[str, MarkKind] = {"promoted": "promotion", "gate_refused": "refusal", "rolled_back": "rollback"}
+    marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}: {e['reason']}") for e in seen.deployments if e["event"] in kinds]
     return marks + [Mark(e["journal_time"], "alarm", e["detail"]) for e in seen.drift if e["severity"] == "alarm" and e["kind"] != "bootstrap"]
 
 

@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as Address
 
 from tidemill.runs.kafka_clients import client_settings
 from tidemill.shared.application.plan import Plan
-from tidemill.shared.application.topics import STAGES
+from tidemill.shared.application.topics import STAGES, Topics
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.observability.settings import KafkaSettings
@@ -52,6 +52,17 @@ class Seen:
     rejected: Counter[Refusal] = field(default_factory=Counter)
     examples: dict[Refusal, str] = field(default_factory=dict)
 
+    def lists(self, topics: Topics, registry: SchemaRegistry) -> dict[str, tuple[RecordCodec, list[dict[str, Any]]]]:
+        """Return what decodes each topic whose records are kept, and the list that takes them."""
+        kept = {
+            topics.drift: ("Drift", self.drift),
+            topics.health: ("Health", self.health),
+            topics.decisions: ("Decision", self.decisions),
+            topics.retraining: ("Retraining", self.retraining),
+            topics.deployments: ("Deployment", self.deployments),
+        }
+        return {topic: (record_codec(registry, topic, name), found) for topic, (name, found) in kept.items()}
+
     def refuse(self, letter: Mapping[str, Any]) -> None:
         """Count a dead letter."""
         kind = letter["stage"], letter["source_topic"], letter["reason"]
@@ -87,14 +98,7 @@ class Watch:
     def __init__(self, plan: Plan, kafka: KafkaSettings, registry: SchemaRegistry, *, hurry: bool = True) -> None:
         topics = plan.topics
         self.seen = Seen()
-        lists = {
-            topics.drift: ("Drift", self.seen.drift),
-            topics.health: ("Health", self.seen.health),
-            topics.decisions: ("Decision", self.seen.decisions),
-            topics.retraining: ("Retraining", self.seen.retraining),
-            topics.deployments: ("Deployment", self.seen.deployments),
-        }
-        self._lists = {topic: (record_codec(registry, topic, name), found) for topic, (name, found) in lists.items()}
+        self._lists = self.seen.lists(topics, registry)
         self._stages = {topics.progress(stage): record_codec(registry, topics.progress(stage), "Progress") for stage in STAGES}
         self._rejected = topics.rejected
         self._dead_letters = record_codec(registry, topics.rejected, "Rejected")
