@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import Discriminator, Field, Tag, model_validator
 
 from tidemill.shared.application.alerts import Alerts
+from tidemill.shared.application.families import FamilyName
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
 
 Fate = Literal["skip", "reject", "event"]
@@ -236,7 +237,7 @@ class Training(Frozen):
         A training that takes longer is ended and has failed.
     """
 
-    families: tuple[Literal["logistic_regression", "lightgbm"], ...] = ("logistic_regression", "lightgbm")
+    families: Annotated[tuple[FamilyName, ...], Field(min_length=1)] = ("logistic_regression", "lightgbm")
     trials: int = Field(default=6, ge=1)
     windows_days: tuple[int, ...] = (0, 60)
     holdout_days: int = Field(default=7, ge=1)

@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.encoding import encode
 from tidemill.services.retraining.domain.examples import Examples, Split
-from tidemill.services.retraining.domain.families import fit, suggest
+from tidemill.services.retraining.domain.families.registry import fit, suggest
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.application.model import Training
 from tidemill.shared.models.artifacts import Artifact
@@ -88,12 +88,13 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     windows = {days: _Window.of(rows, validation) for days, rows in drawn.items() if not lacking[days]}
     if not windows:
         raise TooFewRowsError(f"expected a window of history with enough of each class, found {_words(lacking)}")
+    recipes: dict[int, dict[str, Any]] = {}
     thresholds: dict[int, float] = {}
     losses: dict[int, float] = {}
     aucs: dict[int, float] = {}
 
     def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
-        parameters = suggest(trial, training.families, tuple(windows))
+        parameters = recipes[trial.number] = suggest(trial, training.families, tuple(windows))
         window = windows[parameters["window_days"]]
         scores = fit(window.matrix, window.labels, parameters, training.seed, window.weights).predict(window.asked)
         losses[trial.number] = log_loss(validation.labels, scores)
@@ -107,7 +108,7 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
         study.enqueue_trial({"family": family})
     study.optimize(trial_loss, n_trials=training.trials)
     best = study.best_trial
-    parameters, threshold = dict(best.params), thresholds[best.number]
+    parameters, threshold = recipes[best.number], thresholds[best.number]
     rows = split.learning(examples, split.gate_start, parameters["window_days"])
     _check(rows, 1, training, "refit")
     artifact = _fitted(rows, model, version, training, parameters, threshold, {"learned_until_ms": str(split.learned_until(split.gate_start))})

@@ -5,7 +5,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.retraining.domain.encoding import Encoding, encode
-from tidemill.services.retraining.domain.families import fit
+from tidemill.services.retraining.domain.families.registry import fit
 from tidemill.shared.models.signature import Signature
 from tidemill.shared.statistics.metrics import roc_auc
 

@@ -1,0 +1,58 @@
+"""The families there are: found by their names, drawn from and fitted."""
+
+from collections.abc import Mapping, Sequence
+from importlib import import_module
+from typing import Any, cast
+
+import numpy as np
+from numpy.typing import NDArray
+from threadpoolctl import threadpool_limits
+
+from tidemill.services.retraining.domain.families.family import Family, Fitted, Matrix
+from tidemill.shared.application.families import FAMILIES
+
+
+def family_of(name: str) -> Family:
+    """Return a family by its name.
+
+    Raises
+    ------
+    ValueError
+        There is none of that name.
+    """
+    if name not in FAMILIES:
+        raise ValueError(f"expected one of the families {', '.join(FAMILIES)}, found {name}")
+    # Loaded when needed: the libraries of all of them take seconds.
+    return cast("Family", import_module(f"{__package__}.{name}").FAMILY)
+
+
+def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    """Draw a family, a training window and the family's own hyperparameters.
+
+    The search knows a hyperparameter by its family's name and its own, so that two families may draw one of the same name from different ranges.
+    """
+    family = trial.suggest_categorical("family", list(families))
+    window_days = trial.suggest_categorical("window_days", list(windows_days))
+    return {"family": family, "window_days": window_days, **family_of(family).suggest(_Subspace(trial, family))}
+
+
+def fit(matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int, weights: NDArray[np.float64] | None = None) -> Fitted:
+    """Train one model of the family that the parameters name (`Family.fit`)."""
+    with threadpool_limits(1):
+        return family_of(parameters["family"]).fit(matrix, labels, parameters, seed, weights)
+
+
+class _Subspace:
+    """A trial as one family sees it."""
+
+    def __init__(self, trial: Any, family: str) -> None:  # noqa: ANN401, RUF100 - optuna is untyped
+        self._trial, self._family = trial, family
+
+    def suggest_float(self, name: str, low: float, high: float, **how: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
+        return float(self._trial.suggest_float(f"{self._family}.{name}", low, high, **how))
+
+    def suggest_int(self, name: str, low: int, high: int, **how: Any) -> int:  # noqa: ANN401, RUF100 - optuna is untyped
+        return int(self._trial.suggest_int(f"{self._family}.{name}", low, high, **how))
+
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401, RUF100 - optuna is untyped
+        return self._trial.suggest_categorical(f"{self._family}.{name}", choices)
