@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak rolling-restart lint \
+.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak rolling-restart wheel wheel-demo lint \
 	format types imports up doctor clean
 
 help:  ## list every target
@@ -100,6 +100,13 @@ chaos: $(VENV)/.ready  ## real faults on real processes and servers, goes on whe
 PAIRS ?= 20000
 avro-java: $(VENV)/.ready  ## schema resolution held to Java's Avro, jars fetched once: make avro-java PAIRS=20000 SEED=1
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.java_avro --pairs $(PAIRS) --seed $(SEED)
+
+wheel: $(VENV)/.ready  ## the wheel and the versions it was tested with, in dist/
+	@$(BIN)/python -m tidemill.deploy.wheel
+
+DAYS ?= 45
+wheel-demo: $(VENV)/.ready  ## the wheel, installed into an empty environment outside of the repository, runs the demo: make wheel-demo DAYS=45
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.wheel_demo --days $(DAYS)
 
 up: $(VENV)/.ready  ## run an application live: make up APP=examples/flights
 	@$(BIN)/tidemill up $(APP)

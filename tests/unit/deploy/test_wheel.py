@@ -1,6 +1,7 @@
 """The wheel has one import name and everything that the commands need, outside of the repository."""
 
 import os
+import re
 import subprocess
 import sys
 import sysconfig
@@ -9,29 +10,15 @@ from pathlib import Path
 
 import pytest
 
+from tidemill.deploy.wheel import build, constraints
+
 ROOT = Path(__file__).parents[3]
 
 
 @pytest.fixture(scope="module")
 def unpacked(tmp_path_factory: pytest.TempPathFactory) -> Path:
     folder = tmp_path_factory.mktemp("wheel")
-    source = folder / "source"
-    # Of what git knows: a checkout holds environments and data beside it.
-    subprocess.run(["git", "checkout-index", "--all", f"--prefix={source}/"], cwd=ROOT, check=True)
-    command = [
-        sys.executable,
-        "-m",
-        "pip",
-        "wheel",
-        "--quiet",
-        "--disable-pip-version-check",
-        "--no-deps",
-        "--no-build-isolation",
-        "--wheel-dir",
-        str(folder),
-    ]
-    subprocess.run([*command, str(source)], check=True, capture_output=True, text=True, cwd=folder)
-    (wheel,) = folder.glob("tidemill-*.whl")
+    wheel = build(folder)
     with zipfile.ZipFile(wheel) as archive:
         archive.extractall(folder / "installed")
     return folder / "installed"
@@ -68,3 +55,9 @@ def test_its_command_checks_its_example(unpacked: Path, tmp_path: Path) -> None:
         check=True,
     )
     assert where.stdout.strip().startswith(str(unpacked))
+
+
+def test_the_constraints_are_the_versions_of_the_lock() -> None:
+    lines = constraints().splitlines()
+    assert "numpy==" in "\n".join(lines) and len(lines) > 100
+    assert all(re.fullmatch(r"[A-Za-z0-9._-]+(\[[a-z0-9,-]+\])?==[^\s;]+", line) for line in lines), lines[:3]
