@@ -7,7 +7,7 @@ moves on with theirs also when there is nothing to say: the control plane waits 
 from tidemill.services.drift.task import DriftTask, task_inputs
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.detectors.river_adwin import check_river
+from tidemill.shared.detectors.river_check import check_river
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.observability.health import Health
 from tidemill.shared.observability.metrics import Metrics

@@ -4,6 +4,9 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -26,8 +29,24 @@ class Change:
     width_after: int
 
 
+def checked(name: str, values: Sequence[float], bits: bool) -> NDArray[np.float64]:
+    """Return values that a detector can take, shape (n,).
+
+    Raises
+    ------
+    ValueError
+        One is not finite, or is neither 0 nor 1 where a detector takes nothing else. Who feeds a detector leaves such rows out.
+    """
+    found = np.asarray(values, dtype=np.float64)
+    wrong = np.flatnonzero(~((found == 0) | (found == 1)) if bits else ~np.isfinite(found))
+    if wrong.size:
+        expected = "0 or 1" if bits else "finite numbers"
+        raise ValueError(f"{name}: expected {expected}, found {found[wrong[0]]} in row {wrong[0]}")
+    return found
+
+
 class Detector(Protocol):
-    """Detects changes of the mean of a bounded value, such as a loss in [0, 1].
+    """Detects changes of the mean of errors (0 or 1) or of losses in [0, 1].
 
     A detector is part of a fold: batches of any size give the same changes, and one that has loaded a snapshot goes on as the one that made it.
     """
@@ -38,12 +57,23 @@ class Detector(Protocol):
         ...
 
     @property
-    def delta(self) -> float:
-        """Significance of one check."""
+    def bits(self) -> bool:
+        """Whether it takes 0 and 1 and nothing else."""
         ...
 
-    def update(self, values: Sequence[float]) -> list[Change]:
-        """Absorb values in order and report the changes."""
+    def update(self, values: Sequence[float], expected: Sequence[float] | None = None) -> list[Change]:
+        """Absorb values in order and report the changes.
+
+        Parameters
+        ----------
+        expected
+            What each value is expected to be, such as the rate of errors that a model's own score promises; most detectors need none.
+
+        Raises
+        ------
+        ValueError
+            A value is none that it takes.
+        """
         ...
 
     def reset(self) -> None:

@@ -7,7 +7,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
-from tidemill.shared.detectors.detector import Change, Detector
+from tidemill.shared.detectors.detector import Change
+from tidemill.shared.detectors.river_adwin import RiverAdwin
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.calibration import calibration_error
 
@@ -142,7 +143,7 @@ class WindowRows:
 class LossDetector:
     """A detector on the loss of a regression's champion: e / (e + mean e so far), which is in [0, 1] and scale-free."""
 
-    detector: Detector
+    detector: RiverAdwin
     error_sum: float = 0.0
     error_count: int = 0
 
