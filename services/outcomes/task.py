@@ -22,6 +22,7 @@ from tidemill.shared.runner.letter_size import DEFAULT_LIMIT_BYTES
 from tidemill.shared.runner.task import StepContext, TaskInputs
 
 _UPSTREAM = "scoring"
+SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
 _FOLD_VERSION = "outcomes-2"
 _MERGE_KEY = b"merge"
 
@@ -226,6 +227,11 @@ class OutcomesTask(MergingTask):
                 ),
                 "delay_ms": pa.array([outcome.delay_ms for outcome in outcomes], pa.int64()),
                 "revision": pa.array([outcome.revision for outcome in outcomes], pa.int32()),
+                "scores": pa.nulls(len(outcomes), SCORES),
+                "predicted_label": pa.nulls(len(outcomes), pa.string()),
+                "lower": pa.nulls(len(outcomes), pa.float64()),
+                "upper": pa.nulls(len(outcomes), pa.float64()),
+                "label_class": pa.nulls(len(outcomes), pa.string()),
             }
         )
         keys: list[bytes | None] = [request.request_id.encode() for request in requests]

@@ -16,7 +16,7 @@ TRANSIENT_REASONS = (LATENCY, FAILED)
 
 
 def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: ModelDeployment) -> Serving:
-    """Load a champion; one that cannot be loaded, or that expects features the application no longer has, answers with its default.
+    """Load a champion; one that cannot be loaded, or that expects features or answers a question the application no longer has, is the default.
 
     Raises
     ------
@@ -26,7 +26,9 @@ def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: Mod
     try:
         scorer = OnnxScorer(Artifact.from_bytes(artifacts.get(champion.artifact_sha256)))
         scorer.check_inputs(plan.vector_arrow)
+        if model in plan.models:
+            scorer.check_kind(plan.models[model].kind)
     except ArtifactError as error:
         log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
         return Serving(champion.version, champion.sequence, champion.threshold, None, FAILED)
-    return Serving(champion.version, champion.sequence, champion.threshold, scorer, None)
+    return Serving(champion.version, champion.sequence, champion.threshold, scorer, None, scorer.signature.interval)

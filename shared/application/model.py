@@ -2,15 +2,20 @@
 
 from typing import Annotated, Any, Literal
 
-from pydantic import Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tidemill.shared.application.alerts import Alerts
 from tidemill.shared.application.families import FamilyName
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
+from tidemill.shared.kinds.spelling import spelled
 
 Fate = Literal["skip", "reject", "event"]
 Section = Literal["streams", "views", "models"]
 Topology = Literal["fused", "separate"]
+ClassName = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(spelled, json_schema_input_type=str | int | bool)]
+"""A class, or a value that a label has in the data: a number or a truth value is its text."""
+Meaning = Annotated[float | str, BeforeValidator(lambda given: spelled(given) if isinstance(given, bool) else given)]
+"""A label or a score as it is written: a number, or a class."""
 
 
 class Expectation(Frozen):
@@ -202,14 +207,23 @@ AnyView = Annotated[Annotated[View, Tag("view")] | Annotated[LabelRates, Tag("la
 
 
 class Label(Frozen):
-    """Where the truth comes from and how long it is waited for."""
+    """Where the truth comes from and how long it is waited for.
+
+    Attributes
+    ----------
+    values
+        What the values of the expression mean, where they are not labels themselves: ``{"yes": 1, "no": 0}``, ``{1: 0, 2: 1}``, a class by value.
+    timeout_value
+        The label that silence is; of a multiclass model a class.
+    """
 
     stream: Name
     join: str
     value: str
+    values: dict[ClassName, Meaning] = Field(default={})
     max_delay: Duration
     on_timeout: Literal["unlabelled", "negative", "value"] = "unlabelled"
-    timeout_value: float = 0.0
+    timeout_value: Meaning = 0.0
     corrections: Literal["first", "last"] = "first"
 
 
@@ -218,11 +232,13 @@ class Fallback(Frozen):
 
     Attributes
     ----------
+    default
+        A probability (binary), a value (regression), a class or a probability for each class (multiclass).
     latency_limit
         Milliseconds that a request may have waited when it comes to be scored; without it the model answers however late it is.
     """
 
-    default: float
+    default: Meaning | dict[ClassName, float]
     latency_limit: Annotated[Duration, Field(gt=0)] | None = None
 
 
@@ -274,9 +290,16 @@ class DriftPolicy(Frozen):
 
 
 class Model(Owned):
-    """A question asked of a stream."""
+    """A question asked of a stream.
 
-    kind: Literal["binary", "regression"] = "binary"
+    Attributes
+    ----------
+    classes
+        The answers of a multiclass model. Their order is what labels and scores are numbered by, so it stays.
+    """
+
+    kind: Literal["binary", "multiclass", "regression"] = "binary"
+    classes: tuple[ClassName, ...] = ()
     ask: Name
     features: tuple[str, ...] = Field(min_length=1)
     label: Label

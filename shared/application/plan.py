@@ -4,12 +4,16 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Literal
 
+import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tidemill.shared.application.debezium import EnvelopePlan
 from tidemill.shared.application.expressions import Expression
 from tidemill.shared.application.model import Application, Model
 from tidemill.shared.application.topics import Topics
+from tidemill.shared.kinds import kind, kinds
+from tidemill.shared.kinds.label_codes import LabelCodes
 
 ACCUMULATED = ("count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore")
 """Kinds over windows."""
@@ -182,7 +186,17 @@ class FeaturePlan:
 
 @dataclass(frozen=True, slots=True)
 class LabelPlan:
-    """How the truth is found and how long it is waited for."""
+    """How the truth is found and how long it is waited for.
+
+    Attributes
+    ----------
+    value
+        What a record says, as it says it.
+    timeout_value
+        The label that silence is, with ``on_timeout: value``.
+    codes
+        Which values are labels, where that is declared (classes, ``values``); else numbers and truth values are labels as they are.
+    """
 
     stream: str
     join: str
@@ -191,6 +205,19 @@ class LabelPlan:
     on_timeout: str
     timeout_value: float
     corrections: str
+    kind: kind.Kind
+    codes: LabelCodes | None = None
+
+    @property
+    def expected(self) -> str:
+        """What a label must be, in words for messages."""
+        return self.kind.expected if self.codes is None else self.codes.expected
+
+    def labels(self, given: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
+        """Return the labels that values of the expression are, shape (n,), and which of the values are labels; NaN where one is none."""
+        numbers = given.cast(pa.float64()) if self.codes is None else self.codes.decode(given)
+        found: NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False)
+        return found, self.kind.is_label(found)
 
 
 @dataclass(frozen=True, slots=True)
@@ -202,6 +229,11 @@ class ModelPlan:
     features: tuple[str, ...]
     label: LabelPlan
     settings: Model
+
+    @property
+    def kind(self) -> kind.Kind:
+        """What the model answers, and everything that depends on it."""
+        return kinds.kind_of(self.settings)
 
 
 @dataclass(frozen=True, slots=True)

@@ -18,8 +18,9 @@ from tidemill.shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, Enve
 from tidemill.shared.application.debezium_planning import debezium_stream
 from tidemill.shared.application.document import Document
 from tidemill.shared.application.expressions import Expression, ExpressionError, compile_expression
-from tidemill.shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
-from tidemill.shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, LabelPlan, ModelPlan, Plan, StreamPlan, ViewPlan
+from tidemill.shared.application.label_planning import check_kind, label_plan
+from tidemill.shared.application.model import VIEW_KINDS, Application, Label, Stream
+from tidemill.shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, ModelPlan, Plan, StreamPlan, ViewPlan
 from tidemill.shared.application.schemas import entry_schema, vector_schema
 from tidemill.shared.application.topics import Topics
 from tidemill.shared.application.values import UNITS_MS
@@ -66,6 +67,7 @@ class _Planner:
         for name, model in application.models.items():
             if model.ask not in streams or streams[model.ask].is_reference:
                 raise self.document.error(("models", name, "ask"), "an event stream", model.ask)
+            check_kind(self.document, ("models", name), model)
         views = self._views(streams)
         features = self._features(streams, views)
         models = {name: self._model(name, streams, views, features) for name in application.models}
@@ -191,7 +193,7 @@ class _Planner:
         def condition(sql: str, columns: pa.Schema, path: Path_) -> Expression:
             return self._compile(sql, columns, path, pa.bool_())
 
-        views = ViewPlanner(self.document, self.application, streams, self._number, condition).plans()
+        views = ViewPlanner(self.document, self.application, streams, self._number, condition, self._compile).plans()
         known = {aggregate.feature: aggregate.kind for view in views for aggregate in view.aggregates}
         for view in views:
             for aggregate in view.aggregates:
@@ -272,9 +274,7 @@ class _Planner:
             raise self.document.error(
                 (*path, "label", "join"), f"a column that identifies a request: {KEYS}", f"{label.join}, {columns.field(label.join).type}"
             )
-        value = self._number(label.value, columns, (*path, "label", "value"))
-        if model.kind == "binary":
-            self._check_binary(path, model, value)
+        plan = label_plan(self.document, path, model, columns, self._compile)
         self._check_corrections(path, label, streams[label.stream])
         asked = frozenset[str]().union(*(self.matches[pattern] for pattern in model.features))
         chosen = [feature.name for feature in features if feature.name in asked]
@@ -283,20 +283,7 @@ class _Planner:
                 raise self.document.error((*path, "slices", i), f"a column of {model.ask}", column)
             if feature_kind(streams[model.ask].entry_arrow.field(column).type) is None:
                 raise self.document.error((*path, "slices", i), f"a column with one value for each request: {FEATURES}", column)
-        plan = LabelPlan(label.stream, label.join, value, label.max_delay, label.on_timeout, label.timeout_value, label.corrections)
         return ModelPlan(name, model.ask, tuple(chosen), plan, model)
-
-    def _check_binary(self, path: Path_, model: Model, value: Expression) -> None:
-        """Refuse constants outside of a binary model's domain; what a record says is judged record by record (`invalid_label`)."""
-        label = model.label
-        if not value.compiled.meta.root_names():
-            constant = value.evaluate(pa.RecordBatch.from_pydict({"_": pa.array([0])}))[0].as_py()
-            if constant not in (0, 1):
-                raise self.document.error((*path, "label", "value"), "a label of 0 or 1, or a truth value (kind: binary)", f"always {constant!r}")
-        if label.on_timeout == "value" and label.timeout_value not in (0.0, 1.0):
-            raise self.document.error((*path, "label", "timeout_value"), "a label of 0 or 1 (kind: binary)", str(label.timeout_value))
-        if not 0.0 <= model.fallback.default <= 1.0:
-            raise self.document.error((*path, "fallback", "default"), "a probability from 0 to 1 (kind: binary)", str(model.fallback.default))
 
     def _check_corrections(self, path: Path_, label: Label, stream: StreamPlan) -> None:
         """A correction that carries its request's id as its own event id is dropped as a duplicate before anybody sees it."""

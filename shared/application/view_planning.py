@@ -8,6 +8,7 @@ import pyarrow as pa
 
 from tidemill.shared.application.document import Document
 from tidemill.shared.application.expressions import Expression, ExpressionError, compile_expression
+from tidemill.shared.application.label_planning import label_plan, rate_values
 from tidemill.shared.application.model import Application, Entity, LabelRates, View, Window
 from tidemill.shared.application.plan import ACCUMULATED, EVER, AggregatePlan, JoinPlan, Kind, StreamPlan, ViewPlan, WindowPlan
 from tidemill.shared.application.values import parse_half_life
@@ -55,6 +56,8 @@ class ViewPlanner:
         Compiles an expression of the file and refuses what is no number, naming the place.
     compile_condition
         The same for truth values.
+    compile_any
+        The same for every type.
     """
 
     document: Document
@@ -62,6 +65,7 @@ class ViewPlanner:
     streams: Mapping[str, StreamPlan]
     compile_number: Callable[[str, pa.Schema, Path_], Expression]
     compile_condition: Callable[[str, pa.Schema, Path_], Expression]
+    compile_any: Callable[[str, pa.Schema, Path_], Expression]
 
     def plans(self) -> tuple[ViewPlan, ...]:
         """Return every view, one-line label rates expanded."""
@@ -159,12 +163,13 @@ class ViewPlanner:
         if model.ask not in self.streams or model.label.stream not in self.streams:
             raise self.document.error(("models", rates.label, "ask"), f"one of the streams {', '.join(self.streams)}", model.ask)
         asked, label = self.streams[model.ask], self.streams[model.label.stream]
-        place: Path_ = ("models", rates.label, "label", "value")
-        value = self.compile_number(model.label.value, label.entry_arrow, place)
-        if model.kind == "binary" and value.type != pa.bool_():
+        plan = label_plan(self.document, ("models", rates.label), model, label.entry_arrow, self.compile_any)
+        values = rate_values(plan)
+        if plan.codes is None and plan.kind.name == "binary" and plan.value.type != pa.bool_():
             # A number that is no label of the model is none of its rates either.
             sql = model.label.value
-            value = self.compile_number(f"CASE WHEN ({sql}) = 0 OR ({sql}) = 1 THEN ({sql}) END", label.entry_arrow, place)
+            place: Path_ = ("models", rates.label, "label", "value")
+            values = {"": self.compile_number(f"CASE WHEN ({sql}) = 0 OR ({sql}) = 1 THEN ({sql}) END", label.entry_arrow, place)}
         if model.label.join not in label.entry_arrow.names:
             raise self.document.error(("models", rates.label, "label", "join"), f"a column of {label.name}", model.label.join)
         half_lives = []
@@ -180,8 +185,9 @@ class ViewPlanner:
                 raise self.document.error((*path, "by", i), f"the partition key {self.application.partition_by} (with several partitions)", column)
             aggregates = tuple(
                 AggregatePlan(
-                    "decayed_mean", f"{name}__{column}_{half_life_text(*half)}", half_life_ms=half[0], half_life_events=half[1], value=value
+                    "decayed_mean", f"{name}__{column}_{of}{half_life_text(*half)}", half_life_ms=half[0], half_life_events=half[1], value=value
                 )
+                for of, value in values.items()
                 for half in half_lives
             )
             everything = column == "all"

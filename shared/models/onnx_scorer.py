@@ -9,6 +9,8 @@ import onnxruntime as ort
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.shared.kinds.kind import Kind, words
+from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.blocks import Blocks, blocks_of_rows, rows_of
 from tidemill.shared.models.forest import Forest, Stand
@@ -34,7 +36,7 @@ class Scorer(Protocol):
     forest: Forest | None
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Return one score per padded row; `positions` are the columns of the blocks that are the model's own."""
+        """Return the scores of each padded row, shape (n,), of a multiclass model (n, K); `positions` are the model's own columns of the blocks."""
         ...
 
 
@@ -44,16 +46,17 @@ class OnnxScorer:
     Raises
     ------
     ArtifactError
-        The graph does not load, or does not give the parity rows' scores.
+        The graph does not load, does not answer with what its kind says, or does not give the parity rows' scores.
     """
 
     def __init__(self, artifact: Artifact) -> None:
         self.signature = artifact.signature
         self.columns = artifact.signature.columns
+        self.kind = kind_of(self.signature)
         version, width = self.signature.version, len(self.columns)
         try:
             self.forest = Forest.from_graph(onnx.load_from_string(artifact.onnx).graph)
-            self._engine = _Session(artifact.onnx) if self.forest is None else _Trees(self.forest, width)
+            self._engine = _Session(artifact.onnx, self.kind) if self.forest is None else _Trees(self.forest, width)
         except Exception as error:  # noqa: BLE001, RUF100 - protobuf and onnxruntime raise their own unrelated classes
             raise ArtifactError(f"model {version}: the ONNX graph does not load: {error}") from error
         self._own = Inputs([self.columns])
@@ -68,23 +71,37 @@ class OnnxScorer:
                 expected = f"a feature {column.name} of type {column.type}"
                 raise ArtifactError(f"model {self.signature.version}: expected {expected}, the vectors have {came}")
 
+    def check_kind(self, kind: Kind) -> None:
+        """Raise ArtifactError unless the model answers what the application's model asks."""
+        if self.kind != kind:
+            expected, came = _words(kind), _words(self.kind)
+            raise ArtifactError(
+                f"model {self.signature.version}: expected a model of {expected}, as the application says, found {came}; train it anew"
+            )
+
     def score(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
-        """Return one score per row, shape (n,)."""
+        """Return the scores of each row, shape (n,), of a multiclass model (n, K)."""
         return self.score_blocks(self._own.encode(batch), self._own.positions[0])[: batch.num_rows]
 
     def score_matrix(self, matrix: NDArray[np.float32]) -> NDArray[np.float64]:
-        """Return one score per encoded row, shape (n,)."""
+        """Return the scores of each encoded row, shape (n,), of a multiclass model (n, K)."""
         return self.score_blocks(blocks_of_rows(matrix), np.arange(len(self.columns), dtype=np.int32))[: len(matrix)]
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
-        """Return one score per padded row; `positions` are the columns of the blocks that are the model's own."""
+        """Return the scores of each padded row; `positions` are the columns of the blocks that are the model's own."""
         return self._engine.score(blocks, positions)
 
     def _check_parity(self) -> None:
         expected = np.array(self.signature.parity_scores)
         if not len(expected):
             raise ArtifactError(f"model {self.signature.version}: expected parity rows, found none")
-        worst = float(np.abs(self.score_matrix(self.signature.parity_matrix()) - expected).max())
+        try:
+            found = self.score_matrix(self.signature.parity_matrix())
+        except (ValueError, TypeError) as error:
+            raise ArtifactError(f"model {self.signature.version}: {error}") from error
+        if found.shape != expected.shape:
+            raise ArtifactError(f"model {self.signature.version}: expected parity scores of shape {found.shape}, found {expected.shape}")
+        worst = float(np.abs(found - expected).max())
         if not worst <= self.signature.parity_tolerance:
             raise ArtifactError(f"model {self.signature.version}: parity rows differ by {worst:.3g}, allowed {self.signature.parity_tolerance:.3g}")
 
@@ -109,7 +126,7 @@ class _Session:
     A row that the graph cannot answer scores NaN (its request gets the default) and costs no other row its score.
     """
 
-    def __init__(self, graph: bytes) -> None:
+    def __init__(self, graph: bytes, kind: Kind) -> None:
         options = ort.SessionOptions()
         options.intra_op_num_threads = 1
         options.inter_op_num_threads = 1
@@ -117,16 +134,18 @@ class _Session:
         self._session = ort.InferenceSession(graph, options, providers=["CPUExecutionProvider"])
         self._input = self._session.get_inputs()[0].name
         self._output = self._session.get_outputs()[-1].name
+        self._kind = kind
+        self._row = (kind.width,) if kind.classes else ()
 
     def score(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         matrix = rows_of(blocks, positions)
-        scores = np.empty(len(matrix), np.float64)
+        scores = np.empty((len(matrix), *self._row), np.float64)
         for begin in range(0, len(matrix), BLOCK_ROWS):
             rows = matrix[begin : begin + BLOCK_ROWS]
             answer = self._run(rows)
             if answer is None:
                 alone = [self._run(rows[i : i + 1]) for i in range(len(rows))]
-                answer = np.array([np.nan if one is None else one[0] for one in alone])
+                answer = np.array([np.full(self._row, np.nan) if one is None else one[0] for one in alone])
             scores[begin : begin + BLOCK_ROWS] = answer
         return scores
 
@@ -139,4 +158,13 @@ class _Session:
         except Exception as error:  # noqa: BLE001, RUF100 - onnxruntime raises its own unrelated classes
             log.warning("the graph failed", extra={"rows": count, "error": str(error)})
             return None
-        return np.asarray(answer[:, -1] if answer.ndim == 2 else answer, np.float64)[:count]
+        columns = answer.shape[1] if answer.ndim == 2 else 1
+        if answer.ndim > 2 or (columns != self._kind.width if self._row else columns > (2 if self._kind.name == "binary" else 1)):
+            raise ValueError(f"expected a graph that answers with {_words(self._kind)}, found scores of shape {answer.shape}")
+        own = answer if self._row else answer[:, -1] if answer.ndim == 2 else answer
+        return np.asarray(own, np.float64)[:count]
+
+
+def _words(kind: Kind) -> str:
+    """Say what a kind's models answer."""
+    return f"kind {kind.name}" + (f" with the {kind.width} classes {words(kind.classes)}" if kind.classes else "")

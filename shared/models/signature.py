@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import math
 from collections.abc import Sequence
 from functools import cached_property
 from typing import Literal
@@ -10,7 +11,9 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, model_validator
+
+from tidemill.shared.kinds.kinds import kind_of
 
 LARGEST_INPUT = 2.0**63
 """A number beyond is missing for every model: its square no longer fits a model's 32 bits. Every 64-bit integer is within."""
@@ -44,10 +47,14 @@ class Signature(BaseModel):
 
     Attributes
     ----------
+    kind, classes
+        What the model answers, as in the application file; it serves no model of another kind, or with other classes.
     parity_rows, parity_scores
-        Encoded inputs and the scores the trainer's library gave for them: checked at every load.
+        Encoded inputs and the scores the trainer's library gave for them (of a multiclass model a probability for each class): checked at every load.
     parity_tolerance
         Largest absolute difference that is still the same model.
+    interval_lower, interval_upper
+        Regression: what is added to a score for the ends of its prediction interval; None where the model has none.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -56,11 +63,29 @@ class Signature(BaseModel):
     version: str
     family: str
     columns: tuple[Column, ...]
+    kind: Literal["binary", "multiclass", "regression"] = "binary"
+    classes: tuple[str, ...] = ()
     threshold: float
     parity_rows: tuple[tuple[float | None, ...], ...]
-    parity_scores: tuple[float, ...]
+    parity_scores: tuple[float, ...] | tuple[tuple[float, ...], ...]
     parity_tolerance: float = 1e-6
+    interval_lower: float | None = None
+    interval_upper: float | None = None
     details: dict[str, str] = {}
+
+    @model_validator(mode="after")
+    def _consistent(self) -> "Signature":
+        kind_of(self)
+        if (self.interval_lower is None) != (self.interval_upper is None):
+            raise ValueError("expected both ends of the interval, or none")
+        if self.interval is not None and (self.kind != "regression" or not -math.inf < self.interval[0] <= self.interval[1] < math.inf):
+            raise ValueError(f"expected an interval of finite ends in their order (kind: regression), found {self.interval} (kind: {self.kind})")
+        return self
+
+    @property
+    def interval(self) -> tuple[float, float] | None:
+        """What is added to a score for the ends of its prediction interval, if the model has one."""
+        return None if self.interval_lower is None or self.interval_upper is None else (self.interval_lower, self.interval_upper)
 
     def to_json(self) -> bytes:
         """Return canonical bytes: the same signature has the same."""

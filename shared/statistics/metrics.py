@@ -1,4 +1,6 @@
-"""Metrics of binary predictions; undefined ones are NaN, never a made-up number."""
+"""Metrics of predictions; undefined ones are NaN, never a made-up number."""
+
+from collections.abc import Mapping, Sequence
 
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
@@ -67,3 +69,96 @@ def kappa(labels: ArrayLike, predicted: ArrayLike) -> float:
     positive, answered = float(truth.mean()), float(answer.mean())
     chance = positive * answered + (1.0 - positive) * (1.0 - answered)
     return (observed - chance) / (1.0 - chance) if chance < 1.0 else float("nan")
+
+
+def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Mean precision over the positives, each at the threshold that its own score is (ties together); NaN without positives."""
+    truth, values = _floats(labels) > 0.5, _floats(scores)
+    positives = int(truth.sum())
+    if not positives:
+        return float("nan")
+    order = np.argsort(-values, kind="stable")
+    last = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
+    found = np.cumsum(truth[order])[last]
+    return float((np.diff(found, prepend=0) * found / (last + 1)).sum() / positives)
+
+
+def class_log_losses(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+    """Negative log-likelihood of each row's class, shape (n,); scores of shape (n, K) are clipped to [eps, 1 - eps]."""
+    table = _floats(scores)
+    own = np.take_along_axis(table, _floats(labels).astype(np.int64)[:, None], axis=1)[:, 0]
+    losses: NDArray[np.float64] = -np.log(np.clip(own, _EPSILON, 1.0 - _EPSILON))
+    return losses
+
+
+def class_brier(labels: ArrayLike, scores: ArrayLike) -> float:
+    """Mean over the rows of the sum over the classes of squared errors, 0 to 2; NaN without rows."""
+    table = _floats(scores)
+    errors = table - (_floats(labels)[:, None] == np.arange(table.shape[1]))
+    return float((errors * errors).sum(axis=1).mean()) if len(table) else float("nan")
+
+
+def confusion(labels: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
+    """Rows by true class (first axis) and by class that was answered, shape (classes, classes)."""
+    truth, answer = _floats(labels).astype(np.int64), _floats(predicted).astype(np.int64)
+    return np.bincount(truth * classes + answer, minlength=classes * classes).reshape(classes, classes)
+
+
+def class_figures(table: NDArray[np.int64], positive: int | None = None) -> dict[str, float]:
+    """Accuracy, balanced accuracy, kappa, precision, recall and F1 from a confusion table.
+
+    Parameters
+    ----------
+    table
+        As of `confusion`.
+    positive
+        Whose precision, recall and F1 are meant; without it the mean over the classes that occur in truth or answers (macro).
+
+    Returns
+    -------
+    dict
+        A precision without answers, or a recall without truths, is NaN for one class and 0 within a mean, as in scikit-learn.
+    """
+    hits, truths, answers = np.diag(table).astype(np.float64), table.sum(axis=1), table.sum(axis=0)
+    total = float(table.sum())
+    with np.errstate(invalid="ignore", divide="ignore"):
+        precision, recall, f1 = hits / answers, hits / truths, 2 * hits / (truths + answers)
+        chance = float(truths.astype(np.float64) @ answers) / total**2 if total else float("nan")
+        accuracy_ = float(hits.sum() / total) if total else float("nan")
+        agreement = (accuracy_ - chance) / (1.0 - chance) if chance < 1.0 else float("nan")
+    if positive is None:
+        occur = (truths + answers) > 0
+        three = [float(np.nan_to_num(one[occur]).mean()) if occur.any() else float("nan") for one in (precision, recall, f1)]
+    else:
+        three = [float(one[positive]) for one in (precision, recall, f1)]
+    balanced = float(recall[truths > 0].mean()) if total else float("nan")
+    return {
+        "accuracy": accuracy_, "balanced_accuracy": balanced, "kappa": agreement, "precision": three[0], "recall": three[1], "f1": three[2],
+    }  # fmt: skip
+
+
+def number_figures(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
+    """Mean absolute error, root mean squared error and R2 (NaN where the labels do not vary)."""
+    truth, errors = _floats(labels), _floats(scores) - _floats(labels)
+    if not truth.size:
+        return {"mean_absolute_error": float("nan"), "root_mean_squared_error": float("nan"), "r2": float("nan")}
+    spread = float(((truth - truth.mean()) ** 2).sum())
+    r2 = 1.0 - float((errors * errors).sum()) / spread if spread > 0 else float("nan")
+    return {
+        "mean_absolute_error": float(np.abs(errors).mean()), "root_mean_squared_error": float(np.sqrt((errors * errors).mean())), "r2": r2,
+    }  # fmt: skip
+
+
+def too_few(counts: NDArray[np.int64], names: Sequence[str], least: int) -> str:
+    """Say which classes have fewer than `least` rows; empty when none has.
+
+    >>> too_few(np.array([40, 3]), ("negatives", "positives"), 10)
+    '3 positives of 43 rows, 10 are needed'
+    """
+    few = [f"{count} {name}" for count, name in zip(counts.tolist(), names, strict=True) if count < least]
+    return f"{' and '.join(few)} of {counts.sum()} rows, {least} are needed" if few else ""
+
+
+def defined(figures: Mapping[str, float]) -> dict[str, float]:
+    """Leave out what is undefined."""
+    return {name: value for name, value in figures.items() if np.isfinite(value)}

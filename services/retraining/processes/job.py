@@ -118,7 +118,8 @@ def _against(examples: Examples, split: Split, challenger: OnnxScorer | None, ch
     gate = model.settings.gate
 
     def scores(scorer: OnnxScorer | None) -> NDArray[np.float64]:
-        return np.full(len(rows), model.settings.fallback.default) if scorer is None else scorer.score(rows.features)
+        default = model.kind.default_scores(model.settings.fallback.default)
+        return np.broadcast_to(default, (len(rows), *default.shape)) if scorer is None else scorer.score(rows.features)
 
     return judge(rows.labels, scores(challenger), scores(champion), rows.request_ms, gate.alpha, gate.min_rows, model.settings.training.min_positives)
 

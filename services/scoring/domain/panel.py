@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.services.scoring.domain.class_answers import ClassAnswers
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.models.forest import Stand
 from tidemill.shared.models.inputs import Inputs
@@ -16,13 +17,20 @@ from tidemill.shared.models.onnx_scorer import Scorer
 
 @dataclass(frozen=True, slots=True)
 class Serving:
-    """What answers for a model at the moment: a scorer, or the reason why there is none."""
+    """What answers for a model at the moment: a scorer, or the reason why there is none.
+
+    Attributes
+    ----------
+    interval
+        Regression: what is added to a score for the ends of its prediction interval.
+    """
 
     version: str = "default"
     deployment_sequence: int = -1
     threshold: float = 0.5
     scorer: Scorer | None = None
     reason: str | None = "no_model"
+    interval: tuple[float, float] | None = None
 
     def without_model(self, reason: str) -> "Serving":
         """Return what answers in place of the model: the default, under the same deployment."""
@@ -64,9 +72,13 @@ class Panel:
                 (np.array([i for _, i, _, _ in members]), Stand([forest for _, _, forest, _ in members], [rows for *_, rows in members]))
             )
         self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
-        self._defaults = np.array([model.settings.fallback.default for model in models])
-        self._binary = np.array([model.settings.kind == "binary" for model in models])
-        self._thresholds = np.array([now.threshold for now in serving])
+        self._classes = ClassAnswers(models)
+        self._defaults = np.array(
+            [np.nan if model.kind.classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in models]
+        )
+        # What has no threshold never reaches it.
+        self._thresholds = np.array([now.threshold if model.kind.name == "binary" else np.inf for model, now in zip(models, serving, strict=True)])
+        self._ends = np.array([now.interval or (np.nan, np.nan) for now in serving])
         self._sequences = np.array([now.deployment_sequence for now in serving], np.int64)
         self._names = pa.array([model.name for model in models], pa.string())
         self._versions = pa.array([*(now.version for now in serving), "default"], pa.string())
@@ -75,10 +87,16 @@ class Panel:
     def answer(self, vectors: pa.RecordBatch) -> pa.RecordBatch:
         """Return one prediction per vector and model: by vector, within a vector in the order of the models."""
         n, width = vectors.num_rows, self._width
-        scores = self._scores(vectors).ravel()
-        model, request = np.tile(np.arange(width), n), np.repeat(np.arange(n), width)
-        default = ~np.isfinite(scores)
-        scores = np.where(default, self._defaults[model], scores)
+        scores, tables = self._scores(vectors)
+        degraded = ~np.isfinite(scores)
+        scores = np.where(degraded, self._defaults, scores)
+        predicted = (scores >= self._thresholds).astype(np.int32)
+        answered = {}
+        for i in self._classes.models:
+            answered[i], predicted[:, i], degraded[:, i] = self._classes.settle(i, tables.get(i), n)
+            scores[:, i] = np.take_along_axis(answered[i], predicted[:, i, None], axis=1)[:, 0]
+        lower, upper = self._intervals(scores, degraded)
+        model, request, default = np.tile(np.arange(width), n), np.repeat(np.arange(n), width), degraded.ravel()
         answering = pa.array(np.where(default, width, model))
         asked = vectors.take(pa.array(request)) if width > 1 else vectors
         return pa.RecordBatch.from_pydict(
@@ -89,26 +107,42 @@ class Panel:
                 "journal_offset": asked.column("_journal_offset"),
                 "journal_time": asked.column("_journal_time"),
                 "event_time": asked.column("_event_time"),
-                "score": pa.array(scores),
-                "predicted": pa.array(((scores >= self._thresholds[model]) & self._binary[model]).astype(np.int32)),
+                "score": pa.array(scores.ravel()),
+                "predicted": pa.array(predicted.ravel()),
                 "model_version": self._versions.take(answering),
                 "deployment_sequence": pa.array(self._sequences[model]),
                 "variant": _VARIANTS.take(pa.array(default.astype(np.int8))),
                 "reason": self._reasons.take(pa.array(np.where(default, model, width))),
+                "scores": self._classes.scores(answered, n),
+                "predicted_label": self._classes.names(predicted),
+                "lower": lower,
+                "upper": upper,
             }
         )
 
-    def _scores(self, vectors: pa.RecordBatch) -> NDArray[np.float64]:
-        """Return scores, shape (n, models); not finite where a model has none: there, the default answers."""
+    def _intervals(self, scores: NDArray[np.float64], degraded: NDArray[np.bool_]) -> tuple[pa.Array, pa.Array]:
+        """Return both ends of the prediction intervals, shape (n * models,); null where a model has none, and of the default's answers."""
+        if np.isnan(self._ends).all():
+            none = pa.nulls(scores.size, pa.float64())
+            return none, none
+        ends = [np.where(degraded, np.nan, scores + self._ends[:, side]).ravel() for side in (0, 1)]
+        return pa.array(ends[0], mask=~np.isfinite(ends[0])), pa.array(ends[1], mask=~np.isfinite(ends[1]))
+
+    def _scores(self, vectors: pa.RecordBatch) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
+        """Return scores, shape (n, models), not finite where a model has none (there, the default answers), and tables of classes by model."""
         n = vectors.num_rows
-        scores = np.full((self._width, n), np.nan)
+        scores, tables = np.full((self._width, n), np.nan), {}
         if self.inputs.positions and n:
             blocks = self.inputs.encode(vectors)
             for rows, stand in self.stands:
                 scores[rows] = stand.score(blocks)[:, :n]
             for i, scorer, positions in self._others:
-                scores[i] = scorer.score_blocks(blocks, positions)[:n]
-        return scores.T
+                found = scorer.score_blocks(blocks, positions)[:n]
+                if i in self._classes.models:
+                    tables[i] = found
+                else:
+                    scores[i] = found
+        return scores.T, tables
 
 
 _VARIANTS = pa.array(["champion", "default"], pa.string())

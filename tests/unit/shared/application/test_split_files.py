@@ -71,7 +71,7 @@ def test_one_file_and_many_are_the_same_application(tmp_path: Path) -> None:
     ("file", "old", "new", "expected", "came"),
     [
         ("models/risk_001.yaml", "ask: payments", "ask: payment", "an event stream", "payment"),
-        ("models/risk_001.yaml", "default: 0.01", "default: often", "a valid number", "often"),
+        ("models/risk_001.yaml", "default: 0.01", "default: often", "a probability from 0 to 1", "often"),
         ("models/risk_002.yaml", "merchant_spend.mean_24h", "merchant_spend.mean_25h", "features among", "merchant_spend.mean_25h"),
         ("models/risk_002.yaml", '"amount > 0"', '"amout > 0"', "a SQL expression", "amout"),
         ("models/risk_002.yaml", "join: payment_id", "join: payment", "a column of chargebacks", "payment"),

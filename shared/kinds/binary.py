@@ -1,0 +1,64 @@
+"""Yes or no: a label of 0 or 1, a score that is the probability of 1."""
+
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tidemill.shared.kinds.kind import Default
+from tidemill.shared.statistics import metrics
+from tidemill.shared.statistics.calibration import calibration_error
+
+
+@dataclass(frozen=True, slots=True)
+class Binary:
+    """Two classes, of which the second is the positive one. See `Kind`.
+
+    >>> Binary().decide(np.array([0.2, 0.5, 0.9]), 0.5).tolist()
+    [0, 1, 1]
+    """
+
+    name: str = "binary"
+    classes: tuple[str, ...] = ()
+    expected: str = "0 or 1"
+    width: int = 1
+
+    def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Return which values are 0 or 1."""
+        labels = np.asarray(values, np.float64)
+        found: NDArray[np.bool_] = (labels == 0.0) | (labels == 1.0)
+        return found
+
+    def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which scores are finite. Sums of a forest's leaves may leave [0, 1] by a rounding: that is an answer all the same."""
+        return np.isfinite(scores)
+
+    def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+        """Return log losses in nats, scores clipped to [eps, 1 - eps]."""
+        return metrics.log_losses(labels, scores)
+
+    def decide(self, scores: NDArray[np.float64], threshold: float | NDArray[np.float64]) -> NDArray[np.int32]:
+        """Return 1 where the score has reached the threshold."""
+        return (scores >= threshold).astype(np.int32)
+
+    def lack(self, labels: ArrayLike, least: int) -> str:
+        """Say which of the two classes have fewer than `least` rows."""
+        return metrics.too_few(np.bincount(np.asarray(labels, np.float64).astype(np.int64), minlength=2), ("negatives", "positives"), least)
+
+    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+        """Return ranking, probability and class metrics; precision, recall and F1 are those of the positive class."""
+        found = {
+            "auc": metrics.roc_auc(labels, scores),
+            "average_precision": metrics.average_precision(labels, scores),
+            "log_loss": metrics.log_loss(labels, scores),
+            "brier": metrics.brier(labels, scores),
+            "calibration_error": calibration_error(labels, scores),
+            **metrics.class_figures(metrics.confusion(labels, predicted, 2), positive=1),
+        }
+        return metrics.defined(found)
+
+    def default_scores(self, default: Default) -> NDArray[np.float64]:
+        """Return the probability that the fallback answers."""
+        if isinstance(default, bool) or not isinstance(default, int | float) or not 0.0 <= default <= 1.0:
+            raise ValueError("a probability from 0 to 1 (kind: binary)")
+        return np.array(float(default))

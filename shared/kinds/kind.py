@@ -1,0 +1,88 @@
+"""What a model answers: one of some classes, or a number. Everything that depends on it is asked of its kind."""
+
+from collections.abc import Mapping
+from typing import Protocol
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+Default = float | str | Mapping[str, float]
+"""What `fallback.default` may be: a probability or a value, a class, or a probability by class."""
+
+
+class Kind(Protocol):
+    """A kind of question. Pure, vectorised, without state.
+
+    A label is one float in every topic and file: 0 or 1 (binary), the index of the class (multiclass), the value (regression). Scores are float64:
+    shape (n,) for binary (probability of the positive class) and regression (the value), (n, K) for multiclass (probabilities in the order of the
+    classes; rows sum to 1).
+
+    Attributes
+    ----------
+    name
+        As in the application file: ``binary``, ``multiclass`` or ``regression``.
+    classes
+        Names of the classes of a multiclass model, in the order of the application file; empty for the other kinds.
+    expected
+        What a label must be, in words for messages.
+    width
+        Scores of one row: K for multiclass, else 1.
+    """
+
+    @property
+    def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def classes(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def expected(self) -> str: ...  # noqa: D102
+
+    @property
+    def width(self) -> int: ...  # noqa: D102
+
+    def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Return which values are labels of this kind, shape (n,)."""
+        ...
+
+    def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which rows have scores that can be answered, shape (n,): finite ones, and of a class between 0 and 1."""
+        ...
+
+    def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+        """Return the loss of each row, shape (n,): log loss in nats, squared error for regression."""
+        ...
+
+    def decide(self, scores: NDArray[np.float64], threshold: float | NDArray[np.float64]) -> NDArray[np.int32]:
+        """Return the class of each row, shape (n,): binary by the threshold, multiclass the likeliest (ties: the lower index), regression 0."""
+        ...
+
+    def lack(self, labels: ArrayLike, least: int) -> str:
+        """Say which classes have fewer than `least` rows, empty when none has; regression: whether there are fewer than `least` rows."""
+        ...
+
+    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+        """Return the metrics of the kind by name; what is undefined on these rows is left out."""
+        ...
+
+    def default_scores(self, default: Default) -> NDArray[np.float64]:
+        """Return what the fallback scores: shape () for binary and regression, (K,) for multiclass.
+
+        Raises
+        ------
+        ValueError
+            The default does not fit the kind; the message says what would.
+        """
+        ...
+
+
+def words(names: tuple[str, ...], most: int = 12) -> str:
+    """Write names down for a message, not more of them than somebody reads.
+
+    >>> words(("setosa", "versicolor"))
+    'setosa, versicolor'
+    >>> words(("a", "b", "c"), most=2)
+    'a, b and 1 more'
+    """
+    more = len(names) - most
+    return ", ".join(names) if more <= 0 else f"{', '.join(names[:most])} and {more} more"

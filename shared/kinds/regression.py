@@ -1,0 +1,57 @@
+"""How much: a label and a score that are numbers."""
+
+import math
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import ArrayLike, NDArray
+
+from tidemill.shared.kinds.kind import Default
+from tidemill.shared.statistics import metrics
+
+
+@dataclass(frozen=True, slots=True)
+class Regression:
+    """A number. See `Kind`.
+
+    >>> Regression().losses([1.0, 2.0], [1.5, 2.0]).tolist()
+    [0.25, 0.0]
+    """
+
+    name: str = "regression"
+    classes: tuple[str, ...] = ()
+    expected: str = "a finite number"
+    width: int = 1
+
+    def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
+        """Return which values are finite."""
+        found: NDArray[np.bool_] = np.isfinite(np.asarray(values, np.float64))
+        return found
+
+    def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
+        """Return which scores are finite."""
+        return np.isfinite(scores)
+
+    def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
+        """Return squared errors."""
+        errors = np.asarray(scores, np.float64) - np.asarray(labels, np.float64)
+        return errors * errors
+
+    def decide(self, scores: NDArray[np.float64], threshold: float | NDArray[np.float64]) -> NDArray[np.int32]:
+        """Return zeros: a number has no class."""
+        return np.zeros(len(scores), np.int32)
+
+    def lack(self, labels: ArrayLike, least: int) -> str:
+        """Say whether there are fewer than `least` rows at all."""
+        count = int(np.asarray(labels).size)
+        return f"{count} rows, {least} are needed" if count < least else ""
+
+    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+        """Return mean absolute error, root mean squared error and the share of variance explained."""
+        return metrics.defined(metrics.number_figures(labels, scores))
+
+    def default_scores(self, default: Default) -> NDArray[np.float64]:
+        """Return the value that the fallback answers."""
+        if isinstance(default, bool) or not isinstance(default, int | float) or not math.isfinite(default):
+            raise ValueError("a finite number (kind: regression)")
+        return np.array(float(default))
