@@ -157,6 +157,7 @@ class AlertService:
         progress = {topics.progress(stage): self._codec(topics.progress(stage), "Progress") for stage in STAGES}
         return (
             AgentInput("drift", {topics.drift: self._codec(topics.drift, "Drift")}),
+            AgentInput("incidents", {topics.incidents: self._codec(topics.incidents, "Incident")}),
             AgentInput("health", {topics.health: self._codec(topics.health, "Health")}),
             AgentInput("decisions", {topics.decisions: self._codec(topics.decisions, "Decision")}),
             AgentInput("retraining", {topics.retraining: self._codec(topics.retraining, "Retraining")}),

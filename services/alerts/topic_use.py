@@ -9,6 +9,7 @@ def topic_use(topics: Topics) -> TopicUse:
         frozenset(
             (
                 topics.drift,
+                topics.incidents,
                 topics.health,
                 topics.decisions,
                 topics.retraining,

@@ -86,7 +86,7 @@ def backtest(
     busy_s = max(found.seconds - found.waited_s, 1e-9)
     table.add_row("events", f"{found.events:,} in {found.seconds:.1f} s ({found.events / busy_s:,.0f}/s beside {found.waited_s:.1f} s of trainings)")
     table.add_row("predictions", f"{found.predictions:,}")
-    for name in ("retrains", "promotions", "refusals", "rollbacks", "drift_events"):
+    for name in ("retrains", "promotions", "refusals", "rollbacks", "incidents", "incident_alarms", "drift_events"):
         table.add_row(name.replace("_", " "), f"{found.figures.values[name]:,}")
     for model, quality in found.figures.quality.items():
         text = "no model was promoted, or no label came after that"

@@ -17,6 +17,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.predictions,
                 topics.outcomes,
                 topics.drift,
+                topics.incidents,
                 topics.health,
                 topics.decisions,
                 topics.retraining,

@@ -1,4 +1,4 @@
-"""Drift as a task: vectors, predictions and outcomes in journal order in; drift events and health records out."""
+"""Drift as a task: vectors, predictions and outcomes in journal order in; drift events, incidents and health records out."""
 
 import hashlib
 import json
@@ -8,8 +8,10 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from tidemill.services.drift.domain.findings import Finding
+from tidemill.services.drift.domain.findings import Finding, Health
 from tidemill.services.drift.domain.fold import DriftFold, Said
+from tidemill.services.drift.domain.incidents import IncidentUpdate
+from tidemill.services.drift.domain.lineage import lineage_of
 from tidemill.services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.watch import WatchSettings
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -23,7 +25,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-6"
+_FOLD_VERSION = "drift-7"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -32,7 +34,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
     read = (topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM))
-    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.health))
+    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.health))
 
 
 def watch_settings(model: ModelPlan) -> WatchSettings:
@@ -64,7 +66,9 @@ class DriftTask(MergingTask):
     def __init__(self, plan: Plan, registry: SchemaRegistry) -> None:
         topics = plan.topics
         self._plan = plan
-        self._fold = DriftFold([watch_settings(model) for model in plan.models.values()], {one.name: one.type for one in plan.features})
+        self._fold = DriftFold(
+            [watch_settings(model) for model in plan.models.values()], {one.name: one.type for one in plan.features}, lineage_of(plan)
+        )
         partitions = tuple(range(plan.application.partitions))
         self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
         inputs = [MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())]
@@ -75,6 +79,7 @@ class DriftTask(MergingTask):
             topics.outcomes: message_decoder(registry, "outcome"),
         }
         self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
+        self._incident = message_codec(registry, topics.incidents, "incident", LONGEST_TEXT)
         self._health = message_codec(registry, topics.health, "health", LONGEST_TEXT)
         self._rows_since_snapshot = _SNAPSHOT_ROWS
         self._marker: dict[TopicPartition, int] = {}
@@ -164,9 +169,11 @@ class DriftTask(MergingTask):
         return self._fold.absorb(at, vectors, predictions, outcomes)
 
     def _emissions(self, said: Sequence[Said]) -> list[Emission]:
+        topics = self._plan.topics
+        kinds = ((topics.drift, self._drift, Finding), (topics.incidents, self._incident, IncidentUpdate), (topics.health, self._health, Health))
         emissions = []
-        for topic, codec, kind in ((self._plan.topics.drift, self._drift, True), (self._plan.topics.health, self._health, False)):
-            chosen = [one for one in said if isinstance(one, Finding) is kind]
+        for topic, codec, kind in kinds:
+            chosen = [one for one in said if isinstance(one, kind)]
             if chosen:
                 times = np.array([one.at.time_ms for one in chosen], dtype=np.int64)
                 keys = [one.model.encode() for one in chosen]

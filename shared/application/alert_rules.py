@@ -20,6 +20,10 @@ _COLUMNS: dict[AlertSource, dict[str, pa.DataType]] = {
         "model": _TEXT, "kind": _TEXT, "subject": _TEXT, "detector": _TEXT, "severity": _TEXT, "statistic": _NUMBER, "threshold": _NUMBER,
         "detail": _TEXT,
     },
+    "incidents": {
+        "model": _TEXT, "incident_id": _TEXT, "status": _TEXT, "change": _TEXT, "severity": _TEXT, "opened_as": _TEXT, "root": _TEXT,
+        "likely_cause": _TEXT, "action": _TEXT, "findings": _WHOLE, "level": _NUMBER, "detail": _TEXT,
+    },
     "health": {"model": _TEXT, "model_version": _TEXT, "window_hours": _NUMBER, **dict.fromkeys(METRICS, _NUMBER)},
     "decisions": {
         "model": _TEXT, "action": _TEXT, "verdict": _TEXT, "trigger": _TEXT, "reason": _TEXT, "operator": _TEXT, "version": _TEXT,
@@ -36,6 +40,7 @@ _COLUMNS: dict[AlertSource, dict[str, pa.DataType]] = {
 COLUMNS = {source: pa.schema([*columns.items(), (TIME, pa.timestamp("ms")), (AGE, pa.float64())]) for source, columns in _COLUMNS.items()}
 _GROUPS: dict[AlertSource, tuple[str, ...]] = {
     "drift": ("model", "kind", "subject"),
+    "incidents": ("model", "incident_id"),
     "health": ("model",),
     "decisions": ("model", "action"),
     "retraining": ("model",),
@@ -62,7 +67,8 @@ class CompiledRule:
     group
         Columns whose values tell one alert from another.
     is_level
-        Whether the newest record of a group says whether the condition holds: of ``health`` and ``progress``, and where the condition names an age.
+        Whether the newest record of a group says whether the condition holds: of ``incidents``, ``health`` and ``progress``,
+        and where the condition names an age.
     ages
         Whether the condition names an age, so that the answer may change while no record comes.
     """

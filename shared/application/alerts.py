@@ -7,9 +7,9 @@ from pydantic import BeforeValidator, Field, model_validator
 
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, parse_duration
 
-AlertSource = Literal["drift", "health", "decisions", "retraining", "deployments", "rejected", "progress"]
+AlertSource = Literal["drift", "incidents", "health", "decisions", "retraining", "deployments", "rejected", "progress"]
 AlertSeverity = Literal["info", "warning", "critical"]
-LEVELS: tuple[AlertSource, ...] = ("health", "progress")
+LEVELS: tuple[AlertSource, ...] = ("incidents", "health", "progress")
 ALWAYS_THERE = ("log", "topic")
 WhichRules = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) if isinstance(given, str) else given)]
 
@@ -17,9 +17,9 @@ WhichRules = Annotated[tuple[str, ...], BeforeValidator(lambda given: (given,) i
 class AlertRule(Owned):
     """A condition over the records of a public topic that people are told of.
 
-    Records of ``health`` and ``progress`` are levels: the newest one of its group says whether the condition holds; so are all of a rule whose
-    condition names ``age_s``. Those of the other topics are events: each one for which the condition is true counts, and the alert is over when
-    none has come for `resolve_after`.
+    Records of ``incidents``, ``health`` and ``progress`` are levels: the newest one of its group says whether the condition holds; so are all of a
+    rule whose condition names ``age_s``. Those of the other topics are events: each one for which the condition is true counts, and the alert is over
+    when none has come for `resolve_after`.
 
     Attributes
     ----------

@@ -71,6 +71,11 @@ class Topics:
         return f"{self.app}-drift"
 
     @property
+    def incidents(self) -> str:
+        """Findings that belong together, while they last."""
+        return f"{self.app}-incidents"
+
+    @property
     def health(self) -> str:
         """Metrics by window."""
         return f"{self.app}-health"

@@ -81,7 +81,9 @@ class Alerts:
     def __init__(self, folder: Path, app: str, servers: Infrastructure, receiver: Receiver) -> None:
         application = write_application(folder / "application", app)
         with (application / "app.yaml").open("a") as file:
-            file.write("alerts:\n  group_wait: 0s\n  channels: {ops: {kind: webhook}}\n")
+            file.write(
+                "alerts:\n  group_wait: 0s\n  channels: {ops: {kind: webhook}}\n  rules: {finding: {on: drift, when: \"severity = 'alarm'\"}}\n"
+            )
         self.topics = Topics(app, ())
         self.broker = KafkaBroker(servers.bootstrap_servers)
         self.broker.create_topics(catalogue_topics(app, 2))

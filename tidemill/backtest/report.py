@@ -8,7 +8,7 @@ import numpy as np
 from tidemill.backtest.figures import BacktestFigures
 from tidemill.demo.quality import Quality
 from tidemill.demo.report import ReportData, Table, write_report
-from tidemill.demo.summary import marks_of, models_table, psi_by_week
+from tidemill.demo.summary import incidents_table, marks_of, models_table, psi_by_week
 from tidemill.runs.watch import Seen
 from tidemill.shared.avro.times import instant_text
 
@@ -37,6 +37,7 @@ def write_html(path: Path, app: str, figures: BacktestFigures, seen: Seen) -> No
         psi_weeks_ms=weeks,
         psi=psi,
         models=models_table(seen),
+        incidents=incidents_table(seen),
         bad_records=Table(("reason", "records"), [(reason, f"{count:,}") for reason, count in values["rejected_by_reason"].items()]),
         summary=Table(("figure", "value"), [*_summary(values), *_blocks(figures)]),
         audit=Table(("check", "value"), []),
@@ -64,7 +65,7 @@ def _tiles(values: Any, quality: Quality | None) -> list[tuple[str, str, str]]: 
         ("Events", f"{values['events_in']:,}", f"{values['rejected']} rejected, {values['duplicates_dropped']} duplicates"),
         ("Predictions", f"{values['predictions']:,}", f"{values['degraded']:,} by the fallback"),
         ("Trainings", str(values["retrains"]), f"{values['trainings_failed']} failed"),
-        ("Drift", str(values["drift_events"]), "findings"),
+        ("Incidents", str(values["incidents"]), f"{values['incident_alarms']} with an alarm, of {values['drift_events']} findings"),
     ]
 
 

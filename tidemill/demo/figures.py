@@ -63,6 +63,8 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
         "outcomes": sum(statuses.values()),
         "timeouts": statuses.get("timeout", 0),
         "drift_events": len(seen.drift),
+        "incidents": len(seen.newest_incidents()),
+        "incident_alarms": sum(one["severity"] == "alarm" for one in seen.newest_incidents()),
         "retrains": seen.count(seen.retraining, "started"),
         "trainings_failed": seen.count(seen.retraining, "failed"),
         "promotions": seen.count(seen.deployments, "promoted"),

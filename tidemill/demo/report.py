@@ -51,7 +51,7 @@ class ReportData:
         One per label; one per request of the latency stretch.
     features, psi_weeks_ms, psi : names, float64 arrays of shape (weeks,) and (features, weeks)
         Mean shift of the days of a week in units of its bound; NaN where nothing was compared.
-    models, bad_records, summary, audit
+    models, incidents, bad_records, summary, audit
         Tables.
     is_live
         Whether the run was on servers: only such a run has latencies, planted records and an audit to show.
@@ -75,6 +75,7 @@ class ReportData:
     summary: Table
     audit: Table
     is_live: bool = True
+    incidents: Table = Table((), ())
     quality_title: str = "Quality over the year"
     quality_words: str = "AUC of each week's labels, on the same requests."
 
@@ -117,6 +118,8 @@ def _page(data: ReportData) -> str:
         if len(data.latency_ms) or data.is_live else "",
         _section("Feature drift", "Mean shift of a week's days, in units of how far days lay apart before the champion: 1 warns, none retrains.",
                  f'<div class="keys">{heat}</div>' + heat_map(data.features, data.psi_weeks_ms, data.psi), "wide"),
+        _section("Incidents", "Findings that share a column, a view or a stream, from the first one until three quiet windows have passed.",
+                 _table(data.incidents), "wide"),
         _section("Models", "Every candidate, with the figures it was judged by.", _table(data.models), "wide"),
         _section("Where the bad records went", "Put in on purpose, counted up front." if data.is_live else "By reason.", _table(data.bad_records)),
         _section("Audit", "Recomputed from the journal and, independently, from the source files.", _table(data.audit)) if data.is_live else "",

@@ -57,6 +57,7 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
         psi_weeks_ms=weeks,
         psi=psi,
         models=models_table(seen),
+        incidents=incidents_table(seen),
         bad_records=Table(("planted", "records", "found"), _bad_records(run.year, history)),
         summary=Table(("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, dict)]),
         audit=Table(("check", "value"), [(name, f"{value:,}") for name, value in checks.items() if isinstance(value, int)]),
@@ -72,7 +73,21 @@ def marks_of(seen: Seen) -> list[Mark]:
     """Return what happened to the models, and the alarms."""
     kinds: dict[str, MarkKind] = {"promoted": "promotion", "gate_refused": "refusal", "rolled_back": "rollback"}
     marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}: {e['reason']}") for e in seen.deployments if e["event"] in kinds]
-    return marks + [Mark(e["journal_time"], "alarm", e["detail"]) for e in seen.drift if e["severity"] == "alarm" and e["kind"] != "bootstrap"]
+    alarms = [one for one in seen.incidents if one["severity"] == "alarm" and one["change"] in ("opened", "worse")]
+    return marks + [Mark(one["journal_time"], "alarm", one["likely_cause"]) for one in alarms]
+
+
+def incidents_table(seen: Seen) -> Table:
+    """Return every incident: since when, what it is likely to come from, what the system did, and what became of it."""
+    decisions = {record["cause"]: record for record in seen.decisions if record["action"] == "train"}
+    rows = []
+    for one in seen.newest_incidents():
+        day, last = (datetime.fromtimestamp(one[name] / 1e3, UTC).strftime("%Y-%m-%d") for name in ("opened", "journal_time"))
+        asked = next((decisions[name] for name in one["drift_ids"] if name in decisions), None)
+        action = one["action"] if asked is None else f"training {asked['verdict']}: {asked['reason'].split(' (')[0][:120]}"
+        status = f"resolved {last}" if one["status"] == "resolved" else one["status"]
+        rows.append((day, one["severity"], one["root"], one["likely_cause"], str(one["findings"]), f"{one['level']:.1f}", action, status))
+    return Table(("opened", "severity", "root", "likely cause", "findings", "times its bound", "what the system did", "status"), rows)
 
 
 def models_table(seen: Seen) -> Table:

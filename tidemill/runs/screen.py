@@ -62,7 +62,6 @@ class Screen:
         self._live.update(table, refresh=True)
 
     def _rows(self, instant: int, published: int, rate: float, seen: Seen) -> list[tuple[str, str]]:
-        alarms = sum(record["severity"] == "alarm" for record in seen.drift)
         asked = [{**record, "event": record["verdict"]} for record in seen.decisions if record["verdict"] == "requested"]
         decided = sorted([*asked, *seen.retraining], key=lambda record: int(record["journal_time"]))
         recent = [record["metrics"]["auc"] for record in seen.health[-_QUALITY_WINDOWS:] if "auc" in record["metrics"]]
@@ -73,12 +72,21 @@ class Screen:
             ("event time", instant_text(instant)[:16].replace("T", " ")),
             ("events", f"{published:,} of {self._events:,} ({rate:,.0f}/s)"),
             ("AUC, last days", f"{sum(recent) / len(recent):.3f}" if recent else "-"),
-            ("drift", f"{alarms} alarms, {len(seen.drift) - alarms} warnings"),
+            ("incidents", incidents_text(seen)),
             ("models", f"{trained} trained, {broken}, {promotions} promoted, {refusals} refused"),
             ("rejected", rejected_text(seen)),
             ("lag", lag_text(instant, seen, self._standstill.stages(seen, time.monotonic()))),
             ("last decision", escape(f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}") if decided else "-"),
         ]
+
+
+def incidents_text(seen: Seen) -> str:
+    """Return how many incidents there are and were, and what the worst open one is likely to come from."""
+    newest = seen.newest_incidents()
+    lasting = [one for one in newest if one["status"] != "resolved"]
+    worst = max(lasting, key=lambda one: (one["severity"] == "alarm", one["opened"]), default=None)
+    counts = f"{len(lasting)} open, {len(newest) - len(lasting)} resolved, {sum(one['severity'] == 'alarm' for one in newest)} with an alarm"
+    return f"{counts}; {escape(worst['likely_cause'])}" if worst is not None else counts
 
 
 def rejected_text(seen: Seen) -> str:

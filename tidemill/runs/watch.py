@@ -45,6 +45,7 @@ class Seen:
 
     progress: dict[tuple[str, int], Progress] = field(default_factory=dict)
     drift: list[dict[str, Any]] = field(default_factory=list)
+    incidents: list[dict[str, Any]] = field(default_factory=list)
     health: list[dict[str, Any]] = field(default_factory=list)
     decisions: list[dict[str, Any]] = field(default_factory=list)
     retraining: list[dict[str, Any]] = field(default_factory=list)
@@ -56,6 +57,7 @@ class Seen:
         """Return what decodes each topic whose records are kept, and the list that takes them."""
         kept = {
             topics.drift: ("Drift", self.drift),
+            topics.incidents: ("Incident", self.incidents),
             topics.health: ("Health", self.health),
             topics.decisions: ("Decision", self.decisions),
             topics.retraining: ("Retraining", self.retraining),
@@ -70,6 +72,10 @@ class Seen:
         if kind not in self.examples:
             place = f"{letter['source_topic']}[{letter['source_partition']}] offset {letter['source_offset']}"
             self.examples[kind] = f"{place}: {letter['detail'].splitlines()[0][:_LONGEST_DETAIL] if letter['detail'] else 'no detail'}"
+
+    def newest_incidents(self) -> list[dict[str, Any]]:
+        """Return what was said last of each incident, in the order in which they were opened."""
+        return list({record["incident_id"]: record for record in self.incidents}.values())
 
     def count(self, records: Iterable[Mapping[str, Any]], event: str) -> int:
         """Return how many lifecycle records are of a kind."""

@@ -13,12 +13,13 @@ LIVE_ONLY = frozenset({"lag", "stage_down"})
 # The archive covers what it has appended, which it gathers for minutes; retraining covers nothing beyond a training that runs.
 _PROMPT = "stage NOT IN ('archive', 'retraining')"
 _RULES: dict[str, dict[str, object]] = {
-    "quality_below_bound": {
-        "on": "drift", "when": "kind = 'quality' AND severity = 'alarm'", "severity": "critical", "resolve_after": "2d",
-        "summary": "The quality of {model} is below its bound: {subject}",
+    "incident": {
+        "on": "incidents", "where": "opened_as <> 'alarm'", "when": "status <> 'resolved'", "repeat": "30d", "summary": "{model}: {likely_cause}",
     },
-    "drift_alarm": {
-        "on": "drift", "when": "severity = 'alarm' AND kind <> 'quality'", "resolve_after": "2d", "summary": "Drift of {model}: {kind} {subject}",
+    # Opened as an alarm, or become one: the notification of the latter says that it is worse.
+    "incident_alarm": {
+        "on": "incidents", "where": "severity = 'alarm'", "when": "status <> 'resolved'", "severity": "critical", "repeat": "7d",
+        "summary": "{model}: {likely_cause}",
     },
     "dead_letter_share": {
         "on": "progress", "when": "refused_share > 0.1 AND records_read >= 100", "for": "1m",

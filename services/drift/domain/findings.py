@@ -5,7 +5,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
-Kind = Literal["loss", "feature", "missing", "range", "quality", "bootstrap"]
+Kind = Literal[
+    "loss", "quality", "bootstrap", "feature", "prediction", "missing", "range", "category", "units", "volume", "freshness", "labels", "label_share",
+    "label_delay",
+]  # fmt: skip
 Severity = Literal["info", "warning", "alarm"]
 
 

@@ -1,4 +1,4 @@
-"""The drift fold: merged vectors, predictions and outcomes in, findings and health records out."""
+"""The drift fold: merged vectors, predictions and outcomes in, findings, incidents and health records out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import replace
@@ -11,12 +11,14 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Health
+from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
+from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
 from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
 
 DAY_MS = 86_400_000
-Said = Finding | Health
+Said = Finding | IncidentUpdate | Health
 
 
 class DriftFold:
@@ -26,8 +28,10 @@ class DriftFold:
     not depend on which of the two came first, nor on how rows were batched.
     """
 
-    def __init__(self, settings: Sequence[WatchSettings], feature_types: Mapping[str, str]) -> None:
+    def __init__(self, settings: Sequence[WatchSettings], feature_types: Mapping[str, str], lineage: Mapping[str, Lineage] | None = None) -> None:
+        origins = lineage or {}
         self._watches = {one.model: ModelWatch(one) for one in settings}
+        self._incidents = {one.model: IncidentFold(one.model, {name: origins[name] for name in one.features if name in origins}) for one in settings}
         self._features = {ask: FeatureFold(columns) for ask, columns in feature_columns(settings, feature_types).items()}
         self._day: int | None = None
         self._offset = 0
@@ -57,9 +61,12 @@ class DriftFold:
         for watch in self._watches.values():
             fold = self._features[watch.settings.ask]
             shifts = fold.shifts(watch.references[watch.version], watch.settings.features) if watch.version is not None else {}
-            said += watch.shifted(at, shifts)
-            said += watch.quality(at)
-            said += watch.excess_loss(at)
+            watch.levels.clear()
+            findings = [*watch.shifted(at, shifts), *watch.quality(at), *watch.excess_loss(at)]
+            incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
+            said += findings
+            said += incidents.absorb(findings, fallback_share=fallback)
+            said += incidents.close_window(at, watch.levels, watch.window.scores, fallback_share=fallback)
             if not watch.window.empty:
                 figures = watch.window.figures(watch.settings.binary)
                 if shifts:
@@ -88,6 +95,7 @@ class DriftFold:
             found[f"null/{ask}"] = fold.null
         for model, watch in self._watches.items():
             found[f"watch/{model}"] = watch.snapshot()
+            found[f"incidents/{model}"] = self._incidents[model].snapshot()
             for version, reference in watch.references.items():
                 for name, summary in reference.items():
                     found[f"reference/{model}/{version}/{name}"] = summary.snapshot()
@@ -106,6 +114,7 @@ class DriftFold:
             columns = {column.name: column for column in self._features[watch.settings.ask].columns}
             references = {version: self._reference(state, f"reference/{model}/{version}/", watch, columns) for version in own["references"]}
             watch.load(own, references)
+            self._incidents[model].load(state[f"incidents/{model}"])
 
     def _reference(self, state: Mapping[str, Any], prefix: str, watch: ModelWatch, columns: Mapping[str, FeatureColumn]) -> dict[str, Summary]:
         return {name: columns[name].load(state[prefix + name]) for name in watch.settings.features}
@@ -154,7 +163,11 @@ class DriftFold:
             return []
         part = _slice(outcomes, slice(int(first), int(last)))
         found = [finding for model, watch in self._watches.items() for finding in watch.outcomes(part, _mask(part.model == model))]
-        return list(sorted(found, key=lambda finding: finding.at))
+        said: list[Said] = []
+        for finding in sorted(found, key=lambda finding: finding.at):
+            said.append(finding)
+            said += self._incidents[finding.model].absorb([finding])
+        return said
 
 
 def _mask(values: Any) -> NDArray[np.bool_]:

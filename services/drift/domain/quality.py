@@ -57,6 +57,11 @@ class WindowRows:
         """Whether there is nothing to report."""
         return not (self.scores or self.label or self.timeouts)
 
+    @property
+    def fallback_share(self) -> float:
+        """Share of the answers that the fallback gave; 0 without answers."""
+        return self.defaults / self.scores if self.scores else 0.0
+
     def predictions(self, rows: PredictionRows, chosen: NDArray[np.bool_]) -> None:
         """Count answers."""
         for version in rows.version[chosen].tolist():

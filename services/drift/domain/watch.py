@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.excess_loss import ExcessLoss
 from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.incidents import CALM_WINDOWS
 from tidemill.services.drift.domain.null_shifts import shift_bounds
 from tidemill.services.drift.domain.quality import LossDetector, WindowRows, request_keys
 from tidemill.services.drift.domain.rows import OutcomeRows
@@ -21,6 +22,7 @@ _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
 _MATURED = 0.95
 _HORIZON_DAYS = 7
+_CALM_LEVEL = 0.5
 
 
 @dataclass(frozen=True, slots=True)
@@ -66,7 +68,14 @@ class ModelWatch:
     deployments topic is not, so following it would make results depend on when it was read.
 
     Findings of a condition that lasts (a shifted feature, an AUC below its bound) are given when it begins and again only after it has
-    ended: PSI is above its bound on nearly every day of a real year.
+    been below half of its bound for three windows: PSI is above its bound on nearly every day of a real year.
+
+    Attributes
+    ----------
+    active
+        Conditions that have begun, with the quiet windows in a row of each.
+    levels
+        Statistic over bound of every condition that was measured in the window that is being closed; not part of the state.
     """
 
     settings: WatchSettings
@@ -77,7 +86,8 @@ class ModelWatch:
     window: WindowRows = field(default_factory=WindowRows)
     references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
-    active: set[tuple[str, str]] = field(default_factory=set)
+    active: dict[tuple[str, str], int] = field(default_factory=dict)
+    levels: dict[tuple[str, str], float] = field(default_factory=dict)
     recent: dict[str, tuple[float, float]] = field(default_factory=dict)
     delays_ms: list[float] = field(default_factory=list)
     loss: LossDetector = field(init=False)
@@ -162,12 +172,9 @@ class ModelWatch:
             return []
         label, score = np.array(list(self.recent.values())).T
         auc = metrics.roc_auc(label, score)
-        if not auc < bound:
-            self.active.discard(("quality", "auc"))
+        self.levels[("quality", "auc")] = 2.0 if auc < bound else 0.0
+        if not self._begins(("quality", "auc")):
             return []
-        if ("quality", "auc") in self.active:
-            return []
-        self.active.add(("quality", "auc"))
         detail = f"AUC {auc:.3f} over the last {len(self.recent)} labels of champion {self.version} is below {bound}"
         evidence = {"auc": auc, "labels": float(len(self.recent)), "positive_rate": float(label.mean())}
         return [Finding(self.settings.model, at, "quality", "auc", "threshold", "alarm", auc, bound, detail, evidence)]
@@ -202,7 +209,7 @@ class ModelWatch:
             "window": self.window.snapshot(),
             "references": list(self.references),
             "bounds": self.bounds,
-            "active": sorted(map(list, self.active)),
+            "active": sorted([*key, windows] for key, windows in self.active.items()),
             "recent": [[key, *pair] for key, pair in self.recent.items()],
             "loss": self.loss.snapshot(),
             "delays_ms": self.delays_ms,
@@ -216,7 +223,7 @@ class ModelWatch:
         self.window = WindowRows.load(state["window"])
         self.references = {version: references[version] for version in state["references"]}
         self.bounds = {version: dict(state["bounds"][version]) for version in state["references"]}
-        self.active = {(kind, name) for kind, name in state["active"]}
+        self.active = {(kind, name): windows for kind, name, windows in state["active"]}
         self.recent = {key: (label, score) for key, label, score in state["recent"]}
         self.loss.load(state["loss"])
         self.delays_ms = list(state["delays_ms"])
@@ -255,15 +262,23 @@ class ModelWatch:
     def _condition(
         self, at: Coordinates, kind: Kind, name: str, detector: str, statistic: float, bound: float, detail: str, evidence: Mapping[str, float]
     ) -> Sequence[Finding]:
-        key = (kind, name)
-        if statistic <= bound:
-            if statistic < bound / 2:
-                self.active.discard(key)
+        self.levels[(kind, name)] = statistic / bound
+        if not self._begins((kind, name)):
             return []
-        if key in self.active:
-            return []
-        self.active.add(key)
         return [Finding(self.settings.model, at, kind, name, detector, "warning", statistic, bound, detail, evidence)]
+
+    def _begins(self, key: tuple[str, str]) -> bool:
+        """Whether a condition begins with this window; one that lasts ends with the third window below half of its bound."""
+        level = self.levels[key]
+        if key in self.active:
+            self.active[key] = self.active[key] + 1 if level < _CALM_LEVEL else 0
+            if self.active[key] >= CALM_WINDOWS:
+                del self.active[key]
+            return False
+        if level > 1:
+            self.active[key] = 0
+            return True
+        return False
 
 
 def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:

@@ -180,7 +180,7 @@ def test_alerts_beyond_what_is_kept_are_not_dropped_in_silence() -> None:
 def test_every_application_has_default_rules_that_compile(replay: bool) -> None:
     application = load_application(FLIGHTS)
     names = {one.name for one in rules_of(application, replay=replay)}
-    always = {"quality_below_bound", "drift_alarm", "dead_letter_share", "promotion", "roll_back", "training_failed", "record_set_aside"}
+    always = {"incident", "incident_alarm", "dead_letter_share", "promotion", "roll_back", "training_failed", "record_set_aside"}
     assert always | {"no_labels_late_arrival", "stale_model_late_arrival"} <= names
     assert ({"lag", "stage_down"} <= names) is not replay
 
@@ -210,3 +210,27 @@ def test_stages_that_stand_still_by_design_are_not_missed() -> None:
     one.tick(301_000)
     missed = {notification.labels["stage"] for notification in told(one) if notification.rule == "stage_down"}
     assert missed == set(STAGES) - {"archive", "retraining"}
+
+
+def incidents(rows: Sequence[tuple[str, str, str]]) -> list[AlertInput]:
+    texts = {"model": "late_arrival", "incident_id": "i1", "likely_cause": "Column orders.weight comes empty"}
+    return [
+        AlertInput("shop-incidents", 0, i, i * 3_600_000, {**texts, "status": status, "severity": severity, "opened_as": opened_as})
+        for i, (status, severity, opened_as) in enumerate(rows)
+    ]
+
+
+def test_an_incident_is_told_when_it_opens_when_it_is_worse_and_when_it_is_over() -> None:
+    one = AlertFold(rules_of(load_application(FLIGHTS), replay=True), AlertPolicy("shop", OWNER, history_ms=None))
+    course = [("open", "warning"), ("ongoing", "warning"), ("ongoing", "alarm"), ("ongoing", "alarm"), ("resolved", "alarm")]
+    one.take("incidents", incidents([(status, severity, "warning") for status, severity in course]))
+    found = [(notification.rule, notification.status) for notification in told(one)]
+    assert found == [("incident", "firing"), ("incident_alarm", "firing"), ("incident", "resolved"), ("incident_alarm", "resolved")]
+    assert {notification.summary for notification in told(one)} == {"late_arrival: Column orders.weight comes empty"}
+    assert {notification.severity for notification in told(one) if notification.rule == "incident_alarm"} == {"critical"}
+
+
+def test_an_incident_that_opens_as_an_alarm_is_told_once() -> None:
+    one = AlertFold(rules_of(load_application(FLIGHTS), replay=True), AlertPolicy("shop", OWNER, history_ms=None))
+    one.take("incidents", incidents([("open", "alarm", "alarm"), ("resolved", "alarm", "alarm")]))
+    assert [(notification.rule, notification.status) for notification in told(one)] == [("incident_alarm", "firing"), ("incident_alarm", "resolved")]

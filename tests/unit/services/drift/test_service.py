@@ -26,7 +26,7 @@ def _everything(broker: Broker, topic: str) -> list[bytes]:
     return [value for records in broker.reader().read(TopicPartition(topic, 0), 0) for value in records.values if value is not None]
 
 
-def _run(folder: Path, lives: int) -> tuple[list[bytes], list[bytes], Progress]:
+def _run(folder: Path, lives: int) -> tuple[list[bytes], list[bytes], list[bytes], Progress]:
     plan, registry, broker = shop(folder), MemorySchemaRegistry(), MemoryBroker()
     broker.create_topics(catalogue_topics("shop", 1))
     rows = season(days=10)
@@ -47,15 +47,15 @@ def _run(folder: Path, lives: int) -> tuple[list[bytes], list[bytes], Progress]:
             if found and (found[0].covered_time == end or (life < lives - 1 and len(_everything(broker, plan.topics.health)) > 2 * life + 1)):
                 break
         runner.close()
-    return _everything(broker, plan.topics.drift), _everything(broker, plan.topics.health), found[0]
+    return _everything(broker, plan.topics.drift), _everything(broker, plan.topics.health), _everything(broker, plan.topics.incidents), found[0]
 
 
 def test_runs_to_the_end_and_a_second_life_changes_nothing(tmp_path: Path) -> None:
-    drift, health, progress = _run(tmp_path, 1)
+    drift, health, incidents, progress = _run(tmp_path, 1)
     assert len(health) == 11 and len(drift) > 5 and progress.covered_time == START + 14 * DAY
-    assert progress.outputs == {"shop-drift": len(drift), "shop-health": len(health)}
+    assert progress.outputs == {"shop-drift": len(drift), "shop-health": len(health), "shop-incidents": len(incidents)}
     again = _run(tmp_path, 4)
-    assert (again[0], again[1]) == (drift, health)
+    assert again[:3] == (drift, health, incidents) and incidents
 
 
 def test_a_missing_topic_stops_before_the_first_record(tmp_path: Path) -> None:

@@ -46,6 +46,7 @@ def report_data(seed: int = 0) -> ReportData:
         psi_weeks_ms=weeks,
         psi=psi,
         models=Table(["version", "family", "verdict", "AUC"], [["v5", "lightgbm", "promoted", "0.712"], ["v9", "<b>", "refused", "0.690"]]),
+        incidents=Table(["root", "likely cause"], [["column:departures.distance", "Column <departures.distance> comes empty"]]),
         bad_records=Table(["what", "put in", "found in"], [["negative distance", "40", "rejected: 40"]]),
         summary=Table(["figure", "value"], [["events in", "673,552"]]),
         audit=Table(["check", "compared", "mismatches"], [["vectors", "336,421", "0"]]),
@@ -59,6 +60,7 @@ def test_is_one_file_without_network(tmp_path: Path) -> None:
     for svg in re.findall(r"<svg.*?</svg>", page, re.S):
         ElementTree.fromstring(svg)
     assert len(re.findall(r"<svg", page)) == 4
+    assert "Column &lt;departures.distance&gt; comes empty" in page
     assert "v5 &lt;lightgbm&gt;" in page and "&lt;b&gt;" in page and "<b></td>" not in page
     assert page.count('class="curve refit"') == 1 and "always refit 0." in page
     assert page.count('class="mark alarm"') == 70 and page.count('class="mark promotion"') == 4 and page.count('class="mark refusal"') == 2
@@ -77,8 +79,8 @@ def test_says_so_when_there_is_nothing(tmp_path: Path) -> None:
         latency_ms=np.array([]),
         psi=np.full((32, 52), np.nan),
     )
-    page = write_report(tmp_path, replace(empty, models=Table(["version"], []))).read_text()
-    assert "<svg" not in page and page.count('class="none"') == 5
+    page = write_report(tmp_path, replace(empty, models=Table(["version"], []), incidents=Table(["root"], []))).read_text()
+    assert "<svg" not in page and page.count('class="none"') == 6
 
 
 @pytest.mark.parametrize(

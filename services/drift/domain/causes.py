@@ -1,0 +1,50 @@
+"""What an incident is likely to come from and what the system did about it, in words."""
+
+from collections.abc import Sequence
+
+_BROKEN = {
+    "units": "comes in other units: its producer has changed the scale",
+    "missing": "comes empty at another rate: its producer, or the join that fills it, has changed",
+    "category": "has values that the model has never seen: its producer's code list has changed, or something new began",
+    "range": "has values beyond what the model learned from",
+}
+_STREAM = {
+    "volume": "brings another number of rows than usual: its producer or what is before it has changed",
+    "freshness": "arrives later than usual after its event time: something before it is slow or was caught up",
+    "labels": "brings no or few labels: what sends them has stopped or is filtered",
+    "label_share": "leaves another share of the requests without a label: what sends them or its key has changed",
+    "label_delay": "brings its labels with another delay than usual",
+}
+_SHIFT = "has another distribution than in the data the model learned from, with no sign of a broken input: the world has changed, or a season"
+
+
+def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
+    """Return a sentence on the likely cause: about the root, by the most telling kind of finding.
+
+    >>> cause_of("column:orders.weight", ["missing", "feature"], ["weight"])
+    'Column orders.weight comes empty at another rate: its producer, or the join that fills it, has changed.'
+    """
+    what, _, name = root.partition(":")
+    if what == "model":
+        if "prediction" in kinds and len(kinds) == 1:
+            return f"The answers of {name} have another distribution while no input stands out: several inputs moved a little."
+        return f"What {name} has learned does not hold any more: the relation of inputs and label has changed, and no input is broken."
+    words = next((text for kind, text in (*_STREAM.items(), *_BROKEN.items()) if kind in kinds), _SHIFT)
+    more = f", seen in {len(subjects)} features" if len(subjects) > 1 else ""
+    return f"{what.capitalize()} {name} {words}{more}."
+
+
+def action_of(kinds: Sequence[str], severity: str, fallback_share: float) -> str:
+    """Return what the system did by itself: asked for a training, answered by the fallback, or nothing.
+
+    Whether the training was granted stands in ``<app>-decisions``, whose `cause` is one of the incident's `drift_ids`.
+
+    >>> action_of(["feature"], "warning", 0.0)
+    'nothing: what shifts without a loss never retrains by itself'
+    """
+    parts = []
+    if severity == "alarm" and any(kind in ("loss", "quality") for kind in kinds):
+        parts.append("a training was asked for")
+    if fallback_share > 0:
+        parts.append(f"the fallback answered {fallback_share:.1%} of the last window's requests")
+    return "; ".join(parts) or "nothing: what shifts without a loss never retrains by itself"

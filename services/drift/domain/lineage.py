@@ -1,0 +1,111 @@
+"""Where a feature comes from: the columns, the view and the streams that can break it, as the plan says."""
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Literal
+
+from tidemill.shared.application.expressions import Expression
+from tidemill.shared.application.plan import FeaturePlan, Plan, StreamPlan, ViewPlan
+
+Behaviour = Literal["window", "history", "calendar"]
+"""``history``: an aggregate over everything so far, which moves as long as there is a first row in it; ``calendar``: it moves with the date."""
+_CALENDAR = frozenset("hour minute weekday dow doy day month week quarter season dayofweek dayofyear weekofyear monthname dayname".split())
+_CALENDAR_SQL = re.compile(r"\b(EXTRACT|DATE_PART|STRFTIME|DAYOFWEEK|WEEKDAY|MONTH|HOUR|WEEK|QUARTER)\s*\(", re.IGNORECASE)
+
+
+@dataclass(frozen=True, slots=True)
+class Lineage:
+    """What one feature is made of.
+
+    Attributes
+    ----------
+    columns
+        Source columns as ``stream.column``: derived ones are followed to what they are derived from, and of a view the value, the filter and what
+        names the entity.
+    view
+        Name of the view; empty where there is none.
+    streams
+        Names of the streams.
+    behaviour
+        How its distribution moves when nothing has happened.
+    """
+
+    columns: frozenset[str]
+    view: str
+    streams: frozenset[str]
+    behaviour: Behaviour = "window"
+
+    @property
+    def nodes(self) -> frozenset[str]:
+        """Names of what can have broken it, without the streams: ``column:departures.distance``, ``view:route_delay``."""
+        return frozenset({f"column:{name}" for name in self.columns} | ({f"view:{self.view}"} if self.view else set()))
+
+
+def lineage_of(plan: Plan) -> dict[str, Lineage]:
+    """Return the lineage of every feature of an application."""
+    views = {view.name: view for view in plan.views}
+    return {feature.name: _of_feature(feature, plan, views) for feature in plan.features}
+
+
+def _of_feature(feature: FeaturePlan, plan: Plan, views: Mapping[str, ViewPlan]) -> Lineage:
+    if feature.origin == "view":
+        return _of_view(views[feature.source], feature.name, plan)
+    stream = plan.streams[feature.source]
+    columns = _sources(stream, feature.column)
+    return Lineage(_named(stream, columns), "", frozenset({stream.name}), "calendar" if _is_calendar(stream, feature.column) else "window")
+
+
+def _of_view(view: ViewPlan, feature: str, plan: Plan) -> Lineage:
+    source = plan.streams[view.source]
+    aggregate = next((one for one in view.aggregates if one.feature == feature), None)
+    expressions = [one for one in (view.where, None if aggregate is None else aggregate.value) if one is not None]
+    wanted = {name for one in expressions for name in _roots(one)}
+    columns = set(_named(source, {leaf for name in wanted for leaf in _sources(source, name)}))
+    for name, column in view.entity_columns.items():
+        stream = plan.streams.get(name)
+        if stream is not None and (stream.name == source.name or name in plan.asking_streams):
+            columns |= _named(stream, _sources(stream, column))
+    whole = aggregate is not None and (
+        (aggregate.window is not None and aggregate.window.kind == "all") or aggregate.kind in ("first", "time_since_first")
+    )
+    return Lineage(frozenset(columns), view.name, frozenset({source.name}), "history" if whole else "window")
+
+
+def _named(stream: StreamPlan, columns: set[str]) -> frozenset[str]:
+    return frozenset(f"{stream.name}.{column}" for column in columns)
+
+
+def _roots(expression: Expression) -> set[str]:
+    return set(expression.compiled.meta.root_names())
+
+
+def _sources(stream: StreamPlan, column: str) -> set[str]:
+    """Return the columns of the user's schema that a column is made of; a derivation may use those before it."""
+    derived = dict(stream.derivations)
+    found, open_columns, met = set(), [column], {column}
+    while open_columns:
+        name = open_columns.pop()
+        roots = _roots(derived[name]) - {name} if name in derived else set()
+        if not roots:
+            found.add(name)
+            continue
+        open_columns += sorted(roots - met)
+        met |= roots
+    return found
+
+
+def _is_calendar(stream: StreamPlan, column: str) -> bool:
+    """Whether a column tells the time of day, the weekday or the season: by its derivation or by its name."""
+    derived = dict(stream.derivations)
+    if column in derived:
+        sources = _sources(stream, column)
+        if _CALENDAR_SQL.search(derived[column].sql) or sources == {stream.event_time}:
+            return True
+        if all(_is_calendar_name(name) for name in sources):
+            return True
+    return _is_calendar_name(column)
+
+
+def _is_calendar_name(name: str) -> bool:
+    return bool(_CALENDAR & {word.lower() for word in re.split(r"[^A-Za-z]+", name)})
