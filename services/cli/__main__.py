@@ -16,6 +16,7 @@ from tidemill.services.cli.lifecycle_commands import pin, retrain, rollback, unp
 from tidemill.services.cli.offline import backfill, skew, switches, training_set
 from tidemill.services.cli.resume import resume
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
+from tidemill.services.cli.trace import trace
 from tidemill.shared.application.errors import ApplicationError
 
 app = typer.Typer(
@@ -152,6 +153,7 @@ def check(application: ApplicationFolder) -> None:
 app.command()(backfill)
 app.command(name="training-set")(training_set)
 app.command()(skew)
+app.command()(trace)
 app.command()(switches)
 
 

@@ -76,7 +76,7 @@ def backfill(
     if out is None and save_state is None:
         _errors.print("expected --out or --save-state: nothing would be kept", markup=False)
         raise typer.Exit(2)
-    with _failures():
+    with archive_failures():
         from tidemill.shared.application.planning import load_plan
 
         plan = load_plan(application)
@@ -119,7 +119,7 @@ def training_set(
     """
     from tidemill.offline.training_set import read_training_set, write_training_set
 
-    with _failures():
+    with archive_failures():
         from tidemill.shared.application.planning import load_plan
 
         plan = load_plan(application)
@@ -147,7 +147,7 @@ def skew(
     """
     from tidemill.offline.skew import measure_skew
 
-    with _failures():
+    with archive_failures():
         from tidemill.shared.application.planning import load_plan
 
         plan = load_plan(application)
@@ -182,7 +182,7 @@ def switches(application: _Application, run: RunFolder = None, lake: LakeUri = N
     """
     from tidemill.shared.lake.switches import view_switches
 
-    with _failures():
+    with archive_failures():
         from tidemill.shared.application.planning import load_plan
         from tidemill.shared.application.view_version import view_version
 
@@ -227,7 +227,7 @@ def _said(plan: Plan, versions: dict[str, int]) -> dict[str, str]:
 
 
 @contextmanager
-def _failures() -> Iterator[None]:
+def archive_failures() -> Iterator[None]:
     """Say in one line what is wrong, and exit."""
     from deltalake.exceptions import DeltaError
 

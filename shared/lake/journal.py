@@ -1,6 +1,7 @@
 """The archived journal, read back in its order: the entries of all streams of a partition, as the batches a fold takes."""
 
 from collections.abc import Iterator
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -103,6 +104,29 @@ class ArchivedJournal:
             batch = self._span_of(partition, at, min(end, at + self._span))
             if batch is not None:
                 yield batch
+
+    def of_stream(self, stream: str, partition: int, until: int, **equal: Any) -> tuple[NDArray[np.int64], pa.RecordBatch]:  # noqa: ANN401, RUF100 - values of any type
+        """Return one stream's entries up to an offset (inclusive), in order, and their offsets.
+
+        Parameters
+        ----------
+        equal
+            Columns that have to hold a value; a null holds none.
+        """
+        plan = self._streams[stream]
+        table = self._tables.get(stream)
+        if table is None:
+            return np.empty(0, np.int64), pa.RecordBatch.from_pylist([], plan.entry_arrow)
+        wanted = (ds.field(PARTITION) == partition) & (ds.field(OFFSET) <= until)
+        for name, value in equal.items():
+            if name in table.schema.names:
+                wanted &= ds.field(name) == value
+        rows = table.to_table(filter=wanted).sort_by(OFFSET).combine_chunks()
+        offsets, entries = np.asarray(rows.column(OFFSET).to_numpy(), np.int64), _entries(plan, rows)
+        for name, value in equal.items():
+            same = pc.fill_null(pc.equal(entries.column(name), pa.scalar(value, entries.schema.field(name).type)), False)
+            offsets, entries = offsets[same.to_numpy(zero_copy_only=False)], entries.filter(same)
+        return offsets, entries
 
     def _span_of(self, partition: int, begin: int, end: int) -> JournalBatch | None:
         wanted = (ds.field(PARTITION) == partition) & (ds.field(OFFSET) >= begin) & (ds.field(OFFSET) < end)

@@ -118,6 +118,14 @@ class ArtifactStore:
         except FileNotFoundError:
             return False
 
+    def addresses(self) -> list[str]:
+        """Return the addresses of all that is stored, in their order; raises TransientError when the store does not answer."""
+        try:
+            found = self._filesystem.glob(f"{self._root}/??/" + "?" * 64)
+        except OSError as error:
+            raise TransientError(f"artifacts in {self._uri}: {error}") from error
+        return sorted(str(path).rpartition("/")[2] for path in found)
+
     def uri_of(self, address: str) -> str:
         """Return where an artifact lies."""
         return f"{self._uri}/{address[:2]}/{address}"

@@ -136,6 +136,7 @@ def refit(examples: Examples, split: Split, candidate: Candidate, training: Trai
         "learned_until_ms": str(split.learned_until(split.end)),
         "judged_from_ms": str(split.gate_start),
         "judged_until_ms": str(split.gate_end),
+        "known_until_ms": str(split.end),
     }
     return _fitted(rows, judged.model, judged.version, training, candidate.parameters, candidate.threshold, details)
 

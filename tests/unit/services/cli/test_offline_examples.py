@@ -28,11 +28,11 @@ def archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
     monkeypatch.chdir(tmp_path)
     with ApplicationRun("examples/payments") as run:
         for number in range(30):
-            fields = {"payment_id": f"p{number}", "account_id": f"a{number % 4}", "merchant_id": "m", "amount": 5.0 + number}
+            fields = {"payment_id": name_of(number), "account_id": f"a{number % 4}", "merchant_id": "m", "amount": 5.0 + number}
             run.publish("payments", fields | {"currency": "EUR", "country": "DE", "event_time": run.clock.now()})
             run.clock.advance("7m")
         for number in (3, 14, 25):
-            run.publish("chargebacks", {"payment_id": f"p{number}", "account_id": f"a{number % 4}", "reported_at": run.clock.now()})
+            run.publish("chargebacks", {"payment_id": name_of(number), "account_id": f"a{number % 4}", "reported_at": run.clock.now()})
         run.clock.advance("3d")
         labels = len(run.run().outcomes)
         archive = ArchiveTask(run.plan, run.registry, Lake(str(RUN / "lake"), "payments"), 0, flush_rows=1)
@@ -40,6 +40,11 @@ def archived(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> int:
         archive.process([], StepContext(now_ms=10**9))
     (RUN / "instance.json").write_text('{"application": "examples/payments", "clock": "live", "addresses": {}, "artifacts": "artifacts"}')
     return labels
+
+
+def name_of(number: int) -> str:
+    """As the payments' generator names them."""
+    return f"p7-{number:09d}"
 
 
 def written(run: ApplicationRun) -> list[Records]:
@@ -58,8 +63,14 @@ def test_commands_on_the_archive_work_on_the_last_run_to_its_end(archived: int) 
     for name in ("backfill", "training-set", "skew", "switches"):
         assert f"run: {RUN}" in example(name).splitlines(), name
     vectors, labelled = pl.read_parquet("vectors.parquet"), pl.read_parquet("fraud.parquet")
-    assert vectors["_request_id"].to_list() == [f"p{number}" for number in range(30)]
+    assert vectors["_request_id"].to_list() == [name_of(number) for number in range(30)]
     assert archived == len(labelled) == 30 and labelled["_label"].sum() == 3
+
+
+def test_a_request_of_the_last_run_is_traced(archived: int) -> None:
+    said = example("trace")
+    assert f"run: {RUN}" in said.splitlines()
+    assert "Request p7-000000003" in said and "outcome at journal 0@" in said and "status labelled, label 1" in said
 
 
 @pytest.mark.parametrize("name", SERVERLESS)

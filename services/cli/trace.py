@@ -1,0 +1,133 @@
+"""`tidemill trace`: one request from its event to what was learned from it."""
+
+import json
+import os
+from collections.abc import Mapping
+from dataclasses import asdict
+from datetime import UTC, date, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated, Any
+
+import typer
+from rich.console import Console
+from rich.table import Column, Table
+
+from tidemill.services.cli.offline import archive_failures
+from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
+from tidemill.services.cli.terminal import ApplicationFolder, errors, read_plan
+
+if TYPE_CHECKING:
+    from tidemill.offline.contributions import Contribution
+    from tidemill.offline.trace import ModelTrace, Trace
+    from tidemill.shared.models.artifacts import ArtifactStore
+
+_STORE = "TIDEMILL_ARTIFACTS__URI"
+_WIDTH = 150
+_PLACES = ("journal_partition", "journal_offset", "journal_time", "request_journal_offset", "request_journal_time")
+_HIDDEN = {"request_id", "model", "event_time", *_PLACES}
+
+
+def trace(
+    application: ApplicationFolder,
+    request: Annotated[str, typer.Argument(metavar="ID", help="Event id of the request.")],
+    run: RunFolder = None,
+    lake: LakeUri = None,
+    artifacts: Annotated[str | None, typer.Option(help="Where the models lie. (default: beside the archive)")] = None,
+    newest: Annotated[int, typer.Option(min=1, help="Records of a feature that are named.")] = 1,
+    as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
+) -> None:
+    """Follow one request: its event, the records that made each feature, the model that answered, its label, and which models learned from it.
+
+      tidemill trace examples/payments p7-000000003
+
+    It reads the archive, so it needs no Kafka, and it works on runs that have ended.
+
+    Exits with 1 when the archive or the store of models does not do, with 2 when application or request are not there.
+    """
+    from tidemill.offline.trace import UnknownRequestError, trace_request
+    from tidemill.shared.lake.tables import Lake
+    from tidemill.shared.log.errors import TransientError
+    from tidemill.shared.models.artifacts import ArtifactError
+
+    plan = read_plan(application)
+    try:
+        with archive_failures():
+            uri = lake_uri(plan.application.app, lake, run, os.environ)
+            found = trace_request(plan, Lake(uri, plan.application.app), _store(artifacts, uri, os.environ), request, newest)
+    except UnknownRequestError as problem:
+        errors.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(2) from problem
+    except (ArtifactError, TransientError) as problem:
+        errors.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from problem
+    if as_json:
+        typer.echo(json.dumps(asdict(found), default=_plain))
+    else:
+        _show(found, Console(width=max(Console().width, _WIDTH)))
+
+
+def _store(given: str | None, lake: str, environment: Mapping[str, str]) -> "ArtifactStore | None":
+    from tidemill.shared.models.artifacts import ArtifactStore
+
+    beside = Path(lake).parent / "artifacts"
+    uri = given or environment.get(_STORE, "").strip() or (str(beside) if beside.is_dir() else "")
+    if not uri:
+        errors.print(f"no store of models beside {lake}: versions are only named; give --artifacts", markup=False, soft_wrap=True)
+    return ArtifactStore(uri) if uri else None
+
+
+def _show(found: "Trace", console: Console) -> None:
+    asking = found.asking
+    console.print(f"[bold]Request[/] {found.request_id}", highlight=False)
+    topic, partition, offset = found.source
+    console.print(f"  {topic}[{partition}] offset {offset} → journal {asking.partition}@{asking.offset}, known {_time(asking.journal_time_ms)}"
+                  f"{', late' if found.late else ''}", markup=False, highlight=False)  # fmt: skip
+    console.print("  " + ", ".join(f"{k}={_text(v)}" for k, v in asking.fields.items() if not k.startswith("_")), markup=False, highlight=False)
+    console.print("\n[bold]Features[/]", highlight=False)
+    table = Table(*(Column(name, no_wrap=name != "newest") for name in ("feature", "value", "records", "newest")), box=None, padding=(0, 2, 0, 2))
+    for one in found.features:
+        table.add_row(one.name, _text(one.value), *_made(one.made_of))
+    console.print(table)
+    versions = {(one.model, one.version): one for one in found.served_by}
+    for row in found.predictions:
+        console.print(f"\n[bold]Prediction[/] of {row['model']}: {_fields(row)}", highlight=False)
+        model = versions.get((row["model"], row["model_version"]))
+        if model is not None:
+            parameters = ", ".join(
+                f"{name} {value}" for name, value in sorted(model.details.items()) if not name.endswith("_ms") and name != "family"
+            )
+            console.print(f"  {_model(model)}: {parameters}", markup=False, highlight=False)
+        for outcome in (one for one in found.outcomes if one["model"] == row["model"]):
+            at = f"journal {outcome['journal_partition']}@{outcome['journal_offset']}, {_time(outcome['journal_time'])}"
+            served = {name: value for name, value in outcome.items() if name not in row}
+            console.print(f"  outcome at {at}: {_fields(served)}", markup=False, highlight=False)
+    for what, models in (("Learned by", found.taught), ("Judged", found.judged)):
+        console.print(f"\n[bold]{what}[/] {'; '.join(map(_model, models)) or 'none so far'}", highlight=False)
+
+
+def _made(made: "Contribution | None") -> tuple[str, str]:
+    if made is None:
+        return "", "the request's own"
+    return f"{made.count:,}", ", ".join(f"{one.stream} {one.event_id or ''}@{one.offset} {_time(one.journal_time_ms)}" for one in made.newest)
+
+
+def _model(one: "ModelTrace") -> str:
+    until = f", requests until {_time(one.learned_until_ms)}" if one.learned_until_ms is not None else ""
+    return f"{one.version} ({one.family}{until}, {one.sha256[:12]})"
+
+
+def _fields(row: Mapping[str, Any]) -> str:
+    given = {name: value for name, value in row.items() if name not in _HIDDEN and value is not None}
+    return ", ".join(f"{name} {_time(value) if name.endswith('_time') else _text(value)}" for name, value in given.items())
+
+
+def _time(time_ms: int) -> str:
+    return datetime.fromtimestamp(time_ms / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S")
+
+
+def _text(value: object) -> str:
+    return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
+
+
+def _plain(value: object) -> str:
+    return value.isoformat() if isinstance(value, date | datetime) else str(value)

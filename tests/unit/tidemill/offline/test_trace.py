@@ -1,0 +1,97 @@
+"""A traced request is what the files, the predictions and the trainings say of it."""
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow as pa
+import pytest
+from typer.testing import CliRunner
+
+from campaigns.simulate.world import FOLDER
+from tests.unit.tidemill.backtest.test_backtest import PLAN, predictions, run, shop_files
+from tidemill.offline.trace import ModelTrace, UnknownRequestError, _has_learned, _was_judged, trace_request
+from tidemill.services.cli.__main__ import app
+from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+
+
+@pytest.fixture(scope="module")
+def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A folder with a shop's files and what a backtest of them has kept."""
+    folder = tmp_path_factory.mktemp("traced")
+    run(folder / "kept", shop_files(folder))
+    # The seeded trainer's artifacts do not bear the names of its versions.
+    store = ArtifactStore(str(folder / "kept" / "artifacts"))
+    made = Artifact.from_bytes(store.get(store.addresses()[0]))
+    for version in set(predictions(folder / "kept")["model_version"]) - {"default"}:
+        store.put(replace(made, signature=made.signature.model_copy(update={"version": version})).to_bytes())
+    return folder
+
+
+def lake_of(place: Path) -> Lake:
+    return Lake(str(place / "kept" / "lake"), PLAN.application.app)
+
+
+def test_a_request_is_followed_from_its_file_to_its_label(place: Path) -> None:
+    orders, rows = pd.read_csv(place / "orders.csv").set_index("order_id"), predictions(place / "kept").set_index("event_id")
+    verdicts = pd.read_json(place / "judged.jsonl", lines=True).set_index("order_id")
+    store, lake = ArtifactStore(str(place / "kept" / "artifacts")), lake_of(place)
+    versions = set()
+    for identity in (*orders.index[[0, 3]], *orders.index[-40:-20:5], *verdicts.index[5:8]):
+        found = trace_request(PLAN, lake, store, identity)
+        (answer,) = found.predictions
+        assert (answer["score"], answer["model_version"]) == (rows.loc[identity, "score"], rows.loc[identity, "model_version"])
+        assert found.asking.fields["order_id"] == identity and found.asking.journal_time_ms == answer["journal_time"]
+        assert found.asking.fields["amount"] == orders.loc[identity, "amount"]
+        assert [one.version for one in found.served_by] == [answer["model_version"]] * (answer["variant"] != "default")
+        (outcome,) = found.outcomes
+        assert outcome["label"] == float(verdicts["bad"].get(identity, 0.0))
+        for feature in found.features:
+            made = feature.made_of
+            assert made is None or all(record.offset <= found.asking.offset for record in made.newest)
+        versions.add(answer["model_version"])
+    assert len(versions) > 1
+
+
+def test_what_is_no_request_is_said(place: Path) -> None:
+    with pytest.raises(UnknownRequestError, match=r"expected the id of a request \(orders\).*found none 'o-none'.*dead-letters list"):
+        trace_request(PLAN, lake_of(place), None, "o-none")
+    done = CliRunner().invoke(app, ["trace", str(FOLDER), "o-none", "--lake", str(place / "kept" / "lake")])
+    assert done.exit_code == 2 and "found none 'o-none'" in done.output
+
+
+def test_the_command_prints_it_and_gives_it_as_json(place: Path) -> None:
+    words = ["trace", str(FOLDER), "o9", "--lake", str(place / "kept" / "lake")]
+    printed = CliRunner().invoke(app, words)
+    assert printed.exit_code == 0, printed.output
+    for part in ("Request o9", "Features", "Prediction of fraud", "outcome at journal 0@", "Learned by"):
+        assert part in printed.output
+    given = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
+    assert given["request_id"] == "o9" and len(given["features"]) == len(PLAN.features)
+
+
+@pytest.mark.parametrize("days", [0, 5])
+def test_who_learned_from_a_request_is_who_took_its_row(days: int) -> None:
+    """Held to the split that trainings cut by."""
+    rng, n = np.random.default_rng(5), 600
+    request = np.sort(rng.integers(0, 40 * DAY_MS, n))
+    label = request + rng.integers(0, 3 * DAY_MS, n)
+    rows = Examples(pa.record_batch({"row": np.arange(n)}), request, label, np.ones(n))
+    split = Split.of(30 * DAY_MS, 4, 2 * DAY_MS)
+    learned = set(split.learning(rows, split.end, days).features.column("row").to_pylist())
+    judged = set(split.gate(rows.where(label < split.end), 0).features.column("row").to_pylist())
+    details = {
+        "window_days": str(days),
+        "known_until_ms": str(split.end),
+        "judged_from_ms": str(split.gate_start),
+        "judged_until_ms": str(split.gate_end),
+    }
+    version = ModelTrace("m", "v", "0", "lightgbm", split.learned_until(split.end), details)
+    known = [[{"model": "m", "label": 1.0, "journal_time": int(at)}] for at in label]
+    assert {i for i in range(n) if _has_learned(version, int(request[i]), known[i])} == learned
+    assert {i for i in range(n) if _was_judged(version, int(request[i]), known[i])} == judged
+    assert learned and judged and not _has_learned(version, int(request[0]), [])
