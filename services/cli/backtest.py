@@ -59,6 +59,7 @@ def backtest(
     """
     from tidemill.backtest.run import BacktestOptions, backtest_of_run
     from tidemill.backtest.run import backtest as run_data
+    from tidemill.runs.metric_words import metric_text, metric_words
     from tidemill.services.cli.backtest_data import DataChoice
     from tidemill.services.cli.dataset import DataSetOptions
     from tidemill.shared.application.values import parse_duration
@@ -91,7 +92,8 @@ def backtest(
     for model, quality in found.figures.quality.items():
         text = "no model was promoted, or no label came after that"
         if quality is not None:
-            text = f"AUC {quality.served['auc']:.4f} served, {quality.static['auc']:.4f} by the first model kept ({quality.rows:,} labels)"
+            served, static = (metric_text(quality.headline, figures.get(quality.headline)) for figures in (quality.served, quality.static))
+            text = f"{metric_words(quality.headline)} {served} served, {static} by the first model kept ({quality.rows:,} labels)"
         table.add_row(model, text)
     console.print(table)
     for path in (report, predictions, html):

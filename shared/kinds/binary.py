@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
+from tidemill.shared.statistics.bootstrap import Interval, auc_difference_interval
 from tidemill.shared.statistics.calibration import calibration_error
 
 
@@ -19,6 +20,7 @@ class Binary:
     """
 
     name: str = "binary"
+    headline: str = "auc"
     classes: tuple[str, ...] = ()
     expected: str = "0 or 1"
     width: int = 1
@@ -56,6 +58,10 @@ class Binary:
             **metrics.class_figures(metrics.confusion(labels, predicted, 2), positive=1),
         }
         return metrics.defined(found)
+
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+        """Return the AUC of the first scores minus that of the second, with its interval."""
+        return auc_difference_interval(labels, first, second, blocks)
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:
         """Return the probability that the fallback answers."""

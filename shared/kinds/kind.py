@@ -6,6 +6,8 @@ from typing import Protocol
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.shared.statistics.bootstrap import Interval
+
 Default = float | str | Mapping[str, float]
 """What `fallback.default` may be: a probability or a value, a class, or a probability by class."""
 
@@ -25,6 +27,8 @@ class Kind(Protocol):
         Names of the classes of a multiclass model, in the order of the application file; empty for the other kinds.
     expected
         What a label must be, in words for messages.
+    headline
+        Name of the one metric that a run is summed up by.
     width
         Scores of one row: K for multiclass, else 1.
     """
@@ -40,6 +44,9 @@ class Kind(Protocol):
 
     @property
     def width(self) -> int: ...  # noqa: D102
+
+    @property
+    def headline(self) -> str: ...  # noqa: D102
 
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return which values are labels of this kind, shape (n,)."""
@@ -63,6 +70,10 @@ class Kind(Protocol):
 
     def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
         """Return the metrics of the kind by name; what is undefined on these rows is left out."""
+        ...
+
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+        """Return the headline metric of the first scores minus that of the second on the same rows, with its 95 % interval over blocks of rows."""
         ...
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from tidemill.shared.kinds.kind import Default, words
 from tidemill.shared.kinds.spelling import spelled
 from tidemill.shared.statistics import metrics
+from tidemill.shared.statistics.bootstrap import Interval, class_auc_difference_interval
 from tidemill.shared.statistics.calibration import calibration_error
 
 _SUM_TOLERANCE = 1e-3
@@ -26,6 +27,7 @@ class Multiclass:
 
     classes: tuple[str, ...]
     name: str = "multiclass"
+    headline: str = "auc"
 
     @property
     def expected(self) -> str:
@@ -83,6 +85,10 @@ class Multiclass:
             **metrics.class_figures(metrics.confusion(truth, answer, len(self.classes))),
         }
         return metrics.defined(found)
+
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+        """Return the AUC of the first scores minus that of the second, with its interval."""
+        return class_auc_difference_interval(labels, first, second, blocks)
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:
         """Return the probabilities that the fallback answers.

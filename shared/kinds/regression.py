@@ -8,6 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 
 from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
+from tidemill.shared.statistics.bootstrap import Interval, mean_difference_interval
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,6 +20,7 @@ class Regression:
     """
 
     name: str = "regression"
+    headline: str = "mean_absolute_error"
     classes: tuple[str, ...] = ()
     expected: str = "a finite number"
     width: int = 1
@@ -49,6 +51,12 @@ class Regression:
     def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
         """Return mean absolute error, root mean squared error and the share of variance explained."""
         return metrics.defined(metrics.number_figures(labels, scores))
+
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+        """Return the mean absolute error of the first scores minus that of the second, with its interval."""
+        truth = np.asarray(labels, np.float64)
+        errors = [np.abs(np.asarray(scores, np.float64) - truth) for scores in (first, second)]
+        return mean_difference_interval(errors[0], errors[1], blocks)
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:
         """Return the value that the fallback answers."""

@@ -8,6 +8,7 @@ import pyarrow as pa
 import pyarrow.dataset as ds
 
 from tidemill.backtest.public_log import PublicLog
+from tidemill.demo.figures import gap_figures
 from tidemill.demo.quality import DAY_MS, WEEK_MS, Quality, compare
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
@@ -16,7 +17,7 @@ from tidemill.shared.models.artifacts import ArtifactStore
 
 _OUTCOME_COLUMNS = (
     "model", "journal_partition", "request_journal_offset", "request_journal_time", "score", "predicted", "deployment_sequence", "status", "label",
-    "delay_ms", "revision",
+    "delay_ms", "revision", "scores", "lower", "upper",
 )  # fmt: skip
 _BLOCKS_MS = (WEEK_MS, DAY_MS, 6 * 3_600_000, 3_600_000, 600_000, 60_000, 1_000, 1)
 _LEAST_BLOCKS = 8
@@ -64,7 +65,7 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
     seen, block_ms = log.seen, block_of(span_ms)
     outcomes = _outcomes(lake)
     quality = {
-        name: compare(seen.deployments, outcomes, vectors, artifacts, name, block_ms)
+        name: compare(seen.deployments, outcomes, vectors, artifacts, name, model.kind, block_ms)
         if (vectors := _vectors(plan, model, lake)) is not None
         else None
         for name, model in plan.models.items()
@@ -89,7 +90,7 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
         "refusals": seen.count(seen.deployments, "gate_refused"),
         "rollbacks": seen.count(seen.deployments, "rolled_back"),
         "block_ms": block_ms,
-        "models": {name: _model(found) for name, found in quality.items()},
+        "models": {name: {"kind": plan.models[name].kind.name, **_model(found)} for name, found in quality.items()},
         "application_hash": plan.application_hash,
     }
     return BacktestFigures(values, quality, block_ms, outcomes.column("delay_ms").drop_null().combine_chunks())
@@ -97,14 +98,24 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
 
 def _model(quality: Quality | None) -> dict[str, Any]:
     if quality is None:
-        return {"judged_rows": 0, "served": None, "static": None, "always_refit": None, "gap": None, "gap_always_refit": None, "blocks": []}
+        return {
+            "judged_rows": 0,
+            "headline": None,
+            "served": None,
+            "static": None,
+            "always_refit": None,
+            "gap": None,
+            "gap_always_refit": None,
+            "blocks": [],
+        }
     return {
         "judged_rows": quality.rows,
+        "headline": quality.headline,
         "served": dict(quality.served),
         "static": dict(quality.static),
         "always_refit": dict(quality.refit),
-        "gap": {"auc": quality.gap.estimate, "low": quality.gap.low, "high": quality.gap.high},
-        "gap_always_refit": {"auc": quality.refit_gap.estimate, "low": quality.refit_gap.low, "high": quality.refit_gap.high},
+        "gap": gap_figures(quality.headline, quality.gap),
+        "gap_always_refit": gap_figures(quality.headline, quality.refit_gap),
         "blocks": [
             {
                 "begin_ms": block.begin_ms,

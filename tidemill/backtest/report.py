@@ -9,6 +9,7 @@ from tidemill.backtest.figures import BacktestFigures
 from tidemill.demo.quality import Quality
 from tidemill.demo.report import ReportData, Table, write_report
 from tidemill.demo.summary import incidents_table, marks_of, models_table, psi_by_week
+from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.watch import Seen
 from tidemill.shared.avro.times import instant_text
 
@@ -20,16 +21,19 @@ def write_html(path: Path, app: str, figures: BacktestFigures, seen: Seen) -> No
     judged = next(((name, found) for name, found in figures.quality.items() if found is not None), None)
     name, quality = judged if judged is not None else ("", None)
     values, nothing = figures.values, np.empty(0)
+    metric = metric_words(quality.headline) if quality else "quality"
+    curves = quality.curves() if quality else (nothing, nothing, nothing)
     features, weeks, psi = psi_by_week(seen)
     length = next((word for unit, word in _UNITS if figures.block_ms == unit), f"{figures.block_ms / 1_000:g} seconds")
     data = ReportData(
         title=f"Tidemill: a backtest of {app}",
         headline=_headline(name, quality),
         tiles=_tiles(values, quality),
-        weeks_ms=quality.weeks_ms if quality else nothing,
-        served_auc=quality.served_auc if quality else nothing,
-        static_auc=quality.static_auc if quality else nothing,
-        refit_auc=quality.refit_auc if quality else nothing,
+        metric=metric,
+        begins_ms=quality.begins_ms if quality else nothing,
+        served=curves[0],
+        static=curves[1],
+        refit=curves[2],
         marks=marks_of(seen),
         label_delay_min=figures.delays_ms.to_numpy(zero_copy_only=False) / 60_000,
         latency_ms=nothing,
@@ -43,7 +47,8 @@ def write_html(path: Path, app: str, figures: BacktestFigures, seen: Seen) -> No
         audit=Table(("check", "value"), []),
         is_live=False,
         quality_title="Quality over time",
-        quality_words=f"AUC of the labels of every {length}, on the same requests.",
+        block_ms=float(figures.block_ms),
+        quality_words=f"{metric[0].upper()}{metric[1:]} of the labels of every {length}, on the same requests.",
     )
     write_report(path.parent, data, path.name)
 
@@ -51,22 +56,33 @@ def write_html(path: Path, app: str, figures: BacktestFigures, seen: Seen) -> No
 def _headline(name: str, quality: Quality | None) -> str:
     if quality is None:
         return "No model was promoted, or no label came after that."
-    served, static, gap = quality.served["auc"], quality.static["auc"], quality.gap
+    metric, gap = quality.headline, quality.gap
+    served, static = (metric_text(metric, figures.get(metric)) for figures in (quality.served, quality.static))
+    difference, low, high = (metric_text(metric, value, signed=True) for value in (gap.estimate, gap.low, gap.high))
     return (
-        f"{name}: retrained by itself, it would have served AUC {served:.3f}; its first model, kept, {static:.3f} (difference {gap.estimate:+.3f},"
-        f" 95 % interval {gap.low:+.3f} to {gap.high:+.3f}, {quality.rows:,} labelled requests)."
+        f"{name}: retrained by itself, it would have served {metric_words(metric)} {served}; its first model, kept, {static}"
+        f" (difference {difference}, 95 % interval {low} to {high}, {quality.rows:,} labelled requests)."
     )
 
 
 def _tiles(values: Any, quality: Quality | None) -> list[tuple[str, str, str]]:  # noqa: ANN401, RUF100 - what stands in the JSON
     return [
-        ("AUC served", f"{quality.served['auc']:.3f}" if quality else "-", f"static {quality.static['auc']:.3f}" if quality else ""),
+        *(_quality_tiles(quality) if quality else [("Quality served", "-", "")]),
         ("Promotions", str(values["promotions"]), f"{values['refusals']} refused, {values['rollbacks']} rolled back"),
         ("Events", f"{values['events_in']:,}", f"{values['rejected']} rejected, {values['duplicates_dropped']} duplicates"),
         ("Predictions", f"{values['predictions']:,}", f"{values['degraded']:,} by the fallback"),
         ("Trainings", str(values["retrains"]), f"{values['trainings_failed']} failed"),
         ("Incidents", str(values["incidents"]), f"{values['incident_alarms']} with an alarm, of {values['drift_events']} findings"),
     ]
+
+
+def _quality_tiles(quality: Quality) -> list[tuple[str, str, str]]:
+    metric = quality.headline
+    served, static = (metric_text(metric, figures.get(metric)) for figures in (quality.served, quality.static))
+    found = [(f"{metric_words(metric)} served", served, f"static {static}")]
+    if "coverage" in quality.served:
+        found.append(("Interval coverage", f"{quality.served['coverage']:.1%}", f"mean width {quality.served['interval_width']:.4g}"))
+    return found
 
 
 def _summary(values: Any) -> list[tuple[str, str]]:  # noqa: ANN401, RUF100 - what stands in the JSON
@@ -78,6 +94,8 @@ def _blocks(figures: BacktestFigures) -> list[tuple[str, str]]:
     found = []
     for name, quality in figures.quality.items():
         for block in quality.blocks if quality else ():
-            pairs = ", ".join(f"{metric} {block.served[metric]:.4f} (static {block.static[metric]:.4f})" for metric in block.served)
+            pairs = ", ".join(
+                f"{metric} {value:.4g} (static {metric_text(metric, block.static.get(metric))})" for metric, value in block.served.items()
+            )
             found.append((f"{name} {instant_text(block.begin_ms)[:16]}", f"{block.rows:,} rows: {pairs}"))
     return found

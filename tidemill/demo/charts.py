@@ -11,12 +11,27 @@ Float64 = NDArray[np.float64]
 _WIDTH = 1080.0
 _LEFT, _RIGHT = 116.0, 20.0
 HEAT_STEPS = ((0.1, "below 0.1"), (0.2, "0.1 to 0.2"), (0.5, "0.2 to 0.5"), (1.0, "0.5 to 1"), (float("inf"), "above 1"))
+_DAY_MS = 86_400_000
+_MONTHS_FROM_MS = 75 * _DAY_MS
+_MOST_TICKS = 10
+_TIME_STEPS = (
+    (1, (1, 2, 5, 10, 20, 50, 100, 200, 500), "%H:%M:%S.%f"),
+    (1_000, (1, 2, 5, 10, 15, 30), "%H:%M:%S"),
+    (60_000, (1, 2, 5, 10, 15, 30), "%H:%M"),
+    (3_600_000, (1, 2, 4, 6, 12), "%d %b %H:%M"),
+    (86_400_000, (1, 2, 5, 7, 14), "%d %b"),
+)
 LANES = (("alarm", "drift alarms"), ("promotion", "promotions"), ("refusal", "refusals"), ("rollback", "roll-backs"))
 
 
 def day(time_ms: float) -> str:
     """A date for people."""
     return datetime.fromtimestamp(time_ms / 1000, UTC).strftime("%d %b %Y")
+
+
+def instant(time_ms: float, clock: bool) -> str:
+    """A date for people, with the time of day where that matters."""
+    return day(time_ms) + (datetime.fromtimestamp(time_ms / 1000, UTC).strftime(" %H:%M:%S") if clock else "")
 
 
 def text(x: float, y: float, words: str, anchor: str = "start", kind: str = "") -> str:
@@ -39,6 +54,16 @@ def _ticks(low: float, high: float, count: int = 5) -> list[float]:
     size = 10.0 ** np.floor(np.log10(raw))
     step = next(float(size * factor) for factor in (1, 2, 2.5, 5, 10) if size * factor >= raw)
     return [float(value) for value in np.arange(np.ceil(low / step) * step, high + step * 1e-9, step)]
+
+
+def _time_ticks(start_ms: float, end_ms: float) -> list[tuple[float, str]]:
+    """Instants at which an axis of time is labelled: months, or what is short enough for a few of them."""
+    span = end_ms - start_ms
+    if span >= _MONTHS_FROM_MS:
+        return _months(start_ms, end_ms)
+    step, form = next((unit * count, form) for unit, counts, form in _TIME_STEPS for count in counts if span <= _MOST_TICKS * unit * count)
+    first = -(-int(start_ms) // step) * step
+    return [(float(at), datetime.fromtimestamp(at / 1000, UTC).strftime(form)) for at in range(first, int(end_ms) + 1, step)]
 
 
 def _months(start_ms: float, end_ms: float) -> list[tuple[float, str]]:
@@ -72,25 +97,32 @@ def _mark(kind: str, x: float, y: float, tip: str) -> str:
     return f'{shapes[kind]} class="mark {kind}" data-tip="{escape(tip)}"/>'
 
 
-def quality_chart(weeks_ms: Float64, served: Float64, static: Float64, refit: Float64, marks: Sequence[tuple[float, str, str]]) -> str:
-    """Weekly AUC of what served, of the first model and of every candidate unjudged, and below it a lane for every kind of event.
+def quality_chart(
+    begins_ms: Float64, served: Float64, static: Float64, refit: Float64, marks: Sequence[tuple[float, str, str]], metric: str, block_ms: float
+) -> str:
+    """A metric over time of what served, of the first model and of every candidate unjudged, and below it a lane for every kind of event.
 
     Parameters
     ----------
-    weeks_ms, served, static, refit : float64 arrays, shape (weeks,)
-        Begins of the weeks and AUCs; NaN where undefined.
+    begins_ms, served, static, refit : float64 arrays, shape (blocks,)
+        Begins of the blocks and values; NaN where undefined.
     marks
         Time, kind (`LANES`) and words of each event.
+    metric
+        What it is, in words.
+    block_ms
+        Length of a block.
     """
     known = np.concatenate([values[np.isfinite(values)] for values in (served, static, refit)])
     if not known.size:
-        return '<p class="none">No week has enough labels for an AUC.</p>'
-    low, high = float(known.min()) - 0.01, float(known.max()) + 0.01
-    week = 7 * 86_400_000.0
+        return f'<p class="none">No stretch of time has enough labels for the {escape(metric)}.</p>'
+    margin = 0.08 * float(np.ptp(known)) or 0.01 * abs(float(known[0])) or 0.01
+    low, high = float(known.min()) - margin, float(known.max()) + margin
     times = [time for time, _, _ in marks]
-    start, end = min([float(weeks_ms[0]), *times]), max([float(weeks_ms[-1]) + week, *times])
+    start, end = min([float(begins_ms[0]), *times]), max([float(begins_ms[-1]) + block_ms, *times])
     top, bottom = 16.0, 330.0
     right = _WIDTH - _RIGHT
+    clock = block_ms < _DAY_MS
 
     def x(time: float) -> float:
         return _LEFT + (time - start) / (end - start) * (right - _LEFT)
@@ -99,24 +131,24 @@ def quality_chart(weeks_ms: Float64, served: Float64, static: Float64, refit: Fl
         return bottom - (value - low) / (high - low) * (bottom - top)
 
     lanes_end = bottom + 30 + 26 * len(LANES)
-    body = [line(_LEFT, y(tick), right, y(tick), "grid") + text(_LEFT - 8, y(tick) + 4, f"{tick:.3g}", "end", "tick") for tick in _ticks(low, high)]
-    for at, name in _months(start, end):
-        body += [line(x(at), top, x(at), lanes_end - 10, "grid faint"), text(x(at) + 4, lanes_end + 8, name, "start", "tick")]
+    body = [line(_LEFT, y(tick), right, y(tick), "grid") + text(_LEFT - 8, y(tick) + 4, f"{tick:.4g}", "end", "tick") for tick in _ticks(low, high)]
+    for at, name in _time_ticks(start, end):
+        body += [line(x(at), top, x(at), lanes_end - 10, "grid faint"), text(min(x(at) + 4, right - 40), lanes_end + 8, name, "start", "tick")]
     body += [line(x(time), top, x(time), bottom, "promoted") for time, kind, _ in marks if kind == "promotion"]
-    middles = [x(time + week / 2) for time in weeks_ms]
+    middles = [x(time + block_ms / 2) for time in begins_ms]
     body += _paths(middles, [y(value) for value in static], "curve static")
     body += _paths(middles, [y(value) for value in refit], "curve refit")
     body += _paths(middles, [y(value) for value in served], "curve served")
-    for i, time in enumerate(weeks_ms):
-        words = f"week of {day(time)}\nserved {served[i]:.3f}\nfirst model {static[i]:.3f}\nalways refit {refit[i]:.3f}"
-        place = f'x="{x(time):.1f}" y="{top}" width="{x(time + week) - x(time):.1f}" height="{bottom - top}"'
+    for i, time in enumerate(begins_ms):
+        words = f"{metric} from {instant(time, clock)}\nserved {served[i]:.4g}\nfirst model {static[i]:.4g}\nalways refit {refit[i]:.4g}"
+        place = f'x="{x(time):.1f}" y="{top}" width="{x(time + block_ms) - x(time):.1f}" height="{bottom - top}"'
         body.append(f'<rect {place} class="hover" data-tip="{escape(words)}"/>')
     for number, (kind, name) in enumerate(LANES):
         level = bottom + 32 + 26 * number
         mine = [(time, words) for time, own, words in marks if own == kind]
         body += [text(_LEFT - 8, level + 4, f"{len(mine)} {name}", "end", "tick"), line(_LEFT, level, right, level, "grid")]
-        body += [_mark(kind, x(time), level, f"{day(time)}\n{words}") for time, words in mine]
-    return frame(lanes_end + 16, body, "AUC by week, served against the first model and against every candidate")
+        body += [_mark(kind, x(time), level, f"{instant(time, clock)}\n{words}") for time, words in mine]
+    return frame(lanes_end + 16, body, f"{metric} over time, served against the first model and against every candidate")
 
 
 def histogram_chart(values: Float64, unit: str, quantiles: Sequence[float], log: bool = False, bins: int = 48) -> str:

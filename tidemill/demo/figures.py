@@ -73,8 +73,8 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
         "served": dict(quality.served) if quality else absent,
         "static": dict(quality.static) if quality else absent,
         "always_refit": dict(quality.refit) if quality else absent,
-        "gap": _interval(quality.gap) if quality else None,
-        "gap_always_refit": _interval(quality.refit_gap) if quality else None,
+        "gap": gap_figures(quality.headline, quality.gap) if quality else None,
+        "gap_always_refit": gap_figures(quality.headline, quality.refit_gap) if quality else None,
         "judged_rows": quality.rows if quality else 0,
         "throughput_events_per_s": round(burst.events_per_s) if burst else None,
         "latency_ms": {"p50": round(latency.percentile(50), 1), "p99": round(latency.percentile(99), 1)} if latency else None,
@@ -91,8 +91,9 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
     }
 
 
-def _interval(gap: Interval) -> dict[str, float]:
-    return {"auc": gap.estimate, "low": gap.low, "high": gap.high}
+def gap_figures(metric: str, gap: Interval) -> dict[str, float]:
+    """Return a difference of a metric, by the metric's name, with the ends of its interval."""
+    return {metric: gap.estimate, "low": gap.low, "high": gap.high}
 
 
 def faults(figures: Mapping[str, Any], year: FlightsYear, history: History) -> list[str]:

@@ -10,19 +10,22 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.audit.history import History
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.served_scores import served_scores
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
-from tidemill.shared.statistics.bootstrap import Interval, auc_difference_interval
-from tidemill.shared.statistics.metrics import accuracy, kappa, log_loss, roc_auc
+from tidemill.shared.statistics.bootstrap import Interval
+from tidemill.shared.statistics.intervals import interval_figures
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 _LEAST_ROWS = 50
+_RANKING = ("auc", "average_precision")
 
 
 @dataclass(frozen=True, slots=True)
 class Block:
-    """Figures over one stretch of time: AUC (NaN with fewer than 50 rows), kappa, log loss, accuracy, as in `Quality`.
+    """Figures over one stretch of time, as in `Quality`; ranking metrics need 50 rows.
 
     Attributes
     ----------
@@ -44,31 +47,57 @@ class Quality:
     Attributes
     ----------
     served, static, refit
-        AUC, kappa, log loss, accuracy of what was served, of the first model kept as it was, and of every candidate put into service at once.
+        Metrics of the model's kind by name (undefined ones are left out), of regression those of the prediction intervals as well: of what was
+        served, of the first model kept as it was, and of every candidate put into service at once.
+    headline
+        Name of the metric that `gap` and `refit_gap` are of.
     gap, refit_gap
-        Served minus static, and minus always-refit AUC, with the paired 95 % interval over day blocks.
-    weeks_ms, served_auc, static_auc, refit_auc : shape (weeks,)
-        By block, a week by default.
+        Served minus static, and minus always-refit, with the paired 95 % interval over day blocks.
     blocks
-        Those with rows, in order of time.
+        Those with rows, in order of time; a week each by default.
     """
 
     rows: int
     served: Mapping[str, float]
     static: Mapping[str, float]
     refit: Mapping[str, float]
+    headline: str
     gap: Interval
     refit_gap: Interval
-    weeks_ms: NDArray[np.float64]
-    served_auc: NDArray[np.float64]
-    static_auc: NDArray[np.float64]
-    refit_auc: NDArray[np.float64]
     blocks: Sequence[Block] = ()
 
+    @property
+    def begins_ms(self) -> NDArray[np.float64]:
+        """Begin of each block, shape (blocks,)."""
+        return np.array([block.begin_ms for block in self.blocks], np.float64)
 
-def measure(history: History, vectors: pa.Table, artifacts: ArtifactStore, model: str) -> Quality | None:
+    def curves(self) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64]]:
+        """Return the headline metric of each block, shape (blocks,), of served, static and always-refit; NaN where it is undefined."""
+        served, static, refit = (
+            np.array([figures.get(self.headline, np.nan) for figures in of_one], np.float64)
+            for of_one in ([b.served for b in self.blocks], [b.static for b in self.blocks], [b.refit for b in self.blocks])
+        )
+        return served, static, refit
+
+
+@dataclass(frozen=True, slots=True)
+class _Answers:
+    """Scores, classes and ends of the intervals, of the same rows."""
+
+    scores: NDArray[np.float64]
+    predicted: NDArray[np.int64]
+    lower: NDArray[np.float64]
+    upper: NDArray[np.float64]
+
+    def figures(self, kind: Kind, labels: NDArray[np.float64], rows: NDArray[np.bool_] | slice, least: int = 0) -> dict[str, float]:
+        found = kind.figures(labels[rows], self.scores[rows], self.predicted[rows])
+        found |= interval_figures(labels[rows], self.lower[rows], self.upper[rows])
+        return found if len(labels[rows]) >= least else {name: value for name, value in found.items() if name not in _RANKING}
+
+
+def measure(history: History, vectors: pa.Table, artifacts: ArtifactStore, model: str, kind: Kind) -> Quality | None:
     """Compare; None when no model was ever promoted or no label came after that."""
-    return compare(history.deployments, history.outcomes, vectors, artifacts, model)
+    return compare(history.deployments, history.outcomes, vectors, artifacts, model, kind)
 
 
 def compare(
@@ -77,6 +106,7 @@ def compare(
     vectors: pa.Table,
     artifacts: ArtifactStore,
     model: str,
+    kind: Kind,
     block_ms: int = WEEK_MS,
 ) -> Quality | None:
     """Compare, by the lifecycle log, the outcomes and the vectors of a run; None as in `measure`.
@@ -90,7 +120,7 @@ def compare(
     first = next((event for event in mine if event["event"] == "promoted"), None)
     if first is None:
         return None
-    answered = labelled(outcomes, model).filter(pl.col("deployment_sequence") >= first["sequence"])
+    answered = labelled(outcomes, model, kind).filter(pl.col("deployment_sequence") >= first["sequence"])
     rows = _frame(vectors).with_row_index("_row").select("_row", "_journal_partition", "_journal_offset")
     joined = answered.join(
         rows, left_on=["journal_partition", "request_journal_offset"], right_on=["_journal_partition", "_journal_offset"], how="inner"
@@ -99,36 +129,58 @@ def compare(
         return None
     asked = vectors.take(pa.array(joined["_row"].to_numpy().astype(np.int64))).combine_chunks()
     batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in asked.columns], names=asked.column_names)
-    labels, served = joined["label"].to_numpy(), joined["score"].to_numpy()
-    times = joined["request_journal_time"].cast(pl.Int64).to_numpy()
-    static = _scorer(artifacts, first).score(batch)
-    refit, chosen = np.empty(len(labels)), np.empty(len(labels), np.int64)
+    labels, times = joined["label"].to_numpy(), joined["request_journal_time"].cast(pl.Int64).to_numpy()
+    served = _served(joined, kind)
+    static = _answers(artifacts, first, batch, kind)
     candidates, in_service = refits_in_service(mine, times, joined["deployment_sequence"].to_numpy())
-    for number in np.unique(in_service).tolist():
-        part = in_service == number
-        refit[part] = _scorer(artifacts, candidates[number]).score(batch.filter(pa.array(part)))
-        chosen[part] = refit[part] >= candidates[number]["threshold"]
-    weeks = np.unique(times // block_ms)
-    by_week = [times // block_ms == week for week in weeks]
+    refit = _by_turns(
+        len(joined),
+        [(in_service == number, _answers(artifacts, candidates[number], batch.filter(pa.array(in_service == number)), kind))
+         for number in np.unique(in_service).tolist()],
+    )  # fmt: skip
     days = times // min(DAY_MS, block_ms)
-    answers = ((served, joined["predicted"].to_numpy()), (static, (static >= first["threshold"]).astype(np.int64)), (refit, chosen))
-    blocks = [
-        Block(week * block_ms, int(rows.sum()), *(_figures(labels[rows], scores[rows], said[rows], _LEAST_ROWS) for scores, said in answers))
-        for week, rows in zip(weeks.tolist(), by_week, strict=True)
-    ]
+    blocks = []
+    for block in np.unique(times // block_ms).tolist():
+        own = times // block_ms == block
+        blocks.append(Block(block * block_ms, int(own.sum()), *(one.figures(kind, labels, own, _LEAST_ROWS) for one in (served, static, refit))))
+    everything = slice(None)
     return Quality(
         len(joined),
-        _figures(labels, served, joined["predicted"].to_numpy()),
-        _figures(labels, static, (static >= first["threshold"]).astype(np.int64)),
-        _figures(labels, refit, chosen),
-        auc_difference_interval(labels, served, static, days),
-        auc_difference_interval(labels, served, refit, days),
-        weeks.astype(np.float64) * block_ms,
-        np.array([block.served["auc"] for block in blocks]),
-        np.array([block.static["auc"] for block in blocks]),
-        np.array([block.refit["auc"] for block in blocks]),
+        served.figures(kind, labels, everything),
+        static.figures(kind, labels, everything),
+        refit.figures(kind, labels, everything),
+        kind.headline,
+        kind.lead(labels, served.scores, static.scores, days),
+        kind.lead(labels, served.scores, refit.scores, days),
         blocks,
     )
+
+
+def _served(rows: pl.DataFrame, kind: Kind) -> _Answers:
+    table = rows.select(name for name in ("score", "scores", "predicted", "lower", "upper") if name in rows.columns).to_arrow().combine_chunks()
+    columns = {name: table.column(name).combine_chunks() for name in table.column_names}
+    lower, upper = (
+        np.asarray(columns[name].cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64) if name in columns else np.full(len(rows), np.nan)
+        for name in ("lower", "upper")
+    )
+    return _Answers(served_scores(kind, columns["score"], columns.get("scores")), rows["predicted"].cast(pl.Int64).to_numpy(), lower, upper)
+
+
+def _answers(artifacts: ArtifactStore, event: Mapping[str, Any], batch: pa.RecordBatch, kind: Kind) -> _Answers:
+    """What a version would have answered."""
+    scorer = OnnxScorer(Artifact.from_bytes(artifacts.get(event["artifact_sha256"])))
+    scores = scorer.score(batch)
+    low, high = scorer.signature.interval or (np.nan, np.nan)
+    line = scores if not kind.classes else np.full(len(scores), np.nan)
+    return _Answers(scores, kind.decide(scores, event["threshold"]).astype(np.int64), line + low, line + high)
+
+
+def _by_turns(count: int, parts: Sequence[tuple[NDArray[np.bool_], _Answers]]) -> _Answers:
+    """Put the answers of several versions together, each of its own rows."""
+    found = _Answers(np.empty((count, *parts[0][1].scores.shape[1:])), np.empty(count, np.int64), np.empty(count), np.empty(count))
+    for rows, own in parts:
+        found.scores[rows], found.predicted[rows], found.lower[rows], found.upper[rows] = own.scores, own.predicted, own.lower, own.upper
+    return found
 
 
 def refits_in_service(
@@ -159,27 +211,15 @@ def _milliseconds(time: Any) -> int:  # noqa: ANN401, RUF100 - milliseconds, or 
     return round(time.timestamp() * 1000) if hasattr(time, "timestamp") else int(time)
 
 
-def _scorer(artifacts: ArtifactStore, event: Mapping[str, Any]) -> OnnxScorer:
-    return OnnxScorer(Artifact.from_bytes(artifacts.get(event["artifact_sha256"])))
-
-
-def labelled(outcomes: pa.Table, model: str) -> pl.DataFrame:
+def labelled(outcomes: pa.Table, model: str, kind: Kind) -> pl.DataFrame:
     """Return one row per request whose truth is known, with the last label it got: by silence or by a correction as well."""
+    rows = _frame(outcomes).with_columns(pl.col("label").cast(pl.Float64))
+    is_label = pl.Series(kind.is_label(rows["label"].fill_null(np.nan).to_numpy()))
     return (
-        _frame(outcomes)
-        .filter((pl.col("model") == model) & (pl.col("status") != "unmatched") & pl.col("label").is_in([0.0, 1.0]))
+        rows.filter((pl.col("model") == model) & (pl.col("status") != "unmatched") & is_label)
         .sort("revision", maintain_order=True)
         .unique(["journal_partition", "request_journal_offset"], keep="last", maintain_order=True)
     )
-
-
-def _figures(labels: NDArray[np.float64], scores: NDArray[np.float64], predicted: NDArray[Any], least: int = 0) -> dict[str, float]:
-    return {
-        "auc": roc_auc(labels, scores) if len(labels) >= least else float("nan"),
-        "kappa": kappa(labels, predicted),
-        "log_loss": log_loss(labels, scores),
-        "accuracy": accuracy(labels, predicted),
-    }
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -43,8 +43,10 @@ class ReportData:
         One sentence with the result.
     tiles
         (name, value, remark) of the figures at the top.
-    weeks_ms, served_auc, static_auc, refit_auc : float64 arrays, shape (weeks,)
-        Begin of each week (journal time) and the AUC of its labels; NaN where undefined.
+    metric
+        What the curves show, in words.
+    begins_ms, served, static, refit : float64 arrays, shape (blocks,)
+        Begin of each block (journal time) and the metric of its labels; NaN where undefined.
     marks
         Drift alarms, promotions, refusals, roll-backs.
     label_delay_min, latency_ms : float64 arrays
@@ -60,10 +62,11 @@ class ReportData:
     title: str
     headline: str
     tiles: Sequence[tuple[str, str, str]]
-    weeks_ms: Float64
-    served_auc: Float64
-    static_auc: Float64
-    refit_auc: Float64
+    metric: str
+    begins_ms: Float64
+    served: Float64
+    static: Float64
+    refit: Float64
     marks: Sequence[Mark]
     label_delay_min: Float64
     latency_ms: Float64
@@ -78,6 +81,7 @@ class ReportData:
     incidents: Table = Table((), ())
     quality_title: str = "Quality over the year"
     quality_words: str = "AUC of each week's labels, on the same requests."
+    block_ms: float = 7 * 86_400_000.0
 
 
 def write_report(folder: Path, data: ReportData, name: str = "demo-report.html") -> Path:
@@ -88,9 +92,9 @@ def write_report(folder: Path, data: ReportData, name: str = "demo-report.html")
     ValueError
         Arrays that belong together differ in length.
     """
-    sizes = {name: len(getattr(data, name)) for name in ("weeks_ms", "served_auc", "static_auc", "refit_auc")}
+    sizes = {name: len(getattr(data, name)) for name in ("begins_ms", "served", "static", "refit")}
     if len(set(sizes.values())) != 1:
-        raise ValueError(f"expected one value per week, got {sizes}")
+        raise ValueError(f"expected one value per block, got {sizes}")
     if data.psi.shape != (len(data.features), len(data.psi_weeks_ms)):
         raise ValueError(f"expected psi of shape {(len(data.features), len(data.psi_weeks_ms))} (features, weeks), got {data.psi.shape}")
     folder.mkdir(parents=True, exist_ok=True)
@@ -112,7 +116,7 @@ def _page(data: ReportData) -> str:
     latency = histogram_chart(np.asarray(data.latency_ms, dtype=np.float64), "ms", (0.5, 0.99), log=True)
     sections = [
         _section(data.quality_title, data.quality_words, f'<div class="keys">{curves}</div>'
-                 + quality_chart(data.weeks_ms, data.served_auc, data.static_auc, data.refit_auc, marks), "wide"),
+                 + quality_chart(data.begins_ms, data.served, data.static, data.refit, marks, data.metric, data.block_ms), "wide"),
         _section("When the truth arrives", "From the request to its label.", delays),
         _section("How fast an answer comes", "From publishing an event to reading its prediction, logarithmic.", latency)
         if len(data.latency_ms) or data.is_live else "",

@@ -179,7 +179,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
                 history = read_history(plan, broker, registry)
                 vectors = decoded(registry, plan.vector_schema, history.vectors)
                 oracle = compare(FlightsOracle(_APPLICATION, _tables(year)), vectors.to_pandas(), 1_000)
-                quality = measure(history, vectors, artifacts, _MODEL)
+                quality = measure(history, vectors, artifacts, _MODEL, plan.models[_MODEL].kind)
                 memory.looked = 0.0
                 memory.look()
                 audited = audit.result()

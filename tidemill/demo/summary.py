@@ -12,28 +12,38 @@ from tidemill.demo.quality import WEEK_MS
 from tidemill.demo.report import Mark, MarkKind, ReportData, Table
 from tidemill.demo.stretches import LOAD_RATE
 from tidemill.examples.flights.data import FlightsYear
+from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.watch import Seen
+
+_FIRST = ("log_loss", "squared_error", "mean_squared_error", "auc", "mean_absolute_error")
+_MOST_METRICS = 3
 
 
 def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
     """Arrange a run for the report."""
     history, seen, quality, latency = run.history, run.seen, run.quality, run.latency
     nothing = np.empty(0)
+    curves = quality.curves() if quality else (nothing, nothing, nothing)
     marks = marks_of(seen)
     features, weeks, psi = psi_by_week(seen)
     delays = history.outcomes.column("delay_ms").drop_null().to_numpy() / 60_000
     served, static, gap, behind = (figures[name] for name in ("served", "static", "gap", "gap_always_refit"))
+    metric = quality.headline if quality else "auc"
+    name, always = metric_words(metric), figures["always_refit"]
+
+    def shown(value: float | None, *, signed: bool = False) -> str:
+        return metric_text(metric, value, signed=signed)
+
     headline = "No model was promoted." if quality is None else (
-        f"Retrained by itself, the system served AUC {served['auc']:.3f}; the first model, kept all year, would have had {static['auc']:.3f}"
-        f" (difference {gap['auc']:+.3f}, 95 % interval {gap['low']:+.3f} to {gap['high']:+.3f}, {quality.rows:,} labelled requests)."
-        f" Every candidate put into service unjudged would have had {figures['always_refit']['auc']:.3f}"
-        f" (served {behind['auc']:+.3f}, {behind['low']:+.3f} to {behind['high']:+.3f})."
+        f"Retrained by itself, the system served {name} {shown(served.get(metric))}; the first model, kept all year, would have had"
+        f" {shown(static.get(metric))} (difference {_interval(metric, gap)}, {quality.rows:,} labelled requests)."
+        f" Every candidate put into service unjudged would have had {shown(always.get(metric))} (served {_interval(metric, behind)})."
     )  # fmt: skip
     tiles = [
         (
-            "AUC served",
-            f"{served['auc']:.3f}" if quality else "-",
-            f"static {static['auc']:.3f}, always refit {figures['always_refit']['auc']:.3f}" if quality else "",
+            f"{name} served",
+            shown(served.get(metric)),
+            f"static {shown(static.get(metric))}, always refit {shown(always.get(metric))}" if quality else "",
         ),
         ("Promotions", str(figures["promotions"]), f"{figures['refusals']} refused, {figures['rollbacks']} rolled back"),
         ("Events", f"{figures['events_in']:,}", f"{figures['rejected']} rejected, {figures['duplicates_dropped']} duplicates"),
@@ -46,10 +56,11 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
         title="Tidemill: the flights of 2013",
         headline=headline,
         tiles=tiles,
-        weeks_ms=quality.weeks_ms if quality else nothing,
-        served_auc=quality.served_auc if quality else nothing,
-        static_auc=quality.static_auc if quality else nothing,
-        refit_auc=quality.refit_auc if quality else nothing,
+        metric=name,
+        begins_ms=quality.begins_ms if quality else nothing,
+        served=curves[0],
+        static=curves[1],
+        refit=curves[2],
         marks=marks,
         label_delay_min=delays,
         latency_ms=latency.latencies_ms if latency else nothing,
@@ -62,6 +73,11 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
         summary=Table(("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, dict)]),
         audit=Table(("check", "value"), [(name, f"{value:,}") for name, value in checks.items() if isinstance(value, int)]),
     )
+
+
+def _interval(metric: str, gap: Mapping[str, float]) -> str:
+    low, high = (metric_text(metric, gap[end], signed=True) for end in ("low", "high"))
+    return f"{metric_text(metric, gap[metric], signed=True)}, 95 % interval {low} to {high}"
 
 
 def _bad_records(year: FlightsYear, history: History) -> list[tuple[str, str, str]]:
@@ -91,18 +107,20 @@ def incidents_table(seen: Seen) -> Table:
 
 
 def models_table(seen: Seen) -> Table:
-    """Return every candidate with the figures it was judged by."""
+    """Return every candidate with the figures it was judged by: a pair of columns for each metric that it and the champion have."""
     words = {"gate_passed": "promoted", "gate_refused": "refused", "rolled_back": "rolled back to"}
+    judged = [event for event in seen.deployments if event["event"] in words]
+    found = {name for event in judged for name in event["figures"] if f"champion_{name}" in event["figures"]}
+    metrics = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))[:_MOST_METRICS]
     rows = []
-    for event in seen.deployments:
-        if event["event"] not in words:
-            continue
+    for event in judged:
         figures, details = event["figures"], event["details"]
         day = datetime.fromtimestamp(event["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
-        numbers = [f"{figures[name]:.4f}" if name in figures else "-" for name in ("log_loss", "champion_log_loss", "auc", "champion_auc", "p_value")]
+        numbers = [f"{figures[name]:.4g}" if name in figures else "-" for name in (*(n for m in metrics for n in (m, f"champion_{m}")), "p_value")]
         window = {"0": "all"}.get(details.get("window_days", "-"), f"{details.get('window_days', '-')} d")
         rows.append((day, event["version"], words[event["event"]], details.get("family", "-"), window, *numbers))
-    return Table(("asked", "version", "verdict", "family", "window", "log loss", "champion's", "AUC", "champion's AUC", "p"), rows)
+    pairs = [header for name in metrics for header in (metric_words(name), f"champion's {metric_words(name)}")]
+    return Table(("asked", "version", "verdict", "family", "window", *pairs, "p"), rows)
 
 
 def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:

@@ -95,7 +95,8 @@ def test_every_request_has_one_row_and_what_it_says_is_what_the_run_did(tmp_path
     assert figures["degraded"] == int(rows["degraded"].sum()) and figures["promotions"] == found.seen.count(found.seen.deployments, "promoted") > 0
     quality = figures["models"]["fraud"]
     assert sum(block["rows"] for block in quality["blocks"]) == quality["judged_rows"] > 100
-    assert set(quality["blocks"][0]["served"]) == {"auc", "kappa", "log_loss", "accuracy"}
+    assert {"log_loss", "accuracy", "brier"} < set(quality["blocks"][0]["served"]) and {"auc", "kappa", "f1"} < set(quality["served"])
+    assert (quality["kind"], quality["headline"], set(quality["gap"])) == ("binary", "auc", {"auc", "low", "high"})
     page = html.read_text()
     assert "a backtest of shop" in page and "Audit" not in page and "http" not in page.replace("http://www.w3.org", "")
 

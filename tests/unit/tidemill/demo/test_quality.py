@@ -8,10 +8,15 @@ import pandas as pd
 import polars as pl
 import pyarrow as pa
 import pytest
-from sklearn.metrics import roc_auc_score
+from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_score
 
+from tests.linear_models import linear_artifact, linear_scores
 from tests.models import artifact
 from tidemill.demo.quality import DAY_MS, compare, labelled
+from tidemill.shared.kinds.binary import Binary
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.multiclass import Multiclass
+from tidemill.shared.kinds.regression import Regression
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.signature import Column
@@ -34,7 +39,7 @@ def test_silence_and_corrections_are_labels() -> None:
         ("m", 0, 7, "labelled", 7.0, 0),
     ]
     names = ["model", "journal_partition", "request_journal_offset", "status", "label", "revision"]
-    found = labelled(pl.DataFrame(rows, schema=names, orient="row").to_arrow(), "m")
+    found = labelled(pl.DataFrame(rows, schema=names, orient="row").to_arrow(), "m", Binary())
     frame = pd.DataFrame(rows, columns=names)
     frame = frame[(frame.model == "m") & (frame.status != "unmatched") & frame.label.isin([0, 1])]
     expected = frame.groupby(names[1:3]).label.last().to_dict()
@@ -70,11 +75,86 @@ def test_served_static_and_always_refit_are_of_the_same_requests(tmp_path: Path)
         }
     )  # fmt: skip
     vectors = pa.table({"_journal_partition": [0] * n, "_journal_offset": np.arange(n), **features})
-    found = compare(events, outcomes, vectors, store, "m")
+    found = compare(events, outcomes, vectors, store, "m", Binary())
     assert found is not None and found.rows == n
     refit = np.select([unjudged == name for name in scores], list(scores.values()))
     for figures, expected in ((found.served, served), (found.static, scores["v1"]), (found.refit, refit)):
         assert figures["auc"] == pytest.approx(roc_auc_score(label, expected))
     assert found.refit_gap.estimate == pytest.approx(found.served["auc"] - found.refit["auc"])
-    assert found.refit_gap.low <= found.refit_gap.estimate <= found.refit_gap.high and len(found.refit_auc) == len(found.weeks_ms)
-    assert compare([], outcomes, vectors, store, "m") is None
+    assert found.refit_gap.low <= found.refit_gap.estimate <= found.refit_gap.high
+    assert len(found.curves()[2]) == len(found.begins_ms) == len(np.unique(day // 7))
+    assert compare([], outcomes, vectors, store, "m", Binary()) is None
+
+
+def _run(kind: Kind, folder: Path, labels: np.ndarray, features: np.ndarray) -> tuple[Any, dict[str, np.ndarray]]:
+    """Compare the first of two models with the second, which was promoted on day 30, over days 11 to 50."""
+    generator = np.random.default_rng(3)
+    store, n = ArtifactStore(str(folder)), len(labels)
+    width, interval = kind.width, {"interval_lower": -2.0, "interval_upper": 1.0} if kind.name == "regression" else {}
+    weights = {"v1": generator.normal(size=(2, width)), "v2": np.eye(2, width) + 0.1}
+    events: list[dict[str, Any]] = []
+    for promoted, version in ((10, "v1"), (30, "v2")):
+        model = linear_artifact(kind.name, weights[version], version, kind.classes, **interval)
+        shared = {
+            "model": "m",
+            "version": version,
+            "artifact_sha256": store.put(model.to_bytes()),
+            "threshold": 0.5,
+            "journal_time": promoted * DAY_MS,
+        }
+        events += [shared | {"event": event, "sequence": len(events) + i} for i, event in enumerate(("registered", "promoted"))]
+    day = np.sort(generator.integers(11, 50, n))
+    sequence = np.where(day > 30, 3, 1)
+    scores = {version: linear_scores(kind.name, features, own) for version, own in weights.items()}
+    chosen = sequence == 3
+    served = np.where(chosen[:, None] if kind.classes else chosen, scores["v2"], scores["v1"])
+    ends = [pa.array(served + end) if kind.name == "regression" else pa.nulls(n, pa.float64()) for end in (-1.5, 1.5)]
+    maps = [list(zip(kind.classes, row, strict=True)) for row in served.tolist()] if kind.classes else [None] * n
+    outcomes = pa.table(
+        {
+            "model": ["m"] * n, "journal_partition": [0] * n, "request_journal_offset": np.arange(n), "request_journal_time": day * DAY_MS,
+            "status": ["labelled"] * n, "label": labels, "revision": [0] * n, "deployment_sequence": sequence,
+            "score": served.max(axis=1) if kind.classes else served, "predicted": kind.decide(served, 0.5),
+            "scores": pa.array(maps, pa.map_(pa.string(), pa.float64())), "lower": ends[0], "upper": ends[1],
+        }
+    )  # fmt: skip
+    vectors = pa.table({"_journal_partition": [0] * n, "_journal_offset": np.arange(n), "f0": features[:, 0], "f1": features[:, 1]})
+    return compare(events, outcomes, vectors, store, "m", kind), {"served": served, "static": scores["v1"], "refit": served}
+
+
+def test_three_classes_are_compared(tmp_path: Path) -> None:
+    """The middle class has no name in the alphabet's order, and an unknown label is no row."""
+    generator = np.random.default_rng(4)
+    features = generator.normal(size=(2_000, 2))
+    kind = Multiclass(("low", "high", "even"))
+    labels = np.argmax(np.c_[features, np.zeros(2_000)] + generator.gumbel(size=(2_000, 3)), axis=1).astype(float)
+    labels[5] = 7.0
+    found, scores = _run(kind, tmp_path, labels, features)
+    known = labels != 7.0
+    assert found.rows == 1_999 and found.headline == "auc"
+    for name, own in scores.items():
+        figures = getattr(found, name)
+        assert figures["auc"] == pytest.approx(roc_auc_score(labels[known], own[known], multi_class="ovr"), abs=1e-4)
+        assert figures["log_loss"] == pytest.approx(log_loss(labels[known], own[known]), abs=1e-4)
+        assert figures["accuracy"] == pytest.approx(float((own[known].argmax(axis=1) == labels[known]).mean()), abs=1e-3)
+        assert "coverage" not in figures
+    assert found.gap.estimate == pytest.approx(found.served["auc"] - found.static["auc"]) and found.gap.low > 0
+    assert found.refit_gap.estimate == pytest.approx(0, abs=1e-4)
+
+
+def test_numbers_are_compared(tmp_path: Path) -> None:
+    generator = np.random.default_rng(5)
+    features = generator.normal(size=(2_000, 2))
+    labels = features[:, 0] + generator.normal(size=2_000)
+    found, scores = _run(Regression(), tmp_path, labels, features)
+    assert found.rows == 2_000 and found.headline == "mean_absolute_error"
+    ends = {"served": (-1.5, 1.5), "static": (-2.0, 1.0), "refit": (-2.0, 1.0)}
+    for name, own in scores.items():
+        figures, (low, high) = getattr(found, name), ends[name]
+        assert figures["mean_absolute_error"] == pytest.approx(mean_absolute_error(labels, own), rel=1e-5)
+        assert figures["r2"] == pytest.approx(r2_score(labels, own), rel=1e-4, abs=1e-5)
+        assert figures["coverage"] == pytest.approx(float(((own + low <= labels) & (labels <= own + high)).mean()), abs=1e-3)
+        assert figures["interval_width"] == pytest.approx(3.0)
+    assert found.gap.high < 0
+    served = found.curves()[0]
+    assert len(served) == len(found.blocks) == 7 and np.isfinite(served).all()
