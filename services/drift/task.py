@@ -12,6 +12,7 @@ from tidemill.services.drift.domain.findings import Finding, Health
 from tidemill.services.drift.domain.fold import DriftFold, Said
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.lineage import lineage_of
+from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.watch import WatchSettings
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -46,10 +47,15 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
         features=model.features,
         binary=own.kind == "binary",
         bootstrap_labels=own.retraining.bootstrap_labels,
-        max_delay_ms=own.label.max_delay,
-        silence_is_a_label=own.label.on_timeout != "unlabelled",
+        loss=LossSettings(
+            max_delay_ms=own.label.max_delay,
+            silence_is_a_label=own.label.on_timeout != "unlabelled",
+            corrections=own.label.corrections == "last",
+            detectors=own.detectors,
+            clusters=own.drift.clusters,
+            false_alarm_days=own.drift.false_alarm_days,
+        ),
         adwin_delta=own.drift.adwin_delta,
-        false_alarm_days=own.drift.false_alarm_days,
         psi=own.drift.psi,
         missing_shift=own.drift.missing_shift,
         min_auc=own.drift.min_auc,

@@ -1,12 +1,15 @@
 """The application as its authors write it: frozen models, one per noun of the file."""
 
+from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from tidemill.shared.application.alerts import Alerts
 from tidemill.shared.application.families import FamilyName
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
+from tidemill.shared.detectors.catalogue import CATALOGUE, Choice, read_choice, read_choices
+from tidemill.shared.detectors.catalogue import DEFAULT as DETECTORS
 from tidemill.shared.kinds.spelling import spelled
 
 Fate = Literal["skip", "reject", "event"]
@@ -30,6 +33,18 @@ class Deduplication(Frozen):
     """How long a copy of an event may come after it and still be recognised, in journal time. Ids are kept for that long."""
 
     within: Duration
+
+
+def _detector(given: Any) -> Any:  # noqa: ANN401, RUF100 - whatever stands in the file
+    if isinstance(given, str | Mapping):
+        try:
+            read_choice(given)
+        except ValueError as problem:
+            raise ValueError(str(problem).removeprefix("expected ")) from None
+    return given
+
+
+Detector = Annotated[str | dict[str, dict[str, float] | None], BeforeValidator(_detector)]
 
 
 class Stream(Owned):
@@ -280,13 +295,29 @@ class Gate(Frozen):
 
 
 class DriftPolicy(Frozen):
-    """Bounds of the detectors."""
+    """Detectors and their bounds.
 
+    Attributes
+    ----------
+    detectors
+        On labels that do not cluster by day: names, or names with parameters.
+    clusters
+        Whether labels cluster by day: as the days tell, always, never.
+    """
+
+    detectors: tuple[Detector, ...] = DETECTORS
+    clusters: Literal["auto", "by_day", "none"] = "auto"
     false_alarm_days: int = Field(default=3650, ge=10)
     adwin_delta: float = Field(default=0.002, gt=0, lt=1)
     psi: float = Field(default=0.2, gt=0)
     missing_shift: float = Field(default=0.1, gt=0, le=1)
     min_auc: float | None = None
+
+    @field_validator("detectors")
+    @classmethod
+    def _once(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
+        read_choices(given)
+        return given
 
 
 class Model(Owned):
@@ -310,6 +341,20 @@ class Model(Owned):
     retraining: RetrainingPolicy = RetrainingPolicy()
     gate: Gate = Gate()
     drift: DriftPolicy = DriftPolicy()
+
+    @property
+    def detectors(self) -> tuple[Choice, ...]:
+        """Detectors on labels; of the default ones those that can take what the model's kind gives."""
+        return tuple(one for one in read_choices(self.drift.detectors) if self.kind != "regression" or not one.bits)
+
+    @model_validator(mode="after")
+    def _takes(self) -> "Model":
+        if self.kind == "regression" and "detectors" in self.drift.model_fields_set:
+            bits = [one.name for one in read_choices(self.drift.detectors) if one.bits]
+            if bits:
+                others = ", ".join(name for name, known in CATALOGUE.items() if not known.bits)
+                raise ValueError(f"drift.detectors: {bits[0]} takes right and wrong (0 and 1), a regression gives losses: expected {others}")
+        return self
 
 
 class Application(Frozen):

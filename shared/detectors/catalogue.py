@@ -133,5 +133,6 @@ def _check(name: str, key: str, value: Any) -> None:  # noqa: ANN401, RUF100 - w
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
-    close = get_close_matches(name.lower().replace("-", "_").replace(" ", "_"), known, 1, 0.5)
-    return f"; did you mean {close[0]}?" if close else ""
+    plain = name.lower().replace("-", "_").replace(" ", "_")
+    close = [plain] if plain in known else get_close_matches(plain, known, 2, 0.6)
+    return f"; did you mean {' or '.join(close)}?" if close else ""

@@ -1,19 +1,26 @@
 """Whether a model errs more than its own probabilities promise, day by day."""
 
-from collections.abc import Sequence
+import base64
 from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.promise import Kept
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
 DAY_MS = 86_400_000
 _SHIFTS = (0.25, 0.5, 1.0)
 _LEAST_ROWS = 30
-_SURE = 1e-3
 _DAYS_KEPT = 60
 _PRIOR_DAYS = 5
 _QUIET_DAYS = 14
+_KNOWN_DAYS = 7
+_CLUSTER_ERRORS = 3.5
+_OFFSET_BITS = 44
+_COLUMNS = 4
 
 
 @dataclass(frozen=True, slots=True)
@@ -28,8 +35,8 @@ class Excess:
         Of the run.
     loss
         Mean excess loss of the run.
-    score_mean, positive_rate
-        What was promised and what came.
+    promised, came
+        Mean of what was promised and of what came: of two classes score and label, of more the error rate.
     spread
         Variance of a day's mean, in units of that of independent rows.
     """
@@ -39,8 +46,8 @@ class Excess:
     days: int
     labels: int
     loss: float
-    score_mean: float
-    positive_rate: float
+    promised: float
+    came: float
     spread: float
 
 
@@ -62,6 +69,36 @@ def cusum_bound(shift: float, days: float) -> float:
     return low
 
 
+def request_ids(partition: Int64, offset: Int64) -> Int64:
+    """Return what tells requests apart, as one integer each: journal partition and offset."""
+    return (partition << _OFFSET_BITS) + offset
+
+
+@dataclass(slots=True)
+class Day:
+    """Labels of the requests of one day: which request, and what came of its promise (`Kept.columns`), in the order in which they came."""
+
+    ids: list[Int64] = field(default_factory=list)
+    rows: list[Float64] = field(default_factory=list)
+
+    def settled(self) -> tuple[Int64, Float64]:
+        """Return the last label of every request, ordered by request."""
+        ids, rows = np.concatenate(self.ids), np.concatenate(self.rows)
+        order = np.argsort(ids, kind="stable")
+        last = order[np.append(np.diff(ids[order]) > 0, True)]
+        return ids[last], rows[last]
+
+    def snapshot(self) -> list[str]:
+        """State as text."""
+        return [base64.b64encode(np.concatenate(part).tobytes()).decode() for part in (self.ids, self.rows)]
+
+    @staticmethod
+    def load(state: list[str]) -> "Day":
+        """From a snapshot."""
+        ids, rows = (base64.b64decode(part) for part in state)
+        return Day([np.frombuffer(ids, dtype=np.int64)], [np.frombuffer(rows, dtype=np.float64).reshape(-1, _COLUMNS)])
+
+
 @dataclass(slots=True)
 class ExcessLoss:
     """Detector on excess loss, (y - p)^2 - p (1 - p) = (y - p) (1 - 2 p), in blocks of a day of requests.
@@ -72,17 +109,22 @@ class ExcessLoss:
     largest: a change of level moves few of them). The standardised days go into three one-sided CUSUMs for small, medium and large shifts;
     each rings so rarely that together a calibrated model rings once in `false_alarm_days`.
 
-    A day is looked at when its label horizon has passed: before that the known labels are the early ones, which are not a fair sample. After an alarm
+    A day is looked at when its label horizon has passed: before that the known labels are the early ones, which are not a fair sample. A label that
+    comes after its day was looked at counts with the next day; one that replaces a label that was counted, with the difference. After an alarm
     the sums begin anew, and for 14 days none is given; the spread is kept, also by the next champion.
 
     Parameters
     ----------
     false_alarm_days
         Mean days between two alarms of a calibrated model.
+    remembered_ms
+        How long after its end a day's labels may still be replaced; they are kept for that long.
     """
 
     false_alarm_days: float = 3650.0
-    blocks: dict[int, dict[str, tuple[float, float]]] = field(default_factory=dict)
+    remembered_ms: int = 0
+    blocks: dict[int, Day] = field(default_factory=dict)
+    judged: dict[int, Day] = field(default_factory=dict)
     closed_until: int = -(2**62)
     sums: list[float] = field(default_factory=lambda: [0.0] * len(_SHIFTS))
     runs: list[list[float]] = field(default_factory=lambda: [[0.0] * 5 for _ in _SHIFTS])
@@ -90,75 +132,121 @@ class ExcessLoss:
     recent: list[float] = field(default_factory=list)
     quiet: int = 0
 
-    def absorb(self, keys: Sequence[str], request_ms: NDArray[np.int64], label: NDArray[np.float64], score: NDArray[np.float64]) -> None:
-        """Take labels of requests; a second label of a request replaces the first, one of a day that was looked at comes too late."""
-        for key, day, pair in zip(keys, (request_ms // DAY_MS).tolist(), zip(label.tolist(), score.tolist(), strict=True), strict=True):
+    @property
+    def days_known(self) -> bool:
+        """Whether enough days were looked at to tell whether labels cluster."""
+        return len(self.recent) >= _KNOWN_DAYS
+
+    @property
+    def clustered(self) -> bool:
+        """Whether days differ by more than independent labels do, beyond 3.5 standard errors; not before seven days are known."""
+        return self.days_known and spread(self.recent, jumps=1) > 1 + _CLUSTER_ERRORS * np.sqrt(3 / (_PRIOR_DAYS + len(self.recent)))
+
+    def absorb(self, ids: Int64, request_ms: Int64, kept: Kept, revision: Int64) -> None:
+        """Take labels of requests; a further label of a request replaces the one before it."""
+        days, rows = request_ms // DAY_MS, kept.columns()
+        for day in np.unique(days).tolist():
+            chosen = np.flatnonzero(days == day)
             if day >= self.closed_until:
-                self.blocks.setdefault(day, {})[key] = pair
+                block = self.blocks.setdefault(day, Day())
+                block.ids.append(ids[chosen])
+                block.rows.append(rows[chosen])
+        for row in np.flatnonzero(days < self.closed_until).tolist():
+            self._late(int(days[row]), int(ids[row]), rows[row], corrects=bool(revision[row] > 0))
 
     def close(self, time_ms: int, horizon_ms: int) -> Excess | None:
         """Look at the days whose horizon had passed at an instant; the first alarm among them."""
         ready = (time_ms - horizon_ms) // DAY_MS
         found = None
         for day in sorted(day for day in self.blocks if day < ready):
-            label, score = np.array(list(self.blocks.pop(day).values())).T
-            sure = np.clip(score, _SURE, 1 - _SURE)
-            excess, variance = (label - score) * (1 - 2 * score), np.maximum(sure * (1 - sure) * (1 - 2 * sure) ** 2, _SURE**2)
-            block = [float(len(label)), *(float(part.sum()) for part in (excess, variance, score, label))]
+            ids, rows = self.blocks.pop(day).settled()
+            block = [float(len(ids)), *rows.sum(axis=0).tolist()]
             self.carried = [one + more for one, more in zip(self.carried, block, strict=True)]
+            if self.remembered_ms:
+                self.judged[day] = Day([ids], [rows])
             if self.carried[0] >= _LEAST_ROWS:
                 alarm = self._observe(self.carried)
                 self.carried = [0.0] * len(self.carried)
                 found = found or alarm
         self.closed_until = max(self.closed_until, ready)
+        self.judged = {day: one for day, one in self.judged.items() if (day + 1) * DAY_MS + self.remembered_ms > time_ms}
         return found
 
     def reset(self) -> None:
         """Begin anew for a new champion; how much days differ is kept."""
-        self.blocks, self.carried, self.quiet = {}, [0.0] * len(self.carried), 0
+        self.blocks, self.judged, self.carried, self.quiet = {}, {}, [0.0] * len(self.carried), 0
         self._begin()
 
+    def hush(self) -> None:
+        """Begin anew after a verdict of others: for 14 days no alarm is given."""
+        self._begin()
+        self.quiet = _QUIET_DAYS
+
     def snapshot(self) -> dict[str, Any]:
-        """State as plain lists and numbers."""
-        blocks = [[day, [[key, *pair] for key, pair in rows.items()]] for day, rows in self.blocks.items()]
+        """State as plain lists, numbers and texts."""
+        days = {name: [[day, one.snapshot()] for day, one in sorted(getattr(self, name).items())] for name in ("blocks", "judged")}
         plain = {name: getattr(self, name) for name in ("closed_until", "sums", "runs", "carried", "recent", "quiet")}
-        return {**plain, "blocks": blocks}
+        return {**plain, **days}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take the state of a snapshot."""
-        self.blocks = {day: {key: (label, score) for key, label, score in rows} for day, rows in state["blocks"]}
+        self.blocks = {day: Day.load(saved) for day, saved in state["blocks"]}
+        self.judged = {day: Day.load(saved) for day, saved in state["judged"]}
         self.closed_until, self.quiet = state["closed_until"], state["quiet"]
         self.sums, self.carried, self.recent = list(state["sums"]), list(state["carried"]), list(state["recent"])
         self.runs = [list(run) for run in state["runs"]]
 
+    def _late(self, day: int, request: int, row: Float64, corrects: bool) -> None:
+        """Let a label of a day that was looked at count with the next: as the difference to the one it replaces, or as a row more."""
+        more = [1.0, *row.tolist()]
+        kept = self.judged.get(day)
+        if kept is None and corrects:
+            return
+        if kept is not None:
+            ids, rows = kept.ids[0], kept.rows[0]
+            place = int(np.searchsorted(ids, request))
+            if place < len(ids) and ids[place] == request:
+                excess, _, _, came = (row - rows[place]).tolist()
+                more = [0.0, excess, 0.0, 0.0, came]
+                rows = np.concatenate([rows[:place], row[None], rows[place + 1 :]])
+                self.judged[day] = Day([ids], [rows])
+            else:
+                self.judged[day] = Day([np.insert(ids, place, request)], [np.insert(rows, place, row, axis=0)])
+        self.carried = [one + add for one, add in zip(self.carried, more, strict=True)]
+
     def _observe(self, block: list[float]) -> Excess | None:
-        rows, excess, variance, _, _ = block
-        self.recent = [*self.recent, excess / np.sqrt(variance)][-_DAYS_KEPT:]
-        value = self.recent[-1] / np.sqrt(self._spread())
+        rows, excess, variance, promised, came = block
+        self.recent = [*self.recent, float(excess / np.sqrt(variance))][-_DAYS_KEPT:]
+        own = spread(self.recent)
+        value = self.recent[-1] / np.sqrt(own)
         self.quiet = max(0, self.quiet - 1)
         found = None
         for i, shift in enumerate(_SHIFTS):
             self.sums[i] = max(0.0, self.sums[i] + float(value) - shift)
             # A run: its days, rows, excess, scores and positives since the sum was last zero.
-            more = [1.0, rows, excess, block[3], block[4]]
+            more = [1.0, rows, excess, promised, came]
             self.runs[i] = [one + add for one, add in zip(self.runs[i], more, strict=True)] if self.sums[i] else [0.0] * 5
             bound = cusum_bound(shift, len(_SHIFTS) * self.false_alarm_days)
             if found is None and self.sums[i] > bound and not self.quiet:
                 days, labels, total, scores, positives = self.runs[i]
-                found = Excess(
-                    self.sums[i], bound, int(days), int(labels), total / labels, scores / labels, positives / labels, float(self._spread())
-                )
+                found = Excess(self.sums[i], bound, int(days), int(labels), total / labels, scores / labels, positives / labels, own)
         if found is not None:
-            self._begin()
-            self.quiet = _QUIET_DAYS
+            self.hush()
         return found
-
-    def _spread(self) -> float:
-        values, largest = np.array(self.recent), 1.0
-        for lag in (1, 2, 3):
-            differences = values[lag:] - values[:-lag]
-            largest = max(largest, float((_PRIOR_DAYS + (differences**2).sum() / 2) / (_PRIOR_DAYS + len(differences))))
-        return largest
 
     def _begin(self) -> None:
         self.sums, self.runs = [0.0] * len(_SHIFTS), [[0.0] * 5 for _ in _SHIFTS]
+
+
+def spread(values: list[float], jumps: int = 0) -> float:
+    """Return the variance of days' means in units of that of independent labels, at least 1.
+
+    Half the mean square of their differences over one, two and three days, the largest, with five days of prior. With `jumps`, as many differences
+    as so many changes of level can move are left out.
+    """
+    days, largest = np.array(values), 1.0
+    for lag in (1, 2, 3):
+        squares = np.sort((days[lag:] - days[:-lag]) ** 2)
+        squares = squares[: max(0, len(squares) - lag * jumps)]
+        largest = max(largest, float((_PRIOR_DAYS + squares.sum() / 2) / (_PRIOR_DAYS + len(squares))))
+    return largest

@@ -62,7 +62,7 @@ class DriftFold:
             fold = self._features[watch.settings.ask]
             shifts = fold.shifts(watch.references[watch.version], watch.settings.features) if watch.version is not None else {}
             watch.levels.clear()
-            findings = [*watch.shifted(at, shifts), *watch.quality(at), *watch.excess_loss(at)]
+            findings = [*watch.shifted(at, shifts), *watch.quality(at), *watch.verdict.close(at, watch.version, watch.window.delay_ms)]
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
             said += incidents.absorb(findings, fallback_share=fallback)

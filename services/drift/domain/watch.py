@@ -8,10 +8,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.drift.domain.excess_loss import ExcessLoss
 from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
+from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.null_shifts import shift_bounds
 from tidemill.services.drift.domain.quality import LossDetector, WindowRows, request_keys
 from tidemill.services.drift.domain.rows import OutcomeRows
@@ -20,8 +20,6 @@ from tidemill.shared.statistics import metrics
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
-_MATURED = 0.95
-_HORIZON_DAYS = 7
 _CALM_LEVEL = 0.5
 
 
@@ -31,10 +29,8 @@ class WatchSettings:
 
     Attributes
     ----------
-    max_delay_ms, silence_is_a_label
-        Time-out of a label, and whether it means one.
-    false_alarm_days
-        Mean days between two loss alarms of a calibrated model.
+    loss
+        How the loss is watched.
     min_rows
         Vectors a window needs before its features are compared.
     outside
@@ -48,10 +44,8 @@ class WatchSettings:
     features: tuple[str, ...]
     binary: bool
     bootstrap_labels: int
-    max_delay_ms: int = 0
-    silence_is_a_label: bool = False
+    loss: LossSettings = field(default_factory=LossSettings)
     adwin_delta: float = 0.002
-    false_alarm_days: float = 3650.0
     psi: float = 0.2
     missing_shift: float = 0.1
     outside: float = 0.05
@@ -89,14 +83,13 @@ class ModelWatch:
     active: dict[tuple[str, str], int] = field(default_factory=dict)
     levels: dict[tuple[str, str], float] = field(default_factory=dict)
     recent: dict[str, tuple[float, float]] = field(default_factory=dict)
-    delays_ms: list[float] = field(default_factory=list)
     loss: LossDetector = field(init=False)
-    excess: ExcessLoss = field(init=False)
+    verdict: LossVerdict = field(init=False)
 
     def __post_init__(self) -> None:
         self.next_bootstrap = self.next_bootstrap or self.settings.bootstrap_labels
         self.loss = LossDetector(RiverAdwin(self.settings.adwin_delta))
-        self.excess = ExcessLoss(self.settings.false_alarm_days)
+        self.verdict = LossVerdict(self.settings.model, self.settings.loss)
 
     def promote(self, version: str, sequence: int, seen: Mapping[str, Summary], null: Mapping[str, Sequence[float]]) -> None:
         """Take note of a new champion, whose training data were what had been seen, and of how far their days lay from each other (`null`).
@@ -117,7 +110,7 @@ class ModelWatch:
         self.active.clear()
         self.recent.clear()
         self.loss.reset()
-        self.excess.reset()
+        self.verdict.reset()
 
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
         """Absorb outcomes in order: labels, silence that is one, and corrections, which replace; time-outs without a label are counted."""
@@ -129,7 +122,7 @@ class ModelWatch:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
             champions = np.flatnonzero(served)
             if self.settings.binary:
-                self.excess.absorb(request_keys(rows, served), rows.request_ms[champions], rows.label[champions], rows.score[champions])
+                found += self.verdict.outcomes(self.version, rows, mine, champions)
             else:
                 found += self._loss_changes(rows, champions)
             self.recent |= zip(
@@ -179,26 +172,6 @@ class ModelWatch:
         evidence = {"auc": auc, "labels": float(len(self.recent)), "positive_rate": float(label.mean())}
         return [Finding(self.settings.model, at, "quality", "auc", "threshold", "alarm", auc, bound, detail, evidence)]
 
-    def excess_loss(self, at: Coordinates) -> list[Finding]:
-        """Look at the excess loss of the days whose label horizon has passed at the end of a window."""
-        if self.window.delay_ms:
-            self.delays_ms = [*self.delays_ms, float(np.quantile(np.array(self.window.delay_ms), _MATURED))][-_HORIZON_DAYS:]
-        alarm = self.excess.close(at.time_ms, self._horizon_ms())
-        if alarm is None:
-            return []
-        detail = f"champion {self.version} errs more than it promises over {alarm.days} days ({alarm.labels} labels): excess loss {alarm.loss:.4f}"
-        detail += f", mean score {alarm.score_mean:.3f}, rate {alarm.positive_rate:.3f}"
-        evidence = {"excess_loss": alarm.loss, "score_mean": alarm.score_mean, "positive_rate": alarm.positive_rate}
-        evidence |= {"days": float(alarm.days), "labels": float(alarm.labels), "spread": alarm.spread}
-        return [Finding(self.settings.model, at, "loss", "excess_loss", "day_cusum", "alarm", alarm.statistic, alarm.bound, detail, evidence)]
-
-    def _horizon_ms(self) -> int:
-        """Return how old a request must be for its label to be known unless it is one of the latest 5 %: by the last week's delays."""
-        longest = self.settings.max_delay_ms
-        if self.settings.silence_is_a_label or not self.delays_ms:
-            return longest
-        return min(longest, int(max(self.delays_ms)))
-
     def snapshot(self) -> dict[str, Any]:
         """State without references, as plain lists and numbers."""
         return {
@@ -212,8 +185,7 @@ class ModelWatch:
             "active": sorted([*key, windows] for key, windows in self.active.items()),
             "recent": [[key, *pair] for key, pair in self.recent.items()],
             "loss": self.loss.snapshot(),
-            "delays_ms": self.delays_ms,
-            "excess": self.excess.snapshot(),
+            "verdict": self.verdict.snapshot(),
         }
 
     def load(self, state: Mapping[str, Any], references: Mapping[str, Mapping[str, Summary]]) -> None:
@@ -226,8 +198,7 @@ class ModelWatch:
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}
         self.recent = {key: (label, score) for key, label, score in state["recent"]}
         self.loss.load(state["loss"])
-        self.delays_ms = list(state["delays_ms"])
-        self.excess.load(state["excess"])
+        self.verdict.load(state["verdict"])
 
     def _bootstrap(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:
         found = []

@@ -11,6 +11,7 @@ import pytest
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.excess_loss import DAY_MS, Excess, ExcessLoss, cusum_bound
+from tidemill.services.drift.domain.promise import Kept, kept, kept_binary
 from tidemill.shared.detectors.river_adwin import RiverAdwin
 
 Year = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -37,12 +38,21 @@ def flights() -> Year:
     return frame["time"].to_numpy(), scores, frame["late"].to_numpy()
 
 
+def held(label: NDArray[np.float64], score: NDArray[np.float64]) -> Kept:
+    return kept_binary(label, score, (score >= 0.5).astype(np.int64))
+
+
+def first(count: int) -> NDArray[np.int64]:
+    """Revisions of labels that replace none."""
+    return np.zeros(count, dtype=np.int64)
+
+
 def alarms(time: NDArray[np.int64], score: NDArray[np.float64], label: NDArray[np.float64], days: float = 3650.0) -> list[tuple[int, Excess]]:
     detector, found = ExcessLoss(days), []
-    keys, day = [str(i) for i in range(len(time))], time // DAY_MS
+    ids, day = np.arange(len(time)), time // DAY_MS
     for today in np.unique(day).tolist():
-        first, last = np.searchsorted(day, [today, today + 1])
-        detector.absorb(keys[first:last], time[first:last], label[first:last], score[first:last])
+        rows = slice(*np.searchsorted(day, [today, today + 1]).tolist())
+        detector.absorb(ids[rows], time[rows], held(label[rows], score[rows]), first(len(ids[rows])))
         alarm = detector.close((today + 1) * DAY_MS, DAY_MS // 4)
         found += [(today - int(day[0]), alarm)] if alarm else []
     return found
@@ -69,7 +79,7 @@ def test_a_model_that_is_wrong_from_a_day_on_rings_once_soon(rise: float, within
     found = [(day, alarm) for day, alarm in alarms(time, score, label) if day < 200 + within]
     assert len(found) == 1 and found[0][0] >= 200, found
     alarm = found[0][1]
-    assert alarm.statistic > alarm.bound and alarm.positive_rate > alarm.score_mean and alarm.loss > 0
+    assert alarm.statistic > alarm.bound and alarm.came > alarm.promised and alarm.loss > 0
 
 
 def test_days_that_share_an_error_are_one_observation_each() -> None:
@@ -102,15 +112,84 @@ def test_labels_wait_for_their_horizon_and_corrections_replace() -> None:
     time = np.sort(generator.integers(0, 30 * DAY_MS, 30_000))
     score = generator.beta(1, 15, 30_000)
     label = (generator.random(30_000) < score).astype(np.float64)
-    detector, keys = ExcessLoss(), np.array([str(i) for i in range(30_000)])
+    detector, ids = ExcessLoss(), np.arange(30_000)
     known = np.where(label > 0, time + 3_600_000, time + 2 * DAY_MS)
     for today in range(34):
         came = (known // DAY_MS == today) & (label > 0)
         silent = known // DAY_MS == today
         for rows, said in ((silent, 1 - label), (came | silent, label)):
-            detector.absorb(keys[rows].tolist(), time[rows], said[rows], score[rows])
+            detector.absorb(ids[rows], time[rows], held(said[rows], score[rows]), first(int(rows.sum())))
         state = detector.snapshot()
         detector = ExcessLoss()
         detector.load(state)
         assert detector.close((today + 1) * DAY_MS, 2 * DAY_MS) is None
     assert len(detector.recent) == 30
+
+
+def test_labels_after_their_day_was_judged_count_with_the_next_day() -> None:
+    """A third of the labels of each day is corrected, and a tenth comes, two days later: together the days hold what is true in the end."""
+    generator = np.random.default_rng(3)
+    count = 4_000
+    time, score = np.sort(generator.integers(0, 10 * DAY_MS, count)), generator.beta(2, 5, count)
+    true = (generator.random(count) < score).astype(np.float64)
+    late, wrong = generator.random(count) < 0.1, generator.random(count) < 0.3
+    ids, said, end = np.arange(count), np.where(wrong, 1 - true, true), 14
+    detector = ExcessLoss(remembered_ms=4 * DAY_MS)
+    for today in range(end):
+        for rows, labels, revision in (
+            ((time // DAY_MS == today) & ~late, said, 0),
+            ((time // DAY_MS == today - 2) & late, said, 0),
+            ((time // DAY_MS == today - 2) & wrong, true, 1),
+        ):
+            detector.absorb(ids[rows], time[rows], held(labels[rows], score[rows]), first(int(rows.sum())) + revision)
+        saved = detector.snapshot()
+        detector = ExcessLoss(remembered_ms=4 * DAY_MS)
+        detector.load(saved)
+        detector.close((today + 1) * DAY_MS, 0)
+    assert not detector.judged, "what can no longer be corrected is forgotten"
+    # The days after the last have no rows of their own, so what comes then stays in hand.
+    own_excess = [(label - score) * (1 - 2 * score) for label in (said, true)]
+    days, sums, expected = time // DAY_MS, [], []
+    for day in range(end):
+        come, mended = np.where(late, days + 2, days) == day, wrong & (days + 2 == day)
+        variance = float((score * (1 - score) * (1 - 2 * score) ** 2)[come].sum())
+        sums.append(float(own_excess[0][come].sum() + (own_excess[1] - own_excess[0])[mended].sum()))
+        expected += [sums[-1] / np.sqrt(variance)] if day < 10 else []
+    assert detector.recent == pytest.approx(expected, rel=1e-2)
+    assert detector.carried[1] == pytest.approx(sum(sums[10:]))
+    assert sum(sums) == pytest.approx(own_excess[1].sum())
+
+
+def test_a_correction_of_what_is_not_remembered_is_none() -> None:
+    """Where the first label stays, no day is kept, and a label that comes late is one more."""
+    detector, score = ExcessLoss(), np.full(50, 0.3)
+    detector.absorb(np.arange(50), np.zeros(50, dtype=np.int64), held(np.zeros(50), score), first(50))
+    detector.close(2 * DAY_MS, 0)
+    assert not detector.judged
+    one = held(np.ones(1), score[:1])
+    detector.absorb(np.zeros(1, dtype=np.int64), np.zeros(1, dtype=np.int64), one, np.ones(1, dtype=np.int64))
+    assert detector.carried[0] == 0
+    detector.absorb(np.full(1, 77), np.zeros(1, dtype=np.int64), one, first(1))
+    assert detector.carried[0] == 1
+
+
+def test_two_classes_are_the_same_by_either_rule() -> None:
+    generator = np.random.default_rng(5)
+    score = generator.beta(1, 1, 500)
+    label, predicted = (generator.random(500) < score).astype(np.int64), (score > 0.4).astype(np.int64)
+    by_class, binary = kept(label, np.column_stack([1 - score, score]), predicted), kept_binary(label.astype(np.float64), score, predicted)
+    for name in ("error", "expected", "excess"):
+        assert getattr(by_class, name) == pytest.approx(getattr(binary, name), abs=1e-12), name
+    assert by_class.variance == pytest.approx(binary.variance, abs=2e-3)
+
+
+def test_right_probabilities_of_five_classes_have_no_excess_and_the_variance_they_say() -> None:
+    generator = np.random.default_rng(6)
+    chances = generator.dirichlet(np.full(5, 0.7), 200_000)
+    label = (generator.random((200_000, 1)) > chances.cumsum(axis=1)).sum(axis=1).clip(0, 4)
+    one = kept(label, chances, chances.argmax(axis=1))
+    brier = ((np.eye(5)[label] - chances) ** 2).sum(axis=1) - (chances * (1 - chances)).sum(axis=1)
+    assert one.excess == pytest.approx(brier / 2)
+    assert abs(one.excess.mean()) < 4 * one.excess.std() / np.sqrt(200_000)
+    assert one.variance.mean() == pytest.approx(one.excess.var(), rel=0.02)
+    assert one.expected.mean() == pytest.approx(one.error.mean(), abs=0.005)

@@ -1,0 +1,152 @@
+"""One verdict on a champion's loss: by its days where labels cluster by day, else label by label."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any, Literal
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids, spread
+from tidemill.services.drift.domain.findings import Coordinates, Finding
+from tidemill.services.drift.domain.label_changes import LabelChanges, Labels, Rise
+from tidemill.services.drift.domain.promise import kept_binary
+from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.shared.detectors.catalogue import Choice
+
+_MATURED = 0.95
+_HORIZON_DAYS = 7
+
+
+@dataclass(frozen=True, slots=True)
+class LossSettings:
+    """How a model's loss is watched.
+
+    Attributes
+    ----------
+    max_delay_ms, silence_is_a_label, corrections
+        Time-out of a label, whether it means one, and whether a later label replaces one.
+    detectors
+        On labels that do not cluster by day.
+    clusters
+        Whether labels cluster by day: as the days tell, or as the application says.
+    false_alarm_days
+        Mean days between two alarms of a calibrated model, by its days.
+    """
+
+    max_delay_ms: int = 0
+    silence_is_a_label: bool = False
+    corrections: bool = False
+    detectors: tuple[Choice, ...] = ()
+    clusters: Literal["auto", "by_day", "none"] = "auto"
+    false_alarm_days: float = 3650.0
+
+
+@dataclass(slots=True)
+class LossVerdict:
+    """Days and labels of one champion, and the alarm that whichever rings first gives; the other then begins anew.
+
+    Labels are looked at once their horizon has passed: their time-out where silence is a label, else the 95 % quantile of the delays of the last
+    seven windows.
+    """
+
+    model: str
+    settings: LossSettings
+    excess: ExcessLoss = field(init=False)
+    changes: LabelChanges = field(init=False)
+    delays_ms: list[float] = field(default_factory=list)
+
+    def __post_init__(self) -> None:
+        settings = self.settings
+        self.excess = ExcessLoss(settings.false_alarm_days, 2 * settings.max_delay_ms if settings.corrections else 0)
+        self.changes = LabelChanges(settings.detectors, kept_binary)
+        self._choose()
+
+    def outcomes(self, version: str, rows: OutcomeRows, mine: NDArray[np.bool_], champions: NDArray[np.int64]) -> list[Finding]:
+        """Take the champion's labels into days and into the detectors; what these find, in order."""
+        if champions.size:
+            kept = kept_binary(rows.label[champions], rows.score[champions], rows.predicted[champions])
+            ids = request_ids(rows.at.partition[champions], rows.request[champions])
+            self.excess.absorb(ids, rows.request_ms[champions], kept, rows.revision[champions])
+        places = np.flatnonzero(mine)
+        known, horizon_ms = self.settings.clusters != "auto" or self.excess.days_known, self._horizon_ms()
+        found: list[Finding] = []
+        # A correction replaces a label that waits, so what came before it is taken first.
+        corrections = champions[rows.revision[champions] > 0]
+        for begin, end in pairwise([0, *np.searchsorted(places, corrections).tolist(), len(places)]):
+            part = places[begin:end]
+            if not part.size:
+                continue
+            corrects = part[0] in corrections
+            if corrects:
+                row = part[0]
+                self.changes.correct(int(rows.at.partition[row]), int(rows.request[row]), float(rows.label[row]))
+            came = np.intersect1d(part[1:] if corrects else part, champions, assume_unique=True)
+            labels = Labels(
+                np.searchsorted(part, came),
+                rows.request_ms[came],
+                rows.at.partition[came],
+                rows.request[came],
+                rows.label[came],
+                rows.score[came],
+                rows.predicted[came],
+            )
+            for rise in self.changes.absorb(labels, rows.at.time_ms[part], horizon_ms, known):
+                self.excess.hush()
+                found.append(self._rise(rise, version, rows.at, int(part[rise.row])))
+        return found
+
+    def close(self, at: Coordinates, version: str | None, delays_ms: Sequence[float]) -> list[Finding]:
+        """Look at the days whose label horizon has passed at the end of a window, in which labels came with these delays."""
+        if delays_ms:
+            self.delays_ms = [*self.delays_ms, float(np.quantile(np.array(delays_ms), _MATURED))][-_HORIZON_DAYS:]
+        alarm = self.excess.close(at.time_ms, self._horizon_ms())
+        self._choose()
+        if alarm is None:
+            return []
+        self.changes.begin()
+        detail = f"champion {version} errs more than it promises over {alarm.days} days ({alarm.labels} labels): excess loss {alarm.loss:.4f}"
+        detail += f", mean score {alarm.promised:.3f}, rate {alarm.came:.3f}"
+        evidence = {"excess_loss": alarm.loss, "score_mean": alarm.promised, "positive_rate": alarm.came}
+        evidence |= {"days": float(alarm.days), "labels": float(alarm.labels), "spread": alarm.spread, "clustered": float(self.changes.resting)}
+        return [Finding(self.model, at, "loss", "excess_loss", "day_cusum", "alarm", alarm.statistic, alarm.bound, detail, evidence)]
+
+    def reset(self) -> None:
+        """Begin anew for a new champion; how long labels take and how much days differ is kept."""
+        self.excess.reset()
+        self.changes.reset()
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as plain lists, numbers and texts."""
+        return {"excess": self.excess.snapshot(), "changes": self.changes.snapshot(), "delays_ms": self.delays_ms}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a snapshot."""
+        self.excess.load(state["excess"])
+        self.changes.load(state["changes"])
+        self.delays_ms = list(state["delays_ms"])
+
+    def _choose(self) -> None:
+        """Let days speak alone where labels cluster by day."""
+        self.changes.rest(self.excess.clustered if self.settings.clusters == "auto" else self.settings.clusters == "by_day")
+
+    def _rise(self, rise: Rise, version: str, at: Placed, row: int) -> Finding:
+        place = Coordinates(int(at.time_ms[row]), int(at.partition[row]), int(at.offset[row]))
+        before, after = rise.change.mean_before, rise.change.mean_after
+        if rise.subject == "excess_loss":
+            before, after = 2 * before - 1, 2 * after - 1
+        what = rise.subject.replace("_", " ")
+        detail = f"champion {version} errs more than before: {what} {after:.4f} over the last {rise.change.width_after} labels"
+        detail += f", {before:.4f} over {rise.change.width_before} before them"
+        evidence = {"mean_before": before, "mean_after": after, "labels": float(rise.labels), "spread": spread(self.excess.recent, jumps=1)}
+        evidence |= {"labels_before": float(rise.change.width_before), "labels_after": float(rise.change.width_after)}
+        evidence |= {"days_known": float(len(self.excess.recent)), "clustered": 0.0}
+        return Finding(self.model, place, "loss", rise.subject, rise.detector, "alarm", after, before, detail, evidence)
+
+    def _horizon_ms(self) -> int:
+        """Return how old a request must be for its label to be known unless it is one of the latest 5 %: by the last week's delays."""
+        longest = self.settings.max_delay_ms
+        if self.settings.silence_is_a_label or not self.delays_ms:
+            return longest
+        return min(longest, int(max(self.delays_ms)))

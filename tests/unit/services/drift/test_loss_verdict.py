@@ -1,0 +1,219 @@
+"""The verdict on a champion's loss: labels in request order, one alarm for one change, days alone where labels cluster."""
+
+import json
+from dataclasses import fields, replace
+from itertools import pairwise
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+from numpy.typing import NDArray
+
+from tests.unit.services.drift.stream import APP, shop
+from tests.unit.services.drift.test_excess_loss import flights
+from tidemill.services.drift.domain.excess_loss import DAY_MS
+from tidemill.services.drift.domain.findings import Coordinates, Finding
+from tidemill.services.drift.domain.label_changes import LabelChanges, Labels
+from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
+from tidemill.services.drift.domain.promise import Kept, kept_binary
+from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.shared.application.model import DriftPolicy
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
+
+Float64 = NDArray[np.float64]
+DEFAULTS = LossSettings(detectors=read_choices(DEFAULT))
+
+
+def outcomes(request_ms: NDArray[np.int64], score: Float64, label: Float64, delay_ms: NDArray[np.int64] | int = 0) -> OutcomeRows:
+    """Labels of requests, in the order in which they come."""
+    came = request_ms + delay_ms
+    order = np.argsort(came, kind="stable")
+    count, offsets = len(came), np.arange(len(came), dtype=np.int64)
+    text = {name: np.full(count, value, dtype=object) for name, value in (("model", "m"), ("version", "v1"), ("variant", "champion"))}
+    return OutcomeRows(
+        at=Placed(offsets, came[order], np.zeros(count, np.int64), 1_000_000 + offsets),
+        request=offsets[order],
+        request_ms=request_ms[order],
+        status=np.full(count, "labelled", dtype=object),
+        revision=np.zeros(count, np.int64),
+        score=score[order],
+        predicted=(score[order] >= 0.5).astype(np.int64),
+        label=label[order],
+        delay_ms=(came - request_ms)[order].astype(np.float64),
+        **text,
+    )
+
+
+def part(rows: OutcomeRows, begin: int, end: int) -> OutcomeRows:
+    at = Placed(*(getattr(rows.at, one.name)[begin:end] for one in fields(Placed)))
+    return replace(rows, at=at, **{one.name: getattr(rows, one.name)[begin:end] for one in fields(OutcomeRows) if one.name != "at"})
+
+
+def run(rows: OutcomeRows, settings: LossSettings = DEFAULTS, batch: int = 50_000, seed: int = 0, restart: bool = False) -> list[Finding]:
+    """Feed outcomes in uneven batches that end with each day, as the fold does, and close the days."""
+    verdict, found, count = LossVerdict("m", settings), [], len(rows.request)
+    days = np.flatnonzero(np.diff(rows.at.time_ms // DAY_MS)) + 1
+    cuts = {0, count, *days.tolist(), *np.random.default_rng(seed).integers(0, count, count // batch).tolist()}
+    delays: list[float] = []
+    for begin, end in pairwise(sorted(cuts)):
+        some = part(rows, begin, end)
+        found += verdict.outcomes("v1", some, np.ones(end - begin, dtype=np.bool_), np.arange(end - begin))
+        delays += some.delay_ms.tolist()
+        if end == count or end in days:
+            closes = Coordinates((int(some.at.time_ms[-1]) // DAY_MS + 1) * DAY_MS, 0, int(some.at.offset[-1]))
+            found += verdict.close(closes, "v1", delays)
+            delays = []
+        if restart:
+            saved = json.dumps(verdict.snapshot())
+            verdict = LossVerdict("m", settings)
+            verdict.load(json.loads(saved))
+            assert json.dumps(verdict.snapshot()) == saved
+    return found
+
+
+def independent(seed: int, before: float, after: float, change: int, count: int, day_rows: int = 3_000) -> tuple[NDArray[np.int64], Float64, Float64]:
+    """Independent labels of a model that promises right until the rate changes."""
+    generator = np.random.default_rng(seed)
+    time = np.sort(generator.integers(0, count * DAY_MS // day_rows, count))
+    rate = np.where(np.arange(count) < change, before, after)
+    return time, np.full(count, before), (generator.random(count) < rate).astype(np.float64)
+
+
+@pytest.mark.parametrize(("before", "after", "within"), [(0.2, 0.4, 600), (0.25, 0.30, 6_000)])
+def test_a_higher_rate_of_errors_rings_once_within_promised_labels(before: float, after: float, within: int) -> None:
+    for seed in range(10, 15):
+        rows = outcomes(*independent(seed, before, after, 30_000, 37_000))
+        found = run(rows)
+        assert [(one.kind, one.severity) for one in found] == [("loss", "alarm")], found
+        alarm = found[0]
+        assert 0 <= alarm.at.offset - 1_030_000 <= within
+        assert alarm.detector in DEFAULT and alarm.evidence["clustered"] == 0 and alarm.evidence["spread"] >= 1
+        assert (
+            alarm.evidence["mean_after"] > alarm.evidence["mean_before"]
+            and f"over the last {alarm.evidence['labels_after']:.0f} labels" in alarm.detail
+        )
+
+
+def test_batches_and_restarts_change_nothing_of_what_is_found() -> None:
+    generator = np.random.default_rng(8)
+    time, score, label = independent(8, 0.2, 0.5, 24_000, 30_000)
+    rows = outcomes(time, score, label, generator.integers(0, 6 * 3_600_000, len(time)))
+    settings = replace(DEFAULTS, max_delay_ms=2 * DAY_MS)
+    whole = run(rows, settings, batch=10**9)
+    assert len(whole) == 1 and whole[0].detector == "cusum_mixture"
+    assert run(rows, settings, batch=900, seed=1) == whole
+    assert run(rows, settings, batch=2_000, seed=2, restart=True) == whole
+
+
+def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed() -> None:
+    """Against a plain loop over rows, with corrections before and after the horizon."""
+    generator = np.random.default_rng(4)
+    count, horizon = 600, 40
+    request_ms = np.sort(generator.integers(0, 1_000, count))
+    arrival = request_ms + generator.integers(0, 120, count)
+    score, label = generator.random(count), (generator.random(count) < 0.5).astype(np.float64)
+    corrected = generator.permutation(count)[:60]
+    events = [(int(arrival[i]), 0, i, label[i]) for i in range(count)] + [
+        (int(arrival[i]) + int(generator.integers(1, 60)), 1, int(i), 1 - label[i]) for i in corrected
+    ]
+    events.sort()
+    waiting: dict[int, float] = {}
+    expected: list[tuple[float, float]] = []
+    for time, revision, i, value in events:
+        if not revision or i in waiting:
+            waiting[i] = value
+        for due in sorted((one for one in waiting if request_ms[one] + horizon <= time), key=lambda one: (request_ms[one], one)):
+            expected.append((waiting.pop(due), score[due]))
+    seen: list[tuple[float, float]] = []
+
+    def hold(labels: Float64, scores: Float64, predicted: NDArray[np.int64]) -> Kept:
+        seen.extend(zip(labels.tolist(), scores.tolist(), strict=True))
+        return kept_binary(labels, scores, predicted)
+
+    for batch in (1, 7, 1_000):
+        seen.clear()
+        rows = [i for _, _, i, _ in events]
+        of_all = outcomes(request_ms[rows], score[rows], np.array([value for _, _, _, value in events]))
+        at = Placed(np.arange(len(rows)), np.array([time for time, _, _, _ in events]), np.zeros(len(rows), np.int64), np.arange(len(rows)))
+        order = {
+            "request": np.array(rows),
+            "request_ms": request_ms[rows],
+            "score": score[rows],
+            "label": np.array([value for _, _, _, value in events]),
+        }
+        of_all = replace(of_all, at=at, revision=np.array([revision for _, revision, _, _ in events]), **order)
+        verdict = LossVerdict("m", LossSettings(max_delay_ms=horizon, silence_is_a_label=True, corrections=True, detectors=read_choices(["adwin"])))
+        verdict.changes.hold = hold
+        for begin in range(0, len(rows), batch):
+            some = part(of_all, begin, min(begin + batch, len(rows)))
+            verdict.outcomes("v1", some, np.ones(len(some.request), dtype=np.bool_), np.arange(len(some.request)))
+        assert seen == expected, batch
+
+
+def test_a_correction_that_came_first_is_the_label() -> None:
+    changes = LabelChanges(read_choices(["adwin"]), kept_binary)
+    zero = np.zeros(1, dtype=np.int64)
+    changes.absorb(Labels(zero, zero, zero, zero + 5, np.ones(1), np.ones(1), zero + 1), zero, 10, days_known=True)
+    changes.correct(0, 5, 0.0)
+    changes.correct(0, 6, 7.0)
+    assert changes.pending["label"].tolist() == [0.0]
+
+
+def clustered(seed: int, days: int, per_day: int) -> tuple[NDArray[np.int64], Float64, Float64]:
+    """Days that are off by an error of their own, with mean zero."""
+    generator = np.random.default_rng(seed)
+    time = np.repeat(np.arange(days) * DAY_MS, per_day) + np.tile(np.arange(per_day) * 1_000, days)
+    score = generator.beta(2, 5, len(time))
+    chance = np.clip(score + np.repeat(generator.normal(0, 0.08, days), per_day), 0, 1)
+    return time, score, (generator.random(len(time)) < chance).astype(np.float64)
+
+
+def test_where_labels_cluster_by_day_only_days_speak() -> None:
+    by_day, by_label = 0, 0
+    for seed in range(4):
+        rows = outcomes(*clustered(seed, 120, 700))
+        by_day += len(run(rows))
+        by_label += len(run(rows, replace(DEFAULTS, clusters="none")))
+    assert by_day <= 1, "a day is one observation"
+    assert by_label >= 8, "the same labels as if each were one"
+
+
+def test_days_that_do_not_cluster_leave_labels_to_the_detectors() -> None:
+    rows = outcomes(*independent(3, 0.2, 0.4, 60_000, 62_000))
+    assert not [one for one in run(rows, replace(DEFAULTS, clusters="by_day")) if one.detector != "day_cusum"]
+    assert run(rows, replace(DEFAULTS, clusters="auto"))[0].detector == "cusum_mixture"
+
+
+@pytest.mark.lasts(8)
+def test_a_perfect_model_of_the_flights_never_rings_by_labels_either() -> None:
+    time, score, _ = flights()
+    for seed in range(2):
+        label = (np.random.default_rng(seed).random(len(score)) < score).astype(np.float64)
+        for clusters in ("auto", "none"):
+            assert not run(outcomes(time, score, label, 6 * 3_600_000), replace(DEFAULTS, clusters=clusters, max_delay_ms=DAY_MS))
+
+
+def test_the_application_says_which_detectors(tmp_path: Path) -> None:
+    shop(tmp_path)
+
+    def loaded(drift: str, kind: str = "binary") -> Any:
+        text = APP.replace("drift: {min_auc: 0.75}", f"drift: {drift}").replace("ask: orders", f"ask: orders\n    kind: {kind}")
+        (tmp_path / "app.yaml").write_text(text)
+        return load_plan(tmp_path).models["sent_back"].settings
+
+    assert [one.name for one in loaded("{}").detectors] == list(DEFAULT)
+    assert [one.name for one in loaded("{}", "regression").detectors] == ["adwin", "page_hinkley"]
+    assert loaded("{detectors: [hddm_a, {adwin: {delta: 0.01}}]}").detectors[1].parameters == {"delta": 0.01}
+    for drift, kind, message in (
+        ("{detectors: [hddm]}", "binary", r"app\.yaml:\d+: expected .*detectors\.0: one of the detectors .*; did you mean ddm or hddm_"),
+        ("{detectors: [kswin]}", "binary", "kswin is not offered"),
+        ("{detectors: [{adwin: {delta: 7}}]}", "binary", r"adwin\.delta: expected a number"),
+        ("{detectors: [adwin, adwin]}", "binary", "expected every detector once"),
+        ("{detectors: [hddm_w]}", "regression", r"hddm_w takes right and wrong \(0 and 1\), a regression gives losses: expected adwin, page_hinkley"),
+        ("{clusters: daily}", "binary", "by_day"),
+    ):
+        with pytest.raises(Exception, match=message):
+            loaded(drift, kind)
+    assert DriftPolicy().detectors == DEFAULT
