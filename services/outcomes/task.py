@@ -1,13 +1,15 @@
 """Outcomes as a task: predictions and the journal in journal order in, one outcome per request (and per correction) out."""
 
-import math
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
 
+import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
 from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.served_numbers import ServedNumbers, count_of_numbers
 from tidemill.shared.application.journal import JournalBatch, JournalDecoder
 from tidemill.shared.application.plan import LabelPlan, ModelPlan, Plan
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -22,7 +24,6 @@ from tidemill.shared.runner.letter_size import DEFAULT_LIMIT_BYTES
 from tidemill.shared.runner.task import StepContext, TaskInputs
 
 _UPSTREAM = "scoring"
-SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
 _FOLD_VERSION = "outcomes-2"
 _MERGE_KEY = b"merge"
 
@@ -37,7 +38,7 @@ def join_policy(model: ModelPlan) -> JoinPolicy:
     """What the application file says about waiting for the truth."""
     label = model.label
     timeout = {"unlabelled": None, "negative": 0.0, "value": label.timeout_value}[label.on_timeout]
-    return JoinPolicy(model.name, label.max_delay_ms, timeout, label.corrections == "last")
+    return JoinPolicy(model.name, label.max_delay_ms, timeout, label.corrections == "last", count_of_numbers(model.kind))
 
 
 class _JournalRows(NamedTuple):
@@ -52,7 +53,7 @@ class _Invalid(NamedTuple):
 
     record: Records
     detail: str
-    requests: Sequence[tuple[str, str]]
+    requests: list[tuple[str, str]]
 
 
 class _PredictionRows(NamedTuple):
@@ -83,7 +84,7 @@ class OutcomesTask(MergingTask):
         self._outcomes = message_encoder(registry, topics.outcomes, "outcome")
         self._dead_letters = DeadLetters(topics.rejected, "outcomes", message_codec(registry, topics.rejected, "rejected").encode, letter_bytes)
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
-        self._binary = {name: model.settings.kind == "binary" for name, model in plan.models.items()}
+        self._served = ServedNumbers({name: model.kind for name, model in plan.models.items()})
         self._labels: dict[str, list[tuple[str, LabelPlan]]] = {}
         for name, model in plan.models.items():
             self._labels.setdefault(model.label.stream, []).append((name, model.label))
@@ -141,44 +142,42 @@ class OutcomesTask(MergingTask):
             int64_ms(batch.column("event_time")).tolist(),
             *(batch.column(name).to_pylist() for name in ("score", "predicted", "model_version", "deployment_sequence", "variant")),
         ]
+        models = batch.column("model").to_pylist()
+        columns += self._served.columns(models, batch)
         self.merge.add(
             records.topic,
             self._partition,
             offsets=records.offsets,
             journal_time=int64_ms(batch.column("journal_time")),
             journal_offset=int64_ms(batch.column("journal_offset")),
-            payload=_PredictionRows(batch.column("model").to_pylist(), [Request(*row) for row in zip(*columns, strict=True)]),
+            payload=_PredictionRows(models, [Request(*row) for row in zip(*columns, strict=True)]),
         )
 
     def _judged(self, batch: JournalBatch, records: Records) -> _JournalRows:
-        """Keep labels in the domain of their model's kind; what is in none of its models' domains is set aside, once a record."""
-        labels = self._labels_of(batch)
+        """Sort labels out by row; what is no label of its model is set aside, once a record."""
+        labels: dict[int, list[tuple[str, str, Label]]] = {}
         invalid: dict[int, _Invalid] = {}
-        for row, found in list(labels.items()):
-            wrong = [(model, identity, label.value) for model, identity, label in found if not _in_domain(label.value, self._binary[model])]
-            if wrong:
-                model, _, value = wrong[0]
-                expected = "0 or 1" if self._binary[model] else "a finite number"
-                detail = f"expected {expected} as the label of {model}, found {value!r}; the record is in the journal, without this label"
-                invalid[row] = _Invalid(records[row : row + 1], detail, [(model, identity) for model, identity, _ in wrong])
-                labels[row] = [one for one in found if _in_domain(one[2].value, self._binary[one[0]])]
-        return _JournalRows(labels, invalid)
-
-    def _labels_of(self, batch: JournalBatch) -> dict[int, list[tuple[str, str, Label]]]:
-        found: dict[int, list[tuple[str, str, Label]]] = {}
         for stream, models in self._labels.items():
             group = batch.groups.get(stream)
             if group is None:
                 continue
-            times = int64_ms(group.columns.column("_event_time")).tolist()
+            rows, times = group.rows, int64_ms(group.columns.column("_event_time"))
             for name, label in models:
                 # As text by the rule that made the request's id text, or a number would never meet its request.
-                identities = key_texts(group.columns.column(label.join)).to_pylist()
-                values = label.value.evaluate(group.columns).cast(pa.float64()).to_pylist()
-                for row, identity, value, time in zip(group.rows.tolist(), identities, values, times, strict=True):
-                    if value is not None and identity is not None:
-                        found.setdefault(row, []).append((name, identity, Label(value, time)))
-        return found
+                identities = key_texts(group.columns.column(label.join))
+                given = label.value.evaluate(group.columns)
+                values, good = label.labels(given)
+                present = pc.and_(pc.is_valid(identities), pc.is_valid(given)).to_numpy(zero_copy_only=False)
+                chosen = np.flatnonzero(present & good)
+                taken = identities.take(pa.array(chosen)).to_pylist()
+                for row, identity, value, time in zip(rows[chosen].tolist(), taken, values[chosen].tolist(), times[chosen].tolist(), strict=True):
+                    labels.setdefault(row, []).append((name, identity, Label(value, time)))
+                for i in np.flatnonzero(present & ~good).tolist():
+                    row, request = int(rows[i]), (name, identities[i].as_py())
+                    detail = f"expected {label.expected} as the label of {name}, found {given[i].as_py()!r}; the record is in the journal, without it"
+                    known = invalid.setdefault(row, _Invalid(records[row : row + 1], detail, []))
+                    known.requests.append(request)
+        return _JournalRows(labels, invalid)
 
     def _fold(self, released: Released) -> tuple[list[Outcome], list[Emission]]:
         outcomes: list[Outcome] = []
@@ -227,16 +226,8 @@ class OutcomesTask(MergingTask):
                 ),
                 "delay_ms": pa.array([outcome.delay_ms for outcome in outcomes], pa.int64()),
                 "revision": pa.array([outcome.revision for outcome in outcomes], pa.int32()),
-                "scores": pa.nulls(len(outcomes), SCORES),
-                "predicted_label": pa.nulls(len(outcomes), pa.string()),
-                "lower": pa.nulls(len(outcomes), pa.float64()),
-                "upper": pa.nulls(len(outcomes), pa.float64()),
-                "label_class": pa.nulls(len(outcomes), pa.string()),
+                **self._served.outcome_columns(outcomes),
             }
         )
         keys: list[bytes | None] = [request.request_id.encode() for request in requests]
         return [Emission(self._plan.topics.outcomes, self._partition, keys, self._outcomes.encode(batch))]
-
-
-def _in_domain(value: float, binary: bool) -> bool:
-    return value in (0.0, 1.0) if binary else math.isfinite(value)

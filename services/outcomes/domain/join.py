@@ -27,12 +27,15 @@ class JoinPolicy:
         Label of a request whose truth never came; None leaves it unlabelled.
     last_correction_wins
         False: the first label stays; True: every further one makes a new revision.
+    numbers
+        How many numbers a request has beside its score.
     """
 
     model: str
     max_delay_ms: int
     timeout_label: float | None = None
     last_correction_wins: bool = False
+    numbers: int = 0
 
 
 class Outcome(NamedTuple):
@@ -50,7 +53,7 @@ class Outcome(NamedTuple):
 @dataclass(slots=True)
 class _ModelState:
     policy: JoinPolicy
-    requests: RequestTable = field(default_factory=RequestTable)
+    requests: RequestTable
     early: EarlyLabels = field(default_factory=EarlyLabels)
     pending: int = 0
     """The oldest request that may still be open; older ones are not."""
@@ -87,7 +90,7 @@ class OutcomeJoin:
     """
 
     def __init__(self, policies: Iterable[JoinPolicy]) -> None:
-        self._models = {policy.model: _ModelState(policy) for policy in policies}
+        self._models = {policy.model: _ModelState(policy, RequestTable(policy.numbers)) for policy in policies}
         self.ignored_labels = 0
 
     def request(self, model: str, request: Request, at: At) -> list[Outcome]:
@@ -155,7 +158,8 @@ class OutcomeJoin:
         for name, _, blob in sorted(requests):
             state = self._models[name]
             for *request, status, revision in _unpack(blob):
-                state.keep_request(Request(*request), STATUSES.index(status), revision)
+                numbers = [tuple(request.pop())] if state.policy.numbers else []
+                state.keep_request(Request(*request, *numbers), STATUSES.index(status), revision)
         for name, _, blob in sorted(early):
             state = self._models[name]
             for identity, value, event_time, *at in _unpack(blob):

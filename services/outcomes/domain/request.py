@@ -12,7 +12,13 @@ class At(NamedTuple):
 
 
 class Request(NamedTuple):
-    """A prediction as it was served."""
+    """A prediction as it was served.
+
+    Attributes
+    ----------
+    numbers
+        What its kind serves beside the score: the probability of each class, or both ends of the interval; NaN where there was none.
+    """
 
     request_id: str
     offset: int
@@ -23,6 +29,7 @@ class Request(NamedTuple):
     model_version: str
     deployment_sequence: int
     variant: str
+    numbers: tuple[float, ...] = ()
 
 
 class Label(NamedTuple):

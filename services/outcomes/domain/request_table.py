@@ -30,13 +30,19 @@ class KnownRequest(NamedTuple):
 
 
 class RequestTable:
-    """Requests by number and by id: 39 bytes each, the id's text, and 10 to 14 bytes of the index.
+    """Requests by number and by id: 39 bytes each and 8 for each of their numbers, the id's text, and 10 to 14 bytes of the index.
 
     Numbers rise by one with each request; the oldest is forgotten first.
+
+    Parameters
+    ----------
+    numbers
+        How many numbers each has: length of `Request.numbers`.
     """
 
-    def __init__(self) -> None:
-        self._rows = PackedRows(_COLUMNS)
+    def __init__(self, numbers: int = 0) -> None:
+        self._numbers = numbers
+        self._rows = PackedRows([*_COLUMNS, *((f"number{i}", "f8") for i in range(numbers))])
         self._index = IdentityIndex(lambda lower, identity: self._rows.is_named(self._rows.number(lower), identity))
 
     def __len__(self) -> int:
@@ -51,8 +57,8 @@ class RequestTable:
         """Remember the request to come next; False, and nothing is remembered, if its id is known."""
         if not self._index.add(request.request_id, self._rows.end):
             return False
-        name, offset, time_ms, event_time_ms, score, predicted, *served = request
-        self._rows.append(name, tuple(served), offset, time_ms, event_time_ms, score, predicted, status, revision)
+        name, offset, time_ms, event_time_ms, score, predicted, *served, numbers = request
+        self._rows.append(name, tuple(served), offset, time_ms, event_time_ms, score, predicted, status, revision, *numbers)
         return True
 
     def find(self, identity: str) -> int | None:
@@ -62,8 +68,10 @@ class RequestTable:
 
     def get(self, row: int) -> KnownRequest:
         """Return the request with a number."""
-        *numbers, status, revision = self._rows.get(row)
-        return KnownRequest(Request(self._rows.identity(row), *numbers, *self._rows.repeated(row)), status, revision)
+        offset, time_ms, event_time_ms, score, predicted, status, revision, *numbers = self._rows.get(row)
+        served = self._rows.repeated(row)
+        request = Request._make((self._rows.identity(row), offset, time_ms, event_time_ms, score, predicted, *served, tuple(numbers)))
+        return KnownRequest(request, status, revision)
 
     def set(self, row: int, status: int, revision: int) -> None:
         """Note what has become of a request."""
@@ -82,8 +90,13 @@ class RequestTable:
         self._rows.forget_first()
 
     def between(self, low: int, high: int) -> list[tuple[Any, ...]]:
-        """Return the requests with journal offsets in [low, high), each as the fields of `Request`, its status and its revision."""
+        """Return the requests with journal offsets in [low, high), each as the fields of `Request`, its status and its revision.
+
+        Numbers are left out of rows that have none.
+        """
         found: list[tuple[Any, ...]] = []
-        for identities, served, *numbers, status, revision in self._rows.between(low, high):
-            found += zip(identities, *numbers, *zip(*served, strict=True), [STATUSES[one] for one in status], revision, strict=True)
+        for identities, served, *columns in self._rows.between(low, high):
+            own, (status, revision), numbers = columns[:5], columns[5:7], columns[7:]
+            last = [list(zip(*numbers, strict=True))] if numbers else []
+            found += zip(identities, *own, *zip(*served, strict=True), *last, [STATUSES[one] for one in status], revision, strict=True)
         return found

@@ -14,6 +14,7 @@ from tidemill.shared.application.journal import JournalBatch, JournalGroup
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import DecodedColumns
 from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.records import Records
 
 APP = """
 app: shop
@@ -43,7 +44,6 @@ def test_a_label_names_its_request_as_ingestion_does(tmp_path: Path, kind: str, 
     own = {"id": pa.array(values, returned.entry_arrow.field("id").type), "bad": pa.array([1.0] * n)}
     columns = [own.get(f.name, pa.array(["x" if f.type == pa.string() else 0] * n).cast(f.type)) for f in returned.entry_arrow]
     group = JournalGroup(numbers, pa.RecordBatch.from_arrays(columns, schema=returned.entry_arrow))
-    labels = OutcomesTask(plan, MemorySchemaRegistry(), 0)._labels_of(
-        JournalBatch(0, numbers, numbers, np.full(n, returned.index, np.int16), [b""] * n, {"returns": group})
-    )
+    journal = JournalBatch(0, numbers, numbers, np.full(n, returned.index, np.int16), [b""] * n, {"returns": group})
+    labels = OutcomesTask(plan, MemorySchemaRegistry(), 0)._judged(journal, Records("journal", 0, numbers, numbers, [b""] * n, [b""] * n)).labels
     assert [labels[row][0][1] for row in range(n)] == asked

@@ -1,0 +1,90 @@
+"""What models of other kinds than binary serve beside the score: from predictions' columns to numbers of a request, and to outcomes' columns."""
+
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tidemill.services.outcomes.domain.join import Outcome
+from tidemill.shared.kinds.kind import Kind
+
+_SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
+
+
+def count_of_numbers(kind: Kind) -> int:
+    """Return how many numbers a request has: one for each class, two for the interval of a regression."""
+    return len(kind.classes) or (2 if kind.name == "regression" else 0)
+
+
+class ServedNumbers:
+    """Carries probabilities by class and intervals from predictions to outcomes, bit for bit. Pure.
+
+    Parameters
+    ----------
+    kinds
+        By model.
+    """
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        self._kinds = {name: kind for name, kind in kinds.items() if count_of_numbers(kind)}
+
+    def columns(self, models: Sequence[str], predictions: pa.RecordBatch) -> list[list[tuple[float, ...]]]:
+        """Return one column of `Request.numbers` for predictions in the columns of their schema; none where all models are binary."""
+        if not self._kinds:
+            return []
+        column: list[tuple[float, ...]] = [()] * len(models)
+        asked = np.array(models, dtype=object)
+        for name, kind in self._kinds.items():
+            rows = np.flatnonzero(asked == name)
+            if len(rows):
+                for row, numbers in zip(rows.tolist(), _numbers(kind, predictions.take(pa.array(rows))).tolist(), strict=True):
+                    column[row] = tuple(numbers)
+        return [column]
+
+    def outcome_columns(self, outcomes: Sequence[Outcome]) -> dict[str, pa.Array]:
+        """Return the columns of outcomes that only some kinds fill."""
+        n = len(outcomes)
+        if not self._kinds:
+            texts, numbers = pa.nulls(n, pa.string()), pa.nulls(n, pa.float64())
+            return {"scores": pa.nulls(n, _SCORES), "predicted_label": texts, "lower": numbers, "upper": numbers, "label_class": texts}
+        scores: list[list[tuple[str, float]] | None] = [None] * n
+        predicted: list[str | None] = [None] * n
+        truths: list[str | None] = [None] * n
+        ends: list[tuple[float | None, float | None]] = [(None, None)] * n
+        for i, outcome in enumerate(outcomes):
+            kind, numbers = self._kinds.get(outcome.model), outcome.request.numbers
+            if kind is None:
+                continue
+            if kind.classes and outcome.label is not None:
+                truths[i] = kind.classes[int(outcome.label.value)]
+            if not numbers or math.isnan(numbers[0]):
+                continue
+            if kind.classes:
+                scores[i] = list(zip(kind.classes, numbers, strict=True))
+                predicted[i] = kind.classes[outcome.request.predicted]
+            else:
+                ends[i] = (numbers[0], numbers[1])
+        return {
+            "scores": pa.array(scores, _SCORES),
+            "predicted_label": pa.array(predicted, pa.string()),
+            "lower": pa.array([low for low, _ in ends], pa.float64()),
+            "upper": pa.array([high for _, high in ends], pa.float64()),
+            "label_class": pa.array(truths, pa.string()),
+        }
+
+
+def _numbers(kind: Kind, predictions: pa.RecordBatch) -> NDArray[np.float64]:
+    """Return the numbers of one model's predictions, shape (n, numbers); NaN where one has none."""
+    if not kind.classes:
+        ends = [predictions.column(name).to_numpy(zero_copy_only=False) for name in ("lower", "upper")]
+        return np.stack(ends, axis=1).astype(np.float64)
+    found = np.full((predictions.num_rows, len(kind.classes)), np.nan)
+    place = {name: i for i, name in enumerate(kind.classes)}
+    for row, scores in enumerate(predictions.column("scores").to_pylist()):
+        # Of a time before the application said multiclass, or had these classes: as if there were no scores.
+        if scores is not None and len(scores) == len(place) and all(name in place for name, _ in scores):
+            for name, score in scores:
+                found[row, place[name]] = score
+    return found
