@@ -1,5 +1,8 @@
 """Trained models as ONNX graphs; the same model gives the same bytes."""
 
+from collections.abc import Mapping, Sequence
+from typing import Any, Literal
+
 import lightgbm
 import numpy as np
 import onnx
@@ -8,14 +11,21 @@ from onnx import TensorProto, helper, numpy_helper
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
 
+Link = Literal["none", "logistic", "softmax"]
+"""What makes scores of a model's sums."""
+
 _OPSET = 15
+_ML_OPSET = 3
 _IR_VERSION = 8
 
 
 def lightgbm_to_onnx(booster: lightgbm.Booster, columns: int) -> bytes:
-    """Export a binary booster: float32 matrix (n, columns) in, probabilities (n, 2) out; NaN is missing."""
+    """Export a booster: float32 matrix (n, columns) in; NaN is missing.
+
+    The last output is probabilities (n, 2) of a binary booster, (n, K) of a multiclass one, and numbers (n, 1) of a regression.
+    """
     graph = convert_lightgbm(booster, "lightgbm", [("input", FloatTensorType([None, columns]))], target_opset=_OPSET, zipmap=False)
-    return _canonical(graph)
+    return canonical_model(graph)
 
 
 def logistic_to_onnx(means: NDArray[np.float64], scales: NDArray[np.float64], weights: NDArray[np.float64], bias: float) -> bytes:
@@ -25,31 +35,103 @@ def logistic_to_onnx(means: NDArray[np.float64], scales: NDArray[np.float64], we
     ----------
     means, scales, weights : shape (columns,)
     """
+    return linear_to_onnx(means, scales, weights.reshape(1, -1), np.array([bias]), "logistic")
+
+
+def linear_to_onnx(
+    means: NDArray[np.float64],
+    scales: NDArray[np.float64],
+    weights: NDArray[np.float64],
+    bias: NDArray[np.float64],
+    link: Link,
+) -> bytes:
+    """Export a linear model on standardised inputs, scores (n, outputs) out: a missing value counts as the mean.
+
+    Parameters
+    ----------
+    means, scales : shape (columns,)
+    weights : shape (outputs, columns)
+    bias : shape (outputs,)
+    """
     constants = {
         "means": means.astype(np.float32).reshape(1, -1),
         "scales": scales.astype(np.float32).reshape(1, -1),
-        "weights": weights.astype(np.float32).reshape(-1, 1),
-        "bias": np.array([bias], np.float32),
+        "weights": weights.astype(np.float32).T,
+        "bias": bias.astype(np.float32),
     }
+    operator, sums, scores, name = _LINKS[link]
     nodes = [
         helper.make_node("IsNaN", ["input"], ["missing"]),
         helper.make_node("Where", ["missing", "means", "input"], ["filled"]),
         helper.make_node("Sub", ["filled", "means"], ["centred"]),
         helper.make_node("Div", ["centred", "scales"], ["standardised"]),
-        helper.make_node("Gemm", ["standardised", "weights", "bias"], ["logit"]),
-        helper.make_node("Sigmoid", ["logit"], ["probability"]),
+        helper.make_node("Gemm", ["standardised", "weights", "bias"], [sums]),
+        *([helper.make_node(operator, [sums], [scores])] if operator else []),
     ]
-    graph = helper.make_graph(
-        nodes,
-        "logistic_regression",
-        [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, len(means)])],
-        [helper.make_tensor_value_info("probability", TensorProto.FLOAT, [None, 1])],
-        [numpy_helper.from_array(value, name) for name, value in constants.items()],
-    )
-    return _canonical(helper.make_model(graph, opset_imports=[helper.make_opsetid("", _OPSET)]))
+    output = helper.make_tensor_value_info(scores, TensorProto.FLOAT, [None, len(bias)])
+    return canonical(nodes, name, [input_of(len(means))], [output], constants)
 
 
-def _canonical(model: onnx.ModelProto) -> bytes:
+_LINKS: Mapping[Link, tuple[str, str, str, str]] = {
+    "none": ("", "score", "score", "linear_regression"),
+    "logistic": ("Sigmoid", "logit", "probability", "logistic_regression"),
+    "softmax": ("Softmax", "logits", "probabilities", "logistic_regression"),
+}
+
+
+def estimator_to_onnx(estimator: Any, means: NDArray[np.float32], probabilities: bool) -> bytes:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+    """Export a fitted estimator or pipeline of scikit-learn as skl2onnx converts it; a missing value counts as its column's mean.
+
+    Parameters
+    ----------
+    means : shape (columns,)
+    probabilities
+        Whether the last output is a table of probabilities; else it is a column of numbers.
+    """
+    # It takes a second to load, and only estimators of an application's own need it.
+    from skl2onnx import convert_sklearn
+
+    model = convert_sklearn(
+        estimator, name="estimator", initial_types=[("input", FloatTensorType([None, len(means)]))],
+        target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET}, options={"zipmap": False} if probabilities else None,
+    )  # fmt: skip
+    for node in model.graph.node:
+        for i, name in enumerate(node.input):
+            if name == "input":
+                node.input[i] = "filled"
+    first = [helper.make_node("IsNaN", ["input"], ["missing"]), helper.make_node("Where", ["missing", "column_means", "input"], ["filled"])]
+    nodes = [*first, *model.graph.node]
+    del model.graph.node[:]
+    model.graph.node.extend(nodes)
+    model.graph.initializer.append(numpy_helper.from_array(means.reshape(1, -1), "column_means"))
+    return canonical_model(model)
+
+
+def input_of(columns: int) -> onnx.ValueInfoProto:
+    """Return the one input of a graph."""
+    return helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, columns])
+
+
+def canonical(
+    nodes: Sequence[onnx.NodeProto],
+    name: str,
+    inputs: Sequence[onnx.ValueInfoProto],
+    outputs: Sequence[onnx.ValueInfoProto],
+    constants: Mapping[str, NDArray[np.float32]],
+) -> bytes:
+    """Return the bytes of a graph of our own."""
+    tensors = [numpy_helper.from_array(np.ascontiguousarray(value), key) for key, value in constants.items()]
+    graph = helper.make_graph(list(nodes), name, list(inputs), list(outputs), tensors)
+    own = [helper.make_opsetid("", _OPSET)]
+    return canonical_model(helper.make_model(graph, opset_imports=[*own, helper.make_opsetid("ai.onnx.ml", _ML_OPSET)] if _is_tree(nodes) else own))
+
+
+def _is_tree(nodes: Sequence[onnx.NodeProto]) -> bool:
+    return any(node.domain == "ai.onnx.ml" for node in nodes)
+
+
+def canonical_model(model: onnx.ModelProto) -> bytes:
+    """Return the bytes of a graph: the same for the same graph, whoever made it and in whatever process."""
     model.ir_version = _IR_VERSION
     model.producer_name, model.producer_version, model.doc_string = "tidemill", "", ""
     # The converter lists the operator sets in the order of a Python set of names, which differs from process to process.

@@ -89,7 +89,12 @@ class OnnxScorer:
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return the scores of each padded row; `positions` are the columns of the blocks that are the model's own."""
-        return self._engine.score(blocks, positions)
+        return self.calibrated(self._engine.score(blocks, positions))
+
+    def calibrated(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
+        """Return the served scores of the graph's."""
+        calibration = self.signature.calibration
+        return scores if calibration is None else calibration.apply(scores)
 
     def _check_parity(self) -> None:
         expected = np.array(self.signature.parity_scores)

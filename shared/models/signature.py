@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from pydantic import BaseModel, ConfigDict, model_validator
 
 from tidemill.shared.kinds.kinds import kind_of
+from tidemill.shared.models.calibration import Calibration
 
 LARGEST_INPUT = 2.0**63
 """A number beyond is missing for every model: its square no longer fits a model's 32 bits. Every 64-bit integer is within."""
@@ -53,6 +54,8 @@ class Signature(BaseModel):
         Encoded inputs and the scores the trainer's library gave for them (of a multiclass model a probability for each class): checked at every load.
     parity_tolerance
         Largest absolute difference that is still the same model.
+    calibration
+        What makes the served scores of the graph's; None where they are the same.
     interval_lower, interval_upper
         Regression: what is added to a score for the ends of its prediction interval; None where the model has none.
     """
@@ -69,6 +72,7 @@ class Signature(BaseModel):
     parity_rows: tuple[tuple[float | None, ...], ...]
     parity_scores: tuple[float, ...] | tuple[tuple[float, ...], ...]
     parity_tolerance: float = 1e-6
+    calibration: Calibration | None = None
     interval_lower: float | None = None
     interval_upper: float | None = None
     details: dict[str, str] = {}

@@ -10,7 +10,8 @@ from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.encoding import encode
 from tidemill.services.retraining.domain.examples import Examples, Split
-from tidemill.services.retraining.domain.families.registry import fit, suggest
+from tidemill.services.retraining.domain.families.registry import suggest
+from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.application.model import Training
 from tidemill.shared.models.artifacts import Artifact

@@ -7,8 +7,38 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.shared.kinds.kind import Kind
+
 Matrix = NDArray[np.float32]
 Scores = NDArray[np.float64]
+
+
+class FamilyError(ValueError):
+    """A family cannot learn this, or cannot be served: nothing is trained; the message says what can."""
+
+
+@dataclass(frozen=True, slots=True)
+class Sample:
+    """Rows to learn from.
+
+    Attributes
+    ----------
+    matrix : shape (n, columns), NaN where missing
+    labels : shape (n,)
+        As `kind` has them; every class occurs. Of a regression they are standardised: mean 0, variance 1.
+    weights : shape (n,)
+        How much each row counts; None counts each once.
+    """
+
+    matrix: Matrix
+    labels: Scores
+    kind: Kind
+    weights: Scores | None = None
+
+    @property
+    def width(self) -> int:
+        """Number of columns."""
+        return int(self.matrix.shape[1])
 
 
 @dataclass(frozen=True, slots=True)
@@ -18,7 +48,7 @@ class Fitted:
     Attributes
     ----------
     predict
-        How the library that trained it scores rows of shape (n, columns).
+        How the library that trained it scores rows of shape (n, columns): shape (n,), of several classes (n, K).
     export
         Makes its ONNX graph: float32 rows in, NaN where missing; the last output is the score.
     """
@@ -30,23 +60,20 @@ class Fitted:
 class Family(Protocol):
     """A way to learn. Pure: the same arguments give the same bytes on the same CPU class.
 
-    A family stands in a module of its own under its own name, as ``FAMILY``, and in `tidemill.shared.application.families`.
+    A family stands in a module of its own under its own name, as ``FAMILY``, and with the kinds it can learn in
+    `tidemill.shared.application.families`.
     """
 
     def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
         """Draw hyperparameters; the names of other families' are no matter."""
         ...
 
-    def fit(self, matrix: Matrix, labels: Scores, parameters: Mapping[str, Any], seed: int, weights: Scores | None) -> Fitted:
-        """Train one model.
+    def fit(self, sample: Sample, parameters: Mapping[str, Any], seed: int) -> Fitted:
+        """Train one model; `parameters` are as `suggest` draws them, more are no matter.
 
-        Parameters
-        ----------
-        matrix : shape (n, columns), NaN where missing
-        labels : shape (n,), 0 or 1
-        parameters
-            As `suggest` draws them; more are no matter.
-        weights : shape (n,)
-            How many rows each stands for; None counts each once.
+        Raises
+        ------
+        FamilyError
+            It cannot learn this.
         """
         ...

@@ -6,14 +6,17 @@ from typing import Any
 import lightgbm
 import numpy as np
 
-from tidemill.services.retraining.domain.families.family import Fitted, Matrix, Scores
+from tidemill.services.retraining.domain.families.family import Fitted, Sample
 from tidemill.shared.models.export import lightgbm_to_onnx
 
 _THREADS = 2
+_OBJECTIVES = {"binary": "binary", "multiclass": "multiclass", "regression": "regression"}
 
 
 class LightGBM:
     """Boosted trees, split at the best of all leaves; missing values go where the loss is smaller.
+
+    Several classes have a tree each in every round.
 
     References
     ----------
@@ -21,7 +24,7 @@ class LightGBM:
     """
 
     def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
-        """Draw the number of trees and what keeps each of them simple."""
+        """Draw the number of rounds and what keeps each tree simple."""
         return {
             "trees": trial.suggest_int("trees", 60, 120, step=20),
             "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.2, log=True),
@@ -31,10 +34,10 @@ class LightGBM:
             "ridge": trial.suggest_float("ridge", 1e-2, 30.0, log=True),
         }
 
-    def fit(self, matrix: Matrix, labels: Scores, parameters: Mapping[str, Any], seed: int, weights: Scores | None) -> Fitted:
+    def fit(self, sample: Sample, parameters: Mapping[str, Any], seed: int) -> Fitted:
         """Train on two threads; their number is part of the result."""
         settings = {
-            "objective": "binary",
+            "objective": _OBJECTIVES[sample.kind.name],
             "learning_rate": parameters["learning_rate"],
             "num_leaves": parameters["leaves"],
             "min_data_in_leaf": parameters["rows_per_leaf"],
@@ -46,9 +49,10 @@ class LightGBM:
             "force_row_wise": True,
             "num_threads": _THREADS,
             "verbosity": -1,
+            **({"num_class": sample.kind.width} if sample.kind.classes else {}),
         }
-        booster = lightgbm.train(settings, lightgbm.Dataset(matrix, labels, weight=weights, free_raw_data=True), parameters["trees"])
-        width = matrix.shape[1]
+        rows = lightgbm.Dataset(sample.matrix, sample.labels, weight=sample.weights, free_raw_data=True)
+        booster, width = lightgbm.train(settings, rows, parameters["trees"]), sample.width
         return Fitted(lambda rows: np.asarray(booster.predict(rows, num_threads=_THREADS), np.float64), lambda: lightgbm_to_onnx(booster, width))
 
 

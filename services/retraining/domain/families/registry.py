@@ -1,15 +1,12 @@
 """The families there are: found by their names, drawn from and fitted."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from importlib import import_module
 from typing import Any, cast
 
-import numpy as np
-from numpy.typing import NDArray
-from threadpoolctl import threadpool_limits
-
-from tidemill.services.retraining.domain.families.family import Family, Fitted, Matrix
-from tidemill.shared.application.families import FAMILIES
+from tidemill.services.retraining.domain.families.family import Family, FamilyError
+from tidemill.services.retraining.domain.families.own_estimator import OwnEstimator
+from tidemill.shared.application.families import FAMILIES, is_own
 
 
 def family_of(name: str) -> Family:
@@ -17,11 +14,13 @@ def family_of(name: str) -> Family:
 
     Raises
     ------
-    ValueError
+    FamilyError
         There is none of that name.
     """
+    if is_own(name):
+        return OwnEstimator(name)
     if name not in FAMILIES:
-        raise ValueError(f"expected one of the families {', '.join(FAMILIES)}, found {name}")
+        raise FamilyError(f"expected one of the families {', '.join(FAMILIES)}, found {name}")
     # Loaded when needed: the libraries of all of them take seconds.
     return cast("Family", import_module(f"{__package__}.{name}").FAMILY)
 
@@ -34,12 +33,6 @@ def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) ->
     family = trial.suggest_categorical("family", list(families))
     window_days = trial.suggest_categorical("window_days", list(windows_days))
     return {"family": family, "window_days": window_days, **family_of(family).suggest(_Subspace(trial, family))}
-
-
-def fit(matrix: Matrix, labels: NDArray[np.float64], parameters: Mapping[str, Any], seed: int, weights: NDArray[np.float64] | None = None) -> Fitted:
-    """Train one model of the family that the parameters name (`Family.fit`)."""
-    with threadpool_limits(1):
-        return family_of(parameters["family"]).fit(matrix, labels, parameters, seed, weights)
 
 
 class _Subspace:
