@@ -1,5 +1,6 @@
 """Retraining: trains when asked, judges, and writes the lifecycle of models."""
 
+from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.registrar import ProcessRegistrar
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.task import Places, RetrainingTask, task_inputs
@@ -21,6 +22,7 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
+    check_own_families(plan, settings.application)
     places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri)
     folder = settings.runner.state_folder / "trainings"
     # One of each for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.

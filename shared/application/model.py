@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
 
 from tidemill.shared.application.alerts import Alerts
-from tidemill.shared.application.families import FamilyName
+from tidemill.shared.application.families import FAMILIES, FamilyName, supports
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
 from tidemill.shared.detectors.catalogue import CATALOGUE, Choice, read_choice, read_choices
 from tidemill.shared.detectors.catalogue import DEFAULT as DETECTORS
@@ -262,13 +262,15 @@ class Training(Frozen):
 
     Attributes
     ----------
+    families
+        Which are searched; without any, a linear model and LightGBM.
     min_positives
         Rows that each class needs wherever something is learned or judged: training, each window of history, validation, gate.
     max_duration
         A training that takes longer is ended and has failed.
     """
 
-    families: Annotated[tuple[FamilyName, ...], Field(min_length=1)] = ("logistic_regression", "lightgbm")
+    families: tuple[FamilyName, ...] = ()
     trials: int = Field(default=6, ge=1)
     windows_days: tuple[int, ...] = (0, 60)
     holdout_days: int = Field(default=7, ge=1)
@@ -354,6 +356,14 @@ class Model(Owned):
             if bits:
                 others = ", ".join(name for name, known in CATALOGUE.items() if not known.bits)
                 raise ValueError(f"drift.detectors: {bits[0]} takes right and wrong (0 and 1), a regression gives losses: expected {others}")
+        return self
+
+    @model_validator(mode="after")
+    def _learnable(self) -> "Model":
+        for family in self.training.families:
+            if not supports(family, self.kind):
+                able = ", ".join(name for name in FAMILIES if supports(name, self.kind))
+                raise ValueError(f"training.families: families that learn a model of kind {self.kind} ({able}), not {family}")
         return self
 
 

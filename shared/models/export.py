@@ -90,9 +90,10 @@ def estimator_to_onnx(estimator: Any, means: NDArray[np.float32], probabilities:
     """
     # It takes a second to load, and only estimators of an application's own need it.
     from skl2onnx import convert_sklearn
+    from skl2onnx.common.data_types import FloatTensorType as OwnTensorType
 
     model = convert_sklearn(
-        estimator, name="estimator", initial_types=[("input", FloatTensorType([None, len(means)]))],
+        estimator, name="estimator", initial_types=[("input", OwnTensorType([None, len(means)]))],
         target_opset={"": _OPSET, "ai.onnx.ml": _ML_OPSET}, options={"zipmap": False} if probabilities else None,
     )  # fmt: skip
     for node in model.graph.node:

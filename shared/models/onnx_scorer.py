@@ -13,6 +13,7 @@ from tidemill.shared.kinds.kind import Kind, words
 from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.blocks import Blocks, blocks_of_rows, rows_of
+from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.forest import Forest, Stand
 from tidemill.shared.models.inputs import Inputs
 from tidemill.shared.models.signature import Column
@@ -30,10 +31,13 @@ class Scorer(Protocol):
         What it reads, in order.
     forest
         The model as a forest, if it is one: many are then scored in one call.
+    calibration
+        What makes the served scores of a forest's; `score_blocks` has done it.
     """
 
     columns: tuple[Column, ...]
     forest: Forest | None
+    calibration: Calibration | None
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return the scores of each padded row, shape (n,), of a multiclass model (n, K); `positions` are the model's own columns of the blocks."""
@@ -51,7 +55,7 @@ class OnnxScorer:
 
     def __init__(self, artifact: Artifact) -> None:
         self.signature = artifact.signature
-        self.columns = artifact.signature.columns
+        self.columns, self.calibration = artifact.signature.columns, artifact.signature.calibration
         self.kind = kind_of(self.signature)
         version, width = self.signature.version, len(self.columns)
         try:
@@ -89,12 +93,8 @@ class OnnxScorer:
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return the scores of each padded row; `positions` are the columns of the blocks that are the model's own."""
-        return self.calibrated(self._engine.score(blocks, positions))
-
-    def calibrated(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
-        """Return the served scores of the graph's."""
-        calibration = self.signature.calibration
-        return scores if calibration is None else calibration.apply(scores)
+        scores = self._engine.score(blocks, positions)
+        return scores if self.calibration is None else self.calibration.apply(scores)
 
     def _check_parity(self) -> None:
         expected = np.array(self.signature.parity_scores)

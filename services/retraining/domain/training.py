@@ -13,7 +13,9 @@ from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.families.registry import suggest
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.threshold import best_threshold
+from tidemill.shared.application.families import families_of
 from tidemill.shared.application.model import Training
+from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.signature import Signature
 from tidemill.shared.statistics.metrics import log_loss, roc_auc
@@ -90,14 +92,15 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     if not windows:
         raise TooFewRowsError(f"expected a window of history with enough of each class, found {_words(lacking)}")
     recipes: dict[int, dict[str, Any]] = {}
+    kind, families = Binary(), families_of(training.families, "binary")
     thresholds: dict[int, float] = {}
     losses: dict[int, float] = {}
     aucs: dict[int, float] = {}
 
     def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
-        parameters = recipes[trial.number] = suggest(trial, training.families, tuple(windows))
+        parameters = recipes[trial.number] = suggest(trial, families, tuple(windows))
         window = windows[parameters["window_days"]]
-        scores = fit(window.matrix, window.labels, parameters, training.seed, window.weights).predict(window.asked)
+        scores = fit(window.matrix, window.labels, kind, parameters, training.seed, window.weights).predict(window.asked)
         losses[trial.number] = log_loss(validation.labels, scores)
         aucs[trial.number] = roc_auc(validation.labels, scores)
         thresholds[trial.number] = best_threshold(validation.labels, scores)
@@ -105,7 +108,7 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=training.seed, n_startup_trials=max(2, training.trials // 2)))
-    for family in training.families:
+    for family in families:
         study.enqueue_trial({"family": family})
     study.optimize(trial_loss, n_trials=training.trials)
     best = study.best_trial
@@ -153,7 +156,7 @@ def _fitted(
 ) -> Artifact:
     encoding = encode(rows.features, rows.labels, rows.request_ms)
     matrix = encoding.matrix
-    fitted = fit(matrix, rows.labels, parameters, training.seed)
+    fitted = fit(matrix, rows.labels, Binary(), parameters, training.seed)
     sample = matrix[:: max(1, len(matrix) // _PARITY_ROWS)][:_PARITY_ROWS]
     signature = Signature(
         model=model,

@@ -16,8 +16,10 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.examples import Examples, Split, label_horizon_ms
+from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.gate import Verdict, judge, keeps
 from tidemill.services.retraining.domain.training import Candidate, TooFewRowsError, refit, train
+from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -57,9 +59,10 @@ def run(request: JobRequest) -> JobResult:
         label = model.settings.label
         horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled")
         split = Split.of(before, model.settings.training.holdout_days, horizon_ms)
+        check_own_families(plan, Path(request.application))
         candidate = train(examples, split, model.name, version, model.settings.training)
         served = refit(examples, split, candidate, model.settings.training)
-    except TooFewRowsError as error:
+    except (TooFewRowsError, FamilyError) as error:
         return _failed(version, str(error), dataset)
     address = _put(store, served.to_bytes())
     try:

@@ -72,6 +72,8 @@ class Panel:
                 (np.array([i for _, i, _, _ in members]), Stand([forest for _, _, forest, _ in members], [rows for *_, rows in members]))
             )
         self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
+        # The others calibrate themselves.
+        self._calibrations = [(i, scorer.calibration) for i, scorer in scorers if scorer.forest is not None and scorer.calibration is not None]
         self._classes = ClassAnswers(models)
         self._defaults = np.array(
             [np.nan if model.kind.classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in models]
@@ -136,6 +138,8 @@ class Panel:
             blocks = self.inputs.encode(vectors)
             for rows, stand in self.stands:
                 scores[rows] = stand.score(blocks)[:, :n]
+            for i, calibration in self._calibrations:
+                scores[i] = calibration.apply(scores[i])
             for i, scorer, positions in self._others:
                 found = scorer.score_blocks(blocks, positions)[:n]
                 if i in self._classes.models:

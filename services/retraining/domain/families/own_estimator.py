@@ -20,9 +20,9 @@ _PROBE_ROWS, _PROBE_COLUMNS = 60, 3
 class OwnEstimator:
     """Whatever a factory returns: an estimator or a pipeline of scikit-learn that skl2onnx can convert.
 
-    The factory has no arguments and no hyperparameters are drawn. Every ``random_state`` that is left open becomes the seed and every ``n_jobs`` 1:
-    the same rows give the same model. A missing value reaches the estimator as the mean of its column. An estimator that takes no weights
-    is given rows as often as they weigh.
+    The factory has no arguments and no hyperparameters are drawn. Every ``random_state`` that is left open becomes the seed, and every ``n_jobs``
+    that is given 1: the same rows give the same model. A missing value reaches the estimator as the mean of its column. An estimator that takes no
+    weights is given rows as often as they weigh.
 
     Parameters
     ----------
@@ -84,7 +84,7 @@ class OwnEstimator:
             raise FamilyError(f"expected {self.path} to return {what} of scikit-learn, found {type(estimator).__name__} without {', '.join(lacking)}")
         settings = estimator.get_params(deep=True)
         fixed = {name: seed for name, value in settings.items() if name.split("__")[-1] == "random_state" and value is None}
-        return estimator.set_params(**fixed, **{name: 1 for name in settings if name.split("__")[-1] == "n_jobs"})
+        return estimator.set_params(**fixed, **{name: 1 for name, value in settings.items() if name.split("__")[-1] == "n_jobs" and value})
 
     def _factory(self) -> Callable[[], Any]:
         module, _, name = self.path.partition(":")

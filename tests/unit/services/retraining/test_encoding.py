@@ -5,7 +5,8 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.retraining.domain.encoding import Encoding, encode
-from tidemill.services.retraining.domain.families.registry import fit
+from tidemill.services.retraining.domain.fitting import fit
+from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.signature import Signature
 from tidemill.shared.statistics.metrics import roc_auc
 
@@ -40,7 +41,7 @@ def test_a_column_of_noise_costs_next_to_nothing(noise_levels: int) -> None:
     for names in (["x", "place"], ["x", "place", "noise"]):
         part = rows.select(names)
         encoding = encode(part.filter(pa.array(learned)), labels[learned], times[learned])
-        scores = fit(encoding.matrix, labels[learned], parameters, 1).predict(signature(encoding).encode(part.filter(pa.array(~learned))))
+        scores = fit(encoding.matrix, labels[learned], Binary(), parameters, 1).predict(signature(encoding).encode(part.filter(pa.array(~learned))))
         auc[len(names)] = roc_auc(labels[~learned], scores)
     assert auc[2] > 0.64 and auc[3] > auc[2] - 0.01, auc
 

@@ -13,6 +13,7 @@ from tidemill.services.scoring.domain.panel import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.models.blocks import Blocks, rows_of
+from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.forest import Forest
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.signature import Column
@@ -36,9 +37,20 @@ def test_without_a_model_every_request_gets_the_default_and_the_reason(plan: Pla
     assert set(answers.column("variant").to_pylist()) == {"default"}
 
 
-def test_a_champion_answers_with_its_score_and_its_place_in_the_log(plan: Plan, vectors: pa.RecordBatch) -> None:
+CALIBRATION = Calibration(link="logit", slope=0.8, offsets=(-0.7,), knots=(0.0, 0.4, 1.0), levels=(0.01, 0.3, 0.9))
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
+@pytest.mark.parametrize("calibration", [None, CALIBRATION])
+def test_a_champion_answers_with_its_score_and_its_place_in_the_log(
+    plan: Plan, vectors: pa.RecordBatch, family: str, calibration: Calibration | None
+) -> None:
     columns = tuple(Column(name=name, type="double") for name in ("distance", "hour", "origin_late__mean_3h"))
-    scorer = OnnxScorer(artifact("lightgbm", columns)[0])
+    plain, _, raw = artifact(family, columns)
+    calibrated = raw[:8] if calibration is None else calibration.apply(raw[:8])
+    scorer = OnnxScorer(artifact(family, columns, calibration=calibration, parity_scores=tuple(calibrated.tolist()))[0])
+    uncalibrated = OnnxScorer(plain).score(vectors)
+    assert np.array_equal(scorer.score(vectors), uncalibrated if calibration is None else calibration.apply(uncalibrated))
     serving = Serving("v1", 7, 0.4, scorer, None)
     answers = ScoringCore(plan).process(vectors, {"late_arrival": serving}).batch.to_pylist()
     truth = scorer.score(vectors)
@@ -52,6 +64,7 @@ def test_a_champion_answers_with_its_score_and_its_place_in_the_log(plan: Plan, 
 class Broken:
     columns: tuple[Column, ...] = (Column(name="distance", type="double"),)
     forest: Forest | None = None
+    calibration: Calibration | None = None
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         return np.where(np.arange(len(rows_of(blocks, positions))) % 2, np.nan, 0.9)

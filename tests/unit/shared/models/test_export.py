@@ -3,7 +3,7 @@
 import onnx
 
 from tests.models import artifact
-from tidemill.shared.models.export import _canonical
+from tidemill.shared.models.export import canonical_model
 from tidemill.shared.models.signature import Column
 
 
@@ -16,4 +16,4 @@ def test_bytes_do_not_depend_on_the_order_in_which_operator_sets_are_listed() ->
     del shuffled.opset_import[:]
     shuffled.opset_import.extend(reversed(sets))
     assert shuffled.SerializeToString(deterministic=True) != exported
-    assert _canonical(shuffled) == exported
+    assert canonical_model(shuffled) == exported

@@ -1,0 +1,23 @@
+"""Estimators of the application's own: where they are found, and whether they can be trained and served."""
+
+import sys
+from pathlib import Path
+
+from tidemill.services.retraining.domain.families.own_estimator import OwnEstimator
+from tidemill.shared.application.families import is_own
+from tidemill.shared.application.plan import Plan
+
+
+def check_own_families(plan: Plan, folder: Path) -> None:
+    """Try each ``module:factory`` that a model's training names on a few drawn rows; from now on its modules are found in the application's folder.
+
+    Raises
+    ------
+    FamilyError
+        One cannot be trained or served: bad configuration, which stops the process before the first record.
+    """
+    own = [(family, model.kind) for model in plan.models.values() for family in model.settings.training.families if is_own(family)]
+    if own and str(folder.absolute()) not in sys.path:
+        sys.path.append(str(folder.absolute()))
+    for family, kind in own:
+        OwnEstimator(family).check(kind)

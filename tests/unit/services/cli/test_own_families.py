@@ -1,0 +1,41 @@
+"""An estimator of the application's own stands in its folder; one that cannot be served is refused by `check`, before anything runs."""
+
+import shutil
+from pathlib import Path
+
+import pytest
+from typer.testing import CliRunner
+
+from tidemill.services.cli.__main__ import app
+
+PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
+MODULE = """
+from sklearn.ensemble import HistGradientBoostingClassifier
+from sklearn.linear_model import LogisticRegression
+from sklearn.pipeline import make_pipeline
+from sklearn.preprocessing import StandardScaler
+
+def steps():
+    return make_pipeline(StandardScaler(), LogisticRegression())
+
+def boosting():
+    return HistGradientBoostingClassifier()
+"""
+
+
+@pytest.mark.parametrize(("family", "code", "words"), [
+    ("estimators_of_a_test:steps", 0, "models"),
+    ("estimators_of_a_test:boosting", 2, "HistGradientBoostingClassifier of estimators_of_a_test:boosting cannot become an ONNX graph"),
+    ("estimators_of_a_test:missing", 2, "expected a function missing without arguments in estimators_of_a_test"),
+    ("ridge_regression", 2, "families that learn a model of kind binary (logistic_regression, lightgbm"),
+])  # fmt: skip
+def test_check_tries_what_an_application_brings(tmp_path: Path, family: str, code: int, words: str) -> None:
+    folder = tmp_path / "payments"
+    shutil.copytree(PAYMENTS, folder)
+    (folder / "estimators_of_a_test.py").write_text(MODULE)
+    file = folder / "app.yaml"
+    text = file.read_text()
+    assert " training: {" in text
+    file.write_text(text.replace(" training: {", f' training: {{families: ["{family}"], ', 1))
+    result = CliRunner().invoke(app, ["check", str(folder)])
+    assert result.exit_code == code and words in " ".join(result.output.split())
