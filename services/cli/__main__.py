@@ -12,6 +12,7 @@ from rich.table import Table
 from tidemill.services.cli import dead_letters, run_commands
 from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.command import command
+from tidemill.services.cli.init import init
 from tidemill.services.cli.lifecycle_commands import pin, retrain, rollback, unpin
 from tidemill.services.cli.offline import backfill, skew, switches, training_set
 from tidemill.services.cli.resume import resume
@@ -66,6 +67,7 @@ def demo(
     console.print(f"Report: {(output / 'demo-report.html').absolute()}")
 
 
+app.command()(init)
 app.command()(run_commands.up)
 app.command()(run_commands.replay)
 app.command()(run_commands.audit)

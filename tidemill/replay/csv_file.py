@@ -3,6 +3,7 @@
 import csv
 import io
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
 
 import pyarrow as pa
@@ -13,39 +14,54 @@ from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_tex
 _LONGEST_FIELD = 2**31 - 1
 
 
-def read_csv(file: Path, nulls: Sequence[str]) -> FileRows:
+@dataclass(frozen=True, slots=True)
+class CsvDialect:
+    """How a file is written: what separates its columns, and how its text is encoded (where no byte order mark says it)."""
+
+    separator: str = ","
+    encoding: str = "utf-8"
+
+
+_PLAIN = CsvDialect()
+
+
+def read_csv(file: Path, nulls: Sequence[str], dialect: CsvDialect = _PLAIN) -> FileRows:
     """Read a file with a header line; every column is text.
 
     Parameters
     ----------
     nulls
         Texts that mean that there is no value, besides the empty cell; a quoted cell is always a text.
+    dialect
+        By default commas and UTF-8: an application's files are not guessed at.
 
     Raises
     ------
     DataSetError
         No header, two columns of one name, a row with more or fewer values, text that is not UTF-8; names the line.
     """
-    header = _header(file)
+    header = _header(file, dialect)
     options = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(header, pa.string()), null_values=["", *nulls], strings_can_be_null=True, quoted_strings_can_be_null=False
     )
     try:
-        with open_text(file, "CSV") as source:
+        with open_text(file, "CSV", dialect.encoding) as source:
             # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
             alone = pyarrow.csv.ReadOptions(use_threads=False)
-            table = pyarrow.csv.read_csv(source, alone, parse_options=pyarrow.csv.ParseOptions(newlines_in_values=True), convert_options=options)
+            parse = pyarrow.csv.ParseOptions(delimiter=dialect.separator, newlines_in_values=True)
+            table = pyarrow.csv.read_csv(source, alone, parse_options=parse, convert_options=options)
     except (OSError, EOFError) as error:
         # Arrow's own errors are none of these: the file cannot be read at all.
         raise DataSetError(f"{file}: expected CSV: {error}") from error
     except pa.ArrowException as error:
-        raise not_utf8(file) or _ragged(file, len(header)) or DataSetError(f"{file}: expected CSV: {error}") from error
-    return FileRows(table, lambda row: f"{file}:{_line(file, row)}")
+        strange = not_utf8(file) if dialect.encoding == "utf-8" else None
+        raise strange or _ragged(file, len(header), dialect) or DataSetError(f"{file}: expected CSV: {error}") from error
+    return FileRows(table, lambda row: f"{file}:{_line(file, row, dialect)}")
 
 
-def _header(file: Path) -> list[str]:
+def _header(file: Path, dialect: CsvDialect) -> list[str]:
     try:
-        _, header = next(_records(file), (0, []))
+        _, header = next(records_of(file, dialect), (0, []))
     except (OSError, EOFError) as error:
         raise DataSetError(f"{file}: expected CSV: {error}") from error
     if not header:
@@ -60,23 +76,24 @@ def _header(file: Path) -> list[str]:
     return header
 
 
-def _ragged(file: Path, width: int) -> DataSetError | None:
-    for number, record in _records(file):
+def _ragged(file: Path, width: int, dialect: CsvDialect) -> DataSetError | None:
+    for number, record in records_of(file, dialect):
         if len(record) != width:
-            return DataSetError(f"{file}:{number}: expected {width} values as in the header, found {len(record)}: {','.join(record)[:120]!r}")
+            text = dialect.separator.join(record)[:120]
+            return DataSetError(f"{file}:{number}: expected {width} values as in the header, found {len(record)}: {text!r}")
     return None
 
 
-def _line(file: Path, row: int) -> int:
+def _line(file: Path, row: int, dialect: CsvDialect) -> int:
     """Return the line in which a row begins; values may hold line ends."""
-    return next((number for i, (number, _) in enumerate(_records(file)) if i == row + 1), 0)
+    return next((number for i, (number, _) in enumerate(records_of(file, dialect)) if i == row + 1), 0)
 
 
-def _records(file: Path) -> Iterator[tuple[int, list[str]]]:
+def records_of(file: Path, dialect: CsvDialect) -> Iterator[tuple[int, list[str]]]:
     """Yield the first line and the values of every record that is not empty, header included."""
     csv.field_size_limit(_LONGEST_FIELD)
-    with open_text(file, "CSV") as source:
-        reader = csv.reader(io.TextIOWrapper(source, "utf-8", errors="replace", newline=""))
+    with open_text(file, "CSV", dialect.encoding) as source:
+        reader = csv.reader(io.TextIOWrapper(source, "utf-8", errors="replace", newline=""), delimiter=dialect.separator)
         begin = 1
         for record in reader:
             if record:

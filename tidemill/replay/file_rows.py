@@ -35,8 +35,13 @@ class FileRows:
     place: Callable[[int], str]
 
 
-def open_text(file: Path, kind: str) -> IO[bytes]:
+def open_text(file: Path, kind: str, encoding: str = "utf-8") -> IO[bytes]:
     """Open a file of text as UTF-8 bytes without a byte order mark, whether it is compressed or UTF-16; what it is, is in its first bytes.
+
+    Parameters
+    ----------
+    encoding
+        Of a text without a byte order mark.
 
     Raises
     ------
@@ -55,7 +60,8 @@ def open_text(file: Path, kind: str) -> IO[bytes]:
         return _transcoded(file, source, _WIDE[head[:2]])
     if head[:3] == b"\xef\xbb\xbf":
         source.read(3)
-    return source
+        return source
+    return source if encoding == "utf-8" else _transcoded(file, source, encoding)
 
 
 def not_utf8(file: Path) -> DataSetError | None:
@@ -85,4 +91,6 @@ def _transcoded(file: Path, source: IO[bytes], encoding: str) -> IO[bytes]:
     try:
         return io.BytesIO(content.decode(encoding).encode())
     except UnicodeError as error:
-        raise DataSetError(f"{file}: expected text in UTF-16, as its byte order mark says: {error}") from error
+        raise DataSetError(
+            f"{file}: expected text in {encoding.upper()}{', as its byte order mark says' if encoding == 'utf-16' else ''}: {error}"
+        ) from error

@@ -33,6 +33,16 @@ def test_other_forms_keep_it(sql: str) -> None:
     assert compile_expression(sql, SCHEMA).quick is None
 
 
+def test_an_expression_over_many_columns_is_compiled_at_once() -> None:
+    """Forty columns have 11 to the power of 40 combinations of difficult values; a list of those of ten took all memory."""
+    names = [f"c{i}" for i in range(40)]
+    schema = pa.schema([(name, pa.float64()) for name in names])
+    expression = compile_expression(" AND ".join(f"{name} IS NOT NULL" for name in names), schema)
+    assert expression.quick is not None
+    full = pa.RecordBatch.from_pydict({name: [1.0, 2.0 if i != 17 else None] for i, name in enumerate(names)}, schema=schema)
+    assert expression.evaluate(full).to_pylist() == expression.evaluate_generally(full).to_pylist() == [True, False]
+
+
 @settings(max_examples=60, deadline=None)
 @given(sql=st.sampled_from(QUICK), rows=st.lists(ROW, min_size=1, max_size=12))
 def test_both_give_the_same_bits(sql: str, rows: list[tuple[object, ...]]) -> None:

@@ -87,4 +87,4 @@ def test_every_command_begins_its_help_with_an_example_of_itself_that_it_can_rea
 
 def test_commands_on_a_run_name_it_in_one_way() -> None:
     without = {" ".join(path) for path, command in ALL.items() if not any("--run" in parameter.opts for parameter in command.params)}
-    assert without == {"demo", "up", "schema", "topics", "doctor", "check"}
+    assert without == {"demo", "init", "up", "schema", "topics", "doctor", "check"}

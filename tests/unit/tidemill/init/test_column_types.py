@@ -1,0 +1,58 @@
+"""What texts of a column are taken for, value by value; what can be two things is refused."""
+
+from datetime import date, datetime
+from typing import Any
+
+import polars as pl
+import pytest
+
+from tidemill.init.column_types import typed
+from tidemill.replay.file_rows import DataSetError
+
+
+@pytest.mark.parametrize(
+    ("texts", "kind", "values"),
+    [
+        (["1", "-2", "+3"], "integer", [1, -2, 3]),
+        (["1", "NA", "?", "", " 4 "], "integer", [1, None, None, None, 4]),
+        (["1.5", "2", "1e3", ".5"], "number", [1.5, 2.0, 1000.0, 0.5]),
+        (["1.5", "inf", "NaN"], "number", [1.5, None, None]),
+        (["1,234", "1,234,567", "12"], "integer", [1234, 1234567, 12]),
+        (["1,234.50", "2"], "number", [1234.5, 2.0]),
+        (["1,5", "2", "1.234,75"], "number", [1.5, 2.0, 1234.75]),
+        (["007", "01234"], "text", ["007", "01234"]),
+        (["12345678901234567890", "2"], "text", ["12345678901234567890", "2"]),
+        (["true", "False", "TRUE"], "boolean", [True, False, True]),
+        (["yes", "no", "yes"], "text", ["yes", "no", "yes"]),
+        (["2024-02-29", "2023-12-31"], "date", [date(2024, 2, 29), date(2023, 12, 31)]),
+        (["2024-02-30", "2023-12-31"], "text", ["2024-02-30", "2023-12-31"]),
+        (["31.12.2024", "1.2.2024"], "date", [date(2024, 12, 31), date(2024, 2, 1)]),
+        (["13/01/2024", "01/02/2024"], "date", [date(2024, 1, 13), date(2024, 2, 1)]),
+        (["01/13/2024", "02/01/2024"], "date", [date(2024, 1, 13), date(2024, 2, 1)]),
+        (["01/02/2024", "03/04/2024"], "text", ["01/02/2024", "03/04/2024"]),
+        (
+            ["2024-01-01T10:00:00+02:00", "2024-01-01 10:00"],
+            "time",
+            [datetime.fromisoformat("2024-01-01T08:00"), datetime.fromisoformat("2024-01-01T10:00")],
+        ),
+        (["US", "NA", "DE"], "text", ["US", "NA", "DE"]),
+        (["red", "NA", "blue"], "text", ["red", None, "blue"]),
+        (["None", "Brick", "?"], "text", ["None", "Brick", None]),
+        (["", ""], "text", [None, None]),
+    ],
+)
+def test_texts_become_what_all_of_them_are(texts: list[str], kind: str, values: list[Any]) -> None:
+    column = typed("c", pl.Series("c", texts))
+    assert (column.kind, column.values.to_list()) == (kind, values)
+
+
+def test_what_is_no_value_is_said() -> None:
+    assert typed("c", pl.Series("c", ["1", "NA", "NA"])).notes == ("'NA' (2 times) is no value",)
+
+
+def test_a_comma_that_may_be_either_is_refused_until_it_is_said() -> None:
+    texts = pl.Series("price", ["1,234", "5,678"])
+    with pytest.raises(DataSetError, match=r"column 'price': .* found '1,234', which may be 1234 or 1.234; say which with --decimal"):
+        typed("price", texts)
+    assert typed("price", texts, ".").values.to_list() == [1234, 5678]
+    assert typed("price", texts, ",").values.to_list() == [1.234, 5.678]

@@ -1,0 +1,118 @@
+"""Files as people have them: each dialect is read as it is meant, or refused with its place. Oracles: values written down by hand, pandas."""
+
+import gzip
+import json
+from pathlib import Path
+
+import pandas as pd
+import polars as pl
+import pytest
+
+from tidemill.init.column_types import typed
+from tidemill.init.reading import read_table
+from tidemill.replay.file_rows import DataSetError
+
+ROWS = "name,amount\nÄpfel,1.5\nNüsse,2\n"
+SAME = {"name": ["Äpfel", "Nüsse"], "amount": ["1.5", "2"]}
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "form"),
+    [
+        ("a.csv", ROWS.encode(), "commas"),
+        ("a.csv", ROWS.encode("utf-8-sig"), "commas"),
+        ("a.csv", ROWS.encode("utf-16"), "commas"),
+        ("a.csv", ROWS.encode("cp1252"), "commas"),
+        ("a.csv.gz", gzip.compress(ROWS.encode()), "commas"),
+        ("a.txt", ROWS.replace(",", ";").encode(), "';'"),
+        ("a.tsv", ROWS.replace(",", "\t").encode(), "tabs"),
+        ("a.psv", ROWS.replace(",", "|").replace("\n", "\r\n").encode(), "'|'"),
+        ("a.csv", b'name,amount\n"\xc3\x84pfel","1.5"\n"N\xc3\xbcsse",2', "commas"),
+    ],
+    ids=["plain", "mark", "utf-16", "windows", "gzip", "semicolons", "tabs", "bars", "quoted"],
+)
+def test_csv_of_every_dialect(tmp_path: Path, file: str, content: bytes, form: str) -> None:
+    (tmp_path / file).write_bytes(content)
+    table = read_table(tmp_path / file)
+    assert table.frame.to_dict(as_series=False) == SAME and table.form == f"CSV separated by {form}"
+    assert bool(table.notes) == (content == ROWS.encode("cp1252"))
+
+
+def test_texts_with_separators_quotes_and_line_ends_stay_whole(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"text": ["a,b", 'he said "no"', "two\nlines", "x;y;z"], "n": [1, 2, 3, 4]})
+    frame.to_csv(tmp_path / "t.csv", index=False)
+    assert read_table(tmp_path / "t.csv").frame["text"].to_list() == frame["text"].tolist()
+
+
+ARFF = """% a comment
+@RELATION 'a table'
+@attribute 'the name' string
+@attribute amount NUMERIC
+@attribute colour {red, 'dark blue', "green"}
+@attribute day date "yyyy-MM-dd"
+@DATA
+'it\\'s, here',1.5,red,2024-01-02
+
+plain,?,'dark blue',2024-01-03
+"""
+
+
+def test_arff_with_texts_quotes_and_gaps(tmp_path: Path) -> None:
+    (tmp_path / "t.arff").write_text(ARFF)
+    table = read_table(tmp_path / "t.arff")
+    assert table.frame.rows() == [("it's, here", "1.5", "red", "2024-01-02"), ("plain", None, "dark blue", "2024-01-03")]
+    assert table.declared["colour"] == ["red", "dark blue", "green"] and table.place(1).endswith(":10")
+
+
+def test_sparse_arff_rows_take_their_defaults(tmp_path: Path) -> None:
+    (tmp_path / "t.arff").write_text("@relation r\n@attribute a numeric\n@attribute b {x,y}\n@attribute c numeric\n@data\n{0 3, 2 ?}\n{1 y}\n")
+    assert read_table(tmp_path / "t.arff").frame.rows() == [("3", "x", None), ("0", "y", "0")]
+
+
+def test_json_lines_arrays_and_nested_objects(tmp_path: Path) -> None:
+    rows = [{"a": 1, "b": {"c": "x", "d": 1.5}, "t": True}, {"a": None, "b": {"c": "y"}, "t": False}]
+    (tmp_path / "t.jsonl").write_text("\n".join(map(json.dumps, rows)))
+    (tmp_path / "t.json").write_text(json.dumps(rows, indent=1))
+    for name in ("t.jsonl", "t.json"):
+        frame = read_table(tmp_path / name).frame
+        assert frame.to_dict(as_series=False) == {"a": [1, None], "b.c": ["x", "y"], "b.d": [1.5, None], "t": [True, False]}
+        assert frame.schema == {"a": pl.Int64, "b.c": pl.String, "b.d": pl.Float64, "t": pl.Boolean}
+
+
+def test_parquet_keeps_its_types(tmp_path: Path) -> None:
+    frame = pd.DataFrame({"n": [1, 2], "s": pd.Categorical(["a", "b"]), "t": pd.to_datetime(["2024-01-01", "2024-01-02"], utc=True)})
+    frame.to_parquet(tmp_path / "t.parquet", index=False)
+    table = read_table(tmp_path / "t.parquet")
+    columns = {name: typed(name, table.frame[name]) for name in table.frame.columns}
+    assert {name: column.kind for name, column in columns.items()} == {"n": "integer", "s": "text", "t": "time"}
+    assert columns["t"].values.to_list()[1].isoformat() == "2024-01-02T00:00:00"
+
+
+@pytest.mark.parametrize(
+    ("file", "content", "expected"),
+    [
+        ("a.csv", b"", "expected a table .*, found an empty file"),
+        ("a.csv", b"a,b\n", "expected at least one row, found the columns a, b and no row"),
+        ("a.csv", b"a,b\n1,2\n3\n", r"a\.csv:3: expected 2 values as in the header, found 1"),
+        ("a.csv", b"a,a\n1,2\n", "expected a name of its own for every column, found 'a' 2 times"),
+        ("a.csv", b"PK\x03\x04abcd", "found a ZIP archive, as Excel's workbooks are: save the sheet as CSV"),
+        ("a.bin", b"\x00\x01\x02abc", "found bytes that are no text"),
+        ("a.parquet", b"a,b\n1,2\n", "expected Parquet, as its name says"),
+        ("a.parquet", b"PAR1abcdefgh", "expected Parquet: "),
+        ("a.csv.gz", gzip.compress(ROWS.encode() * 9)[:-20], "cannot be read|expected CSV"),
+        ("a.jsonl", b'{"a": 1}\n{"a": \n', r"a\.jsonl:2: expected a JSON object a line"),
+        ("a.jsonl", b"[1, 2]\n", "expected an array of objects, found 1 in it"),
+        ("a.arff", b"@relation r\n@attribute a numeric\n@data\n1,2\n", r"a\.arff:4: expected 1 values, one for each attribute, found 2"),
+        ("a.arff", b"@relation r\n@attribute a colour\n@data\n1\n", r"a\.arff:2: expected a type among"),
+    ],
+)
+def test_what_is_no_table_is_refused_with_its_place(tmp_path: Path, file: str, content: bytes, expected: str) -> None:
+    (tmp_path / file).write_bytes(content)
+    with pytest.raises(DataSetError, match=expected):
+        read_table(tmp_path / file)
+
+
+@pytest.mark.parametrize("name", ["nothing.csv", "."])
+def test_no_file_is_said(tmp_path: Path, name: str) -> None:
+    with pytest.raises(DataSetError, match="expected a file with a table"):
+        read_table(tmp_path / name)

@@ -1,0 +1,126 @@
+"""ARFF, the format of Weka and OpenML, with texts, dates, quotes and sparse rows (scipy's reader refuses texts)."""
+
+import re
+from collections.abc import Iterator
+from pathlib import Path
+
+import polars as pl
+
+from tidemill.init.raw_table import RawTable
+from tidemill.replay.file_rows import DataSetError, open_text
+
+_ATTRIBUTE = re.compile(r"""@attribute\s+(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|(\S+?))\s+(.+)$""", re.IGNORECASE)
+_NOMINAL = re.compile(r"^\{(.*)\}\s*$", re.DOTALL)
+_VALUE = r"""(?:'((?:[^'\\]|\\.)*)'|"((?:[^"\\]|\\.)*)"|([^{0}'"][^{0}]*|))"""
+_CELL = re.compile(rf"\s*{_VALUE.format(',')}\s*(,|$)")
+_TAB_CELL = re.compile(rf" *{_VALUE.format(chr(9))} *(\t|$)")
+_PAIR = re.compile(rf"\s*(\d+)\s+{_VALUE.format(',')}\s*(?:,|$)")
+_KINDS = ("numeric", "real", "integer", "string", "date")
+_MISSING = "?"
+
+
+def read_arff(file: Path, encoding: str) -> RawTable:
+    """Read a file; every column is text, `?` is no value.
+
+    Raises
+    ------
+    DataSetError
+        Names the line, what was expected, what came.
+    """
+    names: list[str] = []
+    declared: dict[str, list[str]] = {}
+    defaults: list[str] = []
+    rows: list[list[str | None]] = []
+    lines: list[int] = []
+    in_data = False
+    for number, line in _lines(file, encoding):
+        text = line.strip()
+        if not text or text.startswith("%"):
+            continue
+        if in_data:
+            rows.append(_sparse(text, defaults, f"{file}:{number}") if text.startswith("{") else _dense(text, len(names), f"{file}:{number}"))
+            lines.append(number)
+        elif text.lower().startswith("@attribute"):
+            name, values, default = _attribute(text, f"{file}:{number}")
+            if name in names:
+                raise DataSetError(f"{file}:{number}: expected a name of its own for every attribute, found {name!r} a second time")
+            names.append(name)
+            defaults.append(default)
+            if values:
+                declared[name] = values
+        elif text.lower().startswith("@data"):
+            in_data = True
+        elif not text.lower().startswith("@relation"):
+            raise DataSetError(f"{file}:{number}: expected @relation, @attribute or @data, found {text[:60]!r}")
+    if not names or not in_data:
+        raise DataSetError(f"{file}: expected ARFF with @attribute lines and @data, found no {'@data' if names else '@attribute'}")
+    columns = {name: pl.Series(name, [row[i] for row in rows], pl.String) for i, name in enumerate(names)}
+    return RawTable(file, "ARFF", pl.DataFrame(columns), lambda row: f"{file}:{lines[row]}", declared)
+
+
+def _lines(file: Path, encoding: str) -> Iterator[tuple[int, str]]:
+    try:
+        with open_text(file, "ARFF", encoding) as source:
+            for number, line in enumerate(source, 1):
+                yield number, line.decode("utf-8", "replace")
+    except (OSError, EOFError) as error:
+        raise DataSetError(f"{file}: expected ARFF: {error}") from error
+
+
+def _attribute(text: str, place: str) -> tuple[str, list[str], str]:
+    """Return the name, the listed values (none for other kinds) and what a sparse row leaves out."""
+    match = _ATTRIBUTE.match(text)
+    if match is None:
+        raise DataSetError(f"{place}: expected @attribute NAME TYPE, found {text[:80]!r}")
+    name = next(part for part in match.groups()[:3] if part is not None).replace("\\", "")
+    kind = match[4].strip()
+    if nominal := _NOMINAL.match(kind):
+        values = [value for value in _cells(nominal[1]) if value is not None]
+        return name, values, values[0] if values else ""
+    if kind.split()[0].lower() not in _KINDS:
+        raise DataSetError(f"{place}: expected a type among {', '.join(_KINDS)} or {{values}}, found {kind[:60]!r}")
+    return name, [], "0"
+
+
+def _dense(text: str, width: int, place: str) -> list[str | None]:
+    found = _cells(text)
+    if len(found) == width + 1 and re.fullmatch(r"\{[\d.]+\}", found[-1] or ""):
+        # The weight of an instance.
+        found = found[:-1]
+    if len(found) != width:
+        raise DataSetError(f"{place}: expected {width} values, one for each attribute, found {len(found)}: {text[:120]!r}")
+    return found
+
+
+def _sparse(text: str, defaults: list[str], place: str) -> list[str | None]:
+    row: list[str | None] = list(defaults)
+    inner = text[1 : text.rfind("}")].strip()
+    found = list(_PAIR.finditer(inner))
+    if sum(len(match[0]) for match in found) < len(inner) or any(int(match[1]) >= len(defaults) for match in found):
+        raise DataSetError(f"{place}: expected {{INDEX VALUE, ...}} with indices below {len(defaults)}, found {text[:120]!r}")
+    for match in found:
+        row[int(match[1])] = _value(match, 2)
+    return row
+
+
+def _cells(text: str) -> list[str | None]:
+    """Return the values of a line; a `?` without quotes is none."""
+    pattern = _TAB_CELL if "\t" in text and "," not in text else _CELL
+    cells: list[str | None] = []
+    at = 0
+    while True:
+        match = pattern.match(text, at)
+        if match is None:
+            # Behind a closing quote something else follows: the rest is one value as it stands.
+            return [*cells, text[at:].strip()]
+        cells.append(_value(match, 1))
+        at = match.end()
+        if not match[4]:
+            return cells
+
+
+def _value(match: re.Match[str], group: int) -> str | None:
+    single, double, bare = match[group], match[group + 1], match[group + 2]
+    if single is None and double is None:
+        return None if bare.strip() == _MISSING else bare.strip()
+    return re.sub(r"\\(.)", r"\1", single if single is not None else double)

@@ -1,0 +1,175 @@
+"""What a column's texts are: numbers, truth values, dates, or texts; which of them mean that there is no value.
+
+A column is of a type when every value of it is. Where values can be read in two ways the column is refused by name with the option that decides,
+and nothing is converted silently: each decision is a note of the column.
+"""
+
+import polars as pl
+
+from tidemill.init.column import Column, Kind
+from tidemill.init.time_formats import date_format, read_dates
+from tidemill.replay.file_rows import DataSetError
+
+_NULLS = ("NA", "N/A", "n/a", "NaN", "nan", "NAN", "null", "NULL", "Null", "None", "none", "?", "-", "--", "#N/A", "<NA>", "nil", ".", "NaT")
+_NULLS_OF_TEXT = ("N/A", "n/a", "NaN", "nan", "null", "NULL", "?", "#N/A", "<NA>", "NaT")
+_NA = "NA"
+_TRUTH = {"true": True, "false": False}
+_WHOLE = r"^[+-]?\d+$"
+_NUMBER = r"^[+-]?(\d+\.?\d*|\.\d+)([eE][+-]?\d+)?$|^[+-]?[iI]nf(inity)?$"
+_LEADING_ZERO = r"^[+-]?0\d"
+_THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
+_POINT_THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d+)?$"
+_COMMA_NUMBER = r"^[+-]?\d+,\d+$"
+_COMMA_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
+_LONGEST_WHOLE = 18
+
+
+def typed(name: str, values: pl.Series, decimal: str | None = None) -> Column:
+    """Return a column with its type.
+
+    Parameters
+    ----------
+    decimal
+        The mark before the fraction, ``.`` or ``,``; None: found in the values.
+
+    Raises
+    ------
+    DataSetError
+        Its numbers can be read in two ways.
+    """
+    kind = values.dtype
+    if kind == pl.String:
+        return _of_text(name, values, decimal)
+    if kind in (pl.Categorical, pl.Enum):
+        return Column(name, values.cast(pl.String), "text")
+    if kind == pl.Null:
+        return Column(name, values.cast(pl.String), "text")
+    if kind == pl.Boolean:
+        return Column(name, values, "boolean")
+    if kind.is_integer():
+        if kind == pl.UInt64 and (values.max() or 0) > 2**63 - 1:  # type: ignore[operator]
+            return Column(name, values.cast(pl.String), "text", ("whole numbers beyond 64 bits are kept as texts",))
+        return Column(name, values.cast(pl.Int64), "integer")
+    if kind.is_float() or kind.is_decimal():
+        return _number(name, values.cast(pl.Float64), ())
+    if kind == pl.Date:
+        return Column(name, values, "date")
+    if isinstance(kind, pl.Datetime):
+        return Column(name, _utc(values), "time")
+    if isinstance(kind, pl.Duration):
+        return Column(name, values.dt.total_microseconds().cast(pl.Float64) / 1e6, "number", ("durations are seconds",))
+    if kind == pl.Time:
+        return Column(name, values.cast(pl.Int64).cast(pl.Float64) / 1e9, "number", ("times of day are seconds since midnight",))
+    return Column(name, values, "other")
+
+
+def _utc(values: pl.Series) -> pl.Series:
+    zone = values.dtype.time_zone if isinstance(values.dtype, pl.Datetime) else None
+    plain = values.dt.convert_time_zone("UTC").dt.replace_time_zone(None) if zone else values
+    return plain.cast(pl.Datetime("ms"))
+
+
+def _number(name: str, values: pl.Series, notes: tuple[str, ...]) -> Column:
+    """Return a column of numbers; what is not finite is no value, and whole ones whose gaps made them floating (pandas) stay as they are."""
+    odd = int((~values.is_finite()).sum())
+    if odd:
+        values = pl.select(pl.when(values.is_finite()).then(values).otherwise(None)).to_series().alias(name)
+        notes = (*notes, f"{odd:,} values that are NaN or infinite count as none")
+    return Column(name, values, "number", notes)
+
+
+def _of_text(name: str, values: pl.Series, decimal: str | None) -> Column:
+    clean = values.str.strip_chars()
+    clean = clean.set(clean == "", None)
+    missing = clean.is_in(list(_NULLS)).fill_null(False)
+    others = clean.set(missing, None)
+    found = _plain(name, others, decimal)
+    if found is None or others.null_count() == len(others):
+        return _text(name, values, clean)
+    marks = clean.filter(missing).unique().sort().to_list()
+    notes = (f"{', '.join(map(repr, marks))} ({int(missing.sum()):,} times) is no value",) if marks else ()
+    return Column(name, found.values, found.kind, (*notes, *found.notes))
+
+
+def _text(name: str, values: pl.Series, clean: pl.Series) -> Column:
+    """Return a column of texts: few words mean no value there, and NA only where the other values are no codes of two letters, as countries are."""
+    marks = [mark for mark in _NULLS_OF_TEXT if mark in set(clean.drop_nulls().unique().to_list())]
+    missing = clean.is_in(marks).fill_null(False) if marks else pl.Series([False] * len(clean))
+    notes = [f"{', '.join(map(repr, marks))} ({int(missing.sum()):,} times) is no value"] if marks else []
+    plain = clean.set(missing, None)
+    count = int((plain == _NA).sum())
+    if count:
+        rest = plain.filter(plain != _NA)
+        if len(rest) and bool(rest.str.contains(r"^[A-Z]{2}$").all()):
+            notes.append(f"'NA' ({count:,} times) is a text: the others are codes of two letters as well")
+        else:
+            plain = plain.set(plain == _NA, None)
+            notes.append(f"'NA' ({count:,} times) is no value")
+    return Column(name, plain.alias(name), "text", tuple(notes))
+
+
+def _plain(name: str, values: pl.Series, decimal: str | None) -> Column | None:
+    """Return the column if all its values are of one type that is not text."""
+    given = values.drop_nulls()
+    if not len(given):
+        return Column(name, values, "text")
+    lower = given.head(1).str.to_lowercase().to_list()[0]
+    if lower in _TRUTH and bool(given.str.to_lowercase().is_in(list(_TRUTH)).all()):
+        return Column(name, (values.str.to_lowercase() == "true").alias(name), "boolean")
+    if (number := _numbers(name, values, given, decimal)) is not None:
+        return number
+    pattern = date_format(given)
+    if pattern is None:
+        return None
+    times, kind = read_dates(values, pattern)
+    return Column(name, times.alias(name), kind, () if pattern.iso else (f"dates are written as {pattern.text}",))
+
+
+def _numbers(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> Column | None:
+    if _all(given, _NUMBER) and decimal != ",":
+        if _all(given, _WHOLE):
+            if bool(given.str.contains(_LEADING_ZERO).any()):
+                return None
+            if bool((given.str.strip_chars("+-").str.len_chars() > _LONGEST_WHOLE).any()):
+                return None
+            return Column(name, values.str.strip_chars_start("+").cast(pl.Int64), "integer")
+        return _number(name, values.str.strip_chars_start("+").cast(pl.Float64, strict=False), ())
+    if bool(given.str.contains(",", literal=True).any()):
+        return _with_commas(name, values, given, decimal)
+    if decimal == "," and bool(given.str.contains(_NUMBER).all()):
+        points = given.filter(given.str.contains(".", literal=True))
+        if not len(points) or _all(points, _POINT_THOUSANDS):
+            return _of_marks(name, values, ".", "points part thousands")
+    return None
+
+
+def _with_commas(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> Column | None:
+    """Read numbers with commas: thousands, or fractions; those that can be both are refused."""
+    commas = given.filter(given.str.contains(",", literal=True))
+    rest = given.filter(~given.str.contains(",", literal=True))
+    thousands = _all(commas, _THOUSANDS) and _all(rest, _NUMBER)
+    fractions = _all(commas, f"{_COMMA_NUMBER}|{_POINT_THOUSANDS}") and _all(rest, f"{_WHOLE}|{_POINT_THOUSANDS}")
+    if decimal is not None:
+        thousands, fractions = thousands and decimal == ".", fractions and decimal == ","
+    if thousands and fractions and _all(commas, _COMMA_OR_THOUSANDS):
+        raise DataSetError(
+            f"column {name!r}: expected numbers that can be read in one way, found {commas[0]!r}, which may be"
+            f" {commas[0].replace(',', '')} or {commas[0].replace(',', '.')}; say which with --decimal . (the comma parts thousands)"
+            " or --decimal , (it stands before the fraction)"
+        )
+    if thousands:
+        return _of_marks(name, values, ",", "commas part thousands")
+    if fractions:
+        plain = values.str.replace_all(".", "", literal=True).str.replace_all(",", ".", literal=True)
+        return _number(name, plain.cast(pl.Float64, strict=False).alias(name), ("decimal commas",))
+    return None
+
+
+def _of_marks(name: str, values: pl.Series, mark: str, note: str) -> Column:
+    plain = values.str.replace_all(mark, "", literal=True).str.strip_chars_start("+")
+    kind: Kind = "integer" if _all(plain.drop_nulls(), _WHOLE) else "number"
+    return Column(name, plain.cast(pl.Int64 if kind == "integer" else pl.Float64).alias(name), kind, (note,))
+
+
+def _all(values: pl.Series, pattern: str) -> bool:
+    return bool(values.str.contains(pattern).all())

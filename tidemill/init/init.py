@@ -1,0 +1,212 @@
+"""From a file with a table to an application that can be checked, backtested and run, with the table as its first data."""
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+import polars as pl
+from numpy.typing import NDArray
+
+from tidemill.init.application_file import EVENTS, LABELS, Names, Written, application_text, event_schema, label_schema
+from tidemill.init.column import Column
+from tidemill.init.column_types import typed
+from tidemill.init.names import avro_names, slug
+from tidemill.init.policies import policies
+from tidemill.init.profile import profile
+from tidemill.init.question import Asked, Question, ask
+from tidemill.init.raw_table import RawTable
+from tidemill.init.reading import read_table
+from tidemill.init.roles import Roles, duplicates
+from tidemill.init.timeline import LabelDelay, timeline
+from tidemill.replay.file_rows import DataSetError
+
+_FILES = ("app.yaml", "schemas", "data")
+
+
+@dataclass(frozen=True, slots=True)
+class InitOptions:
+    """What the user says of the table.
+
+    Attributes
+    ----------
+    kind
+        None: found in the label's values.
+    delay
+        How long after its request a label is known; None: at once, or as `roles.label_time` says.
+    decimal, separator, time_format
+        How the file is written; None: found in it.
+    first_ms
+        When the first row is, where the row number is time; None: so that the last is yesterday.
+    name
+        Of the application; None: that of the folder.
+    command
+        The command line, for the head of the file.
+    """
+
+    folder: Path
+    table: Path
+    roles: Roles
+    kind: Asked | None = None
+    delay: LabelDelay | None = None
+    decimal: str | None = None
+    separator: str | None = None
+    time_format: str | None = None
+    first_ms: int | None = None
+    name: str | None = None
+    command: str = "tidemill init"
+
+
+@dataclass(frozen=True, slots=True)
+class InitResult:
+    """What was seen, chosen and written.
+
+    Attributes
+    ----------
+    files
+        Relative to the folder.
+    warnings
+        What may be wrong with the table, most important first.
+    """
+
+    written: Written
+    raw: RawTable
+    files: Sequence[str]
+    warnings: Sequence[str]
+
+
+def init(options: InitOptions, now_ms: int) -> InitResult:
+    """Write an application and its first data.
+
+    Raises
+    ------
+    DataSetError
+        The table cannot be read, or cannot be asked this: says where, what was expected, what came, what to do. Nothing is written then.
+    """
+    _refuse_to_overwrite(options.folder)
+    raw = read_table(options.table, options.separator)
+    roles = options.roles
+    roles.check(str(options.table), raw.frame.columns)
+    columns = {name: typed(name, raw.frame[name], options.decimal) for name in raw.frame.columns}
+    for name in (roles.time, roles.label_time):
+        if name is not None and options.time_format is not None and raw.frame[name].dtype == pl.String:
+            columns[name] = Column(name, raw.frame[name], "text")
+    times = timeline(columns, roles, options.delay, options.time_format, now_ms, options.first_ms)
+    if len(times.rows) < len(next(iter(columns.values()))) or not np.array_equal(times.rows, np.arange(len(times.rows))):
+        order = pl.Series(times.rows)
+        columns = {name: column.ordered(order) for name, column in columns.items()}
+    label = columns[roles.label]
+    if times.unknown.any():
+        label = Column(label.name, label.values.set(pl.Series(times.unknown), None), label.kind, label.notes)
+        columns[roles.label] = label
+    question = ask(label, options.kind, raw.declared.get(roles.label, ()))
+    if question.kind != "regression" and label.kind == "number":
+        # Classes are spelled 1 and 2, also where a gap has made 1.0 and 2.0 of them.
+        columns[roles.label] = label = Column(label.name, label.values.cast(pl.Int64), "integer", label.notes)
+    identity, identities = _identity(columns, roles)
+    names = _names(options, columns, identity)
+    taken = [names.identity, names.time, "event_id", "label_time"]
+    asked = None if roles.time is None else pl.Series(times.asked_ms).cast(pl.Datetime("ms"))
+    found = profile(columns, roles, question, asked, taken)
+    chosen = policies(question, times, now_ms)
+    written = Written(names, found, question, times, chosen, options.table.name, raw.form, options.command)
+
+    files = _write(options.folder, written, label, identities)
+    warnings = [*_nothing_to_learn_from(written), *times.warnings, *raw.notes, *chosen.short, *found.warnings, *_unlabelled(question)]
+    return InitResult(written, raw, files, warnings)
+
+
+def _refuse_to_overwrite(folder: Path) -> None:
+    if folder.exists() and not folder.is_dir():
+        raise DataSetError(f"{folder}: expected a new folder, found a file")
+    if there := [name for name in _FILES if (folder / name).exists()]:
+        raise DataSetError(f"{folder}: expected a new or an empty folder, found {', '.join(there)} in it: choose another, or delete them first")
+
+
+def _identity(columns: dict[str, Column], roles: Roles) -> tuple[Column | None, pl.Series]:
+    """Return the column of ids, if there is one, and the ids of all rows."""
+    count = len(next(iter(columns.values())))
+    if roles.identity is None:
+        width = len(str(count))
+        return None, pl.Series([f"row-{i:0{width}}" for i in range(1, count + 1)], dtype=pl.String)
+    column = columns[roles.identity]
+    if column.kind not in ("integer", "text", "date"):
+        raise DataSetError(
+            f"--id {roles.identity!r}: expected texts or whole numbers, found {column.values.dtype}; leave --id out and rows are numbered"
+        )
+    if column.nulls:
+        row = int(column.values.is_null().arg_true()[0])
+        raise DataSetError(f"--id {roles.identity!r}: expected a value in every row, found none in {column.nulls:,} (the first: row {row + 1})")
+    if twice := duplicates([roles.identity], column.values):
+        copies = len(column) - column.values.n_unique()
+        raise DataSetError(
+            f"--id {roles.identity!r}: expected another value in each row, found {copies:,} that repeat one before (such as {', '.join(twice)}):"
+            f" the second would be taken for a copy of the first. Leave --id out and rows are numbered; if it names something that comes again"
+            f" (a customer, a machine), say --entity {roles.identity!r}"
+        )
+    return column, column.values
+
+
+def _names(options: InitOptions, columns: dict[str, Column], identity: Column | None) -> Names:
+    roles = options.roles
+    own = avro_names([name for name in (roles.identity, roles.time) if name is not None])
+    name = slug(options.name or options.folder.absolute().name, "table").replace("_", "-")
+    label = avro_names([roles.label], ["event_id", "label_time", *own.values()])[roles.label]
+    return Names(
+        application=name,
+        model=slug(roles.label, "label"),
+        identity=own[roles.identity] if roles.identity is not None else "event_id",
+        identity_kind="text" if identity is None else identity.kind,
+        time=own[roles.time] if roles.time is not None else "event_time",
+        label_time="label_time",
+        label=label,
+        label_kind=columns[roles.label].kind,
+        label_column=roles.label,
+        time_column=roles.time,
+        identity_column=roles.identity,
+    )
+
+
+def _nothing_to_learn_from(written: Written) -> list[str]:
+    if written.derived or any(one.is_feature for one in written.profile.columns):
+        return []
+    return ["no column may be learned from: all that a model sees is how the label was before"]
+
+
+def _unlabelled(question: Question) -> list[str]:
+    missing = len(question.labels) - question.known
+    return [f"{missing:,} of {len(question.labels):,} rows have no label: they are asked, and teach nothing"] if missing else []
+
+
+def _write(folder: Path, written: Written, label: Column, identities: pl.Series) -> list[str]:
+    """Write everything into a folder beside, then put it in place: a folder is complete or is not there."""
+    part = folder.with_name(f".{folder.name}.part")
+    shutil.rmtree(part, ignore_errors=True)
+    try:
+        (part / "schemas").mkdir(parents=True)
+        (part / "data").mkdir()
+        (part / "app.yaml").write_text(application_text(written), encoding="utf-8")
+        (part / "schemas" / "event.avsc").write_text(event_schema(written), encoding="utf-8")
+        (part / "schemas" / "label.avsc").write_text(label_schema(written), encoding="utf-8")
+        names, times = written.names, written.times
+        events = [identities.alias(names.identity), _instants(times.asked_ms, names.time)]
+        events += [one.column.values.alias(one.name) for one in written.carried]
+        pl.DataFrame(events).write_parquet(part / "data" / f"{EVENTS}.parquet")
+        known = label.values.is_not_null()
+        labels = [identities, _instants(times.labelled_ms, names.label_time), label.values.alias(names.label)]
+        labels[0] = labels[0].alias(names.identity)
+        told = pl.DataFrame(labels).filter(known).sort(names.label_time, maintain_order=True)
+        told.write_parquet(part / "data" / f"{LABELS}.parquet")
+        folder.mkdir(parents=True, exist_ok=True)
+        for name in _FILES:
+            (part / name).rename(folder / name)
+    except OSError as error:
+        raise DataSetError(f"{folder}: cannot be written: {error}") from error
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+    return ["app.yaml", "schemas/event.avsc", "schemas/label.avsc", f"data/{EVENTS}.parquet", f"data/{LABELS}.parquet"]
+
+
+def _instants(times_ms: NDArray[np.int64], name: str) -> pl.Series:
+    return pl.Series(name, times_ms).cast(pl.Datetime("ms"))

@@ -1,0 +1,193 @@
+"""What a table looks like: each column's type, range, categories and gaps, what it is used for, and what may be wrong with it."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from math import prod
+from typing import Literal
+
+import polars as pl
+
+from tidemill.init.column import Column
+from tidemill.init.leaks import BOUND, single_column_score
+from tidemill.init.names import avro_names
+from tidemill.init.question import Question
+from tidemill.init.roles import Roles, looks_like_an_id
+
+Use = Literal["feature", "entity", "carried", "left out"]
+_MOST_CATEGORIES = 20
+_ROWS_A_CATEGORY = 5
+_LATER_SHARE = 0.01
+_RARE = 0.05
+_MANY_TEXTS = 1_000
+_COPIES = 0.01
+_ROOM = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class ColumnProfile:
+    """A column as the application has it.
+
+    Attributes
+    ----------
+    name
+        Its name in Avro; `column.name` is that of the file.
+    use
+        ``feature``; ``entity``: a feature, and something that is remembered; ``carried`` in the stream but no feature; ``left out`` of the stream.
+    why
+        Why it is no feature; empty for one.
+    low, high
+        Least and greatest value of numbers and times, as they are written in SQL and YAML; None for others.
+    categories
+        All values of a text that has few, by frequency; empty for others.
+    alone
+        AUC or R2 of this column alone, see `single_column_score`.
+    """
+
+    column: Column
+    name: str
+    use: Use
+    why: str
+    distinct: int
+    low: float | int | str | None
+    high: float | int | str | None
+    categories: tuple[str, ...]
+    alone: float | None = None
+
+    @property
+    def is_feature(self) -> bool:
+        """Whether a model may see it."""
+        return self.use == "feature" or (self.use == "entity" and not self.why)
+
+    @property
+    def null_share(self) -> float:
+        """Share of rows without a value."""
+        return self.column.nulls / max(1, len(self.column))
+
+
+@dataclass(frozen=True, slots=True)
+class Profile:
+    """The table's columns in its order, but for label, times and id; and what to look at."""
+
+    columns: Sequence[ColumnProfile]
+    warnings: Sequence[str]
+
+
+def profile(
+    columns: Mapping[str, Column], roles: Roles, question: Question, times: pl.Series | None, taken: Sequence[str], checks_leaks: bool = True
+) -> Profile:
+    """Look at every column that may be a feature.
+
+    Parameters
+    ----------
+    times : series of Datetime, n rows
+        When each request was made; None where the row number is time.
+    taken
+        Names that the stream has for other things.
+    """
+    special = {roles.label, roles.time, roles.label_time, roles.identity} - {None}
+    names = avro_names([name for name in columns if name not in special], taken)
+    found = [_look(columns[name], names[name], roles, question, checks_leaks) for name in names]
+    warnings = [*_about_rows(columns, special), *_about_classes(question)]
+    for one in found:
+        warnings += _about_column(one, question, times)
+    return Profile(found, warnings)
+
+
+def _look(column: Column, name: str, roles: Roles, question: Question, checks_leaks: bool) -> ColumnProfile:
+    distinct = column.values.drop_nulls().n_unique() if column.kind != "other" else 0
+    use, why = _use(column, distinct, roles)
+    low, high = _range(column)
+    categories = _categories(column, distinct) if column.kind == "text" and use != "left out" else ()
+    alone = single_column_score(column, question) if checks_leaks and use in ("feature", "entity") else None
+    return ColumnProfile(column, name, use, why, distinct, low, high, categories, alone)
+
+
+def _use(column: Column, distinct: int, roles: Roles) -> tuple[Use, str]:
+    if column.name in roles.excluded:
+        return "left out", "excluded"
+    if column.kind == "other":
+        return "left out", f"a column of {column.values.dtype} is no feature"
+    if not distinct:
+        return "left out", "it has no value in any row"
+    if column.name in roles.entities:
+        named = column.kind == "text" and distinct <= _MANY_TEXTS
+        return "entity", "" if named else "what is remembered of it is a feature, its name is not"
+    if distinct == 1 and not column.nulls:
+        return "carried", f"it is {column.values.drop_nulls()[0]!r} in every row"
+    if column.kind == "time":
+        return "carried", "a time is no feature itself; hour, weekday and age of it are"
+    if why := looks_like_an_id(column):
+        return "carried", f"it seems to be an id: {why}"
+    return "feature", ""
+
+
+def _range(column: Column) -> tuple[float | int | str | None, float | int | str | None]:
+    if column.kind in ("integer", "number"):
+        return column.values.min(), column.values.max()  # type: ignore[return-value]
+    if column.kind in ("date", "time") and column.nulls < len(column):
+        return str(column.values.min()), str(column.values.max())
+    return None, None
+
+
+def _categories(column: Column, distinct: int) -> tuple[str, ...]:
+    """Return the values of a text where there are few and each stands in several rows: then a new one is news."""
+    given = column.values.drop_nulls()
+    if distinct > _MOST_CATEGORIES or len(given) < distinct * _ROWS_A_CATEGORY:
+        return ()
+    counts = given.value_counts(sort=True)
+    return tuple(str(value) for value in counts[counts.columns[0]].to_list())
+
+
+def _about_rows(columns: Mapping[str, Column], special: set[str | None]) -> list[str]:
+    """Warn of copied rows, where so many could hardly be alike by chance."""
+    told = [column.values for name, column in columns.items() if column.kind != "other" and name not in special]
+    frame = pl.DataFrame(told)
+    if not frame.width:
+        return []
+    copies = frame.height - frame.unique().height
+    possible = prod(float(values.n_unique()) for values in told)
+    if copies <= frame.height * _COPIES or possible < frame.height * _ROOM:
+        return []
+    return [
+        f"{copies:,} of {frame.height:,} rows ({copies / frame.height:.0%}) are copies of another row: if they are the same case twice, what is"
+        " learned from one is no surprise in the other, and figures look too good"
+    ]
+
+
+def _about_classes(question: Question) -> list[str]:
+    if question.kind == "regression":
+        return []
+    name, count = question.rarest
+    share = count / max(1, question.known)
+    if share >= _RARE:
+        return []
+    words = f"the class {name!r} has {count:,} of {question.known:,} rows ({share:.2%})"
+    return [f"{words}: judge by average precision and recall, not by accuracy; a model that never says it is right {1 - share:.1%} of the time"]
+
+
+def _about_column(one: ColumnProfile, question: Question, times: pl.Series | None) -> list[str]:
+    found, name = [], one.column.name
+    figure = "R2" if question.kind == "regression" else "AUC"
+    if one.alone is not None and one.alone > BOUND:
+        found.append(
+            f"column {name!r} tells the label almost alone ({figure} {one.alone:.3f} on rows it was not learned from): is it known when the question"
+            f" is asked? If not: --exclude {_shell(name)}"
+        )
+    if one.why and one.use == "carried" and one.column.kind != "time":
+        found.append(f"column {name!r} is no feature: {one.why}")
+    elif one.use == "left out" and one.why != "excluded":
+        found.append(f"column {name!r} is left out: {one.why}")
+    if times is not None and one.column.kind in ("date", "time") and one.use != "left out":
+        later = int((one.column.values.cast(pl.Datetime("ms")) > times).sum())
+        if later > _LATER_SHARE * len(times):
+            found.append(
+                f"column {name!r} lies after the request in {later:,} of {len(times):,} rows: if it tells what happened later, it must not be seen;"
+                f" --exclude {_shell(name)}"
+            )
+    if one.use == "feature" and one.column.kind == "text" and not one.categories and one.distinct > _MANY_TEXTS:
+        found.append(f"column {name!r} has {one.distinct:,} different texts: rare ones are pooled when a model is trained")
+    return found
+
+
+def _shell(name: str) -> str:
+    return name if name.replace("_", "").isalnum() and name.isascii() else f"'{name}'"

@@ -1,0 +1,209 @@
+"""Any file with a table in it: CSV of every dialect, ARFF, JSON lines, Parquet. What is guessed about the file is said."""
+
+import csv
+import gzip
+import json
+from collections import Counter
+from pathlib import Path
+from typing import Any
+
+import polars as pl
+import pyarrow as pa
+import pyarrow.parquet
+
+from tidemill.init.arff_file import read_arff
+from tidemill.init.raw_table import RawTable
+from tidemill.replay.csv_file import CsvDialect, read_csv, records_of
+from tidemill.replay.file_rows import DataSetError, not_utf8
+from tidemill.replay.json_file import lines_of
+
+_SEPARATORS = (",", ";", "\t", "|")
+_LOOKED_AT = 200
+_NAMES = {";": "';'", "\t": "tabs", "|": "'|'", ",": "commas"}
+_GZIP, _PARQUET, _ZIP, _ORC, _SQLITE, _PDF = b"\x1f\x8b", b"PAR1", b"PK\x03\x04", b"ORC", b"SQLite", b"%PDF"
+_OTHERS = {_ZIP: "a ZIP archive, as Excel's workbooks are: save the sheet as CSV", _ORC: "ORC", _SQLITE: "an SQLite database", _PDF: "a PDF"}
+_FORMS = "CSV, ARFF, JSON lines or Parquet"
+_JSON, _ARFF = (".jsonl", ".ndjson", ".json"), (".arff",)
+
+
+def read_table(file: Path, separator: str | None = None) -> RawTable:
+    """Read a file; its format is told by its name and its first bytes.
+
+    Parameters
+    ----------
+    separator
+        Of the columns of a CSV file; None: found in the file.
+
+    Raises
+    ------
+    DataSetError
+        It is no table, cannot be read, or has no rows: says where, what was expected, what came.
+    """
+    if file.is_dir():
+        raise DataSetError(f"{file}: expected a file with a table ({_FORMS}), found a folder")
+    if not file.is_file():
+        raise DataSetError(f"{file}: expected a file with a table ({_FORMS}), found none")
+    head = _head(file)
+    table = _read(file, head, separator)
+    if not table.frame.width:
+        raise DataSetError(f"{file}: expected columns, found none")
+    if not table.frame.height:
+        raise DataSetError(f"{file}: expected at least one row, found the columns {', '.join(table.frame.columns[:8])} and no row")
+    return table
+
+
+def _read(file: Path, head: bytes, separator: str | None) -> RawTable:
+    name = file.name.lower().removesuffix(".gz")
+    if head.startswith(_PARQUET):
+        return _parquet(file)
+    for magic, what in _OTHERS.items():
+        if head.startswith(magic):
+            raise DataSetError(f"{file}: expected {_FORMS}, found {what}")
+    if not head:
+        raise DataSetError(f"{file}: expected a table ({_FORMS}), found an empty file")
+    wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
+    if not wide and b"\0" in head:
+        raise DataSetError(f"{file}: expected {_FORMS}, found bytes that are no text ({head[:8]!r})")
+    encoding, notes = ("utf-8", []) if wide else _encoding(file)
+    text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
+    if name.endswith(_ARFF) or (not name.endswith(_JSON) and text[:1] in (b"@", b"%") and b"@relation" in text.lower()):
+        table = read_arff(file, encoding)
+    elif name.endswith(_JSON) or text[:1] in (b"{", b"["):
+        table = _json(file)
+    elif name.endswith(".parquet"):
+        raise DataSetError(f"{file}: expected Parquet, as its name says, found something else")
+    else:
+        table = _csv(file, encoding, separator)
+    return RawTable(table.file, table.form, table.frame, table.place, table.declared, (*notes, *table.notes))
+
+
+def _head(file: Path) -> bytes:
+    try:
+        with file.open("rb") as source:
+            head = source.read(4096)
+        if head.startswith(_GZIP):
+            with gzip.open(file) as source:
+                head = source.read(4096)
+    except (OSError, EOFError) as error:
+        raise DataSetError(f"{file}: cannot be read: {error}") from error
+    return head
+
+
+def _encoding(file: Path) -> tuple[str, list[str]]:
+    try:
+        if not_utf8(file) is None:
+            return "utf-8", []
+    except (OSError, EOFError) as error:
+        raise DataSetError(f"{file}: cannot be read: {error}") from error
+    return "cp1252", ["it is not UTF-8 and was read as Windows-1252 (Latin-1): look at its umlauts and accents"]
+
+
+def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
+    try:
+        mark = separator or _separator(file, encoding)
+        found = read_csv(file, (), CsvDialect(mark, encoding))
+    except UnicodeDecodeError:
+        return _csv(file, "latin-1", separator)
+    except csv.Error as error:
+        raise DataSetError(f"{file}: expected CSV: {error}") from error
+    frame = pl.DataFrame(pl.from_arrow(found.columns))
+    blank = [name for name in frame.columns if not name.strip()]
+    frame = frame.rename({name: f"column_{frame.columns.index(name) + 1}" for name in blank})
+    return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, found.place)
+
+
+def _separator(file: Path, encoding: str) -> str:
+    """Return the mark that parts the first lines into the same number of columns, the most of them; a comma when there is one column."""
+    best, most = ",", (0.0, 1)
+    for mark in _SEPARATORS:
+        widths = Counter[int]()
+        for i, (_, record) in enumerate(records_of(file, CsvDialect(mark, encoding))):
+            if i >= _LOOKED_AT:
+                break
+            widths[len(record)] += 1
+        if widths:
+            width, count = widths.most_common(1)[0]
+            score = count / widths.total(), width
+            if width > 1 and score > most:
+                best, most = mark, score
+    return best
+
+
+def _json(file: Path) -> RawTable:
+    rows: list[dict[str, Any]] = []
+    places: list[int] = []
+    lines = lines_of(file)
+    whole = b"\n".join(lines).strip()
+    if whole.startswith(b"["):
+        rows, places = _json_array(file, whole)
+        word = "row"
+    else:
+        word = "line"
+        for number, line in enumerate(lines, 1):
+            if line.strip():
+                rows.append(_json_object(f"{file}:{number}", line))
+                places.append(number)
+    names = list(dict.fromkeys(name for row in rows for name in row))
+    columns = {name: _json_column(name, [row.get(name) for row in rows]) for name in names}
+    return RawTable(file, "JSON lines", pl.DataFrame(columns), lambda row: f"{file}:{places[row]}" if word == "line" else f"{file}: row {row + 1}")
+
+
+def _json_array(file: Path, whole: bytes) -> tuple[list[dict[str, Any]], list[int]]:
+    try:
+        rows = json.loads(whole)
+    except ValueError as error:
+        raise DataSetError(f"{file}: expected JSON lines or an array of objects: {error}") from error
+    if not all(isinstance(row, dict) for row in rows):
+        raise DataSetError(f"{file}: expected an array of objects, found {next(row for row in rows if not isinstance(row, dict))!r:.60} in it")
+    return [_flat(row) for row in rows], list(range(1, len(rows) + 1))
+
+
+def _json_object(place: str, line: bytes) -> dict[str, Any]:
+    try:
+        row = json.loads(line)
+    except (ValueError, RecursionError) as error:
+        raise DataSetError(f"{place}: expected a JSON object a line: {error}") from error
+    if not isinstance(row, dict):
+        raise DataSetError(f"{place}: expected a JSON object a line, found {row!r:.60}")
+    return _flat(row)
+
+
+def _flat(row: dict[str, Any], before: str = "") -> dict[str, Any]:
+    """Return nested objects as dotted names."""
+    found: dict[str, Any] = {}
+    for name, value in row.items():
+        found.update(_flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value})
+    return found
+
+
+def _json_column(name: str, values: list[Any]) -> pl.Series:
+    kinds = {type(value) for value in values if value is not None}
+    if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values if value is not None):
+        return pl.Series(name, values, pl.Int64)
+    if kinds <= {int, float}:
+        return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
+    if kinds == {bool}:
+        return pl.Series(name, values, pl.Boolean)
+    if kinds == {list}:
+        return pl.Series(name, [None if value is None else [str(item) for item in value] for value in values], pl.List(pl.String))
+    return pl.Series(name, [None if value is None else value if isinstance(value, str) else json.dumps(value) for value in values], pl.String)
+
+
+def _parquet(file: Path) -> RawTable:
+    try:
+        table = pyarrow.parquet.ParquetFile(file).read()
+        while any(pa.types.is_struct(field.type) for field in table.schema):
+            table = table.flatten()
+    except (pa.ArrowException, OSError) as error:
+        raise DataSetError(f"{file}: expected Parquet: {error}") from error
+    if len(set(table.column_names)) < table.num_columns:
+        twice = next(name for name in table.column_names if table.column_names.count(name) > 1)
+        raise DataSetError(f"{file}: expected a name of its own for every column, found {twice!r} more than once")
+    columns = {}
+    for name in table.column_names:
+        column = table.column(name)
+        if pa.types.is_decimal(column.type):
+            column = column.cast(pa.float64())
+        columns[name] = column
+    frame = pl.DataFrame(pl.from_arrow(pa.table(columns)))
+    return RawTable(file, "Parquet", frame, lambda row: f"{file}: row {row + 1}")

@@ -1,0 +1,128 @@
+"""How dates and times are written in a table: one pattern for all values of a column, or none."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+import numpy as np
+import polars as pl
+
+from tidemill.replay.file_rows import DataSetError
+
+_ISO_DAY = r"^\d{4}-\d{2}-\d{2}$"
+_ISO_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?$"
+_TAIL = r"([ T]\d{1,2}:\d{2}(:\d{2})?)?$"
+_PARTS = (
+    (rf"^\d{{4}}/\d{{1,2}}/\d{{1,2}}{_TAIL}", "%Y/%m/%d"),
+    (rf"^\d{{1,2}}\.\d{{1,2}}\.\d{{4}}{_TAIL}", "%d.%m.%Y"),
+    (rf"^\d{{1,2}}-[A-Za-z]{{3}}-\d{{4}}{_TAIL}", "%d-%b-%Y"),
+    (rf"^\d{{1,2}} [A-Za-z]{{3}} \d{{4}}{_TAIL}", "%d %b %Y"),
+)
+_SLASHES = rf"^\d{{1,2}}/\d{{1,2}}/\d{{4}}{_TAIL}"
+_UNITS = (
+    ("seconds", 1e8, 4.2e9, 1e3),
+    ("milliseconds", 1e11, 4.2e12, 1.0),
+    ("microseconds", 1e14, 4.2e15, 1e-3),
+    ("nanoseconds", 1e17, 4.2e18, 1e-6),
+)
+_COMPACT_DAYS = (19_700_101, 21_000_101)
+_MONTHS = 12
+
+
+@dataclass(frozen=True, slots=True)
+class Pattern:
+    """How a column's times are written: as strptime has it, ISO 8601 being a case of its own."""
+
+    text: str
+    iso: bool = False
+    has_time: bool = False
+
+
+def date_format(given: pl.Series) -> Pattern | None:
+    """Return the pattern that every one of the texts has; None when there is none, or when day and month cannot be told apart."""
+    if _all(given, _ISO_DAY):
+        return Pattern("%Y-%m-%d", iso=True) if _reads(given, "%Y-%m-%d") else None
+    if bool(given.str.contains(f"{_ISO_DAY}|{_ISO_TIME}").all()):
+        return Pattern("ISO 8601", iso=True, has_time=True)
+    for look, text in _PARTS:
+        if _all(given, look):
+            return _with_time(given, text)
+    if _all(given, _SLASHES):
+        first, second = (given.str.extract(r"^(\d+)/(\d+)/", k).cast(pl.Int64) for k in (1, 2))
+        days_first, months_first = bool((first > _MONTHS).any()), bool((second > _MONTHS).any())
+        if days_first != months_first:
+            return _with_time(given, "%d/%m/%Y" if days_first else "%m/%d/%Y")
+    return None
+
+
+def _with_time(given: pl.Series, text: str) -> Pattern | None:
+    tail = given.str.contains(":", literal=True)
+    if not bool(tail.any()):
+        return Pattern(text) if _reads(given, text) else None
+    if not bool(tail.all()):
+        return None
+    whole = f"{text} %H:%M:%S" if _all(given, r":\d{2}:\d{2}$") else f"{text} %H:%M"
+    return Pattern(whole, has_time=True) if _reads(given, whole) else None
+
+
+def _reads(given: pl.Series, text: str) -> bool:
+    return given.str.to_datetime(text, strict=False).null_count() == 0
+
+
+def read_dates(values: pl.Series, pattern: Pattern) -> tuple[pl.Series, Literal["date", "time"]]:
+    """Return dates, or times in UTC (texts without an offset are UTC)."""
+    if not pattern.has_time:
+        return values.str.to_datetime(pattern.text, strict=False).cast(pl.Date), "date"
+    if not pattern.iso:
+        return values.str.to_datetime(pattern.text, strict=False).cast(pl.Datetime("ms")), "time"
+    whole = values.str.replace(",", ".", literal=True).str.replace(r"^(\d{4}-\d{2}-\d{2})$", "${1}T00:00")
+    whole = whole.str.replace(r"^(\d{4}-\d{2}-\d{2}) ", "${1}T").str.replace(r" ?(Z|UTC)$", "+00:00")
+    whole = whole.str.replace(r"T(\d{2}:\d{2})($|[+-])", "T${1}:00${2}").str.replace(r"([+-]\d{2})(\d{2})$", "${1}:${2}")
+    offset = whole.str.contains(r"[+-]\d{2}:\d{2}$")
+    whole = pl.select(pl.when(offset).then(whole).otherwise(whole + "+00:00")).to_series()
+    times = whole.str.to_datetime("%Y-%m-%dT%H:%M:%S%.f%:z", time_zone="UTC", strict=False)
+    return times.dt.replace_time_zone(None).cast(pl.Datetime("ms")), "time"
+
+
+def numbers_as_times(name: str, values: pl.Series, declared: str | None) -> tuple[pl.Series, str]:
+    """Return the times that a column of numbers holds, and in which unit they are.
+
+    Raises
+    ------
+    DataSetError
+        The numbers are no times: years, steps, days.
+    """
+    given = values.drop_nulls().cast(pl.Float64)
+    low, high = float(np.min(given.to_numpy())), float(np.max(given.to_numpy()))
+    for unit, first, last, factor in _UNITS:
+        if declared == unit or (declared is None and first <= low and high < last):
+            scaled = (values.cast(pl.Float64) * factor).round().cast(pl.Int64)
+            return scaled.cast(pl.Datetime("ms")).alias(name), unit
+    whole = values.cast(pl.Int64, strict=False)
+    if _COMPACT_DAYS[0] <= low and high < _COMPACT_DAYS[1]:
+        days = whole.cast(pl.String).str.to_datetime("%Y%m%d", strict=False)
+        if days.null_count() == values.null_count():
+            return days.cast(pl.Datetime("ms")).alias(name), "YYYYMMDD"
+    raise DataSetError(
+        f"column {name!r}: expected times (ISO 8601, a date such as 31.12.2024, or seconds, milliseconds, microseconds or nanoseconds since 1970),"
+        f" found numbers from {low:,.10g} to {high:,.10g}; leave --time out and the row number is time, or say what they are with --time-format"
+    )
+
+
+def texts_as_times(name: str, values: pl.Series, declared: str | None) -> pl.Series:
+    """Return the times of a column of texts; raises DataSetError for the first that is none."""
+    example = values.drop_nulls().head(1).to_list()[0]
+    if declared is None:
+        slashes = _all(values.drop_nulls(), _SLASHES)
+        why = "day and month cannot be told apart" if slashes else "they are not written in one way that is known"
+        way = '--time-format "%d/%m/%Y" or "%m/%d/%Y"' if slashes else 'its pattern with --time-format, for example "%d.%m.%y %H:%M"'
+        raise DataSetError(f"column {name!r}: expected times, found texts such as {example!r}: {why}; say {way}")
+    times = values.str.to_datetime(declared, strict=False)
+    bad = times.is_null() & values.is_not_null()
+    if bool(bad.any()):
+        row = int(bad.arg_true()[0])
+        raise DataSetError(f"column {name!r}, row {row + 1}: expected a time as {declared!r}, found {values[row]!r}")
+    return times.cast(pl.Datetime("ms")).alias(name)
+
+
+def _all(values: pl.Series, pattern: str) -> bool:
+    return bool(values.str.contains(pattern).all())
