@@ -12,6 +12,7 @@ from rich.table import Table
 from tidemill.services.cli import dead_letters, run_commands
 from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.command import command
+from tidemill.services.cli.explain import explain
 from tidemill.services.cli.init import init
 from tidemill.services.cli.lifecycle_commands import pin, retrain, rollback, unpin
 from tidemill.services.cli.offline import backfill, skew, switches, training_set
@@ -164,6 +165,7 @@ app.command()(backfill)
 app.command(name="training-set")(training_set)
 app.command()(skew)
 app.command()(trace)
+app.command()(explain)
 app.command()(switches)
 
 

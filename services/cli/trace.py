@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import asdict
 from datetime import UTC, date, datetime
 from pathlib import Path
@@ -26,13 +27,15 @@ _WIDTH = 150
 _PLACES = ("journal_partition", "journal_offset", "journal_time", "request_journal_offset", "request_journal_time")
 _HIDDEN = {"request_id", "model", "event_time", *_PLACES}
 
+Artifacts = Annotated[str | None, typer.Option("--artifacts", help="Where the models lie. (default: beside the archive)")]
+
 
 def trace(
     application: ApplicationFolder,
     request: Annotated[str, typer.Argument(metavar="ID", help="Event id of the request.")],
     run: RunFolder = None,
     lake: LakeUri = None,
-    artifacts: Annotated[str | None, typer.Option(help="Where the models lie. (default: beside the archive)")] = None,
+    artifacts: Artifacts = None,
     newest: Annotated[int, typer.Option(min=1, help="Records of a feature that are named.")] = 1,
     as_json: Annotated[bool, typer.Option("--json", help="Print JSON instead of tables.")] = False,
 ) -> None:
@@ -44,35 +47,45 @@ def trace(
 
     Exits with 1 when the archive or the store of models does not do, with 2 when application or request are not there.
     """
-    from tidemill.offline.trace import UnknownRequestError, trace_request
+    from tidemill.offline.trace import trace_request
     from tidemill.shared.lake.tables import Lake
-    from tidemill.shared.log.errors import TransientError
-    from tidemill.shared.models.artifacts import ArtifactError
 
     plan = read_plan(application)
-    try:
-        with archive_failures():
-            uri = lake_uri(plan.application.app, lake, run, os.environ)
-            found = trace_request(plan, Lake(uri, plan.application.app), _store(artifacts, uri, os.environ), request, newest)
-    except UnknownRequestError as problem:
-        errors.print(str(problem), markup=False, soft_wrap=True)
-        raise typer.Exit(2) from problem
-    except (ArtifactError, TransientError) as problem:
-        errors.print(str(problem), markup=False, soft_wrap=True)
-        raise typer.Exit(1) from problem
+    with traced_failures():
+        uri = lake_uri(plan.application.app, lake, run, os.environ)
+        found = trace_request(plan, Lake(uri, plan.application.app), artifact_store(artifacts, uri, os.environ), request, newest)
     if as_json:
         typer.echo(json.dumps(asdict(found), default=_plain))
     else:
         _show(found, Console(width=max(Console().width, _WIDTH)))
 
 
-def _store(given: str | None, lake: str, environment: Mapping[str, str]) -> "ArtifactStore | None":
+@contextmanager
+def traced_failures() -> Iterator[None]:
+    """Say what is wrong in one paragraph: 2 when the request is not there, 1 when the archive or the store of models does not do."""
+    from tidemill.offline.trace import UnknownRequestError
+    from tidemill.shared.log.errors import TransientError
+    from tidemill.shared.models.artifacts import ArtifactError
+
+    try:
+        with archive_failures():
+            yield
+    except UnknownRequestError as problem:
+        errors.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(2) from problem
+    except (ArtifactError, TransientError) as problem:
+        errors.print(str(problem), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from problem
+
+
+def artifact_store(given: str | None, lake: str, environment: Mapping[str, str]) -> "ArtifactStore | None":
+    """Return the store that was named, else the environment's, else the one beside the archive; None, and why, without any."""
     from tidemill.shared.models.artifacts import ArtifactStore
 
     beside = Path(lake).parent / "artifacts"
     uri = given or environment.get(_STORE, "").strip() or (str(beside) if beside.is_dir() else "")
     if not uri:
-        errors.print(f"no store of models beside {lake}: versions are only named; give --artifacts", markup=False, soft_wrap=True)
+        errors.print(f"no store of models beside {lake}: give --artifacts", markup=False, soft_wrap=True)
     return ArtifactStore(uri) if uri else None
 
 
@@ -82,11 +95,11 @@ def _show(found: "Trace", console: Console) -> None:
     topic, partition, offset = found.source
     console.print(f"  {topic}[{partition}] offset {offset} → journal {asking.partition}@{asking.offset}, known {_time(asking.journal_time_ms)}"
                   f"{', late' if found.late else ''}", markup=False, highlight=False)  # fmt: skip
-    console.print("  " + ", ".join(f"{k}={_text(v)}" for k, v in asking.fields.items() if not k.startswith("_")), markup=False, highlight=False)
+    console.print("  " + ", ".join(f"{k}={text_of(v)}" for k, v in asking.fields.items() if not k.startswith("_")), markup=False, highlight=False)
     console.print("\n[bold]Features[/]", highlight=False)
     table = Table(*(Column(name, no_wrap=name != "newest") for name in ("feature", "value", "records", "newest")), box=None, padding=(0, 2, 0, 2))
     for one in found.features:
-        table.add_row(one.name, _text(one.value), *_made(one.made_of))
+        table.add_row(one.name, text_of(one.value), *_made(one.made_of))
     console.print(table)
     versions = {(one.model, one.version): one for one in found.served_by}
     for row in found.predictions:
@@ -118,14 +131,15 @@ def _model(one: "ModelTrace") -> str:
 
 def _fields(row: Mapping[str, Any]) -> str:
     given = {name: value for name, value in row.items() if name not in _HIDDEN and value is not None}
-    return ", ".join(f"{name} {_time(value) if name.endswith('_time') else _text(value)}" for name, value in given.items())
+    return ", ".join(f"{name} {_time(value) if name.endswith('_time') else text_of(value)}" for name, value in given.items())
 
 
 def _time(time_ms: int) -> str:
     return datetime.fromtimestamp(time_ms / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S")
 
 
-def _text(value: object) -> str:
+def text_of(value: object) -> str:
+    """Write a value of a feature or a record."""
     return "-" if value is None else f"{value:.6g}" if isinstance(value, float) else str(value)
 
 

@@ -94,7 +94,7 @@ def trace_request(plan: Plan, lake: Lake, store: ArtifactStore | None, request_i
     ArtifactError, TransientError
         The store of models is damaged, or does not answer.
     """
-    vector = _vector(plan, lake, request_id)
+    vector = served_vector(plan, lake, request_id)
     journal = ArchivedJournal(lake, plan)
     stream, partition, offset = vector["_ask"], vector["_journal_partition"], vector["_journal_offset"]
     places, entries = journal.of_stream(stream, partition, offset, _event_id=request_id)
@@ -105,8 +105,8 @@ def trace_request(plan: Plan, lake: Lake, store: ArtifactStore | None, request_i
     contributions = Contributions(plan, journal, asking, newest)
     at = (ds.field("journal_partition") == partition) & (ds.field("journal_offset") == offset)
     asked = (ds.field("journal_partition") == partition) & (ds.field("request_journal_offset") == offset)
-    predictions = _rows(lake, PREDICTIONS, at)
-    outcomes = sorted(_rows(lake, OUTCOMES, asked), key=lambda row: (row["model"], row["journal_time"], row["journal_offset"], row["revision"]))
+    predictions = rows_of(lake, PREDICTIONS, at)
+    outcomes = sorted(rows_of(lake, OUTCOMES, asked), key=lambda row: (row["model"], row["journal_time"], row["journal_offset"], row["revision"]))
     models = _models(store) if store is not None else []
     answered = {(row["model"], row["model_version"]) for row in predictions}
     return Trace(
@@ -123,15 +123,16 @@ def trace_request(plan: Plan, lake: Lake, store: ArtifactStore | None, request_i
     )
 
 
-def _vector(plan: Plan, lake: Lake, request_id: str) -> dict[str, Any]:
+def served_vector(plan: Plan, lake: Lake, request_id: str) -> dict[str, Any]:
+    """Return the vector of a request as it was served, times in milliseconds; UnknownRequestError, UnfitArchiveError."""
     if not lake.exists(VECTORS):
         raise UnfitArchiveError(f"expected archived vectors in {lake.uri(VECTORS)}, found none; the archive writes them; look at --run, --lake")
-    found = _rows(lake, VECTORS, ds.field("_request_id") == request_id)
+    found = rows_of(lake, VECTORS, ds.field("_request_id") == request_id)
     if found:
         # The id of an event that came again after it was forgotten is a new request's; the last one is meant.
         return max(found, key=lambda row: (row["_journal_time"], row["_journal_offset"]))
     for name, stream in plan.streams.items():
-        if stream.event_id is not None and lake.exists(journal_table(name)) and _rows(lake, journal_table(name), ds.field("_event_id") == request_id):
+        if stream.event_id is not None and rows_of(lake, journal_table(name), ds.field("_event_id") == request_id):
             raise UnknownRequestError(f"{request_id} is an event of {name}, which no model asks: trace a request of {', '.join(plan.asking_streams)}")
     raise UnknownRequestError(
         f"expected the id of a request ({', '.join(plan.asking_streams)}) in {lake.root}, found none {request_id!r}. What was refused is among the"
@@ -139,7 +140,8 @@ def _vector(plan: Plan, lake: Lake, request_id: str) -> dict[str, Any]:
     )
 
 
-def _rows(lake: Lake, table: str, wanted: ds.Expression) -> list[dict[str, Any]]:
+def rows_of(lake: Lake, table: str, wanted: ds.Expression) -> list[dict[str, Any]]:
+    """Return rows of a table, times in milliseconds; none where there is no table."""
     if not lake.exists(table):
         return []
     rows: list[dict[str, Any]] = milliseconds(lake.dataset(table).to_table(filter=wanted)).to_pylist()

@@ -246,10 +246,11 @@ def test_the_commands_of_the_guide_work(uri: str, served: pa.Table, tmp_path: Pa
     times = pc.cast(pc.cast(served.column("_journal_time"), pa.timestamp("ms", "UTC")), pa.int64()).to_numpy()
     march, april = (str(int(np.quantile(times, q))) for q in (0.4, 0.8))
     here = {"examples/flights": str(ENGINE), "lake": uri, "2013-03-01": march, "2013-04-01": april}
+    here["US2148-LGA-201311051800"] = served.column("_request_id")[-1].as_py()
     guide = (Path(__file__).parents[4] / "docs" / "guide" / "offline.md").read_text()
     lines = [line.split()[1:] for line in guide.splitlines() if line.startswith("tidemill ")]
-    ran = [command(*(here.get(word, word) for word in line)) for line in lines if line[0] != "training-set"]
-    assert len(ran) == 7 and {line[0] for line in lines} == {"backfill", "training-set", "switches", "skew"}
+    ran = [command(*(here.get(word, word) for word in line)) for line in lines if line[0] not in ("training-set", "explain")]
+    assert len(ran) == 9 and {line[0] for line in lines} == {"backfill", "training-set", "switches", "skew", "trace", "explain"}
 
 
 @pytest.mark.parametrize("out", ["x.parquet", "table"])

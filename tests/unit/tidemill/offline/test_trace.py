@@ -12,6 +12,7 @@ from typer.testing import CliRunner
 
 from campaigns.simulate.world import FOLDER
 from tests.unit.tidemill.backtest.test_backtest import PLAN, predictions, run, shop_files
+from tidemill.offline.explain import explain_request
 from tidemill.offline.trace import ModelTrace, UnknownRequestError, _has_learned, _was_judged, trace_request
 from tidemill.services.cli.__main__ import app
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
@@ -72,6 +73,26 @@ def test_the_command_prints_it_and_gives_it_as_json(place: Path) -> None:
         assert part in printed.output
     given = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert given["request_id"] == "o9" and len(given["features"]) == len(PLAN.features)
+
+
+def test_an_answer_is_explained_by_contributions_that_add_up_to_it(place: Path) -> None:
+    rows = predictions(place / "kept").set_index("event_id")
+    store, lake = ArtifactStore(str(place / "kept" / "artifacts")), lake_of(place)
+    # The fixture's artifacts have one model under every version's name, so that the score is that model's and not always the served one.
+    answered = rows[~rows["degraded"]].index
+    for identity in answered[-4:]:
+        (found,) = explain_request(PLAN, lake, store, identity)
+        assert (found.model, found.version, found.score) == ("fraud", rows.loc[identity, "model_version"], rows.loc[identity, "score"])
+        assert found.shares and {share.feature for share in found.shares} <= set(PLAN.models["fraud"].features)
+        assert found.value == pytest.approx(found.base + sum(share.contribution for share in found.shares))
+        score = 1 / (1 + np.exp(-found.value)) if found.unit == "log-odds" else found.value
+        assert found.reproduced == (abs(score - found.score) < 1e-6)
+    with pytest.raises(UnknownRequestError, match=r"expected an answer of a model to .*fallback"):
+        explain_request(PLAN, lake, store, rows[rows["degraded"]].index[0])
+    printed = CliRunner().invoke(app, ["explain", str(FOLDER), answered[-1], "--lake", str(place / "kept" / "lake"), "--top", "1"])
+    assert printed.exit_code == 0 and "together" in printed.output and "base" in printed.output
+    unknown = CliRunner().invoke(app, ["explain", str(FOLDER), answered[-1], "--lake", str(place / "kept" / "lake"), "--model", "nope"])
+    assert unknown.exit_code == 2 and "expected one of fraud, got nope" in unknown.output
 
 
 @pytest.mark.parametrize("days", [0, 5])
