@@ -155,7 +155,7 @@ class CusumMixture:
         rate = np.clip((errors + _PRIOR * _MIDDLES) / (rows + _PRIOR), *_LIMITS)
         share = rows / total
         variance = float(share @ (rate * (1 - rate)))
-        margin = _MARGIN * np.sqrt(variance / total) if total < SURE_BASELINE else 0.0
+        margin = _MARGIN * np.sqrt(variance / total) if self._seen < SURE_BASELINE else 0.0
         usual = np.clip(rate + margin, *_LIMITS)[:, None]
         higher = np.clip(usual + np.array(EFFECTS), None, _LIMITS[1])
         self._ratios = np.stack([np.log((1 - higher) / (1 - usual)), np.log(higher / usual)], axis=2)

@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, fields
 from typing import Any
 
 import numpy as np
@@ -20,7 +20,7 @@ Float64 = NDArray[np.float64]
 
 @dataclass(frozen=True, slots=True)
 class Labels:
-    """Labels in the order in which they came, with their requests, shape (n,) each.
+    """Labels in the order in which they came, with their requests and how those were answered, shape (n,) each.
 
     Attributes
     ----------
@@ -28,6 +28,10 @@ class Labels:
         Of the batch.
     request_ms, partition, offset
         Journal time and place of the request.
+    score
+        As the model's kind has them: shape (n,), or (n, K) of K classes.
+    revision
+        0 for the first label of a request.
     """
 
     row: Int64
@@ -37,6 +41,17 @@ class Labels:
     label: Float64
     score: Float64
     predicted: Int64
+    revision: Int64
+
+    def part(self, begin: int, end: int) -> "Labels":
+        """Return those of the rows from `begin` to before `end`, with rows that count from there."""
+        chosen = slice(*np.searchsorted(self.row, [begin, end]).tolist())
+        rest = {one.name: getattr(self, one.name)[chosen] for one in fields(self)}
+        return Labels(**rest | {"row": self.row[chosen] - begin})
+
+    def later(self) -> "Labels":
+        """Return all but the first."""
+        return Labels(**{one.name: getattr(self, one.name)[1:] for one in fields(self)})
 
 
 _COLUMNS: Mapping[str, type] = {
@@ -77,10 +92,13 @@ class LabelChanges:
         Detectors by name, with their parameters.
     hold
         Holds labels against scores: (label, score, predicted) to errors and excess loss.
+    width
+        Scores of a row: number of classes, or 0 where a score is one number.
     """
 
     choices: Sequence[Choice]
     hold: Callable[[Float64, Float64, Int64], Kept]
+    width: int = 0
     detectors: list[Detector] = field(init=False)
     pending: dict[str, NDArray[Any]] = field(init=False)
     labels: int = 0
@@ -92,7 +110,7 @@ class LabelChanges:
 
     def reset(self) -> None:
         """Begin anew for a new champion."""
-        self.pending = {name: np.zeros(0, dtype=kind) for name, kind in _COLUMNS.items()}
+        self.pending = {name: np.zeros(self._shape(name, 0), dtype=kind) for name, kind in _COLUMNS.items()}
         self._begin()
 
     def absorb(self, came: Labels, time_ms: Int64, horizon_ms: int, days_known: bool) -> list[Rise]:
@@ -117,10 +135,10 @@ class LabelChanges:
         kept = self.hold(*(added[name][ready] for name in ("label", "score", "predicted")))
         return self._rises(kept, due[ready], days_known)
 
-    def correct(self, partition: int, offset: int, label: float) -> None:
-        """Replace the label of a request that still waits; one that has been looked at stays as it was."""
-        rows = np.flatnonzero((self.pending["offset"] == offset) & (self.pending["partition"] == partition))
-        self.pending["label"][rows] = label
+    def correct(self, label: Labels) -> None:
+        """Replace the label of a request that still waits (one label); one that has been looked at stays as it was."""
+        rows = np.flatnonzero((self.pending["offset"] == label.offset[0]) & (self.pending["partition"] == label.partition[0]))
+        self.pending["label"][rows] = label.label[0]
 
     def rest(self, resting: bool) -> None:
         """Rest where labels cluster by day, or wake up and begin anew."""
@@ -139,7 +157,9 @@ class LabelChanges:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
-        self.pending = {name: np.frombuffer(base64.b64decode(state["pending"][name]), dtype=kind).copy() for name, kind in _COLUMNS.items()}
+        for name, kind in _COLUMNS.items():
+            values: NDArray[Any] = np.frombuffer(base64.b64decode(state["pending"][name]), dtype=kind)
+            self.pending[name] = values.reshape(self._shape(name, -1)).copy()
         self.labels, self.resting = state["labels"], state["resting"]
         for one, saved in zip(self.detectors, state["detectors"], strict=True):
             one.load(saved)
@@ -168,6 +188,9 @@ class LabelChanges:
             if change.mean_after > change.mean_before:
                 return begin + change.row, which, change
         return len(values), which, None
+
+    def _shape(self, name: str, rows: int) -> tuple[int, ...]:
+        return (rows, self.width) if name == "score" and self.width else (rows,)
 
     def _begin(self) -> None:
         self.labels = 0

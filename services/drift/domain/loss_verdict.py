@@ -6,13 +6,12 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids, spread
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges, Labels, Rise
 from tidemill.services.drift.domain.promise import kept_binary
-from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.services.drift.domain.rows import Placed
 from tidemill.shared.detectors.catalogue import Choice
 
 _MATURED = 0.95
@@ -63,38 +62,31 @@ class LossVerdict:
         self.changes = LabelChanges(settings.detectors, kept_binary)
         self._choose()
 
-    def outcomes(self, version: str, rows: OutcomeRows, mine: NDArray[np.bool_], champions: NDArray[np.int64]) -> list[Finding]:
-        """Take the champion's labels into days and into the detectors; what these find, in order."""
-        if champions.size:
-            kept = kept_binary(rows.label[champions], rows.score[champions], rows.predicted[champions])
-            ids = request_ids(rows.at.partition[champions], rows.request[champions])
-            self.excess.absorb(ids, rows.request_ms[champions], kept, rows.revision[champions])
-        places = np.flatnonzero(mine)
+    def outcomes(self, version: str, at: Placed, came: Labels) -> list[Finding]:
+        """Take a champion's labels into days and into the detectors; what these find, in order.
+
+        Parameters
+        ----------
+        at
+            Coordinates of the model's outcomes in a batch: journal time passes with those that have no label, too.
+        came
+            The labels among them.
+        """
+        if len(came.row):
+            kept = kept_binary(came.label, came.score, came.predicted)
+            self.excess.absorb(request_ids(came.partition, came.offset), came.request_ms, kept, came.revision)
         known, horizon_ms = self.settings.clusters != "auto" or self.excess.days_known, self._horizon_ms()
         found: list[Finding] = []
         # A correction replaces a label that waits, so what came before it is taken first.
-        corrections = champions[rows.revision[champions] > 0]
-        for begin, end in pairwise([0, *np.searchsorted(places, corrections).tolist(), len(places)]):
-            part = places[begin:end]
-            if not part.size:
-                continue
-            corrects = part[0] in corrections
-            if corrects:
-                row = part[0]
-                self.changes.correct(int(rows.at.partition[row]), int(rows.request[row]), float(rows.label[row]))
-            came = np.intersect1d(part[1:] if corrects else part, champions, assume_unique=True)
-            labels = Labels(
-                np.searchsorted(part, came),
-                rows.request_ms[came],
-                rows.at.partition[came],
-                rows.request[came],
-                rows.label[came],
-                rows.score[came],
-                rows.predicted[came],
-            )
-            for rise in self.changes.absorb(labels, rows.at.time_ms[part], horizon_ms, known):
+        corrections = came.row[came.revision > 0].tolist()
+        for begin, end in pairwise(sorted({0, *corrections, len(at.place)})):
+            part = came.part(begin, end)
+            if begin in corrections:
+                self.changes.correct(part)
+                part = part.later()
+            for rise in self.changes.absorb(part, at.time_ms[begin:end], horizon_ms, known):
                 self.excess.hush()
-                found.append(self._rise(rise, version, rows.at, int(part[rise.row])))
+                found.append(self._rise(rise, version, at, begin + rise.row))
         return found
 
     def close(self, at: Coordinates, version: str | None, delays_ms: Sequence[float]) -> list[Finding]:

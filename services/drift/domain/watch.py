@@ -11,10 +11,11 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
+from tidemill.services.drift.domain.label_changes import Labels
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.null_shifts import shift_bounds
 from tidemill.services.drift.domain.quality import LossDetector, WindowRows, request_keys
-from tidemill.services.drift.domain.rows import OutcomeRows
+from tidemill.services.drift.domain.rows import OutcomeRows, Placed
 from tidemill.shared.detectors.river_adwin import RiverAdwin
 from tidemill.shared.statistics import metrics
 
@@ -122,7 +123,7 @@ class ModelWatch:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
             champions = np.flatnonzero(served)
             if self.settings.binary:
-                found += self.verdict.outcomes(self.version, rows, mine, champions)
+                found += self.verdict.outcomes(self.version, *_labels(rows, np.flatnonzero(mine), champions))
             else:
                 found += self._loss_changes(rows, champions)
             self.recent |= zip(
@@ -250,6 +251,23 @@ class ModelWatch:
             self.active[key] = 0
             return True
         return False
+
+
+def _labels(rows: OutcomeRows, places: NDArray[np.int64], champions: NDArray[np.int64]) -> tuple[Placed, Labels]:
+    """Return the coordinates of a model's outcomes, and those that are labels of its champion."""
+    at = Placed(rows.at.place[places], rows.at.time_ms[places], rows.at.partition[places], rows.at.offset[places])
+    of = champions
+    labels = Labels(
+        np.searchsorted(places, of),
+        rows.request_ms[of],
+        rows.at.partition[of],
+        rows.request[of],
+        rows.label[of],
+        rows.score[of],
+        rows.predicted[of],
+        rows.revision[of],
+    )
+    return at, labels
 
 
 def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:

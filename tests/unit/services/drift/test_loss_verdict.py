@@ -17,7 +17,7 @@ from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges, Labels
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.promise import Kept, kept_binary
-from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.services.drift.domain.rows import Placed
 from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
@@ -26,43 +26,35 @@ Float64 = NDArray[np.float64]
 DEFAULTS = LossSettings(detectors=read_choices(DEFAULT))
 
 
-def outcomes(request_ms: NDArray[np.int64], score: Float64, label: Float64, delay_ms: NDArray[np.int64] | int = 0) -> OutcomeRows:
+Outcomes = tuple[Placed, Labels]
+
+
+def outcomes(request_ms: NDArray[np.int64], score: Float64, label: Float64, delay_ms: NDArray[np.int64] | int = 0) -> Outcomes:
     """Labels of requests, in the order in which they come."""
     came = request_ms + delay_ms
     order = np.argsort(came, kind="stable")
-    count, offsets = len(came), np.arange(len(came), dtype=np.int64)
-    text = {name: np.full(count, value, dtype=object) for name, value in (("model", "m"), ("version", "v1"), ("variant", "champion"))}
-    return OutcomeRows(
-        at=Placed(offsets, came[order], np.zeros(count, np.int64), 1_000_000 + offsets),
-        request=offsets[order],
-        request_ms=request_ms[order],
-        status=np.full(count, "labelled", dtype=object),
-        revision=np.zeros(count, np.int64),
-        score=score[order],
-        predicted=(score[order] >= 0.5).astype(np.int64),
-        label=label[order],
-        delay_ms=(came - request_ms)[order].astype(np.float64),
-        **text,
-    )
+    zeros, row = np.zeros(len(came), np.int64), np.arange(len(came), dtype=np.int64)
+    predicted = (score >= 0.5).astype(np.int64)
+    labels = Labels(row, request_ms[order], zeros, row[order], label[order], score[order], predicted[order], zeros)
+    return Placed(row, came[order], zeros, 1_000_000 + row), labels
 
 
-def part(rows: OutcomeRows, begin: int, end: int) -> OutcomeRows:
-    at = Placed(*(getattr(rows.at, one.name)[begin:end] for one in fields(Placed)))
-    return replace(rows, at=at, **{one.name: getattr(rows, one.name)[begin:end] for one in fields(OutcomeRows) if one.name != "at"})
+def part(rows: Outcomes, begin: int, end: int) -> Outcomes:
+    at, labels = rows
+    return Placed(*(getattr(at, one.name)[begin:end] for one in fields(Placed))), labels.part(begin, end)
 
 
-def run(rows: OutcomeRows, settings: LossSettings = DEFAULTS, batch: int = 50_000, seed: int = 0, restart: bool = False) -> list[Finding]:
+def run(rows: Outcomes, settings: LossSettings = DEFAULTS, batch: int = 50_000, seed: int = 0, restart: bool = False) -> list[Finding]:
     """Feed outcomes in uneven batches that end with each day, as the fold does, and close the days."""
-    verdict, found, count = LossVerdict("m", settings), [], len(rows.request)
-    days = np.flatnonzero(np.diff(rows.at.time_ms // DAY_MS)) + 1
+    (at, labels), verdict, found = rows, LossVerdict("m", settings), []
+    count, days = len(at.place), np.flatnonzero(np.diff(at.time_ms // DAY_MS)) + 1
     cuts = {0, count, *days.tolist(), *np.random.default_rng(seed).integers(0, count, count // batch).tolist()}
     delays: list[float] = []
     for begin, end in pairwise(sorted(cuts)):
-        some = part(rows, begin, end)
-        found += verdict.outcomes("v1", some, np.ones(end - begin, dtype=np.bool_), np.arange(end - begin))
-        delays += some.delay_ms.tolist()
+        found += verdict.outcomes("v1", *part(rows, begin, end))
+        delays += (at.time_ms - labels.request_ms)[begin:end].tolist()
         if end == count or end in days:
-            closes = Coordinates((int(some.at.time_ms[-1]) // DAY_MS + 1) * DAY_MS, 0, int(some.at.offset[-1]))
+            closes = Coordinates((int(at.time_ms[end - 1]) // DAY_MS + 1) * DAY_MS, 0, int(at.offset[end - 1]))
             found += verdict.close(closes, "v1", delays)
             delays = []
         if restart:
@@ -134,30 +126,23 @@ def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed() -
 
     for batch in (1, 7, 1_000):
         seen.clear()
-        rows = [i for _, _, i, _ in events]
-        of_all = outcomes(request_ms[rows], score[rows], np.array([value for _, _, _, value in events]))
-        at = Placed(np.arange(len(rows)), np.array([time for time, _, _, _ in events]), np.zeros(len(rows), np.int64), np.arange(len(rows)))
-        order = {
-            "request": np.array(rows),
-            "request_ms": request_ms[rows],
-            "score": score[rows],
-            "label": np.array([value for _, _, _, value in events]),
-        }
-        of_all = replace(of_all, at=at, revision=np.array([revision for _, revision, _, _ in events]), **order)
+        rows, row, zeros = [i for _, _, i, _ in events], np.arange(len(events)), np.zeros(len(events), np.int64)
+        times, revisions, values = (np.array([event[place] for event in events]) for place in (0, 1, 3))
+        labels = Labels(row, request_ms[rows], zeros, np.array(rows), values, score[rows], (score[rows] > 0.5).astype(np.int64), revisions)
         verdict = LossVerdict("m", LossSettings(max_delay_ms=horizon, silence_is_a_label=True, corrections=True, detectors=read_choices(["adwin"])))
         verdict.changes.hold = hold
         for begin in range(0, len(rows), batch):
-            some = part(of_all, begin, min(begin + batch, len(rows)))
-            verdict.outcomes("v1", some, np.ones(len(some.request), dtype=np.bool_), np.arange(len(some.request)))
+            verdict.outcomes("v1", *part((Placed(row, times, zeros, row), labels), begin, min(begin + batch, len(rows))))
         assert seen == expected, batch
 
 
 def test_a_correction_that_came_first_is_the_label() -> None:
     changes = LabelChanges(read_choices(["adwin"]), kept_binary)
     zero = np.zeros(1, dtype=np.int64)
-    changes.absorb(Labels(zero, zero, zero, zero + 5, np.ones(1), np.ones(1), zero + 1), zero, 10, days_known=True)
-    changes.correct(0, 5, 0.0)
-    changes.correct(0, 6, 7.0)
+    label = Labels(zero, zero, zero, zero + 5, np.ones(1), np.ones(1), zero + 1, zero)
+    changes.absorb(label, zero, 10, days_known=True)
+    changes.correct(replace(label, label=np.zeros(1)))
+    changes.correct(replace(label, offset=zero + 6, label=np.full(1, 7.0)))
     assert changes.pending["label"].tolist() == [0.0]
 
 
