@@ -13,8 +13,10 @@ from tidemill.services.drift.domain.fold import DriftFold, Said
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.lineage import lineage_of
 from tidemill.services.drift.domain.loss_verdict import LossSettings
+from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.messages import message_codec, message_decoder
@@ -26,7 +28,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-7"
+_FOLD_VERSION = "drift-8"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -45,7 +47,7 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
         model=model.name,
         ask=model.ask,
         features=model.features,
-        binary=own.kind == "binary",
+        kind=model.kind,
         bootstrap_labels=own.retraining.bootstrap_labels,
         loss=LossSettings(
             max_delay_ms=own.label.max_delay,
@@ -58,8 +60,14 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
         adwin_delta=own.drift.adwin_delta,
         psi=own.drift.psi,
         missing_shift=own.drift.missing_shift,
-        min_auc=own.drift.min_auc,
+        bounds_of_metrics=metric_bounds(own.drift),
     )
+
+
+def metric_bounds(policy: DriftPolicy) -> tuple[MetricBound, ...]:
+    """Bounds on what is served, by metric."""
+    floors = tuple(MetricBound(name, bound, is_floor=True) for name, bound in policy.all_floors.items())
+    return floors + tuple(MetricBound(name, bound, is_floor=False) for name, bound in policy.ceilings.items())
 
 
 class DriftTask(MergingTask):

@@ -1,6 +1,7 @@
 """A model's kind, its classes and what its labels are; every mistake is found here, with file and line."""
 
 import json
+import math
 import re
 from collections.abc import Callable, Sequence
 from dataclasses import replace
@@ -43,7 +44,21 @@ def check_kind(document: Document, path: Path_, model: Model) -> Kind:
     except ValueError as error:
         default = model.fallback.default
         raise document.error((*path, "fallback", "default"), str(error), default if isinstance(default, str) else repr(default)) from error
+    _check_bounds(document, (*path, "drift"), model, kind)
     return kind
+
+
+def _check_bounds(document: Document, path: Path_, model: Model, kind: Kind) -> None:
+    drift = model.drift
+    given = [("floors", name, kind.rising, "more") for name in drift.floors] + [("ceilings", name, kind.falling, "less") for name in drift.ceilings]
+    if drift.min_auc is not None:
+        given.append(("min_auc", "auc", kind.rising, "more"))
+    for key, name, fits, word in given:
+        if name not in fits:
+            place = (*path, key) if key == "min_auc" else (*path, key, name)
+            raise document.error(place, f"metrics of which {word} is better (kind: {kind.name}): {', '.join(fits)}", name)
+        if not math.isfinite(bound := drift.ceilings[name] if key == "ceilings" else drift.all_floors[name]):
+            raise document.error((*path, key), "a finite bound", str(bound))
 
 
 def label_plan(

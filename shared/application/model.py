@@ -313,7 +313,14 @@ class DriftPolicy(Frozen):
     adwin_delta: float = Field(default=0.002, gt=0, lt=1)
     psi: float = Field(default=0.2, gt=0)
     missing_shift: float = Field(default=0.1, gt=0, le=1)
+    floors: dict[str, float] = Field(default={})
+    ceilings: dict[str, float] = Field(default={})
     min_auc: float | None = None
+
+    @property
+    def all_floors(self) -> dict[str, float]:
+        """Floors by metric; `min_auc` is one."""
+        return ({} if self.min_auc is None else {"auc": self.min_auc}) | self.floors
 
     @field_validator("detectors")
     @classmethod

@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.shared.kinds.classification import FALLING, RISING
 from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, auc_difference_interval
@@ -21,6 +22,8 @@ class Binary:
 
     name: str = "binary"
     headline: str = "auc"
+    rising: tuple[str, ...] = RISING
+    falling: tuple[str, ...] = FALLING
     classes: tuple[str, ...] = ()
     expected: str = "0 or 1"
     width: int = 1

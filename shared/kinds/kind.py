@@ -29,6 +29,8 @@ class Kind(Protocol):
         What a label must be, in words for messages.
     headline
         Name of the one metric that a run is summed up by.
+    rising, falling
+        Names of the metrics of which more is better, and less.
     width
         Scores of one row: K for multiclass, else 1.
     """
@@ -47,6 +49,12 @@ class Kind(Protocol):
 
     @property
     def headline(self) -> str: ...  # noqa: D102
+
+    @property
+    def rising(self) -> tuple[str, ...]: ...  # noqa: D102
+
+    @property
+    def falling(self) -> tuple[str, ...]: ...  # noqa: D102
 
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return which values are labels of this kind, shape (n,)."""

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.shared.kinds.classification import FALLING, RISING
 from tidemill.shared.kinds.kind import Default, words
 from tidemill.shared.kinds.spelling import spelled
 from tidemill.shared.statistics import metrics
@@ -28,6 +29,8 @@ class Multiclass:
     classes: tuple[str, ...]
     name: str = "multiclass"
     headline: str = "auc"
+    rising: tuple[str, ...] = RISING
+    falling: tuple[str, ...] = FALLING
 
     @property
     def expected(self) -> str:

@@ -21,6 +21,8 @@ class Regression:
 
     name: str = "regression"
     headline: str = "mean_absolute_error"
+    rising: tuple[str, ...] = ("r2", "coverage")
+    falling: tuple[str, ...] = ("mean_absolute_error", "root_mean_squared_error", "pinball_loss", "interval_width")
     classes: tuple[str, ...] = ()
     expected: str = "a finite number"
     width: int = 1

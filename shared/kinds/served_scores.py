@@ -19,15 +19,18 @@ def served_scores(kind: Kind, score: pa.Array, scores: pa.Array | None) -> NDArr
     """
     if not kind.classes:
         return np.asarray(score.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
-    found = np.full((len(score), len(kind.classes)), np.nan)
     if scores is None or pa.types.is_null(scores.type):
-        return found
+        return np.full((len(score), len(kind.classes)), np.nan)
+    return class_scores(scores, kind.classes)
+
+
+def class_scores(scores: pa.Array, classes: tuple[str, ...]) -> NDArray[np.float64]:
+    """Return a map of class name to probability as a table, shape (n, K), in the order of the classes; NaN where one is missing."""
     own = pa.concat_arrays([scores.cast(pa.map_(pa.string(), pa.float64()))])
-    places = pc.index_in(own.keys, pa.array(kind.classes)).fill_null(-1).to_numpy(zero_copy_only=False)
-    values = own.items.to_numpy(zero_copy_only=False)
+    found = np.full((len(own), len(classes)), np.nan)
     offsets = own.offsets.to_numpy()
-    row = np.repeat(np.arange(len(own)), np.diff(offsets))
     inside = slice(int(offsets[0]), int(offsets[-1]))
-    known = places[inside] >= 0
-    found[row[known], places[inside][known]] = values[inside][known]
+    places = pc.index_in(own.keys, pa.array(classes)).fill_null(-1).to_numpy(zero_copy_only=False)[inside]
+    row, known = np.repeat(np.arange(len(own)), np.diff(offsets)), places >= 0
+    found[row[known], places[known]] = own.items.to_numpy(zero_copy_only=False)[inside][known]
     return found

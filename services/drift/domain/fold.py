@@ -68,7 +68,7 @@ class DriftFold:
             said += incidents.absorb(findings, fallback_share=fallback)
             said += incidents.close_window(at, watch.levels, watch.window.scores, fallback_share=fallback)
             if not watch.window.empty:
-                figures = watch.window.figures(watch.settings.binary)
+                figures = watch.window.figures(watch.settings.kind)
                 if shifts:
                     figures |= {f"psi__{name}": one.psi for name, one in shifts.items()}
                     severities = watch.severities(shifts)
@@ -153,7 +153,7 @@ class DriftFold:
         if predictions is not None:
             inside = (predictions.at.place >= begin) & (predictions.at.place < end)
             for model, watch in self._watches.items():
-                watch.window.predictions(predictions, inside & (predictions.model == model))
+                watch.window.predictions(watch.settings.kind, predictions, inside & (predictions.model == model))
 
     def _outcomes(self, begin: int, end: int, outcomes: OutcomeRows | None) -> list[Said]:
         if outcomes is None:
@@ -176,5 +176,8 @@ def _mask(values: Any) -> NDArray[np.bool_]:
 
 def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
     at = Placed(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
-    names = ("request", "request_ms", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms")
+    names = (
+        "request", "request_ms", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms", "scores", "lower",
+        "upper",
+    )  # fmt: skip
     return replace(rows, at=at, **{name: getattr(rows, name)[part] for name in names})

@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
 from tidemill.shared.detectors.detector import Change
 from tidemill.shared.detectors.river_adwin import RiverAdwin
-from tidemill.shared.statistics import metrics
-from tidemill.shared.statistics.calibration import calibration_error
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.statistics.intervals import interval_figures
 
 Float64 = NDArray[np.float64]
 _REPLAY_MS = 3_600_000
@@ -34,6 +34,10 @@ class WindowRows:
         Labels that replaced one.
     requests
         Row of each labelled request, by `request_key`.
+    class_counts, class_sums
+        Answers by class, and the sums of the classes' probabilities, of a model that has several.
+    bounds
+        Ends of the prediction interval of the labelled requests that have one.
     latencies
         Answers by latency in milliseconds, rounded down to three digits. A latency of more than an hour is none: the data are replayed.
     """
@@ -45,12 +49,15 @@ class WindowRows:
     positives: int = 0
     timeouts: int = 0
     label: list[float] = field(default_factory=list)
-    score: list[float] = field(default_factory=list)
+    score: list[float] | list[list[float]] = field(default_factory=list)
     predicted: list[int] = field(default_factory=list)
     delay_ms: list[float] = field(default_factory=list)
     defaults: int = 0
     corrections: int = 0
     requests: dict[str, int] = field(default_factory=dict)
+    bounds: dict[str, list[float]] = field(default_factory=dict)
+    class_counts: list[int] = field(default_factory=list)
+    class_sums: list[float] = field(default_factory=list)
 
     @property
     def empty(self) -> bool:
@@ -62,7 +69,7 @@ class WindowRows:
         """Share of the answers that the fallback gave; 0 without answers."""
         return self.defaults / self.scores if self.scores else 0.0
 
-    def predictions(self, rows: PredictionRows, chosen: NDArray[np.bool_]) -> None:
+    def predictions(self, kind: Kind, rows: PredictionRows, chosen: NDArray[np.bool_]) -> None:
         """Count answers."""
         for version in rows.version[chosen].tolist():
             self.versions[version] = self.versions.get(version, 0) + 1
@@ -76,8 +83,14 @@ class WindowRows:
             self.latencies[str(value)] = self.latencies.get(str(value), 0) + count
         self.defaults += int((rows.variant[chosen] == "default").sum())
         self.positives += int((rows.predicted[chosen] > 0).sum())
+        if kind.classes and chosen.any():
+            width = len(kind.classes)
+            before = np.array([self.class_sums or [0.0] * width])
+            self.class_sums = np.add.accumulate(np.vstack([before, np.nan_to_num(rows.scores_of(kind, chosen))]))[-1].tolist()
+            counts = np.bincount(np.clip(rows.predicted[chosen], 0, width - 1), minlength=width)
+            self.class_counts = (counts + np.array(self.class_counts or [0] * width)).tolist()
 
-    def outcomes(self, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int) -> None:
+    def outcomes(self, kind: Kind, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int) -> None:
         """Take the labels that came, and the count of those that never will.
 
         Silence that is a label is one. A correction replaces the label that its request got in this window; the windows before are closed, so a
@@ -85,21 +98,26 @@ class WindowRows:
         """
         self.timeouts += timeouts
         self.corrections += int((labelled & (rows.revision > 0)).sum())
-        for row, key in zip(np.flatnonzero(labelled).tolist(), request_keys(rows, labelled), strict=True):
+        keys = request_keys(rows, labelled)
+        labels, scores, predicted = rows.label[labelled].tolist(), rows.scores_of(kind, labelled).tolist(), rows.predicted[labelled].tolist()
+        for key, label, score, answer in zip(keys, labels, scores, predicted, strict=True):
             place = self.requests.setdefault(key, len(self.label))
             if place < len(self.label):
-                self.label[place] = float(rows.label[row])
+                self.label[place] = label
                 continue
-            self.label.append(float(rows.label[row]))
-            self.score.append(float(rows.score[row]))
-            self.predicted.append(int(rows.predicted[row]))
+            self.label.append(label)
+            self.score.append(score)
+            self.predicted.append(answer)
+        lower, upper = rows.lower[labelled], rows.upper[labelled]
+        for row in np.flatnonzero(np.isfinite(lower) & np.isfinite(upper)).tolist():
+            self.bounds.setdefault(keys[row], [float(lower[row]), float(upper[row])])
         self.delay_ms += rows.delay_ms[labelled & ~np.isnan(rows.delay_ms)].tolist()
 
     def served_by(self) -> str | None:
         """Version that gave most answers (ties by name); None without answers."""
         return min(self.versions, key=lambda name: (-self.versions[name], name)) if self.versions else None
 
-    def figures(self, binary: bool) -> dict[str, float]:
+    def figures(self, kind: Kind) -> dict[str, float]:
         """Metrics of the window; undefined ones are left out."""
         label, score, predicted = np.array(self.label), np.array(self.score), np.array(self.predicted)
         ended = label.size + self.timeouts
@@ -120,19 +138,27 @@ class WindowRows:
                 found[name] = float(by_value[int(np.searchsorted(passed, share * passed[-1]))][0])
         if self.delay_ms:
             found["label_delay_p50_ms"], found["label_delay_p95_ms"] = (float(q) for q in np.quantile(np.array(self.delay_ms), [0.5, 0.95]))
-        if binary:
-            found["auc"] = metrics.roc_auc(label, score)
-            found["log_loss"] = metrics.log_loss(label, score)
-            found["kappa"] = metrics.kappa(label, predicted)
-            found["accuracy"] = metrics.accuracy(label > 0.5, predicted > 0)
-            found["brier"] = metrics.brier(label, score)
-            found["calibration_error"] = calibration_error(label, score)
-            found["positive_rate"] = float(label.mean()) if label.size else float("nan")
-            found["predicted_positive_rate"] = self.positives / self.scores if self.scores else float("nan")
-        elif label.size:
-            found["mean_absolute_error"] = float(np.abs(score - label).mean())
-            found["root_mean_squared_error"] = float(np.sqrt(np.mean((score - label) ** 2)))
+        with np.errstate(over="ignore", invalid="ignore"):
+            found |= kind.figures(label, score, predicted) if label.size else {}
+            if self.bounds:
+                rows = [self.requests[key] for key in self.bounds]
+                found |= interval_figures(label[rows], *np.array(list(self.bounds.values())).T)
+        found |= self._shares(kind, label)
         return {name: value for name, value in found.items() if np.isfinite(value)}
+
+    def _shares(self, kind: Kind, label: Float64) -> dict[str, float]:
+        """How often each class came and was answered, and the mean of its probability."""
+        if kind.name == "binary":
+            found = {"positive_rate": float(label.mean())} if label.size else {}
+            return found | ({"predicted_positive_rate": self.positives / self.scores} if self.scores else {})
+        found = {}
+        for number, name in enumerate(kind.classes):
+            if label.size:
+                found[f"label_share__{name}"] = float((label == number).mean())
+            if self.class_counts:
+                found[f"predicted_share__{name}"] = self.class_counts[number] / self.scores
+                found[f"score_mean__{name}"] = self.class_sums[number] / self.scores
+        return found
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""

@@ -8,6 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.shared.avro.arrow_types import int64_ms
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.served_scores import class_scores
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -40,7 +42,10 @@ class VectorRows:
 
 @dataclass(frozen=True, slots=True)
 class PredictionRows:
-    """Answers as served; `latency_ms` from the request's availability to the answer, as the log's timestamps say."""
+    """Answers as served; `latency_ms` from the request's availability to the answer, as the log's timestamps say.
+
+    `scores` are the probabilities by class of models that have several, as Arrow has them.
+    """
 
     at: Placed
     model: NDArray[np.object_]
@@ -50,13 +55,19 @@ class PredictionRows:
     score: Float64
     predicted: Int64
     latency_ms: Int64
+    scores: pa.Array
+
+    def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
+        """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
+        return _scores_of(kind, self.score, self.scores, chosen)
 
 
 @dataclass(frozen=True, slots=True)
 class OutcomeRows:
     """Answers joined with their labels; NaN is an unknown label or delay.
 
-    `request` is the journal offset of the request, in the same partition, and `request_ms` its journal time.
+    `request` is the journal offset of the request, in the same partition, and `request_ms` its journal time. `lower` and `upper` are the ends of the
+    prediction interval, NaN where there was none; `scores` as in `PredictionRows`.
     """
 
     at: Placed
@@ -71,6 +82,19 @@ class OutcomeRows:
     predicted: Int64
     label: Float64
     delay_ms: Float64
+    scores: pa.Array
+    lower: Float64
+    upper: Float64
+
+    def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
+        """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
+        return _scores_of(kind, self.score, self.scores, chosen)
+
+
+def _scores_of(kind: Kind, score: Float64, scores: pa.Array, chosen: NDArray[np.bool_]) -> Float64:
+    if not kind.classes:
+        return score[chosen]
+    return class_scores(scores.take(pa.array(np.flatnonzero(chosen))), kind.classes)
 
 
 def _texts(column: pa.Array) -> NDArray[np.object_]:
@@ -99,17 +123,18 @@ def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:
     """Read predictions."""
     model, version, variant = (_texts(batch.column(name)) for name in ("model", "model_version", "variant"))
     sequence, predicted, latency = (_integers(batch.column(name)) for name in ("deployment_sequence", "predicted", LATENCY))
-    return PredictionRows(at, model, version, variant, sequence, floats(batch.column("score")), predicted, latency)
+    return PredictionRows(at, model, version, variant, sequence, floats(batch.column("score")), predicted, latency, batch.column("scores"))
 
 
 def outcome_rows(at: Placed, batch: pa.RecordBatch) -> OutcomeRows:
     """Read outcomes."""
     model, version, variant, status = (_texts(batch.column(name)) for name in ("model", "model_version", "variant", "status"))
     request, revision, predicted = (_integers(batch.column(name)) for name in ("request_journal_offset", "revision", "predicted"))
-    score, label, delay = (floats(batch.column(name)) for name in ("score", "label", "delay_ms"))
+    score, label, delay, lower, upper = (floats(batch.column(name)) for name in ("score", "label", "delay_ms", "lower", "upper"))
+    asked, scores = int64_ms(batch.column("request_journal_time")), batch.column("scores")
     return OutcomeRows(
-        at, request, int64_ms(batch.column("request_journal_time")), model, version, variant, status, revision, score, predicted, label, delay
-    )
+        at, request, asked, model, version, variant, status, revision, score, predicted, label, delay, scores, lower, upper
+    )  # fmt: skip
 
 
 def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa.RecordBatch, Int64]:

@@ -2,7 +2,6 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from itertools import islice
 from typing import Any
 
 import numpy as np
@@ -14,10 +13,11 @@ from tidemill.services.drift.domain.incidents import CALM_WINDOWS
 from tidemill.services.drift.domain.label_changes import Labels
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.null_shifts import shift_bounds
-from tidemill.services.drift.domain.quality import LossDetector, WindowRows, request_keys
+from tidemill.services.drift.domain.quality import LossDetector, WindowRows
+from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed
 from tidemill.shared.detectors.river_adwin import RiverAdwin
-from tidemill.shared.statistics import metrics
+from tidemill.shared.kinds import kind as kinds
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
@@ -36,21 +36,21 @@ class WatchSettings:
         Vectors a window needs before its features are compared.
     outside
         Share of a window's rows outside of the reference's range that is worth a warning.
-    min_auc, recent_labels
-        Bound on the AUC of that many last labels; no bound when None.
+    bounds_of_metrics, recent_labels
+        Bounds on the metrics of that many last labels.
     """
 
     model: str
     ask: str
     features: tuple[str, ...]
-    binary: bool
+    kind: kinds.Kind
     bootstrap_labels: int
     loss: LossSettings = field(default_factory=LossSettings)
     adwin_delta: float = 0.002
     psi: float = 0.2
     missing_shift: float = 0.1
     outside: float = 0.05
-    min_auc: float | None = None
+    bounds_of_metrics: tuple[MetricBound, ...] = ()
     min_rows: int = 100
     recent_labels: int = 2000
 
@@ -83,12 +83,13 @@ class ModelWatch:
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
     active: dict[tuple[str, str], int] = field(default_factory=dict)
     levels: dict[tuple[str, str], float] = field(default_factory=dict)
-    recent: dict[str, tuple[float, float]] = field(default_factory=dict)
+    recent: RecentLabels = field(init=False)
     loss: LossDetector = field(init=False)
     verdict: LossVerdict = field(init=False)
 
     def __post_init__(self) -> None:
         self.next_bootstrap = self.next_bootstrap or self.settings.bootstrap_labels
+        self.recent = RecentLabels(self.settings.bounds_of_metrics, self.settings.recent_labels)
         self.loss = LossDetector(RiverAdwin(self.settings.adwin_delta))
         self.verdict = LossVerdict(self.settings.model, self.settings.loss)
 
@@ -115,22 +116,19 @@ class ModelWatch:
 
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
         """Absorb outcomes in order: labels, silence that is one, and corrections, which replace; time-outs without a label are counted."""
+        kind = self.settings.kind
         joined = mine & (rows.status != "unmatched")
-        labelled = joined & (np.isin(rows.label, (0.0, 1.0)) if self.settings.binary else np.isfinite(rows.label))
-        self.window.outcomes(rows, labelled, int((joined & (rows.revision == 0) & np.isnan(rows.label)).sum()))
+        labelled = joined & kind.is_label(rows.label)
+        self.window.outcomes(kind, rows, labelled, int((joined & (rows.revision == 0) & np.isnan(rows.label)).sum()))
         found = self._bootstrap(rows, labelled & (rows.revision == 0))
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
             champions = np.flatnonzero(served)
-            if self.settings.binary:
+            if kind.name == "binary":
                 found += self.verdict.outcomes(self.version, *_labels(rows, np.flatnonzero(mine), champions))
-            else:
+            elif kind.name == "regression":
                 found += self._loss_changes(rows, champions)
-            self.recent |= zip(
-                request_keys(rows, served), zip(rows.label[champions].tolist(), rows.score[champions].tolist(), strict=True), strict=True
-            )
-            for oldest in list(islice(self.recent, max(0, len(self.recent) - self.settings.recent_labels))):
-                del self.recent[oldest]
+            self.recent.absorb(kind, rows, served)
         return found
 
     def shifted(self, at: Coordinates, shifts: Mapping[str, Shift]) -> list[Finding]:
@@ -160,18 +158,16 @@ class ModelWatch:
         return {name: one.psi / bounds[name] for name, one in shifts.items() if name in bounds}
 
     def quality(self, at: Coordinates) -> list[Finding]:
-        """Hold the AUC of the last labels against its absolute bound."""
-        bound = self.settings.min_auc
-        if bound is None or not self.settings.binary or len(self.recent) < self.settings.recent_labels:
-            return []
-        label, score = np.array(list(self.recent.values())).T
-        auc = metrics.roc_auc(label, score)
-        self.levels[("quality", "auc")] = 2.0 if auc < bound else 0.0
-        if not self._begins(("quality", "auc")):
-            return []
-        detail = f"AUC {auc:.3f} over the last {len(self.recent)} labels of champion {self.version} is below {bound}"
-        evidence = {"auc": auc, "labels": float(len(self.recent)), "positive_rate": float(label.mean())}
-        return [Finding(self.settings.model, at, "quality", "auc", "threshold", "alarm", auc, bound, detail, evidence)]
+        """Hold the metrics of the last labels against their absolute bounds."""
+        found: list[Finding] = []
+        for one in self.recent.judged(self.settings.kind):
+            self.levels[("quality", one.metric)] = 2.0 if one.broken else 0.0
+            if self._begins(("quality", one.metric)):
+                detail = f"{one.words} over the last {one.labels} labels of champion {self.version}"
+                found.append(
+                    Finding(self.settings.model, at, "quality", one.metric, "threshold", "alarm", one.value, one.bound, detail, one.evidence)
+                )
+        return found
 
     def snapshot(self) -> dict[str, Any]:
         """State without references, as plain lists and numbers."""
@@ -184,7 +180,7 @@ class ModelWatch:
             "references": list(self.references),
             "bounds": self.bounds,
             "active": sorted([*key, windows] for key, windows in self.active.items()),
-            "recent": [[key, *pair] for key, pair in self.recent.items()],
+            "recent": self.recent.snapshot(),
             "loss": self.loss.snapshot(),
             "verdict": self.verdict.snapshot(),
         }
@@ -197,7 +193,7 @@ class ModelWatch:
         self.references = {version: references[version] for version in state["references"]}
         self.bounds = {version: dict(state["bounds"][version]) for version in state["references"]}
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}
-        self.recent = {key: (label, score) for key, label, score in state["recent"]}
+        self.recent.load(state["recent"])
         self.loss.load(state["loss"])
         self.verdict.load(state["verdict"])
 

@@ -37,7 +37,7 @@ models:
 """
 
 
-def shop(folder: Path) -> Plan:
+def shop(folder: Path, application: str = APP) -> Plan:
     """Plan of the application, written to a folder."""
     stamp = {"type": "long", "logicalType": "timestamp-millis"}
     order = [
@@ -51,7 +51,7 @@ def shop(folder: Path) -> Plan:
     for name, fields in (("order", order), ("return", back)):
         record = {"type": "record", "name": name.title(), "namespace": "shop", "fields": [{"name": n, "type": t} for n, t in fields]}
         (folder / f"{name}.avsc").write_text(json.dumps(record))
-    (folder / "app.yaml").write_text(APP)
+    (folder / "app.yaml").write_text(application)
     return load_plan(folder)
 
 

@@ -10,6 +10,7 @@ from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.null_shifts import shift_bounds
 from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings
+from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.statistics.distances import population_stability_index
 
 NAMES = tuple(f"f{i}" for i in range(10))
@@ -20,7 +21,7 @@ def days(seed: int, promoted: int, end: int, changed: int, jump: float) -> list[
     """Ten features whose every day has a level of its own; from a day on the first one is higher. Findings of features with the day and the index."""
     generator = np.random.default_rng(seed)
     fold = FeatureFold([FeatureColumn(name, "double") for name in NAMES])
-    watch = ModelWatch(WatchSettings("m", "asked", NAMES, True, 500))
+    watch = ModelWatch(WatchSettings("m", "asked", NAMES, Binary(), 500))
     found = []
     for day in range(end):
         level = generator.normal(0, 0.4, len(NAMES))
