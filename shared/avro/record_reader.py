@@ -189,6 +189,9 @@ class RecordReader:
                 continue
             slot = self._slot_of[leaf.source]
             present = valid[leaf.source] if wrong or self._optional[leaf.source] else None
+            if leaf.nullable and present is not None and not present.any():
+                columns.append(pa.nulls(n, kind))
+                continue
             if of_texts is not None:
                 column = of_texts(content, places[slot], ends[slot], present, verdicts)
             elif of_numbers is not None:

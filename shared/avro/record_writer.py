@@ -112,7 +112,11 @@ class RecordWriter:
                 valid[f] = _any_valid(columns[field.first : field.last], n)
                 continue
             column = columns[field.column]
-            if column.null_count:
+            nulls = column.null_count
+            if nulls == n and not field.required:
+                valid[f] = 0
+                continue
+            if nulls:
                 valid[f] = _valid(column)
                 if field.required:
                     self._check_required(f, valid)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.services.scoring.domain.class_answers import ClassAnswers
+from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.models.forest import Stand
 from tidemill.shared.models.inputs import Inputs
@@ -101,25 +101,26 @@ class Panel:
         model, request, default = np.tile(np.arange(width), n), np.repeat(np.arange(n), width), degraded.ravel()
         answering = pa.array(np.where(default, width, model))
         asked = vectors.take(pa.array(request)) if width > 1 else vectors
-        return pa.RecordBatch.from_pydict(
-            {
-                "request_id": asked.column("_request_id"),
-                "model": self._names.take(pa.array(model)),
-                "journal_partition": asked.column("_journal_partition"),
-                "journal_offset": asked.column("_journal_offset"),
-                "journal_time": asked.column("_journal_time"),
-                "event_time": asked.column("_event_time"),
-                "score": pa.array(scores.ravel()),
-                "predicted": pa.array(predicted.ravel()),
-                "model_version": self._versions.take(answering),
-                "deployment_sequence": pa.array(self._sequences[model]),
-                "variant": _VARIANTS.take(pa.array(default.astype(np.int8))),
-                "reason": self._reasons.take(pa.array(np.where(default, model, width))),
-                "scores": self._classes.scores(answered, n),
-                "predicted_label": self._classes.names(predicted),
-                "lower": lower,
-                "upper": upper,
-            }
+        return pa.RecordBatch.from_arrays(
+            [
+                asked.column("_request_id"),
+                self._names.take(pa.array(model)),
+                asked.column("_journal_partition"),
+                asked.column("_journal_offset"),
+                asked.column("_journal_time"),
+                asked.column("_event_time"),
+                pa.array(scores.ravel()),
+                pa.array(predicted.ravel()),
+                self._versions.take(answering),
+                pa.array(self._sequences[model]),
+                _VARIANTS.take(pa.array(default.astype(np.int8))),
+                self._reasons.take(pa.array(np.where(default, model, width))),
+                self._classes.scores(answered, n),
+                self._classes.names(predicted),
+                lower,
+                upper,
+            ],
+            schema=ANSWERS,
         )
 
     def _intervals(self, scores: NDArray[np.float64], degraded: NDArray[np.bool_]) -> tuple[pa.Array, pa.Array]:
@@ -150,3 +151,25 @@ class Panel:
 
 
 _VARIANTS = pa.array(["champion", "default"], pa.string())
+_TIME = pa.timestamp("ms")
+ANSWERS = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("journal_partition", pa.int32(), nullable=False),
+        pa.field("journal_offset", pa.int64(), nullable=False),
+        pa.field("journal_time", _TIME, nullable=False),
+        pa.field("event_time", _TIME, nullable=False),
+        pa.field("score", pa.float64(), nullable=False),
+        pa.field("predicted", pa.int32(), nullable=False),
+        pa.field("model_version", pa.string(), nullable=False),
+        pa.field("deployment_sequence", pa.int64(), nullable=False),
+        pa.field("variant", pa.string(), nullable=False),
+        pa.field("reason", pa.string()),
+        pa.field("scores", SCORES),
+        pa.field("predicted_label", pa.string()),
+        pa.field("lower", pa.float64()),
+        pa.field("upper", pa.float64()),
+    ]
+)
+"""Columns of the answers: those of `schemas/prediction.avsc`, so that they are encoded as they are."""

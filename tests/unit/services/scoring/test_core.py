@@ -9,9 +9,11 @@ from tests.journals import random_journal
 from tests.models import artifact
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.services.scoring.domain.core import ScoringCore
-from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.domain.panel import ANSWERS, Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.arrow_types import arrow_schema
+from tidemill.shared.avro.messages import message_schema
 from tidemill.shared.models.blocks import Blocks, rows_of
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.forest import Forest
@@ -75,3 +77,7 @@ def test_a_score_that_is_no_number_is_answered_with_the_default(plan: Plan, vect
     assert [answer["score"] for answer in answers[:2]] == [0.9, 0.24]
     assert [answer["reason"] for answer in answers[:2]] == [None, "model_failed"]
     assert [answer["model_version"] for answer in answers[:2]] == ["v2", "default"]
+
+
+def test_answers_have_the_columns_of_their_schema() -> None:
+    assert arrow_schema(message_schema("prediction")).equals(ANSWERS)

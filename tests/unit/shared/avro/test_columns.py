@@ -55,6 +55,17 @@ def test_bytes_agree_with_fastavro(rows: list[tuple[float, str | None, int]]) ->
     assert not decoded.errors
 
 
+@pytest.mark.parametrize("count", [1, 9])
+def test_columns_that_are_null_throughout_are_what_fastavro_writes(count: int) -> None:
+    registry = MemorySchemaRegistry()
+    encoder = ColumnEncoder(registry, "s", PREDICTION)
+    absent = dict.fromkeys(("reason", "scores", "predicted_label", "lower", "upper"))
+    batch = pa.RecordBatch.from_pylist([{**prediction(i), **absent} for i in range(count)], schema=encoder.arrow)
+    values = encoder.encode(batch)
+    assert values == by_fastavro(PREDICTION, 1, [{**prediction(i), **absent} for i in range(count)])
+    assert ColumnDecoder(registry, PREDICTION).decode(values).batch.equals(batch)
+
+
 @settings(max_examples=60, deadline=None)
 @given(st.integers(0, 9), st.binary(max_size=80))
 def test_a_corrupt_message_costs_no_neighbour(position: int, garbage: bytes) -> None:
