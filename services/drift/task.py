@@ -28,7 +28,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-8"
+_FOLD_VERSION = "drift-9"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -50,6 +50,7 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
         kind=model.kind,
         bootstrap_labels=own.retraining.bootstrap_labels,
         loss=LossSettings(
+            kind=model.kind,
             max_delay_ms=own.label.max_delay,
             silence_is_a_label=own.label.on_timeout != "unlabelled",
             corrections=own.label.corrections == "last",
@@ -57,7 +58,6 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
             clusters=own.drift.clusters,
             false_alarm_days=own.drift.false_alarm_days,
         ),
-        adwin_delta=own.drift.adwin_delta,
         psi=own.drift.psi,
         missing_shift=own.drift.missing_shift,
         bounds_of_metrics=metric_bounds(own.drift),

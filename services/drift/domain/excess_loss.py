@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.day_standards import CalibratedDays, DayStandard
 from tidemill.services.drift.domain.promise import Kept
 
 Int64 = NDArray[np.int64]
@@ -14,11 +15,7 @@ Float64 = NDArray[np.float64]
 DAY_MS = 86_400_000
 _SHIFTS = (0.25, 0.5, 1.0)
 _LEAST_ROWS = 30
-_DAYS_KEPT = 60
-_PRIOR_DAYS = 5
 _QUIET_DAYS = 14
-_KNOWN_DAYS = 7
-_CLUSTER_ERRORS = 3.5
 _OFFSET_BITS = 44
 _COLUMNS = 4
 
@@ -106,8 +103,9 @@ class ExcessLoss:
     The squared error of a perfect model moves with the base rate: over a year of flights, labels drawn from a model's own scores ring ADWIN
     dozens of times. Its excess loss has mean zero whatever the base rate. Rows of one day share weather, so a day's mean is one observation; its
     variance is that of independent rows times a spread, which the differences of the last days tell (by one, two and three days, the
-    largest: a change of level moves few of them). The standardised days go into three one-sided CUSUMs for small, medium and large shifts;
-    each rings so rarely that together a calibrated model rings once in `false_alarm_days`.
+    largest: a change of level moves few of them). A regression promises nothing, so its days are held against those before. The standardised
+    days go into three one-sided CUSUMs for small, medium and large shifts; each rings so rarely that together a calibrated model rings once in
+    `false_alarm_days`.
 
     A day is looked at when its label horizon has passed: before that the known labels are the early ones, which are not a fair sample. A label that
     comes after its day was looked at counts with the next day; one that replaces a label that was counted, with the difference. After an alarm
@@ -119,6 +117,8 @@ class ExcessLoss:
         Mean days between two alarms of a calibrated model.
     remembered_ms
         How long after its end a day's labels may still be replaced; they are kept for that long.
+    standard
+        What a day is held against.
     """
 
     false_alarm_days: float = 3650.0
@@ -129,18 +129,8 @@ class ExcessLoss:
     sums: list[float] = field(default_factory=lambda: [0.0] * len(_SHIFTS))
     runs: list[list[float]] = field(default_factory=lambda: [[0.0] * 5 for _ in _SHIFTS])
     carried: list[float] = field(default_factory=lambda: [0.0] * 5)
-    recent: list[float] = field(default_factory=list)
     quiet: int = 0
-
-    @property
-    def days_known(self) -> bool:
-        """Whether enough days were looked at to tell whether labels cluster."""
-        return len(self.recent) >= _KNOWN_DAYS
-
-    @property
-    def clustered(self) -> bool:
-        """Whether days differ by more than independent labels do, beyond 3.5 standard errors; not before seven days are known."""
-        return self.days_known and spread(self.recent, jumps=1) > 1 + _CLUSTER_ERRORS * np.sqrt(3 / (_PRIOR_DAYS + len(self.recent)))
+    standard: DayStandard = field(default_factory=CalibratedDays)
 
     def absorb(self, ids: Int64, request_ms: Int64, kept: Kept, revision: Int64) -> None:
         """Take labels of requests; a further label of a request replaces the one before it."""
@@ -185,15 +175,16 @@ class ExcessLoss:
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, numbers and texts."""
         days = {name: [[day, one.snapshot()] for day, one in sorted(getattr(self, name).items())] for name in ("blocks", "judged")}
-        plain = {name: getattr(self, name) for name in ("closed_until", "sums", "runs", "carried", "recent", "quiet")}
-        return {**plain, **days}
+        plain = {name: getattr(self, name) for name in ("closed_until", "sums", "runs", "carried", "quiet")}
+        return {**plain, **days, "standard": self.standard.snapshot()}
 
     def load(self, state: dict[str, Any]) -> None:
         """Take the state of a snapshot."""
         self.blocks = {day: Day.load(saved) for day, saved in state["blocks"]}
         self.judged = {day: Day.load(saved) for day, saved in state["judged"]}
         self.closed_until, self.quiet = state["closed_until"], state["quiet"]
-        self.sums, self.carried, self.recent = list(state["sums"]), list(state["carried"]), list(state["recent"])
+        self.sums, self.carried = list(state["sums"]), list(state["carried"])
+        self.standard.load(state["standard"])
         self.runs = [list(run) for run in state["runs"]]
 
     def _late(self, day: int, request: int, row: Float64, corrects: bool) -> None:
@@ -215,38 +206,25 @@ class ExcessLoss:
         self.carried = [one + add for one, add in zip(self.carried, more, strict=True)]
 
     def _observe(self, block: list[float]) -> Excess | None:
-        rows, excess, variance, promised, came = block
-        self.recent = [*self.recent, float(excess / np.sqrt(variance))][-_DAYS_KEPT:]
-        own = spread(self.recent)
-        value = self.recent[-1] / np.sqrt(own)
+        rows, excess, _, promised, came = block
+        value = self.standard.value(block)
         self.quiet = max(0, self.quiet - 1)
+        if value is None:
+            return None
         found = None
         for i, shift in enumerate(_SHIFTS):
-            self.sums[i] = max(0.0, self.sums[i] + float(value) - shift)
+            self.sums[i] = max(0.0, self.sums[i] + value - shift)
             # A run: its days, rows, excess, scores and positives since the sum was last zero.
             more = [1.0, rows, excess, promised, came]
             self.runs[i] = [one + add for one, add in zip(self.runs[i], more, strict=True)] if self.sums[i] else [0.0] * 5
             bound = cusum_bound(shift, len(_SHIFTS) * self.false_alarm_days)
             if found is None and self.sums[i] > bound and not self.quiet:
                 days, labels, total, scores, positives = self.runs[i]
-                found = Excess(self.sums[i], bound, int(days), int(labels), total / labels, scores / labels, positives / labels, own)
+                found = Excess(self.sums[i], bound, int(days), int(labels), total / labels, scores / labels, positives / labels, self.standard.spread)
         if found is not None:
             self.hush()
         return found
 
     def _begin(self) -> None:
         self.sums, self.runs = [0.0] * len(_SHIFTS), [[0.0] * 5 for _ in _SHIFTS]
-
-
-def spread(values: list[float], jumps: int = 0) -> float:
-    """Return the variance of days' means in units of that of independent labels, at least 1.
-
-    Half the mean square of their differences over one, two and three days, the largest, with five days of prior. With `jumps`, as many differences
-    as so many changes of level can move are left out.
-    """
-    days, largest = np.array(values), 1.0
-    for lag in (1, 2, 3):
-        squares = np.sort((days[lag:] - days[:-lag]) ** 2)
-        squares = squares[: max(0, len(squares) - lag * jumps)]
-        largest = max(largest, float((_PRIOR_DAYS + squares.sum() / 2) / (_PRIOR_DAYS + len(squares))))
-    return largest
+        self.standard.begin()

@@ -49,9 +49,9 @@ class Labels:
         rest = {one.name: getattr(self, one.name)[chosen] for one in fields(self)}
         return Labels(**rest | {"row": self.row[chosen] - begin})
 
-    def later(self) -> "Labels":
-        """Return all but the first."""
-        return Labels(**{one.name: getattr(self, one.name)[1:] for one in fields(self)})
+    def later(self, count: int) -> "Labels":
+        """Return all but the first so many."""
+        return Labels(**{one.name: getattr(self, one.name)[count:] for one in fields(self)}) if count else self
 
 
 _COLUMNS: Mapping[str, type] = {

@@ -7,12 +7,15 @@ from typing import Any, Literal
 
 import numpy as np
 
-from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids, spread
+from tidemill.services.drift.domain.day_standards import CalibratedDays, SelfStartingDays
+from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges, Labels, Rise
-from tidemill.services.drift.domain.promise import kept_binary
+from tidemill.services.drift.domain.promise import Promise, promise_of
 from tidemill.services.drift.domain.rows import Placed
 from tidemill.shared.detectors.catalogue import Choice
+from tidemill.shared.kinds.binary import Binary
+from tidemill.shared.kinds.kind import Kind
 
 _MATURED = 0.95
 _HORIZON_DAYS = 7
@@ -24,6 +27,8 @@ class LossSettings:
 
     Attributes
     ----------
+    kind
+        What the model answers.
     max_delay_ms, silence_is_a_label, corrections
         Time-out of a label, whether it means one, and whether a later label replaces one.
     detectors
@@ -34,6 +39,7 @@ class LossSettings:
         Mean days between two alarms of a calibrated model, by its days.
     """
 
+    kind: Kind = field(default_factory=Binary)
     max_delay_ms: int = 0
     silence_is_a_label: bool = False
     corrections: bool = False
@@ -52,14 +58,17 @@ class LossVerdict:
 
     model: str
     settings: LossSettings
+    promise: Promise = field(init=False)
     excess: ExcessLoss = field(init=False)
     changes: LabelChanges = field(init=False)
     delays_ms: list[float] = field(default_factory=list)
 
     def __post_init__(self) -> None:
         settings = self.settings
-        self.excess = ExcessLoss(settings.false_alarm_days, 2 * settings.max_delay_ms if settings.corrections else 0)
-        self.changes = LabelChanges(settings.detectors, kept_binary)
+        self.promise = promise_of(settings.kind)
+        standard = SelfStartingDays() if settings.kind.name == "regression" else CalibratedDays()
+        self.excess = ExcessLoss(settings.false_alarm_days, 2 * settings.max_delay_ms if settings.corrections else 0, standard=standard)
+        self.changes = LabelChanges(settings.detectors, self.promise.hold, self.promise.width)
         self._choose()
 
     def outcomes(self, version: str, at: Placed, came: Labels) -> list[Finding]:
@@ -72,10 +81,11 @@ class LossVerdict:
         came
             The labels among them.
         """
+        came = came.later(self.promise.learn(came.label, came.score))
         if len(came.row):
-            kept = kept_binary(came.label, came.score, came.predicted)
+            kept = self.promise.hold(came.label, came.score, came.predicted)
             self.excess.absorb(request_ids(came.partition, came.offset), came.request_ms, kept, came.revision)
-        known, horizon_ms = self.settings.clusters != "auto" or self.excess.days_known, self._horizon_ms()
+        known, horizon_ms = self.settings.clusters != "auto" or self.excess.standard.days_known, self._horizon_ms()
         found: list[Finding] = []
         # A correction replaces a label that waits, so what came before it is taken first.
         corrections = came.row[came.revision > 0].tolist()
@@ -83,7 +93,7 @@ class LossVerdict:
             part = came.part(begin, end)
             if begin in corrections:
                 self.changes.correct(part)
-                part = part.later()
+                part = part.later(1)
             for rise in self.changes.absorb(part, at.time_ms[begin:end], horizon_ms, known):
                 self.excess.hush()
                 found.append(self._rise(rise, version, at, begin + rise.row))
@@ -98,43 +108,57 @@ class LossVerdict:
         if alarm is None:
             return []
         self.changes.begin()
-        detail = f"champion {version} errs more than it promises over {alarm.days} days ({alarm.labels} labels): excess loss {alarm.loss:.4f}"
-        detail += f", mean score {alarm.promised:.3f}, rate {alarm.came:.3f}"
-        evidence = {"excess_loss": alarm.loss, "score_mean": alarm.promised, "positive_rate": alarm.came}
+        since = f"over {alarm.days} days ({alarm.labels} labels)"
+        if self.settings.kind.name == "regression":
+            detail = (
+                f"champion {version} errs more than on the days before, {since}: mean absolute error {alarm.came:.4g}, usual {alarm.promised:.4g}"
+            )
+            evidence = {"relative_error": alarm.loss, "absolute_error": alarm.came, "usual_error": alarm.promised}
+        else:
+            promised, came = ("error promised", "error rate") if self.settings.kind.classes else ("mean score", "rate")
+            detail = f"champion {version} errs more than it promises {since}: excess loss {alarm.loss:.4f}"
+            detail += f", {promised} {alarm.promised:.3f}, {came} {alarm.came:.3f}"
+            evidence = {"excess_loss": alarm.loss, "score_mean": alarm.promised, "positive_rate": alarm.came}
+            if self.settings.kind.classes:
+                evidence = {"excess_loss": alarm.loss, "error_promised": alarm.promised, "error_rate": alarm.came}
         evidence |= {"days": float(alarm.days), "labels": float(alarm.labels), "spread": alarm.spread, "clustered": float(self.changes.resting)}
-        return [Finding(self.model, at, "loss", "excess_loss", "day_cusum", "alarm", alarm.statistic, alarm.bound, detail, evidence)]
+        subject = "absolute_error" if self.settings.kind.name == "regression" else "excess_loss"
+        return [Finding(self.model, at, "loss", subject, "day_cusum", "alarm", alarm.statistic, alarm.bound, detail, evidence)]
 
     def reset(self) -> None:
         """Begin anew for a new champion; how long labels take and how much days differ is kept."""
+        self.promise.reset()
         self.excess.reset()
         self.changes.reset()
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, numbers and texts."""
-        return {"excess": self.excess.snapshot(), "changes": self.changes.snapshot(), "delays_ms": self.delays_ms}
+        return {"promise": self.promise.snapshot(), "excess": self.excess.snapshot(), "changes": self.changes.snapshot(), "delays_ms": self.delays_ms}
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
+        self.promise.load(state["promise"])
         self.excess.load(state["excess"])
         self.changes.load(state["changes"])
         self.delays_ms = list(state["delays_ms"])
 
     def _choose(self) -> None:
         """Let days speak alone where labels cluster by day."""
-        self.changes.rest(self.excess.clustered if self.settings.clusters == "auto" else self.settings.clusters == "by_day")
+        self.changes.rest(self.excess.standard.clustered if self.settings.clusters == "auto" else self.settings.clusters == "by_day")
 
     def _rise(self, rise: Rise, version: str, at: Placed, row: int) -> Finding:
         place = Coordinates(int(at.time_ms[row]), int(at.partition[row]), int(at.offset[row]))
-        before, after = rise.change.mean_before, rise.change.mean_after
-        if rise.subject == "excess_loss":
+        before, after, subject = rise.change.mean_before, rise.change.mean_after, rise.subject
+        if subject == "excess_loss":
             before, after = 2 * before - 1, 2 * after - 1
-        what = rise.subject.replace("_", " ")
+            subject = "relative_error" if self.settings.kind.name == "regression" else subject
+        what = subject.replace("_", " ")
         detail = f"champion {version} errs more than before: {what} {after:.4f} over the last {rise.change.width_after} labels"
         detail += f", {before:.4f} over {rise.change.width_before} before them"
-        evidence = {"mean_before": before, "mean_after": after, "labels": float(rise.labels), "spread": spread(self.excess.recent, jumps=1)}
+        evidence = {"mean_before": before, "mean_after": after, "labels": float(rise.labels), "spread": self.excess.standard.spread}
         evidence |= {"labels_before": float(rise.change.width_before), "labels_after": float(rise.change.width_after)}
-        evidence |= {"days_known": float(len(self.excess.recent)), "clustered": 0.0}
-        return Finding(self.model, place, "loss", rise.subject, rise.detector, "alarm", after, before, detail, evidence)
+        evidence |= {"days_known": float(self.excess.standard.days_known), "clustered": 0.0}
+        return Finding(self.model, place, "loss", subject, rise.detector, "alarm", after, before, detail, evidence)
 
     def _horizon_ms(self) -> int:
         """Return how old a request must be for its label to be known unless it is one of the latest 5 %: by the last week's delays."""

@@ -1,12 +1,18 @@
-"""What a model's own probabilities promise, and what came: errors, the excess loss and its variance."""
+"""What a model promises, and what came: errors, the excess loss and its variance."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.shared.kinds.kind import Kind
+
 Float64 = NDArray[np.float64]
 _SURE = 1e-3
+_SCALE_LABELS = 200
+_LARGEST_ERROR = 1e150
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,3 +68,107 @@ def kept_binary(label: Float64, score: Float64, predicted: NDArray[np.int64]) ->
     variance = np.maximum(sure * (1 - sure) * (1 - 2 * sure) ** 2, _SURE**2)
     expected = np.where(decided, 1 - score, score)
     return Kept((decided != (label > 0.5)).astype(np.float64), expected, (label - score) * (1 - 2 * score), variance, label, score)
+
+
+class Promise(Protocol):
+    """Holds labels against scores, and learns from the first labels of a champion what that takes."""
+
+    @property
+    def width(self) -> int:
+        """Scores of a row: number of classes, 0 where a score is one number."""
+        ...
+
+    def learn(self, label: Float64, score: Float64) -> int:
+        """Learn from the first labels of a champion, in order, and return how many of these are used up by it."""
+        ...
+
+    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
+        """Hold labels, shape (n,), against scores, shape (n,) or (n, K)."""
+        ...
+
+    def reset(self) -> None:
+        """Begin anew for a new champion."""
+        ...
+
+    def snapshot(self) -> list[float]:
+        """State."""
+        ...
+
+    def load(self, state: list[float]) -> None:
+        """Take the state of a snapshot."""
+        ...
+
+
+@dataclass(slots=True)
+class Probabilities:
+    """Probabilities say themselves how often they will be wrong: there is nothing to learn."""
+
+    rule: Callable[..., Kept]
+    width: int = 0
+
+    def learn(self, label: Float64, score: Float64) -> int:
+        """Use nothing up."""
+        return 0
+
+    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
+        """Hold classes against probabilities."""
+        return self.rule(label, score, predicted)
+
+    def reset(self) -> None:
+        """Keep nothing."""
+
+    def snapshot(self) -> list[float]:
+        """State: none."""
+        return []
+
+    def load(self, state: list[float]) -> None:
+        """Take the state of a snapshot: none."""
+
+
+@dataclass(slots=True)
+class UsualError:
+    """A regression promises nothing: its absolute errors e are taken as e / (e + u), with u for the mean of the champion's first 200.
+
+    That is in [0, 1] and has no unit, and one error at the end of the floats counts as wrong as can be, not more.
+    """
+
+    total: float = 0.0
+    count: int = 0
+    width: int = 0
+
+    def learn(self, label: Float64, score: Float64) -> int:
+        """Learn the usual error."""
+        used = min(_SCALE_LABELS - self.count, len(label))
+        for error in np.abs(score - label)[:used].tolist():
+            self.total += error if error < _LARGEST_ERROR else 0.0
+        self.count += used
+        return used
+
+    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
+        """Return relative errors and their squares in place of excess loss and variance, the usual and the absolute error as promised and came."""
+        usual = self.total / self.count if self.total else 1.0
+        error = np.minimum(np.abs(score - label), _LARGEST_ERROR)
+        relative = error / (error + usual)
+        promised = np.full(len(label), usual)
+        return Kept(np.zeros(len(label)), np.zeros(len(label)), relative, relative**2, np.minimum(error, 1e6 * usual), promised)
+
+    def reset(self) -> None:
+        """Forget the usual error."""
+        self.total, self.count = 0.0, 0
+
+    def snapshot(self) -> list[float]:
+        """State: total and count."""
+        return [self.total, self.count]
+
+    def load(self, state: list[float]) -> None:
+        """Take the state of a snapshot."""
+        self.total, self.count = float(state[0]), int(state[1])
+
+
+def promise_of(kind: Kind) -> Promise:
+    """Return how labels of a kind are held against scores."""
+    if kind.name == "regression":
+        return UsualError()
+    if not kind.classes:
+        return Probabilities(kept_binary)
+    return Probabilities(lambda label, score, predicted: kept(label.astype(np.int64), score, predicted), kind.width)

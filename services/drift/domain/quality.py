@@ -1,4 +1,4 @@
-"""What one model served and how it turned out: the window's rows, the last labels, the loss detector."""
+"""What one model served and how it turned out: the window's rows, the last labels."""
 
 from dataclasses import dataclass, field
 from typing import Any
@@ -7,14 +7,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
-from tidemill.shared.detectors.detector import Change
-from tidemill.shared.detectors.river_adwin import RiverAdwin
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.intervals import interval_figures
 
 Float64 = NDArray[np.float64]
 _REPLAY_MS = 3_600_000
-_LARGEST_ERROR = 1e150
 
 
 def request_keys(rows: OutcomeRows, chosen: NDArray[np.bool_]) -> list[str]:
@@ -168,43 +165,3 @@ class WindowRows:
     def load(state: dict[str, Any]) -> "WindowRows":
         """From a snapshot."""
         return WindowRows(**state)
-
-
-@dataclass(slots=True)
-class LossDetector:
-    """A detector on the loss of a regression's champion: e / (e + mean e so far), which is in [0, 1] and scale-free."""
-
-    detector: RiverAdwin
-    error_sum: float = 0.0
-    error_count: int = 0
-
-    def update(self, label: Float64, score: Float64) -> list[Change]:
-        """Absorb labelled rows in order."""
-        return self.detector.update(self._squashed(np.abs(score - label)))
-
-    def reset(self) -> None:
-        """Start anew for a new champion."""
-        self.detector.reset()
-        self.error_sum, self.error_count = 0.0, 0
-
-    def snapshot(self) -> dict[str, Any]:
-        """State as plain lists and numbers."""
-        return {"detector": self.detector.snapshot(), "error_sum": self.error_sum, "error_count": self.error_count}
-
-    def load(self, state: dict[str, Any]) -> None:
-        """Take the state of a snapshot."""
-        self.detector.load(state["detector"])
-        self.error_sum, self.error_count = state["error_sum"], state["error_count"]
-
-    def _squashed(self, errors: Float64) -> list[float]:
-        losses = []
-        for error in errors.tolist():
-            # One error at the end of the floats counts as wrong as can be and leaves the mean of all others as it is.
-            if not error < _LARGEST_ERROR:
-                losses.append(1.0)
-                continue
-            usual = self.error_sum / self.error_count if self.error_count else error
-            losses.append(error / (error + usual) if error + usual > 0 else 0.0)
-            self.error_sum += error
-            self.error_count += 1
-        return losses

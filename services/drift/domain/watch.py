@@ -8,15 +8,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
-from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
 from tidemill.services.drift.domain.label_changes import Labels
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.null_shifts import shift_bounds
-from tidemill.services.drift.domain.quality import LossDetector, WindowRows
+from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed
-from tidemill.shared.detectors.river_adwin import RiverAdwin
 from tidemill.shared.kinds import kind as kinds
 
 _REFERENCES_KEPT = 8
@@ -46,7 +45,6 @@ class WatchSettings:
     kind: kinds.Kind
     bootstrap_labels: int
     loss: LossSettings = field(default_factory=LossSettings)
-    adwin_delta: float = 0.002
     psi: float = 0.2
     missing_shift: float = 0.1
     outside: float = 0.05
@@ -84,13 +82,11 @@ class ModelWatch:
     active: dict[tuple[str, str], int] = field(default_factory=dict)
     levels: dict[tuple[str, str], float] = field(default_factory=dict)
     recent: RecentLabels = field(init=False)
-    loss: LossDetector = field(init=False)
     verdict: LossVerdict = field(init=False)
 
     def __post_init__(self) -> None:
         self.next_bootstrap = self.next_bootstrap or self.settings.bootstrap_labels
         self.recent = RecentLabels(self.settings.bounds_of_metrics, self.settings.recent_labels)
-        self.loss = LossDetector(RiverAdwin(self.settings.adwin_delta))
         self.verdict = LossVerdict(self.settings.model, self.settings.loss)
 
     def promote(self, version: str, sequence: int, seen: Mapping[str, Summary], null: Mapping[str, Sequence[float]]) -> None:
@@ -111,7 +107,6 @@ class ModelWatch:
             del self.references[oldest], self.bounds[oldest]
         self.active.clear()
         self.recent.clear()
-        self.loss.reset()
         self.verdict.reset()
 
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
@@ -123,11 +118,7 @@ class ModelWatch:
         found = self._bootstrap(rows, labelled & (rows.revision == 0))
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
-            champions = np.flatnonzero(served)
-            if kind.name == "binary":
-                found += self.verdict.outcomes(self.version, *_labels(rows, np.flatnonzero(mine), champions))
-            elif kind.name == "regression":
-                found += self._loss_changes(rows, champions)
+            found += self.verdict.outcomes(self.version, *_labels(kind, rows, mine, served))
             self.recent.absorb(kind, rows, served)
         return found
 
@@ -181,7 +172,6 @@ class ModelWatch:
             "bounds": self.bounds,
             "active": sorted([*key, windows] for key, windows in self.active.items()),
             "recent": self.recent.snapshot(),
-            "loss": self.loss.snapshot(),
             "verdict": self.verdict.snapshot(),
         }
 
@@ -194,7 +184,6 @@ class ModelWatch:
         self.bounds = {version: dict(state["bounds"][version]) for version in state["references"]}
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}
         self.recent.load(state["recent"])
-        self.loss.load(state["loss"])
         self.verdict.load(state["verdict"])
 
     def _bootstrap(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:
@@ -209,22 +198,6 @@ class ModelWatch:
             bound = float(self.settings.bootstrap_labels)
             found.append(Finding(self.settings.model, at, "bootstrap", "labels", "threshold", "info", float(needed), bound, detail, evidence))
         self.labels += places.size
-        return found
-
-    def _loss_changes(self, rows: OutcomeRows, champions: NDArray[np.int64]) -> list[Finding]:
-        found = []
-        subject = "relative_absolute_error"
-        for change in self.loss.update(rows.label[champions], rows.score[champions]):
-            row = int(champions[change.row])
-            at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
-            rise = change.mean_after - change.mean_before
-            evidence = {"mean_before": change.mean_before, "mean_after": change.mean_after}
-            evidence |= {"labels_before": float(change.width_before), "labels_after": float(change.width_after)}
-            verb = "rose" if rise > 0 else "fell"
-            severity: Severity = "alarm" if rise > 0 else "info"
-            detector = self.loss.detector
-            detail = f"mean loss of champion {self.version} {verb} from {change.mean_before:.4f} to {change.mean_after:.4f} (delta {detector.delta})"
-            found.append(Finding(self.settings.model, at, "loss", subject, detector.name, severity, rise, detector.delta, detail, evidence))
         return found
 
     def _condition(
@@ -249,17 +222,19 @@ class ModelWatch:
         return False
 
 
-def _labels(rows: OutcomeRows, places: NDArray[np.int64], champions: NDArray[np.int64]) -> tuple[Placed, Labels]:
-    """Return the coordinates of a model's outcomes, and those that are labels of its champion."""
+def _labels(kind: kinds.Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served: NDArray[np.bool_]) -> tuple[Placed, Labels]:
+    """Return the coordinates of a model's outcomes, and those that are labels of its champion with scores that say something."""
+    scores = rows.scores_of(kind, served)
+    usable = kind.is_score(scores)
+    places, of = np.flatnonzero(mine), np.flatnonzero(served)[usable]
     at = Placed(rows.at.place[places], rows.at.time_ms[places], rows.at.partition[places], rows.at.offset[places])
-    of = champions
     labels = Labels(
         np.searchsorted(places, of),
         rows.request_ms[of],
         rows.at.partition[of],
         rows.request[of],
         rows.label[of],
-        rows.score[of],
+        scores[usable],
         rows.predicted[of],
         rows.revision[of],
     )

@@ -21,6 +21,8 @@ from tidemill.services.drift.domain.rows import Placed
 from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
+from tidemill.shared.kinds.multiclass import Multiclass
+from tidemill.shared.kinds.regression import Regression
 
 Float64 = NDArray[np.float64]
 DEFAULTS = LossSettings(detectors=read_choices(DEFAULT))
@@ -178,6 +180,69 @@ def test_a_perfect_model_of_the_flights_never_rings_by_labels_either() -> None:
         label = (np.random.default_rng(seed).random(len(score)) < score).astype(np.float64)
         for clusters in ("auto", "none"):
             assert not run(outcomes(time, score, label, 6 * 3_600_000), replace(DEFAULTS, clusters=clusters, max_delay_ms=DAY_MS))
+
+
+def numbers(seed: int, days: int, worse: float = 1.0, change: int = 10**6, day_effect: float = 0.0, per_day: int = 400) -> Outcomes:
+    """Predictions that are off by Laplace errors, from a day on by so much more; with `day_effect`, each day by a factor of its own, too."""
+    generator = np.random.default_rng(seed)
+    day = np.repeat(np.arange(days), per_day)
+    factor = np.exp(day_effect * generator.normal(size=days))[day] * np.where(day >= change, worse, 1.0)
+    time = day * DAY_MS + np.tile(np.arange(per_day) * 100_000, days)
+    score = generator.normal(50, 20, days * per_day)
+    return outcomes(time, score, score + factor * generator.laplace(0, 3, days * per_day))
+
+
+REGRESSION = LossSettings(kind=Regression(), detectors=read_choices(["adwin", "page_hinkley"]))
+
+
+def test_errors_of_a_regression_that_grow_ring_once_by_labels_or_by_days() -> None:
+    """Half as large again from day 40 on: independent rows ring within two days, rows that share a day's factor within two weeks, by their days."""
+    for seed in range(3):
+        found = run(numbers(seed, 60, 1.5, 40), REGRESSION)
+        assert len(found) == 1 and found[0].subject in ("relative_error", "absolute_error"), found
+        assert 40 <= found[0].at.time_ms // DAY_MS <= 41
+        by_day = run(numbers(seed, 60, 1.8, 40, day_effect=0.2), REGRESSION)
+        assert [(one.detector, one.subject) for one in by_day] == [("day_cusum", "absolute_error")], by_day
+        assert 40 < by_day[0].at.time_ms // DAY_MS <= 54
+        assert by_day[0].evidence["absolute_error"] > 1.4 * by_day[0].evidence["usual_error"]
+        assert "mean absolute error" in by_day[0].detail
+
+
+@pytest.mark.lasts(4)
+def test_errors_of_a_regression_that_stay_as_they_are_ring_seldom() -> None:
+    """Six years, half of them with a factor of each day: at most two alarms (one in 90 days would be 24)."""
+    found = [one for seed in range(3) for effect in (0.0, 0.2) for one in run(numbers(seed, 365, day_effect=effect), REGRESSION)]
+    assert len(found) <= 2, found
+
+
+def test_batches_and_restarts_change_nothing_for_a_regression() -> None:
+    whole = run(numbers(7, 50, 2.0, 30), REGRESSION, batch=10**9)
+    assert len(whole) == 1
+    assert run(numbers(7, 50, 2.0, 30), REGRESSION, batch=70, seed=3, restart=True) == whole
+
+
+def classes(seed: int, count: int, change: int) -> Outcomes:
+    """Five classes by their probabilities, from a row on the class after the one that was drawn every third time."""
+    generator = np.random.default_rng(seed)
+    chances = generator.dirichlet(np.full(5, 0.4), count)
+    label = (generator.random((count, 1)) > chances.cumsum(axis=1)).sum(axis=1).clip(0, 4)
+    wrong = (np.arange(count) >= change) & (generator.random(count) < 0.33)
+    zeros, row, time = np.zeros(count, np.int64), np.arange(count), np.arange(count) * (DAY_MS // 2_000)
+    labels = Labels(row, time, zeros, row, np.where(wrong, (label + 1) % 5, label).astype(np.float64), chances, chances.argmax(axis=1), zeros)
+    return Placed(row, time, zeros, row), labels
+
+
+def test_several_classes_are_watched_as_two_are() -> None:
+    kind = Multiclass(("a", "b", "c", "d", "e"))
+    settings = replace(DEFAULTS, kind=kind, max_delay_ms=DAY_MS // 4, silence_is_a_label=True)
+    rows = classes(1, 40_000, 30_000)
+    found = run(rows, settings)
+    assert len(found) == 1 and 30_000 <= found[0].at.offset < 30_000 + 1_000, found
+    assert run(rows, settings, batch=600, seed=4, restart=True) == found
+    by_day = run(rows, replace(settings, clusters="by_day"))
+    assert len(by_day) == 1 and by_day[0].detector == "day_cusum" and by_day[0].evidence["error_rate"] > by_day[0].evidence["error_promised"]
+    assert "error promised" in by_day[0].detail
+    assert not run(classes(2, 60_000, 10**9), settings)
 
 
 def test_the_application_says_which_detectors(tmp_path: Path) -> None:
