@@ -268,6 +268,8 @@ class Training(Frozen):
         Rows that each class needs wherever something is learned or judged: training, each window of history, validation, gate.
     max_duration
         A training that takes longer is ended and has failed.
+    search_every
+        While a recipe is admitted, its refits go out without a search until the last one is so long ago; none: until the recipe loses its admission.
     """
 
     families: tuple[FamilyName, ...] = ()
@@ -277,6 +279,7 @@ class Training(Frozen):
     min_rows: int = Field(default=1_000, ge=10)
     min_positives: int = Field(default=10, ge=2)
     max_duration: Annotated[Duration, Field(gt=0)] = parse_duration("1h")
+    search_every: Annotated[Duration, Field(gt=0)] | None = parse_duration("90d")
     seed: int = 7
 
 
@@ -290,10 +293,40 @@ class RetrainingPolicy(Frozen):
 
 
 class Gate(Frozen):
-    """How sure a candidate's advantage must be."""
+    """How sure it must be that a recipe is not worse than what serves.
+
+    Attributes
+    ----------
+    alpha
+        Probability with which anything that is worse by the margin gets into service within any 365 days; also the level of the first model's test.
+    min_rows
+        Labelled requests to judge on.
+    margin, slice_margin
+        How much worse a recipe may be on the whole and in a slice: nats of log loss (0.005 and 0.02 by default), for regression a share of the
+        champion's mean squared error (0.01 and 0.04).
+    span
+        The last so long is judged on, or a third of the history where that is shorter.
+    block
+        Requests of so long share their error: its means are the observations of the test.
+    """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
     min_rows: int = Field(default=500, ge=10)
+    margin: Annotated[float, Field(gt=0)] | None = None
+    slice_margin: Annotated[float, Field(gt=0)] | None = None
+    span: Annotated[Duration, Field(gt=0)] = parse_duration("28d")
+    block: Annotated[Duration, Field(gt=0)] = parse_duration("1d")
+
+    @model_validator(mode="after")
+    def _some_blocks(self) -> "Gate":
+        if self.span < 7 * self.block:
+            raise ValueError(f"a span of at least seven blocks: {self.span} ms is less than 7 times {self.block} ms")
+        return self
+
+    def margins(self, kind: str) -> tuple[float, float]:
+        """Return the margins on the whole and in a slice for a kind of model."""
+        whole, part = (0.01, 0.04) if kind == "regression" else (0.005, 0.02)
+        return whole if self.margin is None else self.margin, part if self.slice_margin is None else self.slice_margin
 
 
 class DriftPolicy(Frozen):

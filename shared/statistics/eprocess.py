@@ -10,7 +10,7 @@ from scipy.special import gammaln, ndtri
 _EFFECTS = np.array([0.15, 0.3, 0.6, 1.2])
 _NODES = np.linspace(-9.0, 9.0, 121)
 _CORRELATED = 0.1
-_LEAST_BLOCKS = 5
+_LEAST_BLOCKS = 7
 _TARGET_POWER = 0.8
 
 
@@ -21,7 +21,7 @@ class Evidence:
     Attributes
     ----------
     log_e
-        Natural logarithm of the e-value; minus infinity with fewer than five blocks, which show nothing.
+        Natural logarithm of the e-value; minus infinity with fewer than seven blocks, which show nothing.
     mean, spread
         Mean of the blocks' means, and their standard deviation.
     blocks, days_per_block
@@ -108,11 +108,22 @@ def below(means: ArrayLike, margin: float = 0.0) -> Evidence:
 
 
 def lag_one(values: ArrayLike) -> float:
-    """Return the correlation of neighbours; 0 with fewer than three values, or where nothing varies."""
+    """Return the correlation of neighbours, corrected for its bias in few values; 0 with fewer than three values, or where nothing varies.
+
+    The plain estimate r of a correlation c is too small by about (1 + 4c) / n: of 14 independent days it is -0.07 on average.
+
+    References
+    ----------
+    Kendall: Note on bias in the estimation of autocorrelation. Biometrika 41 (1954).
+    """
     array = np.asarray(values, np.float64)
-    centred = array - array.mean() if len(array) else array
+    n = len(array)
+    centred = array - array.mean() if n else array
     total = float((centred**2).sum())
-    return float((centred[1:] * centred[:-1]).sum() / total) if len(array) > 2 and total > 0 else 0.0
+    if n < 3 or not total > 0:
+        return 0.0
+    plain = float((centred[1:] * centred[:-1]).sum()) / total
+    return plain + (1 + 4 * max(0.0, plain)) / n
 
 
 def block_means(values: ArrayLike, blocks: ArrayLike) -> NDArray[np.float64]:

@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
+from tidemill.services.retraining.domain.admissions import Admissions
 from tidemill.services.retraining.domain.requests import FINAL, Requests
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.shared.models.deployments import Lifecycle, Lifecycles
@@ -17,6 +18,8 @@ class WorkerState:
     ----------
     lifecycles, times
         Of the models: what serves, and since when.
+    admissions
+        Of the models: which recipe's refits go out, and what levels were spent.
     archived_ms
         By partition: journal time before which everything is in the lake.
     covered_ms
@@ -26,6 +29,7 @@ class WorkerState:
     requests: Requests = field(default_factory=Requests)
     lifecycles: Lifecycles = field(default_factory=Lifecycles)
     times: Mapping[str, ServiceTimes] = field(default_factory=dict)
+    admissions: Mapping[str, Admissions] = field(default_factory=dict)
     archived_ms: dict[int, int] = field(default_factory=dict)
     covered_ms: int = -1
     _control: tuple[int, int] = (0, -1)
@@ -38,6 +42,8 @@ class WorkerState:
         identity = record["decision_id"]
         if record["event"] == "started":
             self.requests.start(identity)
+            name = str(record["model"])
+            self.admissions = {**self.admissions, name: self.admission(name).started(record)}
         elif record["event"] in FINAL:
             self.requests.answer(identity)
         elif record["event"] == "requested":
@@ -49,6 +55,7 @@ class WorkerState:
         before = self.lifecycles.of(name)
         self.lifecycles = self.lifecycles.apply(dict(event))
         self.times = {**self.times, name: self.times.get(name, ServiceTimes()).apply(event, before, self.lifecycles.of(name))}
+        self.admissions = {**self.admissions, name: self.admission(name).deployed(event, before, self.lifecycles.of(name))}
         self.requests.answer(event["decision_id"])
 
     def archive_covered(self, partition: int, time_ms: int) -> None:
@@ -74,3 +81,7 @@ class WorkerState:
     def lifecycle(self, model: str) -> Lifecycle:
         """Return where a model stands."""
         return self.lifecycles.of(model)
+
+    def admission(self, model: str) -> Admissions:
+        """Return what a model's gate has decided so far."""
+        return self.admissions.get(model, Admissions())

@@ -30,19 +30,35 @@ class TooFewRowsError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Attributes
+    ----------
+    parameters, threshold
+        The best by validation log loss, and the score from which it answers yes.
+    left_out
+        Windows of history that were not tried for want of a class; empty when all were.
+    figures
+        Of the validation.
+    """
+
+    parameters: Mapping[str, Any]
+    threshold: float
+    left_out: str
+    figures: Mapping[str, float]
+
+
+@dataclass(frozen=True, slots=True)
 class Candidate:
-    """What a search found: a recipe, and a model made by it.
+    """What a search found, and a model made by it.
 
     Attributes
     ----------
     artifact
         Learned from labels known before the gate's rows were asked about, so that those can judge it.
-    parameters, threshold
-        The recipe.
-    left_out
-        Windows of history that were not tried for want of a class; empty when all were.
-    figures
-        Of the validation.
+    parameters, threshold, left_out, figures
+        As in `Found`.
     """
 
     artifact: Artifact
@@ -69,16 +85,20 @@ class _Window:
         return cls(encoding.matrix[kept], rows.labels[kept], weights, signature.encode(validation.features))
 
 
-def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
-    """Search, choose by validation log loss, refit on everything known before the gate, export: the model that is judged.
+def search(examples: Examples, split: Split, training: Training, known: Mapping[str, Any] | None = None) -> Found:
+    """Search and choose by validation log loss, before the gate's rows were asked about.
 
-    Rows whose label is neither 0 nor 1 teach nothing and are left out. The search looks at no more than 25,000 rows a trial; the refit takes all
-    rows of the chosen window.
+    Rows whose label is neither 0 nor 1 teach nothing and are left out. A trial learns from no more than 25,000 rows.
+
+    Parameters
+    ----------
+    known
+        Parameters of a recipe that is tried as well: what serves now.
 
     Raises
     ------
     TooFewRowsError
-        Fewer than `training.min_rows` rows to search on, or fewer than `training.min_positives` of a class to search, validate or refit on.
+        Fewer than `training.min_rows` rows to search on, or fewer than `training.min_positives` of a class to search or validate on.
     """
     judged = np.isin(examples.labels, (0.0, 1.0))
     examples = examples if judged.all() else examples.where(judged)
@@ -110,20 +130,33 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     study = optuna.create_study(sampler=optuna.samplers.TPESampler(seed=training.seed, n_startup_trials=max(2, training.trials // 2)))
     for family in families:
         study.enqueue_trial({"family": family})
-    study.optimize(trial_loss, n_trials=training.trials)
+    again = known is not None and known["family"] in families and known["window_days"] in windows
+    if known is not None and again:
+        general = ("family", "window_days")
+        study.enqueue_trial({name if name in general else f"{known['family']}.{name}": value for name, value in known.items()})
+    study.optimize(trial_loss, n_trials=training.trials + again)
     best = study.best_trial
-    parameters, threshold = recipes[best.number], thresholds[best.number]
-    rows = split.learning(examples, split.gate_start, parameters["window_days"])
-    _check(rows, 1, training, "refit")
-    artifact = _fitted(rows, model, version, training, parameters, threshold, {"learned_until_ms": str(split.learned_until(split.gate_start))})
     left_out = _words({days: words for days, words in lacking.items() if words})
-    return Candidate(artifact, parameters, threshold, left_out, {
+    return Found(recipes[best.number], thresholds[best.number], left_out, {
         "validation_log_loss": losses[best.number],
         "validation_auc": aucs[best.number],
         "validation_rows": float(len(validation)),
         "trials": float(len(study.trials)),
-        "training_rows": float(len(rows)),
     })  # fmt: skip
+
+
+def train(examples: Examples, split: Split, model: str, version: str, training: Training) -> Candidate:
+    """Search, refit on everything known before the gate, export: the model that is judged. The refit takes all rows of the chosen window.
+
+    Raises
+    ------
+    TooFewRowsError
+        As in `search`, or fewer than `training.min_positives` of a class to refit on.
+    """
+    found = search(examples, split, training)
+    artifact = fit_at(examples, split, split.gate_start, found.parameters, found.threshold, model, version, training)
+    figures = {**found.figures, "training_rows": float(artifact.signature.details["learned_rows"])}
+    return Candidate(artifact, found.parameters, found.threshold, found.left_out, figures)
 
 
 def refit(examples: Examples, split: Split, candidate: Candidate, training: Training) -> Artifact:
@@ -133,16 +166,33 @@ def refit(examples: Examples, split: Split, candidate: Candidate, training: Trai
     Its signature says which requests judged (``judged_from_ms``, ``judged_until_ms``) and what taught (``learned_until_ms``, ``learned_rows``).
     """
     judged = candidate.artifact.signature
+    details = {"judged_from_ms": str(split.gate_start), "judged_until_ms": str(split.gate_end), "known_until_ms": str(split.end)}
+    return fit_at(examples, split, split.end, candidate.parameters, candidate.threshold, judged.model, judged.version, training, details)
+
+
+def fit_at(
+    examples: Examples,
+    split: Split,
+    end_ms: int,
+    parameters: Mapping[str, Any],
+    threshold: float,
+    model: str,
+    version: str,
+    training: Training,
+    details: Mapping[str, str] | None = None,
+) -> Artifact:
+    """Fit parameters on what was known at an instant, of all rows of their window.
+
+    Raises
+    ------
+    TooFewRowsError
+        Fewer than `training.min_positives` of a class.
+    """
     known = examples.where(np.isin(examples.labels, (0.0, 1.0)))
-    rows = split.learning(known, split.end, candidate.parameters["window_days"])
+    rows = split.learning(known, end_ms, parameters["window_days"])
     _check(rows, 1, training, "refit")
-    details = {
-        "learned_until_ms": str(split.learned_until(split.end)),
-        "judged_from_ms": str(split.gate_start),
-        "judged_until_ms": str(split.gate_end),
-        "known_until_ms": str(split.end),
-    }
-    return _fitted(rows, judged.model, judged.version, training, candidate.parameters, candidate.threshold, details)
+    learned = {"learned_until_ms": str(split.learned_until(end_ms)), **(details or {})}
+    return _fitted(rows, model, version, training, parameters, threshold, learned)
 
 
 def _fitted(

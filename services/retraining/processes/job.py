@@ -3,7 +3,6 @@
 Run as ``python -m tidemill.services.retraining.processes.job``.
 """
 
-import hashlib
 import json
 import logging
 import time
@@ -13,19 +12,24 @@ from typing import Any
 
 import numpy as np
 import pyarrow as pa
-from numpy.typing import NDArray
 
-from tidemill.services.retraining.domain.examples import Examples, Split, label_horizon_ms
+from tidemill.services.retraining.domain.admissions import RECIPE
+from tidemill.services.retraining.domain.examples import Examples, label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
-from tidemill.services.retraining.domain.gate import Verdict, judge, keeps
-from tidemill.services.retraining.domain.training import Candidate, TooFewRowsError, refit, train
+from tidemill.services.retraining.domain.recipe import Recipe, features_digest
+from tidemill.services.retraining.domain.refit_checks import missing_inputs
+from tidemill.services.retraining.domain.succession import Bench, does_better, first_model, successor
+from tidemill.services.retraining.domain.training import TooFewRowsError
+from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.application.view_version import feature_versions, view_version
+from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
+from tidemill.shared.lake.served_scores import served_scores
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.lake.training_set import TrainingSet, training_set
 from tidemill.shared.log.errors import TransientError
@@ -38,61 +42,72 @@ _PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 def run(request: JobRequest) -> JobResult:
-    """Search and judge a recipe; fit it once more on everything known, store that, record."""
+    """Make the model that is to serve next, store it, and say whether it may (`succession`)."""
     plan = load_plan(Path(request.application))
     model = plan.models[request.retraining["model"]]
     version = version_name(request.retraining)
     if model.settings.kind != "binary":
         return _failed(version, f"expected a binary model, {model.name} is {model.settings.kind}: no family trains it yet")
-    before = int(request.retraining["journal_time"])
     lake = Lake(request.lake, plan.application.app)
     if missing := [table for table in (VECTORS, OUTCOMES) if not lake.exists(table)]:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
-    found = training_set(lake, model, before, feature_versions(plan))
-    dataset, store = found.version, ArtifactStore(request.artifacts)
+    store = ArtifactStore(request.artifacts)
+    bench, dataset = _bench(request, plan, model, version, lake)
     try:
-        if not found.rows.num_rows:
+        champion, predecessor = _load(store, request.champion), _load(store, request.predecessor)
+        if not len(bench.examples):
             others = int(dataset["rows_of_other_views"])
             raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
-        examples = _examples(found, model)
-        del found  # The same rows twice would be most of this process's memory.
-        label = model.settings.label
-        horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled")
-        split = Split.of(before, model.settings.training.holdout_days, horizon_ms)
         check_own_families(plan, Path(request.application))
-        candidate = train(examples, split, model.name, version, model.settings.training)
-        served = refit(examples, split, candidate, model.settings.training)
-    except (TooFewRowsError, FamilyError) as error:
+        proposal = first_model(bench) if champion is None else successor(bench, champion)
+        verdict = proposal.verdict
+        address = _put(store, proposal.artifact.to_bytes())
+        scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
+    except (TooFewRowsError, FamilyError, ArtifactError) as error:
         return _failed(version, str(error), dataset)
-    address = _put(store, served.to_bytes())
-    try:
-        judged, scorer = OnnxScorer(candidate.artifact), OnnxScorer(Artifact.from_bytes(store.get(address)))
-    except ArtifactError as error:
-        return _failed(version, str(error), dataset)
-    champion = _load(store, request.champion)
-    verdict = _against(examples, split, judged, champion, model)
-    if verdict.passed:
-        rows = split.gate(examples, 0)
-        verdict = keeps(verdict, rows.labels, scorer.score(rows.features), judged.score(rows.features), rows.request_ms, model.settings.gate.alpha)
-    reverse = _against(examples, split, _load(store, request.predecessor), champion, model) if request.predecessor and not verdict.passed else None
+    if verdict.passed and (problem := missing_inputs(bench.kind, scorer, bench.examples.features)):
+        verdict = Verdict(False, problem, {})
+    reverse = None
+    if predecessor is not None and champion is not None and not verdict.passed:
+        reverse = does_better(bench, predecessor, champion, proposal.spent)
+    served = proposal.artifact.signature
     details = {
-        **{name: str(value) for name, value in candidate.parameters.items()},
+        **{name: str(value) for name, value in proposal.recipe.parameters.items()},
         **dataset,
-        **{name: value for name, value in served.signature.details.items() if name.startswith(("learned_", "judged_"))},
-        "horizon_ms": str(horizon_ms),
-        "windows_left_out": candidate.left_out,
-        "judged_sha256": hashlib.sha256(candidate.artifact.to_bytes()).hexdigest(),
+        **{name: value for name, value in served.details.items() if name.startswith(("learned_", "judged_", "known_"))},
+        **proposal.details,
+        RECIPE: proposal.recipe.text,
+        "horizon_ms": str(bench.horizon_ms),
         "code": CODE_VERSION,
         "application": plan.application_hash,
         "views": view_version(plan),
         "seed": str(model.settings.training.seed),
     }
-    figures = {**candidate.figures, **verdict.figures, **({f"predecessor_{k}": v for k, v in reverse.figures.items()} if reverse else {})}
+    figures = {**proposal.figures, **(reverse.figures if reverse else {})}
+    reason = f"{verdict.reason}; the model before: {reverse.reason}" if reverse is not None and reverse.passed else verdict.reason
+    told = _record(request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe)
     return JobResult(
-        True, verdict.reason, version, verdict.passed, reverse is not None and reverse.passed, address, store.uri_of(address),
-        candidate.threshold, figures, details,
-        _record(request, plan, version, verdict, store.uri_of(address), address, figures, details, candidate),
+        True, reason, version, verdict.passed, reverse is not None and reverse.passed, address, store.uri_of(address), served.threshold,
+        figures, details, told,
     )  # fmt: skip
+
+
+def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake) -> tuple[Bench, dict[str, str]]:
+    before, kind, definitions = int(request.retraining["journal_time"]), kind_of(model.settings), feature_versions(plan)
+    found = training_set(lake, model, before, definitions)
+    served = served_scores(lake, model.name, kind, found.rows, before, int(found.version[f"{OUTCOMES}_version"]))
+    examples = _examples(found, model)
+    label = model.settings.label
+    horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled") if len(examples) else 0
+    every = model.settings.training.search_every
+    due = every is not None and before - request.searched_ms >= every
+    bench = Bench(
+        model=model.name, version=version, settings=model.settings, kind=kind, examples=examples, served=served,
+        features=features_digest({name: definitions[name] for name in model.features}), end_ms=before, horizon_ms=horizon_ms,
+        incumbent=request.recipe, is_admitted=request.admitted, is_searched=due or request.retraining["trigger"] == "manual",
+        spent=tuple((int(at), float(level)) for at, level in request.spent),
+    )  # fmt: skip
+    return bench, found.version
 
 
 def _examples(found: TrainingSet, model: ModelPlan) -> Examples:
@@ -113,18 +128,6 @@ def _plain(column: pa.ChunkedArray) -> pa.Array:
 
 def _load(store: ArtifactStore, address: str) -> OnnxScorer | None:
     return OnnxScorer(Artifact.from_bytes(store.get(address))) if address else None
-
-
-def _against(examples: Examples, split: Split, challenger: OnnxScorer | None, champion: OnnxScorer | None, model: ModelPlan) -> Verdict:
-    learned = [int(scorer.signature.details["learned_until_ms"]) for scorer in (challenger, champion) if scorer is not None]
-    rows = split.gate(examples, max(learned))
-    gate = model.settings.gate
-
-    def scores(scorer: OnnxScorer | None) -> NDArray[np.float64]:
-        default = model.kind.default_scores(model.settings.fallback.default)
-        return np.broadcast_to(default, (len(rows), *default.shape)) if scorer is None else scorer.score(rows.features)
-
-    return judge(rows.labels, scores(challenger), scores(champion), rows.request_ms, gate.alpha, gate.min_rows, model.settings.training.min_positives)
 
 
 def _failed(version: str, reason: str, details: dict[str, str] | None = None) -> JobResult:
@@ -151,7 +154,7 @@ def _record(
     address: str,
     figures: dict[str, float],
     details: dict[str, str],
-    candidate: Candidate,
+    recipe: Recipe,
 ) -> dict[str, Any]:
     """Return what the registry is to be told (`ModelRegistry.record`); not by this process: the registry may be away, and nothing waits for it."""
     asked = request.retraining
@@ -162,10 +165,10 @@ def _record(
         "artifact_sha256": address,
         "gate": "passed" if verdict.passed else "refused",
         "reason": verdict.reason,
-        **{name: value for name, value in details.items() if name not in candidate.parameters},
+        **{name: value for name, value in details.items() if name not in recipe.parameters},
     }
     finite = {name: value for name, value in figures.items() if np.isfinite(value)}
-    parameters = {name: str(value) for name, value in candidate.parameters.items()}
+    parameters = {name: str(value) for name, value in recipe.parameters.items()}
     return {"model": asked["model"], "version": version, "artifact_uri": uri, "tags": tags, "parameters": parameters, "metrics": finite}
 
 

@@ -17,6 +17,12 @@ class JobRequest:
         After which it is ended.
     champion, predecessor
         SHA-256 of the serving model and of the champion before it; empty when there is none.
+    recipe, admitted
+        Text of the serving model's recipe, empty when unknown, and whether its refits go out after light checks.
+    searched_ms
+        Instant of the last search; -1: none.
+    spent
+        Instant and level of each look of the last year.
     """
 
     application: str
@@ -26,6 +32,10 @@ class JobRequest:
     champion: str
     predecessor: str
     max_duration_ms: int = 3_600_000
+    recipe: str = ""
+    admitted: bool = False
+    searched_ms: int = -1
+    spent: list[list[float]] = field(default_factory=list)
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,6 +8,7 @@ from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.retraining.domain.gate import judge
 from tidemill.services.retraining.domain.training import TooFewRowsError, refit, train
 from tidemill.shared.application.model import Training
+from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.statistics.metrics import roc_auc
 
@@ -158,21 +159,21 @@ def scored(days: int = 7, skill: float = 0.0, seed: int = 1) -> tuple[np.ndarray
 
 def test_the_gate_passes_who_is_better_and_refuses_who_is_not() -> None:
     labels, better, champion, times = scored(skill=0.15)
-    verdict = judge(labels, better, champion, times, 0.05, 500)
-    assert verdict.passed and verdict.figures["p_value"] < 0.05 and verdict.figures["log_loss"] < verdict.figures["champion_log_loss"]
-    assert not judge(labels, champion, better, times, 0.05, 500).passed
+    verdict = judge(Binary(), labels, better, champion, times, 0.05, 500)
+    assert verdict.passed and verdict.figures["p_value"] < 0.05 and verdict.figures["loss"] < verdict.figures["champion_loss"]
+    assert not judge(Binary(), labels, champion, better, times, 0.05, 500).passed
 
 
 def test_equals_pass_about_as_often_as_the_level_says() -> None:
-    passed = sum(judge(*scored(seed=seed), 0.05, 500).passed for seed in range(300))
+    passed = sum(judge(Binary(), *scored(seed=seed), 0.05, 500).passed for seed in range(300))
     assert passed < 0.09 * 300
 
 
 def test_the_gate_wants_rows_and_days() -> None:
     labels, better, champion, times = scored(skill=0.15)
-    assert "rows" in judge(labels[:100], better[:100], champion[:100], times[:100], 0.05, 500).reason
-    assert "2 days" in judge(labels[:600], better[:600], champion[:600], times[:600], 0.05, 500).reason
-    assert not judge(labels[:0], better[:0], champion[:0], times[:0], 0.05, 500).passed
+    assert "rows" in judge(Binary(), labels[:100], better[:100], champion[:100], times[:100], 0.05, 500).reason
+    assert "2 days" in judge(Binary(), labels[:600], better[:600], champion[:600], times[:600], 0.05, 500).reason
+    assert not judge(Binary(), labels[:0], better[:0], champion[:0], times[:0], 0.05, 500).passed
 
 
 @pytest.mark.lasts(3)

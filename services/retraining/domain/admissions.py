@@ -1,0 +1,77 @@
+"""Which recipe's refits go out without being judged again, and which levels were spent on judging: a fold of what the worker has said."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+from tidemill.shared.models.deployments import Lifecycle
+from tidemill.shared.statistics.levels import YEAR_MS
+
+RECIPE, SEARCHED = "recipe", "searched"
+"""Details of a candidate's events: its recipe, and whether a search was made for it."""
+LEVELS = ("gate_level", "incumbent_level", "reverse_level")
+"""Figures of a candidate's events: levels that were spent on the looks which led to it."""
+
+
+@dataclass(frozen=True, slots=True)
+class Admissions:
+    """What one model's gate has decided so far. Replay-safe; it lives on journal time.
+
+    A recipe is admitted when a model of it is promoted. It loses that when an alarm asks for a training, until a model is promoted again, and when a
+    model of it is rolled back, until it has passed the gate again.
+
+    Attributes
+    ----------
+    recipes
+        Text by version, of every candidate.
+    serving
+        The champion's recipe; empty before the first promotion, and for champions of versions that knew no recipes.
+    lost
+        Recipes of which a model was rolled back.
+    admitted_ms, doubted_ms, searched_ms
+        Instants of the last promotion, the last alarm, the last search; -1: none.
+    spent
+        Instant and level of the looks of the last year.
+    """
+
+    recipes: Mapping[str, str] = field(default_factory=dict)
+    serving: str = ""
+    lost: frozenset[str] = frozenset()
+    admitted_ms: int = -1
+    doubted_ms: int = -1
+    searched_ms: int = -1
+    spent: tuple[tuple[int, float], ...] = ()
+
+    @property
+    def is_admitted(self) -> bool:
+        """Whether refits of the champion's recipe go out after light checks."""
+        return bool(self.serving) and self.serving not in self.lost and self.doubted_ms <= self.admitted_ms
+
+    def started(self, record: Mapping[str, Any]) -> "Admissions":
+        """Return the state after a training was said to have started: one that an alarm asks for puts the recipe in doubt.
+
+        The promotion that answers the alarm has the alarm's own instant, so that it does not matter which of the two topics is read first.
+        """
+        return replace(self, doubted_ms=max(self.doubted_ms, record["journal_time"])) if record["trigger"] == "drift" else self
+
+    def deployed(self, event: Mapping[str, Any], before: Lifecycle, after: Lifecycle) -> "Admissions":
+        """Return the state after an event that took the lifecycle from one state to another; an ignored one changes nothing."""
+        if after.head == before.head:
+            return self
+        if event["event"] == "registered":
+            return self._registered(event)
+        if event["event"] == "promoted":
+            mine = self.recipes.get(event["version"], "")
+            return replace(self, serving=mine, lost=self.lost - {mine}, admitted_ms=max(self.admitted_ms, event["journal_time"]))
+        if event["event"] == "rolled_back" and before.champion is not None and after.champion is not None:
+            bad = self.recipes.get(before.champion.version, "")
+            return replace(self, serving=self.recipes.get(after.champion.version, ""), lost=self.lost | {bad})
+        return self
+
+    def _registered(self, event: Mapping[str, Any]) -> "Admissions":
+        at, details, figures = event["journal_time"], event["details"], event["figures"]
+        levels = tuple((at, figures[name]) for name in LEVELS if figures.get(name, 0.0) > 0)
+        recent = tuple(look for look in self.spent if look[0] > at - YEAR_MS)
+        recipes = {**self.recipes, event["version"]: details.get(RECIPE, "")}
+        searched = at if details.get(SEARCHED) == "yes" else self.searched_ms
+        return replace(self, recipes=recipes, spent=(*recent, *levels), searched_ms=searched)

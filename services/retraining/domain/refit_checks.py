@@ -1,0 +1,98 @@
+"""Light checks of a refit whose recipe is admitted: it is not judged again, but one that has gone wrong does not serve."""
+
+from typing import Protocol
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tidemill.services.retraining.domain.examples import DAY_MS, Examples
+from tidemill.services.retraining.domain.probabilities import answered_probability
+from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.statistics.bootstrap import paired_block_test
+from tidemill.shared.statistics.calibration import calibration_difference_interval
+
+_LEVEL = 0.05
+_CALIBRATION_MARGIN = 0.02
+_SAMPLE = 64
+_LEAST_ROWS, _LEAST_DAYS = 100, 3
+
+
+class Answers(Protocol):
+    """A model as it answers."""
+
+    def score(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
+        """Return the scores of each row, shape (n,) or (n, K)."""
+        ...
+
+
+def missing_inputs(kind: Kind, scorer: Answers, features: pa.RecordBatch) -> str:
+    """Say which input a model cannot do without; empty when it answers whichever one is missing, and when all are.
+
+    Parameters
+    ----------
+    features
+        Rows that were served; a few of them are looked at.
+    """
+    rows = features.slice(0, _SAMPLE)
+    nothing = [pa.nulls(rows.num_rows, column.type) for column in rows.columns]
+    silent = [
+        name
+        for place, name in enumerate(rows.schema.names)
+        if not kind.is_score(scorer.score(rows.set_column(place, rows.schema.field(place), nothing[place]))).all()
+    ]
+    if rows.num_rows and not kind.is_score(scorer.score(pa.RecordBatch.from_arrays(nothing, schema=rows.schema))).all():
+        silent.append("all inputs")
+    return f"missing inputs: expected an answer when an input is missing, found none without {', '.join(silent)}" if silent else ""
+
+
+def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whose: str) -> Verdict:
+    """Refuse a refit that does worse than an older model on rows which it has learned and the other has not.
+
+    Those rows cannot judge it, because it knows them; but one that fits them worse has gone wrong. The same holds for its calibration there.
+
+    Parameters
+    ----------
+    rows
+        What the refit has learned and the other model has not.
+    whose
+        What the other model is called in a refusal.
+    """
+    if problem := missing_inputs(kind, refit, rows.features):
+        return Verdict(False, problem, {})
+    mine = refit.score(rows.features)
+    if not (answered := kind.is_score(mine)).all():
+        return Verdict(False, f"scores: expected finite scores, the refit has none for {int((~answered).sum())} of {len(answered)} rows", {})
+    days = rows.request_ms // DAY_MS
+    figures = {"refit_rows": float(len(rows))}
+    if len(rows) < _LEAST_ROWS or len(np.unique(days)) < _LEAST_DAYS:
+        return Verdict(True, f"{len(rows)} rows that {whose} did not know hold nothing against it", figures)
+    theirs = other.score(rows.features)
+    losses, other_losses = kind.losses(rows.labels, mine), kind.losses(rows.labels, theirs)
+    figures |= {"refit_loss": float(losses.mean()), "refit_other_loss": float(other_losses.mean())}
+    test = paired_block_test(other_losses - losses, days)
+    if not test.p_value_less >= _LEVEL:
+        words = f"expected it to fit what it has learned no worse than {whose}, found a loss of {losses.mean():.4f} against {other_losses.mean():.4f}"
+        return Verdict(False, f"refit: {words}, p = {test.p_value_less:.2g}", figures)
+    if low := _worse_calibration(kind, rows.labels, mine, theirs, days, figures):
+        return Verdict(False, low, figures)
+    return Verdict(True, f"loss {losses.mean():.4f} against {other_losses.mean():.4f} of {whose} on the rows that it adds", figures)
+
+
+def _worse_calibration(
+    kind: Kind,
+    labels: NDArray[np.float64],
+    mine: NDArray[np.float64],
+    theirs: NDArray[np.float64],
+    days: NDArray[np.int64],
+    figures: dict[str, float],
+) -> str:
+    if kind.name != "binary":
+        return ""
+    truth, scores = answered_probability(kind, labels, mine)
+    worse = calibration_difference_interval(truth, scores, theirs, days)
+    figures |= {"refit_calibration_difference": worse.estimate}
+    if worse.low <= _CALIBRATION_MARGIN:
+        return ""
+    return f"refit calibration: expected an error larger by at most {_CALIBRATION_MARGIN:g}, found {worse.estimate:.3f} (at least {worse.low:.3f})"

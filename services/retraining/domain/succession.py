@@ -1,0 +1,290 @@
+"""From labelled rows to the model that is to serve next: a first model, a refit of an admitted recipe, or a recipe that passes the gate."""
+
+import hashlib
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.gate import judge
+from tidemill.services.retraining.domain.recipe import Recipe
+from tidemill.services.retraining.domain.refit_checks import check_refit
+from tidemill.services.retraining.domain.slices import groups_of
+from tidemill.services.retraining.domain.strategy_gate import LEAST_BLOCKS, Paired, judge_strategy
+from tidemill.services.retraining.domain.threshold import best_threshold
+from tidemill.services.retraining.domain.training import TooFewRowsError, fit_at, refit, search, train
+from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.walk_forward import walk_forward
+from tidemill.shared.application.model import Model
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.statistics.eprocess import below, block_means
+from tidemill.shared.statistics.levels import next_level
+
+_LEAST_FOR_THRESHOLD = 1_000
+
+
+@dataclass(frozen=True, slots=True)
+class Bench:
+    """What a training has before it.
+
+    Attributes
+    ----------
+    model, version, settings, kind
+        Whose training it is.
+    examples
+        Labelled rows, n of them.
+    served : shape (n,) or (n, K)
+        What the champion of the time answered to each; NaN where the fallback did.
+    features
+        Digest of the features (`features_digest`).
+    end_ms, horizon_ms
+        The cut, before which everything was known, and the label horizon.
+    incumbent, is_admitted
+        Text of the champion's recipe, empty when unknown, and whether its refits go out without being judged.
+    is_searched
+        Whether another recipe is looked for although one is admitted.
+    spent
+        Instant and level of the looks before.
+    """
+
+    model: str
+    version: str
+    settings: Model
+    kind: Kind
+    examples: Examples
+    served: NDArray[np.float64]
+    features: str
+    end_ms: int
+    horizon_ms: int
+    incumbent: str = ""
+    is_admitted: bool = False
+    is_searched: bool = True
+    spent: tuple[tuple[int, float], ...] = ()
+
+    def split(self) -> Split:
+        """Cut time for the gate of recipes: its part is `gate.span`, or the last third of the history where that is shorter, in whole blocks."""
+        gate, training = self.settings.gate, self.settings.training
+        end = self.end_ms - self.horizon_ms
+        history = end - int(self.examples.request_ms.min(initial=end))
+        blocks = max(1, min(gate.span, history // 3) // gate.block)
+        return Split.of(self.end_ms, training.holdout_days, self.horizon_ms, blocks * gate.block)
+
+    def blocks(self, rows: Examples, split: Split) -> NDArray[np.int64]:
+        """Return the number of each row's block; the last one ends where the gate's part does."""
+        return (rows.request_ms - split.gate_end) // self.settings.gate.block
+
+    def fit(self, split: Split, at_ms: int, recipe: Recipe, threshold: float, details: Mapping[str, str] | None = None) -> Artifact:
+        """Fit a recipe on what was known at an instant."""
+        training = self.settings.training
+        return fit_at(self.examples, split, at_ms, recipe.parameters, threshold, self.model, self.version, training, details)
+
+
+@dataclass(frozen=True, slots=True)
+class Proposal:
+    """A candidate, and what was found about it.
+
+    Attributes
+    ----------
+    artifact
+        What would serve: learned from everything known.
+    figures, details
+        Of everything that was looked at on the way, recipes that were refused included (`other_...`).
+    """
+
+    artifact: Artifact
+    recipe: Recipe
+    verdict: Verdict
+    figures: Mapping[str, float]
+    details: Mapping[str, str]
+    spent: tuple[tuple[int, float], ...] = ()
+
+
+@dataclass(slots=True)
+class _Notes:
+    """What a succession has found so far."""
+
+    spent: tuple[tuple[int, float], ...]
+    figures: dict[str, float] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
+    refused: list[str] = field(default_factory=list)
+
+    def level(self, name: str, at_ms: int, yearly: float) -> float:
+        """Spend the level of one more look."""
+        level = next_level(self.spent, at_ms, yearly)
+        self.spent = (*self.spent, (at_ms, level))
+        self.figures[name] = level
+        return level
+
+
+@dataclass(frozen=True, slots=True)
+class _Judged:
+    """A recipe after the gate: the verdict, the threshold and the last fit of its walk."""
+
+    verdict: Verdict
+    threshold: float
+    last: OnnxScorer
+    last_from_ms: int
+
+
+def first_model(bench: Bench) -> Proposal:
+    """Search, judge a model of the recipe against the fallback on held-out days, fit it once more on everything known.
+
+    Raises
+    ------
+    TooFewRowsError
+        There is not enough to learn from.
+    """
+    training, gate, kind = bench.settings.training, bench.settings.gate, bench.kind
+    split = Split.of(bench.end_ms, training.holdout_days, bench.horizon_ms)
+    candidate = train(bench.examples, split, bench.model, bench.version, training)
+    served = refit(bench.examples, split, candidate, training)
+    judged, scorer = OnnxScorer(candidate.artifact), OnnxScorer(served)
+    rows = split.gate(bench.examples, 0)
+    default = kind.default_scores(bench.settings.fallback.default)
+    scores = judged.score(rows.features)
+    fallback = np.broadcast_to(default, scores.shape)
+    verdict = judge(kind, rows.labels, scores, fallback, rows.request_ms, gate.alpha, gate.min_rows, training.min_positives)
+    figures = {**candidate.figures, **verdict.figures}
+    if verdict.passed:
+        checked = check_refit(kind, rows.where(kind.is_label(rows.labels)), scorer, judged, "the fit that was judged")
+        figures |= checked.figures
+        verdict = verdict if checked.passed else Verdict(False, checked.reason, {})
+    details = {"admission": "first model", "searched": "yes", "windows_left_out": candidate.left_out, "judged_sha256": _sha(candidate.artifact)}
+    return Proposal(served, Recipe(candidate.parameters, bench.features), verdict, figures, details, bench.spent)
+
+
+def successor(bench: Bench, champion: OnnxScorer) -> Proposal:
+    """Look for a better recipe when that is due, and put it forward if it passes the gate; otherwise the refit of the recipe that serves.
+
+    The refit of an admitted recipe goes out after light checks. One that has lost its admission has to pass the gate again.
+
+    Raises
+    ------
+    TooFewRowsError
+        There is not enough to learn from.
+    """
+    split, notes = bench.split(), _Notes(bench.spent)
+    incumbent = Recipe.of(bench.incumbent, bench.features)
+    admitted = incumbent is not None and bench.is_admitted
+    newest: Recipe | None = None
+    if bench.is_searched or not admitted:
+        try:
+            newest, threshold = _searched(bench, split, incumbent, notes)
+        except TooFewRowsError as error:
+            if incumbent is None:
+                raise
+            notes.refused.append(f"no search: {error}")
+    known = incumbent is not None and newest is not None and newest.text == incumbent.text
+    if newest is not None and not (admitted and known):
+        judged = _judge(bench, split, newest, threshold, notes, "gate_level")
+        if judged.verdict.passed:
+            return _admitted(bench, split, newest, judged, notes)
+        notes.refused.append(f"{newest.name} refused: {judged.verdict.reason}")
+        if incumbent is None or known:
+            return _refused(bench, split, newest, judged, notes)
+        notes.figures |= {f"other_{name}": value for name, value in judged.verdict.figures.items()}
+    if incumbent is None:
+        raise TooFewRowsError("; ".join(notes.refused))
+    threshold = champion.signature.threshold
+    if admitted:
+        return _refitted(bench, split, incumbent, champion, notes)
+    judged = _judge(bench, split, incumbent, threshold, notes, "incumbent_level")
+    if judged.verdict.passed:
+        return _admitted(bench, split, incumbent, judged, notes)
+    notes.refused.append(f"{incumbent.name}, which serves, refused: {judged.verdict.reason}")
+    return _refused(bench, split, incumbent, judged, notes)
+
+
+def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spent: tuple[tuple[int, float], ...]) -> Verdict:
+    """Look back: whether the champion before does better than the champion, on requests of the last `gate.span` that neither has learned from.
+
+    The null hypothesis is that it does not; the look spends a level of its own.
+    """
+    split, kind, gate = bench.split(), bench.kind, bench.settings.gate
+    begin = max(split.gate_end - gate.span, *(int(scorer.signature.details["learned_until_ms"]) for scorer in (predecessor, champion)))
+    # In whole blocks: a part of a day is no observation like the others.
+    begin = split.gate_end - (split.gate_end - begin) // gate.block * gate.block
+    rows = bench.examples.where((bench.examples.request_ms >= begin) & (bench.examples.request_ms < split.gate_end))
+    rows = rows.where(kind.is_label(rows.labels))
+    blocks = bench.blocks(rows, split)
+    figures = {"predecessor_rows": float(len(rows)), "predecessor_days": float(len(np.unique(blocks)))}
+    if len(rows) < gate.min_rows or len(np.unique(blocks)) < LEAST_BLOCKS or kind.lack(rows.labels, bench.settings.training.min_positives):
+        return Verdict(False, "too few rows that neither model has learned from", figures)
+    level = next_level(spent, bench.end_ms, gate.alpha)
+    mine, theirs = (kind.losses(rows.labels, scorer.score(rows.features)) for scorer in (predecessor, champion))
+    evidence = below(block_means(mine - theirs, blocks))
+    figures |= {"reverse_level": level, "predecessor_loss": float(mine.mean()), "predecessor_champion_loss": float(theirs.mean())}
+    figures |= {"predecessor_log_e": evidence.log_e}
+    return Verdict(evidence.shows(level), f"loss {mine.mean():.4f} against {theirs.mean():.4f}, e = {evidence.e:.3g} of {1 / level:.0f}", figures)
+
+
+def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
+    found = search(bench.examples, split, bench.settings.training, incumbent.parameters if incumbent else None)
+    notes.figures |= found.figures
+    notes.details |= {"searched": "yes", "windows_left_out": found.left_out}
+    return Recipe(found.parameters, bench.features), found.threshold
+
+
+def _judge(bench: Bench, split: Split, recipe: Recipe, threshold: float, notes: _Notes, level: str) -> _Judged:
+    kind, rows = bench.kind, bench.examples
+    answered = kind.is_score(bench.served) & kind.is_label(rows.labels)
+    places = answered & (rows.request_ms >= split.gate_start) & (rows.request_ms < split.gate_end)
+    judged, champion = rows.where(places), bench.served[places]
+    walk = walk_forward(judged, split, bench.settings.retraining.schedule, lambda at: bench.fit(split, at, recipe, threshold))
+    blocks = bench.blocks(judged, split)
+    pair = Paired(judged.labels, walk.scores, champion, blocks, groups_of(judged, bench.settings.slices))
+    gate, least = bench.settings.gate, bench.settings.training.min_positives
+    verdict = judge_strategy(kind, pair, gate, notes.level(level, bench.end_ms, gate.alpha), least)
+    return _Judged(verdict, _threshold(kind, judged.labels, walk.scores, threshold), walk.last, walk.last_from_ms)
+
+
+def _threshold(kind: Kind, labels: NDArray[np.float64], scores: NDArray[np.float64], otherwise: float) -> float:
+    """Choose the threshold by scores that were given before the label was known, if there are a thousand of them."""
+    if kind.name != "binary" or len(labels) < _LEAST_FOR_THRESHOLD or kind.lack(labels, 2) or not np.isfinite(scores).all():
+        return otherwise
+    return best_threshold(labels, scores)
+
+
+def _admitted(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
+    """Fit a recipe that has passed once more, on everything known, and hold that against the last fit that was judged."""
+    about = {"judged_from_ms": str(split.gate_start), "judged_until_ms": str(split.gate_end), "known_until_ms": str(split.end)}
+    artifact = bench.fit(split, split.end, recipe, judged.threshold, about)
+    rows = bench.examples.where((bench.examples.request_ms >= judged.last_from_ms) & (bench.examples.request_ms < split.gate_end))
+    rows = rows.where(bench.kind.is_label(rows.labels))
+    checked = check_refit(bench.kind, rows, OnnxScorer(artifact), judged.last, "the last fit that was judged")
+    verdict = judged.verdict if checked.passed else Verdict(False, checked.reason, {})
+    figures = {**notes.figures, **judged.verdict.figures, **checked.figures}
+    return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, **judged.verdict.details, "admission": "gate"}, notes.spent)
+
+
+def _refused(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
+    artifact = bench.fit(split, split.end, recipe, judged.threshold, {"known_until_ms": str(split.end)})
+    figures, details = {**notes.figures, **judged.verdict.figures}, {**notes.details, **judged.verdict.details, "admission": "refused"}
+    return Proposal(artifact, recipe, Verdict(False, "; ".join(notes.refused), {}), figures, details, notes.spent)
+
+
+def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, notes: _Notes) -> Proposal:
+    """Refit an admitted recipe on everything known, and hold that against the champion on the rows that it adds."""
+    kind, rows = bench.kind, bench.examples
+    recent = kind.is_score(bench.served) & kind.is_label(rows.labels) & (rows.request_ms >= split.gate_end - bench.settings.gate.span)
+    threshold = _threshold(kind, rows.labels[recent], bench.served[recent], champion.signature.threshold)
+    artifact = bench.fit(split, split.end, recipe, threshold, {"known_until_ms": str(split.end)})
+    since = int(champion.signature.details["learned_until_ms"])
+    added = rows.where(kind.is_label(rows.labels) & (rows.request_ms >= since) & (rows.request_ms < split.learned_until(split.end)))
+    checked = check_refit(kind, added, OnnxScorer(artifact), champion, "the model that serves")
+    words = f"refit of {recipe.name}, which is admitted: {checked.reason}"
+    figures = {**notes.figures, **checked.figures}
+    verdict = Verdict(checked.passed, words, {})
+    return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, "admission": "refit of an admitted recipe"}, notes.spent)
+
+
+def _told(verdict: Verdict, notes: _Notes) -> Verdict:
+    return Verdict(verdict.passed, "; ".join([verdict.reason, *notes.refused]), verdict.figures)
+
+
+def _sha(artifact: Artifact) -> str:
+    return hashlib.sha256(artifact.to_bytes()).hexdigest()

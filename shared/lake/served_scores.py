@@ -1,0 +1,43 @@
+"""What was answered, beside the rows that a model learns from."""
+
+import numpy as np
+import polars as pl
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.lake.names import OUTCOMES
+from tidemill.shared.lake.tables import Lake
+
+_CHAMPION = "champion"
+_COLUMNS = ["journal_partition", "request_journal_offset", "journal_time", "model", "variant", "score"]
+
+
+def served_scores(lake: Lake, model: str, kind: Kind, places: pa.Table, before_ms: int, version: int) -> NDArray[np.float64]:
+    """Return what the champion of the time answered to each request, shape (n,) or (n, K); NaN where the fallback did.
+
+    An answer is given before its request's label is known, so these scores judge how a model was served, refits and all.
+
+    Parameters
+    ----------
+    places
+        `_journal_partition` and `_journal_offset` of n requests.
+    before_ms, version
+        The cut, and the version of the table of outcomes, as of the training set.
+    """
+    wide = bool(kind.classes)
+    table = lake.read(OUTCOMES, [*_COLUMNS, *(["scores"] if wide else [])], before_ms, "journal_time", version)
+    table = table.filter(pc.and_(pc.equal(table.column("model"), model), pc.equal(table.column("variant"), _CHAMPION)))
+    found = pl.DataFrame({"p": table.column("journal_partition").to_numpy(), "o": table.column("request_journal_offset").to_numpy()})
+    found = found.with_row_index("row").unique(["p", "o"], keep="first", maintain_order=True)
+    asked = pl.DataFrame({"p": places.column("_journal_partition").to_numpy(), "o": places.column("_journal_offset").to_numpy()})
+    joined = asked.with_columns(pl.col("p").cast(pl.Int64), pl.col("o").cast(pl.Int64)).join(
+        found.with_columns(pl.col("p").cast(pl.Int64), pl.col("o").cast(pl.Int64)), on=["p", "o"], how="left", maintain_order="left"
+    )
+    rows = pa.array(joined["row"].cast(pl.Int64).to_arrow())
+    if not wide:
+        return np.asarray(table.column("score").take(rows).to_numpy(zero_copy_only=False), np.float64)
+    scores = table.column("scores").combine_chunks()
+    by_class = [pc.map_lookup(scores, pa.scalar(name), "first").take(rows).to_numpy(zero_copy_only=False) for name in kind.classes]
+    return np.stack([np.asarray(values, np.float64) for values in by_class], axis=1)

@@ -1,0 +1,104 @@
+"""Which recipe's refits go out: a fold that a restart, and the order of the two topics, do not change."""
+
+import itertools
+from typing import Any
+
+import pytest
+
+from tidemill.services.retraining.domain.admissions import Admissions
+from tidemill.services.retraining.domain.recipe import Recipe
+from tidemill.services.retraining.domain.state import WorkerState
+from tidemill.shared.statistics.levels import YEAR_MS
+
+DAY_MS = 86_400_000
+
+
+class Log:
+    """The lifecycle log and the account of trainings as the worker writes them."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.records: list[dict[str, Any]] = []
+
+    def training(self, day: int, version: str, recipe: str, *events: str, trigger: str = "schedule", **figures: float) -> None:
+        self.records.append({"decision_id": version, "event": "started", "model": "m", "trigger": trigger, "journal_time": day * DAY_MS})
+        for event in ("registered", *events):
+            self.event(day, event, version, {"recipe": recipe, "searched": "yes"}, figures)
+
+    def event(self, day: int, event: str, version: str, details: dict[str, str] | None = None, figures: dict[str, float] | None = None) -> None:
+        head = len(self.events) - 1
+        named = {"decision_id": f"{version}{event}", "model": "m", "event": event, "version": version, "artifact_sha256": version, "reason": ""}
+        at = {"sequence": head + 1, "parent": head, "threshold": 0.5, "journal_time": day * DAY_MS}
+        self.events.append({**named, **at, "details": details or {}, "figures": figures or {}})
+
+    @property
+    def now(self) -> Admissions:
+        """The state, by three orders of reading."""
+        states = [WorkerState() for _ in range(3)]
+        for state, first in zip(states, (self.events, self.records, None), strict=True):
+            merged = sorted([*self.records, *self.events], key=lambda record: record["journal_time"])
+            both = merged if first is None else [*first, *(self.records if first is self.events else self.events)]
+            for record in both:
+                (state.trained if "trigger" in record else state.deployed)(record)
+        assert all(left.admission("m") == right.admission("m") for left, right in itertools.pairwise(states))
+        return states[0].admission("m")
+
+
+def test_the_recipe_of_a_promoted_model_is_admitted_and_its_refits_keep_it() -> None:
+    log = Log()
+    assert not log.now.is_admitted
+    log.training(1, "v1", "a", "gate_passed", "promoted", trigger="bootstrap")
+    log.training(22, "v2", "a", "gate_passed", "promoted")
+    assert log.now.is_admitted and (log.now.serving, log.now.searched_ms) == ("a", 22 * DAY_MS)
+    log.training(40, "v3", "b", "gate_refused")
+    assert log.now.is_admitted and log.now.serving == "a", "another recipe that is refused takes nothing from it"
+
+
+@pytest.mark.parametrize("answer", [(), ("gate_refused",)])
+def test_an_alarm_puts_it_in_doubt_until_a_model_is_promoted(answer: tuple[str, ...]) -> None:
+    log = Log()
+    log.training(1, "v1", "a", "gate_passed", "promoted")
+    log.training(9, "v2", "b", *answer, trigger="drift")
+    assert not log.now.is_admitted and log.now.serving == "a"
+    log.training(20, "v3", "a", "gate_passed", "promoted")
+    assert log.now.is_admitted
+    log.training(30, "v4", "a", "gate_passed", "promoted", trigger="drift")
+    assert log.now.is_admitted, "the promotion that answers the alarm"
+
+
+def test_a_recipe_that_was_rolled_back_has_to_pass_again_and_the_one_before_is_still_admitted() -> None:
+    log = Log()
+    log.training(1, "v1", "a", "gate_passed", "promoted")
+    log.training(20, "v2", "b", "gate_passed", "promoted")
+    log.event(25, "rolled_back", "v1")
+    assert log.now.is_admitted and log.now.serving == "a"
+    log.training(40, "v3", "a", "gate_passed", "promoted")
+    log.event(45, "rolled_back", "v1")
+    assert not log.now.is_admitted, "a refit was rolled back: its recipe is that of the model before as well"
+    log.training(50, "v4", "a", "gate_passed", "promoted")
+    assert log.now.is_admitted
+
+
+def test_levels_are_those_of_the_last_year_and_an_ignored_event_spends_none() -> None:
+    log = Log()
+    log.training(1, "v1", "a", "gate_passed", "promoted", gate_level=0.0125, loss=0.4)
+    log.training(100, "v2", "b", "gate_refused", gate_level=0.009, incumbent_level=0.007, reverse_level=0.005)
+    assert [level for _, level in log.now.spent] == [0.0125, 0.009, 0.007, 0.005]
+    log.events.append({**log.events[-1], "event": "registered", "figures": {"gate_level": 0.04}})
+    assert len(log.now.spent) == 4, "a zombie's event has another parent"
+    log.events.pop()
+    log.training(1 + YEAR_MS // DAY_MS, "v3", "b", "gate_refused", gate_level=0.02)
+    assert [level for _, level in log.now.spent] == [0.009, 0.007, 0.005, 0.02]
+
+
+def test_a_champion_of_a_version_without_recipes_has_to_pass() -> None:
+    log = Log()
+    log.event(1, "registered", "v1")
+    log.event(1, "promoted", "v1")
+    assert not log.now.is_admitted and log.now.serving == ""
+
+
+def test_a_recipe_is_the_same_by_its_text_and_another_one_when_its_features_are() -> None:
+    one, same = Recipe({"family": "f", "window_days": 0, "x": 0.1}, "p"), Recipe({"x": 0.1, "window_days": 0, "family": "f"}, "p")
+    assert one.text == same.text and Recipe.of(one.text, "p") == one
+    assert Recipe.of(one.text, "q") is None and Recipe.of("", "p") is None
