@@ -3,13 +3,14 @@
 from collections.abc import Iterable
 
 YEAR_MS = 365 * 86_400_000
-_SHARE = 0.25
+_SHARE, _SPENDABLE, _LEAST = 0.25, 0.8, 1e-12
 
 
 def next_level(spent: Iterable[tuple[int, float]], now_ms: int, yearly: float) -> float:
-    """Return the level of the next look: a quarter of what the last 365 days have left of the yearly one.
+    """Return the level of the next look: a quarter of what the last 365 days have left of four fifths of the yearly one.
 
-    In any 365 days the levels add up to less than `yearly`, however many looks there are; what was spent comes back a year later.
+    In any 365 days the levels add up to less than that, however many looks there are; what was spent comes back a year later. A fifth is kept for
+    what observations are not: independent, with few of them to see by that they are not.
 
     Parameters
     ----------
@@ -21,11 +22,12 @@ def next_level(spent: Iterable[tuple[int, float]], now_ms: int, yearly: float) -
     Examples
     --------
     >>> next_level([], 0, 0.05)
-    0.0125
-    >>> round(next_level([(0, 0.0125)], 1, 0.05), 6)
-    0.009375
-    >>> next_level([(0, 0.0125)], YEAR_MS, 0.05)
-    0.0125
+    0.01
+    >>> next_level([(0, 0.01)], 1, 0.05)
+    0.0075
+    >>> next_level([(0, 0.01)], YEAR_MS, 0.05)
+    0.01
     """
-    left = yearly - sum(level for at_ms, level in spent if now_ms - YEAR_MS < at_ms <= now_ms)
-    return max(0.0, left) * _SHARE
+    left = _SPENDABLE * yearly - sum(level for at_ms, level in spent if now_ms - YEAR_MS < at_ms <= now_ms)
+    # Never nothing: an alpha that was lowered leaves looks that nearly nobody passes, not a division by zero.
+    return float(f"{max(_LEAST, left * _SHARE):.12g}")

@@ -20,7 +20,7 @@ RANDOM = np.random.default_rng(11)
 BLOCKS = np.repeat(np.arange(DAYS) - DAYS, PER_DAY)
 CHANCE = np.clip(RANDOM.beta(0.8, 1.9, N), 0.01, 0.99)
 LABELS = (RANDOM.random(N) < CHANCE).astype(np.float64)
-LEVEL = 0.0125
+LEVEL = 0.01
 
 
 def near(noise: float, seed: int = 1) -> NDArray[np.float64]:

@@ -96,7 +96,7 @@ def test_a_recipe_in_doubt_has_to_pass_and_spends_a_level() -> None:
     doubted = bench(examples, champion.score(examples.features), incumbent=recipe(strength=1e-9))
     found = successor(doubted, champion)
     assert found.verdict.passed and found.details["admission"] == "gate" and found.recipe.text != recipe(strength=1e-9)
-    assert found.figures["gate_level"] == 0.0125 and found.spent == ((DAYS * DAY_MS, 0.0125),)
+    assert found.figures["gate_level"] == 0.01 and found.spent == ((DAYS * DAY_MS, 0.01),)
     assert found.figures["gate_days"] == 28 and found.figures["slices_judged"] == 2, "the column that the model does not read is no slice of it"
 
 
@@ -110,7 +110,7 @@ def test_a_better_recipe_replaces_an_admitted_one_and_a_worse_one_leaves_it() ->
     knowing = noisy(np.clip(0.5 + 0.4 * (examples.labels - 0.5), 0.01, 0.99), 0.01)
     found = successor(replace(other, served=knowing, incumbent=recipe(strength=0.02)), champion)
     assert found.details["admission"] == "refit of an admitted recipe" and found.verdict.passed and found.recipe.text == recipe(strength=0.02)
-    assert "refused: non-inferiority" in found.verdict.reason and found.figures["other_log_e"] < 0 and found.figures["gate_level"] == 0.0125
+    assert "refused: non-inferiority" in found.verdict.reason and found.figures["other_log_e"] < 0 and found.figures["gate_level"] == 0.01
 
 
 def test_nobody_is_admitted_against_what_served_better_and_both_looks_are_paid_for() -> None:
@@ -118,7 +118,7 @@ def test_nobody_is_admitted_against_what_served_better_and_both_looks_are_paid_f
     knowing = noisy(np.clip(0.5 + 0.4 * (examples.labels - 0.5), 0.01, 0.99), 0.01)
     found = successor(bench(examples, knowing, incumbent=recipe(strength=0.02)), champion)
     assert not found.verdict.passed and "which serves, refused" in found.verdict.reason
-    assert [found.figures[name] for name in ("gate_level", "incumbent_level")] == pytest.approx([0.0125, 0.009375]) and len(found.spent) == 2
+    assert [found.figures[name] for name in ("gate_level", "incumbent_level")] == pytest.approx([0.01, 0.0075]) and len(found.spent) == 2
 
 
 def test_requests_that_the_fallback_answered_judge_nobody() -> None:
@@ -168,7 +168,7 @@ def test_the_model_before_comes_back_only_when_it_is_shown_to_be_better() -> Non
     mine = bench(examples)
     assert does_better(mine, old, new, ()).figures["predecessor_days"] == 10
     worse = does_better(mine, old, new, ())
-    assert not worse.passed and worse.figures["reverse_level"] == 0.0125
+    assert not worse.passed and worse.figures["reverse_level"] == 0.01
     assert does_better(mine, new, old, ()).passed
     assert not does_better(mine, new, new, ()).passed
     assert "reverse_level" not in does_better(replace(mine, end_ms=92 * DAY_MS), new, old, ()).figures, "two days show nothing, and spend nothing"

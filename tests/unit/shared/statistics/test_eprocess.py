@@ -87,4 +87,4 @@ def test_levels_of_any_year_add_up_to_less_than_the_years() -> None:
         now += int(random.integers(1, 40)) * DAY_MS
         spent.append((now, next_level(spent, now, 0.05)))
     assert all(level > 0 for _, level in spent)
-    assert max(sum(level for at, level in spent if end - YEAR_MS < at <= end) for end, _ in spent) < 0.05
+    assert max(sum(level for at, level in spent if end - YEAR_MS < at <= end) for end, _ in spent) < 0.04
