@@ -65,8 +65,7 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
     joined = vectors.join(labels, on=PLACE, how="inner").sort(PLACE)
     known_labels = joined.height
     # A lake may hold labels from before they were judged at their join: one of another kind must not end every training.
-    label = pl.col("_label")
-    joined = joined.filter(label.is_in([0.0, 1.0]) if model.settings.kind == "binary" else label.is_finite())
+    joined = joined.filter(pl.Series(model.kind.is_label(joined["_label"].to_numpy()), dtype=pl.Boolean))
     labelled = joined.height
     if definitions is not None:
         read = {name: definitions[name] for name in model.features}
