@@ -24,12 +24,13 @@ from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a shop's files and what a backtest of them has kept."""
     folder = tmp_path_factory.mktemp("traced")
-    run(folder / "kept", shop_files(folder))
+    found = run(folder / "kept", shop_files(folder))
     # The seeded trainer's artifacts do not bear the names of its versions.
     store = ArtifactStore(str(folder / "kept" / "artifacts"))
-    made = Artifact.from_bytes(store.get(store.addresses()[0]))
-    for version in set(predictions(folder / "kept")["model_version"]) - {"default"}:
-        store.put(replace(made, signature=made.signature.model_copy(update={"version": version})).to_bytes())
+    for event in found.seen.deployments:
+        if event["event"] == "promoted":
+            made = Artifact.from_bytes(store.get(event["artifact_sha256"]))
+            store.put(replace(made, signature=made.signature.model_copy(update={"version": event["version"]})).to_bytes())
     return folder
 
 
@@ -78,7 +79,6 @@ def test_the_command_prints_it_and_gives_it_as_json(place: Path) -> None:
 def test_an_answer_is_explained_by_contributions_that_add_up_to_it(place: Path) -> None:
     rows = predictions(place / "kept").set_index("event_id")
     store, lake = ArtifactStore(str(place / "kept" / "artifacts")), lake_of(place)
-    # The fixture's artifacts have one model under every version's name, so that the score is that model's and not always the served one.
     answered = rows[~rows["degraded"]].index
     for identity in answered[-4:]:
         (found,) = explain_request(PLAN, lake, store, identity)
@@ -86,7 +86,7 @@ def test_an_answer_is_explained_by_contributions_that_add_up_to_it(place: Path) 
         assert found.shares and {share.feature for share in found.shares} <= set(PLAN.models["fraud"].features)
         assert found.value == pytest.approx(found.base + sum(share.contribution for share in found.shares))
         score = 1 / (1 + np.exp(-found.value)) if found.unit == "log-odds" else found.value
-        assert found.reproduced == (abs(score - found.score) < 1e-6)
+        assert found.reproduced and score == pytest.approx(found.score, abs=1e-6)
     with pytest.raises(UnknownRequestError, match=r"expected an answer of a model to .*fallback"):
         explain_request(PLAN, lake, store, rows[rows["degraded"]].index[0])
     printed = CliRunner().invoke(app, ["explain", str(FOLDER), answered[-1], "--lake", str(place / "kept" / "lake"), "--top", "1"])
