@@ -20,7 +20,8 @@ _OUTCOME_COLUMNS = (
     "delay_ms", "revision", "scores", "lower", "upper",
 )  # fmt: skip
 _BLOCKS_MS = (WEEK_MS, DAY_MS, 6 * 3_600_000, 3_600_000, 600_000, 60_000, 1_000, 1)
-_LEAST_BLOCKS = 8
+_LEAST_BLOCKS, _FEWEST_BLOCKS = 8, 3
+_LEAST_LABELS = 75
 
 
 @dataclass(frozen=True, slots=True)
@@ -45,13 +46,21 @@ class BacktestFigures:
     delays_ms: pa.Array = field(repr=False)
 
 
-def block_of(span_ms: int) -> int:
-    """Return the length of a block for data that spans so many milliseconds: a week, or less where there would be fewer than eight.
+def block_of(span_ms: int, rows: int) -> int:
+    """Return the length of a block for so many labels over so many milliseconds.
 
-    >>> block_of(365 * DAY_MS) == WEEK_MS, block_of(10 * DAY_MS) == DAY_MS, block_of(60_000)
+    A week, or less where there would be fewer than eight. Where a block would have fewer than 75 labels (a ranking metric needs 50) it is longer, as
+    long as three are left.
+
+    >>> block_of(365 * DAY_MS, 100_000) == WEEK_MS, block_of(10 * DAY_MS, 5_000) == DAY_MS, block_of(60_000, 1_000)
     (True, True, 1000)
+    >>> block_of(31 * DAY_MS, 1_350) == WEEK_MS
+    True
     """
-    return next((length for length in _BLOCKS_MS if span_ms >= _LEAST_BLOCKS * length), 1)
+    place = next((i for i, length in enumerate(_BLOCKS_MS) if span_ms >= _LEAST_BLOCKS * length), len(_BLOCKS_MS) - 1)
+    while place and rows * _BLOCKS_MS[place] < _LEAST_LABELS * span_ms and span_ms >= _FEWEST_BLOCKS * _BLOCKS_MS[place - 1]:
+        place -= 1
+    return _BLOCKS_MS[place]
 
 
 def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore, span_ms: int, counts: Mapping[str, int]) -> BacktestFigures:
@@ -62,8 +71,8 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
     counts
         What only the run knows, by the name it has in the report.
     """
-    seen, block_ms = log.seen, block_of(span_ms)
-    outcomes = _outcomes(lake)
+    seen, outcomes = log.seen, _outcomes(lake)
+    block_ms = block_of(span_ms, len(outcomes))
     quality = {
         name: compare(seen.deployments, outcomes, vectors, artifacts, name, model.kind, block_ms)
         if (vectors := _vectors(plan, model, lake)) is not None

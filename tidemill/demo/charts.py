@@ -76,6 +76,10 @@ def _months(start_ms: float, end_ms: float) -> list[tuple[float, str]]:
     return found
 
 
+def _number(value: float) -> str:
+    return f"{value:.4g}" if np.isfinite(value) else "-"
+
+
 def _paths(xs: Sequence[float], ys: Sequence[float], kind: str) -> list[str]:
     """One path for each stretch without a gap."""
     parts: list[str] = []
@@ -140,7 +144,8 @@ def quality_chart(
     body += _paths(middles, [y(value) for value in refit], "curve refit")
     body += _paths(middles, [y(value) for value in served], "curve served")
     for i, time in enumerate(begins_ms):
-        words = f"{metric} from {instant(time, clock)}\nserved {served[i]:.4g}\nfirst model {static[i]:.4g}\nalways refit {refit[i]:.4g}"
+        words = f"{metric} from {instant(time, clock)}\nserved {_number(served[i])}\nfirst model {_number(static[i])}"
+        words += f"\nalways refit {_number(refit[i])}"
         place = f'x="{x(time):.1f}" y="{top}" width="{x(time + block_ms) - x(time):.1f}" height="{bottom - top}"'
         body.append(f'<rect {place} class="hover" data-tip="{escape(words)}"/>')
     for number, (kind, name) in enumerate(LANES):

@@ -12,6 +12,7 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.verdict import Standstill
 from tidemill.runs.watch import Seen
 from tidemill.shared.avro.times import instant_text
@@ -19,6 +20,7 @@ from tidemill.shared.avro.times import instant_text
 _REFRESH_S = 0.5
 _PLAIN_S = 15.0
 _QUALITY_WINDOWS = 7
+_MAIN = ("auc", "mean_absolute_error", "accuracy")
 _HOUR_MS = 3_600_000
 
 
@@ -64,14 +66,13 @@ class Screen:
     def _rows(self, instant: int, published: int, rate: float, seen: Seen) -> list[tuple[str, str]]:
         asked = [{**record, "event": record["verdict"]} for record in seen.decisions if record["verdict"] == "requested"]
         decided = sorted([*asked, *seen.retraining], key=lambda record: int(record["journal_time"]))
-        recent = [record["metrics"]["auc"] for record in seen.health[-_QUALITY_WINDOWS:] if "auc" in record["metrics"]]
         promotions, refusals = (seen.count(seen.deployments, event) for event in ("promoted", "gate_refused"))
         trained, failed = (seen.count(seen.retraining, event) for event in ("finished", "failed"))
         broken = f"[red]{failed} failed[/red]" if failed else "0 failed"
         return [
             ("event time", instant_text(instant)[:16].replace("T", " ")),
             ("events", f"{published:,} of {self._events:,} ({rate:,.0f}/s)"),
-            ("AUC, last days", f"{sum(recent) / len(recent):.3f}" if recent else "-"),
+            ("quality, last days", quality_text(seen)),
             ("incidents", incidents_text(seen)),
             ("models", f"{trained} trained, {broken}, {promotions} promoted, {refusals} refused"),
             ("rejected", rejected_text(seen)),
@@ -87,6 +88,25 @@ def incidents_text(seen: Seen) -> str:
     worst = max(lasting, key=lambda one: (one["severity"] == "alarm", one["opened"]), default=None)
     counts = f"{len(lasting)} open, {len(newest) - len(lasting)} resolved, {sum(one['severity'] == 'alarm' for one in newest)} with an alarm"
     return f"{counts}; {escape(worst['likely_cause'])}" if worst is not None else counts
+
+
+def quality_text(seen: Seen) -> str:
+    """Return each model's mean of its main metric over its last windows.
+
+    A model has the first of AUC, mean absolute error and accuracy that its windows have.
+    """
+    windows: dict[str, list[Mapping[str, float]]] = {}
+    for record in seen.health:
+        windows.setdefault(record["model"], []).append(record["metrics"])
+    told = []
+    for model, metrics in windows.items():
+        last = metrics[-_QUALITY_WINDOWS:]
+        name = next((name for name in _MAIN if any(name in one for one in last)), None)
+        if name is not None:
+            values = [one[name] for one in last if name in one]
+            words = f"{metric_words(name)} {metric_text(name, sum(values) / len(values))}"
+            told.append(words if len(windows) == 1 else f"{model} {words}")
+    return ", ".join(told) or "-"
 
 
 def rejected_text(seen: Seen) -> str:

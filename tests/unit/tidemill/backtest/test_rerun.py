@@ -33,12 +33,12 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name in system.actors():
         system.start(name)
     number = 0
-    for turn in range(190):
-        if turn < 160:
+    for turn in range(270):
+        if turn < 240:
             for kind in ("order", "verdict", "order", "customer"):
                 world.publish(kind, number)
                 number += 1
-        world.clock.advance(280 if turn < 160 else 1_100)
+        world.clock.advance(280 if turn < 240 else 1_100)
         for name in system.actors():
             system.step(name)
     return world

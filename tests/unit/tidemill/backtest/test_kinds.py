@@ -1,0 +1,85 @@
+"""A table whose question has three answers, and one whose answer is a number, from the first request to several models, held against its files."""
+
+import io
+import json
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from sklearn import metrics as oracle
+
+from tests.unit.tidemill.backtest.meters import CLASSES, LinearTrainer, application, files
+from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
+from tidemill.runs.screen import quality_text
+from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.shared.models.artifacts import ArtifactStore
+
+
+def run(folder: Path, kind: str, kept: str = "kept") -> BacktestResult:
+    out = folder / kept
+    options = BacktestOptions(
+        DataChoice(files(folder, kind)), folder=out, predictions=folder / "predictions.parquet", report=folder / "report.json",
+        html=folder / "report.html",
+    )  # fmt: skip
+    trainer = LinearTrainer(kind, ArtifactStore(str((out / "artifacts").absolute())))
+    return backtest(application(folder / "app", kind), options, Console(file=io.StringIO()), trainer)
+
+
+def answers(folder: Path) -> pd.DataFrame:
+    """Rows of the predictions file beside the truth of the source file."""
+    rows = pq.read_table(folder / "predictions.parquet").to_pandas()
+    truths = pd.read_csv(folder / "truths.csv")[["reading_id", "truth"]]
+    return pd.DataFrame(rows.merge(truths, left_on="event_id", right_on="reading_id", how="left"))
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_a_backtest_learns_serves_and_judges(tmp_path: Path, kind: str) -> None:
+    found = run(tmp_path, kind)
+    assert not [finding.text for finding in found.findings if finding.fails]
+    rows = answers(tmp_path)
+    assert len(rows) == 1_500 and rows["event_id"].is_unique and rows["model_version"].nunique() >= 4
+    report = json.loads((tmp_path / "report.json").read_text())
+    own = report["models"]["heat"]
+    judged = rows[~rows["degraded"] & rows["truth"].notna()]
+    assert own["kind"] == kind and own["judged_rows"] == len(judged) and report["promotions"] >= 3 and report["refusals"] >= 1
+    if kind == "multiclass":
+        scores = np.array([[dict(row)[name] for name in CLASSES] for row in judged["scores"]])
+        truth = judged["truth"].map(CLASSES.index)
+        assert np.allclose(scores.sum(axis=1), 1, atol=1e-5) and (judged["score"] == scores.max(axis=1)).all()
+        assert (judged["predicted_label"] == [CLASSES[i] for i in judged["predicted"]]).all() and (judged["predicted"] == scores.argmax(axis=1)).all()
+        assert own["headline"] == "auc" and rows["lower"].isna().all()
+        assert own["served"]["auc"] == pytest.approx(oracle.roc_auc_score(truth, scores, multi_class="ovr"))
+        assert own["served"]["log_loss"] == pytest.approx(oracle.log_loss(truth, scores / scores.sum(axis=1, keepdims=True)), rel=1e-5)
+        assert own["served"]["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(truth, judged["predicted"]))
+        assert (rows.loc[rows["degraded"], "predicted_label"] == "mild").all()
+        assert own["gap"]["auc"] > 0
+    else:
+        assert rows["scores"].isna().all() and own["headline"] == "mean_absolute_error"
+        assert own["served"]["mean_absolute_error"] == pytest.approx(oracle.mean_absolute_error(judged["truth"], judged["score"]))
+        assert own["served"]["r2"] == pytest.approx(oracle.r2_score(judged["truth"], judged["score"]))
+        assert own["served"]["coverage"] == pytest.approx(judged["truth"].between(judged["lower"], judged["upper"]).mean())
+        assert rows.loc[rows["degraded"], "lower"].isna().all()
+        assert own["gap"]["mean_absolute_error"] < 0
+    assert sum(block["rows"] for block in own["blocks"]) == own["judged_rows"]
+    days = [record["metrics"] for record in found.seen.health if record["metrics"]["labels"]]
+    assert len(days) > 25 and all(own["headline"] in one for one in days)
+    assert ("AUC" if kind == "multiclass" else "mean absolute error") in quality_text(found.seen)
+    page = (tmp_path / "report.html").read_text()
+    assert page.count('class="curve served"') == 1 and "nan" not in page.lower().replace("finance", "")
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_archived_labels_are_a_training_set(tmp_path: Path, kind: str) -> None:
+    from tidemill.offline.training_set import read_training_set
+    from tidemill.shared.application.planning import load_plan
+    from tidemill.shared.lake.tables import Lake
+
+    run(tmp_path, kind)
+    plan = load_plan(tmp_path / "app")
+    made = read_training_set(plan, "heat", Lake(str(tmp_path / "kept" / "lake"), "meters")).rows.to_pandas()
+    truths = pd.read_csv(tmp_path / "truths.csv")["truth"]
+    expected = truths.map(CLASSES.index).astype(float) if kind == "multiclass" else truths
+    assert sorted(made["_label"]) == pytest.approx(sorted(expected)) and len(made) == len(expected)
