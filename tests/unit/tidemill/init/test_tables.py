@@ -1,0 +1,93 @@
+"""`init` → `backtest` without an edit: each request is answered, and where the table allows a model is promoted that beats the default."""
+
+import io
+from collections.abc import Callable
+from pathlib import Path
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from numpy.typing import NDArray
+from rich.console import Console
+
+from tests.unit.tidemill.init.tables import NOW_MS, csv, customers, rare, river_table, wide
+from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
+from tidemill.init.init import InitOptions, InitResult, init
+from tidemill.init.roles import Roles
+from tidemill.init.timeline import LabelDelay
+from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.services.retraining.processes.job import run
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.shared.application.planning import load_plan
+
+FIRST_MS = 1_754_006_400_000
+_SLICES = 14
+
+
+class TrainerHere:
+    """Trains in this process: the same function as the child's, without the seconds that a child needs to start."""
+
+    result: JobResult | None = None
+
+    def start(self, request: JobRequest) -> None:
+        """Train."""
+        self.result = run(request)
+
+    def poll(self) -> JobResult | None:
+        """Return the result."""
+        return self.result
+
+
+def backtested(folder: Path, frame: pd.DataFrame, roles: Roles, delay: str | None = None) -> tuple[InitResult, BacktestResult, pd.DataFrame]:
+    """Write an application and run it over its own data, in few slices."""
+    parsed = None if delay is None else LabelDelay.parse(delay)
+    made = init(InitOptions(folder / "app", csv(folder, frame), roles, delay=parsed, first_ms=FIRST_MS), NOW_MS)
+    load_plan(folder / "app")
+    slice_ms = max(1, made.written.times.span_ms // _SLICES)
+    options = BacktestOptions(DataChoice([str(folder / "app/data")]), slice_ms, predictions=folder / "predictions.parquet")
+    found = backtest(folder / "app", options, Console(file=io.StringIO()), TrainerHere())
+    return made, found, pq.read_table(folder / "predictions.parquet").to_pandas()
+
+
+def answered(made: InitResult, predictions: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_], pd.DataFrame]:
+    """Return label and whether a model answered, of each prediction in order of the table's rows."""
+    ordered = predictions.sort_values("event_id", kind="stable").reset_index(drop=True)
+    return made.written.question.labels.to_numpy(), (ordered["model_version"] != "default").to_numpy(), ordered
+
+
+BINARY = {
+    "Phishing": (lambda: river_table("Phishing", "y"), Roles("y"), None),
+    "Bananas": (lambda: river_table("Bananas", "y", 1_500), Roles("y"), "100"),
+    "200 columns": (lambda: wide(500), Roles("y"), None),
+    "messy": (customers, Roles("gekauft", time="Zeit", entities=("Kunde-Nr",)), "6h"),
+}
+
+
+def each_request_is_answered(found: BacktestResult, predictions: pd.DataFrame, requests: int) -> None:
+    """Hold a run to one answer a request and nothing refused."""
+    assert not [finding.text for finding in found.findings if finding.fails]
+    assert len(predictions) == predictions["event_id"].nunique() == requests and found.figures.values["rejected"] == 0
+
+
+@pytest.mark.lasts(5)
+@pytest.mark.parametrize(("table", "roles", "delay"), BINARY.values(), ids=BINARY)
+def test_a_binary_table_gets_a_model_that_beats_the_default(
+    tmp_path: Path, table: Callable[[], pd.DataFrame], roles: Roles, delay: str | None
+) -> None:
+    frame = table()
+    made, found, predictions = backtested(tmp_path, frame, roles, delay)
+    each_request_is_answered(found, predictions, len(frame))
+    assert found.figures.values["promotions"] >= 1, [record["reason"] for record in found.seen.retraining]
+    labels, served, rows = answered(made, predictions)
+    assert served.mean() > 0.1
+    scores, truth = np.clip(rows["score"].to_numpy()[served], 1e-6, 1 - 1e-6), labels[served]
+    loss, default = (-np.mean(truth * np.log(p) + (1 - truth) * np.log(1 - p)) for p in (scores, np.full(len(truth), labels.mean())))
+    assert loss < 0.9 * default
+
+
+def test_a_table_with_too_few_of_a_class_is_answered_and_fails_no_training(tmp_path: Path) -> None:
+    frame = rare(3_000)
+    _, found, predictions = backtested(tmp_path, frame, Roles("fraud"))
+    each_request_is_answered(found, predictions, len(frame))
+    assert found.figures.values["retrains"] == 0
