@@ -19,7 +19,7 @@ _SUBSCRIBER = Path("examples/subscribers/predictions.py")
 def first_steps(application: Path, plan: Plan, environment: Mapping[str, str], gateway: str, now_ms: int) -> list[str]:
     """Return commands: publish one event, read the predictions, recompute the run."""
     ask = next(iter(plan.models.values())).ask if plan.models else next(iter(plan.streams))
-    event = example_event(plan.streams[ask], now_ms)
+    event = written_example(application, plan.streams[ask], now_ms) or example_event(plan.streams[ask], now_ms)
     lines = []
     if event is not None:
         lines.append(f"curl -s -H 'content-type: application/json' -d {shlex.quote(json.dumps(event))} {gateway}/v1/events/{ask}")
@@ -33,6 +33,16 @@ def _command(name: str) -> str:
     """Return a command of this environment as it can be called from this folder."""
     place = Path(sys.executable).parent / name
     return shlex.quote(str(place.relative_to(Path.cwd()) if place.is_relative_to(Path.cwd()) else place))
+
+
+def written_example(application: Path, stream: StreamPlan, now_ms: int) -> dict[str, Any] | None:
+    """Return the event in the application's ``examples/STREAM.json``, which `tidemill init` writes, as a new one of now; None where there is none."""
+    file = application / "examples" / f"{stream.name}.json"
+    if not file.is_file() or stream.event_id is None:
+        return None
+    event: dict[str, Any] = json.loads(file.read_text(encoding="utf-8"))
+    identity = event.get(stream.event_id)
+    return {**event, stream.event_id: f"{identity}-{now_ms % 100_000}" if isinstance(identity, str) else now_ms, stream.event_time: now_ms}
 
 
 def example_event(stream: StreamPlan, now_ms: int) -> dict[str, Any] | None:

@@ -120,7 +120,11 @@ def _print(result: "InitResult", folder: Path) -> None:
 
 def next_commands(place: str) -> list[str]:
     """Return what to do with the application, each as it can be copied."""
-    return [f"tidemill check {place}", f"tidemill backtest {place} --data {place}/data --html {place}/backtest.html", f"tidemill up {place}"]
+    return [
+        f"tidemill check {place}",
+        f"tidemill backtest {place} --data {place}/data --html {place}/backtest.html",
+        f"tidemill up {place} --history {place}/data",
+    ]
 
 
 def _columns(result: "InitResult") -> Table:

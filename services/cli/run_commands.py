@@ -7,7 +7,7 @@ import time
 from dataclasses import replace
 from enum import StrEnum
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.markup import escape
@@ -16,6 +16,9 @@ from rich.table import Table
 from tidemill.runs.last_run import UP
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan, tell
+
+if TYPE_CHECKING:
+    from tidemill.shared.application.plan import Plan
 
 
 class Clock(StrEnum):
@@ -31,10 +34,18 @@ def up(
     clock: Annotated[
         Clock, typer.Option(help="`replay`: time is what `tidemill replay` publishes, for data of the past. `live`: time is now.")
     ] = Clock.live,
+    history: Annotated[
+        str | None,
+        typer.Option(
+            metavar="DATA", help="A new run reads this data of the past before it goes live, as `tidemill replay` does: it starts with a model."
+        ),
+    ] = None,
 ) -> None:
     """Run an application until Ctrl-C: Kafka, registry and Redis (embedded unless given by address) and every service.
 
       tidemill up examples/payments
+    With what happened before, so that it starts with a model (`init` writes such data):
+      tidemill up my-app --history my-app/data
 
     A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it.
     Records that are rejected or set aside, trainings that fail, processes that end and stages that stand still are named as they come, and
@@ -43,16 +54,22 @@ def up(
     with 2 when the application or the settings are wrong.
     """
     from tidemill.runs.announcer import Announcer
+    from tidemill.runs.first_prediction import FirstPrediction
+    from tidemill.runs.kafka_clients import connect
     from tidemill.runs.run_watch import watching
     from tidemill.runs.running import running_application
+    from tidemill.runs.settings import read_settings
     from tidemill.services.cli.first_steps import first_steps
+    from tidemill.shared.avro.registry import ConfluentSchemaRegistry
     from tidemill.shared.observability.redaction import redacted
 
     plan = read_plan(application)
+    place, began = folder / plan.application.app, time.monotonic()
+    if history is not None:
+        _feed(application, plan, history, place, clock)
     stop = threading.Event()
     for number in (signal.SIGINT, signal.SIGTERM):
         signal.signal(number, lambda _number, _frame: stop.set())
-    place = folder / plan.application.app
     started = time.monotonic()
 
     def say(line: str) -> None:
@@ -70,13 +87,37 @@ def up(
         console.print("In another terminal (stop this one before the last):")
         for line in first_steps(application, plan, run.infrastructure.environment, run.gateway, time.time_ns() // 1_000_000):
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
+        first = FirstPrediction(plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url), began, console, only_new=True)
         while not stop.wait(0.5):
             run.infrastructure.check()
             run.supervisor.check()
-            announcer.look(watch.poll(), run.supervisor.restarts())
+            seen = watch.poll()
+            first.look(seen)
+            announcer.look(seen, run.supervisor.restarts())
         seen = watch.poll()
         announcer.look(seen, run.supervisor.restarts())
     tell(announcer.summary(seen), "The run")
+
+
+def _feed(application: Path, plan: "Plan", data: str, place: Path, clock: Clock) -> None:
+    """Let a new run read data of the past."""
+    from tidemill.replay.history import feed_history
+    from tidemill.services.cli.backtest_data import DataChoice
+
+    if clock is Clock.replay:
+        raise typer.BadParameter("expected the live clock: on the replay clock, time is what `tidemill replay` publishes", param_hint="--history")
+    with failures():
+        choice = DataChoice([data], end_ms=time.time_ns() // 1_000_000)
+        result = feed_history(application, plan, data, choice.read, place, os.environ, console)
+    if result is None:
+        console.print(f"The run in {place} has been live already and goes on where it was; {data} is not read again.", highlight=False)
+        return
+    console.print(
+        f"{result.published:,} records of the past in {result.seconds:.1f} s, {result.promotions} promotions; now live ...", highlight=False
+    )
+    for finding in result.findings:
+        errors.print(f"[yellow]note[/] {escape(finding.text)}", soft_wrap=True, highlight=False)
 
 
 def replay(

@@ -1,8 +1,10 @@
 """From a file with a table to an application that can be checked, backtested and run, with the table as its first data."""
 
+import json
 import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
+from datetime import date
 from pathlib import Path
 
 import numpy as np
@@ -22,7 +24,7 @@ from tidemill.init.roles import Roles, duplicates
 from tidemill.init.timeline import LabelDelay, timeline
 from tidemill.replay.file_rows import DataSetError
 
-_FILES = ("app.yaml", "schemas", "data")
+_FILES = ("app.yaml", "schemas", "data", "examples")
 
 
 @dataclass(frozen=True, slots=True)
@@ -198,6 +200,9 @@ def _write(folder: Path, written: Written, label: Column, identities: pl.Series)
         labels[0] = labels[0].alias(names.identity)
         told = pl.DataFrame(labels).filter(known).sort(names.label_time, maintain_order=True)
         told.write_parquet(part / "data" / f"{LABELS}.parquet")
+        (part / "examples").mkdir()
+        example = json.dumps(_json_row(pl.DataFrame(events).tail(1)), ensure_ascii=False, indent=1)
+        (part / "examples" / f"{EVENTS}.json").write_text(example + "\n", encoding="utf-8")
         folder.mkdir(parents=True, exist_ok=True)
         for name in _FILES:
             (part / name).rename(folder / name)
@@ -205,7 +210,12 @@ def _write(folder: Path, written: Written, label: Column, identities: pl.Series)
         raise DataSetError(f"{folder}: cannot be written: {error}") from error
     finally:
         shutil.rmtree(part, ignore_errors=True)
-    return ["app.yaml", "schemas/event.avsc", "schemas/label.avsc", f"data/{EVENTS}.parquet", f"data/{LABELS}.parquet"]
+    return ["app.yaml", "schemas/event.avsc", "schemas/label.avsc", f"data/{EVENTS}.parquet", f"data/{LABELS}.parquet", f"examples/{EVENTS}.json"]
+
+
+def _json_row(frame: pl.DataFrame) -> dict[str, object]:
+    """Return the one row of a frame as a publisher would write it in JSON."""
+    return {name: value.isoformat() if isinstance(value, date) else value for name, value in frame.to_dicts()[0].items()}
 
 
 def _instants(times_ms: NDArray[np.int64], name: str) -> pl.Series:

@@ -32,6 +32,7 @@ def replay(
     farthest_ms: int = FARTHEST_MS,
     stages: Sequence[str] = WAITED_FOR,
     cut: Callable[[int, int], int] | None = None,
+    until_ms: int = FARTHEST_MS,
 ) -> int:
     """Publish everything; returns the instant up to which the pipeline is complete.
 
@@ -50,6 +51,8 @@ def replay(
         Those that are waited for.
     cut
         Given the slice's begin and end, says where it really ends: behind the begin, and not later.
+    until_ms
+        No heartbeat behind the last record is later than this: Kafka refuses timestamps of the future, and a run that goes on live begins there.
 
     Raises
     ------
@@ -68,8 +71,9 @@ def replay(
     at = {feed.topic: 0 for feed in feeds}
     published = 0
     busy_until = first
-    while begin <= last + flush_ms:
-        end = begin + slice_ms if cut is None else cut(begin, begin + slice_ms)
+    limit = max(last, until_ms) + 1
+    while begin <= last + flush_ms and begin < limit:
+        end = min(limit, begin + slice_ms if cut is None else cut(begin, begin + slice_ms))
         for feed in feeds:
             stop = int(np.searchsorted(feed.available_ms, end)) if end <= last else len(feed.available_ms)
             for chunk in range(at[feed.topic], stop, _CHUNK):

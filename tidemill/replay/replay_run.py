@@ -161,7 +161,7 @@ def _publish(
             log = TopicLog(plan, broker, registry)
             stands = [log.progress("ingestion", partition) for partition in range(plan.application.partitions)]
             refuse_a_journal_that_is_past(max(progress.covered_time if progress else -1 for progress in stands), feeds)
-            replay(plan, broker.sink(), feeds, watch, options.slice_ms, show, _farthest_ms())
+            replay(plan, broker.sink(), feeds, watch, options.slice_ms, show, _farthest_ms(), until_ms=time.time_ns() // 1_000_000)
         else:
             done = publish_live(broker.sink(), feeds, options.pace, lambda instant, count: show(instant, count, watch.poll(0.0)))
             behind = done.behind_s

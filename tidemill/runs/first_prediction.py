@@ -25,6 +25,8 @@ class FirstPrediction:
     ----------
     started
         When the run began, by `now_s`.
+    only_new
+        A run that goes on: what was predicted before this object was made does not count.
 
     Attributes
     ----------
@@ -33,19 +35,32 @@ class FirstPrediction:
     """
 
     def __init__(
-        self, plan: Plan, broker: Broker, registry: SchemaRegistry, started: float, console: Console, now_s: Callable[[], float] = time.monotonic
+        self,
+        plan: Plan,
+        broker: Broker,
+        registry: SchemaRegistry,
+        started: float,
+        console: Console,
+        now_s: Callable[[], float] = time.monotonic,
+        only_new: bool = False,
     ) -> None:
         self._topic, self._partitions = plan.topics.predictions, plan.application.partitions
         self._broker, self._registry = broker, registry
         self._started, self._console, self._now_s = started, console, now_s
         self.after_s: float | None = None
+        self._begin = self._ends() if only_new else dict.fromkeys(range(self._partitions), 0)
+        self._counted = 0
 
     def look(self, seen: Seen) -> None:
         """Show it if it has come; cheap to call often."""
-        if self.after_s is not None or not seen.produced("scoring", self._topic):
+        counted = seen.produced("scoring", self._topic)
+        if self.after_s is not None or counted <= self._counted:
+            return
+        self._counted = counted
+        prediction = self._read()
+        if prediction is None:
             return
         self.after_s = self._now_s() - self._started
-        prediction = self._read()
         by = f"by version {prediction['model_version']}" if prediction["variant"] == "champion" else "by default: no model is trained yet"
         self._console.print(
             escape(
@@ -55,15 +70,24 @@ class FirstPrediction:
             soft_wrap=True,
         )
 
-    def _read(self) -> dict[str, Any]:
-        """Return the first record of the topic, which a progress record says is there."""
+    def _ends(self) -> dict[int, int]:
+        reader = self._broker.reader()
+        try:
+            return {partition: reader.watermarks(TopicPartition(self._topic, partition))[1] for partition in range(self._partitions)}
+        finally:
+            reader.close()
+
+    def _read(self) -> dict[str, Any] | None:
+        """Return the first record of the topic that counts, which a progress record says is there; None when those are all older ones."""
         decoder, reader = ColumnDecoder(self._registry, _SCHEMA.read_text(encoding="utf-8")), self._broker.reader()
         try:
             for partition in range(self._partitions):
-                for records in reader.read(TopicPartition(self._topic, partition), 0):
+                for records in reader.read(TopicPartition(self._topic, partition), self._begin[partition]):
                     if len(records):
                         first: dict[str, Any] = decoder.decode(records[slice(0, 1)].values).batch.to_pylist()[0]
                         return first
         finally:
             reader.close()
+        if any(self._begin.values()):
+            return None
         raise RuntimeError(f"expected a prediction in {self._topic}, which scoring's progress says it wrote; found none")

@@ -74,6 +74,17 @@ def test_slices_end_with_a_heartbeat_everywhere_and_go_on_until_the_last_label_c
     assert looks[0] == (days[0], 3) and looks[-1] == (days[-1], 4)
 
 
+def test_heartbeats_behind_the_last_record_stop_at_the_instant_that_is_named() -> None:
+    """A replay of yesterday's data ended in a traceback: its last heartbeats lay days ahead, and Kafka refuses timestamps of the future."""
+    made = broker()
+    feeds = [feed(PAYMENTS, 1, 5, 30), feed(CHARGEBACKS, 23)]
+    until = START + 31 * 3_600_000
+    end = replay(PLAN, made.sink(), feeds, cast(Watch, ObedientPipeline(made)), DAY, lambda at, count, seen: None, until_ms=until)
+    published = read(made, PAYMENTS)
+    assert [value for _, value in published if value is not None] == [f"{PAYMENTS}@{hour}".encode() for hour in (1, 5, 30)]
+    assert end == until + 1 == max(at for at, _ in published + read(made, CHARGEBACKS))
+
+
 def test_the_work_follows_the_data_not_the_years_it_spans() -> None:
     made = broker()
     slices: list[int] = []

@@ -30,3 +30,21 @@ def test_it_is_shown_once_with_its_score_and_when_it_came() -> None:
         first.look(seen)
     assert shown.getvalue() == "First prediction after 41 s: fraud of p7 0.04 (by default: no model is trained yet)\n"
     assert first.after_s == pytest.approx(41.2)
+
+
+def test_of_a_run_that_goes_on_only_new_ones_count() -> None:
+    shown = io.StringIO()
+    with ApplicationRun(PAYMENTS) as run:
+        counted = 0
+        for name in ("old", "new"):
+            if name == "new":
+                first = FirstPrediction(run.plan, run.broker, run.registry, 0.0, Console(file=shown, width=200), lambda: 3.0, only_new=True)
+                first.look(Seen(progress={("scoring", 0): Progress("scoring", 0, outputs={run.plan.topics.predictions: counted})}))
+                assert first.after_s is None
+            fields = {"payment_id": name, "account_id": "a", "merchant_id": "m", "amount": 5.0, "currency": "EUR", "country": "DE"}
+            run.publish("payments", fields | {"event_time": run.clock.now()})
+            run.clock.advance("1m")
+            run.run()
+            counted += 1
+        first.look(Seen(progress={("scoring", 0): Progress("scoring", 0, outputs={run.plan.topics.predictions: counted})}))
+    assert shown.getvalue() == "First prediction after 3 s: fraud of new 0.04 (by default: no model is trained yet)\n"
