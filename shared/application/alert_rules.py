@@ -9,11 +9,13 @@ from tidemill.shared.application.expressions import Expression, ExpressionError,
 
 # Every topic has the time of its record, and how long ago that is: on a level, at every tick of the clock.
 TIME, AGE = "journal_time", "age_s"
+_ESTIMATED = ("accuracy", "auc", "log_loss", "brier")
 METRICS = (
     "predictions", "labels", "timeouts", "label_share", "score_mean", "fallback_share", "latency_p50_ms", "latency_p99_ms", "label_delay_p50_ms",
     "label_delay_p95_ms", "auc", "log_loss", "kappa", "accuracy", "brier", "calibration_error", "positive_rate", "predicted_positive_rate",
     "mean_absolute_error", "root_mean_squared_error", "average_precision", "balanced_accuracy", "precision", "recall", "f1", "r2", "coverage",
-    "interval_width", "pinball_loss",
+    "interval_width", "pinball_loss", "estimated_precision", "estimated_recall", "estimated_f1",
+    *(f"estimated_{name}{end}" for name in _ESTIMATED for end in ("", "_low", "_high")),
 )  # fmt: skip
 _TEXT, _NUMBER, _WHOLE = pa.string(), pa.float64(), pa.int64()
 _COLUMNS: dict[AlertSource, dict[str, pa.DataType]] = {

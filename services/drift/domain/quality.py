@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.estimated_quality import EstimatedQuality
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.intervals import interval_figures
@@ -33,6 +34,8 @@ class WindowRows:
         Row of each labelled request, by `request_key`.
     class_counts, class_sums
         Answers by class, and the sums of the classes' probabilities, of a model that has several.
+    estimated
+        What the champion's probabilities say of its answers, whose labels have yet to come.
     bounds
         Ends of the prediction interval of the labelled requests that have one.
     latencies
@@ -55,6 +58,7 @@ class WindowRows:
     bounds: dict[str, list[float]] = field(default_factory=dict)
     class_counts: list[int] = field(default_factory=list)
     class_sums: list[float] = field(default_factory=list)
+    estimated: EstimatedQuality = field(default_factory=EstimatedQuality)
 
     @property
     def empty(self) -> bool:
@@ -68,6 +72,8 @@ class WindowRows:
 
     def predictions(self, kind: Kind, rows: PredictionRows, chosen: NDArray[np.bool_]) -> None:
         """Count answers."""
+        champion = chosen & (rows.variant == "champion")
+        self.estimated.absorb(kind, rows.scores_of(kind, champion), rows.predicted[champion])
         for version in rows.version[chosen].tolist():
             self.versions[version] = self.versions.get(version, 0) + 1
         self.scores += int(chosen.sum())
@@ -140,7 +146,7 @@ class WindowRows:
             if self.bounds:
                 rows = [self.requests[key] for key in self.bounds]
                 found |= interval_figures(label[rows], *np.array(list(self.bounds.values())).T)
-        found |= self._shares(kind, label)
+        found |= self._shares(kind, label) | self.estimated.figures(kind)
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def _shares(self, kind: Kind, label: Float64) -> dict[str, float]:
@@ -159,9 +165,9 @@ class WindowRows:
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""
-        return {name: getattr(self, name) for name in self.__slots__}
+        return {name: getattr(self, name) for name in self.__slots__} | {"estimated": self.estimated.snapshot()}
 
     @staticmethod
     def load(state: dict[str, Any]) -> "WindowRows":
         """From a snapshot."""
-        return WindowRows(**state)
+        return WindowRows(**state | {"estimated": EstimatedQuality.load(state["estimated"])})
