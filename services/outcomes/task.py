@@ -135,15 +135,18 @@ class OutcomesTask(MergingTask):
 
     def _take_predictions(self, records: Records) -> None:
         batch = decoded(self._predictions, records, _UPSTREAM)
+        models = batch.column("model").to_pylist()
+        predicted, numbers = self._served.columns(models, batch)
         columns = [
             batch.column("request_id").to_pylist(),
             int64_ms(batch.column("journal_offset")).tolist(),
             int64_ms(batch.column("journal_time")).tolist(),
             int64_ms(batch.column("event_time")).tolist(),
-            *(batch.column(name).to_pylist() for name in ("score", "predicted", "model_version", "deployment_sequence", "variant")),
+            batch.column("score").to_pylist(),
+            predicted,
+            *(batch.column(name).to_pylist() for name in ("model_version", "deployment_sequence", "variant")),
+            *numbers,
         ]
-        models = batch.column("model").to_pylist()
-        columns += self._served.columns(models, batch)
         self.merge.add(
             records.topic,
             self._partition,

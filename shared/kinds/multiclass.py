@@ -73,19 +73,22 @@ class Multiclass:
         """Return ranking metrics (each class against the rest, mean over the classes that occur), probability and class metrics (mean over classes).
 
         The calibration error is that of the answer given: how often the likeliest class is right against its probability. The Brier score is the
-        sum of the squared errors of all classes.
+        sum of the squared errors of all classes. Rows of before the classes were changed are left out: of all metrics those with what is no class
+        any more, of the ranking and probability metrics those without a probability for each class.
         """
         truth, table = np.asarray(labels, np.float64), np.asarray(scores, np.float64).reshape(-1, len(self.classes))
-        answer = np.asarray(predicted, np.float64)
+        counts = metrics.confusion(truth, predicted, len(self.classes))
+        scored = self.is_score(table) & self.is_label(truth)
+        truth, table = truth[scored], table[scored]
+        answer = self.decide(table, 0.0)
         against = [(truth == i, table[:, i]) for i in range(len(self.classes)) if (truth == i).any()]
-        hits = (truth == answer).astype(np.float64)
         found = {
             "auc": _mean([metrics.roc_auc(one, column) for one, column in against]),
             "average_precision": _mean([metrics.average_precision(one, column) for one, column in against]),
             "log_loss": float(self.losses(truth, table).mean()) if truth.size else float("nan"),
             "brier": metrics.class_brier(truth, table),
-            "calibration_error": calibration_error(hits, np.take_along_axis(table, answer.astype(np.int64)[:, None], axis=1)[:, 0]),
-            **metrics.class_figures(metrics.confusion(truth, answer, len(self.classes))),
+            "calibration_error": calibration_error(truth == answer, table.max(axis=1, initial=0.0)),
+            **metrics.class_figures(counts),
         }
         return metrics.defined(found)
 

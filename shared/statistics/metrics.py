@@ -99,8 +99,11 @@ def class_brier(labels: ArrayLike, scores: ArrayLike) -> float:
 
 
 def confusion(labels: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """Rows by true class (first axis) and by class that was answered, shape (classes, classes)."""
+    """Rows by true class (first axis) and by class that was answered, shape (classes, classes); rows with what is no class are left out."""
     truth, answer = _floats(labels).astype(np.int64), _floats(predicted).astype(np.int64)
+    known = (truth >= 0) & (truth < classes) & (answer >= 0) & (answer < classes)
+    if not known.all():
+        truth, answer = truth[known], answer[known]
     return np.bincount(truth * classes + answer, minlength=classes * classes).reshape(classes, classes)
 
 

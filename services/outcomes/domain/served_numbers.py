@@ -5,10 +5,12 @@ from collections.abc import Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.services.outcomes.domain.join import Outcome
 from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.served_scores import class_scores
 
 _SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
 
@@ -30,18 +32,28 @@ class ServedNumbers:
     def __init__(self, kinds: Mapping[str, Kind]) -> None:
         self._kinds = {name: kind for name, kind in kinds.items() if count_of_numbers(kind)}
 
-    def columns(self, models: Sequence[str], predictions: pa.RecordBatch) -> list[list[tuple[float, ...]]]:
-        """Return one column of `Request.numbers` for predictions in the columns of their schema; none where all models are binary."""
+    def columns(self, models: Sequence[str], predictions: pa.RecordBatch) -> tuple[list[int], list[list[tuple[float, ...]]]]:
+        """Return what was predicted, and one column of `Request.numbers` (none where all models are binary), of predictions in their schema.
+
+        The index of a predicted class is that of today's classes: one of before they were changed is found by its name, -1 where it is no more.
+        """
+        predicted: list[int] = predictions.column("predicted").to_pylist()
         if not self._kinds:
-            return []
+            return predicted, []
         column: list[tuple[float, ...]] = [()] * len(models)
         asked = np.array(models, dtype=object)
         for name, kind in self._kinds.items():
             rows = np.flatnonzero(asked == name)
-            if len(rows):
-                for row, numbers in zip(rows.tolist(), _numbers(kind, predictions.take(pa.array(rows))).tolist(), strict=True):
-                    column[row] = tuple(numbers)
-        return [column]
+            if not len(rows):
+                continue
+            own = predictions.take(pa.array(rows))
+            for row, numbers in zip(rows.tolist(), _numbers(kind, own).tolist(), strict=True):
+                column[row] = tuple(numbers)
+            if kind.classes:
+                places = pc.fill_null(pc.index_in(own.column("predicted_label"), pa.array(kind.classes)), -1)
+                for row, place in zip(rows.tolist(), places.to_pylist(), strict=True):
+                    predicted[row] = place
+        return predicted, [column]
 
     def outcome_columns(self, outcomes: Sequence[Outcome]) -> dict[str, pa.Array]:
         """Return the columns of outcomes that only some kinds fill."""
@@ -59,12 +71,13 @@ class ServedNumbers:
                 continue
             if kind.classes and outcome.label is not None:
                 truths[i] = kind.classes[int(outcome.label.value)]
-            if not numbers or math.isnan(numbers[0]):
+            if not numbers:
                 continue
             if kind.classes:
-                scores[i] = list(zip(kind.classes, numbers, strict=True))
-                predicted[i] = kind.classes[outcome.request.predicted]
-            else:
+                known = [(name, score) for name, score in zip(kind.classes, numbers, strict=True) if not math.isnan(score)]
+                scores[i] = known or None
+                predicted[i] = kind.classes[outcome.request.predicted] if outcome.request.predicted >= 0 else None
+            elif not math.isnan(numbers[0]):
                 ends[i] = (numbers[0], numbers[1])
         return {
             "scores": pa.array(scores, _SCORES),
@@ -80,11 +93,4 @@ def _numbers(kind: Kind, predictions: pa.RecordBatch) -> NDArray[np.float64]:
     if not kind.classes:
         ends = [predictions.column(name).to_numpy(zero_copy_only=False) for name in ("lower", "upper")]
         return np.stack(ends, axis=1).astype(np.float64)
-    found = np.full((predictions.num_rows, len(kind.classes)), np.nan)
-    place = {name: i for i, name in enumerate(kind.classes)}
-    for row, scores in enumerate(predictions.column("scores").to_pylist()):
-        # Of a time before the application said multiclass, or had these classes: as if there were no scores.
-        if scores is not None and len(scores) == len(place) and all(name in place for name, _ in scores):
-            for name, score in scores:
-                found[row, place[name]] = score
-    return found
+    return class_scores(predictions.column("scores"), kind.classes)

@@ -129,6 +129,15 @@ def test_what_is_undefined_is_left_out() -> None:
     assert "r2" not in Regression().figures([2.0, 2.0], [1.0, 2.0], [0, 0])
 
 
+def test_rows_of_other_classes_than_todays_spoil_nothing() -> None:
+    labels, scores = table(np.random.default_rng(2), 200, 3)
+    predicted = THREE.decide(scores, 0.5)
+    expected = THREE.figures(labels, scores, predicted)
+    more = np.vstack([scores, [[0.5, 0.5, np.nan], [np.nan, np.nan, np.nan], [0.2, 0.3, 0.5]]])
+    found = THREE.figures(np.append(labels, [1.0, 0.0, 3.0]), more, np.append(predicted, [-1, 5, 2]))
+    assert found == expected
+
+
 def test_a_certain_wrong_answer_has_a_finite_loss() -> None:
     assert THREE.losses([0.0], [[0.0, 1.0, 0.0]]).tolist() == [-np.log(np.finfo(float).eps)]
 
