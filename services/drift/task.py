@@ -28,7 +28,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-9"
+_FOLD_VERSION = "drift-10"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -61,6 +61,7 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
         psi=own.drift.psi,
         missing_shift=own.drift.missing_shift,
         bounds_of_metrics=metric_bounds(own.drift),
+        label_stream=own.label.stream,
     )
 
 

@@ -111,6 +111,20 @@ class Sketch:
         ends = _coarser(_keys(np.array([low, high])), self.shift)
         return int(self.counts[(self.keys < ends[0]) | (self.keys > ends[1])].sum())
 
+    def values(self, keys: NDArray[np.int64]) -> NDArray[np.float64]:
+        """Return the middles of cells, kept within the range of what was seen.
+
+        >>> sketch = Sketch.of(np.array([-3.0, 0.0, 5.0]))
+        >>> np.round(sketch.values(sketch.keys), 2).tolist()
+        [-3.0, 0.0, 5.0]
+        """
+        origin = int(np.array([_TINY]).view(np.int64)[0] >> (52 - _START_BITS)) - (1 << _START_BITS)
+        # A coarser cell holds 2**shift of the finest.
+        lowest = np.abs(keys) << self.shift
+        ends = [((lowest + step + origin) << (52 - _START_BITS)).view(np.float64) for step in (0, 1 << self.shift)]
+        middle = np.where(lowest == 0, 0.0, np.sign(keys) * (ends[0] + ends[1]) / 2)
+        return np.asarray(np.clip(middle, self.low, self.high), dtype=np.float64)
+
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""
         return {

@@ -6,7 +6,9 @@ from typing import Any, Literal
 
 import numpy as np
 import pyarrow as pa
+from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.data_quality import Scale, scale
 from tidemill.services.drift.domain.null_shifts import WINDOWS_KEPT
 from tidemill.services.drift.domain.rows import floats
 from tidemill.shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
@@ -58,6 +60,8 @@ class Shift:
     missing: float
     outside: float
     rows: int
+    scale: Scale | None = None
+    is_text: bool = False
 
 
 def shift(reference: Summary, current: Summary) -> Shift | None:
@@ -80,7 +84,8 @@ def shift(reference: Summary, current: Summary) -> Shift | None:
         raise TypeError(f"expected two summaries of one kind, got {type(reference).__name__} and {type(current).__name__}")
     psi, js = population_stability_index(expected, seen), jensen_shannon(expected, seen)
     share = outside / current.present if current.present else 0.0
-    return Shift(psi, js, ks, reference.missing_share, current.missing_share, share, current.rows)
+    factor = scale(reference, current) if isinstance(reference, Sketch) and isinstance(current, Sketch) else None
+    return Shift(psi, js, ks, reference.missing_share, current.missing_share, share, current.rows, factor, isinstance(reference, Tally))
 
 
 @dataclass(slots=True)
@@ -89,13 +94,18 @@ class FeatureFold:
 
     Rows wait as columns and are summarised some thousand at a time: summaries do not depend on how rows were grouped, so nobody can
     tell. A day's summaries are merged into the history when the day is over; how far it lay from what came before it is kept (`null`: the
-    population stability index of the last 90 days of at least 100 rows), because that is what later days are to be held against.
+    population stability index of the last 90 days of at least 100 rows), because that is what later days are to be held against; so are the figures
+    of data quality (`daily`).
     """
 
     columns: Sequence[FeatureColumn]
     today: dict[str, Summary] = field(default_factory=dict)
     history: dict[str, Summary] = field(default_factory=dict)
     null: dict[str, list[float]] = field(default_factory=dict)
+    daily: dict[str, dict[str, list[float]]] = field(default_factory=dict)
+    rows: int = 0
+    lags: Sketch = field(default_factory=Sketch.empty)
+    _lags: list[NDArray[np.float64]] = field(default_factory=list)
     _waiting: list[pa.RecordBatch] = field(default_factory=list)
     _rows: int = 0
 
@@ -104,9 +114,13 @@ class FeatureFold:
             self.today.setdefault(column.name, column.empty())
             self.history.setdefault(column.name, column.empty())
             self.null.setdefault(column.name, [])
+            self.daily.setdefault(column.name, {})
 
-    def absorb(self, batch: pa.RecordBatch) -> None:
-        """Add vectors of the current day."""
+    def absorb(self, batch: pa.RecordBatch, lag_ms: NDArray[np.float64] | None = None) -> None:
+        """Add vectors of the current day, with the milliseconds from the event time of each to its journal time."""
+        self.rows += batch.num_rows
+        if lag_ms is not None:
+            self._lags.append(lag_ms)
         self._waiting.append(batch.select([column.name for column in self.columns]))
         self._rows += batch.num_rows
         if self._rows >= _CHUNK_ROWS:
@@ -120,7 +134,9 @@ class FeatureFold:
         for column in self.columns:
             values = table.column(column.name).combine_chunks()
             self.today[column.name] = merged(self.today[column.name], column.summary(values))
-        self._waiting, self._rows = [], 0
+        if self._lags:
+            self.lags = self.lags.merged(Sketch.of(np.concatenate(self._lags)))
+        self._waiting, self._lags, self._rows = [], [], 0
 
     def seen(self) -> dict[str, Summary]:
         """Everything so far: the reference of a champion promoted now."""
@@ -135,9 +151,15 @@ class FeatureFold:
 
     def close_day(self) -> None:
         """Move today's rows into the history."""
+        if not self.rows:
+            return
         self.settle()
         for name, one in self.shifts(self.history, list(self.history)).items():
             if one.rows >= _LEAST_ROWS:
                 self.null[name] = [*self.null[name], one.psi][-WINDOWS_KEPT:]
+                figures = {"missing": one.missing, "outside": one.outside} | ({"factor_log": one.scale.factor_log} if one.scale else {})
+                for figure, value in figures.items():
+                    self.daily[name][figure] = [*self.daily[name].get(figure, ()), value][-WINDOWS_KEPT:]
         self.history = self.seen()
+        self.rows, self.lags = 0, Sketch.empty()
         self.today = {column.name: column.empty() for column in self.columns}

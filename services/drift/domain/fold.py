@@ -9,6 +9,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.data_quality import quantiles
 from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Health
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
@@ -16,8 +17,10 @@ from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
 from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
+from tidemill.shared.statistics.sketch import Sketch
 
 DAY_MS = 86_400_000
+_EMPTY_DAYS = 60
 Said = Finding | IncidentUpdate | Health
 
 
@@ -35,6 +38,7 @@ class DriftFold:
         self._features = {ask: FeatureFold(columns) for ask, columns in feature_columns(settings, feature_types).items()}
         self._day: int | None = None
         self._offset = 0
+        self._empty = 0
 
     def absorb(self, at: Placed, vectors: VectorRows | None, predictions: PredictionRows | None, outcomes: OutcomeRows | None) -> list[Said]:
         """Fold released rows (the coordinates of all of them, and the rows by input) and return what is to be said."""
@@ -45,24 +49,36 @@ class DriftFold:
             for model, version, sequence in promotions:
                 watch = self._watches[model]
                 fold = self._features[watch.settings.ask]
-                watch.promote(version, sequence, {} if version in watch.references else fold.seen(), fold.null)
+                watch.promote(version, sequence, {} if version in watch.references else fold.seen(), fold.null, fold.daily)
             self._segment(begin, end, vectors, predictions)
             said += self._outcomes(begin, end, outcomes)
             self._offset = max(self._offset, int(at.offset[begin:end].max()))
         return said
 
     def advance(self, time_ms: int) -> list[Said]:
-        """Close the window when every instant before `time_ms` is complete and that is beyond its end."""
-        if self._day is None or time_ms < (self._day + 1) * DAY_MS:
-            return []
-        start, end = self._day * DAY_MS, (self._day + 1) * DAY_MS
+        """Close the windows that are over when every instant before `time_ms` is complete; days without rows are windows as well.
+
+        After 60 of those in a row the next window begins with the next row.
+        """
+        said: list[Said] = []
+        while self._day is not None and time_ms >= (self._day + 1) * DAY_MS:
+            busy = any(fold.rows for fold in self._features.values()) or any(not watch.window.empty for watch in self._watches.values())
+            self._empty = 0 if busy else self._empty + 1
+            said += self._close(self._day)
+            self._day = self._day + 1 if self._empty < _EMPTY_DAYS else None
+        return said
+
+    def _close(self, day: int) -> list[Said]:
+        start, end = day * DAY_MS, (day + 1) * DAY_MS
         at = Coordinates(end, 0, self._offset)
         said: list[Said] = []
         for watch in self._watches.values():
             fold = self._features[watch.settings.ask]
             shifts = fold.shifts(watch.references[watch.version], watch.settings.features) if watch.version is not None else {}
             watch.levels.clear()
-            findings = [*watch.shifted(at, shifts), *watch.quality(at), *watch.verdict.close(at, watch.version, watch.window.delay_ms)]
+            lag = quantiles(fold.lags, (0.5,))
+            streams = watch.streams_quality(at, day, fold.rows, float("nan") if lag is None else float(lag[0]))
+            findings = [*streams, *watch.shifted(at, shifts), *watch.quality(at), *watch.verdict.close(at, watch.version, watch.window.delay_ms)]
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
             said += incidents.absorb(findings, fallback_share=fallback)
@@ -81,18 +97,18 @@ class DriftFold:
             watch.window = WindowRows()
         for fold in self._features.values():
             fold.close_day()
-        self._day = None
         return said
 
     def snapshot(self) -> dict[str, Any]:
         """State as entries of plain lists and numbers, by name."""
-        found: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset}}
+        found: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty}}
         for ask, fold in self._features.items():
             fold.settle()
             for name in fold.today:
                 found[f"today/{ask}/{name}"] = fold.today[name].snapshot()
                 found[f"history/{ask}/{name}"] = fold.history[name].snapshot()
             found[f"null/{ask}"] = fold.null
+            found[f"daily/{ask}"] = {"windows": fold.daily, "rows": fold.rows, "lags": fold.lags.snapshot()}
         for model, watch in self._watches.items():
             found[f"watch/{model}"] = watch.snapshot()
             found[f"incidents/{model}"] = self._incidents[model].snapshot()
@@ -103,12 +119,15 @@ class DriftFold:
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
-        self._day, self._offset = state["fold"]["day"], state["fold"]["offset"]
+        self._day, self._offset, self._empty = state["fold"]["day"], state["fold"]["offset"], state["fold"]["empty"]
         for ask, fold in self._features.items():
             for column in fold.columns:
                 fold.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])
                 fold.history[column.name] = column.load(state[f"history/{ask}/{column.name}"])
             fold.null = {name: list(values) for name, values in state[f"null/{ask}"].items()}
+            own = state[f"daily/{ask}"]
+            fold.daily = {name: {figure: list(values) for figure, values in some.items()} for name, some in own["windows"].items()}
+            fold.rows, fold.lags = own["rows"], Sketch.load(own["lags"])
         for model, watch in self._watches.items():
             own = state[f"watch/{model}"]
             columns = {column.name: column for column in self._features[watch.settings.ask].columns}
@@ -149,7 +168,7 @@ class DriftFold:
             for ask, fold in self._features.items():
                 rows = np.flatnonzero(inside & (vectors.ask == ask))
                 if rows.size:
-                    fold.absorb(vectors.batch.take(pa.array(rows)))
+                    fold.absorb(vectors.batch.take(pa.array(rows)), vectors.lag_ms[rows])
         if predictions is not None:
             inside = (predictions.at.place >= begin) & (predictions.at.place < end)
             for model, watch in self._watches.items():

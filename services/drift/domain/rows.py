@@ -33,11 +33,12 @@ class Placed:
 
 @dataclass(frozen=True, slots=True)
 class VectorRows:
-    """Feature vectors: the asking stream of each, and the batch with the feature columns."""
+    """Feature vectors: the asking stream of each, the batch with the feature columns, and the time from event to journal."""
 
     at: Placed
     ask: NDArray[np.object_]
     batch: pa.RecordBatch
+    lag_ms: Float64
 
 
 @dataclass(frozen=True, slots=True)
@@ -116,7 +117,7 @@ def journal_columns(batch: pa.RecordBatch, prefix: str = "") -> Mapping[str, Int
 
 def vector_rows(at: Placed, batch: pa.RecordBatch) -> VectorRows:
     """Read vectors."""
-    return VectorRows(at, _texts(batch.column("_ask")), batch)
+    return VectorRows(at, _texts(batch.column("_ask")), batch, (at.time_ms - int64_ms(batch.column("_event_time"))).astype(np.float64))
 
 
 def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:

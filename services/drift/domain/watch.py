@@ -7,8 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.data_quality import QualityBounds
 from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
-from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
 from tidemill.services.drift.domain.label_changes import Labels
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
@@ -16,11 +17,14 @@ from tidemill.services.drift.domain.null_shifts import shift_bounds
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality, words_of
 from tidemill.shared.kinds import kind as kinds
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
 _CALM_LEVEL = 0.5
+_GONE = 0.5
+_LEAST_ROWS = 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -51,6 +55,7 @@ class WatchSettings:
     bounds_of_metrics: tuple[MetricBound, ...] = ()
     min_rows: int = 100
     recent_labels: int = 2000
+    label_stream: str = ""
 
 
 @dataclass(slots=True)
@@ -79,6 +84,8 @@ class ModelWatch:
     window: WindowRows = field(default_factory=WindowRows)
     references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
     bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    usual: dict[str, dict[str, QualityBounds]] = field(default_factory=dict)
+    streams: StreamQuality = field(default_factory=StreamQuality)
     active: dict[tuple[str, str], int] = field(default_factory=dict)
     levels: dict[tuple[str, str], float] = field(default_factory=dict)
     recent: RecentLabels = field(init=False)
@@ -89,8 +96,15 @@ class ModelWatch:
         self.recent = RecentLabels(self.settings.bounds_of_metrics, self.settings.recent_labels)
         self.verdict = LossVerdict(self.settings.model, self.settings.loss)
 
-    def promote(self, version: str, sequence: int, seen: Mapping[str, Summary], null: Mapping[str, Sequence[float]]) -> None:
-        """Take note of a new champion, whose training data were what had been seen, and of how far their days lay from each other (`null`).
+    def promote(
+        self,
+        version: str,
+        sequence: int,
+        seen: Mapping[str, Summary],
+        null: Mapping[str, Sequence[float]],
+        daily: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+    ) -> None:
+        """Take note of a new champion, whose training data were what had been seen, and of how their days differed (`null`, `daily`).
 
         After a roll-back the champion is one that served before: it keeps the reference it had, and `seen` is not read.
         """
@@ -102,9 +116,13 @@ class ModelWatch:
             self.references[version] = self.references.pop(version)
         else:
             self.references[version] = {name: seen[name] for name in self.settings.features}
+            days = daily or {}
+            self.usual[version] = {
+                name: QualityBounds.of(days.get(name, {}), seen[name].missing_share, self.settings.outside) for name in self.settings.features
+            }
             self.bounds[version] = shift_bounds({name: null.get(name, ()) for name in self.settings.features}, self.settings.psi)
         for oldest in list(self.references)[:-_REFERENCES_KEPT]:
-            del self.references[oldest], self.bounds[oldest]
+            del self.references[oldest], self.bounds[oldest], self.usual[oldest]
         self.active.clear()
         self.recent.clear()
         self.verdict.reset()
@@ -131,16 +149,49 @@ class ModelWatch:
                 continue
             evidence = {"psi": one.psi, "js": one.js, "ks": one.ks, "missing": one.missing, "missing_reference": one.missing_reference}
             evidence |= {"outside": one.outside, "rows": float(one.rows)}
-            missing = abs(one.missing - one.missing_reference)
             text = f"{name} against the data before champion {self.version}: "
             if name in own:
                 bound = self.bounds[str(self.version)][name]
                 told = text + f"population stability index {one.psi:.3f}, beyond that of the days before it ({bound:.3f})"
                 found += self._condition(at, "feature", name, "psi", one.psi, bound, told, evidence | {"severity": own[name]})
-            told = text + f"{one.missing:.1%} missing instead of {one.missing_reference:.1%}"
-            found += self._condition(at, "missing", name, "missing_share", missing, bounds.missing_shift, told, evidence)
-            told = text + f"{one.outside:.1%} of the values outside of what was seen"
-            found += self._condition(at, "range", name, "outside_share", one.outside, bounds.outside, told, evidence)
+            found += self._broken(at, name, one, text, evidence)
+        return found
+
+    def _broken(self, at: Coordinates, name: str, one: Shift, text: str, evidence: Mapping[str, float]) -> list[Finding]:
+        """Hold shares of missing and unknown values, and the scale, against what was usual in the reference's windows."""
+        usual = self.usual[str(self.version)][name]
+        distance, bound = usual.missing(one.missing, one.rows, self.settings.missing_shift)
+        told = text + f"{one.missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
+        gone: Severity = "alarm" if distance > _GONE and one.missing > one.missing_reference else "warning"
+        found = [*self._condition(at, "missing", name, "missing_share", distance, bound, told, evidence, gone)]
+        if one.scale is not None:
+            is_other = bool(one.scale.units) and one.scale.factor_log > usual.factor_log
+            told = text + f"values are {one.scale.factor:.4g} times what they were, as after a change of {one.scale.units}"
+            statistic = one.scale.factor_log if is_other else 0.0
+            own = {**evidence, "factor": one.scale.factor}
+            found += self._condition(at, "units", name, "scale_factor", statistic, usual.factor_log, told, own, "alarm")
+        kind: Kind = "category" if one.is_text else "range"
+        told = text + f"{one.outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}"
+        return [*found, *self._condition(at, kind, name, "outside_share", one.outside, usual.outside, told, evidence)]
+
+    def streams_quality(self, at: Coordinates, day: int, rows: int, lag_ms: float) -> list[Finding]:
+        """Hold what came in a window, of requests and of labels, against the windows before it."""
+        window, nothing = self.window, float("nan")
+        labels, ended = len(window.delay_ms), len(window.delay_ms) + window.timeouts
+        figures: dict[StreamKind, float] = {
+            "volume": float(rows),
+            "freshness": lag_ms if rows >= _LEAST_ROWS else nothing,
+            "labels": float(labels),
+            "label_delay": float(np.median(window.delay_ms)) if labels >= _LEAST_ROWS else nothing,
+            "label_share": labels / ended if ended >= _LEAST_ROWS else nothing,
+        }
+        found: list[Finding] = []
+        for one in self.streams.close(day, figures):
+            stream = self.settings.label_stream if one.kind.startswith("label") else self.settings.ask
+            evidence = {one.kind: one.value, "usual": one.usual}
+            severity: Severity = "alarm" if one.is_gone else "warning"
+            if self.version is not None:
+                found += self._condition(at, one.kind, stream, "own_windows", one.distance, one.bound, words_of(one, stream), evidence, severity)
         return found
 
     def severities(self, shifts: Mapping[str, Shift]) -> dict[str, float]:
@@ -170,6 +221,8 @@ class ModelWatch:
             "window": self.window.snapshot(),
             "references": list(self.references),
             "bounds": self.bounds,
+            "usual": {version: {name: one.snapshot() for name, one in some.items()} for version, some in self.usual.items()},
+            "streams": self.streams.snapshot(),
             "active": sorted([*key, windows] for key, windows in self.active.items()),
             "recent": self.recent.snapshot(),
             "verdict": self.verdict.snapshot(),
@@ -182,6 +235,8 @@ class ModelWatch:
         self.window = WindowRows.load(state["window"])
         self.references = {version: references[version] for version in state["references"]}
         self.bounds = {version: dict(state["bounds"][version]) for version in state["references"]}
+        self.usual = {version: {name: QualityBounds.load(one) for name, one in state["usual"][version].items()} for version in state["references"]}
+        self.streams = StreamQuality.load(state["streams"])
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}
         self.recent.load(state["recent"])
         self.verdict.load(state["verdict"])
@@ -201,12 +256,21 @@ class ModelWatch:
         return found
 
     def _condition(
-        self, at: Coordinates, kind: Kind, name: str, detector: str, statistic: float, bound: float, detail: str, evidence: Mapping[str, float]
+        self,
+        at: Coordinates,
+        kind: Kind,
+        name: str,
+        detector: str,
+        statistic: float,
+        bound: float,
+        detail: str,
+        evidence: Mapping[str, float],
+        severity: Severity = "warning",
     ) -> Sequence[Finding]:
         self.levels[(kind, name)] = statistic / bound
         if not self._begins((kind, name)):
             return []
-        return [Finding(self.settings.model, at, kind, name, detector, "warning", statistic, bound, detail, evidence)]
+        return [Finding(self.settings.model, at, kind, name, detector, severity, statistic, bound, detail, evidence)]
 
     def _begins(self, key: tuple[str, str]) -> bool:
         """Whether a condition begins with this window; one that lasts ends with the third window below half of its bound."""

@@ -79,17 +79,19 @@ def decoded(pipeline: Pipeline, said: Said) -> tuple[list[dict[str, Any]], list[
 def test_finds_what_was_put_in(pipeline: Pipeline) -> None:
     events, health = decoded(pipeline, pipeline.run(0))
     kinds = {(event["kind"], event["subject"]) for event in events}
-    assert {("bootstrap", "labels"), ("loss", "excess_loss"), ("missing", "weight"), ("range", "country")} <= kinds
+    assert {("bootstrap", "labels"), ("loss", "excess_loss"), ("missing", "weight"), ("category", "country")} <= kinds
     assert ("feature", "weight") not in kinds or any(event["evidence"]["missing"] > 0.3 for event in events if event["subject"] == "weight")
     asked = [event for event in events if event["kind"] == "bootstrap"]
     assert [event["statistic"] for event in asked] == [500, 625, 782, 978]
     labels = [row for row in pipeline.rows.outcomes if row["label"] is not None]
     assert asked[0]["journal_offset"] == labels[499]["journal_offset"] and asked[0]["severity"] == "info"
     alarms = [event for event in events if event["severity"] == "alarm"]
-    assert {event["kind"] for event in alarms} == {"loss", "quality"}
+    ended = [event for event in alarms if event["kind"] in ("volume", "labels")]
+    assert {event["kind"] for event in alarms} - {"volume", "labels"} == {"loss", "quality"}
+    assert all(event["journal_time"] >= START + 13 * DAY for event in ended), "nothing comes on the day after the last"
     assert all(event["journal_time"] >= START + 8 * DAY for event in alarms)
-    assert all(event["severity"] == "warning" for event in events if event["kind"] in ("feature", "missing", "range"))
-    assert all(START + 9 * DAY <= event["journal_time"] for event in events if event["kind"] in ("missing", "range"))
+    assert all(event["severity"] == "warning" for event in events if event["kind"] in ("feature", "missing", "range", "category"))
+    assert all(START + 9 * DAY <= event["journal_time"] for event in events if event["kind"] in ("missing", "range", "category"))
     assert len({event["drift_id"] for event in events}) == len(events)
     order = [(event["journal_time"], event["journal_partition"], event["journal_offset"]) for event in events]
     assert order == sorted(order)
