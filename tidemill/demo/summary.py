@@ -107,7 +107,7 @@ def incidents_table(seen: Seen) -> Table:
 
 
 def models_table(seen: Seen) -> Table:
-    """Return every candidate with the figures it was judged by: a pair of columns for each metric that it and the champion have."""
+    """Return every candidate, as what it was put forward, and the figures it was judged by: a pair of columns for each metric that both have."""
     words = {"gate_passed": "promoted", "gate_refused": "refused", "rolled_back": "rolled back to"}
     judged = [event for event in seen.deployments if event["event"] in words]
     found = {name for event in judged for name in event["figures"] if f"champion_{name}" in event["figures"]}
@@ -116,11 +116,12 @@ def models_table(seen: Seen) -> Table:
     for event in judged:
         figures, details = event["figures"], event["details"]
         day = datetime.fromtimestamp(event["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
-        numbers = [f"{figures[name]:.4g}" if name in figures else "-" for name in (*(n for m in metrics for n in (m, f"champion_{m}")), "p_value")]
+        numbers = [f"{figures[name]:.4g}" if name in figures else "-" for m in metrics for name in (m, f"champion_{m}")]
         window = {"0": "all"}.get(details.get("window_days", "-"), f"{details.get('window_days', '-')} d")
-        rows.append((day, event["version"], words[event["event"]], details.get("family", "-"), window, *numbers))
+        admission = details.get("admission", "-")
+        rows.append((day, event["version"], words[event["event"]], admission, details.get("family", "-"), window, *numbers))
     pairs = [header for name in metrics for header in (metric_words(name), f"champion's {metric_words(name)}")]
-    return Table(("asked", "version", "verdict", "family", "window", *pairs, "p"), rows)
+    return Table(("asked", "version", "verdict", "as", "family", "window", *pairs), rows)
 
 
 def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
