@@ -55,6 +55,7 @@ def up(
     """
     from tidemill.runs.announcer import Announcer
     from tidemill.runs.first_prediction import FirstPrediction
+    from tidemill.runs.gateway_ready import wait_for_gateway
     from tidemill.runs.kafka_clients import connect
     from tidemill.runs.run_watch import watching
     from tidemill.runs.running import running_application
@@ -75,6 +76,11 @@ def up(
     def say(line: str) -> None:
         errors.print(f"[yellow]{time.strftime('%H:%M:%S')}[/yellow] {escape(line)}", soft_wrap=True, highlight=False)
 
+    def goes_on() -> bool:
+        run.infrastructure.check()
+        run.supervisor.check()
+        return not stop.is_set()
+
     announcer = Announcer(plan, say)
     with failures(), running_application(application, plan, place, clock.value) as run, watching(plan, run.infrastructure, say) as watch:
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
@@ -84,14 +90,13 @@ def up(
             console.print(f"  publish to {topic}", highlight=False)
         console.print(f"  gateway    {run.gateway}", highlight=False)
         console.print(f"  read from  {plan.topics.predictions}", highlight=False)
+        wait_for_gateway(run.gateway, goes_on)
         console.print("In another terminal (stop this one before the last):")
         for line in first_steps(application, plan, run.infrastructure.environment, run.gateway, time.time_ns() // 1_000_000):
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
         first = FirstPrediction(plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url), began, console, only_new=True)
-        while not stop.wait(0.5):
-            run.infrastructure.check()
-            run.supervisor.check()
+        while not stop.wait(0.5) and goes_on():
             seen = watch.poll()
             first.look(seen)
             announcer.look(seen, run.supervisor.restarts())

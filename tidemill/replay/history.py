@@ -11,7 +11,7 @@ from tidemill.replay.replay_run import ReplayOptions, ReplayResult, replay_run
 from tidemill.runs.instance import InstanceError, read_instance
 from tidemill.shared.application.plan import Plan
 
-_PARTS = 20
+_PARTS = 12
 _LEAST_MS = 1_000
 
 
@@ -26,7 +26,7 @@ def feed_history(
 ) -> ReplayResult | None:
     """Replay data into a new run; None where the run has been live already: it goes on where it was.
 
-    Time is cut into twenty slices: a model that is promoted serves from the next one on.
+    Time is cut into twelve slices: a model that is promoted serves from the next one on.
 
     Parameters
     ----------

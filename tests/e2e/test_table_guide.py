@@ -1,0 +1,67 @@
+"""The guide from a table to a live model, run as it stands there: a file, an application, a backtest, and an answer by a model on real servers."""
+
+import os
+import re
+import shlex
+import signal
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+from typer.testing import CliRunner
+
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.services.cli.__main__ import app
+
+ROOT = Path(__file__).parents[2]
+GUIDE = (ROOT / "docs" / "guide" / "from-a-table.md").read_text(encoding="utf-8")
+COMMANDS = re.findall(r"^```sh\n(.*)\n```$", GUIDE, re.MULTILINE)
+DEADLINE_S = 200.0
+
+
+def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[str], int]:
+    """Run `up` until it has shown its first prediction, sending the event that it suggests; returns what it printed, and its exit code."""
+    words = [sys.executable, "-m", *shlex.split(command)]
+    process = subprocess.Popen(
+        words, cwd=folder, env={**environment, "PYTHONPATH": str(ROOT), "COLUMNS": "400"}, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True
+    )
+    guard = threading.Timer(DEADLINE_S, process.kill)
+    guard.start()
+    lines: list[str] = []
+    try:
+        assert process.stdout is not None
+        for line in process.stdout:
+            lines.append(line.strip())
+            if line.strip().startswith("curl "):
+                curl = shlex.split(line)
+                answer = httpx.post(curl[-1], content=curl[curl.index("-d") + 1], headers={"content-type": "application/json"}, timeout=60)
+                assert answer.status_code == 202, answer.text
+            if line.startswith("First prediction"):
+                process.send_signal(signal.SIGINT)
+        return lines, process.wait(60)
+    finally:
+        guard.cancel()
+        process.kill()
+        process.wait()
+
+
+@pytest.mark.lasts(60)
+@pytest.mark.timeout(400)
+def test_from_a_file_to_a_live_answer_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, infrastructure: Infrastructure) -> None:
+    monkeypatch.chdir(tmp_path)
+    table, *offline, up = COMMANDS
+    subprocess.run([sys.executable, *shlex.split(table)[1:]], check=True, timeout=120)
+    begun = time.monotonic()
+    for command in offline:
+        result = CliRunner().invoke(app, shlex.split(command)[1:])
+        assert result.exit_code == 0, (command, result.output)
+        words = " ".join(result.output.split())
+    assert re.search(r"predictions 1,250 .*promotions [1-9]", words)
+    lines, code = live(tmp_path, up, {**os.environ, **infrastructure.environment})
+    shown = [line for line in lines if line.startswith("First prediction")]
+    assert code == 0 and len(shown) == 1 and "by version" in shown[0], "\n".join(lines)
+    print(f"from the file to a live answer, backtest included: {time.monotonic() - begun:.0f} s")
