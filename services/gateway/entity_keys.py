@@ -18,8 +18,11 @@ class EntityKeys:
 
     def __init__(self, plan: Plan) -> None:
         self._types: dict[str, pa.DataType | None] = {}
-        for name, entity in plan.application.entities.items():
-            found = {plan.streams[stream].entry_arrow.field(column).type for stream, column in entity.columns.items()}
+        columns = {name: entity.columns for name, entity in plan.application.entities.items()}
+        # The entities of label rates are columns of the requests, declared nowhere else.
+        columns |= {view.entity: dict(view.entity_columns) for view in plan.views if view.entity is not None and view.entity not in columns}
+        for name, own in columns.items():
+            found = {plan.streams[stream].entry_arrow.field(column).type for stream, column in own.items()}
             self._types[name] = found.pop() if len(found) == 1 else None
 
     @property

@@ -5,7 +5,7 @@ import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
-from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.plan import Plan, ViewPlan
 
 _FORMAT = 1
 _DIGEST_CHARACTERS = 16
@@ -73,9 +73,22 @@ def _layout(plan: Plan, entity: str) -> EntityLayout:
         "format": _FORMAT,
         "features": features,
         # Without defaults: an option that a later release adds does not make another layout of the same application.
-        "entity": application.entities[entity].model_dump(mode="json", exclude_defaults=True),
-        "views": [application.views[view.name].model_dump(mode="json", exclude_defaults=True) for view in views],
+        "entity": _entity_meaning(plan, entity, views),
+        "views": [_view_meaning(plan, view) for view in views],
         "derived": {source: application.streams[source].derive for source in sources},
     }
     digest = hashlib.sha256(json.dumps(meaning, sort_keys=True).encode()).hexdigest()[:_DIGEST_CHARACTERS]
     return EntityLayout(entity, features, views[0].ttl_ms, digest)
+
+
+def _entity_meaning(plan: Plan, entity: str, views: Sequence[ViewPlan]) -> object:
+    declared = plan.application.entities.get(entity)
+    return {"from": dict(views[0].entity_columns)} if declared is None else declared.model_dump(mode="json", exclude_defaults=True)
+
+
+def _view_meaning(plan: Plan, view: ViewPlan) -> object:
+    """Return what a view means: as declared, or of label rates, which are declared with their model, as planned."""
+    declared = plan.application.views.get(view.name)
+    if declared is None:
+        return [repr(view.aggregates), repr(view.join)]
+    return declared.model_dump(mode="json", exclude_defaults=True)
