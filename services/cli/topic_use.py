@@ -18,6 +18,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.outcomes,
                 topics.drift,
                 topics.incidents,
+                topics.revisions,
                 topics.health,
                 topics.decisions,
                 topics.retraining,

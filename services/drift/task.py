@@ -11,6 +11,7 @@ import pyarrow as pa
 from tidemill.services.drift.domain.findings import Finding, Health
 from tidemill.services.drift.domain.fold import DriftFold, Said
 from tidemill.services.drift.domain.incidents import IncidentUpdate
+from tidemill.services.drift.domain.intervals import Revision
 from tidemill.services.drift.domain.lineage import lineage_of
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
@@ -37,7 +38,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
     read = (topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM))
-    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.health))
+    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.revisions, topics.health))
 
 
 def watch_settings(model: ModelPlan) -> WatchSettings:
@@ -76,11 +77,17 @@ class DriftTask(MergingTask):
 
     Its state goes out as a whole every 50,000 rows (only entries that changed are written), with the positions of that moment as marker:
     a restart loads the last one, replays what had been released since in merge order, and closes the windows that had been covered.
+
+    Parameters
+    ----------
+    revises
+        Whether revisions are written; a run that is given again has its own.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry) -> None:
+    def __init__(self, plan: Plan, registry: SchemaRegistry, *, revises: bool = True) -> None:
         topics = plan.topics
         self._plan = plan
+        self._revises = revises
         self._fold = DriftFold(
             [watch_settings(model) for model in plan.models.values()], {one.name: one.type for one in plan.features}, lineage_of(plan)
         )
@@ -95,6 +102,7 @@ class DriftTask(MergingTask):
         }
         self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
         self._incident = message_codec(registry, topics.incidents, "incident", LONGEST_TEXT)
+        self._revision = message_codec(registry, topics.revisions, "revision")
         self._health = message_codec(registry, topics.health, "health", LONGEST_TEXT)
         self._rows_since_snapshot = _SNAPSHOT_ROWS
         self._marker: dict[TopicPartition, int] = {}
@@ -185,10 +193,15 @@ class DriftTask(MergingTask):
 
     def _emissions(self, said: Sequence[Said]) -> list[Emission]:
         topics = self._plan.topics
-        kinds = ((topics.drift, self._drift, Finding), (topics.incidents, self._incident, IncidentUpdate), (topics.health, self._health, Health))
+        kinds = (
+            (topics.drift, self._drift, Finding),
+            (topics.incidents, self._incident, IncidentUpdate),
+            (topics.revisions, self._revision, Revision),
+            (topics.health, self._health, Health),
+        )
         emissions = []
         for topic, codec, kind in kinds:
-            chosen = [one for one in said if isinstance(one, kind)]
+            chosen = [one for one in said if isinstance(one, kind) and (self._revises or not isinstance(one, Revision))]
             if chosen:
                 times = np.array([one.at.time_ms for one in chosen], dtype=np.int64)
                 keys = [one.model.encode() for one in chosen]

@@ -3,6 +3,8 @@
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
+from dataclasses import replace
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -36,15 +38,15 @@ _LOG = logging.getLogger(__name__)
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where scoring's records come from."""
     inputs = (plan.topics.vectors, plan.topics.progress(_UPSTREAM))
-    return TaskInputs(inputs, broadcast=(plan.topics.deployments,), sole_outputs=(plan.topics.predictions,))
+    return TaskInputs(inputs, broadcast=(plan.topics.deployments, plan.topics.revisions), sole_outputs=(plan.topics.predictions,))
 
 
 class ScoringTask(MergingTask):
     """Answers the requests of one partition.
 
-    Its only state is a fold of the whole deployments log, read again at every start, and how many vectors it has read. A model that cannot be
-    loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again after 1 s, then 2, up to every
-    minute (processing time: every prediction says which model answered it, so a replay need not know when it came back).
+    Its only state is a fold of the whole deployments log and of the revisions, read again at every start, and how many vectors it has read. A model
+    that cannot be loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again after 1 s, then
+    2, up to every minute (processing time: every prediction says which model answered it, so a replay need not know when it came back).
 
     Parameters
     ----------
@@ -63,9 +65,12 @@ class ScoringTask(MergingTask):
         self._artifacts = artifacts
         self._core = ScoringCore(plan)
         self._deployments = TopicPartition(topics.deployments, 0)
+        self._revisions = TopicPartition(topics.revisions, 0)
         self._vectors = ColumnDecoder(registry, plan.vector_schema)
         self._predictions = message_encoder(registry, topics.predictions, "prediction")
         self._deployment = message_codec(registry, topics.deployments, "deployment")
+        self._revision = message_codec(registry, topics.revisions, "revision")
+        self._newest: dict[str, dict[str, Any]] = {}
         self._lifecycles = Lifecycles()
         self._head = -1
         self._serving: dict[str, Serving] = {}
@@ -73,7 +78,7 @@ class ScoringTask(MergingTask):
         self._latency = LatencySwitch(plan.models.values() if live else ())
         self._metrics = metrics
         self._degraded: Counter[tuple[str, str]] = Counter()
-        self._read_deployments = 0
+        self._read_deployments = self._read_revisions = 0
         self._written = b""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
@@ -113,7 +118,7 @@ class ScoringTask(MergingTask):
         counts = self.merge.state()
         changed = [StateEntry(_COUNTS, counts)] if counts != self._written else []
         self._written = counts
-        return Checkpoint(changed, {**self.merge.positions(), self._deployments: 0})
+        return Checkpoint(changed, {**self.merge.positions(), self._deployments: 0, self._revisions: 0})
 
     def committed(self) -> None:
         """Count the answers without a model, now that they are out."""
@@ -126,13 +131,16 @@ class ScoringTask(MergingTask):
         return {"code": CODE_VERSION, "application": self._plan.application_hash}
 
     def _positions(self) -> dict[TopicPartition, int]:
-        positions = self.merge.positions()
-        return {**positions, self._deployments: self._read_deployments} if self._read_deployments else positions
+        read = {self._deployments: self._read_deployments, self._revisions: self._read_revisions}
+        return {**self.merge.positions(), **{topic: position for topic, position in read.items() if position}}
 
     def take(self, records: Records) -> None:
         """Follow the deployments, or add vectors."""
         if records.topic == self._deployments.topic:
             self._follow(records)
+            return
+        if records.topic == self._revisions.topic:
+            self._revise(records)
             return
         batch = decoded(self._vectors, records, _UPSTREAM)
         self.merge.add(
@@ -154,8 +162,22 @@ class ScoringTask(MergingTask):
             lifecycle = self._lifecycles.of(name)
             self._head = max(self._head, lifecycle.head)
             if lifecycle.champion is not None and lifecycle.champion != before.of(name).champion:
-                self._serving[name] = load_serving(self._plan, self._artifacts, name, lifecycle.champion)
+                self._serving[name] = self._revised(name, load_serving(self._plan, self._artifacts, name, lifecycle.champion))
                 self._due.pop(name, None)
+
+    def _revise(self, records: Records) -> None:
+        """Take the newest revision of each model, and let its version serve with it."""
+        for record in (self._revision.decode(value) for value in records.values if value is not None):
+            self._newest[record["model"]] = record
+        self._read_revisions = int(records.offsets[-1]) + 1
+        self._serving = {name: self._revised(name, serving) for name, serving in self._serving.items()}
+
+    def _revised(self, name: str, serving: Serving) -> Serving:
+        """Return what serves, with the model's newest revision if that is of its version."""
+        newest = self._newest.get(name)
+        if newest is None or serving.scorer is None or newest["model_version"] != serving.version:
+            return serving
+        return replace(serving, interval=(newest["lower_offset"], newest["upper_offset"]), revision=newest["sequence"])
 
     def _in_time(self, oldest_ms: Sequence[int], now_ms: int) -> Mapping[str, Serving]:
         """Return what answers a step's requests: the fallback where they have waited too long."""
@@ -187,7 +209,7 @@ class ScoringTask(MergingTask):
             if now_ms < due_ms:
                 continue
             try:
-                self._serving[name] = load_serving(self._plan, self._artifacts, name, champion)
+                self._serving[name] = self._revised(name, load_serving(self._plan, self._artifacts, name, champion))
             except TransientError as problem:
                 _LOG.warning("the store of models does not answer", extra={"model": name, "error": str(problem)})
             if self._serving[name].reason != FAILED:

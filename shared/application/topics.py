@@ -76,6 +76,11 @@ class Topics:
         return f"{self.app}-incidents"
 
     @property
+    def revisions(self) -> str:
+        """How a model's version serves from now on: the ends of its prediction intervals."""
+        return f"{self.app}-revisions"
+
+    @property
     def health(self) -> str:
         """Metrics by window."""
         return f"{self.app}-health"

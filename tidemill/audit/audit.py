@@ -2,7 +2,7 @@
 
 from collections import Counter
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise, zip_longest
 from typing import Any
 
@@ -90,6 +90,7 @@ class _Audit:
     log: RunLog
     serving: Mapping[str, Mapping[int, Serving]]
     cores: Mapping[str, ScoringCore]
+    revisions: Mapping[tuple[str, int], Mapping[str, Any]]
     vectors: _Count = field(default_factory=_Count)
     predictions: _Count = field(default_factory=_Count)
     examples: list[str] = field(default_factory=list)
@@ -150,15 +151,15 @@ class _Audit:
         missing, extra = len(offsets) - len(rows), len(answers.offsets) - len(rows)
         if missing or extra:
             self._example(f"{name}: of {len(offsets)} requests from journal offset {offsets[0]} on, {missing} have no prediction; {extra} too many")
-        sequences = answers.sequences[places]
+        sequences, revisions = answers.sequences[places], answers.revisions[places]
         self.predictions.back += int((np.diff(np.concatenate([[latest], sequences])) < 0).sum())
         self.predictions.compared += max(len(offsets), len(answers.offsets))
         self.predictions.wrong += missing + extra
-        steps = [0, *(np.flatnonzero(np.diff(sequences)) + 1).tolist(), len(rows)]
+        steps = [0, *(np.flatnonzero(np.diff(sequences) | np.diff(revisions)) + 1).tolist(), len(rows)]
         for begin, end in pairwise(steps):
             if begin == end:
                 continue
-            now = self.serving[name].get(int(sequences[begin]))
+            now = self._revised(name, self.serving[name].get(int(sequences[begin])), int(revisions[begin]))
             batch, found = asked.take(pa.array(rows[begin:end])), [answers.values[place] for place in places[begin:end].tolist()]
             differing = self._differing(name, encoder, batch, now, found)
             fallbacks = {} if now is None or now.scorer is None else {reason: now.without_model(reason) for reason in TRANSIENT_REASONS}
@@ -171,6 +172,13 @@ class _Audit:
             for i in differing:
                 self._example(f"{name}: prediction at journal offset {answers.offsets[places[begin + i]]}, deployment {sequences[begin]}, differs")
         return int(sequences[-1]) if len(sequences) else latest
+
+    def _revised(self, name: str, now: Serving | None, revision: int) -> Serving | None:
+        """Return what served under a revision that a prediction names; one that is of another version, or unknown, changes nothing."""
+        record = self.revisions.get((name, revision))
+        if record is None or now is None or record["model_version"] != now.version:
+            return now
+        return replace(now, interval=(record["lower_offset"], record["upper_offset"]), revision=revision)
 
     def _differing(self, name: str, encoder: ColumnEncoder, asked: pa.RecordBatch, now: Serving | None, found: Sequence[bytes | None]) -> list[int]:
         """Score requests again; returns the rows whose answer is another one."""
@@ -193,8 +201,9 @@ def audit(plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, log: R
         By partition; by default all that there is.
     """
     deployments = log.deployments()
+    revisions = {(str(record["model"]), int(record["sequence"])): record for record in log.revisions()}
     serving = {name: _served(plan, artifacts, name, [event for event in deployments if event["model"] == name]) for name in plan.models}
-    state = _Audit(plan, registry, log, serving, {name: ScoringCore(plan, [name]) for name in plan.models})
+    state = _Audit(plan, registry, log, serving, {name: ScoringCore(plan, [name]) for name in plan.models}, revisions)
     for partition in range(plan.application.partitions):
         state.partition(partition, Extent() if extents is None else extents[partition])
     vectors, predictions = state.vectors, state.predictions

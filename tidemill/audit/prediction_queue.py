@@ -21,12 +21,15 @@ class Answers:
         Journal offsets of the requests they answer.
     sequences : int64 array, shape (n,)
         Deployments they follow.
+    revisions : int64 array, shape (n,)
+        Revisions that their intervals follow; -1: none.
     values : n items
         As they stand in the topic.
     """
 
     offsets: NDArray[np.int64]
     sequences: NDArray[np.int64]
+    revisions: NDArray[np.int64]
     values: list[bytes | None]
 
     def __len__(self) -> int:
@@ -77,20 +80,23 @@ class PredictionQueue:
         self._unreadable += len(decoded.errors)
         models = np.array(decoded.batch.column("model").to_pylist(), dtype=object)
         offsets, sequences = (int64_ms(decoded.batch.column(name)) for name in ("journal_offset", "deployment_sequence"))
+        revisions = decoded.batch.column("revision").fill_null(-1).to_numpy(zero_copy_only=False)
         for model in dict.fromkeys(models.tolist()):
             rows = np.flatnonzero((models == model) & (offsets < self._end))
             held = self._waiting.get(model, _nothing())
             self._waiting[model] = Answers(
                 np.concatenate([held.offsets, offsets[rows]]),
                 np.concatenate([held.sequences, sequences[rows]]),
+                np.concatenate([held.revisions, revisions[rows]]),
                 held.values + [records.values[i] for i in decoded.rows[rows].tolist()],
             )
         return True
 
 
 def _nothing() -> Answers:
-    return Answers(np.empty(0, np.int64), np.empty(0, np.int64), [])
+    return Answers(np.empty(0, np.int64), np.empty(0, np.int64), np.empty(0, np.int64), [])
 
 
 def _part(answers: Answers, begin: int, end: int) -> Answers:
-    return Answers(answers.offsets[begin:end], answers.sequences[begin:end], answers.values[begin:end])
+    part = slice(begin, end)
+    return Answers(answers.offsets[part], answers.sequences[part], answers.revisions[part], answers.values[part])

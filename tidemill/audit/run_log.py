@@ -33,6 +33,10 @@ class RunLog(Protocol):
         """Return the whole lifecycle log."""
         ...
 
+    def revisions(self) -> Sequence[dict[str, Any]]:
+        """Return every revision of what serves."""
+        ...
+
 
 class TopicLog:
     """A run that is read from its broker as it is needed: memory does not grow with its length."""
@@ -62,6 +66,14 @@ class TopicLog:
         """Return the whole lifecycle log."""
         codec = record_codec(self._registry, self._plan.topics.deployments, "Deployment")
         return [codec.decode(value) for records in self._read(self._plan.topics.deployments, 0) for value in records.values if value is not None]
+
+    def revisions(self) -> Sequence[dict[str, Any]]:
+        """Return every revision of what serves; none of a run from before there were any."""
+        topic = self._plan.topics.revisions
+        if not self._broker.partitions(topic):
+            return []
+        codec = record_codec(self._registry, topic, "Revision")
+        return [codec.decode(value) for records in self._read(topic, 0) for value in records.values if value is not None]
 
     def progress(self, stage: str, partition: int) -> Progress | None:
         """Return how far a stage has come; None before its first commit."""

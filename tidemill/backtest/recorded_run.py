@@ -1,7 +1,7 @@
 """A run that has been: its journal, and where its models switched, given to the stages again."""
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -21,41 +21,74 @@ _PORTION = 20_000
 
 @dataclass(frozen=True, slots=True)
 class Switch:
-    """A lifecycle event, and the journal offset by partition of the first request that may follow it."""
+    """A lifecycle event or a revision, and the journal offset by partition of the first request that may follow it."""
 
     event: Mapping[str, Any]
     offsets: Mapping[int, int]
+    is_revision: bool = False
 
 
 def recorded_switches(plan: Plan, log: RunLog, registry: SchemaRegistry) -> list[Switch]:
-    """Return every lifecycle event with the place where the run followed it: every prediction says which deployment it follows.
+    """Return every lifecycle event and revision with the place where the run followed it: every prediction says which ones it follows.
 
-    Events that change no champion, and switches of which no prediction tells, stand as late as the ones behind them allow.
+    Events that change no champion, and switches of which no prediction tells, stand as late as the ones behind them allow. Where partitions followed
+    a deployment of one model and a revision of another in different orders, some intervals are not the run's.
     """
     events, partitions = log.deployments(), range(plan.application.partitions)
-    firsts = {partition: _first_offsets(log, registry, partition) for partition in partitions}
-    found: list[Switch] = []
+    followed = {partition: _first_offsets(log, registry, partition) for partition in partitions}
+    deployments = _placed(
+        events,
+        {partition: firsts.deployments for partition, firsts in followed.items()},
+        lambda event: event["event"] in _SWITCHES,
+        is_revision=False,
+    )
+    revisions: list[Switch] = []
+    for model in plan.models:
+        own = [record for record in log.revisions() if record["model"] == model]
+        revisions += _placed(own, {partition: firsts.revisions for partition, firsts in followed.items()}, lambda _: True, is_revision=True)
+    found = sorted([*deployments, *revisions], key=lambda switch: switch.offsets[0])
     latest = dict.fromkeys(partitions, END)
+    for place in reversed(range(len(found))):
+        latest = {partition: min(latest[partition], found[place].offsets[partition]) for partition in partitions}
+        found[place] = replace(found[place], offsets=latest)
+    return found
+
+
+@dataclass(frozen=True, slots=True)
+class _Firsts:
+    """Journal offsets of the first prediction of each model that follows each deployment and each revision."""
+
+    deployments: dict[tuple[str, int], int]
+    revisions: dict[tuple[str, int], int]
+
+
+def _placed(
+    events: Sequence[Mapping[str, Any]],
+    firsts: Mapping[int, Mapping[tuple[str, int], int]],
+    switches: Callable[[Mapping[str, Any]], bool],
+    *,
+    is_revision: bool,
+) -> list[Switch]:
+    found: list[Switch] = []
+    latest = dict.fromkeys(firsts, END)
     for event in reversed(events):
-        if event["event"] in _SWITCHES:
-            for partition in partitions:
-                followed = [
-                    offset for (model, sequence), offset in firsts[partition].items() if model == event["model"] and sequence >= event["sequence"]
-                ]
-                latest[partition] = min(latest[partition], *followed) if followed else latest[partition]
-        found.append(Switch(event, dict(latest)))
+        if switches(event):
+            for partition, own in firsts.items():
+                latest[partition] = min(latest[partition], own.get((event["model"], event["sequence"]), END))
+        found.append(Switch(event, dict(latest), is_revision))
     return found[::-1]
 
 
-def _first_offsets(log: RunLog, registry: SchemaRegistry, partition: int) -> dict[tuple[str, int], int]:
-    """Return the journal offset of the first prediction of each model that follows each deployment."""
+def _first_offsets(log: RunLog, registry: SchemaRegistry, partition: int) -> _Firsts:
     decoder = ColumnDecoder(registry, prediction_schema())
-    found: dict[tuple[str, int], int] = {}
+    found = _Firsts({}, {})
     for records in log.predictions(partition):
         batch = decoder.decode(records.values).batch
-        models, sequences = batch.column("model").to_pylist(), batch.column("deployment_sequence").to_pylist()
-        for model, sequence, offset in zip(models, sequences, int64_ms(batch.column("journal_offset")).tolist(), strict=True):
-            found.setdefault((model, sequence), offset)
+        models, offsets = batch.column("model").to_pylist(), int64_ms(batch.column("journal_offset")).tolist()
+        for firsts, column in ((found.deployments, "deployment_sequence"), (found.revisions, "revision")):
+            for model, sequence, offset in zip(models, batch.column(column).to_pylist(), offsets, strict=True):
+                if sequence is not None:
+                    firsts.setdefault((model, sequence), offset)
     return found
 
 

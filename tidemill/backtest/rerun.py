@@ -23,7 +23,7 @@ def rerun(
     on_progress: Callable[[int, int, Seen], None],
     skipped: Callable[[int], frozenset[int]] = lambda _: frozenset(),
 ) -> None:
-    """Give a run's journal to features, scoring, outcomes and drift, and let scoring follow each deployment where the run did.
+    """Give a run's journal to features, scoring, outcomes and drift, and let scoring follow each deployment and revision where the run did.
 
     Nothing is ingested, and nothing is trained: that is decided already.
 
@@ -40,12 +40,14 @@ def rerun(
     runners = {
         "features": path_runner(world, raw=False),
         "outcomes": outcomes_runner(world),
-        "drift": drift_runner(world),
+        "drift": drift_runner(world, revises=False),
         "archive": archive_runner(world),
     }
     stages = InProcess(plan.application.app, broker, runners, public)
     pieces = JournalPieces(run, partitions, lambda records: broker.copy(without(records, skipped(records.partition))))
-    codec, sink, given = record_codec(world.registry, plan.topics.deployments, "Deployment"), broker.sink(), 0
+    codecs = {plan.topics.deployments: "Deployment", plan.topics.revisions: "Revision"}
+    writers = {topic: record_codec(world.registry, topic, name) for topic, name in codecs.items()}
+    sink, given = broker.sink(), 0
 
     def deal_with(records: Records) -> None:
         nonlocal given
@@ -56,7 +58,8 @@ def rerun(
     for switch in switches:
         pieces.give_until(switch.offsets, deal_with)
         stages.poll()
-        sink.publish(plan.topics.deployments, str(switch.event["model"]).encode(), codec.encode(dict(switch.event)))
+        topic = plan.topics.revisions if switch.is_revision else plan.topics.deployments
+        sink.publish(topic, str(switch.event["model"]).encode(), writers[topic].encode(dict(switch.event)))
         stages.poll()
     pieces.give_until(dict.fromkeys(partitions, END), deal_with)
     stages.poll()

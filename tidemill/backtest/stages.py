@@ -117,10 +117,10 @@ def outcomes_runner(world: StageWorld) -> Runner:
     return world.runner("outcomes", Stage("outcomes", outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p, limit)))
 
 
-def drift_runner(world: StageWorld) -> Runner:
-    """Return the runner of drift."""
+def drift_runner(world: StageWorld, *, revises: bool = True) -> Runner:
+    """Return the runner of drift; it writes no revisions where those of a run are given again."""
     plan, registry = world.plan, world.registry
-    return world.runner("drift", Stage("drift", drift_inputs(plan), lambda _: DriftTask(plan, registry)))
+    return world.runner("drift", Stage("drift", drift_inputs(plan), lambda _: DriftTask(plan, registry, revises=revises)))
 
 
 def control_runner(world: StageWorld) -> Runner:

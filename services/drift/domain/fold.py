@@ -1,7 +1,7 @@
 """The drift fold: merged vectors, predictions and outcomes in, findings, incidents and health records out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from itertools import pairwise
 from typing import Any
 
@@ -13,6 +13,7 @@ from tidemill.services.drift.domain.data_quality import quantiles
 from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Health
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
+from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
@@ -21,7 +22,18 @@ from tidemill.shared.statistics.sketch import Sketch
 
 DAY_MS = 86_400_000
 _EMPTY_DAYS = 60
-Said = Finding | IncidentUpdate | Health
+Said = Finding | IncidentUpdate | Health | Revision
+
+
+@dataclass(frozen=True, slots=True)
+class _Promotion:
+    """A model's first answer by another version, and how far from its score the ends of its interval lie."""
+
+    model: str
+    version: str
+    sequence: int
+    lower_offset: float
+    upper_offset: float
 
 
 class DriftFold:
@@ -35,6 +47,7 @@ class DriftFold:
         origins = lineage or {}
         self._watches = {one.model: ModelWatch(one) for one in settings}
         self._incidents = {one.model: IncidentFold(one.model, {name: origins[name] for name in one.features if name in origins}) for one in settings}
+        self._intervals = {one.model: Intervals(one.model) for one in settings if one.kind.name == "regression"}
         self._features = {ask: FeatureFold(columns) for ask, columns in feature_columns(settings, feature_types).items()}
         self._day: int | None = None
         self._offset = 0
@@ -46,10 +59,12 @@ class DriftFold:
         for begin, end, promotions in self._segments(at, predictions):
             said += self.advance(int(at.time_ms[begin]))
             self._day = int(at.time_ms[begin]) // DAY_MS
-            for model, version, sequence in promotions:
-                watch = self._watches[model]
+            for one in promotions:
+                watch = self._watches[one.model]
                 fold = self._features[watch.settings.ask]
-                watch.promote(version, sequence, {} if version in watch.references else fold.seen(), fold.null, fold.daily)
+                if one.model in self._intervals and one.version != watch.version:
+                    self._intervals[one.model].begin(one.version, one.lower_offset, one.upper_offset)
+                watch.promote(one.version, one.sequence, {} if one.version in watch.references else fold.seen(), fold.null, fold.daily)
             self._segment(begin, end, vectors, predictions)
             said += self._outcomes(begin, end, outcomes)
             self._offset = max(self._offset, int(at.offset[begin:end].max()))
@@ -112,6 +127,8 @@ class DriftFold:
         for model, watch in self._watches.items():
             found[f"watch/{model}"] = watch.snapshot()
             found[f"incidents/{model}"] = self._incidents[model].snapshot()
+            if model in self._intervals:
+                found[f"intervals/{model}"] = self._intervals[model].snapshot()
             for version, reference in watch.references.items():
                 for name, summary in reference.items():
                     found[f"reference/{model}/{version}/{name}"] = summary.snapshot()
@@ -134,11 +151,13 @@ class DriftFold:
             references = {version: self._reference(state, f"reference/{model}/{version}/", watch, columns) for version in own["references"]}
             watch.load(own, references)
             self._incidents[model].load(state[f"incidents/{model}"])
+            if model in self._intervals:
+                self._intervals[model].load(state[f"intervals/{model}"])
 
     def _reference(self, state: Mapping[str, Any], prefix: str, watch: ModelWatch, columns: Mapping[str, FeatureColumn]) -> dict[str, Summary]:
         return {name: columns[name].load(state[prefix + name]) for name in watch.settings.features}
 
-    def _segments(self, at: Placed, predictions: PredictionRows | None) -> Iterator[tuple[int, int, list[tuple[str, str, int]]]]:
+    def _segments(self, at: Placed, predictions: PredictionRows | None) -> Iterator[tuple[int, int, list[_Promotion]]]:
         """Stretches of one day and one champion, with the promotions at each one's begin."""
         if not at.place.size:
             return
@@ -148,8 +167,8 @@ class DriftFold:
         for begin, end in pairwise(cuts):
             yield begin, end, promotions.get(begin, [])
 
-    def _promotions(self, rows: PredictionRows | None) -> dict[int, list[tuple[str, str, int]]]:
-        found: dict[int, list[tuple[str, str, int]]] = {}
+    def _promotions(self, rows: PredictionRows | None) -> dict[int, list[_Promotion]]:
+        found: dict[int, list[_Promotion]] = {}
         if rows is None:
             return found
         champion = rows.variant == "champion"
@@ -159,7 +178,8 @@ class DriftFold:
             for row in np.flatnonzero(mine).tolist():
                 if rows.sequence[row] >= sequence and (rows.version[row] != version):
                     sequence, version = int(rows.sequence[row]), rows.version[row]
-                    found.setdefault(int(rows.at.place[row]), []).append((model, str(version), sequence))
+                    lower, upper = (float(ends[row] - rows.score[row]) for ends in (rows.lower, rows.upper))
+                    found.setdefault(int(rows.at.place[row]), []).append(_Promotion(model, str(version), sequence, lower, upper))
         return found
 
     def _segment(self, begin: int, end: int, vectors: VectorRows | None, predictions: PredictionRows | None) -> None:
@@ -186,7 +206,16 @@ class DriftFold:
         for finding in sorted(found, key=lambda finding: finding.at):
             said.append(finding)
             said += self._incidents[finding.model].absorb([finding])
-        return said
+        return said + self._revisions(part)
+
+    def _revisions(self, rows: OutcomeRows) -> list[Revision]:
+        found: list[Revision] = []
+        for model, intervals in self._intervals.items():
+            watch, mine = self._watches[model], _mask(rows.model == model)
+            champion = mine & (rows.variant == "champion") & (rows.version == watch.version) & watch.settings.kind.is_label(rows.label)
+            labels = np.flatnonzero(champion & (rows.status != "unmatched"))
+            found += intervals.absorb(rows, np.flatnonzero(mine), labels, watch.verdict.horizon_ms())
+        return sorted(found, key=lambda revision: revision.at)
 
 
 def _mask(values: Any) -> NDArray[np.bool_]:

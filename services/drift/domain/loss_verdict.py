@@ -85,7 +85,7 @@ class LossVerdict:
         if len(came.row):
             kept = self.promise.hold(came.label, came.score, came.predicted)
             self.excess.absorb(request_ids(came.partition, came.offset), came.request_ms, kept, came.revision)
-        known, horizon_ms = self.settings.clusters != "auto" or self.excess.standard.days_known, self._horizon_ms()
+        known, horizon_ms = self.settings.clusters != "auto" or self.excess.standard.days_known, self.horizon_ms()
         found: list[Finding] = []
         # A correction replaces a label that waits, so what came before it is taken first.
         corrections = came.row[came.revision > 0].tolist()
@@ -103,7 +103,7 @@ class LossVerdict:
         """Look at the days whose label horizon has passed at the end of a window, in which labels came with these delays."""
         if delays_ms:
             self.delays_ms = [*self.delays_ms, float(np.quantile(np.array(delays_ms), _MATURED))][-_HORIZON_DAYS:]
-        alarm = self.excess.close(at.time_ms, self._horizon_ms())
+        alarm = self.excess.close(at.time_ms, self.horizon_ms())
         self._choose()
         if alarm is None:
             return []
@@ -160,7 +160,7 @@ class LossVerdict:
         evidence |= {"days_known": float(self.excess.standard.days_known), "clustered": 0.0}
         return Finding(self.model, place, "loss", subject, rise.detector, "alarm", after, before, detail, evidence)
 
-    def _horizon_ms(self) -> int:
+    def horizon_ms(self) -> int:
         """Return how old a request must be for its label to be known unless it is one of the latest 5 %: by the last week's delays."""
         longest = self.settings.max_delay_ms
         if self.settings.silence_is_a_label or not self.delays_ms:

@@ -45,7 +45,7 @@ class VectorRows:
 class PredictionRows:
     """Answers as served; `latency_ms` from the request's availability to the answer, as the log's timestamps say.
 
-    `scores` are the probabilities by class of models that have several, as Arrow has them.
+    `scores` are the probabilities by class of models that have several, as Arrow has them; `lower` and `upper` the ends of the interval or NaN.
     """
 
     at: Placed
@@ -57,6 +57,8 @@ class PredictionRows:
     predicted: Int64
     latency_ms: Int64
     scores: pa.Array
+    lower: Float64
+    upper: Float64
 
     def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
         """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
@@ -124,7 +126,8 @@ def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:
     """Read predictions."""
     model, version, variant = (_texts(batch.column(name)) for name in ("model", "model_version", "variant"))
     sequence, predicted, latency = (_integers(batch.column(name)) for name in ("deployment_sequence", "predicted", LATENCY))
-    return PredictionRows(at, model, version, variant, sequence, floats(batch.column("score")), predicted, latency, batch.column("scores"))
+    score, lower, upper = (floats(batch.column(name)) for name in ("score", "lower", "upper"))
+    return PredictionRows(at, model, version, variant, sequence, score, predicted, latency, batch.column("scores"), lower, upper)
 
 
 def outcome_rows(at: Placed, batch: pa.RecordBatch) -> OutcomeRows:

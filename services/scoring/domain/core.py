@@ -72,5 +72,5 @@ class ScoringCore:
         now = tuple(serving.get(model.name) or Serving(threshold=model.settings.threshold) for model in models)
         panel = self._panels.get(ask)
         if panel is None or panel.serving != now:
-            panel = self._panels[ask] = Panel(models, now)
+            panel = self._panels[ask] = (panel and panel.revised(now)) or Panel(models, now)
         return panel

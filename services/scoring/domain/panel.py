@@ -1,6 +1,7 @@
 """The models that answer one stream's requests, ready to score a batch together."""
 
 from collections.abc import Sequence
+from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby
 
@@ -21,8 +22,8 @@ class Serving:
 
     Attributes
     ----------
-    interval
-        Regression: what is added to a score for the ends of its prediction interval.
+    interval, revision
+        Regression: what is added to a score for the ends of its prediction interval, and the revision that says so; -1: the model itself.
     """
 
     version: str = "default"
@@ -31,6 +32,7 @@ class Serving:
     scorer: Scorer | None = None
     reason: str | None = "no_model"
     interval: tuple[float, float] | None = None
+    revision: int = -1
 
     def without_model(self, reason: str) -> "Serving":
         """Return what answers in place of the model: the default, under the same deployment."""
@@ -80,11 +82,26 @@ class Panel:
         )
         # What has no threshold never reaches it.
         self._thresholds = np.array([now.threshold if model.kind.name == "binary" else np.inf for model, now in zip(models, serving, strict=True)])
-        self._ends = np.array([now.interval or (np.nan, np.nan) for now in serving])
+        self._follow(self.serving)
         self._sequences = np.array([now.deployment_sequence for now in serving], np.int64)
         self._names = pa.array([model.name for model in models], pa.string())
         self._versions = pa.array([*(now.version for now in serving), "default"], pa.string())
         self._reasons = pa.array([*(now.reason if now.scorer is None else "model_failed" for now in serving), None], pa.string())
+
+    def revised(self, serving: Sequence[Serving]) -> "Panel | None":
+        """Return the panel with other intervals, at no cost; None when something else is different."""
+        if len(serving) != len(self.serving) or any(
+            replace(old, interval=new.interval, revision=new.revision) != new for old, new in zip(self.serving, serving, strict=True)
+        ):
+            return None
+        panel = copy(self)
+        panel._follow(tuple(serving))  # noqa: SLF001, RUF100 - a panel of its own class
+        return panel
+
+    def _follow(self, serving: tuple[Serving, ...]) -> None:
+        self.serving = serving
+        self._ends = np.array([now.interval or (np.nan, np.nan) for now in serving])
+        self._revisions = np.array([now.revision for now in serving], np.int64)
 
     def answer(self, vectors: pa.RecordBatch) -> pa.RecordBatch:
         """Return one prediction per vector and model: by vector, within a vector in the order of the models."""
@@ -119,6 +136,7 @@ class Panel:
                 self._classes.names(predicted),
                 lower,
                 upper,
+                self._revision(lower, n),
             ],
             schema=ANSWERS,
         )
@@ -130,6 +148,13 @@ class Panel:
             return none, none
         ends = [np.where(degraded, np.nan, scores + self._ends[:, side]).ravel() for side in (0, 1)]
         return pa.array(ends[0], mask=~np.isfinite(ends[0])), pa.array(ends[1], mask=~np.isfinite(ends[1]))
+
+    def _revision(self, lower: pa.Array, n: int) -> pa.Array:
+        """Return the revision that each interval follows; null where it follows none, or where there is no interval."""
+        if (self._revisions < 0).all() or lower.null_count == len(lower):
+            return pa.nulls(len(lower), pa.int64())
+        numbers = np.tile(self._revisions, n)
+        return pa.array(numbers, mask=(numbers < 0) | lower.is_null().to_numpy(zero_copy_only=False))
 
     def _scores(self, vectors: pa.RecordBatch) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
         """Return scores, shape (n, models), not finite where a model has none (there, the default answers), and tables of classes by model."""
@@ -170,6 +195,7 @@ ANSWERS = pa.schema(
         pa.field("predicted_label", pa.string()),
         pa.field("lower", pa.float64()),
         pa.field("upper", pa.float64()),
+        pa.field("revision", pa.int64()),
     ]
 )
 """Columns of the answers: those of `schemas/prediction.avsc`, so that they are encoded as they are."""

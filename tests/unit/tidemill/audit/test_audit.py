@@ -58,6 +58,9 @@ class Run:
     def predictions(self, partition: int) -> Iterator[Records]:
         return portions(self.answers, 41)
 
+    def revisions(self) -> Sequence[dict[str, Any]]:
+        return ()
+
     def deployments(self) -> Sequence[dict[str, Any]]:
         common = {"model": "fraud", "version": "v1", "artifact_sha256": self.address, "threshold": 0.4}
         return [{**common, "sequence": i, "parent": i - 1, "event": event} for i, event in enumerate(("registered", "promoted"))]

@@ -34,6 +34,13 @@ class Topics:
         values = [self.replaced.get(i, value) for i, value in enumerate(found.values)]
         yield Records(found.topic, partition, found.offsets, found.timestamps_ms, found.keys, values)
 
+    def revisions(self) -> Sequence[dict[str, Any]]:
+        topic = self.run.plan.topics.revisions
+        if not self.run.broker.log(TopicPartition(topic, 0)).end:
+            return []
+        codec = message_codec(self.run.registry, topic, "revision")
+        return [codec.decode(value) for value in self.read(topic, 0).values if value is not None]
+
     def deployments(self) -> Sequence[dict[str, Any]]:
         topic = self.run.plan.topics.deployments
         codec = message_codec(self.run.registry, topic, "deployment")
@@ -77,3 +84,39 @@ def test_a_run_agrees_with_itself_to_the_bit(
             record[column] = float(np.nextafter(record[column], np.inf))
         other = audited(run, {30: codec.encode(record)})
         assert (other.prediction_mismatches, other.vector_mismatches) == (1, 0)
+
+
+def test_intervals_follow_their_revisions_and_are_audited_with_them(tmp_path: Path) -> None:
+    """A revision of the version that serves moves the ends from the next step on; one of another version does not; predictions say which."""
+    events, made = parcels(60)[0], weight_model()
+    with ApplicationRun(AMOUNTS, START.isoformat()) as run:
+        topic = run.plan.topics.revisions
+        codec, sink = message_codec(run.registry, topic, "revision"), run.broker.sink()
+
+        def revise(sequence: int, version: str, lower: float, upper: float) -> None:
+            place = {"journal_partition": 0, "journal_offset": 0, "journal_time": run.clock.now_ms()}
+            record = {"model": "weight", **place, "sequence": sequence, "model_version": version, "lower_offset": lower, "upper_offset": upper}
+            sink.publish(topic, b"weight", codec.encode({**record, "labels": 20}), run.clock.now_ms(), 0)
+
+        steps = {
+            10: lambda: run.deploy("weight", made),
+            30: lambda: revise(0, made.signature.version, -0.25, 0.5),
+            40: lambda: revise(1, "other", -9, 9),
+        }
+        for i, event in enumerate(events):
+            if i in steps:
+                run.run()
+                steps[i]()
+            run.clock.set(event["shipped_at"].isoformat())
+            run.publish("parcels", event)
+        answers = run.run().predictions
+        assert [one["revision"] for one in answers] == [None] * 30 + [0] * 30
+        assert made.signature.interval is not None
+        low, high = made.signature.interval
+        for one, ends in zip(answers[10:], [(low, high)] * 20 + [(-0.25, 0.5)] * 30, strict=True):
+            assert (one["lower"], one["upper"]) == (one["score"] + ends[0], one["score"] + ends[1])
+        assert audited(run).clean
+        predictions = message_codec(run.registry, run.plan.topics.predictions, "prediction")
+        record = predictions.decode(Topics(run).read(run.plan.topics.predictions, 0).values[45] or b"")
+        assert audited(run, {45: predictions.encode({**record, "revision": 1})}).prediction_mismatches == 1
+        assert audited(run, {45: predictions.encode({**record, "revision": None})}).prediction_mismatches == 1

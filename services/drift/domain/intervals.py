@@ -1,0 +1,134 @@
+"""Keeps the coverage of a regression champion's prediction intervals: follows its residuals, and says how to move the ends."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.services.drift.domain.findings import Coordinates
+from tidemill.services.drift.domain.rows import Float64, Int64, OutcomeRows
+from tidemill.shared.statistics.interval_tracking import IntervalTracker
+
+LABELS_PER_REVISION = 20
+_INTEGERS = ("request_ms", "partition", "offset")
+
+
+@dataclass(frozen=True, slots=True)
+class Revision:
+    """What is to be added to the scores of a model's version for the ends of its intervals, from now on (`tidemill.Revision`)."""
+
+    model: str
+    at: Coordinates
+    sequence: int
+    model_version: str
+    lower_offset: float
+    upper_offset: float
+    labels: int
+
+    def record(self) -> dict[str, Any]:
+        """Fields of the Avro record."""
+        return {
+            "model": self.model,
+            "journal_partition": self.at.partition,
+            "journal_offset": self.at.offset,
+            "journal_time": self.at.time_ms,
+            "sequence": self.sequence,
+            "model_version": self.model_version,
+            "lower_offset": self.lower_offset,
+            "upper_offset": self.upper_offset,
+            "labels": self.labels,
+        }
+
+
+@dataclass(slots=True)
+class Intervals:
+    """Fold over one champion's labels, in the order of their requests once the label horizon has passed: early labels are biased.
+
+    A label counts once: corrections move nothing, and labels that come after their horizon count when they come. Every 20 labels there is a revision.
+    Which labels have matured is looked at with every outcome of the model, in merge order, so that batches do not matter.
+
+    Attributes
+    ----------
+    sequence
+        Number of the next revision; it goes on over champions.
+    pending
+        Labels that wait for their horizon: journal time and place of the request, and the residual, shape (n,) each.
+    """
+
+    model: str
+    version: str | None = None
+    sequence: int = 0
+    labels: int = 0
+    tracker: IntervalTracker = field(default_factory=IntervalTracker)
+    pending: dict[str, NDArray[Any]] = field(default_factory=lambda: _nothing())
+
+    def begin(self, version: str, lower_offset: float, upper_offset: float) -> None:
+        """Begin anew for another champion with the offsets of its first answer; NaN where it has no interval yet."""
+        self.version, self.labels = version, 0
+        self.tracker = IntervalTracker(lower_offset, upper_offset)
+        self.pending = _nothing()
+
+    def absorb(self, rows: OutcomeRows, mine: Int64, champions: Int64, horizon_ms: int) -> list[Revision]:
+        """Take outcomes in merge order.
+
+        Parameters
+        ----------
+        mine, champions
+            Rows of the model, and among them the champion's labels, ascending.
+        horizon_ms
+            How long after its request a label counts.
+        """
+        if self.version is None or not mine.size:
+            return []
+        first = champions[rows.revision[champions] == 0]
+        with np.errstate(over="ignore"):
+            new = {
+                "request_ms": rows.request_ms[first],
+                "partition": rows.at.partition[first],
+                "offset": rows.request[first],
+                "residual": rows.label[first] - rows.score[first],
+            }
+        came = np.concatenate([np.zeros(len(self.pending["offset"]), np.int64), np.searchsorted(mine, first)])
+        waiting = {name: np.concatenate([self.pending[name], new[name]]) for name in new}
+        # Of the outcomes from the label's own on, the first one at which the horizon has passed.
+        due = np.maximum(came, np.searchsorted(rows.at.time_ms[mine], waiting["request_ms"] + horizon_ms))
+        order = np.lexsort((waiting["offset"], waiting["partition"], waiting["request_ms"], due))
+        order = order[due[order] < mine.size]
+        rest = due >= mine.size
+        self.pending = {name: values[rest] for name, values in waiting.items()}
+        offsets = self.tracker.update(waiting["residual"][order])
+        return self._revisions(rows, mine[due[order]], offsets)
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as plain lists and numbers."""
+        return {
+            "version": self.version,
+            "sequence": self.sequence,
+            "labels": self.labels,
+            "tracker": self.tracker.snapshot(),
+            "pending": {name: values.tolist() for name, values in self.pending.items()},
+        }
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a snapshot."""
+        self.version, self.sequence, self.labels = state["version"], state["sequence"], state["labels"]
+        self.tracker = IntervalTracker.load(state["tracker"])
+        self.pending = {name: np.array(values, np.int64 if name in _INTEGERS else np.float64) for name, values in state["pending"].items()}
+
+    def _revisions(self, rows: OutcomeRows, places: Int64, offsets: Float64) -> list[Revision]:
+        numbers = self.labels + 1 + np.arange(len(places))
+        self.labels += len(places)
+        found = []
+        for i in np.flatnonzero((numbers % LABELS_PER_REVISION == 0) & np.isfinite(offsets).all(axis=1)).tolist():
+            row = int(places[i])
+            at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
+            lower, upper = offsets[i].tolist()
+            found.append(Revision(self.model, at, self.sequence, str(self.version), lower, upper, int(numbers[i])))
+            self.sequence += 1
+        return found
+
+
+def _nothing() -> dict[str, NDArray[Any]]:
+    return {**{name: np.zeros(0, np.int64) for name in _INTEGERS}, "residual": np.zeros(0)}

@@ -1,0 +1,97 @@
+"""Revisions of intervals: labels in request order, none before its horizon, the same in any batches, and coverage that is kept as it is served."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from tidemill.services.drift.domain.intervals import Intervals, Revision
+from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.shared.statistics.interval_tracking import IntervalTracker
+
+STEP_MS = 1_000
+
+
+def rows(residuals: NDArray[np.float64], delays_ms: NDArray[np.int64]) -> OutcomeRows:
+    """Labels of requests a second apart that were answered 0, in the order in which they come."""
+    asked = STEP_MS * np.arange(len(residuals), dtype=np.int64)
+    order = np.lexsort((asked, asked + delays_ms))
+    n = len(order)
+    model, version, variant, status = (np.full(n, value, object) for value in ("m", "v1", "champion", "labelled"))
+    zeros, nothing = np.zeros(n, np.int64), np.full(n, np.nan)
+    at = Placed(np.arange(n), (asked + delays_ms)[order], zeros, 10**6 + np.arange(n))
+    return OutcomeRows(
+        at, order.astype(np.int64), asked[order], model, version, variant, status, zeros, np.zeros(n), zeros, residuals[order],
+        delays_ms[order].astype(float), pa.nulls(n, pa.map_(pa.string(), pa.float64())), nothing, nothing,
+    )  # fmt: skip
+
+
+def part(whole: OutcomeRows, begin: int, end: int) -> OutcomeRows:
+    at = Placed(*(getattr(whole.at, name)[begin:end] for name in ("place", "time_ms", "partition", "offset")))
+    return OutcomeRows(at, *(getattr(whole, name)[begin:end] for name in OutcomeRows.__slots__[1:]))
+
+
+def revisions(whole: OutcomeRows, cuts: list[int], horizon_ms: int, restart: bool = False) -> list[Revision]:
+    intervals, found = Intervals("m"), []
+    intervals.begin("v1", -1.6, 1.6)
+    for begin, end in zip([0, *cuts], [*cuts, len(whole.label)], strict=True):
+        piece = part(whole, begin, end)
+        everything = np.arange(end - begin)
+        found += intervals.absorb(piece, everything, everything, horizon_ms)
+        if restart:
+            again = Intervals("m")
+            again.load(intervals.snapshot())
+            intervals = again
+    return found
+
+
+@pytest.mark.parametrize("seed", range(4))
+def test_any_batches_and_restarts_give_the_same_revisions(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    whole = rows(generator.normal(size=600), generator.integers(0, 90_000, 600))
+    expected = revisions(whole, [], 60_000)
+    assert len(expected) > 20 and [one.sequence for one in expected] == list(range(len(expected)))
+    cuts = sorted(generator.integers(0, 601, 40).tolist())
+    assert revisions(whole, cuts, 60_000) == revisions(whole, cuts, 60_000, restart=True) == expected
+
+
+def test_labels_count_in_request_order_once_their_horizon_has_passed() -> None:
+    """With all labels back within the horizon, the order in which they came is not seen: a plain loop over requests gives the same offsets."""
+    generator = np.random.default_rng(7)
+    residuals = generator.normal(size=400)
+    whole = rows(residuals, generator.integers(0, 50_000, 400))
+    found = revisions(whole, [], 60_000)
+    tracker = IntervalTracker(-1.6, 1.6)
+    bounds = [tracker.update([residual])[0] for residual in residuals]
+    for one in found:
+        assert (one.lower_offset, one.upper_offset) == tuple(bounds[one.labels - 1])
+        request_ms = STEP_MS * (one.labels - 1)
+        assert one.at.time_ms >= request_ms + 60_000, "not before the horizon"
+        assert not ((whole.at.time_ms >= request_ms + 60_000) & (whole.at.time_ms < one.at.time_ms)).any(), "at the first outcome after it"
+
+
+def test_a_version_without_intervals_gets_one() -> None:
+    intervals = Intervals("m")
+    intervals.begin("v1", np.nan, np.nan)
+    whole = rows(np.random.default_rng(1).normal(size=200), np.zeros(200, np.int64))
+    found = intervals.absorb(whole, np.arange(200), np.arange(200), 0)
+    assert found[0].labels == 60, "the first twentieth label after the fiftieth"
+    assert -3 < found[-1].lower_offset < -1 and 1 < found[-1].upper_offset < 3
+
+
+@pytest.mark.parametrize("seed", range(3))
+@pytest.mark.parametrize("change", ["none", "deviation doubles", "mean shifts"])
+def test_coverage_is_kept_as_served(seed: int, change: str) -> None:
+    """Offsets are those of the newest revision whose outcome came before the request: twenty labels a revision, thirty seconds of horizon."""
+    generator = np.random.default_rng(seed)
+    n = 8_000
+    late = np.arange(n) >= n // 2
+    residuals = generator.normal(size=n) * np.where(late & (change == "deviation doubles"), np.sqrt(2), 1) + late * (change == "mean shifts")
+    delays = generator.integers(0, 30_000, n)
+    found = revisions(rows(residuals, delays), [], 30_000)
+    times, asked = np.array([one.at.time_ms for one in found]), STEP_MS * np.arange(n)
+    place = np.searchsorted(times, asked, side="left") - 1
+    offsets = np.array([(-1.6, 1.6), *((one.lower_offset, one.upper_offset) for one in found)])[place + 1]
+    covered = ((offsets[:, 0] <= residuals) & (residuals <= offsets[:, 1])).astype(float)
+    assert abs(covered.mean() - 0.9) <= max(0.02, 2 * np.sqrt(0.09 / n))
+    assert np.convolve(covered, np.full(500, 1 / 500), "valid").min() >= 0.8
