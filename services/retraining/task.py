@@ -158,11 +158,10 @@ class RetrainingTask(Task):
         predecessor = lifecycle.retired[-1].artifact_sha256 if lifecycle.retired else ""
         places, longest_ms = self._places, self._plan.models[decision["model"]].settings.training.max_duration
         gate = self._state.admission(decision["model"])
-        admitted = gate.is_admitted and decision["trigger"] != "drift"
         looks = [[at_ms, level] for at_ms, level in gate.spent]
         job = JobRequest(
-            places.application, places.lake, places.artifacts, asked(decision), request.champion, predecessor, longest_ms, gate.serving, admitted,
-            gate.searched_ms, looks,
+            places.application, places.lake, places.artifacts, asked(decision), request.champion, predecessor, longest_ms, gate.serving,
+            gate.is_admitted, gate.searched_ms, looks,
         )  # fmt: skip
         self._trainer.start(job)
         if decision["decision_id"] not in self._state.requests.started:

@@ -1,5 +1,6 @@
 """A demo run as the report shows it: headline, tiles, marks on the year, tables."""
 
+import math
 from collections.abc import Mapping
 from datetime import UTC, datetime
 from typing import Any
@@ -15,7 +16,7 @@ from tidemill.examples.flights.data import FlightsYear
 from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.watch import Seen
 
-_FIRST = ("log_loss", "squared_error", "mean_squared_error", "auc", "mean_absolute_error")
+_FIRST = ("loss", "log_loss", "squared_error", "mean_squared_error", "auc", "mean_absolute_error")
 _MOST_METRICS = 3
 
 
@@ -119,9 +120,17 @@ def models_table(seen: Seen) -> Table:
         numbers = [f"{figures[name]:.4g}" if name in figures else "-" for m in metrics for name in (m, f"champion_{m}")]
         window = {"0": "all"}.get(details.get("window_days", "-"), f"{details.get('window_days', '-')} d")
         admission = details.get("admission", "-")
-        rows.append((day, event["version"], words[event["event"]], admission, details.get("family", "-"), window, *numbers))
+        rows.append((day, event["version"], words[event["event"]], admission, details.get("family", "-"), window, *numbers, _evidence(event)))
     pairs = [header for name in metrics for header in (metric_words(name), f"champion's {metric_words(name)}")]
-    return Table(("asked", "version", "verdict", "as", "family", "window", *pairs), rows)
+    return Table(("asked", "version", "verdict", "as", "family", "window", *pairs, "evidence"), rows)
+
+
+def _evidence(event: Mapping[str, Any]) -> str:
+    """Return what a verdict rests on, in a number; a refit rests on its recipe's."""
+    figures = event["figures"]
+    if "log_e" in figures:
+        return f"e = {math.exp(min(700.0, figures['log_e'])):.3g}"
+    return f"p = {figures['p_value']:.2g}" if "p_value" in figures else "-"
 
 
 def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:

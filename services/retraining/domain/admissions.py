@@ -1,4 +1,4 @@
-"""Which recipe's refits go out without being judged again, and which levels were spent on judging: a fold of what the worker has said."""
+"""Which recipe's refits go out without being judged again, and which levels were spent on judging: a fold of the lifecycle log."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
@@ -17,8 +17,7 @@ LEVELS = ("gate_level", "incumbent_level", "reverse_level")
 class Admissions:
     """What one model's gate has decided so far. Replay-safe; it lives on journal time.
 
-    A recipe is admitted when a model of it is promoted. It loses that when an alarm asks for a training, until a model is promoted again, and when a
-    model of it is rolled back, until it has passed the gate again.
+    A recipe is admitted when a model of it is promoted. It loses that when one is rolled back, until it has passed the gate again.
 
     Attributes
     ----------
@@ -28,8 +27,8 @@ class Admissions:
         The champion's recipe; empty before the first promotion, and for champions of versions that knew no recipes.
     lost
         Recipes of which a model was rolled back.
-    admitted_ms, doubted_ms, searched_ms
-        Instants of the last promotion, the last alarm, the last search; -1: none.
+    searched_ms
+        Instant of the last search; -1: none.
     spent
         Instant and level of the looks of the last year.
     """
@@ -37,22 +36,13 @@ class Admissions:
     recipes: Mapping[str, str] = field(default_factory=dict)
     serving: str = ""
     lost: frozenset[str] = frozenset()
-    admitted_ms: int = -1
-    doubted_ms: int = -1
     searched_ms: int = -1
     spent: tuple[tuple[int, float], ...] = ()
 
     @property
     def is_admitted(self) -> bool:
         """Whether refits of the champion's recipe go out after light checks."""
-        return bool(self.serving) and self.serving not in self.lost and self.doubted_ms <= self.admitted_ms
-
-    def started(self, record: Mapping[str, Any]) -> "Admissions":
-        """Return the state after a training was said to have started: one that an alarm asks for puts the recipe in doubt.
-
-        The promotion that answers the alarm has the alarm's own instant, so that it does not matter which of the two topics is read first.
-        """
-        return replace(self, doubted_ms=max(self.doubted_ms, record["journal_time"])) if record["trigger"] == "drift" else self
+        return bool(self.serving) and self.serving not in self.lost
 
     def deployed(self, event: Mapping[str, Any], before: Lifecycle, after: Lifecycle) -> "Admissions":
         """Return the state after an event that took the lifecycle from one state to another; an ignored one changes nothing."""
@@ -62,7 +52,7 @@ class Admissions:
             return self._registered(event)
         if event["event"] == "promoted":
             mine = self.recipes.get(event["version"], "")
-            return replace(self, serving=mine, lost=self.lost - {mine}, admitted_ms=max(self.admitted_ms, event["journal_time"]))
+            return replace(self, serving=mine, lost=self.lost - {mine})
         if event["event"] == "rolled_back" and before.champion is not None and after.champion is not None:
             bad = self.recipes.get(before.champion.version, "")
             return replace(self, serving=self.recipes.get(after.champion.version, ""), lost=self.lost | {bad})

@@ -42,8 +42,6 @@ class WorkerState:
         identity = record["decision_id"]
         if record["event"] == "started":
             self.requests.start(identity)
-            name = str(record["model"])
-            self.admissions = {**self.admissions, name: self.admission(name).started(record)}
         elif record["event"] in FINAL:
             self.requests.answer(identity)
         elif record["event"] == "requested":

@@ -160,7 +160,8 @@ def first_model(bench: Bench) -> Proposal:
 def successor(bench: Bench, champion: OnnxScorer) -> Proposal:
     """Look for a better recipe when that is due, and put it forward if it passes the gate; otherwise the refit of the recipe that serves.
 
-    The refit of an admitted recipe goes out after light checks. One that has lost its admission has to pass the gate again.
+    The refit of an admitted recipe goes out after light checks, also after an alarm: newer rows are what helps when the world has changed, and nobody
+    can show so in time. A recipe that has lost its admission has to pass the gate again.
 
     Raises
     ------
@@ -219,7 +220,8 @@ def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spe
     evidence = below(block_means(mine - theirs, blocks))
     figures |= {"reverse_level": level, "predecessor_loss": float(mine.mean()), "predecessor_champion_loss": float(theirs.mean())}
     figures |= {"predecessor_log_e": evidence.log_e}
-    return Verdict(evidence.shows(level), f"loss {mine.mean():.4f} against {theirs.mean():.4f}, e = {evidence.e:.3g} of {1 / level:.0f}", figures)
+    words = f"loss {mine.mean():.4f} against {theirs.mean():.4f}, e = {evidence.e:.3g} of {1 / level:.0f}"
+    return Verdict(evidence.shows(level), words, figures, spent=((bench.end_ms, level),))
 
 
 def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:

@@ -14,9 +14,12 @@ class Verdict:
         Of a refusal: which gate, what was expected, what was found, and what could have been seen.
     details
         What no single number holds: the slices.
+    spent
+        Instant and level of the look, where it spent one.
     """
 
     passed: bool
     reason: str
     figures: Mapping[str, float]
     details: Mapping[str, str] = field(default_factory=dict)
+    spent: tuple[tuple[int, float], ...] = ()

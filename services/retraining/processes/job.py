@@ -6,7 +6,7 @@ Run as ``python -m tidemill.services.retraining.processes.job``.
 import json
 import logging
 import time
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,8 @@ from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.version import CODE_VERSION
 
 log = logging.getLogger(__name__)
+_ALARM = "drift"
+_SEARCHED = (_ALARM, "manual")
 _PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
@@ -59,6 +61,11 @@ def run(request: JobRequest) -> JobResult:
             others = int(dataset["rows_of_other_views"])
             raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
         check_own_families(plan, Path(request.application))
+        reverse = None
+        if request.retraining["trigger"] == _ALARM and predecessor is not None and champion is not None:
+            # Whether the model itself is what has gone wrong, and not the world: then its recipe has to pass again, or the model before comes back.
+            reverse = does_better(bench, predecessor, champion, bench.spent)
+            bench = replace(bench, spent=(*bench.spent, *reverse.spent), is_admitted=bench.is_admitted and not reverse.passed)
         proposal = first_model(bench) if champion is None else successor(bench, champion)
         verdict = proposal.verdict
         address = _put(store, proposal.artifact.to_bytes())
@@ -67,8 +74,7 @@ def run(request: JobRequest) -> JobResult:
         return _failed(version, str(error), dataset)
     if verdict.passed and (problem := missing_inputs(bench.kind, scorer, bench.examples.features)):
         verdict = Verdict(False, problem, {})
-    reverse = None
-    if predecessor is not None and champion is not None and not verdict.passed:
+    if reverse is None and predecessor is not None and champion is not None and not verdict.passed:
         reverse = does_better(bench, predecessor, champion, proposal.spent)
     served = proposal.artifact.signature
     details = {
@@ -84,10 +90,11 @@ def run(request: JobRequest) -> JobResult:
         "seed": str(model.settings.training.seed),
     }
     figures = {**proposal.figures, **(reverse.figures if reverse else {})}
-    reason = f"{verdict.reason}; the model before: {reverse.reason}" if reverse is not None and reverse.passed else verdict.reason
+    better = reverse is not None and reverse.passed
+    reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
     told = _record(request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe)
     return JobResult(
-        True, reason, version, verdict.passed, reverse is not None and reverse.passed, address, store.uri_of(address), served.threshold,
+        True, reason, version, verdict.passed, better, address, store.uri_of(address), served.threshold,
         figures, details, told,
     )  # fmt: skip
 
@@ -104,7 +111,7 @@ def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake
     bench = Bench(
         model=model.name, version=version, settings=model.settings, kind=kind, examples=examples, served=served,
         features=features_digest({name: definitions[name] for name in model.features}), end_ms=before, horizon_ms=horizon_ms,
-        incumbent=request.recipe, is_admitted=request.admitted, is_searched=due or request.retraining["trigger"] == "manual",
+        incumbent=request.recipe, is_admitted=request.admitted, is_searched=due or request.retraining["trigger"] in _SEARCHED,
         spent=tuple((int(at), float(level)) for at, level in request.spent),
     )  # fmt: skip
     return bench, found.version

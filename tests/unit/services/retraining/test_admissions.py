@@ -1,9 +1,6 @@
-"""Which recipe's refits go out: a fold that a restart, and the order of the two topics, do not change."""
+"""Which recipe's refits go out, and what was spent: a fold of the lifecycle log."""
 
-import itertools
 from typing import Any
-
-import pytest
 
 from tidemill.services.retraining.domain.admissions import Admissions
 from tidemill.services.retraining.domain.recipe import Recipe
@@ -14,14 +11,12 @@ DAY_MS = 86_400_000
 
 
 class Log:
-    """The lifecycle log and the account of trainings as the worker writes them."""
+    """The lifecycle log as the worker writes it."""
 
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
-        self.records: list[dict[str, Any]] = []
 
-    def training(self, day: int, version: str, recipe: str, *events: str, trigger: str = "schedule", **figures: float) -> None:
-        self.records.append({"decision_id": version, "event": "started", "model": "m", "trigger": trigger, "journal_time": day * DAY_MS})
+    def training(self, day: int, version: str, recipe: str, *events: str, **figures: float) -> None:
         for event in ("registered", *events):
             self.event(day, event, version, {"recipe": recipe, "searched": "yes"}, figures)
 
@@ -33,37 +28,21 @@ class Log:
 
     @property
     def now(self) -> Admissions:
-        """The state, by three orders of reading."""
-        states = [WorkerState() for _ in range(3)]
-        for state, first in zip(states, (self.events, self.records, None), strict=True):
-            merged = sorted([*self.records, *self.events], key=lambda record: record["journal_time"])
-            both = merged if first is None else [*first, *(self.records if first is self.events else self.events)]
-            for record in both:
-                (state.trained if "trigger" in record else state.deployed)(record)
-        assert all(left.admission("m") == right.admission("m") for left, right in itertools.pairwise(states))
-        return states[0].admission("m")
+        """The state."""
+        state = WorkerState()
+        for event in self.events:
+            state.deployed(event)
+        return state.admission("m")
 
 
 def test_the_recipe_of_a_promoted_model_is_admitted_and_its_refits_keep_it() -> None:
     log = Log()
     assert not log.now.is_admitted
-    log.training(1, "v1", "a", "gate_passed", "promoted", trigger="bootstrap")
+    log.training(1, "v1", "a", "gate_passed", "promoted")
     log.training(22, "v2", "a", "gate_passed", "promoted")
     assert log.now.is_admitted and (log.now.serving, log.now.searched_ms) == ("a", 22 * DAY_MS)
     log.training(40, "v3", "b", "gate_refused")
     assert log.now.is_admitted and log.now.serving == "a", "another recipe that is refused takes nothing from it"
-
-
-@pytest.mark.parametrize("answer", [(), ("gate_refused",)])
-def test_an_alarm_puts_it_in_doubt_until_a_model_is_promoted(answer: tuple[str, ...]) -> None:
-    log = Log()
-    log.training(1, "v1", "a", "gate_passed", "promoted")
-    log.training(9, "v2", "b", *answer, trigger="drift")
-    assert not log.now.is_admitted and log.now.serving == "a"
-    log.training(20, "v3", "a", "gate_passed", "promoted")
-    assert log.now.is_admitted
-    log.training(30, "v4", "a", "gate_passed", "promoted", trigger="drift")
-    assert log.now.is_admitted, "the promotion that answers the alarm"
 
 
 def test_a_recipe_that_was_rolled_back_has_to_pass_again_and_the_one_before_is_still_admitted() -> None:

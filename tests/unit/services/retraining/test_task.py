@@ -1,6 +1,7 @@
 """The worker: waits for the archive, answers every request once, takes up what a crash left."""
 
 from collections.abc import Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -354,3 +355,37 @@ def test_a_training_of_a_model_that_the_application_has_no_more_is_refused(world
     assert world.step().coverage.time_ms == 150
     (answer,) = world.said(world.plan.topics.retraining)
     assert answer["event"] == "refused" and "expected one of the application's models (sent_back), got gone" in answer["reason"]
+
+
+def test_a_training_is_told_which_recipe_is_admitted_and_what_was_spent_and_a_restart_tells_it_the_same(world: World) -> None:
+    def made(version: str, passed: bool = True, **figures: float) -> JobResult:
+        return replace(result(version, passed=passed), figures=figures, details={"recipe": "r", "searched": "yes"})
+
+    def told(number: int, trigger: str) -> tuple[str, bool, int, list[list[float]]]:
+        world.request(number, number * 100, trigger=trigger)
+        world.cover("control", number * 100 + 10)
+        world.cover("archive", number * 100 + 10)
+        world.step()
+        last = world.trainer.asked[-1]
+        world.restart()
+        world.cover("archive", number * 100 + 11)
+        world.step()
+        assert world.trainer.asked == [last], "a job that runs is taken up by its request, to the letter"
+        return last.recipe, last.admitted, last.searched_ms, last.spent
+
+    assert told(1, "bootstrap") == ("", False, -1, [])
+    world.trainer.result = made("v1")
+    world.step()
+    assert told(2, "schedule") == ("r", True, 100, [])
+    world.trainer.result = made("v2", passed=False, gate_level=0.01)
+    world.step()
+    assert told(3, "drift") == ("r", True, 200, [[200, 0.01]])
+    world.trainer.result = made("v3", gate_level=0.0075, reverse_level=0.005)
+    world.step()
+    assert told(4, "schedule") == ("r", True, 300, [[200, 0.01], [300, 0.0075], [300, 0.005]])
+    world.trainer.result = replace(made("v4", passed=False), roll_back=True)
+    world.step()
+    assert told(5, "schedule") == ("r", False, 400, [[200, 0.01], [300, 0.0075], [300, 0.005]]), "a refit was rolled back"
+    world.trainer.result = made("v5")
+    world.step()
+    assert told(6, "schedule")[:2] == ("r", True)

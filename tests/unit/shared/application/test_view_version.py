@@ -24,7 +24,7 @@ def changed(folder: Path, old: str, new: str) -> Plan:
     ("old", "new"),
     [
         ("app: flights", "topology: separate\napp: flights"),
-        ("cool_down: 21d", "cool_down: 22d"),
+        ("cool_down: 14d", "cool_down: 15d"),
         ("trials: 6", "trials: 7"),
         ("distance < 6000", "distance < 7000"),
         ("allowed_lateness: 2h", "allowed_lateness: 3h"),
