@@ -62,10 +62,10 @@ class FirstPrediction:
             return
         self.after_s = self._now_s() - self._started
         by = f"by version {prediction['model_version']}" if prediction["variant"] == "champion" else "by default: no model is trained yet"
+        named = f"{prediction['predicted_label']} " if prediction["predicted_label"] is not None else ""
+        answer = f"{prediction['model']} of {prediction['request_id']} {named}{prediction['score']:.4g}"
         self._console.print(
-            escape(
-                f"First prediction after {self.after_s:.0f} s: {prediction['model']} of {prediction['request_id']} {prediction['score']:.2f} ({by})"
-            ),
+            escape(f"First prediction after {self.after_s:.0f} s: {answer} ({by})"),
             highlight=False,
             soft_wrap=True,
         )

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 from rich.console import Console
 
+from tests.kind_events import START, THREE_CLASSES, flowers
 from tidemill.runs.first_prediction import FirstPrediction
 from tidemill.runs.watch import Seen
 from tidemill.shared.runner.progress import Progress
@@ -48,3 +49,13 @@ def test_of_a_run_that_goes_on_only_new_ones_count() -> None:
             counted += 1
         first.look(Seen(progress={("scoring", 0): Progress("scoring", 0, outputs={run.plan.topics.predictions: counted})}))
     assert shown.getvalue() == "First prediction after 3 s: fraud of new 0.04 (by default: no model is trained yet)\n"
+
+
+def test_a_class_is_shown_by_its_name() -> None:
+    shown = io.StringIO()
+    with ApplicationRun(THREE_CLASSES, START.isoformat()) as run:
+        first = FirstPrediction(run.plan, run.broker, run.registry, 0.0, Console(file=shown, width=200), lambda: 3.0)
+        run.publish("flowers", flowers(1)[0][0])
+        run.run()
+        first.look(Seen(progress={("scoring", 0): Progress("scoring", 0, outputs={run.plan.topics.predictions: 1})}))
+    assert shown.getvalue() == "First prediction after 3 s: species of f0 versicolor 0.5 (by default: no model is trained yet)\n"

@@ -1,0 +1,83 @@
+"""Stages that answer and judge three classes and numbers write the same bytes in portions of any size, one by one and over restarts."""
+
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import timedelta
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from campaigns.simulate.lake import MemoryLake
+from tests.kind_events import AMOUNTS, START, THREE_CLASSES, Event, flowers, parcels, species_model, weight_model
+from tests.property.task_driver import Driver
+from tests.property.test_task_conformance import outcome_of
+from tidemill.services.drift.task import DriftTask
+from tidemill.services.drift.task import task_inputs as drift_inputs
+from tidemill.services.outcomes.task import OutcomesTask
+from tidemill.services.outcomes.task import task_inputs as outcomes_inputs
+from tidemill.services.scoring.task import ScoringTask
+from tidemill.services.scoring.task import task_inputs as scoring_inputs
+from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.runner.task import Task
+from tidemill.testing import ApplicationRun
+
+pytestmark = pytest.mark.lasts(15)
+STAGES: dict[str, tuple[Callable[..., Any], Callable[[ApplicationRun], Task]]] = {
+    "scoring": (scoring_inputs, lambda run: ScoringTask(run.plan, run.registry, run._artifacts, 0, live=False)),
+    "outcomes": (outcomes_inputs, lambda run: OutcomesTask(run.plan, run.registry, 0)),
+    "drift": (drift_inputs, lambda run: DriftTask(run.plan, run.registry)),
+}
+
+
+@dataclass
+class World:
+    """A run whose topics are the inputs of the stages."""
+
+    run: ApplicationRun
+
+    def written(self, stage: str, seed: int, portion: int, restart: float = 0.0, rebuild: float = 0.0) -> tuple[dict[str, Any], int]:
+        inputs, make = STAGES[stage]
+        first = (self.run.plan.topics.deployments,) if stage == "scoring" else ()
+        driver = Driver(
+            stage, inputs(self.run.plan), lambda: make(self.run), self.run.broker, np.random.default_rng(seed), MemoryLake(), portion, restart,
+            rebuild, first=first,
+        )  # fmt: skip
+        driver.run()
+        return outcome_of(driver), driver.restarts
+
+
+def season(application: Path, streams: dict[str, list[Event]], times: dict[str, str], model: str, made: Artifact) -> ApplicationRun:
+    run = ApplicationRun(application, START.isoformat())
+    run.deploy(model, made)
+    events = sorted(((event[times[name]], name, event) for name, rows in streams.items() for event in rows), key=lambda one: one[0])
+    for at, name, event in events:
+        run.clock.set(at.isoformat())
+        run.publish(name, event)
+    run.clock.set((events[-1][0] + timedelta(days=9)).isoformat())
+    run.run()
+    return run
+
+
+@pytest.fixture(scope="module", params=["classes", "numbers"])
+def world(request: pytest.FixtureRequest) -> Iterator[World]:
+    if request.param == "classes":
+        asked, said = flowers(150, per_day=20)
+        said[3]["species"], said[9]["species"] = "orchid", None
+        run = season(THREE_CLASSES, {"flowers": asked, "namings": said}, {"flowers": "seen_at", "namings": "named_at"}, "species", species_model())
+    else:
+        asked, said = parcels(150, per_day=20)
+        run = season(AMOUNTS, {"parcels": asked, "weighings": said}, {"parcels": "shipped_at", "weighings": "weighed_at"}, "weight", weight_model())
+    with run:
+        yield World(run)
+
+
+@pytest.mark.parametrize("stage", STAGES)
+def test_any_batching_and_any_restart_writes_the_same_bytes(world: World, stage: str) -> None:
+    whole, _ = world.written(stage, 1, 60)
+    assert sum(count for count, _ in whole["written"].values()) >= (150 if stage != "drift" else 5)
+    assert world.written(stage, 2, 1)[0] == whole
+    for seed, rebuild in ((3, 0.0), (4, 0.5)):
+        again, restarts = world.written(stage, seed, 15, restart=0.5, rebuild=rebuild)
+        assert restarts and again == whole
