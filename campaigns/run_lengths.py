@@ -19,9 +19,9 @@ from sklearn.linear_model import LogisticRegression
 
 from tidemill.services.drift.domain.excess_loss import DAY_MS
 from tidemill.services.drift.domain.findings import Coordinates, Finding
-from tidemill.services.drift.domain.label_changes import Labels
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.rows import Placed
+from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.regression import Regression

@@ -1,13 +1,12 @@
 """A mixture of CUSUMs on errors: each asks whether errors are more frequent by one amount, and they answer together."""
 
-from collections.abc import Sequence
 from typing import Any
 
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
 
-from tidemill.shared.detectors.detector import Change, checked
+from tidemill.shared.detectors.detector import Change, Values, checked
 
 Float64 = NDArray[np.float64]
 EFFECTS = (0.03, 0.05, 0.08, 0.12, 0.20)
@@ -88,7 +87,7 @@ class CusumMixture:
         self._sums, self._runs = np.zeros(len(EFFECTS)), np.zeros((len(EFFECTS), 2))
         self._judge()
 
-    def update(self, values: Sequence[float], expected: Sequence[float] | None = None) -> list[Change]:
+    def update(self, values: Values, expected: Values | None = None) -> list[Change]:
         """Absorb errors in order (0 or 1), with the expected rate of each, and report the changes."""
         bits = checked(self.name, values, bits=True).astype(np.int64)
         promised = np.zeros(bits.size) if expected is None else checked(f"{self.name}, expected rates", expected, bits=False)

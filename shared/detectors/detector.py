@@ -7,6 +7,8 @@ from typing import Any, Protocol
 import numpy as np
 from numpy.typing import NDArray
 
+Values = Sequence[float] | NDArray[np.float64]
+
 
 @dataclass(frozen=True, slots=True)
 class Change:
@@ -29,7 +31,7 @@ class Change:
     width_after: int
 
 
-def checked(name: str, values: Sequence[float], bits: bool) -> NDArray[np.float64]:
+def checked(name: str, values: Values, bits: bool) -> NDArray[np.float64]:
     """Return values that a detector can take, shape (n,).
 
     Raises
@@ -61,7 +63,7 @@ class Detector(Protocol):
         """Whether it takes 0 and 1 and nothing else."""
         ...
 
-    def update(self, values: Sequence[float], expected: Sequence[float] | None = None) -> list[Change]:
+    def update(self, values: Values, expected: Values | None = None) -> list[Change]:
         """Absorb values in order and report the changes.
 
         Parameters

@@ -1,12 +1,11 @@
 """River's ADWIN, with its state as plain bytes."""
 
 import base64
-from collections.abc import Sequence
 from typing import Any
 
 from river.drift import ADWIN
 
-from tidemill.shared.detectors.detector import Change, checked
+from tidemill.shared.detectors.detector import Change, Values, checked
 
 # River's bytes begin with the detector's parameters: delta, clock, buckets of a size, shortest part, values before the first check.
 _PARAMETERS = slice(0, 36)
@@ -39,7 +38,7 @@ class RiverAdwin:
         # River starts anew with the value after a change: until then its window still shows what was kept.
         self._changed = False
 
-    def update(self, values: Sequence[float], expected: Sequence[float] | None = None) -> list[Change]:
+    def update(self, values: Values, expected: Values | None = None) -> list[Change]:
         """Absorb values in order and report the changes."""
         changes, river = [], self._river
         for row, value in enumerate(checked(self.name, values, self.bits).tolist()):

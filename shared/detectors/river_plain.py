@@ -9,7 +9,7 @@ from river import drift
 from river.base import BinaryDriftAndWarningDetector, DriftDetector
 from river.drift import binary
 
-from tidemill.shared.detectors.detector import Change, checked
+from tidemill.shared.detectors.detector import Change, Values, checked
 
 _RECENT = 50
 River = DriftDetector | BinaryDriftAndWarningDetector
@@ -77,7 +77,7 @@ class RiverPlain:
         self._river = self._make()
         self._begin()
 
-    def update(self, values: Sequence[float], expected: Sequence[float] | None = None) -> list[Change]:
+    def update(self, values: Values, expected: Values | None = None) -> list[Change]:
         """Absorb values in order and report the rises."""
         changes: list[Change] = []
         for row, value in enumerate(checked(self.name, values, self.bits).tolist()):

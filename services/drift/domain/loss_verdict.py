@@ -10,9 +10,10 @@ import numpy as np
 from tidemill.services.drift.domain.day_standards import CalibratedDays, SelfStartingDays
 from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids
 from tidemill.services.drift.domain.findings import Coordinates, Finding
-from tidemill.services.drift.domain.label_changes import LabelChanges, Labels, Rise
+from tidemill.services.drift.domain.label_changes import LabelChanges, Rise
 from tidemill.services.drift.domain.promise import Promise, promise_of
 from tidemill.services.drift.domain.rows import Placed
+from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.detectors.catalogue import Choice
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind

@@ -11,13 +11,13 @@ from tidemill.services.drift.domain.data_quality import QualityBounds
 from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
-from tidemill.services.drift.domain.label_changes import Labels
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.null_shifts import shift_bounds
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed
 from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality, words_of
+from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.kinds import kind as kinds
 
 _REFERENCES_KEPT = 8

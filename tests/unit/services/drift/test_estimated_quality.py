@@ -50,6 +50,17 @@ def test_two_classes_are_estimated_as_weighted_rows_say(a: float, b: float, thre
         assert found[f"estimated_{name}"] == pytest.approx(value, abs=2e-4), name
 
 
+def test_nannyml_estimates_the_same() -> None:
+    """Its CBPE (0.13.1, run once in an environment of its own) on these scores, after a reference of calibrated ones that it did not recalibrate."""
+    generator = np.random.default_rng(7)
+    generator.beta(1, 4, 20_000), generator.random(20_000)
+    score = generator.beta(2, 3, 5_000)
+    found = estimate(Binary(), score, (score >= 0.4).astype(np.int64)).figures(Binary())
+    theirs = {"auc": 0.7343859132, "f1": 0.6196901001, "precision": 0.5682653217, "recall": 0.6813482390, "accuracy": 0.6674319919}
+    for name, value in theirs.items():
+        assert found[f"estimated_{name}"] == pytest.approx(value, abs=1e-5), name
+
+
 def drawn(seed: int, count: int) -> Float64:
     found: Float64 = np.random.default_rng(seed).dirichlet([0.5, 1.0, 0.3], count)
     return found

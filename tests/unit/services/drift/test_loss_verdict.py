@@ -4,6 +4,7 @@ import json
 from dataclasses import fields, replace
 from itertools import pairwise
 from pathlib import Path
+from time import perf_counter
 from typing import Any
 
 import numpy as np
@@ -12,12 +13,14 @@ from numpy.typing import NDArray
 
 from tests.unit.services.drift.stream import APP, shop
 from tests.unit.services.drift.test_excess_loss import flights
+from tidemill.services.drift.domain import waiting_labels
 from tidemill.services.drift.domain.excess_loss import DAY_MS
 from tidemill.services.drift.domain.findings import Coordinates, Finding
-from tidemill.services.drift.domain.label_changes import LabelChanges, Labels
+from tidemill.services.drift.domain.label_changes import LabelChanges
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.promise import Kept, kept_binary
 from tidemill.services.drift.domain.rows import Placed
+from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
@@ -101,8 +104,10 @@ def test_batches_and_restarts_change_nothing_of_what_is_found() -> None:
     assert run(rows, settings, batch=2_000, seed=2, restart=True) == whole
 
 
-def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed() -> None:
+@pytest.mark.parametrize("merged", [5, 4_096])
+def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed(merged: int, monkeypatch: pytest.MonkeyPatch) -> None:
     """Against a plain loop over rows, with corrections before and after the horizon."""
+    monkeypatch.setattr(waiting_labels, "_LEAST_MERGED", merged)
     generator = np.random.default_rng(4)
     count, horizon = 600, 40
     request_ms = np.sort(generator.integers(0, 1_000, count))
@@ -138,6 +143,25 @@ def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed() -
         assert seen == expected, batch
 
 
+def test_a_step_costs_what_it_brings_however_many_labels_wait() -> None:
+    """A step of ten labels while 300,000 wait takes a few times what it takes while none does, not what 300,000 take."""
+    many, few = waiting_labels.WaitingLabels(), waiting_labels.WaitingLabels()
+
+    def step(waiting: waiting_labels.WaitingLabels, count: int, at: int, horizon_ms: int) -> float:
+        row, zeros = np.arange(count), np.zeros(count, np.int64)
+        labels = Labels(row, at + row, zeros, at + row, np.ones(count), np.ones(count), zeros, zeros)
+        begin = perf_counter()
+        waiting.take(labels, at + row, horizon_ms)
+        return perf_counter() - begin
+
+    whole = step(many, 300_000, 0, 10**9)
+    many._merge()
+    often = [(step(many, 10, 300_000 + 10 * one, 300_000), step(few, 10, 300_000 + 10 * one, 5)) for one in range(300)]
+    assert len(many) > 299_000
+    busy, idle = np.median(np.array(often), axis=0)
+    assert busy < 10 * idle + whole / 20, (busy, idle, whole)
+
+
 def test_a_correction_that_came_first_is_the_label() -> None:
     changes = LabelChanges(read_choices(["adwin"]), kept_binary)
     zero = np.zeros(1, dtype=np.int64)
@@ -145,7 +169,8 @@ def test_a_correction_that_came_first_is_the_label() -> None:
     changes.absorb(label, zero, 10, days_known=True)
     changes.correct(replace(label, label=np.zeros(1)))
     changes.correct(replace(label, offset=zero + 6, label=np.full(1, 7.0)))
-    assert changes.pending["label"].tolist() == [0.0]
+    ready, rows = changes.waiting.take(label.later(1), zero + 20, 10)
+    assert (ready["label"].tolist(), rows.tolist(), len(changes.waiting)) == ([0.0], [0], 0)
 
 
 def clustered(seed: int, days: int, per_day: int) -> tuple[NDArray[np.int64], Float64, Float64]:
