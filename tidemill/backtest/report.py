@@ -79,7 +79,8 @@ def _tiles(values: Any, quality: Quality | None) -> list[tuple[str, str, str]]: 
 def _quality_tiles(quality: Quality) -> list[tuple[str, str, str]]:
     metric = quality.headline
     served, static = (metric_text(metric, figures.get(metric)) for figures in (quality.served, quality.static))
-    found = [(f"{metric_words(metric)} served", served, f"static {static}")]
+    words = metric_words(metric)
+    found = [(f"{words[0].upper()}{words[1:]} served", served, f"static {static}")]
     if "coverage" in quality.served:
         found.append(("Interval coverage", f"{quality.served['coverage']:.1%}", f"mean width {quality.served['interval_width']:.4g}"))
     return found

@@ -118,7 +118,7 @@ def models_table(seen: Seen) -> Table:
         figures, details = event["figures"], event["details"]
         day = datetime.fromtimestamp(event["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
         numbers = [f"{figures[name]:.4g}" if name in figures else "-" for m in metrics for name in (m, f"champion_{m}")]
-        window = {"0": "all"}.get(details.get("window_days", "-"), f"{details.get('window_days', '-')} d")
+        window = {"0": "all", "-": "-"}.get(details.get("window_days", "-"), f"{details.get('window_days')} d")
         admission = details.get("admission", "-")
         rows.append((day, event["version"], words[event["event"]], admission, details.get("family", "-"), window, *numbers, _evidence(event)))
     pairs = [header for name in metrics for header in (metric_words(name), f"champion's {metric_words(name)}")]

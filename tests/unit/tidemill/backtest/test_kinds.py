@@ -3,6 +3,7 @@
 import io
 import json
 from pathlib import Path
+from typing import Any, ClassVar
 
 import numpy as np
 import pandas as pd
@@ -12,9 +13,25 @@ from rich.console import Console
 from sklearn import metrics as oracle
 
 from tests.unit.tidemill.backtest.meters import CLASSES, LinearTrainer, application, files
+from tidemill.audit.audit import audit
+from tidemill.audit.history import prediction_schema
+from tidemill.audit.run_log import TopicLog
+from tidemill.backtest.public_log import PublicLog
+from tidemill.backtest.recorded_run import recorded_switches
+from tidemill.backtest.rerun import rerun
 from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
+from tidemill.backtest.stages import StageWorld
+from tidemill.backtest.virtual_time import VirtualClock
+from tidemill.offline.training_set import read_training_set
 from tidemill.runs.screen import quality_text
+from tidemill.runs.topics import create_topics
 from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.models.artifacts import ArtifactStore
 
 
@@ -76,13 +93,56 @@ def test_a_backtest_learns_serves_and_judges(tmp_path: Path, kind: str) -> None:
 
 @pytest.mark.parametrize("kind", ["multiclass", "regression"])
 def test_archived_labels_are_a_training_set(tmp_path: Path, kind: str) -> None:
-    from tidemill.offline.training_set import read_training_set
-    from tidemill.shared.application.planning import load_plan
-    from tidemill.shared.lake.tables import Lake
-
     run(tmp_path, kind)
     plan = load_plan(tmp_path / "app")
     made = read_training_set(plan, "heat", Lake(str(tmp_path / "kept" / "lake"), "meters")).rows.to_pandas()
     truths = pd.read_csv(tmp_path / "truths.csv")["truth"]
     expected = truths.map(CLASSES.index).astype(float) if kind == "multiclass" else truths
     assert sorted(made["_label"]) == pytest.approx(sorted(expected)) and len(made) == len(expected)
+
+
+class _Remembering(MemoryBroker):
+    """Forgets nothing, so that a backtest's topics can be read afterwards."""
+
+    made: ClassVar[list["_Remembering"]] = []
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.made.append(self)
+
+    def forget(self) -> None:
+        """Keep everything."""
+
+    def written(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+        found = self.reader().read(TopicPartition(topic, 0), 0)
+        return [pair for records in found for pair in zip(records.keys, records.values, strict=True)]
+
+
+class _Registry(MemorySchemaRegistry):
+    made: ClassVar[list["_Registry"]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made.append(self)
+
+
+def test_revisions_are_given_again_where_the_run_followed_them_and_the_audit_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidemill.backtest.run.MemoryBroker", _Remembering)
+    monkeypatch.setattr("tidemill.backtest.run.MemorySchemaRegistry", _Registry)
+    run(tmp_path, "regression")
+    plan, broker, registry = load_plan(tmp_path / "app"), _Remembering.made[-1], _Registry.made[-1]
+    artifacts, log = ArtifactStore(str(tmp_path / "kept" / "artifacts")), TopicLog(plan, broker, registry)
+    result = audit(plan, registry, artifacts, log)
+    assert result.clean and result.predictions_compared == 1_500
+    switches = recorded_switches(plan, log, registry)
+    assert sum(switch.is_revision for switch in switches) == len(log.revisions()) > 40
+    clock = VirtualClock()
+    again = _Remembering(clock.now_ms, 0.0)
+    create_topics(plan, again)
+    world = StageWorld(plan, tmp_path / "app", tmp_path / "again", again, registry, clock, str(tmp_path / "kept" / "artifacts"))
+    public = PublicLog(plan, again, registry, lambda _: None)
+    rerun(world, again, log, switches, public, lambda at, count, seen: None)
+    for topic in (plan.topics.predictions, plan.topics.outcomes, plan.topics.revisions):
+        assert again.written(topic) == broker.written(topic)
+    revised = ColumnDecoder(registry, prediction_schema()).decode([value or b"" for _, value in again.written(plan.topics.predictions)]).batch
+    assert revised.column("revision").null_count < 1_000 and len(revised.column("revision").unique()) > 20
