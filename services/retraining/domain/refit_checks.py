@@ -16,7 +16,7 @@ from tidemill.shared.statistics.calibration import calibration_difference_interv
 _LEVEL = 0.05
 _CALIBRATION_MARGIN = 0.02
 _SAMPLE = 64
-_LEAST_ROWS, _LEAST_DAYS = 100, 3
+_LEAST_ROWS, _LEAST_BLOCKS = 100, 3
 
 
 class Answers(Protocol):
@@ -47,7 +47,7 @@ def missing_inputs(kind: Kind, scorer: Answers, features: pa.RecordBatch) -> str
     return f"missing inputs: expected an answer when an input is missing, found none without {', '.join(silent)}" if silent else ""
 
 
-def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whose: str) -> Verdict:
+def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whose: str, block_ms: int = DAY_MS) -> Verdict:
     """Refuse a refit that does worse than an older model on rows which it has learned and the other has not.
 
     Those rows cannot judge it, because it knows them; but one that fits them worse has gone wrong. The same holds for its calibration there.
@@ -58,15 +58,17 @@ def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whos
         What the refit has learned and the other model has not.
     whose
         What the other model is called in a refusal.
+    block_ms
+        Requests of so long share their error.
     """
     if problem := missing_inputs(kind, refit, rows.features):
         return Verdict(False, problem, {})
     mine = refit.score(rows.features)
     if not (answered := kind.is_score(mine)).all():
         return Verdict(False, f"scores: expected finite scores, the refit has none for {int((~answered).sum())} of {len(answered)} rows", {})
-    days = rows.request_ms // DAY_MS
+    days = rows.request_ms // block_ms
     figures = {"refit_rows": float(len(rows))}
-    if len(rows) < _LEAST_ROWS or len(np.unique(days)) < _LEAST_DAYS:
+    if len(rows) < _LEAST_ROWS or len(np.unique(days)) < _LEAST_BLOCKS:
         return Verdict(True, f"{len(rows)} rows that {whose} did not know hold nothing against it", figures)
     theirs = other.score(rows.features)
     losses, other_losses = kind.losses(rows.labels, mine), kind.losses(rows.labels, theirs)

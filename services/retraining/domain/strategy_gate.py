@@ -5,6 +5,7 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.services.retraining.domain.probabilities import answered_probability
 from tidemill.services.retraining.domain.slices import Groups, judge_slices
 from tidemill.services.retraining.domain.verdict import Verdict
@@ -75,9 +76,13 @@ def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each:
     }
     shown = f"loss {mine.mean():.4f} against {theirs.mean():.4f}, by day {evidence.mean:+.4f}"
     if not evidence.shows(level):
-        power = f"{seen:+.4f} or lower would have passed in 80 % of cases" if np.isfinite(seen) else "no difference would have passed on so few days"
+        power = (
+            f"{seen:+.4f} or lower would have passed in 80 % of cases"
+            if np.isfinite(seen)
+            else f"no difference would have passed on so few {_units(gate)}"
+        )
         words = f"{shown}: expected evidence that it is worse by less than {allowed:.3g} (e of {1 / level:.0f} or more)"
-        return Verdict(False, f"non-inferiority: {words}, found e = {evidence.e:.3g} on {blocks} days; {power}", figures)
+        return Verdict(False, f"non-inferiority: {words}, found e = {evidence.e:.3g} on {blocks} {_units(gate)}; {power}", figures)
     if problem := _worse_ranking(kind, rows, figures) or _worse_meaning(kind, rows, figures):
         return Verdict(False, problem, figures)
     slices = judge_slices(kind, rows.labels, mine, theirs, rows.blocks, rows.groups, slice_margin, gate.alpha)
@@ -94,7 +99,7 @@ def _unfit(kind: Kind, rows: Paired, gate: Gate, blocks: int, min_each: int) -> 
         return f"labels: expected {kind.expected}, found {int((~labelled).sum())} others"
     if len(rows.labels) < gate.min_rows or blocks < LEAST_BLOCKS:
         found = f"found {len(rows.labels)} matured requests that a model answered, over {blocks}"
-        return f"rows: expected {gate.min_rows} requests over {LEAST_BLOCKS} days, {found}; it can be judged when there are more"
+        return f"rows: expected {gate.min_rows} requests over {LEAST_BLOCKS} {_units(gate)}, {found}; it can be judged when there are more"
     if lack := kind.lack(rows.labels, min_each):
         return f"classes: expected enough of each class to judge by, found {lack}"
     for whose, scores in (("recipe", rows.candidate), ("champion", rows.champion)):
@@ -134,3 +139,7 @@ def _worse_meaning(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
         return ""
     words = f"expected an error larger than the champion's by at most {_CALIBRATION_MARGIN:g}, found {own.estimate:.3f}, larger by {difference:.3f}"
     return f"calibration: {words} (at least {low:.3f} at 95 %)"
+
+
+def _units(gate: Gate) -> str:
+    return "days" if gate.block == DAY_MS else f"blocks of {gate.block / 1000:g} s"

@@ -150,7 +150,7 @@ def first_model(bench: Bench) -> Proposal:
     verdict = judge(kind, rows.labels, scores, fallback, rows.request_ms, gate.alpha, gate.min_rows, training.min_positives)
     figures = {**candidate.figures, **verdict.figures}
     if verdict.passed:
-        checked = check_refit(kind, rows.where(kind.is_label(rows.labels)), scorer, judged, "the fit that was judged")
+        checked = check_refit(kind, rows.where(kind.is_label(rows.labels)), scorer, judged, "the fit that was judged", gate.block)
         figures |= checked.figures
         verdict = verdict if checked.passed else Verdict(False, checked.reason, {})
     details = {"admission": "first model", "searched": "yes", "windows_left_out": candidate.left_out, "judged_sha256": _sha(candidate.artifact)}
@@ -257,7 +257,7 @@ def _admitted(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes
     artifact = bench.fit(split, split.end, recipe, judged.threshold, about)
     rows = bench.examples.where((bench.examples.request_ms >= judged.last_from_ms) & (bench.examples.request_ms < split.gate_end))
     rows = rows.where(bench.kind.is_label(rows.labels))
-    checked = check_refit(bench.kind, rows, OnnxScorer(artifact), judged.last, "the last fit that was judged")
+    checked = check_refit(bench.kind, rows, OnnxScorer(artifact), judged.last, "the last fit that was judged", bench.settings.gate.block)
     verdict = judged.verdict if checked.passed else Verdict(False, checked.reason, {})
     figures = {**notes.figures, **judged.verdict.figures, **checked.figures}
     return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, **judged.verdict.details, "admission": "gate"}, notes.spent)
@@ -277,7 +277,7 @@ def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, 
     artifact = bench.fit(split, split.end, recipe, threshold, {"known_until_ms": str(split.end)})
     since = int(champion.signature.details["learned_until_ms"])
     added = rows.where(kind.is_label(rows.labels) & (rows.request_ms >= since) & (rows.request_ms < split.learned_until(split.end)))
-    checked = check_refit(kind, added, OnnxScorer(artifact), champion, "the model that serves")
+    checked = check_refit(kind, added, OnnxScorer(artifact), champion, "the model that serves", bench.settings.gate.block)
     words = f"refit of {recipe.name}, which is admitted: {checked.reason}"
     figures = {**notes.figures, **checked.figures}
     verdict = Verdict(checked.passed, words, {})

@@ -49,6 +49,16 @@ def test_a_refusal_says_what_it_could_have_seen() -> None:
     assert not few.passed and "over 7 days, found 1000 matured requests that a model answered, over 5" in few.reason
 
 
+def test_blocks_may_be_shorter_than_days() -> None:
+    """A table of a day is judged in hours; less than seven of them show nothing, however many rows they have."""
+    hours = Gate.model_validate({"block": "1h", "span": "28h"})
+    assert judge_strategy(Binary(), Paired(LABELS, near(0.1), near(0.1, 2), BLOCKS, {}), hours, LEVEL, 10).passed
+    few = judge_strategy(Binary(), Paired(LABELS, near(0.1), near(0.1, 2), BLOCKS // 5, {}), hours, LEVEL, 10)
+    assert "over 7 blocks of 3600 s, found 5600 matured requests that a model answered, over 6" in few.reason
+    with pytest.raises(ValueError, match="at least seven blocks"):
+        Gate.model_validate({"block": "1h", "span": "6h"})
+
+
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])
 def test_what_is_no_score_passes_nothing(value: float) -> None:
     broken = np.where(np.arange(N) == 5, value, near(0.1))
