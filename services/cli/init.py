@@ -95,6 +95,8 @@ def init(
 
 def _print(result: "InitResult", folder: Path) -> None:
     """Print what was seen and chosen, then what may be wrong, then what to do next."""
+    from tidemill.init.policies import words_of_days
+
     written = result.written
     question, policy = written.question, written.policies
     console.print(f"[bold]{escape(written.source)}[/bold]: {escape(result.raw.form)}, {len(written.times.rows):,} rows", highlight=False)
@@ -106,7 +108,8 @@ def _print(result: "InitResult", folder: Path) -> None:
     for fact in written.times.facts:
         chosen.add_row("time", escape(fact))
     chosen.add_row("features", escape(_listed(written.features)))
-    chosen.add_row("first model", f"after {policy.bootstrap_labels:,} labels; {policy.holdout_days} days choose, {policy.holdout_days} days judge")
+    held = words_of_days(policy.holdout_days)
+    chosen.add_row("first model", f"after {policy.bootstrap_labels:,} labels; {held} choose, {held} judge in blocks of {policy.block}")
     chosen.add_row("retraining", f"cool-down {policy.cool_down}, schedule {policy.schedule or 'none'}")
     console.print(chosen)
     for warning in result.warnings:

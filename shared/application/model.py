@@ -275,7 +275,7 @@ class Training(Frozen):
     families: tuple[FamilyName, ...] = ()
     trials: int = Field(default=6, ge=1)
     windows_days: tuple[int, ...] = (0, 60)
-    holdout_days: int = Field(default=7, ge=1)
+    holdout_days: int | float = Field(default=7, gt=0)
     min_rows: int = Field(default=1_000, ge=10)
     min_positives: int = Field(default=10, ge=2)
     max_duration: Annotated[Duration, Field(gt=0)] = parse_duration("1h")

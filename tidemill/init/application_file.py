@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill.init.expectations import expectations
 from tidemill.init.names import slug
-from tidemill.init.policies import Policies
+from tidemill.init.policies import Policies, words_of_days
 from tidemill.init.profile import ColumnProfile, Profile
 from tidemill.init.question import Question
 from tidemill.init.timeline import Timeline, words
@@ -198,13 +198,13 @@ def _model(written: Written) -> list[str]:
         f"retraining: {{bootstrap_labels: {policy.bootstrap_labels}, cool_down: {policy.cool_down}, schedule: {schedule},"
         f" budget_per_30d: {policy.budget_per_30d}}}{why}"
     )
-    lines.append(f"# {policy.holdout_days} days choose among the trials, and as many judge the winner before it may serve.")
+    lines.append(f"# {words_of_days(policy.holdout_days)} choose among the trials, and as much judges the winner, in blocks of {policy.block}.")
     few = f", min_positives: {policy.min_positives}" if question.kind != "regression" else ""
     lines.append(
         f"training: {{trials: {policy.trials}, windows_days: [{', '.join(map(str, policy.windows_days))}], holdout_days: {policy.holdout_days},"
         f" min_rows: {policy.min_rows}{few}}}"
     )
-    lines.append(f"gate: {{min_rows: {policy.gate_min_rows}}}")
+    lines.append(f"gate: {{min_rows: {policy.gate_min_rows}, block: {policy.block}}}")
     return lines
 
 

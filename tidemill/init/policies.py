@@ -11,7 +11,15 @@ from tidemill.shared.application.values import UNITS_MS
 _BOOTSTRAP_SHARE = 0.4
 _MOST_BOOTSTRAP = 5_000
 _HOLDOUT_SHARE = 0.12
-_LEAST_DAYS, _USUAL_DAYS = 3, 7
+_USUAL_DAYS = 7
+_BLOCKS = 7
+_BLOCKS_MS = tuple(
+    count * UNITS_MS[unit]
+    for count, unit in (
+        (1, "d"), (12, "h"), (6, "h"), (3, "h"), (1, "h"), (30, "m"), (10, "m"), (5, "m"), (1, "m"), (30, "s"), (10, "s"), (1, "s"),
+        (100, "ms"), (1, "ms"),
+    )
+)  # fmt: skip
 _JUDGES = 2_000
 _PARTS_OF_A_TRAINING = 4
 _POSITIVES = 5
@@ -19,8 +27,15 @@ _LEAST_POSITIVES = 3
 _LEAST_GATE_ROWS = 20
 _OLD_MS = 60 * DAY_MS
 _LEAST_DELAY_MS = DAY_MS
-_NICE_MS = tuple(count * UNITS_MS["h"] for count in (24, 36, 48)) + tuple(
-    count * DAY_MS for count in (3, 4, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180, 365)
+_NICE_MS = tuple(
+    count * UNITS_MS[unit]
+    for unit, counts in (
+        ("s", (1, 10, 30)),
+        ("m", (1, 5, 10, 30)),
+        ("h", (1, 3, 6, 12, 24, 36, 48)),
+        ("d", (3, 4, 5, 7, 10, 14, 21, 30, 45, 60, 90, 120, 180, 365)),
+    )
+    for count in counts
 )
 
 
@@ -35,10 +50,11 @@ class Policies:
     """
 
     bootstrap_labels: int
-    holdout_days: int
+    holdout_days: float
     min_rows: int
     min_positives: int
     gate_min_rows: int
+    block: str
     windows_days: tuple[int, ...]
     trials: int
     cool_down: str
@@ -54,12 +70,15 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
     known, days = question.known, times.span_ms / DAY_MS
     rows_a_day = known / max(days, 1e-9)
     short = []
-    if days < _LEAST_DAYS * _PARTS_OF_A_TRAINING:
-        short.append(
-            f"the table spans {words_of_days(days)}, and a model is judged over at least {_LEAST_DAYS} days that it has not learned from: none will"
-            " be promoted from this table alone; without --time the row number is time, and it will"
-        )
     holdout = _holdout_days(days, rows_a_day)
+    block_ms = next((nice for nice in _BLOCKS_MS if holdout * DAY_MS // nice >= _BLOCKS), _BLOCKS_MS[-1])
+    instants = len(np.unique(times.asked_ms))
+    if instants * _HOLDOUT_SHARE < _BLOCKS:
+        short.append(
+            f"the table has {instants:,} different times, and a model is judged over at least {_BLOCKS} stretches of time that it has not learned"
+            " from: none will be promoted from this table alone"
+            + ("; without --time the row number is time, and it may" if times.step_ms is None else "")
+        )
     judged = int(rows_a_day * holdout)
     delays = times.delays_ms
     late_days = float(np.quantile(delays, 0.95)) / DAY_MS if len(delays) else 0.0
@@ -83,7 +102,7 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
             bootstrap = max(bootstrap, enough)
             positives = _LEAST_POSITIVES
     cool_down = _nice(times.span_ms // 10)
-    max_delay_ms = _nice(int(delays.max() * 1.2) if len(delays) else 0)
+    max_delay_ms = _nice(max(_LEAST_DELAY_MS, int(delays.max() * 1.2) if len(delays) else 0))
     ended = now_ms - int(times.asked_ms[-1]) > _OLD_MS
     cool_days = max(1, cool_down // DAY_MS)
     return Policies(
@@ -92,6 +111,7 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
         min_rows=int(np.clip(bootstrap * 0.25, 10, 1_000)),
         min_positives=positives,
         gate_min_rows=int(np.clip(judged * 0.5, _LEAST_GATE_ROWS, 500)),
+        block=words(block_ms),
         windows_days=(0,) if days < 180 else (0, max(30, round(days / 4))),
         trials=6,
         cool_down=words(cool_down),
@@ -103,21 +123,23 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
     )
 
 
-def _holdout_days(days: float, rows_a_day: float) -> int:
-    """Return the days that judge: a week, more where a week is few rows, an eighth of the table at most."""
-    most = int(days * _HOLDOUT_SHARE)
-    return int(np.clip(max(_USUAL_DAYS, np.ceil(_JUDGES / max(rows_a_day, 1e-9))), min(_LEAST_DAYS, max(1, most)), max(1, most)))
+def _holdout_days(days: float, rows_a_day: float) -> float:
+    """Return the days that judge: a week, more where a week is few rows, an eighth of the table at most, be it a part of a day."""
+    most = days * _HOLDOUT_SHARE
+    if most < 1:
+        return float(f"{most:.3g}")
+    return int(min(max(_USUAL_DAYS, np.ceil(_JUDGES / max(rows_a_day, 1e-9))), int(most)))
 
 
 def words_of_days(days: float) -> str:
     """Return a span as people say it.
 
-    >>> words_of_days(0.125), words_of_days(1.5), words_of_days(400)
-    ('3.0 hours', '1.5 days', '400 days')
+    >>> words_of_days(0.125), words_of_days(1.5), words_of_days(7), words_of_days(400.2)
+    ('3 hours', '1.5 days', '7 days', '400 days')
     """
-    if days < 1:
-        return f"{days * 24:.1f} hours"
-    return f"{days:.1f} days" if days < 10 else f"{days:.0f} days"
+    if days * 24 < 1:
+        return f"{days * 1440:.3g} minutes"
+    return f"{days * 24:.2g} hours" if days < 1 else f"{days:.2g} days" if days < 10 else f"{days:.0f} days"
 
 
 def _nice(duration_ms: int) -> int:

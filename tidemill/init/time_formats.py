@@ -91,7 +91,11 @@ def numbers_as_times(name: str, values: pl.Series, declared: str | None) -> tupl
     DataSetError
         The numbers are no times: years, steps, days.
     """
+    # Nobody's clock was at zero: it is how a missing time is often written.
+    values = values.set(values == 0, None)
     given = values.drop_nulls().cast(pl.Float64)
+    if not len(given):
+        raise DataSetError(f"column {name!r}: expected times, found no number but 0")
     low, high = float(np.min(given.to_numpy())), float(np.max(given.to_numpy()))
     for unit, first, last, factor in _UNITS:
         if declared == unit or (declared is None and first <= low and high < last):

@@ -103,12 +103,13 @@ class Split:
     end: int
 
     @classmethod
-    def of(cls, before_ms: int, holdout_days: int, horizon_ms: int, gate_ms: int | None = None) -> "Split":
+    def of(cls, before_ms: int, holdout_days: float, horizon_ms: int, gate_ms: int | None = None) -> "Split":
         """Cut what was known before an instant; the gate's part is as long as the validation's, or `gate_ms`."""
         gate_end = before_ms - horizon_ms
-        gate_start = gate_end - (holdout_days * DAY_MS if gate_ms is None else gate_ms)
+        holdout_ms = round(holdout_days * DAY_MS)
+        gate_start = gate_end - (holdout_ms if gate_ms is None else gate_ms)
         validation_end = gate_start - horizon_ms
-        return cls(horizon_ms, validation_end - holdout_days * DAY_MS, validation_end, gate_start, gate_end, before_ms)
+        return cls(horizon_ms, validation_end - holdout_ms, validation_end, gate_start, gate_end, before_ms)
 
     def learned_until(self, end_ms: int) -> int:
         """Return the instant before which requests are learned from by whoever learns at `end_ms`."""

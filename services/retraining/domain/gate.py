@@ -25,8 +25,9 @@ def judge(
     alpha: float,
     min_rows: int,
     min_positives: int = 2,
+    block_ms: int = DAY_MS,
 ) -> Verdict:
-    """Compare two models' scores of the same requests: loss by a paired one-sided t test over days, AUC (binary), and calibration (classes).
+    """Compare two models' scores of the same requests: loss by a paired one-sided t test over blocks (days), AUC (binary), calibration (classes).
 
     A candidate whose probabilities mean less than the champion's (calibration error larger by more than 0.02, sure at 95 %) does not serve,
     whatever its loss.
@@ -41,6 +42,8 @@ def judge(
         Level of the test.
     min_rows, min_positives
         Rows needed, and rows of each class.
+    block_ms
+        Requests of so long share their error.
     """
     labelled = kind.is_label(labels)
     if not labelled.all():
@@ -50,11 +53,12 @@ def judge(
             return Verdict(False, f"expected finite scores, the {whose} has none for {int((~answered).sum())} rows", _rows(labels))
     if len(labels) and (lack := kind.lack(labels, min_positives)):
         return Verdict(False, f"expected enough of each class to judge by, found {lack}", _rows(labels))
-    days = request_ms // DAY_MS
+    days = request_ms // block_ms
     found = len(np.unique(days)) if len(labels) else 0
     if len(labels) < min_rows or found < _LEAST_DAYS:
         figures = {"gate_rows": float(len(labels)), "gate_days": float(found)}
-        return Verdict(False, f"{len(labels)} matured rows over {found} days; {min_rows} rows and {_LEAST_DAYS} days are needed", figures)
+        what = "days" if block_ms == DAY_MS else f"blocks of {block_ms / 1000:g} s"
+        return Verdict(False, f"{len(labels)} matured rows over {found} {what}; {min_rows} rows and {_LEAST_DAYS} {what} are needed", figures)
     mine, theirs = kind.losses(labels, challenger), kind.losses(labels, champion)
     test = paired_block_test(mine - theirs, days)
     figures = {

@@ -147,7 +147,7 @@ def first_model(bench: Bench) -> Proposal:
     default = kind.default_scores(bench.settings.fallback.default)
     scores = judged.score(rows.features)
     fallback = np.broadcast_to(default, scores.shape)
-    verdict = judge(kind, rows.labels, scores, fallback, rows.request_ms, gate.alpha, gate.min_rows, training.min_positives)
+    verdict = judge(kind, rows.labels, scores, fallback, rows.request_ms, gate.alpha, gate.min_rows, training.min_positives, gate.block)
     figures = {**candidate.figures, **verdict.figures}
     if verdict.passed:
         checked = check_refit(kind, rows.where(kind.is_label(rows.labels)), scorer, judged, "the fit that was judged", gate.block)

@@ -33,6 +33,12 @@ def test_a_better_candidate_passes() -> None:
     assert verdict().passed
 
 
+def test_data_of_hours_are_judged_in_shorter_blocks() -> None:
+    hours = TIMES // 160
+    assert not judge(Binary(), LABELS, GOOD, DULL, hours, 0.05, 100).passed
+    assert judge(Binary(), LABELS, GOOD, DULL, hours, 0.05, 100, block_ms=600_000).passed
+
+
 @pytest.mark.parametrize("only", [0.0, 1.0])
 def test_one_class_judges_nobody(only: float) -> None:
     found = verdict(np.full(N, only), np.full(N, only))

@@ -17,6 +17,7 @@ from tidemill.init.timeline import LabelDelay
 from tidemill.replay.dataset_files import FileOptions, read_folder
 from tidemill.services.cli.__main__ import app
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.application.values import parse_duration
 
 
 def made(tmp_path: Path, frame: pd.DataFrame, label: str, delay: str | None = None, **roles: object) -> InitResult:
@@ -92,7 +93,15 @@ def test_policies_leave_room_to_learn_and_to_judge(tmp_path: Path, rows: int) ->
     judged = rows / days * policy.holdout_days
     assert policy.bootstrap_labels <= 0.5 * rows and policy.gate_min_rows <= max(20, judged)
     assert policy.bootstrap_labels - 2 * judged >= policy.min_rows
-    assert policy.holdout_days >= 3
+    assert policy.holdout_days * 86_400_000 >= 7 * parse_duration(policy.block)
+
+
+def test_a_table_of_hours_is_judged_in_minutes(tmp_path: Path) -> None:
+    frame = river_table("Bananas", "y", 2_000)
+    frame["at"] = pd.date_range("2025-06-01", periods=len(frame), freq="5s")
+    policy = made(tmp_path, frame, "y", "1m", time="at").written.policies
+    assert policy.holdout_days < 0.05 and parse_duration(policy.block) <= 180_000 and not policy.short
+    load_plan(tmp_path / "app")
 
 
 def test_what_is_probably_wrong_is_said(tmp_path: Path) -> None:

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from tests.unit.tidemill.init.tables import NOW_MS, csv, customers, rare, river_table, wide
+from tests.unit.tidemill.init.tables import NOW_MS, csv, customers, rare, river_table, timed, wide
 from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
 from tidemill.init.init import InitOptions, InitResult, init
 from tidemill.init.roles import Roles
@@ -60,6 +60,7 @@ BINARY = {
     "Phishing": (lambda: river_table("Phishing", "y"), Roles("y"), None),
     "Bananas": (lambda: river_table("Bananas", "y", 1_500), Roles("y"), "100"),
     "200 columns": (lambda: wide(500), Roles("y"), None),
+    "within hours": (lambda: timed(river_table("Bananas", "y", 1_500), "5s"), Roles("y", time="at"), "1m"),
     "messy": (customers, Roles("gekauft", time="Zeit", entities=("Kunde-Nr",)), "6h"),
 }
 
