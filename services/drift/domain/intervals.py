@@ -5,14 +5,13 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
-from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.findings import Coordinates
 from tidemill.services.drift.domain.rows import Float64, Int64, OutcomeRows
+from tidemill.services.drift.domain.waiting_labels import Labels, WaitingLabels
 from tidemill.shared.statistics.interval_tracking import IntervalTracker
 
 LABELS_PER_REVISION = 20
-_INTEGERS = ("request_ms", "partition", "offset")
 
 
 @dataclass(frozen=True, slots=True)
@@ -53,8 +52,8 @@ class Intervals:
     ----------
     sequence
         Number of the next revision; it goes on over champions.
-    pending
-        Labels that wait for their horizon: journal time and place of the request, and the residual, shape (n,) each.
+    waiting
+        Labels that wait for their horizon.
     """
 
     model: str
@@ -62,13 +61,13 @@ class Intervals:
     sequence: int = 0
     labels: int = 0
     tracker: IntervalTracker = field(default_factory=IntervalTracker)
-    pending: dict[str, NDArray[Any]] = field(default_factory=lambda: _nothing())
+    waiting: WaitingLabels = field(default_factory=WaitingLabels)
 
     def begin(self, version: str, lower_offset: float, upper_offset: float) -> None:
         """Begin anew for another champion with the offsets of its first answer; NaN where it has no interval yet."""
         self.version, self.labels = version, 0
         self.tracker = IntervalTracker(lower_offset, upper_offset)
-        self.pending = _nothing()
+        self.waiting.clear()
 
     def absorb(self, rows: OutcomeRows, mine: Int64, champions: Int64, horizon_ms: int) -> list[Revision]:
         """Take outcomes in merge order.
@@ -83,23 +82,20 @@ class Intervals:
         if self.version is None or not mine.size:
             return []
         first = champions[rows.revision[champions] == 0]
+        came = Labels(
+            np.searchsorted(mine, first),
+            rows.request_ms[first],
+            rows.at.partition[first],
+            rows.request[first],
+            rows.label[first],
+            rows.score[first],
+            rows.predicted[first],
+            rows.revision[first],
+        )
+        ready, due = self.waiting.take(came, rows.at.time_ms[mine], horizon_ms)
         with np.errstate(over="ignore"):
-            new = {
-                "request_ms": rows.request_ms[first],
-                "partition": rows.at.partition[first],
-                "offset": rows.request[first],
-                "residual": rows.label[first] - rows.score[first],
-            }
-        came = np.concatenate([np.zeros(len(self.pending["offset"]), np.int64), np.searchsorted(mine, first)])
-        waiting = {name: np.concatenate([self.pending[name], new[name]]) for name in new}
-        # Of the outcomes from the label's own on, the first one at which the horizon has passed.
-        due = np.maximum(came, np.searchsorted(rows.at.time_ms[mine], waiting["request_ms"] + horizon_ms))
-        order = np.lexsort((waiting["offset"], waiting["partition"], waiting["request_ms"], due))
-        order = order[due[order] < mine.size]
-        rest = due >= mine.size
-        self.pending = {name: values[rest] for name, values in waiting.items()}
-        offsets = self.tracker.update(waiting["residual"][order])
-        return self._revisions(rows, mine[due[order]], offsets)
+            offsets = self.tracker.update(ready["label"] - ready["score"])
+        return self._revisions(rows, mine[due], offsets)
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""
@@ -108,14 +104,14 @@ class Intervals:
             "sequence": self.sequence,
             "labels": self.labels,
             "tracker": self.tracker.snapshot(),
-            "pending": {name: values.tolist() for name, values in self.pending.items()},
+            "waiting": self.waiting.snapshot(),
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
         self.version, self.sequence, self.labels = state["version"], state["sequence"], state["labels"]
         self.tracker = IntervalTracker.load(state["tracker"])
-        self.pending = {name: np.array(values, np.int64 if name in _INTEGERS else np.float64) for name, values in state["pending"].items()}
+        self.waiting.load(state["waiting"])
 
     def _revisions(self, rows: OutcomeRows, places: Int64, offsets: Float64) -> list[Revision]:
         numbers = self.labels + 1 + np.arange(len(places))
@@ -128,7 +124,3 @@ class Intervals:
             found.append(Revision(self.model, at, self.sequence, str(self.version), lower, upper, int(numbers[i])))
             self.sequence += 1
         return found
-
-
-def _nothing() -> dict[str, NDArray[Any]]:
-    return {**{name: np.zeros(0, np.int64) for name in _INTEGERS}, "residual": np.zeros(0)}
