@@ -1,0 +1,141 @@
+"""Trainings on a real lake, one after the other: a first model, its refit, and what becomes of a model that has gone wrong."""
+
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from tests.unit.services.drift.stream import APP, shop
+from tidemill.services.retraining.domain.admissions import Admissions
+from tidemill.services.retraining.processes.job import run
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.arrow_types import arrow_schema
+from tidemill.shared.avro.messages import message_schema
+from tidemill.shared.lake.names import OUTCOMES, VECTORS
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+from tidemill.shared.models.deployments import Lifecycle
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+
+DAY_MS = 86_400_000
+BEGIN_MS = 19_700 * DAY_MS
+PER_DAY, DAYS, HOUR_MS = 100, 80, 3_600_000
+SETTINGS = APP.replace(
+    "    drift:",
+    "    slices: [country]\n    training: {families: [logistic_regression], trials: 2, windows_days: [0], min_rows: 300}\n    drift:",
+)
+MODEL = "sent_back"
+
+
+class World:
+    """Orders and what came of them, in a lake; who serves answers them."""
+
+    def __init__(self, folder: Path) -> None:
+        self.plan: Plan = shop(folder, SETTINGS)
+        self.folder, self.lake, self.store = folder, Lake(str(folder / "lake"), self.plan.application.app), ArtifactStore(str(folder / "artifacts"))
+        random, n = np.random.default_rng(3), DAYS * PER_DAY
+        self.times = BEGIN_MS + np.sort(random.integers(0, DAYS * DAY_MS, n))
+        amount, country = random.normal(size=n), random.choice(["ab", "cd"], n)
+        self.labels = (random.random(n) < 1 / (1 + np.exp(-1.5 * amount - 0.5 * (country == "ab")))).astype(np.float64)
+        self.features = pa.RecordBatch.from_pydict({
+            "amount": pa.array(amount, pa.float32()), "weight": pa.nulls(n, pa.float32()), "country": pa.array(country),
+        })  # fmt: skip
+        self._archived = 0
+
+    def archive(self, until_day: int, scores: NDArray[np.float64] | None = None) -> None:
+        """Write the requests up to a day, answered by the fallback or with scores."""
+        rows = range(self._archived, int(np.searchsorted(self.times, BEGIN_MS + until_day * DAY_MS)))
+        self._archived = rows.stop
+        schema = self.plan.vector_arrow
+        vectors = [{**dict.fromkeys(schema.names), **one, "_request_id": f"r{i}", "_ask": "orders", **self._place(i)} for i, one in
+                   zip(rows, self.features.slice(rows.start, len(rows)).to_pylist(), strict=True)]  # fmt: skip
+        self.lake.append(VECTORS, pa.Table.from_pylist(vectors, schema=schema), "v:0", list(rows))
+        outcomes = [self._outcome(i, None if scores is None else float(scores[i])) for i in rows]
+        self.lake.append(OUTCOMES, pa.Table.from_pylist(outcomes, schema=arrow_schema(message_schema("outcome"))), "o:0", list(rows))
+
+    def _place(self, i: int) -> dict[str, Any]:
+        time = int(self.times[i])
+        return {"_journal_partition": 0, "_journal_offset": i, "_journal_time": time, "_event_time": time}
+
+    def _outcome(self, i: int, score: float | None) -> dict[str, Any]:
+        time, by = int(self.times[i]), ("default", "default") if score is None else ("champion", "v")
+        return {
+            **dict.fromkeys(arrow_schema(message_schema("outcome")).names), "request_id": f"r{i}", "model": MODEL, "journal_partition": 0,
+            "journal_offset": i, "journal_time": time + HOUR_MS, "request_journal_offset": i, "request_journal_time": time, "event_time": time,
+            "score": 0.3 if score is None else score, "predicted": 0, "model_version": by[1], "deployment_sequence": 0, "variant": by[0],
+            "status": "labelled", "label": float(self.labels[i]), "label_event_time": time, "delay_ms": HOUR_MS, "revision": 0,
+        }  # fmt: skip
+
+    def train(self, day: int, trigger: str, *served: JobResult, **more: Any) -> JobResult:
+        """Train; the last of `served` is the champion, the one before it the model before."""
+        asked = {"model": MODEL, "journal_time": BEGIN_MS + day * DAY_MS, "decision_id": f"{day:032d}", "trigger": trigger, "reason": ""}
+        addresses = ["", "", *(one.artifact_sha256 for one in served)]
+        recipe = served[-1].details["recipe"] if served else ""
+        request = JobRequest(str(self.folder), str(self.folder / "lake"), str(self.folder / "artifacts"), asked, addresses[-1], addresses[-2])
+        return run(replace(request, **{"recipe": recipe, "admitted": bool(recipe), "searched_ms": asked["journal_time"], **more}))
+
+    def turned_round(self, day: int) -> JobResult:
+        """A model of a lake whose labels are the wrong way round."""
+        (self.folder / "wrong").mkdir()
+        wrong = World(self.folder / "wrong")
+        wrong.labels = 1 - wrong.labels
+        wrong.archive(day)
+        made = wrong.train(day, "bootstrap")
+        return replace(made, artifact_sha256=self.store.put(wrong.store.get(made.artifact_sha256)))
+
+    def scores(self, result: JobResult) -> NDArray[np.float64]:
+        return OnnxScorer(Artifact.from_bytes(self.store.get(result.artifact_sha256))).score(self.features)
+
+
+@pytest.fixture
+def world(tmp_path: Path) -> World:
+    return World(tmp_path)
+
+
+@pytest.mark.lasts(4)
+def test_a_first_model_is_followed_by_refits_of_its_recipe_until_one_has_gone_wrong(world: World) -> None:
+    world.archive(30)
+    first = world.train(30, "bootstrap")
+    assert first.passed and first.details["admission"] == "first model" and first.details["searched"] == "yes"
+    world.archive(45, world.scores(first))
+    second = world.train(45, "schedule", first)
+    assert second.passed and second.details["admission"] == "refit of an admitted recipe" and second.details["recipe"] == first.details["recipe"]
+    assert int(second.details["learned_rows"]) > int(first.details["learned_rows"]) and "searched" not in second.details
+    broken = world.turned_round(45)
+    world.archive(60, world.scores(broken))
+    third = world.train(60, "drift", first, broken)
+    assert third.roll_back and third.figures["reverse_level"] == 0.01 and "the model before does better" in third.reason
+    assert not third.passed and third.figures["gate_level"] == 0.0075, "its recipe had to pass again: the admission was lost"
+    assert "non-inferiority" in third.reason and "would have passed in 80 % of cases" in third.reason
+
+
+@pytest.mark.lasts(4)
+def test_an_alarm_takes_no_admission_where_the_model_before_does_no_better(world: World) -> None:
+    world.archive(30)
+    first = world.train(30, "bootstrap")
+    world.archive(45, world.scores(first))
+    second = world.train(45, "schedule", first)
+    world.archive(60, world.scores(second))
+    third = world.train(60, "drift", first, second)
+    assert third.passed and not third.roll_back and third.figures["reverse_level"] == 0.01 and third.details["searched"] == "yes"
+    if third.details["recipe"] == first.details["recipe"]:
+        assert third.details["admission"] == "refit of an admitted recipe"
+
+
+def test_what_a_training_says_is_what_the_fold_reads(world: World) -> None:
+    world.archive(30)
+    first = world.train(30, "bootstrap")
+    state, lifecycle = Admissions(), Lifecycle()
+    for sequence, name in enumerate(("registered", "gate_passed", "promoted")):
+        event = {
+            "event": name, "version": first.version, "sequence": sequence, "parent": sequence - 1, "journal_time": 5, "threshold": first.threshold,
+            "artifact_sha256": first.artifact_sha256, "details": first.details, "figures": first.figures,
+        }  # fmt: skip
+        after = lifecycle.apply(event)
+        state, lifecycle = state.deployed(event, lifecycle, after), after
+    assert state.is_admitted and state.serving == first.details["recipe"] and state.searched_ms == 5 and state.spent == ()
