@@ -29,7 +29,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-12"
+_FOLD_VERSION = "drift-13"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -58,6 +58,7 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
             detectors=own.detectors,
             clusters=own.drift.clusters,
             false_alarm_days=own.drift.false_alarm_days,
+            tolerance=own.drift.tolerance,
         ),
         psi=own.drift.psi,
         missing_shift=own.drift.missing_shift,

@@ -343,6 +343,7 @@ class DriftPolicy(Frozen):
     detectors: tuple[Detector, ...] = DETECTORS
     clusters: Literal["auto", "by_day", "none"] = "auto"
     false_alarm_days: int = Field(default=3650, ge=10)
+    tolerance: float = Field(default=0.02, ge=0, le=1)
     psi: float = Field(default=0.2, gt=0)
     missing_shift: float = Field(default=0.1, gt=0, le=1)
     floors: dict[str, float] = Field(default={})

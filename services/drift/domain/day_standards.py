@@ -13,6 +13,8 @@ _CLUSTER_ERRORS = 3.5
 _FIRST_DAYS = 5
 _FARTHEST = 6.0
 _LEAST_VARIANCE = 1e-12
+# Of a mean relative error, which is in [0, 1]: days that differ by less are alike, however many rows they have.
+_LEAST_DEVIATION = 1e-3
 
 
 class DayStandard(Protocol):
@@ -70,8 +72,15 @@ def spread(means: list[float], variances: list[float], jumps: int = 0) -> float:
 
 @dataclass(slots=True)
 class CalibratedDays:
-    """Against a model's own probabilities: excess loss has mean zero, and the variance of independent rows times the spread of the days."""
+    """Against a model's own probabilities: excess loss has mean zero, and the variance of independent rows times the spread of the days.
 
+    Parameters
+    ----------
+    tolerance
+        Excess that is none yet, as a share of the loss that is expected. No probabilities are quite right: with enough labels any would ring.
+    """
+
+    tolerance: float = 0.0
     recent: list[float] = field(default_factory=list)
 
     @property
@@ -92,7 +101,8 @@ class CalibratedDays:
     def value(self, block: list[float]) -> float | None:
         """Take a day: its excess in standard deviations."""
         self.recent = [*self.recent, float(block[1] / np.sqrt(block[2]))][-_DAYS_KEPT:]
-        return float(self.recent[-1] / np.sqrt(spread(self.recent, [1.0] * len(self.recent))))
+        beyond = (block[1] - self.tolerance * block[5]) / np.sqrt(block[2])
+        return float(beyond / np.sqrt(spread(self.recent, [1.0] * len(self.recent))))
 
     def begin(self) -> None:
         """Keep how much days differ; what is promised needs no days."""
@@ -148,7 +158,7 @@ class SelfStartingDays:
         self.variances = [*self.variances, max(squares / rows - mean * mean, _LEAST_VARIANCE) / rows][-_DAYS_KEPT:]
         found = None
         if self.count >= _FIRST_DAYS:
-            deviation = np.sqrt(max(self.squares / (self.count - 1), _LEAST_VARIANCE))
+            deviation = max(np.sqrt(self.squares / (self.count - 1)), _LEAST_DEVIATION)
             distance = np.sqrt(self.count / (self.count + 1)) * (mean - self.mean) / deviation
             found = float(np.clip(ndtri(stdtr(self.count - 1, distance)), -_FARTHEST, _FARTHEST))
         self.count += 1

@@ -17,7 +17,7 @@ _SHIFTS = (0.25, 0.5, 1.0)
 _LEAST_ROWS = 30
 _QUIET_DAYS = 14
 _OFFSET_BITS = 44
-_COLUMNS = 4
+_COLUMNS = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,7 +128,7 @@ class ExcessLoss:
     closed_until: int = -(2**62)
     sums: list[float] = field(default_factory=lambda: [0.0] * len(_SHIFTS))
     runs: list[list[float]] = field(default_factory=lambda: [[0.0] * 5 for _ in _SHIFTS])
-    carried: list[float] = field(default_factory=lambda: [0.0] * 5)
+    carried: list[float] = field(default_factory=lambda: [0.0] * (1 + _COLUMNS))
     quiet: int = 0
     standard: DayStandard = field(default_factory=CalibratedDays)
 
@@ -197,8 +197,8 @@ class ExcessLoss:
             ids, rows = kept.ids[0], kept.rows[0]
             place = int(np.searchsorted(ids, request))
             if place < len(ids) and ids[place] == request:
-                excess, _, _, came = (row - rows[place]).tolist()
-                more = [0.0, excess, 0.0, 0.0, came]
+                excess, _, _, came, _ = (row - rows[place]).tolist()
+                more = [0.0, excess, 0.0, 0.0, came, 0.0]
                 rows = np.concatenate([rows[:place], row[None], rows[place + 1 :]])
                 self.judged[day] = Day([ids], [rows])
             else:
@@ -206,7 +206,7 @@ class ExcessLoss:
         self.carried = [one + add for one, add in zip(self.carried, more, strict=True)]
 
     def _observe(self, block: list[float]) -> Excess | None:
-        rows, excess, _, promised, came = block
+        rows, excess, _, promised, came, _ = block
         value = self.standard.value(block)
         self.quiet = max(0, self.quiet - 1)
         if value is None:

@@ -38,6 +38,8 @@ class LossSettings:
         Whether labels cluster by day: as the days tell, or as the application says.
     false_alarm_days
         Mean days between two alarms of a calibrated model, by its days.
+    tolerance
+        Excess loss of days that is none yet, as a share of the loss that the probabilities make expected.
     """
 
     kind: Kind = field(default_factory=Binary)
@@ -47,6 +49,7 @@ class LossSettings:
     detectors: tuple[Choice, ...] = ()
     clusters: Literal["auto", "by_day", "none"] = "auto"
     false_alarm_days: float = 3650.0
+    tolerance: float = 0.0
 
 
 @dataclass(slots=True)
@@ -67,7 +70,7 @@ class LossVerdict:
     def __post_init__(self) -> None:
         settings = self.settings
         self.promise = promise_of(settings.kind)
-        standard = SelfStartingDays() if settings.kind.name == "regression" else CalibratedDays()
+        standard = SelfStartingDays() if settings.kind.name == "regression" else CalibratedDays(settings.tolerance)
         self.excess = ExcessLoss(settings.false_alarm_days, 2 * settings.max_delay_ms if settings.corrections else 0, standard=standard)
         self.changes = LabelChanges(settings.detectors, self.promise.hold, self.promise.width)
         self._choose()

@@ -25,6 +25,8 @@ class Kept:
         Whether the class predicted was wrong, 0 or 1, and the probability of that by the model's own scores.
     excess, variance
         Brier loss beyond the one that is expected if the probabilities are right, halved so that it lies in [-1, 1], and its variance under them.
+    loss
+        The Brier loss that is expected if the probabilities are right, halved as the excess is; 0 where nothing is promised.
     came, promised
         What a reader of an alarm wants to compare: of two classes the label and the score, of more the error and its probability.
     """
@@ -35,10 +37,11 @@ class Kept:
     variance: Float64
     came: Float64
     promised: Float64
+    loss: Float64
 
     def columns(self) -> Float64:
-        """Return excess, variance, promised and came, shape (n, 4)."""
-        return np.column_stack([self.excess, self.variance, self.promised, self.came])
+        """Return excess, variance, promised, came and expected loss, shape (n, 5)."""
+        return np.column_stack([self.excess, self.variance, self.promised, self.came, self.loss])
 
 
 def kept(label: NDArray[np.int64], probabilities: Float64, predicted: NDArray[np.int64]) -> Kept:
@@ -55,11 +58,11 @@ def kept(label: NDArray[np.int64], probabilities: Float64, predicted: NDArray[np
     rows = np.arange(len(label))
     # A score at the end of its range has no variance: one that is wrong would count without bound.
     sure = np.clip(probabilities, _SURE, 1 - _SURE)
-    squares, cubes = (sure**2).sum(axis=1), (sure**3).sum(axis=1)
-    excess = (probabilities**2).sum(axis=1) - probabilities[rows, label]
+    squares, cubes, concentration = (sure**2).sum(axis=1), (sure**3).sum(axis=1), (probabilities**2).sum(axis=1)
+    excess = concentration - probabilities[rows, label]
     variance = np.maximum(cubes - squares**2, _SURE**2)
     error, expected = (predicted != label).astype(np.float64), 1 - probabilities[rows, predicted]
-    return Kept(error, expected, excess, variance, error, expected)
+    return Kept(error, expected, excess, variance, error, expected, (1 - concentration) / 2)
 
 
 def kept_binary(label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
@@ -67,7 +70,8 @@ def kept_binary(label: Float64, score: Float64, predicted: NDArray[np.int64]) ->
     sure, decided = np.clip(score, _SURE, 1 - _SURE), predicted > 0
     variance = np.maximum(sure * (1 - sure) * (1 - 2 * sure) ** 2, _SURE**2)
     expected = np.where(decided, 1 - score, score)
-    return Kept((decided != (label > 0.5)).astype(np.float64), expected, (label - score) * (1 - 2 * score), variance, label, score)
+    error, excess = (decided != (label > 0.5)).astype(np.float64), (label - score) * (1 - 2 * score)
+    return Kept(error, expected, excess, variance, label, score, score * (1 - score))
 
 
 class Promise(Protocol):
@@ -149,8 +153,8 @@ class UsualError:
         usual = self.total / self.count if self.total else 1.0
         error = np.minimum(np.abs(score - label), _LARGEST_ERROR)
         relative = error / (error + usual)
-        promised = np.full(len(label), usual)
-        return Kept(np.zeros(len(label)), np.zeros(len(label)), relative, relative**2, np.minimum(error, 1e6 * usual), promised)
+        promised, none = np.full(len(label), usual), np.zeros(len(label))
+        return Kept(none, none, relative, relative**2, np.minimum(error, 1e6 * usual), promised, none)
 
     def reset(self) -> None:
         """Forget the usual error."""

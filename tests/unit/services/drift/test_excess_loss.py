@@ -185,7 +185,7 @@ def test_two_classes_are_the_same_by_either_rule() -> None:
     score = generator.beta(1, 1, 500)
     label, predicted = (generator.random(500) < score).astype(np.int64), (score > 0.4).astype(np.int64)
     by_class, binary = kept(label, np.column_stack([1 - score, score]), predicted), kept_binary(label.astype(np.float64), score, predicted)
-    for name in ("error", "expected", "excess"):
+    for name in ("error", "expected", "excess", "loss"):
         assert getattr(by_class, name) == pytest.approx(getattr(binary, name), abs=1e-12), name
     assert by_class.variance == pytest.approx(binary.variance, abs=2e-3)
 
