@@ -266,6 +266,9 @@ class Training(Frozen):
         Which are searched; without any, a linear model and LightGBM.
     min_positives
         Rows that each class needs wherever something is learned or judged: training, each window of history, validation, gate.
+    class_weight
+        ``balanced``: while a model learns, the rows of each class weigh the same together; its odds are taken back to the data's. Boosted trees
+        with few positives become too sure by it.
     max_duration
         A training that takes longer is ended and has failed.
     search_every
@@ -278,6 +281,7 @@ class Training(Frozen):
     holdout_days: int | float = Field(default=7, gt=0)
     min_rows: int = Field(default=1_000, ge=10)
     min_positives: int = Field(default=10, ge=2)
+    class_weight: Literal["none", "balanced"] = "none"
     max_duration: Annotated[Duration, Field(gt=0)] = parse_duration("1h")
     search_every: Annotated[Duration, Field(gt=0)] | None = parse_duration("90d")
     seed: int = 7

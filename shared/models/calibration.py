@@ -50,6 +50,15 @@ class Calibration(BaseModel):
             raise ValueError("expected knots in rising order and levels that do not fall")
         return self
 
+    @property
+    def steepness(self) -> float:
+        """How much a small change of a graph's score changes the served one at most, roughly: rounding is magnified as much."""
+        if self.link == "identity":
+            return self.slope
+        offsets = self.offsets if self.link == "logit" else tuple(np.ptp(self.offsets).reshape(1).tolist())
+        line = float((np.diff(self.levels) / np.diff(self.knots)).max()) if self.knots else 1.0
+        return self.slope * math.exp(min(10.0, abs(offsets[0]))) * max(1.0, line)
+
     def apply(self, scores: NDArray[np.float64]) -> NDArray[np.float64]:
         """Return the served scores, of the same shape; a score that is NaN stays one.
 

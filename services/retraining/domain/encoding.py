@@ -1,4 +1,4 @@
-"""Categories as label rates: what a model is given in service, and what it is given while it learns."""
+"""Categories as label rates or means: what a model is given in service, and what it is given while it learns."""
 
 from dataclasses import dataclass
 
@@ -6,11 +6,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.signature import Column, within_range
 
 _SMOOTHING = 50.0
 _RARE_ROWS = 20
 _BLOCKS = 20
+_MOST_TARGETS = 8
 
 
 @dataclass(frozen=True, slots=True)
@@ -20,7 +22,7 @@ class Encoding:
     Attributes
     ----------
     columns
-        How each feature becomes a number in service: a category by the label rate of all the rows.
+        How each feature becomes numbers in service: a category by the label rate of all the rows, of several classes by the rate of each.
     matrix : float32 array, shape (n, columns)
         The rows themselves, NaN where missing: a category by the label rate of the rows before it.
     """
@@ -29,13 +31,16 @@ class Encoding:
     matrix: NDArray[np.float32]
 
 
-def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: NDArray[np.int64]) -> Encoding:
+def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: NDArray[np.int64], kind: Kind) -> Encoding:
     """Encode rows to learn from.
 
     A category becomes its label rate, drawn towards the overall rate when it is rare; categories of fewer than 20 rows are one, which also stands for
     those never seen. A row whose own label is in the rate that stands for it shows a model its answer, the more so the rarer the category: a noise
     column of 10,000 categories then outweighs every other. Rows to learn from are therefore encoded block by block in the order of their
     requests, each block by the rates of the blocks before it.
+
+    A category of a regression becomes its mean label. Of several classes it becomes as many columns: one number cannot say which of three classes a
+    category makes likely. The most frequent class needs none (the others say its rate), and of more than nine the eight next ones have to do.
 
     Parameters
     ----------
@@ -46,21 +51,35 @@ def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: ND
     ----------
     Prokhorenkova et al.: CatBoost: unbiased boosting with categorical features. NeurIPS 2018 (ordered target statistics).
     """
-    rate = float(labels.mean())
+    targets = _targets(labels, kind)
     blocks = np.empty(len(labels), np.int64)
     blocks[np.argsort(request_ms, kind="stable")] = np.arange(len(labels)) * _BLOCKS // max(1, len(labels))
-    columns, matrix = [], np.empty((len(labels), features.num_columns), np.float32)
-    for j, (name, values) in enumerate(zip(features.schema.names, features.columns, strict=True)):
-        with np.errstate(over="ignore"):
+    columns: list[Column] = []
+    width = sum(len(targets) if pa.types.is_string(values.type) else 1 for values in features.columns)
+    matrix = np.empty((len(labels), width), np.float32)
+    with np.errstate(over="ignore"):
+        for name, values in zip(features.schema.names, features.columns, strict=True):
             if pa.types.is_string(values.type):
-                column, matrix[:, j] = _category(name, values, labels, blocks, rate)
+                for target in targets:
+                    column, matrix[:, len(columns)] = _category(name, values, target, blocks)
+                    columns.append(column)
             else:
-                column, matrix[:, j] = Column(name=name, type="double"), values.cast(pa.float64()).to_numpy(zero_copy_only=False)
-        columns.append(column)
+                matrix[:, len(columns)] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
+                columns.append(Column(name=name, type="double"))
     return Encoding(tuple(columns), within_range(matrix))
 
 
-def _category(name: str, values: pa.Array, labels: NDArray[np.float64], blocks: NDArray[np.int64], rate: float) -> tuple[Column, NDArray[np.float64]]:
+def _targets(labels: NDArray[np.float64], kind: Kind) -> list[NDArray[np.float64]]:
+    """Return what categories are averaged by."""
+    if not kind.classes:
+        return [labels]
+    counts = np.bincount(labels.astype(np.int64), minlength=kind.width)
+    chosen = np.sort(np.argsort(-counts, kind="stable")[1 : 1 + _MOST_TARGETS])
+    return [(labels == place).astype(np.float64) for place in chosen]
+
+
+def _category(name: str, values: pa.Array, labels: NDArray[np.float64], blocks: NDArray[np.int64]) -> tuple[Column, NDArray[np.float64]]:
+    rate = float(labels.mean())
     encoded = values.dictionary_encode()
     levels, known = encoded.dictionary.to_pylist(), encoded.indices.is_valid().to_numpy(zero_copy_only=False)
     place = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)

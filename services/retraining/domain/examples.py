@@ -6,6 +6,8 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.shared.kinds.kind import Kind
+
 DAY_MS = 86_400_000
 _MATURED = 0.95
 _FEW = 100
@@ -36,30 +38,24 @@ class Examples:
         """Return the chosen rows."""
         return Examples(self.features.filter(pa.array(chosen)), self.request_ms[chosen], self.label_ms[chosen], self.labels[chosen])
 
-    def thinning(self, limit: int) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
+    def thinning(self, limit: int, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the places of at most `limit` rows, of each class evenly spread over time, and their weights.
 
-        Each class keeps its share, but the rare one at least 2,000 rows, or all it has: a thousandth of 25,000 rows is too few positives to learn
-        from. The weights restore the shares; their mean is 1.
+        Each class keeps its share, but a rare one at least 2,000 rows, or all it has: a thousandth of 25,000 rows is too few to learn from. (Of many
+        classes all together at least half of the limit.) The weights restore the shares; their mean is 1.
         """
-        positive, negative = np.flatnonzero(self.labels > 0.5), np.flatnonzero(self.labels <= 0.5)
-        if len(self) <= limit or not len(positive) or not len(negative):
+        if len(self) <= limit or kind.name == "regression":
             places = _spread(np.arange(len(self), dtype=np.int64), min(limit, len(self)))
             return places, np.ones(len(places))
-        rare, other = sorted((positive, negative), key=len)
-        kept = max(limit * len(rare) // len(self), min(len(rare), _KEPT_OF_THE_RARE, limit // 2))
-        parts = [_spread(rare, kept), _spread(other, min(len(other), limit - kept))]
-        weights = np.concatenate([np.full(len(part), len(whole) / len(part)) for part, whole in zip(parts, (rare, other), strict=True)])
+        classes = [np.flatnonzero(self.labels == label) for label in np.unique(self.labels)]
+        sizes = np.array([len(rows) for rows in classes])
+        sure = np.minimum(sizes, min(_KEPT_OF_THE_RARE, limit // (2 * len(classes))))
+        kept = sure + (limit - sure.sum()) * (sizes - sure) // max(1, int((sizes - sure).sum()))
+        parts = [_spread(rows, count) for rows, count in zip(classes, kept.tolist(), strict=True)]
+        weights = np.concatenate([np.full(len(part), len(whole) / len(part)) for part, whole in zip(parts, classes, strict=True)])
         places = np.concatenate(parts)
         order = np.argsort(places)
         return places[order], weights[order] / weights.mean()
-
-    def lack(self, least: int) -> str:
-        """Say which class has fewer than `least` rows; empty when both have enough."""
-        positives = int((self.labels > 0.5).sum())
-        counts = {"positives": positives, "negatives": len(self) - positives}
-        few = [f"{count} {name}" for name, count in counts.items() if count < least]
-        return f"{' and '.join(few)} of {len(self)} rows, {least} are needed" if few else ""
 
 
 def _spread(places: NDArray[np.int64], count: int) -> NDArray[np.int64]:

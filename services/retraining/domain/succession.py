@@ -80,7 +80,7 @@ class Bench:
     def fit(self, split: Split, at_ms: int, recipe: Recipe, threshold: float, details: Mapping[str, str] | None = None) -> Artifact:
         """Fit a recipe on what was known at an instant."""
         training = self.settings.training
-        return fit_at(self.examples, split, at_ms, recipe.parameters, threshold, self.model, self.version, training, details)
+        return fit_at(self.examples, split, at_ms, recipe.parameters, threshold, self.model, self.version, training, self.kind, details)
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,8 +140,8 @@ def first_model(bench: Bench) -> Proposal:
     """
     training, gate, kind = bench.settings.training, bench.settings.gate, bench.kind
     split = Split.of(bench.end_ms, training.holdout_days, bench.horizon_ms)
-    candidate = train(bench.examples, split, bench.model, bench.version, training)
-    served = refit(bench.examples, split, candidate, training)
+    candidate = train(bench.examples, split, bench.model, bench.version, training, kind)
+    served = refit(bench.examples, split, candidate, training, kind)
     judged, scorer = OnnxScorer(candidate.artifact), OnnxScorer(served)
     rows = split.gate(bench.examples, 0)
     default = kind.default_scores(bench.settings.fallback.default)
@@ -225,7 +225,7 @@ def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spe
 
 
 def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
-    found = search(bench.examples, split, bench.settings.training, incumbent.parameters if incumbent else None)
+    found = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None)
     notes.figures |= found.figures
     notes.details |= {"searched": "yes", "windows_left_out": found.left_out}
     return Recipe(found.parameters, bench.features), found.threshold

@@ -48,8 +48,6 @@ def run(request: JobRequest) -> JobResult:
     plan = load_plan(Path(request.application))
     model = plan.models[request.retraining["model"]]
     version = version_name(request.retraining)
-    if model.settings.kind != "binary":
-        return _failed(version, f"expected a binary model, {model.name} is {model.settings.kind}: no family trains it yet")
     lake = Lake(request.lake, plan.application.app)
     if missing := [table for table in (VECTORS, OUTCOMES) if not lake.exists(table)]:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")

@@ -40,7 +40,7 @@ def test_a_column_of_noise_costs_next_to_nothing(noise_levels: int) -> None:
     auc = {}
     for names in (["x", "place"], ["x", "place", "noise"]):
         part = rows.select(names)
-        encoding = encode(part.filter(pa.array(learned)), labels[learned], times[learned])
+        encoding = encode(part.filter(pa.array(learned)), labels[learned], times[learned], Binary())
         scores = fit(encoding.matrix, labels[learned], Binary(), parameters, 1).predict(signature(encoding).encode(part.filter(pa.array(~learned))))
         auc[len(names)] = roc_auc(labels[~learned], scores)
     assert auc[2] > 0.64 and auc[3] > auc[2] - 0.01, auc
@@ -52,7 +52,7 @@ def test_codes_equal_a_plain_count() -> None:
     values = [LEVELS[i] for i in np.minimum(generator.geometric(0.15, n) - 1, 40)]
     labels = (generator.random(n) < 0.3).astype(np.float64)
     times = generator.permutation(n).astype(np.int64)
-    found = encode(pa.RecordBatch.from_pydict({"c": pa.array(values)}), labels, times)
+    found = encode(pa.RecordBatch.from_pydict({"c": pa.array(values)}), labels, times, Binary())
     rate, order = labels.mean(), np.argsort(times)
     count = {level: values.count(level) for level in set(values)}
     groups = [None if v is None else v if count[v] >= 20 else "" for v in values]
@@ -82,11 +82,13 @@ def test_the_label_of_a_row_changes_no_code_of_it() -> None:
     last = int(np.argmax(times))
     flipped[last] = 1 - flipped[last]
     # The overall rate, to which rare levels are drawn, is of all rows: one row in 2,000.
-    assert encode(rows, flipped, times).matrix[last].tolist() == pytest.approx(encode(rows, labels, times).matrix[last].tolist(), abs=2e-3)
+    assert encode(rows, flipped, times, Binary()).matrix[last].tolist() == pytest.approx(
+        encode(rows, labels, times, Binary()).matrix[last].tolist(), abs=2e-3
+    )
 
 
 def test_numbers_and_empty_columns_pass() -> None:
     rows = pa.RecordBatch.from_pydict({"none": pa.array([None, None], pa.string()), "x": pa.array([1.0, None])})
-    found = encode(rows, np.array([0.0, 1.0]), np.array([1, 2]))
+    found = encode(rows, np.array([0.0, 1.0]), np.array([1, 2]), Binary())
     assert np.isnan(found.matrix[:, 0]).all() and found.matrix[0, 1] == 1.0 and np.isnan(found.matrix[1, 1])
     assert signature(found).encode(rows).shape == (2, 2)

@@ -66,7 +66,7 @@ def test_a_window_keeps_the_last_days_only() -> None:
 def test_training_is_a_pure_function_and_the_artifact_serves_what_was_learned(family: str) -> None:
     rows = examples()
     split = parts(rows)
-    first, again = (train(rows, split, "m", "v1", settings(families=(family,))) for _ in range(2))
+    first, again = (train(rows, split, "m", "v1", settings(families=(family,)), Binary()) for _ in range(2))
     assert first.artifact.to_bytes() == again.artifact.to_bytes()
     gate = split.gate(rows, 0)
     scores = OnnxScorer(first.artifact).score(gate.features)
@@ -81,7 +81,7 @@ def test_the_future_changes_nothing() -> None:
     rows = examples()
     split = parts(rows)
     flipped = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(rows.label_ms >= split.gate_start, 1 - rows.labels, rows.labels))
-    first, second = (train(chosen, split, "m", "v1", settings()) for chosen in (rows, flipped))
+    first, second = (train(chosen, split, "m", "v1", settings(), Binary()) for chosen in (rows, flipped))
     assert first.artifact.to_bytes() == second.artifact.to_bytes()
 
 
@@ -95,12 +95,12 @@ def rare(share: float, n: int = 60_000) -> Examples:
 
 def test_thinning_keeps_the_rare_class_and_the_weights_its_share() -> None:
     rows = rare(0.005)
-    places, weights = rows.thinning(5_000)
+    places, weights = rows.thinning(5_000, Binary())
     positives = int(rows.labels.sum())
     assert len(places) <= 5_000 and rows.labels[places].sum() == positives, "every fifth row in order kept a twelfth of them"
     assert np.average(rows.labels[places], weights=weights) == pytest.approx(rows.labels.mean()) and weights.mean() == pytest.approx(1.0)
     assert (np.diff(places) > 0).all() and np.histogram(rows.request_ms[places], 6)[0].min() > len(places) / 7
-    everything, ones = rows.thinning(len(rows))
+    everything, ones = rows.thinning(len(rows), Binary())
     assert (everything == np.arange(len(rows))).all() and (ones == 1).all()
 
 
@@ -109,7 +109,7 @@ def test_a_rare_class_is_learned_answered_with_and_calibrated() -> None:
     """Of 0.5 %: the search sees 25,000 rows of which a stride would keep too few positives, and some requests are answered with yes."""
     rows = rare(0.005)
     split = parts(rows)
-    found = train(rows, split, "m", "v", settings(families=("lightgbm",), trials=2))
+    found = train(rows, split, "m", "v", settings(families=("lightgbm",), trials=2), Binary())
     gate = split.gate(rows, 0)
     scores = OnnxScorer(found.artifact).score(gate.features)
     assert roc_auc(gate.labels, scores) > 0.8 and scores.mean() == pytest.approx(gate.labels.mean(), rel=0.4)
@@ -123,7 +123,7 @@ def test_no_candidate_without_enough_of_each_class() -> None:
     for what, until in where.items():
         labels = np.where(until & ((rows.request_ms >= split.validation_start) | (what == "training")), 0.0, rows.labels)
         with pytest.raises(TooFewRowsError, match=f"both classes among the {what} rows, found 0 positives .*10 are needed"):
-            train(Examples(rows.features, rows.request_ms, rows.label_ms, labels), split, "m", "v", settings())
+            train(Examples(rows.features, rows.request_ms, rows.label_ms, labels), split, "m", "v", settings(), Binary())
 
 
 def test_a_window_without_enough_of_each_class_is_left_out_and_named() -> None:
@@ -132,19 +132,19 @@ def test_a_window_without_enough_of_each_class_is_left_out_and_named() -> None:
     split = parts(rows)
     recent = (rows.request_ms >= split.validation_start - 23 * DAY_MS) & (rows.request_ms < split.validation_start)
     gap = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(recent, 0.0, rows.labels))
-    found = train(gap, split, "m", "v", settings(families=("logistic_regression",)))
+    found = train(gap, split, "m", "v", settings(families=("logistic_regression",)), Binary())
     assert found.parameters["window_days"] == 0 and found.left_out.startswith("20 days: 0 positives of")
     with pytest.raises(TooFewRowsError, match="a window of history with enough of each class, found 20 days: 0 positives"):
-        train(gap, split, "m", "v", settings(windows_days=(20,)))
+        train(gap, split, "m", "v", settings(windows_days=(20,)), Binary())
 
 
 def test_too_few_rows_and_one_class_are_said() -> None:
     rows = examples()
     split = parts(rows)
     with pytest.raises(TooFewRowsError, match="at least 100000 training rows"):
-        train(rows, split, "m", "v", settings(min_rows=100_000))
+        train(rows, split, "m", "v", settings(min_rows=100_000), Binary())
     with pytest.raises(TooFewRowsError, match="both classes"):
-        train(Examples(rows.features, rows.request_ms, rows.label_ms, np.zeros(len(rows))), split, "m", "v", settings())
+        train(Examples(rows.features, rows.request_ms, rows.label_ms, np.zeros(len(rows))), split, "m", "v", settings(), Binary())
 
 
 def scored(days: int = 7, skill: float = 0.0, seed: int = 1) -> tuple[np.ndarray, np.ndarray, np.ndarray, np.ndarray]:
@@ -183,7 +183,7 @@ def test_bad_labels_teach_nothing_and_end_no_training() -> None:
     labels[[100, 2_000, 3_000, 4_000]] = [np.nan, 7.0, np.inf, 0.5]
     bad, clean = Examples(rows.features, rows.request_ms, rows.label_ms, labels), rows.where(np.isin(labels, (0.0, 1.0)))
     split, few = parts(rows), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
-    assert train(bad, split, "m", "v", few).artifact.to_bytes() == train(clean, split, "m", "v", few).artifact.to_bytes()
+    assert train(bad, split, "m", "v", few, Binary()).artifact.to_bytes() == train(clean, split, "m", "v", few, Binary()).artifact.to_bytes()
 
 
 @pytest.mark.lasts(5)
@@ -198,7 +198,7 @@ def test_values_beyond_32_bits_are_missing_in_training_and_in_service(family: st
     made = []
     for x in (huge, missing):
         features = rows.features.set_column(0, "x", pa.array(x, from_pandas=True))
-        candidate = train(Examples(features, rows.request_ms, rows.label_ms, rows.labels), split, "m", "v", few)
+        candidate = train(Examples(features, rows.request_ms, rows.label_ms, rows.labels), split, "m", "v", few, Binary())
         scores = OnnxScorer(candidate.artifact).score(features)
         assert np.isfinite(scores).all()
         made.append((candidate.artifact.to_bytes(), scores.tolist()))
@@ -210,8 +210,8 @@ def test_the_last_week_is_learned_by_what_serves_and_not_by_what_is_judged() -> 
     rows = examples()
     split, few = parts(rows), settings(trials=1, families=("logistic_regression",), windows_days=(9,))
     turned = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(rows.request_ms >= split.gate_start, 1 - rows.labels, rows.labels))
-    judged = train(turned, split, "m", "v1", few)
-    served = refit(turned, split, judged, few)
+    judged = train(turned, split, "m", "v1", few, Binary())
+    served = refit(turned, split, judged, few, Binary())
     gate = split.gate(turned, 0)
     assert roc_auc(gate.labels, OnnxScorer(judged.artifact).score(gate.features)) < 0.3
     assert roc_auc(gate.labels, OnnxScorer(served).score(gate.features)) > 0.6
@@ -221,14 +221,14 @@ def test_the_last_week_is_learned_by_what_serves_and_not_by_what_is_judged() -> 
     assert details["learned_rows"] == str(len(split.learning(turned, split.end, 9)))
     # One recipe, and the same rows give the same bytes.
     assert served.signature.threshold == judged.artifact.signature.threshold
-    assert refit(turned, split, judged, few).to_bytes() == served.to_bytes()
+    assert refit(turned, split, judged, few, Binary()).to_bytes() == served.to_bytes()
 
 
 def test_the_rows_a_served_model_learned_never_judge_it_again() -> None:
     rows = examples()
     split, few = parts(rows, 50), settings(trials=1, families=("logistic_regression",), windows_days=(0,))
     known = rows.where(rows.label_ms < 50 * DAY_MS)
-    served = refit(known, split, train(known, split, "m", "v1", few), few)
+    served = refit(known, split, train(known, split, "m", "v1", few, Binary()), few, Binary())
     later = parts(rows, 55)
     gate = later.gate(rows, int(served.signature.details["learned_until_ms"]))
     learned = split.learning(rows, split.end, 0)

@@ -1,0 +1,169 @@
+"""Which correction of a model's probabilities helps, chosen on labels that it has not learned from."""
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.optimize import minimize_scalar
+from scipy.special import expit, logit, logsumexp
+from sklearn.isotonic import IsotonicRegression
+
+from tidemill.services.retraining.domain.examples import DAY_MS
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.models.calibration import Calibration
+from tidemill.shared.statistics.bootstrap import paired_block_test
+
+Scores = NDArray[np.float64]
+_Method = Callable[[Scores, Scores], Calibration | None]
+_LEVEL = 0.025
+_FEWEST_DAYS, _BLOCKS = 5, 10
+_LEAST_ROWS, _LEAST_OF_A_CLASS, _LEAST_FOR_A_LINE = 200, 30, 100
+_LEAST_PER_KNOT, _MOST_KNOTS = 50, 20
+_FLOOR = 1e-9
+
+
+@dataclass(frozen=True, slots=True)
+class Choice:
+    """What was chosen.
+
+    Attributes
+    ----------
+    method
+        ``platt``, ``isotonic``, ``temperature`` or ``none``.
+    gain
+        Log loss saved on rows that the correction was not fitted on, in nats a row; 0 for none.
+    """
+
+    method: str
+    calibration: Calibration | None
+    gain: float
+
+
+def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: NDArray[np.int64]) -> Choice:
+    """Choose a correction by log loss, or none where no one helps beyond noise.
+
+    Each method is fitted on all blocks of time but one and judged on that one. One counts as helpful when its mean gain over blocks is above zero at
+    the level 0.025; of the helpful the one with the larger gain is fitted on all rows. Binary: Platt scaling, or isotonic regression where there are
+    100 rows of each class. Several classes share one temperature: it is one parameter for any number of classes, keeps the order of a row's
+    probabilities and thereby every answer, and leaves them summing to 1, which corrections of one class against the rest do not.
+
+    Parameters
+    ----------
+    labels, request_ms : shape (n,)
+    scores : shape (n,) or (n, K)
+
+    References
+    ----------
+    Platt: Probabilistic outputs for support vector machines. 1999. Zadrozny and Elkan: Transforming classifier scores into accurate multiclass
+    probability estimates. KDD 2002. Guo et al.: On calibration of modern neural networks. ICML 2017.
+    """
+    none = Choice("none", None, 0.0)
+    if kind.name == "regression" or len(labels) < _LEAST_ROWS or not np.isfinite(scores).all():
+        return none
+    blocks, methods = _blocks(request_ms), _methods(kind, labels)
+    plain = kind.losses(labels, scores)
+    best = none
+    for name, method in methods.items():
+        losses = np.array(plain)
+        for block in np.unique(blocks):
+            apart = blocks == block
+            fitted = method(labels[~apart], scores[~apart])
+            if fitted is not None:
+                losses[apart] = kind.losses(labels[apart], fitted.apply(scores[apart]))
+        test, gain = paired_block_test(losses - plain, blocks), float((plain - losses).mean())
+        if test.p_value_less < _LEVEL and gain > best.gain and (calibration := method(labels, scores)) is not None:
+            best = Choice(name, calibration, gain)
+    return best
+
+
+def composed(first: Calibration | None, then: Calibration | None) -> Calibration | None:
+    """Return one correction that does what two do one after the other; `first` has no knots."""
+    if first is None or then is None:
+        return then if first is None else first
+    offsets = tuple(then.slope * one + other for one, other in zip(first.offsets, then.offsets, strict=True))
+    return then.model_copy(update={"slope": then.slope * first.slope, "offsets": offsets})
+
+
+def _methods(kind: Kind, labels: Scores) -> Mapping[str, _Method]:
+    if kind.classes:
+        return {"temperature": temperature}
+    rare = min(int(labels.sum()), len(labels) - int(labels.sum()))
+    if rare < _LEAST_OF_A_CLASS:
+        return {}
+    return {"platt": platt, "isotonic": isotonic} if rare >= _LEAST_FOR_A_LINE else {"platt": platt}
+
+
+def _blocks(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Days where there are some and not too many, else ten stretches of equally many rows."""
+    days = request_ms // DAY_MS
+    return days if _FEWEST_DAYS <= len(np.unique(days)) <= _BLOCKS else _stretches(request_ms)
+
+
+def _stretches(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    blocks = np.empty(len(request_ms), np.int64)
+    blocks[np.argsort(request_ms, kind="stable")] = np.arange(len(request_ms)) * _BLOCKS // len(request_ms)
+    return blocks
+
+
+def platt(labels: Scores, scores: Scores) -> Calibration | None:
+    """Fit slope and offset on the scale of the log odds; None where the scores rank the wrong way round.
+
+    Newton's method; the likelihood is concave.
+    """
+    odds = logit(np.clip(scores, _FLOOR, 1 - _FLOOR))
+    design = np.column_stack([odds, np.ones(len(odds))])
+    found = np.array([1.0, 0.0])
+    for _ in range(50):
+        rates = expit(design @ found)
+        curvature = design.T @ (design * (rates * (1 - rates))[:, None]) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, design.T @ (labels - rates))
+        # A step that is too long where the curve is flat would leave for good.
+        found = found + step * min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))
+        if np.abs(step).max() < 1e-10:
+            break
+    slope, offset = found.tolist()
+    return Calibration(link="logit", slope=slope, offsets=(offset,)) if slope > 0.01 and np.isfinite(found).all() else None
+
+
+def isotonic(labels: Scores, scores: Scores) -> Calibration | None:
+    """Fit a line that rises through the mean score and the rate of each stretch that isotonic regression finds.
+
+    Between the means it is straight, so that it keeps the order of the scores and a rounding of a score moves its rate by as little. Stretches of few
+    rows are joined. At the ends it goes to what one row more of either class would leave possible.
+
+    References
+    ----------
+    Oron and Flournoy: Centered isotonic regression. Statistics in Biopharmaceutical Research 9 (2017).
+    """
+    order = np.argsort(scores, kind="stable")
+    ordered, truth = scores[order], labels[order]
+    levels = IsotonicRegression().fit(ordered, truth).predict(ordered)
+    stretch = np.append(0, np.cumsum(np.diff(levels) > 0))
+    least, sizes = max(_LEAST_PER_KNOT, len(labels) // _MOST_KNOTS), np.bincount(stretch)
+    merged, count, held = np.zeros(len(sizes), np.int64), 0, 0
+    for i, size in enumerate(sizes.tolist()):
+        merged[i], held = count, held + size
+        if held >= least:
+            count, held = count + 1, 0
+    place = np.minimum(merged[stretch], max(0, count - 1))
+    sizes = np.bincount(place)
+    knots, rates = np.bincount(place, ordered) / sizes, np.bincount(place, truth) / sizes
+    least_rate = 1.0 / (len(labels) + 2)
+    line = {0.0: min(least_rate, rates[0]), **dict(zip(knots.tolist(), rates.tolist(), strict=True)), 1.0: max(1 - least_rate, rates[-1])}
+    at = np.array(sorted(line))
+    rising = np.clip(np.maximum.accumulate([line[x] for x in at.tolist()]), least_rate, 1 - least_rate)
+    return Calibration(link="logit", knots=tuple(at.tolist()), levels=tuple(rising.tolist())) if len(knots) > 1 else None
+
+
+def temperature(labels: Scores, scores: Scores) -> Calibration | None:
+    """Fit the one power that all probabilities of a row are taken to."""
+    logs = np.log(np.maximum(scores, _FLOOR))
+    own = np.arange(len(labels)), labels.astype(np.int64)
+
+    def loss(power: float) -> float:
+        scaled = np.exp(power) * logs
+        return float((logsumexp(scaled, axis=1) - scaled[own]).mean())
+
+    slope = float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-8}).x))
+    return Calibration(link="softmax", slope=slope, offsets=(0.0,) * scores.shape[1])
