@@ -22,10 +22,12 @@ from tidemill.shared.merge.merging_task import MergingTask, decoded
 from tidemill.shared.runner.dead_letters import DeadLetters
 from tidemill.shared.runner.letter_size import DEFAULT_LIMIT_BYTES
 from tidemill.shared.runner.task import StepContext, TaskInputs
+from tidemill.shared.short_text import short_text
 
 _UPSTREAM = "scoring"
 _FOLD_VERSION = "outcomes-2"
 _MERGE_KEY = b"merge"
+_LONGEST_LABEL = 200
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -177,7 +179,8 @@ class OutcomesTask(MergingTask):
                     labels.setdefault(row, []).append((name, identity, Label(value, time)))
                 for i in np.flatnonzero(present & ~good).tolist():
                     row, request = int(rows[i]), (name, identities[i].as_py())
-                    detail = f"expected {label.expected} as the label of {name}, found {given[i].as_py()!r}; the record is in the journal, without it"
+                    came = short_text(repr(given[i].as_py()), _LONGEST_LABEL)
+                    detail = f"expected {label.expected} as the label of {name}, found {came}; the record is in the journal, without it"
                     known = invalid.setdefault(row, _Invalid(records[row : row + 1], detail, []))
                     known.requests.append(request)
         return _JournalRows(labels, invalid)

@@ -139,3 +139,25 @@ def test_a_model_that_answers_another_question_is_not_served(made: Artifact, cap
     assert (one["variant"], one["reason"], one["predicted_label"]) == ("default", "model_failed", "versicolor")
     (said,) = {getattr(record, "error", "") for record in caplog.records if record.message == "model cannot be served"}
     assert "expected a model of kind multiclass with the 3 classes setosa, versicolor, virginica, as the application says, found kind" in said
+
+
+HOSTILE = ["x" * 200_000, "\x00", "setosa ", "SETOSA", "'; DROP", "🌸", "", "nan", "1", "setosa\n"]
+
+
+def test_whatever_a_label_says_it_costs_its_own_record_only() -> None:
+    asked, _ = flowers(len(HOSTILE) + 1)
+    with ApplicationRun(THREE_CLASSES, START.isoformat()) as run:
+        for event in asked:
+            run.clock.set(event["seen_at"].isoformat())
+            run.publish("flowers", event)
+        for i, said in enumerate([*HOSTILE, "virginica"]):
+            run.publish("namings", {"naming_id": f"n{i}", "flower_id": f"f{i}", "named_at": run.clock.now(), "species": said})
+        for i, other in enumerate([5, True, ["setosa"], {"species": "setosa"}]):
+            run.publish("namings", {"naming_id": f"other-{i}", "flower_id": "f0", "named_at": run.clock.now(), "species": other})
+        results = run.run()
+    letters = [one["detail"] for one in results.rejected if one["stage"] == "outcomes"]
+    assert len(letters) == len(HOSTILE) and len(results.rejected) == len(HOSTILE) + 4
+    for said, letter in zip(HOSTILE, letters, strict=True):
+        assert letter.startswith("expected one of 'setosa', 'versicolor', 'virginica' as the label of species, found ") and len(letter) <= 500
+        assert len(said) > 2_000 or repr(said) in letter
+    assert [(one["request_id"], one["label_class"]) for one in results.outcomes] == [(f"f{len(HOSTILE)}", "virginica")]
