@@ -1,5 +1,6 @@
 """Scoring as a task: vectors in, predictions out; models switch between steps, and every prediction says which switch it follows."""
 
+import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -30,7 +31,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.version import CODE_VERSION
 
 _UPSTREAM = "features"
-_COUNTS = b"counts"
+_COUNTS, _REVISIONS = b"counts", b"revisions"
 _FIRST_RETRY_MS, _LONGEST_RETRY_MS = 1_000, 60_000
 _LOG = logging.getLogger(__name__)
 
@@ -44,9 +45,9 @@ def task_inputs(plan: Plan) -> TaskInputs:
 class ScoringTask(MergingTask):
     """Answers the requests of one partition.
 
-    Its only state is a fold of the whole deployments log and of the revisions, read again at every start, and how many vectors it has read. A model
-    that cannot be loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again after 1 s, then
-    2, up to every minute (processing time: every prediction says which model answered it, so a replay need not know when it came back).
+    Its state is a fold of the whole deployments log, read again at every start, each model's newest revision, and how many vectors it has read. A
+    model that cannot be loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again after 1 s,
+    then 2, up to every minute (processing time: every prediction says which model answered it, so a replay need not know when it came back).
 
     Parameters
     ----------
@@ -79,14 +80,17 @@ class ScoringTask(MergingTask):
         self._metrics = metrics
         self._degraded: Counter[tuple[str, str]] = Counter()
         self._read_deployments = self._read_revisions = 0
-        self._written = b""
+        self._written = self._written_revisions = b""
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
-        """Load how many vectors had been read."""
+        """Load how many vectors had been read, and each model's newest revision."""
         for entry in entries:
             if entry.key == _COUNTS and entry.value is not None:
                 self._written = entry.value
                 self.merge.restore(entry.value)
+            elif entry.key == _REVISIONS and entry.value is not None:
+                self._written_revisions, state = entry.value, json.loads(entry.value)
+                self._read_revisions, self._newest = state["read"], state["newest"]
 
     def replay(self, inputs: Sequence[Records]) -> None:
         """Follow the deployments again and count what had been answered; the answers are out already, so nothing is kept."""
@@ -114,11 +118,15 @@ class ScoringTask(MergingTask):
         return Step(emissions, self._positions(), self.coverage, self._head)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        """Write the count of vectors, if it has changed; the deployments log is always read from its beginning."""
+        """Write the count of vectors and the newest revisions, if they have changed; the deployments log is always read from its beginning."""
         counts = self.merge.state()
         changed = [StateEntry(_COUNTS, counts)] if counts != self._written else []
         self._written = counts
-        return Checkpoint(changed, {**self.merge.positions(), self._deployments: 0, self._revisions: 0})
+        if self._read_revisions:
+            revisions = json.dumps({"read": self._read_revisions, "newest": self._newest}).encode()
+            changed += [StateEntry(_REVISIONS, revisions)] if revisions != self._written_revisions else []
+            self._written_revisions = revisions
+        return Checkpoint(changed, {**self.merge.positions(), self._deployments: 0, self._revisions: self._read_revisions})
 
     def committed(self) -> None:
         """Count the answers without a model, now that they are out."""
@@ -168,7 +176,8 @@ class ScoringTask(MergingTask):
     def _revise(self, records: Records) -> None:
         """Take the newest revision of each model, and let its version serve with it."""
         for record in (self._revision.decode(value) for value in records.values if value is not None):
-            self._newest[record["model"]] = record
+            kept = ("model_version", "sequence", "lower_offset", "upper_offset")
+            self._newest[record["model"]] = {name: record[name] for name in kept}
         self._read_revisions = int(records.offsets[-1]) + 1
         self._serving = {name: self._revised(name, serving) for name, serving in self._serving.items()}
 

@@ -58,6 +58,12 @@ class Stage:
         }  # fmt: skip
         return self.records("flights-deployments", [RecordCodec(self.registry, "d", schema("deployment")).encode(record)], sequence)
 
+    def revision(self, sequence: int, version: str, lower: float, upper: float) -> Records:
+        place = {"journal_partition": 0, "journal_offset": 0, "journal_time": 0}
+        record = {"model": "late_arrival", **place, "sequence": sequence, "model_version": version, "lower_offset": lower, "upper_offset": upper}
+        codec = RecordCodec(self.registry, "r", schema("revision"))
+        return self.records("flights-revisions", [codec.encode({**record, "labels": 20})], sequence)
+
     def progress(self, vectors: int) -> Records:
         covered = Progress("features", 0, covered_offset=10_000, covered_time=self.last_time + 5, outputs={"flights-vectors": vectors})
         return self.records("flights-features-progress", [covered.encode(RecordCodec(self.registry, "p", schema("progress")))], 3)
@@ -119,6 +125,32 @@ def test_a_restart_serves_the_same_model_and_repeats_no_answer(stage: Stage) -> 
     restarted, straight = again.process(rest, CONTEXT), task.process(rest, CONTEXT)
     assert stage.answers(restarted) == stage.answers(straight)
     assert restarted.positions == straight.positions and restarted.coverage == straight.coverage
+
+
+def test_a_restart_keeps_the_newest_revision_and_reads_only_what_came_after_it(stage: Stage) -> None:
+    """Revisions of before the checkpoint are not read again; one that comes first when the task starts anew is taken when its model is loaded."""
+    address = stage.store.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
+    promoted, place = stage.deployment(0, "promoted", "v1", address), TopicPartition("flights-revisions", 0)
+    task = stage.task()
+    task.process([promoted, stage.revision(0, "v1", -1.0, 1.0), stage.revision(1, "v1", -2.0, 2.0)], CONTEXT)
+    step = task.process([stage.records("flights-vectors", stage.vectors[:20])], CONTEXT)
+    checkpoint = task.checkpoint(1_000)
+    assert step.positions[place] == checkpoint.marker[place] == 2
+    restarted = stage.task()
+    restarted.restore(checkpoint.entries)
+    restarted.replay([promoted])
+    restarted.resume(step.positions, {}, step.coverage.offset, step.coverage.time_ms)
+    (again,) = stage.answers(restarted.process([stage.records("flights-vectors", stage.vectors[20:21], 20)], CONTEXT))
+    assert (again["revision"], again["lower"], again["upper"]) == (1, again["score"] - 2.0, again["score"] + 2.0)
+    assert not any(entry.key == b"revisions" for entry in restarted.checkpoint(1_000).entries), "nothing is new"
+    (other,) = stage.answers(
+        restarted.process([stage.revision(2, "v2", -9.0, 9.0), stage.records("flights-vectors", stage.vectors[21:22], 21)], CONTEXT)
+    )
+    assert other["revision"] == 1, "that of another version changes nothing"
+    fresh = stage.task()
+    fresh.process([stage.revision(1, "v1", -2.0, 2.0)], CONTEXT)
+    (late,) = stage.answers(fresh.process([promoted, stage.records("flights-vectors", stage.vectors[:1])], CONTEXT))
+    assert late["revision"] == 1
 
 
 def test_a_model_for_features_the_application_no_longer_has_answers_with_the_default(stage: Stage) -> None:
