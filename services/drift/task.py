@@ -12,7 +12,7 @@ from tidemill.services.drift.domain.findings import Finding, Health
 from tidemill.services.drift.domain.fold import DriftFold, Said
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.intervals import Revision
-from tidemill.services.drift.domain.lineage import lineage_of
+from tidemill.services.drift.domain.lineage import Lineage, lineage_of
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
@@ -41,7 +41,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.revisions, topics.health))
 
 
-def watch_settings(model: ModelPlan) -> WatchSettings:
+def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = None) -> WatchSettings:
     """What is watched of a model, from the application file."""
     own = model.settings
     return WatchSettings(
@@ -64,6 +64,7 @@ def watch_settings(model: ModelPlan) -> WatchSettings:
         missing_shift=own.drift.missing_shift,
         bounds_of_metrics=metric_bounds(own.drift),
         label_stream=own.label.stream,
+        shown_only=frozenset(name for name, one in (lineage or {}).items() if one.behaviour != "window"),
     )
 
 
@@ -89,8 +90,9 @@ class DriftTask(MergingTask):
         topics = plan.topics
         self._plan = plan
         self._revises = revises
+        lineage = lineage_of(plan)
         self._fold = DriftFold(
-            [watch_settings(model) for model in plan.models.values()], {one.name: one.type for one in plan.features}, lineage_of(plan)
+            [watch_settings(model, lineage) for model in plan.models.values()], {one.name: one.type for one in plan.features}, lineage
         )
         partitions = tuple(range(plan.application.partitions))
         self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))

@@ -1,5 +1,6 @@
 """Mergeable summary of a numeric column: counts on a grid of relative width that coarsens by itself."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -103,6 +104,17 @@ class Sketch:
         order = np.argsort(keys, kind="stable")
         keys, counts = _combined(keys[order], np.concatenate([left.counts, right.counts])[order])
         return Sketch(keys, counts, shift, self.missing + other.missing, min(self.low, other.low), max(self.high, other.high)).fitted()
+
+    @staticmethod
+    def union(parts: Sequence["Sketch"]) -> "Sketch":
+        """Of all columns together: the same as merging one by one."""
+        shift = max((part.shift for part in parts), default=0)
+        coarse = [part.coarsened(shift) for part in parts]
+        keys = np.concatenate([part.keys for part in coarse])
+        order = np.argsort(keys, kind="stable")
+        keys, counts = _combined(keys[order], np.concatenate([part.counts for part in coarse])[order])
+        low, high = min(part.low for part in parts), max(part.high for part in parts)
+        return Sketch(keys, counts, shift, sum(part.missing for part in parts), low, high).fitted()
 
     def outside(self, low: float, high: float) -> int:
         """Rows in cells entirely below `low` or above `high`."""

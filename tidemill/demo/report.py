@@ -52,7 +52,7 @@ class ReportData:
     label_delay_min, latency_ms : float64 arrays
         One per label; one per request of the latency stretch.
     features, psi_weeks_ms, psi : names, float64 arrays of shape (weeks,) and (features, weeks)
-        Mean shift of the days of a week in units of its bound; NaN where nothing was compared.
+        Mean evidence of a week's windows in units of what it takes to warn; NaN where nothing was compared.
     models, incidents, bad_records, summary, audit
         Tables.
     is_live
@@ -120,7 +120,7 @@ def _page(data: ReportData) -> str:
         _section("When the truth arrives", "From the request to its label.", delays),
         _section("How fast an answer comes", "From publishing an event to reading its prediction, logarithmic.", latency)
         if len(data.latency_ms) or data.is_live else "",
-        _section("Feature drift", "Mean shift of a week's days, in units of how far days lay apart before the champion: 1 warns, none retrains.",
+        _section("Feature drift", "Evidence that windows differ more than the champion's own data did: 1 warns, none retrains.",
                  f'<div class="keys">{heat}</div>' + heat_map(data.features, data.psi_weeks_ms, data.psi), "wide"),
         _section("Incidents", "Findings that share a column, a view or a stream, from the first one until three quiet windows have passed.",
                  _table(data.incidents), "wide"),

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.shared.statistics.histogram import Tally
 from tidemill.shared.statistics.sketch import Sketch
 
 Float64 = NDArray[np.float64]
@@ -17,6 +18,8 @@ _SIGMAS = 5.0
 _LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 _SAME = 0.04
 _LEAST_FACTOR = 1.25
+_MARGIN = 0.1
+_COLDEST, _HOTTEST = -60.0, 60.0
 FACTORS: Mapping[str, float] = {
     "miles to kilometres": 1.609344, "feet to metres": 0.3048, "pounds to kilograms": 0.45359237, "a decimal place": 10.0,
     "per cent or cents": 100.0, "thousandths": 1000.0, "millionths": 1e6, "minutes to seconds, or hours to minutes": 60.0, "hours to seconds": 3600.0,
@@ -104,6 +107,29 @@ class Scale:
         return abs(float(np.log(self.factor)))
 
 
+def outside_share(reference: Sketch | Tally, current: Sketch | Tally) -> float:
+    """Share of the present values that lie beyond the reference's range by more than a tenth of it, or of categories it never saw."""
+    if not reference.present or not current.present:
+        return 0.0
+    if isinstance(reference, Sketch) and isinstance(current, Sketch):
+        margin = _MARGIN * (reference.high - reference.low)
+        return current.outside(reference.low - margin, reference.high + margin) / current.present
+    if isinstance(reference, Tally) and isinstance(current, Tally):
+        return current.unseen(reference) / current.present
+    raise TypeError(f"expected two summaries of one kind, got {type(reference).__name__} and {type(current).__name__}")
+
+
+def day_figures(history: Sketch | Tally, day: Sketch | Tally) -> dict[str, float]:
+    """Return a day's share of missing values, and against what came before it the share of values never seen and the factor of its quantiles."""
+    found = {"missing": day.missing_share}
+    if history.rows:
+        found["outside"] = outside_share(history, day)
+        factor = scale(history, day) if isinstance(history, Sketch) and isinstance(day, Sketch) else None
+        if factor is not None:
+            found["factor_log"] = factor.factor_log
+    return found
+
+
 def scale(reference: Sketch, current: Sketch) -> Scale | None:
     """Compare five quantiles of two columns; None where they say nothing about units: fewer than three different ones, zeros or signs that differ.
 
@@ -143,9 +169,11 @@ def quantiles(sketch: Sketch, levels: Sequence[float]) -> Float64 | None:
 
 
 def _degrees(before: Float64, now: Float64) -> Scale | None:
-    """Celsius and Fahrenheit: every quantile within a degree of the line, and no quotient that tells it from a factor is needed."""
+    """Celsius and Fahrenheit: temperatures of the air whose quantiles lie on the line from one to the other, and not where they were."""
     reach = float(np.ptp(before))
-    for name, line in (("degrees Celsius to Fahrenheit", 1.8 * before + 32), ("degrees Fahrenheit to Celsius", (before - 32) / 1.8)):
-        if reach > 4 and np.abs(now - line).max() < 0.15 * float(np.ptp(line)) and np.abs(now - before).min() > 0.5 * reach:
+    fahrenheit, celsius = 1.8 * before + 32, (before - 32) / 1.8
+    for name, here, line in (("degrees Celsius to Fahrenheit", before, fahrenheit), ("degrees Fahrenheit to Celsius", celsius, celsius)):
+        is_air = _COLDEST < here.min() and here.max() < _HOTTEST
+        if is_air and reach > 4 and np.abs(now - line).max() < 0.15 * float(np.ptp(line)) and np.abs(now - before).min() > 0.5 * reach:
             return Scale(float(np.ptp(now) / reach), name)
     return None

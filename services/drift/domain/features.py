@@ -1,4 +1,4 @@
-"""The distributions of the features: today's, all history's, and what each champion was trained on."""
+"""The distributions of the features: today's, the window's, all before that, and what each champion was trained on."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -8,16 +8,18 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.services.drift.domain.data_quality import Scale, scale
+from tidemill.services.drift.domain.data_quality import day_figures
 from tidemill.services.drift.domain.null_shifts import WINDOWS_KEPT
 from tidemill.services.drift.domain.rows import floats
-from tidemill.shared.statistics.distances import jensen_shannon, kolmogorov_smirnov, population_stability_index
+from tidemill.services.drift.domain.shifts import STATISTICS, Summary, shifts_of
 from tidemill.shared.statistics.histogram import Tally
-from tidemill.shared.statistics.sketch import Sketch, binned
+from tidemill.shared.statistics.sketch import Sketch
 
-Summary = Sketch | Tally
 _CHUNK_ROWS = 16_384
 _LEAST_ROWS = 100
+_WINDOW_DAYS = 7
+_WINDOW_ROWS = 2_000
+_MOST_DAYS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,49 +45,32 @@ class FeatureColumn:
 def merged(first: Summary, second: Summary) -> Summary:
     """Of both together."""
     if isinstance(first, Sketch) and isinstance(second, Sketch):
-        return first.merged(second)
+        # Merging with nothing changes nothing, and most days are one chunk.
+        return second if not first.rows else first.merged(second)
     if isinstance(first, Tally) and isinstance(second, Tally):
         return first.merged(second)
     raise TypeError(f"expected two summaries of one kind, got {type(first).__name__} and {type(second).__name__}")
 
 
+def merged_all(parts: Sequence[Summary]) -> Summary:
+    """Of all together, in order; one at least."""
+    sketches = [part for part in parts if isinstance(part, Sketch)]
+    if len(sketches) == len(parts):
+        return Sketch.union(sketches)
+    found = parts[0]
+    for part in parts[1:]:
+        found = merged(found, part)
+    return found
+
+
 @dataclass(frozen=True, slots=True)
-class Shift:
-    """How far a window's distribution of one feature lies from the reference's."""
+class Day:
+    """Rows and summaries of a day that is over; `lag_ms` are the times from event to journal."""
 
-    psi: float
-    js: float
-    ks: float
-    missing_reference: float
-    missing: float
-    outside: float
+    day: int
     rows: int
-    scale: Scale | None = None
-    is_text: bool = False
-
-
-def shift(reference: Summary, current: Summary) -> Shift | None:
-    """Compare a window with the reference; None when either has no rows.
-
-    `outside` is the share of present rows beyond the reference's range, or of categories it never saw.
-    """
-    if not reference.rows or not current.rows:
-        return None
-    if isinstance(reference, Sketch) and isinstance(current, Sketch):
-        expected, seen = binned(reference, current)
-        outside = current.outside(reference.low, reference.high) if reference.present else 0
-        ks = kolmogorov_smirnov(expected, seen)
-    elif isinstance(reference, Tally) and isinstance(current, Tally):
-        bins = reference.bins()
-        expected, seen = bins.counts(reference), bins.counts(current)
-        outside = current.unseen(reference) if reference.present else 0
-        ks = float(np.abs(expected / expected.sum() - seen / seen.sum()).max())
-    else:
-        raise TypeError(f"expected two summaries of one kind, got {type(reference).__name__} and {type(current).__name__}")
-    psi, js = population_stability_index(expected, seen), jensen_shannon(expected, seen)
-    share = outside / current.present if current.present else 0.0
-    factor = scale(reference, current) if isinstance(reference, Sketch) and isinstance(current, Sketch) else None
-    return Shift(psi, js, ks, reference.missing_share, current.missing_share, share, current.rows, factor, isinstance(reference, Tally))
+    summaries: Mapping[str, Summary]
+    lag_ms: Sketch
 
 
 @dataclass(slots=True)
@@ -93,18 +78,27 @@ class FeatureFold:
     """Summaries of the vectors of one asking stream.
 
     Rows wait as columns and are summarised some thousand at a time: summaries do not depend on how rows were grouped, so nobody can
-    tell. A day's summaries are merged into the history when the day is over; how far it lay from what came before it is kept (`null`: the
-    population stability index of the last 90 days of at least 100 rows), because that is what later days are to be held against; so are the figures
-    of data quality (`daily`).
+    tell. A window is the last seven days, and more (up to 60) until it has 2,000 rows. When a day is over, the distances of the window that ends
+    with it from what came before the window are kept (`null`, the last 90 of each feature), because that is what later windows are to be held
+    against; so are the day's figures of data quality (`daily`).
+
+    Memory: by feature at most 62 summaries of at most 512 cells or 2,000 categories; days beyond the seventh hold less than 2,000 rows together.
+
+    Attributes
+    ----------
+    window
+        Summaries of the window that ends with the last day that is over, if it had rows; not part of the state.
     """
 
     columns: Sequence[FeatureColumn]
     today: dict[str, Summary] = field(default_factory=dict)
     history: dict[str, Summary] = field(default_factory=dict)
-    null: dict[str, list[float]] = field(default_factory=dict)
+    ring: list[Day] = field(default_factory=list)
+    null: dict[str, list[list[float]]] = field(default_factory=dict)
     daily: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     rows: int = 0
     lags: Sketch = field(default_factory=Sketch.empty)
+    window: dict[str, Summary] = field(default_factory=dict)
     _lags: list[NDArray[np.float64]] = field(default_factory=list)
     _waiting: list[pa.RecordBatch] = field(default_factory=list)
     _rows: int = 0
@@ -135,31 +129,51 @@ class FeatureFold:
             values = table.column(column.name).combine_chunks()
             self.today[column.name] = merged(self.today[column.name], column.summary(values))
         if self._lags:
-            self.lags = self.lags.merged(Sketch.of(np.concatenate(self._lags)))
+            self.lags = merged_lags(self.lags, np.concatenate(self._lags))
         self._waiting, self._lags, self._rows = [], [], 0
 
     def seen(self) -> dict[str, Summary]:
         """Everything so far: the reference of a champion promoted now."""
         self.settle()
-        return {column.name: merged(self.history[column.name], self.today[column.name]) for column in self.columns}
+        names = [column.name for column in self.columns]
+        return {name: merged_all([self.history[name], *(day.summaries[name] for day in self.ring), self.today[name]]) for name in names}
 
-    def shifts(self, reference: Mapping[str, Summary], features: Sequence[str]) -> dict[str, Shift]:
-        """Today's shift of each feature against a reference."""
+    def has_window(self, day: int) -> bool:
+        """Whether the window that ends with a day has its length in days and in rows, or as many days as are kept."""
+        span = day - self.ring[0].day + 1 if self.ring else 0
+        return span >= _WINDOW_DAYS and (sum(one.rows for one in self.ring) >= _WINDOW_ROWS or span >= _MOST_DAYS)
+
+    def close_day(self, day: int) -> Day:
+        """End a day: its rows go into the window, and days that the window needs no more into the history."""
         self.settle()
-        found = {name: shift(reference[name], self.today[name]) for name in features if name in reference}
-        return {name: one for name, one in found.items() if one is not None}
-
-    def close_day(self) -> None:
-        """Move today's rows into the history."""
+        closed = Day(day, self.rows, self.today, self.lags)
+        self.window = {}
         if not self.rows:
-            return
-        self.settle()
-        for name, one in self.shifts(self.history, list(self.history)).items():
+            return closed
+        for name, one in closed.summaries.items():
             if one.rows >= _LEAST_ROWS:
-                self.null[name] = [*self.null[name], one.psi][-WINDOWS_KEPT:]
-                figures = {"missing": one.missing, "outside": one.outside} | ({"factor_log": one.scale.factor_log} if one.scale else {})
-                for figure, value in figures.items():
+                for figure, value in day_figures(self.history[name], one).items():
                     self.daily[name][figure] = [*self.daily[name].get(figure, ()), value][-WINDOWS_KEPT:]
-        self.history = self.seen()
+        self.ring.append(closed)
+        self._trim(day)
+        self.window = {column.name: merged_all([one.summaries[column.name] for one in self.ring]) for column in self.columns}
+        if self.has_window(day):
+            for name, shift in shifts_of(self.history, self.window).items():
+                if shift.rows >= _LEAST_ROWS:
+                    self.null[name] = [*self.null[name], [getattr(shift, statistic) for statistic in STATISTICS]][-WINDOWS_KEPT:]
         self.rows, self.lags = 0, Sketch.empty()
         self.today = {column.name: column.empty() for column in self.columns}
+        return closed
+
+    def _trim(self, day: int) -> None:
+        """Move the days that the window can do without into the history."""
+        rows = sum(one.rows for one in self.ring)
+        while self.ring[0].day <= day - _WINDOW_DAYS and (rows - self.ring[0].rows >= _WINDOW_ROWS or self.ring[0].day <= day - _MOST_DAYS):
+            oldest = self.ring.pop(0)
+            rows -= oldest.rows
+            self.history = {name: merged(self.history[name], one) for name, one in oldest.summaries.items()}
+
+
+def merged_lags(lags: Sketch, more: NDArray[np.float64]) -> Sketch:
+    """Return the lags of a day with some more rows."""
+    return lags.merged(Sketch.of(more))

@@ -10,13 +10,14 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.data_quality import quantiles
-from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold, Summary
+from tidemill.services.drift.domain.features import Day, FeatureColumn, FeatureFold
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Health
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
+from tidemill.services.drift.domain.shifts import Summary, shifts_of
 from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
 from tidemill.shared.statistics.sketch import Sketch
 
@@ -87,13 +88,18 @@ class DriftFold:
         start, end = day * DAY_MS, (day + 1) * DAY_MS
         at = Coordinates(end, 0, self._offset)
         said: list[Said] = []
+        closed = {ask: fold.close_day(day) for ask, fold in self._features.items()}
         for watch in self._watches.values():
-            fold = self._features[watch.settings.ask]
-            shifts = fold.shifts(watch.references[watch.version], watch.settings.features) if watch.version is not None else {}
+            ask = watch.settings.ask
+            reference = watch.references[watch.version] if watch.version is not None else {}
+            shifts = shifts_of(reference, {name: one for name, one in self._features[ask].window.items() if name in reference})
             watch.levels.clear()
-            lag = quantiles(fold.lags, (0.5,))
-            streams = watch.streams_quality(at, day, fold.rows, float("nan") if lag is None else float(lag[0]))
-            findings = [*streams, *watch.shifted(at, shifts), *watch.quality(at), *watch.verdict.close(at, watch.version, watch.window.delay_ms)]
+            lag = quantiles(closed[ask].lag_ms, (0.5,))
+            findings = watch.streams_quality(at, day, closed[ask].rows, float("nan") if lag is None else float(lag[0]))
+            if reference and closed[ask].rows:
+                findings += watch.broken(at, closed[ask].summaries)
+            findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
+            findings += [*watch.quality(at), *watch.verdict.close(at, watch.version, watch.window.delay_ms)]
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
             said += incidents.absorb(findings, fallback_share=fallback)
@@ -102,16 +108,14 @@ class DriftFold:
                 figures = watch.window.figures(watch.settings.kind)
                 if shifts:
                     figures |= {f"psi__{name}": one.psi for name, one in shifts.items()}
-                    severities = watch.severities(shifts)
+                    severities = watch.severities
                     figures |= {f"shift__{name}": value for name, value in severities.items()}
                     if severities:
                         figures["shift_max"] = max(severities.values())
                     figures["psi_max"] = max(one.psi for one in shifts.values())
-                    figures["missing_max"] = max(one.missing for one in shifts.values())
+                    figures["missing_max"] = max(closed[ask].summaries[name].missing_share for name in shifts)
                 said.append(Health(watch.settings.model, at, start, end, watch.window.served_by() or watch.version or "default", figures))
             watch.window = WindowRows()
-        for fold in self._features.values():
-            fold.close_day()
         return said
 
     def snapshot(self) -> dict[str, Any]:
@@ -123,7 +127,10 @@ class DriftFold:
                 found[f"today/{ask}/{name}"] = fold.today[name].snapshot()
                 found[f"history/{ask}/{name}"] = fold.history[name].snapshot()
             found[f"null/{ask}"] = fold.null
-            found[f"daily/{ask}"] = {"windows": fold.daily, "rows": fold.rows, "lags": fold.lags.snapshot()}
+            for one in fold.ring:
+                summaries = {name: summary.snapshot() for name, summary in one.summaries.items()}
+                found[f"ring/{ask}/{one.day}"] = {"rows": one.rows, "summaries": summaries}
+            found[f"daily/{ask}"] = {"ring": [one.day for one in fold.ring], "windows": fold.daily, "rows": fold.rows, "lags": fold.lags.snapshot()}
         for model, watch in self._watches.items():
             found[f"watch/{model}"] = watch.snapshot()
             found[f"incidents/{model}"] = self._incidents[model].snapshot()
@@ -141,10 +148,11 @@ class DriftFold:
             for column in fold.columns:
                 fold.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])
                 fold.history[column.name] = column.load(state[f"history/{ask}/{column.name}"])
-            fold.null = {name: list(values) for name, values in state[f"null/{ask}"].items()}
+            fold.null = {name: [list(one) for one in values] for name, values in state[f"null/{ask}"].items()}
             own = state[f"daily/{ask}"]
             fold.daily = {name: {figure: list(values) for figure, values in some.items()} for name, some in own["windows"].items()}
             fold.rows, fold.lags = own["rows"], Sketch.load(own["lags"])
+            fold.ring = [_day(state[f"ring/{ask}/{number}"], int(number), fold.columns) for number in own["ring"]]
         for model, watch in self._watches.items():
             own = state[f"watch/{model}"]
             columns = {column.name: column for column in self._features[watch.settings.ask].columns}
@@ -216,6 +224,10 @@ class DriftFold:
             labels = np.flatnonzero(champion & (rows.status != "unmatched"))
             found += intervals.absorb(rows, np.flatnonzero(mine), labels, watch.verdict.horizon_ms())
         return sorted(found, key=lambda revision: revision.at)
+
+
+def _day(state: Mapping[str, Any], day: int, columns: Sequence[FeatureColumn]) -> Day:
+    return Day(day, state["rows"], {column.name: column.load(state["summaries"][column.name]) for column in columns}, Sketch.empty())
 
 
 def _mask(values: Any) -> NDArray[np.bool_]:

@@ -13,6 +13,7 @@ Status = Literal["open", "ongoing", "resolved"]
 Change = Literal["opened", "joined", "worse", "resolved"]
 Key = tuple[str, str]
 TOGETHER_MS = 86_400_000
+EXPLAINS_MS = 7 * TOGETHER_MS
 CALM_WINDOWS = 3
 BROKEN = frozenset({"missing", "range", "category", "units"})
 """Kinds of findings that say which column is broken."""
@@ -205,7 +206,7 @@ class IncidentFold:
     def _nodes(self, finding: Finding, together: Sequence[Finding]) -> frozenset[str]:
         """Return what can be the cause of a finding."""
         if finding.kind in OF_STREAM:
-            return frozenset({f"stream:{finding.subject}"})
+            return frozenset({f"stream:{finding.subject}"} | (self._without_rows(together) if finding.kind.startswith("label") else set()))
         own = self._lineage.get(finding.subject)
         if own is None:
             return frozenset({f"model:{self._model}"})
@@ -215,6 +216,11 @@ class IncidentFold:
             failing |= {node.removeprefix("stream:") for incident in self.open.values() for node in incident.nodes if self._fails(incident, node)}
             streams = frozenset(name for name in streams if name in failing or self._mostly_broken(name, together))
         return own.nodes | {f"stream:{name}" for name in streams}
+
+    def _without_rows(self, together: Sequence[Finding]) -> set[str]:
+        """Return the streams of requests that bring another number of rows: then other numbers of labels follow."""
+        lasting = {subject for incident in self.open.values() for kind, subject in incident.calm if kind == "volume"}
+        return {f"stream:{subject}" for subject in lasting | {one.subject for one in together if one.kind == "volume"}}
 
     def _fails(self, incident: Incident, node: str) -> bool:
         return node == incident.root and node.startswith("stream:") and any(kind in OF_STREAM for kind, _ in incident.calm)
@@ -244,9 +250,13 @@ class IncidentFold:
     def _explaining(self, finding: Finding) -> Incident | None:
         """Return the incident that a symptom belongs to: its own kind's, or what is broken, or for predictions what shifted in the last day."""
         own = [one for one in self.open.values() if one.root == f"model:{self._model}"]
-        broken = [one for one in self.open.values() if any(kind in BROKEN or kind in OF_STREAM for kind in one.kinds)]
+        broken = [one for one in self.open.values() if finding.at.time_ms - one.last_ms <= EXPLAINS_MS and self._breaks_answers(one)]
         lately = [one for one in self.open.values() if finding.kind == "prediction" and finding.at.time_ms - one.last_ms <= TOGETHER_MS]
         return next(iter([*own, *broken, *lately]), None)
+
+    def _breaks_answers(self, incident: Incident) -> bool:
+        """Whether there is more than values of a range that was not learned from, which every season brings."""
+        return any(kind != "range" and (kind in BROKEN or kind in OF_STREAM) for kind in incident.kinds)
 
     def _open_incident(self, root: str, findings: Sequence[Finding], nodes: Mapping[str, frozenset[str]], changed: dict[str, Change]) -> None:
         first = findings[0]

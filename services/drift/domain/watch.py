@@ -7,23 +7,28 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.drift.domain.data_quality import QualityBounds
-from tidemill.services.drift.domain.features import FeatureColumn, Shift, Summary
+from tidemill.services.drift.domain.data_quality import QualityBounds, outside_share, scale
+from tidemill.services.drift.domain.features import FeatureColumn
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
-from tidemill.services.drift.domain.null_shifts import shift_bounds
+from tidemill.services.drift.domain.null_shifts import NullShifts, level
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.services.drift.domain.shifts import Shift, Summary
 from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality, words_of
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.kinds import kind as kinds
+from tidemill.shared.statistics.eprocess import discoveries
+from tidemill.shared.statistics.histogram import Tally
+from tidemill.shared.statistics.sketch import Sketch
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
 _CALM_LEVEL = 0.5
 _GONE = 0.5
+_JUST_BEYOND = 1.0 + 1e-9
 _LEAST_ROWS = 20
 
 
@@ -56,6 +61,7 @@ class WatchSettings:
     min_rows: int = 100
     recent_labels: int = 2000
     label_stream: str = ""
+    shown_only: frozenset[str] = frozenset()
 
 
 @dataclass(slots=True)
@@ -83,7 +89,10 @@ class ModelWatch:
     next_bootstrap: int = 0
     window: WindowRows = field(default_factory=WindowRows)
     references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
-    bounds: dict[str, dict[str, float]] = field(default_factory=dict)
+    nulls: dict[str, NullShifts] = field(default_factory=dict)
+    looks: int = 0
+    found: int = 0
+    severities: dict[str, float] = field(default_factory=dict)
     usual: dict[str, dict[str, QualityBounds]] = field(default_factory=dict)
     streams: StreamQuality = field(default_factory=StreamQuality)
     active: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -101,7 +110,7 @@ class ModelWatch:
         version: str,
         sequence: int,
         seen: Mapping[str, Summary],
-        null: Mapping[str, Sequence[float]],
+        null: Mapping[str, Sequence[Sequence[float]]],
         daily: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
     ) -> None:
         """Take note of a new champion, whose training data were what had been seen, and of how their days differed (`null`, `daily`).
@@ -120,9 +129,11 @@ class ModelWatch:
             self.usual[version] = {
                 name: QualityBounds.of(days.get(name, {}), seen[name].missing_share, self.settings.outside) for name in self.settings.features
             }
-            self.bounds[version] = shift_bounds({name: null.get(name, ()) for name in self.settings.features}, self.settings.psi)
+            warned = [name for name in self.settings.features if name not in self.settings.shown_only]
+            self.nulls[version] = NullShifts.of({name: null.get(name, ()) for name in warned})
         for oldest in list(self.references)[:-_REFERENCES_KEPT]:
-            del self.references[oldest], self.bounds[oldest], self.usual[oldest]
+            del self.references[oldest], self.nulls[oldest], self.usual[oldest]
+        self.looks = self.found = 0
         self.active.clear()
         self.recent.clear()
         self.verdict.reset()
@@ -140,39 +151,66 @@ class ModelWatch:
             self.recent.absorb(kind, rows, served)
         return found
 
-    def shifted(self, at: Coordinates, shifts: Mapping[str, Shift]) -> list[Finding]:
-        """Compare a closed window's features with the reference: distributions with the reference's own days, shares with fixed bounds."""
+    def shifted(self, at: Coordinates, shifts: Mapping[str, Shift], *, tested: bool) -> list[Finding]:
+        """Hold the distributions of a window against the reference's own windows: e-BH over the features, e-LOND over the champion's windows.
+
+        Parameters
+        ----------
+        tested
+            Whether the window has its length.
+        """
+        log_e = self.nulls[str(self.version)].log_e(shifts) if self.version is not None and tested else {}
+        log_e = {name: value for name, value in log_e.items() if shifts[name].rows >= self.settings.min_rows}
+        self.severities = {}
+        if not log_e:
+            return []
+        self.looks += 1
+        least = level(self.looks, self.found)
+        names = list(log_e)
+        rejected = discoveries([log_e[name] for name in names], least)
+        needed = float(np.log(len(names) / least))
         found: list[Finding] = []
-        bounds, own = self.settings, self.severities(shifts)
-        for name, one in shifts.items():
-            if one.rows < bounds.min_rows:
-                continue
-            evidence = {"psi": one.psi, "js": one.js, "ks": one.ks, "missing": one.missing, "missing_reference": one.missing_reference}
-            evidence |= {"outside": one.outside, "rows": float(one.rows)}
-            text = f"{name} against the data before champion {self.version}: "
-            if name in own:
-                bound = self.bounds[str(self.version)][name]
-                told = text + f"population stability index {one.psi:.3f}, beyond that of the days before it ({bound:.3f})"
-                found += self._condition(at, "feature", name, "psi", one.psi, bound, told, evidence | {"severity": own[name]})
-            found += self._broken(at, name, one, text, evidence)
+        for name, is_found in zip(names, rejected.tolist(), strict=True):
+            one = shifts[name]
+            large = one.psi > self.settings.psi
+            # A rejection is one whatever its place in the ranking that e-BH rejects by: in units of the bound it is beyond 1.
+            severity = max(0.0, log_e[name] / needed)
+            severity = max(severity, _JUST_BEYOND) if is_found and large else min(severity, 1.0)
+            self.severities[name] = severity
+            evidence = {"psi": one.psi, "js": one.js, "ks": one.ks, "chi2": one.chi2, "log_e": log_e[name], "rows": float(one.rows)}
+            told = f"{name} against the data before champion {self.version}: population stability index {one.psi:.3f}, largest difference of the"
+            told += f" cumulative shares {one.ks:.3f}; windows of the reference differ less (log e {log_e[name]:.1f})"
+            found += self._condition(at, "feature", name, "e_lond", severity, 1.0, told, evidence)
+        self.found += len(found)
+        return sorted(found, key=lambda finding: -finding.statistic)
+
+    def broken(self, at: Coordinates, day: Mapping[str, Summary]) -> list[Finding]:
+        """Hold a day's missing and unknown values, and its scale, against the days of the reference."""
+        found: list[Finding] = []
+        for name, reference in self.references[str(self.version)].items():
+            if reference.rows and day[name].rows >= self.settings.min_rows:
+                found += self._broken(at, name, reference, day[name])
         return found
 
-    def _broken(self, at: Coordinates, name: str, one: Shift, text: str, evidence: Mapping[str, float]) -> list[Finding]:
-        """Hold shares of missing and unknown values, and the scale, against what was usual in the reference's windows."""
+    def _broken(self, at: Coordinates, name: str, reference: Summary, day: Summary) -> list[Finding]:
+        """Hold one feature against what was usual."""
+        text = f"{name} against the data before champion {self.version}: "
+        missing, outside = day.missing_share, outside_share(reference, day)
+        evidence = {"missing": missing, "missing_reference": reference.missing_share, "outside": outside, "rows": float(day.rows)}
         usual = self.usual[str(self.version)][name]
-        distance, bound = usual.missing(one.missing, one.rows, self.settings.missing_shift)
-        told = text + f"{one.missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
-        gone: Severity = "alarm" if distance > _GONE and one.missing > one.missing_reference else "warning"
+        distance, bound = usual.missing(missing, day.rows, self.settings.missing_shift)
+        told = text + f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
+        gone: Severity = "alarm" if distance > _GONE and missing > reference.missing_share else "warning"
         found = [*self._condition(at, "missing", name, "missing_share", distance, bound, told, evidence, gone)]
-        if one.scale is not None:
-            is_other = bool(one.scale.units) and one.scale.factor_log > usual.factor_log
-            told = text + f"values are {one.scale.factor:.4g} times what they were, as after a change of {one.scale.units}"
-            statistic = one.scale.factor_log if is_other else 0.0
-            own = {**evidence, "factor": one.scale.factor}
+        factor = scale(reference, day) if isinstance(reference, Sketch) and isinstance(day, Sketch) else None
+        if factor is not None:
+            is_other = bool(factor.units) and factor.factor_log > usual.factor_log
+            told = text + f"values are {factor.factor:.4g} times what they were, as after a change of {factor.units}"
+            statistic, own = factor.factor_log if is_other else 0.0, {**evidence, "factor": factor.factor}
             found += self._condition(at, "units", name, "scale_factor", statistic, usual.factor_log, told, own, "alarm")
-        kind: Kind = "category" if one.is_text else "range"
-        told = text + f"{one.outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}"
-        return [*found, *self._condition(at, kind, name, "outside_share", one.outside, usual.outside, told, evidence)]
+        kind: Kind = "category" if isinstance(day, Tally) else "range"
+        told = text + f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}"
+        return [*found, *self._condition(at, kind, name, "outside_share", outside, usual.outside, told, evidence)]
 
     def streams_quality(self, at: Coordinates, day: int, rows: int, lag_ms: float) -> list[Finding]:
         """Hold what came in a window, of requests and of labels, against the windows before it."""
@@ -193,11 +231,6 @@ class ModelWatch:
             if self.version is not None:
                 found += self._condition(at, one.kind, stream, "own_windows", one.distance, one.bound, words_of(one, stream), evidence, severity)
         return found
-
-    def severities(self, shifts: Mapping[str, Shift]) -> dict[str, float]:
-        """Return each feature's index in units of its bound, where it has one."""
-        bounds = self.bounds.get(str(self.version), {})
-        return {name: one.psi / bounds[name] for name, one in shifts.items() if name in bounds}
 
     def quality(self, at: Coordinates) -> list[Finding]:
         """Hold the metrics of the last labels against their absolute bounds."""
@@ -220,7 +253,9 @@ class ModelWatch:
             "next_bootstrap": self.next_bootstrap,
             "window": self.window.snapshot(),
             "references": list(self.references),
-            "bounds": self.bounds,
+            "nulls": {version: one.snapshot() for version, one in self.nulls.items()},
+            "looks": self.looks,
+            "found": self.found,
             "usual": {version: {name: one.snapshot() for name, one in some.items()} for version, some in self.usual.items()},
             "streams": self.streams.snapshot(),
             "active": sorted([*key, windows] for key, windows in self.active.items()),
@@ -234,7 +269,8 @@ class ModelWatch:
         self.next_bootstrap = state["next_bootstrap"]
         self.window = WindowRows.load(state["window"])
         self.references = {version: references[version] for version in state["references"]}
-        self.bounds = {version: dict(state["bounds"][version]) for version in state["references"]}
+        self.nulls = {version: NullShifts.load(state["nulls"][version]) for version in state["references"]}
+        self.looks, self.found = state["looks"], state["found"]
         self.usual = {version: {name: QualityBounds.load(one) for name, one in state["usual"][version].items()} for version in state["references"]}
         self.streams = StreamQuality.load(state["streams"])
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}

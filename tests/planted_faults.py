@@ -1,0 +1,187 @@
+"""A generated stream with a champion, faults planted into it, and the incidents that drift makes of them."""
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tidemill.services.drift.domain.fold import DriftFold
+from tidemill.services.drift.domain.incidents import IncidentUpdate
+from tidemill.services.drift.domain.lineage import Lineage
+from tidemill.services.drift.domain.loss_verdict import LossSettings
+from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
+from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.shared.kinds.binary import Binary
+
+DAY = 86_400_000
+HOUR = 3_600_000
+DAYS, PROMOTED, FAULT = 75, 56, 64
+PER_DAY = 400
+TYPES = {"amount": "double", "weight": "double", "speed": "double", "temp": "double", "country": "string", "late_mean": "double"}
+LINEAGE = {
+    **{name: Lineage(frozenset({f"orders.{name}"}), "", frozenset({"orders"})) for name in ("amount", "weight", "speed", "country")},
+    "temp": Lineage(frozenset({"weather.temp"}), "", frozenset({"weather"})),
+    "late_mean": Lineage(frozenset({"returns.bad", "orders.country"}), "late", frozenset({"returns"})),
+}
+Float64 = NDArray[np.float64]
+
+
+@dataclass
+class Table:
+    """Rows of the whole stream, in order of their requests; faults change them in place."""
+
+    day: NDArray[np.int64]
+    time_ms: NDArray[np.int64]
+    columns: dict[str, Float64]
+    country: NDArray[np.object_]
+    kept: NDArray[np.bool_]
+    labelled: NDArray[np.bool_]
+    label: Float64 = field(default_factory=lambda: np.empty(0))
+
+
+def table(seed: int) -> Table:
+    """A stream whose days have a weather and a level of their own, and whose labels are drawn from a model's own scores."""
+    generator = np.random.default_rng(seed)
+    day = np.repeat(np.arange(DAYS), PER_DAY)
+    n = len(day)
+    level = {name: generator.normal(0, 0.08, DAYS)[day] for name in TYPES}
+    weather = np.zeros(DAYS)
+    for i in range(1, DAYS):
+        weather[i] = 0.6 * weather[i - 1] + generator.normal(0, 0.8)
+    columns = {
+        "amount": generator.gamma(3.0, 200.0, n) * np.exp(level["amount"]),
+        "weight": 50 + 10 * generator.normal(level["weight"], 1, n),
+        "speed": generator.lognormal(level["speed"], 0.6, n),
+        "temp": 15 + 4 * weather[day] + generator.normal(0, 2, n),
+        "late_mean": np.clip(0.3 + 0.1 * generator.normal(level["late_mean"], 1, n), 0, 1),
+    }
+    columns["late_mean"][generator.random(n) < 0.1] = np.nan
+    time = day * DAY + np.sort(generator.integers(0, DAY, (DAYS, PER_DAY)), axis=1).ravel()
+    country = generator.choice(np.array(["de", "fr", "it", "es"], dtype=object), n, p=[0.4, 0.3, 0.2, 0.1])
+    return Table(day, time.astype(np.int64), columns, country, np.ones(n, bool), generator.random(n) > 0.03)
+
+
+def null(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """A column comes empty in two rows of three."""
+    rows.columns["weight"][after & (generator.random(len(after)) < 0.67)] = np.nan
+
+
+def units(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """Kilometres in place of miles."""
+    rows.columns["amount"][after] *= 1.609344
+
+
+def covariate(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """Another distribution within the old range, and nothing broken."""
+    rows.columns["amount"][after] = generator.gamma(6.0, 200.0, int(after.sum()))
+
+
+def outage(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """No labels any more."""
+    rows.labelled[after] = False
+
+
+def category(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """A country that was never there, in a fifth of the rows."""
+    rows.country[after & (generator.random(len(after)) < 0.2)] = "new"
+
+
+def volume(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """One row of seven is left."""
+    rows.kept[after & (generator.random(len(after)) > 1 / 7)] = False
+
+
+def two(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """Two columns break at once."""
+    null(rows, after, generator)
+    units(rows, after, generator)
+
+
+def nothing(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """Stationary."""
+
+
+Fault = Callable[[Table, NDArray[np.bool_], np.random.Generator], None]
+EXPECTED: dict[str, tuple[Fault, dict[str, str]]] = {
+    "null": (null, {"column:orders.weight": "missing"}),
+    "units": (units, {"column:orders.amount": "units"}),
+    "covariate": (covariate, {"column:orders.amount": "feature"}),
+    "outage": (outage, {"stream:returns": "labels"}),
+    "category": (category, {"column:orders.country": "category"}),
+    "volume": (volume, {"stream:orders": "volume"}),
+    "two": (two, {"column:orders.weight": "missing", "column:orders.amount": "units"}),
+    "nothing": (nothing, {}),
+}
+
+
+def incidents(fault: Fault, seed: int) -> list[IncidentUpdate]:
+    """Return what is said of incidents on a stream with a fault from day 64 on."""
+    rows, generator = table(seed), np.random.default_rng(seed + 1_000)
+    fault(rows, rows.day >= FAULT, generator)
+    amount = np.nan_to_num(rows.columns["amount"] / 600 - 1)
+    score = 1 / (1 + np.exp(-(-1.0 + 0.8 * np.tanh(amount))))
+    rows.label = (generator.random(len(score)) < score).astype(np.float64)
+    delay = (2 * HOUR * generator.lognormal(0, 0.5, len(score))).astype(np.int64)
+    settings = WatchSettings("m", "orders", tuple(TYPES), Binary(), 10**9, LossSettings(kind=Binary(), max_delay_ms=DAY), label_stream="returns")
+    fold = DriftFold([settings], TYPES, LINEAGE)
+    said: list[IncidentUpdate] = []
+    places = np.flatnonzero(rows.kept)
+    known = np.where(rows.labelled, rows.time_ms + delay, rows.time_ms + DAY)
+    for day in range(DAYS):
+        asked = places[rows.day[places] == day]
+        due = places[(known[places] // DAY == day) & (rows.day[places] <= day)]
+        due = due[np.argsort(known[due], kind="stable")]
+        said += [one for one in fold.absorb(*_day(rows, score, delay, asked, due, known)) if isinstance(one, IncidentUpdate)]
+    return [*said, *(one for one in fold.advance(DAYS * DAY) if isinstance(one, IncidentUpdate))]
+
+
+def _day(
+    rows: Table, score: Float64, delay: NDArray[np.int64], asked: NDArray[np.int64], due: NDArray[np.int64], known: NDArray[np.int64]
+) -> tuple[Placed, VectorRows, PredictionRows, OutcomeRows]:
+    n, m = len(asked), len(due)
+    times = np.concatenate([rows.time_ms[asked], rows.time_ms[asked], known[due]])
+    offsets = np.concatenate([asked, asked, due + 10_000_000])
+    ranks = np.concatenate([np.zeros(n), np.ones(n), np.full(m, 2)])
+    order = np.lexsort((ranks, offsets, times))
+    place = np.empty(len(order), np.int64)
+    place[order] = np.arange(len(order))
+    zeros = np.zeros(len(order), np.int64)
+    at = Placed(np.arange(len(order)), times[order], zeros, offsets[order])
+
+    def placed(begin: int, end: int) -> Placed:
+        return Placed(place[begin:end], times[begin:end], zeros[begin:end], offsets[begin:end])
+
+    def texts(value: str, count: int) -> NDArray[np.object_]:
+        return np.full(count, value, dtype=object)
+
+    columns = {name: pa.array(values[asked], from_pandas=True) for name, values in rows.columns.items()}
+    batch = pa.RecordBatch.from_pydict({name: columns[name] if name in columns else pa.array(rows.country[asked]) for name in TYPES})
+    vectors = VectorRows(placed(0, n), texts("orders", n), batch, np.full(n, 500.0))
+    served = [np.where(rows.day[some] >= PROMOTED, "v1", "default").astype(object) for some in (asked, due)]
+    variant = [np.where(rows.day[some] >= PROMOTED, "champion", "default").astype(object) for some in (asked, due)]
+    sequence = np.where(rows.day[asked] >= PROMOTED, 1, -1).astype(np.int64)
+    nothing_known = pa.nulls(n, pa.map_(pa.string(), pa.float64()))
+    predicted = PredictionRows(
+        placed(n, 2 * n), texts("m", n), served[0], variant[0], sequence, score[asked], (score[asked] > 0.5).astype(np.int64),
+        np.full(n, 20, np.int64), nothing_known, np.full(n, np.nan), np.full(n, np.nan),
+    )  # fmt: skip
+    has = rows.labelled[due]
+    outcomes = OutcomeRows(
+        placed(2 * n, 2 * n + m), due, rows.time_ms[due], texts("m", m), served[1], variant[1],
+        np.where(has, "labelled", "timeout").astype(object), np.zeros(m, np.int64), score[due], (score[due] > 0.5).astype(np.int64),
+        np.where(has, rows.label[due], np.nan), np.where(has, delay[due], np.nan).astype(np.float64),
+        pa.nulls(m, pa.map_(pa.string(), pa.float64())), np.full(m, np.nan), np.full(m, np.nan),
+    )  # fmt: skip
+    return at, vectors, predicted, outcomes
+
+
+def judged(fault: Fault, expected: dict[str, str], seed: int) -> tuple[list[str], list[str]]:
+    """Return what was missed, and the roots and kinds of incidents that are false."""
+    newest = {one.fields["incident_id"]: one.fields for one in incidents(fault, seed)}
+    right = {
+        one["root"] for one in newest.values() if one["root"] in expected and expected[one["root"]] in one["kinds"] and one["opened"] >= FAULT * DAY
+    }
+    false = [f"{one['root']} {one['kinds']} day {one['opened'] / DAY:.1f}: {one['detail']}" for one in newest.values() if one["root"] not in right]
+    return sorted(set(expected) - right), false
