@@ -67,7 +67,7 @@ class CusumMixture:
     >>> generator = np.random.default_rng(1)
     >>> errors = np.concatenate([generator.random(20_000) < 0.2, generator.random(1_000) < 0.4]).astype(float)
     >>> [change.row for change in CusumMixture().update(errors.tolist())]
-    [20201]
+    [20193]
     """
 
     name = "cusum_mixture"
