@@ -5,7 +5,7 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
+from scipy.optimize import brentq, minimize_scalar
 from scipy.special import expit, logit, logsumexp
 from sklearn.isotonic import IsotonicRegression
 
@@ -18,7 +18,7 @@ Scores = NDArray[np.float64]
 _Method = Callable[[Scores, Scores], Calibration | None]
 _LEVEL = 0.025
 _FEWEST_DAYS, _BLOCKS = 5, 10
-_LEAST_ROWS, _LEAST_OF_A_CLASS, _LEAST_FOR_A_LINE = 200, 30, 100
+_LEAST_ROWS, _LEAST_FOR_AN_OFFSET, _LEAST_OF_A_CLASS, _LEAST_FOR_A_LINE = 200, 10, 30, 100
 _LEAST_PER_KNOT, _MOST_KNOTS = 50, 20
 _FLOOR = 1e-9
 
@@ -30,7 +30,7 @@ class Choice:
     Attributes
     ----------
     method
-        ``platt``, ``isotonic``, ``temperature`` or ``none``.
+        ``platt``, ``isotonic``, ``offset``, ``temperature`` or ``none``.
     gain
         Log loss saved on rows that the correction was not fitted on, in nats a row; 0 for none.
     """
@@ -40,7 +40,7 @@ class Choice:
     gain: float
 
 
-def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: NDArray[np.int64]) -> Choice:
+def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: NDArray[np.int64], is_weighted: bool = False) -> Choice:
     """Choose a correction by log loss, or none where no one helps beyond noise.
 
     Each method is fitted on all blocks of time but one and judged on that one. One counts as helpful when its mean gain over blocks is above zero at
@@ -48,10 +48,15 @@ def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: N
     100 rows of each class. Several classes share one temperature: it is one parameter for any number of classes, keeps the order of a row's
     probabilities and thereby every answer, and leaves them summing to 1, which corrections of one class against the rest do not.
 
+    A binary model that was learned with equal weights of the classes is moved in any case, where there are ten rows of each class: trees that see a
+    positive hundreds of times are too sure of the others, by several times the rate, and an offset of the log odds takes one parameter.
+
     Parameters
     ----------
     labels, request_ms : shape (n,)
     scores : shape (n,) or (n, K)
+    is_weighted
+        Whether the classes had equal weights.
 
     References
     ----------
@@ -63,18 +68,27 @@ def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: N
         return none
     blocks, methods = _blocks(request_ms), _methods(kind, labels)
     plain = kind.losses(labels, scores)
-    best = none
+    best, helped = none, 0.0
+    if is_weighted and kind.name == "binary" and _rare(labels) >= _LEAST_FOR_AN_OFFSET and (moved := offset(labels, scores)) is not None:
+        helped = float((plain - _apart(kind, labels, scores, blocks, offset)).mean())
+        best = Choice("offset", moved, helped)
     for name, method in methods.items():
-        losses = np.array(plain)
-        for block in np.unique(blocks):
-            apart = blocks == block
-            fitted = method(labels[~apart], scores[~apart])
-            if fitted is not None:
-                losses[apart] = kind.losses(labels[apart], fitted.apply(scores[apart]))
+        losses = _apart(kind, labels, scores, blocks, method)
         test, gain = paired_block_test(losses - plain, blocks), float((plain - losses).mean())
-        if test.p_value_less < _LEVEL and gain > best.gain and (calibration := method(labels, scores)) is not None:
-            best = Choice(name, calibration, gain)
+        if test.p_value_less < _LEVEL and gain > helped and (calibration := method(labels, scores)) is not None:
+            best, helped = Choice(name, calibration, gain), gain
     return best
+
+
+def _apart(kind: Kind, labels: Scores, scores: Scores, blocks: NDArray[np.int64], method: _Method) -> Scores:
+    """Return the loss of each row under a correction that was fitted on the other blocks, shape (n,)."""
+    losses = kind.losses(labels, scores)
+    for block in np.unique(blocks):
+        apart = blocks == block
+        fitted = method(labels[~apart], scores[~apart])
+        if fitted is not None:
+            losses[apart] = kind.losses(labels[apart], fitted.apply(scores[apart]))
+    return losses
 
 
 def composed(first: Calibration | None, then: Calibration | None) -> Calibration | None:
@@ -88,10 +102,14 @@ def composed(first: Calibration | None, then: Calibration | None) -> Calibration
 def _methods(kind: Kind, labels: Scores) -> Mapping[str, _Method]:
     if kind.classes:
         return {"temperature": temperature}
-    rare = min(int(labels.sum()), len(labels) - int(labels.sum()))
+    rare = _rare(labels)
     if rare < _LEAST_OF_A_CLASS:
         return {}
     return {"platt": platt, "isotonic": isotonic} if rare >= _LEAST_FOR_A_LINE else {"platt": platt}
+
+
+def _rare(labels: Scores) -> int:
+    return min(int(labels.sum()), len(labels) - int(labels.sum()))
 
 
 def _blocks(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -104,6 +122,15 @@ def _stretches(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     blocks = np.empty(len(request_ms), np.int64)
     blocks[np.argsort(request_ms, kind="stable")] = np.arange(len(request_ms)) * _BLOCKS // len(request_ms)
     return blocks
+
+
+def offset(labels: Scores, scores: Scores) -> Calibration | None:
+    """Move the log odds by as much as makes the mean score the rate; None where one class is absent."""
+    if not _rare(labels):
+        return None
+    odds = logit(np.clip(scores, _FLOOR, 1 - _FLOOR))
+    moved = brentq(lambda by: float(expit(odds + by).mean() - labels.mean()), -50.0, 50.0)
+    return Calibration(link="logit", offsets=(float(moved),))
 
 
 def platt(labels: Scores, scores: Scores) -> Calibration | None:

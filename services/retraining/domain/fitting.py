@@ -16,6 +16,8 @@ from tidemill.shared.models.calibration import Calibration
 
 ClassWeight = Literal["none", "balanced"]
 
+_MOST_WEIGHT = 20.0
+
 
 @dataclass(frozen=True, slots=True)
 class Fit:
@@ -62,7 +64,8 @@ def fit(
     weights : shape (n,)
         How many rows each stands for; None counts each once.
     class_weight
-        ``balanced``: the rows of each class weigh the same together.
+        ``balanced``: the rows of each class weigh the same together, but none more than twenty times another: boosted trees that are told that a row
+        stands for hundreds learn it by heart, and are too sure of the others in a way that no factor takes back.
 
     Raises
     ------
@@ -82,7 +85,8 @@ def fit(
         if not counts.all():
             raise FamilyError(f"expected rows of every class to learn from, found none of number {int(np.flatnonzero(counts == 0)[0])}")
         if class_weight == "balanced":
-            factors = counts.sum() / (len(counts) * counts)
+            factors = np.minimum(counts.max() / counts, _MOST_WEIGHT)
+            factors = factors * counts.sum() / (factors * counts).sum()
             weights = (np.ones(len(labels)) if weights is None else weights) * factors[labels.astype(np.int64)]
             calibration = _without(factors, kind)
     with threadpool_limits(1):

@@ -144,7 +144,7 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
         parameters, calibration = dict(known), calibration_of(known)
         scores = scores if calibration is None else calibration.apply(scores)
     else:
-        choice = choose_calibration(kind, validation.labels, scores, validation.request_ms)
+        choice = choose_calibration(kind, validation.labels, scores, validation.request_ms, bool(weighing))
         scores = scores if choice.calibration is None else choice.calibration.apply(scores)
         parameters = {**recipes[best], **({} if choice.calibration is None else {CALIBRATION: choice.calibration.model_dump_json()})}
         parameters |= {INTERVAL: residual_interval(validation.labels, scores)} if kind.name == "regression" else {}

@@ -97,6 +97,20 @@ def test_classes_get_a_temperature_and_numbers_nothing() -> None:
     assert choose_calibration(Regression(), labels, labels, times).method == "none"
 
 
+def test_scores_of_weighted_classes_are_moved_to_the_rate_with_ten_rows_of_a_class() -> None:
+    rng = np.random.default_rng(6)
+    truth = expit(rng.normal(-6.5, 1.0, 6_000))
+    labels, times = (rng.random(6_000) < truth).astype(np.float64), np.arange(6_000) * (7 * DAY_MS // 6_000)
+    assert 10 <= labels.sum() < 30
+    low = expit(logit(truth) - 1.6)
+    assert choose_calibration(Binary(), labels, low, times).method == "none"
+    choice = choose_calibration(Binary(), labels, low, times, is_weighted=True)
+    assert choice.method == "offset" and choice.calibration is not None and choice.gain > 0
+    assert choice.calibration.apply(low).mean() == pytest.approx(labels.mean(), rel=1e-6)
+    fewer = np.where(np.cumsum(labels) > 9, 0.0, labels)
+    assert choose_calibration(Binary(), fewer, low, times, is_weighted=True).method == "none"
+
+
 def test_few_rows_of_a_class_choose_nothing() -> None:
     labels, truth, times = sample(n=4_000)
     few = np.where(np.cumsum(labels) > 20, 0.0, labels)

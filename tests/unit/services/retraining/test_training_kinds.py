@@ -180,7 +180,5 @@ def test_two_positives_in_a_thousand_are_ranked_and_calibrated_with_equal_weight
     assert found.parameters["class_weight"] == "balanced" and found.artifact.signature.details["class_weight"] == "balanced"
     balanced = scored["balanced"]
     assert roc_auc(labels, balanced) > max(0.8, best - 0.08), (roc_auc(labels, balanced), best)
-    # Boosted trees that see positives 300 times each are too sure of the others, which 21 held-out positives are too few to correct.
-    sure = scored["none" if family == "lightgbm" else "balanced"]
-    assert sure.mean() == pytest.approx(truth[gate].mean(), rel=0.5), "the mean score is the rate of positives, not a half"
+    assert balanced.mean() == pytest.approx(truth[gate].mean(), rel=0.5), "the mean score is the rate of positives, not a half and not a fifth of it"
     assert calibration_error(labels, balanced) < 0.002
