@@ -296,6 +296,22 @@ class RetrainingPolicy(Frozen):
     budget_per_30d: int = Field(default=10, ge=1)
 
 
+class Fairness(Frozen):
+    """How differently groups may be answered by a binary model.
+
+    Attributes
+    ----------
+    columns
+        Sensitive columns, of those that the model reads.
+    demographic_parity, equalized_odds
+        Largest difference between two groups: of the share answered with yes; of the share answered with yes among positives, or among negatives.
+    """
+
+    columns: tuple[str, ...] = Field(min_length=1)
+    demographic_parity: float = Field(default=0.2, gt=0, le=1)
+    equalized_odds: float = Field(default=0.2, gt=0, le=1)
+
+
 class Gate(Frozen):
     """How sure it must be that a recipe is not worse than what serves.
 
@@ -312,6 +328,8 @@ class Gate(Frozen):
         The last so long is judged on, or a third of the history where that is shorter.
     block
         Requests of so long share their error: its means are the observations of the test.
+    fairness
+        Limits on how differently groups are answered; none: not judged.
     """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -320,6 +338,7 @@ class Gate(Frozen):
     slice_margin: Annotated[float, Field(gt=0)] | None = None
     span: Annotated[Duration, Field(gt=0)] = parse_duration("28d")
     block: Annotated[Duration, Field(gt=0)] = parse_duration("1d")
+    fairness: Fairness | None = None
 
     @model_validator(mode="after")
     def _some_blocks(self) -> "Gate":

@@ -19,7 +19,7 @@ from tidemill.shared.application.debezium_planning import debezium_stream
 from tidemill.shared.application.document import Document
 from tidemill.shared.application.expressions import Expression, ExpressionError, compile_expression
 from tidemill.shared.application.label_planning import check_kind, label_plan
-from tidemill.shared.application.model import VIEW_KINDS, Application, Label, Stream
+from tidemill.shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
 from tidemill.shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, ModelPlan, Plan, StreamPlan, ViewPlan
 from tidemill.shared.application.schemas import entry_schema, vector_schema
 from tidemill.shared.application.topics import Topics
@@ -283,7 +283,18 @@ class _Planner:
                 raise self.document.error((*path, "slices", i), f"a column of {model.ask}", column)
             if feature_kind(streams[model.ask].entry_arrow.field(column).type) is None:
                 raise self.document.error((*path, "slices", i), f"a column with one value for each request: {FEATURES}", column)
+        self._check_fairness(path, model, chosen)
         return ModelPlan(name, model.ask, tuple(chosen), plan, model)
+
+    def _check_fairness(self, path: Path_, model: Model, chosen: Sequence[str]) -> None:
+        """Sensitive columns are judged where they are: among the features of a binary model."""
+        if model.gate.fairness is None:
+            return
+        if model.kind != "binary":
+            raise self.document.error((*path, "gate", "fairness"), "a binary model", f"kind: {model.kind}")
+        for i, column in enumerate(model.gate.fairness.columns):
+            if column not in chosen:
+                raise self.document.error((*path, "gate", "fairness", "columns", i), "a feature of the model", column)
 
     def _check_corrections(self, path: Path_, label: Label, stream: StreamPlan) -> None:
         """A correction that carries its request's id as its own event id is dropped as a duplicate before anybody sees it."""

@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
 from tidemill.services.retraining.domain.gate import judge
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.refit_checks import check_refit
@@ -222,6 +223,20 @@ def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spe
     figures |= {"predecessor_log_e": evidence.log_e}
     words = f"loss {mine.mean():.4f} against {theirs.mean():.4f}, e = {evidence.e:.3g} of {1 / level:.0f}"
     return Verdict(evidence.shows(level), words, figures, spent=((bench.end_ms, level),))
+
+
+def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
+    """Judge how differently a candidate answers groups on the last `gate.span`; rows that it has learned hide no difference of answers.
+
+    Without `gate.fairness` nothing is judged.
+    """
+    limits, split, kind, rows = bench.settings.gate.fairness, bench.split(), bench.kind, bench.examples
+    if limits is None:
+        return FairnessFindings("")
+    recent = kind.is_label(rows.labels) & (rows.request_ms >= split.gate_end - bench.settings.gate.span) & (rows.request_ms < split.gate_end)
+    judged = rows.where(recent)
+    predicted = kind.decide(scorer.score(judged.features), scorer.signature.threshold)
+    return judge_fairness(judged.labels, predicted, bench.blocks(judged, split), groups_of(judged, limits.columns), limits)
 
 
 def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:

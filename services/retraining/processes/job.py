@@ -18,7 +18,7 @@ from tidemill.services.retraining.domain.examples import Examples, label_horizon
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.recipe import Recipe, features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
-from tidemill.services.retraining.domain.succession import Bench, does_better, first_model, successor
+from tidemill.services.retraining.domain.succession import Bench, answered_fairly, does_better, first_model, successor
 from tidemill.services.retraining.domain.training import TooFewRowsError
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.own_families import check_own_families
@@ -70,7 +70,8 @@ def run(request: JobRequest) -> JobResult:
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
     except (TooFewRowsError, FamilyError, ArtifactError) as error:
         return _failed(version, str(error), dataset)
-    if verdict.passed and (problem := missing_inputs(bench.kind, scorer, bench.examples.features)):
+    fairness = answered_fairly(bench, scorer)
+    if verdict.passed and (problem := missing_inputs(bench.kind, scorer, bench.examples.features) or fairness.problem):
         verdict = Verdict(False, problem, {})
     if reverse is None and predecessor is not None and champion is not None and not verdict.passed:
         reverse = does_better(bench, predecessor, champion, proposal.spent)
@@ -87,7 +88,7 @@ def run(request: JobRequest) -> JobResult:
         "views": view_version(plan),
         "seed": str(model.settings.training.seed),
     }
-    figures = {**proposal.figures, **(reverse.figures if reverse else {})}
+    figures = {**proposal.figures, **fairness.figures, **(reverse.figures if reverse else {})}
     better = reverse is not None and reverse.passed
     reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
     told = _record(request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe)

@@ -53,6 +53,18 @@ def test_the_same_files_have_the_same_hash_and_others_another(folder: Path) -> N
         ("aggregate: [count], windows: [1h, 3h]}", "aggregate: [count]}", "windows for count", "none"),
         ("aggregate: [count], windows: [1h, 3h]}", "aggregate: [sum], windows: [1h]}", "a `value:` for sum", "none"),
         ("distance > 0 AND distance < 6000", "distance >", "a SQL expression", "distance >"),
+        (
+            "    fallback: {default: 0.24}",
+            "    gate: {fairness: {columns: [tailnum]}}\n    fallback: {default: 0.24}",
+            "a feature of the model",
+            "tailnum",
+        ),
+        (
+            "    fallback: {default: 0.24}",
+            "    gate: {block: 7d}\n    fallback: {default: 0.24}",
+            "gate: a span of at least seven blocks",
+            "block",
+        ),
         ("distance > 0 AND distance < 6000", "distance + 1", "an expression of type bool", "distance + 1"),
         ("local_minute / 60", "minute_of_day / 60", "a SQL expression", "minute_of_day"),
         ("local_minute / 60", "origin + 1", "a SQL expression", "origin + 1"),

@@ -47,7 +47,7 @@ def test_the_scale_does_not_matter_and_the_margin_is_in_the_unit_of_the_loss() -
 @pytest.mark.lasts(6)
 @pytest.mark.parametrize("correlation", [0.0, 0.3])
 def test_candidates_worse_by_the_margin_do_not_pass_however_often_they_are_looked_at(correlation: float) -> None:
-    """The short form of ``make gate-years``: over 60 years 5 % are 3; more than 8 come of a bound that holds in 1 of 250 runs."""
+    """The short form of ``make gate-years``: of 40 years 5 % are 2, and more than 5 would come in 1 of 60 runs of a bound that just holds."""
     random, world = np.random.default_rng(4), World(0.05, correlation)
     assert sum(year_of_candidates(world, random) for _ in range(30)) + sum(year_of_one(world, random) for _ in range(10)) <= 5
 

@@ -1,0 +1,86 @@
+"""Whether groups of people are answered too differently: two measures of fairlearn, with intervals over days."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.services.retraining.domain.slices import LEAST_EACH, LEAST_ROWS, Groups
+from tidemill.shared.application.model import Fairness
+
+_REPETITIONS = 500
+
+
+@dataclass(frozen=True, slots=True)
+class FairnessFindings:
+    """What was found: why not (empty: nothing), and the figures by column."""
+
+    problem: str
+    figures: Mapping[str, float] = field(default_factory=dict)
+
+
+def judge_fairness(
+    labels: NDArray[np.float64], predicted: NDArray[np.int32], blocks: NDArray[np.int64], groups: Groups, limits: Fairness
+) -> FairnessFindings:
+    """Hold the differences between groups of each sensitive column against the limits; refused is what surely exceeds one (95 %).
+
+    Groups with fewer than 200 rows or 30 of a class are not judged. The largest difference of a sample is larger than that of its population, so the
+    bound is the reverse percentile one of a bootstrap over blocks.
+
+    Parameters
+    ----------
+    labels, predicted, blocks : shape (n,)
+        Truth and answer, 0 or 1, and the number of the block (day).
+    groups
+        Rows of each group, by ``column=value`` (`groups_of`).
+
+    References
+    ----------
+    fairlearn.metrics: demographic_parity_difference, equalized_odds_difference (worst case).
+    """
+    figures: dict[str, float] = {}
+    problems = []
+    for column in limits.columns:
+        enough = {name: rows for name, rows in groups.items() if name.startswith(f"{column}=") and _is_enough(labels[rows])}
+        figures[f"fairness_groups__{column}"] = float(len(enough))
+        if len(enough) < 2:
+            continue
+        parity, odds = _differences(labels, predicted, blocks, list(enough.values()))
+        for measure, limit, values in (
+            ("demographic_parity", limits.demographic_parity, parity),
+            ("equalized_odds", limits.equalized_odds, odds),
+        ):
+            low = max(0.0, 2 * float(values[0]) - float(np.quantile(values[1:], 0.975)))
+            figures |= {f"{measure}__{column}": float(values[0]), f"{measure}_low__{column}": low}
+            if not low <= limit:
+                problems.append(
+                    f"expected groups of {column} to differ by at most {limit:g} in {measure}, found {values[0]:.3f} (at least {low:.3f} at 95 %)"
+                )
+    return FairnessFindings(f"fairness: {'; '.join(problems)}" if problems else "", figures)
+
+
+def _is_enough(labels: NDArray[np.float64]) -> bool:
+    positives = int(labels.sum())
+    return len(labels) >= LEAST_ROWS and min(positives, len(labels) - positives) >= LEAST_EACH
+
+
+def _differences(
+    labels: NDArray[np.float64], predicted: NDArray[np.int32], blocks: NDArray[np.int64], groups: list[NDArray[np.bool_]]
+) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
+    """Both measures on the rows, then on each redraw of the blocks, shape (1 + repetitions,)."""
+    names, place = np.unique(blocks, return_inverse=True)
+    drawn = np.random.Generator(np.random.PCG64(0)).multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=_REPETITIONS)
+    weights = np.vstack([np.ones((1, len(names))), drawn.astype(np.float64)])
+    shares = []
+    for rows in groups:
+        counts = [
+            weights @ np.bincount(place[rows], part[rows].astype(np.float64), minlength=len(names))
+            for part in (np.ones(len(labels)), predicted, labels, predicted * labels, predicted * (1 - labels))
+        ]
+        everybody, yes, positives, hits, false = counts
+        with np.errstate(invalid="ignore", divide="ignore"):
+            shares.append([yes / everybody, hits / positives, false / (everybody - positives)])
+    found = np.array(shares)  # (groups, 3, draws)
+    spans = np.nanmax(found, axis=0) - np.nanmin(found, axis=0)
+    return spans[0], np.maximum(spans[1], spans[2])
