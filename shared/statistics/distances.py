@@ -76,7 +76,7 @@ def distances(
     array, shape (n, 4)
 
     >>> distances([np.array([5, 5])], [np.array([9, 1])], [True]).round(3).tolist()
-    [[0.879, 0.399, 0.4, 0.381]]
+    [[0.879, 0.383, 0.4, 0.381]]
     """
     width = max(len(counts) for counts in reference)
     expected, seen = np.zeros((len(reference), width)), np.zeros((len(reference), width))
