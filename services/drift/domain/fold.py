@@ -64,7 +64,8 @@ class DriftFold:
                 watch = self._watches[one.model]
                 fold = self._features[watch.settings.ask]
                 if one.model in self._intervals and one.version != watch.version:
-                    self._intervals[one.model].begin(one.version, one.lower_offset, one.upper_offset)
+                    place = Coordinates(int(at.time_ms[begin]), int(at.partition[begin]), int(at.offset[begin]))
+                    said += self._intervals[one.model].begin(one.version, one.lower_offset, one.upper_offset, place)
                 watch.promote(one.version, one.sequence, {} if one.version in watch.references else fold.seen(), fold.null, fold.daily)
             self._segment(begin, end, vectors, predictions)
             said += self._outcomes(begin, end, outcomes)

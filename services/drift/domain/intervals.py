@@ -12,6 +12,8 @@ from tidemill.services.drift.domain.waiting_labels import Labels, WaitingLabels
 from tidemill.shared.statistics.interval_tracking import IntervalTracker
 
 LABELS_PER_REVISION = 20
+_LEAST_LABELS = 50
+_MOST = 2.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -52,6 +54,8 @@ class Intervals:
     ----------
     sequence
         Number of the next revision; it goes on over champions.
+    own
+        Offsets that the champion has itself.
     waiting
         Labels that wait for their horizon.
     """
@@ -61,13 +65,30 @@ class Intervals:
     sequence: int = 0
     labels: int = 0
     tracker: IntervalTracker = field(default_factory=IntervalTracker)
+    own: tuple[float, float] = (float("nan"), float("nan"))
     waiting: WaitingLabels = field(default_factory=WaitingLabels)
 
-    def begin(self, version: str, lower_offset: float, upper_offset: float) -> None:
-        """Begin anew for another champion with the offsets of its first answer; NaN where it has no interval yet."""
-        self.version, self.labels = version, 0
-        self.tracker = IntervalTracker(lower_offset, upper_offset)
+    def begin(self, version: str, lower_offset: float, upper_offset: float, at: Coordinates) -> list[Revision]:
+        """Begin anew for another champion with the offsets of its first answer; NaN where it has no interval yet.
+
+        What was learned of the champion before is kept as a factor of each end: a training whose intervals came out too wide makes them so again. The
+        first revision says so at once.
+        """
+        factors = self._factors()
+        self.version, self.labels, self.own = version, 0, (lower_offset, upper_offset)
+        self.tracker = IntervalTracker(lower_offset * factors[0], upper_offset * factors[1])
         self.waiting.clear()
+        if factors == (1.0, 1.0) or not (np.isfinite(self.tracker.lower) and np.isfinite(self.tracker.upper)):
+            return []
+        self.sequence += 1
+        return [Revision(self.model, at, self.sequence - 1, version, self.tracker.lower, self.tracker.upper, 0)]
+
+    def _factors(self) -> tuple[float, float]:
+        if self.tracker.seen < _LEAST_LABELS:
+            return 1.0, 1.0
+        ends = ((self.tracker.lower, self.own[0]), (self.tracker.upper, self.own[1]))
+        lower, upper = (min(max(now / own, 1 / _MOST), _MOST) if np.isfinite(own) and now * own > 0 else 1.0 for now, own in ends)
+        return lower, upper
 
     def absorb(self, rows: OutcomeRows, mine: Int64, champions: Int64, horizon_ms: int) -> list[Revision]:
         """Take outcomes in merge order.
@@ -104,6 +125,7 @@ class Intervals:
             "sequence": self.sequence,
             "labels": self.labels,
             "tracker": self.tracker.snapshot(),
+            "own": list(self.own),
             "waiting": self.waiting.snapshot(),
         }
 
@@ -111,6 +133,7 @@ class Intervals:
         """Take the state of a snapshot."""
         self.version, self.sequence, self.labels = state["version"], state["sequence"], state["labels"]
         self.tracker = IntervalTracker.load(state["tracker"])
+        self.own = state["own"][0], state["own"][1]
         self.waiting.load(state["waiting"])
 
     def _revisions(self, rows: OutcomeRows, places: Int64, offsets: Float64) -> list[Revision]:

@@ -5,11 +5,13 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.findings import Coordinates
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.rows import OutcomeRows, Placed
 from tidemill.shared.statistics.interval_tracking import IntervalTracker
 
 STEP_MS = 1_000
+START = Coordinates(0, 0, 0)
 
 
 def rows(residuals: NDArray[np.float64], delays_ms: NDArray[np.int64]) -> OutcomeRows:
@@ -33,7 +35,7 @@ def part(whole: OutcomeRows, begin: int, end: int) -> OutcomeRows:
 
 def revisions(whole: OutcomeRows, cuts: list[int], horizon_ms: int, restart: bool = False) -> list[Revision]:
     intervals, found = Intervals("m"), []
-    intervals.begin("v1", -1.6, 1.6)
+    intervals.begin("v1", -1.6, 1.6, START)
     for begin, end in zip([0, *cuts], [*cuts, len(whole.label)], strict=True):
         piece = part(whole, begin, end)
         everything = np.arange(end - begin)
@@ -72,7 +74,7 @@ def test_labels_count_in_request_order_once_their_horizon_has_passed() -> None:
 
 def test_a_version_without_intervals_gets_one() -> None:
     intervals = Intervals("m")
-    intervals.begin("v1", np.nan, np.nan)
+    intervals.begin("v1", np.nan, np.nan, START)
     whole = rows(np.random.default_rng(1).normal(size=200), np.zeros(200, np.int64))
     found = intervals.absorb(whole, np.arange(200), np.arange(200), 0)
     assert found[0].labels == 60, "the first twentieth label after the fiftieth"
@@ -95,3 +97,20 @@ def test_coverage_is_kept_as_served(seed: int, change: str) -> None:
     covered = ((offsets[:, 0] <= residuals) & (residuals <= offsets[:, 1])).astype(float)
     assert abs(covered.mean() - 0.9) <= max(0.02, 2 * np.sqrt(0.09 / n))
     assert np.convolve(covered, np.full(500, 1 / 500), "valid").min() >= 0.8
+
+
+def test_a_new_champion_keeps_what_was_learned_of_the_one_before() -> None:
+    """Trainings whose intervals are twice as wide as they should be: by the second refit they are not served so any more."""
+    generator = np.random.default_rng(5)
+    intervals, widths, sequences = Intervals("m"), [], []
+    for number in range(5):
+        first = intervals.begin(f"v{number}", -3.3, 3.3, START)
+        widths.append(intervals.tracker.upper - intervals.tracker.lower)
+        assert len(first) == (number > 0) and all((one.model_version, one.labels) == (f"v{number}", 0) for one in first)
+        whole = rows(generator.normal(size=200), np.zeros(200, np.int64))
+        sequences += [one.sequence for one in first + intervals.absorb(whole, np.arange(200), np.arange(200), 0)]
+    assert widths[0] == 6.6 and 3.0 < widths[-1] < 4.4
+    assert sequences == list(range(len(sequences)))
+    again = Intervals("m")
+    again.load(intervals.snapshot())
+    assert again.begin("next", -3.3, 3.3, START) == intervals.begin("next", -3.3, 3.3, START)
