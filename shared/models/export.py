@@ -1,5 +1,6 @@
 """Trained models as ONNX graphs; the same model gives the same bytes."""
 
+import re
 from collections.abc import Mapping, Sequence
 from typing import Any, Literal
 
@@ -10,6 +11,8 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from onnxmltools import convert_lightgbm
 from onnxmltools.convert.common.data_types import FloatTensorType
+
+from tidemill.shared.models.rounding import at_most
 
 Link = Literal["none", "logistic", "softmax"]
 """What makes scores of a model's sums."""
@@ -24,8 +27,23 @@ def lightgbm_to_onnx(booster: lightgbm.Booster, columns: int) -> bytes:
 
     The last output is probabilities (n, 2) of a binary booster, (n, K) of a multiclass one, and numbers (n, 1) of a regression.
     """
-    graph = convert_lightgbm(booster, "lightgbm", [("input", FloatTensorType([None, columns]))], target_opset=_OPSET, zipmap=False)
+    graph = convert_lightgbm(
+        _with_float32_thresholds(booster), "lightgbm", [("input", FloatTensorType([None, columns]))], target_opset=_OPSET, zipmap=False
+    )
     return canonical_model(graph)
+
+
+def _with_float32_thresholds(booster: lightgbm.Booster) -> lightgbm.Booster:
+    """Return the same model with thresholds that a graph's 32 bits hold: each rounded down, so that every 32-bit input answers its test as before.
+
+    The converter rounds to the nearest. A threshold between two neighbouring 32-bit numbers then becomes the upper one, which takes the other branch.
+    """
+    text = re.sub(r"^tree_sizes=.*\n", "", booster.model_to_string(), flags=re.MULTILINE)  # Bytes of each tree, which change.
+    return lightgbm.Booster(model_str=re.sub(r"^threshold=(.*)$", _rounded_down, text, flags=re.MULTILINE))
+
+
+def _rounded_down(line: re.Match[str]) -> str:
+    return "threshold=" + " ".join(repr(float(value)) for value in at_most(np.array(line.group(1).split(), np.float64)))
 
 
 def logistic_to_onnx(means: NDArray[np.float64], scales: NDArray[np.float64], weights: NDArray[np.float64], bias: float) -> bytes:

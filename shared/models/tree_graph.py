@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper
 
 from tidemill.shared.models.export import Link, canonical, input_of
+from tidemill.shared.models.rounding import at_most
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,16 +92,3 @@ def trees_to_onnx(trees: Sequence[Tree], base: NDArray[np.float64], link: Link, 
     if link == "softmax":
         made.append(helper.make_node("Softmax", ["sums"], ["scores"], axis=1))
     return canonical(made, "trees", [input_of(columns)], [helper.make_tensor_value_info("scores", TensorProto.FLOAT, [None, outputs])], {})
-
-
-def at_most(values: NDArray[np.float64]) -> NDArray[np.float32]:
-    """Return the greatest float32 that is not above each value.
-
-    >>> x = np.nextafter(np.float32(1), np.float32(2))
-    >>> bool(at_most(np.array([float(x) - 1e-9]))[0] < x), bool(at_most(np.array([float(x)]))[0] == x)
-    (True, True)
-    """
-    with np.errstate(over="ignore"):
-        near = values.astype(np.float32)
-    lower: NDArray[np.float32] = np.where(near > values, np.nextafter(near, np.float32(-np.inf), dtype=np.float32), near)
-    return lower
