@@ -82,7 +82,7 @@ def measure(plan: Plan, serving: dict[str, Serving], rows: int, seconds: float) 
     answers = core.process(batch, serving)
     figures = {
         "inputs": least_us(lambda: inputs.encode(batch), rows, seconds),
-        "trees": least_us(lambda: [stand.score(blocks) for _, stand in panel.stands], rows, seconds),
+        "trees": least_us(lambda: [stack.score(blocks) for _, stack in panel.stacks], rows, seconds),
         "core": least_us(lambda: core.process(batch, serving), rows, seconds),
         "avro": least_us(lambda: encoder.encode(answers.batch), rows, seconds),
     }

@@ -20,7 +20,7 @@ from sklearn.linear_model import LogisticRegression
 from tidemill.services.drift.domain.excess_loss import DAY_MS
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
-from tidemill.services.drift.domain.rows import Placed
+from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
 from tidemill.shared.kinds.kind import Kind
@@ -55,7 +55,7 @@ class Stream:
         offset = self.rows + np.arange(count, dtype=np.int64)
         zeros = np.zeros(count, dtype=np.int64)
         labels = Labels(np.arange(count), time, zeros, offset, label, score, (score >= 0.5).astype(np.int64), zeros)
-        found = self.verdict.outcomes("m", Placed(offset, time, zeros, offset), labels)
+        found = self.verdict.outcomes("m", MergedCoordinates(offset, time, zeros, offset), labels)
         self.rows += count
         if close:
             self.day += 1

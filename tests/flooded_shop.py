@@ -19,7 +19,7 @@ from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.log.topics import catalogue_topics
 from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import CommandsSettings, LakeSettings, RunnerSettings
 from tidemill.shared.runner.runner import Runner
@@ -73,7 +73,7 @@ class Shop:
         )
         commands, lake = CommandsSettings.model_validate({"key": KEY.decode()}), LakeSettings(uri=str(self.folder / "lake"))
         settings = IngestionSettings(application=self.folder, runner=runner, commands=commands, lake=lake, ingestion=ClockSettings(tick_ms=1))
-        self.health, self.metrics = Health(), Metrics("ingestion")
+        self.health, self.metrics = ProcessHealth(), Metrics("ingestion")
         self.runner: Runner = build(settings, self.broker, self.registry, self.metrics, self.health)
 
     def publish(self, stream: str, count: int, good: bool = True) -> list[str]:

@@ -11,7 +11,7 @@ from tidemill.services.drift.domain.fold import DriftFold
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.loss_verdict import LossSettings
-from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
+from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.watch import WatchSettings
 from tidemill.shared.kinds.binary import Binary
 
@@ -139,7 +139,7 @@ def incidents(fault: Fault, seed: int) -> list[IncidentUpdate]:
 
 def _day(
     rows: Table, score: Float64, delay: NDArray[np.int64], asked: NDArray[np.int64], due: NDArray[np.int64], known: NDArray[np.int64]
-) -> tuple[Placed, VectorRows, PredictionRows, OutcomeRows]:
+) -> tuple[MergedCoordinates, VectorRows, PredictionRows, OutcomeRows]:
     n, m = len(asked), len(due)
     times = np.concatenate([rows.time_ms[asked], rows.time_ms[asked], known[due]])
     offsets = np.concatenate([asked, asked, due + 10_000_000])
@@ -148,10 +148,10 @@ def _day(
     place = np.empty(len(order), np.int64)
     place[order] = np.arange(len(order))
     zeros = np.zeros(len(order), np.int64)
-    at = Placed(np.arange(len(order)), times[order], zeros, offsets[order])
+    at = MergedCoordinates(np.arange(len(order)), times[order], zeros, offsets[order])
 
-    def placed(begin: int, end: int) -> Placed:
-        return Placed(place[begin:end], times[begin:end], zeros[begin:end], offsets[begin:end])
+    def placed(begin: int, end: int) -> MergedCoordinates:
+        return MergedCoordinates(place[begin:end], times[begin:end], zeros[begin:end], offsets[begin:end])
 
     def texts(value: str, count: int) -> NDArray[np.object_]:
         return np.full(count, value, dtype=object)

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from campaigns.hostile.messages import GOOD_ACCOUNTS
 from campaigns.hostile.oracle import judge, raw_records
 from tidemill.audit.audit_run import audit_topics
-from tidemill.audit.history import History, decoded, prediction_schema, read_history
+from tidemill.audit.history import RunHistory, decoded, prediction_schema, read_history
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.shared.application.journal import JournalDecoder
 from tidemill.shared.application.plan import Plan
@@ -99,7 +99,7 @@ class Oracle:
             )
         return findings
 
-    def _history(self) -> History:
+    def _history(self) -> RunHistory:
         return read_history(self._plan, self._broker, self._registry)
 
     def _one_answer(self, predictions: pa.Table, findings: Findings) -> None:
@@ -109,7 +109,7 @@ class Oracle:
         if doubled:
             findings.problems.append(f"{len(doubled)} requests have more than one prediction of a model: {doubled[:_SHOWN]}")
 
-    def _outcomes(self, history: History, labelled: Mapping[str, float], findings: Findings) -> None:
+    def _outcomes(self, history: RunHistory, labelled: Mapping[str, float], findings: Findings) -> None:
         outcomes = history.outcomes.select(["request_id", "label", "status", "revision"]).to_pylist()
         found = Counter(row["request_id"] for row in outcomes)
         findings.counts["outcomes"] = len(outcomes)
@@ -122,7 +122,7 @@ class Oracle:
         if wrong:
             findings.problems.append(f"{len(wrong)} outcomes do not carry their label, first: {wrong[0]}")
 
-    def _archive_counts(self, history: History) -> dict[str, int]:
+    def _archive_counts(self, history: RunHistory) -> dict[str, int]:
         counts = {VECTORS: sum(map(len, _runs(history.vectors))), PREDICTIONS: sum(map(len, _runs(history.predictions)))}
         counts[OUTCOMES] = history.outcomes.num_rows
         decoder, streams = JournalDecoder(self._plan, self._registry), Counter[str]()
@@ -134,7 +134,7 @@ class Oracle:
     def _rows(self, table: str) -> int:
         return int(self._lake.dataset(table).count_rows()) if self._lake.exists(table) else 0
 
-    def _archive(self, history: History, findings: Findings) -> None:
+    def _archive(self, history: RunHistory, findings: Findings) -> None:
         for table, count in self._archive_counts(history).items():
             if not self._lake.exists(table):
                 findings.problems += [f"lake: {count} rows expected in {table}, which is not there"] if count else []
@@ -149,7 +149,7 @@ class Oracle:
             if rows.num_rows != count or distinct != count:
                 findings.problems.append(f"lake: {count} rows expected in {table}, found {rows.num_rows}, {distinct} of them distinct")
 
-    def _redis(self, history: History, findings: Findings) -> list[str]:
+    def _redis(self, history: RunHistory, findings: Findings) -> list[str]:
         """Compare each account's row with a fold up to the offset that the row names, behind which nothing of the account may be."""
         problems, partitions = [], self._plan.application.partitions
         store = RedisOnlineStore(self._redis_url, self._plan)

@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 
 from campaigns.hostile.messages import GOOD_ACCOUNTS
-from tidemill.audit.history import History, decoded
+from tidemill.audit.history import RunHistory, decoded
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.shared.application.journal import TICK, JournalBatch, JournalDecoder, JournalGroup
 from tidemill.shared.application.plan import Plan
@@ -48,7 +48,7 @@ class Verdict:
 def judge(
     plan: Plan,
     registry: SchemaRegistry,
-    history: History,
+    history: RunHistory,
     letters: list[Letter],
     good: Mapping[str, Mapping[str, Any]],
     answers: Counter[str],
@@ -96,7 +96,7 @@ def raw_records(plan: Plan, broker: Broker) -> int:
     return found
 
 
-def _journal(plan: Plan, registry: SchemaRegistry, history: History, good: Mapping[str, Mapping[str, Any]], verdict: Verdict) -> None:
+def _journal(plan: Plan, registry: SchemaRegistry, history: RunHistory, good: Mapping[str, Mapping[str, Any]], verdict: Verdict) -> None:
     decoder, seen, wrong = JournalDecoder(plan, registry), Counter[str](), []
     for runs in history.journal.values():
         for records in runs:
@@ -115,7 +115,7 @@ def _journal(plan: Plan, registry: SchemaRegistry, history: History, good: Mappi
         verdict.problems.append(f"{len(wrong)} good payments are not in the journal as they were sent, first: {wrong[0]}")
 
 
-def _bits(plan: Plan, registry: SchemaRegistry, history: History, verdict: Verdict) -> None:
+def _bits(plan: Plan, registry: SchemaRegistry, history: RunHistory, verdict: Verdict) -> None:
     """Fold the journal twice, whole and without the attackers, and compare with what the run wrote."""
     decoder = JournalDecoder(plan, registry)
     for partition, runs in history.journal.items():

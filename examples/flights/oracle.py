@@ -19,7 +19,7 @@ import pandas as pd
 import yaml
 from numpy.typing import NDArray
 
-from tidemill.examples.flights.oracle_aggregates import Answer, History, aggregate
+from tidemill.examples.flights.oracle_aggregates import Answer, RecordHistory, aggregate
 
 _LOOK_AHEAD = (1, 2, 3, 5, 8, 13, 21, 10**9)
 _RULES: Mapping[str, Callable[[pd.DataFrame], Any]] = {
@@ -136,7 +136,7 @@ class FlightsOracle:
             found |= self._reference_answers(name, rows_of, event, now, place, ahead)
         for view, histories in self._histories.items():
             key = event[self._entity_column(view, self._ask)]
-            history = None if pd.isna(key) else histories.get(key, History.empty())
+            history = None if pd.isna(key) else histories.get(key, RecordHistory.empty())
             found |= self._view_answers(view, history, now, place, ahead)
         return found
 
@@ -176,7 +176,7 @@ class FlightsOracle:
     def _entity_column(self, view: str, stream: str) -> str:
         return str(self._app["entities"][self._app["views"][view]["entity"]]["from"][stream])
 
-    def _history(self, view: str) -> dict[str, History]:
+    def _history(self, view: str) -> dict[str, RecordHistory]:
         """Records of the view's source by entity: on time, and of a known entity."""
         spec = self._app["views"][view]
         if "where" in spec:
@@ -189,7 +189,7 @@ class FlightsOracle:
         for key, rows in pd.Series(np.arange(len(keys)))[~source.late].groupby(keys[~source.late].to_numpy()):
             at = rows.to_numpy()
             stands = np.minimum(source.event_ms[at], source.available_ms[at])
-            found[str(key)] = History(source.place[at], source.available_ms[at], stands, {column: own[at] for column, own in values.items()})
+            found[str(key)] = RecordHistory(source.place[at], source.available_ms[at], stands, {column: own[at] for column, own in values.items()})
         return found
 
     def _latest_rows(self, name: str) -> dict[str, NDArray[np.int64]]:
@@ -209,7 +209,7 @@ class FlightsOracle:
         columns = [column for column in stream.frame.columns if column not in (spec["key"], spec["event_time"])]
         return {f"{name}__{column}": _event_answer(stream.frame[column].iloc[row]) if fresh else Answer(None) for column in columns}
 
-    def _view_answers(self, view: str, history: History | None, now: int, place: int, ahead: int) -> dict[str, Answer]:
+    def _view_answers(self, view: str, history: RecordHistory | None, now: int, place: int, ahead: int) -> dict[str, Answer]:
         spec = self._app["views"][view]
         ttl = self._app["entities"][spec["entity"]].get("ttl")
         alive = None if history is None else history.until(place, ahead).alive(now, duration_ms(ttl) if ttl else None).in_time()

@@ -32,7 +32,7 @@ class Answer:
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class RecordHistory:
     """Records of one entity in order: places among all records, availability, the instant each stands for in windows, values (NaN is null).
 
     That instant is the event time, or the availability where that comes first.
@@ -44,15 +44,15 @@ class History:
     values: Mapping[str, NDArray[np.float64]]
 
     @staticmethod
-    def empty() -> "History":
+    def empty() -> "RecordHistory":
         """Of an entity nothing is known of."""
-        return History(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
+        return RecordHistory(np.zeros(0, np.int64), np.zeros(0, np.int64), np.zeros(0, np.int64), {})
 
-    def until(self, place: int, ahead: int) -> "History":
+    def until(self, place: int, ahead: int) -> "RecordHistory":
         """Records up to and including a place, and `ahead` later ones."""
         return self._part(0, min(int(np.searchsorted(self.place, place, side="right")) + ahead, len(self.place)))
 
-    def alive(self, now: int, ttl_ms: int | None) -> "History":
+    def alive(self, now: int, ttl_ms: int | None) -> "RecordHistory":
         """Records since the last pause longer than the time to live; none when the last of them is that long ago."""
         if ttl_ms is None or not len(self.time_ms):
             return self
@@ -60,12 +60,14 @@ class History:
         pauses = np.flatnonzero(np.append(self.available_ms[1:], max(now, int(self.available_ms[-1]))) - newest > ttl_ms)
         return self._part(int(pauses[-1]) + 1, len(self.time_ms)) if pauses.size else self
 
-    def in_time(self) -> "History":
+    def in_time(self) -> "RecordHistory":
         """The records by the instant each stands for."""
         order = np.argsort(self.time_ms, kind="stable")
-        return History(self.place[order], self.available_ms[order], self.time_ms[order], {name: own[order] for name, own in self.values.items()})
+        return RecordHistory(
+            self.place[order], self.available_ms[order], self.time_ms[order], {name: own[order] for name, own in self.values.items()}
+        )
 
-    def since(self, time_ms: int) -> "History":
+    def since(self, time_ms: int) -> "RecordHistory":
         """Records strictly later than an instant; call `in_time` first."""
         return self._part(int(np.searchsorted(self.time_ms, time_ms, side="right")), len(self.time_ms))
 
@@ -75,12 +77,12 @@ class History:
         known = ~np.isnan(values)
         return self.time_ms[: len(values)][known], values[known]
 
-    def _part(self, begin: int, end: int) -> "History":
+    def _part(self, begin: int, end: int) -> "RecordHistory":
         values = {name: own[begin:end] for name, own in self.values.items()}
-        return History(self.place[begin:end], self.available_ms[begin:end], self.time_ms[begin:end], values)
+        return RecordHistory(self.place[begin:end], self.available_ms[begin:end], self.time_ms[begin:end], values)
 
 
-def aggregate(kind: str, history: History, column: str | None, length_ms: int | None, now: int) -> Answer:
+def aggregate(kind: str, history: RecordHistory, column: str | None, length_ms: int | None, now: int) -> Answer:
     """One aggregate of an entity's records.
 
     Parameters
@@ -107,7 +109,7 @@ def aggregate(kind: str, history: History, column: str | None, length_ms: int | 
     return _of_values(kind, values)
 
 
-def _decayed_mean(history: History, column: str, half_life_ms: float) -> Answer:
+def _decayed_mean(history: RecordHistory, column: str, half_life_ms: float) -> Answer:
     times, values = history.column(column)
     if not values.size:
         return Answer(None)

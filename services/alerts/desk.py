@@ -10,7 +10,7 @@ from tidemill.services.alerts.domain.notification import Message
 from tidemill.services.alerts.domain.rows import AlertInput
 from tidemill.services.alerts.settings import AlertsSettings
 from tidemill.shared.application.alerts import AlertSource
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 
 # A receiver that is away for long must not let the state grow without end: behind so many messages each is tried once.
@@ -38,7 +38,7 @@ class AlertDesk:
         remember: Callable[[bytes], Awaitable[None]],
         channels: Mapping[str, Channel],
         settings: AlertsSettings,
-        health: Health,
+        health: ProcessHealth,
         metrics: Metrics,
     ) -> None:
         self._fold = fold

@@ -33,7 +33,7 @@ from tidemill.shared.application.topics import STAGES, Topics
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 
 NAME = "alerts"
@@ -55,7 +55,13 @@ class AlertService:
     """
 
     def __init__(
-        self, application: Application, settings: AlertServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics, health: Health
+        self,
+        application: Application,
+        settings: AlertServiceSettings,
+        broker: Broker,
+        registry: SchemaRegistry,
+        metrics: Metrics,
+        health: ProcessHealth,
     ) -> None:
         self._application = application
         self._settings = settings
@@ -158,7 +164,7 @@ class AlertService:
         return (
             AgentInput("drift", {topics.drift: self._codec(topics.drift, "Drift")}),
             AgentInput("incidents", {topics.incidents: self._codec(topics.incidents, "Incident")}),
-            AgentInput("health", {topics.health: self._codec(topics.health, "Health")}),
+            AgentInput("health", {topics.health: self._codec(topics.health, "ProcessHealth")}),
             AgentInput("decisions", {topics.decisions: self._codec(topics.decisions, "Decision")}),
             AgentInput("retraining", {topics.retraining: self._codec(topics.retraining, "Retraining")}),
             AgentInput("deployments", {topics.deployments: self._codec(topics.deployments, "Deployment")}),

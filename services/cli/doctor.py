@@ -15,7 +15,7 @@ _TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class Diagnosis:
     """One thing looked at."""
 
     what: str
@@ -23,28 +23,28 @@ class Finding:
     detail: str
 
 
-def findings(environment: Mapping[str, str]) -> list[Finding]:
+def findings(environment: Mapping[str, str]) -> list[Diagnosis]:
     """Look at Python, packages and, where addresses are given, the servers behind them."""
-    found = [Finding("Python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    found = [Diagnosis("Python", sys.version_info >= (3, 11), sys.version.split()[0])]
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
     found.append(
-        Finding("packages", not missing, f"missing: {', '.join(missing)}; run make test" if missing else f"{len(_PACKAGES)} of {len(_PACKAGES)}")
+        Diagnosis("packages", not missing, f"missing: {', '.join(missing)}; run make test" if missing else f"{len(_PACKAGES)} of {len(_PACKAGES)}")
     )
     given = [name for name in VARIABLES if environment.get(name)]
     if not given:
-        return [*found, Finding("servers", True, "none given by address: Kafka, registry and Redis run embedded")]
+        return [*found, Diagnosis("servers", True, "none given by address: Kafka, registry and Redis run embedded")]
     for name in VARIABLES:
         found.append(_reach(name, environment.get(name, "")))
     return found
 
 
-def _reach(name: str, address: str) -> Finding:
+def _reach(name: str, address: str) -> Diagnosis:
     if not address:
-        return Finding(name, False, "not set, although others are: set all three or none")
+        return Diagnosis(name, False, "not set, although others are: set all three or none")
     parts = urlsplit(address if "://" in address else f"kafka://{address.split(',')[0]}")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname or "", port), _TIMEOUT_S):
-            return Finding(name, True, f"{parts.hostname}:{port} answers")
+            return Diagnosis(name, True, f"{parts.hostname}:{port} answers")
     except (OSError, ValueError) as error:
-        return Finding(name, False, redacted(f"{address}: {error}"))
+        return Diagnosis(name, False, redacted(f"{address}: {error}"))

@@ -12,7 +12,7 @@ from rich.markup import escape
 from tidemill.shared.application.errors import ApplicationError
 
 if TYPE_CHECKING:
-    from tidemill.runs.verdict import Finding
+    from tidemill.runs.verdict import RunProblem
     from tidemill.shared.application.plan import Plan
 
 console = Console()
@@ -75,7 +75,7 @@ def failures() -> Iterator[None]:
         raise typer.Exit(1) from problem
 
 
-def tell(found: "Sequence[Finding]", what: str) -> None:
+def tell(found: "Sequence[RunProblem]", what: str) -> None:
     """Print what went wrong, one line each; what must not be ends the command with `NOT_WELL`."""
     for finding in found:
         errors.print(

@@ -4,7 +4,7 @@ from tidemill.services.control.task import ControlTask, task_inputs
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.runner.runner import Runner
@@ -15,7 +15,7 @@ STAGE = "control"
 
 
 def build(
-    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: ProcessHealth | None = None
 ) -> Runner:
     """Wire the stage; every commit holds the whole state (see `ControlTask`)."""
     plan = load_plan(settings.application)

@@ -8,14 +8,14 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 import pyarrow as pa
 
-from tidemill.services.drift.domain.findings import Finding, Health
-from tidemill.services.drift.domain.fold import DriftFold, Said
+from tidemill.services.drift.domain.findings import Finding, HealthRecord
+from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.intervals import Revision
 from tidemill.services.drift.domain.lineage import Lineage, lineage_of
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
-from tidemill.services.drift.domain.rows import LATENCY, Placed, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
+from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.watch import WatchSettings
 from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -172,13 +172,13 @@ class DriftTask(MergingTask):
             batch = batch.append_column(LATENCY, pa.array(records.timestamps_ms - columns["journal_time"]))
         self.merge.add(records.topic, records.partition, offsets=records.offsets, payload=batch, **columns)
 
-    def _absorb(self, released: Released) -> list[Said]:
+    def _absorb(self, released: Released) -> list[DriftRecord]:
         if not len(released):
             return []
         self._rows_since_snapshot += len(released)
         places = np.arange(len(released), dtype=np.int64)
-        at = Placed(places, released.journal_time, released.journal_partition, released.journal_offset)
-        parts: dict[str, tuple[Placed, pa.RecordBatch]] = {}
+        at = MergedCoordinates(places, released.journal_time, released.journal_partition, released.journal_offset)
+        parts: dict[str, tuple[MergedCoordinates, pa.RecordBatch]] = {}
         for topic in self._stages:
             sources = []
             for number, (name, _, batch) in enumerate(released.sources):
@@ -187,20 +187,20 @@ class DriftTask(MergingTask):
                     sources.append((batch, released.rows[chosen], places[chosen]))
             if sources:
                 batch, own = gathered(sources)
-                parts[topic] = (Placed(own, at.time_ms[own], at.partition[own], at.offset[own]), batch)
+                parts[topic] = (MergedCoordinates(own, at.time_ms[own], at.partition[own], at.offset[own]), batch)
         topics = self._plan.topics
         vectors = vector_rows(*parts[topics.vectors]) if topics.vectors in parts else None
         predictions = prediction_rows(*parts[topics.predictions]) if topics.predictions in parts else None
         outcomes = outcome_rows(*parts[topics.outcomes]) if topics.outcomes in parts else None
         return self._fold.absorb(at, vectors, predictions, outcomes)
 
-    def _emissions(self, said: Sequence[Said]) -> list[Emission]:
+    def _emissions(self, said: Sequence[DriftRecord]) -> list[Emission]:
         topics = self._plan.topics
         kinds = (
             (topics.drift, self._drift, Finding),
             (topics.incidents, self._incident, IncidentUpdate),
             (topics.revisions, self._revision, Revision),
-            (topics.health, self._health, Health),
+            (topics.health, self._health, HealthRecord),
         )
         emissions = []
         for topic, codec, kind in kinds:

@@ -8,7 +8,7 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.online_store.redis_store import RedisOnlineStore
@@ -20,7 +20,7 @@ STAGE = "features"
 
 
 def build(
-    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: ProcessHealth | None = None
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)

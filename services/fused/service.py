@@ -10,7 +10,7 @@ from tidemill.services.scoring.service import stage as scoring
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.service.stage import FUSED as STAGE
@@ -20,7 +20,7 @@ __all__ = ["STAGE", "build"]
 
 
 def build(
-    settings: IngestionSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+    settings: IngestionSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: ProcessHealth | None = None
 ) -> Runner:
     """Wire the three stages in the order of the data."""
     plan = load_plan(settings.application)

@@ -13,7 +13,7 @@ from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.flood import FloodLimits
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.task import Stage
@@ -23,7 +23,7 @@ STAGE = "ingestion"
 
 
 def build(
-    settings: IngestionSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+    settings: IngestionSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: ProcessHealth | None = None
 ) -> Runner:
     """Wire the stage; the raw topics must exist, those of events with as many partitions as the application."""
     plan = load_plan(settings.application)

@@ -7,7 +7,7 @@ from tidemill.services.retraining.task import Places, RetrainingTask, task_input
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.runner.runner import Runner
@@ -18,7 +18,7 @@ STAGE = "retraining"
 
 
 def build(
-    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+    settings: ServiceSettings, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: ProcessHealth | None = None
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)

@@ -58,7 +58,7 @@ class Forest:
         return _flatten(ensemble, "class" if classifier else "target", classifier)
 
 
-class Stand:
+class ForestStack:
     """Forests side by side, scored in one call.
 
     Parameters

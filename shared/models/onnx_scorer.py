@@ -14,7 +14,7 @@ from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.blocks import Blocks, blocks_of_rows, rows_of
 from tidemill.shared.models.calibration import Calibration
-from tidemill.shared.models.forest import Forest, Stand
+from tidemill.shared.models.forest import Forest, ForestStack
 from tidemill.shared.models.inputs import Inputs
 from tidemill.shared.models.signature import Column
 
@@ -120,7 +120,7 @@ class _Trees:
         self._forest = forest
 
     def score(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
-        scores: NDArray[np.float64] = Stand([self._forest], [positions]).score(blocks)[0]
+        scores: NDArray[np.float64] = ForestStack([self._forest], [positions]).score(blocks)[0]
         return scores
 
 

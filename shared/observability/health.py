@@ -10,7 +10,7 @@ from typing import Self
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
 
-class Health:
+class ProcessHealth:
     """What a process says about itself.
 
     Live: the loop has advanced its offsets, or found nothing to do, within `stalled_after_s`. A loop that hangs in a call, or that
@@ -73,7 +73,7 @@ class HealthServer:
         0 takes any free one (see `port` afterwards).
     """
 
-    def __init__(self, health: Health, registry: CollectorRegistry, port: int = 0, host: str = "127.0.0.1") -> None:
+    def __init__(self, health: ProcessHealth, registry: CollectorRegistry, port: int = 0, host: str = "127.0.0.1") -> None:
         self._server = ThreadingHTTPServer((host, port), _handler(health, registry))
         self._server.daemon_threads = True
         self._thread = threading.Thread(target=self._server.serve_forever, kwargs={"poll_interval": 0.1}, name="health", daemon=True)
@@ -93,7 +93,7 @@ class HealthServer:
         self._thread.join()
 
 
-def _handler(health: Health, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
+def _handler(health: ProcessHealth, registry: CollectorRegistry) -> type[BaseHTTPRequestHandler]:
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             if self.path == "/metrics":

@@ -9,7 +9,7 @@ from collections.abc import Callable
 from types import TracebackType
 from typing import Self
 
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 
 log = logging.getLogger(__name__)
 _TICK_S = 1.0
@@ -39,7 +39,7 @@ class StallGuard:
     """
 
     def __init__(
-        self, health: Health, limit_s: float, stalled: Callable[[], None] = leave, tick_s: float = _TICK_S, cold_limit_s: float | None = None
+        self, health: ProcessHealth, limit_s: float, stalled: Callable[[], None] = leave, tick_s: float = _TICK_S, cold_limit_s: float | None = None
     ) -> None:
         self._health, self._limit_s, self._stalled, self._tick_s = health, limit_s, stalled, tick_s
         self._cold_limit_s = limit_s if cold_limit_s is None else cold_limit_s

@@ -11,7 +11,7 @@ from tidemill.shared.log.records import Emission, Records, TopicPartition
 from tidemill.shared.runner.death_note import DeathNote
 from tidemill.shared.runner.isolation import CrashVerdicts
 from tidemill.shared.runner.restore import Restore
-from tidemill.shared.runner.running_task import Outcome, RunningTask
+from tidemill.shared.runner.running_task import RunningTask, StepOutcome
 from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.task import StepContext
 from tidemill.shared.runner.trials import Trials
@@ -24,7 +24,7 @@ class Work:
     stage: int
     running: RunningTask
     inputs: Sequence[Records]
-    outcome: Outcome
+    outcome: StepOutcome
 
 
 class TaskCrashedError(Exception):

@@ -3,7 +3,7 @@
 import logging
 
 from tidemill.shared.log.flow import Flow
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.progress import Progress
 
@@ -20,7 +20,7 @@ class FloodReport:
         Topic of the dead letters.
     """
 
-    def __init__(self, letters: str, metrics: Metrics, health: Health) -> None:
+    def __init__(self, letters: str, metrics: Metrics, health: ProcessHealth) -> None:
         self._letters = letters
         self._metrics = metrics
         self._health = health

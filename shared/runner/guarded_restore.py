@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from tidemill.shared.log.flood import FloodLimits
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.chain import Link
 from tidemill.shared.runner.death_note import DeathNote
@@ -45,7 +45,7 @@ class GuardedRestore:
         limits: FloodLimits,
         floods: FloodReport,
         metrics: Metrics,
-        health: Health,
+        health: ProcessHealth,
     ) -> None:
         self.retry_at: float | None = None
         self._links = links

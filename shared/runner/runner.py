@@ -12,7 +12,7 @@ from tidemill.shared.log.broker import Broker, BrokerUnreachableError, FencedErr
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.flood import FloodLimits, Throttle
 from tidemill.shared.log.records import Records, TopicPartition
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.chain import Chain, Link, TaskCrashedError, Work
@@ -97,14 +97,14 @@ class Runner:
         precedence: Callable[[Reader], Precedence] | None = None,
         settings: RunnerSettings | None = None,
         metrics: Metrics | None = None,
-        health: Health | None = None,
+        health: ProcessHealth | None = None,
         clock_ms: Callable[[], int] | None = None,
         timer: Callable[[], float] | None = None,
     ) -> None:
         self._settings = settings or RunnerSettings()
         lead = stages[0].name
         self._metrics = metrics or Metrics(lead)
-        self._health = health or Health()
+        self._health = health or ProcessHealth()
         self._clock_ms = clock_ms or wall_ms
         self._steady_ms = steady_of(timer) if timer is not None else steady_ms if clock_ms is None else None
         self._timer = timer or time.monotonic

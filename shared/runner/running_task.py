@@ -22,7 +22,7 @@ class UndeclaredOutputError(RuntimeError):
 
 
 @dataclass(frozen=True, slots=True)
-class Outcome:
+class StepOutcome:
     """What one step of one task asks to be committed; `record` is its progress record."""
 
     emissions: Sequence[Emission]
@@ -132,7 +132,7 @@ class RunningTask:
         self.reading[address] = int(records.offsets[-1]) + 1
         return [records[begin:]]
 
-    def process(self, inputs: Sequence[Records], context: StepContext, checkpoint_interval_ms: int, checkpoint_bytes: int) -> Outcome:
+    def process(self, inputs: Sequence[Records], context: StepContext, checkpoint_interval_ms: int, checkpoint_bytes: int) -> StepOutcome:
         """Run one step of the task; nothing is committed yet."""
         condemned = [(record.topic, record.partition, int(record.offsets[0])) for record, _ in self.owed]
         quarantined = self.quarantined | condemned
@@ -177,7 +177,7 @@ class RunningTask:
             if partition in grouped and (taken_over or offset != before.input_offsets.get(partition))
         }
         changed = bool(emissions or share) or not unchanged
-        return Outcome(
+        return StepOutcome(
             [*emissions, *share],
             progress,
             changed,
@@ -211,7 +211,7 @@ class RunningTask:
             self.marks[place] = self.end_of(place)
         return self.marks[place]
 
-    def require_declared(self, outcome: Outcome) -> None:
+    def require_declared(self, outcome: StepOutcome) -> None:
         """Refuse a step that writes where its stage has not said that it does: no record's fault, so that none is searched for.
 
         Raises
@@ -226,7 +226,7 @@ class RunningTask:
                 f" other_outputs), its step writes to {', '.join(sorted(unknown))}: declare it, and name the stage in schemas/topics.yaml"
             )
 
-    def accept(self, outcome: Outcome, ends: Mapping[TopicPartition, int]) -> None:
+    def accept(self, outcome: StepOutcome, ends: Mapping[TopicPartition, int]) -> None:
         """Take note that an outcome is committed, and that its outputs end before `ends`."""
         for emission in outcome.emissions:
             place = TopicPartition(emission.topic, emission.partition)

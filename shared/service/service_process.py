@@ -23,7 +23,7 @@ from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistr
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.topics import catalogue_topics
-from tidemill.shared.observability.health import Health, HealthServer
+from tidemill.shared.observability.health import HealthServer, ProcessHealth
 from tidemill.shared.observability.logging import configure_logging
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.redaction import redacted, secrets_of
@@ -36,15 +36,15 @@ from tidemill.shared.service.starting import once_it_answers
 STOPPED, CRASHED, MISCONFIGURED = 0, 1, 2
 _YOUNG_OBJECTS = 50_000
 Settings = TypeVar("Settings", bound=ServiceSettings)
-Given = TypeVar("Given", bound=ServiceSettings, contravariant=True)
+SettingsType = TypeVar("SettingsType", bound=ServiceSettings, contravariant=True)
 log = logging.getLogger(__name__)
 
 
-class Build(Protocol[Given]):
+class Build(Protocol[SettingsType]):
     """A service's wiring: `tidemill.services.<name>.service.build`."""
 
     def __call__(
-        self, settings: Given, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: Health | None = None
+        self, settings: SettingsType, broker: Broker, registry: SchemaRegistry, metrics: Metrics | None = None, health: ProcessHealth | None = None
     ) -> Runner:
         """Make the runner."""
         ...
@@ -59,7 +59,7 @@ class Surroundings(Generic[Settings]):
     broker: Broker
     registry: SchemaRegistry
     metrics: Metrics
-    health: Health
+    health: ProcessHealth
     stop: threading.Event
 
     def make_topics(self) -> None:
@@ -130,7 +130,7 @@ def run_process(
         return _misconfigured(name, redacted(str(problem)))
     configure_logging(name, settings.instance, settings.log_level, secrets=secrets_of(settings))
     stop = stop_on_signals()
-    metrics, health = Metrics(name), Health(settings.health.stalled_after_s)
+    metrics, health = Metrics(name), ProcessHealth(settings.health.stalled_after_s)
     try:
         with HealthServer(health, metrics.registry, settings.health.port, settings.health.host) as server:
             log.info("starting", extra={"health_port": server.port, "kafka": settings.kafka.bootstrap_servers})

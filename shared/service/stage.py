@@ -7,7 +7,7 @@ from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker, Reader
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.runner.dead_letters import DeadLetters
@@ -29,7 +29,7 @@ def chain_runner(
     broker: Broker,
     registry: SchemaRegistry,
     metrics: Metrics | None = None,
-    health: Health | None = None,
+    health: ProcessHealth | None = None,
     clock_ms: Callable[[], int] | None = None,
     timer: Callable[[], float] | None = None,
 ) -> Runner:

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import TypeVar
 
 from tidemill.shared.log.errors import TransientError
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 
 _FIRST_PAUSE_S, _LONGEST_PAUSE_S = 0.2, 5.0
 _REPEATED_EVERY_S = 30.0
@@ -17,7 +17,7 @@ log = logging.getLogger(__name__)
 
 
 def once_it_answers(
-    make: Callable[[], Made], stop: threading.Event, health: Health | None = None, clock: Callable[[], float] = time.monotonic
+    make: Callable[[], Made], stop: threading.Event, health: ProcessHealth | None = None, clock: Callable[[], float] = time.monotonic
 ) -> Made | None:
     """Return what `make` makes, called again after 0.2 s to 5 s for as long as it raises a TransientError; None when `stop` was set meanwhile.
 

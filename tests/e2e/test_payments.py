@@ -11,7 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
-from tidemill.audit.history import History, read_history
+from tidemill.audit.history import RunHistory, read_history
 from tidemill.deploy.embedded.infrastructure import VARIABLES
 from tidemill.replay.feed import StreamTable
 from tidemill.replay.replay_run import ReplayOptions, replay_run
@@ -62,7 +62,7 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
         assert wrong.exit_code == 1 and "differs" in wrong.output, wrong.output
 
 
-def check(plan: Plan, history: History, made: Mapping[str, StreamTable]) -> None:
+def check(plan: Plan, history: RunHistory, made: Mapping[str, StreamTable]) -> None:
     """Against the data set itself: who reported in time is labelled, all others timed out as negative, and who came later changed nothing."""
     payments, chargebacks = made["payments"], made["chargebacks"]
     assert history.accepted == len(payments) + len(chargebacks) and not history.rejected and not history.duplicates

@@ -20,7 +20,7 @@ _SCHEMAS = Path(__file__).parents[1] / "schemas"
 
 
 @dataclass(frozen=True, slots=True)
-class History:
+class RunHistory:
     """What a run left in its topics.
 
     Attributes
@@ -49,7 +49,7 @@ class History:
     deployments: list[dict[str, Any]]
 
 
-def read_history(plan: Plan, broker: Broker, registry: SchemaRegistry) -> History:
+def read_history(plan: Plan, broker: Broker, registry: SchemaRegistry) -> RunHistory:
     """Read a run's topics to their ends."""
     reader, topics, partitions = broker.reader(), plan.topics, range(plan.application.partitions)
 
@@ -66,7 +66,7 @@ def read_history(plan: Plan, broker: Broker, registry: SchemaRegistry) -> Histor
     rejected = record_codec(registry, topics.rejected, "Rejected")
     deployment = record_codec(registry, topics.deployments, "Deployment")
     try:
-        return History(
+        return RunHistory(
             journal,
             read(topics.vectors),
             read(topics.predictions),

@@ -42,7 +42,7 @@ from tidemill.runs.kafka_clients import connect
 from tidemill.runs.screen import Screen
 from tidemill.runs.settings import read_settings
 from tidemill.runs.topics import create_topics
-from tidemill.runs.verdict import Finding, findings
+from tidemill.runs.verdict import RunProblem, findings
 from tidemill.runs.watch import Seen
 from tidemill.services.retraining.processes.trainer import ProcessTrainer, Trainer
 from tidemill.shared.application.plan import Plan
@@ -115,7 +115,7 @@ class BacktestResult:
     predictions: int
     figures: BacktestFigures
     seen: Seen
-    findings: list[Finding] = field(default_factory=list)
+    findings: list[RunProblem] = field(default_factory=list)
 
 
 def backtest(application: Path, options: BacktestOptions, console: Console, trainer: Trainer | None = None) -> BacktestResult:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from tidemill.audit.audit import AuditResult
-from tidemill.audit.history import History
+from tidemill.audit.history import RunHistory
 from tidemill.demo.open_loop_load import LoadResult
 from tidemill.demo.quality import Quality
 from tidemill.examples.flights.data import FlightsYear
@@ -31,7 +31,7 @@ class DemoRun:
     """
 
     year: FlightsYear
-    history: History
+    history: RunHistory
     seen: Seen
     audited: AuditResult
     oracle: OracleResult
@@ -96,7 +96,7 @@ def gap_figures(metric: str, gap: Interval) -> dict[str, float]:
     return {metric: gap.estimate, "low": gap.low, "high": gap.high}
 
 
-def faults(figures: Mapping[str, Any], year: FlightsYear, history: History) -> list[str]:
+def faults(figures: Mapping[str, Any], year: FlightsYear, history: RunHistory) -> list[str]:
     """Name everything that must not be: answers lost or doubled, differences, records that are not accounted for."""
     planted = year.planted
     wrong = [f"{name} is {figures[name]}" for name in ("predictions_lost", "predictions_duplicated") if figures[name]]

@@ -9,7 +9,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.audit.history import History
+from tidemill.audit.history import RunHistory
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.served_scores import served_scores
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
@@ -95,7 +95,7 @@ class _Answers:
         return found if len(labels[rows]) >= least else {name: value for name, value in found.items() if name not in _RANKING}
 
 
-def measure(history: History, vectors: pa.Table, artifacts: ArtifactStore, model: str, kind: Kind) -> Quality | None:
+def measure(history: RunHistory, vectors: pa.Table, artifacts: ArtifactStore, model: str, kind: Kind) -> Quality | None:
     """Compare; None when no model was ever promoted or no label came after that."""
     return compare(history.deployments, history.outcomes, vectors, artifacts, model, kind)
 

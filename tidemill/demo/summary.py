@@ -7,7 +7,7 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.audit.history import History
+from tidemill.audit.history import RunHistory
 from tidemill.demo.figures import DemoRun
 from tidemill.demo.quality import WEEK_MS
 from tidemill.demo.report import Mark, MarkKind, ReportData, Table
@@ -81,7 +81,7 @@ def _interval(metric: str, gap: Mapping[str, float]) -> str:
     return f"{metric_text(metric, gap[metric], signed=True)}, 95 % interval {low} to {high}"
 
 
-def _bad_records(year: FlightsYear, history: History) -> list[tuple[str, str, str]]:
+def _bad_records(year: FlightsYear, history: RunHistory) -> list[tuple[str, str, str]]:
     found = {"duplicate": history.duplicates, "late": history.late, **{f"rejected:{reason}": n for reason, n in history.rejected.items()}}
     return [(name.replace(":", ": "), str(count), str(found.get(name, 0))) for name, count in year.planted.items()]
 

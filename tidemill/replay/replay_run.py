@@ -25,7 +25,7 @@ from tidemill.runs.running import running_application
 from tidemill.runs.screen import Screen
 from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import Supervisor
-from tidemill.runs.verdict import Finding, findings
+from tidemill.runs.verdict import RunProblem, findings
 from tidemill.runs.watch import Seen, Watch, read_out
 from tidemill.services.ingestion.domain.core import FARTHEST_AHEAD_MS
 from tidemill.shared.application.plan import Plan
@@ -85,7 +85,7 @@ class ReplayResult:
     promotions: int
     folder: Path | None
     behind_s: float = 0.0
-    findings: Sequence[Finding] = ()
+    findings: Sequence[RunProblem] = ()
 
 
 def replay_run(application: Path, options: ReplayOptions, environment: Mapping[str, str], console: Console) -> ReplayResult:

@@ -3,7 +3,7 @@
 import time
 from collections.abc import Callable, Mapping
 
-from tidemill.runs.verdict import DECLARED, QUARANTINED, Finding, Standstill, findings, floods, rejected_of
+from tidemill.runs.verdict import DECLARED, QUARANTINED, RunProblem, Standstill, findings, floods, rejected_of
 from tidemill.runs.watch import Seen
 from tidemill.shared.application.plan import Plan
 
@@ -57,9 +57,9 @@ class Announcer:
             self._say(f"stage {stage} goes on")
         self._standing = standing
 
-    def summary(self, seen: Seen) -> list[Finding]:
+    def summary(self, seen: Seen) -> list[RunProblem]:
         """Return what went wrong altogether; rejections are their publishers' fault and do not fail a run that serves."""
-        standing = [Finding(f"stage {stage} stood still for {seconds:.0f} s at the end", True) for stage, seconds in self._standing.items()]
+        standing = [RunProblem(f"stage {stage} stood still for {seconds:.0f} s at the end", True) for stage, seconds in self._standing.items()]
         return [*findings(self._plan, seen, allowed=None), *standing]
 
     def _doubled(self, what: tuple[str, ...], count: int) -> bool:

@@ -15,14 +15,14 @@ _LONGEST = 300
 
 
 @dataclass(frozen=True, slots=True)
-class Finding:
+class RunProblem:
     """One sentence; `fails` where the run is not what its user must think it is."""
 
     text: str
     fails: bool
 
 
-def findings(plan: Plan, seen: Seen, *, requests: int | None = None, allowed: int | None = 0) -> list[Finding]:
+def findings(plan: Plan, seen: Seen, *, requests: int | None = None, allowed: int | None = 0) -> list[RunProblem]:
     """Name what went wrong.
 
     Parameters
@@ -35,7 +35,7 @@ def findings(plan: Plan, seen: Seen, *, requests: int | None = None, allowed: in
     return [*_refused(seen, allowed), *_floods(plan, seen), *_trainings(seen.retraining), *_unanswered(plan, seen, requests)]
 
 
-def _refused(seen: Seen, allowed: int | None) -> list[Finding]:
+def _refused(seen: Seen, allowed: int | None) -> list[RunProblem]:
     found = []
     undeclared = sum(count for (_, _, reason), count in seen.rejected.items() if reason not in (*DECLARED, QUARANTINED))
     for (stage, topic, reason), count in sorted(seen.rejected.items(), key=lambda item: -item[1]):
@@ -44,7 +44,7 @@ def _refused(seen: Seen, allowed: int | None) -> list[Finding]:
         if example := seen.examples.get((stage, topic, reason)):
             text += f" (the first: {example})"
         fails = reason == QUARANTINED or (reason not in DECLARED and allowed is not None and undeclared > allowed)
-        found.append(Finding(text, fails))
+        found.append(RunProblem(text, fails))
     return found
 
 
@@ -70,12 +70,12 @@ def rejected_of(plan: Plan, seen: Seen, stream: str) -> str:
     return f"{total.total():,} of its records were rejected so far ({reasons})"
 
 
-def _floods(plan: Plan, seen: Seen) -> list[Finding]:
+def _floods(plan: Plan, seen: Seen) -> list[RunProblem]:
     found: dict[tuple[str, str], list[str]] = {}
     for (stream, partition), state in floods(plan, seen).items():
         found.setdefault((stream, state), []).append(str(partition))
     return [
-        Finding(
+        RunProblem(
             f"stream {stream} is {state} in partition {', '.join(partitions)}: {rejected_of(plan, seen, stream)}"
             + (f"; resume it with: tidemill resume APPLICATION {stream}" if state == "paused" else ""),
             state == "paused",
@@ -84,7 +84,7 @@ def _floods(plan: Plan, seen: Seen) -> list[Finding]:
     ]
 
 
-def _trainings(records: Sequence[Mapping[str, Any]]) -> list[Finding]:
+def _trainings(records: Sequence[Mapping[str, Any]]) -> list[RunProblem]:
     """Failed trainings by model and reason; a model none of whose trainings came to an end fails the run."""
     failed, finished = Counter[tuple[str, str]](), Counter[str]()
     for record in records:
@@ -92,15 +92,15 @@ def _trainings(records: Sequence[Mapping[str, Any]]) -> list[Finding]:
             failed[record["model"], record["reason"].splitlines()[0][:_LONGEST] if record["reason"] else ""] += 1
         finished[record["model"]] += record["event"] == "finished"
     return [
-        Finding(f"{count:,} {'training' if count == 1 else 'trainings'} of {model} failed: {reason}", not finished[model])
+        RunProblem(f"{count:,} {'training' if count == 1 else 'trainings'} of {model} failed: {reason}", not finished[model])
         for (model, reason), count in failed.items()
     ]
 
 
-def _unanswered(plan: Plan, seen: Seen, requests: int | None) -> list[Finding]:
+def _unanswered(plan: Plan, seen: Seen, requests: int | None) -> list[RunProblem]:
     answered = seen.produced("scoring", plan.topics.predictions)
     if requests and plan.models and not answered:
-        return [Finding(f"{requests:,} requests were published and none was answered", True)]
+        return [RunProblem(f"{requests:,} requests were published and none was answered", True)]
     return []
 
 

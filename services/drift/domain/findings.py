@@ -61,7 +61,7 @@ class Finding:
 
 
 @dataclass(frozen=True, slots=True)
-class Health:
+class HealthRecord:
     """Metrics of one model over one window of journal time (`tidemill.Health`); what is undefined is absent."""
 
     model: str

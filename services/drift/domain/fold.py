@@ -11,19 +11,19 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.data_quality import quantiles
 from tidemill.services.drift.domain.features import Day, FeatureColumn, FeatureFold
-from tidemill.services.drift.domain.findings import Coordinates, Finding, Health
+from tidemill.services.drift.domain.findings import Coordinates, Finding, HealthRecord
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.quality import WindowRows
-from tidemill.services.drift.domain.rows import OutcomeRows, Placed, PredictionRows, VectorRows
+from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
 from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
 from tidemill.shared.statistics.sketch import Sketch
 
 DAY_MS = 86_400_000
 _EMPTY_DAYS = 60
-Said = Finding | IncidentUpdate | Health | Revision
+DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,9 +54,11 @@ class DriftFold:
         self._offset = 0
         self._empty = 0
 
-    def absorb(self, at: Placed, vectors: VectorRows | None, predictions: PredictionRows | None, outcomes: OutcomeRows | None) -> list[Said]:
+    def absorb(
+        self, at: MergedCoordinates, vectors: VectorRows | None, predictions: PredictionRows | None, outcomes: OutcomeRows | None
+    ) -> list[DriftRecord]:
         """Fold released rows (the coordinates of all of them, and the rows by input) and return what is to be said."""
-        said: list[Said] = []
+        said: list[DriftRecord] = []
         for begin, end, promotions in self._segments(at, predictions):
             said += self.advance(int(at.time_ms[begin]))
             self._day = int(at.time_ms[begin]) // DAY_MS
@@ -72,12 +74,12 @@ class DriftFold:
             self._offset = max(self._offset, int(at.offset[begin:end].max()))
         return said
 
-    def advance(self, time_ms: int) -> list[Said]:
+    def advance(self, time_ms: int) -> list[DriftRecord]:
         """Close the windows that are over when every instant before `time_ms` is complete; days without rows are windows as well.
 
         After 60 of those in a row the next window begins with the next row.
         """
-        said: list[Said] = []
+        said: list[DriftRecord] = []
         while self._day is not None and time_ms >= (self._day + 1) * DAY_MS:
             busy = any(fold.rows for fold in self._features.values()) or any(not watch.window.empty for watch in self._watches.values())
             self._empty = 0 if busy else self._empty + 1
@@ -85,10 +87,10 @@ class DriftFold:
             self._day = self._day + 1 if self._empty < _EMPTY_DAYS else None
         return said
 
-    def _close(self, day: int) -> list[Said]:
+    def _close(self, day: int) -> list[DriftRecord]:
         start, end = day * DAY_MS, (day + 1) * DAY_MS
         at = Coordinates(end, 0, self._offset)
-        said: list[Said] = []
+        said: list[DriftRecord] = []
         closed = {ask: fold.close_day(day) for ask, fold in self._features.items()}
         for watch in self._watches.values():
             ask = watch.settings.ask
@@ -115,7 +117,7 @@ class DriftFold:
                         figures["shift_max"] = max(severities.values())
                     figures["psi_max"] = max(one.psi for one in shifts.values())
                     figures["missing_max"] = max(closed[ask].summaries[name].missing_share for name in shifts)
-                said.append(Health(watch.settings.model, at, start, end, watch.window.served_by() or watch.version or "default", figures))
+                said.append(HealthRecord(watch.settings.model, at, start, end, watch.window.served_by() or watch.version or "default", figures))
             watch.window = WindowRows()
         return said
 
@@ -166,7 +168,7 @@ class DriftFold:
     def _reference(self, state: Mapping[str, Any], prefix: str, watch: ModelWatch, columns: Mapping[str, FeatureColumn]) -> dict[str, Summary]:
         return {name: columns[name].load(state[prefix + name]) for name in watch.settings.features}
 
-    def _segments(self, at: Placed, predictions: PredictionRows | None) -> Iterator[tuple[int, int, list[_Promotion]]]:
+    def _segments(self, at: MergedCoordinates, predictions: PredictionRows | None) -> Iterator[tuple[int, int, list[_Promotion]]]:
         """Stretches of one day and one champion, with the promotions at each one's begin."""
         if not at.place.size:
             return
@@ -203,7 +205,7 @@ class DriftFold:
             for model, watch in self._watches.items():
                 watch.window.predictions(watch.settings.kind, predictions, inside & (predictions.model == model))
 
-    def _outcomes(self, begin: int, end: int, outcomes: OutcomeRows | None) -> list[Said]:
+    def _outcomes(self, begin: int, end: int, outcomes: OutcomeRows | None) -> list[DriftRecord]:
         if outcomes is None:
             return []
         first, last = np.searchsorted(outcomes.at.place, [begin, end])
@@ -211,7 +213,7 @@ class DriftFold:
             return []
         part = _slice(outcomes, slice(int(first), int(last)))
         found = [finding for model, watch in self._watches.items() for finding in watch.outcomes(part, _mask(part.model == model))]
-        said: list[Said] = []
+        said: list[DriftRecord] = []
         for finding in sorted(found, key=lambda finding: finding.at):
             said.append(finding)
             said += self._incidents[finding.model].absorb([finding])
@@ -236,7 +238,7 @@ def _mask(values: Any) -> NDArray[np.bool_]:
 
 
 def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
-    at = Placed(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
+    at = MergedCoordinates(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
     names = (
         "request", "request_ms", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms", "scores", "lower",
         "upper",

@@ -12,7 +12,7 @@ from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges, Rise
 from tidemill.services.drift.domain.promise import Promise, promise_of
-from tidemill.services.drift.domain.rows import Placed
+from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.detectors.catalogue import Choice
 from tidemill.shared.kinds.binary import Binary
@@ -75,7 +75,7 @@ class LossVerdict:
         self.changes = LabelChanges(settings.detectors, self.promise.hold, self.promise.width)
         self._choose()
 
-    def outcomes(self, version: str, at: Placed, came: Labels) -> list[Finding]:
+    def outcomes(self, version: str, at: MergedCoordinates, came: Labels) -> list[Finding]:
         """Take a champion's labels into days and into the detectors; what these find, in order.
 
         Parameters
@@ -150,7 +150,7 @@ class LossVerdict:
         """Let days speak alone where labels cluster by day."""
         self.changes.rest(self.excess.standard.clustered if self.settings.clusters == "auto" else self.settings.clusters == "by_day")
 
-    def _rise(self, rise: Rise, version: str, at: Placed, row: int) -> Finding:
+    def _rise(self, rise: Rise, version: str, at: MergedCoordinates, row: int) -> Finding:
         place = Coordinates(int(at.time_ms[row]), int(at.partition[row]), int(at.offset[row]))
         before, after, subject = rise.change.mean_before, rise.change.mean_after, rise.subject
         if subject == "excess_loss":

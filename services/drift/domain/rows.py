@@ -22,7 +22,7 @@ def floats(column: pa.Array) -> Float64:
 
 
 @dataclass(frozen=True, slots=True)
-class Placed:
+class MergedCoordinates:
     """Journal coordinates of rows and their places in the merged order, shape (n,) each."""
 
     place: Int64
@@ -35,7 +35,7 @@ class Placed:
 class VectorRows:
     """Feature vectors: the asking stream of each, the batch with the feature columns, and the time from event to journal."""
 
-    at: Placed
+    at: MergedCoordinates
     ask: NDArray[np.object_]
     batch: pa.RecordBatch
     lag_ms: Float64
@@ -48,7 +48,7 @@ class PredictionRows:
     `scores` are the probabilities by class of models that have several, as Arrow has them; `lower` and `upper` the ends of the interval or NaN.
     """
 
-    at: Placed
+    at: MergedCoordinates
     model: NDArray[np.object_]
     version: NDArray[np.object_]
     variant: NDArray[np.object_]
@@ -73,7 +73,7 @@ class OutcomeRows:
     prediction interval, NaN where there was none; `scores` as in `PredictionRows`.
     """
 
-    at: Placed
+    at: MergedCoordinates
     request: Int64
     request_ms: Int64
     model: NDArray[np.object_]
@@ -117,12 +117,12 @@ def journal_columns(batch: pa.RecordBatch, prefix: str = "") -> Mapping[str, Int
     }
 
 
-def vector_rows(at: Placed, batch: pa.RecordBatch) -> VectorRows:
+def vector_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> VectorRows:
     """Read vectors."""
     return VectorRows(at, _texts(batch.column("_ask")), batch, (at.time_ms - int64_ms(batch.column("_event_time"))).astype(np.float64))
 
 
-def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:
+def prediction_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> PredictionRows:
     """Read predictions."""
     model, version, variant = (_texts(batch.column(name)) for name in ("model", "model_version", "variant"))
     sequence, predicted, latency = (_integers(batch.column(name)) for name in ("deployment_sequence", "predicted", LATENCY))
@@ -130,7 +130,7 @@ def prediction_rows(at: Placed, batch: pa.RecordBatch) -> PredictionRows:
     return PredictionRows(at, model, version, variant, sequence, score, predicted, latency, batch.column("scores"), lower, upper)
 
 
-def outcome_rows(at: Placed, batch: pa.RecordBatch) -> OutcomeRows:
+def outcome_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> OutcomeRows:
     """Read outcomes."""
     model, version, variant, status = (_texts(batch.column(name)) for name in ("model", "model_version", "variant", "status"))
     request, revision, predicted = (_integers(batch.column(name)) for name in ("request_journal_offset", "revision", "predicted"))

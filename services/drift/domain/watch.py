@@ -15,7 +15,7 @@ from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdic
 from tidemill.services.drift.domain.null_shifts import NullShifts, level
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
-from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
 from tidemill.services.drift.domain.shifts import Shift, Summary
 from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality, words_of
 from tidemill.services.drift.domain.waiting_labels import Labels
@@ -322,12 +322,12 @@ class ModelWatch:
         return False
 
 
-def _labels(kind: kinds.Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served: NDArray[np.bool_]) -> tuple[Placed, Labels]:
+def _labels(kind: kinds.Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served: NDArray[np.bool_]) -> tuple[MergedCoordinates, Labels]:
     """Return the coordinates of a model's outcomes, and those that are labels of its champion with scores that say something."""
     scores = rows.scores_of(kind, served)
     usable = kind.is_score(scores)
     places, of = np.flatnonzero(mine), np.flatnonzero(served)[usable]
-    at = Placed(rows.at.place[places], rows.at.time_ms[places], rows.at.partition[places], rows.at.offset[places])
+    at = MergedCoordinates(rows.at.place[places], rows.at.time_ms[places], rows.at.partition[places], rows.at.offset[places])
     labels = Labels(
         np.searchsorted(places, of),
         rows.request_ms[of],

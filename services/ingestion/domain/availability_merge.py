@@ -11,7 +11,7 @@ _EVERYTHING = np.iinfo(np.int64).max
 
 
 @dataclass(frozen=True, slots=True)
-class Released:
+class ReleasedRecords:
     """What the merge lets go, in order.
 
     Attributes
@@ -68,7 +68,7 @@ class AvailabilityMerge:
         queue.time_ms = np.concatenate([queue.time_ms, given])
         queue.newest = int(rank[-1])
 
-    def release(self, idle: NDArray[np.bool_], held: NDArray[np.bool_] | None = None) -> Released:
+    def release(self, idle: NDArray[np.bool_], held: NDArray[np.bool_] | None = None) -> ReleasedRecords:
         """Return everything whose place in the order is certain.
 
         Parameters
@@ -95,4 +95,4 @@ class AvailabilityMerge:
         given = np.concatenate([queue.time_ms[:k] for queue, k in zip(self._queues, counts, strict=True)])[order]
         for queue, k in zip(self._queues, counts, strict=True):
             queue.rank, queue.time_ms = queue.rank[k:], queue.time_ms[k:]
-        return Released(source[order], given >> 1, (given & 1).astype(np.bool_), counts)
+        return ReleasedRecords(source[order], given >> 1, (given & 1).astype(np.bool_), counts)

@@ -8,7 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.domain.availability_merge import Released
+from tidemill.services.ingestion.domain.availability_merge import ReleasedRecords
 from tidemill.services.ingestion.domain.journal_clock import JournalClock
 from tidemill.services.ingestion.domain.known_ids import KnownIds
 from tidemill.services.ingestion.domain.raw import CleanRows
@@ -92,7 +92,7 @@ class Sequencer:
         if stream in self._tables:
             self._tables[stream].remember(event_ids, times_ms)
 
-    def settle(self, judged: Sequence[Candidates], released: Released) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
+    def settle(self, judged: Sequence[Candidates], released: ReleasedRecords) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
         """Find the copies and give times, together: what is a copy depends on journal time, and copies do not move that.
 
         Items are settled in stretches in which it is certain, without the exact times, what is a copy. Mostly that is all of them.

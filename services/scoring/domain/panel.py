@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.shared.application.plan import ModelPlan
-from tidemill.shared.models.forest import Stand
+from tidemill.shared.models.forest import ForestStack
 from tidemill.shared.models.inputs import Inputs
 from tidemill.shared.models.onnx_scorer import Scorer
 
@@ -53,8 +53,8 @@ class Panel:
     ----------
     inputs
         What the models read, as one table.
-    stands
-        Which models are forests, and the forests: one stand for each width of masks.
+    stacks
+        Which models are forests, and the forests: one stack for each width of masks.
     """
 
     def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving]) -> None:
@@ -67,11 +67,11 @@ class Panel:
             ((scorer.forest.keeps.itemsize, i, scorer.forest, rows) for (i, scorer), rows in placed if scorer.forest is not None),
             key=lambda one: one[:2],
         )
-        self.stands: list[tuple[NDArray[np.int64], Stand]] = []
+        self.stacks: list[tuple[NDArray[np.int64], ForestStack]] = []
         for _, group in groupby(forests, key=lambda one: one[0]):
             members = list(group)
-            self.stands.append(
-                (np.array([i for _, i, _, _ in members]), Stand([forest for _, _, forest, _ in members], [rows for *_, rows in members]))
+            self.stacks.append(
+                (np.array([i for _, i, _, _ in members]), ForestStack([forest for _, _, forest, _ in members], [rows for *_, rows in members]))
             )
         self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
         # The others calibrate themselves.
@@ -162,8 +162,8 @@ class Panel:
         scores, tables = np.full((self._width, n), np.nan), {}
         if self.inputs.positions and n:
             blocks = self.inputs.encode(vectors)
-            for rows, stand in self.stands:
-                scores[rows] = stand.score(blocks)[:, :n]
+            for rows, stack in self.stacks:
+                scores[rows] = stack.score(blocks)[:, :n]
             for i, calibration in self._calibrations:
                 scores[i] = calibration.apply(scores[i])
             for i, scorer, positions in self._others:

@@ -10,7 +10,7 @@ from tidemill.services.alerts.desk import AlertDesk
 from tidemill.services.alerts.domain.fold import UNDELIVERED, AlertFold
 from tidemill.services.alerts.domain.notification import Message
 from tidemill.services.alerts.settings import AlertsSettings
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 
 SETTINGS = AlertsSettings(attempts=3, backoff_initial_s=0.001, backoff_max_s=0.002)
@@ -43,7 +43,7 @@ class Life:
             self.fold.load(state)
         self.state = state
         self.channels: dict[str, Channel] = {"log": Written(), "topic": Written(), "ops": ops or Written()}
-        self.health, self.order = Health(), list[str]()
+        self.health, self.order = ProcessHealth(), list[str]()
         self.desk = AlertDesk(self.fold, self._remember, self.channels, SETTINGS, self.health, Metrics("alerts"))
 
     async def _remember(self, state: bytes) -> None:

@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.findings import Coordinates
 from tidemill.services.drift.domain.intervals import Intervals, Revision
-from tidemill.services.drift.domain.rows import OutcomeRows, Placed
+from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
 from tidemill.shared.statistics.interval_tracking import IntervalTracker
 
 STEP_MS = 1_000
@@ -21,7 +21,7 @@ def rows(residuals: NDArray[np.float64], delays_ms: NDArray[np.int64]) -> Outcom
     n = len(order)
     model, version, variant, status = (np.full(n, value, object) for value in ("m", "v1", "champion", "labelled"))
     zeros, nothing = np.zeros(n, np.int64), np.full(n, np.nan)
-    at = Placed(np.arange(n), (asked + delays_ms)[order], zeros, 10**6 + np.arange(n))
+    at = MergedCoordinates(np.arange(n), (asked + delays_ms)[order], zeros, 10**6 + np.arange(n))
     return OutcomeRows(
         at, order.astype(np.int64), asked[order], model, version, variant, status, zeros, np.zeros(n), zeros, residuals[order],
         delays_ms[order].astype(float), pa.nulls(n, pa.map_(pa.string(), pa.float64())), nothing, nothing,
@@ -29,7 +29,7 @@ def rows(residuals: NDArray[np.float64], delays_ms: NDArray[np.int64]) -> Outcom
 
 
 def part(whole: OutcomeRows, begin: int, end: int) -> OutcomeRows:
-    at = Placed(*(getattr(whole.at, name)[begin:end] for name in ("place", "time_ms", "partition", "offset")))
+    at = MergedCoordinates(*(getattr(whole.at, name)[begin:end] for name in ("place", "time_ms", "partition", "offset")))
     return OutcomeRows(at, *(getattr(whole, name)[begin:end] for name in OutcomeRows.__slots__[1:]))
 
 

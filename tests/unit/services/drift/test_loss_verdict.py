@@ -19,7 +19,7 @@ from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
 from tidemill.services.drift.domain.promise import Kept, kept_binary
-from tidemill.services.drift.domain.rows import Placed
+from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.planning import load_plan
@@ -31,7 +31,7 @@ Float64 = NDArray[np.float64]
 DEFAULTS = LossSettings(detectors=read_choices(DEFAULT))
 
 
-Outcomes = tuple[Placed, Labels]
+Outcomes = tuple[MergedCoordinates, Labels]
 
 
 def outcomes(request_ms: NDArray[np.int64], score: Float64, label: Float64, delay_ms: NDArray[np.int64] | int = 0) -> Outcomes:
@@ -41,12 +41,12 @@ def outcomes(request_ms: NDArray[np.int64], score: Float64, label: Float64, dela
     zeros, row = np.zeros(len(came), np.int64), np.arange(len(came), dtype=np.int64)
     predicted = (score >= 0.5).astype(np.int64)
     labels = Labels(row, request_ms[order], zeros, row[order], label[order], score[order], predicted[order], zeros)
-    return Placed(row, came[order], zeros, 1_000_000 + row), labels
+    return MergedCoordinates(row, came[order], zeros, 1_000_000 + row), labels
 
 
 def part(rows: Outcomes, begin: int, end: int) -> Outcomes:
     at, labels = rows
-    return Placed(*(getattr(at, one.name)[begin:end] for one in fields(Placed))), labels.part(begin, end)
+    return MergedCoordinates(*(getattr(at, one.name)[begin:end] for one in fields(MergedCoordinates))), labels.part(begin, end)
 
 
 def run(rows: Outcomes, settings: LossSettings = DEFAULTS, batch: int = 50_000, seed: int = 0, restart: bool = False) -> list[Finding]:
@@ -139,7 +139,7 @@ def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed(mer
         verdict = LossVerdict("m", LossSettings(max_delay_ms=horizon, silence_is_a_label=True, corrections=True, detectors=read_choices(["adwin"])))
         verdict.changes.hold = hold
         for begin in range(0, len(rows), batch):
-            verdict.outcomes("v1", *part((Placed(row, times, zeros, row), labels), begin, min(begin + batch, len(rows))))
+            verdict.outcomes("v1", *part((MergedCoordinates(row, times, zeros, row), labels), begin, min(begin + batch, len(rows))))
         assert seen == expected, batch
 
 
@@ -266,7 +266,7 @@ def classes(seed: int, count: int, change: int) -> Outcomes:
     wrong = (np.arange(count) >= change) & (generator.random(count) < 0.33)
     zeros, row, time = np.zeros(count, np.int64), np.arange(count), np.arange(count) * (DAY_MS // 2_000)
     labels = Labels(row, time, zeros, row, np.where(wrong, (label + 1) % 5, label).astype(np.float64), chances, chances.argmax(axis=1), zeros)
-    return Placed(row, time, zeros, row), labels
+    return MergedCoordinates(row, time, zeros, row), labels
 
 
 def test_several_classes_are_watched_as_two_are() -> None:

@@ -1,6 +1,6 @@
 import numpy as np
 
-from tidemill.services.ingestion.domain.availability_merge import AvailabilityMerge, Released
+from tidemill.services.ingestion.domain.availability_merge import AvailabilityMerge, ReleasedRecords
 
 NOBODY, EVERYBODY = np.zeros(2, np.bool_), np.ones(2, np.bool_)
 
@@ -9,7 +9,7 @@ def add(merge: AvailabilityMerge, source: int, *times: int, heartbeats: bool = F
     merge.add(source, np.array(times, np.int64), np.full(len(times), heartbeats))
 
 
-def order(released: Released) -> list[tuple[int, int]]:
+def order(released: ReleasedRecords) -> list[tuple[int, int]]:
     return list(zip(released.source.tolist(), released.time_ms.tolist(), strict=True))
 
 

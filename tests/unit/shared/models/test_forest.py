@@ -16,7 +16,7 @@ from tests.models import artifact, data
 from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.blocks import LANES, blocks_of_rows
 from tidemill.shared.models.export import lightgbm_to_onnx
-from tidemill.shared.models.forest import Forest, Stand
+from tidemill.shared.models.forest import Forest, ForestStack
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.signature import Column
 
@@ -71,7 +71,7 @@ def test_a_forest_has_the_bits_of_onnx_runtime_on_every_side_of_every_threshold(
     forest = forest_of(graph)
     assert forest.keeps.itemsize == width
     rows = np.concatenate([MATRIX, borders(forest)])
-    scores = Stand([forest], [POSITIONS]).score(blocks_of_rows(rows))[0, : len(rows)]
+    scores = ForestStack([forest], [POSITIONS]).score(blocks_of_rows(rows))[0, : len(rows)]
     assert np.array_equal(scores.astype(np.float32), onnx_runtime(graph, rows))
 
 
@@ -79,7 +79,7 @@ def test_regressions_are_forests_too() -> None:
     target = np.nan_to_num(MATRIX[:, 0]) * 3 + 100
     model = lightgbm.train({"objective": "regression", "verbose": -1, "num_threads": 1, "seed": 3}, lightgbm.Dataset(MATRIX, target), 30)
     graph = convert_lightgbm(model, "r", [("input", FloatTensorType([None, WIDTH]))], target_opset=15).SerializeToString()
-    scores = Stand([forest_of(graph)], [POSITIONS]).score(blocks_of_rows(MATRIX))[0, : len(MATRIX)]
+    scores = ForestStack([forest_of(graph)], [POSITIONS]).score(blocks_of_rows(MATRIX))[0, : len(MATRIX)]
     assert np.array_equal(scores.astype(np.float32), onnx_runtime(graph, MATRIX))
     assert np.abs(scores - model.predict(MATRIX)).max() < 1e-4
 
@@ -89,12 +89,12 @@ def test_many_forests_side_by_side_score_as_each_alone_from_their_own_columns() 
     rng = np.random.default_rng(1)
     positions = [rng.permutation(2 * WIDTH)[:WIDTH].astype(np.int32) for _ in forests]
     table = np.concatenate([MATRIX[:300], MATRIX[300:600]], axis=1)
-    together = Stand(forests, positions).score(blocks_of_rows(table))
+    together = ForestStack(forests, positions).score(blocks_of_rows(table))
     for forest, rows, scores in zip(forests, positions, together, strict=True):
-        alone = Stand([forest], [POSITIONS]).score(blocks_of_rows(np.ascontiguousarray(table[:, rows])))[0]
+        alone = ForestStack([forest], [POSITIONS]).score(blocks_of_rows(np.ascontiguousarray(table[:, rows])))[0]
         assert np.array_equal(scores, alone)
     with pytest.raises(ValueError, match="expected blocks of at least"):
-        Stand(forests, positions).score(blocks_of_rows(MATRIX[:LANES]))
+        ForestStack(forests, positions).score(blocks_of_rows(MATRIX[:LANES]))
 
 
 def test_a_tree_of_one_leaf_and_a_forest_without_a_test() -> None:
@@ -134,7 +134,7 @@ def _tree(**changes: Any) -> onnx.GraphProto:
 def test_a_graph_by_hand() -> None:
     forest = Forest.from_graph(_tree())
     assert forest is not None
-    scores = Stand([forest], [np.array([0], np.int32)]).score(blocks_of_rows(np.array([[0.5], [1.0], [1.5], [np.nan]], np.float32)))
+    scores = ForestStack([forest], [np.array([0], np.int32)]).score(blocks_of_rows(np.array([[0.5], [1.0], [1.5], [np.nan]], np.float32)))
     assert scores[0, :4].tolist() == [5.0, 5.0, 7.0, 7.0]
 
 

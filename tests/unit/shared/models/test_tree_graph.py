@@ -11,7 +11,7 @@ from sklearn.ensemble import ExtraTreesClassifier, HistGradientBoostingClassifie
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.blocks import blocks_of_rows
-from tidemill.shared.models.forest import Forest, Stand
+from tidemill.shared.models.forest import Forest, ForestStack
 from tidemill.shared.models.tree_graph import Tree, trees_to_onnx
 
 WIDTH = 4
@@ -46,7 +46,7 @@ def test_every_input_takes_the_branch_that_it_took_in_the_library(family: str) -
     graph = fit(matrix, labels, Binary(), parameters(family), 3).export()
     forest = Forest.from_graph(onnx.load_from_string(graph).graph)
     assert forest is not None, "served by our own kernel"
-    scores = Stand([forest], [np.arange(WIDTH, dtype=np.int32)]).score(blocks_of_rows(matrix))[0, : len(matrix)]
+    scores = ForestStack([forest], [np.arange(WIDTH, dtype=np.int32)]).score(blocks_of_rows(matrix))[0, : len(matrix)]
     assert np.abs(scores - wanted).max() < 2e-6
 
 
@@ -61,7 +61,7 @@ def test_a_threshold_between_two_floats_parts_them() -> None:
         forest = Forest.from_graph(onnx.load_from_string(trees_to_onnx([tree], np.array([10.0]), "none", 1)).graph)
         assert forest is not None
         rows = np.array([[low], [high], [np.nan]], np.float32)
-        assert Stand([forest], [np.zeros(1, np.int32)]).score(blocks_of_rows(rows))[0, :3].tolist() == [11.0, 12.0, 12.0]
+        assert ForestStack([forest], [np.zeros(1, np.int32)]).score(blocks_of_rows(rows))[0, :3].tolist() == [11.0, 12.0, 12.0]
 
 
 def test_each_output_needs_trees() -> None:

@@ -10,7 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
-from tidemill.shared.observability.health import Health, HealthServer
+from tidemill.shared.observability.health import HealthServer, ProcessHealth
 from tidemill.shared.observability.logging import configure_logging
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import RunnerSettings, ServiceSettings
@@ -26,7 +26,7 @@ def get(port: int, path: str) -> tuple[int, str]:
 
 def test_probes_follow_progress_and_readiness() -> None:
     now = [0.0]
-    health = Health(stalled_after_s=10, clock=lambda: now[0])
+    health = ProcessHealth(stalled_after_s=10, clock=lambda: now[0])
     metrics = Metrics("scoring")
     metrics.count_read("t", 7)
     with HealthServer(health, metrics.registry) as server:

@@ -5,12 +5,12 @@ import sys
 import threading
 import time
 
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.stall import StallGuard
 
 
 def test_progress_keeps_the_process_and_its_absence_ends_it_once() -> None:
-    health, ended = Health(), threading.Event()
+    health, ended = ProcessHealth(), threading.Event()
     with StallGuard(health, 0.5, ended.set, tick_s=0.01):
         until = time.monotonic() + 1.0
         while time.monotonic() < until:
@@ -25,7 +25,7 @@ def test_progress_keeps_the_process_and_its_absence_ends_it_once() -> None:
 
 
 def test_a_cold_process_has_longer_and_a_warm_one_does_not() -> None:
-    health, ended = Health(), threading.Event()
+    health, ended = ProcessHealth(), threading.Event()
     with StallGuard(health, 0.1, ended.set, tick_s=0.01, cold_limit_s=60):
         assert not ended.wait(0.5)
         health.set_warm(True)

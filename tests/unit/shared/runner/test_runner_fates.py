@@ -16,7 +16,7 @@ from tidemill.shared.log.broker import OffsetLostError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, Records, StateEntry, Step
 from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.restore import PositionsDisagreeError
 from tidemill.shared.runner.runner import Runner
@@ -302,7 +302,7 @@ def test_offsets_of_the_group_that_are_gone_are_taken_from_the_progress_record_a
     broker = filled("abcab")
     steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
     broker.group(f"{APP}-{STAGE}").committed.clear()
-    health, numbers = Health(), CollectorRegistry()
+    health, numbers = ProcessHealth(), CollectorRegistry()
     again = steps(Runner(**arguments(APP, broker, settings=quick(tmp_path), health=health, metrics=Metrics(STAGE, numbers))))
     assert "offsets are gone" in caplog.text
     assert numbers.get_sample_value("tidemill_offsets_recovered_total", {"stage": STAGE, "topic": INPUT}) == 1

@@ -7,7 +7,7 @@ from tests.property.runner_tasks import APP, CountingTask, arguments, output, to
 from tests.unit.shared.runner.runners import INPUT, OUTPUT, REJECTED, quick, steps
 from tidemill.shared.log.records import Emission, Records, Step
 from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.task import StepContext
 
@@ -43,7 +43,7 @@ def test_a_flood_of_junk_is_worked_off_in_short_steps_and_reported_until_it_is_o
             return super().process(inputs, context)
 
     sizes: list[int] = []
-    health = Health()
+    health = ProcessHealth()
 
     def runner() -> Runner:
         chosen = quick(tmp_path, dead_letter_window=500, dead_letter_run=10**9, max_batch=1_000)

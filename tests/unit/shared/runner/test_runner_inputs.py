@@ -12,7 +12,7 @@ from tests.unit.shared.runner.runners import HERE, INPUT, OUTPUT, filled, quick,
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import Coverage, Records, Step, TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.stage_topics import TopicMismatchError
 from tidemill.shared.runner.task import StepContext, TaskInputs
@@ -30,7 +30,7 @@ def test_missing_topics_and_unequal_partitions_are_refused_before_the_first_reco
 
 def test_readiness_follows_the_assignment(tmp_path: Path) -> None:
     broker = filled("ab")
-    health = Health()
+    health = ProcessHealth()
     runner = Runner(**arguments(APP, broker, settings=quick(tmp_path), health=health))
     assert not health.ready
     steps(runner)

@@ -8,7 +8,7 @@ import pytest
 from tidemill.shared.log.records import Emission, TopicPartition
 from tidemill.shared.runner.chain import Work
 from tidemill.shared.runner.progress import Progress
-from tidemill.shared.runner.running_task import Outcome
+from tidemill.shared.runner.running_task import StepOutcome
 from tidemill.shared.runner.step_transaction import StepTransaction
 
 INPUT = TopicPartition("input", 0)
@@ -36,7 +36,7 @@ class RecordingSink:
 
 def work(stage: int, changed: bool, offsets: Mapping[TopicPartition, int] | None = None) -> Work:
     output, record = (Emission(f"{name}{stage}", 0, [b""], [b""]) for name in ("out", "log"))
-    outcome = Outcome([output], Progress(f"stage{stage}", 0), changed, dict(offsets or {}), record, 1, 0)
+    outcome = StepOutcome([output], Progress(f"stage{stage}", 0), changed, dict(offsets or {}), record, 1, 0)
     running: Any = None
     return Work(stage, running, [], outcome)
 

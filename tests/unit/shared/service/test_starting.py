@@ -17,7 +17,7 @@ from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 from tidemill.shared.log.topics import catalogue_topics
 from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.observability.health import Health
+from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.service import starting
 from tidemill.shared.service.starting import once_it_answers
@@ -77,7 +77,7 @@ def make(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> partial[
 
 def test_a_start_waits_for_the_registry(port: int, make: partial[Runner], monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(starting, "_FIRST_PAUSE_S", 0.01)
-    health, made = Health(), list[Runner | None]()
+    health, made = ProcessHealth(), list[Runner | None]()
     thread = threading.Thread(target=lambda: made.append(once_it_answers(make, threading.Event(), health)))
     thread.start()
     refused = threading.Event()
@@ -92,7 +92,7 @@ def test_a_start_waits_for_the_registry(port: int, make: partial[Runner], monkey
 
 
 def test_a_signal_ends_the_wait(make: partial[Runner]) -> None:
-    health, stop = Health(), threading.Event()
+    health, stop = ProcessHealth(), threading.Event()
     threading.Timer(0.3, stop.set).start()
     assert once_it_answers(make, stop, health) is None
     assert health.troubles

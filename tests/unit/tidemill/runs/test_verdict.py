@@ -8,7 +8,7 @@ import typer
 
 from tidemill.runs.announcer import Announcer
 from tidemill.runs.screen import lag_text, rejected_text
-from tidemill.runs.verdict import Finding, Standstill, findings
+from tidemill.runs.verdict import RunProblem, Standstill, findings
 from tidemill.runs.watch import Seen
 from tidemill.services.cli import terminal
 from tidemill.shared.application.planning import load_plan
@@ -142,9 +142,9 @@ def test_a_run_says_each_kind_of_fault_at_its_first_record_and_at_every_doubling
 
 
 def test_the_command_names_them_and_ends_with_its_own_code(capsys: pytest.CaptureFixture[str]) -> None:
-    terminal.tell([Finding("one [training] failed", False)], "The replay")
+    terminal.tell([RunProblem("one [training] failed", False)], "The replay")
     with pytest.raises(typer.Exit) as ended:
-        terminal.tell([Finding("nobody answered", True)], "The replay")
+        terminal.tell([RunProblem("nobody answered", True)], "The replay")
     assert ended.value.exit_code == 3
     said = capsys.readouterr().err
     assert "note one [training] failed" in said and "FAILED nobody answered" in said and "The replay did not go as it must: 1 of the above" in said
