@@ -164,7 +164,7 @@ class AlertService:
         return (
             AgentInput("drift", {topics.drift: self._codec(topics.drift, "Drift")}),
             AgentInput("incidents", {topics.incidents: self._codec(topics.incidents, "Incident")}),
-            AgentInput("health", {topics.health: self._codec(topics.health, "ProcessHealth")}),
+            AgentInput("health", {topics.health: self._codec(topics.health, "Health")}),
             AgentInput("decisions", {topics.decisions: self._codec(topics.decisions, "Decision")}),
             AgentInput("retraining", {topics.retraining: self._codec(topics.retraining, "Retraining")}),
             AgentInput("deployments", {topics.deployments: self._codec(topics.deployments, "Deployment")}),

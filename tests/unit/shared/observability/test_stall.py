@@ -34,9 +34,11 @@ def test_a_cold_process_has_longer_and_a_warm_one_does_not() -> None:
 
 def test_the_end_says_where_every_thread_was() -> None:
     program = (
-        "import threading\nfrom tidemill.shared.observability.health import Health\nfrom tidemill.shared.observability.stall import StallGuard\n"
+        "import threading\n"
+        "from tidemill.shared.observability.health import ProcessHealth\n"
+        "from tidemill.shared.observability.stall import StallGuard\n"
         "def hangs():\n    threading.Event().wait()\n"
-        "with StallGuard(Health(), 0.1, tick_s=0.05):\n    hangs()\n"
+        "with StallGuard(ProcessHealth(), 0.1, tick_s=0.05):\n    hangs()\n"
     )
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, timeout=60, check=False)
     assert ended.returncode == 1
