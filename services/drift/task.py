@@ -146,7 +146,7 @@ class DriftTask(MergingTask):
         if self._rows_since_snapshot < _SNAPSHOT_ROWS:
             return Checkpoint((), self._marker)
         self._rows_since_snapshot = 0
-        blobs = {name.encode(): zlib.compress(json.dumps(value).encode(), 1) for name, value in self._fold.snapshot().items()}
+        blobs = {name.encode(): zlib.compress(json.dumps(value, default=_plain).encode(), 1) for name, value in self._fold.snapshot().items()}
         blobs[_MERGE_KEY] = self.merge.state()
         digests = {key: hashlib.sha256(blob).digest() for key, blob in blobs.items()}
         entries = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != digests[key]]
@@ -210,3 +210,10 @@ class DriftTask(MergingTask):
                 keys = [one.model.encode() for one in chosen]
                 emissions.append(Emission(topic, 0, keys, [codec.encode(one.record()) for one in chosen], times))
         return emissions
+
+
+def _plain(value: object) -> object:
+    """Return NumPy's numbers and truth values as Python's: one that slips into the state must not end every start of the stage."""
+    if isinstance(value, np.generic):
+        return value.item()
+    raise TypeError(f"expected plain state, found {type(value).__name__}")

@@ -53,7 +53,7 @@ class DayStandard(Protocol):
 
 
 def _beyond_independent(spread: float, days: int) -> bool:
-    return days >= _KNOWN_DAYS and spread > 1 + _CLUSTER_ERRORS * np.sqrt(3 / (_PRIOR_DAYS + days))
+    return bool(days >= _KNOWN_DAYS and spread > 1 + _CLUSTER_ERRORS * np.sqrt(3 / (_PRIOR_DAYS + days)))
 
 
 def spread(means: list[float], variances: list[float], jumps: int = 0) -> float:

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tests.unit.services.drift.stream import APP, shop
 from tests.unit.services.drift.test_excess_loss import flights
 from tidemill.services.drift.domain import waiting_labels
+from tidemill.services.drift.domain.day_standards import CalibratedDays
 from tidemill.services.drift.domain.excess_loss import DAY_MS
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges
@@ -304,3 +305,14 @@ def test_the_application_says_which_detectors(tmp_path: Path) -> None:
         with pytest.raises(Exception, match=message):
             loaded(drift, kind)
     assert DriftPolicy().detectors == DEFAULT
+
+
+def test_the_state_is_plain_once_days_are_known_to_cluster() -> None:
+    """Found by the demo: the choice between days and labels was one of NumPy's truth values, which no checkpoint could hold."""
+    verdict = LossVerdict("m", DEFAULTS)
+    standard = verdict.excess.standard
+    assert isinstance(standard, CalibratedDays)
+    standard.recent = [4.0, -4.0] * 30
+    verdict.close(Coordinates(DAY_MS, 0, 0), "v1", [])
+    assert verdict.changes.resting is True and standard.clustered is True
+    assert json.loads(json.dumps(verdict.snapshot()))["changes"]["resting"] is True
