@@ -38,7 +38,7 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
     headline = "No model was promoted." if quality is None else (
         f"Retrained by itself, the system served {name} {shown(served.get(metric))}; the first model, kept all year, would have had"
         f" {shown(static.get(metric))} (difference {_interval(metric, gap)}, {quality.rows:,} labelled requests)."
-        f" Every candidate put into service unjudged would have had {shown(always.get(metric))} (served {_interval(metric, behind)})."
+        f"{against_unjudged(metric, always, behind)}"
     )  # fmt: skip
     tiles = [
         (
@@ -74,6 +74,14 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
         summary=Table(("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, dict)]),
         audit=Table(("check", "value"), [(name, f"{value:,}") for name, value in checks.items() if isinstance(value, int)]),
     )
+
+
+def against_unjudged(metric: str, always: Mapping[str, float], behind: Mapping[str, float]) -> str:
+    """Return a sentence on what putting every candidate into service would have brought; nothing where that is what was done."""
+    if not any(behind[name] for name in (metric, "low", "high")):
+        return ""
+    would = metric_text(metric, always.get(metric))
+    return f" Every candidate put into service unjudged would have had {would} (served {_interval(metric, behind)})."
 
 
 def _interval(metric: str, gap: Mapping[str, float]) -> str:
