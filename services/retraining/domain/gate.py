@@ -3,16 +3,14 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.retraining.domain.calibration_check import calibration_of, compare_calibration
 from tidemill.services.retraining.domain.examples import DAY_MS
-from tidemill.services.retraining.domain.probabilities import answered_probability
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.bootstrap import paired_block_test
-from tidemill.shared.statistics.calibration import calibration_difference_interval, calibration_interval
 from tidemill.shared.statistics.metrics import roc_auc
 
 _AUC_MARGIN = 0.005
-_CALIBRATION_MARGIN = 0.02
 _LEAST_DAYS = 3
 
 
@@ -91,18 +89,12 @@ def _worse_calibration(
     days: NDArray[np.int64],
     figures: dict[str, float],
 ) -> str:
-    truth, mine = answered_probability(kind, labels, challenger)
-    own = calibration_interval(truth, mine, days)
-    figures |= {"score_mean": float(mine.mean()), "positive_rate": float(truth.mean())}
-    figures |= {"calibration_error": own.estimate, "calibration_error_low": own.low, "calibration_error_high": own.high}
     if kind.name != "binary":  # What serves without a model answers one class: its calibration is no measure.
+        figures |= calibration_of(kind, labels, challenger, days)[1]
         return ""
-    worse = calibration_difference_interval(truth, mine, champion, days)
-    figures |= {"calibration_difference": worse.estimate, "calibration_difference_low": worse.low}
-    if worse.low <= _CALIBRATION_MARGIN:
-        return ""
-    words = f"the loss is better but calibration is not: error {own.estimate:.3f}, larger by {worse.estimate:.3f}"
-    return f"{words} (at least {worse.low:.3f}; {_CALIBRATION_MARGIN} is allowed)"
+    check = compare_calibration(kind, labels, challenger, champion, days)
+    figures |= check.figures
+    return check.problem
 
 
 def _rows(labels: NDArray[np.float64]) -> dict[str, float]:

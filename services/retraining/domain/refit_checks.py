@@ -6,15 +6,13 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.services.retraining.domain.calibration_check import compare_calibration
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
-from tidemill.services.retraining.domain.probabilities import answered_probability
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.bootstrap import paired_block_test
-from tidemill.shared.statistics.calibration import calibration_difference_interval
 
 _LEVEL = 0.05
-_CALIBRATION_MARGIN = 0.02
 _SAMPLE = 64
 _LEAST_ROWS, _LEAST_BLOCKS = 100, 3
 
@@ -77,24 +75,9 @@ def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whos
     if not test.p_value_less >= _LEVEL:
         words = f"expected it to fit what it has learned no worse than {whose}, found a loss of {losses.mean():.4f} against {other_losses.mean():.4f}"
         return Verdict(False, f"refit: {words}, p = {test.p_value_less:.2g}", figures)
-    if low := _worse_calibration(kind, rows.labels, mine, theirs, days, figures):
-        return Verdict(False, low, figures)
+    if kind.name != "regression":
+        check = compare_calibration(kind, rows.labels, mine, theirs, days)
+        figures |= {"refit_calibration_difference": check.difference}
+        if check.problem:
+            return Verdict(False, f"refit {check.problem}", figures)
     return Verdict(True, f"loss {losses.mean():.4f} against {other_losses.mean():.4f} of {whose} on the rows that it adds", figures)
-
-
-def _worse_calibration(
-    kind: Kind,
-    labels: NDArray[np.float64],
-    mine: NDArray[np.float64],
-    theirs: NDArray[np.float64],
-    days: NDArray[np.int64],
-    figures: dict[str, float],
-) -> str:
-    if kind.name != "binary":
-        return ""
-    truth, scores = answered_probability(kind, labels, mine)
-    worse = calibration_difference_interval(truth, scores, theirs, days)
-    figures |= {"refit_calibration_difference": worse.estimate}
-    if worse.low <= _CALIBRATION_MARGIN:
-        return ""
-    return f"refit calibration: expected an error larger by at most {_CALIBRATION_MARGIN:g}, found {worse.estimate:.3f} (at least {worse.low:.3f})"

@@ -5,19 +5,17 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.retraining.domain.calibration_check import compare_calibration
 from tidemill.services.retraining.domain.examples import DAY_MS
-from tidemill.services.retraining.domain.probabilities import answered_probability
 from tidemill.services.retraining.domain.slices import Groups, judge_slices
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.shared.application.model import Gate
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.bootstrap import auc_difference_interval
-from tidemill.shared.statistics.calibration import calibration_difference_interval, calibration_interval
 from tidemill.shared.statistics.eprocess import below, block_means
 
 LEAST_BLOCKS = 7
 _AUC_MARGIN = 0.005
-_CALIBRATION_MARGIN = 0.02
 
 
 @dataclass(frozen=True, slots=True)
@@ -123,22 +121,9 @@ def _worse_ranking(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
 def _worse_meaning(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
     if kind.name == "regression":
         return ""
-    truth, mine = answered_probability(kind, rows.labels, rows.candidate)
-    other_truth, theirs = answered_probability(kind, rows.labels, rows.champion)
-    figures |= {"score_mean": float(mine.mean()), "positive_rate": float(truth.mean())}
-    own = calibration_interval(truth, mine, rows.blocks)
-    figures |= {"calibration_error": own.estimate, "calibration_error_low": own.low, "calibration_error_high": own.high}
-    if kind.name == "binary":
-        worse = calibration_difference_interval(truth, mine, theirs, rows.blocks)
-        difference, low = worse.estimate, worse.low
-    else:  # Each of the two answers another class of a row: the errors are of different events.
-        against = calibration_interval(other_truth, theirs, rows.blocks)
-        difference, low = own.estimate - against.estimate, own.low - against.high
-    figures |= {"calibration_difference": difference, "calibration_difference_low": low}
-    if low <= _CALIBRATION_MARGIN:
-        return ""
-    words = f"expected an error larger than the champion's by at most {_CALIBRATION_MARGIN:g}, found {own.estimate:.3f}, larger by {difference:.3f}"
-    return f"calibration: {words} (at least {low:.3f} at 95 %)"
+    check = compare_calibration(kind, rows.labels, rows.candidate, rows.champion, rows.blocks)
+    figures |= check.figures
+    return check.problem
 
 
 def _units(gate: Gate) -> str:
