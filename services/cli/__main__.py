@@ -16,6 +16,7 @@ from tidemill.services.cli.explain import explain
 from tidemill.services.cli.init import init
 from tidemill.services.cli.lifecycle_commands import pin, retrain, rollback, unpin
 from tidemill.services.cli.offline import backfill, skew, switches, training_set
+from tidemill.services.cli.plan import plan
 from tidemill.services.cli.resume import resume
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from tidemill.services.cli.trace import trace
@@ -75,6 +76,7 @@ app.command()(run_commands.audit)
 for lifecycle_command in (rollback, retrain, pin, unpin):
     app.command()(lifecycle_command)
 app.command()(backtest)
+app.command()(plan)
 app.command()(command)
 app.command()(resume)
 app.add_typer(dead_letters.app, name="dead-letters")

@@ -107,7 +107,7 @@ def run_to_command(application: Path | None, run: Path | None, runs: Path = UP) 
             " start one with `tidemill up APPLICATION`"
         )
     ((folder, instance),) = found.items()
-    return Path(instance.application), folder
+    return instance.reads, folder
 
 
 def _command(

@@ -133,8 +133,8 @@ def _check_instance(plan: Plan, instance: Instance, clock: str, folder: Path) ->
     if instance.clock and instance.clock != clock:
         advice = "start it with `tidemill up --clock replay`, publish live with --rate, or replay with --up" if clock == "replay" else "use slices"
         raise ReplayRefused(f"expected a run on the {clock} clock, the one in {folder} is on the {instance.clock} clock: {advice}")
-    if instance.application and load_plan(Path(instance.application)).application_hash != plan.application_hash:
-        raise ReplayRefused(f"{folder}: expected a run of this application, found one of {instance.application}, which says something else")
+    if instance.application and load_plan(instance.reads).application_hash != plan.application_hash:
+        raise ReplayRefused(f"{folder}: expected a run of this application, found one of {instance.application} that says something else")
 
 
 def _publish(

@@ -27,7 +27,9 @@ class Instance:
     Attributes
     ----------
     application
-        Its folder.
+        Its folder, as its user named it.
+    content
+        The run's own copy of it, which the services read; empty for a run of a version that kept none.
     clock
         ``live`` or ``replay``; empty when nobody here knows.
     addresses
@@ -47,6 +49,7 @@ class Instance:
     servers: str = ""
     pid: int = 0
     started: float = 0.0
+    content: str = ""
 
     @property
     def runs(self) -> bool:
@@ -55,6 +58,11 @@ class Instance:
             return self.pid > 0 and abs(psutil.Process(self.pid).create_time() - self.started) < 1.0
         except psutil.NoSuchProcess:
             return False
+
+    @property
+    def reads(self) -> Path:
+        """The application's folder that the services read: the run's own copy, of an older run the one that was named."""
+        return Path(self.content or self.application)
 
     def ended(self) -> "Instance":
         """Return the run as it is after its end, whatever becomes of the process."""
@@ -70,11 +78,13 @@ class Instance:
         part.rename(folder / FILE)
 
     @classmethod
-    def of_this_process(cls, application: Path, clock: str, infrastructure: Infrastructure, servers: Path | None, folder: Path) -> "Instance":
+    def of_this_process(
+        cls, application: Path, content: Path, clock: str, infrastructure: Infrastructure, servers: Path | None, folder: Path
+    ) -> "Instance":
         """Describe what this process runs."""
         return cls(
             str(application.absolute()), clock, infrastructure.environment, str((folder / "artifacts").absolute()),
-            str(servers.absolute()) if servers else "", os.getpid(), psutil.Process().create_time(),
+            str(servers.absolute()) if servers else "", os.getpid(), psutil.Process().create_time(), str(content.absolute()),
         )  # fmt: skip
 
 

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.application_copy import keep_application
 from tidemill.runs.instance import Instance, InstanceError, read_instance
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.pipeline import gateway_address, pipeline_environment, start_services
@@ -31,7 +32,7 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
     Parameters
     ----------
     folder
-        Where logs, lake, models and the embedded servers' data lie; a run that was stopped goes on where it was.
+        Where logs, lake, models, the servers' data and the run's own copy of the application lie; a run that was stopped goes on where it was.
     clock
         ``live`` or ``replay``, see ingestion.
 
@@ -50,8 +51,9 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
     servers = folder / "servers"
     with Infrastructure.from_environment(servers) as infrastructure:
         create_topics(plan, connect(settings.kafka_at(infrastructure.bootstrap_servers)))
-        instance = Instance.of_this_process(application, clock, infrastructure, servers if servers.is_dir() else None, folder)
-        environment = pipeline_environment(application, infrastructure, folder, clock, settings)
+        content = keep_application(application, folder)
+        instance = Instance.of_this_process(application, content, clock, infrastructure, servers if servers.is_dir() else None, folder)
+        environment = pipeline_environment(content, infrastructure, folder, clock, settings)
         supervisor = start_services(folder, environment)
         try:
             instance.write(folder)

@@ -1,0 +1,58 @@
+"""`tidemill plan`: what a changed application would change of a run."""
+
+import json
+import os
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from tidemill.services.cli.run_option import RunFolder, run_folder
+from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
+
+NOTHING, REFUSED, CHANGES = 0, 1, 10
+
+
+def plan(
+    application: ApplicationFolder,
+    run: RunFolder = None,
+    against: Annotated[
+        Path | None, typer.Option(help="Compare with the application in this folder instead of a run's: needs no run.", exists=True, file_okay=False)
+    ] = None,
+    as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, which `tidemill apply --plan` takes.")] = False,
+    html: Annotated[Path | None, typer.Option(help="Write the plan as one page.")] = None,
+) -> None:
+    """Say what a changed application would change of the one that runs: views, models, policies, streams, topics. Nothing is changed.
+
+      tidemill plan examples/payments
+    In CI, against the application of the main branch, without a run:
+      tidemill plan examples/payments --against main/examples/payments --json
+
+    A run is compared by its own copy of the application, whatever its folder says by now. What a run cannot become (another number of
+    partitions, another kind of a model, ...) is refused by name, with the way out.
+
+    Exits with 0 when nothing changes, with 10 when something changes that can be applied, with 1 when something is refused or the run cannot be
+    asked, and with 2 when the application is wrong or there is no run.
+    """
+    from tidemill.planning.make_plan import make_plan
+    from tidemill.planning.report import lines, write_html
+    from tidemill.planning.running_application import of_folder, of_run
+
+    name = read_plan(application).application.app
+    with failures():
+        if against is not None and run is not None:
+            raise typer.BadParameter("give one of them", param_hint="--run, --against")
+        if against is not None:
+            read_plan(against)
+        running = of_folder(against) if against is not None else of_run(run_folder(name, run, os.environ))
+        made = make_plan(running, application)
+    if html is not None:
+        write_html(made, html)
+    if as_json:
+        typer.echo(json.dumps(made.as_json(), indent=2))
+    else:
+        for line in lines(made):
+            console.print(line, markup=False, highlight=False, soft_wrap=True)
+    if html is not None:
+        errors.print(f"Written: {html}", markup=False, highlight=False, soft_wrap=True)
+    raise typer.Exit({"nothing": NOTHING, "changes": CHANGES, "refused": REFUSED}[made.verdict])
