@@ -16,7 +16,8 @@ import pyarrow as pa
 
 from benchmarks.many_models import COUNTRIES, CURRENCIES, trained, write_application
 from tidemill.services.scoring.domain.core import ScoringCore
-from tidemill.services.scoring.domain.panel import Panel, Serving
+from tidemill.services.scoring.domain.panel import Panel
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnEncoder

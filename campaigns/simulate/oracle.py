@@ -12,7 +12,7 @@ from tidemill.services.drift.task import DriftTask
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.outcomes.task import OutcomesTask
 from tidemill.services.scoring.domain.core import ScoringCore
-from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.loading import load_serving
 from tidemill.shared.application.journal import JournalDecoder
 from tidemill.shared.avro.arrow_types import int64_ms

@@ -3,7 +3,7 @@
 import logging
 
 from tidemill.services.scoring.domain.latency import LATENCY
-from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
 from tidemill.shared.models.deployments import ModelDeployment

@@ -12,7 +12,7 @@ import pyarrow as pa
 
 from tidemill.services.scoring.domain.core import ScoringCore
 from tidemill.services.scoring.domain.latency import LATENCY, LatencySwitch
-from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.loading import FAILED, load_serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import int64_ms

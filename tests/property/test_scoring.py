@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from benchmarks.many_models import COUNTRIES, CURRENCIES, write_application
 from tests.models import artifact
 from tidemill.services.scoring.domain.core import Predictions, ScoringCore
-from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.models.onnx_scorer import OnnxScorer

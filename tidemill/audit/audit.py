@@ -16,7 +16,7 @@ from tidemill.audit.prediction_queue import Answers, PredictionQueue
 from tidemill.audit.run_log import RunLog, without
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.scoring.domain.core import ScoringCore
-from tidemill.services.scoring.domain.panel import Serving
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.loading import TRANSIENT_REASONS, load_serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import int64_ms

@@ -1,15 +1,17 @@
 """Scoring: every request gets exactly one prediction per model that asks its stream, whatever happens to the model."""
 
-from collections.abc import Collection, Mapping
-from dataclasses import dataclass
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tidemill.services.scoring.domain.panel import Panel, Serving
+from tidemill.services.scoring.domain.panel import Answers, Panel
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.log.packed import taken
 
 
 @dataclass(frozen=True, slots=True)
@@ -23,10 +25,16 @@ class Predictions:
         file, so that the order does not depend on the batching.
     requests : int64 array, shape (batch.num_rows,)
         Row of the vector that each prediction answers.
+    shadow_scores
+        What champions and challengers said of the same requests, in the same order; None where no model has a challenger.
+    shadowed : int64 array, shape (shadow_scores.num_rows,)
+        Row of the vector that each shadow score is of.
     """
 
     batch: pa.RecordBatch
     requests: NDArray[np.int64]
+    shadow_scores: pa.RecordBatch | None = None
+    shadowed: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
 
 
 class ScoringCore:
@@ -44,8 +52,8 @@ class ScoringCore:
         self._streams = len(plan.asking_streams)
         self._panels: dict[str, Panel] = {}
 
-    def process(self, vectors: pa.RecordBatch, serving: Mapping[str, Serving]) -> Predictions:
-        """Return the predictions of every model.
+    def process(self, vectors: pa.RecordBatch, serving: Mapping[str, Serving], keys: Sequence[bytes | None] = ()) -> Predictions:
+        """Return the predictions of every model, and the shadow scores of those with a challenger.
 
         Parameters
         ----------
@@ -53,19 +61,21 @@ class ScoringCore:
             Columns of the plan's vector schema.
         serving
             By model; a model without an entry answers with its default.
+        keys
+            Journal keys of the requests, by which those of a canary are chosen; needed where there is one.
         """
-        parts, requests = [], []
+        parts: list[tuple[Answers, NDArray[np.int64]]] = []
         for ask in self._asked:
             panel = self._panel(ask, serving)
             rows = np.arange(vectors.num_rows)
             if self._streams > 1:
                 rows = np.flatnonzero(pc.equal(vectors.column("_ask"), ask).to_numpy(zero_copy_only=False))
-            parts.append(panel.answer(vectors if len(rows) == vectors.num_rows else vectors.take(pa.array(rows))))
-            requests.append(np.repeat(rows, len(panel.serving)))
-        if len(parts) == 1:
-            return Predictions(parts[0], requests[0])
-        order = np.argsort(np.concatenate(requests), kind="stable")
-        return Predictions(pa.concat_batches(parts).take(pa.array(order)), np.concatenate(requests)[order])
+            whole = len(rows) == vectors.num_rows
+            own = keys if whole or not panel.draws else taken(keys, rows)
+            parts.append((panel.answer(vectors if whole else vectors.take(pa.array(rows)), own), rows))
+        predictions = _in_order([(answers.predictions, rows) for answers, rows in parts])
+        shadowed = [(answers.shadow_scores, rows) for answers, rows in parts if answers.shadow_scores is not None]
+        return Predictions(*predictions, *_in_order(shadowed)) if shadowed else Predictions(*predictions)
 
     def _panel(self, ask: str, serving: Mapping[str, Serving]) -> Panel:
         models = self._asked[ask]
@@ -74,3 +84,18 @@ class ScoringCore:
         if panel is None or panel.serving != now:
             panel = self._panels[ask] = (panel and panel.revised(now)) or Panel(models, now)
         return panel
+
+
+def _in_order(parts: Sequence[tuple[pa.RecordBatch, NDArray[np.int64]]]) -> tuple[pa.RecordBatch, NDArray[np.int64]]:
+    """Return the records of several panels request after request, and the row of the vector that each is of.
+
+    Parameters
+    ----------
+    parts
+        Records, as many of each vector, and the vectors' rows.
+    """
+    requests = [np.repeat(rows, batch.num_rows // len(rows) if len(rows) else 0) for batch, rows in parts]
+    if len(parts) == 1:
+        return parts[0][0], requests[0]
+    order = np.argsort(np.concatenate(requests), kind="stable")
+    return pa.concat_batches([batch for batch, _ in parts]).take(pa.array(order)), np.concatenate(requests)[order]

@@ -9,34 +9,29 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.services.scoring.domain.challengers import Challengers
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
+from tidemill.services.scoring.domain.serving import Serving
+from tidemill.services.scoring.domain.settled import Settled
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.models.forest import ForestStack
 from tidemill.shared.models.inputs import Inputs
-from tidemill.shared.models.onnx_scorer import Scorer
 
 
 @dataclass(frozen=True, slots=True)
-class Serving:
-    """What answers for a model at the moment: a scorer, or the reason why there is none.
+class Answers:
+    """What a panel says of a batch.
 
     Attributes
     ----------
-    interval, revision
-        Regression: what is added to a score for the ends of its prediction interval, and the revision that says so; -1: the model itself.
+    predictions
+        One per vector and model: by vector, within a vector in the order of the models.
+    shadow_scores
+        One per vector and model that has a challenger, in the same order; None without any challenger.
     """
 
-    version: str = "default"
-    deployment_sequence: int = -1
-    threshold: float = 0.5
-    scorer: Scorer | None = None
-    reason: str | None = "no_model"
-    interval: tuple[float, float] | None = None
-    revision: int = -1
-
-    def without_model(self, reason: str) -> "Serving":
-        """Return what answers in place of the model: the default, under the same deployment."""
-        return replace(self, scorer=None, reason=reason)
+    predictions: pa.RecordBatch
+    shadow_scores: pa.RecordBatch | None = None
 
 
 class Panel:
@@ -60,7 +55,10 @@ class Panel:
     def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving]) -> None:
         self.serving = tuple(serving)
         self._width = len(models)
-        scorers = [(i, now.scorer) for i, now in enumerate(serving) if now.scorer is not None]
+        self._challengers = Challengers(models, serving)
+        asked = [*models, *(models[i] for i in self._challengers.models)]
+        scoring = [*serving, *self._challengers.serving]
+        scorers = [(i, now.scorer) for i, now in enumerate(scoring) if now.scorer is not None]
         self.inputs = Inputs([scorer.columns for _, scorer in scorers])
         placed = list(zip(scorers, self.inputs.positions, strict=True))
         forests = sorted(
@@ -76,17 +74,22 @@ class Panel:
         self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
         # The others calibrate themselves.
         self._calibrations = [(i, scorer.calibration) for i, scorer in scorers if scorer.forest is not None and scorer.calibration is not None]
-        self._classes = ClassAnswers(models)
+        self._classes, self._settling = ClassAnswers(models), ClassAnswers(asked)
         self._defaults = np.array(
-            [np.nan if model.kind.classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in models]
+            [np.nan if model.kind.classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in asked]
         )
         # What has no threshold never reaches it.
-        self._thresholds = np.array([now.threshold if model.kind.name == "binary" else np.inf for model, now in zip(models, serving, strict=True)])
+        self._thresholds = np.array([now.threshold if model.kind.name == "binary" else np.inf for model, now in zip(asked, scoring, strict=True)])
         self._follow(self.serving)
-        self._sequences = np.array([now.deployment_sequence for now in serving], np.int64)
+        self._sequences = np.array([now.deployment_sequence for now in scoring], np.int64)
         self._names = pa.array([model.name for model in models], pa.string())
-        self._versions = pa.array([*(now.version for now in serving), "default"], pa.string())
+        self._versions = pa.array([*(now.version for now in scoring), "default"], pa.string())
         self._reasons = pa.array([*(now.reason if now.scorer is None else "model_failed" for now in serving), None], pa.string())
+
+    @property
+    def draws(self) -> bool:
+        """Whether a canary answers some of the requests, chosen by their keys."""
+        return self._challengers.draws
 
     def revised(self, serving: Sequence[Serving]) -> "Panel | None":
         """Return the panel with other intervals, at no cost; None when something else is different."""
@@ -100,23 +103,54 @@ class Panel:
 
     def _follow(self, serving: tuple[Serving, ...]) -> None:
         self.serving = serving
-        self._ends = np.array([now.interval or (np.nan, np.nan) for now in serving])
-        self._revisions = np.array([now.revision for now in serving], np.int64)
+        scoring = [*serving, *self._challengers.serving]
+        self._ends = np.array([now.interval or (np.nan, np.nan) for now in scoring])
+        self._revisions = np.array([now.revision for now in scoring], np.int64)
 
-    def answer(self, vectors: pa.RecordBatch) -> pa.RecordBatch:
-        """Return one prediction per vector and model: by vector, within a vector in the order of the models."""
-        n, width = vectors.num_rows, self._width
+    def answer(self, vectors: pa.RecordBatch, keys: Sequence[bytes | None] = ()) -> Answers:
+        """Return the predictions of all models, and what champions and challengers said where there are both.
+
+        Parameters
+        ----------
+        keys
+            Journal keys of the requests, by which a canary's are chosen; only looked at where there is one.
+        """
+        found = self._settled(vectors)
+        if not self._challengers:
+            return Answers(self._predictions(vectors, found, None))
+        slots = self._challengers.slots(found, keys)
+        predictions = self._predictions(vectors, found, slots)
+        return Answers(predictions, self._challengers.shadow_scores(vectors, found, predictions))
+
+    def _settled(self, vectors: pa.RecordBatch) -> Settled:
+        """Return what each model, and after them each challenger, answers."""
+        n = vectors.num_rows
         scores, tables = self._scores(vectors)
         degraded = ~np.isfinite(scores)
         scores = np.where(degraded, self._defaults, scores)
         predicted = (scores >= self._thresholds).astype(np.int32)
         answered = {}
-        for i in self._classes.models:
-            answered[i], predicted[:, i], degraded[:, i] = self._classes.settle(i, tables.get(i), n)
+        for i in self._settling.models:
+            answered[i], predicted[:, i], degraded[:, i] = self._settling.settle(i, tables.get(i), n)
             scores[:, i] = np.take_along_axis(answered[i], predicted[:, i, None], axis=1)[:, 0]
-        lower, upper = self._intervals(scores, degraded)
-        model, request, default = np.tile(np.arange(width), n), np.repeat(np.arange(n), width), degraded.ravel()
-        answering = pa.array(np.where(default, width, model))
+        return Settled(scores, predicted, degraded, answered)
+
+    def _predictions(self, vectors: pa.RecordBatch, found: Settled, slots: NDArray[np.int64] | None) -> pa.RecordBatch:
+        """Return one prediction per vector and model.
+
+        Parameters
+        ----------
+        slots : shape (n, models)
+            Whose answer is served; None where no model has a challenger.
+        """
+        n, width = vectors.num_rows, self._width
+        request = np.repeat(np.arange(n), width)
+        model = served = np.tile(np.arange(width), n)
+        if slots is not None:
+            served, found = slots.ravel(), found.chosen(slots)
+        scores, default = found.scores, found.degraded.ravel()
+        lower, upper = self._intervals(scores, found.degraded, slots)
+        answering = pa.array(np.where(default, len(self._versions) - 1, served))
         asked = vectors.take(pa.array(request)) if width > 1 else vectors
         return pa.RecordBatch.from_arrays(
             [
@@ -127,39 +161,41 @@ class Panel:
                 asked.column("_journal_time"),
                 asked.column("_event_time"),
                 pa.array(scores.ravel()),
-                pa.array(predicted.ravel()),
+                pa.array(found.predicted.ravel()),
                 self._versions.take(answering),
-                pa.array(self._sequences[model]),
-                _VARIANTS.take(pa.array(default.astype(np.int8))),
+                pa.array(self._sequences[served]),
+                _VARIANTS.take(pa.array((default if slots is None else np.where(served >= width, _CANARY, default)).astype(np.int8))),
                 self._reasons.take(pa.array(np.where(default, model, width))),
-                self._classes.scores(answered, n),
-                self._classes.names(predicted),
+                self._classes.scores(found.tables, n),
+                self._classes.names(found.predicted),
                 lower,
                 upper,
-                self._revision(lower, n),
+                self._revision(lower, served),
             ],
             schema=ANSWERS,
         )
 
-    def _intervals(self, scores: NDArray[np.float64], degraded: NDArray[np.bool_]) -> tuple[pa.Array, pa.Array]:
+    def _intervals(self, scores: NDArray[np.float64], degraded: NDArray[np.bool_], slots: NDArray[np.int64] | None) -> tuple[pa.Array, pa.Array]:
         """Return both ends of the prediction intervals, shape (n * models,); null where a model has none, and of the default's answers."""
         if np.isnan(self._ends).all():
             none = pa.nulls(scores.size, pa.float64())
             return none, none
-        ends = [np.where(degraded, np.nan, scores + self._ends[:, side]).ravel() for side in (0, 1)]
+        added = self._ends[: self._width] if slots is None else self._ends[slots]
+        ends = [np.where(degraded, np.nan, scores + added[..., side]).ravel() for side in (0, 1)]
         return pa.array(ends[0], mask=~np.isfinite(ends[0])), pa.array(ends[1], mask=~np.isfinite(ends[1]))
 
-    def _revision(self, lower: pa.Array, n: int) -> pa.Array:
+    def _revision(self, lower: pa.Array, served: NDArray[np.int64]) -> pa.Array:
         """Return the revision that each interval follows; null where it follows none, or where there is no interval."""
         if (self._revisions < 0).all() or lower.null_count == len(lower):
             return pa.nulls(len(lower), pa.int64())
-        numbers = np.tile(self._revisions, n)
+        numbers = self._revisions[served]
         return pa.array(numbers, mask=(numbers < 0) | lower.is_null().to_numpy(zero_copy_only=False))
 
     def _scores(self, vectors: pa.RecordBatch) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
-        """Return scores, shape (n, models), not finite where a model has none (there, the default answers), and tables of classes by model."""
+        """Return scores, shape (n, models and challengers), not finite where one has none, and tables of classes by model."""
         n = vectors.num_rows
-        scores, tables = np.full((self._width, n), np.nan), {}
+        scores: NDArray[np.float64] = np.full((len(self._sequences), n), np.nan)
+        tables: dict[int, NDArray[np.float64]] = {}
         if self.inputs.positions and n:
             blocks = self.inputs.encode(vectors)
             for rows, stack in self.stacks:
@@ -168,14 +204,14 @@ class Panel:
                 scores[i] = calibration.apply(scores[i])
             for i, scorer, positions in self._others:
                 found = scorer.score_blocks(blocks, positions)[:n]
-                if i in self._classes.models:
+                if i in self._settling.models:
                     tables[i] = found
                 else:
                     scores[i] = found
         return scores.T, tables
 
 
-_VARIANTS = pa.array(["champion", "default"], pa.string())
+_VARIANTS, _CANARY = pa.array(["champion", "default", "canary"], pa.string()), 2
 _TIME = pa.timestamp("ms")
 ANSWERS = pa.schema(
     [

@@ -9,7 +9,8 @@ from tests.journals import random_journal
 from tests.models import artifact
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.services.scoring.domain.core import ScoringCore
-from tidemill.services.scoring.domain.panel import ANSWERS, Serving
+from tidemill.services.scoring.domain.panel import ANSWERS
+from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.arrow_types import arrow_schema

@@ -1,0 +1,179 @@
+"""The challengers of a panel: which requests they answer, and what they say of all."""
+
+from collections.abc import Sequence
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tidemill.services.scoring.domain.class_answers import SCORES
+from tidemill.services.scoring.domain.serving import Serving
+from tidemill.services.scoring.domain.settled import Settled
+from tidemill.shared.application.plan import ModelPlan
+from tidemill.shared.models.assignment import in_canary
+
+
+class Challengers:
+    """Those models of a panel that have a challenger.
+
+    A challenger scores every request of its model. In shadow it answers none; a canary answers those that the hash of their keys gives it, unless it
+    has no score for one: then the champion answers, and the shadow score says why. No answer is degraded because of a challenger.
+
+    Parameters
+    ----------
+    models, serving
+        All of the panel, in its order.
+
+    Attributes
+    ----------
+    models
+        Places of the models with a challenger; challenger number j has the slot ``len(serving) + j`` of what the panel settles.
+    serving
+        The challengers themselves.
+    """
+
+    def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving]) -> None:
+        challenged = [(i, now, now.challenge) for i, now in enumerate(serving) if now.challenge is not None]
+        self.models = [i for i, _, _ in challenged]
+        self.serving = [challenge.serving for _, _, challenge in challenged]
+        self._width = len(serving)
+        self._plans = [models[i] for i in self.models]
+        self._champions = [now for _, now, _ in challenged]
+        self._drawn = [(j, challenge) for j, (_, _, challenge) in enumerate(challenged) if challenge.share > 0]
+
+    def __bool__(self) -> bool:
+        """Whether there are any."""
+        return bool(self.models)
+
+    @property
+    def draws(self) -> bool:
+        """Whether one of them answers requests."""
+        return bool(self._drawn)
+
+    def slots(self, found: Settled, keys: Sequence[bytes | None]) -> NDArray[np.int64]:
+        """Return whose answer each request gets, shape (n, models).
+
+        Parameters
+        ----------
+        keys
+            Journal keys of the requests.
+        """
+        slots = np.tile(np.arange(self._width), (len(found.scores), 1))
+        for j, challenge in self._drawn:
+            slot = self._width + j
+            answers = in_canary(keys, challenge.artifact_sha256, challenge.share) & ~found.degraded[:, slot]
+            slots[answers, self.models[j]] = slot
+        return slots
+
+    def shadow_scores(self, vectors: pa.RecordBatch, found: Settled, predictions: pa.RecordBatch) -> pa.RecordBatch:
+        """Return one record per vector and challenged model, by vector: what both said, and who answered.
+
+        Parameters
+        ----------
+        predictions
+            Of the batch: by vector, then by model of the panel.
+        """
+        n, count = vectors.num_rows, len(self.models)
+        number, request = np.tile(np.arange(count), n), pa.array(np.repeat(np.arange(n), count))
+        place = (np.arange(n)[:, None] * self._width + np.array(self.models)).ravel()
+        slices = [self._slices(vectors, plan) for plan in self._plans]
+        champions, challengers = np.array(self.models), self._width + np.arange(count)
+        theirs, own = self._columns(found, champions, self._champions), self._columns(found, challengers, self.serving)
+        return pa.RecordBatch.from_arrays(
+            [
+                vectors.column("_request_id").take(request),
+                pa.array([plan.name for plan in self._plans], pa.string()).take(pa.array(number)),
+                *(vectors.column(f"_{name}").take(request) for name in ("journal_partition", "journal_offset", "journal_time", "event_time")),
+                predictions.column("variant").take(pa.array(place)),
+                *theirs,
+                *own,
+                _interleaved(slices, number, n),
+            ],
+            schema=SHADOW_SCORES,
+        )
+
+    def _columns(self, found: Settled, slots: NDArray[np.int64], serving: Sequence[Serving]) -> list[pa.Array]:
+        """Return version, sequence, score, probabilities by class, class and reason of some slots, by request."""
+        n, count = len(found.scores), len(slots)
+        number, missing = np.tile(np.arange(count), n), found.degraded[:, slots].ravel()
+        reasons = pa.array([*(now.reason if now.scorer is None else "model_failed" for now in serving), None], pa.string())
+        return [
+            pa.array([now.version for now in serving], pa.string()).take(pa.array(number)),
+            pa.array(np.array([now.deployment_sequence for now in serving], np.int64)[number]),
+            pa.array(found.scores[:, slots].ravel(), mask=missing),
+            self._tables(found, slots, missing),
+            pa.array(found.predicted[:, slots].ravel(), mask=missing),
+            reasons.take(pa.array(np.where(missing, number, count))),
+        ]
+
+    def _tables(self, found: Settled, slots: NDArray[np.int64], missing: NDArray[np.bool_]) -> pa.Array:
+        n, count = len(found.scores), len(slots)
+        if not any(plan.kind.classes for plan in self._plans):
+            return pa.nulls(n * count, SCORES)
+        parts = []
+        for slot, plan in zip(slots.tolist(), self._plans, strict=True):
+            table = found.tables.get(slot, np.empty((n, 0)))
+            offsets = pa.array((np.arange(n + 1) * table.shape[1]).astype(np.int32))
+            names = pa.array(list(plan.kind.classes) * n, pa.string())
+            parts.append(pa.MapArray.from_arrays(offsets, names, pa.array(table.ravel()), SCORES))
+        empty = np.array([not plan.kind.classes for plan in self._plans])[np.tile(np.arange(count), n)]
+        found_all = _interleaved(parts, np.tile(np.arange(count), n), n)
+        return _without(found_all, missing | empty)
+
+    def _slices(self, vectors: pa.RecordBatch, plan: ModelPlan) -> pa.Array:
+        """Return the values of the model's slices and sensitive columns: as they were when the request came."""
+        n = vectors.num_rows
+        fairness = plan.settings.gate.fairness
+        declared = dict.fromkeys((*plan.settings.slices, *(fairness.columns if fairness is not None else ())))
+        columns = [name for name in declared if name in vectors.schema.names]
+        if not columns or not n:
+            return pa.nulls(n, SLICES)
+        texts = [vectors.column(name).cast(pa.string()).fill_null("") for name in columns]
+        order = np.arange(n * len(columns)).reshape(len(columns), n).T.ravel()
+        values = pa.concat_arrays(texts).take(pa.array(order))
+        offsets = pa.array((np.arange(n + 1) * len(columns)).astype(np.int32))
+        return pa.MapArray.from_arrays(offsets, pa.array(columns * n, pa.string()), values, SLICES)
+
+
+def _interleaved(parts: Sequence[pa.Array], number: NDArray[np.int64], n: int) -> pa.Array:
+    """Return the rows of several columns of n rows in turn: row 0 of each, row 1 of each, ..."""
+    if len(parts) == 1:
+        return parts[0]
+    return pa.concat_arrays(parts).take(pa.array(number * n + np.repeat(np.arange(n), len(parts))))
+
+
+def _without(column: pa.Array, missing: NDArray[np.bool_]) -> pa.Array:
+    """Return the column with null where something is missing."""
+    if not missing.any():
+        return column
+    return column.take(pa.array(np.arange(len(column)), mask=missing))
+
+
+SLICES = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
+"""Type of a record's slices: value by column."""
+_TIME = pa.timestamp("ms")
+SHADOW_SCORES = pa.schema(
+    [
+        pa.field("request_id", pa.string(), nullable=False),
+        pa.field("model", pa.string(), nullable=False),
+        pa.field("journal_partition", pa.int32(), nullable=False),
+        pa.field("journal_offset", pa.int64(), nullable=False),
+        pa.field("journal_time", _TIME, nullable=False),
+        pa.field("event_time", _TIME, nullable=False),
+        pa.field("variant", pa.string(), nullable=False),
+        *(
+            field
+            for whose in ("champion", "challenger")
+            for field in (
+                pa.field(f"{whose}_version", pa.string(), nullable=False),
+                pa.field(f"{whose}_sequence", pa.int64(), nullable=False),
+                pa.field(f"{whose}_score", pa.float64()),
+                pa.field(f"{whose}_scores", SCORES),
+                pa.field(f"{whose}_predicted", pa.int32()),
+                pa.field(f"{whose}_reason", pa.string()),
+            )
+        ),
+        pa.field("slices", SLICES),
+    ]
+)
+"""Columns of shadow scores: those of `schemas/shadow-score.avsc`, so that they are encoded as they are."""
