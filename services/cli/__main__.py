@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tidemill.services.cli import dead_letters, run_commands
+from tidemill.services.cli import dead_letters, experiments, run_commands
 from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.command import command
 from tidemill.services.cli.explain import explain
@@ -80,6 +80,7 @@ app.command()(plan)
 app.command()(command)
 app.command()(resume)
 app.add_typer(dead_letters.app, name="dead-letters")
+app.add_typer(experiments.app, name="experiments")
 
 
 @app.command()

@@ -8,6 +8,12 @@ from tidemill.shared.application.families import is_own
 from tidemill.shared.application.plan import Plan
 
 
+def find_own_modules(folder: Path) -> None:
+    """Look for modules in the application's folder from now on."""
+    if str(folder.absolute()) not in sys.path:
+        sys.path.append(str(folder.absolute()))
+
+
 def check_own_families(plan: Plan, folder: Path) -> None:
     """Try each ``module:factory`` that a model's training names on a few drawn rows; from now on its modules are found in the application's folder.
 
@@ -17,7 +23,7 @@ def check_own_families(plan: Plan, folder: Path) -> None:
         One cannot be trained or served: bad configuration, which stops the process before the first record.
     """
     own = [(family, model.kind) for model in plan.models.values() for family in model.settings.training.families if is_own(family)]
-    if own and str(folder.absolute()) not in sys.path:
-        sys.path.append(str(folder.absolute()))
+    if own:
+        find_own_modules(folder)
     for family, kind in own:
         OwnEstimator(family).check(kind)

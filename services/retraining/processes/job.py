@@ -11,16 +11,16 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
-import pyarrow as pa
 
 from tidemill.services.retraining.domain.admissions import RECIPE
-from tidemill.services.retraining.domain.examples import Examples, label_horizon_ms
+from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.recipe import Recipe, features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.succession import Bench, answered_fairly, does_better, first_model, successor
 from tidemill.services.retraining.domain.training import TooFewRowsError
 from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
 from tidemill.services.retraining.processes.warm_child import serve
@@ -31,7 +31,7 @@ from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
 from tidemill.shared.lake.served_scores import served_scores
 from tidemill.shared.lake.tables import Lake
-from tidemill.shared.lake.training_set import TrainingSet, training_set
+from tidemill.shared.lake.training_set import training_set
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
@@ -102,7 +102,7 @@ def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake
     before, kind, definitions = int(request.retraining["journal_time"]), kind_of(model.settings), feature_versions(plan)
     found = training_set(lake, model, before, definitions)
     served = served_scores(lake, model.name, kind, found.rows, before, int(found.version[f"{OUTCOMES}_version"]))
-    examples = _examples(found, model)
+    examples = examples_of(found, model)
     label = model.settings.label
     horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled") if len(examples) else 0
     every = model.settings.training.search_every
@@ -114,22 +114,6 @@ def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake
         spent=tuple((int(at), float(level)) for at, level in request.spent),
     )  # fmt: skip
     return bench, found.version
-
-
-def _examples(found: TrainingSet, model: ModelPlan) -> Examples:
-    rows = found.rows.combine_chunks()
-    columns = [_plain(rows.column(name)) for name in model.features]
-    times = (rows.column(name).to_numpy().astype(np.int64) for name in ("_request_time", "_label_time"))
-    request_ms, label_ms = times
-    features = pa.RecordBatch.from_arrays(columns, names=list(model.features))
-    return Examples(features, request_ms, label_ms, rows.column("_label").to_numpy().astype(np.float64))
-
-
-def _plain(column: pa.ChunkedArray) -> pa.Array:
-    text = pa.types.is_string(column.type) or pa.types.is_large_string(column.type) or pa.types.is_string_view(column.type)
-    # Models read 32 bits.
-    cast = column.cast(pa.string() if text else pa.float32())
-    return pa.concat_arrays(cast.chunks) if cast.num_chunks else pa.array([], cast.type)
 
 
 def _load(store: ArtifactStore, address: str) -> OnnxScorer | None:

@@ -6,7 +6,7 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from pathlib import Path
 
 import pyarrow as pa
@@ -28,10 +28,12 @@ class WarmChild:
     ----------
     module
         Its ``__main__`` calls `serve`.
+    environment
+        Of the child, beside this process's own.
     """
 
-    def __init__(self, module: str) -> None:
-        self._module = module
+    def __init__(self, module: str, environment: Mapping[str, str] | None = None) -> None:
+        self._module, self._environment = module, dict(environment or {})
         self._process: subprocess.Popen[bytes] | None = None
 
     def start(self, request: Path, result: Path, log: Path) -> None:
@@ -43,7 +45,7 @@ class WarmChild:
             with log.open("wb") as output:
                 self._process = subprocess.Popen(
                     [sys.executable, "-m", self._module],
-                    env={**_ENVIRONMENT, **os.environ}, stdin=subprocess.PIPE, stdout=output, stderr=output,
+                    env={**_ENVIRONMENT, **os.environ, **self._environment}, stdin=subprocess.PIPE, stdout=output, stderr=output,
                     start_new_session=True, preexec_fn=tied_to_parent(),
                 )  # fmt: skip
             _told(self._process, task)  # A child that has ended already is noticed by its exit code.

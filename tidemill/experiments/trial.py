@@ -1,0 +1,135 @@
+"""One trial: a configuration trained and judged on every fold."""
+
+import time
+from collections.abc import Mapping
+from dataclasses import dataclass
+from functools import lru_cache
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.experiments.configuration import Configuration
+from tidemill.experiments.precision_recall import curve
+from tidemill.services.retraining.domain.encoding import encode
+from tidemill.services.retraining.domain.examples import DAY_MS, Examples
+from tidemill.services.retraining.domain.fitting import ClassWeight, fit
+from tidemill.services.retraining.domain.folds import Folds
+from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT
+from tidemill.services.retraining.domain.threshold import best_threshold
+from tidemill.services.retraining.domain.training import TooFewRowsError
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.models.signature import Column, Signature
+
+_NO_THRESHOLD = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class Rules:
+    """What all trials of an experiment share.
+
+    Attributes
+    ----------
+    rows
+        Most rows that a model learns from, spread over its window; 0: all.
+    min_each
+        Rows that each class needs.
+    """
+
+    rows: int
+    min_each: int
+    class_weight: ClassWeight
+    seed: int
+
+
+@dataclass(frozen=True, slots=True)
+class Encoded:
+    """A fold's rows to learn from, and those it is judged on as a model trained at the fold's begin would be given them."""
+
+    columns: tuple[Column, ...]
+    matrix: NDArray[np.float32]
+    labels: NDArray[np.float64]
+    weights: NDArray[np.float64]
+    asked: NDArray[np.float32]
+
+
+class Bench:
+    """The rows of an experiment, cut into folds.
+
+    Encoding a window takes as long as many a fit, so the encoded windows are kept: all configurations of a window share them.
+    """
+
+    def __init__(self, examples: Examples, folds: Folds, kind: Kind, rules: Rules) -> None:
+        labelled = kind.is_label(examples.labels)
+        self._examples = examples if labelled.all() else examples.where(labelled)
+        self.folds, self.kind, self.rules = folds, kind, rules
+        self.encoded = lru_cache(maxsize=12)(self._encoded)
+        self.validation = lru_cache(maxsize=None)(lambda fold: folds.validation(self._examples, fold))
+
+    def _encoded(self, fold: int, window_days: int) -> Encoded:
+        """Return a fold's matrices.
+
+        Raises
+        ------
+        TooFewRowsError
+            A class has too few rows in the window.
+        """
+        rows = self.folds.learning(self._examples, fold, window_days)
+        if lack := self.kind.lack(rows.labels, self.rules.min_each):
+            window = f"{window_days} days" if window_days else "all history"
+            raise TooFewRowsError(f"expected {self.rules.min_each} rows of each class in {window} before fold {fold + 1}, found {lack}")
+        encoding = encode(rows.features, rows.labels, rows.request_ms, self.kind)
+        signature = Signature(model="", version="", family="", columns=encoding.columns, threshold=0.5, parity_rows=(), parity_scores=())
+        kept, weights = rows.thinning(self.rules.rows or len(rows), self.kind)
+        return Encoded(encoding.columns, encoding.matrix[kept], rows.labels[kept], weights, signature.encode(self.validation(fold).features))
+
+
+def run_trial(bench: Bench, configuration: Configuration) -> dict[str, Any]:
+    """Train and judge a configuration on every fold, the newest first.
+
+    Returns
+    -------
+    dict
+        ``loss`` (mean over all judged rows), ``fold_losses``, ``figures`` (of the scores of all folds together, each given by a model that knew no
+        label of its future), ``train_s`` (processor time of the newest fold's fit), ``rows`` (it learned from), ``judged``, ``days`` (rows and summed
+        loss by day) and ``curve`` (recall, precision and threshold; none for regressions).
+
+    Raises
+    ------
+    TooFewRowsError, FamilyError
+        It cannot be trained on this.
+    """
+    kind, scores, labels, times, seconds, rows = bench.kind, [], [], [], [], []
+    for fold in range(len(bench.folds)):
+        data, asked = bench.encoded(fold, configuration.window_days), bench.validation(fold)
+        places = [place for place, column in enumerate(data.columns) if column.name in configuration.columns]
+        parameters: Mapping[str, Any] = {"family": configuration.family, "window_days": configuration.window_days, **configuration.parameters}
+        weight = bench.rules.class_weight if kind.name != "regression" else "none"
+        parameters = {**parameters, CLASS_WEIGHT: weight} if weight != "none" else parameters
+        matrix = np.ascontiguousarray(data.matrix[:, places])
+        begun = time.process_time()
+        model = fit(matrix, data.labels, kind, parameters, bench.rules.seed, data.weights, weight)
+        seconds.append(time.process_time() - begun)
+        rows.append(len(data.labels))
+        scores.append(model.predict(np.ascontiguousarray(data.asked[:, places])))
+        labels.append(asked.labels)
+        times.append(asked.request_ms)
+    return {"train_s": seconds[0], "rows": rows[0], **_judged(kind, labels, scores, np.concatenate(times))}
+
+
+def _judged(kind: Kind, labels: list[NDArray[np.float64]], scores: list[NDArray[np.float64]], request_ms: NDArray[np.int64]) -> dict[str, Any]:
+    losses = [kind.losses(truth, answer) for truth, answer in zip(labels, scores, strict=True)]
+    truth, answers, each = np.concatenate(labels), np.concatenate(scores), np.concatenate(losses)
+    if not kind.is_score(answers).all():
+        raise TooFewRowsError(f"expected a score for every row, found none for {int((~kind.is_score(answers)).sum())} of {len(answers)}")
+    threshold = best_threshold(truth, answers) if kind.name == "binary" and not kind.lack(truth, 1) else _NO_THRESHOLD
+    days, place = np.unique(request_ms // DAY_MS, return_inverse=True)
+    by_day = zip(days.tolist(), np.bincount(place).tolist(), np.bincount(place, each).tolist(), strict=True)
+    return {
+        "loss": float(each.mean()),
+        "fold_losses": [float(part.mean()) for part in losses],
+        "figures": kind.figures(truth, answers, kind.decide(answers, threshold)),
+        "judged": len(truth),
+        "days": [list(one) for one in by_day],
+        "curve": curve(kind, truth, answers),
+    }
