@@ -3,7 +3,6 @@
 import sys
 from pathlib import Path
 
-from tidemill.services.retraining.domain.families.own_estimator import OwnEstimator
 from tidemill.shared.application.families import is_own
 from tidemill.shared.application.plan import Plan
 
@@ -23,7 +22,11 @@ def check_own_families(plan: Plan, folder: Path) -> None:
         One cannot be trained or served: bad configuration, which stops the process before the first record.
     """
     own = [(family, model.kind) for model in plan.models.values() for family in model.settings.training.families if is_own(family)]
-    if own:
-        find_own_modules(folder)
+    if not own:
+        return
+    # Loaded when needed: the libraries of estimators take seconds.
+    from tidemill.services.retraining.domain.families.own_estimator import OwnEstimator
+
+    find_own_modules(folder)
     for family, kind in own:
         OwnEstimator(family).check(kind)

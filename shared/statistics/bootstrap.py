@@ -5,7 +5,6 @@ from dataclasses import dataclass
 import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
-from scipy import stats
 
 
 @dataclass(frozen=True, slots=True)
@@ -15,18 +14,6 @@ class Interval:
     estimate: float
     low: float
     high: float
-
-
-@dataclass(frozen=True, slots=True)
-class PairedTest:
-    """Mean paired difference, its block-robust standard error, t statistic, two p values (two-sided; that the mean is below zero) and blocks."""
-
-    mean: float
-    standard_error: float
-    statistic: float
-    p_value: float
-    p_value_less: float
-    blocks: int
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
@@ -51,7 +38,8 @@ def _wins(scores: NDArray[np.float64], positive: NDArray[np.bool_], blocks: NDAr
     return wins
 
 
-def _block_indices(blocks: ArrayLike) -> tuple[NDArray[np.int64], int]:
+def block_indices(blocks: ArrayLike) -> tuple[NDArray[np.int64], int]:
+    """Return the place of each row's block among all blocks, shape (n,), and how many blocks there are."""
     names, indices = np.unique(np.asarray(blocks), return_inverse=True)
     return np.asarray(indices, dtype=np.int64), len(names)
 
@@ -113,7 +101,7 @@ def mean_difference_interval(
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     if differences.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    indices, count = _block_indices(blocks)
+    indices, count = block_indices(blocks)
     weights = _draws(count, repetitions, seed)
     sums, sizes = np.bincount(indices, differences, minlength=count), np.bincount(indices, minlength=count)
     return _interval(float(differences.mean()), (weights @ sums) / (weights @ sizes), level)
@@ -129,7 +117,7 @@ def _area_difference(
     seed: int,
 ) -> Interval:
     """Mean over columns of the difference of two AUCs; `truth`, `first` and `second` of shape (n, columns)."""
-    indices, count = _block_indices(blocks)
+    indices, count = block_indices(blocks)
     if truth.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     weights = np.vstack([np.ones((1, count)), _draws(count, repetitions, seed)])
@@ -152,24 +140,3 @@ def _area_difference(
         # A draw of blocks may lack a class: its mean is over the others.
         mean = np.where(known, table, 0.0).sum(axis=0) / known.sum(axis=0)
     return _interval(float(mean[0]), mean[1:], level)
-
-
-def paired_block_test(differences: ArrayLike, blocks: ArrayLike) -> PairedTest:
-    """Test that per-row loss differences (candidate minus champion) have mean zero, rows of one block taken as dependent.
-
-    Cluster-robust variance of a ratio mean; with blocks of equal size exactly the t test on block means. With fewer than two blocks
-    nothing can be said: the p values are NaN.
-    """
-    values = np.asarray(differences, dtype=np.float64)
-    indices, count = _block_indices(blocks)
-    mean = float(values.mean()) if values.size else float("nan")
-    if count < 2:
-        return PairedTest(mean, float("nan"), float("nan"), float("nan"), float("nan"), count)
-    residuals = np.bincount(indices, weights=values - mean, minlength=count)
-    error = float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / values.size)
-    if error == 0.0:
-        none = 1.0 if mean == 0.0 else 0.0
-        return PairedTest(mean, 0.0, float(np.copysign(np.inf, mean)) if mean else 0.0, none, 0.5 if mean == 0.0 else float(mean > 0), count)
-    statistic = mean / error
-    two_sided, less = 2.0 * stats.t.sf(abs(statistic), count - 1), stats.t.cdf(statistic, count - 1)
-    return PairedTest(mean, error, statistic, float(two_sided), float(less), count)

@@ -9,7 +9,7 @@ import numpy as np
 from tidemill.experiments.configuration import Configuration
 from tidemill.experiments.precision_recall import best_f1
 from tidemill.shared.kinds.kind import Kind
-from tidemill.shared.statistics.bootstrap import paired_block_test
+from tidemill.shared.statistics.paired_test import paired_block_test
 
 _SURE = 0.05
 

@@ -12,7 +12,7 @@ from sklearn.isotonic import IsotonicRegression
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.calibration import Calibration
-from tidemill.shared.statistics.bootstrap import paired_block_test
+from tidemill.shared.statistics.paired_test import paired_block_test
 
 Scores = NDArray[np.float64]
 _Method = Callable[[Scores, Scores], Calibration | None]

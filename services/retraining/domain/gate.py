@@ -7,8 +7,8 @@ from tidemill.services.retraining.domain.calibration_check import calibration_of
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.shared.kinds.kind import Kind
-from tidemill.shared.statistics.bootstrap import paired_block_test
 from tidemill.shared.statistics.metrics import roc_auc
+from tidemill.shared.statistics.paired_test import paired_block_test
 
 _AUC_MARGIN = 0.005
 _LEAST_DAYS = 3

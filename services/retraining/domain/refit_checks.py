@@ -10,7 +10,7 @@ from tidemill.services.retraining.domain.calibration_check import compare_calibr
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.shared.kinds.kind import Kind
-from tidemill.shared.statistics.bootstrap import paired_block_test
+from tidemill.shared.statistics.paired_test import paired_block_test
 
 _LEVEL = 0.05
 _SAMPLE = 64

@@ -10,8 +10,8 @@ from tidemill.shared.statistics.bootstrap import (
     auc_difference_interval,
     class_auc_difference_interval,
     mean_difference_interval,
-    paired_block_test,
 )
+from tidemill.shared.statistics.paired_test import paired_block_test
 
 Rows = tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.float64], NDArray[np.int64]]
 
