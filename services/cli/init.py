@@ -112,6 +112,8 @@ def _print(result: "InitResult", folder: Path) -> None:
     chosen.add_row("first model", f"after {policy.bootstrap_labels:,} labels; {held} choose, {held} judge in blocks of {policy.block}")
     chosen.add_row("retraining", f"cool-down {policy.cool_down}, schedule {policy.schedule or 'none'}")
     console.print(chosen)
+    for note in written.notes:
+        console.print(f"note {escape(note)}", highlight=False, soft_wrap=True)
     for warning in result.warnings:
         console.print(f"[yellow]warning[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
     place = shlex.quote(str(folder))

@@ -54,7 +54,13 @@ class Names:
 
 @dataclass(frozen=True, slots=True)
 class Written:
-    """What is said of an application in its file."""
+    """What is said of an application in its file.
+
+    Attributes
+    ----------
+    notes
+        How values of columns were read, where there was something to decide.
+    """
 
     names: Names
     profile: Profile
@@ -64,6 +70,7 @@ class Written:
     source: str
     form: str
     command: str
+    notes: Sequence[str] = ()
 
     @property
     def carried(self) -> list[ColumnProfile]:
@@ -145,6 +152,7 @@ def _head(written: Written) -> list[str]:
         f"# Written by `tidemill init` from {written.source} ({written.form}, {len(written.times.rows):,} rows):",
         f"#   {written.command}",
         f"# It asks: what is {_comment(names.label_column)}? ({question.kind}: {_comment(question.evidence)})",
+        *(f"# Read so: {_comment(note)}" for note in written.notes),
         "# Everything here is yours to change; `tidemill check` says what is wrong, with its line. Every key: docs/reference/application.md.",
         f"app: {names.application}",
         "owner: owner@example.org   # who answers for it",

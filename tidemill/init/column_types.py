@@ -1,7 +1,7 @@
 """What a column's texts are: numbers, truth values, dates, or texts; which of them mean that there is no value.
 
-A column is of a type when every value of it is. Where values can be read in two ways the column is refused by name with the option that decides,
-and nothing is converted silently: each decision is a note of the column.
+A column is of a type when every value of it is, but for a few slips among numbers. Where values can be read in two ways the column is refused by
+name with the option that decides, and nothing is converted silently: each decision is a note of the column.
 """
 
 import polars as pl
@@ -22,15 +22,20 @@ _POINT_THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d+)?$"
 _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 _COMMA_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
 _LONGEST_WHOLE = 18
+_UNITS = ("$", "€", "£", "¥", "%")
+_WITH_UNIT = r"^([+-]?)\s?([$€£¥]?)\s?([+-]?[\d.,]*\d[\d.,]*)\s?([$€£¥%]?)$"
+_LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
 
 
-def typed(name: str, values: pl.Series, decimal: str | None = None) -> Column:
+def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bool = False) -> Column:
     """Return a column with its type.
 
     Parameters
     ----------
     decimal
         The mark before the fraction, ``.`` or ``,``; None: found in the values.
+    slips
+        Among numbers, a few texts that are none count as no value; else they make texts of all.
 
     Raises
     ------
@@ -39,7 +44,7 @@ def typed(name: str, values: pl.Series, decimal: str | None = None) -> Column:
     """
     kind = values.dtype
     if kind == pl.String:
-        return _of_text(name, values, decimal)
+        return _of_text(name, values, decimal, slips)
     if kind in (pl.Categorical, pl.Enum):
         return Column(name, values.cast(pl.String), "text")
     if kind == pl.Null:
@@ -78,17 +83,34 @@ def _number(name: str, values: pl.Series, notes: tuple[str, ...]) -> Column:
     return Column(name, values, "number", notes)
 
 
-def _of_text(name: str, values: pl.Series, decimal: str | None) -> Column:
+def _of_text(name: str, values: pl.Series, decimal: str | None, slips: bool) -> Column:
     clean = values.str.strip_chars()
     clean = clean.set(clean == "", None)
     missing = clean.is_in(list(_NULLS)).fill_null(False)
     others = clean.set(missing, None)
     found = _plain(name, others, decimal)
+    if found is None and slips and (odd := _odd(others)) is not None:
+        found = _plain(name, others.set(odd, None), decimal)
+        if found is not None:
+            row = int(odd.arg_true()[0])
+            share = f"{int(odd.sum()):,} of {len(others) - others.null_count():,} values"
+            what = f"{share} are no numbers ({others[row]!r}, row {row + 1}) and count as none"
+            found = Column(name, found.values, found.kind, (*found.notes, what))
     if found is None or others.null_count() == len(others):
         return _text(name, values, clean)
     marks = clean.filter(missing).unique().sort().to_list()
     notes = (f"{', '.join(map(repr, marks))} ({int(missing.sum()):,} times) is no value",) if marks else ()
     return Column(name, found.values, found.kind, (*notes, *found.notes))
+
+
+def _odd(values: pl.Series) -> pl.Series | None:
+    """Return which values are slips among numbers: a few in a hundred at most, and few different ones; None when there are none such."""
+    given = len(values) - values.null_count()
+    odd = (~values.str.contains(r"^[+-]?\s?[$€£¥]?\s?[+-]?[\d.,]*\d[\d.,]*([eE][+-]?\d+)?\s?[$€£¥%]?$")).fill_null(False)
+    count = int(odd.sum())
+    if given < _LEAST_FOR_ODD or not 0 < count <= _MOST_ODD * given or values.filter(odd).n_unique() > _MOST_ODD_WORDS:
+        return None
+    return odd
 
 
 def _text(name: str, values: pl.Series, clean: pl.Series) -> Column:
@@ -118,11 +140,25 @@ def _plain(name: str, values: pl.Series, decimal: str | None) -> Column | None:
         return Column(name, (values.str.to_lowercase() == "true").alias(name), "boolean")
     if (number := _numbers(name, values, given, decimal)) is not None:
         return number
+    if (number := _with_unit(name, values, given, decimal)) is not None:
+        return number
     pattern = date_format(given)
     if pattern is None:
         return None
     times, kind = read_dates(values, pattern)
     return Column(name, times.alias(name), kind, () if pattern.iso else (f"dates are written as {pattern.text}",))
+
+
+def _with_unit(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> Column | None:
+    """Read numbers of which each has the same currency sign, before or after it, or a per cent sign."""
+    if not _all(given, _WITH_UNIT):
+        return None
+    marks = [mark for mark in _UNITS if bool(given.str.contains(mark, literal=True).any())]
+    if len(marks) != 1 or not bool(given.str.contains(marks[0], literal=True).all()):
+        return None
+    plain = values.str.replace_all(marks[0], "", literal=True).str.replace_all(r"\s", "")
+    number = _numbers(name, plain, plain.drop_nulls(), decimal)
+    return None if number is None else Column(name, number.values, number.kind, (*number.notes, f"the sign {marks[0]} is left out"))
 
 
 def _numbers(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> Column | None:

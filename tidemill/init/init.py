@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -90,7 +90,7 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     raw = read_table(options.table, options.separator)
     roles = options.roles
     roles.check(str(options.table), raw.frame.columns)
-    columns = {name: typed(name, raw.frame[name], options.decimal) for name in raw.frame.columns}
+    columns = {name: typed(name, raw.frame[name], options.decimal, slips=name != roles.label) for name in raw.frame.columns}
     for name in (roles.time, roles.label_time):
         if name is not None and options.time_format is not None and raw.frame[name].dtype == pl.String:
             columns[name] = Column(name, raw.frame[name], "text")
@@ -112,11 +112,16 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     asked = None if roles.time is None else pl.Series(times.asked_ms).cast(pl.Datetime("ms"))
     found = profile(columns, roles, question, asked, taken)
     chosen = policies(question, times, now_ms)
-    written = Written(names, found, question, times, chosen, options.table.name, raw.form, options.command)
+    written = Written(names, found, question, times, chosen, options.table.name, raw.form, options.command, notes_of(columns.values()))
 
     files = _write(options.folder, written, label, identities)
     warnings = [*_nothing_to_learn_from(written), *times.warnings, *raw.notes, *chosen.short, *found.warnings, *_unlabelled(question)]
     return InitResult(written, raw, files, warnings)
+
+
+def notes_of(columns: Iterable[Column]) -> list[str]:
+    """Return how values were read, where there was something to decide."""
+    return [f"column {column.name!r}: {note}" for column in columns for note in column.notes]
 
 
 def _refuse_to_overwrite(folder: Path) -> None:

@@ -10,7 +10,7 @@ from tidemill.replay.file_rows import DataSetError
 
 _ISO_DAY = r"^\d{4}-\d{2}-\d{2}$"
 _ISO_TIME = r"^\d{4}-\d{2}-\d{2}[T ]\d{2}:\d{2}(:\d{2}([.,]\d{1,9})?)?( ?(Z|UTC|[+-]\d{2}:?\d{2}))?$"
-_TAIL = r"([ T]\d{1,2}:\d{2}(:\d{2})?)?$"
+_TAIL = r"([ T]\d{1,2}:\d{2}(:\d{2})?( ?[AaPp][Mm])?)?$"
 _PARTS = (
     (rf"^\d{{4}}/\d{{1,2}}/\d{{1,2}}{_TAIL}", "%Y/%m/%d"),
     (rf"^\d{{1,2}}\.\d{{1,2}}\.\d{{4}}{_TAIL}", "%d.%m.%Y"),
@@ -26,6 +26,7 @@ _UNITS = (
 )
 _COMPACT_DAYS = (19_700_101, 21_000_101)
 _MONTHS = 12
+_MOST = 0.9
 
 
 @dataclass(frozen=True, slots=True)
@@ -54,13 +55,30 @@ def date_format(given: pl.Series) -> Pattern | None:
     return None
 
 
+def odd_time(given: pl.Series) -> int | None:
+    """Return the place of the first text that is no time where nine of ten are, written in one way; None when there is no such way."""
+    looks = (f"{_ISO_DAY}|{_ISO_TIME}", *(look for look, _ in _PARTS), _SLASHES)
+    for look in looks:
+        fits = given.str.contains(look)
+        if _MOST * len(given) <= int(fits.sum()) < len(given) and date_format(given.filter(fits)) is not None:
+            return int((~fits).arg_true()[0])
+    return None
+
+
 def _with_time(given: pl.Series, text: str) -> Pattern | None:
     tail = given.str.contains(":", literal=True)
     if not bool(tail.any()):
         return Pattern(text) if _reads(given, text) else None
     if not bool(tail.all()):
         return None
-    whole = f"{text} %H:%M:%S" if _all(given, r":\d{2}:\d{2}$") else f"{text} %H:%M"
+    halves = given.str.extract(r"( ?)[AaPp][Mm]$", 1)
+    if halves.null_count() == len(halves):
+        hour, half = "%H", ""
+    elif halves.n_unique() == 1:
+        hour, half = "%I", f"{halves[0]}%p"
+    else:
+        return None
+    whole = f"{text} {hour}:%M:%S{half}" if _all(given, r":\d{2}:\d{2}( ?[AaPp][Mm])?$") else f"{text} {hour}:%M{half}"
     return Pattern(whole, has_time=True) if _reads(given, whole) else None
 
 
@@ -116,6 +134,14 @@ def texts_as_times(name: str, values: pl.Series, declared: str | None) -> pl.Ser
     """Return the times of a column of texts; raises DataSetError for the first that is none."""
     example = values.drop_nulls().head(1).to_list()[0]
     if declared is None:
+        given = values.drop_nulls()
+        if (place := odd_time(given)) is not None:
+            row = int((values.is_not_null().cum_sum() == place + 1).arg_true()[0])
+            like = example if place else given[1]
+            raise DataSetError(
+                f"column {name!r}, row {row + 1}: expected a time written as the others are ({like!r}), found {values[row]!r};"
+                " correct it, or leave it empty (rows without a time are left out)"
+            )
         slashes = _all(values.drop_nulls(), _SLASHES)
         why = "day and month cannot be told apart" if slashes else "they are not written in one way that is known"
         way = '--time-format "%d/%m/%Y" or "%m/%d/%Y"' if slashes else 'its pattern with --time-format, for example "%d.%m.%y %H:%M"'

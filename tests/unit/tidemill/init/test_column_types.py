@@ -7,6 +7,7 @@ import polars as pl
 import pytest
 
 from tidemill.init.column_types import typed
+from tidemill.init.time_formats import texts_as_times
 from tidemill.replay.file_rows import DataSetError
 
 
@@ -39,6 +40,21 @@ from tidemill.replay.file_rows import DataSetError
         (["red", "NA", "blue"], "text", ["red", None, "blue"]),
         (["None", "Brick", "?"], "text", ["None", "Brick", None]),
         (["", ""], "text", [None, None]),
+        (["$1,234.50", "-$2", "$ 3"], "number", [1234.5, -2.0, 3.0]),
+        (["12,5 €", "3 €"], "number", [12.5, 3.0]),
+        (["12.5%", "-3%"], "number", [12.5, -3.0]),
+        (["$1", "€2"], "text", ["$1", "€2"]),
+        (["$1", "2"], "text", ["$1", "2"]),
+        (
+            ["01/13/2024 12:05 AM", "02/01/2024 1:30 pm"],
+            "time",
+            [datetime.fromisoformat("2024-01-13T00:05:00"), datetime.fromisoformat("2024-02-01T13:30:00")],
+        ),
+        (
+            ["13.1.2024 12:05:59PM", "2.1.2024 1:30:00AM"],
+            "time",
+            [datetime.fromisoformat("2024-01-13T12:05:59"), datetime.fromisoformat("2024-01-02T01:30:00")],
+        ),
     ],
 )
 def test_texts_become_what_all_of_them_are(texts: list[str], kind: str, values: list[Any]) -> None:
@@ -56,3 +72,26 @@ def test_a_comma_that_may_be_either_is_refused_until_it_is_said() -> None:
         typed("price", texts)
     assert typed("price", texts, ".").values.to_list() == [1234, 5678]
     assert typed("price", texts, ",").values.to_list() == [1.234, 5.678]
+
+
+def test_a_slip_among_numbers_is_no_value_and_is_named_with_its_row() -> None:
+    texts = pl.Series("c", [str(number) for number in range(200)] + ["oops", "7.5"])
+    column = typed("c", texts, slips=True)
+    assert column.kind == "number" and column.values[200] is None and column.values[201] == 7.5 and column.nulls == 1
+    assert column.notes == ("1 of 202 values are no numbers ('oops', row 201) and count as none",)
+    assert typed("c", texts).kind == "text", "of a label every value counts"
+
+
+@pytest.mark.parametrize(
+    "texts", [["1"] * 20 + ["oops"], ["1"] * 90 + ["V1"] * 10, ["1"] * 200 + ["a", "b", "c", "d"], [f"{n:03}" for n in range(99)] + ["x"]]
+)
+def test_codes_with_letters_and_short_columns_stay_texts(texts: list[str]) -> None:
+    assert typed("c", pl.Series("c", texts), slips=True).kind == "text"
+
+
+def test_a_time_that_is_none_is_named_with_its_row() -> None:
+    texts = ["2025-01-01 10:00:00"] * 30 + [None, "not a time", "2025-01-01 11:00"]
+    with pytest.raises(DataSetError, match=r"column 'when', row 32: .* \('2025-01-01 10:00:00'\), found 'not a time'; correct it"):
+        texts_as_times("when", pl.Series("when", texts), None)
+    with pytest.raises(DataSetError, match=r"row 1: .* \('01.02.2024'\), found 'x'"):
+        texts_as_times("when", pl.Series("when", ["x", *["01.02.2024"] * 30]), None)
