@@ -2,7 +2,9 @@
 
 from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Literal
+
+_ENDS_A_TRIAL = ("promoted", "rolled_back", "stepped_back", "pinned")
 
 
 @dataclass(frozen=True, slots=True)
@@ -13,6 +15,29 @@ class ModelDeployment:
     artifact_sha256: str
     sequence: int
     threshold: float
+
+
+@dataclass(frozen=True, slots=True)
+class Challenger:
+    """A version that is tried beside the champion.
+
+    Attributes
+    ----------
+    sequence, since_ms
+        Of the event that began its stage, and that event's journal time.
+    stage
+        ``shadow``: it scores every request and answers none; ``canary``: it answers a share of them.
+    share
+        Of the requests by the hash of their keys; counts in a canary's stage only.
+    """
+
+    version: str
+    artifact_sha256: str
+    sequence: int
+    threshold: float
+    stage: Literal["shadow", "canary"]
+    share: float
+    since_ms: int
 
 
 @dataclass(frozen=True, slots=True)
@@ -41,6 +66,8 @@ class Lifecycle:
         Earlier champions, the latest last: where a roll-back goes. It takes those with it that came after its target.
     pin
         What an operator has pinned.
+    challenger
+        What is tried beside the champion; a newer one takes an older one's place. It leaves when anything is promoted, rolled back or pinned.
     """
 
     head: int = -1
@@ -48,6 +75,7 @@ class Lifecycle:
     retired: tuple[ModelDeployment, ...] = ()
     ignored: int = 0
     pin: Pin | None = None
+    challenger: Challenger | None = None
 
     def served_before(self, version: str) -> ModelDeployment | None:
         """Return an earlier champion by its version; None when it never was one, or was rolled back itself."""
@@ -61,6 +89,10 @@ class Lifecycle:
         if event["parent"] != self.head or event["sequence"] != self.head + 1:
             return replace(self, ignored=self.ignored + 1)
         after = replace(self, head=event["sequence"])
+        if event["event"] in ("shadow", "canary"):
+            return replace(after, challenger=_challenger(event))
+        if event["event"] in _ENDS_A_TRIAL:
+            after = replace(after, challenger=None)
         deployment = ModelDeployment(event["version"], event["artifact_sha256"], event["sequence"], event["threshold"])
         if event["event"] == "promoted":
             earlier = (*self.retired, self.champion) if self.champion is not None else self.retired
@@ -79,6 +111,12 @@ class Lifecycle:
             pin = Pin(event["version"], event["reason"], event.get("operator", "")) if event["event"] == "pinned" else None
             return replace(after, pin=pin)
         return after
+
+
+def _challenger(event: dict[str, Any]) -> Challenger:
+    return Challenger(
+        event["version"], event["artifact_sha256"], event["sequence"], event["threshold"], event["event"], event["share"], event["journal_time"]
+    )
 
 
 @dataclass(frozen=True, slots=True)
