@@ -1,4 +1,4 @@
-"""Archive as a task: journal, vectors, predictions and outcomes of one partition, and where its views switch, into Delta tables."""
+"""Archive as a task: journal, vectors, predictions, shadow scores and outcomes of a partition, and where its views switch, into Delta tables."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,7 @@ from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.messages import message_codec, message_decoder
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, VIEW_SWITCHES, journal_table
+from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, SHADOW_SCORES, VECTORS, VIEW_SWITCHES, journal_table
 from tidemill.shared.lake.switches import SWITCHES
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.records import Checkpoint, Records, StateEntry, Step, TopicPartition
@@ -33,7 +33,7 @@ FLUSH_BYTES = 32 << 20
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where the records come from, where views switch, the progress of the stages that write them, and who waits for them."""
     topics = plan.topics
-    data = (topics.journal, topics.vectors, topics.predictions, topics.outcomes)
+    data = (topics.journal, topics.vectors, topics.predictions, topics.outcomes, topics.shadow_scores)
     return TaskInputs((*data, topics.view_switches, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.flush_marks,))
 
 
@@ -84,18 +84,24 @@ class ArchiveTask(MergingTask):
         flush_bytes: int = FLUSH_BYTES,
     ) -> None:
         topics = plan.topics
-        self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
+        self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True)) | {topics.shadow_scores: "scoring"}
         derived = [MergeInput(topic, rank, (partition,), stage) for rank, (topic, stage) in enumerate(self._stages.items(), 1)]
         progress = {topic: message_codec(registry, topic, "progress") for topic in map(topics.progress, _UPSTREAM)}
         super().__init__([MergeInput(topics.journal, 0, (partition,)), *derived], progress)
         self._plan, self._lake, self._partition = plan, lake, partition
         self._flush_rows, self._flush_ms, self._flush_bytes = flush_rows, flush_ms, flush_bytes
         self._journal = JournalDecoder(plan, registry)
-        self._tables = {topics.vectors: VECTORS, topics.predictions: PREDICTIONS, topics.outcomes: OUTCOMES}
+        self._tables = {
+            topics.vectors: VECTORS,
+            topics.predictions: PREDICTIONS,
+            topics.outcomes: OUTCOMES,
+            topics.shadow_scores: SHADOW_SCORES,
+        }
         self._decoders = {
             topics.vectors: ColumnDecoder(registry, plan.vector_schema),
             topics.predictions: message_decoder(registry, "prediction"),
             topics.outcomes: message_decoder(registry, "outcome"),
+            topics.shadow_scores: message_decoder(registry, "shadow-score"),
         }
         self._switches = message_codec(registry, topics.view_switches, "view-switch")
         self._flush_marks = message_codec(registry, topics.flush_marks, "flush-mark")

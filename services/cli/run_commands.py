@@ -203,7 +203,7 @@ def audit(
     run: RunFolder = None,
     artifacts: Annotated[str | None, typer.Option(help="Where the models are. (default: as the run says)")] = None,
 ) -> None:
-    """Recompute every vector and every prediction of a run from its journal, and compare bit for bit.
+    """Recompute every vector, prediction and shadow score of a run from its journal, and compare bit for bit.
 
       tidemill audit examples/payments
 
@@ -220,13 +220,14 @@ def audit(
     table = Table("", "compared", "differ", box=None)
     table.add_row("vectors", f"{result.vectors_compared:,}", f"{result.vector_mismatches:,}")
     table.add_row("predictions", f"{result.predictions_compared:,}", f"{result.prediction_mismatches:,}")
+    table.add_row("shadow scores", f"{result.shadow_scores_compared:,}", f"{result.shadow_score_mismatches:,}")
     table.add_row("switches of models", "", f"{result.switches_back:,} backwards")
     console.print(table)
     console.print(
         f"Audited the journal up to offset {found.covered:,} of {found.journal:,}; {found.quarantined:,} records are quarantined.", highlight=False
     )
     for reason, count in result.degraded.items():
-        console.print(f"{count:,} requests were answered by the fallback although their model can be loaded ({reason}).", highlight=False)
+        console.print(f"{count:,} requests were answered without a model that can be loaded ({reason}).", highlight=False)
     for example in result.examples:
         errors.print(f"  {example}", markup=False)
     if not result.clean:

@@ -15,6 +15,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.late,
                 topics.vectors,
                 topics.predictions,
+                topics.shadow_scores,
                 topics.outcomes,
                 topics.drift,
                 topics.incidents,

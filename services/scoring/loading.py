@@ -2,17 +2,14 @@
 
 import logging
 
-from tidemill.services.scoring.domain.latency import LATENCY
-from tidemill.services.scoring.domain.serving import Serving
+from tidemill.services.scoring.domain.serving import Challenge, Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
-from tidemill.shared.models.deployments import ModelDeployment
+from tidemill.shared.models.deployments import Challenger, ModelDeployment
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 
 log = logging.getLogger(__name__)
 FAILED = "model_failed"
-# Why the fallback can have answered although the model can be loaded: what has passed by now.
-TRANSIENT_REASONS = (LATENCY, FAILED)
 
 
 def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: ModelDeployment) -> Serving:
@@ -32,3 +29,13 @@ def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: Mod
         log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
         return Serving(champion.version, champion.sequence, champion.threshold, None, FAILED)
     return Serving(champion.version, champion.sequence, champion.threshold, scorer, None, scorer.signature.interval)
+
+
+def challenge_of(challenger: Challenger, serving: Serving) -> Challenge:
+    """Return a challenger with what would answer for it; its share counts in the canary's stage only."""
+    return Challenge(serving, challenger.artifact_sha256, challenger.share if challenger.stage == "canary" else 0.0)
+
+
+def deployment_of(challenger: Challenger) -> ModelDeployment:
+    """Return a challenger as the version in service that it would be."""
+    return ModelDeployment(challenger.version, challenger.artifact_sha256, challenger.sequence, challenger.threshold)

@@ -1,53 +1,51 @@
-"""Scoring as a task: vectors in, predictions out; models switch between steps, and every prediction says which switch it follows."""
+"""Scoring as a task: vectors in, predictions and shadow scores out; models switch between steps, and every record says which switch it follows."""
 
 import json
 import logging
 from collections import Counter
 from collections.abc import Mapping, Sequence
-from dataclasses import replace
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
-from tidemill.services.scoring.domain.core import ScoringCore
+from tidemill.services.scoring.deployed_models import DeployedModels
+from tidemill.services.scoring.domain.core import Predictions, ScoringCore
 from tidemill.services.scoring.domain.latency import LATENCY, LatencySwitch
 from tidemill.services.scoring.domain.serving import Serving
-from tidemill.services.scoring.loading import FAILED, load_serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.messages import message_codec, message_encoder
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.packed import taken
 from tidemill.shared.log.records import Checkpoint, Emission, Records, StateEntry, Step, TopicPartition
 from tidemill.shared.merge.merge import MergeInput, Released
 from tidemill.shared.merge.merging_task import MergingTask, decoded
 from tidemill.shared.models.artifacts import ArtifactStore
-from tidemill.shared.models.deployments import Lifecycles
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.version import CODE_VERSION
 
 _UPSTREAM = "features"
 _COUNTS, _REVISIONS = b"counts", b"revisions"
-_FIRST_RETRY_MS, _LONGEST_RETRY_MS = 1_000, 60_000
 _LOG = logging.getLogger(__name__)
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where scoring's records come from."""
     inputs = (plan.topics.vectors, plan.topics.progress(_UPSTREAM))
-    return TaskInputs(inputs, broadcast=(plan.topics.deployments, plan.topics.revisions), sole_outputs=(plan.topics.predictions,))
+    return TaskInputs(
+        inputs, broadcast=(plan.topics.deployments, plan.topics.revisions), sole_outputs=(plan.topics.predictions, plan.topics.shadow_scores)
+    )
 
 
 class ScoringTask(MergingTask):
     """Answers the requests of one partition.
 
     Its state is a fold of the whole deployments log, read again at every start, each model's newest revision, and how many vectors it has read. A
-    model that cannot be loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again after 1 s,
-    then 2, up to every minute (processing time: every prediction says which model answered it, so a replay need not know when it came back).
+    champion that cannot be loaded does not stop the stream: requests get the default with the reason ``model_failed``, and it is tried again
+    (`DeployedModels`, processing time: every prediction says which model answered it, so a replay need not know when it came back). A challenger
+    that cannot be loaded costs no answer: the champion gives it, and the shadow score says why there is none of the challenger's.
 
     Parameters
     ----------
@@ -63,19 +61,15 @@ class ScoringTask(MergingTask):
         super().__init__([MergeInput(topics.vectors, 0, (partition,), _UPSTREAM)], {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._partition = partition
-        self._artifacts = artifacts
         self._core = ScoringCore(plan)
         self._deployments = TopicPartition(topics.deployments, 0)
         self._revisions = TopicPartition(topics.revisions, 0)
         self._vectors = ColumnDecoder(registry, plan.vector_schema)
         self._predictions = message_encoder(registry, topics.predictions, "prediction")
+        self._shadow_scores = message_encoder(registry, topics.shadow_scores, "shadow-score")
         self._deployment = message_codec(registry, topics.deployments, "deployment")
         self._revision = message_codec(registry, topics.revisions, "revision")
-        self._newest: dict[str, dict[str, Any]] = {}
-        self._lifecycles = Lifecycles()
-        self._head = -1
-        self._serving: dict[str, Serving] = {}
-        self._due: dict[str, tuple[int, int]] = {}
+        self._models = DeployedModels(plan, artifacts)
         self._latency = LatencySwitch(plan.models.values() if live else ())
         self._metrics = metrics
         self._degraded: Counter[tuple[str, str]] = Counter()
@@ -90,7 +84,7 @@ class ScoringTask(MergingTask):
                 self.merge.restore(entry.value)
             elif entry.key == _REVISIONS and entry.value is not None:
                 self._written_revisions, state = entry.value, json.loads(entry.value)
-                self._read_revisions, self._newest = state["read"], state["newest"]
+                self._read_revisions, self._models.newest = state["read"], state["newest"]
 
     def replay(self, inputs: Sequence[Records]) -> None:
         """Follow the deployments again and count what had been answered; the answers are out already, so nothing is kept."""
@@ -103,19 +97,19 @@ class ScoringTask(MergingTask):
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Switch models if the log says so, then answer."""
         self.read(inputs)
-        self._try_again(context.now_ms)
-        emissions = []
+        self._models.try_again(context.now_ms)
+        emissions: list[Emission] = []
         released = self.merge.release()
         runs = [(run, *run.payload) for run in released.runs()]
         serving = self._in_time([int64_ms(batch.column("_journal_time"))[run.rows].min() for run, batch, _ in runs if len(run.rows)], context.now_ms)
         for run, batch, keys in runs:
-            whole = len(run.rows) == batch.num_rows and bool((run.rows == np.arange(len(run.rows))).all())
-            answers = self._core.process(batch if whole else batch.take(run.rows), serving)
+            if len(run.rows) < batch.num_rows or not (run.rows == np.arange(len(run.rows))).all():
+                batch, keys = batch.take(run.rows), taken(keys, run.rows)
+            answers = self._core.process(batch, serving, keys)
             self._count(answers.batch)
-            asked = taken(keys, run.rows[answers.requests])
-            emissions.append(Emission(self._plan.topics.predictions, self._partition, asked, self._predictions.encode(answers.batch)))
+            emissions += self._emissions(answers, keys)
         self.cover()
-        return Step(emissions, self._positions(), self.coverage, self._head)
+        return Step(emissions, self._positions(), self.coverage, self._models.head)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write the count of vectors and the newest revisions, if they have changed; the deployments log is always read from its beginning."""
@@ -123,7 +117,7 @@ class ScoringTask(MergingTask):
         changed = [StateEntry(_COUNTS, counts)] if counts != self._written else []
         self._written = counts
         if self._read_revisions:
-            revisions = json.dumps({"read": self._read_revisions, "newest": self._newest}).encode()
+            revisions = json.dumps({"read": self._read_revisions, "newest": self._models.newest}).encode()
             changed += [StateEntry(_REVISIONS, revisions)] if revisions != self._written_revisions else []
             self._written_revisions = revisions
         return Checkpoint(changed, {**self.merge.positions(), self._deployments: 0, self._revisions: self._read_revisions})
@@ -161,32 +155,23 @@ class ScoringTask(MergingTask):
         )
 
     def _follow(self, records: Records) -> None:
-        """Fold the lifecycle log and load the champions it ends with."""
-        before = self._lifecycles
-        events = [self._deployment.decode(value) for value in records.values if value is not None]
-        self._lifecycles = before.follow(events)
+        """Follow the lifecycle log."""
+        self._models.follow(self._deployment.decode(value) for value in records.values if value is not None)
         self._read_deployments = int(records.offsets[-1]) + 1
-        for name in dict.fromkeys(str(event["model"]) for event in events):
-            lifecycle = self._lifecycles.of(name)
-            self._head = max(self._head, lifecycle.head)
-            if lifecycle.champion is not None and lifecycle.champion != before.of(name).champion:
-                self._serving[name] = self._revised(name, load_serving(self._plan, self._artifacts, name, lifecycle.champion))
-                self._due.pop(name, None)
 
     def _revise(self, records: Records) -> None:
-        """Take the newest revision of each model, and let its version serve with it."""
-        for record in (self._revision.decode(value) for value in records.values if value is not None):
-            kept = ("model_version", "sequence", "lower_offset", "upper_offset")
-            self._newest[record["model"]] = {name: record[name] for name in kept}
+        """Follow the revisions."""
+        self._models.revise(self._revision.decode(value) for value in records.values if value is not None)
         self._read_revisions = int(records.offsets[-1]) + 1
-        self._serving = {name: self._revised(name, serving) for name, serving in self._serving.items()}
 
-    def _revised(self, name: str, serving: Serving) -> Serving:
-        """Return what serves, with the model's newest revision if that is of its version."""
-        newest = self._newest.get(name)
-        if newest is None or serving.scorer is None or newest["model_version"] != serving.version:
-            return serving
-        return replace(serving, interval=(newest["lower_offset"], newest["upper_offset"]), revision=newest["sequence"])
+    def _emissions(self, answers: Predictions, keys: Sequence[bytes | None]) -> list[Emission]:
+        """Return predictions, and shadow scores where there are challengers, under the keys of their requests."""
+        topics, partition = self._plan.topics, self._partition
+        found = [Emission(topics.predictions, partition, taken(keys, answers.requests), self._predictions.encode(answers.batch))]
+        if answers.shadow_scores is not None:
+            values = self._shadow_scores.encode(answers.shadow_scores)
+            found.append(Emission(topics.shadow_scores, partition, taken(keys, answers.shadowed), values))
+        return found
 
     def _in_time(self, oldest_ms: Sequence[int], now_ms: int) -> Mapping[str, Serving]:
         """Return what answers a step's requests: the fallback where they have waited too long."""
@@ -196,8 +181,11 @@ class ScoringTask(MergingTask):
                 what = "requests have waited too long and are answered by the fallback" if away else "the model answers again"
                 limit_ms = self._plan.models[model].settings.fallback.latency_limit
                 _LOG.warning(what, extra={"model": model, "partition": self._partition, "waited_ms": wait_ms, "latency_limit_ms": limit_ms})
-        late = {name: now for name, now in self._serving.items() if now.scorer is not None and self._latency.answers_with_fallback(name)}
-        return {**self._serving, **{name: now.without_model(LATENCY) for name, now in late.items()}} if late else self._serving
+        serving = self._models.serving
+        late = {name: now for name, now in serving.items() if now.scorer is not None and self._latency.answers_with_fallback(name)}
+        if not late:
+            return serving
+        return {**serving, **{name: now.without_model(LATENCY).without_challenger(LATENCY) for name, now in late.items()}}
 
     def _count(self, answers: pa.RecordBatch) -> None:
         """Count answers by model and reason, if any has one."""
@@ -207,23 +195,3 @@ class ScoringTask(MergingTask):
         for row in grouped.to_pylist():
             if row["reason"] is not None:
                 self._degraded[row["model"], row["reason"]] += row["count_all"]
-
-    def _try_again(self, now_ms: int) -> None:
-        """Load what could not be loaded: a share may lag behind, a volume come late, a damaged file be repaired."""
-        for name, serving in self._serving.items():
-            champion = self._lifecycles.of(name).champion
-            if serving.reason != FAILED or champion is None:
-                continue
-            due_ms, wait_ms = self._due.setdefault(name, (now_ms + _FIRST_RETRY_MS, _FIRST_RETRY_MS))
-            if now_ms < due_ms:
-                continue
-            try:
-                self._serving[name] = self._revised(name, load_serving(self._plan, self._artifacts, name, champion))
-            except TransientError as problem:
-                _LOG.warning("the store of models does not answer", extra={"model": name, "error": str(problem)})
-            if self._serving[name].reason != FAILED:
-                _LOG.warning("model is served at last", extra={"model": name, "version": champion.version})
-                del self._due[name]
-            else:
-                longer_ms = min(2 * wait_ms, _LONGEST_RETRY_MS)
-                self._due[name] = now_ms + longer_ms, longer_ms

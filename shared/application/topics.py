@@ -61,6 +61,11 @@ class Topics:
         return f"{self.app}-predictions"
 
     @property
+    def shadow_scores(self) -> str:
+        """What champions and challengers said of the same requests."""
+        return f"{self.app}-shadow-scores"
+
+    @property
     def outcomes(self) -> str:
         """Predictions joined with labels."""
         return f"{self.app}-outcomes"

@@ -2,6 +2,7 @@
 
 VECTORS = "vectors"
 PREDICTIONS = "predictions"
+SHADOW_SCORES = "shadow_scores"
 OUTCOMES = "outcomes"
 VIEW_SWITCHES = "view_switches"
 QUARANTINE = "quarantine"

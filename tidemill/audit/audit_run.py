@@ -69,6 +69,7 @@ def audit_topics(plan: Plan, broker: Broker, registry_url: str, artifacts: Artif
             min(scoring.covered_offset, features.covered_offset) if scoring and features else 0,
             quarantined_offsets(features, log.quarantined("features", partition), plan.topics.journal, partition),
             quarantined_offsets(scoring, log.quarantined("scoring", partition), plan.topics.vectors, partition),
+            scoring.outputs.get(plan.topics.shadow_scores, 0) if scoring else None,
         )
         extents[partition] = extent
         journal += log.journal_end(partition)

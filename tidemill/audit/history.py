@@ -99,5 +99,10 @@ def prediction_schema() -> str:
     return _schema("prediction")
 
 
+def shadow_score_schema() -> str:
+    """Return the Avro schema of shadow scores."""
+    return _schema("shadow-score")
+
+
 def _schema(name: str) -> str:
     return (_SCHEMAS / f"{name}.avsc").read_text(encoding="utf-8")

@@ -1,4 +1,4 @@
-"""What an audit reads of a run: journal, vectors, predictions, deployments, in portions."""
+"""What an audit reads of a run: journal, vectors, predictions, shadow scores, deployments, in portions."""
 
 from collections.abc import Iterator, Sequence
 from typing import Any, Protocol
@@ -29,6 +29,10 @@ class RunLog(Protocol):
         """Return the predictions in portions."""
         ...
 
+    def shadow_scores(self, partition: int) -> Iterator[Records]:
+        """Return the shadow scores in portions."""
+        ...
+
     def deployments(self) -> Sequence[dict[str, Any]]:
         """Return the whole lifecycle log."""
         ...
@@ -57,6 +61,11 @@ class TopicLog:
     def predictions(self, partition: int) -> Iterator[Records]:
         """Return the predictions in portions."""
         return self._read(self._plan.topics.predictions, partition)
+
+    def shadow_scores(self, partition: int) -> Iterator[Records]:
+        """Return the shadow scores in portions; none of a run from before there were any."""
+        topic = self._plan.topics.shadow_scores
+        return self._read(topic, partition) if self._broker.partitions(topic) else iter(())
 
     def quarantined(self, stage: str, partition: int) -> Quarantined:
         """Every record that a stage has set aside."""

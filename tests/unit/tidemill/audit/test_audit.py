@@ -58,6 +58,9 @@ class Run:
     def predictions(self, partition: int) -> Iterator[Records]:
         return portions(self.answers, 41)
 
+    def shadow_scores(self, partition: int) -> Iterator[Records]:
+        return iter(())
+
     def revisions(self) -> Sequence[dict[str, Any]]:
         return ()
 

@@ -34,6 +34,9 @@ class Topics:
         values = [self.replaced.get(i, value) for i, value in enumerate(found.values)]
         yield Records(found.topic, partition, found.offsets, found.timestamps_ms, found.keys, values)
 
+    def shadow_scores(self, partition: int) -> Iterator[Records]:
+        return iter(())
+
     def revisions(self) -> Sequence[dict[str, Any]]:
         topic = self.run.plan.topics.revisions
         if not self.run.broker.log(TopicPartition(topic, 0)).end:
