@@ -12,12 +12,12 @@ from numpy.typing import NDArray
 from tidemill.experiments.configuration import Configuration
 from tidemill.experiments.precision_recall import curve
 from tidemill.services.retraining.domain.encoding import encode
+from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
 from tidemill.services.retraining.domain.fitting import ClassWeight, fit
 from tidemill.services.retraining.domain.folds import Folds
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT
 from tidemill.services.retraining.domain.threshold import best_threshold
-from tidemill.services.retraining.domain.training import TooFewRowsError
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.signature import Column, Signature
 

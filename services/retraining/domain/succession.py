@@ -7,15 +7,17 @@ from dataclasses import dataclass, field
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
 from tidemill.services.retraining.domain.gate import judge
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.refit_checks import check_refit
+from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.slices import groups_of
 from tidemill.services.retraining.domain.strategy_gate import LEAST_BLOCKS, Paired, judge_strategy
 from tidemill.services.retraining.domain.threshold import best_threshold
-from tidemill.services.retraining.domain.training import TooFewRowsError, fit_at, refit, search, train
+from tidemill.services.retraining.domain.training import fit_at, refit, train
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.domain.walk_forward import walk_forward
 from tidemill.shared.application.model import Model

@@ -13,12 +13,12 @@ from typing import Any
 import numpy as np
 
 from tidemill.services.retraining.domain.admissions import RECIPE
+from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.recipe import Recipe, features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.succession import Bench, answered_fairly, does_better, first_model, successor
-from tidemill.services.retraining.domain.training import TooFewRowsError
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families

@@ -8,10 +8,10 @@ import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
+from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.succession import Bench, Proposal, does_better, first_model, successor
-from tidemill.services.retraining.domain.training import TooFewRowsError
 from tidemill.services.retraining.domain.walk_forward import refit_instants, walk_forward
 from tidemill.shared.application.model import Model, Training
 from tidemill.shared.kinds.binary import Binary

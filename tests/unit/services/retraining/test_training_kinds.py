@@ -8,9 +8,11 @@ import pytest
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.encoding import encode
+from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.retraining.domain.held_out import residual_interval
-from tidemill.services.retraining.domain.training import TooFewRowsError, refit, search, train
+from tidemill.services.retraining.domain.search import search
+from tidemill.services.retraining.domain.training import refit, train
 from tidemill.shared.application.model import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind

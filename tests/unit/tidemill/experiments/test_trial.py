@@ -11,9 +11,9 @@ from tidemill.experiments.comparison import Trial, compare, trade_off
 from tidemill.experiments.configuration import Configuration
 from tidemill.experiments.precision_recall import curve
 from tidemill.experiments.trial import Bench, Rules, run_trial
+from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
 from tidemill.services.retraining.domain.folds import Folds
-from tidemill.services.retraining.domain.training import TooFewRowsError
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.multiclass import Multiclass

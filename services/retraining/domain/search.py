@@ -1,0 +1,128 @@
+"""The search of a recipe: what is drawn, and what is found by validation loss."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import optuna
+from numpy.typing import NDArray
+
+from tidemill.services.retraining.domain.calibrating import choose_calibration
+from tidemill.services.retraining.domain.enough_rows import window_words
+from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.families.registry import suggest
+from tidemill.services.retraining.domain.fitting import fit
+from tidemill.services.retraining.domain.held_out import CALIBRATION, CLASS_WEIGHT, INTERVAL, calibration_of, residual_interval
+from tidemill.services.retraining.domain.stretches import Stretches
+from tidemill.services.retraining.domain.threshold import best_threshold
+from tidemill.shared.application.families import families_of
+from tidemill.shared.application.model import Training
+from tidemill.shared.kinds.kind import Kind
+
+_KEPT_OF = 2
+_NO_THRESHOLD = 0.5
+_GENERAL = ("family", "window_days")
+
+
+@dataclass(frozen=True, slots=True)
+class Found:
+    """What a search found.
+
+    Attributes
+    ----------
+    parameters, threshold
+        The best by validation loss, with what its held-out scores say (`held_out`), and the score from which a binary model answers yes.
+    left_out
+        Windows of history that were not tried for want of a class; empty when all were.
+    figures
+        Of the validation.
+    """
+
+    parameters: Mapping[str, Any]
+    threshold: float
+    left_out: str
+    figures: Mapping[str, float]
+
+
+def search(examples: Examples, split: Split, training: Training, kind: Kind, known: Mapping[str, Any] | None = None) -> Found:
+    """Search and choose by validation loss, before the gate's rows were asked about.
+
+    Recipes are compared on up to three stretches of `training.holdout_days`, the newest first, each by a model that learned what was known when it
+    began, without the requests of the label horizon before it (`Stretches`). A recipe that is not in the better half of those so far after one or two
+    stretches is given up. Rows whose label is none of the kind teach nothing and are left out.
+
+    Parameters
+    ----------
+    known
+        Parameters of a recipe that is tried first: what serves now. When it is the best, it is found as it was.
+
+    Raises
+    ------
+    TooFewRowsError
+        Fewer than `training.min_rows` rows to search on, or fewer than `training.min_positives` of a class to search or validate on.
+    FamilyError
+        A family cannot learn this.
+
+    References
+    ----------
+    Li et al.: A system for massively parallel hyperparameter tuning. MLSys 2020 (successive halving without waiting).
+    """
+    labelled = kind.is_label(examples.labels)
+    stretches = Stretches(examples if labelled.all() else examples.where(labelled), split, training, kind)
+    families = families_of(training.families, kind.name)
+    weighing = {CLASS_WEIGHT: training.class_weight} if training.class_weight != "none" and kind.name != "regression" else {}
+    recipes: dict[int, dict[str, Any]] = {}
+    answers: dict[int, list[NDArray[np.float64]]] = {}
+
+    def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
+        parameters = recipes[trial.number] = {**suggest(trial, families, stretches.windows), **weighing}
+        losses: list[NDArray[np.float64]] = []
+        mine = answers[trial.number] = []
+        for fold, rows in enumerate(stretches.validations):
+            window = stretches.window(fold, parameters["window_days"])
+            model = fit(window.matrix, window.labels, kind, parameters, training.seed, window.weights, training.class_weight)
+            mine.append(model.predict(window.asked))
+            losses.append(kind.losses(rows.labels, mine[-1]))
+            trial.report(float(np.concatenate(losses).mean()), fold + 1)
+            if fold + 1 < len(stretches.validations) and trial.should_prune():
+                raise optuna.TrialPruned
+        return float(np.concatenate(losses).mean())
+
+    optuna.logging.set_verbosity(optuna.logging.WARNING)
+    sampler = optuna.samplers.TPESampler(seed=training.seed, n_startup_trials=max(2, training.trials // 2))
+    pruner = optuna.pruners.SuccessiveHalvingPruner(min_resource=1, reduction_factor=_KEPT_OF)
+    study = optuna.create_study(sampler=sampler, pruner=pruner)
+    again = known is not None and known["family"] in families and known["window_days"] in stretches.windows
+    if known is not None and again:
+        study.enqueue_trial({name if name in _GENERAL else f"{known['family']}.{name}": value for name, value in _drawn(known).items()})
+    for family in families:
+        study.enqueue_trial({"family": family})
+    study.optimize(trial_loss, n_trials=training.trials + again)
+    best = study.best_trial.number
+    labels, scores = stretches.labels, np.concatenate(answers[best])
+    figures = {
+        "validation_loss": float(study.best_value),
+        "validation_rows": float(len(labels)),
+        "validation_folds": float(len(stretches.validations)),
+        "trials": float(len(study.trials)),
+        "trials_pruned": float(sum(trial.state == optuna.trial.TrialState.PRUNED for trial in study.trials)),
+        "fits": float(sum(map(len, answers.values()))),
+    }
+    if known is not None and _drawn(known) == _drawn(recipes[best]) and known.get(CLASS_WEIGHT) == recipes[best].get(CLASS_WEIGHT):
+        parameters, calibration = dict(known), calibration_of(known)
+        scores = scores if calibration is None else calibration.apply(scores)
+    else:
+        choice = choose_calibration(kind, labels, scores, stretches.request_ms, bool(weighing))
+        scores = scores if choice.calibration is None else choice.calibration.apply(scores)
+        parameters = {**recipes[best], **({} if choice.calibration is None else {CALIBRATION: choice.calibration.model_dump_json()})}
+        parameters |= {INTERVAL: residual_interval(labels, scores)} if kind.name == "regression" else {}
+        figures["calibration_gain"] = choice.gain
+    threshold = best_threshold(labels, scores) if kind.name == "binary" else _NO_THRESHOLD
+    figures |= {f"validation_{name}": value for name, value in kind.figures(labels, scores, kind.decide(scores, threshold)).items()}
+    return Found(parameters, threshold, window_words(stretches.lacking), figures)
+
+
+def _drawn(parameters: Mapping[str, Any]) -> dict[str, Any]:
+    """Return what a search draws of a recipe."""
+    return {name: value for name, value in parameters.items() if name not in (CALIBRATION, INTERVAL, CLASS_WEIGHT)}
