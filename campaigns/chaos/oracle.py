@@ -16,7 +16,7 @@ from tidemill.audit.history import RunHistory, decoded, prediction_schema, read_
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.shared.application.journal import JournalDecoder
 from tidemill.shared.application.plan import Plan
-from tidemill.shared.avro.registry import SchemaRegistry
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
 from tidemill.shared.dead_letters.reading import DeadLetterOffice
 from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, journal_table
 from tidemill.shared.lake.tables import Lake
@@ -90,7 +90,7 @@ class Oracle:
         self._outcomes(history, labelled, findings)
         self._archive(history, findings)
         findings.problems += self._redis(history, findings)
-        audited = audit_topics(self._plan, self._broker, self._registry_url, ArtifactStore(self._artifacts))
+        audited = audit_topics(self._plan, self._broker, ConfluentSchemaRegistry(self._registry_url), ArtifactStore(self._artifacts))
         findings.counts["audited"] = audited.result.predictions_compared
         if not audited.result.clean or audited.quarantined:
             findings.problems.append(

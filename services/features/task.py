@@ -69,9 +69,12 @@ class FeaturesTask(Task):
             self._online.resume(coverage_offset)
 
     def take_over(self, before: Mapping[str, str]) -> None:
-        """Mark where vectors begin to follow these views, if others were at work: with the first outputs, in one transaction."""
+        """Mark where vectors begin to follow these views, if others or another application were at work: with the first outputs, in one transaction.
+
+        Another application with the same views is marked too: from there on its models answer, which an audit has to know.
+        """
         version = self._versions["views"]
-        if before.get("views") == version:
+        if before.get("views") == version and before.get("application") == self._versions["application"]:
             return
         mark = {
             "journal_partition": self._journal.partition,

@@ -1,5 +1,6 @@
 """What the worker says: records of trainings, and events of the lifecycle log."""
 
+import hashlib
 from collections.abc import Mapping
 from typing import Any
 
@@ -45,6 +46,16 @@ def commanded(decision: Mapping[str, Any], obeyed: Obeyed, lifecycle: Lifecycle)
     """Return the `tidemill.Deployment` that answers an operator's command, with who, when and why."""
     who = {"operator": decision["operator"], "command_id": decision["cause"], "issued_at": decision["issued_at"]}
     return {**_event(decision, obeyed.event, obeyed.deployment, obeyed.reason, lifecycle), **who}
+
+
+def retired(model: str, lifecycle: Lifecycle, journal_time_ms: int) -> dict[str, Any]:
+    """Return the `tidemill.Deployment` that ends the lifecycle of a model which the application has no more."""
+    if lifecycle.champion is None:
+        raise ValueError(f"{model}: expected a champion to retire, found none")
+    identity = hashlib.sha256(f"retired\x1f{model}\x1f{lifecycle.head}".encode()).hexdigest()[:32]
+    place = {"journal_partition": 0, "journal_offset": -1, "journal_time": max(0, journal_time_ms)}
+    decision = {"decision_id": identity, "model": model, **place}
+    return _event(decision, "retired", lifecycle.champion, "the application has no model of this name any more", lifecycle)
 
 
 def _event(decision: Mapping[str, Any], event: str, deployment: ModelDeployment, reason: str, lifecycle: Lifecycle) -> dict[str, Any]:

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.retraining.accounts import asked, commanded, judged, rolled_back, training
+from tidemill.services.retraining.accounts import asked, commanded, judged, retired, rolled_back, training
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.services.retraining.domain.requests import Request
 from tidemill.services.retraining.domain.service_times import ServiceTimes
@@ -99,6 +99,9 @@ class RetrainingTask(Task):
         for request in self._state.requests.commands:
             lifecycle = self._state.lifecycle(request.decision["model"])
             self._deploy(commanded(request.decision, obey(request.decision, lifecycle), lifecycle), events)
+        for name, lifecycle in self._state.lifecycles.models.items():
+            if name not in self._plan.models and lifecycle.champion is not None:
+                self._deploy(retired(name, lifecycle, self._state.covered_ms), events)
         if (next_one := self._state.requests.training) is not None:
             self._train(next_one, said, events)
         covered = Coverage(0, self._state.cover())

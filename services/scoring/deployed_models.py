@@ -56,6 +56,7 @@ class DeployedModels:
             now, old = self._lifecycles.of(name), before.of(name)
             self.head = max(self.head, now.head)
             if now.champion is None:
+                self.serving.pop(name, None)
                 continue
             if now.champion != old.champion:
                 challenge = self.serving[name].challenge if name in self.serving else None

@@ -60,8 +60,13 @@ def view_switches(lake: Lake) -> list[ViewSwitch]:
 
 
 def last_switches(lake: Lake) -> dict[int, ViewSwitch]:
-    """Return the last mark of each partition."""
-    return {switch.journal_partition: switch for switch in view_switches(lake)}
+    """Return the mark of each partition from which on vectors are of the last version: applications that kept the views may have followed it."""
+    found: dict[int, ViewSwitch] = {}
+    for switch in view_switches(lake):
+        before = found.get(switch.journal_partition)
+        if before is None or before.view_version != switch.view_version:
+            found[switch.journal_partition] = switch
+    return found
 
 
 def of_the_same_meaning(

@@ -4,7 +4,7 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
-_ENDS_A_TRIAL = ("promoted", "rolled_back", "stepped_back", "pinned")
+_ENDS_A_TRIAL = ("promoted", "rolled_back", "stepped_back", "pinned", "retired")
 
 
 @dataclass(frozen=True, slots=True)
@@ -107,6 +107,10 @@ class Lifecycle:
                 champion=replace(target, sequence=event["sequence"]),
                 retired=tuple(old for old in earlier if old.version != event["version"]),
             )
+        if event["event"] == "retired":
+            # The application has no such model any more. One that is declared again begins with its own first promotion.
+            earlier = (*self.retired, self.champion) if self.champion is not None else self.retired
+            return replace(after, champion=None, retired=earlier, pin=None)
         if event["event"] in ("pinned", "unpinned"):
             pin = Pin(event["version"], event["reason"], event.get("operator", "")) if event["event"] == "pinned" else None
             return replace(after, pin=pin)

@@ -44,8 +44,8 @@ class AnswerQueue:
     ----------
     runs
         The topic partition.
-    end
-        Journal offset from which on records are not looked at.
+    span
+        Journal offsets of the requests whose records are looked at.
     columns
         Names of the numbers that are kept of each.
 
@@ -55,10 +55,10 @@ class AnswerQueue:
         How many records were read of requests up to the end. (The last request that a stage has answered is the one it has not yet passed.)
     """
 
-    def __init__(self, runs: Iterator[Records], decoder: ColumnDecoder, end: int, columns: Sequence[str]) -> None:
+    def __init__(self, runs: Iterator[Records], decoder: ColumnDecoder, span: range, columns: Sequence[str]) -> None:
         self._runs = runs
         self._decoder = decoder
-        self._end = end
+        self._begin, self._end = span.start, span.stop
         self._columns = tuple(columns)
         self._waiting: dict[str, Answers] = {}
         self._unreadable = 0
@@ -94,7 +94,7 @@ class AnswerQueue:
         numbers = np.stack(columns, axis=1).astype(np.int64)
         self.read += int((offsets <= self._end).sum())
         for model in dict.fromkeys(models.tolist()):
-            rows = np.flatnonzero((models == model) & (offsets < self._end))
+            rows = np.flatnonzero((models == model) & (offsets >= self._begin) & (offsets < self._end))
             held = self._waiting.get(model, self._nothing())
             self._waiting[model] = Answers(
                 np.concatenate([held.offsets, offsets[rows]]),

@@ -8,6 +8,7 @@ from itertools import zip_longest
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tidemill.audit.answer_queue import AnswerQueue
 from tidemill.audit.comparison import Compared, Comparison
@@ -26,7 +27,11 @@ from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.runner.task import StepContext
 
 _EXAMPLES = 10
-_END = np.iinfo(np.int64).max
+_END = int(np.iinfo(np.int64).max)
+_COUNTS = (
+    "vectors_compared", "vector_mismatches", "predictions_compared", "prediction_mismatches", "switches_back", "shadow_scores_compared",
+    "shadow_score_mismatches",
+)  # fmt: skip
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,8 @@ class Extent:
         Offsets of records that a stage has put aside for good after crashes.
     shadow_scores
         How many shadow scores there must be, as scoring's progress says; None: it is not known.
+    begin
+        Journal offset from which on the application is the audited one; vectors and predictions of requests before it are another's.
     """
 
     features: int = _END
@@ -78,6 +85,7 @@ class Extent:
     quarantined_journal: frozenset[int] = frozenset()
     quarantined_vectors: frozenset[int] = frozenset()
     shadow_scores: int | None = None
+    begin: int = 0
 
 
 @dataclass(slots=True)
@@ -105,7 +113,8 @@ class _Audit:
 
     def _vectors(self, partition: int, extent: Extent) -> None:
         expected = self._recomputed(partition, extent)
-        found = (value for records, *_ in self._decoded_vectors(partition, extent.features, frozenset()) for value in records.values)
+        decoded = self._decoded_vectors(partition, extent.begin, extent.features, frozenset())
+        found = (value for records, *_ in decoded for value in records.values)
         for i, (first, second) in enumerate(zip_longest(expected, found)):
             self.vectors.compared += 1
             if first != second:
@@ -119,10 +128,14 @@ class _Audit:
             own = without(records[: int((records.offsets < extent.features).sum())], extent.quarantined_journal)
             if len(own):
                 for emission in task.process([own], StepContext(now_ms=0)).emissions:
-                    yield from emission.values
+                    # The state is a fold over the whole journal; what was answered before the application was this one is not its own.
+                    if not isinstance(emission.columns, pa.RecordBatch):
+                        raise TypeError("expected vectors in columns, as features hands them on")
+                    places = int64_ms(emission.columns.column("_journal_offset"))
+                    yield from emission.values[int(np.searchsorted(places, extent.begin)) :]
 
     def _decoded_vectors(
-        self, partition: int, end: int, quarantined: frozenset[int]
+        self, partition: int, begin: int, end: int, quarantined: frozenset[int]
     ) -> Iterator[tuple[Records, pa.RecordBatch, Sequence[bytes | None]]]:
         """Vectors as they stand in the topic, those of them that can be read, and their keys."""
         decoder = ColumnDecoder(self.registry, self.plan.vector_schema)
@@ -130,24 +143,25 @@ class _Audit:
             kept = without(records, quarantined)
             decoded = decoder.decode(kept.values)
             # One that cannot be read has no offset: it belongs to those around it, and differs from whatever was expected there.
-            beyond = np.flatnonzero(int64_ms(decoded.batch.column("_journal_offset")) >= end)
-            count = int(decoded.rows[beyond[0]]) if len(beyond) else len(kept)
-            if count:
-                readable = int((decoded.rows < count).sum())
-                yield kept[:count], decoded.batch.slice(0, readable), taken(kept.keys, decoded.rows[:readable])
+            places = int64_ms(decoded.batch.column("_journal_offset"))
+            first, last = (_first_from(places, decoded.rows, offset, len(kept)) for offset in (begin, end))
+            if first < last:
+                skipped, readable = (int((decoded.rows < row).sum()) for row in (first, last))
+                yield kept[first:last], decoded.batch.slice(skipped, readable - skipped), taken(kept.keys, decoded.rows[skipped:readable])
 
     def _predictions(self, partition: int, extent: Extent) -> None:
+        span = range(extent.begin, extent.scoring)
         answered = AnswerQueue(
-            self.log.predictions(partition), ColumnDecoder(self.registry, prediction_schema()), extent.scoring, ("deployment_sequence", "revision")
+            self.log.predictions(partition), ColumnDecoder(self.registry, prediction_schema()), span, ("deployment_sequence", "revision")
         )
         shadows = AnswerQueue(
-            self.log.shadow_scores(partition), ColumnDecoder(self.registry, shadow_score_schema()), extent.scoring,
+            self.log.shadow_scores(partition), ColumnDecoder(self.registry, shadow_score_schema()), span,
             ("champion_sequence", "challenger_sequence"),
         )  # fmt: skip
         missing = 0
         for comparison in self.comparisons.values():
             comparison.begin()
-        for _, batch, keys in self._decoded_vectors(partition, extent.scoring, extent.quarantined_vectors):
+        for _, batch, keys in self._decoded_vectors(partition, extent.begin, extent.scoring, extent.quarantined_vectors):
             for name, model in self.plan.models.items():
                 rows = np.flatnonzero(pc.equal(batch.column("_ask"), model.ask).to_numpy(zero_copy_only=False))
                 if not len(rows):
@@ -214,9 +228,23 @@ def audit(plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, log: R
         for name in plan.models
     }  # fmt: skip
     state = _Audit(plan, registry, log, comparisons)
-    for partition in range(plan.application.partitions):
-        state.partition(partition, Extent() if extents is None else extents[partition])
+    for partition, extent in (dict.fromkeys(range(plan.application.partitions), Extent()) if extents is None else extents).items():
+        state.partition(partition, extent)
     vectors, predictions, shadows = state.vectors, state.predictions, state.shadows
     counts = (vectors.compared, vectors.wrong, predictions.compared, predictions.wrong, predictions.back)
     degraded = {reason: count for reason, count in state.degraded.items() if count}
     return AuditResult(*counts, tuple(state.examples), degraded, shadows.compared, shadows.wrong)
+
+
+def combined(results: Sequence[AuditResult]) -> AuditResult:
+    """Return the result of several audits, of one run's applications one after the other."""
+    counts = {name: sum(getattr(one, name) for one in results) for name in _COUNTS}
+    examples = [example for one in results for example in one.examples]
+    degraded = sum((Counter(one.degraded) for one in results), Counter[str]())
+    return AuditResult(**counts, examples=tuple(examples[:_EXAMPLES]), degraded=dict(degraded))
+
+
+def _first_from(places: NDArray[np.int64], rows: NDArray[np.int64], offset: int, count: int) -> int:
+    """Return the first record whose journal offset is not before one; `rows` are the records that could be decoded."""
+    found = np.flatnonzero(places >= offset) if offset > 0 else np.empty(0, np.int64)
+    return 0 if offset <= 0 else int(rows[found[0]]) if len(found) else count

@@ -1,16 +1,19 @@
 """The audit of a run that was made by `up` or `replay`, or that stands behind given addresses."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
-from tidemill.audit.audit import AuditResult, Extent, audit
+from tidemill.audit.application_spans import application_spans
+from tidemill.audit.audit import AuditResult, Extent, audit, combined
 from tidemill.audit.run_log import TopicLog
+from tidemill.runs.application_copy import kept_applications
 from tidemill.runs.instance import InstanceError, find_instance, reachable
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.settings import read_settings
 from tidemill.shared.application.plan import Plan
-from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.runner.progress import Progress
@@ -51,14 +54,27 @@ def audit_run(plan: Plan, folder: Path, environment: Mapping[str, str], artifact
         broker = connect(settings.kafka_at(infrastructure.bootstrap_servers))
         if not broker.partitions(plan.topics.journal):
             raise InstanceError(f"expected the topic {plan.topics.journal} at {infrastructure.bootstrap_servers}, found none: nothing ran there")
-        return audit_topics(plan, broker, infrastructure.registry_url, ArtifactStore(artifacts or instance.artifacts))
+        had = {one.application_hash: one for one in map(load_plan, kept_applications(folder))}
+        registry = ConfluentSchemaRegistry(infrastructure.registry_url)
+        return audit_topics(plan, broker, registry, ArtifactStore(artifacts or instance.artifacts), had)
 
 
-def audit_topics(plan: Plan, broker: Broker, registry_url: str, artifacts: ArtifactStore) -> RunAudit:
-    """Audit what a broker holds of an application, up to where scoring and features have come."""
-    registry = ConfluentSchemaRegistry(registry_url)
+def audit_topics(plan: Plan, broker: Broker, registry: SchemaRegistry, artifacts: ArtifactStore, had: Mapping[str, Plan] | None = None) -> RunAudit:
+    """Audit what a broker holds of an application, up to where scoring and features have come.
+
+    Parameters
+    ----------
+    had
+        Applications that the run had before, by their hash: what it answered then is held to them.
+
+    Raises
+    ------
+    InstanceError
+        The run had another application or version, which is not known here.
+    """
     log = TopicLog(plan, broker, registry)
-    extents, journal, covered, quarantined = {}, 0, 0, 0
+    extents: dict[int, Extent] = {}
+    journal, covered, quarantined = 0, 0, 0
     for partition in range(plan.application.partitions):
         # Downstream first: whatever scoring has covered, features had covered before.
         scoring, features = log.progress("scoring", partition), log.progress("features", partition)
@@ -75,7 +91,27 @@ def audit_topics(plan: Plan, broker: Broker, registry_url: str, artifacts: Artif
         journal += log.journal_end(partition)
         covered += min(extent.features, extent.scoring)
         quarantined += len(extent.quarantined_journal) + len(extent.quarantined_vectors)
-    return RunAudit(audit(plan, registry, artifacts, log, extents), journal, covered, quarantined)
+    had = {**(had or {}), plan.application_hash: plan}
+    spans = {partition: application_spans(log.view_switches(partition), plan.application_hash) for partition in extents}
+    results = []
+    for digest in dict.fromkeys(span.application for own in spans.values() for span in own):
+        if digest not in had:
+            raise InstanceError(f"expected the applications that the run had, found no copy of {digest[:12]}: recompute it where its folder is whole")
+        for number in range(max(len(own) for own in spans.values())):
+            parts = {
+                partition: replace(
+                    extents[partition],
+                    begin=span.begin,
+                    shadow_scores=extents[partition].shadow_scores if span is own[-1] else None,
+                    features=min(extents[partition].features, span.end),
+                    scoring=min(extents[partition].scoring, span.end),
+                )
+                for partition, own in spans.items()
+                if number < len(own) and (span := own[number]).application == digest
+            }
+            if parts:
+                results.append(audit(had[digest], registry, artifacts, log, parts))
+    return RunAudit(combined(results), journal, covered, quarantined)
 
 
 def check_versions(plan: Plan, progress: Progress | None) -> None:

@@ -7,6 +7,7 @@ import numpy as np
 
 from tidemill.runs.watch import record_codec
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.records import Records, TopicPartition
@@ -83,6 +84,14 @@ class TopicLog:
             return []
         codec = record_codec(self._registry, topic, "Revision")
         return [codec.decode(value) for records in self._read(topic, 0) for value in records.values if value is not None]
+
+    def view_switches(self, partition: int) -> Sequence[dict[str, Any]]:
+        """Return the marks of a partition where features began to follow other views or another application, in their order."""
+        topic = self._plan.topics.view_switches
+        if not self._broker.partitions(topic):
+            return []
+        codec = message_codec(self._registry, topic, "view-switch")
+        return [codec.decode(value) for records in self._read(topic, partition) for value in records.values if value is not None]
 
     def progress(self, stage: str, partition: int) -> Progress | None:
         """Return how far a stage has come; None before its first commit."""

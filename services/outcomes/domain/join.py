@@ -94,8 +94,10 @@ class OutcomeJoin:
         self.ignored_labels = 0
 
     def request(self, model: str, request: Request, at: At) -> list[Outcome]:
-        """Take up a prediction; its label may be waiting already."""
-        state = self._models[model]
+        """Take up a prediction; its label may be waiting already. One of a model that the application has no more waits for nothing."""
+        state = self._models.get(model)
+        if state is None:
+            return []
         if not state.keep_request(request):
             raise ValueError(f"model {model}: expected one prediction per request, found a second one for {request.request_id} at {at}")
         state.touch(request.offset)
