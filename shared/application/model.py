@@ -312,6 +312,27 @@ class Fairness(Frozen):
     equalized_odds: float = Field(default=0.2, gt=0, le=1)
 
 
+class Latency(Frozen):
+    """What scoring a row may cost, beyond which a candidate does not serve.
+
+    Attributes
+    ----------
+    row_us
+        Microseconds on the machine that trains.
+    times_champion
+        Times what the champion takes on the same rows in the same process.
+    """
+
+    row_us: Annotated[float, Field(gt=0)] | None = None
+    times_champion: Annotated[float, Field(ge=1)] | None = None
+
+    @model_validator(mode="after")
+    def _some_limit(self) -> "Latency":
+        if self.row_us is None and self.times_champion is None:
+            raise ValueError("a limit: row_us, times_champion or both")
+        return self
+
+
 class Gate(Frozen):
     """How sure it must be that a recipe is not worse than what serves.
 
@@ -330,6 +351,8 @@ class Gate(Frozen):
         Requests of so long share their error: its means are the observations of the test.
     fairness
         Limits on how differently groups are answered; none: not judged.
+    latency
+        Limits on what scoring costs; none: not measured.
     """
 
     alpha: float = Field(default=0.05, gt=0, lt=0.5)
@@ -339,6 +362,7 @@ class Gate(Frozen):
     span: Annotated[Duration, Field(gt=0)] = parse_duration("28d")
     block: Annotated[Duration, Field(gt=0)] = parse_duration("1d")
     fairness: Fairness | None = None
+    latency: Latency | None = None
 
     @model_validator(mode="after")
     def _some_blocks(self) -> "Gate":

@@ -16,6 +16,7 @@ from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
+from tidemill.services.retraining.domain.latency import judge_latency
 from tidemill.services.retraining.domain.recipe import Recipe, features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.succession import Bench, answered_fairly, does_better, first_model, successor
@@ -23,6 +24,7 @@ from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.scoring_cost import measure
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.planning import load_plan
@@ -71,7 +73,11 @@ def run(request: JobRequest) -> JobResult:
     except (TooFewRowsError, FamilyError, ArtifactError) as error:
         return _failed(version, str(error), dataset)
     fairness = answered_fairly(bench, scorer)
-    if verdict.passed and (problem := missing_inputs(bench.kind, scorer, bench.examples.features) or fairness.problem):
+    limits = model.settings.gate.latency
+    # Measured only where it is asked for: without a clock a training is a pure function of its request.
+    cost = measure(scorer, champion, bench.examples.features) if limits is not None else None
+    slow = judge_latency(limits, cost) if limits is not None and cost is not None else ""
+    if verdict.passed and (problem := missing_inputs(bench.kind, scorer, bench.examples.features) or fairness.problem or slow):
         verdict = Verdict(False, problem, {})
     if reverse is None and predecessor is not None and champion is not None and not verdict.passed:
         reverse = does_better(bench, predecessor, champion, proposal.spent)
@@ -88,7 +94,7 @@ def run(request: JobRequest) -> JobResult:
         "views": view_version(plan),
         "seed": str(model.settings.training.seed),
     }
-    figures = {**proposal.figures, **fairness.figures, **(reverse.figures if reverse else {})}
+    figures = {**proposal.figures, **fairness.figures, **(cost.figures if cost else {}), **(reverse.figures if reverse else {})}
     better = reverse is not None and reverse.passed
     reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
     told = _record(request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe)
