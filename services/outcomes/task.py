@@ -1,4 +1,4 @@
-"""Outcomes as a task: predictions and the journal in journal order in, one outcome per request (and per correction) out."""
+"""Outcomes as a task: predictions, shadow scores and the journal in journal order in, one outcome per request (and per correction) out."""
 
 from collections.abc import Mapping, Sequence
 from typing import NamedTuple
@@ -8,8 +8,9 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
-from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request import At, Label, Pair, Request
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers, count_of_numbers
+from tidemill.services.outcomes.domain.served_pairs import ServedPairs
 from tidemill.shared.application.journal import JournalBatch, JournalDecoder
 from tidemill.shared.application.plan import LabelPlan, ModelPlan, Plan
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -31,8 +32,8 @@ _LONGEST_LABEL = 200
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Where the records come from: the journal (labels, ticks), the predictions, and how far scoring has come."""
-    inputs = (plan.topics.journal, plan.topics.predictions, plan.topics.progress(_UPSTREAM))
+    """Where the records come from: the journal (labels, ticks), predictions and shadow scores, and how far scoring has come."""
+    inputs = (plan.topics.journal, plan.topics.predictions, plan.topics.shadow_scores, plan.topics.progress(_UPSTREAM))
     return TaskInputs(inputs, sole_outputs=(plan.topics.outcomes,))
 
 
@@ -40,7 +41,7 @@ def join_policy(model: ModelPlan) -> JoinPolicy:
     """What the application file says about waiting for the truth."""
     label = model.label
     timeout = {"unlabelled": None, "negative": 0.0, "value": label.timeout_value}[label.on_timeout]
-    return JoinPolicy(model.name, label.max_delay_ms, timeout, label.corrections == "last", count_of_numbers(model.kind))
+    return JoinPolicy(model.name, label.max_delay_ms, timeout, label.corrections == "last", count_of_numbers(model.kind), len(model.kind.classes))
 
 
 class _JournalRows(NamedTuple):
@@ -65,6 +66,14 @@ class _PredictionRows(NamedTuple):
     requests: Sequence[Request]
 
 
+class _ShadowRows(NamedTuple):
+    """Shadow scores as rows: models, journal offsets of the requests, and what the one said that did not answer."""
+
+    models: Sequence[str]
+    offsets: Sequence[int]
+    pairs: Sequence[Pair]
+
+
 class OutcomesTask(MergingTask):
     """One journal partition's requests and labels.
 
@@ -76,17 +85,21 @@ class OutcomesTask(MergingTask):
 
     def __init__(self, plan: Plan, registry: SchemaRegistry, partition: int, letter_bytes: int = DEFAULT_LIMIT_BYTES) -> None:
         topics = plan.topics
-        inputs = [MergeInput(topics.journal, 0, (partition,)), MergeInput(topics.predictions, 1, (partition,), _UPSTREAM)]
+        # A pair comes before the prediction of its request.
+        derived = [MergeInput(topic, rank, (partition,), _UPSTREAM) for rank, topic in enumerate((topics.shadow_scores, topics.predictions), 1)]
+        inputs = [MergeInput(topics.journal, 0, (partition,)), *derived]
         told = topics.progress(_UPSTREAM)
         super().__init__(inputs, {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._partition = partition
         self._journal = JournalDecoder(plan, registry)
         self._predictions = message_decoder(registry, "prediction")
+        self._shadow_scores = message_decoder(registry, "shadow-score")
         self._outcomes = message_encoder(registry, topics.outcomes, "outcome")
         self._dead_letters = DeadLetters(topics.rejected, "outcomes", message_codec(registry, topics.rejected, "rejected").encode, letter_bytes)
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
         self._served = ServedNumbers({name: model.kind for name, model in plan.models.items()})
+        self._pairs = ServedPairs({name: model.kind for name, model in plan.models.items()})
         self._labels: dict[str, list[tuple[str, LabelPlan]]] = {}
         for name, model in plan.models.items():
             self._labels.setdefault(model.label.stream, []).append((name, model.label))
@@ -131,6 +144,9 @@ class OutcomesTask(MergingTask):
         if records.topic == self._plan.topics.predictions:
             self._take_predictions(records)
             return
+        if records.topic == self._plan.topics.shadow_scores:
+            self._take_shadow_scores(records)
+            return
         batch = self._journal.decode(records)
         rows = self._judged(batch, records)
         self.merge.add(records.topic, self._partition, offsets=records.offsets, journal_time=batch.journal_time_ms, payload=rows)
@@ -156,6 +172,18 @@ class OutcomesTask(MergingTask):
             journal_time=int64_ms(batch.column("journal_time")),
             journal_offset=int64_ms(batch.column("journal_offset")),
             payload=_PredictionRows(models, [Request(*row) for row in zip(*columns, strict=True)]),
+        )
+
+    def _take_shadow_scores(self, records: Records) -> None:
+        batch = decoded(self._shadow_scores, records, _UPSTREAM)
+        offsets = int64_ms(batch.column("journal_offset"))
+        self.merge.add(
+            records.topic,
+            self._partition,
+            offsets=records.offsets,
+            journal_time=int64_ms(batch.column("journal_time")),
+            journal_offset=offsets,
+            payload=_ShadowRows(batch.column("model").to_pylist(), offsets.tolist(), self._pairs.pairs(batch)),
         )
 
     def _judged(self, batch: JournalBatch, records: Records) -> _JournalRows:
@@ -194,6 +222,8 @@ class OutcomesTask(MergingTask):
             payload, at = payloads[source], At(time, self._partition, offset)
             if isinstance(payload, _PredictionRows):
                 outcomes += self._join.request(payload.models[row], payload.requests[row], at)
+            elif isinstance(payload, _ShadowRows):
+                self._join.pair(payload.models[row], payload.offsets[row], payload.pairs[row])
             else:
                 outcomes += self._join.advance(at)
                 for model, identity, label in payload.labels.get(row, ()):
@@ -233,6 +263,7 @@ class OutcomesTask(MergingTask):
                 "delay_ms": pa.array([outcome.delay_ms for outcome in outcomes], pa.int64()),
                 "revision": pa.array([outcome.revision for outcome in outcomes], pa.int32()),
                 **self._served.outcome_columns(outcomes),
+                **self._pairs.outcome_columns(outcomes),
             }
         )
         keys: list[bytes | None] = [request.request_id.encode() for request in requests]

@@ -8,12 +8,13 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tidemill.services.outcomes.domain.early_labels import EarlyLabels
-from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request import At, Label, Pair, Request
 from tidemill.services.outcomes.domain.request_table import CORRECTED, INVALID, LABELLED, OPEN, PENDING, STATUSES, TIMEOUT, RequestTable
 
 CHUNK_REQUESTS = 256
 """Journal offsets whose requests, or early labels, make one entry of the checkpoint."""
 _EARLY = "early-"
+_PAIR = "pair"
 _NEVER = sys.maxsize
 
 
@@ -27,8 +28,8 @@ class JoinPolicy:
         Label of a request whose truth never came; None leaves it unlabelled.
     last_correction_wins
         False: the first label stays; True: every further one makes a new revision.
-    numbers
-        How many numbers a request has beside its score.
+    numbers, classes
+        How many numbers a request has beside its score, and a pair.
     """
 
     model: str
@@ -36,6 +37,7 @@ class JoinPolicy:
     timeout_label: float | None = None
     last_correction_wins: bool = False
     numbers: int = 0
+    classes: int = 0
 
 
 class Outcome(NamedTuple):
@@ -61,6 +63,9 @@ class _ModelState:
     """Nothing is to be given up before this journal time has passed."""
     dirty_requests: set[int] = field(default_factory=set)
     dirty_early: set[int] = field(default_factory=set)
+    pair: tuple[int, Pair] | None = None
+    """The last pair, and the journal offset of its request, while that request has not come."""
+    pair_is_written: bool = False
 
     def touch(self, request_offset: int) -> None:
         """Note that a request changed."""
@@ -90,14 +95,23 @@ class OutcomeJoin:
     """
 
     def __init__(self, policies: Iterable[JoinPolicy]) -> None:
-        self._models = {policy.model: _ModelState(policy, RequestTable(policy.numbers)) for policy in policies}
+        self._models = {policy.model: _ModelState(policy, RequestTable(policy.numbers, policy.classes)) for policy in policies}
         self.ignored_labels = 0
+
+    def pair(self, model: str, offset: int, pair: Pair) -> None:
+        """Take up what the other one of champion and challenger said of the request that comes next."""
+        state = self._models.get(model)
+        if state is not None:
+            state.pair = offset, pair
 
     def request(self, model: str, request: Request, at: At) -> list[Outcome]:
         """Take up a prediction; its label may be waiting already. One of a model that the application has no more waits for nothing."""
         state = self._models.get(model)
         if state is None:
             return []
+        if state.pair is not None:
+            offset, pair = state.pair
+            request, state.pair = request._replace(pair=pair) if offset == request.offset else request, None
         if not state.keep_request(request):
             raise ValueError(f"model {model}: expected one prediction per request, found a second one for {request.request_id} at {at}")
         state.touch(request.offset)
@@ -145,6 +159,9 @@ class OutcomeJoin:
             for chunk in state.dirty_early:
                 rows = state.early.between(chunk * CHUNK_REQUESTS, (chunk + 1) * CHUNK_REQUESTS)
                 changed[f"{name}/{_EARLY}{chunk}"] = _pack(rows) if rows else None
+            if state.pair is not None or state.pair_is_written:
+                changed[f"{name}/{_PAIR}"] = None if state.pair is None else _pack(state.pair)
+                state.pair_is_written = state.pair is not None
             state.dirty_requests.clear()
             state.dirty_early.clear()
         return changed
@@ -155,13 +172,20 @@ class OutcomeJoin:
         early: list[tuple[str, int, bytes]] = []
         for key, blob in blobs.items():
             name, part = key.split("/")
-            if name in self._models:
+            if name not in self._models:
+                continue
+            if part == _PAIR:
+                offset, pair = _unpack(blob)
+                self._models[name].pair, self._models[name].pair_is_written = (offset, _pair(pair)), True
+            else:
                 (early if part.startswith(_EARLY) else requests).append((name, int(part.removeprefix(_EARLY)), blob))
         for name, _, blob in sorted(requests):
             state = self._models[name]
-            for *request, status, revision in _unpack(blob):
-                numbers = [tuple(request.pop())] if state.policy.numbers else []
-                state.keep_request(Request(*request, *numbers), STATUSES.index(status), revision)
+            for row in _unpack(blob):
+                pair = _pair(row.pop()) if isinstance(row[-1], list) else None
+                *request, status, revision = row
+                numbers = tuple(request.pop()) if state.policy.numbers else ()
+                state.keep_request(Request._make((*request, numbers, pair)), STATUSES.index(status), revision)
         for name, _, blob in sorted(early):
             state = self._models[name]
             for identity, value, event_time, *at in _unpack(blob):
@@ -218,6 +242,11 @@ class OutcomeJoin:
 def _nobody(request_id: str) -> Request:
     """Stand for a request that never came."""
     return Request(request_id, -1, -1, -1, float("nan"), 0, "", -1, "")
+
+
+def _pair(fields: Sequence[Any]) -> Pair:
+    version, sequence, score, predicted, numbers, slices = fields
+    return Pair(version, sequence, score, predicted, tuple(numbers), slices)
 
 
 def _pack(rows: Sequence[Any]) -> bytes:

@@ -11,6 +11,27 @@ class At(NamedTuple):
     offset: int
 
 
+class Pair(NamedTuple):
+    """What the other one of champion and challenger said of a request: the challenger, or the champion where the canary answered.
+
+    Attributes
+    ----------
+    score, predicted
+        NaN and -1 where it has no score.
+    numbers
+        Probability of each class.
+    slices
+        The request's values of slices and sensitive columns as a JSON object; empty where none are declared.
+    """
+
+    version: str
+    sequence: int
+    score: float
+    predicted: int
+    numbers: tuple[float, ...] = ()
+    slices: str = ""
+
+
 class Request(NamedTuple):
     """A prediction as it was served.
 
@@ -18,6 +39,8 @@ class Request(NamedTuple):
     ----------
     numbers
         What its kind serves beside the score: the probability of each class, or both ends of the interval; NaN where there was none.
+    pair
+        What the other one said; None where nobody was tried.
     """
 
     request_id: str
@@ -30,6 +53,7 @@ class Request(NamedTuple):
     deployment_sequence: int
     variant: str
     numbers: tuple[float, ...] = ()
+    pair: Pair | None = None
 
 
 class Label(NamedTuple):

@@ -4,6 +4,7 @@ from typing import Any, NamedTuple
 
 from tidemill.services.outcomes.domain.identity_index import IdentityIndex
 from tidemill.services.outcomes.domain.packed_rows import PackedRows
+from tidemill.services.outcomes.domain.pair_table import PairTable
 from tidemill.services.outcomes.domain.request import Request
 
 STATUSES = ("pending", "invalid", "labelled", "corrected", "timeout")
@@ -30,7 +31,7 @@ class KnownRequest(NamedTuple):
 
 
 class RequestTable:
-    """Requests by number and by id: 39 bytes each and 8 for each of their numbers, the id's text, and 10 to 14 bytes of the index.
+    """Requests by number and by id: 39 bytes each and 8 for each of their numbers, the id's text, and 10 to 14 bytes of the index; pairs beside.
 
     Numbers rise by one with each request; the oldest is forgotten first.
 
@@ -38,10 +39,13 @@ class RequestTable:
     ----------
     numbers
         How many numbers each has: length of `Request.numbers`.
+    classes
+        How many probabilities a pair has.
     """
 
-    def __init__(self, numbers: int = 0) -> None:
+    def __init__(self, numbers: int = 0, classes: int = 0) -> None:
         self._numbers = numbers
+        self._pairs = PairTable(classes)
         self._rows = PackedRows([*_COLUMNS, *((f"number{i}", "f8") for i in range(numbers))])
         self._index = IdentityIndex(lambda lower, identity: self._rows.is_named(self._rows.number(lower), identity))
 
@@ -57,7 +61,9 @@ class RequestTable:
         """Remember the request to come next; False, and nothing is remembered, if its id is known."""
         if not self._index.add(request.request_id, self._rows.end):
             return False
-        name, offset, time_ms, event_time_ms, score, predicted, *served, numbers = request
+        name, offset, time_ms, event_time_ms, score, predicted, *served, numbers, pair = request
+        if pair is not None:
+            self._pairs.add(self._rows.end, offset, time_ms, pair)
         self._rows.append(name, tuple(served), offset, time_ms, event_time_ms, score, predicted, status, revision, *numbers)
         return True
 
@@ -70,7 +76,8 @@ class RequestTable:
         """Return the request with a number."""
         offset, time_ms, event_time_ms, score, predicted, status, revision, *numbers = self._rows.get(row)
         served = self._rows.repeated(row)
-        request = Request._make((self._rows.identity(row), offset, time_ms, event_time_ms, score, predicted, *served, tuple(numbers)))
+        pair = self._pairs.find(row) if self._pairs else None
+        request = Request._make((self._rows.identity(row), offset, time_ms, event_time_ms, score, predicted, *served, tuple(numbers), pair))
         return KnownRequest(request, status, revision)
 
     def set(self, row: int, status: int, revision: int) -> None:
@@ -88,15 +95,22 @@ class RequestTable:
         row = self._rows.first
         self._index.remove(self._rows.identity(row), row)
         self._rows.forget_first()
+        if self._pairs:
+            self._pairs.forget(row)
 
     def between(self, low: int, high: int) -> list[tuple[Any, ...]]:
         """Return the requests with journal offsets in [low, high), each as the fields of `Request`, its status and its revision.
 
-        Numbers are left out of rows that have none.
+        Numbers are left out of rows that have none; a pair stands behind everything else.
         """
         found: list[tuple[Any, ...]] = []
         for identities, served, *columns in self._rows.between(low, high):
             own, (status, revision), numbers = columns[:5], columns[5:7], columns[7:]
             last = [list(zip(*numbers, strict=True))] if numbers else []
             found += zip(identities, *own, *zip(*served, strict=True), *last, [STATUSES[one] for one in status], revision, strict=True)
-        return found
+        return [self._with_pair(row) for row in found] if self._pairs else found
+
+    def _with_pair(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
+        number = self.find(row[0])
+        pair = None if number is None else self._pairs.find(number)
+        return row if pair is None else (*row, pair)

@@ -1,0 +1,86 @@
+"""What the other one of champion and challenger said: from shadow scores to pairs, and to outcomes' columns."""
+
+import json
+import math
+from collections.abc import Mapping, Sequence
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+
+from tidemill.services.outcomes.domain.join import Outcome
+from tidemill.services.outcomes.domain.request import Pair
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.served_scores import class_scores
+
+_SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
+_SLICES = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
+
+
+class ServedPairs:
+    """Carries pairs from shadow scores to outcomes, bit for bit. Pure.
+
+    Parameters
+    ----------
+    kinds
+        By model.
+    """
+
+    def __init__(self, kinds: Mapping[str, Kind]) -> None:
+        self._kinds = kinds
+
+    def pairs(self, shadow_scores: pa.RecordBatch) -> list[Pair]:
+        """Return, of shadow scores in their schema, what the one said that did not answer.
+
+        The index of a predicted class is that of today's classes, -1 where the scores are of others.
+        """
+        batch = shadow_scores
+        is_canary = pc.equal(batch.column("variant"), "canary")
+        version, sequence, score, scores, predicted = (
+            pc.if_else(is_canary, batch.column(f"champion_{name}"), batch.column(f"challenger_{name}"))
+            for name in ("version", "sequence", "score", "scores", "predicted")
+        )
+        answers = predicted.fill_null(-1).to_pylist()
+        numbers: list[tuple[float, ...]] = [()] * batch.num_rows
+        models = np.array(batch.column("model").to_pylist(), dtype=object)
+        for name, kind in self._kinds.items():
+            rows = np.flatnonzero(models == name) if kind.classes else np.empty(0, np.int64)
+            if not len(rows):
+                continue
+            table = class_scores(scores.take(pa.array(rows)), kind.classes)
+            known = kind.is_score(table)
+            decided = kind.decide(np.where(known[:, None], table, 0.0), 0.0)
+            for row, own, is_known, place in zip(rows.tolist(), table.tolist(), known.tolist(), decided.tolist(), strict=True):
+                numbers[row], answers[row] = tuple(own), place if is_known else -1
+        slices = [json.dumps(dict(one)) if one else "" for one in batch.column("slices").to_pylist()]
+        given = (version.to_pylist(), sequence.to_pylist(), score.fill_null(math.nan).to_pylist(), answers, numbers, slices)
+        return [Pair(*row) for row in zip(*given, strict=True)]
+
+    def outcome_columns(self, outcomes: Sequence[Outcome]) -> dict[str, pa.Array]:
+        """Return the columns of outcomes that only requests with a pair fill."""
+        pairs = [outcome.request.pair for outcome in outcomes]
+        n = len(pairs)
+        if not any(pairs):
+            return {
+                "other_version": pa.nulls(n, pa.string()),
+                "other_sequence": pa.nulls(n, pa.int64()),
+                "other_score": pa.nulls(n, pa.float64()),
+                "other_scores": pa.nulls(n, _SCORES),
+                "other_predicted": pa.nulls(n, pa.int32()),
+                "slices": pa.nulls(n, _SLICES),
+            }
+        scored = [None if pair is None or math.isnan(pair.score) else pair for pair in pairs]
+        tables = [self._table(outcome.model, pair) for outcome, pair in zip(outcomes, pairs, strict=True)]
+        return {
+            "other_version": pa.array([pair and pair.version for pair in pairs], pa.string()),
+            "other_sequence": pa.array([None if pair is None else pair.sequence for pair in pairs], pa.int64()),
+            "other_score": pa.array([None if pair is None else pair.score for pair in scored], pa.float64()),
+            "other_scores": pa.array(tables, _SCORES),
+            "other_predicted": pa.array([None if pair is None else pair.predicted for pair in scored], pa.int32()),
+            "slices": pa.array([list(json.loads(pair.slices).items()) if pair and pair.slices else None for pair in pairs], _SLICES),
+        }
+
+    def _table(self, model: str, pair: Pair | None) -> list[tuple[str, float]] | None:
+        if pair is None or not pair.numbers:
+            return None
+        return [(name, one) for name, one in zip(self._kinds[model].classes, pair.numbers, strict=True) if not math.isnan(one)] or None

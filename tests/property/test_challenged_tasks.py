@@ -1,0 +1,131 @@
+"""While a challenger is tried: every stage that carries the pair gives the same bytes one by one, in any portions and over restarts.
+
+What the stages carry is held against a loop over the requests.
+"""
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.models import artifact
+from tests.property.test_task_conformance import CASES, VIEW, World, outcome_of
+from tests.unit.services.drift.stream import APP, START, shop
+from tests.unit.shared.models.test_assignment import hash_of
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.messages import message_codec
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.signature import Column
+
+pytestmark = pytest.mark.lasts(10)
+
+SHARE = 0.4
+COLUMNS = tuple(Column(name=name, type="double") for name in ("amount", "weight"))
+CHAIN = ("ingestion", "features", "scoring", "outcomes", "drift", "archive")
+CARRYING = ("scoring", "outcomes", "drift", "archive")
+
+
+class Challenged(World):
+    """The shop's season under a champion and a canary, from its first request on."""
+
+    def __init__(self, folder: Path) -> None:
+        shop(folder)
+        (folder / "app.yaml").write_text(
+            APP.replace("bootstrap_labels: 500", "bootstrap_labels: 20")
+            .replace("models:", f"{VIEW}models:")
+            .replace("    fallback:", "    slices: [country]\n    fallback:")
+        )
+        self.plan = load_plan(folder)
+        self.registry = MemorySchemaRegistry()
+        self.artifacts = ArtifactStore(str(folder / "artifacts"))
+        self.spill = folder / "spill"
+        self.logs = MemoryBroker()
+        self.logs.create_topics([*catalogue_topics("shop", 1), *(TopicSpec(topic) for topic in self.plan.topics.raw)])
+        self._publish_orders()
+        self._deploy()
+        self.whole = {}
+        for stage in CHAIN:
+            driver = self.driver(stage, seed=1, portion=40)
+            driver.codec = message_codec(self.registry, self.plan.topics.progress(stage), "progress")
+            driver.run()
+            for topic, rows in {**driver.written, self.plan.topics.progress(stage): driver.said}.items():
+                self._append(topic, rows)
+            self.whole[stage] = outcome_of(driver)
+
+    def _deploy(self) -> None:
+        codec = message_codec(self.registry, self.plan.topics.deployments, "deployment")
+        champion = self.artifacts.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
+        self.challenger = self.artifacts.put(artifact("logistic_regression", COLUMNS, "v2")[0].to_bytes())
+        for sequence, (event, version, address) in enumerate((("promoted", "v1", champion), ("canary", "v2", self.challenger))):
+            record = {
+                "sequence": sequence, "parent": sequence - 1, "decision_id": "d", "model": "sent_back", "event": event, "version": version,
+                "journal_partition": 0, "journal_offset": 0, "journal_time": START, "artifact_sha256": address, "artifact_uri": "", "share": SHARE,
+                "threshold": 0.4, "figures": {}, "details": {}, "reason": "",
+            }  # fmt: skip
+            self.logs.append(Emission(self.plan.topics.deployments, 0, [b"sent_back"], [codec.encode(record)], np.array([START])), None)
+
+    def records(self, topic: str, name: str) -> list[tuple[bytes | None, dict[str, Any]]]:
+        """Return keys and records of a topic."""
+        codec = message_codec(self.registry, topic, name)
+        return [(key, codec.decode(value or b"")) for key, value, _ in self.written(topic)]
+
+    def written(self, topic: str) -> list[tuple[bytes | None, bytes | None, int]]:
+        reader = self.logs.reader()
+        runs = list(reader.read(TopicPartition(topic, 0), 0, None))
+        return [row for run in runs for row in zip(run.keys, run.values, run.timestamps_ms.tolist(), strict=True)]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Challenged]:
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tidemill.services.drift.task._SNAPSHOT_ROWS", 60)
+        yield Challenged(tmp_path_factory.mktemp("challenged"))
+
+
+def test_every_request_is_answered_by_whom_its_hash_says_and_its_pair_reaches_its_outcome(world: Challenged) -> None:
+    topics = world.plan.topics
+    pairs = {record["request_id"]: record for _, record in world.records(topics.shadow_scores, "shadow-score")}
+    answers = world.records(topics.predictions, "prediction")
+    assert len(answers) == len(pairs) > 200
+    for key, answer in answers:
+        drawn = (hash_of(key or b"", world.challenger) >> 11) / 2**53 < SHARE
+        pair = pairs[answer["request_id"]]
+        assert answer["variant"] == ("canary" if drawn else "champion") == pair["variant"]
+        assert answer["score"] == pair["challenger_score" if drawn else "champion_score"]
+    outcomes = [record for _, record in world.records(topics.outcomes, "outcome") if record["status"] != "unmatched"]
+    assert len(outcomes) >= len(answers)
+    for outcome in outcomes:
+        pair = pairs[outcome["request_id"]]
+        own, other = ("challenger", "champion") if outcome["variant"] == "canary" else ("champion", "challenger")
+        for name in ("version", "sequence", "score", "predicted"):
+            assert outcome[f"other_{name}"] == pair[f"{other}_{name}"]
+        assert (outcome["model_version"], outcome["score"]) == (pair[f"{own}_version"], pair[f"{own}_score"])
+        assert outcome["slices"] == pair["slices"] and set(outcome["slices"]) == {"country"}
+    assert {outcome["status"] for outcome in outcomes} == {"labelled", "timeout"}
+
+
+@pytest.mark.parametrize("stage", CARRYING)
+def test_one_by_one_is_any_batching(world: Challenged, stage: str) -> None:
+    driver = world.driver(stage, seed=2, portion=1)
+    driver.run()
+    assert outcome_of(driver) == world.whole[stage]
+
+
+@pytest.mark.parametrize("seed", [3, 4])
+@pytest.mark.parametrize("stage", CARRYING)
+def test_a_restart_is_no_restart(world: Challenged, stage: str, seed: int) -> None:
+    driver = world.driver(stage, seed, portion=15, restart=0.5, rebuild=0.2)
+    driver.run()
+    assert driver.restarts
+    assert outcome_of(driver) == world.whole[stage]
+
+
+def test_the_cases_are_those_of_all_tasks() -> None:
+    assert set(CHAIN) | {"control", "retraining"} == set(CASES)
