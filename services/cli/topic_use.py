@@ -14,6 +14,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.duplicates,
                 topics.late,
                 topics.vectors,
+                topics.view_switches,
                 topics.predictions,
                 topics.shadow_scores,
                 topics.outcomes,
