@@ -9,10 +9,10 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.fold import DriftFold
 from tidemill.services.drift.domain.incidents import IncidentUpdate
-from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.kinds.binary import Binary
 
 DAY = 86_400_000

@@ -12,11 +12,11 @@ from tidemill.services.drift.domain.findings import Finding, HealthRecord
 from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.intervals import Revision
-from tidemill.services.drift.domain.lineage import Lineage, lineage_of
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.shared.application.lineage import Lineage, lineage_of
 from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.avro.columns import ColumnDecoder

@@ -14,11 +14,11 @@ from tidemill.services.drift.domain.features import Day, FeatureColumn, FeatureF
 from tidemill.services.drift.domain.findings import Coordinates, Finding, HealthRecord
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
 from tidemill.services.drift.domain.intervals import Intervals, Revision
-from tidemill.services.drift.domain.lineage import Lineage
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
 from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
+from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.statistics.sketch import Sketch
 
 DAY_MS = 86_400_000

@@ -7,7 +7,7 @@ from typing import Any, Literal
 
 from tidemill.services.drift.domain.causes import action_of, cause_of
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Severity
-from tidemill.services.drift.domain.lineage import Lineage
+from tidemill.shared.application.lineage import Lineage
 
 Status = Literal["open", "ongoing", "resolved"]
 Change = Literal["opened", "joined", "worse", "resolved"]

@@ -6,7 +6,7 @@ import pytest
 
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import IncidentFold
-from tidemill.services.drift.domain.lineage import Lineage
+from tidemill.shared.application.lineage import Lineage
 
 DAY = 86_400_000
 
