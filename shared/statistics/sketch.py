@@ -1,18 +1,28 @@
 """Mergeable summary of a numeric column: counts on a grid of relative width that coarsens by itself."""
 
-from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from functools import cached_property
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
 
 _START_BITS = 12
-_MAX_KEYS = 512
+MAX_KEYS = 512
 _TINY = 2.0**-40
 
 
-def _keys(values: NDArray[np.float64]) -> NDArray[np.int64]:
+class FloatCells(NamedTuple):
+    """Where cells begin in a float's bits: what is taken off those of the smallest magnitude, and the bits below a cell."""
+
+    origin: int
+    bits: int
+
+
+FLOAT_CELLS = FloatCells(int(np.array([_TINY]).view(np.int64)[0] >> (52 - _START_BITS)) - (1 << _START_BITS), 52 - _START_BITS)
+
+
+def cells(values: NDArray[np.float64]) -> NDArray[np.int64]:
     """Grid cell of each value at the finest resolution: monotone in the value, 0 for zero."""
     magnitude = np.abs(values)
     raw = np.ascontiguousarray(magnitude).view(np.int64) >> (52 - _START_BITS)
@@ -21,11 +31,12 @@ def _keys(values: NDArray[np.float64]) -> NDArray[np.int64]:
     return np.asarray(np.where(values < 0, -cells, cells), dtype=np.int64)
 
 
-def _coarser(keys: NDArray[np.int64], shift: int) -> NDArray[np.int64]:
+def coarser(keys: NDArray[np.int64], shift: int | NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return cells of a grid that is halved so many times."""
     return np.asarray(np.sign(keys) * (np.abs(keys) >> shift), dtype=np.int64)
 
 
-def _combined(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
+def combined(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Add up the counts of equal neighbours."""
     if not keys.size:
         return keys, counts
@@ -33,7 +44,7 @@ def _combined(keys: NDArray[np.int64], counts: NDArray[np.int64]) -> tuple[NDArr
     return keys[begins], np.asarray(np.add.reduceat(counts, begins), dtype=np.int64)
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True)
 class Sketch:
     """Counts of a numeric column on a logarithmic grid, its missing values and its range.
 
@@ -64,10 +75,10 @@ class Sketch:
         present = values[~np.isnan(values)]
         if present.size == 0:
             return Sketch(np.zeros(0, dtype=np.int64), np.zeros(0, dtype=np.int64), missing=values.size)
-        keys, counts = _combined(np.sort(_keys(present)), np.ones(present.size, dtype=np.int64))
+        keys, counts = combined(np.sort(cells(present)), np.ones(present.size, dtype=np.int64))
         return Sketch(keys, counts, 0, values.size - present.size, float(present.min()), float(present.max())).fitted()
 
-    @property
+    @cached_property
     def present(self) -> int:
         """Rows with a value."""
         return int(self.counts.sum())
@@ -86,13 +97,13 @@ class Sketch:
         """The same on a grid halved until `shift`."""
         if shift <= self.shift:
             return self
-        keys, counts = _combined(_coarser(self.keys, shift - self.shift), self.counts)  # still sorted: coarsening is monotone
+        keys, counts = combined(coarser(self.keys, shift - self.shift), self.counts)  # still sorted: coarsening is monotone
         return Sketch(keys, counts, shift, self.missing, self.low, self.high)
 
     def fitted(self) -> "Sketch":
         """Coarsened until it fits."""
         sketch = self
-        while sketch.keys.size > _MAX_KEYS:
+        while sketch.keys.size > MAX_KEYS:
             sketch = sketch.coarsened(sketch.shift + 1)
         return sketch
 
@@ -102,40 +113,8 @@ class Sketch:
         left, right = self.coarsened(shift), other.coarsened(shift)
         keys = np.concatenate([left.keys, right.keys])
         order = np.argsort(keys, kind="stable")
-        keys, counts = _combined(keys[order], np.concatenate([left.counts, right.counts])[order])
+        keys, counts = combined(keys[order], np.concatenate([left.counts, right.counts])[order])
         return Sketch(keys, counts, shift, self.missing + other.missing, min(self.low, other.low), max(self.high, other.high)).fitted()
-
-    @staticmethod
-    def union(parts: Sequence["Sketch"]) -> "Sketch":
-        """Of all columns together: the same as merging one by one."""
-        shift = max((part.shift for part in parts), default=0)
-        coarse = [part.coarsened(shift) for part in parts]
-        keys = np.concatenate([part.keys for part in coarse])
-        order = np.argsort(keys, kind="stable")
-        keys, counts = _combined(keys[order], np.concatenate([part.counts for part in coarse])[order])
-        low, high = min(part.low for part in parts), max(part.high for part in parts)
-        return Sketch(keys, counts, shift, sum(part.missing for part in parts), low, high).fitted()
-
-    def outside(self, low: float, high: float) -> int:
-        """Rows in cells entirely below `low` or above `high`."""
-        if not self.keys.size:
-            return 0
-        ends = _coarser(_keys(np.array([low, high])), self.shift)
-        return int(self.counts[(self.keys < ends[0]) | (self.keys > ends[1])].sum())
-
-    def values(self, keys: NDArray[np.int64]) -> NDArray[np.float64]:
-        """Return the middles of cells, kept within the range of what was seen.
-
-        >>> sketch = Sketch.of(np.array([-3.0, 0.0, 5.0]))
-        >>> np.round(sketch.values(sketch.keys), 2).tolist()
-        [-3.0, 0.0, 5.0]
-        """
-        origin = int(np.array([_TINY]).view(np.int64)[0] >> (52 - _START_BITS)) - (1 << _START_BITS)
-        # A coarser cell holds 2**shift of the finest.
-        lowest = np.abs(keys) << self.shift
-        ends = [((lowest + step + origin) << (52 - _START_BITS)).view(np.float64) for step in (0, 1 << self.shift)]
-        middle = np.where(lowest == 0, 0.0, np.sign(keys) * (ends[0] + ends[1]) / 2)
-        return np.asarray(np.clip(middle, self.low, self.high), dtype=np.float64)
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""

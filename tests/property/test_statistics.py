@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tidemill.shared.statistics.histogram import NumericBins, Tally
 from tidemill.shared.statistics.sketch import Sketch, binned
+from tidemill.shared.statistics.sketches import Sketches, binned_all
 
 _NUMBERS = st.one_of(st.floats(-1e6, 1e6), st.just(float("nan")), st.integers(-3, 40).map(float), st.floats(-3e30, 3e30))
 
@@ -45,6 +46,35 @@ def test_bins_conserve_rows(reference: list[float], current: list[float]) -> Non
     bins = NumericBins.from_reference(_column(reference))
     halves = bins.counts(_column(current)[::2]) + bins.counts(_column(current)[1::2])
     assert (halves == bins.counts(_column(current))).all() and halves.sum() == len(current)
+
+
+@settings(max_examples=60, deadline=None)
+@given(st.lists(st.tuples(st.lists(_NUMBERS, max_size=40), st.integers(0, 1500)), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
+def test_columns_together_are_what_each_is_alone(columns: list[tuple[list[float], int]], seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    wide = [np.concatenate([_column(values), generator.normal(0, 1e3, dense)]) for values, dense in columns]
+    rows = max(map(len, wide))
+    padded = np.array([np.concatenate([one, np.full(rows - len(one), np.nan)]) for one in wide])
+    together, alone = Sketches.of(padded), [Sketch.of(one) for one in padded]
+    assert all(_same(*pair) for pair in zip(together.parts, alone, strict=True))
+    more = [Sketch.of(generator.normal(0, 10, 300)), Sketch.empty()]
+    union = Sketches.union([[one, *more] for one in alone])
+    merged = [one.merged(more[0]).merged(more[1]) for one in alone]
+    assert all(_same(*pair) for pair in zip(union.parts, merged, strict=True))
+    for pair, (before, now) in zip(binned_all(together, union), zip(alone, merged, strict=True), strict=True):
+        assert all(np.array_equal(*some) for some in zip(pair, binned(before, now), strict=True))
+    low, high = -20.0, 30.0
+    outside = together.outside(np.full(len(wide), low), np.full(len(wide), high)).tolist()
+    for values, quantiles, beyond, present in zip(wide, together.quantiles((0.1, 0.5, 0.9)), outside, together.present.tolist(), strict=True):
+        real = values[~np.isnan(values)]
+        assert present == len(real)
+        # A cell is at most a hundredth and a half of its values wide, times two for each time that the grid was halved.
+        assert beyond <= ((real < low) | (real > high)).sum() and beyond >= ((real < 3 * low) | (real > 3 * high)).sum()
+        if not len(real):
+            assert np.isnan(quantiles).all()
+        elif max(part.shift for part in together.parts) <= 7:
+            exact = np.quantile(real, (0.1, 0.5, 0.9), method="inverted_cdf")
+            assert np.allclose(quantiles, exact, rtol=0.1, atol=2**-39)
 
 
 def test_bins_are_about_equally_full() -> None:

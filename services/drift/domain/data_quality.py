@@ -1,5 +1,6 @@
 """Whether inputs are broken: empty, beyond their range, of unknown categories, in other units. Held against windows of the reference."""
 
+import math
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -9,6 +10,7 @@ from numpy.typing import NDArray
 
 from tidemill.shared.statistics.histogram import Tally
 from tidemill.shared.statistics.sketch import Sketch
+from tidemill.shared.statistics.sketches import Sketches
 
 Float64 = NDArray[np.float64]
 WARM_UP = 1 / 3
@@ -18,6 +20,7 @@ _SIGMAS = 5.0
 _LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 _SAME = 0.04
 _LEAST_FACTOR = 1.25
+_LEAST_STEPS = 2
 _MARGIN = 0.1
 _COLDEST, _HOTTEST = -60.0, 60.0
 FACTORS: Mapping[str, float] = {
@@ -73,7 +76,7 @@ class QualityBounds:
     def missing(self, share: float, rows: int, least: float) -> tuple[float, float]:
         """Return how far a window's share lies beyond what was usual, and the bound of that."""
         usual = min(max(share, self.missing_low), self.missing_high)
-        spread = _SIGMAS * np.sqrt(max(usual * (1 - usual), 1 / max(rows, 1)) / max(rows, 1))
+        spread = _SIGMAS * math.sqrt(max(usual * (1 - usual), 1 / max(rows, 1)) / max(rows, 1))
         return abs(share - usual), float(max(least, self.missing_high - self.missing_low, spread))
 
     def snapshot(self) -> list[float]:
@@ -104,68 +107,96 @@ class Scale:
     @property
     def factor_log(self) -> float:
         """Absolute logarithm of the factor."""
-        return abs(float(np.log(self.factor)))
+        return abs(math.log(self.factor))
 
 
-def outside_share(reference: Sketch | Tally, current: Sketch | Tally) -> float:
-    """Share of the present values that lie beyond the reference's range by more than a tenth of it, or of categories it never saw."""
-    if not reference.present or not current.present:
-        return 0.0
-    if isinstance(reference, Sketch) and isinstance(current, Sketch):
-        margin = _MARGIN * (reference.high - reference.low)
-        return current.outside(reference.low - margin, reference.high + margin) / current.present
-    if isinstance(reference, Tally) and isinstance(current, Tally):
-        return current.unseen(reference) / current.present
-    raise TypeError(f"expected two summaries of one kind, got {type(reference).__name__} and {type(current).__name__}")
-
-
-def day_figures(history: Sketch | Tally, day: Sketch | Tally) -> dict[str, float]:
-    """Return a day's share of missing values, and against what came before it the share of values never seen and the factor of its quantiles."""
-    found = {"missing": day.missing_share}
-    if history.rows:
-        found["outside"] = outside_share(history, day)
-        factor = scale(history, day) if isinstance(history, Sketch) and isinstance(day, Sketch) else None
-        if factor is not None:
-            found["factor_log"] = factor.factor_log
+def outside_shares(reference: Mapping[str, Sketch | Tally], current: Mapping[str, Sketch | Tally]) -> dict[str, float]:
+    """Share of each column's present values beyond the reference's range by more than a tenth of it, or of categories it never saw."""
+    found = dict.fromkeys(current, 0.0)
+    numbers: dict[str, tuple[Sketch, Sketch]] = {}
+    for name, now in current.items():
+        before = reference[name]
+        if not before.present or not now.present:
+            continue
+        if isinstance(before, Sketch) and isinstance(now, Sketch):
+            numbers[name] = (before, now)
+        elif isinstance(before, Tally) and isinstance(now, Tally):
+            found[name] = now.unseen(before) / now.present
+        else:
+            raise TypeError(f"expected two summaries of one kind, got {type(before).__name__} and {type(now).__name__}")
+    if numbers:
+        low, high = np.array([(before.low, before.high) for before, _ in numbers.values()]).T
+        margin = _MARGIN * (high - low)
+        columns = Sketches([now for _, now in numbers.values()])
+        found |= zip(numbers, (columns.outside(low - margin, high + margin) / columns.present).tolist(), strict=True)
     return found
 
 
-def scale(reference: Sketch, current: Sketch) -> Scale | None:
-    """Compare five quantiles of two columns; None where they say nothing about units: fewer than three different ones, zeros or signs that differ.
+def day_figures(history: Mapping[str, Sketch | Tally], day: Mapping[str, Sketch | Tally]) -> dict[str, dict[str, float]]:
+    """Return each column's share of missing values; against what came before, the share of values never seen and the factor of its quantiles."""
+    found = {name: {"missing": one.missing_share} for name, one in day.items()}
+    known = {name: one for name, one in day.items() if history[name].rows}
+    for name, share in outside_shares(history, known).items():
+        found[name]["outside"] = share
+    for name, factor in scales(history, known).items():
+        found[name]["factor_log"] = factor.factor_log
+    return found
+
+
+def scales(reference: Mapping[str, Sketch | Tally], current: Mapping[str, Sketch | Tally]) -> dict[str, Scale]:
+    """Compare five quantiles of each column of numbers; columns that say nothing about units are left out: two different ones, zeros, other signs.
 
     A change of units multiplies every quantile by one factor, whatever the distribution; of Celsius and Fahrenheit it is a line.
 
     >>> generator = np.random.default_rng(0)
-    >>> miles = generator.gamma(3.0, 200.0, 2000)
-    >>> scale(Sketch.of(miles), Sketch.of(generator.gamma(3.0, 200.0, 1000) * 1.609344)).units
+    >>> miles = {"miles": Sketch.of(generator.gamma(3.0, 200.0, 2000))}
+    >>> scales(miles, {"miles": Sketch.of(generator.gamma(3.0, 200.0, 1000) * 1.609344)})["miles"].units
     'miles to kilometres'
     """
-    before, now = quantiles(reference, _LEVELS), quantiles(current, _LEVELS)
-    if before is None or now is None or np.unique(before).size < 3:
-        return None
-    if (degrees := _degrees(before, now)) is not None:
-        return degrees
-    if not (before * now > 0).all():
-        return None
-    logs = np.log(now / before)
-    mean = float(logs.mean())
-    factor = float(np.exp(mean))
-    if np.abs(logs - mean).max() > max(_SAME, 0.1 * abs(mean)):
-        return Scale(factor, "")
-    for name, known in FACTORS.items():
-        for sign, words in ((1, name), (-1, f"the reverse of {name}")):
-            if abs(mean - sign * np.log(known)) < _SAME:
-                return Scale(factor, words)
-    return Scale(factor, "")
+    numbers: dict[str, tuple[Sketch, Sketch]] = {}
+    for name, later in current.items():
+        earlier = reference[name]
+        if isinstance(earlier, Sketch) and isinstance(later, Sketch):
+            numbers[name] = (earlier, later)
+    before = Sketches([earlier for earlier, _ in numbers.values()]).quantiles(_LEVELS)
+    now = Sketches([later for _, later in numbers.values()]).quantiles(_LEVELS)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        logs = np.log(now / before)
+        usable = ((np.diff(before, axis=1) > 0).sum(axis=1) >= _LEAST_STEPS) & ~np.isnan(now).any(axis=1)
+        one_sign = np.asarray((before * now > 0).all(axis=1), dtype=np.bool_)
+    mean = logs.mean(axis=1)
+    with np.errstate(invalid="ignore"):
+        one_factor = np.abs(logs - mean[:, None]).max(axis=1) <= np.maximum(_SAME, 0.1 * np.abs(mean))
+    found: dict[str, Scale] = {}
+    names = list(numbers)
+    maybe_degrees: NDArray[np.bool_] = np.logical_and(usable, _maybe_degrees(before, now))
+    for row in np.flatnonzero(usable & (one_sign | maybe_degrees)).tolist():
+        degrees = _degrees(before[row], now[row]) if maybe_degrees[row] else None
+        if degrees is not None:
+            found[names[row]] = degrees
+        elif one_sign[row]:
+            found[names[row]] = Scale(float(np.exp(mean[row])), _units(float(mean[row])) if one_factor[row] else "")
+    return found
 
 
 def quantiles(sketch: Sketch, levels: Sequence[float]) -> Float64 | None:
     """Return quantiles of the values that are there, right to a cell; None without any."""
-    if not sketch.present:
-        return None
-    filled = np.cumsum(sketch.counts)
-    cells = np.searchsorted(filled, np.array(levels) * filled[-1], side="left")
-    return sketch.values(sketch.keys[np.minimum(cells, sketch.keys.size - 1)])
+    return Sketches([sketch]).quantiles(levels)[0] if sketch.present else None
+
+
+def _units(mean: float) -> str:
+    """Return the change of units whose factor has about that logarithm; empty where none has."""
+    for name, known in FACTORS.items():
+        for sign, words in ((1, name), (-1, f"the reverse of {name}")):
+            if abs(mean - sign * math.log(known)) < _SAME:
+                return words
+    return ""
+
+
+def _maybe_degrees(before: Float64, now: Float64) -> NDArray[np.bool_]:
+    """Whether quantiles, shape (n, 5), have moved as far as they have to between Celsius and Fahrenheit."""
+    reach = np.ptp(before, axis=1)
+    return np.asarray((reach > 4) & (np.abs(now - before).min(axis=1) > 0.5 * reach), dtype=np.bool_)
 
 
 def _degrees(before: Float64, now: Float64) -> Scale | None:

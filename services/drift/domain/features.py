@@ -14,6 +14,7 @@ from tidemill.services.drift.domain.rows import floats
 from tidemill.services.drift.domain.shifts import STATISTICS, Summary, shifts_of
 from tidemill.shared.statistics.histogram import Tally
 from tidemill.shared.statistics.sketch import Sketch
+from tidemill.shared.statistics.sketches import Sketches
 
 _CHUNK_ROWS = 16_384
 _LEAST_ROWS = 100
@@ -33,10 +34,6 @@ class FeatureColumn:
         """Summary of no rows."""
         return Sketch.empty() if self.type == "double" else Tally()
 
-    def summary(self, column: pa.Array) -> Summary:
-        """Summary of a column."""
-        return Sketch.of(floats(column)) if self.type == "double" else Tally.of(column.to_pylist())
-
     def load(self, state: dict[str, Any]) -> Summary:
         """Summary of a snapshot."""
         return Sketch.load(state) if self.type == "double" else Tally.load(state)
@@ -52,15 +49,21 @@ def merged(first: Summary, second: Summary) -> Summary:
     raise TypeError(f"expected two summaries of one kind, got {type(first).__name__} and {type(second).__name__}")
 
 
-def merged_all(parts: Sequence[Summary]) -> Summary:
-    """Of all together, in order; one at least."""
-    sketches = [part for part in parts if isinstance(part, Sketch)]
-    if len(sketches) == len(parts):
-        return Sketch.union(sketches)
-    found = parts[0]
-    for part in parts[1:]:
-        found = merged(found, part)
-    return found
+def merged_all(parts: Mapping[str, Sequence[Summary]]) -> dict[str, Summary]:
+    """Of all of each name together, in order; one at least."""
+    found: dict[str, Summary] = {}
+    groups: dict[str, list[Sketch]] = {}
+    for name, some in parts.items():
+        sketches = [part for part in some if isinstance(part, Sketch)]
+        if len(sketches) == len(some):
+            groups[name] = sketches
+            # Keeps the place of the name.
+            found[name] = sketches[0]
+            continue
+        found[name] = some[0]
+        for part in some[1:]:
+            found[name] = merged(found[name], part)
+    return found | dict(zip(groups, Sketches.union(list(groups.values())).parts, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -125,9 +128,13 @@ class FeatureFold:
         if not self._waiting:
             return
         table = pa.Table.from_batches(self._waiting).combine_chunks()
-        for column in self.columns:
-            values = table.column(column.name).combine_chunks()
-            self.today[column.name] = merged(self.today[column.name], column.summary(values))
+        values = {column.name: table.column(column.name).combine_chunks() for column in self.columns}
+        numbers = [column.name for column in self.columns if column.type == "double"]
+        found: dict[str, Summary] = {column.name: Tally.of(values[column.name].to_pylist()) for column in self.columns if column.type == "string"}
+        if numbers:
+            found |= zip(numbers, Sketches.of(np.stack([floats(values[name]) for name in numbers])).parts, strict=True)
+        for name in self.today:
+            self.today[name] = merged(self.today[name], found[name])
         if self._lags:
             self.lags = merged_lags(self.lags, np.concatenate(self._lags))
         self._waiting, self._lags, self._rows = [], [], 0
@@ -136,7 +143,7 @@ class FeatureFold:
         """Everything so far: the reference of a champion promoted now."""
         self.settle()
         names = [column.name for column in self.columns]
-        return {name: merged_all([self.history[name], *(day.summaries[name] for day in self.ring), self.today[name]]) for name in names}
+        return merged_all({name: [self.history[name], *(day.summaries[name] for day in self.ring), self.today[name]] for name in names})
 
     def has_window(self, day: int) -> bool:
         """Whether the window that ends with a day has its length in days and in rows, or as many days as are kept."""
@@ -150,13 +157,13 @@ class FeatureFold:
         self.window = {}
         if not self.rows:
             return closed
-        for name, one in closed.summaries.items():
-            if one.rows >= _LEAST_ROWS:
-                for figure, value in day_figures(self.history[name], one).items():
-                    self.daily[name][figure] = [*self.daily[name].get(figure, ()), value][-WINDOWS_KEPT:]
+        judged = {name: one for name, one in closed.summaries.items() if one.rows >= _LEAST_ROWS}
+        for name, figures in day_figures(self.history, judged).items():
+            for figure, value in figures.items():
+                self.daily[name][figure] = [*self.daily[name].get(figure, ()), value][-WINDOWS_KEPT:]
         self.ring.append(closed)
         self._trim(day)
-        self.window = {column.name: merged_all([one.summaries[column.name] for one in self.ring]) for column in self.columns}
+        self.window = merged_all({column.name: [one.summaries[column.name] for one in self.ring] for column in self.columns})
         if self.has_window(day):
             for name, shift in shifts_of(self.history, self.window).items():
                 if shift.rows >= _LEAST_ROWS:
@@ -171,7 +178,7 @@ class FeatureFold:
         while self.ring[0].day <= day - _WINDOW_DAYS and (rows - self.ring[0].rows >= _WINDOW_ROWS or self.ring[0].day <= day - _MOST_DAYS):
             oldest = self.ring.pop(0)
             rows -= oldest.rows
-            self.history = {name: merged(self.history[name], one) for name, one in oldest.summaries.items()}
+            self.history = merged_all({name: [self.history[name], one] for name, one in oldest.summaries.items()})
 
 
 def merged_lags(lags: Sketch, more: NDArray[np.float64]) -> Sketch:

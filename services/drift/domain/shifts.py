@@ -1,6 +1,6 @@
 """How far the distributions of all features of a window lie from those of a reference."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -8,7 +8,8 @@ from numpy.typing import NDArray
 
 from tidemill.shared.statistics.distances import distances
 from tidemill.shared.statistics.histogram import Tally
-from tidemill.shared.statistics.sketch import Sketch, binned
+from tidemill.shared.statistics.sketch import Sketch
+from tidemill.shared.statistics.sketches import Sketches, binned_all
 
 Summary = Sketch | Tally
 STATISTICS = ("psi", "js", "ks", "chi2")
@@ -36,17 +37,23 @@ class Shift:
 def shifts_of(reference: Mapping[str, Summary], current: Mapping[str, Summary]) -> dict[str, Shift]:
     """Compare features by name; those without rows on either side are left out."""
     names = [name for name, one in current.items() if name in reference and reference[name].rows and one.rows]
-    pairs = [_counts(reference[name], current[name]) for name in names]
     if not names:
         return {}
+    pairs = _counts([reference[name] for name in names], [current[name] for name in names])
     found = distances([expected for expected, _, _ in pairs], [seen for _, seen, _ in pairs], [ordered for _, _, ordered in pairs])
     return {name: Shift(psi, js, ks, chi2, current[name].rows) for name, (psi, js, ks, chi2) in zip(names, found.tolist(), strict=True)}
 
 
-def _counts(reference: Summary, current: Summary) -> tuple[NDArray[np.int64], NDArray[np.int64], bool]:
-    if isinstance(reference, Sketch) and isinstance(current, Sketch):
-        return *binned(reference, current), True
-    if isinstance(reference, Tally) and isinstance(current, Tally):
-        bins = reference.bins()
-        return bins.counts(reference), bins.counts(current), False
-    raise TypeError(f"expected two summaries of one kind, got {type(reference).__name__} and {type(current).__name__}")
+def _counts(reference: Sequence[Summary], current: Sequence[Summary]) -> list[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
+    numbers, tallies = {}, {}
+    for row, (first, second) in enumerate(zip(reference, current, strict=True)):
+        if isinstance(first, Sketch) and isinstance(second, Sketch):
+            numbers[row] = (first, second)
+        elif isinstance(first, Tally) and isinstance(second, Tally):
+            bins = first.bins()
+            tallies[row] = (bins.counts(first), bins.counts(second), False)
+        else:
+            raise TypeError(f"expected two summaries of one kind, got {type(first).__name__} and {type(second).__name__}")
+    of_numbers = binned_all(Sketches([first for first, _ in numbers.values()]), Sketches([second for _, second in numbers.values()]))
+    found = tallies | {row: (*counts, True) for row, counts in zip(numbers, of_numbers, strict=True)}
+    return [found[row] for row in range(len(reference))]

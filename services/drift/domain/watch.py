@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.drift.domain.data_quality import QualityBounds, outside_share, scale
+from tidemill.services.drift.domain.data_quality import QualityBounds, Scale, outside_shares, scales
 from tidemill.services.drift.domain.features import FeatureColumn
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
@@ -22,7 +22,6 @@ from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.kinds import kind as kinds
 from tidemill.shared.statistics.eprocess import discoveries
 from tidemill.shared.statistics.histogram import Tally
-from tidemill.shared.statistics.sketch import Sketch
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
@@ -186,31 +185,39 @@ class ModelWatch:
 
     def broken(self, at: Coordinates, day: Mapping[str, Summary]) -> list[Finding]:
         """Hold a day's missing and unknown values, and its scale, against the days of the reference."""
+        reference = self.references[str(self.version)]
+        judged = {name: day[name] for name, one in reference.items() if one.rows and day[name].rows >= self.settings.min_rows}
+        outside, factors = outside_shares(reference, judged), scales(reference, judged)
         found: list[Finding] = []
-        for name, reference in self.references[str(self.version)].items():
-            if reference.rows and day[name].rows >= self.settings.min_rows:
-                found += self._broken(at, name, reference, day[name])
+        for name, one in judged.items():
+            found += self._broken(at, name, reference[name], one, outside[name], factors.get(name))
         return found
 
-    def _broken(self, at: Coordinates, name: str, reference: Summary, day: Summary) -> list[Finding]:
+    def _broken(self, at: Coordinates, name: str, reference: Summary, day: Summary, outside: float, factor: Scale | None) -> list[Finding]:
         """Hold one feature against what was usual."""
-        text = f"{name} against the data before champion {self.version}: "
-        missing, outside = day.missing_share, outside_share(reference, day)
-        evidence = {"missing": missing, "missing_reference": reference.missing_share, "outside": outside, "rows": float(day.rows)}
-        usual = self.usual[str(self.version)][name]
-        distance, bound = usual.missing(missing, day.rows, self.settings.missing_shift)
-        told = text + f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
+        missing, usual = day.missing_share, self.usual[str(self.version)][name]
+        distance, missing_bound = usual.missing(missing, day.rows, self.settings.missing_shift)
         gone: Severity = "alarm" if distance > _GONE and missing > reference.missing_share else "warning"
-        found = [*self._condition(at, "missing", name, "missing_share", distance, bound, told, evidence, gone)]
-        factor = scale(reference, day) if isinstance(reference, Sketch) and isinstance(day, Sketch) else None
+        found: list[Finding] = []
+
+        def hold(kind: Kind, detector: str, statistic: float, bound: float, told: str, severity: Severity = "warning", **more: float) -> None:
+            evidence = {"missing": missing, "missing_reference": reference.missing_share, "outside": outside, "rows": float(day.rows), **more}
+            text = f"{name} against the data before champion {self.version}: {told}"
+            found.append(Finding(self.settings.model, at, kind, name, detector, severity, statistic, bound, text, evidence))
+
+        if self._begins("missing", name, distance, missing_bound):
+            told = f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
+            hold("missing", "missing_share", distance, missing_bound, told, gone)
         if factor is not None:
             is_other = bool(factor.units) and factor.factor_log > usual.factor_log
-            told = text + f"values are {factor.factor:.4g} times what they were, as after a change of {factor.units}"
-            statistic, own = factor.factor_log if is_other else 0.0, {**evidence, "factor": factor.factor}
-            found += self._condition(at, "units", name, "scale_factor", statistic, usual.factor_log, told, own, "alarm")
+            statistic = factor.factor_log if is_other else 0.0
+            if self._begins("units", name, statistic, usual.factor_log):
+                told = f"values are {factor.factor:.4g} times what they were, as after a change of {factor.units}"
+                hold("units", "scale_factor", statistic, usual.factor_log, told, "alarm", factor=factor.factor)
         kind: Kind = "category" if isinstance(day, Tally) else "range"
-        told = text + f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}"
-        return [*found, *self._condition(at, kind, name, "outside_share", outside, usual.outside, told, evidence)]
+        if self._begins(kind, name, outside, usual.outside):
+            hold(kind, "outside_share", outside, usual.outside, f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}")
+        return found
 
     def streams_quality(self, at: Coordinates, day: int, rows: int, lag_ms: float) -> list[Finding]:
         """Hold what came in a window, of requests and of labels, against the windows before it."""
@@ -236,8 +243,7 @@ class ModelWatch:
         """Hold the metrics of the last labels against their absolute bounds."""
         found: list[Finding] = []
         for one in self.recent.judged(self.settings.kind):
-            self.levels[("quality", one.metric)] = 2.0 if one.broken else 0.0
-            if self._begins(("quality", one.metric)):
+            if self._begins("quality", one.metric, 2.0 if one.broken else 0.0, 1.0):
                 detail = f"{one.words} over the last {one.labels} labels of champion {self.version}"
                 found.append(
                     Finding(self.settings.model, at, "quality", one.metric, "threshold", "alarm", one.value, one.bound, detail, one.evidence)
@@ -303,14 +309,14 @@ class ModelWatch:
         evidence: Mapping[str, float],
         severity: Severity = "warning",
     ) -> Sequence[Finding]:
-        self.levels[(kind, name)] = statistic / bound
-        if not self._begins((kind, name)):
+        if not self._begins(kind, name, statistic, bound):
             return []
         return [Finding(self.settings.model, at, kind, name, detector, severity, statistic, bound, detail, evidence)]
 
-    def _begins(self, key: tuple[str, str]) -> bool:
+    def _begins(self, kind: Kind, name: str, statistic: float, bound: float) -> bool:
         """Whether a condition begins with this window; one that lasts ends with the third window below half of its bound."""
-        level = self.levels[key]
+        key, level = (kind, name), statistic / bound
+        self.levels[key] = level
         if key in self.active:
             self.active[key] = self.active[key] + 1 if level < _CALM_LEVEL else 0
             if self.active[key] >= CALM_WINDOWS:

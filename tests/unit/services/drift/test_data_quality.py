@@ -5,9 +5,14 @@ import json
 import numpy as np
 import pytest
 
-from tidemill.services.drift.domain.data_quality import QualityBounds, quantiles, scale
+from tidemill.services.drift.domain.data_quality import QualityBounds, Scale, quantiles, scales
 from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality
 from tidemill.shared.statistics.sketch import Sketch
+
+
+def scale(reference: Sketch, current: Sketch) -> Scale | None:
+    """Of one column."""
+    return scales({"column": reference}, {"column": current}).get("column")
 
 
 @pytest.mark.parametrize("seed", range(3))
