@@ -26,7 +26,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import short_text
 
 _UPSTREAM = "scoring"
-_FOLD_VERSION = "outcomes-2"
+_FOLD_VERSION = "outcomes-3"
 _MERGE_KEY = b"merge"
 _LONGEST_LABEL = 200
 
@@ -41,7 +41,9 @@ def join_policy(model: ModelPlan) -> JoinPolicy:
     """What the application file says about waiting for the truth."""
     label = model.label
     timeout = {"unlabelled": None, "negative": 0.0, "value": label.timeout_value}[label.on_timeout]
-    return JoinPolicy(model.name, label.max_delay_ms, timeout, label.corrections == "last", count_of_numbers(model.kind), len(model.kind.classes))
+    controlled = model.control is not None
+    numbers, corrected = count_of_numbers(model.kind, has_control_share=controlled), label.corrections == "last"
+    return JoinPolicy(model.name, label.max_delay_ms, timeout, corrected, numbers, len(model.kind.classes), controlled)
 
 
 class _JournalRows(NamedTuple):
@@ -98,8 +100,9 @@ class OutcomesTask(MergingTask):
         self._outcomes = message_encoder(registry, topics.outcomes, "outcome")
         self._dead_letters = DeadLetters(topics.rejected, "outcomes", message_codec(registry, topics.rejected, "rejected").encode, letter_bytes)
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
-        self._served = ServedNumbers({name: model.kind for name, model in plan.models.items()})
-        self._pairs = ServedPairs({name: model.kind for name, model in plan.models.items()})
+        kinds = {name: model.kind for name, model in plan.models.items()}
+        self._served = ServedNumbers(kinds, [name for name, model in plan.models.items() if model.control is not None])
+        self._pairs = ServedPairs(kinds)
         self._labels: dict[str, list[tuple[str, LabelPlan]]] = {}
         for name, model in plan.models.items():
             self._labels.setdefault(model.label.stream, []).append((name, model.label))

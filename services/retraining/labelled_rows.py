@@ -5,7 +5,7 @@ import pyarrow as pa
 
 from tidemill.services.retraining.domain.examples import Examples
 from tidemill.shared.application.plan import ModelPlan
-from tidemill.shared.lake.training_set import TrainingSet
+from tidemill.shared.lake.training_set import WEIGHT, TrainingSet
 
 
 def examples_of(found: TrainingSet, model: ModelPlan) -> Examples:
@@ -15,7 +15,8 @@ def examples_of(found: TrainingSet, model: ModelPlan) -> Examples:
     times = (rows.column(name).to_numpy().astype(np.int64) for name in ("_request_time", "_label_time"))
     request_ms, label_ms = times
     features = pa.RecordBatch.from_arrays(columns, names=list(model.features))
-    return Examples(features, request_ms, label_ms, rows.column("_label").to_numpy().astype(np.float64))
+    weights = rows.column(WEIGHT).to_numpy().astype(np.float64) if WEIGHT in rows.column_names else None
+    return Examples(features, request_ms, label_ms, rows.column("_label").to_numpy().astype(np.float64), weights)
 
 
 def _plain(column: pa.ChunkedArray) -> pa.Array:

@@ -257,6 +257,21 @@ class Fallback(Frozen):
     latency_limit: Annotated[Duration, Field(gt=0)] | None = None
 
 
+class Control(Frozen):
+    """A share of the requests whose answers nobody acts on, because acting on one hides its label.
+
+    Attributes
+    ----------
+    share
+        Of all requests, each drawn by the hash of its id.
+    hidden_when
+        SQL over `score`, `predicted`, `predicted_label`, `lower` and `upper`: which answers hide their label when they are acted on.
+    """
+
+    share: float = Field(gt=0, lt=1)
+    hidden_when: str
+
+
 class Training(Frozen):
     """The search: families, trials, windows of history (days; 0 means all).
 
@@ -425,6 +440,7 @@ class Model(Owned):
     label: Label
     slices: tuple[str, ...] = ()
     fallback: Fallback
+    control: Control | None = None
     threshold: float = 0.5
     training: Training = Training()
     retraining: RetrainingPolicy = RetrainingPolicy()

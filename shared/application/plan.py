@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.shared.application.control_share import ControlPlan
 from tidemill.shared.application.debezium import EnvelopePlan
 from tidemill.shared.application.expressions import Expression
 from tidemill.shared.application.model import Application, Model
@@ -222,13 +223,14 @@ class LabelPlan:
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """One model: its columns of the vector and its label."""
+    """One model: its columns of the vector, its label, and its control share if its answers hide labels."""
 
     name: str
     ask: str
     features: tuple[str, ...]
     label: LabelPlan
     settings: Model
+    control: ControlPlan | None = None
 
     @property
     def kind(self) -> kind.Kind:

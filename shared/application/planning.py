@@ -14,6 +14,7 @@ from pydantic import ValidationError
 
 from tidemill.shared.application.alert_rules import AlertRuleError, compile_rule
 from tidemill.shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
+from tidemill.shared.application.control_share import ANSWER, ControlPlan
 from tidemill.shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan, looks_wrapped
 from tidemill.shared.application.debezium_planning import debezium_stream
 from tidemill.shared.application.document import Document
@@ -284,7 +285,21 @@ class _Planner:
             if feature_kind(streams[model.ask].entry_arrow.field(column).type) is None:
                 raise self.document.error((*path, "slices", i), f"a column with one value for each request: {FEATURES}", column)
         self._check_fairness(path, model, chosen)
-        return ModelPlan(name, model.ask, tuple(chosen), plan, model)
+        return ModelPlan(name, model.ask, tuple(chosen), plan, model, self._control(path, name, model))
+
+    def _control(self, path: Path_, name: str, model: Model) -> ControlPlan | None:
+        if model.control is None:
+            return None
+        place, sql = (*path, "control", "hidden_when"), model.control.hidden_when
+        if model.kind == "regression":
+            raise self.document.error((*path, "control"), "no control share (kind: regression): its intervals take labels as they come", "control")
+        try:
+            hidden = compile_expression(sql, ANSWER)
+        except ExpressionError as error:
+            raise self.document.error(place, f"a SQL expression over the answer ({', '.join(ANSWER.names)})", f"{sql!r}: {error}") from error
+        if hidden.type != pa.bool_():
+            raise self.document.error(place, "a truth value: which answers hide their label", f"{sql!r} of type {hidden.type}")
+        return ControlPlan.of(self.application.app, name, model.control.share, hidden)
 
     def _check_fairness(self, path: Path_, model: Model, chosen: Sequence[str]) -> None:
         """Sensitive columns are judged where they are: among the features of a binary model."""

@@ -10,6 +10,7 @@ from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, auc_difference_interval
 from tidemill.shared.statistics.calibration import calibration_error
+from tidemill.shared.statistics.propensity import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,21 +51,21 @@ class Binary:
         """Say which of the two classes have fewer than `least` rows."""
         return metrics.too_few(np.bincount(np.asarray(labels, np.float64).astype(np.int64), minlength=2), ("negatives", "positives"), least)
 
-    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike, weights: Weights = None) -> dict[str, float]:
         """Return ranking, probability and class metrics; precision, recall and F1 are those of the positive class."""
         found = {
-            "auc": metrics.roc_auc(labels, scores),
-            "average_precision": metrics.average_precision(labels, scores),
-            "log_loss": metrics.log_loss(labels, scores),
-            "brier": metrics.brier(labels, scores),
-            "calibration_error": calibration_error(labels, scores),
-            **metrics.class_figures(metrics.confusion(labels, predicted, 2), positive=1),
+            "auc": metrics.roc_auc(labels, scores, weights),
+            "average_precision": metrics.average_precision(labels, scores, weights),
+            "log_loss": metrics.log_loss(labels, scores, weights),
+            "brier": metrics.brier(labels, scores, weights),
+            "calibration_error": calibration_error(labels, scores, weights=weights),
+            **metrics.class_figures(metrics.confusion(labels, predicted, 2, weights), positive=1),
         }
         return metrics.defined(found)
 
-    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> Interval:
         """Return the AUC of the first scores minus that of the second, with its interval."""
-        return auc_difference_interval(labels, first, second, blocks)
+        return auc_difference_interval(labels, first, second, blocks, weights=weights)
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:
         """Return the probability that the fallback answers."""

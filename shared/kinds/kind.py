@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tidemill.shared.statistics.bootstrap import Interval
+from tidemill.shared.statistics.propensity import Weights
 
 Default = float | str | Mapping[str, float]
 """What `fallback.default` may be: a probability or a value, a class, or a probability by class."""
@@ -76,11 +77,11 @@ class Kind(Protocol):
         """Say which classes have fewer than `least` rows, empty when none has; regression: whether there are fewer than `least` rows."""
         ...
 
-    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
-        """Return the metrics of the kind by name; what is undefined on these rows is left out."""
+    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike, weights: Weights = None) -> dict[str, float]:
+        """Return the metrics of the kind by name, rows counted by their weights; what is undefined on these rows is left out."""
         ...
 
-    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> Interval:
         """Return the headline metric of the first scores minus that of the second on the same rows, with its 95 % interval over blocks of rows."""
         ...
 

@@ -12,6 +12,7 @@ from tidemill.shared.kinds.spelling import spelled
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, class_auc_difference_interval
 from tidemill.shared.statistics.calibration import calibration_error
+from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
 
 _SUM_TOLERANCE = 1e-3
 """How far a row's probabilities may sum up beside 1: graphs compute them in 32 bits, and other libraries normalise them loosely."""
@@ -69,7 +70,7 @@ class Multiclass:
         counts = np.bincount(np.asarray(labels, np.float64).astype(np.int64), minlength=len(self.classes))
         return metrics.too_few(counts, self.classes, least)
 
-    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike, weights: Weights = None) -> dict[str, float]:
         """Return ranking metrics (each class against the rest, mean over the classes that occur), probability and class metrics (mean over classes).
 
         The calibration error is that of the answer given: how often the likeliest class is right against its probability. The Brier score is the
@@ -77,24 +78,24 @@ class Multiclass:
         any more, of the ranking and probability metrics those without a probability for each class.
         """
         truth, table = np.asarray(labels, np.float64), np.asarray(scores, np.float64).reshape(-1, len(self.classes))
-        counts = metrics.confusion(truth, predicted, len(self.classes))
+        counts = metrics.confusion(truth, predicted, len(self.classes), weights)
         scored = self.is_score(table) & self.is_label(truth)
-        truth, table = truth[scored], table[scored]
+        truth, table, weights = truth[scored], table[scored], of_rows(weights, scored)
         answer = self.decide(table, 0.0)
         against = [(truth == i, table[:, i]) for i in range(len(self.classes)) if (truth == i).any()]
         found = {
-            "auc": _mean([metrics.roc_auc(one, column) for one, column in against]),
-            "average_precision": _mean([metrics.average_precision(one, column) for one, column in against]),
-            "log_loss": float(self.losses(truth, table).mean()) if truth.size else float("nan"),
-            "brier": metrics.class_brier(truth, table),
-            "calibration_error": calibration_error(truth == answer, table.max(axis=1, initial=0.0)),
+            "auc": _mean([metrics.roc_auc(one, column, weights) for one, column in against]),
+            "average_precision": _mean([metrics.average_precision(one, column, weights) for one, column in against]),
+            "log_loss": weighted_mean(self.losses(truth, table), weights),
+            "brier": metrics.class_brier(truth, table, weights),
+            "calibration_error": calibration_error(truth == answer, table.max(axis=1, initial=0.0), weights=weights),
             **metrics.class_figures(counts),
         }
         return metrics.defined(found)
 
-    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> Interval:
         """Return the AUC of the first scores minus that of the second, with its interval."""
-        return class_auc_difference_interval(labels, first, second, blocks)
+        return class_auc_difference_interval(labels, first, second, blocks, weights=weights)
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:
         """Return the probabilities that the fallback answers.

@@ -9,6 +9,7 @@ from numpy.typing import ArrayLike, NDArray
 from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, mean_difference_interval
+from tidemill.shared.statistics.propensity import Weights
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,15 +51,15 @@ class Regression:
         count = int(np.asarray(labels).size)
         return f"{count} rows, {least} are needed" if count < least else ""
 
-    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike) -> dict[str, float]:
+    def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike, weights: Weights = None) -> dict[str, float]:
         """Return mean absolute error, root mean squared error and the share of variance explained."""
-        return metrics.defined(metrics.number_figures(labels, scores))
+        return metrics.defined(metrics.number_figures(labels, scores, weights))
 
-    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike) -> Interval:
+    def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> Interval:
         """Return the mean absolute error of the first scores minus that of the second, with its interval."""
         truth = np.asarray(labels, np.float64)
         errors = [np.abs(np.asarray(scores, np.float64) - truth) for scores in (first, second)]
-        return mean_difference_interval(errors[0], errors[1], blocks)
+        return mean_difference_interval(errors[0], errors[1], blocks, weights=weights)
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:
         """Return the value that the fallback answers."""

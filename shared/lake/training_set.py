@@ -4,6 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from dataclasses import dataclass
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
 
@@ -11,8 +12,11 @@ from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
 from tidemill.shared.lake.switches import of_the_same_meaning, view_switches
 from tidemill.shared.lake.tables import Lake
+from tidemill.shared.statistics.propensity import label_weights
 
 PLACE = ["_journal_partition", "_journal_offset"]
+WEIGHT = "_weight"
+_CONTROL = ["control", "propensity"]
 _OUTCOME_COLUMNS = ["journal_partition", "request_journal_offset", "journal_time", "model", "status", "label", "revision"]
 
 
@@ -24,7 +28,8 @@ class TrainingSet:
     ----------
     rows
         The model's features, then `_request_time` and `_label_time` (int64 milliseconds: availability of the request and of its
-        first label, which a correction may have replaced since) and `_label`, sorted by journal partition and offset.
+        first label, which a correction may have replaced since) and `_label`, sorted by journal partition and offset. Of a model with a control
+        share also `_weight`, how many requests each row stands for (`label_weights`); rows that stand for none are left out.
     version
         What reproduces it: table versions, cut-off and the content's SHA-256.
     """
@@ -45,33 +50,40 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
         out, and counted in the version. None takes all, whatever they mean.
     """
     versions = {VECTORS: lake.version(VECTORS), OUTCOMES: lake.version(OUTCOMES)}
-    columns = [*PLACE, "_journal_time", *model.features]
-    asked = lake.read(VECTORS, [*columns, "_ask"], before_ms, "_journal_time", versions[VECTORS])
-    known = lake.read(OUTCOMES, _OUTCOME_COLUMNS, before_ms, "journal_time", versions[OUTCOMES])
+    asked = lake.read(VECTORS, [*PLACE, "_journal_time", *model.features, "_ask"], before_ms, "_journal_time", versions[VECTORS])
+    weighted = model.control is not None and set(_CONTROL) <= set(lake.dataset(OUTCOMES, versions[OUTCOMES]).schema.names)
+    outcome_columns = [*_OUTCOME_COLUMNS, *(_CONTROL if weighted else [])]
+    known = lake.read(OUTCOMES, outcome_columns, before_ms, "journal_time", versions[OUTCOMES])
     vectors = _frame(asked).filter(pl.col("_ask") == model.ask).drop("_ask").rename({"_journal_time": "_request_time"})
     labels = (
         _frame(known)
         .filter((pl.col("model") == model.name) & pl.col("label").is_not_null() & (pl.col("status") != "unmatched"))
         .sort("revision")
         .group_by("journal_partition", "request_journal_offset", maintain_order=True)
-        .agg(pl.col("journal_time").first(), pl.col("label").last())
+        .agg(pl.col("journal_time").first(), pl.col("label", *(_CONTROL if weighted else [])).last())
         .select(
             pl.col("journal_partition").alias(PLACE[0]),
             pl.col("request_journal_offset").alias(PLACE[1]),
             pl.col("journal_time").alias("_label_time"),
             pl.col("label").alias("_label"),
+            *(_CONTROL if weighted else []),
         )
     )
     joined = vectors.join(labels, on=PLACE, how="inner").sort(PLACE)
     known_labels = joined.height
     # A lake may hold labels from before they were judged at their join: one of another kind must not end every training.
     joined = joined.filter(pl.Series(model.kind.is_label(joined["_label"].to_numpy()), dtype=pl.Boolean))
+    valid = joined.height
+    if weighted:
+        control, propensity = (joined[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in _CONTROL)
+        joined = joined.with_columns(pl.Series(WEIGHT, label_weights(control, propensity))).filter(pl.col(WEIGHT) > 0)
     labelled = joined.height
     if definitions is not None:
         read = {name: definitions[name] for name in model.features}
         places = [joined[name].cast(pl.Int64).to_numpy() for name in PLACE]
         joined = joined.filter(pl.Series(of_the_same_meaning(view_switches(lake), read, *places), dtype=pl.Boolean))
-    rows = joined.select(*PLACE, "_request_time", "_label_time", "_label", *model.features).to_arrow().combine_chunks()
+    columns = [*PLACE, "_request_time", "_label_time", "_label", *([WEIGHT] if weighted else []), *model.features]
+    rows = joined.select(columns).to_arrow().combine_chunks()
     names = {f"{table}_version": str(version) for table, version in versions.items()}
     return TrainingSet(
         rows,
@@ -80,7 +92,8 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
             "before_ms": str(before_ms),
             "rows": str(rows.num_rows),
             "rows_of_other_views": str(labelled - rows.num_rows),
-            "rows_of_invalid_labels": str(known_labels - labelled),
+            "rows_of_invalid_labels": str(known_labels - valid),
+            **({"rows_without_weight": str(valid - labelled)} if weighted else {}),
             "sha256": content_hash(rows),
         },
     )

@@ -6,6 +6,8 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.shared.statistics.propensity import Weights, weighted_mean
+
 
 @dataclass(frozen=True, slots=True)
 class Interval:
@@ -17,7 +19,9 @@ class Interval:
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
-def _wins(scores: NDArray[np.float64], positive: NDArray[np.bool_], blocks: NDArray[np.int64], count: int) -> NDArray[np.float64]:
+def _wins(
+    scores: NDArray[np.float64], positive: NDArray[np.bool_], blocks: NDArray[np.int64], weights: NDArray[np.float64], count: int
+) -> NDArray[np.float64]:
     """Wins of block a's positives over block b's negatives, ties half; rows sorted by score."""
     wins = np.zeros((count, count))
     below = np.zeros(count)
@@ -26,14 +30,14 @@ def _wins(scores: NDArray[np.float64], positive: NDArray[np.bool_], blocks: NDAr
         stop = start
         while stop < scores.size and scores[stop] == scores[start]:
             if not positive[stop]:
-                below[blocks[stop]] += 0.5
+                below[blocks[stop]] += 0.5 * weights[stop]
             stop += 1
         for row in range(start, stop):
             if positive[row]:
-                wins[blocks[row]] += below
+                wins[blocks[row]] += weights[row] * below
         for row in range(start, stop):
             if not positive[row]:
-                below[blocks[row]] += 0.5
+                below[blocks[row]] += 0.5 * weights[row]
         start = stop
     return wins
 
@@ -58,7 +62,14 @@ def _interval(estimate: float, values: NDArray[np.float64], level: float) -> Int
 
 
 def auc_difference_interval(
-    labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, repetitions: int = 2000, level: float = 0.95, seed: int = 0
+    labels: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    blocks: ArrayLike,
+    repetitions: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    weights: Weights = None,
 ) -> Interval:
     """AUC(first) - AUC(second) on the same rows, with a paired percentile interval that redraws whole blocks.
 
@@ -73,11 +84,20 @@ def auc_difference_interval(
         Bootstrap draws, coverage, and the seed that makes the interval reproducible.
     """
     truth = np.asarray(labels, dtype=np.float64)[:, None] > 0.5
-    return _area_difference(truth, np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[:, None], blocks, repetitions, level, seed)
+    return _area_difference(
+        truth, np.asarray(first, np.float64)[:, None], np.asarray(second, np.float64)[:, None], blocks, repetitions, level, seed, weights
+    )
 
 
 def class_auc_difference_interval(
-    labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, repetitions: int = 2000, level: float = 0.95, seed: int = 0
+    labels: ArrayLike,
+    first: ArrayLike,
+    second: ArrayLike,
+    blocks: ArrayLike,
+    repetitions: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    weights: Weights = None,
 ) -> Interval:
     """As `auc_difference_interval` of several classes: the mean of each class's AUC against the rest, over the classes that some rows are of.
 
@@ -91,20 +111,27 @@ def class_auc_difference_interval(
     left, right = np.asarray(first, np.float64), np.asarray(second, np.float64)
     truth = np.asarray(labels, np.int64)[:, None] == np.arange(left.shape[1])
     some = truth.any(axis=0) & ~truth.all(axis=0)
-    return _area_difference(truth[:, some], left[:, some], right[:, some], blocks, repetitions, level, seed)
+    return _area_difference(truth[:, some], left[:, some], right[:, some], blocks, repetitions, level, seed, weights)
 
 
 def mean_difference_interval(
-    first: ArrayLike, second: ArrayLike, blocks: ArrayLike, repetitions: int = 2000, level: float = 0.95, seed: int = 0
+    first: ArrayLike,
+    second: ArrayLike,
+    blocks: ArrayLike,
+    repetitions: int = 2000,
+    level: float = 0.95,
+    seed: int = 0,
+    weights: Weights = None,
 ) -> Interval:
     """Mean(first) - mean(second) of what each row has (a loss, an error), with a paired percentile interval that redraws whole blocks."""
     differences = np.asarray(first, np.float64) - np.asarray(second, np.float64)
     if differences.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     indices, count = block_indices(blocks)
-    weights = _draws(count, repetitions, seed)
-    sums, sizes = np.bincount(indices, differences, minlength=count), np.bincount(indices, minlength=count)
-    return _interval(float(differences.mean()), (weights @ sums) / (weights @ sizes), level)
+    drawn = _draws(count, repetitions, seed)
+    sums = np.bincount(indices, differences if weights is None else weights * differences, minlength=count)
+    sizes = np.bincount(indices, weights, minlength=count)
+    return _interval(weighted_mean(differences, weights), (drawn @ sums) / (drawn @ sizes), level)
 
 
 def _area_difference(
@@ -115,24 +142,26 @@ def _area_difference(
     repetitions: int,
     level: float,
     seed: int,
+    weights: Weights,
 ) -> Interval:
     """Mean over columns of the difference of two AUCs; `truth`, `first` and `second` of shape (n, columns)."""
     indices, count = block_indices(blocks)
     if truth.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    weights = np.vstack([np.ones((1, count)), _draws(count, repetitions, seed)])
+    drawn = np.vstack([np.ones((1, count)), _draws(count, repetitions, seed)])
+    sizes = np.ones(len(truth)) if weights is None else weights
     differences = []
     for column in range(truth.shape[1]):
         own = np.ascontiguousarray(truth[:, column])
-        positives = weights @ np.bincount(indices[own], minlength=count).astype(np.float64)
-        negatives = weights @ np.bincount(indices[~own], minlength=count).astype(np.float64)
+        positives = drawn @ np.bincount(indices[own], sizes[own], minlength=count)
+        negatives = drawn @ np.bincount(indices[~own], sizes[~own], minlength=count)
         areas = []
         for scores in (first, second):
             values = scores[:, column]
             order = np.argsort(values, kind="stable")
-            wins = _wins(values[order], own[order], indices[order], count)
+            wins = _wins(values[order], own[order], indices[order], sizes[order], count)
             with np.errstate(invalid="ignore", divide="ignore"):
-                areas.append(((weights @ wins) * weights).sum(axis=1) / (positives * negatives))
+                areas.append(((drawn @ wins) * drawn).sum(axis=1) / (positives * negatives))
         differences.append(areas[0] - areas[1])
     table = np.array(differences)
     known = np.isfinite(table)

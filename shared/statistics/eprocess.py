@@ -7,6 +7,8 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 from scipy.special import gammaln, ndtri
 
+from tidemill.shared.statistics.propensity import Weights
+
 _EFFECTS = np.array([0.15, 0.3, 0.6, 1.2])
 _NODES = np.linspace(-9.0, 9.0, 121)
 _CORRELATED = 0.1
@@ -126,16 +128,17 @@ def lag_one(values: ArrayLike) -> float:
     return plain + (1 + 4 * max(0.0, plain)) / n
 
 
-def block_means(values: ArrayLike, blocks: ArrayLike) -> NDArray[np.float64]:
+def block_means(values: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> NDArray[np.float64]:
     """Return the mean of each block's values, in the order of the blocks' numbers.
 
     Parameters
     ----------
-    values, blocks : shape (n,)
+    values, blocks, weights : shape (n,)
     """
     _, places = np.unique(np.asarray(blocks), return_inverse=True)
-    sums = np.bincount(places, np.asarray(values, np.float64))
-    means: NDArray[np.float64] = sums / np.bincount(places)
+    numbers = np.asarray(values, np.float64)
+    sums = np.bincount(places, numbers if weights is None else weights * numbers)
+    means: NDArray[np.float64] = sums / np.bincount(places, weights)
     return means
 
 

@@ -5,6 +5,8 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
+
 _EPSILON = float(np.finfo(np.float64).eps)
 
 
@@ -12,14 +14,14 @@ def _floats(values: ArrayLike) -> NDArray[np.float64]:
     return np.asarray(values, dtype=np.float64)
 
 
-def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
+def roc_auc(labels: ArrayLike, scores: ArrayLike, weights: Weights = None) -> float:
     """Probability that a positive outranks a negative, ties counted half (Mann-Whitney U).
 
     Parameters
     ----------
     labels : array, shape (n,)
         0 or 1.
-    scores : array, shape (n,)
+    scores, weights : array, shape (n,)
 
     Returns
     -------
@@ -31,9 +33,18 @@ def roc_auc(labels: ArrayLike, scores: ArrayLike) -> float:
     negatives = truth.size - positives
     if positives == 0 or negatives == 0:
         return float("nan")
+    if weights is not None:
+        return _weighted_auc(truth, values, weights)
     _, group, sizes = np.unique(values, return_inverse=True, return_counts=True)
     mean_rank = np.cumsum(sizes) - (sizes - 1) / 2.0
     return float((mean_rank[group][truth].sum() - positives * (positives + 1) / 2.0) / (positives * negatives))
+
+
+def _weighted_auc(truth: NDArray[np.bool_], values: NDArray[np.float64], weights: NDArray[np.float64]) -> float:
+    _, group = np.unique(values, return_inverse=True)
+    positives, negatives = np.bincount(group, weights * truth), np.bincount(group, weights * ~truth)
+    won = float((positives * (np.cumsum(negatives) - negatives / 2.0)).sum())
+    return won / float(positives.sum() * negatives.sum())
 
 
 def log_losses(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
@@ -42,16 +53,14 @@ def log_losses(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
     return -np.where(_floats(labels) > 0.5, np.log(probability), np.log1p(-probability))
 
 
-def log_loss(labels: ArrayLike, scores: ArrayLike) -> float:
+def log_loss(labels: ArrayLike, scores: ArrayLike, weights: Weights = None) -> float:
     """Mean negative log-likelihood; NaN without rows."""
-    losses = log_losses(labels, scores)
-    return float(losses.mean()) if losses.size else float("nan")
+    return weighted_mean(log_losses(labels, scores), weights)
 
 
-def brier(labels: ArrayLike, scores: ArrayLike) -> float:
+def brier(labels: ArrayLike, scores: ArrayLike, weights: Weights = None) -> float:
     """Mean squared error of the probability; NaN without rows."""
-    errors = (_floats(scores) - _floats(labels)) ** 2
-    return float(errors.mean()) if errors.size else float("nan")
+    return weighted_mean((_floats(scores) - _floats(labels)) ** 2, weights)
 
 
 def accuracy(labels: ArrayLike, predicted: ArrayLike) -> float:
@@ -71,7 +80,7 @@ def kappa(labels: ArrayLike, predicted: ArrayLike) -> float:
     return (observed - chance) / (1.0 - chance) if chance < 1.0 else float("nan")
 
 
-def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
+def average_precision(labels: ArrayLike, scores: ArrayLike, weights: Weights = None) -> float:
     """Mean precision over the positives, each at the threshold that its own score is (ties together); NaN without positives."""
     truth, values = _floats(labels) > 0.5, _floats(scores)
     positives = int(truth.sum())
@@ -79,6 +88,10 @@ def average_precision(labels: ArrayLike, scores: ArrayLike) -> float:
         return float("nan")
     order = np.argsort(-values, kind="stable")
     last = np.flatnonzero(np.append(np.diff(values[order]) != 0, True))
+    if weights is not None:
+        own = weights[order]
+        won, answered = np.cumsum(own * truth[order])[last], np.cumsum(own)[last]
+        return float((np.diff(won, prepend=0.0) * won / answered).sum() / won[-1])
     found = np.cumsum(truth[order])[last]
     return float((np.diff(found, prepend=0) * found / (last + 1)).sum() / positives)
 
@@ -91,23 +104,26 @@ def class_log_losses(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64
     return losses
 
 
-def class_brier(labels: ArrayLike, scores: ArrayLike) -> float:
+def class_brier(labels: ArrayLike, scores: ArrayLike, weights: Weights = None) -> float:
     """Mean over the rows of the sum over the classes of squared errors, 0 to 2; NaN without rows."""
     table = _floats(scores)
     errors = table - (_floats(labels)[:, None] == np.arange(table.shape[1]))
-    return float((errors * errors).sum(axis=1).mean()) if len(table) else float("nan")
+    return weighted_mean((errors * errors).sum(axis=1), weights)
 
 
-def confusion(labels: ArrayLike, predicted: ArrayLike, classes: int) -> NDArray[np.int64]:
-    """Rows by true class (first axis) and by class that was answered, shape (classes, classes); rows with what is no class are left out."""
+def confusion(labels: ArrayLike, predicted: ArrayLike, classes: int, weights: Weights = None) -> NDArray[np.int64] | NDArray[np.float64]:
+    """Count rows by true class (first axis) and by class that was answered, shape (classes, classes), or add their weights.
+
+    Rows with what is no class are left out.
+    """
     truth, answer = _floats(labels).astype(np.int64), _floats(predicted).astype(np.int64)
     known = (truth >= 0) & (truth < classes) & (answer >= 0) & (answer < classes)
     if not known.all():
-        truth, answer = truth[known], answer[known]
-    return np.bincount(truth * classes + answer, minlength=classes * classes).reshape(classes, classes)
+        truth, answer, weights = truth[known], answer[known], of_rows(weights, known)
+    return np.bincount(truth * classes + answer, weights, minlength=classes * classes).reshape(classes, classes)
 
 
-def class_figures(table: NDArray[np.int64], positive: int | None = None) -> dict[str, float]:
+def class_figures(table: NDArray[np.int64] | NDArray[np.float64], positive: int | None = None) -> dict[str, float]:
     """Accuracy, balanced accuracy, kappa, precision, recall and F1 from a confusion table.
 
     Parameters
@@ -140,15 +156,19 @@ def class_figures(table: NDArray[np.int64], positive: int | None = None) -> dict
     }  # fmt: skip
 
 
-def number_figures(labels: ArrayLike, scores: ArrayLike) -> dict[str, float]:
+def number_figures(labels: ArrayLike, scores: ArrayLike, weights: Weights = None) -> dict[str, float]:
     """Mean absolute error, root mean squared error and R2 (NaN where the labels do not vary)."""
     truth, errors = _floats(labels), _floats(scores) - _floats(labels)
     if not truth.size:
         return {"mean_absolute_error": float("nan"), "root_mean_squared_error": float("nan"), "r2": float("nan")}
-    spread = float(((truth - truth.mean()) ** 2).sum())
-    r2 = 1.0 - float((errors * errors).sum()) / spread if spread > 0 else float("nan")
+    if weights is None:
+        spread, squares = float(((truth - truth.mean()) ** 2).sum()), float((errors * errors).sum())
+    else:
+        spread, squares = (float((weights * of_one**2).sum()) for of_one in (truth - weighted_mean(truth, weights), errors))
+    r2 = 1.0 - squares / spread if spread > 0 else float("nan")
+    absolute, squared = weighted_mean(np.abs(errors), weights), weighted_mean(errors * errors, weights)
     return {
-        "mean_absolute_error": float(np.abs(errors).mean()), "root_mean_squared_error": float(np.sqrt((errors * errors).mean())), "r2": r2,
+        "mean_absolute_error": absolute, "root_mean_squared_error": float(np.sqrt(squared)), "r2": r2,
     }  # fmt: skip
 
 

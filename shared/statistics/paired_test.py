@@ -7,6 +7,7 @@ from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
 from tidemill.shared.statistics.bootstrap import block_indices
+from tidemill.shared.statistics.propensity import Weights, weighted_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -21,7 +22,7 @@ class PairedTest:
     blocks: int
 
 
-def paired_block_test(differences: ArrayLike, blocks: ArrayLike) -> PairedTest:
+def paired_block_test(differences: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> PairedTest:
     """Test that per-row loss differences (candidate minus champion) have mean zero, rows of one block taken as dependent.
 
     Cluster-robust variance of a ratio mean; with blocks of equal size exactly the t test on block means. With fewer than two blocks
@@ -29,11 +30,11 @@ def paired_block_test(differences: ArrayLike, blocks: ArrayLike) -> PairedTest:
     """
     values = np.asarray(differences, dtype=np.float64)
     indices, count = block_indices(blocks)
-    mean = float(values.mean()) if values.size else float("nan")
+    mean, total = weighted_mean(values, weights), float(values.size if weights is None else weights.sum())
     if count < 2:
         return PairedTest(mean, float("nan"), float("nan"), float("nan"), float("nan"), count)
-    residuals = np.bincount(indices, weights=values - mean, minlength=count)
-    error = float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / values.size)
+    residuals = np.bincount(indices, weights=values - mean if weights is None else weights * (values - mean), minlength=count)
+    error = float(np.sqrt(count / (count - 1) * (residuals**2).sum()) / total)
     if error == 0.0:
         none = 1.0 if mean == 0.0 else 0.0
         return PairedTest(mean, 0.0, float(np.copysign(np.inf, mean)) if mean else 0.0, none, 0.5 if mean == 0.0 else float(mean > 0), count)

@@ -144,6 +144,7 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
                 "reason": "model_failed" if own is None else None, "predicted_label": CLASSES[predicted] if table else None,
                 "lower": score + who.interval[0] if has_interval and who.interval else None,
                 "upper": score + who.interval[1] if has_interval and who.interval else None, "revision": None,
+                "control": None, "propensity": None,
             })  # fmt: skip
             if challenge is None:
                 continue

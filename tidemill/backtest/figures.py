@@ -17,7 +17,7 @@ from tidemill.shared.models.artifacts import ArtifactStore
 
 _OUTCOME_COLUMNS = (
     "model", "journal_partition", "request_journal_offset", "request_journal_time", "score", "predicted", "deployment_sequence", "status", "label",
-    "delay_ms", "revision", "scores", "lower", "upper",
+    "delay_ms", "revision", "scores", "lower", "upper", "control", "propensity",
 )  # fmt: skip
 _BLOCKS_MS = (WEEK_MS, DAY_MS, 6 * 3_600_000, 3_600_000, 600_000, 60_000, 1_000, 1)
 _LEAST_BLOCKS, _FEWEST_BLOCKS = 8, 3

@@ -16,10 +16,12 @@ from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.statistics.bootstrap import Interval
 from tidemill.shared.statistics.intervals import interval_figures
+from tidemill.shared.statistics.propensity import Weights, label_weights, of_rows
 
 DAY_MS = 86_400_000
 WEEK_MS = 7 * DAY_MS
 _LEAST_ROWS = 50
+_WEIGHT = "_weight"
 _RANKING = ("auc", "average_precision")
 
 
@@ -89,8 +91,8 @@ class _Answers:
     lower: NDArray[np.float64]
     upper: NDArray[np.float64]
 
-    def figures(self, kind: Kind, labels: NDArray[np.float64], rows: NDArray[np.bool_] | slice, least: int = 0) -> dict[str, float]:
-        found = kind.figures(labels[rows], self.scores[rows], self.predicted[rows])
+    def figures(self, kind: Kind, labels: NDArray[np.float64], weights: Weights, rows: NDArray[np.bool_] | slice, least: int = 0) -> dict[str, float]:
+        found = kind.figures(labels[rows], self.scores[rows], self.predicted[rows], of_rows(weights, rows))
         found |= interval_figures(labels[rows], self.lower[rows], self.upper[rows])
         return found if len(labels[rows]) >= least else {name: value for name, value in found.items() if name not in _RANKING}
 
@@ -130,6 +132,7 @@ def compare(
     asked = vectors.take(pa.array(joined["_row"].to_numpy().astype(np.int64))).combine_chunks()
     batch = pa.RecordBatch.from_arrays([column.combine_chunks() for column in asked.columns], names=asked.column_names)
     labels, times = joined["label"].to_numpy(), joined["request_journal_time"].cast(pl.Int64).to_numpy()
+    weights = joined[_WEIGHT].to_numpy() if _WEIGHT in joined.columns else None
     served = _served(joined, kind)
     static = _answers(artifacts, first, batch, kind)
     candidates, in_service = refits_in_service(mine, times, joined["deployment_sequence"].to_numpy())
@@ -142,16 +145,18 @@ def compare(
     blocks = []
     for block in np.unique(times // block_ms).tolist():
         own = times // block_ms == block
-        blocks.append(Block(block * block_ms, int(own.sum()), *(one.figures(kind, labels, own, _LEAST_ROWS) for one in (served, static, refit))))
+        blocks.append(
+            Block(block * block_ms, int(own.sum()), *(one.figures(kind, labels, weights, own, _LEAST_ROWS) for one in (served, static, refit)))
+        )
     everything = slice(None)
     return Quality(
         len(joined),
-        served.figures(kind, labels, everything),
-        static.figures(kind, labels, everything),
-        refit.figures(kind, labels, everything),
+        served.figures(kind, labels, weights, everything),
+        static.figures(kind, labels, weights, everything),
+        refit.figures(kind, labels, weights, everything),
         kind.headline,
-        kind.lead(labels, served.scores, static.scores, days),
-        kind.lead(labels, served.scores, refit.scores, days),
+        kind.lead(labels, served.scores, static.scores, days, weights),
+        kind.lead(labels, served.scores, refit.scores, days, weights),
         blocks,
     )
 
@@ -212,14 +217,21 @@ def _milliseconds(time: Any) -> int:  # noqa: ANN401, RUF100 - milliseconds, or 
 
 
 def labelled(outcomes: pa.Table, model: str, kind: Kind) -> pl.DataFrame:
-    """Return one row per request whose truth is known, with the last label it got: by silence or by a correction as well."""
+    """Return one row per request whose truth is known, with the last label it got: by silence or by a correction as well.
+
+    Of a model with a control share the column `_weight` says how many requests each stands for; those whose answer hides the label are left out.
+    """
     rows = _frame(outcomes).with_columns(pl.col("label").cast(pl.Float64))
     is_label = pl.Series(kind.is_label(rows["label"].fill_null(np.nan).to_numpy()))
-    return (
+    found = (
         rows.filter((pl.col("model") == model) & (pl.col("status") != "unmatched") & is_label)
         .sort("revision", maintain_order=True)
         .unique(["journal_partition", "request_journal_offset"], keep="last", maintain_order=True)
     )
+    if "propensity" not in found.columns or found["propensity"].null_count() == len(found):
+        return found
+    control, propensity = (found[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("control", "propensity"))
+    return found.with_columns(pl.Series(_WEIGHT, label_weights(control, propensity))).filter(pl.col(_WEIGHT) > 0)
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

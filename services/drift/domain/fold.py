@@ -241,6 +241,6 @@ def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
     at = MergedCoordinates(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
     names = (
         "request", "request_ms", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms", "scores", "lower",
-        "upper",
+        "upper", "weight",
     )  # fmt: skip
     return replace(rows, at=at, **{name: getattr(rows, name)[part] for name in names})

@@ -10,6 +10,7 @@ from tidemill.services.drift.domain.estimated_quality import EstimatedQuality
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.intervals import interval_figures
+from tidemill.shared.statistics.propensity import Weights, weighted_mean
 
 Float64 = NDArray[np.float64]
 _REPLAY_MS = 3_600_000
@@ -36,6 +37,8 @@ class WindowRows:
         Answers by class, and the sums of the classes' probabilities, of a model that has several.
     estimated
         What the champion's probabilities say of its answers, whose labels have yet to come.
+    weights
+        How many requests a label stands for, of those that stand for more than their own.
     bounds
         Ends of the prediction interval of the labelled requests that have one.
     latencies
@@ -55,6 +58,7 @@ class WindowRows:
     defaults: int = 0
     corrections: int = 0
     requests: dict[str, int] = field(default_factory=dict)
+    weights: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, list[float]] = field(default_factory=dict)
     class_counts: list[int] = field(default_factory=list)
     class_sums: list[float] = field(default_factory=list)
@@ -111,7 +115,8 @@ class WindowRows:
             self.label.append(label)
             self.score.append(score)
             self.predicted.append(answer)
-        lower, upper = rows.lower[labelled], rows.upper[labelled]
+        weight, lower, upper = rows.weight[labelled], rows.lower[labelled], rows.upper[labelled]
+        self.weights |= {keys[row]: float(weight[row]) for row in np.flatnonzero(weight != 1.0).tolist()}
         for row in np.flatnonzero(np.isfinite(lower) & np.isfinite(upper)).tolist():
             self.bounds.setdefault(keys[row], [float(lower[row]), float(upper[row])])
         self.delay_ms += rows.delay_ms[labelled & ~np.isnan(rows.delay_ms)].tolist()
@@ -123,6 +128,7 @@ class WindowRows:
     def figures(self, kind: Kind) -> dict[str, float]:
         """Metrics of the window; undefined ones are left out."""
         label, score, predicted = np.array(self.label), np.array(self.score), np.array(self.predicted)
+        weights = self._weights(label.size)
         ended = label.size + self.timeouts
         found = {
             "predictions": float(self.scores),
@@ -142,22 +148,29 @@ class WindowRows:
         if self.delay_ms:
             found["label_delay_p50_ms"], found["label_delay_p95_ms"] = (float(q) for q in np.quantile(np.array(self.delay_ms), [0.5, 0.95]))
         with np.errstate(over="ignore", invalid="ignore"):
-            found |= kind.figures(label, score, predicted) if label.size else {}
+            found |= kind.figures(label, score, predicted, weights) if label.size else {}
             if self.bounds:
                 rows = [self.requests[key] for key in self.bounds]
                 found |= interval_figures(label[rows], *np.array(list(self.bounds.values())).T)
-        found |= self._shares(kind, label) | self.estimated.figures(kind)
+        found |= self._shares(kind, label, weights) | self.estimated.figures(kind)
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
-    def _shares(self, kind: Kind, label: Float64) -> dict[str, float]:
+    def _weights(self, labels: int) -> Weights:
+        if not self.weights:
+            return None
+        found = np.ones(labels)
+        found[[self.requests[key] for key in self.weights]] = list(self.weights.values())
+        return found
+
+    def _shares(self, kind: Kind, label: Float64, weights: Weights) -> dict[str, float]:
         """How often each class came and was answered, and the mean of its probability."""
         if kind.name == "binary":
-            found = {"positive_rate": float(label.mean())} if label.size else {}
+            found = {"positive_rate": weighted_mean(label, weights)} if label.size else {}
             return found | ({"predicted_positive_rate": self.positives / self.scores} if self.scores else {})
         found = {}
         for number, name in enumerate(kind.classes):
             if label.size:
-                found[f"label_share__{name}"] = float((label == number).mean())
+                found[f"label_share__{name}"] = weighted_mean(label == number, weights)
             if self.class_counts:
                 found[f"predicted_share__{name}"] = self.class_counts[number] / self.scores
                 found[f"score_mean__{name}"] = self.class_sums[number] / self.scores

@@ -12,6 +12,7 @@ from tidemill.services.drift.domain.quality import request_keys
 from tidemill.services.drift.domain.rows import OutcomeRows
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.intervals import interval_figures
+from tidemill.shared.statistics.propensity import weighted_mean
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,7 +39,7 @@ class Judged:
 
 @dataclass(slots=True)
 class RecentLabels:
-    """Label, scores, class and interval of the last requests that got a label; nothing is kept without a bound.
+    """Label, scores, class, interval and weight of the last requests that got a label; nothing is kept without a bound.
 
     A correction replaces the label of its request, in its place.
     """
@@ -51,7 +52,14 @@ class RecentLabels:
         """Take labelled rows in order."""
         if not self.bounds:
             return
-        columns = (rows.label[chosen], rows.scores_of(kind, chosen), rows.predicted[chosen], rows.lower[chosen], rows.upper[chosen])
+        columns = (
+            rows.label[chosen],
+            rows.scores_of(kind, chosen),
+            rows.predicted[chosen],
+            rows.lower[chosen],
+            rows.upper[chosen],
+            rows.weight[chosen],
+        )
         self.rows |= zip(request_keys(rows, chosen), zip(*(column.tolist() for column in columns), strict=True), strict=True)
         for oldest in list(islice(self.rows, max(0, len(self.rows) - self.count))):
             del self.rows[oldest]
@@ -60,9 +68,10 @@ class RecentLabels:
         """Hold every bounded metric against its bound, once there are enough labels; one that is undefined says nothing."""
         if not self.bounds or len(self.rows) < self.count:
             return []
-        label, scores, predicted, lower, upper = (np.array(column) for column in zip(*self.rows.values(), strict=True))
+        label, scores, predicted, lower, upper, weight = (np.array(column) for column in zip(*self.rows.values(), strict=True))
         with np.errstate(over="ignore", invalid="ignore"):
-            figures = kind.figures(label, scores, predicted) | interval_figures(label, lower, upper)
+            weights = None if (weight == 1.0).all() else weight
+            figures = kind.figures(label, scores, predicted, weights) | interval_figures(label, lower, upper)
         found = []
         for one in self.bounds:
             value = figures.get(one.metric)
@@ -73,7 +82,7 @@ class RecentLabels:
             words = f"{'AUC' if name == 'auc' else name} {value:.4g} {'below' if one.is_floor else 'above'} {one.bound:g}"
             evidence = {one.metric: value, "labels": float(len(label))}
             if kind.name == "binary":
-                evidence["positive_rate"] = float(label.mean())
+                evidence["positive_rate"] = weighted_mean(label, weights)
             found.append(Judged(one.metric, value, one.bound, broken, len(label), words, evidence))
         return found
 

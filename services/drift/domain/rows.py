@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.served_scores import class_scores
+from tidemill.shared.statistics.propensity import label_weights
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -70,7 +71,8 @@ class OutcomeRows:
     """Answers joined with their labels; NaN is an unknown label or delay.
 
     `request` is the journal offset of the request, in the same partition, and `request_ms` its journal time. `lower` and `upper` are the ends of the
-    prediction interval, NaN where there was none; `scores` as in `PredictionRows`.
+    prediction interval, NaN where there was none; `scores` as in `PredictionRows`. `weight` is how many requests a label stands for: 0 where the
+    answer has hidden its label, and 1 without a control share.
     """
 
     at: MergedCoordinates
@@ -88,6 +90,7 @@ class OutcomeRows:
     scores: pa.Array
     lower: Float64
     upper: Float64
+    weight: Float64
 
     def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
         """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
@@ -136,8 +139,9 @@ def outcome_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> OutcomeRows:
     request, revision, predicted = (_integers(batch.column(name)) for name in ("request_journal_offset", "revision", "predicted"))
     score, label, delay, lower, upper = (floats(batch.column(name)) for name in ("score", "label", "delay_ms", "lower", "upper"))
     asked, scores = int64_ms(batch.column("request_journal_time")), batch.column("scores")
+    weight = label_weights(floats(batch.column("control")), floats(batch.column("propensity")))
     return OutcomeRows(
-        at, request, asked, model, version, variant, status, revision, score, predicted, label, delay, scores, lower, upper
+        at, request, asked, model, version, variant, status, revision, score, predicted, label, delay, scores, lower, upper, weight
     )  # fmt: skip
 
 

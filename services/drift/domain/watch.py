@@ -138,9 +138,13 @@ class ModelWatch:
         self.verdict.reset()
 
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
-        """Absorb outcomes in order: labels, silence that is one, and corrections, which replace; time-outs without a label are counted."""
+        """Absorb outcomes in order: labels, silence that is one, and corrections, which replace; time-outs without a label are counted.
+
+        Outcomes of requests whose answer hides the label are passed over. Figures weigh the others by how many requests they stand for. The excess
+        loss does not: its mean is zero whatever the scores are whose labels are seen, and weights would only make it less sure.
+        """
         kind = self.settings.kind
-        joined = mine & (rows.status != "unmatched")
+        joined = mine & (rows.status != "unmatched") & (rows.weight > 0)
         labelled = joined & kind.is_label(rows.label)
         self.window.outcomes(kind, rows, labelled, int((joined & (rows.revision == 0) & np.isnan(rows.label)).sum()))
         found = self._bootstrap(rows, labelled & (rows.revision == 0))

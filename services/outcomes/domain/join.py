@@ -30,6 +30,9 @@ class JoinPolicy:
         False: the first label stays; True: every further one makes a new revision.
     numbers, classes
         How many numbers a request has beside its score, and a pair.
+    has_control_share
+        The last two of them are the propensity of the label and whether the request is in the control share. Silence about a request whose answer
+        has hidden its label is no label.
     """
 
     model: str
@@ -38,6 +41,7 @@ class JoinPolicy:
     last_correction_wins: bool = False
     numbers: int = 0
     classes: int = 0
+    has_control_share: bool = False
 
 
 class Outcome(NamedTuple):
@@ -212,7 +216,7 @@ class OutcomeJoin:
                     due.append(request.time_ms + delay)
                     break
                 # A truth came, but none that counts: silence, which may mean something, it was not.
-                value = None if status == INVALID else state.policy.timeout_label
+                value = None if status == INVALID or (state.policy.has_control_share and _is_hidden(request)) else state.policy.timeout_label
                 requests.set(state.pending, TIMEOUT, revision)
                 state.touch(request.offset)
                 label = None if value is None else Label(value, request.time_ms + delay)
@@ -237,6 +241,11 @@ class OutcomeJoin:
                 outcomes.append(Outcome(state.policy.model, at, _nobody(identity), "unmatched", label, None, 0))
         state.due_ms = min(due, default=_NEVER)
         return outcomes
+
+
+def _is_hidden(request: Request) -> bool:
+    *_, propensity, is_control = request.numbers
+    return propensity < 1.0 and not is_control
 
 
 def _nobody(request_id: str) -> Request:

@@ -1,7 +1,7 @@
 """What models of other kinds than binary serve beside the score: from predictions' columns to numbers of a request, and to outcomes' columns."""
 
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -15,9 +15,9 @@ from tidemill.shared.kinds.served_scores import class_scores
 _SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
 
 
-def count_of_numbers(kind: Kind) -> int:
-    """Return how many numbers a request has: one for each class, two for the interval of a regression."""
-    return len(kind.classes) or (2 if kind.name == "regression" else 0)
+def count_of_numbers(kind: Kind, *, has_control_share: bool = False) -> int:
+    """Return how many numbers a request has: one for each class, two for the interval of a regression, and last propensity and control mark."""
+    return (len(kind.classes) or (2 if kind.name == "regression" else 0)) + 2 * has_control_share
 
 
 class ServedNumbers:
@@ -27,10 +27,13 @@ class ServedNumbers:
     ----------
     kinds
         By model.
+    controlled
+        Models with a control share.
     """
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
-        self._kinds = {name: kind for name, kind in kinds.items() if count_of_numbers(kind)}
+    def __init__(self, kinds: Mapping[str, Kind], controlled: Collection[str] = ()) -> None:
+        self._controlled = frozenset(controlled)
+        self._kinds = {name: kind for name, kind in kinds.items() if count_of_numbers(kind, has_control_share=name in self._controlled)}
 
     def columns(self, models: Sequence[str], predictions: pa.RecordBatch) -> tuple[list[int], list[list[tuple[float, ...]]]]:
         """Return what was predicted, and one column of `Request.numbers` (none where all models are binary), of predictions in their schema.
@@ -47,7 +50,10 @@ class ServedNumbers:
             if not len(rows):
                 continue
             own = predictions.take(pa.array(rows))
-            for row, numbers in zip(rows.tolist(), _numbers(kind, own).tolist(), strict=True):
+            served = _numbers(kind, own)
+            if name in self._controlled:
+                served = np.column_stack([served, _control(own)])
+            for row, numbers in zip(rows.tolist(), served.tolist(), strict=True):
                 column[row] = tuple(numbers)
             if kind.classes:
                 places = pc.fill_null(pc.index_in(own.column("predicted_label"), pa.array(kind.classes)), -1)
@@ -60,24 +66,33 @@ class ServedNumbers:
         n = len(outcomes)
         if not self._kinds:
             texts, numbers = pa.nulls(n, pa.string()), pa.nulls(n, pa.float64())
-            return {"scores": pa.nulls(n, _SCORES), "predicted_label": texts, "lower": numbers, "upper": numbers, "label_class": texts}
+            return {
+                "scores": pa.nulls(n, _SCORES), "predicted_label": texts, "lower": numbers, "upper": numbers, "label_class": texts,
+                "control": pa.nulls(n, pa.bool_()), "propensity": numbers,
+            }  # fmt: skip
         scores: list[list[tuple[str, float]] | None] = [None] * n
         predicted: list[str | None] = [None] * n
         truths: list[str | None] = [None] * n
         ends: list[tuple[float | None, float | None]] = [(None, None)] * n
+        controls: list[bool | None] = [None] * n
+        propensities: list[float | None] = [None] * n
         for i, outcome in enumerate(outcomes):
-            kind, numbers = self._kinds.get(outcome.model), outcome.request.numbers
+            kind, numbers = self._kinds.get(outcome.model), list(outcome.request.numbers)
             if kind is None:
                 continue
             if kind.classes and outcome.label is not None:
                 truths[i] = kind.classes[int(outcome.label.value)]
             if not numbers:
                 continue
+            if outcome.model in self._controlled:
+                *numbers, propensity, drawn = numbers
+                if not math.isnan(propensity):
+                    controls[i], propensities[i] = bool(drawn), propensity
             if kind.classes:
                 known = [(name, score) for name, score in zip(kind.classes, numbers, strict=True) if not math.isnan(score)]
                 scores[i] = known or None
                 predicted[i] = kind.classes[outcome.request.predicted] if outcome.request.predicted >= 0 else None
-            elif not math.isnan(numbers[0]):
+            elif numbers and not math.isnan(numbers[0]):
                 ends[i] = (numbers[0], numbers[1])
         return {
             "scores": pa.array(scores, _SCORES),
@@ -85,12 +100,22 @@ class ServedNumbers:
             "lower": pa.array([low for low, _ in ends], pa.float64()),
             "upper": pa.array([high for _, high in ends], pa.float64()),
             "label_class": pa.array(truths, pa.string()),
+            "control": pa.array(controls, pa.bool_()),
+            "propensity": pa.array(propensities, pa.float64()),
         }
 
 
 def _numbers(kind: Kind, predictions: pa.RecordBatch) -> NDArray[np.float64]:
     """Return the numbers of one model's predictions, shape (n, numbers); NaN where one has none."""
+    if kind.name == "binary":
+        return np.empty((predictions.num_rows, 0))
     if not kind.classes:
         ends = [predictions.column(name).to_numpy(zero_copy_only=False) for name in ("lower", "upper")]
         return np.stack(ends, axis=1).astype(np.float64)
     return class_scores(predictions.column("scores"), kind.classes)
+
+
+def _control(predictions: pa.RecordBatch) -> NDArray[np.float64]:
+    """Return propensity and control mark, shape (n, 2); NaN of answers that were given before there was a control share."""
+    columns = [predictions.column(name).cast(pa.float64()).to_numpy(zero_copy_only=False) for name in ("propensity", "control")]
+    return np.stack(columns, axis=1).astype(np.float64)

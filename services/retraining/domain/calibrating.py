@@ -13,9 +13,10 @@ from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.statistics.paired_test import paired_block_test
+from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
 
 Scores = NDArray[np.float64]
-_Method = Callable[[Scores, Scores], Calibration | None]
+_Method = Callable[[Scores, Scores, Weights], Calibration | None]
 _LEVEL = 0.025
 _FEWEST_DAYS, _BLOCKS = 5, 10
 _LEAST_ROWS, _LEAST_FOR_AN_OFFSET, _LEAST_OF_A_CLASS, _LEAST_FOR_A_LINE = 200, 10, 30, 100
@@ -40,7 +41,9 @@ class Choice:
     gain: float
 
 
-def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: NDArray[np.int64], is_weighted: bool = False) -> Choice:
+def choose_calibration(
+    kind: Kind, labels: Scores, scores: Scores, request_ms: NDArray[np.int64], is_weighted: bool = False, weights: Weights = None
+) -> Choice:
     """Choose a correction by log loss, or none where no one helps beyond noise.
 
     Each method is fitted on all blocks of time but one and judged on that one. One counts as helpful when its mean gain over blocks is above zero at
@@ -53,7 +56,7 @@ def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: N
 
     Parameters
     ----------
-    labels, request_ms : shape (n,)
+    labels, request_ms, weights : shape (n,)
     scores : shape (n,) or (n, K)
     is_weighted
         Whether the classes had equal weights.
@@ -69,23 +72,23 @@ def choose_calibration(kind: Kind, labels: Scores, scores: Scores, request_ms: N
     blocks, methods = _blocks(request_ms), _methods(kind, labels)
     plain = kind.losses(labels, scores)
     best, helped = none, 0.0
-    if is_weighted and kind.name == "binary" and _rare(labels) >= _LEAST_FOR_AN_OFFSET and (moved := offset(labels, scores)) is not None:
-        helped = float((plain - _apart(kind, labels, scores, blocks, offset)).mean())
+    if is_weighted and kind.name == "binary" and _rare(labels) >= _LEAST_FOR_AN_OFFSET and (moved := offset(labels, scores, weights)) is not None:
+        helped = weighted_mean(plain - _apart(kind, labels, scores, blocks, offset, weights), weights)
         best = Choice("offset", moved, helped)
     for name, method in methods.items():
-        losses = _apart(kind, labels, scores, blocks, method)
-        test, gain = paired_block_test(losses - plain, blocks), float((plain - losses).mean())
-        if test.p_value_less < _LEVEL and gain > helped and (calibration := method(labels, scores)) is not None:
+        losses = _apart(kind, labels, scores, blocks, method, weights)
+        test, gain = paired_block_test(losses - plain, blocks, weights), weighted_mean(plain - losses, weights)
+        if test.p_value_less < _LEVEL and gain > helped and (calibration := method(labels, scores, weights)) is not None:
             best, helped = Choice(name, calibration, gain), gain
     return best
 
 
-def _apart(kind: Kind, labels: Scores, scores: Scores, blocks: NDArray[np.int64], method: _Method) -> Scores:
+def _apart(kind: Kind, labels: Scores, scores: Scores, blocks: NDArray[np.int64], method: _Method, weights: Weights) -> Scores:
     """Return the loss of each row under a correction that was fitted on the other blocks, shape (n,)."""
     losses = kind.losses(labels, scores)
     for block in np.unique(blocks):
         apart = blocks == block
-        fitted = method(labels[~apart], scores[~apart])
+        fitted = method(labels[~apart], scores[~apart], of_rows(weights, ~apart))
         if fitted is not None:
             losses[apart] = kind.losses(labels[apart], fitted.apply(scores[apart]))
     return losses
@@ -124,27 +127,27 @@ def _stretches(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     return blocks
 
 
-def offset(labels: Scores, scores: Scores) -> Calibration | None:
+def offset(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:
     """Move the log odds by as much as makes the mean score the rate; None where one class is absent."""
     if not _rare(labels):
         return None
     odds = logit(np.clip(scores, _FLOOR, 1 - _FLOOR))
-    moved = brentq(lambda by: float(expit(odds + by).mean() - labels.mean()), -50.0, 50.0)
+    moved = brentq(lambda by: weighted_mean(expit(odds + by) - labels, weights), -50.0, 50.0)
     return Calibration(link="logit", offsets=(float(moved),))
 
 
-def platt(labels: Scores, scores: Scores) -> Calibration | None:
+def platt(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:
     """Fit slope and offset on the scale of the log odds; None where the scores rank the wrong way round.
 
     Newton's method; the likelihood is concave.
     """
     odds = logit(np.clip(scores, _FLOOR, 1 - _FLOOR))
     design = np.column_stack([odds, np.ones(len(odds))])
-    found = np.array([1.0, 0.0])
+    found, sizes = np.array([1.0, 0.0]), np.ones(len(odds)) if weights is None else weights
     for _ in range(50):
         rates = expit(design @ found)
-        curvature = design.T @ (design * (rates * (1 - rates))[:, None]) + 1e-9 * np.eye(2)
-        step = np.linalg.solve(curvature, design.T @ (labels - rates))
+        curvature = design.T @ (design * (sizes * rates * (1 - rates))[:, None]) + 1e-9 * np.eye(2)
+        step = np.linalg.solve(curvature, design.T @ (sizes * (labels - rates)))
         # A step that is too long where the curve is flat would leave for good.
         found = found + step * min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))
         if np.abs(step).max() < 1e-10:
@@ -153,7 +156,7 @@ def platt(labels: Scores, scores: Scores) -> Calibration | None:
     return Calibration(link="logit", slope=slope, offsets=(offset,)) if slope > 0.01 and np.isfinite(found).all() else None
 
 
-def isotonic(labels: Scores, scores: Scores) -> Calibration | None:
+def isotonic(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:
     """Fit a line that rises through the mean score and the rate of each stretch that isotonic regression finds.
 
     Between the means it is straight, so that it keeps the order of the scores and a rounding of a score moves its rate by as little. Stretches of few
@@ -164,8 +167,8 @@ def isotonic(labels: Scores, scores: Scores) -> Calibration | None:
     Oron and Flournoy: Centered isotonic regression. Statistics in Biopharmaceutical Research 9 (2017).
     """
     order = np.argsort(scores, kind="stable")
-    ordered, truth = scores[order], labels[order]
-    levels = IsotonicRegression().fit(ordered, truth).predict(ordered)
+    ordered, truth, own = scores[order], labels[order], np.ones(len(labels)) if weights is None else weights[order]
+    levels = IsotonicRegression().fit(ordered, truth, own).predict(ordered)
     stretch = np.append(0, np.cumsum(np.diff(levels) > 0))
     least, sizes = max(_LEAST_PER_KNOT, len(labels) // _MOST_KNOTS), np.bincount(stretch)
     merged, count, held = np.zeros(len(sizes), np.int64), 0, 0
@@ -174,8 +177,8 @@ def isotonic(labels: Scores, scores: Scores) -> Calibration | None:
         if held >= least:
             count, held = count + 1, 0
     place = np.minimum(merged[stretch], max(0, count - 1))
-    sizes = np.bincount(place)
-    knots, rates = np.bincount(place, ordered) / sizes, np.bincount(place, truth) / sizes
+    totals = np.bincount(place, own)
+    knots, rates = np.bincount(place, own * ordered) / totals, np.bincount(place, own * truth) / totals
     least_rate = 1.0 / (len(labels) + 2)
     line = {0.0: min(least_rate, rates[0]), **dict(zip(knots.tolist(), rates.tolist(), strict=True)), 1.0: max(1 - least_rate, rates[-1])}
     at = np.array(sorted(line))
@@ -183,14 +186,14 @@ def isotonic(labels: Scores, scores: Scores) -> Calibration | None:
     return Calibration(link="logit", knots=tuple(at.tolist()), levels=tuple(rising.tolist())) if len(knots) > 1 else None
 
 
-def temperature(labels: Scores, scores: Scores) -> Calibration | None:
+def temperature(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:
     """Fit the one power that all probabilities of a row are taken to."""
     logs = np.log(np.maximum(scores, _FLOOR))
     own = np.arange(len(labels)), labels.astype(np.int64)
 
     def loss(power: float) -> float:
         scaled = np.exp(power) * logs
-        return float((logsumexp(scaled, axis=1) - scaled[own]).mean())
+        return weighted_mean(logsumexp(scaled, axis=1) - scaled[own], weights)
 
     slope = float(np.exp(minimize_scalar(loss, bounds=(np.log(0.05), np.log(20.0)), method="bounded", options={"xatol": 1e-8}).x))
     return Calibration(link="softmax", slope=slope, offsets=(0.0,) * scores.shape[1])

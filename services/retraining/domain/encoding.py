@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.signature import Column, within_range
+from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
 
 _SMOOTHING = 50.0
 _RARE_ROWS = 20
@@ -31,7 +32,7 @@ class Encoding:
     matrix: NDArray[np.float32]
 
 
-def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: NDArray[np.int64], kind: Kind) -> Encoding:
+def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: NDArray[np.int64], kind: Kind, weights: Weights = None) -> Encoding:
     """Encode rows to learn from.
 
     A category becomes its label rate, drawn towards the overall rate when it is rare; categories of fewer than 20 rows are one, which also stands for
@@ -45,7 +46,7 @@ def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: ND
     Parameters
     ----------
     features : n rows
-    labels, request_ms : shape (n,)
+    labels, request_ms, weights : shape (n,)
 
     References
     ----------
@@ -54,6 +55,7 @@ def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: ND
     targets = _targets(labels, kind)
     blocks = np.empty(len(labels), np.int64)
     blocks[np.argsort(request_ms, kind="stable")] = np.arange(len(labels)) * _BLOCKS // max(1, len(labels))
+    own = None if weights is None else weights / weights.mean()
     columns: list[Column] = []
     width = sum(len(targets) if pa.types.is_string(values.type) else 1 for values in features.columns)
     matrix = np.empty((len(labels), width), np.float32)
@@ -61,7 +63,7 @@ def encode(features: pa.RecordBatch, labels: NDArray[np.float64], request_ms: ND
         for name, values in zip(features.schema.names, features.columns, strict=True):
             if pa.types.is_string(values.type):
                 for target in targets:
-                    column, matrix[:, len(columns)] = _category(name, values, target, blocks)
+                    column, matrix[:, len(columns)] = _category(name, values, target, blocks, own)
                     columns.append(column)
             else:
                 matrix[:, len(columns)] = values.cast(pa.float64()).to_numpy(zero_copy_only=False)
@@ -78,8 +80,10 @@ def _targets(labels: NDArray[np.float64], kind: Kind) -> list[NDArray[np.float64
     return [(labels == place).astype(np.float64) for place in chosen]
 
 
-def _category(name: str, values: pa.Array, labels: NDArray[np.float64], blocks: NDArray[np.int64]) -> tuple[Column, NDArray[np.float64]]:
-    rate = float(labels.mean())
+def _category(
+    name: str, values: pa.Array, labels: NDArray[np.float64], blocks: NDArray[np.int64], weights: Weights
+) -> tuple[Column, NDArray[np.float64]]:
+    rate = weighted_mean(labels, weights)
     encoded = values.dictionary_encode()
     levels, known = encoded.dictionary.to_pylist(), encoded.indices.is_valid().to_numpy(zero_copy_only=False)
     place = encoded.indices.fill_null(0).to_numpy(zero_copy_only=False).astype(np.int64)
@@ -88,8 +92,9 @@ def _category(name: str, values: pa.Array, labels: NDArray[np.float64], blocks: 
     names = sorted(level for level, often in zip(levels, common, strict=True) if often)
     group_of = {level: group for group, level in enumerate(names, start=1)}
     group = np.array([group_of.get(level, 0) for level in levels] or [0])[place]
-    seen = np.bincount(group[known] * _BLOCKS + blocks[known], minlength=(len(names) + 1) * _BLOCKS)
-    positive = np.bincount(group[known] * _BLOCKS + blocks[known], labels[known], minlength=(len(names) + 1) * _BLOCKS)
+    seen = np.bincount(group[known] * _BLOCKS + blocks[known], of_rows(weights, known), minlength=(len(names) + 1) * _BLOCKS)
+    sums = labels if weights is None else weights * labels
+    positive = np.bincount(group[known] * _BLOCKS + blocks[known], sums[known], minlength=(len(names) + 1) * _BLOCKS)
     counts, totals = (part.reshape(-1, _BLOCKS).cumsum(axis=1) for part in (seen.astype(np.float64), positive))
     rates = (totals + _SMOOTHING * rate) / (counts + _SMOOTHING)
     before = np.hstack([np.full((len(rates), 1), rate), rates[:, :-1]])

@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.statistics.propensity import Weights, of_rows
 
 DAY_MS = 86_400_000
 _MATURED = 0.95
@@ -24,26 +25,37 @@ class Examples:
     request_ms, label_ms : int64 arrays, shape (n,)
         When the request and its label became available.
     labels : float64 array, shape (n,)
+    weights : float64 array, shape (n,)
+        How many requests each row stands for, where the labels of others are hidden; None where each stands for itself.
     """
 
     features: pa.RecordBatch
     request_ms: NDArray[np.int64]
     label_ms: NDArray[np.int64]
     labels: NDArray[np.float64]
+    weights: Weights = None
 
     def __len__(self) -> int:
         return len(self.labels)
 
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
         """Return the chosen rows."""
-        return Examples(self.features.filter(pa.array(chosen)), self.request_ms[chosen], self.label_ms[chosen], self.labels[chosen])
+        features = self.features.filter(pa.array(chosen))
+        return Examples(features, self.request_ms[chosen], self.label_ms[chosen], self.labels[chosen], of_rows(self.weights, chosen))
 
     def thinning(self, limit: int, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the places of at most `limit` rows, of each class evenly spread over time, and their weights.
 
         Each class keeps its share, but a rare one at least 2,000 rows, or all it has: a thousandth of 25,000 rows is too few to learn from. (Of many
-        classes all together at least half of the limit.) The weights restore the shares; their mean is 1.
+        classes all together at least half of the limit.) The weights restore the shares, times those that the rows have; their mean is 1.
         """
+        places, weights = self._thinned(limit, kind)
+        if self.weights is None:
+            return places, weights
+        weights = weights * self.weights[places]
+        return places, weights / weights.mean()
+
+    def _thinned(self, limit: int, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         if len(self) <= limit or kind.name == "regression":
             places = _spread(np.arange(len(self), dtype=np.int64), min(limit, len(self)))
             return places, np.ones(len(places))

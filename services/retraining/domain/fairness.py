@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.slices import LEAST_EACH, LEAST_ROWS, Groups
 from tidemill.shared.application.model import Fairness
+from tidemill.shared.statistics.propensity import Weights
 
 _REPETITIONS = 500
 
@@ -21,7 +22,12 @@ class FairnessFindings:
 
 
 def judge_fairness(
-    labels: NDArray[np.float64], predicted: NDArray[np.int32], blocks: NDArray[np.int64], groups: Groups, limits: Fairness
+    labels: NDArray[np.float64],
+    predicted: NDArray[np.int32],
+    blocks: NDArray[np.int64],
+    groups: Groups,
+    limits: Fairness,
+    weights: Weights = None,
 ) -> FairnessFindings:
     """Hold the differences between groups of each sensitive column against the limits; refused is what surely exceeds one (95 %).
 
@@ -46,7 +52,7 @@ def judge_fairness(
         figures[f"fairness_groups__{column}"] = float(len(enough))
         if len(enough) < 2:
             continue
-        parity, odds = _differences(labels, predicted, blocks, list(enough.values()))
+        parity, odds = _differences(labels, predicted, blocks, list(enough.values()), np.ones(len(labels)) if weights is None else weights)
         for measure, limit, values in (
             ("demographic_parity", limits.demographic_parity, parity),
             ("equalized_odds", limits.equalized_odds, odds),
@@ -66,16 +72,20 @@ def _is_enough(labels: NDArray[np.float64]) -> bool:
 
 
 def _differences(
-    labels: NDArray[np.float64], predicted: NDArray[np.int32], blocks: NDArray[np.int64], groups: list[NDArray[np.bool_]]
+    labels: NDArray[np.float64],
+    predicted: NDArray[np.int32],
+    blocks: NDArray[np.int64],
+    groups: list[NDArray[np.bool_]],
+    weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both measures on the rows, then on each redraw of the blocks, shape (1 + repetitions,)."""
     names, place = np.unique(blocks, return_inverse=True)
     drawn = np.random.Generator(np.random.PCG64(0)).multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=_REPETITIONS)
-    weights = np.vstack([np.ones((1, len(names))), drawn.astype(np.float64)])
+    draws = np.vstack([np.ones((1, len(names))), drawn.astype(np.float64)])
     shares = []
     for rows in groups:
         counts = [
-            weights @ np.bincount(place[rows], part[rows].astype(np.float64), minlength=len(names))
+            draws @ np.bincount(place[rows], weights[rows] * part[rows], minlength=len(names))
             for part in (np.ones(len(labels)), predicted, labels, predicted * labels, predicted * (1 - labels))
         ]
         everybody, yes, positives, hits, false = counts

@@ -9,6 +9,7 @@ from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.metrics import roc_auc
 from tidemill.shared.statistics.paired_test import paired_block_test
+from tidemill.shared.statistics.propensity import Weights, weighted_mean
 
 _AUC_MARGIN = 0.005
 _LEAST_DAYS = 3
@@ -24,6 +25,7 @@ def judge(
     min_rows: int,
     min_positives: int = 2,
     block_ms: int = DAY_MS,
+    weights: Weights = None,
 ) -> Verdict:
     """Compare two models' scores of the same requests: loss by a paired one-sided t test over blocks (days), AUC (binary), calibration (classes).
 
@@ -42,6 +44,8 @@ def judge(
         Rows needed, and rows of each class.
     block_ms
         Requests of so long share their error.
+    weights : shape (n,)
+        How many requests each row stands for; counts of rows are counts.
     """
     labelled = kind.is_label(labels)
     if not labelled.all():
@@ -58,25 +62,26 @@ def judge(
         what = "days" if block_ms == DAY_MS else f"blocks of {block_ms / 1000:g} s"
         return Verdict(False, f"{len(labels)} matured rows over {found} {what}; {min_rows} rows and {_LEAST_DAYS} {what} are needed", figures)
     mine, theirs = kind.losses(labels, challenger), kind.losses(labels, champion)
-    test = paired_block_test(mine - theirs, days)
+    test = paired_block_test(mine - theirs, days, weights)
+    loss, champion_loss = weighted_mean(mine, weights), weighted_mean(theirs, weights)
     figures = {
         "gate_rows": float(len(labels)),
         "gate_days": float(test.blocks),
-        "loss": float(mine.mean()),
-        "champion_loss": float(theirs.mean()),
+        "loss": loss,
+        "champion_loss": champion_loss,
         "loss_difference": test.mean,
         "p_value": test.p_value_less,
     }
-    shown = f"loss {mine.mean():.4f} against {theirs.mean():.4f}"
+    shown = f"loss {loss:.4f} against {champion_loss:.4f}"
     if not test.p_value_less < alpha:
         return Verdict(False, f"{shown}: p = {test.p_value_less:.3f}, needed < {alpha}", figures)
     # Written so that a figure that is NaN passes nothing.
     if kind.name == "binary":
-        auc, champion_auc = roc_auc(labels, challenger), roc_auc(labels, champion)
+        auc, champion_auc = roc_auc(labels, challenger, weights), roc_auc(labels, champion, weights)
         figures |= {"auc": auc, "champion_auc": champion_auc}
         if not auc >= champion_auc - _AUC_MARGIN:
             return Verdict(False, f"the loss is better but AUC is not: {auc:.4f} against {champion_auc:.4f}", figures)
-    if kind.name != "regression" and (problem := _worse_calibration(kind, labels, challenger, champion, days, figures)):
+    if kind.name != "regression" and (problem := _worse_calibration(kind, labels, challenger, champion, days, figures, weights)):
         return Verdict(False, problem, figures)
     return Verdict(True, f"{shown}: p = {test.p_value_less:.2g}", figures)
 
@@ -88,11 +93,12 @@ def _worse_calibration(
     champion: NDArray[np.float64],
     days: NDArray[np.int64],
     figures: dict[str, float],
+    weights: Weights,
 ) -> str:
     if kind.name != "binary":  # What serves without a model answers one class: its calibration is no measure.
-        figures |= calibration_of(kind, labels, challenger, days)[1]
+        figures |= calibration_of(kind, labels, challenger, days, weights)[1]
         return ""
-    check = compare_calibration(kind, labels, challenger, champion, days)
+    check = compare_calibration(kind, labels, challenger, champion, days, weights)
     figures |= check.figures
     return check.problem
 

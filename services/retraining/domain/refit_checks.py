@@ -11,6 +11,7 @@ from tidemill.services.retraining.domain.examples import DAY_MS, Examples
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.paired_test import paired_block_test
+from tidemill.shared.statistics.propensity import weighted_mean
 
 _LEVEL = 0.05
 _SAMPLE = 64
@@ -70,14 +71,15 @@ def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whos
         return Verdict(True, f"{len(rows)} rows that {whose} did not know hold nothing against it", figures)
     theirs = other.score(rows.features)
     losses, other_losses = kind.losses(rows.labels, mine), kind.losses(rows.labels, theirs)
-    figures |= {"refit_loss": float(losses.mean()), "refit_other_loss": float(other_losses.mean())}
-    test = paired_block_test(other_losses - losses, days)
+    loss, other_loss = weighted_mean(losses, rows.weights), weighted_mean(other_losses, rows.weights)
+    figures |= {"refit_loss": loss, "refit_other_loss": other_loss}
+    test = paired_block_test(other_losses - losses, days, rows.weights)
     if not test.p_value_less >= _LEVEL:
-        words = f"expected it to fit what it has learned no worse than {whose}, found a loss of {losses.mean():.4f} against {other_losses.mean():.4f}"
+        words = f"expected it to fit what it has learned no worse than {whose}, found a loss of {loss:.4f} against {other_loss:.4f}"
         return Verdict(False, f"refit: {words}, p = {test.p_value_less:.2g}", figures)
     if kind.name != "regression":
-        check = compare_calibration(kind, rows.labels, mine, theirs, days)
+        check = compare_calibration(kind, rows.labels, mine, theirs, days, rows.weights)
         figures |= {"refit_calibration_difference": check.difference}
         if check.problem:
             return Verdict(False, f"refit {check.problem}", figures)
-    return Verdict(True, f"loss {losses.mean():.4f} against {other_losses.mean():.4f} of {whose} on the rows that it adds", figures)
+    return Verdict(True, f"loss {loss:.4f} against {other_loss:.4f} of {whose} on the rows that it adds", figures)

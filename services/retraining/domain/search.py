@@ -19,6 +19,7 @@ from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.application.families import families_of
 from tidemill.shared.application.model import Training
 from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.statistics.propensity import weighted_mean
 
 _KEPT_OF = 2
 _NO_THRESHOLD = 0.5
@@ -70,6 +71,7 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
     """
     labelled = kind.is_label(examples.labels)
     stretches = Stretches(examples if labelled.all() else examples.where(labelled), split, training, kind)
+    weights = stretches.weights
     families = families_of(training.families, kind.name)
     weighing = {CLASS_WEIGHT: training.class_weight} if training.class_weight != "none" and kind.name != "regression" else {}
     recipes: dict[int, dict[str, Any]] = {}
@@ -78,16 +80,19 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
     def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
         parameters = recipes[trial.number] = {**suggest(trial, families, stretches.windows), **weighing}
         losses: list[NDArray[np.float64]] = []
+        loss = np.nan
         mine = answers[trial.number] = []
         for fold, rows in enumerate(stretches.validations):
             window = stretches.window(fold, parameters["window_days"])
             model = fit(window.matrix, window.labels, kind, parameters, training.seed, window.weights, training.class_weight)
             mine.append(model.predict(window.asked))
             losses.append(kind.losses(rows.labels, mine[-1]))
-            trial.report(float(np.concatenate(losses).mean()), fold + 1)
+            so_far = np.concatenate(losses)
+            loss = weighted_mean(so_far, None if weights is None else weights[: len(so_far)])
+            trial.report(loss, fold + 1)
             if fold + 1 < len(stretches.validations) and trial.should_prune():
                 raise optuna.TrialPruned
-        return float(np.concatenate(losses).mean())
+        return loss
 
     optuna.logging.set_verbosity(optuna.logging.WARNING)
     sampler = optuna.samplers.TPESampler(seed=training.seed, n_startup_trials=max(2, training.trials // 2))
@@ -113,13 +118,14 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
         parameters, calibration = dict(known), calibration_of(known)
         scores = scores if calibration is None else calibration.apply(scores)
     else:
-        choice = choose_calibration(kind, labels, scores, stretches.request_ms, bool(weighing))
+        choice = choose_calibration(kind, labels, scores, stretches.request_ms, bool(weighing), weights)
         scores = scores if choice.calibration is None else choice.calibration.apply(scores)
         parameters = {**recipes[best], **({} if choice.calibration is None else {CALIBRATION: choice.calibration.model_dump_json()})}
         parameters |= {INTERVAL: residual_interval(labels, scores)} if kind.name == "regression" else {}
         figures["calibration_gain"] = choice.gain
-    threshold = best_threshold(labels, scores) if kind.name == "binary" else _NO_THRESHOLD
-    figures |= {f"validation_{name}": value for name, value in kind.figures(labels, scores, kind.decide(scores, threshold)).items()}
+    threshold = best_threshold(labels, scores, weights) if kind.name == "binary" else _NO_THRESHOLD
+    validated = kind.figures(labels, scores, kind.decide(scores, threshold), weights)
+    figures |= {f"validation_{name}": value for name, value in validated.items()}
     return Found(parameters, threshold, window_words(stretches.lacking), figures)
 
 

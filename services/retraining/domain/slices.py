@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.examples import Examples
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.eprocess import Evidence, below, block_means, discoveries
+from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
 
 LEAST_ROWS, LEAST_EACH = 200, 30
 _SHOWN = 12
@@ -57,7 +58,7 @@ def groups_of(rows: Examples, columns: tuple[str, ...]) -> Groups:
 
 def judge_slices(
     kind: Kind, labels: NDArray[np.float64], mine: NDArray[np.float64], theirs: NDArray[np.float64], blocks: NDArray[np.int64],
-    groups: Groups, margin: float, level: float,
+    groups: Groups, margin: float, level: float, weights: Weights = None,
 ) -> SliceFindings:  # fmt: skip
     """Look for harm in every slice with 200 rows and 30 of each class; smaller ones are pooled and not judged.
 
@@ -78,9 +79,10 @@ def judge_slices(
         if count < LEAST_ROWS or kind.lack(labels[rows], LEAST_EACH):
             pooled[name] = count
             continue
-        allowed = margin if kind.name != "regression" else margin * float(theirs[rows].mean())
+        own = of_rows(weights, rows)
+        allowed = margin if kind.name != "regression" else margin * weighted_mean(theirs[rows], own)
         difference = mine[rows] - theirs[rows]
-        found[name] = count, float(difference.mean()), below(-block_means(difference, blocks[rows]), -allowed)
+        found[name] = count, weighted_mean(difference, own), below(-block_means(difference, blocks[rows], own), -allowed)
     names = list(found)
     harmed = tuple(name for name, bad in zip(names, discoveries([found[name][2].log_e for name in names], level), strict=True) if bad)
     worst_first = sorted(names, key=lambda name: -found[name][1])[:_SHOWN]

@@ -13,6 +13,7 @@ from tidemill.shared.application.model import Gate
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.bootstrap import auc_difference_interval
 from tidemill.shared.statistics.eprocess import below, block_means
+from tidemill.shared.statistics.propensity import Weights, weighted_mean
 
 LEAST_BLOCKS = 7
 _AUC_MARGIN = 0.005
@@ -29,6 +30,8 @@ class Paired:
     candidate, champion : shape (n,) or (n, K)
     groups
         Rows by slice.
+    weights : shape (n,)
+        How many requests each row stands for; None: itself.
     """
 
     labels: NDArray[np.float64]
@@ -36,6 +39,7 @@ class Paired:
     champion: NDArray[np.float64]
     blocks: NDArray[np.int64]
     groups: Groups
+    weights: Weights = None
 
 
 def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each: int) -> Verdict:
@@ -56,14 +60,15 @@ def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each:
     if problem := _unfit(kind, rows, gate, blocks, min_each):
         return Verdict(False, problem, figures)
     mine, theirs = kind.losses(rows.labels, rows.candidate), kind.losses(rows.labels, rows.champion)
+    loss, champion_loss = weighted_mean(mine, rows.weights), weighted_mean(theirs, rows.weights)
     margin, slice_margin = gate.margins(kind.name)
-    allowed = margin if kind.name != "regression" else margin * float(theirs.mean())
-    evidence = below(block_means(mine - theirs, rows.blocks), allowed)
+    allowed = margin if kind.name != "regression" else margin * weighted_mean(theirs, rows.weights)
+    evidence = below(block_means(mine - theirs, rows.blocks, rows.weights), allowed)
     seen = evidence.detectable(allowed, level)
     figures |= {
-        "loss": float(mine.mean()),
-        "champion_loss": float(theirs.mean()),
-        "loss_difference": float((mine - theirs).mean()),
+        "loss": loss,
+        "champion_loss": champion_loss,
+        "loss_difference": weighted_mean(mine - theirs, rows.weights),
         "loss_difference_of_days": evidence.mean,
         "day_spread": evidence.spread,
         "day_correlation": evidence.correlation,
@@ -72,7 +77,7 @@ def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each:
         "log_e": evidence.log_e,
         "detectable_difference": seen,
     }
-    shown = f"loss {mine.mean():.4f} against {theirs.mean():.4f}, by day {evidence.mean:+.4f}"
+    shown = f"loss {loss:.4f} against {champion_loss:.4f}, by day {evidence.mean:+.4f}"
     if not evidence.shows(level):
         power = (
             f"{seen:+.4f} or lower would have passed in 80 % of cases"
@@ -83,7 +88,7 @@ def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each:
         return Verdict(False, f"non-inferiority: {words}, found e = {evidence.e:.3g} on {blocks} {_units(gate)}; {power}", figures)
     if problem := _worse_ranking(kind, rows, figures) or _worse_meaning(kind, rows, figures):
         return Verdict(False, problem, figures)
-    slices = judge_slices(kind, rows.labels, mine, theirs, rows.blocks, rows.groups, slice_margin, gate.alpha)
+    slices = judge_slices(kind, rows.labels, mine, theirs, rows.blocks, rows.groups, slice_margin, gate.alpha, rows.weights)
     figures |= {"slices_judged": float(slices.judged), "slices_not_judged_rows": float(slices.pooled_rows), "slice_worst_difference": slices.worst}
     if slices.harmed:
         words = f"expected no slice of {slices.judged} to be worse by more than {slice_margin:g}, found {', '.join(slices.harmed)}"
@@ -110,7 +115,7 @@ def _unfit(kind: Kind, rows: Paired, gate: Gate, blocks: int, min_each: int) -> 
 def _worse_ranking(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
     if kind.name != "binary":
         return ""
-    gap = auc_difference_interval(rows.labels, rows.candidate, rows.champion, rows.blocks)
+    gap = auc_difference_interval(rows.labels, rows.candidate, rows.champion, rows.blocks, weights=rows.weights)
     figures |= {"auc_difference": gap.estimate, "auc_difference_high": gap.high}
     # Written so that a figure that is NaN passes nothing.
     if gap.high >= -_AUC_MARGIN:
@@ -121,7 +126,7 @@ def _worse_ranking(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
 def _worse_meaning(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
     if kind.name == "regression":
         return ""
-    check = compare_calibration(kind, rows.labels, rows.candidate, rows.champion, rows.blocks)
+    check = compare_calibration(kind, rows.labels, rows.candidate, rows.champion, rows.blocks, rows.weights)
     figures |= check.figures
     return check.problem
 

@@ -12,6 +12,7 @@ from tidemill.services.retraining.domain.folds import Folds
 from tidemill.shared.application.model import Training
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.signature import Signature
+from tidemill.shared.statistics.propensity import Weights
 
 _NEWEST_ROWS, _OLDER_ROWS = 25_000, 12_500
 _MOST = 3
@@ -29,7 +30,7 @@ class Window:
     @classmethod
     def of(cls, rows: Examples, validation: Examples, kind: Kind, limit: int) -> "Window":
         """Encode rows to learn from, `limit` at most, and rows to be judged on."""
-        encoding = encode(rows.features, rows.labels, rows.request_ms, kind)
+        encoding = encode(rows.features, rows.labels, rows.request_ms, kind, rows.weights)
         signature = Signature(model="", version="", family="", columns=encoding.columns, threshold=0.5, parity_rows=(), parity_scores=())
         kept, weights = rows.thinning(limit, kind)
         return cls(encoding.matrix[kept], rows.labels[kept], weights, signature.encode(validation.features))
@@ -75,6 +76,12 @@ class Stretches:
     def labels(self) -> NDArray[np.float64]:
         """Labels of all stretches, in their order."""
         return np.concatenate([rows.labels for rows in self.validations])
+
+    @property
+    def weights(self) -> Weights:
+        """Weights of the rows of all stretches."""
+        parts = [rows.weights for rows in self.validations if rows.weights is not None]
+        return np.concatenate(parts) if parts else None
 
     @property
     def request_ms(self) -> NDArray[np.int64]:

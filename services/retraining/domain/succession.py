@@ -26,6 +26,7 @@ from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.statistics.eprocess import below, block_means
 from tidemill.shared.statistics.levels import next_level
+from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
 
 _LEAST_FOR_THRESHOLD = 1_000
 
@@ -150,7 +151,7 @@ def first_model(bench: Bench) -> Proposal:
     default = kind.default_scores(bench.settings.fallback.default)
     scores = judged.score(rows.features)
     fallback = np.broadcast_to(default, scores.shape)
-    verdict = judge(kind, rows.labels, scores, fallback, rows.request_ms, gate.alpha, gate.min_rows, training.min_positives, gate.block)
+    verdict = judge(kind, rows.labels, scores, fallback, rows.request_ms, gate.alpha, gate.min_rows, training.min_positives, gate.block, rows.weights)
     figures = {**candidate.figures, **verdict.figures}
     if verdict.passed:
         checked = check_refit(kind, rows.where(kind.is_label(rows.labels)), scorer, judged, "the fit that was judged", gate.block)
@@ -220,10 +221,11 @@ def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spe
         return Verdict(False, "too few rows that neither model has learned from", figures)
     level = next_level(spent, bench.end_ms, gate.alpha)
     mine, theirs = (kind.losses(rows.labels, scorer.score(rows.features)) for scorer in (predecessor, champion))
-    evidence = below(block_means(mine - theirs, blocks))
-    figures |= {"reverse_level": level, "predecessor_loss": float(mine.mean()), "predecessor_champion_loss": float(theirs.mean())}
+    evidence = below(block_means(mine - theirs, blocks, rows.weights))
+    loss, champion_loss = weighted_mean(mine, rows.weights), weighted_mean(theirs, rows.weights)
+    figures |= {"reverse_level": level, "predecessor_loss": loss, "predecessor_champion_loss": champion_loss}
     figures |= {"predecessor_log_e": evidence.log_e}
-    words = f"loss {mine.mean():.4f} against {theirs.mean():.4f}, e = {evidence.e:.3g} of {1 / level:.0f}"
+    words = f"loss {loss:.4f} against {champion_loss:.4f}, e = {evidence.e:.3g} of {1 / level:.0f}"
     return Verdict(evidence.shows(level), words, figures, spent=((bench.end_ms, level),))
 
 
@@ -238,7 +240,7 @@ def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
     recent = kind.is_label(rows.labels) & (rows.request_ms >= split.gate_end - bench.settings.gate.span) & (rows.request_ms < split.gate_end)
     judged = rows.where(recent)
     predicted = kind.decide(scorer.score(judged.features), scorer.signature.threshold)
-    return judge_fairness(judged.labels, predicted, bench.blocks(judged, split), groups_of(judged, limits.columns), limits)
+    return judge_fairness(judged.labels, predicted, bench.blocks(judged, split), groups_of(judged, limits.columns), limits, judged.weights)
 
 
 def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
@@ -255,17 +257,17 @@ def _judge(bench: Bench, split: Split, recipe: Recipe, threshold: float, notes: 
     judged, champion = rows.where(places), bench.served[places]
     walk = walk_forward(judged, split, bench.settings.retraining.schedule, lambda at: bench.fit(split, at, recipe, threshold))
     blocks = bench.blocks(judged, split)
-    pair = Paired(judged.labels, walk.scores, champion, blocks, groups_of(judged, bench.settings.slices))
+    pair = Paired(judged.labels, walk.scores, champion, blocks, groups_of(judged, bench.settings.slices), judged.weights)
     gate, least = bench.settings.gate, bench.settings.training.min_positives
     verdict = judge_strategy(kind, pair, gate, notes.level(level, bench.end_ms, gate.alpha), least)
-    return _Judged(verdict, _threshold(kind, judged.labels, walk.scores, threshold), walk.last, walk.last_from_ms)
+    return _Judged(verdict, _threshold(kind, judged.labels, walk.scores, threshold, judged.weights), walk.last, walk.last_from_ms)
 
 
-def _threshold(kind: Kind, labels: NDArray[np.float64], scores: NDArray[np.float64], otherwise: float) -> float:
+def _threshold(kind: Kind, labels: NDArray[np.float64], scores: NDArray[np.float64], otherwise: float, weights: Weights) -> float:
     """Choose the threshold by scores that were given before the label was known, if there are a thousand of them."""
     if kind.name != "binary" or len(labels) < _LEAST_FOR_THRESHOLD or kind.lack(labels, 2) or not np.isfinite(scores).all():
         return otherwise
-    return best_threshold(labels, scores)
+    return best_threshold(labels, scores, weights)
 
 
 def _admitted(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
@@ -290,7 +292,7 @@ def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, 
     """Refit an admitted recipe on everything known, and hold that against the champion on the rows that it adds."""
     kind, rows = bench.kind, bench.examples
     recent = kind.is_score(bench.served) & kind.is_label(rows.labels) & (rows.request_ms >= split.gate_end - bench.settings.gate.span)
-    threshold = _threshold(kind, rows.labels[recent], bench.served[recent], champion.signature.threshold)
+    threshold = _threshold(kind, rows.labels[recent], bench.served[recent], champion.signature.threshold, of_rows(rows.weights, recent))
     artifact = bench.fit(split, split.end, recipe, threshold, {"known_until_ms": str(split.end)})
     since = int(champion.signature.details["learned_until_ms"])
     added = rows.where(kind.is_label(rows.labels) & (rows.request_ms >= since) & (rows.request_ms < split.learned_until(split.end)))

@@ -93,9 +93,10 @@ def fit_at(
     rows = split.learning(examples.where(kind.is_label(examples.labels)), end_ms, parameters["window_days"])
     check_rows(rows, 1, training, kind, "refit")
     learned = {"learned_until_ms": str(split.learned_until(end_ms)), **(details or {})}
-    encoding = encode(rows.features, rows.labels, rows.request_ms, kind)
+    encoding = encode(rows.features, rows.labels, rows.request_ms, kind, rows.weights)
     matrix = encoding.matrix
-    fitted = fit(matrix, rows.labels, kind, parameters, training.seed, class_weight=parameters.get(CLASS_WEIGHT, "none"))
+    weights = None if rows.weights is None else rows.weights / rows.weights.mean()
+    fitted = fit(matrix, rows.labels, kind, parameters, training.seed, weights, parameters.get(CLASS_WEIGHT, "none"))
     calibration, interval = composed(fitted.calibration, calibration_of(parameters)), interval_of(parameters)
     sample = matrix[:: max(1, len(matrix) // _PARITY_ROWS)][:_PARITY_ROWS]
     scores = fitted.raw(sample)

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.scoring.domain.challengers import Challengers
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
+from tidemill.services.scoring.domain.control_shares import ControlShares
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.domain.settled import Settled
 from tidemill.shared.application.plan import ModelPlan
@@ -74,6 +75,7 @@ class Panel:
         self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
         # The others calibrate themselves.
         self._calibrations = [(i, scorer.calibration) for i, scorer in scorers if scorer.forest is not None and scorer.calibration is not None]
+        self._control = ControlShares(models)
         self._classes, self._settling = ClassAnswers(models), ClassAnswers(asked)
         self._defaults = np.array(
             [np.nan if model.kind.classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in asked]
@@ -151,6 +153,14 @@ class Panel:
         scores, default = found.scores, found.degraded.ravel()
         lower, upper = self._intervals(scores, found.degraded, slots)
         answering = pa.array(np.where(default, len(self._versions) - 1, served))
+        requests = vectors.column("_request_id") if width == 1 else vectors.column("_request_id").take(pa.array(request))
+        answered = {
+            "score": pa.array(scores.ravel()),
+            "predicted": pa.array(found.predicted.ravel()),
+            "predicted_label": self._classes.names(found.predicted),
+            "lower": lower,
+            "upper": upper,
+        }
         asked = vectors.take(pa.array(request)) if width > 1 else vectors
         return pa.RecordBatch.from_arrays(
             [
@@ -160,17 +170,18 @@ class Panel:
                 asked.column("_journal_offset"),
                 asked.column("_journal_time"),
                 asked.column("_event_time"),
-                pa.array(scores.ravel()),
-                pa.array(found.predicted.ravel()),
+                answered["score"],
+                answered["predicted"],
                 self._versions.take(answering),
                 pa.array(self._sequences[served]),
                 _VARIANTS.take(pa.array((default if slots is None else np.where(served >= width, _CANARY, default)).astype(np.int8))),
                 self._reasons.take(pa.array(np.where(default, model, width))),
                 self._classes.scores(found.tables, n),
-                self._classes.names(found.predicted),
+                answered["predicted_label"],
                 lower,
                 upper,
                 self._revision(lower, served),
+                *self._control.columns(requests, answered),
             ],
             schema=ANSWERS,
         )
@@ -232,6 +243,8 @@ ANSWERS = pa.schema(
         pa.field("lower", pa.float64()),
         pa.field("upper", pa.float64()),
         pa.field("revision", pa.int64()),
+        pa.field("control", pa.bool_()),
+        pa.field("propensity", pa.float64()),
     ]
 )
 """Columns of the answers: those of `schemas/prediction.avsc`, so that they are encoded as they are."""

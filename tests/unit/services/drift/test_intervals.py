@@ -24,7 +24,7 @@ def rows(residuals: NDArray[np.float64], delays_ms: NDArray[np.int64]) -> Outcom
     at = MergedCoordinates(np.arange(n), (asked + delays_ms)[order], zeros, 10**6 + np.arange(n))
     return OutcomeRows(
         at, order.astype(np.int64), asked[order], model, version, variant, status, zeros, np.zeros(n), zeros, residuals[order],
-        delays_ms[order].astype(float), pa.nulls(n, pa.map_(pa.string(), pa.float64())), nothing, nothing,
+        delays_ms[order].astype(float), pa.nulls(n, pa.map_(pa.string(), pa.float64())), nothing, nothing, np.ones(n),
     )  # fmt: skip
 
 

@@ -42,7 +42,13 @@ def test_numbers_come_out_of_packed_rows_and_checkpoints_bit_for_bit(restarts: b
 
 
 def predictions(*rows: tuple[str, dict[str, float] | None, int, str | None, float | None]) -> pa.RecordBatch:
-    zero: dict[str, object] = {name: 0 for name in SCHEMA.names} | {"request_id": "r", "model_version": "v", "variant": "champion", "reason": None}
+    zero: dict[str, object] = {name: 0 for name in SCHEMA.names} | {
+        "request_id": "r",
+        "model_version": "v",
+        "variant": "champion",
+        "reason": None,
+        "control": None,
+    }
     made = [
         {**zero, "model": model, "scores": scores, "predicted": index, "predicted_label": name, "lower": low, "upper": low, "score": 0.5}
         for model, scores, index, name, low in rows
