@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from tidemill.services.cli import dead_letters, experiments, run_commands
+from tidemill.services.cli.apply import apply
 from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.command import command
 from tidemill.services.cli.explain import explain
@@ -77,6 +78,7 @@ for lifecycle_command in (rollback, retrain, pin, unpin):
     app.command()(lifecycle_command)
 app.command()(backtest)
 app.command()(plan)
+app.command()(apply)
 app.command()(command)
 app.command()(resume)
 app.add_typer(dead_letters.app, name="dead-letters")

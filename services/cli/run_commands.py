@@ -47,13 +47,16 @@ def up(
     With what happened before, so that it starts with a model (`init` writes such data):
       tidemill up my-app --history my-app/data
 
-    A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it.
+    A run that was stopped goes on where it was. `tidemill replay` feeds it, `tidemill audit` recomputes it, `tidemill apply` changes its
+    application while it goes on: it has a copy of its own, so that an edit of the folder changes nothing.
     Records that are rejected or set aside, trainings that fail, processes that end and stages that stand still are named as they come, and
     summed up at the end. Exits with 3 when, since it was started, records were set aside because they crash a stage, every training
     of a model failed, or a stage stood still or a stream was paused at the end; with 1 when a service or server cannot be kept running,
     with 2 when the application or the settings are wrong.
     """
+    from tidemill.planning.apply import follow_changes
     from tidemill.runs.announcer import Announcer
+    from tidemill.runs.change_desk import ChangeDesk
     from tidemill.runs.first_prediction import FirstPrediction
     from tidemill.runs.gateway_ready import wait_for_gateway
     from tidemill.runs.kafka_clients import connect
@@ -96,10 +99,12 @@ def up(
             console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
         broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
         first = FirstPrediction(plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url), began, console, only_new=True)
-        while not stop.wait(0.5) and goes_on():
-            seen = watch.poll()
-            first.look(seen)
-            announcer.look(seen, run.supervisor.restarts())
+        with ChangeDesk(place).opened() as desk:
+            while not stop.wait(0.5) and goes_on():
+                follow_changes(desk, place, run, goes_on, say)
+                seen = watch.poll()
+                first.look(seen)
+                announcer.look(seen, run.supervisor.restarts())
         seen = watch.poll()
         announcer.look(seen, run.supervisor.restarts())
     tell(announcer.summary(seen), "The run")

@@ -14,8 +14,13 @@ from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactSt
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 
 
-def make_plan(running: RunningApplication, application: Path) -> ApplicationPlan:
+def make_plan(running: RunningApplication, application: Path, *, measured: bool = True) -> ApplicationPlan:
     """Say what an application would change of what runs, and what of it cannot be applied. Nothing is changed.
+
+    Parameters
+    ----------
+    measured
+        Whether it is measured how long the backfill takes.
 
     Raises
     ------
@@ -28,7 +33,7 @@ def make_plan(running: RunningApplication, application: Path) -> ApplicationPlan
     difference = Difference(found.changes, tuple(refusals), found.warnings, found.columns, found.topics, found.restarts)
     notes: list[str] = []
     rate = None
-    if difference.restarts and difference.restarts != ("alerts",):
+    if measured and difference.restarts and difference.restarts != ("alerts",):
         rate, why = fold_rate(new, running.lake)
         if why and running.lake:
             notes.append(f"how fast features are folded here was not measured: {why}")

@@ -9,7 +9,7 @@ from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.application_copy import keep_application
 from tidemill.runs.instance import Instance, InstanceError, read_instance
 from tidemill.runs.kafka_clients import connect
-from tidemill.runs.pipeline import gateway_address, pipeline_environment, start_services
+from tidemill.runs.pipeline import TOPOLOGY, gateway_address, pipeline_environment, start_services
 from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.topics import create_topics
@@ -18,11 +18,12 @@ from tidemill.shared.application.plan import Plan
 
 @dataclass(frozen=True, slots=True)
 class Running:
-    """The servers and the services of a run, and where its gateway answers."""
+    """The servers and the services of a run, where its gateway answers, and whether the prediction path is one process."""
 
     infrastructure: Infrastructure
     supervisor: Supervisor
     gateway: str
+    topology: str
 
 
 @contextmanager
@@ -57,7 +58,7 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
         supervisor = start_services(folder, environment)
         try:
             instance.write(folder)
-            yield Running(infrastructure, supervisor, gateway_address(environment))
+            yield Running(infrastructure, supervisor, gateway_address(environment), environment[TOPOLOGY])
         finally:
             supervisor.stop()
             instance.ended().write(folder)

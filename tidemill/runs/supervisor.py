@@ -6,7 +6,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 from tidemill.shared.lifeline import tied_to_parent
@@ -48,6 +48,7 @@ class _Child:
     crashes: int = 0
     advances: int = 0
     due: float | None = None
+    halted: bool = False
 
 
 class Supervisor:
@@ -85,7 +86,7 @@ class Supervisor:
             now = time.monotonic()
             for child in self._children.values():
                 code = child.process.poll()
-                if code is None:
+                if code is None or child.halted:
                     continue
                 if child.due is None:
                     further = self._advances(child.spec)
@@ -98,6 +99,28 @@ class Supervisor:
                 if now >= child.due:
                     child.restarts += 1
                     child.process, child.started, child.due = self._spawn(child.spec), now, None
+
+    def halt(self, name: str, timeout_s: float = 10.0) -> None:
+        """End one service (SIGTERM, then SIGKILL) and leave it down until it is replaced."""
+        with self._lock:
+            child = self._children[name]
+            child.halted = True
+            _end([child.process], timeout_s)
+
+    def replace(self, name: str, environment: Mapping[str, str], timeout_s: float = 10.0) -> None:
+        """End one service and start it again with other variables, which it keeps however often it is restarted; that is no crash of it."""
+        self.halt(name, timeout_s)
+        self.set_variables(name, environment)
+        with self._lock:
+            child = self._children[name]
+            child.process, child.started = self._spawn(child.spec), time.monotonic()
+            child.crashes, child.due, child.halted = 0, None, False
+
+    def set_variables(self, name: str, environment: Mapping[str, str]) -> None:
+        """Change what a service finds in its environment when it is started the next time."""
+        with self._lock:
+            child = self._children[name]
+            child.spec = replace(child.spec, environment={**child.spec.environment, **environment})
 
     def kill(self, name: str) -> int:
         """SIGKILL one service (chaos tests); `check` restarts it. Returns the pid that was killed."""

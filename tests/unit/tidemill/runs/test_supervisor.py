@@ -105,3 +105,28 @@ def test_one_that_is_not_vital_is_started_again_and_again_and_the_others_work_on
         assert time.monotonic() < deadline
         watched.check()
     watched.stop()
+
+
+def test_a_replaced_service_has_its_new_variables_for_good_and_a_halted_one_stays_down(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    program = "import os, time\nwith open(os.environ['RUNS'], 'a') as runs:\n    print(os.environ.get('READS', 'first'), file=runs)\ntime.sleep(60)\n"
+    watched = supervisor(tmp_path, monkeypatch, program)
+
+    def reads(count: int) -> list[str]:
+        deadline = time.monotonic() + DEADLINE_S
+        while len(found := ((tmp_path / "runs").read_text().split() if (tmp_path / "runs").exists() else [])) < count:
+            assert time.monotonic() < deadline
+            watched.check()
+        return found
+
+    try:
+        assert reads(1) == ["first"]
+        watched.replace("tried", {"READS": "second"})
+        assert reads(2) == ["first", "second"]
+        watched.kill("tried")
+        assert reads(3) == ["first", "second", "second"]
+        watched.halt("tried")
+        pid = watched.pids()["tried"]
+        watched.check()
+        assert watched.pids()["tried"] == pid and watched.restarts() == {"tried": 1}
+    finally:
+        watched.stop()
