@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.accounts import asked, commanded, judged, retired, rolled_back, training
+from tidemill.services.retraining.domain.first_stage import first_stage
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.services.retraining.domain.requests import Request
 from tidemill.services.retraining.domain.service_times import ServiceTimes
@@ -27,6 +28,7 @@ from tidemill.shared.short_text import LONGEST_TEXT
 from tidemill.shared.version import CODE_VERSION
 
 log = logging.getLogger(__name__)
+_WORDS = {"promoted": "promoted", "shadow": "in shadow", "canary": "answers a share of the requests"}
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -51,8 +53,9 @@ class RetrainingTask(Task):
     A request is open until the transaction that publishes its answer, so a restart takes it up again. It waits until the archive holds everything
     that was known when it was made; that, and not the moment of training, decides what is learned from.
 
-    A command to the lifecycle waits for no training. A candidate that was judged against a champion which has been rolled back in the meantime is
-    trained and judged again; while a version is pinned, candidates are judged and not promoted.
+    A candidate that has passed goes into the application's first stage; what control decides of its trial, and what operators command, moves it on or
+    sends it back. A command to the lifecycle waits for no training. A candidate that was judged against a champion which has been rolled back in the
+    meantime is trained and judged again; while a version is pinned, candidates are judged and go nowhere.
     """
 
     def __init__(self, plan: Plan, registry: SchemaRegistry, trainer: Trainer, registrar: Registrar, places: Places) -> None:
@@ -98,7 +101,7 @@ class RetrainingTask(Task):
         events: list[dict[str, Any]] = []
         for request in self._state.requests.commands:
             lifecycle = self._state.lifecycle(request.decision["model"])
-            self._deploy(commanded(request.decision, obey(request.decision, lifecycle), lifecycle), events)
+            self._deploy(commanded(request.decision, obey(request.decision, lifecycle), lifecycle, self._canary_share(request)), events)
         for name, lifecycle in self._state.lifecycles.models.items():
             if name not in self._plan.models and lifecycle.champion is not None:
                 self._deploy(retired(name, lifecycle, self._state.covered_ms), events)
@@ -178,14 +181,22 @@ class RetrainingTask(Task):
         model = decision["model"]
         candidate = ModelDeployment(result.version, result.artifact_sha256, -1, result.threshold)
         pin = self._state.lifecycle(model).pin
-        promoted = result.passed and pin is None
-        for event in ("registered", "gate_passed" if result.passed else "gate_refused", *(["promoted"] if promoted else [])):
+        for event in ("registered", "gate_passed" if result.passed else "gate_refused"):
             self._deploy(judged(decision, event, candidate, result, self._state.lifecycle(model)), events)
+        goes = None
+        if result.passed and pin is None:
+            goes = first_stage(self._plan.models[model].settings.stages, self._state.lifecycle(model), result.details.get("admission", ""))
+            self._deploy(judged(decision, goes.event, candidate, result, self._state.lifecycle(model), goes.share), events)
         if result.roll_back and not result.passed and pin is None:
             reason = "the champion before does significantly better on labels that neither learned from"
             self._deploy(rolled_back(decision, reason, result, self._state.lifecycle(model)), events)
-        words = "promoted" if promoted else f"passed, not promoted while {pin}" if result.passed else "refused"
+        words = _WORDS[goes.event] if goes else f"passed, not promoted while {pin}" if result.passed else "refused"
         self._say(training(decision, "finished", f"{result.version} {words}: {result.reason}", result.figures, result.details), said)
+
+    def _canary_share(self, request: Request) -> float:
+        model = self._plan.models.get(request.decision["model"])
+        stage = None if model is None else model.settings.stages.canary
+        return 0.0 if stage is None else stage.share
 
     def _deploy(self, event: dict[str, Any], events: list[dict[str, Any]]) -> None:
         self._state.deployed(event)

@@ -1,4 +1,4 @@
-"""What an operator's command does to the lifecycle of a model: a pure decision on where the model stands."""
+"""What a command of an operator or of control does to the lifecycle of a model: a pure decision on where the model stands."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -7,11 +7,13 @@ from typing import Any
 from tidemill.shared.models.deployments import Lifecycle, ModelDeployment
 
 _NOTHING = ModelDeployment("", "", -1, 0.5)
+_EVENTS = {"pin": "pinned", "unpin": "unpinned", "canary": "canary", "promote": "promoted", "step_back": "stepped_back"}
+_OF_CHALLENGERS = ("canary", "promote", "step_back")
 
 
 @dataclass(frozen=True, slots=True)
 class Obeyed:
-    """The lifecycle event that answers a command: rolled_back, pinned, unpinned or command_refused, the version it is about, and why."""
+    """The lifecycle event that answers a command (such as rolled_back or command_refused), the version it is about, and why."""
 
     event: str
     deployment: ModelDeployment
@@ -26,11 +28,12 @@ def obey(command: Mapping[str, Any], lifecycle: Lifecycle) -> Obeyed:
     """
     if problem := _problem(command, lifecycle):
         return Obeyed("command_refused", lifecycle.champion or _NOTHING, f"{command['action']}: {problem}")
-    champion = lifecycle.champion or _NOTHING
     if command["action"] == "roll_back":
         target = lifecycle.served_before(command["version"]) if command["version"] else lifecycle.retired[-1]
         return Obeyed("rolled_back", target or _NOTHING, f"asked for: {command['reason']}")
-    return Obeyed("pinned" if command["action"] == "pin" else "unpinned", champion, command["reason"])
+    about = lifecycle.challenger if command["action"] in _OF_CHALLENGERS else lifecycle.champion
+    deployment = ModelDeployment(about.version, about.artifact_sha256, about.sequence, about.threshold) if about else _NOTHING
+    return Obeyed(_EVENTS[command["action"]], deployment, command["reason"])
 
 
 def _problem(command: Mapping[str, Any], lifecycle: Lifecycle) -> str:
@@ -42,16 +45,29 @@ def _problem(command: Mapping[str, Any], lifecycle: Lifecycle) -> str:
         return "" if lifecycle.pin else f"expected a version that is pinned, found none ({now} serves)"
     if lifecycle.pin is not None:
         return f"expected a model that is not pinned, found {lifecycle.pin}; unpin it first"
+    if action in _OF_CHALLENGERS:
+        return _problem_of_challenger(action, version, lifecycle, now)
     if action == "pin":
         if lifecycle.champion is None:
             return "expected a version that serves, found none: the model has not been promoted yet"
         return f"expected the version that serves ({now}), got {version}; roll back to it first" if version not in ("", now) else ""
     if action != "roll_back":
-        return f"expected roll_back, pin or unpin, got {action}"
+        return f"expected roll_back, promote, step_back, canary, pin or unpin, got {action}"
     if not lifecycle.retired:
         return "there is no earlier champion to roll back to"
     if version == now:
         return f"{version} serves already"
     if version and lifecycle.served_before(version) is None:
         return f"expected a version that served before ({', '.join(old.version for old in lifecycle.retired)}), got {version}"
+    return ""
+
+
+def _problem_of_challenger(action: str, version: str, lifecycle: Lifecycle, now: str) -> str:
+    challenger = lifecycle.challenger
+    if challenger is None:
+        return f"expected a challenger in shadow or canary, found none ({now} serves): ask for one with `tidemill retrain`"
+    if version not in ("", challenger.version):
+        return f"expected the challenger ({challenger.version}, in {challenger.stage}), got {version}"
+    if action == "canary" and challenger.stage != "shadow":
+        return f"expected a challenger in shadow, found {challenger.version} in {challenger.stage}"
     return ""

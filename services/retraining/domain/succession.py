@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
+from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.domain.gate import judge
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.refit_checks import check_refit
@@ -300,7 +301,7 @@ def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, 
     words = f"refit of {recipe.name}, which is admitted: {checked.reason}"
     figures = {**notes.figures, **checked.figures}
     verdict = Verdict(checked.passed, words, {})
-    return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, "admission": "refit of an admitted recipe"}, notes.spent)
+    return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, "admission": REFIT}, notes.spent)
 
 
 def _told(verdict: Verdict, notes: _Notes) -> Verdict:
