@@ -15,7 +15,7 @@ from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.command import command
 from tidemill.services.cli.explain import explain
 from tidemill.services.cli.init import init
-from tidemill.services.cli.lifecycle_commands import pin, retrain, rollback, unpin
+from tidemill.services.cli.lifecycle_commands import pin, promote, retrain, rollback, step_back, unpin
 from tidemill.services.cli.offline import backfill, skew, switches, training_set
 from tidemill.services.cli.plan import plan
 from tidemill.services.cli.resume import resume
@@ -74,7 +74,7 @@ app.command()(init)
 app.command()(run_commands.up)
 app.command()(run_commands.replay)
 app.command()(run_commands.audit)
-for lifecycle_command in (rollback, retrain, pin, unpin):
+for lifecycle_command in (rollback, promote, step_back, retrain, pin, unpin):
     app.command()(lifecycle_command)
 app.command()(backtest)
 app.command()(plan)

@@ -16,6 +16,8 @@ class Action(StrEnum):
 
     retrain = "retrain"
     roll_back = "roll_back"
+    promote = "promote"
+    step_back = "step_back"
     pin = "pin"
     unpin = "unpin"
     pause = "pause"
@@ -30,7 +32,7 @@ def command(
     run: RunFolder = None,
     command_id: Annotated[str, typer.Option("--id", help="Names the command if it is repeated: it is followed once. (default: a random one)")] = "",
 ) -> None:
-    """Command the control plane of a running application: retrain, roll back, pin, unpin, pause or resume a model, without waiting for the answer.
+    """Command the control plane of a running application: retrain, roll back, pin or pause a model and the like, without waiting for the answer.
 
       tidemill command examples/payments fraud retrain --reason "a new country"
 

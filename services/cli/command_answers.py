@@ -74,6 +74,15 @@ class CommandAnswers:
         return [codec.decode(value) for records in self._reader.read(place, max(low, begin), end) for value in records.values if value is not None]
 
 
+_DONE = {
+    "rolled_back": "was rolled back to",
+    "promoted": "is served by",
+    "stepped_back": "is tried no more with",
+    "pinned": "is pinned to",
+    "unpinned": "is not pinned any more to",
+}
+
+
 def problem_of(action: str, version: str, lifecycle: Lifecycle) -> str:
     """Return why a command cannot be followed as the model stands now; empty when it can."""
     event = obey({"action": action, "version": version, "serving": "", "reason": ""}, lifecycle)
@@ -83,5 +92,4 @@ def problem_of(action: str, version: str, lifecycle: Lifecycle) -> str:
 def _words(event: Mapping[str, Any]) -> str:
     if event["event"] == "command_refused":
         return str(event["reason"])
-    done = {"rolled_back": "was rolled back to", "pinned": "is pinned to", "unpinned": "is not pinned any more to"}[event["event"]]
-    return f"{event['model']} {done} {event['version']}."
+    return f"{event['model']} {_DONE[event['event']]} {event['version']}."

@@ -1,4 +1,4 @@
-"""Commands of an operator to the lifecycle of a model: rollback, retrain, pin, unpin."""
+"""Commands of an operator to the lifecycle of a model: rollback, promote, step-back, retrain, pin, unpin."""
 
 import getpass
 import os
@@ -41,6 +41,42 @@ def rollback(
     Exits with 1 when nobody answers within 30 s, with 2 when model, version, run or key do not fit or the command is refused.
     """
     _command("roll_back", model, reason, to, application, run, operator, command_id)
+
+
+def promote(
+    model: Model,
+    reason: Reason,
+    version: Annotated[str, typer.Option("--version", help="Which challenger, to be sure. (default: whatever is tried)")] = "",
+    application: Application = None,
+    run: Run = None,
+    operator: Operator = None,
+    command_id: Identity = "",
+) -> None:
+    """Let the challenger, which is in shadow or answers a share, serve everybody now, however long it has been tried.
+
+      tidemill promote late_arrival --reason "the new airline starts tomorrow"
+
+    Exits with 1 when nobody answers within 30 s, with 2 when model, version, run or key do not fit or the command is refused.
+    """
+    _command("promote", model, reason, version, application, run, operator, command_id)
+
+
+def step_back(
+    model: Model,
+    reason: Reason,
+    version: Annotated[str, typer.Option("--version", help="Which challenger, to be sure. (default: whatever is tried)")] = "",
+    application: Application = None,
+    run: Run = None,
+    operator: Operator = None,
+    command_id: Identity = "",
+) -> None:
+    """Try the challenger no more; the champion serves everybody.
+
+      tidemill step-back late_arrival --reason "complaints from Newark"
+
+    Exits with 1 when nobody answers within 30 s, with 2 when model, version, run or key do not fit or the command is refused.
+    """
+    _command("step_back", model, reason, version, application, run, operator, command_id)
 
 
 def retrain(

@@ -21,30 +21,36 @@ def _unicode(text: str) -> str:
     return text
 
 
+_TO_CHALLENGERS = ("promote", "step_back")
+
+
 class CommandQuestion(BaseModel):
     """What an operator asks of the control plane."""
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"command": "retrain", "reason": "a new airline joined"}})
 
-    command: Literal["retrain", "roll_back", "pin", "unpin", "pause", "resume"]
+    command: Literal["retrain", "roll_back", "promote", "step_back", "pin", "unpin", "pause", "resume"]
     reason: Annotated[str, AfterValidator(_unicode)] = Field(min_length=1, max_length=1_000, pattern="^[^\\x00]*$")
     command_id: str = Field(
         default="", max_length=100, pattern="^[A-Za-z0-9._-]*$", description="By which a repeated command is known; made if empty."
     )
     version: str = Field(
-        default="", max_length=200, pattern="^[A-Za-z0-9._-]*$", description="Where a roll_back goes (else: the champion before), or what to pin."
+        default="",
+        max_length=200,
+        pattern="^[A-Za-z0-9._-]*$",
+        description="Where a roll_back goes (else: the champion before), what to pin, or the challenger to promote or step_back.",
     )
     serving: str = Field(
         default="", max_length=200, pattern="^[A-Za-z0-9._-]*$",
-        description="The version that serves as far as you know: a roll_back, pin or unpin is refused once another one does.",
+        description="The version that serves as far as you know: a roll_back, promote, step_back, pin or unpin is refused once another one does.",
     )  # fmt: skip
 
     @model_validator(mode="after")
     def _fits(self) -> "CommandQuestion":
-        if self.version and self.command not in ("roll_back", "pin"):
-            raise ValueError(f"expected a version with roll_back and pin only, got one with {self.command}")
-        if self.serving and self.command not in ("roll_back", "pin", "unpin"):
-            raise ValueError(f"expected serving with roll_back, pin and unpin only, got it with {self.command}")
+        if self.version and self.command not in (*_TO_CHALLENGERS, "roll_back", "pin"):
+            raise ValueError(f"expected a version with roll_back, promote, step_back and pin only, got one with {self.command}")
+        if self.serving and self.command not in (*_TO_CHALLENGERS, "roll_back", "pin", "unpin"):
+            raise ValueError(f"expected serving with roll_back, promote, step_back, pin and unpin only, got it with {self.command}")
         return self
 
 
@@ -60,8 +66,8 @@ class ResumeQuestion(BaseModel):
 class CommandAnswer(BaseModel):
     """What was written.
 
-    `decisions` says whether a command to a model is followed, and `deployments` what a roll_back, pin or unpin did. What became of one to a stream is
-    in ingestion's progress record.
+    `decisions` says whether a command to a model is followed, and `deployments` what became of it in the model's lifecycle.
+    What became of one to a stream is in ingestion's progress record.
     """
 
     command_id: str
@@ -111,7 +117,7 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
     ) -> CommandAnswer:
         """Sign a command and write it to the control plane's topic, in the name of the token's holder.
 
-        Whether it is followed is told on the topic `decisions`; what a roll_back, pin or unpin did, or why it could not, on `deployments`.
+        Whether it is followed is told on the topic `decisions`; what became of it in the model's lifecycle, or why it could not, on `deployments`.
         """
         if model not in plan.models:
             raise refused(404, f"expected a model of the application ({names}), got {model}")

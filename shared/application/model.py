@@ -7,7 +7,7 @@ from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator
 
 from tidemill.shared.application.alerts import Alerts
 from tidemill.shared.application.families import FAMILIES, FamilyName, supports
-from tidemill.shared.application.stages import DIRECT, StagesOfModel
+from tidemill.shared.application.stages import Stages
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
 from tidemill.shared.detectors.catalogue import CATALOGUE, Choice, read_choice, read_choices
 from tidemill.shared.detectors.catalogue import DEFAULT as DETECTORS
@@ -446,7 +446,7 @@ class Model(Owned):
     training: Training = Training()
     retraining: RetrainingPolicy = RetrainingPolicy()
     gate: Gate = Gate()
-    stages: StagesOfModel = DIRECT
+    stages: Stages = Stages()
     drift: DriftPolicy = DriftPolicy()
 
     @property

@@ -1,9 +1,8 @@
 """Through which stages a candidate goes before it answers everybody, as the application's author writes it."""
 
-from collections.abc import Mapping
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Field, model_validator
+from pydantic import Field, model_validator
 
 from tidemill.shared.application.values import Duration, Frozen, parse_duration
 
@@ -62,15 +61,15 @@ class Stages(Frozen):
     Attributes
     ----------
     shadow, canary
-        None: the stage is left out.
+        None: the stage is left out; without both a candidate that has passed serves at once.
     refits
         Way of a refit of an admitted recipe: it serves at once (`direct`), or answers a share first.
     longest
         A candidate that has not been shown to be no worse after so long leaves.
     """
 
-    shadow: ShadowStage | None = ShadowStage()
-    canary: CanaryStage | None = CanaryStage()
+    shadow: ShadowStage | None = None
+    canary: CanaryStage | None = None
     refits: Literal["direct", "canary"] = "direct"
     longest: _POSITIVE_MS = parse_duration("28d")
     limits: StageLimits = StageLimits()
@@ -88,16 +87,3 @@ class Stages(Frozen):
         if self.refits == "canary" and self.canary is None:
             raise ValueError("refits: direct where there is no canary, not canary")
         return self
-
-
-def read_stages(given: Any) -> Any:  # noqa: ANN401, RUF100 - whatever stands in the file
-    """Return what stands for stages; the word `direct` is none of them."""
-    if given == "direct":
-        return Stages(shadow=None, canary=None)
-    if isinstance(given, Mapping | Stages):
-        return given
-    raise ValueError(f"direct, or a mapping with {', '.join(Stages.model_fields)}, not {given!r}")
-
-
-DIRECT = Stages(shadow=None, canary=None)
-StagesOfModel = Annotated[Stages, BeforeValidator(read_stages)]

@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-COMMANDS = ("retrain", "roll_back", "pin", "unpin", "pause", "resume")
+COMMANDS = ("retrain", "roll_back", "promote", "step_back", "pin", "unpin", "pause", "resume")
 RESUME_STREAM = "resume_stream"
 """The command to ingestion; the stream stands where a model stands in the others."""
 # By scheme, what is signed. A command of the first has none of the later fields: they would be anybody's.
@@ -38,7 +38,7 @@ def signed_command(
     issued_at
         Milliseconds; now by default. It is part of what is signed: control refuses a command older than those it has forgotten.
     version
-        Where a roll-back goes, or what is to be pinned.
+        Where a roll-back goes, what is to be pinned, or which challenger is meant.
     serving
         The version that serves as far as the operator knows: the command is refused once it does not.
     operator

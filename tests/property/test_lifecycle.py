@@ -9,6 +9,7 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.shared.models.deployments import Lifecycle
 
+TRIED = st.sampled_from(["", *(f"c{number}" for number in range(4))])
 VERSIONS = st.sampled_from(["", *(f"v{number}" for number in range(8))])
 
 
@@ -19,6 +20,7 @@ class Operators(RuleBasedStateMachine):
         super().__init__()
         self.lifecycle = Lifecycle()
         self.champions: list[str] = []
+        self.challenger: tuple[str, str] | None = None
         self.pinned = False
         self.made = 0
         self.log: list[dict[str, Any]] = []
@@ -26,7 +28,8 @@ class Operators(RuleBasedStateMachine):
     def append(self, event: str, version: str, sha: str = "", reason: str = "") -> None:
         record = {
             "sequence": self.lifecycle.head + 1, "parent": self.lifecycle.head, "model": "m", "event": event, "version": version,
-            "artifact_sha256": sha or f"sha-{version}", "threshold": 0.5, "reason": reason, "operator": "ann",
+            "artifact_sha256": sha or f"sha-{version}", "threshold": 0.5, "reason": reason, "operator": "ann", "share": 0.1,
+            "journal_time": 1_000 * len(self.log),
         }  # fmt: skip
         self.log.append(record)
         self.lifecycle = self.lifecycle.apply(record)
@@ -45,6 +48,27 @@ class Operators(RuleBasedStateMachine):
             self.made += 1
             self.append("promoted", f"v{self.made % 8}")
             self.champions.append(f"v{self.made % 8}")
+            self.challenger = None
+
+    @rule(number=st.integers(0, 3), stage=st.sampled_from(["shadow", "canary"]))
+    def try_a_candidate(self, number: int, stage: str) -> None:
+        """A training has ended with a candidate: a newer one supersedes the one that is tried."""
+        if self.champions and not self.pinned:
+            self.append(stage, f"c{number}")
+            self.challenger = f"c{number}", stage
+
+    @rule(action=st.sampled_from(["canary", "promote", "step_back"]), version=TRIED, stale=st.booleans())
+    def decide_on_the_challenger(self, action: str, version: str, stale: bool) -> None:
+        """Control and operators decide late: on a challenger that left, on another stage, on one that was superseded."""
+        tried, stage = self.challenger or ("", "")
+        possible = bool(tried) and not self.pinned and version in ("", tried) and not (stale and self.champions)
+        possible = possible and (action != "canary" or stage == "shadow")
+        done = {"canary": "canary", "promote": "promoted", "step_back": "stepped_back"}[action]
+        assert self.command(action, version, stale) == (done if possible else "command_refused")
+        if possible and action == "promote":
+            self.champions.append(tried)
+        if possible:
+            self.challenger = (tried, "canary") if action == "canary" else None
 
     @rule(version=VERSIONS, stale=st.booleans())
     def roll_back(self, version: str, stale: bool) -> None:
@@ -56,12 +80,14 @@ class Operators(RuleBasedStateMachine):
             target = before[at]
             # A version that served more than once is gone back to where it served last, and is no predecessor of its own.
             self.champions = [*(old for old in before[:at] if old != target), target]
+            self.challenger = None
 
     @rule(version=VERSIONS, stale=st.booleans())
     def pin(self, version: str, stale: bool) -> None:
         possible = bool(self.champions) and not self.pinned and not stale and version in ("", self.champions[-1])
         assert self.command("pin", version, stale) == ("pinned" if possible else "command_refused")
         self.pinned |= possible
+        self.challenger = None if possible else self.challenger
 
     @rule(stale=st.booleans())
     def unpin(self, stale: bool) -> None:
@@ -74,6 +100,10 @@ class Operators(RuleBasedStateMachine):
         champion = self.lifecycle.champion
         assert [old.version for old in self.lifecycle.retired] == self.champions[:-1]
         assert (champion.version if champion else None) == (self.champions[-1] if self.champions else None)
+        challenger = self.lifecycle.challenger
+        assert (None if challenger is None else (challenger.version, challenger.stage)) == self.challenger
+        assert challenger is None or (not self.pinned and self.log[challenger.sequence]["version"] == challenger.version)
+        assert challenger is None or challenger.since_ms == self.log[challenger.sequence]["journal_time"]
         assert (self.lifecycle.pin is not None) == self.pinned and self.lifecycle.ignored == 0
         assert self.lifecycle.pin is None or self.lifecycle.pin.version == self.champions[-1]
 
@@ -82,9 +112,14 @@ class Operators(RuleBasedStateMachine):
         again = Lifecycle()
         for event in [*self.log, *self.log]:
             again = again.apply(event)
-        assert (again.head, again.champion, again.retired, again.pin) == (
-            self.lifecycle.head, self.lifecycle.champion, self.lifecycle.retired, self.lifecycle.pin,
-        )  # fmt: skip
+        seen = self.lifecycle
+        assert (again.head, again.champion, again.retired, again.pin, again.challenger) == (
+            seen.head,
+            seen.champion,
+            seen.retired,
+            seen.pin,
+            seen.challenger,
+        )
 
 
 TestOperators = Operators.TestCase

@@ -1,15 +1,16 @@
 """Whether a training is worth asking for, and what operators want: a fold over findings, commands and journal time."""
 
-import hashlib
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
+
+from tidemill.services.control.domain.decision import Place, decision
 
 BUDGET_MS = 30 * 86_400_000
 _COMMANDS_REMEMBERED = 10_000
 _LONGEST_ID = 200
 _NEVER = -(2**62)
-CARRIED_OUT = {"retrain": "train", "roll_back": "roll_back", "pin": "pin", "unpin": "unpin"}
+CARRIED_OUT = {"retrain": "train", **{name: name for name in ("roll_back", "promote", "step_back", "pin", "unpin")}}
 """Commands that the retraining worker carries out, and what control asks it for."""
 _COMMANDS = (*CARRIED_OUT, "pause", "resume")
 UNREADABLE, UNSIGNED = "unreadable", "unsigned"
@@ -47,15 +48,6 @@ class _Model:
     slot: int | None = None
     commands: dict[str, tuple[int, int]] = field(default_factory=dict)
     forgotten: int = _NEVER
-
-
-@dataclass(frozen=True, slots=True)
-class Place:
-    """Journal coordinates a decision follows from."""
-
-    time_ms: int
-    partition: int = 0
-    offset: int = 0
 
 
 class RetrainingPolicy:
@@ -180,32 +172,12 @@ def _problem(model: _Model, record: Mapping[str, Any]) -> str:
 
 
 def _train(model: _Model, verdict: str, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
-    return _decision(model.policy.model, "train", verdict, trigger, cause, at, reason)
+    return decision(model.policy.model, "train", verdict, trigger, cause, at, reason)
 
 
 def _commanded(record: Mapping[str, Any], verdict: str, now_ms: int, reason: str) -> dict[str, Any]:
     what = record["command"]
     action = CARRIED_OUT.get(what, what if what in _COMMANDS else "unknown")
-    said = _decision(record["model"], action, verdict, "manual", record["command_id"], Place(now_ms), reason)
+    said = decision(record["model"], action, verdict, "manual", record["command_id"], Place(now_ms), reason)
     given = {name: record.get(name, "") for name in ("version", "serving", "operator")}
     return {**said, **given, "issued_at": record.get("issued_at")}
-
-
-def _decision(model: str, action: str, verdict: str, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
-    identity = "\x1f".join((model, trigger, cause))
-    return {
-        "decision_id": hashlib.sha256(identity.encode()).hexdigest()[:32],
-        "model": model,
-        "action": action,
-        "verdict": verdict,
-        "trigger": trigger,
-        "reason": reason,
-        "cause": cause,
-        "version": "",
-        "serving": "",
-        "operator": "",
-        "issued_at": None,
-        "journal_partition": at.partition,
-        "journal_offset": at.offset,
-        "journal_time": at.time_ms,
-    }

@@ -142,8 +142,8 @@ def test_a_command_carries_its_version_and_the_name_of_whoever_holds_the_token()
 @pytest.mark.parametrize(
     ("question", "what"),
     [
-        ({"command": "retrain", "version": "v1"}, "expected a version with roll_back and pin only"),
-        ({"command": "pause", "serving": "v1"}, "expected serving with roll_back, pin and unpin only"),
+        ({"command": "retrain", "version": "v1"}, "expected a version with roll_back, promote, step_back and pin only"),
+        ({"command": "pause", "serving": "v1"}, "expected serving with roll_back, promote, step_back, pin and unpin only"),
         ({"command": "roll_back", "version": "v 1"}, "pattern"),
         ({"command": "roll_back", "operator": "somebody else"}, "Extra inputs"),
     ],

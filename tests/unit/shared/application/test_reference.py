@@ -10,6 +10,7 @@ from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
 from tidemill.shared.application import model as models
+from tidemill.shared.application import stages
 from tidemill.shared.application.json_schema import duration_text
 from tidemill.shared.application.plan import Kind
 
@@ -17,10 +18,11 @@ TEXT = (Path(__file__).parents[4] / "docs" / "reference" / "application.md").rea
 ROW = re.compile(r"^\| `([a-z_0-9]+)` \| (.+?) \| (.+?) \| (.+?) \| `(.+)` \|$", re.M)
 NOUNS = [
     noun
-    for noun in vars(models).values()
+    for module in (models, stages)
+    for noun in vars(module).values()
     if isinstance(noun, type)
     and issubclass(noun, BaseModel)
-    and noun.__module__ == models.__name__
+    and noun.__module__ == module.__name__
     and noun.__name__ != "Owned"
     and not noun.__name__.startswith("_")
 ]

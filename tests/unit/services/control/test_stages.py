@@ -1,0 +1,148 @@
+"""A challenger moves on, goes back or is watched longer by what its trial has shown; any restart decides the same."""
+
+import json
+from collections.abc import Iterator
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tidemill.services.control.domain.stages import StagePolicy, StageWatch
+from tidemill.shared.application.stages import CanaryStage, ShadowStage, Stages
+
+DAY = 86_400_000
+BOTH = Stages(shadow=ShadowStage(), canary=CanaryStage())
+
+
+def watch(stages: Stages | None = None, kind: str = "binary") -> StageWatch:
+    margin, slice_margin = (0.01, 0.04) if kind == "regression" else (0.005, 0.02)
+    return StageWatch([StagePolicy("m", kind, stages or BOTH, margin, slice_margin, 0.05)])
+
+
+def block(day: int, sequence: int = 5, stage: str = "shadow", difference: float = 0.0, **changes: Any) -> dict[str, Any]:
+    return {
+        "model": "m", "journal_partition": 0, "journal_offset": day, "journal_time": (day + 2) * DAY, "champion_version": "v1",
+        "challenger_version": "v2", "challenger_sequence": sequence, "stage": stage, "slice": "", "begins": day * DAY, "ends": (day + 1) * DAY,
+        "requests": 900, "unscored": 0, "answered": 90 if stage == "canary" else 0, "labels": 800, "positives": 200, "champion_loss": 0.45,
+        "challenger_loss": 0.45 + difference, "difference_deviation": 0.1, "champion_score": 0.25, "challenger_score": 0.25, "champion_truth": 0.25,
+        "challenger_truth": 0.25, **changes,
+    }  # fmt: skip
+
+
+def days(mean: float, seed: int, sd: float = 0.004, **changes: Any) -> Iterator[dict[str, Any]]:
+    """A challenger whose loss differs by so much, with day effects; as a canary once its trial says so is the test's to play."""
+    for day, difference in enumerate(np.random.default_rng(seed).normal(mean, sd, 60)):
+        yield block(day, difference=float(difference), **changes)
+
+
+def play(one: StageWatch, records: Iterator[dict[str, Any]]) -> list[dict[str, Any]]:
+    """Follow records; the worker obeys: the challenger goes into the next stage on the day after."""
+    said: list[dict[str, Any]] = []
+    for record in records:
+        if said:
+            if said[-1]["action"] != "canary":
+                break
+            record |= {"stage": "canary", "challenger_sequence": 6, "answered": 90}
+        said += one.trial(record)
+    return said
+
+
+@pytest.mark.parametrize("mean", [0.0, -0.01])
+def test_one_that_is_as_good_goes_through_both_stages_and_is_promoted(mean: float) -> None:
+    said = play(watch(), days(mean, 1))
+    assert [(one["action"], one["version"], one["trigger"], one["verdict"]) for one in said] == [
+        ("canary", "v2", "trial", "requested"), ("promote", "v2", "trial", "requested"),
+    ]  # fmt: skip
+    assert said[0]["journal_time"] == 8 * DAY, "after seven days of requests whose horizon has passed"
+    assert said[1]["journal_time"] >= 11 * DAY, "and three more as a canary"
+    assert "e = " in said[1]["reason"] and said[1]["figures"]["loss_difference"] == pytest.approx(mean, abs=0.003)
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_one_that_is_worse_goes_back_before_anybody_is_answered_by_it(seed: int) -> None:
+    (said,) = play(watch(), days(0.02, seed))
+    assert said["action"] == "step_back" and "in shadow: loss: expected no more than the champion's" in said["reason"]
+
+
+def test_of_a_hundred_that_are_worse_by_the_margin_few_are_promoted_and_of_equal_ones_few_go_back_for_their_loss() -> None:
+    worse = [play(watch(), days(0.005, seed, 0.02))[-1]["action"] for seed in range(100)]
+    assert worse.count("promote") <= 8
+    equal = [play(watch(), days(0.0, seed, 0.004))[-1] for seed in range(100)]
+    assert sum("loss: expected" in one["reason"] for one in equal) <= 5
+    assert sum(one["action"] == "promote" for one in equal) >= 80
+
+
+def test_one_that_is_never_shown_to_be_no_worse_leaves_after_the_longest_time_and_it_is_said_what_could_have_been_seen() -> None:
+    said = play(watch(), days(0.0, 3, 0.2))
+    assert [one["action"] for one in said] == ["canary", "step_back"] and said[-1]["journal_time"] == 29 * DAY
+    assert "expected to see within 28 days" in said[-1]["reason"] and "80 % of cases" in said[-1]["reason"]
+
+
+def test_labels_are_waited_for_and_blocks_without_any_are_no_evidence() -> None:
+    one = watch()
+    nothing: dict[str, Any] = {"labels": 0, "positives": 0, "champion_loss": float("nan"), "challenger_loss": float("nan")}
+    assert not [said for day in range(20) for said in one.trial(block(day, **nothing))]
+    assert one.trial(block(20))[0]["action"] == "canary"
+
+
+def test_one_without_scores_goes_back_at_once() -> None:
+    (said,) = watch().trial(block(0, unscored=90))
+    assert (
+        said["action"] == "step_back" and "expected it to have a score for all but 1.00% of the requests, found none for 90 of 900" in said["reason"]
+    )
+
+
+def test_one_whose_scores_mean_less_goes_back() -> None:
+    (said,) = play(watch(), days(0.0, 4, challenger_score=0.35))
+    assert said["action"] == "step_back" and said["reason"].startswith("v2 in shadow: calibration: ")
+    assert not [one for day in range(5) for one in watch(kind="regression").trial(block(day, challenger_score=9.0))]
+
+
+def test_one_that_is_worse_in_a_slice_goes_back() -> None:
+    def records() -> Iterator[dict[str, Any]]:
+        noise = np.random.default_rng(5).normal(0, 0.003, 60)
+        for day in range(60):
+            yield block(day, slice="country=NZ", difference=0.2 + noise[day], labels=60, positives=20)
+            yield block(day, slice="country=US", difference=noise[day], labels=60, positives=20)
+            yield block(day, difference=float(noise[day]))
+
+    said = play(watch(), records())
+    assert said[-1]["action"] == "step_back" and "found country=NZ" in said[-1]["reason"] and "US" not in said[-1]["reason"]
+
+
+def test_a_newer_challenger_begins_anew_and_an_older_ones_late_records_count_nothing() -> None:
+    one = watch()
+    for record in list(days(0.0, 6))[:5]:
+        assert not one.trial(record)
+    newer: dict[str, Any] = {"challenger_version": "v3", "sequence": 9}
+    assert not one.trial(block(5, **newer))
+    assert not one.trial(block(6, unscored=900)), "of v2, which was superseded"
+    later = [said for day in range(6, 14) for said in one.trial(block(day, **newer))]
+    assert [(said["action"], said["version"]) for said in later] == [("canary", "v3")]
+
+
+def test_stages_that_are_left_out_and_no_policy_of_its_own() -> None:
+    straight = play(watch(Stages(shadow=ShadowStage())), days(0.0, 7))
+    assert [one["action"] for one in straight] == ["promote"]
+    only = watch(Stages(canary=CanaryStage()))
+    assert [one["action"] for one in play(only, (record | {"stage": "canary"} for record in days(0.0, 8)))] == ["promote"]
+    assert not watch().trial(block(0, unscored=900) | {"model": "another"})
+
+
+@pytest.mark.parametrize("mean", [0.0, 0.02])
+def test_a_restart_after_any_block_decides_the_same(mean: float) -> None:
+    records = list(days(mean, 9, 0.01))
+    whole = play(watch(), iter(records))
+
+    class Restarting(StageWatch):
+        def trial(self, record: Any) -> list[dict[str, Any]]:
+            said = super().trial(record)
+            again = watch()
+            again.load(json.loads(json.dumps(self.snapshot())))
+            self.__dict__.update(again.__dict__)
+            return said
+
+    policy = StagePolicy("m", "binary", BOTH, 0.005, 0.02, 0.05)
+    assert play(Restarting([policy]), iter(records)) == whole
+    twice = watch()
+    assert [one["decision_id"] for one in play(twice, iter(records))] == [one["decision_id"] for one in whole]
