@@ -38,7 +38,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
     read = (topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM))
-    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.revisions, topics.health, topics.trials))
+    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.revisions, topics.health))
 
 
 def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = None) -> WatchSettings:

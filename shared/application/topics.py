@@ -81,11 +81,6 @@ class Topics:
         return f"{self.app}-incidents"
 
     @property
-    def trials(self) -> str:
-        """Challengers beside their champions, by block of time."""
-        return f"{self.app}-trials"
-
-    @property
     def revisions(self) -> str:
         """How a model's version serves from now on: the ends of its prediction intervals."""
         return f"{self.app}-revisions"

@@ -52,8 +52,7 @@ class _Block:
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "_Block":
         off, champion_off = (abs(record[f"{whose}_score"] - record[f"{whose}_truth"]) for whose in ("challenger", "champion"))
-        difference = record["challenger_loss"] - record["champion_loss"]
-        return cls(record["labels"], record["positives"], record["champion_loss"], difference, off - champion_off)
+        return cls(record["labels"], record["positives"], record["champion_loss"], record["difference_mean"], off - champion_off)
 
 
 @dataclass(slots=True)
@@ -110,7 +109,7 @@ class StageWatch:
             return []
         trial.stage_labels += record["labels"]
         trial.requests += record["requests"]
-        trial.unscored += record["unscored"]
+        trial.unscored += record["challenger_failures"]
         return [] if trial.decided else self._decide(policy, trial, record)
 
     def snapshot(self) -> dict[str, Any]:
@@ -136,10 +135,12 @@ class StageWatch:
         if trial is not None and sequence < trial.sequence:
             return None
         if trial is None or trial.version != record["challenger_version"]:
-            trial = _Trial(record["challenger_version"], record["champion_version"], sequence, record["stage"], record["begins"], record["begins"])
+            trial = _Trial(
+                record["challenger_version"], record["champion_version"], sequence, record["stage"], record["block_start"], record["block_start"]
+            )
             self._trials[record["model"]] = trial
         elif sequence > trial.sequence:
-            trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["begins"]
+            trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
             trial.stage_labels, trial.requests, trial.unscored, trial.decided = 0, 0, 0, False
         trial.champion = record["champion_version"]
         return trial
@@ -149,14 +150,14 @@ class StageWatch:
         if problem := _problem(policy, trial, figures):
             return [self._said(trial, record, "step_back", problem, figures)]
         stage = stages.shadow if trial.stage == "shadow" else stages.canary
-        baked = stage is None or (record["ends"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
+        baked = stage is None or (record["block_end"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
         if trial.stage == "shadow" and stages.canary is not None:
             if baked and figures.get("loss_difference", 0.0) <= _allowed(policy.margin, policy.kind, figures):
-                words = f"in shadow for {_days(record['ends'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {_losses(figures)}"
+                words = f"in shadow for {_days(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {_losses(figures)}"
                 return [self._said(trial, record, "canary", words, figures)]
         elif baked and (shown := _no_worse(policy, trial, figures)):
             return [self._said(trial, record, "promote", shown, figures)]
-        if record["ends"] - trial.trial_begins_ms >= stages.longest:
+        if record["block_end"] - trial.trial_begins_ms >= stages.longest:
             words = f"expected to see within {_days(stages.longest)} that it is no worse, found {_losses(figures)}{_could_have_seen(policy, figures)}"
             return [self._said(trial, record, "step_back", words, figures)]
         return []

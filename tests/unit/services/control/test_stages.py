@@ -22,10 +22,10 @@ def watch(stages: Stages | None = None, kind: str = "binary") -> StageWatch:
 def block(day: int, sequence: int = 5, stage: str = "shadow", difference: float = 0.0, **changes: Any) -> dict[str, Any]:
     return {
         "model": "m", "journal_partition": 0, "journal_offset": day, "journal_time": (day + 2) * DAY, "champion_version": "v1",
-        "challenger_version": "v2", "challenger_sequence": sequence, "stage": stage, "slice": "", "begins": day * DAY, "ends": (day + 1) * DAY,
-        "requests": 900, "unscored": 0, "answered": 90 if stage == "canary" else 0, "labels": 800, "positives": 200, "champion_loss": 0.45,
-        "challenger_loss": 0.45 + difference, "difference_deviation": 0.1, "champion_score": 0.25, "challenger_score": 0.25, "champion_truth": 0.25,
-        "challenger_truth": 0.25, **changes,
+        "challenger_version": "v2", "challenger_sequence": sequence, "stage": stage, "slice": "", "block_start": day * DAY,
+        "block_end": (day + 1) * DAY, "requests": 900, "challenger_failures": 0, "canary_answers": 90 if stage == "canary" else 0, "labels": 800,
+        "positives": 200, "champion_loss": 0.45, "challenger_loss": 0.45 + difference, "difference_mean": difference, "difference_variance": 0.01,
+        "champion_score": 0.25, "challenger_score": 0.25, "champion_truth": 0.25, "challenger_truth": 0.25, **changes,
     }  # fmt: skip
 
 
@@ -42,7 +42,7 @@ def play(one: StageWatch, records: Iterator[dict[str, Any]]) -> list[dict[str, A
         if said:
             if said[-1]["action"] != "canary":
                 break
-            record |= {"stage": "canary", "challenger_sequence": 6, "answered": 90}
+            record |= {"stage": "canary", "challenger_sequence": 6, "canary_answers": 90}
         said += one.trial(record)
     return said
 
@@ -80,13 +80,13 @@ def test_one_that_is_never_shown_to_be_no_worse_leaves_after_the_longest_time_an
 
 def test_labels_are_waited_for_and_blocks_without_any_are_no_evidence() -> None:
     one = watch()
-    nothing: dict[str, Any] = {"labels": 0, "positives": 0, "champion_loss": float("nan"), "challenger_loss": float("nan")}
+    nothing: dict[str, Any] = {"labels": 0, "positives": 0, "champion_loss": None, "challenger_loss": None, "difference_mean": None}
     assert not [said for day in range(20) for said in one.trial(block(day, **nothing))]
     assert one.trial(block(20))[0]["action"] == "canary"
 
 
 def test_one_without_scores_goes_back_at_once() -> None:
-    (said,) = watch().trial(block(0, unscored=90))
+    (said,) = watch().trial(block(0, challenger_failures=90))
     assert (
         said["action"] == "step_back" and "expected it to have a score for all but 1.00% of the requests, found none for 90 of 900" in said["reason"]
     )
@@ -116,7 +116,7 @@ def test_a_newer_challenger_begins_anew_and_an_older_ones_late_records_count_not
         assert not one.trial(record)
     newer: dict[str, Any] = {"challenger_version": "v3", "sequence": 9}
     assert not one.trial(block(5, **newer))
-    assert not one.trial(block(6, unscored=900)), "of v2, which was superseded"
+    assert not one.trial(block(6, challenger_failures=900)), "of v2, which was superseded"
     later = [said for day in range(6, 14) for said in one.trial(block(day, **newer))]
     assert [(said["action"], said["version"]) for said in later] == [("canary", "v3")]
 
@@ -126,7 +126,7 @@ def test_stages_that_are_left_out_and_no_policy_of_its_own() -> None:
     assert [one["action"] for one in straight] == ["promote"]
     only = watch(Stages(canary=CanaryStage()))
     assert [one["action"] for one in play(only, (record | {"stage": "canary"} for record in days(0.0, 8)))] == ["promote"]
-    assert not watch().trial(block(0, unscored=900) | {"model": "another"})
+    assert not watch().trial(block(0, challenger_failures=900) | {"model": "another"})
 
 
 @pytest.mark.parametrize("mean", [0.0, 0.02])
