@@ -93,6 +93,11 @@ def volume(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator
     rows.kept[after & (generator.random(len(after)) > 1 / 7)] = False
 
 
+def ends(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """The stream of requests ends within a day."""
+    rows.kept[rows.time_ms >= FAULT * DAY + 7 * HOUR] = False
+
+
 def two(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
     """Two columns break at once."""
     null(rows, after, generator)
@@ -111,6 +116,7 @@ EXPECTED: dict[str, tuple[Fault, dict[str, str]]] = {
     "outage": (outage, {"stream:returns": "labels"}),
     "category": (category, {"column:orders.country": "category"}),
     "volume": (volume, {"stream:orders": "volume"}),
+    "ends": (ends, {"stream:orders": "freshness"}),
     "two": (two, {"column:orders.weight": "missing", "column:orders.amount": "units"}),
     "nothing": (nothing, {}),
 }

@@ -12,6 +12,7 @@ from tidemill.services.drift.domain.data_quality import day_figures
 from tidemill.services.drift.domain.null_shifts import WINDOWS_KEPT
 from tidemill.services.drift.domain.rows import floats
 from tidemill.services.drift.domain.shifts import STATISTICS, Summary, shifts_of
+from tidemill.services.drift.domain.silence import HOURS
 from tidemill.shared.statistics.histogram import Tally
 from tidemill.shared.statistics.sketch import Sketch
 from tidemill.shared.statistics.sketches import Sketches
@@ -68,12 +69,13 @@ def merged_all(parts: Mapping[str, Sequence[Summary]]) -> dict[str, Summary]:
 
 @dataclass(frozen=True, slots=True)
 class Day:
-    """Rows and summaries of a day that is over; `lag_ms` are the times from event to journal."""
+    """Rows and summaries of a day that is over; `lag_ms` are the times from event to journal, `hours` the rows by hour."""
 
     day: int
     rows: int
     summaries: Mapping[str, Summary]
     lag_ms: Sketch
+    hours: Sequence[int] = ()
 
 
 @dataclass(slots=True)
@@ -101,6 +103,7 @@ class FeatureFold:
     daily: dict[str, dict[str, list[float]]] = field(default_factory=dict)
     rows: int = 0
     lags: Sketch = field(default_factory=Sketch.empty)
+    hours: list[int] = field(default_factory=lambda: [0] * HOURS)
     window: dict[str, Summary] = field(default_factory=dict)
     _lags: list[NDArray[np.float64]] = field(default_factory=list)
     _waiting: list[pa.RecordBatch] = field(default_factory=list)
@@ -113,11 +116,13 @@ class FeatureFold:
             self.null.setdefault(column.name, [])
             self.daily.setdefault(column.name, {})
 
-    def absorb(self, batch: pa.RecordBatch, lag_ms: NDArray[np.float64] | None = None) -> None:
-        """Add vectors of the current day, with the milliseconds from the event time of each to its journal time."""
+    def absorb(self, batch: pa.RecordBatch, lag_ms: NDArray[np.float64] | None = None, hour: NDArray[np.int64] | None = None) -> None:
+        """Add vectors of the current day, with the milliseconds from the event time of each to its journal time, and the hour of that."""
         self.rows += batch.num_rows
         if lag_ms is not None:
             self._lags.append(lag_ms)
+        if hour is not None:
+            self.hours = (np.bincount(hour, minlength=HOURS) + np.array(self.hours)).tolist()
         self._waiting.append(batch.select([column.name for column in self.columns]))
         self._rows += batch.num_rows
         if self._rows >= _CHUNK_ROWS:
@@ -153,8 +158,8 @@ class FeatureFold:
     def close_day(self, day: int) -> Day:
         """End a day: its rows go into the window, and days that the window needs no more into the history."""
         self.settle()
-        closed = Day(day, self.rows, self.today, self.lags)
-        self.window = {}
+        closed = Day(day, self.rows, self.today, self.lags, self.hours)
+        self.window, self.hours = {}, [0] * HOURS
         if not self.rows:
             return closed
         judged = {name: one for name, one in closed.summaries.items() if one.rows >= _LEAST_ROWS}

@@ -22,6 +22,7 @@ from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.statistics.sketch import Sketch
 
 DAY_MS = 86_400_000
+HOUR_MS = 3_600_000
 _EMPTY_DAYS = 60
 DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision
 
@@ -98,7 +99,7 @@ class DriftFold:
             shifts = shifts_of(reference, {name: one for name, one in self._features[ask].window.items() if name in reference})
             watch.levels.clear()
             lag = quantiles(closed[ask].lag_ms, (0.5,))
-            findings = watch.streams_quality(at, day, closed[ask].rows, float("nan") if lag is None else float(lag[0]))
+            findings = watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
             if reference and closed[ask].rows:
                 findings += watch.broken(at, closed[ask].summaries)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
@@ -133,7 +134,8 @@ class DriftFold:
             for one in fold.ring:
                 summaries = {name: summary.snapshot() for name, summary in one.summaries.items()}
                 found[f"ring/{ask}/{one.day}"] = {"rows": one.rows, "summaries": summaries}
-            found[f"daily/{ask}"] = {"ring": [one.day for one in fold.ring], "windows": fold.daily, "rows": fold.rows, "lags": fold.lags.snapshot()}
+            plain = {"windows": fold.daily, "rows": fold.rows, "hours": fold.hours, "lags": fold.lags.snapshot()}
+            found[f"daily/{ask}"] = {"ring": [one.day for one in fold.ring], **plain}
         for model, watch in self._watches.items():
             found[f"watch/{model}"] = watch.snapshot()
             found[f"incidents/{model}"] = self._incidents[model].snapshot()
@@ -154,7 +156,7 @@ class DriftFold:
             fold.null = {name: [list(one) for one in values] for name, values in state[f"null/{ask}"].items()}
             own = state[f"daily/{ask}"]
             fold.daily = {name: {figure: list(values) for figure, values in some.items()} for name, some in own["windows"].items()}
-            fold.rows, fold.lags = own["rows"], Sketch.load(own["lags"])
+            fold.rows, fold.hours, fold.lags = own["rows"], list(own["hours"]), Sketch.load(own["lags"])
             fold.ring = [_day(state[f"ring/{ask}/{number}"], int(number), fold.columns) for number in own["ring"]]
         for model, watch in self._watches.items():
             own = state[f"watch/{model}"]
@@ -199,7 +201,8 @@ class DriftFold:
             for ask, fold in self._features.items():
                 rows = np.flatnonzero(inside & (vectors.ask == ask))
                 if rows.size:
-                    fold.absorb(vectors.batch.take(pa.array(rows)), vectors.lag_ms[rows])
+                    hour = vectors.at.time_ms[rows] % DAY_MS // HOUR_MS
+                    fold.absorb(vectors.batch.take(pa.array(rows)), vectors.lag_ms[rows], hour)
         if predictions is not None:
             inside = (predictions.at.place >= begin) & (predictions.at.place < end)
             for model, watch in self._watches.items():

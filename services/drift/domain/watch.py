@@ -17,6 +17,7 @@ from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
 from tidemill.services.drift.domain.shifts import Shift, Summary
+from tidemill.services.drift.domain.silence import Silence, words_of_pause
 from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality, words_of
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.kinds import kind as kinds
@@ -94,6 +95,8 @@ class ModelWatch:
     severities: dict[str, float] = field(default_factory=dict)
     usual: dict[str, dict[str, QualityBounds]] = field(default_factory=dict)
     streams: StreamQuality = field(default_factory=StreamQuality)
+    silence: Silence = field(default_factory=Silence)
+    silent: bool = False
     active: dict[tuple[str, str], int] = field(default_factory=dict)
     levels: dict[tuple[str, str], float] = field(default_factory=dict)
     recent: RecentLabels = field(init=False)
@@ -223,24 +226,37 @@ class ModelWatch:
             hold(kind, "outside_share", outside, usual.outside, f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}")
         return found
 
-    def streams_quality(self, at: Coordinates, day: int, rows: int, lag_ms: float) -> list[Finding]:
-        """Hold what came in a window, of requests and of labels, against the windows before it."""
-        window, nothing = self.window, float("nan")
+    def streams_quality(self, at: Coordinates, day: int, hours: Sequence[int], lag_ms: float) -> list[Finding]:
+        """Hold what came in a window, of requests (by hour) and of labels, against the windows before it.
+
+        Volume is judged on whole windows: of one in which the stream went silent the silence is told, as a lack of freshness, and not the rows that
+        are missing because of it, nor their labels.
+        """
+        window, nothing, rows = self.window, float("nan"), sum(hours)
         labels, ended = len(window.delay_ms), len(window.delay_ms) + window.timeouts
+        pause = self.silence.close(day, hours)
+        was_silent, self.silent = self.silent, pause is not None and pause.is_silent
         figures: dict[StreamKind, float] = {
-            "volume": float(rows),
+            "volume": nothing if pause is not None and pause.hides_volume else float(rows),
             "freshness": lag_ms if rows >= _LEAST_ROWS else nothing,
-            "labels": float(labels),
+            "labels": nothing if self.silent or was_silent else float(labels),
             "label_delay": float(np.median(window.delay_ms)) if labels >= _LEAST_ROWS else nothing,
             "label_share": labels / ended if ended >= _LEAST_ROWS else nothing,
         }
+        measures = self.streams.close(day, figures)
+        if self.version is None:
+            return []
         found: list[Finding] = []
-        for one in self.streams.close(day, figures):
+        for one in measures:
             stream = self.settings.label_stream if one.kind.startswith("label") else self.settings.ask
+            if one.kind == "freshness" and pause is not None and pause.share / pause.bound > one.distance / one.bound:
+                continue
             evidence = {one.kind: one.value, "usual": one.usual}
             severity: Severity = "alarm" if one.is_gone else "warning"
-            if self.version is not None:
-                found += self._condition(at, one.kind, stream, "own_windows", one.distance, one.bound, words_of(one, stream), evidence, severity)
+            found += self._condition(at, one.kind, stream, "own_windows", one.distance, one.bound, words_of(one, stream), evidence, severity)
+        if pause is not None and ("freshness", self.settings.ask) not in self.levels:
+            stream, evidence = self.settings.ask, {"rows": float(rows), "usual_before": pause.usual_before, "usual_after": pause.usual_after}
+            found += self._condition(at, "freshness", stream, "silence", pause.share, pause.bound, words_of_pause(pause, stream), evidence)
         return found
 
     def quality(self, at: Coordinates) -> list[Finding]:
@@ -268,6 +284,8 @@ class ModelWatch:
             "found": self.found,
             "usual": {version: {name: one.snapshot() for name, one in some.items()} for version, some in self.usual.items()},
             "streams": self.streams.snapshot(),
+            "silence": self.silence.snapshot(),
+            "silent": self.silent,
             "active": sorted([*key, windows] for key, windows in self.active.items()),
             "recent": self.recent.snapshot(),
             "verdict": self.verdict.snapshot(),
@@ -283,6 +301,7 @@ class ModelWatch:
         self.looks, self.found = state["looks"], state["found"]
         self.usual = {version: {name: QualityBounds.load(one) for name, one in state["usual"][version].items()} for version in state["references"]}
         self.streams = StreamQuality.load(state["streams"])
+        self.silence, self.silent = Silence.load(state["silence"]), bool(state["silent"])
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}
         self.recent.load(state["recent"])
         self.verdict.load(state["verdict"])

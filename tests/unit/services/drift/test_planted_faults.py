@@ -2,7 +2,7 @@
 
 import pytest
 
-from tests.planted_faults import EXPECTED, judged
+from tests.planted_faults import DAY, EXPECTED, FAULT, incidents, judged
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -12,3 +12,11 @@ def test_a_planted_fault_is_the_incident_that_it_is(name: str, seed: int) -> Non
     missed, false = judged(fault, expected, seed)
     assert not missed
     assert len(false) <= (1 if expected else 0), false
+
+
+def test_a_stream_that_ends_within_a_day_brings_no_other_number_of_rows() -> None:
+    said = [one.fields for one in incidents(EXPECTED["ends"][0], 0) if one.fields["root"] == "stream:orders"]
+    first = said[0]
+    assert (first["kinds"], first["severity"], first["opened"]) == (["freshness"], "warning", (FAULT + 1) * DAY)
+    assert "nothing from 07:00 of the window on" in first["detail"]
+    assert "volume" in said[-1]["kinds"], "a stream without a row in whole windows has lost its volume"
