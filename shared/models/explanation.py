@@ -6,6 +6,7 @@ from numpy.typing import NDArray
 from onnx import numpy_helper
 
 from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.shapley import Explanation, forest_contributions, permutation_contributions
 from tidemill.shared.models.tree_paths import TreePaths
@@ -18,8 +19,9 @@ _LINEAR = ["IsNaN", "Where", "Sub", "Div", "Gemm"]
 class Explainer:
     """A loaded model that says what its scores are made of.
 
-    Forests and linear models are explained exactly, in log-odds where they give a probability; any other graph by random orders, in what it
-    scores (of several classes: the probability of the one that is asked about).
+    Forests and linear models are explained exactly, in log-odds where they give a probability: contributions and base add up to the served score. A
+    calibration that is a line on that scale is part of it. Anything else (another graph, several classes, an isotonic calibration) is explained by
+    random orders, in what is served (of several classes: the probability of the one that is asked about).
 
     Parameters
     ----------
@@ -33,8 +35,10 @@ class Explainer:
         self.scorer, self._permutations = OnnxScorer(artifact), permutations
         self.background = artifact.signature.parity_matrix()
         forest = self.scorer.forest
-        self._paths = TreePaths.of(forest) if forest is not None else None
-        self._linear = _linear_parts(onnx.load_from_string(artifact.onnx).graph) if forest is None else None
+        line = _line(self.scorer.calibration)
+        self._line = line or (1.0, 0.0)
+        self._paths = TreePaths.of(forest) if forest is not None and line else None
+        self._linear = _linear_parts(onnx.load_from_string(artifact.onnx).graph) if forest is None and line else None
 
     def explain(self, row: Matrix, answer: int = 0) -> Explanation:
         """Explain one encoded row.
@@ -45,16 +49,18 @@ class Explainer:
         answer
             Of a multiclass model, the class whose probability is explained.
         """
-        exact = np.zeros(len(row))
+        exact, (slope, offset) = np.zeros(len(row)), self._line
         forest = self.scorer.forest
         if forest is not None and self._paths is not None:
             base, found = forest_contributions(self._paths, row, self.background)
-            return Explanation("tree", "log-odds" if forest.logistic else "score", base + forest.base, found, exact)
+            unit = "log-odds" if forest.logistic else "score"
+            return Explanation("tree", unit, slope * (base + forest.base) + offset, slope * found, exact)
         if self._linear is not None:
             means, slopes, bias, logistic = self._linear
             own, others = (np.where(np.isnan(rows), 0.0, (rows.astype(np.float64) - means) * slopes) for rows in (row, self.background))
             average = others.mean(axis=0)
-            return Explanation("linear", "log-odds" if logistic else "score", bias + float(average.sum()), own - average, exact)
+            base = slope * (bias + float(average.sum())) + offset
+            return Explanation("linear", "log-odds" if logistic else "score", base, slope * (own - average), exact)
         kind = self.scorer.kind
         base, found, errors = permutation_contributions(lambda rows: self._answer(rows, answer), row, self.background, self._permutations)
         return Explanation("permutations", "score" if kind.name == "regression" else "probability", base, found, errors)
@@ -62,6 +68,15 @@ class Explainer:
     def _answer(self, rows: Matrix, answer: int) -> Float64:
         scores = self.scorer.score_matrix(rows)
         return scores[:, answer] if scores.ndim == 2 else scores
+
+
+def _line(calibration: Calibration | None) -> tuple[float, float] | None:
+    """Return slope and offset of a calibration on the scale that is explained; None when it is no line there."""
+    if calibration is None:
+        return 1.0, 0.0
+    if calibration.link == "softmax" or calibration.knots:
+        return None
+    return calibration.slope, calibration.offsets[0]
 
 
 def _linear_parts(graph: onnx.GraphProto) -> tuple[Float64, Float64, float, bool] | None:

@@ -19,7 +19,7 @@ from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.signature import Signature
 
-_PARITY_ROWS = 32
+_PARITY_ROWS = 100
 _PARITY_TOLERANCE = 1e-5
 
 

@@ -5,11 +5,19 @@ from itertools import combinations
 from math import comb
 
 import numpy as np
+import pyarrow as pa
 import pytest
 from numpy.typing import NDArray
 
 from tests.models import artifact
+from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.training import train
+from tidemill.shared.application.model import Training
+from tidemill.shared.kinds.regression import Regression
+from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.explanation import Explainer
+from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.signature import Column
 
 Matrix = NDArray[np.float32]
@@ -49,6 +57,62 @@ def test_exact_contributions_are_those_of_the_definition(family: str) -> None:
         assert found.value == pytest.approx(log_odds(row[None])[0], abs=2e-6)
         assert found.base == pytest.approx(log_odds(explainer.background).mean(), abs=2e-6)
         assert not found.standard_errors.any()
+
+
+def served_log_odds(explainer: Explainer, matrix: Matrix) -> NDArray[np.float64]:
+    scores = explainer.scorer.score_matrix(matrix)
+    return np.asarray(np.log(scores) - np.log1p(-scores))
+
+
+def with_calibration(made: Artifact, calibration: Calibration) -> Artifact:
+    rows = made.signature.parity_matrix()
+    plain = OnnxScorer(Artifact(made.signature.model_copy(update={"calibration": None}), made.onnx)).score_matrix(rows)
+    scores = tuple(calibration.apply(plain).tolist())
+    return Artifact(made.signature.model_copy(update={"calibration": calibration, "parity_scores": scores, "parity_tolerance": 1e-3}), made.onnx)
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
+def test_a_calibration_that_is_a_line_in_log_odds_is_part_of_the_contributions(family: str) -> None:
+    """They added up to the graph's own score and not to the served one."""
+    plain, rows, _ = artifact(family, COLUMNS)
+    made = with_calibration(plain, Calibration(link="logit", slope=0.6, offsets=(-0.9,)))
+    explainer = Explainer(made)
+    for row in rows[:4]:
+        found = explainer.explain(row)
+        assert found.unit == "log-odds"
+        assert np.allclose(found.contributions, by_definition(lambda m: served_log_odds(explainer, m), row, explainer.background), atol=2e-6)
+        assert found.value == pytest.approx(served_log_odds(explainer, row[None])[0], abs=2e-6)
+
+
+def test_an_isotonic_calibration_is_explained_in_what_is_served() -> None:
+    plain, rows, _ = artifact("lightgbm", COLUMNS)
+    made = with_calibration(plain, Calibration(link="logit", knots=(0.0, 0.3, 0.5, 1.0), levels=(0.05, 0.2, 0.7, 0.9)))
+    explainer = Explainer(made, permutations=300)
+    for row in rows[:3]:
+        found = explainer.explain(row)
+        assert (found.method, found.unit) == ("permutations", "probability")
+        assert found.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], abs=1e-12)
+        exact = by_definition(explainer.scorer.score_matrix, row, explainer.background)
+        assert (np.abs(found.contributions - exact) <= 4 * found.standard_errors + 1e-9).all()
+
+
+@pytest.mark.parametrize("family", ["lightgbm", "ridge_regression", "random_forest"])
+def test_a_regression_is_explained_in_the_labels_own_unit(family: str) -> None:
+    rng = np.random.default_rng(4)
+    x = rng.normal(size=(700, 6))
+    label = 50_000 + 900 * x[:, 0] - 400 * x[:, 1] * x[:, 2] + rng.normal(size=700) * 50
+    columns = {f"c{i}": pa.array(x[:, i]) for i in range(6)}
+    times = np.arange(700, dtype=np.int64) * 3_600_000
+    rows = Examples(pa.RecordBatch.from_pydict(columns), times, times + 1, label)
+    training = Training.model_validate({"trials": 1, "windows_days": (0,), "holdout_days": 7, "min_rows": 100, "families": (family,)})
+    explainer = Explainer(train(rows, Split.of(700 * 3_600_000, 7, 1), "m", "v", training, Regression()).artifact)
+    assert len(explainer.background) == 100
+    for row in x[:3].astype(np.float32):
+        found = explainer.explain(row)
+        assert found.unit == "score" and found.method in ("tree", "linear") and found.base == pytest.approx(50_000, rel=0.05)
+        assert found.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], rel=1e-6)
+        exact = by_definition(explainer.scorer.score_matrix, row, explainer.background)
+        assert np.allclose(found.contributions, exact, atol=0.05)
 
 
 def test_any_other_graph_is_explained_by_random_orders_that_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
