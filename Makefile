@@ -11,7 +11,7 @@ export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
 .PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths rolling-restart gate-years wheel wheel-demo lint \
-	format types imports up doctor clean
+	format types imports up mlflow doctor clean
 
 help:  ## list every target
 	@grep -hE '^[a-z0-9 -]+:.*##' $(MAKEFILE_LIST) | awk -F':.*## ' '{printf "  make %-15s %s\n", $$1, $$2}'
@@ -118,6 +118,9 @@ wheel-demo: $(VENV)/.ready  ## the wheel, installed into an empty environment ou
 
 up: $(VENV)/.ready  ## run an application live: make up APP=examples/flights
 	@$(BIN)/tidemill up $(APP)
+
+mlflow: $(VENV)/.ready  ## MLflow's own pages on the trainings of the last run: make mlflow APP=examples/flights
+	@$(BIN)/tidemill mlflow $(APP)
 
 doctor: $(VENV)/.ready  ## what is installed, what is reachable, what is wrong
 	@$(BIN)/tidemill doctor

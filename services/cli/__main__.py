@@ -16,6 +16,7 @@ from tidemill.services.cli.command import command
 from tidemill.services.cli.explain import explain
 from tidemill.services.cli.init import init
 from tidemill.services.cli.lifecycle_commands import pin, promote, retrain, rollback, step_back, unpin
+from tidemill.services.cli.mlflow import mlflow
 from tidemill.services.cli.offline import backfill, skew, switches, training_set
 from tidemill.services.cli.plan import plan
 from tidemill.services.cli.resume import resume
@@ -171,6 +172,7 @@ app.command(name="training-set")(training_set)
 app.command()(skew)
 app.command()(trace)
 app.command()(explain)
+app.command()(mlflow)
 app.command()(switches)
 
 

@@ -425,6 +425,21 @@ class DriftPolicy(Frozen):
         return given
 
 
+class Card(Frozen):
+    """What a model is for, in words: they stand on its card and in the registry.
+
+    Attributes
+    ----------
+    intended_use
+        Who asks it, and what is decided by the answer.
+    limitations
+        What it must not be used for, and where it is known to be wrong.
+    """
+
+    intended_use: str = ""
+    limitations: tuple[str, ...] = ()
+
+
 class Model(Owned):
     """A question asked of a stream.
 
@@ -448,6 +463,7 @@ class Model(Owned):
     gate: Gate = Gate()
     stages: Stages = Stages()
     drift: DriftPolicy = DriftPolicy()
+    card: Card = Card()
 
     @property
     def detectors(self) -> tuple[Choice, ...]:

@@ -7,6 +7,7 @@ from dataclasses import dataclass
 import numpy as np
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
@@ -31,7 +32,7 @@ class TrainingSet:
         first label, which a correction may have replaced since) and `_label`, sorted by journal partition and offset. Of a model with a control
         share also `_weight`, how many requests each row stands for (`label_weights`); rows that stand for none are left out.
     version
-        What reproduces it: table versions, cut-off and the content's SHA-256.
+        What reproduces it: table versions, cut-off, range of its requests and the content's SHA-256.
     """
 
     rows: pa.Table
@@ -91,12 +92,21 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
             **names,
             "before_ms": str(before_ms),
             "rows": str(rows.num_rows),
+            **_range(rows),
             "rows_of_other_views": str(labelled - rows.num_rows),
             "rows_of_invalid_labels": str(known_labels - valid),
             **({"rows_without_weight": str(valid - labelled)} if weighted else {}),
             "sha256": content_hash(rows),
         },
     )
+
+
+def _range(rows: pa.Table) -> dict[str, str]:
+    """Return the instants of the first and the last request; nothing of no rows."""
+    if not rows.num_rows:
+        return {}
+    ends = pc.min_max(rows.column("_request_time"))
+    return {"requests_from_ms": str(ends["min"].as_py()), "requests_until_ms": str(ends["max"].as_py())}
 
 
 def content_hash(rows: pa.Table) -> str:

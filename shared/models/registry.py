@@ -1,5 +1,6 @@
 """Model registry and experiment tracking (MLflow), written once per decision."""
 
+import json
 import logging
 from collections.abc import Mapping
 from pathlib import Path
@@ -20,9 +21,14 @@ class ModelRegistry:
     def __init__(self, uri: str) -> None:
         from mlflow import MlflowClient
 
-        logging.getLogger("alembic").setLevel(logging.WARNING)
+        for chatty in ("alembic", "mlflow.store.db.utils"):
+            logging.getLogger(chatty).setLevel(logging.WARNING)
+        self._artifacts: str | None = None
         if uri.startswith("sqlite:///"):
-            Path(uri.removeprefix("sqlite:///")).parent.mkdir(parents=True, exist_ok=True)
+            folder = Path(uri.removeprefix("sqlite:///")).absolute().parent
+            folder.mkdir(parents=True, exist_ok=True)
+            # Beside the database: MLflow's own default is below whatever folder a process happens to run in.
+            self._artifacts = (folder / "mlflow-artifacts").as_uri()
         self._client = MlflowClient(tracking_uri=uri, registry_uri=uri)
 
     def record(
@@ -34,6 +40,10 @@ class ModelRegistry:
         tags: Mapping[str, str],
         parameters: Mapping[str, Any],
         metrics: Mapping[str, float],
+        description: str = "",
+        about: str = "",
+        dataset: Mapping[str, Any] | None = None,
+        documents: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Record a training as a run and its model as a version; recording it again, also after a crash half-way, leaves one of each.
 
@@ -41,9 +51,15 @@ class ModelRegistry:
         ----------
         tags
             Must hold `decision_id`: what makes a record the same. Those of the last call stand (a candidate may be judged again).
+        description, about
+            What MLflow shows of the version, and of the model as a whole.
+        dataset
+            `name`, `sha256` of the content, `source` (where it lies) and `profile` (how large it is): the run's input.
+        documents
+            JSON files among the run's artifacts, by name.
         """
         experiment = self._client.get_experiment_by_name(app)
-        number = experiment.experiment_id if experiment is not None else self._client.create_experiment(app)
+        number = experiment.experiment_id if experiment is not None else self._client.create_experiment(app, self._artifacts)
         known = self._client.search_runs([number], f"tags.decision_id = '{tags['decision_id']}'")
         run = known[0] if known else self._client.create_run(number, run_name=version, tags=dict(tags))
         identity = run.info.run_id
@@ -54,11 +70,17 @@ class ModelRegistry:
         for name, measured in metrics.items():
             if run.data.metrics.get(name) != measured:
                 self._client.log_metric(identity, name, measured)
+        if dataset is not None and not known:
+            self._client.log_inputs(identity, [_input(dataset)])
+        for name, document in (documents or {}).items():
+            self._client.log_dict(identity, dict(document), name)
         name = f"{app}.{model}"
         if not self._client.search_registered_models(f"name = '{name}'"):
             self._client.create_registered_model(name, tags={"owner": tags.get("owner", "")})
+        self._client.update_registered_model(name, about)
         versions = self._client.search_model_versions(f"run_id = '{identity}'")
         own = versions[0] if versions else self._client.create_model_version(name, artifact_uri, identity)
+        self._client.update_model_version(name, own.version, description)
         for tag, value in {**tags, "version": version}.items():
             self._client.set_model_version_tag(name, own.version, tag, value)
         self._client.set_terminated(identity)
@@ -86,3 +108,12 @@ class ModelRegistry:
             for tag, value in tags.items():
                 self._client.set_model_version_tag(name, numbers[version], tag, value)
         self._client.set_registered_model_alias(name, "champion", numbers[champion])
+
+
+def _input(dataset: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100 - MLflow is untyped
+    """Return a training set as MLflow shows it; its digest takes 36 characters."""
+    from mlflow.entities import Dataset, DatasetInput, InputTag
+
+    source, profile = json.dumps(dataset["source"]), json.dumps(dataset["profile"])
+    described = Dataset(dataset["name"], dataset["sha256"][:36], "delta", source, profile=profile)
+    return DatasetInput(described, [InputTag("mlflow.data.context", "training"), InputTag("sha256", dataset["sha256"])])

@@ -30,7 +30,7 @@ from tidemill.backtest.stages import (
     path_runner,
     retraining_runner,
 )
-from tidemill.backtest.trainings import TimedTrainer
+from tidemill.backtest.trainings import KeptRegistrar, TimedTrainer
 from tidemill.backtest.virtual_time import TimedSink, VirtualClock
 from tidemill.demo.figures import finite
 from tidemill.replay.data_set_spans import refuse_before_1970, remarks
@@ -81,7 +81,7 @@ class BacktestOptions:
     report, predictions, html
         Files to write.
     folder
-        Where lake, models and trainings are kept; None: they are deleted at the end.
+        Where lake, models, trainings and MLflow's store are kept; None: they are deleted at the end.
     allow_rejected
         Records that may be refused for other reasons than the application's own expectations.
     """
@@ -145,6 +145,7 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
         feeds = feeds_of(plan, registry, tables)
         del tables
         timed = TimedTrainer(trainer or ProcessTrainer(folder / "trainings"), clock, options.training_ms)
+        registrar = KeptRegistrar()
         log = PublicLog(plan, broker, registry, answers.write)
         runners = {
             "ingestion": path_runner(world, raw=True),
@@ -152,7 +153,7 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
             "drift": drift_runner(world),
             "control": control_runner(world),
             "archive": archive_runner(world),
-            "retraining": retraining_runner(world, timed),
+            "retraining": retraining_runner(world, timed, registrar),
         }
         stages = InProcess(plan.application.app, broker, runners, log, lambda: timed.is_due)
         filled = [feed.available_ms for feed in feeds if len(feed.available_ms)]
@@ -167,6 +168,8 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
         stages.write_out()
         seconds, cpu_s = time.monotonic() - begun, time.process_time() - cpu
         stages.close()
+        if options.folder is not None:
+            registrar.write(plan.application.app, f"sqlite:///{(folder / 'mlflow.db').absolute()}")
         figures = _figures(world, log, span_ms, events, answers)
     _write(plan, options, figures, log.seen)
     requests = sum(len(feed.available_ms) for feed in feeds if feed.topic in {plan.streams[name].topic for name in plan.asking_streams})

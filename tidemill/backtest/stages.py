@@ -4,7 +4,6 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemill.backtest.trainings import NoRegistrar
 from tidemill.backtest.virtual_time import VirtualClock
 from tidemill.services.archive.task import ArchiveTask
 from tidemill.services.archive.task import task_inputs as archive_inputs
@@ -18,6 +17,7 @@ from tidemill.services.ingestion.service import stage as ingestion_stage
 from tidemill.services.ingestion.settings import ClockSettings, IngestionSettings
 from tidemill.services.outcomes.task import OutcomesTask
 from tidemill.services.outcomes.task import task_inputs as outcomes_inputs
+from tidemill.services.retraining.processes.registrar import Registrar
 from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.services.retraining.task import Places, RetrainingTask
 from tidemill.services.retraining.task import task_inputs as retraining_inputs
@@ -136,12 +136,12 @@ def archive_runner(world: StageWorld) -> Runner:
     return world.runner("archive", Stage("archive", archive_inputs(plan), task))
 
 
-def retraining_runner(world: StageWorld, trainer: Trainer) -> Runner:
+def retraining_runner(world: StageWorld, trainer: Trainer, registrar: Registrar) -> Runner:
     """Return the runner of retraining."""
     plan, registry = world.plan, world.registry
     places = Places(str(world.application.absolute()), world.lake, world.artifacts)
 
     def task(_partition: int) -> RetrainingTask:
-        return RetrainingTask(plan, registry, trainer, NoRegistrar(), places)
+        return RetrainingTask(plan, registry, trainer, registrar, places)
 
     return world.runner("retraining", Stage("retraining", retraining_inputs(plan), task))

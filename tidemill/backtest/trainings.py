@@ -59,14 +59,34 @@ class TimedTrainer:
         return result
 
 
-class NoRegistrar:
-    """A registrar that tells nobody: a backtest's models serve nobody."""
+class KeptRegistrar:
+    """A registrar that keeps what it is told until the end, when a registry may be told it all: a backtest's models serve nobody."""
+
+    def __init__(self) -> None:
+        self._records: dict[str, Mapping[str, Any]] = {}
+        self._models: Mapping[str, ServiceTimes] = {}
 
     def record(self, decision: str, record: Mapping[str, Any]) -> None:
-        """Do nothing."""
+        """Keep a training; a trainer of one's own may have nothing to say of it."""
+        if record:
+            self._records[decision] = record
 
     def want(self, models: Mapping[str, ServiceTimes]) -> None:
-        """Do nothing."""
+        """Keep the last word."""
+        self._models = models
 
     def poll(self) -> None:
         """Do nothing."""
+
+    def write(self, app: str, uri: str) -> None:
+        """Tell a registry; without a training it is not made."""
+        if not self._records:
+            return
+        from tidemill.shared.models.registry import ModelRegistry
+
+        registry = ModelRegistry(uri)
+        for record in self._records.values():
+            registry.record(app, **record)
+        for model, times in self._models.items():
+            if times.champion:
+                registry.deployed(app, model, times.versions, times.champion)

@@ -8,16 +8,13 @@ import logging
 import time
 from dataclasses import asdict, replace
 from pathlib import Path
-from typing import Any
-
-import numpy as np
 
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.latency import judge_latency
-from tidemill.services.retraining.domain.recipe import Recipe, features_digest
+from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.succession import Bench, answered_fairly, does_better, first_model, successor
 from tidemill.services.retraining.domain.verdict import Verdict
@@ -26,6 +23,7 @@ from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
 from tidemill.services.retraining.processes.scoring_cost import measure
 from tidemill.services.retraining.processes.warm_child import serve
+from tidemill.services.retraining.registration import registration
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.application.view_version import feature_versions, view_version
@@ -97,7 +95,9 @@ def run(request: JobRequest) -> JobResult:
     figures = {**proposal.figures, **fairness.figures, **(cost.figures if cost else {}), **(reverse.figures if reverse else {})}
     better = reverse is not None and reverse.passed
     reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
-    told = _record(request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe)
+    told = registration(
+        request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
+    )
     return JobResult(
         True, reason, version, verdict.passed, better, address, store.uri_of(address), served.threshold,
         figures, details, told,
@@ -139,33 +139,6 @@ def _put(store: ArtifactStore, content: bytes) -> str:
             log.warning("the model could not be stored, trying again: %s", problem)
             time.sleep(wait_s)
     return store.put(content)
-
-
-def _record(
-    request: JobRequest,
-    plan: Plan,
-    version: str,
-    verdict: Verdict,
-    uri: str,
-    address: str,
-    figures: dict[str, float],
-    details: dict[str, str],
-    recipe: Recipe,
-) -> dict[str, Any]:
-    """Return what the registry is to be told (`ModelRegistry.record`); not by this process: the registry may be away, and nothing waits for it."""
-    asked = request.retraining
-    tags = {
-        "decision_id": asked["decision_id"],
-        "trigger": asked["trigger"],
-        "owner": plan.application.owner_of("models", asked["model"]),
-        "artifact_sha256": address,
-        "gate": "passed" if verdict.passed else "refused",
-        "reason": verdict.reason,
-        **{name: value for name, value in details.items() if name not in recipe.parameters},
-    }
-    finite = {name: value for name, value in figures.items() if np.isfinite(value)}
-    parameters = {name: str(value) for name, value in recipe.parameters.items()}
-    return {"model": asked["model"], "version": version, "artifact_uri": uri, "tags": tags, "parameters": parameters, "metrics": finite}
 
 
 def work(source: Path, target: Path) -> None:

@@ -121,7 +121,7 @@ def main(arguments: list[str]) -> int:
     # In the order in which they ended, so that versions are numbered as they came.
     for path in sorted(Path(told["queue"]).glob("*.json"), key=lambda path: path.stat().st_mtime_ns):
         one = json.loads(path.read_text(encoding="utf-8"))
-        registry.record(told["app"], one["model"], one["version"], one["artifact_uri"], one["tags"], one["parameters"], one["metrics"])
+        registry.record(told["app"], **one)
         path.unlink()
     for model, times in told["models"].items():
         registry.deployed(told["app"], model, times["versions"], times["champion"])

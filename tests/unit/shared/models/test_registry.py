@@ -1,6 +1,8 @@
 """The model registry on SQLite: what a training left there, once, and when its version served."""
 
+import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from mlflow import MlflowClient
@@ -55,6 +57,26 @@ def test_a_training_is_recorded_once_and_its_service_times_follow_the_lifecycle_
     assert registrar._process is None, "told, and nothing more to tell"
     assert client.get_model_version_by_alias("shop.m", "champion").tags["promoted_at"] == "2013-02-05"
     assert client.get_model_version("shop.m", versions["v2"].version).tags["rolled_back_at"] == "2013-03-01"
+
+
+def test_a_version_is_tied_to_its_data_and_streams_beside_the_store(tmp_path: Path) -> None:
+    store = f"sqlite:///{tmp_path / 'run' / 'mlflow.db'}"
+    registry, client = ModelRegistry(store), MlflowClient(store, store)
+    dataset = {"name": "shop.m", "sha256": "ab" * 32, "source": {"vectors": {"uri": "lake/vectors", "version": "4"}}, "profile": {"rows": "12"}}
+    documents: dict[str, dict[str, Any]] = {"lineage.json": {"streams": {"orders": {"topic": "orders"}}}, "record.json": {"version": "v1"}}
+    for _ in range(2):  # As after a crash: said again.
+        registry.record("shop", "m", "v1", "artifacts/v1", TAGS, {}, {}, "passed: better", "Which orders to check.", dataset, documents)
+    experiment = client.get_experiment_by_name("shop")
+    assert experiment is not None and experiment.artifact_location == (tmp_path / "run" / "mlflow-artifacts").as_uri()
+    (run,) = client.search_runs([experiment.experiment_id])
+    assert run.inputs is not None
+    (shown,) = run.inputs.dataset_inputs
+    assert (shown.dataset.name, shown.dataset.digest, json.loads(shown.dataset.source)) == ("shop.m", "ab" * 18, dataset["source"])
+    assert {tag.key: tag.value for tag in shown.tags} == {"mlflow.data.context": "training", "sha256": "ab" * 32}
+    files = {path.name: json.loads(path.read_text()) for path in (tmp_path / "run" / "mlflow-artifacts").rglob("*.json")}
+    assert files == documents
+    (version,) = client.search_model_versions("name = 'shop.m'")
+    assert version.description == "passed: better" and client.get_registered_model("shop.m").description == "Which orders to check."
 
 
 def test_a_registry_that_does_not_know_a_version_yet_is_told_again_later(uri: str, tmp_path: Path) -> None:

@@ -22,6 +22,7 @@ from tidemill.backtest.stages import (
     path_runner,
     retraining_runner,
 )
+from tidemill.backtest.trainings import KeptRegistrar
 from tidemill.backtest.virtual_time import TimedSink, VirtualClock
 from tidemill.runs.topics import create_topics
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
@@ -130,7 +131,7 @@ class OneProcess:
             "drift": drift_runner(world),
             "control": control_runner(world),
             "archive": archive_runner(world),
-            "retraining": retraining_runner(world, Trainer(ArtifactStore(self.artifacts))),
+            "retraining": retraining_runner(world, Trainer(ArtifactStore(self.artifacts)), KeptRegistrar()),
         }
         log = PublicLog(self.plan, self.broker, self.registry, lambda _: None)
         self.stages = InProcess(self.plan.application.app, self.broker, runners, log, lambda: False)
