@@ -21,7 +21,14 @@ _TIME_STEPS = (
     (3_600_000, (1, 2, 4, 6, 12), "%d %b %H:%M"),
     (86_400_000, (1, 2, 5, 7, 14), "%d %b"),
 )
-LANES = (("alarm", "drift alarms"), ("promotion", "promotions"), ("refusal", "refusals"), ("rollback", "roll-backs"))
+LANES = (
+    ("alarm", "drift alarms"),
+    ("promotion", "promotions"),
+    ("refusal", "refusals"),
+    ("trial", "stages"),
+    ("step_back", "steps back"),
+    ("rollback", "roll-backs"),
+)
 
 
 def day(time_ms: float) -> str:
@@ -96,6 +103,8 @@ def _mark(kind: str, x: float, y: float, tip: str) -> str:
         "alarm": f'<rect x="{x - 1.5:.1f}" y="{y - 7:.1f}" width="3" height="14" rx="1"',
         "promotion": f'<path d="M{x:.1f} {y - 7:.1f}l6.5 12h-13z"',
         "refusal": f'<path d="M{x:.1f} {y - 6.5:.1f}l6.5 6.5l-6.5 6.5l-6.5 -6.5z"',
+        "trial": f'<circle cx="{x:.1f}" cy="{y:.1f}" r="5.5"',
+        "step_back": f'<path d="M{x:.1f} {y - 6:.1f}l-9 6l9 6z"',
         "rollback": f'<path d="M{x:.1f} {y + 6:.1f}l6.5 -12h-13z"',
     }
     return f'{shapes[kind]} class="mark {kind}" data-tip="{escape(tip)}"/>'

@@ -13,7 +13,7 @@ from tidemill.demo.charts import HEAT_STEPS, heat_map, histogram_chart, quality_
 from tidemill.demo.style import SCRIPT, STYLE
 
 Float64 = NDArray[np.float64]
-MarkKind = Literal["alarm", "promotion", "refusal", "rollback"]
+MarkKind = Literal["alarm", "promotion", "refusal", "trial", "step_back", "rollback"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,7 @@ class ReportData:
     begins_ms, served, static, refit : float64 arrays, shape (blocks,)
         Begin of each block (journal time) and the metric of its labels; NaN where undefined.
     marks
-        Drift alarms, promotions, refusals, roll-backs.
+        Drift alarms, promotions, refusals, begins of stages, steps back, roll-backs.
     label_delay_min, latency_ms : float64 arrays
         One per label; one per request of the latency stretch.
     features, psi_weeks_ms, psi : names, float64 arrays of shape (weeks,) and (features, weeks)

@@ -41,7 +41,7 @@ line.promoted{stroke:var(--promotion);stroke-dasharray:4 4;opacity:.75}
 .hover{fill:transparent}
 .hover:hover{fill:var(--served);fill-opacity:.08}
 .mark.alarm{fill:var(--alarm)}
-.mark.promotion{fill:var(--promotion)}
+.mark.promotion{fill:var(--promotion)}.mark.trial{fill:none;stroke:var(--promotion);stroke-width:2}.mark.step_back{fill:var(--refusal)}
 .mark.refusal{fill:var(--refusal)}
 .mark.rollback{fill:var(--rollback)}
 rect.heat.none{fill:var(--empty)}

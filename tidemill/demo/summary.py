@@ -96,8 +96,17 @@ def _bad_records(year: FlightsYear, history: RunHistory) -> list[tuple[str, str,
 
 def marks_of(seen: Seen) -> list[Mark]:
     """Return what happened to the models, and the alarms."""
-    kinds: dict[str, MarkKind] = {"promoted": "promotion", "gate_refused": "refusal", "rolled_back": "rollback"}
-    marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}: {e['reason']}") for e in seen.deployments if e["event"] in kinds]
+    kinds: dict[str, MarkKind] = {
+        "promoted": "promotion",
+        "gate_refused": "refusal",
+        "shadow": "trial",
+        "canary": "trial",
+        "stepped_back": "step_back",
+        "rolled_back": "rollback",
+    }
+    stages = {"shadow": " in shadow", "canary": " answers a share"}
+    events = [event for event in seen.deployments if event["event"] in kinds]
+    marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}{stages.get(e['event'], '')}: {e['reason']}") for e in events]
     alarms = [one for one in seen.incidents if one["severity"] == "alarm" and one["change"] in ("opened", "worse")]
     return marks + [Mark(one["journal_time"], "alarm", one["likely_cause"]) for one in alarms]
 
@@ -116,8 +125,8 @@ def incidents_table(seen: Seen) -> Table:
 
 
 def models_table(seen: Seen) -> Table:
-    """Return every candidate, as what it was put forward, and the figures it was judged by: a pair of columns for each metric that both have."""
-    words = {"gate_passed": "promoted", "gate_refused": "refused", "rolled_back": "rolled back to"}
+    """Return every candidate, as what it was put forward, its way through the stages, and the figures that it was judged by."""
+    words = {"gate_passed": "passed", "gate_refused": "refused", "rolled_back": "rolled back to"}
     judged = [event for event in seen.deployments if event["event"] in words]
     found = {name for event in judged for name in event["figures"] if f"champion_{name}" in event["figures"]}
     metrics = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))[:_MOST_METRICS]
@@ -128,9 +137,19 @@ def models_table(seen: Seen) -> Table:
         numbers = [f"{figures[name]:.4g}" if name in figures else "-" for m in metrics for name in (m, f"champion_{m}")]
         window = {"0": "all", "-": "-"}.get(details.get("window_days", "-"), f"{details.get('window_days')} d")
         admission = details.get("admission", "-")
-        rows.append((day, event["version"], words[event["event"]], admission, details.get("family", "-"), window, *numbers, _evidence(event)))
+        verdict = way_of(event["version"], seen) or words[event["event"]] if event["event"] == "gate_passed" else words[event["event"]]
+        rows.append((day, event["version"], verdict, admission, details.get("family", "-"), window, *numbers, _evidence(event)))
     pairs = [header for name in metrics for header in (metric_words(name), f"champion's {metric_words(name)}")]
     return Table(("asked", "version", "verdict", "as", "family", "window", *pairs, "evidence"), rows)
+
+
+def way_of(version: str, seen: Seen) -> str:
+    """Return a version's way through the stages in words: each stage with its day, the last one without where there is one only."""
+    words = {"shadow": "shadow", "canary": "canary", "promoted": "promoted", "stepped_back": "stepped back"}
+    mine = [event for event in seen.deployments if event["version"] == version and event["event"] in words]
+    if len(mine) < 2:
+        return "".join(words[event["event"]] for event in mine)
+    return ", ".join(f"{words[e['event']]} {datetime.fromtimestamp(e['journal_time'] / 1e3, UTC).strftime('%m-%d')}" for e in mine)
 
 
 def _evidence(event: Mapping[str, Any]) -> str:
