@@ -1,4 +1,4 @@
-"""Drift as a task: vectors, predictions and outcomes in journal order in; drift events, incidents and health records out."""
+"""Drift as a task: vectors, predictions and outcomes in journal order in; drift events, incidents, trials and health records out."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from tidemill.services.drift.domain.intervals import Revision
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
+from tidemill.services.drift.domain.trial import Trial
 from tidemill.services.drift.domain.watch import WatchSettings
 from tidemill.shared.application.lineage import Lineage, lineage_of
 from tidemill.shared.application.model import DriftPolicy
@@ -38,7 +39,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
     read = (topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM))
-    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.revisions, topics.health))
+    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.revisions, topics.health, topics.trials))
 
 
 def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = None) -> WatchSettings:
@@ -65,6 +66,7 @@ def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = Non
         bounds_of_metrics=metric_bounds(own.drift),
         label_stream=own.label.stream,
         shown_only=frozenset(name for name, one in (lineage or {}).items() if one.behaviour != "window"),
+        block_ms=own.gate.block,
     )
 
 
@@ -106,6 +108,7 @@ class DriftTask(MergingTask):
         self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
         self._incident = message_codec(registry, topics.incidents, "incident", LONGEST_TEXT)
         self._revision = message_codec(registry, topics.revisions, "revision")
+        self._trial = message_codec(registry, topics.trials, "trial")
         self._health = message_codec(registry, topics.health, "health", LONGEST_TEXT)
         self._rows_since_snapshot = _SNAPSHOT_ROWS
         self._marker: dict[TopicPartition, int] = {}
@@ -201,6 +204,7 @@ class DriftTask(MergingTask):
             (topics.incidents, self._incident, IncidentUpdate),
             (topics.revisions, self._revision, Revision),
             (topics.health, self._health, HealthRecord),
+            (topics.trials, self._trial, Trial),
         )
         emissions = []
         for topic, codec, kind in kinds:

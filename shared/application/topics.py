@@ -86,6 +86,11 @@ class Topics:
         return f"{self.app}-revisions"
 
     @property
+    def trials(self) -> str:
+        """Champion and challenger on the same requests, block by block."""
+        return f"{self.app}-trials"
+
+    @property
     def health(self) -> str:
         """Metrics by window."""
         return f"{self.app}-health"

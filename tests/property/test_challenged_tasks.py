@@ -107,6 +107,7 @@ def test_every_request_is_answered_by_whom_its_hash_says_and_its_pair_reaches_it
         for name in ("version", "sequence", "score", "predicted"):
             assert outcome[f"other_{name}"] == pair[f"{other}_{name}"]
         assert (outcome["model_version"], outcome["score"]) == (pair[f"{own}_version"], pair[f"{own}_score"])
+        assert outcome["share"] == pair["share"] == SHARE
         assert outcome["slices"] == pair["slices"] and set(outcome["slices"]) == {"country"}
     assert {outcome["status"] for outcome in outcomes} == {"labelled", "timeout"}
 

@@ -156,7 +156,7 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
                 figures |= dict(zip(("score", "predicted", "scores"), given, strict=True))
                 record |= {f"{whose}_{what}": figure for what, figure in figures.items()}
                 record[f"{whose}_reason"] = "model_failed" if value is None else None
-            shadows.append(record | {"slices": [("currency", row["currency"] or "")] if name == "risk_000" else None})
+            shadows.append(record | {"slices": [("currency", row["currency"] or "")] if name == "risk_000" else None, "share": challenge.share})
     return answers, shadows
 
 

@@ -1,4 +1,4 @@
-"""The drift fold: merged vectors, predictions and outcomes in, findings, incidents and health records out."""
+"""The drift fold: merged vectors, predictions and outcomes in, findings, incidents, trials and health records out."""
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -15,8 +15,10 @@ from tidemill.services.drift.domain.findings import Coordinates, Finding, Health
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.quality import WindowRows
-from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
+from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows, champion_rows
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
+from tidemill.services.drift.domain.trial import Trial
+from tidemill.services.drift.domain.trials import Trials
 from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
 from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.statistics.sketch import Sketch
@@ -24,7 +26,7 @@ from tidemill.shared.statistics.sketch import Sketch
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 _EMPTY_DAYS = 60
-DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision
+DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision | Trial
 
 
 @dataclass(frozen=True, slots=True)
@@ -50,8 +52,10 @@ class DriftFold:
         self._watches = {one.model: ModelWatch(one) for one in settings}
         self._incidents = {one.model: IncidentFold(one.model, {name: origins[name] for name in one.features if name in origins}) for one in settings}
         self._intervals = {one.model: Intervals(one.model) for one in settings if one.kind.name == "regression"}
+        self._trials = {one.model: Trials(one.model, one.kind, one.block_ms) for one in settings}
         self._features = {ask: FeatureFold(columns) for ask, columns in feature_columns(settings, feature_types).items()}
         self._day: int | None = None
+        self._closed_ms = 0
         self._offset = 0
         self._empty = 0
 
@@ -70,9 +74,11 @@ class DriftFold:
                     place = Coordinates(int(at.time_ms[begin]), int(at.partition[begin]), int(at.offset[begin]))
                     said += self._intervals[one.model].begin(one.version, one.lower_offset, one.upper_offset, place)
                 watch.promote(one.version, one.sequence, {} if one.version in watch.references else fold.seen(), fold.null, fold.daily)
-            self._segment(begin, end, vectors, predictions)
-            said += self._outcomes(begin, end, outcomes)
-            self._offset = max(self._offset, int(at.offset[begin:end].max()))
+            for first, last in self._until_trials(at, begin, end, outcomes):
+                said += self._close_trials(int(at.time_ms[first]))
+                self._segment(first, last, vectors, predictions)
+                said += self._outcomes(first, last, outcomes)
+                self._offset = max(self._offset, int(at.offset[first:last].max()))
         return said
 
     def advance(self, time_ms: int) -> list[DriftRecord]:
@@ -84,9 +90,29 @@ class DriftFold:
         while self._day is not None and time_ms >= (self._day + 1) * DAY_MS:
             busy = any(fold.rows for fold in self._features.values()) or any(not watch.window.empty for watch in self._watches.values())
             self._empty = 0 if busy else self._empty + 1
-            said += self._close(self._day)
+            end_ms = (self._day + 1) * DAY_MS
+            # By the label horizon of the windows before this one, which closing it may change.
+            said += [*self._close_trials(end_ms), *self._close(self._day)]
+            self._closed_ms = end_ms
             self._day = self._day + 1 if self._empty < _EMPTY_DAYS else None
-        return said
+        return said + self._close_trials(time_ms)
+
+    def _close_trials(self, time_ms: int) -> list[DriftRecord]:
+        """Close the blocks of trials whose label horizon has passed."""
+        found: list[DriftRecord] = []
+        for model, trials in self._trials.items():
+            found += trials.close(time_ms, self._watches[model].verdict.horizon_ms(), self._closed_ms, self._offset)
+        return found
+
+    def _until_trials(self, at: MergedCoordinates, begin: int, end: int, outcomes: OutcomeRows | None) -> Iterator[tuple[int, int]]:
+        """Stretches of a segment within which no block of a trial is to be closed; the whole where nothing is tried."""
+        tried = outcomes is not None and outcomes.pairs is not None
+        cuts = {begin, end}
+        for model, trials in self._trials.items():
+            if tried or trials.blocks:
+                blocks = (at.time_ms[begin:end] - self._watches[model].verdict.horizon_ms()) // trials.block_ms
+                cuts |= set((begin + 1 + np.flatnonzero(np.diff(blocks))).tolist())
+        yield from pairwise(sorted(cuts))
 
     def _close(self, day: int) -> list[DriftRecord]:
         start, end = day * DAY_MS, (day + 1) * DAY_MS
@@ -124,7 +150,7 @@ class DriftFold:
 
     def snapshot(self) -> dict[str, Any]:
         """State as entries of plain lists and numbers, by name."""
-        found: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty}}
+        found: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty, "closed_ms": self._closed_ms}}
         for ask, fold in self._features.items():
             fold.settle()
             for name in fold.today:
@@ -139,6 +165,7 @@ class DriftFold:
         for model, watch in self._watches.items():
             found[f"watch/{model}"] = watch.snapshot()
             found[f"incidents/{model}"] = self._incidents[model].snapshot()
+            found[f"trials/{model}"] = self._trials[model].snapshot()
             if model in self._intervals:
                 found[f"intervals/{model}"] = self._intervals[model].snapshot()
             for version, reference in watch.references.items():
@@ -149,6 +176,7 @@ class DriftFold:
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
         self._day, self._offset, self._empty = state["fold"]["day"], state["fold"]["offset"], state["fold"]["empty"]
+        self._closed_ms = state["fold"]["closed_ms"]
         for ask, fold in self._features.items():
             for column in fold.columns:
                 fold.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])
@@ -164,6 +192,7 @@ class DriftFold:
             references = {version: self._reference(state, f"reference/{model}/{version}/", watch, columns) for version in own["references"]}
             watch.load(own, references)
             self._incidents[model].load(state[f"incidents/{model}"])
+            self._trials[model].load(state[f"trials/{model}"])
             if model in self._intervals:
                 self._intervals[model].load(state[f"intervals/{model}"])
 
@@ -215,7 +244,12 @@ class DriftFold:
         if first == last:
             return []
         part = _slice(outcomes, slice(int(first), int(last)))
-        found = [finding for model, watch in self._watches.items() for finding in watch.outcomes(part, _mask(part.model == model))]
+        judged = champion_rows(part)
+        found = []
+        for model, watch in self._watches.items():
+            mine = _mask(part.model == model)
+            found += watch.outcomes(judged, mine)
+            self._trials[model].absorb(part, mine)
         said: list[DriftRecord] = []
         for finding in sorted(found, key=lambda finding: finding.at):
             said.append(finding)
@@ -246,4 +280,5 @@ def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
         "request", "request_ms", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms", "scores", "lower",
         "upper", "weight",
     )  # fmt: skip
-    return replace(rows, at=at, **{name: getattr(rows, name)[part] for name in names})
+    pairs = None if rows.pairs is None else rows.pairs.part(part)
+    return replace(rows, at=at, pairs=pairs, **{name: getattr(rows, name)[part] for name in names})

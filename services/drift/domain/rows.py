@@ -1,10 +1,11 @@
 """The columns that drift detection reads of its three inputs, in merge order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -15,6 +16,7 @@ from tidemill.shared.statistics.propensity import label_weights
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 LATENCY = "_latency_ms"
+_SEPARATOR = "\x1f"
 
 
 def floats(column: pa.Array) -> Float64:
@@ -67,12 +69,39 @@ class PredictionRows:
 
 
 @dataclass(frozen=True, slots=True)
+class PairRows:
+    """What the other one of champion and challenger said, shape (n,) each; `sequence` is -1 where nobody was tried.
+
+    `served_sequence` is of the one that answered; `score` is NaN and `predicted` -1 where the other one has none; `slices` are texts
+    ``column=value``, a unit separator between them.
+    """
+
+    served_sequence: Int64
+    version: NDArray[np.object_]
+    sequence: Int64
+    score: Float64
+    predicted: Int64
+    scores: pa.Array
+    slices: NDArray[np.object_]
+    share: Float64
+
+    def part(self, chosen: slice) -> "PairRows":
+        """Return those of some rows."""
+        return PairRows(**{name: getattr(self, name)[chosen] for name in self.__slots__})
+
+    def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
+        """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
+        return _scores_of(kind, self.score, self.scores, chosen)
+
+
+@dataclass(frozen=True, slots=True)
 class OutcomeRows:
     """Answers joined with their labels; NaN is an unknown label or delay.
 
     `request` is the journal offset of the request, in the same partition, and `request_ms` its journal time. `lower` and `upper` are the ends of the
     prediction interval, NaN where there was none; `scores` as in `PredictionRows`. `weight` is how many requests a label stands for: 0 where the
     answer has hidden its label, and 1 without a control share.
+    `pairs` are None where nobody was tried for any row.
     """
 
     at: MergedCoordinates
@@ -91,6 +120,7 @@ class OutcomeRows:
     lower: Float64
     upper: Float64
     weight: Float64
+    pairs: PairRows | None = None
 
     def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
         """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
@@ -141,8 +171,46 @@ def outcome_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> OutcomeRows:
     asked, scores = int64_ms(batch.column("request_journal_time")), batch.column("scores")
     weight = label_weights(floats(batch.column("control")), floats(batch.column("propensity")))
     return OutcomeRows(
-        at, request, asked, model, version, variant, status, revision, score, predicted, label, delay, scores, lower, upper, weight
+        at, request, asked, model, version, variant, status, revision, score, predicted, label, delay, scores, lower, upper, weight, _pairs(batch)
     )  # fmt: skip
+
+
+def _pairs(batch: pa.RecordBatch) -> PairRows | None:
+    """Read what the other one said; None where all are null, as nearly always."""
+    sequence = batch.column("other_sequence")
+    if sequence.null_count == batch.num_rows:
+        return None
+    texts = [_SEPARATOR.join(f"{name}={value}" for name, value in one) if one else "" for one in batch.column("slices").to_pylist()]
+    return PairRows(
+        _integers(batch.column("deployment_sequence")),
+        _texts(batch.column("other_version")),
+        _integers(sequence.fill_null(-1)),
+        floats(batch.column("other_score")),
+        _integers(batch.column("other_predicted").fill_null(-1)),
+        batch.column("other_scores"),
+        np.array(texts, dtype=np.object_),
+        floats(batch.column("share")),
+    )
+
+
+def champion_rows(rows: OutcomeRows) -> OutcomeRows:
+    """Return the outcomes as if the champion had answered what the canary did, where it has a score: it is judged on all requests alike."""
+    if rows.pairs is None:
+        return rows
+    turned = (rows.variant == "canary") & np.isfinite(rows.pairs.score)
+    if not turned.any():
+        return rows
+    pairs = rows.pairs
+    return replace(
+        rows,
+        version=np.where(turned, pairs.version, rows.version),
+        variant=np.where(turned, "champion", rows.variant).astype(np.object_),
+        score=np.where(turned, pairs.score, rows.score),
+        predicted=np.where(turned, pairs.predicted, rows.predicted),
+        scores=pc.if_else(pa.array(turned), pairs.scores, rows.scores),
+        lower=np.where(turned, np.nan, rows.lower),
+        upper=np.where(turned, np.nan, rows.upper),
+    )
 
 
 def gathered(sources: Sequence[tuple[pa.RecordBatch, Int64, Int64]]) -> tuple[pa.RecordBatch, Int64]:

@@ -46,6 +46,8 @@ class WatchSettings:
         Share of a window's rows outside of the reference's range that is worth a warning.
     bounds_of_metrics, recent_labels
         Bounds on the metrics of that many last labels.
+    block_ms
+        Length of a block of requests in trials of challengers.
     """
 
     model: str
@@ -62,6 +64,7 @@ class WatchSettings:
     recent_labels: int = 2000
     label_stream: str = ""
     shown_only: frozenset[str] = frozenset()
+    block_ms: int = 86_400_000
 
 
 @dataclass(slots=True)

@@ -254,8 +254,8 @@ def _nobody(request_id: str) -> Request:
 
 
 def _pair(fields: Sequence[Any]) -> Pair:
-    version, sequence, score, predicted, numbers, slices = fields
-    return Pair(version, sequence, score, predicted, tuple(numbers), slices)
+    version, sequence, score, predicted, numbers, slices, share = fields
+    return Pair(version, sequence, score, predicted, tuple(numbers), slices, share)
 
 
 def _pack(rows: Sequence[Any]) -> bytes:

@@ -32,7 +32,7 @@ class PairTable:
         end = self._rows.end
         if not self._stretches or self._stretches[-1][0] + end - self._stretches[-1][1] != request:
             self._stretches.append((request, end))
-        self._rows.append(pair.slices, (pair.version, pair.sequence), offset, time_ms, pair.score, pair.predicted, *pair.numbers)
+        self._rows.append(pair.slices, (pair.version, pair.sequence, pair.share), offset, time_ms, pair.score, pair.predicted, *pair.numbers)
 
     def find(self, request: int) -> Pair | None:
         """Return the pair of a request; None where it has none."""
@@ -40,8 +40,8 @@ class PairTable:
         if row is None:
             return None
         _, _, score, predicted, *numbers = self._rows.get(row)
-        version, sequence = self._rows.repeated(row)
-        return Pair(version, sequence, score, predicted, tuple(numbers), self._rows.identity(row))
+        version, sequence, share = self._rows.repeated(row)
+        return Pair(version, sequence, score, predicted, tuple(numbers), self._rows.identity(row), share)
 
     def forget(self, request: int) -> None:
         """Let go of the oldest pair if it is this request's."""

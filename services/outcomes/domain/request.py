@@ -22,6 +22,8 @@ class Pair(NamedTuple):
         Probability of each class.
     slices
         The request's values of slices and sensitive columns as a JSON object; empty where none are declared.
+    share
+        Of the requests that the challenger answers as a canary.
     """
 
     version: str
@@ -30,6 +32,7 @@ class Pair(NamedTuple):
     predicted: int
     numbers: tuple[float, ...] = ()
     slices: str = ""
+    share: float = 0.0
 
 
 class Request(NamedTuple):

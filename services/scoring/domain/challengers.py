@@ -39,6 +39,7 @@ class Challengers:
         self._width = len(serving)
         self._plans = [models[i] for i in self.models]
         self._champions = [now for _, now, _ in challenged]
+        self._shares = np.array([challenge.share for _, _, challenge in challenged])
         self._drawn = [(j, challenge) for j, (_, _, challenge) in enumerate(challenged) if challenge.share > 0]
 
     def __bool__(self) -> bool:
@@ -88,6 +89,7 @@ class Challengers:
                 *theirs,
                 *own,
                 _interleaved(slices, number, n),
+                pa.array(self._shares[number]),
             ],
             schema=SHADOW_SCORES,
         )
@@ -174,6 +176,7 @@ SHADOW_SCORES = pa.schema(
             )
         ),
         pa.field("slices", SLICES),
+        pa.field("share", pa.float64(), nullable=False),
     ]
 )
 """Columns of shadow scores: those of `schemas/shadow-score.avsc`, so that they are encoded as they are."""

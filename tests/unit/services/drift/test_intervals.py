@@ -30,7 +30,7 @@ def rows(residuals: NDArray[np.float64], delays_ms: NDArray[np.int64]) -> Outcom
 
 def part(whole: OutcomeRows, begin: int, end: int) -> OutcomeRows:
     at = MergedCoordinates(*(getattr(whole.at, name)[begin:end] for name in ("place", "time_ms", "partition", "offset")))
-    return OutcomeRows(at, *(getattr(whole, name)[begin:end] for name in OutcomeRows.__slots__[1:]))
+    return OutcomeRows(at, *(getattr(whole, name)[begin:end] for name in OutcomeRows.__slots__[1:-1]))
 
 
 def revisions(whole: OutcomeRows, cuts: list[int], horizon_ms: int, restart: bool = False) -> list[Revision]:

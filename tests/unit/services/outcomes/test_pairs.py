@@ -19,6 +19,7 @@ from tidemill.shared.kinds.multiclass import Multiclass
 from tidemill.shared.kinds.regression import Regression
 
 HOUR = 3_600_000
+COUNT = 15_000
 
 
 @settings(max_examples=150, deadline=None)
@@ -33,7 +34,7 @@ def test_the_table_is_a_dictionary_in_less_memory(steps: list[str]) -> None:
                 begin += 1
             continue
         if step != "none":
-            pair = Pair("v2" if step == "pair" else "v3", 4, end / 7, end % 3, (0.25, math.inf), f'{{"country": "c{end}"}}')
+            pair = Pair("v2" if step == "pair" else "v3", 4, end / 7, end % 3, (0.25, math.inf), f'{{"country": "c{end}"}}', 0.25)
             table.add(end, 2 * end, 100 + end, pair)
             expected[end] = pair
         end += 1
@@ -45,7 +46,7 @@ def test_a_request_without_a_challenger_costs_nothing_and_one_with_a_pair_some_t
     def held(*, tried: bool) -> int:
         tracemalloc.start()
         join = OutcomeJoin([JoinPolicy("m", HOUR)])
-        for i in range(15_000):
+        for i in range(COUNT):
             if tried:
                 join.pair("m", i, Pair("v2", 4, 0.5, 1))
             join.request("m", Request(f"r{i:09d}", i, i, i, 0.5, 1, "v1", 3, "champion"), At(i, 0, i))
@@ -54,7 +55,7 @@ def test_a_request_without_a_challenger_costs_nothing_and_one_with_a_pair_some_t
         return size
 
     alone = held(tried=False)
-    assert held(tried=True) - alone < 0.6 * alone
+    assert 0 < (held(tried=True) - alone) / COUNT < 50
 
 
 def test_a_pair_is_forgotten_with_its_request_and_only_the_next_request_gets_it() -> None:
@@ -79,6 +80,7 @@ def shadow(model: str, variant: str, champion: Any, challenger: Any) -> dict[str
     """Return a shadow score; what each said is score, scores and class, or None."""
     row: dict[str, Any] = dict.fromkeys(SHADOW_SCORES.names)
     row |= {"request_id": "r", "model": model, "variant": variant, "journal_partition": 0, "journal_offset": 0, "journal_time": 0, "event_time": 0}
+    row["share"] = 0.0
     for whose, version, said in (("champion", "v1", champion), ("challenger", "v2", challenger)):
         row |= {f"{whose}_version": version, f"{whose}_sequence": int(version[1])}
         row |= dict(zip((f"{whose}_score", f"{whose}_scores", f"{whose}_predicted"), said or (None, None, None), strict=True))
