@@ -8,7 +8,8 @@ import numpy as np
 
 HOURS = 24
 _WINDOWS_KEPT = 56
-_LEAST_WINDOWS = 7
+# Two of every weekday: one of them is among the later half, whatever day the first one was.
+_LEAST_WINDOWS = 14
 _SAME_WEEKDAY = 3
 _REACH = 1.5
 _PATIENCE = 28
@@ -57,7 +58,8 @@ class Silence:
 
     What usually comes until an hour is the median of the same weekday where there are three, else of all of the last 56 windows. A stream is silent
     when more of a window is left without a row than a quarter of its usual rows (and twenty of them), and than one and a half times what the later
-    half of the windows had: a shop that is closed on Sundays is not silent then. A silent window is not learned from, until the 28th in a row.
+    half of the windows had: a shop that is closed on Sundays is not silent then. Nothing is said
+    before 14 windows. A silent window is not learned from, until the 28th in a row.
 
     Memory: 56 windows of 24 counts.
     """
@@ -84,8 +86,11 @@ class Silence:
             self.beyond, self.was_empty = self.beyond + 1, not any(counts)
             if self.beyond >= _PATIENCE:
                 self.windows.clear()
+                self.beyond = 0
                 self._keep(day, counts, share)
         else:
+            # A day on which nothing is usual ends no row of silent ones.
+            self.beyond = 0 if float(usual[-1]) >= _LEAST_ROWS else self.beyond
             self._keep(day, counts, share)
         return Pause(hour, sum(counts), before, after, share, bound, lasts) if is_judged else None
 
@@ -99,7 +104,6 @@ class Silence:
         return Silence([(int(day), list(hours), float(share)) for day, hours, share in state["windows"]], state["beyond"], state["was_empty"])
 
     def _keep(self, day: int, hours: list[int], share: float) -> None:
-        self.beyond = 0
         self.windows = [*self.windows, (day, hours, share)][-_WINDOWS_KEPT:]
 
     def _usual(self, day: int) -> Any:
