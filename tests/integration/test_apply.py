@@ -101,7 +101,7 @@ def test_a_run_takes_over_a_changed_application_while_requests_come(application_
         text = (application / "app.yaml").read_text()
         assert text.count(FILTERED[0]) == 1
         (application / "app.yaml").write_text(text.replace(*FILTERED) + SECOND)
-        planned = tidemill("plan", application, "--run", run, "--json", environment=environment)
+        planned = tidemill("plan", application, "--run", run, "--json", "--no-backtest", environment=environment)
         assert planned.returncode == 10, planned.stderr
         (tmp_path / "plan.json").write_text(planned.stdout)
         command = [sys.executable, "-m", "tidemill", "apply", str(application), "--run", str(run), "--plan", str(tmp_path / "plan.json")]

@@ -117,6 +117,7 @@ class OneProcess:
         self.artifacts = str(folder / "artifacts")
         self.had: dict[str, Plan] = {}
         self._rows = 0
+        self._truths: list[float] = []
         self._random = np.random.default_rng(5)
 
     def start(self, application: Path) -> None:
@@ -154,8 +155,10 @@ class OneProcess:
             at, meter = START + i * STEP_MS, f"m{i % 3}"
             f0, f1 = self._random.normal(size=2).tolist()
             self._send(sink, "meters-readings", {"reading_id": f"r{i}", "meter": meter, "at": at, "f0": f0, "f1": f1})
+            self._truths.append(float(f0 > f1))
             if i >= 6 and i % 5:
-                self._send(sink, "meters-truths", {"reading_id": f"r{i - 6}", "meter": f"m{(i - 6) % 3}", "at": at, "truth": float(f0 > f1)})
+                truth = self._truths[i - 6]
+                self._send(sink, "meters-truths", {"reading_id": f"r{i - 6}", "meter": f"m{(i - 6) % 3}", "at": at, "truth": truth})
             for topic in self.plan.topics.raw:
                 sink.publish(topic, HEARTBEAT_KEY, None, at + 1)
             if i % 20 == 0:
