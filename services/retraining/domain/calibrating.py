@@ -5,23 +5,23 @@ from dataclasses import dataclass
 
 import numpy as np
 from numpy.typing import NDArray
-from scipy.optimize import brentq, minimize_scalar
+from scipy.optimize import minimize_scalar
 from scipy.special import expit, logit, logsumexp
 from sklearn.isotonic import IsotonicRegression
 
 from tidemill.services.retraining.domain.examples import DAY_MS
+from tidemill.services.retraining.domain.shrinkage import FLOOR, Sample, shrunk_level, shrunk_line
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.statistics.paired_test import paired_block_test
 from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
 
 Scores = NDArray[np.float64]
-_Method = Callable[[Scores, Scores, Weights], Calibration | None]
+_Method = Callable[[Scores, Scores, NDArray[np.int64], Weights], Calibration | None]
 _LEVEL = 0.025
 _FEWEST_DAYS, _BLOCKS = 5, 10
-_LEAST_ROWS, _LEAST_FOR_AN_OFFSET, _LEAST_OF_A_CLASS, _LEAST_FOR_A_LINE = 200, 10, 30, 100
+_LEAST_ROWS, _LEAST_FOR_AN_OFFSET, _LEAST_OF_A_CLASS, _LEAST_FOR_A_LINE, _DAYS_FOR_A_LINE = 200, 10, 30, 100, 14
 _LEAST_PER_KNOT, _MOST_KNOTS = 50, 20
-_FLOOR = 1e-9
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +48,8 @@ def choose_calibration(
 
     Each method is fitted on all blocks of time but one and judged on that one. One counts as helpful when its mean gain over blocks is above zero at
     the level 0.025; of the helpful the one with the larger gain is fitted on all rows. Binary: Platt scaling, or isotonic regression where there are
-    100 rows of each class. Several classes share one temperature: it is one parameter for any number of classes, keeps the order of a row's
+    100 rows of each class on 14 days. Both are drawn towards the scores as they are, the less the more the days agree (`shrinkage`): a week's
+    level is not the next week's. Several classes share one temperature: it is one parameter for any number of classes, keeps the order of a row's
     probabilities and thereby every answer, and leaves them summing to 1, which corrections of one class against the rest do not.
 
     A binary model that was learned with equal weights of the classes is moved in any case, where there are ten rows of each class: trees that see a
@@ -69,26 +70,34 @@ def choose_calibration(
     none = Choice("none", None, 0.0)
     if kind.name == "regression" or len(labels) < _LEAST_ROWS or not np.isfinite(scores).all():
         return none
-    blocks, methods = _blocks(request_ms), _methods(kind, labels)
+    blocks, methods = _blocks(request_ms), _methods(kind, labels, request_ms, is_weighted)
+    days = _days(request_ms)
     plain = kind.losses(labels, scores)
     best, helped = none, 0.0
-    if is_weighted and kind.name == "binary" and _rare(labels) >= _LEAST_FOR_AN_OFFSET and (moved := offset(labels, scores, weights)) is not None:
-        helped = weighted_mean(plain - _apart(kind, labels, scores, blocks, offset, weights), weights)
+    if (
+        is_weighted
+        and kind.name == "binary"
+        and _rare(labels) >= _LEAST_FOR_AN_OFFSET
+        and (moved := offset(labels, scores, days, weights)) is not None
+    ):
+        helped = weighted_mean(plain - _apart(kind, labels, scores, blocks, days, offset, weights), weights)
         best = Choice("offset", moved, helped)
     for name, method in methods.items():
-        losses = _apart(kind, labels, scores, blocks, method, weights)
+        losses = _apart(kind, labels, scores, blocks, days, method, weights)
         test, gain = paired_block_test(losses - plain, blocks, weights), weighted_mean(plain - losses, weights)
-        if test.p_value_less < _LEVEL and gain > helped and (calibration := method(labels, scores, weights)) is not None:
+        if test.p_value_less < _LEVEL and gain > helped and (calibration := method(labels, scores, days, weights)) is not None:
             best, helped = Choice(name, calibration, gain), gain
     return best
 
 
-def _apart(kind: Kind, labels: Scores, scores: Scores, blocks: NDArray[np.int64], method: _Method, weights: Weights) -> Scores:
+def _apart(
+    kind: Kind, labels: Scores, scores: Scores, blocks: NDArray[np.int64], days: NDArray[np.int64], method: _Method, weights: Weights
+) -> Scores:
     """Return the loss of each row under a correction that was fitted on the other blocks, shape (n,)."""
     losses = kind.losses(labels, scores)
     for block in np.unique(blocks):
         apart = blocks == block
-        fitted = method(labels[~apart], scores[~apart], of_rows(weights, ~apart))
+        fitted = method(labels[~apart], scores[~apart], days[~apart], of_rows(weights, ~apart))
         if fitted is not None:
             losses[apart] = kind.losses(labels[apart], fitted.apply(scores[apart]))
     return losses
@@ -102,13 +111,27 @@ def composed(first: Calibration | None, then: Calibration | None) -> Calibration
     return then.model_copy(update={"slope": then.slope * first.slope, "offsets": offsets})
 
 
-def _methods(kind: Kind, labels: Scores) -> Mapping[str, _Method]:
+def _methods(kind: Kind, labels: Scores, request_ms: NDArray[np.int64], is_weighted: bool) -> Mapping[str, _Method]:
     if kind.classes:
-        return {"temperature": temperature}
+        return {"temperature": lambda labels, scores, days, weights: temperature(labels, scores, weights)}
     rare = _rare(labels)
     if rare < _LEAST_OF_A_CLASS:
         return {}
-    return {"platt": platt, "isotonic": isotonic} if rare >= _LEAST_FOR_A_LINE else {"platt": platt}
+    has_many = rare >= _LEAST_FOR_A_LINE and len(np.unique(request_ms // DAY_MS)) >= _DAYS_FOR_A_LINE
+    if is_weighted:  # Its level is known to be wrong.
+        plain: dict[str, _Method] = {"platt": lambda labels, scores, days, weights: platt(labels, scores, weights)}
+        return plain | ({"isotonic": lambda labels, scores, days, weights: isotonic(labels, scores, weights)} if has_many else {})
+    return {"platt": _shrunk_platt, "isotonic": _shrunk_isotonic} if has_many else {"platt": _shrunk_platt}
+
+
+def _shrunk_platt(labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Weights) -> Calibration | None:
+    line = platt(labels, scores, weights)
+    return None if line is None else shrunk_line(Sample.of(labels, scores, days, weights), line.slope, line.offsets[0])
+
+
+def _shrunk_isotonic(labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Weights) -> Calibration | None:
+    line = isotonic(labels, scores, weights)
+    return None if line is None else shrunk_level(Sample.of(labels, scores, days, weights), line)
 
 
 def _rare(labels: Scores) -> int:
@@ -121,19 +144,24 @@ def _blocks(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     return days if _FEWEST_DAYS <= len(np.unique(days)) <= _BLOCKS else _stretches(request_ms)
 
 
+def _days(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Days, or where there are too few of them every row by itself: what lasts for hours only has no days that could differ."""
+    days = request_ms // DAY_MS
+    return days if len(np.unique(days)) >= _FEWEST_DAYS else np.arange(len(request_ms))
+
+
 def _stretches(request_ms: NDArray[np.int64]) -> NDArray[np.int64]:
     blocks = np.empty(len(request_ms), np.int64)
     blocks[np.argsort(request_ms, kind="stable")] = np.arange(len(request_ms)) * _BLOCKS // len(request_ms)
     return blocks
 
 
-def offset(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:
+def offset(labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Weights = None) -> Calibration | None:
     """Move the log odds by as much as makes the mean score the rate; None where one class is absent."""
     if not _rare(labels):
         return None
-    odds = logit(np.clip(scores, _FLOOR, 1 - _FLOOR))
-    moved = brentq(lambda by: weighted_mean(expit(odds + by) - labels, weights), -50.0, 50.0)
-    return Calibration(link="logit", offsets=(float(moved),))
+    sample = Sample.of(labels, scores, days, weights)
+    return Calibration(link="logit", offsets=(sample.level(sample.odds),))
 
 
 def platt(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:
@@ -141,7 +169,7 @@ def platt(labels: Scores, scores: Scores, weights: Weights = None) -> Calibratio
 
     Newton's method; the likelihood is concave.
     """
-    odds = logit(np.clip(scores, _FLOOR, 1 - _FLOOR))
+    odds = logit(np.clip(scores, FLOOR, 1 - FLOOR))
     design = np.column_stack([odds, np.ones(len(odds))])
     found, sizes = np.array([1.0, 0.0]), np.ones(len(odds)) if weights is None else weights
     for _ in range(50):
@@ -188,7 +216,7 @@ def isotonic(labels: Scores, scores: Scores, weights: Weights = None) -> Calibra
 
 def temperature(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:
     """Fit the one power that all probabilities of a row are taken to."""
-    logs = np.log(np.maximum(scores, _FLOOR))
+    logs = np.log(np.maximum(scores, FLOOR))
     own = np.arange(len(labels)), labels.astype(np.int64)
 
     def loss(power: float) -> float:
