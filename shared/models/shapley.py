@@ -10,6 +10,7 @@ Strumbelj and Kononenko: Explaining prediction models and individual predictions
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from typing import Literal
 
 import numpy as np
 from numba import njit
@@ -19,6 +20,8 @@ from tidemill.shared.models.tree_paths import TreePaths
 
 Matrix = NDArray[np.float32]
 Float64 = NDArray[np.float64]
+Method = Literal["tree", "linear", "permutations"]
+Unit = Literal["log-odds", "score", "probability"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,8 +41,8 @@ class Explanation:
         0 where the method is exact.
     """
 
-    method: str
-    unit: str
+    method: Method
+    unit: Unit
     base: float
     contributions: Float64
     standard_errors: Float64

@@ -11,14 +11,16 @@ from numpy.typing import NDArray
 
 from tests.models import artifact
 from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.training import train
 from tidemill.shared.application.model import Training
+from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.regression import Regression
-from tidemill.shared.models.artifacts import Artifact
+from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.explanation import Explainer
 from tidemill.shared.models.onnx_scorer import OnnxScorer
-from tidemill.shared.models.signature import Column
+from tidemill.shared.models.signature import Column, Signature
 
 Matrix = NDArray[np.float32]
 COLUMNS = tuple(Column(name=f"c{i}", type="double") for i in range(6))
@@ -54,7 +56,7 @@ def test_exact_contributions_are_those_of_the_definition(family: str) -> None:
         found = explainer.explain(row)
         assert found.unit == "log-odds" and found.method == ("tree" if family == "lightgbm" else "linear")
         assert np.allclose(found.contributions, by_definition(log_odds, row, explainer.background), atol=2e-6)
-        assert found.value == pytest.approx(log_odds(row[None])[0], abs=2e-6)
+        assert found.value == pytest.approx(log_odds(row[None])[0], abs=1e-6)
         assert found.base == pytest.approx(log_odds(explainer.background).mean(), abs=2e-6)
         assert not found.standard_errors.any()
 
@@ -81,7 +83,7 @@ def test_a_calibration_that_is_a_line_in_log_odds_is_part_of_the_contributions(f
         found = explainer.explain(row)
         assert found.unit == "log-odds"
         assert np.allclose(found.contributions, by_definition(lambda m: served_log_odds(explainer, m), row, explainer.background), atol=2e-6)
-        assert found.value == pytest.approx(served_log_odds(explainer, row[None])[0], abs=2e-6)
+        assert found.value == pytest.approx(served_log_odds(explainer, row[None])[0], abs=1e-6)
 
 
 def test_an_isotonic_calibration_is_explained_in_what_is_served() -> None:
@@ -135,3 +137,50 @@ def test_deep_and_wide_trees_are_unfolded_whole() -> None:
         found = explainer.explain(row)
         score = explainer.scorer.score_matrix(row[None])[0]
         assert found.value == pytest.approx(np.log(score / (1 - score)), abs=2e-6)
+
+
+def test_a_forest_s_contributions_are_those_of_shap() -> None:
+    """Golden values of shap 0.51.0 (TreeExplainer and ExactExplainer agree to the last digit).
+
+    Made by ``shap.TreeExplainer(booster, fresh[:8], feature_perturbation="interventional", model_output="raw").shap_values(fresh[8:11])`` on the
+    booster and the rows of `tests.models.artifact`.
+    """
+    golden = [
+        [2.1588584, 0.0863659, 0.0179425, 0.1080329, 0.174946, 0.1254366],
+        [2.7901984, 0.235034, 0.0503293, -0.0399717, -0.1224268, -0.2066037],
+        [1.0210003, -1.347095, -0.0137226, 0.0569584, 0.2364927, 0.0064474],
+    ]
+    made, rows, _ = artifact("lightgbm", COLUMNS)
+    explainer = Explainer(made)
+    for row, wanted in zip(rows[8:11], golden, strict=True):
+        found = explainer.explain(row)
+        assert np.allclose(found.contributions, wanted, atol=5e-6)
+        assert found.base == pytest.approx(-1.1084850632, abs=5e-6)
+
+
+def test_averaged_trees_have_no_log_odds_that_a_calibration_could_move() -> None:
+    """Slope and offset were applied to the probability that such a forest adds up to."""
+    rng = np.random.default_rng(3)
+    matrix = rng.normal(size=(600, 6)).astype(np.float32)
+    labels = (matrix[:, 0] + rng.normal(0, 0.5, 600) > 0).astype(np.float64)
+    parameters = {"family": "random_forest", "window_days": 0, "trees": 20, "leaves": 16, "rows_per_leaf": 10, "feature_share": 0.5}
+    made, platt = fit(matrix, labels, Binary(), parameters, 1), Calibration(link="logit", slope=0.7, offsets=(-0.4,))
+    signature = Signature(
+        model="m", version="v", family="random_forest", columns=COLUMNS, threshold=0.5, calibration=platt, parity_tolerance=3e-6,
+        parity_rows=tuple(tuple(row) for row in matrix[:20].tolist()), parity_scores=tuple(platt.apply(made.raw(matrix[:20])).tolist()),
+    )  # fmt: skip
+    explainer = Explainer(Artifact(signature, made.export()), permutations=300)
+    for row in matrix[100:102]:
+        one = explainer.explain(row)
+        assert (one.method, one.unit) == ("permutations", "probability")
+        assert one.value == pytest.approx(float(explainer.scorer.score_matrix(row[None])[0]), abs=1e-6)
+
+
+def test_parts_that_do_not_add_up_to_the_answer_are_refused(monkeypatch: pytest.MonkeyPatch) -> None:
+    made, rows, _ = artifact("lightgbm", COLUMNS)
+    explainer = Explainer(made)
+    monkeypatch.setattr("tidemill.shared.models.explanation._is_linear", lambda calibration, logistic: True)
+    wrong = Explainer(with_calibration(made, Calibration(link="logit", knots=(0.0, 0.5, 1.0), levels=(0.3, 0.4, 0.9))))
+    assert explainer.explain(rows[0]).method == "tree"
+    with pytest.raises(ArtifactError, match=r"model v1: expected parts that add up to the answer .*, found"):
+        wrong.explain(rows[0])
