@@ -1,4 +1,4 @@
-"""Control as a task: drift events and commands in; decisions out, and for each training it asks for a mark for the archive."""
+"""Control as a task: findings, trials and commands in; decisions out, and for each training it asks for a mark for the archive."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 
 from tidemill.services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
-from tidemill.shared.application.plan import Plan
+from tidemill.services.control.domain.stages import StagePolicy, StageWatch
+from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.commands.signing import RESUME_STREAM, is_signed
@@ -19,15 +20,21 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = "drift"
-_VERSION = "control-3"
-_STATE, _MERGE = b"policy", b"merge"
+_VERSION = "control-4"
+_STATE, _MERGE, _TRIALS = b"policy", b"merge", b"trials"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Findings, how far they are complete, and operators' commands."""
+    """Findings and trials, how far they are complete, and operators' commands."""
     topics = plan.topics
-    read = (topics.drift, topics.progress(_UPSTREAM), topics.commands)
+    read = (topics.drift, topics.trials, topics.progress(_UPSTREAM), topics.commands)
     return TaskInputs(read, gathered=True, sole_outputs=(topics.decisions, topics.flush_marks))
+
+
+def stage_policy(model: ModelPlan) -> StagePolicy:
+    """Return what a model's challengers have to show: the margins and the level of its gate."""
+    gate = model.settings.gate
+    return StagePolicy(model.name, model.kind.name, model.settings.stages, *gate.margins(model.kind.name), gate.alpha)
 
 
 class ControlTask(MergingTask):
@@ -46,7 +53,8 @@ class ControlTask(MergingTask):
     def __init__(self, plan: Plan, registry: SchemaRegistry, key: bytes | None = None) -> None:
         topics = plan.topics
         told = topics.progress(_UPSTREAM)
-        super().__init__([MergeInput(topics.drift, 0, (0,), _UPSTREAM, gathered=True)], {told: message_codec(registry, told, "progress")})
+        merged = [MergeInput(topic, rank, (0,), _UPSTREAM, gathered=True) for rank, topic in enumerate((topics.drift, topics.trials))]
+        super().__init__(merged, {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._key = key
         policies = [
@@ -54,7 +62,9 @@ class ControlTask(MergingTask):
             for model, own in ((model, model.settings.retraining) for model in plan.models.values())
         ]
         self._policy = RetrainingPolicy(policies)
-        self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
+        self._stages = StageWatch([stage_policy(model) for model in plan.models.values()])
+        self._codecs = {topics.drift: message_codec(registry, topics.drift, "drift", LONGEST_TEXT)}
+        self._codecs[topics.trials] = message_codec(registry, topics.trials, "trial", LONGEST_TEXT)
         self._command = message_codec(registry, topics.commands, "command", LONGEST_TEXT)
         self._decision = message_codec(registry, topics.decisions, "decision", LONGEST_TEXT)
         self._flush_mark = message_codec(registry, topics.flush_marks, "flush-mark", LONGEST_TEXT)
@@ -69,6 +79,8 @@ class ControlTask(MergingTask):
         self._written = {entry.key: entry.value for entry in entries if entry.value is not None}
         if _STATE in self._written:
             self._policy.load(json.loads(self._written[_STATE]))
+        if _TRIALS in self._written:
+            self._stages.load(json.loads(self._written[_TRIALS]))
         if _MERGE in self._written:
             self.merge.restore(self._written[_MERGE])
 
@@ -93,6 +105,8 @@ class ControlTask(MergingTask):
         """Write what has changed: it is small."""
         self.finish_replay()
         state = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self.merge.state()}
+        if trials := self._stages.snapshot():
+            state[_TRIALS] = json.dumps(trials).encode()
         changed = [StateEntry(key, value) for key, value in state.items() if self._written.get(key) != value]
         self._written = state
         return Checkpoint(changed, self._positions())
@@ -118,7 +132,7 @@ class ControlTask(MergingTask):
             self.coverage = Coverage(0, covered.time_ms)
 
     def take(self, records: Records) -> None:
-        """Add findings, or hear commands."""
+        """Add findings and trials, or hear commands."""
         is_command = records.topic == self._plan.topics.commands
         for row, value in enumerate(records.values):
             if value is None:
@@ -126,7 +140,7 @@ class ControlTask(MergingTask):
             if is_command:
                 self._hear(records, row, value)
                 continue
-            finding = self._drift.decode(value)
+            finding = self._codecs[records.topic].decode(value)
             self.merge.add(
                 records.topic,
                 records.partition,
@@ -165,7 +179,7 @@ class ControlTask(MergingTask):
         said = []
         for run in released.runs():
             said += self._policy.advance(run.payload["journal_time"] - 1)
-            said += self._policy.finding(run.payload)
+            said += self._stages.trial(run.payload) if run.topic == self._plan.topics.trials else self._policy.finding(run.payload)
         return said
 
     def _obey(self) -> list[dict[str, Any]]:

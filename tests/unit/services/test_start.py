@@ -9,7 +9,7 @@ HEAVY = ("scipy.special", "scipy.stats", "sklearn", "lightgbm", "optuna", "mlflo
 
 
 def test_the_path_of_a_prediction_loads_no_library_that_only_learning_needs() -> None:
-    modules = ("fused", "ingestion", "features", "scoring", "outcomes", "archive", "control", "retraining")
+    modules = ("fused", "ingestion", "features", "scoring", "outcomes", "archive", "retraining")
     code = f"import sys, importlib; [importlib.import_module(f'tidemill.services.{{m}}.service') for m in {modules}]; print(*sys.modules)"
     loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     assert "tidemill.services.fused.service" in loaded
