@@ -110,12 +110,27 @@ def _show(found: "Trace", console: Console) -> None:
                 f"{name} {value}" for name, value in sorted(model.details.items()) if not name.endswith("_ms") and name != "family"
             )
             console.print(f"  {_model(model)}: {parameters}", markup=False, highlight=False)
+        for pair in (one for one in found.shadow_scores if one["model"] == row["model"]):
+            console.print(f"  {_pair(pair)}", markup=False, highlight=False)
         for outcome in (one for one in found.outcomes if one["model"] == row["model"]):
             at = f"journal {outcome['journal_partition']}@{outcome['journal_offset']}, {_time(outcome['journal_time'])}"
             served = {name: value for name, value in outcome.items() if name not in row}
             console.print(f"  outcome at {at}: {_fields(served)}", markup=False, highlight=False)
     for what, models in (("Learned by", found.taught), ("Judged", found.judged)):
         console.print(f"\n[bold]{what}[/] {'; '.join(map(_model, models)) or 'none so far'}", highlight=False)
+
+
+def _pair(pair: Mapping[str, Any]) -> str:
+    """Say what champion and challenger said of a request, and why it was answered by whom."""
+    said = {
+        whose: text_of(pair[f"{whose}_score"]) if pair[f"{whose}_score"] is not None else f"none ({pair[f'{whose}_reason']})"
+        for whose in ("champion", "challenger")
+    }
+    words = ", ".join(f"{whose} {pair[f'{whose}_version']} scored {score}" for whose, score in said.items())
+    if pair["draw"] is None:
+        return f"tried in shadow: {words}"
+    drawn = f"the key's hash {pair['draw']:.6f} is {'below' if pair['draw'] < pair['share'] else 'not below'} the share {pair['share']:g}"
+    return f"tried as a canary: {words}; {drawn}: {pair['variant']}"
 
 
 def _made(made: "Contribution | None") -> tuple[str, str]:

@@ -54,16 +54,7 @@ def hashes(keys: Sequence[bytes | None], artifact_sha256: str) -> NDArray[np.uin
 
 
 def fractions(keys: Sequence[bytes | None], artifact_sha256: str) -> NDArray[np.float64]:
-    """Return the upper 53 bits of every key's hash as a number in [0, 1), shape (n,).
-
-    >>> fractions([b"N14228", b"N24211", b"N14228"], "5f" * 32).round(4).tolist()
-    [0.7512, 0.3322, 0.7512]
-    """
-    return (hashes(keys, artifact_sha256) >> _UNUSED_BITS).astype(np.float64) * _UNIT
-
-
-def in_canary(keys: Sequence[bytes | None], artifact_sha256: str, share: float) -> NDArray[np.bool_]:
-    """Return which requests a canary with that share answers, shape (n,).
+    """Return the upper 53 bits of every key's hash as a number in [0, 1), shape (n,): a canary answers where it is below its share.
 
     Raising the share keeps those that were in; 0 is none, 1 is all.
 
@@ -73,7 +64,8 @@ def in_canary(keys: Sequence[bytes | None], artifact_sha256: str, share: float) 
         Journal keys of the requests.
     artifact_sha256
         Content address of the candidate, which salts the hash.
-    share
-        In [0, 1].
+
+    >>> fractions([b"N14228", b"N24211", b"N14228"], "5f" * 32).round(4).tolist()
+    [0.7512, 0.3322, 0.7512]
     """
-    return fractions(keys, artifact_sha256) < share
+    return (hashes(keys, artifact_sha256) >> _UNUSED_BITS).astype(np.float64) * _UNIT

@@ -126,11 +126,11 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
         for name, model in plan.models.items():
             now, kind = served[name], model.settings.kind
             said = {"champion": now.scorer.score_of(row["amount"])}  # type: ignore[union-attr]
-            challenge, variant = now.challenge, "champion"
+            challenge, variant, draw = now.challenge, "champion", None
             if challenge is not None:
                 said["challenger"] = challenge.serving.scorer.score_of(row["amount"])  # type: ignore[union-attr]
-                drawn = (hash_of(key or b"", challenge.artifact_sha256) >> 11) / 2**53 < challenge.share
-                variant = "canary" if drawn and said["challenger"] is not None else "champion"
+                draw = (hash_of(key or b"", challenge.artifact_sha256) >> 11) / 2**53 if challenge.share else None
+                variant = "canary" if draw is not None and draw < challenge.share and said["challenger"] is not None else "champion"
             who = now if variant == "champion" or challenge is None else challenge.serving
             own = said["champion" if variant == "champion" else "challenger"]
             if own is None:
@@ -156,7 +156,9 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
                 figures |= dict(zip(("score", "predicted", "scores"), given, strict=True))
                 record |= {f"{whose}_{what}": figure for what, figure in figures.items()}
                 record[f"{whose}_reason"] = "model_failed" if value is None else None
-            shadows.append(record | {"slices": [("currency", row["currency"] or "")] if name == "risk_000" else None, "share": challenge.share})
+            shadows.append(
+                record | {"slices": [("currency", row["currency"] or "")] if name == "risk_000" else None, "share": challenge.share, "draw": draw}
+            )
     return answers, shadows
 
 

@@ -1,6 +1,6 @@
 """One request from its event to what was learned from it, read from the archive and the store of models."""
 
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
@@ -9,7 +9,7 @@ import pyarrow.dataset as ds
 from tidemill.offline.contributions import Asking, Contribution, Contributions
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.lake.journal import ArchivedJournal, UnfitArchiveError
-from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, journal_table
+from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, SHADOW_SCORES, VECTORS, journal_table
 from tidemill.shared.lake.tables import Lake, milliseconds
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 
@@ -63,6 +63,8 @@ class Trace:
         The versions that answered, as far as the store has them.
     taught, judged
         Versions that learned from this request; versions that were judged on it.
+    shadow_scores
+        What champion and challenger said where something was tried, with the share, what the request drew, and who answered.
     """
 
     request_id: str
@@ -75,6 +77,7 @@ class Trace:
     served_by: list[ModelTrace]
     taught: list[ModelTrace]
     judged: list[ModelTrace]
+    shadow_scores: list[dict[str, Any]] = field(default_factory=list)
 
 
 def trace_request(plan: Plan, lake: Lake, store: ArtifactStore | None, request_id: str, newest: int = 3) -> Trace:
@@ -120,6 +123,7 @@ def trace_request(plan: Plan, lake: Lake, store: ArtifactStore | None, request_i
         [one for one in models if (one.model, one.version) in answered],
         [one for one in models if _has_learned(one, asking.journal_time_ms, outcomes)],
         [one for one in models if _was_judged(one, asking.journal_time_ms, outcomes)],
+        rows_of(lake, SHADOW_SCORES, at),
     )
 
 

@@ -10,7 +10,7 @@ from tidemill.services.scoring.domain.class_answers import SCORES
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.domain.settled import Settled
 from tidemill.shared.application.plan import ModelPlan
-from tidemill.shared.models.assignment import in_canary
+from tidemill.shared.models.assignment import fractions
 
 
 class Challengers:
@@ -51,22 +51,28 @@ class Challengers:
         """Whether one of them answers requests."""
         return bool(self._drawn)
 
-    def slots(self, found: Settled, keys: Sequence[bytes | None]) -> NDArray[np.int64]:
+    def draw(self, keys: Sequence[bytes | None], n: int) -> NDArray[np.float64]:
+        """Return the number in [0, 1) that each request has drawn of each challenger, shape (n, challengers); NaN of those in shadow."""
+        found = np.full((n, len(self.models)), np.nan)
+        for j, challenge in self._drawn:
+            found[:, j] = fractions(keys, challenge.artifact_sha256)
+        return found
+
+    def slots(self, found: Settled, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return whose answer each request gets, shape (n, models).
 
         Parameters
         ----------
-        keys
-            Journal keys of the requests.
+        drawn
+            See `draw`.
         """
         slots = np.tile(np.arange(self._width), (len(found.scores), 1))
         for j, challenge in self._drawn:
             slot = self._width + j
-            answers = in_canary(keys, challenge.artifact_sha256, challenge.share) & ~found.degraded[:, slot]
-            slots[answers, self.models[j]] = slot
+            slots[(drawn[:, j] < challenge.share) & ~found.degraded[:, slot], self.models[j]] = slot
         return slots
 
-    def shadow_scores(self, vectors: pa.RecordBatch, found: Settled, predictions: pa.RecordBatch) -> pa.RecordBatch:
+    def shadow_scores(self, vectors: pa.RecordBatch, found: Settled, predictions: pa.RecordBatch, drawn: NDArray[np.float64]) -> pa.RecordBatch:
         """Return one record per vector and challenged model, by vector: what both said, and who answered.
 
         Parameters
@@ -90,6 +96,7 @@ class Challengers:
                 *own,
                 _interleaved(slices, number, n),
                 pa.array(self._shares[number]),
+                pa.array(drawn.ravel(), mask=np.isnan(drawn.ravel())),
             ],
             schema=SHADOW_SCORES,
         )
@@ -177,6 +184,7 @@ SHADOW_SCORES = pa.schema(
         ),
         pa.field("slices", SLICES),
         pa.field("share", pa.float64(), nullable=False),
+        pa.field("draw", pa.float64()),
     ]
 )
 """Columns of shadow scores: those of `schemas/shadow-score.avsc`, so that they are encoded as they are."""

@@ -120,9 +120,10 @@ class Panel:
         found = self._settled(vectors)
         if not self._challengers:
             return Answers(self._predictions(vectors, found, None))
-        slots = self._challengers.slots(found, keys)
+        drawn = self._challengers.draw(keys, vectors.num_rows)
+        slots = self._challengers.slots(found, drawn)
         predictions = self._predictions(vectors, found, slots)
-        return Answers(predictions, self._challengers.shadow_scores(vectors, found, predictions))
+        return Answers(predictions, self._challengers.shadow_scores(vectors, found, predictions, drawn))
 
     def _settled(self, vectors: pa.RecordBatch) -> Settled:
         """Return what each model, and after them each challenger, answers."""

@@ -1,6 +1,7 @@
 """A traced request is what the files, the predictions and the trainings say of it."""
 
 import json
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -16,6 +17,8 @@ from tidemill.offline.explain import explain_request
 from tidemill.offline.trace import ModelTrace, UnknownRequestError, _has_learned, _was_judged, trace_request
 from tidemill.services.cli.__main__ import app
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
+from tidemill.services.scoring.domain.challengers import SHADOW_SCORES as SHADOW_SCORES_SCHEMA
+from tidemill.shared.lake.names import SHADOW_SCORES
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 
@@ -74,6 +77,24 @@ def test_the_command_prints_it_and_gives_it_as_json(place: Path) -> None:
         assert part in printed.output
     given = json.loads(CliRunner().invoke(app, [*words, "--json"]).stdout)
     assert given["request_id"] == "o9" and len(given["features"]) == len(PLAN.features)
+
+
+def test_a_request_that_something_was_tried_on_shows_who_answered_and_why(place: Path, tmp_path: Path) -> None:
+    shutil.copytree(place / "kept" / "lake", tmp_path / "lake")
+    lake = Lake(str(tmp_path / "lake"), PLAN.application.app)
+    (answer,) = trace_request(PLAN, lake, None, "o9").predictions
+    where = {name: answer[name] for name in ("request_id", "model", "journal_partition", "journal_offset", "journal_time", "event_time")}
+    row = dict.fromkeys(SHADOW_SCORES_SCHEMA.names) | where | {"variant": "canary", "share": 0.1, "draw": 0.0625, "challenger_score": 0.75}
+    row |= {"champion_version": "v1", "champion_sequence": 3, "challenger_version": "v2", "challenger_sequence": 5, "champion_reason": "model_failed"}
+    lake.append(SHADOW_SCORES, pa.Table.from_pylist([row], SHADOW_SCORES_SCHEMA), "t:0", np.array([0]))
+    (found,) = trace_request(PLAN, lake, None, "o9").shadow_scores
+    assert (found["variant"], found["draw"], found["challenger_score"]) == ("canary", 0.0625, 0.75)
+    printed = CliRunner().invoke(app, ["trace", str(FOLDER), "o9", "--lake", str(tmp_path / "lake")])
+    assert printed.exit_code == 0, printed.output
+    expected = (
+        "tried as a canary: champion v1 scored none (model_failed), challenger v2 scored 0.75; the key's hash 0.062500 is below the share 0.1: canary"
+    )
+    assert expected in printed.output
 
 
 def test_an_answer_is_explained_by_contributions_that_add_up_to_it(place: Path) -> None:
