@@ -12,7 +12,7 @@ from tidemill.deploy.embedded.component import free_port
 from tidemill.planning.application_plan import ApplicationPlan, planned_change
 from tidemill.planning.make_plan import make_plan
 from tidemill.planning.running_application import RunningApplication, of_run
-from tidemill.planning.take_over import switch_all
+from tidemill.planning.take_over import RunEndedError, switch_all
 from tidemill.runs.application_copy import keep_application
 from tidemill.runs.change_desk import ChangeDesk, ChangeRefusedError, ChangeRequest
 from tidemill.runs.gateway_ready import wait_for_gateway
@@ -33,7 +33,7 @@ from tidemill.shared.service.stage import FUSED
 _APPLICATION, _PORT = "TIDEMILL_APPLICATION", "TIDEMILL_HEALTH__PORT"
 _READY_WITHIN_S = 900.0
 _LOOKS_EVERY_S = 0.1
-# All of them before the first service is touched, but for a change that was refused.
+# All of them before the first service is touched, but for a change that was put back, and a run that is ended.
 _HINDERED = (
     ChangeRefusedError,
     ApplicationError,
@@ -114,20 +114,24 @@ class RunServices:
         port = free_port()
         self.run.supervisor.replace(name, {_APPLICATION: str(content), **({} if name == "gateway" else {_PORT: str(port)})})
         if name == "gateway":
-            if not wait_for_gateway(self.run.gateway, self.goes_on):
+            if not wait_for_gateway(self.run.gateway, self._still_runs):
                 raise ServiceFailed(f"service gateway did not answer at {self.run.gateway}:\n{self.run.supervisor.log_tail(name)}")
             return
         # Alerts is ready when its first assignment has come, which nobody waits for.
         path = "live" if name == "alerts" else "ready"
         deadline = time.monotonic() + _READY_WITHIN_S
         while not _answers(f"http://127.0.0.1:{port}/{path}"):
-            if not self.goes_on():
-                raise ServiceFailed(f"the run is ended while {name} takes the changed application over")
+            self._still_runs()
             if time.monotonic() > deadline:
                 raise ServiceFailed(f"service {name} is not ready after {_READY_WITHIN_S:.0f} s:\n{self.run.supervisor.log_tail(name)}")
             time.sleep(_LOOKS_EVERY_S)
         # By the next start another process may have taken that port.
         self.run.supervisor.set_variables(name, {_PORT: "0"})
+
+    def _still_runs(self) -> bool:
+        if not self.goes_on():
+            raise RunEndedError("the run was ended while it took the change over; it goes on with the application that it is started with")
+        return True
 
 
 def follow_changes(desk: ChangeDesk, folder: Path, run: Running, goes_on: Callable[[], bool], say: Callable[[str], None]) -> None:

@@ -77,12 +77,14 @@ def _views(old: Plan, new: Plan, columns: Columns) -> tuple[list[Change], list[R
     sources = {one.name: one.source for one in (*old.features, *new.features) if one.origin == "view"}
     changes = []
     for change in _section("views", _dumps(old.application.views), _dumps(new.application.views)):
-        own = [name for name in columns.to_backfill if _belongs(sources.get(name, ""), change.name)]
+        come, moved = ([name for name in some if _belongs(sources.get(name, ""), change.name)] for some in (columns.added, columns.changed))
         effects = []
         if change.action != "removed":
             effects.append("a new version: its state is made again from the whole journal, and vectors follow it from one marked offset on")
-        if own:
-            effects.append(f"columns of another meaning from there on: {', '.join(own)}")
+        if come:
+            effects.append(f"new columns: {', '.join(come)}")
+        if moved:
+            effects.append(f"columns of another meaning from there on: {', '.join(moved)}")
         changes.append(Change("views", change.name, change.action, change.details, tuple(effects)))
     return changes, []
 

@@ -1,5 +1,6 @@
 """Which keys of a part of the application say something else."""
 
+import json
 from collections.abc import Iterator
 from typing import Any
 
@@ -11,10 +12,12 @@ def changed_keys(before: Any, after: Any) -> list[str]:  # noqa: ANN401, RUF100 
 
     >>> changed_keys({"gate": {"alpha": 0.05, "span": 1}}, {"gate": {"alpha": 0.1, "span": 1}, "slices": ["a"]})
     ['gate.alpha: 0.05 -> 0.1', 'slices: nothing -> ["a"]']
+    >>> changed_keys({"windows": [{"sliding": 1, "all": False}]}, {"windows": [{"sliding": 1, "all": False}, {"sliding": 2, "all": False}]})
+    ['windows: + {"sliding": 2}']
     """
     one, other = dict(_leaves(before, "")), dict(_leaves(after, ""))
     return [
-        f"{name}: {_text(one, name)} -> {_text(other, name)}"
+        _line(name, one.get(name, _NOTHING), other.get(name, _NOTHING))
         for name in dict.fromkeys((*one, *other))
         if one.get(name, _NOTHING) != other.get(name, _NOTHING)
     ]
@@ -31,10 +34,19 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
         yield path, value
 
 
-def _text(values: dict[str, Any], name: str) -> str:
-    import json
+def _line(name: str, before: Any, after: Any) -> str:  # noqa: ANN401, RUF100
+    if isinstance(before, list) and isinstance(after, list) and set(map(_text, before)) != set(map(_text, after)):
+        gone = [f"- {_text(item)}" for item in before if item not in after]
+        come = [f"+ {_text(item)}" for item in after if item not in before]
+        return f"{name}: {', '.join([*gone, *come])}"
+    return f"{name}: {_text(before)} -> {_text(after)}"
 
-    if name not in values:
+
+def _text(value: Any) -> str:  # noqa: ANN401, RUF100
+    if value is _NOTHING:
         return "nothing"
-    text = values[name] if isinstance(values[name], str) else json.dumps(values[name])
+    if isinstance(value, dict):
+        # What an item does not say is left out: a window has seven keys, and one of them counts.
+        value = {key: inner for key, inner in value.items() if inner not in (None, False)}
+    text = value if isinstance(value, str) else json.dumps(value)
     return text if len(text) <= _LONGEST else f"{text[: _LONGEST - 3]}..."

@@ -8,6 +8,10 @@ from tidemill.runs.change_desk import ChangeRefusedError
 from tidemill.runs.supervisor import ServiceFailed
 
 
+class RunEndedError(RuntimeError):
+    """Somebody ended the run while it took a change over: nothing is put back, as nothing goes on."""
+
+
 class Services(Protocol):
     """The processes of a run, as a change sees them."""
 
@@ -18,6 +22,7 @@ class Services(Protocol):
         ------
         ServiceFailed
             It does not come: it crashes, says that it is misconfigured, or is not ready in time.
+        RunEndedError
         """
         ...
 

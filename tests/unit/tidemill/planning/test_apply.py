@@ -13,7 +13,7 @@ from tidemill.planning.application_plan import PlanFileError
 from tidemill.planning.apply import check_plan
 from tidemill.planning.make_plan import make_plan
 from tidemill.planning.running_application import RunningApplication, of_folder, of_run
-from tidemill.planning.take_over import switch_all
+from tidemill.planning.take_over import RunEndedError, switch_all
 from tidemill.runs.application_copy import keep_application
 from tidemill.runs.change_desk import ChangeDesk, ChangeRefusedError
 from tidemill.runs.instance import Instance
@@ -56,6 +56,19 @@ def test_a_service_that_does_not_come_puts_all_of_them_back(step: str) -> None:
     with pytest.raises(ChangeRefusedError, match=f"{step} did not come up .* goes on with the one it had"):
         switch(services)
     assert set(services.reads.values()) == {Path("before")}
+
+
+def test_a_run_that_is_ended_meanwhile_puts_nothing_back() -> None:
+    class Ending(Services):
+        def switch(self, name: str, content: Path) -> None:
+            super().switch(name, content)
+            if name == "drift":
+                raise RunEndedError("the run was ended")
+
+    services = Ending()
+    with pytest.raises(RunEndedError):
+        switch(services)
+    assert [name for name, reads in services.reads.items() if reads == Path("after")] == ["fused", "outcomes", "drift"]
 
 
 def test_one_that_does_not_come_back_either_ends_the_run() -> None:
