@@ -1,0 +1,97 @@
+"""Challengers through every stage in one process: a worse one is stepped back without a human, a better one serves in the end, the audit is clean."""
+
+from collections import Counter
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+
+from tests.linear_models import linear_artifact
+from tests.unit.shared.models.test_assignment import hash_of
+from tests.unit.tidemill.planning import one_process
+from tests.unit.tidemill.planning.one_process import APP, OneProcess, write
+from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.models.artifacts import ArtifactStore
+
+pytestmark = pytest.mark.lasts(25)
+
+SHARE = 0.3
+STAGED = APP.replace("budget_per_30d: 10", "budget_per_30d: 3").replace(
+    "    fallback:", f"    gate: {{block: 6h}}\n    stages: {{canary: {{share: {SHARE}, for: 2d, labels: 50}}, longest: 12d}}\n    fallback:"
+)
+SLOPES = (0.3, -1.0, 1.2)
+"""Of the trainings, one after the other: the first model, a much worse one that has passed its gate, a better one."""
+
+
+class PlannedTrainer:
+    """Every candidate passes, whatever it is worth."""
+
+    def __init__(self, artifacts: ArtifactStore) -> None:
+        self._artifacts, self._asked = artifacts, dict[str, float]()
+        self._request: JobRequest | None = None
+
+    def start(self, request: JobRequest) -> None:
+        """Begin one."""
+        self._request = request
+
+    def poll(self) -> JobResult:
+        """Return its result."""
+        assert self._request is not None
+        version = version_name(self._request.retraining)
+        slope = self._asked.setdefault(version, SLOPES[min(len(self._asked), len(SLOPES) - 1)])
+        made = linear_artifact("binary", np.array([[slope], [-slope]]), version, (), model="faulty")
+        address = self._artifacts.put(made.to_bytes())
+        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, {"family": "linear"})
+
+
+class ManyMeters(OneProcess):
+    """Forty meters, so that a share of them is one."""
+
+    def _send(self, sink: Any, topic: str, row: Mapping[str, Any]) -> None:
+        super()._send(sink, topic, {**row, "meter": f"m{int(row['reading_id'][1:]) % 40}"})
+
+
+def test_a_bad_canary_is_stepped_back_and_a_good_one_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(one_process, "Trainer", PlannedTrainer)
+    run = ManyMeters(tmp_path)
+    run.start(write(tmp_path / "one", STAGED))
+    events: list[dict[str, Any]] = []
+    while run._rows < 2_400 and [event["event"] for event in events].count("promoted") < 2:
+        run.publish(120)
+        events = run.records("meters-deployments", "deployment")
+    run.publish(40)
+
+    first, bad, good = list(dict.fromkeys(event["version"] for event in events))[:3]
+    steps = [(event["event"], event["version"]) for event in events if event["event"] in ("canary", "stepped_back", "promoted")]
+    assert steps == [("promoted", first), ("canary", bad), ("stepped_back", bad), ("canary", good), ("promoted", good)]
+    began, back = (next(event for event in events if event["event"] == name and event["version"] == bad) for name in ("canary", "stepped_back"))
+    assert back["journal_time"] - began["journal_time"] <= 2 * 86_400_000 + 14_400_000 + 21_600_000, "within its baking time, horizon and a block"
+    assert back["operator"] == "" and ("loss" in back["reason"] or "calibration" in back["reason"])
+
+    answers = run.records("meters-predictions", "prediction")
+    assert Counter(one["request_id"] for one in answers) == Counter(f"r{i}" for i in range(run._rows)), "every request is answered once"
+    sequences = {event["sequence"]: event for event in events}
+    runs = run.broker.reader().read(TopicPartition("meters-predictions", 0), 0)
+    keys = [key for one in runs for key in one.keys]
+    pairs = {one["request_id"]: one for one in run.records("meters-shadow-scores", "shadow-score")}
+    for key, answer in zip(keys, answers, strict=True):
+        pair = pairs.get(answer["request_id"])
+        if pair is None:
+            assert answer["variant"] in ("champion", "default")
+            continue
+        drawn = (hash_of(key or b"", sequences[pair["challenger_sequence"]]["artifact_sha256"]) >> 11) / 2**53
+        assert (pair["draw"], pair["variant"]) == (drawn, answer["variant"])
+        assert answer["variant"] == ("canary" if drawn < SHARE else "champion")
+    assert {answer["variant"] for answer in answers} == {"default", "champion", "canary"}
+
+    trials = run.records("meters-trials", "trial")
+    assert {trial["challenger_version"] for trial in trials} == {bad, good}
+    assert all(trial["difference_mean"] > 0 for trial in trials if trial["challenger_version"] == bad and trial["labels"])
+    health = [one for one in run.records("meters-health", "health") if "log_loss" in one["metrics"] and one["model_version"] == first]
+    assert max(one["metrics"]["log_loss"] for one in health[1:]) < 0.75, "the champion is judged by its own scores, not by the canary's"
+    found = run.audit().result
+    assert found.clean, found.examples
+    assert (found.predictions_compared, found.shadow_scores_compared) == (len(answers), len(pairs))
