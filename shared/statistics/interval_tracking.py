@@ -11,19 +11,20 @@ Float64 = NDArray[np.float64]
 RECENT = 200
 _LEAST = 50
 _RATE = 0.1
+_SWAY, _SOON = 0.6, 4.0
 _DEVIATIONS = 2.5631031310892007  # of a normal distribution, between its 10 % and its 90 % quantile
 
 
 @numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
 def _track(residuals: Float64, state: Float64, ring: Float64, seen: int, tail: float) -> Float64:
-    """Bounds after each residual, shape (n, 2); `state` (lower, upper, first deviation) and `ring` are written over."""
+    """Bounds after each residual, shape (n, 2); `state` (lower, upper, first deviation, debts) and `ring` are written over."""
     size = ring.size
     ordered = np.sort(ring[: min(seen, size)])
     buffer = np.empty(size)
     held = ordered.size
     buffer[:held] = ordered
     bounds = np.empty((residuals.size, 2))
-    lower, upper, deviation = state[0], state[1], state[2]
+    lower, upper, deviation, owed_below, owed_above = state[0], state[1], state[2], state[3], state[4]
     for row in range(residuals.size):
         value = residuals[row]
         if held == size:
@@ -43,15 +44,20 @@ def _track(residuals: Float64, state: Float64, ring: Float64, seen: int, tail: f
         step = _RATE * deviation
         if not np.isnan(lower):
             above, below = value > upper, value < lower
-            upper += step * ((1.0 - tail) if above else -tail)
-            lower -= step * ((1.0 - tail) if below else -tail)
+            # What a bound owes it makes up for: with too few residuals beyond it, more are let there for a while.
+            aim_above = tail * (1.0 + _SWAY * min(max(owed_above / _SOON, -1.0), 1.0))
+            aim_below = tail * (1.0 + _SWAY * min(max(owed_below / _SOON, -1.0), 1.0))
+            upper += step * ((1.0 - aim_above) if above else -aim_above)
+            lower -= step * ((1.0 - aim_below) if below else -aim_below)
+            owed_above += tail - (1.0 if above else 0.0)
+            owed_below += tail - (1.0 if below else 0.0)
             if lower > upper:
                 lower = upper = lower / 2.0 + upper / 2.0
             if held >= _LEAST:
                 least, most = buffer[0] - deviation, buffer[held - 1] + deviation
                 lower, upper = min(max(lower, least), most), min(max(upper, least), most)
         bounds[row, 0], bounds[row, 1] = lower, upper
-    state[0], state[1], state[2] = lower, upper, deviation
+    state[0], state[1], state[2], state[3], state[4] = lower, upper, deviation, owed_below, owed_above
     return bounds
 
 
@@ -61,8 +67,10 @@ class IntervalTracker:
 
     A residual beyond a bound moves that bound outwards by 0.1 (1 - t) deviations, any other one inwards by 0.1 t, where t is the share of rows that
     may lie beyond it: (1 - coverage) / 2. Over any stretch the share beyond a bound is therefore t, but for the way that the bound went in it;
-    nothing is assumed about the residuals. The deviation is that of the last 200 residuals (their 10 % to 90 % range), so that the units do not
-    matter and a single huge residual has the weight of any other. The bounds never leave the range of these residuals by more than a deviation.
+    nothing is assumed about the residuals. A bound that began a deviation too far out would so go without ten of its residuals for good: what it
+    owes is counted, and while it owes four or more, t is larger by six tenths (and smaller where it has let too many pass). The deviation is that of
+    the last 200 residuals (their 10 % to 90 % range), so that the units do not matter and a single huge residual has the weight of any other. The
+    bounds never leave the range of these residuals by more than a deviation.
 
     A label that comes late moves the bounds late: rows between a shift and its first label are covered as badly as by any other interval.
 
@@ -74,6 +82,8 @@ class IntervalTracker:
         Offsets to begin with, from labels that the model has not learned; NaN: none until 50 residuals have come.
     coverage
         Share of labels that shall lie within.
+    owed
+        By how many residuals fewer than t of all lay below the lower bound, and above the upper one.
 
     References
     ----------
@@ -92,6 +102,7 @@ class IntervalTracker:
     coverage: float = 0.9
     deviation: float = float("nan")
     seen: int = 0
+    owed: tuple[float, float] = (0.0, 0.0)
     recent: Float64 = field(default_factory=lambda: np.zeros(RECENT))
 
     def __post_init__(self) -> None:
@@ -102,10 +113,11 @@ class IntervalTracker:
         """Absorb residuals in the order of their requests; return the offsets after each, shape (n, 2). One that is not finite moves nothing."""
         values = np.asarray(residuals, np.float64)
         finite = np.isfinite(values)
-        state, ring = np.array([self.lower, self.upper, self.deviation]), self.recent.copy()
+        state, ring = np.array([self.lower, self.upper, self.deviation, *self.owed]), self.recent.copy()
         moved = _track(values[finite], state, ring, self.seen, (1.0 - self.coverage) / 2.0)
         before = np.vstack([[self.lower, self.upper], moved])
-        self.lower, self.upper, self.deviation = (float(value) for value in state)
+        self.lower, self.upper, self.deviation, *owed = (float(value) for value in state)
+        self.owed = owed[0], owed[1]
         self.seen, self.recent = self.seen + int(finite.sum()), ring
         return np.asarray(before[np.cumsum(finite)], np.float64)
 
@@ -117,10 +129,11 @@ class IntervalTracker:
             "coverage": self.coverage,
             "deviation": self.deviation,
             "seen": self.seen,
+            "owed": list(self.owed),
             "recent": self.recent.tolist(),
         }
 
     @staticmethod
     def load(state: dict[str, Any]) -> "IntervalTracker":
         """From a snapshot."""
-        return IntervalTracker(**{**state, "recent": np.array(state["recent"], np.float64)})
+        return IntervalTracker(**{**state, "owed": (state["owed"][0], state["owed"][1]), "recent": np.array(state["recent"], np.float64)})

@@ -76,7 +76,7 @@ class Intervals:
         """
         factors = self._factors()
         self.version, self.labels, self.own = version, 0, (lower_offset, upper_offset)
-        self.tracker = IntervalTracker(lower_offset * factors[0], upper_offset * factors[1])
+        self.tracker = IntervalTracker(lower_offset * factors[0], upper_offset * factors[1], owed=self.tracker.owed)
         self.waiting.clear()
         if factors == (1.0, 1.0) or not (np.isfinite(self.tracker.lower) and np.isfinite(self.tracker.upper)):
             return []

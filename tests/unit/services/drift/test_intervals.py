@@ -114,3 +114,34 @@ def test_a_new_champion_keeps_what_was_learned_of_the_one_before() -> None:
     again = Intervals("m")
     again.load(intervals.snapshot())
     assert again.begin("next", -3.3, 3.3, START) == intervals.begin("next", -3.3, 3.3, START)
+
+
+def drawn(shape: str, generator: np.random.Generator, n: int) -> NDArray[np.float64]:
+    if shape == "heavy tails":
+        return generator.standard_t(3, n)
+    if shape == "rounded":
+        return np.asarray(np.round(2 * generator.normal(size=n)) / 2, np.float64)
+    return generator.exponential(size=n) if shape == "one-sided" else generator.normal(size=n)
+
+
+@pytest.mark.parametrize("wide", [0.7, 1.0, 1.6])
+@pytest.mark.parametrize("shape", ["normal", "heavy tails", "one-sided", "rounded"])
+def test_a_run_keeps_its_coverage_however_wide_its_champions_begin(shape: str, wide: float) -> None:
+    """40 streams of 1,477 labels and four champions, as served; following quantiles alone covered .9155 of them at 1.6, and .8885 at .7."""
+    shares = []
+    for seed in range(40):
+        generator = np.random.default_rng(seed)
+        ends = np.quantile(drawn(shape, generator, 2_000), [0.05, 0.95]) * wide
+        intervals, covered = Intervals("m"), np.empty(0)
+        for champion in range(4):
+            n = 370 if champion < 3 else 367
+            residuals, start = drawn(shape, generator, n), ends * generator.uniform(0.9, 1.1)
+            intervals.begin(f"v{champion}", start[0], start[1], START)
+            first = intervals.tracker.lower, intervals.tracker.upper
+            found = intervals.absorb(rows(residuals, generator.integers(0, 30_000, n)), np.arange(n), np.arange(n), 30_000)
+            place = np.searchsorted([one.at.time_ms for one in found], STEP_MS * np.arange(n), side="left")
+            offsets = np.array([first, *((one.lower_offset, one.upper_offset) for one in found)])[place]
+            covered = np.append(covered, (offsets[:, 0] <= residuals) & (residuals <= offsets[:, 1]))
+        shares.append(covered.mean())
+    assert abs(np.mean(shares) - 0.9) < 0.007
+    assert sum(abs(share - 0.9) > 0.02 for share in shares) <= 1 and max(abs(share - 0.9) for share in shares) < 0.025
