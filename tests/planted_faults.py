@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.services.drift.domain.fold import DriftFold
+from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
@@ -30,7 +30,10 @@ Float64 = NDArray[np.float64]
 
 @dataclass
 class Table:
-    """Rows of the whole stream, in order of their requests; faults change them in place."""
+    """Rows of the whole stream, in order of their requests; faults change them in place.
+
+    `other` is the share of rows whose labels follow another relation than the model's, `flipped` are those whose labels come the wrong way round.
+    """
 
     day: NDArray[np.int64]
     time_ms: NDArray[np.int64]
@@ -38,6 +41,8 @@ class Table:
     country: NDArray[np.object_]
     kept: NDArray[np.bool_]
     labelled: NDArray[np.bool_]
+    other: Float64
+    flipped: NDArray[np.bool_]
     label: Float64 = field(default_factory=lambda: np.empty(0))
 
 
@@ -60,7 +65,7 @@ def table(seed: int) -> Table:
     columns["late_mean"][generator.random(n) < 0.1] = np.nan
     time = day * DAY + np.sort(generator.integers(0, DAY, (DAYS, PER_DAY)), axis=1).ravel()
     country = generator.choice(np.array(["de", "fr", "it", "es"], dtype=object), n, p=[0.4, 0.3, 0.2, 0.1])
-    return Table(day, time.astype(np.int64), columns, country, np.ones(n, bool), generator.random(n) > 0.03)
+    return Table(day, time.astype(np.int64), columns, country, np.ones(n, bool), generator.random(n) > 0.03, np.zeros(n), np.zeros(n, bool))
 
 
 def null(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
@@ -76,6 +81,12 @@ def units(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator)
 def covariate(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
     """Another distribution within the old range, and nothing broken."""
     rows.columns["amount"][after] = generator.gamma(6.0, 200.0, int(after.sum()))
+
+
+def idle(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """Another distribution, within the old range, of a column that the model does not use, when two weeks of its answers are known."""
+    late = rows.day >= PROMOTED + 13
+    rows.columns["weight"][late] = 56 + 5 * generator.normal(0, 1, int(late.sum()))
 
 
 def outage(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
@@ -98,6 +109,22 @@ def ends(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) 
     rows.kept[rows.time_ms >= FAULT * DAY + 7 * HOUR] = False
 
 
+def flips(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """A fifth of the labels of 5,000 rows come the wrong way round."""
+    some = np.flatnonzero(after)[:5_000]
+    rows.flipped[some[generator.random(len(some)) < 0.2]] = True
+
+
+def abrupt(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """Labels follow another relation from one day to the next; the inputs are as they were."""
+    rows.other[after] = 1.0
+
+
+def gradual(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """Labels move to another relation within a week."""
+    rows.other[after] = np.minimum(1.0, (rows.time_ms[after] / DAY - FAULT) / 7)
+
+
 def two(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
     """Two columns break at once."""
     null(rows, after, generator)
@@ -113,10 +140,14 @@ EXPECTED: dict[str, tuple[Fault, dict[str, str]]] = {
     "null": (null, {"column:orders.weight": "missing"}),
     "units": (units, {"column:orders.amount": "units"}),
     "covariate": (covariate, {"column:orders.amount": "feature"}),
+    "idle": (idle, {}),
     "outage": (outage, {"stream:returns": "labels"}),
     "category": (category, {"column:orders.country": "category"}),
     "volume": (volume, {"stream:orders": "volume"}),
     "ends": (ends, {"stream:orders": "freshness"}),
+    "flips": (flips, {"model:m": "loss"}),
+    "abrupt": (abrupt, {"model:m": "loss"}),
+    "gradual": (gradual, {"model:m": "loss"}),
     "two": (two, {"column:orders.weight": "missing", "column:orders.amount": "units"}),
     "nothing": (nothing, {}),
 }
@@ -124,23 +155,29 @@ EXPECTED: dict[str, tuple[Fault, dict[str, str]]] = {
 
 def incidents(fault: Fault, seed: int) -> list[IncidentUpdate]:
     """Return what is said of incidents on a stream with a fault from day 64 on."""
+    return [one for one in said_of(fault, seed) if isinstance(one, IncidentUpdate)]
+
+
+def said_of(fault: Fault, seed: int) -> list[DriftRecord]:
+    """Return all that is said of a stream with a fault from day 64 on."""
     rows, generator = table(seed), np.random.default_rng(seed + 1_000)
     fault(rows, rows.day >= FAULT, generator)
     amount = np.nan_to_num(rows.columns["amount"] / 600 - 1)
     score = 1 / (1 + np.exp(-(-1.0 + 0.8 * np.tanh(amount))))
-    rows.label = (generator.random(len(score)) < score).astype(np.float64)
+    relation = np.where(generator.random(len(score)) < rows.other, 1 / (1 + np.exp(-(0.2 - 0.8 * np.tanh(amount)))), score)
+    rows.label = ((generator.random(len(score)) < relation) ^ rows.flipped).astype(np.float64)
     delay = (2 * HOUR * generator.lognormal(0, 0.5, len(score))).astype(np.int64)
     settings = WatchSettings("m", "orders", tuple(TYPES), Binary(), 10**9, LossSettings(kind=Binary(), max_delay_ms=DAY), label_stream="returns")
     fold = DriftFold([settings], TYPES, LINEAGE)
-    said: list[IncidentUpdate] = []
+    said: list[DriftRecord] = []
     places = np.flatnonzero(rows.kept)
     known = np.where(rows.labelled, rows.time_ms + delay, rows.time_ms + DAY)
     for day in range(DAYS):
         asked = places[rows.day[places] == day]
         due = places[(known[places] // DAY == day) & (rows.day[places] <= day)]
         due = due[np.argsort(known[due], kind="stable")]
-        said += [one for one in fold.absorb(*_day(rows, score, delay, asked, due, known)) if isinstance(one, IncidentUpdate)]
-    return [*said, *(one for one in fold.advance(DAYS * DAY) if isinstance(one, IncidentUpdate))]
+        said += fold.absorb(*_day(rows, score, delay, asked, due, known))
+    return said + fold.advance(DAYS * DAY)
 
 
 def _day(

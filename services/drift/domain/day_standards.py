@@ -43,6 +43,16 @@ class DayStandard(Protocol):
         """Begin anew after a change of level, or with another champion; how much days differ is kept."""
         ...
 
+    def beyond_before(self, block: list[float], value: float | None) -> float | None:
+        """Return how far a day lies from what it was like before the last change of level, in standard deviations; None where that is not known.
+
+        Parameters
+        ----------
+        value
+            What `value` said of the day.
+        """
+        ...
+
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""
         ...
@@ -107,6 +117,10 @@ class CalibratedDays:
     def begin(self) -> None:
         """Keep how much days differ; what is promised needs no days."""
 
+    def beyond_before(self, block: list[float], value: float | None) -> float | None:
+        """Return the value: what is promised does not change with a level."""
+        return value
+
     def snapshot(self) -> dict[str, Any]:
         """State."""
         return {"recent": self.recent}
@@ -134,6 +148,7 @@ class SelfStartingDays:
     count: int = 0
     mean: float = 0.0
     squares: float = 0.0
+    before: list[float] = field(default_factory=list)
 
     @property
     def spread(self) -> float:
@@ -158,8 +173,7 @@ class SelfStartingDays:
         self.variances = [*self.variances, max(squares / rows - mean * mean, _LEAST_VARIANCE) / rows][-_DAYS_KEPT:]
         found = None
         if self.count >= _FIRST_DAYS:
-            deviation = max(np.sqrt(self.squares / (self.count - 1)), _LEAST_DEVIATION)
-            distance = np.sqrt(self.count / (self.count + 1)) * (mean - self.mean) / deviation
+            distance = np.sqrt(self.count / (self.count + 1)) * (mean - self.mean) / self._deviation()
             found = float(np.clip(ndtri(stdtr(self.count - 1, distance)), -_FARTHEST, _FARTHEST))
         self.count += 1
         before, self.mean = self.mean, self.mean + (mean - self.mean) / self.count
@@ -167,8 +181,17 @@ class SelfStartingDays:
         return found
 
     def begin(self) -> None:
-        """Forget the level."""
+        """Forget the level, but for the comparison with it."""
+        if self.count >= _FIRST_DAYS:
+            self.before = [self.mean, self._deviation()]
         self.count, self.mean, self.squares = 0, 0.0, 0.0
+
+    def beyond_before(self, block: list[float], value: float | None) -> float | None:
+        """Return the distance from the mean of the level before, in its deviations."""
+        return (block[1] / block[0] - self.before[0]) / self.before[1] if self.before else None
+
+    def _deviation(self) -> float:
+        return max(float(np.sqrt(self.squares / (self.count - 1))), _LEAST_DEVIATION)
 
     def snapshot(self) -> dict[str, Any]:
         """State."""
@@ -177,4 +200,4 @@ class SelfStartingDays:
     def load(self, state: dict[str, Any]) -> None:
         """Take the state of a snapshot."""
         self.means, self.variances = list(state["means"]), list(state["variances"])
-        self.count, self.mean, self.squares = state["count"], state["mean"], state["squares"]
+        self.count, self.mean, self.squares, self.before = state["count"], state["mean"], state["squares"], list(state["before"])

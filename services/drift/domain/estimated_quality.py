@@ -67,6 +67,11 @@ class EstimatedQuality:
         for number in range(table.shape[1]) if kind.classes else (1,):
             self._curve(str(number), table[:, number], given == number, step)
 
+    @property
+    def brier(self) -> float | None:
+        """Estimated Brier loss of an answer; None below 30 answers."""
+        return self.sums[_SUMS.index("brier")] / _UNITS / self.answers if self.answers >= _LEAST_ANSWERS else None
+
     def figures(self, kind: Kind) -> dict[str, float]:
         """Return `estimated_` metrics, with `_low` and `_high`; none below 30 answers."""
         if self.answers < _LEAST_ANSWERS:

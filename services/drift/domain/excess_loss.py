@@ -16,6 +16,7 @@ DAY_MS = 86_400_000
 _SHIFTS = (0.25, 0.5, 1.0)
 _LEAST_ROWS = 30
 _QUIET_DAYS = 14
+_JUDGED_DAYS, _ERRING = 3, 3.0
 _OFFSET_BITS = 44
 _COLUMNS = 5
 
@@ -119,6 +120,11 @@ class ExcessLoss:
         How long after its end a day's labels may still be replaced; they are kept for that long.
     standard
         What a day is held against.
+
+    Attributes
+    ----------
+    erring
+        After an alarm, until the next champion: how far the last three days lay from what was there before it.
     """
 
     false_alarm_days: float = 3650.0
@@ -130,6 +136,7 @@ class ExcessLoss:
     runs: list[list[float]] = field(default_factory=lambda: [[0.0] * 5 for _ in _SHIFTS])
     carried: list[float] = field(default_factory=lambda: [0.0] * (1 + _COLUMNS))
     quiet: int = 0
+    erring: list[float] | None = None
     standard: DayStandard = field(default_factory=CalibratedDays)
 
     def absorb(self, ids: Int64, request_ms: Int64, kept: Kept, revision: Int64) -> None:
@@ -164,18 +171,27 @@ class ExcessLoss:
 
     def reset(self) -> None:
         """Begin anew for a new champion; how much days differ is kept."""
-        self.blocks, self.judged, self.carried, self.quiet = {}, {}, [0.0] * len(self.carried), 0
+        self.blocks, self.judged, self.carried, self.quiet, self.erring = {}, {}, [0.0] * len(self.carried), 0, None
         self._begin()
 
     def hush(self) -> None:
         """Begin anew after a verdict of others: for 14 days no alarm is given."""
         self._begin()
-        self.quiet = _QUIET_DAYS
+        self.quiet, self.erring = _QUIET_DAYS, self.erring or []
+
+    @property
+    def level(self) -> float | None:
+        """How much the champion still errs after an alarm, 1 at three standard deviations; None before any alarm, 1 as long as it is not known."""
+        if self.erring is None:
+            return None
+        if len(self.erring) < _JUDGED_DAYS:
+            return 1.0
+        return max(0.0, float(sum(self.erring) / np.sqrt(_JUDGED_DAYS)) / _ERRING)
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, numbers and texts."""
         days = {name: [[day, one.snapshot()] for day, one in sorted(getattr(self, name).items())] for name in ("blocks", "judged")}
-        plain = {name: getattr(self, name) for name in ("closed_until", "sums", "runs", "carried", "quiet")}
+        plain = {name: getattr(self, name) for name in ("closed_until", "sums", "runs", "carried", "quiet", "erring")}
         return {**plain, **days, "standard": self.standard.snapshot()}
 
     def load(self, state: dict[str, Any]) -> None:
@@ -186,6 +202,7 @@ class ExcessLoss:
         self.sums, self.carried = list(state["sums"]), list(state["carried"])
         self.standard.load(state["standard"])
         self.runs = [list(run) for run in state["runs"]]
+        self.erring = None if state["erring"] is None else list(state["erring"])
 
     def _late(self, day: int, request: int, row: Float64, corrects: bool) -> None:
         """Let a label of a day that was looked at count with the next: as the difference to the one it replaces, or as a row more."""
@@ -209,6 +226,9 @@ class ExcessLoss:
         rows, excess, _, promised, came, _ = block
         value = self.standard.value(block)
         self.quiet = max(0, self.quiet - 1)
+        beyond = self.standard.beyond_before(block, value)
+        if self.erring is not None and beyond is not None:
+            self.erring = [*self.erring, float(beyond)][-_JUDGED_DAYS:]
         if value is None:
             return None
         found = None

@@ -128,8 +128,9 @@ class DriftFold:
             findings = watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
             if reference and closed[ask].rows:
                 findings += watch.broken(at, closed[ask].summaries)
+            watch.estimates.close(watch.window.estimated)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
-            findings += [*watch.quality(at), *watch.verdict.close(at, watch.version, watch.window.delay_ms)]
+            findings += [*watch.quality(at), *watch.loss(at)]
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
             said += incidents.absorb(findings, fallback_share=fallback)

@@ -20,6 +20,8 @@ from tidemill.shared.kinds.kind import Kind
 
 _MATURED = 0.95
 _HORIZON_DAYS = 7
+LOSS_SUBJECTS = ("excess_loss", "error_rate", "relative_error", "absolute_error")
+"""What findings on the loss are about."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -8,10 +8,11 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.data_quality import QualityBounds, Scale, outside_shares, scales
+from tidemill.services.drift.domain.estimated_loss import EstimatedLoss
 from tidemill.services.drift.domain.features import FeatureColumn
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
-from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
+from tidemill.services.drift.domain.loss_verdict import LOSS_SUBJECTS, LossSettings, LossVerdict
 from tidemill.services.drift.domain.null_shifts import NullShifts, level
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
@@ -79,6 +80,8 @@ class ModelWatch:
 
     Attributes
     ----------
+    shown
+        Shifts that were told for information only, with the look at which they were.
     active
         Conditions that have begun, with the quiet windows in a row of each.
     levels
@@ -98,6 +101,8 @@ class ModelWatch:
     severities: dict[str, float] = field(default_factory=dict)
     usual: dict[str, dict[str, QualityBounds]] = field(default_factory=dict)
     streams: StreamQuality = field(default_factory=StreamQuality)
+    estimates: EstimatedLoss = field(default_factory=EstimatedLoss)
+    shown: dict[str, int] = field(default_factory=dict)
     silence: Silence = field(default_factory=Silence)
     silent: bool = False
     active: dict[tuple[str, str], int] = field(default_factory=dict)
@@ -140,6 +145,8 @@ class ModelWatch:
             del self.references[oldest], self.nulls[oldest], self.usual[oldest]
         self.looks = self.found = 0
         self.active.clear()
+        self.shown.clear()
+        self.estimates = EstimatedLoss()
         self.recent.clear()
         self.verdict.reset()
 
@@ -174,7 +181,7 @@ class ModelWatch:
         if not log_e:
             return []
         self.looks += 1
-        least = level(self.looks, self.found)
+        least, unharmed = level(self.looks, self.found), self.estimates.unharmed()
         names = list(log_e)
         rejected = discoveries([log_e[name] for name in names], least)
         needed = float(np.log(len(names) / least))
@@ -189,9 +196,25 @@ class ModelWatch:
             evidence = {"psi": one.psi, "js": one.js, "ks": one.ks, "chi2": one.chi2, "log_e": log_e[name], "rows": float(one.rows)}
             told = f"{name} against the data before champion {self.version}: population stability index {one.psi:.3f}, largest difference of the"
             told += f" cumulative shares {one.ks:.3f}; windows of the reference differ less (log e {log_e[name]:.1f})"
+            if unharmed is not None and ("feature", name) not in self.active and severity > _CALM_LEVEL:
+                found += self._shown(at, name, severity, unharmed, told, evidence)
+                continue
+            self.shown.pop(name, None)
             found += self._condition(at, "feature", name, "e_lond", severity, 1.0, told, evidence)
         self.found += len(found)
         return sorted(found, key=lambda finding: -finding.statistic)
+
+    def _shown(
+        self, at: Coordinates, name: str, severity: float, unharmed: tuple[float, float], told: str, evidence: Mapping[str, float]
+    ) -> list[Finding]:
+        """Say once, for information, that a feature has shifted while the answers are estimated to be as good as before."""
+        if severity <= 1 or name in self.shown:
+            return []
+        self.shown[name] = self.looks
+        before, now = unharmed
+        told += f"; no warning: the estimated Brier loss of its answers is {now:.4f} in the last windows, {before:.4f} before"
+        more = {**evidence, "estimated_brier": now, "estimated_brier_before": before}
+        return [Finding(self.settings.model, at, "feature", name, "e_lond", "info", severity, 1.0, told, more)]
 
     def broken(self, at: Coordinates, day: Mapping[str, Summary]) -> list[Finding]:
         """Hold a day's missing and unknown values, and its scale, against the days of the reference."""
@@ -262,6 +285,14 @@ class ModelWatch:
             found += self._condition(at, "freshness", stream, "silence", pause.share, pause.bound, words_of_pause(pause, stream), evidence)
         return found
 
+    def loss(self, at: Coordinates) -> list[Finding]:
+        """Look at the days whose label horizon has passed; what rang for this champion goes on as long as it errs."""
+        found = self.verdict.close(at, self.version, self.window.delay_ms)
+        level = self.verdict.excess.level
+        if level is not None:
+            self.levels |= {("loss", subject): level for subject in LOSS_SUBJECTS}
+        return found
+
     def quality(self, at: Coordinates) -> list[Finding]:
         """Hold the metrics of the last labels against their absolute bounds."""
         found: list[Finding] = []
@@ -287,6 +318,8 @@ class ModelWatch:
             "found": self.found,
             "usual": {version: {name: one.snapshot() for name, one in some.items()} for version, some in self.usual.items()},
             "streams": self.streams.snapshot(),
+            "estimates": self.estimates.snapshot(),
+            "shown": self.shown,
             "silence": self.silence.snapshot(),
             "silent": self.silent,
             "active": sorted([*key, windows] for key, windows in self.active.items()),
@@ -304,6 +337,7 @@ class ModelWatch:
         self.looks, self.found = state["looks"], state["found"]
         self.usual = {version: {name: QualityBounds.load(one) for name, one in state["usual"][version].items()} for version in state["references"]}
         self.streams = StreamQuality.load(state["streams"])
+        self.estimates, self.shown = EstimatedLoss.load(state["estimates"]), dict(state["shown"])
         self.silence, self.silent = Silence.load(state["silence"]), bool(state["silent"])
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}
         self.recent.load(state["recent"])

@@ -2,7 +2,8 @@
 
 import pytest
 
-from tests.planted_faults import DAY, EXPECTED, FAULT, incidents, judged
+from tests.planted_faults import DAY, EXPECTED, FAULT, incidents, judged, said_of
+from tidemill.services.drift.domain.findings import Finding
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -20,3 +21,17 @@ def test_a_stream_that_ends_within_a_day_brings_no_other_number_of_rows() -> Non
     assert (first["kinds"], first["severity"], first["opened"]) == (["freshness"], "warning", (FAULT + 1) * DAY)
     assert "nothing from 07:00 of the window on" in first["detail"]
     assert "volume" in said[-1]["kinds"], "a stream without a row in whole windows has lost its volume"
+
+
+@pytest.mark.parametrize("name", ["flips", "abrupt"])
+def test_a_loss_is_not_over_while_the_model_errs(name: str) -> None:
+    said = [one.fields for one in incidents(EXPECTED[name][0], 0) if one.fields["root"] == "model:m" and "loss" in one.fields["kinds"]]
+    assert said and {one["change"] for one in said} <= {"opened", "joined", "worse"}, "no label is right again before the stream ends"
+
+
+def test_a_shift_without_an_estimated_loss_is_shown_and_warns_nobody() -> None:
+    found = [one for one in said_of(EXPECTED["idle"][0], 0) if isinstance(one, Finding) and one.subject == "weight"]
+    assert [(one.kind, one.severity) for one in found] == [("feature", "info")] and "no warning" in found[0].detail
+    # The same column broken: nothing mutes that, whatever the estimate says.
+    found = [one for one in said_of(EXPECTED["null"][0], 0) if isinstance(one, Finding) and one.subject == "weight" and one.kind == "missing"]
+    assert [one.severity for one in found] == ["alarm"]
