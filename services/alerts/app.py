@@ -11,8 +11,7 @@ from typing import Any
 import faust
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
 
-from tidemill.services.alerts.domain.rows import AlertInput, fields_of
-from tidemill.shared.application.alerts import AlertSource
+from tidemill.services.alerts.domain.rows import AgentSource, AlertInput, fields_of
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.log.errors import InvalidRecord
 
@@ -36,13 +35,13 @@ class AgentInput:
         Whether of one key only the newest record of what was gathered counts (compacted topics).
     """
 
-    source: AlertSource
+    source: AgentSource
     codecs: Mapping[str, RecordCodec]
     within_s: float = _SOON_S
     newest_only: bool = False
 
 
-Take = Callable[[AlertSource, Sequence[AlertInput]], Awaitable[None]]
+Take = Callable[[AgentSource, Sequence[AlertInput]], Awaitable[None]]
 
 
 class _CommittedConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc, unused-ignore]

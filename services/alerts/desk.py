@@ -15,6 +15,7 @@ from tidemill.shared.observability.metrics import Metrics
 
 # A receiver that is away for long must not let the state grow without end: behind so many messages each is tried once.
 _MOST_WAITING = 1_000
+_LOOKS_EVERY_S = 0.02
 log = logging.getLogger(__name__)
 
 
@@ -56,6 +57,24 @@ class AlertDesk:
         async with self._lock:
             self._fold.take(source, records)
             await self._keep()
+
+    async def order(self, records: Sequence[AlertInput], *, at_clock: bool) -> None:
+        """Follow commands; when it returns, what follows from them is remembered."""
+        async with self._lock:
+            self._fold.order(records, at_clock=at_clock)
+            await self._keep()
+
+    async def drain(self, within_s: float) -> None:
+        """Send what waits for others of its group and what is posted; what a receiver does not take in time is kept for the next start."""
+        async with self._lock:
+            self._fold.finish()
+            await self._keep()
+        try:
+            async with asyncio.timeout(within_s):
+                while self._fold.outbox:
+                    await asyncio.sleep(_LOOKS_EVERY_S)
+        except TimeoutError:
+            log.warning("messages of alerts are not sent by the end, the next start sends them", extra={"messages": len(self._fold.outbox)})
 
     async def tick(self, now_ms: int) -> None:
         """Move the clock on. An instant at which nothing happens is not worth remembering."""

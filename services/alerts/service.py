@@ -23,25 +23,32 @@ from tidemill.services.alerts.channels.webhook_channel import WebhookChannel
 from tidemill.services.alerts.desk import AlertDesk
 from tidemill.services.alerts.domain.defaults import rules_of
 from tidemill.services.alerts.domain.fold import AlertFold, AlertPolicy
-from tidemill.services.alerts.domain.rows import AlertInput
+from tidemill.services.alerts.domain.rows import AgentSource, AlertInput
 from tidemill.services.alerts.settings import AlertServiceSettings
 from tidemill.services.alerts.state import KEY, encode_state, read_state
-from tidemill.shared.application.alerts import AlertChannel, AlertSource
+from tidemill.shared.application.alerts import AlertChannel, Alerts, milliseconds
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.model import Application
 from tidemill.shared.application.topics import STAGES, Topics
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.log.broker import Broker
+from tidemill.shared.commands.signing import MUTE_ALERTS, UNMUTE_ALERTS, is_signed
+from tidemill.shared.log.broker import Broker, Reader
+from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 
 NAME = "alerts"
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
 _LONGEST_TEXT = 1_000
+_LONGEST_COMMAND = 10_000
 _ONE_TASK = ("drift", "control", "retraining")
 _CATCHING_UP_MS = 60_000
 _REPLAY_LOOK_MS = 60_000
+# Together less than what the supervisor waits for before it kills.
+_READ_UP_S = 5.0
+_SENT_S = 3.0
+_TAIL = 50
 log = logging.getLogger(__name__)
 
 
@@ -68,6 +75,8 @@ class AlertService:
         self._health = health
         self._metrics = metrics
         self._registry = registry
+        self._broker = broker
+        self._key = settings.commands.secret()
         self._topics = Topics(application.app, ())
         self._replay = settings.ingestion.clock == "replay"
         self._state_codec = self._codec(self._topics.alert_state, "AlertState")
@@ -83,6 +92,8 @@ class AlertService:
         )
         if self._replay:
             policy = replace(policy, look_every_ms=_REPLAY_LOOK_MS, history_ms=None)
+        else:
+            policy = told_from(policy, alerts)
         self._fold = AlertFold(rules_of(application, replay=self._replay), policy)
         state = read_state(broker, self._topics.alert_state, self._state_codec)
         if state is not None:
@@ -96,10 +107,15 @@ class AlertService:
         folder = settings.runner.state_folder / NAME
         started = asyncio.Event()
 
-        async def take(source: AlertSource, records: Sequence[AlertInput]) -> None:
+        async def take(source: AgentSource, records: Sequence[AlertInput]) -> None:
             await started.wait()
             await self._tick(desk)
-            await desk.take(source, records)
+            if source == "commands":
+                await desk.order(
+                    [one if self._is_for_alerts(one) else one._replace(fields={"command": ""}) for one in records], at_clock=self._replay
+                )
+            else:
+                await desk.take(source, records)
 
         app = build_app(
             f"{self._application.app}-{NAME}", settings.kafka.bootstrap_servers, settings.kafka.client_options(), folder, self._inputs(), take, failed
@@ -126,6 +142,10 @@ class AlertService:
             done, _ = await asyncio.wait([*tasks, failed], return_when=asyncio.FIRST_COMPLETED)
             for one in done:
                 one.result()
+            if self._replay:
+                await self._drain(desk, app)
+            if failed.done():
+                failed.result()
         finally:
             self._health.set_ready(False)
             for task in tasks:
@@ -134,6 +154,26 @@ class AlertService:
                 await asyncio.gather(*tasks, return_exceptions=True)
         await app.stop()
         await desk.close()
+
+    async def _drain(self, desk: AlertDesk, app: faust.App) -> None:
+        """Nobody starts an ended replay again: what its stages wrote last is read, and what follows from it is sent."""
+        ends = await asyncio.to_thread(last_records, self._broker, [(one.topic, one.partition) for one in app.consumer.assignment()])
+        deadline = asyncio.get_running_loop().time() + _READ_UP_S
+        while unread := [place for place, end in ends.items() if self._fold.positions.get(place, 0) < end]:
+            if asyncio.get_running_loop().time() > deadline:
+                log.warning("records of the replay's end are not read", extra={"partitions": unread})
+                break
+            await asyncio.sleep(0.05)
+        await desk.drain(_SENT_S)
+
+    def _is_for_alerts(self, one: AlertInput) -> bool:
+        if one.fields["command"] not in (MUTE_ALERTS, UNMUTE_ALERTS):
+            return False
+        if is_signed(one.fields, self._key):
+            return True
+        place = {"topic": one.topic, "partition": one.partition, "offset": one.offset}
+        log.error("a command to alerts is not followed: its signature is missing or wrong; send it with `tidemill alerts`", extra=place)
+        return False
 
     def _expect_stages(self) -> None:
         self._fold.tick(_now_ms())
@@ -168,6 +208,7 @@ class AlertService:
             AgentInput("decisions", {topics.decisions: self._codec(topics.decisions, "Decision")}),
             AgentInput("retraining", {topics.retraining: self._codec(topics.retraining, "Retraining")}),
             AgentInput("deployments", {topics.deployments: self._codec(topics.deployments, "Deployment")}),
+            AgentInput("commands", {topics.commands: self._codec(topics.commands, "Command", _LONGEST_COMMAND)}),
             AgentInput("rejected", {topics.rejected: self._codec(topics.rejected, "Rejected")}),
             AgentInput("progress", progress, self._settings.alerts.tick_s, newest_only=True),
         )
@@ -186,6 +227,30 @@ class AlertService:
         file = "".join(f"-{letter.lower()}" if letter.isupper() else letter for letter in name).removeprefix("-")
         text = (_SCHEMAS / f"{file}.avsc").read_text(encoding="utf-8")
         return RecordCodec(self._registry, f"{topic}-tidemill.{name}", text, longest_text)
+
+
+def told_from(policy: AlertPolicy, alerts: Alerts) -> AlertPolicy:
+    """Return the policy with what a new installation tells of old records."""
+    if alerts.since == "beginning":
+        return replace(policy, history_ms=None)
+    return policy if alerts.since == "open" else replace(policy, since_ms=milliseconds(alerts.since))
+
+
+def last_records(broker: Broker, places: Sequence[tuple[str, int]]) -> dict[str, int]:
+    """Return the offset behind the last record of each partition (markers of transactions aside), by ``topic:partition``; none for an empty one."""
+    reader = broker.reader()
+    try:
+        return {
+            f"{topic}:{partition}": end for topic, partition in places if (end := _last_record(reader, TopicPartition(topic, partition))) is not None
+        }
+    finally:
+        reader.close()
+
+
+def _last_record(reader: Reader, place: TopicPartition) -> int | None:
+    first, end = reader.watermarks(place)
+    offsets = [int(records.offsets[-1]) + 1 for records in reader.read(place, max(first, end - _TAIL)) if len(records.offsets)]
+    return offsets[-1] if offsets else None
 
 
 def declared_channels(application: Application, *, replay: bool) -> dict[str, AlertChannel]:

@@ -2,7 +2,7 @@
 
 from pydantic import BaseModel, ConfigDict, Field, SecretStr
 
-from tidemill.shared.observability.settings import RunClockSettings, ServiceSettings
+from tidemill.shared.observability.settings import CommandsSettings, RunClockSettings, ServiceSettings
 
 
 class _Frozen(BaseModel):
@@ -54,5 +54,6 @@ class AlertsSettings(_Frozen):
 class AlertServiceSettings(ServiceSettings):
     """Every service's settings, and those of alerts."""
 
+    commands: CommandsSettings = CommandsSettings()
     ingestion: RunClockSettings = RunClockSettings()
     alerts: AlertsSettings = AlertsSettings()

@@ -15,6 +15,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.retraining,
                 topics.deployments,
                 topics.rejected,
+                topics.commands,
                 topics.alert_state,
                 *map(topics.progress, STAGES),
             )

@@ -9,7 +9,7 @@ from typing import Annotated
 import typer
 from rich.table import Table
 
-from tidemill.services.cli import dead_letters, experiments, run_commands
+from tidemill.services.cli import alerts, dead_letters, experiments, run_commands
 from tidemill.services.cli.apply import apply
 from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.command import command
@@ -82,6 +82,7 @@ app.command()(plan)
 app.command()(apply)
 app.command()(command)
 app.command()(resume)
+app.add_typer(alerts.app, name="alerts")
 app.add_typer(dead_letters.app, name="dead-letters")
 app.add_typer(experiments.app, name="experiments")
 

@@ -165,7 +165,7 @@ def _command(
                 errors.print(problem, markup=False, soft_wrap=True)
                 raise typer.Exit(2)
             serving = lifecycle.champion.version if lifecycle.champion and what != "retrain" else ""
-            who = _login_name() if operator is None else operator
+            who = login_name() if operator is None else operator
             try:
                 identity = channel.send(model, what, reason, command_id, version=version, serving=serving, operator=who)
             except NotTakenError as not_taken:
@@ -189,7 +189,7 @@ def _command(
     console.print(answer.text, markup=False, highlight=False, soft_wrap=True)
 
 
-def _login_name() -> str:
+def login_name() -> str:
     """Return who is logged in; empty where nobody is known (a container without a user)."""
     try:
         return getpass.getuser()

@@ -26,6 +26,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.decisions,
                 topics.retraining,
                 topics.deployments,
+                topics.alerts,
                 *map(topics.progress, STAGES),
                 *map(topics.checkpoint, STAGES),
             )

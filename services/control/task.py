@@ -11,7 +11,7 @@ from tidemill.services.control.domain.stages import StagePolicy, StageWatch
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.commands.signing import RESUME_STREAM, is_signed
+from tidemill.shared.commands.signing import NOT_FOR_CONTROL, is_signed
 from tidemill.shared.log.errors import InvalidRecord
 from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
 from tidemill.shared.merge.merge import MergeInput, Released
@@ -160,8 +160,8 @@ class ControlTask(MergingTask):
             # Anybody may write to this topic: nonsense is answered in public instead of stopping the loop.
             self._refuse(records, row, self._plan.models, UNREADABLE, f"{error.reason}: {error.detail}")
             return
-        if command["command"] == RESUME_STREAM:
-            # To ingestion, whoever has signed it.
+        if command["command"] in NOT_FOR_CONTROL:
+            # To ingestion or alerts, whoever has signed it.
             return
         if self._key is None or is_signed(command, self._key):
             self._commands.append((int(records.offsets[row]), command))

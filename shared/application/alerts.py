@@ -1,6 +1,7 @@
 """What people are told of an application, as its authors write it: rules, channels, mutes."""
 
 from datetime import UTC, datetime
+from fnmatch import fnmatchcase
 from typing import Annotated, Literal
 
 from pydantic import BeforeValidator, Field, model_validator
@@ -92,17 +93,24 @@ class Mute(Frozen):
     ----------
     rules
         Names of rules; ``*`` stands for anything.
+    models
+        Names of models, likewise. A rule whose records name no model is muted by ``*`` only.
     since, until
         Without an offset: UTC.
     """
 
     rules: WhichRules = Field(min_length=1)
+    models: WhichRules = Field(default=("*",), min_length=1)
     since: datetime | None = Field(default=None, alias="from")
     until: datetime | None = None
 
     def holds_at(self, time_ms: int) -> bool:
         """Whether it is in force at an instant."""
         return (self.since is None or milliseconds(self.since) <= time_ms) and (self.until is None or time_ms < milliseconds(self.until))
+
+    def covers(self, rule: str, model: str) -> bool:
+        """Whether it mutes the alerts of a rule for a model (empty: none) while it is in force."""
+        return any(fnmatchcase(rule, pattern) for pattern in self.rules) and any(fnmatchcase(model, pattern) for pattern in self.models)
 
 
 def milliseconds(instant: datetime) -> int:
@@ -121,6 +129,9 @@ class Alerts(Frozen):
         Names of such rules that are not; ``*`` stands for anything.
     group_wait
         How long notifications of one rule are gathered into one message of a webhook or mail.
+    since
+        What a new installation tells of the records that it finds. ``open``: levels that still stand, and events of the last hour.
+        ``beginning``: everything. An instant: levels and events from there, and what still stands of before.
     """
 
     defaults: bool = True
@@ -129,6 +140,7 @@ class Alerts(Frozen):
     channels: dict[Name, AlertChannel] = Field(default={})
     mute: tuple[Mute, ...] = ()
     group_wait: Duration = parse_duration("10s")
+    since: Literal["open", "beginning"] | datetime = "open"
 
     @model_validator(mode="after")
     def _named(self) -> "Alerts":

@@ -11,10 +11,14 @@ from typing import Any
 COMMANDS = ("retrain", "roll_back", "promote", "step_back", "pin", "unpin", "pause", "resume")
 RESUME_STREAM = "resume_stream"
 """The command to ingestion; the stream stands where a model stands in the others."""
-# By scheme, what is signed. A command of the first has none of the later fields: they would be anybody's.
-_LATER = ("version", "serving", "operator")
+MUTE_ALERTS, UNMUTE_ALERTS = "mute_alerts", "unmute_alerts"
+"""The commands to alerts; a pattern of models stands where a model stands in the others."""
+NOT_FOR_CONTROL = frozenset({RESUME_STREAM, MUTE_ALERTS, UNMUTE_ALERTS})
+# By scheme, what is signed. A command of an earlier scheme has none of the later fields: they would be anybody's.
 _FIRST = ("command_id", "model", "command", "reason", "issued_at")
-_SIGNED = {"v1:": _FIRST, "v2:": (*_FIRST, *_LATER)}
+_SECOND = (*_FIRST, "version", "serving", "operator")
+_SIGNED = {"v1:": _FIRST, "v2:": _SECOND, "v3:": (*_SECOND, "rules", "duration_ms")}
+_NEWEST = "v3:"
 
 
 def signed_command(
@@ -28,6 +32,8 @@ def signed_command(
     version: str = "",
     serving: str = "",
     operator: str = "",
+    rules: str = "",
+    duration_ms: int = 0,
 ) -> dict[str, Any]:
     """Return a `tidemill.Command` with its signature.
 
@@ -43,6 +49,10 @@ def signed_command(
         The version that serves as far as the operator knows: the command is refused once it does not.
     operator
         Who commands.
+    rules
+        Of a mute: names of alert rules, separated by commas; ``*`` stands for anything.
+    duration_ms
+        Of a mute: how long; 0 until it is unmuted.
     """
     record: dict[str, Any] = {
         "command_id": command_id or uuid.uuid4().hex,
@@ -53,11 +63,14 @@ def signed_command(
         "version": version,
         "serving": serving,
         "operator": operator,
+        "rules": rules,
+        "duration_ms": duration_ms,
     }
-    return {**record, "signature": signature(record, key)}
+    # Services of an earlier version know the second scheme only, and need no other where a command has no later field.
+    return {**record, "signature": signature(record, key, _NEWEST if rules or duration_ms else "v2:")}
 
 
-def signature(record: Mapping[str, Any], key: bytes, scheme: str = "v2:") -> str:
+def signature(record: Mapping[str, Any], key: bytes, scheme: str = _NEWEST) -> str:
     """Return the HMAC-SHA256 of a command's fields under a key, with the name of the scheme."""
     text = json.dumps([record.get(name, "") for name in _SIGNED[scheme]], ensure_ascii=True, separators=(",", ":"))
     return scheme + hmac.new(key, f"{scheme}{text}".encode(), hashlib.sha256).hexdigest()
@@ -69,5 +82,7 @@ def is_signed(record: Mapping[str, Any], key: bytes) -> bool:
     The signature of an earlier version counts for a command that says nothing which it does not cover.
     """
     given = str(record.get("signature", ""))
-    scheme = "v1:" if given.startswith("v1:") and not any(record.get(name) for name in _LATER) else "v2:"
+    scheme = given[:3] if given[:3] in _SIGNED else _NEWEST
+    if any(record.get(name) for name in _SIGNED[_NEWEST] if name not in _SIGNED[scheme]):
+        scheme = _NEWEST
     return hmac.compare_digest(given.encode(), signature(record, key, scheme).encode())

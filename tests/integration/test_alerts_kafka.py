@@ -19,10 +19,12 @@ import pytest
 
 from tests.integration.meters import write_application
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.runs.command_channel import CommandChannel
 from tidemill.runs.watch import record_codec
 from tidemill.shared.application.topics import Topics
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.commands.signing import signed_command
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.records import Emission, TopicPartition
 from tidemill.shared.log.topics import catalogue_topics
@@ -78,16 +80,17 @@ def receiver() -> Iterator[Receiver]:
 class Alerts:
     """The service's process, and the topics beside it."""
 
-    def __init__(self, folder: Path, app: str, servers: Infrastructure, receiver: Receiver) -> None:
+    def __init__(self, folder: Path, app: str, servers: Infrastructure, receiver: Receiver, clock: str) -> None:
         application = write_application(folder / "application", app)
         with (application / "app.yaml").open("a") as file:
             file.write(
-                "alerts:\n  group_wait: 0s\n  channels: {ops: {kind: webhook}}\n  rules: {finding: {on: drift, when: \"severity = 'alarm'\"}}\n"
+                f"alerts:\n  group_wait: {'0s' if clock == 'live' else '1h'}\n  channels: {{ops: {{kind: webhook, in_replay: true}}}}\n"
+                "  rules: {finding: {on: drift, when: \"severity = 'alarm'\"}}\n"
             )
         self.topics = Topics(app, ())
         self.broker = KafkaBroker(servers.bootstrap_servers)
         self.broker.create_topics(catalogue_topics(app, 2))
-        self._registry = ConfluentSchemaRegistry(servers.registry_url)
+        self.registry = ConfluentSchemaRegistry(servers.registry_url)
         self.log = folder / "alerts.log"
         self._environment = {
             **os.environ,
@@ -95,6 +98,8 @@ class Alerts:
             "TIDEMILL_APPLICATION": str(application),
             "TIDEMILL_RUNNER__STATE_FOLDER": str(folder / "state"),
             "TIDEMILL_ALERTS__WEBHOOKS": json.dumps({"ops": {"url": receiver.url, "key": KEY}}),
+            "TIDEMILL_COMMANDS__KEY": KEY,
+            "TIDEMILL_INGESTION__CLOCK": clock,
             "TIDEMILL_ALERTS__BACKOFF_INITIAL_S": "0.1",
         }
         self.process: subprocess.Popen[bytes] | None = None
@@ -112,14 +117,15 @@ class Alerts:
         return True
 
     def codec(self, topic: str, name: str) -> RecordCodec:
-        return record_codec(self._registry, topic, name)
+        return record_codec(self.registry, topic, name)
 
     def publish(self, topic: str, name: str, record: dict[str, Any], *, commit: bool = True) -> None:
         """As a stage writes: in a transaction, so that markers stand between the records."""
         sink = self.broker.transactional_sink(f"{topic}-writer")
         sink.open()
         sink.begin()
-        sink.produce(Emission(topic, 0, [b"key"], [self.codec(topic, name).encode(record)], np.array([record["journal_time"]])))
+        at = np.array([record["journal_time"] if "journal_time" in record else record["issued_at"]])
+        sink.produce(Emission(topic, 0, [b"key"], [self.codec(topic, name).encode(record)], at))
         if commit:
             sink.commit()
         else:
@@ -127,7 +133,7 @@ class Alerts:
         sink.close()
 
     def told(self) -> list[dict[str, Any]]:
-        codec, reader = record_codec(self._registry, self.topics.alerts, "Alert"), self.broker.reader()
+        codec, reader = record_codec(self.registry, self.topics.alerts, "Alert"), self.broker.reader()
         try:
             values = [value for records in reader.read(TopicPartition(self.topics.alerts, 0), 0) for value in records.values if value is not None]
         finally:
@@ -141,8 +147,8 @@ class Alerts:
 
 
 @contextmanager
-def alerts(folder: Path, app: str, servers: Infrastructure, receiver: Receiver) -> Iterator[Alerts]:
-    running = Alerts(folder, app, servers, receiver)
+def alerts(folder: Path, app: str, servers: Infrastructure, receiver: Receiver, clock: str = "live") -> Iterator[Alerts]:
+    running = Alerts(folder, app, servers, receiver, clock)
     try:
         yield running
     finally:
@@ -162,7 +168,7 @@ def finding(number: int, severity: str = "alarm") -> dict[str, Any]:
 
 
 def models(notifications: list[dict[str, Any]]) -> list[str]:
-    return [one["labels"]["model"] for one in notifications]
+    return [one["labels"]["model"] for one in notifications if one["rule"] == "finding"]
 
 
 @pytest.mark.lasts(20)
@@ -183,6 +189,13 @@ def test_what_was_committed_is_told_and_a_kill_between_sending_and_remembering_l
         assert body["notifications"][0]["origin"] == f"{topic}:0:0"
         assert body["message_id"] == headers["X-Tidemill-Message-Id"]
 
+        mute = signed_command(KEY.encode(), "m6", "mute_alerts", "it is known", "mute-m6", operator="ann", rules="finding", duration_ms=3_600_000)
+        CommandChannel(running.topics.commands, running.broker, running.registry, b"of somebody else").send("*", "mute_alerts", "forged", rules="*")
+        running.publish(running.topics.commands, "Command", mute)
+        wait_for(lambda: any(one["labels"].get("command_id") == "mute-m6" for one in running.told()), "the mute is told of")
+        (said,) = [one["summary"] for one in running.told() if one["rule"] == "mute"]
+        assert said.startswith("ann muted finding of m6 until 2") and said.endswith("it is known")
+
         assert running.process is not None
         process = running.process
 
@@ -199,16 +212,33 @@ def test_what_was_committed_is_told_and_a_kill_between_sending_and_remembering_l
         running.start()
         wait_for(lambda: {"m1", "m4", "m5"} <= set(models(running.told())), "what came while it was away is told as well")
         wait_for(lambda: len(receiver.posts) >= 4, "the message that was sent is sent again")
+        running.publish(topic, "Drift", finding(6))
+        wait_for(lambda: "m6" in models(running.told()), "a muted alert is told by the topic")
+        assert [one["muted"] for one in running.told() if one["labels"].get("model") == "m6" and one["rule"] == "finding"] == [True]
+        assert "m6" not in json.dumps([body for _, body in receiver.posts]), "the mute has survived the kill"
         ids = [body["message_id"] for _, body in receiver.posts]
         assert ids[1] == ids[2] != ids[3]
-        assert [one["status"] for one in running.told()] == ["firing"] * len(running.told())
+        assert {one["status"] for one in running.told() if one["rule"] == "finding"} == {"firing"}
         by_model: dict[str, set[str]] = {}
-        for one in running.told():
+        for one in (told for told in running.told() if told["rule"] == "finding"):
             by_model.setdefault(one["labels"]["model"], set()).add(one["alert_id"])
-        assert {model: len(found) for model, found in by_model.items()} == {"m1": 1, "m4": 1, "m5": 1}
+        assert {model: len(found) for model, found in by_model.items()} == {"m1": 1, "m4": 1, "m5": 1, "m6": 1}
         memory = psutil.Process(running.process.pid).memory_info().rss / 2**20
         assert running.stop() == 0, running.log.read_text()
         log = running.log.read_text()
         assert receiver.url not in log
         assert KEY not in log
         print(f"first notification {first_s:.1f} s after the start, {memory:.0f} MB")
+
+
+@pytest.mark.lasts(8)
+def test_at_the_end_of_a_replay_what_was_written_last_is_read_and_what_waits_for_its_group_is_sent(
+    tmp_path: Path, application_name: str, infrastructure: Infrastructure, receiver: Receiver
+) -> None:
+    with alerts(tmp_path, application_name, infrastructure, receiver, "replay") as running:
+        running.publish(running.topics.drift, "Drift", finding(1))
+        wait_for(lambda: running.lives() and models(running.told()) == ["m1"], "the topic is told at once")
+        assert not receiver.posts, "nothing moves the clock on by the hour for which a group waits"
+        running.publish(running.topics.drift, "Drift", finding(2))
+        assert running.stop() == 0, running.log.read_text()
+        assert [models(body["notifications"]) for _, body in receiver.posts] == [["m1", "m2"]]

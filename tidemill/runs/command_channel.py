@@ -73,8 +73,20 @@ class CommandChannel:
         broker = connect(settings.kafka_at(instance.addresses[VARIABLES[0]]))
         return cls(plan.topics.commands, broker, ConfluentSchemaRegistry(instance.addresses[VARIABLES[1]]), key)
 
-    def send(self, target: str, action: str, reason: str, command_id: str = "", *, version: str = "", serving: str = "", operator: str = "") -> str:
-        """Sign a command to a model or a stream, publish it and return its id; see `signed_command`.
+    def send(
+        self,
+        target: str,
+        action: str,
+        reason: str,
+        command_id: str = "",
+        *,
+        version: str = "",
+        serving: str = "",
+        operator: str = "",
+        rules: str = "",
+        duration_ms: int = 0,
+    ) -> str:
+        """Sign a command to a model, a stream or alerts, publish it and return its id; see `signed_command`.
 
         Raises
         ------
@@ -84,7 +96,18 @@ class CommandChannel:
         from tidemill.runs.watch import record_codec
         from tidemill.shared.commands.signing import signed_command
 
-        record = signed_command(self.key, target, action, reason, command_id, version=version, serving=serving, operator=operator)
+        record = signed_command(
+            self.key,
+            target,
+            action,
+            reason,
+            command_id,
+            version=version,
+            serving=serving,
+            operator=operator,
+            rules=rules,
+            duration_ms=duration_ms,
+        )
         sink = self.broker.sink()
         sink.publish(self.topic, target.encode(), record_codec(self.registry, self.topic, "Command").encode(record))
         try:

@@ -71,8 +71,8 @@ def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
         secret_file(Path(environment[_COMMANDS_KEY]))
     supervisor = Supervisor(folder / "logs", environment)
     stages = [stage_spec(stage, environment) for stage in stage_processes(environment[TOPOLOGY])]
-    # Nobody waits for them, and whoever is told may be told a moment later.
-    alerts = ServiceSpec("alerts", "tidemill.services.alerts", niceness=_STEPS_BACK, vital=False)
+    # Nobody waits for them, and whoever is told may be told a moment later. What the stages write as they stop is to be told, too.
+    alerts = ServiceSpec("alerts", "tidemill.services.alerts", niceness=_STEPS_BACK, stops_last=True, vital=False)
     supervisor.start([*stages, ServiceSpec("gateway", "tidemill.services.gateway"), alerts])
     return supervisor
 

@@ -3,11 +3,11 @@
 import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from fnmatch import fnmatchcase
 from typing import Any
 
 import pyarrow as pa
 
+from tidemill.services.alerts.domain.muting import Mutes
 from tidemill.services.alerts.domain.notification import Message, Notification, digest
 from tidemill.services.alerts.domain.rows import AlertInput, Fields
 from tidemill.services.alerts.domain.series import Series
@@ -17,9 +17,12 @@ from tidemill.shared.application.alerts import ALWAYS_THERE, AlertSeverity, Aler
 VERSION = 1
 UNDELIVERED = "undelivered"
 CROWDED = "too_many_alerts"
+MUTED = "mute"
 _RANK: Mapping[AlertSeverity, int] = {"info": 0, "warning": 1, "critical": 2}
 _MOST_SERIES = 1_000
 _HISTORY_MS = 3_600_000
+# No old record for so long: what was there before the installation is read.
+_BACKLOG_MS = 60_000
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +36,10 @@ class AlertPolicy:
     look_every_ms
         Conditions on an age are looked at when the clock passes a multiple of it.
     history_ms
-        Events this much older than the first instant of the clock are taken, but nobody is told: a new installation reads old topics.
-        None: everybody is told of everything (replays).
+        Records this much older than the first instant of the clock are history: a new installation reads old topics. Events among them are told to
+        nobody, levels once all of it is read, and only those that still stand then. None: everybody is told of everything (replays).
+    since_ms
+        An instant before which records are history, instead.
     """
 
     app: str
@@ -44,6 +49,7 @@ class AlertPolicy:
     group_wait_ms: int = 10_000
     look_every_ms: int = 1_000
     history_ms: int | None = _HISTORY_MS
+    since_ms: int | None = None
 
 
 class AlertFold:
@@ -70,6 +76,8 @@ class AlertFold:
         self.began_ms = -1
         self.ages_from_ms = -1
         self._crowded_ms = -1
+        self._history_read_ms = -1
+        self._mutes = Mutes(policy.mutes)
         self.positions: dict[str, int] = {}
         self.outbox: dict[str, Message] = {}
         self._series: dict[tuple[str, ...], Series] = {}
@@ -109,6 +117,39 @@ class AlertFold:
         """Move the clock on; it never goes back."""
         self._pass_to(max(now_ms, self.clock_ms))
 
+    def order(self, records: Sequence[AlertInput], *, at_clock: bool) -> None:
+        """Follow commands to mute and to unmute, and tell log and topic who has commanded what and why.
+
+        Parameters
+        ----------
+        records
+            Of the topic of commands; `fields` are those of `tidemill.Command`, their signature is checked.
+        at_clock
+            Whether durations count from the clock, not from the instant of the command (replays, whose clock is another than the operator's).
+        """
+        for record in records:
+            place = f"{record.topic}:{record.partition}"
+            if record.offset < self.positions.get(place, 0):
+                continue
+            self.positions[place] = record.offset + 1
+            begin = self.clock_ms if at_clock else record.time_ms
+            done = self._mutes.obey(record.fields, begin, self.clock_ms)
+            if done is None or self._is_history(record.time_ms):
+                continue
+            origin = f"{record.topic}:{record.partition}:{record.offset}"
+            labels = {name: str(record.fields[name]) for name in ("command_id", "command", "operator", "rules", "model")}
+            notification = Notification(
+                digest(MUTED, origin), MUTED, "information", 1, "info", self._policy.owner, done, "", self.clock_ms, begin, 1, origin, True, labels
+            )
+            for channel in ALWAYS_THERE:
+                self._post(Message(channel, (notification,)))
+
+    def finish(self) -> None:
+        """Send what waits for others of its group: nobody will move the clock on any more (the end of a replay)."""
+        for group, (_, notifications) in sorted(self._groups.items()):
+            self._post(Message(group[0], tuple(notifications)))
+        self._groups.clear()
+
     def expect(self, source: AlertSource, topic: str, partition: int, fields: Fields) -> None:
         """Take note of a group that ought to write, as if it had written now: a stage that never says anything is missed, too."""
         batch = _batch(source, [(self.clock_ms, fields)], [self.clock_ms])
@@ -144,6 +185,8 @@ class AlertFold:
                 "clock": self.clock_ms,
                 "began": self.began_ms,
                 "crowded": self._crowded_ms,
+                "history_read": self._history_read_ms,
+                "mutes": self._mutes.snapshot(),
                 "positions": dict(sorted(self.positions.items())),
                 "series": [series.snapshot() for _, series in sorted(self._series.items())],
                 "kept": [[list(key), *kept] for key, kept in sorted(self._kept.items(), key=lambda item: item[0])],
@@ -165,6 +208,9 @@ class AlertFold:
             raise ValueError(f"state of alerts: expected version {VERSION}, came {read['version']}")
         self.clock_ms, self.began_ms, self.positions = read["clock"], read["began"], read["positions"]
         self._crowded_ms = read["crowded"]
+        # States of an earlier version have no such fields.
+        self._history_read_ms = read.get("history_read", -1)
+        self._mutes.load(read.get("mutes", []))
         series = [Series.load(one) for one in read["series"]]
         self._series = {(one.rule, *one.key): one for one in series if one.rule in self._rules}
         self._kept = {tuple(key): (time_ms, fields, origin) for key, time_ms, fields, origin in read["kept"] if key[0] in self._rules}
@@ -178,11 +224,16 @@ class AlertFold:
             # Looked at when the clock passes: of a backlog only the newest record says how old something is.
             self._kept[key] = record.time_ms, record.fields, origin
         elif rule.is_level:
-            self._set_level(rule, key, holds, origin, record.fields)
+            is_history = self._is_history(record.time_ms)
+            if is_history and rule.source != "progress":  # a stage that is far behind writes old times for ever
+                self._history_read_ms = self.clock_ms
+            self._set_level(rule, key, holds, origin, record.fields, is_history=is_history)
         elif holds and not self._is_history(record.time_ms):
             self._take_event(rule, key, origin, record.fields)
 
-    def _set_level(self, rule: CompiledRule, key: tuple[str, ...], holds: bool, origin: str, fields: Fields, *, record: bool = True) -> None:
+    def _set_level(
+        self, rule: CompiledRule, key: tuple[str, ...], holds: bool, origin: str, fields: Fields, *, record: bool = True, is_history: bool = False
+    ) -> None:
         series = self._series.get(key)
         if not holds:
             if series is not None:
@@ -193,8 +244,10 @@ class AlertFold:
             return
         if series is None:
             series = self._new_series(rule, key, origin, fields)
+            if series is not None:
+                series.is_history = is_history
         elif record:
-            series.records, series.fields = series.records + 1, fields
+            series.records, series.fields, series.is_history = series.records + 1, fields, series.is_history and is_history
         if series is not None:
             series.last_ms = self.clock_ms
             self._advance_series(rule, key, series)
@@ -225,6 +278,9 @@ class AlertFold:
 
     def _advance_series(self, rule: CompiledRule, key: tuple[str, ...], series: Series) -> None:
         """Do what is due at this instant."""
+        if series.is_history and self.clock_ms - max(self.began_ms, self._history_read_ms) < _BACKLOG_MS:
+            # Its end may be among the records that are still to be read.
+            return
         if not series.firing:
             if self.clock_ms - series.since_ms >= rule.holds_ms:
                 series.firing = True
@@ -232,7 +288,7 @@ class AlertFold:
         elif not rule.is_level and self.clock_ms - series.last_ms >= rule.resolve_after_ms:
             del self._series[key]
             self._tell(rule, series, "resolved")
-        elif (series.quiet and not self._is_muted(rule.name)) or (rule.is_level and self.clock_ms - series.said_ms >= rule.repeat_ms):
+        elif (series.quiet and not self._is_muted(series)) or (rule.is_level and self.clock_ms - series.said_ms >= rule.repeat_ms):
             self._tell(rule, series, "repeated")
 
     def _pass_to(self, clock_ms: int) -> None:
@@ -242,6 +298,7 @@ class AlertFold:
         if self.began_ms < 0:
             self.began_ms = clock_ms
         every = self._policy.look_every_ms
+        self._mutes.expire(clock_ms)
         if before // every != clock_ms // every:
             self._look_at_ages()
         for key, series in sorted(self._series.items()):
@@ -264,7 +321,7 @@ class AlertFold:
                 self._set_level(rule, key, holds is True, origin, fields, record=False)
 
     def _tell(self, rule: CompiledRule, series: Series, status: Any) -> None:  # noqa: ANN401, RUF100 - a Status
-        notification = series.say(rule, status, self.clock_ms, self._is_muted(rule.name))
+        notification = series.say(rule, status, self.clock_ms, self._is_muted(series))
         for channel in ALWAYS_THERE:
             self._post(Message(channel, (notification,)))
         if notification.muted:
@@ -291,12 +348,14 @@ class AlertFold:
     def _post(self, message: Message) -> None:
         self.outbox[message.message_id] = message
 
-    def _is_muted(self, rule: str) -> bool:
-        mutes = self._policy.mutes
-        return any(mute.holds_at(self.clock_ms) and any(fnmatchcase(rule, pattern) for pattern in mute.rules) for mute in mutes)
+    def _is_muted(self, series: Series) -> bool:
+        return self._mutes.covers(series.rule, str(series.fields.get("model") or ""), self.clock_ms)
 
     def _is_history(self, time_ms: int) -> bool:
-        return self._policy.history_ms is not None and time_ms < self.began_ms - self._policy.history_ms
+        policy = self._policy
+        if policy.history_ms is None:
+            return False
+        return time_ms < (self.began_ms - policy.history_ms if policy.since_ms is None else policy.since_ms)
 
 
 def _key(rule: CompiledRule, fields: Fields) -> tuple[str, ...]:

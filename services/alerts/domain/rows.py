@@ -1,12 +1,14 @@
 """What rules may ask of a record: its columns, made of the decoded record."""
 
 from collections.abc import Callable, Mapping
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 from tidemill.shared.application.alert_rules import AGE, COLUMNS, METRICS, TIME
 from tidemill.shared.application.alerts import AlertSource
 
 Fields = dict[str, Any]
+AgentSource = AlertSource | Literal["commands"]
+"""What agents read: the sources that rules may name, and the commands of operators."""
 _HOUR_MS = 3_600_000
 _LONGEST_TEXT = 1_000
 
@@ -21,8 +23,13 @@ class AlertInput(NamedTuple):
     fields: Fields
 
 
-def fields_of(source: AlertSource, record: Mapping[str, Any]) -> tuple[int, Fields]:
-    """Return a decoded record's time in milliseconds and its columns (of `COLUMNS`, but for its age); texts are cut at 1,000 characters."""
+def fields_of(source: AgentSource, record: Mapping[str, Any]) -> tuple[int, Fields]:
+    """Return a decoded record's time in milliseconds and its columns (of `COLUMNS`, but for its age); texts are cut at 1,000 characters.
+
+    Commands have all of their fields, uncut: they are signed.
+    """
+    if source == "commands":
+        return record["issued_at"], dict(record)
     made = _SPECIAL[source](record) if source in _SPECIAL else {}
     named = {name: made[name] if name in made else record.get(name) for name in COLUMNS[source].names if name not in (TIME, AGE)}
     time_ms = record["covered_time"] if source == "progress" else record["journal_time"]

@@ -27,6 +27,8 @@ class Series:
         When the last notification was made, and how many there were.
     quiet
         Whether the last one was muted.
+    is_history
+        Whether it began by a record from before the installation.
     fields
         Of the newest record.
     """
@@ -41,6 +43,7 @@ class Series:
     number: int = 0
     records: int = 1
     quiet: bool = False
+    is_history: bool = False
     fields: dict[str, Any] = field(default_factory=dict)
 
     @property

@@ -66,6 +66,7 @@ class SmtpReceiver(socketserver.ThreadingTCPServer):
         self.mails: list[Mail] = []
         self.recipients: list[str] = []
         self.refuse = ""
+        self.dies_at = ""
         super().__init__(("127.0.0.1", 0), _SmtpHandler)
 
 
@@ -81,12 +82,18 @@ class _SmtpHandler(socketserver.StreamRequestHandler):
                     self._say(self.server.refuse)
                     continue
                 self.server.recipients.append(line.partition("<")[2].partition(">")[0])
+            if word == self.server.dies_at:
+                self.server.dies_at = ""
+                return
             if word == "DATA":
                 self._say("354 go on")
                 body = []
                 while (part := self.rfile.readline()) not in (b".\r\n", b""):
                     body.append(part)
                 self.server.mails.append(email.message_from_bytes(b"".join(body)))
+                if self.server.dies_at == "the answer to a mail":
+                    self.server.dies_at = ""
+                    return
             self._say("221 bye" if word == "QUIT" else "250 ok")
             if word == "QUIT":
                 return
@@ -217,6 +224,19 @@ def test_what_a_mail_server_answers_says_whether_another_attempt_may_help(post_o
         mail(int(post_office.server_address[1]))
     assert caught.value.again is again
     assert not post_office.mails
+
+
+@pytest.mark.parametrize("where", ["EHLO", "MAIL", "RCPT", "DATA", "the answer to a mail"])
+def test_a_mail_server_that_dies_within_the_dialogue_gets_the_mail_again_under_the_same_id(post_office: SmtpReceiver, where: str) -> None:
+    post_office.dies_at = where
+    port = int(post_office.server_address[1])
+    with pytest.raises(NotSentError) as caught:
+        mail(port)
+    assert caught.value.again
+    mail(port)
+    # It may have kept the mail before it could say so: then it has the same one twice.
+    assert {one["Message-ID"] for one in post_office.mails} == {f"<{MESSAGE.message_id}@shop.tidemill>"}
+    assert len(post_office.mails) == (2 if where == "the answer to a mail" else 1)
 
 
 def test_a_mail_server_that_is_away_is_tried_again() -> None:

@@ -37,8 +37,8 @@ class Written:
 class Life:
     """One life of the process: what it sends, and the last state that it remembered."""
 
-    def __init__(self, state: bytes | None = None, ops: Written | None = None) -> None:
-        self.fold: AlertFold = fold(rule("drifting", **EVENT))
+    def __init__(self, state: bytes | None = None, ops: Written | None = None, rules: AlertFold | None = None) -> None:
+        self.fold: AlertFold = rules or fold(rule("drifting", **EVENT))
         if state is not None:
             self.fold.load(state)
         self.state = state
@@ -103,6 +103,46 @@ def test_a_receiver_that_refuses_for_a_while_gets_it_later_and_the_probe_says_so
         await life.send()
         assert len(life.sent("ops")) == 1
         assert not life.health.troubles
+
+    asyncio.run(play())
+
+
+def test_at_the_end_of_a_replay_what_waits_for_its_group_is_sent_and_what_a_receiver_refuses_is_kept() -> None:
+    async def play() -> None:
+        life = Life(rules=fold(rule("drifting", **EVENT), group_wait_ms=60_000, channels={"ops": "info", "away": "info"}))
+        life.channels["away"] = Written(refusals=99)
+        patient = AlertsSettings(attempts=99, backoff_initial_s=30.0)
+        life.desk = AlertDesk(life.fold, life._remember, life.channels, patient, life.health, Metrics("alerts"))
+        tasks = [asyncio.create_task(life.desk.send_all(channel)) for channel in life.channels]
+        await life.desk.take("drift", [drift(0, 0, model="a"), drift(1, 10, model="b")])
+        assert not life.sent("ops")
+        await life.desk.drain(0.3)
+        for task in tasks:
+            task.cancel()
+        assert [[one.labels["model"] for one in message.notifications] for message in life.sent("ops")] == [["a", "b"]]
+        again = fold(rule("drifting", **EVENT), channels={"away": "info"})
+        assert life.state is not None
+        again.load(life.state)
+        assert [message.channel for message in again.outbox.values()] == ["away"]
+
+    asyncio.run(play())
+
+
+def test_a_quiet_year_is_not_worth_remembering_and_leaves_nothing_behind() -> None:
+    async def play() -> None:
+        life = Life()
+        await life.desk.take("drift", [drift(0, 0)])
+        await life.send()
+        await life.desk.tick(7 * 3_600_000)  # resolve_after is over
+        await life.send()
+        written, size = len(life.order), len(life.fold.snapshot())
+        for hour in range(8, 8_760):
+            await life.desk.tick(hour * 3_600_000)
+        assert len(life.order) == written
+        assert len(life.fold.snapshot()) <= size + 8
+        await life.desk.take("drift", [drift(1, 8_760 * 3_600_000)])
+        await life.send()
+        assert [message.notifications[0].status for message in life.sent("ops")] == ["firing", "resolved", "firing"]
 
     asyncio.run(play())
 

@@ -10,8 +10,9 @@ from tidemill.services.alerts.domain.defaults import rules_of
 from tidemill.services.alerts.domain.fold import UNDELIVERED, AlertFold, AlertPolicy
 from tidemill.services.alerts.domain.notification import Notification
 from tidemill.services.alerts.domain.rows import AlertInput
+from tidemill.services.alerts.service import told_from
 from tidemill.shared.application.alert_rules import CompiledRule, compile_rule
-from tidemill.shared.application.alerts import AlertRule, Mute
+from tidemill.shared.application.alerts import AlertRule, Alerts, Mute
 from tidemill.shared.application.planning import load_application
 from tidemill.shared.application.topics import STAGES
 
@@ -153,6 +154,39 @@ def test_a_new_installation_tells_nobody_of_old_events() -> None:
     one.tick(100 * HOUR)
     one.take("drift", [drift(0, 98 * HOUR), drift(1, 100 * HOUR - HOUR // 2)])
     assert [notification.origin for notification in told(one)] == ["shop-drift:0:1"]
+
+
+LEVELS_OF_INCIDENTS = {"on": "incidents", "when": "status <> 'resolved'"}
+
+
+def incident(offset: int, time_ms: int, name: str, status: str = "open") -> AlertInput:
+    return AlertInput("shop-incidents", 0, offset, time_ms, {"model": "fraud", "incident_id": name, "status": status, "severity": "alarm"})
+
+
+def test_a_new_installation_tells_of_old_incidents_only_those_that_are_still_open() -> None:
+    one = fold(rule("incident", **LEVELS_OF_INCIDENTS))
+    one.tick(100 * HOUR)
+    one.take("incidents", [incident(0, HOUR, "over"), incident(1, 2 * HOUR, "open"), incident(2, 3 * HOUR, "over", "resolved")])
+    one.tick(100 * HOUR + 50_000)
+    one.take("incidents", [incident(3, 4 * HOUR, "over too"), incident(4, 5 * HOUR, "over too", "resolved")])
+    one.tick(100 * HOUR + 109_000)
+    assert not told(one), "the topic may not be read to its end"
+    one.take("incidents", [incident(5, 100 * HOUR + 109_000, "new")])
+    one.tick(100 * HOUR + 110_000)
+    assert [(notification.labels["incident_id"], notification.status) for notification in told(one)] == [("new", "firing"), ("open", "firing")]
+    one.take("incidents", [incident(6, 100 * HOUR + 110_000, "open", "resolved")])
+    assert told(one)[-1].status == "resolved"
+
+
+@pytest.mark.parametrize(
+    ("since", "expected"), [("beginning", ["a", "a", "b"]), ("1970-01-02T00:00:00Z", ["b"]), ("1970-01-01T00:30:00", ["a", "a", "b"]), ("open", [])]
+)
+def test_what_a_new_installation_tells_of_is_declared(since: str, expected: list[str]) -> None:
+    policy = told_from(AlertPolicy("shop", OWNER, group_wait_ms=0), Alerts.model_validate({"since": since}))
+    one = AlertFold([rule("incident", **LEVELS_OF_INCIDENTS)], policy)
+    one.tick(100 * HOUR)
+    one.take("incidents", [incident(0, HOUR, "a"), incident(1, 2 * HOUR, "a", "resolved"), incident(2, 30 * HOUR, "b")])
+    assert [notification.labels["incident_id"] for notification in told(one)] == expected
 
 
 def test_a_message_that_is_given_up_is_told_by_the_others_and_that_again_by_log_and_topic_only() -> None:

@@ -97,8 +97,8 @@ class World:
     def operator(self) -> CommandAnswers:
         return CommandAnswers(self.plan, self.broker, self.registry)
 
-    def send(self, command: str, identity: str, **more: str) -> dict[str, Any]:
-        record = signed_command(KEY, MODEL, command, more.pop("reason", "because"), identity, 5, **more)
+    def send(self, command: str, identity: str, reason: str = "because", **more: Any) -> dict[str, Any]:
+        record = signed_command(KEY, MODEL, command, reason, identity, 5, **more)
         self.publish(self.plan.topics.commands, record)
         return record
 

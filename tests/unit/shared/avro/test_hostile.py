@@ -72,6 +72,8 @@ def test_a_hostile_schema_is_refused_in_no_time_by_every_codec(case: str) -> Non
         "version": "",
         "serving": "",
         "operator": "",
+        "rules": "",
+        "duration_ms": 0,
     }
     assert codec.decode(codec.encode(good)) == good
     with effort() as found:
