@@ -20,7 +20,6 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.outcomes,
                 topics.drift,
                 topics.incidents,
-                topics.trials,
                 topics.revisions,
                 topics.health,
                 topics.decisions,
