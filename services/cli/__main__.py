@@ -12,6 +12,7 @@ from rich.table import Table
 from tidemill.services.cli import alerts, dead_letters, experiments, run_commands
 from tidemill.services.cli.apply import apply
 from tidemill.services.cli.backtest import backtest
+from tidemill.services.cli.card import card
 from tidemill.services.cli.command import command
 from tidemill.services.cli.explain import explain
 from tidemill.services.cli.init import init
@@ -174,6 +175,7 @@ app.command()(skew)
 app.command()(trace)
 app.command()(explain)
 app.command()(mlflow)
+app.command()(card)
 app.command()(switches)
 
 

@@ -3,8 +3,18 @@
 import json
 import logging
 from collections.abc import Mapping
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+
+@dataclass(frozen=True, slots=True)
+class Registered:
+    """A version as the registry has it: what was written of its training, and when it served."""
+
+    tags: Mapping[str, str]
+    parameters: Mapping[str, str]
+    metrics: Mapping[str, float]
 
 
 class ModelRegistry:
@@ -108,6 +118,14 @@ class ModelRegistry:
             for tag, value in tags.items():
                 self._client.set_model_version_tag(name, numbers[version], tag, value)
         self._client.set_registered_model_alias(name, "champion", numbers[champion])
+
+    def version(self, app: str, model: str, version: str) -> Registered | None:
+        """Return what is known of a version; None when nothing is."""
+        found = self._client.search_model_versions(f"name = '{app}.{model}' and tags.version = '{version}'")
+        if not found or found[0].run_id is None:
+            return None
+        run = self._client.get_run(found[0].run_id)
+        return Registered(dict(found[0].tags), dict(run.data.params), dict(run.data.metrics))
 
 
 def _input(dataset: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100 - MLflow is untyped
