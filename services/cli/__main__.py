@@ -20,6 +20,7 @@ from tidemill.services.cli.lifecycle_commands import pin, promote, retrain, roll
 from tidemill.services.cli.mlflow import mlflow
 from tidemill.services.cli.offline import backfill, skew, switches, training_set
 from tidemill.services.cli.plan import plan
+from tidemill.services.cli.reproduce import reproduce
 from tidemill.services.cli.resume import resume
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from tidemill.services.cli.trace import trace
@@ -174,6 +175,7 @@ app.command(name="training-set")(training_set)
 app.command()(skew)
 app.command()(trace)
 app.command()(explain)
+app.command()(reproduce)
 app.command()(mlflow)
 app.command()(card)
 app.command()(switches)

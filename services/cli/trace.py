@@ -78,15 +78,21 @@ def traced_failures() -> Iterator[None]:
         raise typer.Exit(1) from problem
 
 
-def artifact_store(given: str | None, lake: str, environment: Mapping[str, str]) -> "ArtifactStore | None":
-    """Return the store that was named, else the environment's, else the one beside the archive; None, and why, without any."""
-    from tidemill.shared.models.artifacts import ArtifactStore
-
+def artifact_uri(given: str | None, lake: str, environment: Mapping[str, str]) -> str | None:
+    """Return the address of models that was named, else the environment's, else the one beside the archive; None, and why, without any."""
     beside = Path(lake).parent / "artifacts"
     uri = given or environment.get(_STORE, "").strip() or (str(beside) if beside.is_dir() else "")
     if not uri:
         errors.print(f"no store of models beside {lake}: give --artifacts", markup=False, soft_wrap=True)
-    return ArtifactStore(uri) if uri else None
+    return uri or None
+
+
+def artifact_store(given: str | None, lake: str, environment: Mapping[str, str]) -> "ArtifactStore | None":
+    """Return the store of that address; None, and why, without any."""
+    from tidemill.shared.models.artifacts import ArtifactStore
+
+    uri = artifact_uri(given, lake, environment)
+    return None if uri is None else ArtifactStore(uri)
 
 
 def _show(found: "Trace", console: Console) -> None:

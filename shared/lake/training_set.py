@@ -39,7 +39,9 @@ class TrainingSet:
     version: dict[str, str]
 
 
-def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapping[str, str] | None = None) -> TrainingSet:
+def training_set(
+    lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapping[str, str] | None = None, versions: Mapping[str, int] | None = None
+) -> TrainingSet:
     """Join what was available before an instant; of corrected labels the last revision known then.
 
     The vector is the one that was served from, so no value in it is from its request's future.
@@ -49,8 +51,10 @@ def training_set(lake: Lake, model: ModelPlan, before_ms: int, definitions: Mapp
     definitions
         Digest of each column's present definition (`feature_versions`): vectors served while one of the model's columns meant something else are left
         out, and counted in the version. None takes all, whatever they mean.
+    versions
+        Of the tables of vectors and outcomes; the latest when None.
     """
-    versions = {VECTORS: lake.version(VECTORS), OUTCOMES: lake.version(OUTCOMES)}
+    versions = versions or {VECTORS: lake.version(VECTORS), OUTCOMES: lake.version(OUTCOMES)}
     asked = lake.read(VECTORS, [*PLACE, "_journal_time", *model.features, "_ask"], before_ms, "_journal_time", versions[VECTORS])
     weighted = model.control is not None and set(_CONTROL) <= set(lake.dataset(OUTCOMES, versions[OUTCOMES]).schema.names)
     outcome_columns = [*_OUTCOME_COLUMNS, *(_CONTROL if weighted else [])]

@@ -4,7 +4,7 @@ import hashlib
 import os
 import struct
 import uuid
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import fsspec
@@ -24,10 +24,17 @@ class ArtifactError(RuntimeError):
 
 @dataclass(frozen=True, slots=True)
 class Artifact:
-    """A model ready to be stored or served."""
+    """A model ready to be stored or served.
+
+    Attributes
+    ----------
+    library_text
+        The model as the library that made it writes it: for a training's record, no part of the file.
+    """
 
     signature: Signature
     onnx: bytes
+    library_text: str = field(default="", compare=False, repr=False)
 
     def to_bytes(self) -> bytes:
         """Return the file: magic, length of the signature, signature, graph."""
@@ -71,6 +78,11 @@ class ArtifactStore:
     def __init__(self, uri: str) -> None:
         self._filesystem, self._root = fsspec.core.url_to_fs(uri)
         self._uri = uri.rstrip("/")
+
+    @property
+    def uri(self) -> str:
+        """Address of the store."""
+        return self._uri
 
     def put(self, content: bytes) -> str:
         """Store bytes and return their SHA-256; storing twice is storing once, and repairs what was damaged.

@@ -13,6 +13,7 @@ from tidemill.shared.lake.names import PREDICTIONS
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 from tidemill.shared.models.explanation import Explainer
+from tidemill.shared.models.training_record import TrainingRecords
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,21 +76,23 @@ def explain_request(plan: Plan, lake: Lake, store: ArtifactStore, request_id: st
     if not served:
         found = ", ".join(f"{row['model']} by its fallback ({row['reason']})" for row in answers) or "no model"
         raise UnknownRequestError(f"expected an answer of {model or 'a model'} to {request_id}, found {found}")
-    artifacts = _by_version(store)
-    return [_explained(plan, vector, row, artifacts) for row in served]
+    return [_explained(plan, vector, row, _artifact(store, row["model"], row["model_version"])) for row in served]
 
 
-def _by_version(store: ArtifactStore) -> dict[tuple[str, str], Artifact]:
-    made = (Artifact.from_bytes(store.get(address)) for address in store.addresses())
-    return {(one.signature.model, one.signature.version): one for one in made}
-
-
-def _explained(plan: Plan, vector: dict[str, Any], answer: dict[str, Any], artifacts: dict[tuple[str, str], Artifact]) -> AnswerExplained:
-    name, version = answer["model"], answer["model_version"]
-    artifact = artifacts.get((name, version))
-    if artifact is None:
-        have = ", ".join(found for owner, found in artifacts if owner == name) or "none"
+def _artifact(store: ArtifactStore, name: str, version: str) -> Artifact:
+    """Return a version's artifact by the address that its training's record tells; of one without a record by looking at all."""
+    record = TrainingRecords(store.uri).get(name, version)
+    if record is not None:
+        return Artifact.from_bytes(store.get(record.artifact_sha256))
+    made = {(one.signature.model, one.signature.version): one for one in (Artifact.from_bytes(store.get(address)) for address in store.addresses())}
+    if (name, version) not in made:
+        have = ", ".join(found for owner, found in made if owner == name) or "none"
         raise UnknownRequestError(f"expected the version {version} of {name} in the store of models, found {have}")
+    return made[name, version]
+
+
+def _explained(plan: Plan, vector: dict[str, Any], answer: dict[str, Any], artifact: Artifact) -> AnswerExplained:
+    name, version = answer["model"], answer["model_version"]
     explainer, columns = Explainer(artifact), artifact.signature.columns
     types = {field.name: field.type for field in plan.vector_arrow}
     batch = pa.RecordBatch.from_arrays([pa.array([vector[one.name]], types[one.name]) for one in columns], names=[one.name for one in columns])

@@ -5,28 +5,10 @@ import os
 import shutil
 from pathlib import Path
 
-from tidemill.shared.application.document import SECTIONS
-from tidemill.shared.application.families import is_own
-from tidemill.shared.application.planning import load_application
+from tidemill.shared.application.application_files import application_files
 
 COPIES = "applications"
 _DIGITS = 16
-
-
-def application_files(folder: Path) -> list[Path]:
-    """Return the files that an application is made of: its YAML, its Avro schemas, and its Python modules where an estimator is its own.
-
-    Raises
-    ------
-    ApplicationError
-        The application is wrong.
-    """
-    application = load_application(folder)
-    found = [folder / "app.yaml", *(file for section in SECTIONS for file in (folder / section).glob("*.yaml"))]
-    found += [folder / stream.schema_file for stream in application.streams.values()]
-    if any(is_own(family) for model in application.models.values() for family in model.training.families):
-        found += [file for file in folder.rglob("*.py") if not any(part.startswith((".", "__pycache__")) for part in file.relative_to(folder).parts)]
-    return sorted({Path(os.path.abspath(file)) for file in found})
 
 
 def content_digest(folder: Path) -> str:

@@ -31,11 +31,14 @@ class Fit:
         Makes the graph.
     calibration
         What makes of the graph's scores those that are served; None where they are the same.
+    text
+        Writes the model as its library does; nothing where it has no such form.
     """
 
     raw: Callable[[Matrix], Scores]
     export: Callable[[], bytes]
     calibration: Calibration | None = None
+    text: Callable[[], str] = str
 
     def predict(self, rows: Matrix) -> Scores:
         """Score as it is served: shape (n,), of several classes (n, K)."""
@@ -91,7 +94,7 @@ def fit(
             calibration = _without(factors, kind)
     with threadpool_limits(1):
         fitted = family_of(name).fit(Sample(matrix, labels, kind, weights), parameters, seed)
-    return Fit(fitted.predict, fitted.export, calibration)
+    return Fit(fitted.predict, fitted.export, calibration, fitted.text)
 
 
 def _without(factors: NDArray[np.float64], kind: Kind) -> Calibration:

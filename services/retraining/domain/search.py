@@ -1,6 +1,6 @@
 """The search of a recipe: what is drawn, and what is found by validation loss."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -38,12 +38,15 @@ class Found:
         Windows of history that were not tried for want of a class; empty when all were.
     figures
         Of the validation.
+    trials
+        Every trial: number, state, parameters, and the loss over the stretches so far after each of them.
     """
 
     parameters: Mapping[str, Any]
     threshold: float
     left_out: str
     figures: Mapping[str, float]
+    trials: Sequence[Mapping[str, Any]] = ()
 
 
 def search(examples: Examples, split: Split, training: Training, kind: Kind, known: Mapping[str, Any] | None = None) -> Found:
@@ -126,7 +129,16 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
     threshold = best_threshold(labels, scores, weights) if kind.name == "binary" else _NO_THRESHOLD
     validated = kind.figures(labels, scores, kind.decide(scores, threshold), weights)
     figures |= {f"validation_{name}": value for name, value in validated.items()}
-    return Found(parameters, threshold, window_words(stretches.lacking), figures)
+    trials = [
+        {
+            "number": trial.number,
+            "state": trial.state.name.lower(),
+            "parameters": recipes.get(trial.number, {}),
+            "losses": [trial.intermediate_values[step] for step in sorted(trial.intermediate_values)],
+        }
+        for trial in study.trials
+    ]
+    return Found(parameters, threshold, window_words(stretches.lacking), figures, trials)
 
 
 def _drawn(parameters: Mapping[str, Any]) -> dict[str, Any]:

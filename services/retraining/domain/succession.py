@@ -1,8 +1,9 @@
 """From labelled rows to the model that is to serve next: a first model, a refit of an admitted recipe, or a recipe that passes the gate."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -98,6 +99,10 @@ class Proposal:
         What would serve: learned from everything known.
     figures, details
         Of everything that was looked at on the way, recipes that were refused included (`other_...`).
+    split
+        How time was cut.
+    trials
+        Of the search; none where there was none.
     """
 
     artifact: Artifact
@@ -105,7 +110,9 @@ class Proposal:
     verdict: Verdict
     figures: Mapping[str, float]
     details: Mapping[str, str]
-    spent: tuple[tuple[int, float], ...] = ()
+    spent: tuple[tuple[int, float], ...]
+    split: Split
+    trials: Sequence[Mapping[str, Any]] = ()
 
 
 @dataclass(slots=True)
@@ -116,6 +123,7 @@ class _Notes:
     figures: dict[str, float] = field(default_factory=dict)
     details: dict[str, str] = field(default_factory=dict)
     refused: list[str] = field(default_factory=list)
+    trials: Sequence[Mapping[str, Any]] = ()
 
     def level(self, name: str, at_ms: int, yearly: float) -> float:
         """Spend the level of one more look."""
@@ -159,7 +167,7 @@ def first_model(bench: Bench) -> Proposal:
         figures |= checked.figures
         verdict = verdict if checked.passed else Verdict(False, checked.reason, {})
     details = {"admission": "first model", "searched": "yes", "windows_left_out": candidate.left_out, "judged_sha256": _sha(candidate.artifact)}
-    return Proposal(served, Recipe(candidate.parameters, bench.features), verdict, figures, details, bench.spent)
+    return Proposal(served, Recipe(candidate.parameters, bench.features), verdict, figures, details, bench.spent, split, candidate.trials)
 
 
 def successor(bench: Bench, champion: OnnxScorer) -> Proposal:
@@ -247,6 +255,7 @@ def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
 def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
     found = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None)
     notes.figures |= found.figures
+    notes.trials = found.trials
     notes.details |= {"searched": "yes", "windows_left_out": found.left_out}
     return Recipe(found.parameters, bench.features), found.threshold
 
@@ -280,13 +289,22 @@ def _admitted(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes
     checked = check_refit(bench.kind, rows, OnnxScorer(artifact), judged.last, "the last fit that was judged", bench.settings.gate.block)
     verdict = judged.verdict if checked.passed else Verdict(False, checked.reason, {})
     figures = {**notes.figures, **judged.verdict.figures, **checked.figures}
-    return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, **judged.verdict.details, "admission": "gate"}, notes.spent)
+    return Proposal(
+        artifact,
+        recipe,
+        _told(verdict, notes),
+        figures,
+        {**notes.details, **judged.verdict.details, "admission": "gate"},
+        notes.spent,
+        split,
+        notes.trials,
+    )
 
 
 def _refused(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
     artifact = bench.fit(split, split.end, recipe, judged.threshold, {"known_until_ms": str(split.end)})
     figures, details = {**notes.figures, **judged.verdict.figures}, {**notes.details, **judged.verdict.details, "admission": "refused"}
-    return Proposal(artifact, recipe, Verdict(False, "; ".join(notes.refused), {}), figures, details, notes.spent)
+    return Proposal(artifact, recipe, Verdict(False, "; ".join(notes.refused), {}), figures, details, notes.spent, split, notes.trials)
 
 
 def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, notes: _Notes) -> Proposal:
@@ -301,7 +319,7 @@ def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, 
     words = f"refit of {recipe.name}, which is admitted: {checked.reason}"
     figures = {**notes.figures, **checked.figures}
     verdict = Verdict(checked.passed, words, {})
-    return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, "admission": REFIT}, notes.spent)
+    return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, "admission": REFIT}, notes.spent, split, notes.trials)
 
 
 def _told(verdict: Verdict, notes: _Notes) -> Verdict:

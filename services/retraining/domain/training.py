@@ -1,6 +1,6 @@
 """Training as a pure function: labelled rows and a seed in; a recipe, the model of it that is judged, and the one that serves, out."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ class Candidate:
     ----------
     artifact
         Learned from labels known before the gate's rows were asked about, so that those can judge it.
-    parameters, threshold, left_out, figures
+    parameters, threshold, left_out, figures, trials
         As in `Found`.
     """
 
@@ -43,6 +43,7 @@ class Candidate:
     threshold: float
     left_out: str
     figures: Mapping[str, float]
+    trials: Sequence[Mapping[str, Any]] = ()
 
 
 def train(examples: Examples, split: Split, model: str, version: str, training: Training, kind: Kind) -> Candidate:
@@ -58,7 +59,7 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     found = search(examples, split, training, kind)
     artifact = fit_at(examples, split, split.gate_start, found.parameters, found.threshold, model, version, training, kind)
     figures = {**found.figures, "training_rows": float(artifact.signature.details["learned_rows"])}
-    return Candidate(artifact, found.parameters, found.threshold, found.left_out, figures)
+    return Candidate(artifact, found.parameters, found.threshold, found.left_out, figures, found.trials)
 
 
 def refit(examples: Examples, split: Split, candidate: Candidate, training: Training, kind: Kind) -> Artifact:
@@ -120,7 +121,7 @@ def fit_at(
         interval_upper=None if interval is None else interval[1],
         details={**learned, "learned_rows": str(len(rows)), **{name: str(value) for name, value in parameters.items()}},
     )
-    return Artifact(signature, fitted.export())
+    return Artifact(signature, fitted.export(), fitted.text())
 
 
 def _tolerance(kind: Kind, family: str, calibration: Calibration | None) -> float:

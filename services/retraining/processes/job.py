@@ -16,7 +16,7 @@ from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.latency import judge_latency
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
-from tidemill.services.retraining.domain.succession import Bench, answered_fairly, does_better, first_model, successor
+from tidemill.services.retraining.domain.succession import Bench, Proposal, answered_fairly, does_better, first_model, successor
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families
@@ -24,6 +24,7 @@ from tidemill.services.retraining.processes.job_files import JobRequest, JobResu
 from tidemill.services.retraining.processes.scoring_cost import measure
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.services.retraining.registration import registration
+from tidemill.shared.application.application_files import application_texts
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.application.view_version import feature_versions, view_version
@@ -35,11 +36,13 @@ from tidemill.shared.lake.training_set import training_set
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
-from tidemill.shared.version import CODE_VERSION
+from tidemill.shared.models.training_environment import training_environment
+from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
 log = logging.getLogger(__name__)
 _ALARM = "drift"
 _SEARCHED = (_ALARM, "manual")
+_ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms")
 _PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
@@ -79,7 +82,7 @@ def run(request: JobRequest) -> JobResult:
         verdict = Verdict(False, problem, {})
     if reverse is None and predecessor is not None and champion is not None and not verdict.passed:
         reverse = does_better(bench, predecessor, champion, proposal.spent)
-    served = proposal.artifact.signature
+    served, environment = proposal.artifact.signature, training_environment()
     details = {
         **{name: str(value) for name, value in proposal.recipe.parameters.items()},
         **dataset,
@@ -87,7 +90,10 @@ def run(request: JobRequest) -> JobResult:
         **proposal.details,
         RECIPE: proposal.recipe.text,
         "horizon_ms": str(bench.horizon_ms),
-        "code": CODE_VERSION,
+        "code": environment["code"],
+        "code_sha256": environment["code_sha256"],
+        "lock_sha256": environment["lock_sha256"],
+        "python": environment["python"],
         "application": plan.application_hash,
         "views": view_version(plan),
         "seed": str(model.settings.training.seed),
@@ -98,15 +104,39 @@ def run(request: JobRequest) -> JobResult:
     told = registration(
         request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
     )
+    _keep_record(request, plan, proposal, version, address, verdict.passed, reason, dataset, details)
     return JobResult(
         True, reason, version, verdict.passed, better, address, store.uri_of(address), served.threshold,
         figures, details, told,
     )  # fmt: skip
 
 
+def _keep_record(
+    request: JobRequest, plan: Plan, proposal: Proposal, version: str, address: str, passed: bool, reason: str, dataset: dict[str, str],
+    details: dict[str, str],
+) -> None:  # fmt: skip
+    """Write down what makes the model again, beside the artifacts."""
+    asked = {name: value for name, value in asdict(request).items() if name not in _ADDRESSES}
+    texts, root = application_texts(Path(request.application))
+    record = TrainingRecord(
+        model=request.retraining["model"], version=version, artifact_sha256=address, request=asked, dataset=dataset,
+        application_hash=plan.application_hash, application=texts, application_root=root, environment=training_environment(),
+        split=asdict(proposal.split), trials=[dict(trial) for trial in proposal.trials], passed=passed, reason=reason, details=details,
+        library_text=proposal.artifact.library_text,
+    )  # fmt: skip
+    records = TrainingRecords(request.artifacts)
+    for wait_s in _PUT_WAITS_S:
+        try:
+            return records.put(record)
+        except TransientError as problem:
+            log.warning("the record could not be stored, trying again: %s", problem)
+            time.sleep(wait_s)
+    return records.put(record)
+
+
 def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake) -> tuple[Bench, dict[str, str]]:
     before, kind, definitions = int(request.retraining["journal_time"]), kind_of(model.settings), feature_versions(plan)
-    found = training_set(lake, model, before, definitions)
+    found = training_set(lake, model, before, definitions, request.versions)
     served = served_scores(lake, model.name, kind, found.rows, before, int(found.version[f"{OUTCOMES}_version"]))
     examples = examples_of(found, model)
     label = model.settings.label

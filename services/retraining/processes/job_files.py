@@ -23,6 +23,8 @@ class JobRequest:
         Instant of the last search; -1: none.
     spent
         Instant and level of each look of the last year.
+    versions
+        Delta version by table, of a training that is made again; the latest ones where there is none.
     """
 
     application: str
@@ -36,6 +38,7 @@ class JobRequest:
     admitted: bool = False
     searched_ms: int = -1
     spent: list[list[float]] = field(default_factory=list)
+    versions: dict[str, int] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True)

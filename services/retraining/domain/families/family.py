@@ -51,10 +51,13 @@ class Fitted:
         How the library that trained it scores rows of shape (n, columns): shape (n,), of several classes (n, K).
     export
         Makes its ONNX graph: float32 rows in, NaN where missing; the last output is the score.
+    text
+        Writes the model as its library does, where it has such a form.
     """
 
     predict: Callable[[Matrix], Scores]
     export: Callable[[], bytes]
+    text: Callable[[], str] = str
 
 
 class Family(Protocol):

@@ -6,7 +6,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 
-from tidemill.services.retraining.domain.families.family import Fitted, Sample
+from tidemill.services.retraining.domain.families.family import Fitted, Matrix, Sample, Scores
 from tidemill.shared.models.export import lightgbm_to_onnx
 
 _THREADS = 2
@@ -53,7 +53,11 @@ class LightGBM:
         }
         rows = lightgbm.Dataset(sample.matrix, sample.labels, weight=sample.weights, free_raw_data=True)
         booster, width = lightgbm.train(settings, rows, parameters["trees"]), sample.width
-        return Fitted(lambda rows: np.asarray(booster.predict(rows, num_threads=_THREADS), np.float64), lambda: lightgbm_to_onnx(booster, width))
+
+        def predict(rows: Matrix) -> Scores:
+            return np.asarray(booster.predict(rows, num_threads=_THREADS), np.float64)
+
+        return Fitted(predict, lambda: lightgbm_to_onnx(booster, width), lambda: str(booster.model_to_string()))
 
 
 FAMILY = LightGBM()
