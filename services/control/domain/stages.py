@@ -63,6 +63,7 @@ class _Trial:
     champion: str
     sequence: int
     stage: str
+    began_in: str
     trial_begins_ms: int
     stage_begins_ms: int
     stage_labels: int = 0
@@ -84,6 +85,8 @@ class StageWatch:
     as soon as it is shown to be worse on the whole or in a slice (e-BH), if its mean score is farther from the mean label than the champion's by
     more than the limit, if it has no score for more requests than the limit allows, and when the longest time has not sufficed. What is shown is
     shown by t e-processes on the means of blocks, which may be looked at after every block.
+
+    A refit of an admitted recipe, which begins as a canary where new recipes begin in shadow, is promoted when it has baked, without that evidence.
 
     A decision is made once for each stage of a challenger; whether the challenger still is one is the worker's to say.
     """
@@ -135,9 +138,8 @@ class StageWatch:
         if trial is not None and sequence < trial.sequence:
             return None
         if trial is None or trial.version != record["challenger_version"]:
-            trial = _Trial(
-                record["challenger_version"], record["champion_version"], sequence, record["stage"], record["block_start"], record["block_start"]
-            )
+            stage, begins = record["stage"], record["block_start"]
+            trial = _Trial(record["challenger_version"], record["champion_version"], sequence, stage, stage, begins, begins)
             self._trials[record["model"]] = trial
         elif sequence > trial.sequence:
             trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
@@ -155,7 +157,7 @@ class StageWatch:
             if baked and figures.get("loss_difference", 0.0) <= _allowed(policy.margin, policy.kind, figures):
                 words = f"in shadow for {_days(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {_losses(figures)}"
                 return [self._said(trial, record, "canary", words, figures)]
-        elif baked and (shown := _no_worse(policy, trial, figures)):
+        elif baked and (shown := _as_refit(policy, trial, figures) or _no_worse(policy, trial, figures)):
             return [self._said(trial, record, "promote", shown, figures)]
         if record["block_end"] - trial.trial_begins_ms >= stages.longest:
             words = f"expected to see within {_days(stages.longest)} that it is no worse, found {_losses(figures)}{_could_have_seen(policy, figures)}"
@@ -195,6 +197,17 @@ def _figures(trial: _Trial) -> dict[str, float]:
 
 def _allowed(margin: float, kind: str, figures: Mapping[str, float]) -> float:
     return margin * figures.get("champion_loss", 0.0) if kind == "regression" else margin
+
+
+def _as_refit(policy: StagePolicy, trial: _Trial, figures: Mapping[str, float]) -> str:
+    """Return the words for a refit of an admitted recipe that has baked; empty for others, and while its loss is larger by more than the margin.
+
+    Its recipe has been judged. Where new recipes go through a shadow, one that begins as a canary is a refit.
+    """
+    if trial.began_in != "canary" or policy.stages.shadow is None:
+        return ""
+    larger = figures.get("loss_difference", 0.0) > _allowed(policy.margin, policy.kind, figures)
+    return "" if larger else f"a refit that has baked: {_losses(figures)}"
 
 
 def _no_worse(policy: StagePolicy, trial: _Trial, figures: dict[str, float]) -> str:

@@ -121,6 +121,14 @@ def test_a_newer_challenger_begins_anew_and_an_older_ones_late_records_count_not
     assert [(said["action"], said["version"]) for said in later] == [("canary", "v3")]
 
 
+def test_a_refit_bakes_as_a_canary_and_needs_no_evidence_of_its_own_but_goes_back_like_any_other() -> None:
+    refits = Stages(shadow=ShadowStage(), canary=CanaryStage(), refits="canary")
+    said = play(watch(refits), (record | {"stage": "canary"} for record in days(0.0, 11, 0.002)))
+    assert [one["action"] for one in said] == ["promote"] and said[0]["journal_time"] == 4 * DAY and "a refit that has baked" in said[0]["reason"]
+    worse = play(watch(refits), (record | {"stage": "canary"} for record in days(0.03, 12)))
+    assert [one["action"] for one in worse] == ["step_back"]
+
+
 def test_stages_that_are_left_out_and_no_policy_of_its_own() -> None:
     straight = play(watch(Stages(shadow=ShadowStage())), days(0.0, 7))
     assert [one["action"] for one in straight] == ["promote"]
