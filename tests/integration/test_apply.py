@@ -1,13 +1,10 @@
-"""A run of `tidemill up` on real servers takes over a changed view and an added model while requests come; each is answered once by each model."""
+"""A run on real servers takes over a changed view and an added model while requests come; each is answered once by each model."""
 
 import json
-import os
-import signal
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -17,13 +14,27 @@ from confluent_kafka import Producer
 from tests.integration.meters import write_application
 from tidemill.audit.audit_run import audit_run
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.planning.apply import apply, follow_changes
+from tidemill.planning.make_plan import make_plan
+from tidemill.planning.running_application import of_run
+from tidemill.runs.application_copy import keep_application
+from tidemill.runs.change_desk import ChangeDesk, ChangeRefusedError
+from tidemill.runs.command_channel import KEY_FILE
+from tidemill.runs.instance import Instance
+from tidemill.runs.kafka_clients import connect
+from tidemill.runs.pipeline import pipeline_environment, stage_spec
+from tidemill.runs.running import Running
+from tidemill.runs.settings import CommandSettings
+from tidemill.runs.supervisor import Supervisor
+from tidemill.runs.topics import create_topics
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.observability.secret_file import secret_file
+from tidemill.shared.service.stage import FUSED
 
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = 120.0
 SECOND = """  worn:
     ask: readings
@@ -34,39 +45,32 @@ SECOND = """  worn:
 FILTERED = ("use: {entity: meter, source: readings, value: kwh,", 'use: {entity: meter, source: readings, where: "kwh > 5", value: kwh,')
 
 
-def tidemill(*words: str | Path, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
-    command = [sys.executable, "-m", "tidemill", *map(str, words)]
-    return subprocess.run(command, cwd=ROOT, env={**environment, "COLUMNS": "200"}, capture_output=True, text=True, timeout=DEADLINE_S, check=False)
-
-
 @contextmanager
-def up(application: Path, folder: Path, environment: dict[str, str]) -> Iterator["subprocess.Popen[bytes]"]:
-    with (folder / "up.log").open("wb") as log:
-        command = [sys.executable, "-m", "tidemill", "up", str(application), "--folder", str(folder / "runs")]
-        process = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=log, stderr=log, start_new_session=True)
+def running(application: Path, folder: Path, infrastructure: Infrastructure) -> Iterator[Running]:
+    """The prediction path and outcomes as `tidemill up` runs them, under its supervisor; the other services would only take time here."""
+    content = keep_application(application, folder)
+    environment = pipeline_environment(content, infrastructure, folder, "live", CommandSettings(topology=FUSED))
+    secret_file(folder / KEY_FILE)
+    create_topics(load_plan(application), connect(CommandSettings().kafka_at(infrastructure.bootstrap_servers)))
+    Instance.of_this_process(application, content, "live", infrastructure, None, folder).write(folder)
+    supervisor = Supervisor(folder / "logs", environment)
+    supervisor.start([stage_spec(stage, environment) for stage in (FUSED, "outcomes")])
     try:
-        yield process
+        yield Running(infrastructure, supervisor, "", FUSED)
     finally:
-        if process.poll() is None:
-            process.send_signal(signal.SIGINT)
-        try:
-            process.wait(30)
-        except subprocess.TimeoutExpired:
-            process.kill()
-            process.wait()
+        supervisor.stop()
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
     end = time.monotonic() + DEADLINE_S
     while not condition():
         assert time.monotonic() < end, what
-        time.sleep(0.1)
+        time.sleep(0.5)
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.lasts(60)
+@pytest.mark.lasts(20)
 def test_a_run_takes_over_a_changed_application_while_requests_come(application_name: str, infrastructure: Infrastructure, tmp_path: Path) -> None:
-    environment = {name: value for name, value in os.environ.items() if not name.startswith("TIDEMILL_")} | dict(infrastructure.environment)
     application = write_application(tmp_path / "application", application_name)
     run, plan = tmp_path / "runs" / application_name, load_plan(application)
     broker, registry = KafkaBroker(infrastructure.bootstrap_servers), ConfluentSchemaRegistry(infrastructure.registry_url)
@@ -92,27 +96,35 @@ def test_a_run_takes_over_a_changed_application_while_requests_come(application_
     def answered(model: str) -> int:
         return sum(1 for name, _ in answers() if name == model)
 
-    with up(application, tmp_path, environment) as process:
-        until(lambda: (run / "changes" / "open.json").is_file() or process.poll() is not None, "the run")
-        assert process.poll() is None, (tmp_path / "up.log").read_text()
+    run.mkdir(parents=True)
+    with running(application, run, infrastructure) as servers, ChangeDesk(run).opened() as desk:
+
+        def goes_on() -> bool:
+            servers.supervisor.check()
+            if published < 400:
+                publish(1)  # Requests come while services are ended and started again.
+            return True
+
         publish(200)
         until(lambda: answered("faulty") == 200, "predictions before the change")
-
         text = (application / "app.yaml").read_text()
         assert text.count(FILTERED[0]) == 1
         (application / "app.yaml").write_text(text.replace(*FILTERED) + SECOND)
-        planned = tidemill("plan", application, "--run", run, "--json", "--no-backtest", environment=environment)
-        assert planned.returncode == 10, planned.stderr
-        (tmp_path / "plan.json").write_text(planned.stdout)
-        command = [sys.executable, "-m", "tidemill", "apply", str(application), "--run", str(run), "--plan", str(tmp_path / "plan.json")]
-        applying = subprocess.Popen(command, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
-        while applying.poll() is None:
-            publish(5)
-            time.sleep(0.1)
-        assert applying.returncode == 0, applying.communicate()[0] + (tmp_path / "up.log").read_text()
+        planned = make_plan(of_run(run), application, measured=False)
+        assert planned.verdict == "changes" and planned.backfill.records and planned.backfill.records > 200
+        with ThreadPoolExecutor(1) as pool:
+            applying = pool.submit(apply, run, application, json.dumps(planned.as_json()))
+            end = time.monotonic() + DEADLINE_S
+            while not applying.done() and time.monotonic() < end:
+                follow_changes(desk, run, servers, goes_on, lambda line: None)
+                time.sleep(0.05)
+            assert applying.result(1).verdict == "changes"
         publish(100)
         until(lambda: answered("faulty") == published, "every request by the model that stayed")
-        assert process.poll() is None
+        with pytest.raises(ChangeRefusedError, match="is not what the plan was made for"):
+            apply(run, application, json.dumps(planned.as_json()))
+        assert make_plan(of_run(run), application).verdict == "nothing"
+        assert servers.supervisor.restarts() == {FUSED: 0, "outcomes": 0}
 
     counted = answers()
     assert set(counted.values()) == {1}

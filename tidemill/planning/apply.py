@@ -18,7 +18,6 @@ from tidemill.runs.change_desk import ChangeDesk, ChangeRefusedError, ChangeRequ
 from tidemill.runs.gateway_ready import wait_for_gateway
 from tidemill.runs.instance import InstanceError, read_instance
 from tidemill.runs.kafka_clients import connect
-from tidemill.runs.pipeline import stage_processes
 from tidemill.runs.running import Running
 from tidemill.runs.settings import SettingsError, read_settings
 from tidemill.runs.supervisor import ServiceFailed
@@ -161,7 +160,8 @@ def _take_over(request: ChangeRequest, folder: Path, run: Running, goes_on: Call
         )
     create_topics(load_plan(content), connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers)))
     alerts_only = made.difference.restarts == ("alerts",)
-    order = ("alerts",) if alerts_only else (*stage_processes(FUSED), "gateway", "alerts")
+    # The supervisor has them in the order in which they were started: that of the data.
+    order = ("alerts",) if alerts_only else tuple(run.supervisor.pids())
     switch_all(RunServices(run, goes_on), order, running.folder, content, say)
     instance = read_instance(folder)
     if instance is None or instance.pid != os.getpid():
