@@ -12,6 +12,7 @@ from tidemill.shared.lake.tables import Lake
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 from tidemill.shared.models.registry import ModelRegistry, Registered
 from tidemill.shared.models.signature import Signature
+from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
 
 class UnknownVersionError(LookupError):
@@ -32,6 +33,8 @@ class CardFacts:
         Its labelled answers, with the columns of slices and of fairness.
     registered
         What the registry says; None where there is none beside the archive, or it does not know the version.
+    record
+        What makes it again; None of a version from before records were kept.
     moved
         Features, by how far they have moved since.
     """
@@ -44,12 +47,13 @@ class CardFacts:
     services: list[Service]
     since: Labelled
     registered: Registered | None
+    record: TrainingRecord | None
     moved: list[Moved]
 
     @property
     def details(self) -> Mapping[str, str]:
-        """What the training wrote down: the registry's word first, the artifact's else."""
-        return {**self.signature.details, **(self.registered.tags if self.registered else {})}
+        """What the training wrote down, in artifact, record and registry."""
+        return {**self.signature.details, **(self.record.details if self.record else {}), **(self.registered.tags if self.registered else {})}
 
 
 def versions_of(store: ArtifactStore, model: str) -> dict[str, tuple[str, Artifact, int]]:
@@ -90,10 +94,11 @@ def gather(plan: Plan, name: str, version: str | None, lake: Lake, store: Artifa
     columns = list(dict.fromkeys([*model.settings.slices, *(fairness.columns if fairness else ())]))
     answered = services(lake, name, version)
     registered = ModelRegistry(f"sqlite:///{registry.absolute()}").version(plan.application.app, name, version) if registry is not None else None
+    record = TrainingRecords(store.uri).get(name, version)
     details = artifact.signature.details
     until, days = int(details.get("learned_until_ms", 0)), int(details.get("window_days", 0))
     span = (until - days * DAY_MS if days else -(1 << 40), until)
     served = (answered[0].first_ms, max(one.last_ms for one in answered) + 1) if answered else (0, 0)
     shifted = moved(lake, model.features, model.ask, span, served)
     since = labelled(lake, model, version, columns)
-    return CardFacts(plan, model, artifact.signature, address, size, answered, since, registered, shifted)
+    return CardFacts(plan, model, artifact.signature, address, size, answered, since, registered, record, shifted)

@@ -37,8 +37,8 @@ td:first-child{min-width:90px}
 _WENT = (("promoted_at", "into service"), ("restored_at", "restored"), ("retired_at", "out of service"), ("rolled_back_at", "rolled back"))
 _TIES = (
     ("rows", "labelled rows known"), ("vectors_version", "Delta version of vectors"), ("outcomes_version", "Delta version of outcomes"),
-    ("sha256", "SHA-256 of the content"), ("views", "version of the views"), ("application", "hash of the application file"), ("lock", "lock file"),
-    ("code", "code"), ("seed", "seed"),
+    ("sha256", "SHA-256 of the content"), ("views", "version of the views"), ("application", "hash of the application file"),
+    ("lock_sha256", "lock file, SHA-256"), ("code", "code"), ("code_sha256", "code, SHA-256"), ("python", "Python"), ("seed", "seed"),
 )  # fmt: skip
 _INSTANTS = (
     ("requests_from_ms", "first request"), ("requests_until_ms", "last request"), ("learned_until_ms", "learned requests until"),
@@ -78,7 +78,7 @@ def _page(facts: CardFacts) -> str:
         _section("Judged before it served", "Figures of the search and of the gate, on requests that it had not learned from." if facts.registered
                  else "There is no registry beside the archive, or it does not know this version.", _judged(facts), "wide"),
         _section("What it learned from", "", _table(("", ""), _data(facts))),
-        _section("How to make it again", "Same lock file and architecture, same bytes.", _reproduce(facts)),
+        _section("How to make it again", "Same lock file, code and architecture: the same bytes (docs/guide/reproduce.md).", _reproduce(facts)),
         _section("What it is made of", "From raw topics to features.", _lineage(facts), "wide"),
     ]  # fmt: skip
     tiles = [
@@ -138,7 +138,8 @@ def _reproduce(facts: CardFacts) -> str:
 
 def _judged(facts: CardFacts) -> str:
     if facts.registered is None:
-        return ""
+        verdict = facts.record and f"{'passed' if facts.record.passed else 'refused'}: {facts.record.reason}"
+        return f"<p>{escape(verdict)}</p>" if verdict else ""
     words = f"<p>{escape(facts.registered.tags.get('gate', ''))}: {escape(facts.registered.tags.get('reason', ''))}</p>"
     cells = [(name.replace("_", " "), f"{value:.5g}") for name, value in sorted(facts.registered.metrics.items())]
     # Three pairs in a row: there are dozens.

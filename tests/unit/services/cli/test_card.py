@@ -78,7 +78,7 @@ def test_a_card_says_what_the_archive_holds(world: Answered) -> None:
     labels, scores = map(np.array, zip(*mine, strict=True))
     assert f"{roc_auc_score(labels, scores):.3f}" in text and "passed" in text and "first model" not in page.split("<h1>")[0]
     assert "country = ab" in text and "country = cd" in text and "answered as champion" in text
-    assert f"{world.version}" in text and "Delta version of vectors" in text and "validation rows" in text
+    assert f"{world.version}" in text and "Delta version of vectors" in text and "validation rows" in text and "lock file, SHA-256" in text
     # No text is markup, and nothing is loaded.
     assert (
         "<script>alert" not in page
@@ -91,6 +91,7 @@ def test_a_version_that_never_answered_has_a_card_without_answers(world: Answere
     other = next(one for one in versions(world) if one != world.version)
     code, _, page = card(world, f"{MODEL}@{other}")
     assert code == 0 and "never answered" in page and "There is no registry beside the archive, or it does not know this version" in page
+    assert "refit of" in page, "the verdict is in the training's own record, too"
 
 
 def test_what_is_not_there_is_said_with_what_is(world: Answered, tmp_path: Path) -> None:
