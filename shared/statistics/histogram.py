@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 
 from tidemill.shared.short_text import short_text
 
-_LONGEST_NAME = 200
+LONGEST_NAME = 200
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,7 +67,7 @@ class Tally:
         for value in values:
             counts[value] = counts.get(value, 0) + 1
         missing = counts.pop(None, 0)
-        return Tally({short_text(name, _LONGEST_NAME): count for name, count in counts.items() if name is not None}, 0, missing, limit)
+        return Tally({short_text(name, LONGEST_NAME): count for name, count in counts.items() if name is not None}, 0, missing, limit)
 
     @property
     def present(self) -> int:

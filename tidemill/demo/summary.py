@@ -161,16 +161,20 @@ def _evidence(event: Mapping[str, Any]) -> str:
 
 
 def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
-    """Return the mean shift of each feature in each week in units of its bound, of the thirty features that moved most."""
+    """Return the mean shift of each feature in each week in units of its bound, of the thirty whose shift times importance is largest."""
     found: dict[str, dict[int, list[float]]] = {}
+    ranked: dict[str, float] = {}
     for record in seen.health:
         for name, value in record["metrics"].items():
+            if name.startswith("ranked__"):
+                own_rank = name.removeprefix("ranked__")
+                ranked[own_rank] = max(value, ranked.get(own_rank, 0.0))
             if name.startswith("shift__"):
                 week = record["window_start"] // WEEK_MS
                 own = found.setdefault(name.removeprefix("shift__"), {})
                 own.setdefault(week, []).append(value)
     weeks = sorted({week for own in found.values() for week in own})
     means = {name: {week: float(np.mean(values)) for week, values in own.items()} for name, own in found.items()}
-    names = sorted(means, key=lambda name: -max(means[name].values()))[:30]
+    names = sorted(means, key=lambda name: (-ranked.get(name, 0.0), -max(means[name].values())))[:30]
     values = np.array([[means[name].get(week, np.nan) for week in weeks] for name in names]).reshape(len(names), len(weeks))
     return names, np.array(weeks, np.float64) * WEEK_MS, values

@@ -141,6 +141,7 @@ class DriftFold:
                     figures |= {f"psi__{name}": one.psi for name, one in shifts.items()}
                     severities = watch.severities
                     figures |= {f"shift__{name}": value for name, value in severities.items()}
+                    figures |= {f"ranked__{name}": value for name, value in watch.ranked.items()}
                     if severities:
                         figures["shift_max"] = max(severities.values())
                     figures["psi_max"] = max(one.psi for one in shifts.values())
@@ -233,10 +234,24 @@ class DriftFold:
                 if rows.size:
                     hour = vectors.at.time_ms[rows] % DAY_MS // HOUR_MS
                     fold.absorb(vectors.batch.take(pa.array(rows)), vectors.lag_ms[rows], hour)
+                    self._record(ask, vectors, rows)
         if predictions is not None:
             inside = (predictions.at.place >= begin) & (predictions.at.place < end)
             for model, watch in self._watches.items():
-                watch.window.predictions(watch.settings.kind, predictions, inside & (predictions.model == model))
+                mine = inside & (predictions.model == model)
+                watch.window.predictions(watch.settings.kind, predictions, mine)
+                if watch.importance is not None and watch.importance.waiting:
+                    rows = np.flatnonzero(mine)
+                    champion = (predictions.variant[rows] == "champion") & (predictions.version[rows] == watch.version)
+                    watch.importance.answered(_keys(predictions.at, rows), predictions.score[rows].tolist(), champion.tolist())
+
+    def _record(self, ask: str, vectors: VectorRows, rows: NDArray[np.int64]) -> None:
+        """Record the first requests of new champions, whose answers tell how much each feature matters."""
+        for watch in self._watches.values():
+            one = watch.importance
+            if one is not None and one.left and watch.settings.ask == ask:
+                chosen = rows[: one.left]
+                one.requests(_keys(vectors.at, chosen), vectors.batch.take(pa.array(chosen)), watch.references[str(watch.version)])
 
     def _outcomes(self, begin: int, end: int, outcomes: OutcomeRows | None) -> list[DriftRecord]:
         if outcomes is None:
@@ -269,6 +284,11 @@ class DriftFold:
 
 def _day(state: Mapping[str, Any], day: int, columns: Sequence[FeatureColumn]) -> Day:
     return Day(day, state["rows"], {column.name: column.load(state["summaries"][column.name]) for column in columns}, Sketch.empty())
+
+
+def _keys(at: MergedCoordinates, rows: NDArray[np.int64]) -> list[str]:
+    """Return what tells requests apart: journal partition and offset."""
+    return [f"{partition}/{offset}" for partition, offset in zip(at.partition[rows].tolist(), at.offset[rows].tolist(), strict=True)]
 
 
 def _mask(values: Any) -> NDArray[np.bool_]:

@@ -11,6 +11,7 @@ from tidemill.services.drift.domain.data_quality import QualityBounds, Scale, ou
 from tidemill.services.drift.domain.estimated_loss import EstimatedLoss
 from tidemill.services.drift.domain.features import FeatureColumn
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.importance import Importance
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
 from tidemill.services.drift.domain.loss_verdict import LOSS_SUBJECTS, LossSettings, LossVerdict
 from tidemill.services.drift.domain.null_shifts import NullShifts, level
@@ -99,9 +100,11 @@ class ModelWatch:
     looks: int = 0
     found: int = 0
     severities: dict[str, float] = field(default_factory=dict)
+    ranked: dict[str, float] = field(default_factory=dict)
     usual: dict[str, dict[str, QualityBounds]] = field(default_factory=dict)
     streams: StreamQuality = field(default_factory=StreamQuality)
     estimates: EstimatedLoss = field(default_factory=EstimatedLoss)
+    importance: Importance | None = None
     shown: dict[str, int] = field(default_factory=dict)
     silence: Silence = field(default_factory=Silence)
     silent: bool = False
@@ -146,6 +149,8 @@ class ModelWatch:
         self.looks = self.found = 0
         self.active.clear()
         self.shown.clear()
+        # Of several classes no one number is the answer.
+        self.importance = None if self.settings.kind.classes else Importance(self.settings.features)
         self.estimates = EstimatedLoss()
         self.recent.clear()
         self.verdict.reset()
@@ -177,10 +182,11 @@ class ModelWatch:
         """
         log_e = self.nulls[str(self.version)].log_e(shifts) if self.version is not None and tested else {}
         log_e = {name: value for name, value in log_e.items() if shifts[name].rows >= self.settings.min_rows}
-        self.severities = {}
+        self.severities, self.ranked = {}, {}
         if not log_e:
             return []
         self.looks += 1
+        shares = self.importance.shares() if self.importance is not None else {}
         least, unharmed = level(self.looks, self.found), self.estimates.unharmed()
         names = list(log_e)
         rejected = discoveries([log_e[name] for name in names], least)
@@ -193,7 +199,10 @@ class ModelWatch:
             severity = max(0.0, log_e[name] / needed)
             severity = max(severity, _JUST_BEYOND) if is_found and large else min(severity, 1.0)
             self.severities[name] = severity
+            if shares:
+                self.ranked[name] = severity * shares[name]
             evidence = {"psi": one.psi, "js": one.js, "ks": one.ks, "chi2": one.chi2, "log_e": log_e[name], "rows": float(one.rows)}
+            evidence |= {"importance": shares[name]} if shares else {}
             told = f"{name} against the data before champion {self.version}: population stability index {one.psi:.3f}, largest difference of the"
             told += f" cumulative shares {one.ks:.3f}; windows of the reference differ less (log e {log_e[name]:.1f})"
             if unharmed is not None and ("feature", name) not in self.active and severity > _CALM_LEVEL:
@@ -202,7 +211,7 @@ class ModelWatch:
             self.shown.pop(name, None)
             found += self._condition(at, "feature", name, "e_lond", severity, 1.0, told, evidence)
         self.found += len(found)
-        return sorted(found, key=lambda finding: -finding.statistic)
+        return sorted(found, key=lambda finding: -self.ranked.get(finding.subject, finding.statistic))
 
     def _shown(
         self, at: Coordinates, name: str, severity: float, unharmed: tuple[float, float], told: str, evidence: Mapping[str, float]
@@ -320,6 +329,7 @@ class ModelWatch:
             "streams": self.streams.snapshot(),
             "estimates": self.estimates.snapshot(),
             "shown": self.shown,
+            "importance": None if self.importance is None else self.importance.snapshot(),
             "silence": self.silence.snapshot(),
             "silent": self.silent,
             "active": sorted([*key, windows] for key, windows in self.active.items()),
@@ -337,6 +347,8 @@ class ModelWatch:
         self.looks, self.found = state["looks"], state["found"]
         self.usual = {version: {name: QualityBounds.load(one) for name, one in state["usual"][version].items()} for version in state["references"]}
         self.streams = StreamQuality.load(state["streams"])
+        own = state["importance"]
+        self.importance = None if own is None else Importance.load(self.settings.features, own)
         self.estimates, self.shown = EstimatedLoss.load(state["estimates"]), dict(state["shown"])
         self.silence, self.silent = Silence.load(state["silence"]), bool(state["silent"])
         self.active = {(kind, name): windows for kind, name, windows in state["active"]}
