@@ -118,6 +118,8 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
         modules = {module_of(child) for child in family}
         services = (*stage_processes(FUSED), "gateway", "alerts")
         assert {f"tidemill.services.{name}" for name in services} <= modules and training in family
+        # Only a run that looks at it takes changes of its application.
+        wait_for((tmp_path / "up" / "meters" / "changes" / "open.json").is_file, "the desk of changes")
         wait_for(lambda: answers(f"{addresses['gateway']}/live"), "the gateway at the address that `up` prints")
         assert len(family) >= len(services) + 1 + 6, "services, training, three servers with their watchdogs"
         if ending == "SIGKILL":
