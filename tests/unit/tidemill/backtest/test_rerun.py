@@ -33,7 +33,7 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> World:
     for name in system.actors():
         system.start(name)
     number = 0
-    for turn in range(270):
+    for turn in range(340):
         if turn < 240:
             for kind in ("order", "verdict", "order", "customer"):
                 world.publish(kind, number)
