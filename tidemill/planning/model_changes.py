@@ -19,6 +19,7 @@ _EFFECTS = {
     "retraining": "trainings are asked for by these rules from now on",
     "drift": "its detectors are made again from the outcomes, with these bounds",
     "fallback": "answers without a model follow it from the switch on",
+    "control": "requests are marked by it from the switch on; earlier answers keep the propensity that they were given",
     "threshold": "the next training begins with it; the champion keeps its own",
     "slices": "the next candidate is judged on these slices",
 }
