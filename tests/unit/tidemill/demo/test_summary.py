@@ -1,6 +1,6 @@
 """The demo's words say what its figures show, and nothing where they show nothing."""
 
-from tidemill.demo.summary import against_unjudged, way_of
+from tidemill.demo.summary import against_unjudged, psi_by_week, way_of
 from tidemill.runs.watch import Seen
 
 
@@ -27,3 +27,12 @@ def test_the_way_of_a_version_through_the_stages_is_told_with_its_days() -> None
     assert way_of("v1", seen) == "promoted" and way_of("v4", seen) == ""
     assert way_of("v2", seen) == "shadow 01-11, canary 01-19, promoted 01-23"
     assert way_of("v3", seen) == "shadow 01-31, stepped back 02-07"
+
+
+def test_the_heat_map_begins_with_what_shifted_and_matters() -> None:
+    day = 86_400_000
+    shifts = [("rain", 0.95, 0.02), ("hour", 0.6, 0.6), ("carrier", 0.1, 0.1)]
+    metrics = {f"shift__{name}": shift for name, shift, _ in shifts} | {f"ranked__{name}": rank for name, _, rank in shifts}
+    names, weeks, values = psi_by_week(Seen(health=[{"window_start": 7 * day, "metrics": metrics}]))
+    assert names == ["hour", "carrier", "rain"] and len(weeks) == 1
+    assert values.tolist() == [[0.6], [0.1], [0.95]], "what is shown is the shift itself"
