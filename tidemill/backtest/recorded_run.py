@@ -6,7 +6,7 @@ from typing import Any
 
 import numpy as np
 
-from tidemill.audit.history import prediction_schema
+from tidemill.audit.history import prediction_schema, shadow_score_schema
 from tidemill.audit.run_log import RunLog
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -15,7 +15,8 @@ from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.records import Records
 
 END = int(np.iinfo(np.int64).max)
-_SWITCHES = ("promoted", "rolled_back")
+_BEGINS, _ENDS = ("shadow", "canary"), ("stepped_back", "pinned")
+_SWITCHES = ("promoted", "rolled_back", *_BEGINS, *_ENDS)
 _PORTION = 20_000
 
 
@@ -31,11 +32,11 @@ class Switch:
 def recorded_switches(plan: Plan, log: RunLog, registry: SchemaRegistry) -> list[Switch]:
     """Return every lifecycle event and revision with the place where the run followed it: every prediction says which ones it follows.
 
-    Events that change no champion, and switches of which no prediction tells, stand as late as the ones behind them allow. Where partitions followed
-    a deployment of one model and a revision of another in different orders, some intervals are not the run's.
+    Events that change neither champion nor challenger, and switches of which no prediction or shadow score tells, stand as late as the ones behind
+    them allow. Where partitions followed a deployment of one model and a revision of another in different orders, some intervals are not the run's.
     """
     events, partitions = log.deployments(), range(plan.application.partitions)
-    followed = {partition: _first_offsets(log, registry, partition) for partition in partitions}
+    followed = {partition: _first_offsets(log, registry, partition, events) for partition in partitions}
     deployments = _placed(
         events,
         {partition: firsts.deployments for partition, firsts in followed.items()},
@@ -79,9 +80,9 @@ def _placed(
     return found[::-1]
 
 
-def _first_offsets(log: RunLog, registry: SchemaRegistry, partition: int) -> _Firsts:
+def _first_offsets(log: RunLog, registry: SchemaRegistry, partition: int, events: Sequence[Mapping[str, Any]]) -> _Firsts:
     decoder = ColumnDecoder(registry, prediction_schema())
-    found = _Firsts({}, {})
+    found = _Firsts(_stages(log, registry, partition, events), {})
     for records in log.predictions(partition):
         batch = decoder.decode(records.values).batch
         models, offsets = batch.column("model").to_pylist(), int64_ms(batch.column("journal_offset")).tolist()
@@ -90,6 +91,28 @@ def _first_offsets(log: RunLog, registry: SchemaRegistry, partition: int) -> _Fi
                 if sequence is not None:
                     firsts.setdefault((model, sequence), offset)
     return found
+
+
+def _stages(log: RunLog, registry: SchemaRegistry, partition: int, events: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], int]:
+    """Return where the stages of challengers began, by their first shadow score, and where they ended: behind the last one."""
+    decoder = ColumnDecoder(registry, shadow_score_schema())
+    first, last = dict[tuple[str, int], int](), dict[tuple[str, int], int]()
+    for records in log.shadow_scores(partition):
+        batch = decoder.decode(records.values).batch
+        rows = zip(batch.column("model").to_pylist(), batch.column("challenger_sequence").to_pylist(), strict=True)
+        for key, offset in zip(rows, int64_ms(batch.column("journal_offset")).tolist(), strict=True):
+            first.setdefault(key, offset)
+            last[key] = offset
+    tried: dict[str, int] = {}
+    for event in events:
+        model, sequence = str(event["model"]), int(event["sequence"])
+        if event["event"] in _BEGINS:
+            tried[model] = sequence
+        elif event["event"] in _SWITCHES:
+            began = tried.pop(model, None)
+            if event["event"] in _ENDS and (model, began) in last:
+                first[model, sequence] = last[model, began] + 1  # type: ignore[index]
+    return first
 
 
 class JournalPieces:

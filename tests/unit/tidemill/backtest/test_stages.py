@@ -11,7 +11,14 @@ import pytest
 from tests.linear_models import linear_artifact
 from tests.unit.shared.models.test_assignment import hash_of
 from tests.unit.tidemill.planning import one_process
-from tests.unit.tidemill.planning.one_process import APP, OneProcess, write
+from tests.unit.tidemill.planning.one_process import APP, OneProcess, RememberingBroker, write
+from tidemill.audit.run_log import TopicLog
+from tidemill.backtest.public_log import PublicLog
+from tidemill.backtest.recorded_run import recorded_switches
+from tidemill.backtest.rerun import rerun
+from tidemill.backtest.stages import StageWorld
+from tidemill.backtest.virtual_time import VirtualClock
+from tidemill.runs.topics import create_topics
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.models.artifacts import ArtifactStore
@@ -95,3 +102,14 @@ def test_a_bad_canary_is_stepped_back_and_a_good_one_serves(tmp_path: Path, monk
     found = run.audit().result
     assert found.clean, found.examples
     assert (found.predictions_compared, found.shadow_scores_compared) == (len(answers), len(pairs))
+
+    # The run's journal, given again with champions and challengers where it had them, makes the same bytes.
+    log, clock = TopicLog(run.plan, run.broker, run.registry), VirtualClock()
+    again = RememberingBroker(clock.now_ms, 0.0)
+    create_topics(run.plan, again)
+    world = StageWorld(run.plan, tmp_path / "one", tmp_path / "again", again, run.registry, clock, run.artifacts)
+    public = PublicLog(run.plan, again, run.registry, lambda _: None)
+    rerun(world, again, log, recorded_switches(run.plan, log, run.registry), public, lambda *_: None)
+    for topic in (run.plan.topics.predictions, run.plan.topics.shadow_scores, run.plan.topics.outcomes):
+        runs = again.reader().read(TopicPartition(topic, 0), 0)
+        assert [value for one in runs for value in one.values if value is not None] == run.values(topic), topic
