@@ -193,7 +193,8 @@ def refits_in_service(
 ) -> tuple[list[Mapping[str, Any]], NDArray[np.int64]]:
     """Return every candidate from the first promoted one on, and which of them would have answered each request if none were ever refused.
 
-    A candidate that was promoted answers from its first real answer on, a refused one from the instant that its training was asked for.
+    A candidate that its training promoted answers from its first real answer on; one that was refused, or had to go through stages first, from the
+    instant that its training was asked for.
 
     Parameters
     ----------
@@ -202,9 +203,11 @@ def refits_in_service(
     times, sequences : shape (n,)
         Journal time and deployment sequence of the requests, in order.
     """
-    promoted = {event["version"]: event["sequence"] for event in events if event["event"] == "promoted"}
+    promotions = [event for event in events if event["event"] == "promoted"]
     registered = [event for event in events if event["event"] == "registered"]
-    begin = next(i for i, event in enumerate(registered) if event["version"] in promoted)
+    begin = next(i for i, event in enumerate(registered) if event["version"] in {one["version"] for one in promotions})
+    asked = {event["version"]: event.get("decision_id") for event in registered}
+    promoted = {one["version"]: one["sequence"] for one in promotions if one.get("decision_id") == asked[one["version"]]}
     candidates, found = registered[begin:], np.zeros(len(times), np.int64)
     for number, event in enumerate(candidates[1:], start=1):
         later = sequences >= promoted[event["version"]] if event["version"] in promoted else times > _milliseconds(event["journal_time"])

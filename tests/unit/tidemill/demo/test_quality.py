@@ -12,7 +12,7 @@ from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_sco
 
 from tests.linear_models import linear_artifact, linear_scores
 from tests.models import artifact
-from tidemill.demo.quality import DAY_MS, compare, labelled
+from tidemill.demo.quality import DAY_MS, compare, labelled, refits_in_service
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.multiclass import Multiclass
@@ -158,3 +158,17 @@ def test_numbers_are_compared(tmp_path: Path) -> None:
     assert found.gap.high < 0
     served = found.curves()[0]
     assert len(served) == len(found.blocks) == 7 and np.isfinite(served).all()
+
+
+def test_a_candidate_that_had_to_go_through_stages_would_have_answered_from_its_training_on_if_none_were_judged() -> None:
+    def event(sequence: int, name: str, version: str, at: int, decision: str) -> dict[str, Any]:
+        return {"sequence": sequence, "event": name, "version": version, "journal_time": at, "decision_id": decision}
+
+    events = [
+        event(0, "registered", "v1", 5, "a"), event(1, "promoted", "v1", 5, "a"), event(2, "registered", "v2", 20, "b"),
+        event(3, "canary", "v2", 20, "b"), event(4, "promoted", "v2", 40, "trial"), event(5, "registered", "v3", 60, "c"),
+        event(6, "canary", "v3", 60, "c"), event(7, "stepped_back", "v3", 70, "other"),
+    ]  # fmt: skip
+    times, sequences = np.array([10, 15, 21, 30, 41, 59, 61, 80]), np.array([1, 1, 3, 1, 4, 4, 6, 4])
+    candidates, found = refits_in_service(events, times, sequences)
+    assert [one["version"] for one in candidates] == ["v1", "v2", "v3"] and found.tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
