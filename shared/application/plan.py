@@ -2,7 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
-from typing import Literal
+from typing import Literal, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,14 +16,16 @@ from tidemill.shared.application.topics import Topics
 from tidemill.shared.kinds import kind, kinds
 from tidemill.shared.kinds.label_codes import LabelCodes
 
-ACCUMULATED = ("count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore")
-"""Kinds over windows."""
-EVER = ("first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean")
-"""Kinds over everything so far."""
 Kind = Literal[
     "count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore",
     "first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean", "ratio",
 ]  # fmt: skip
+KINDS: tuple[Kind, ...] = get_args(Kind)
+_EVER_FROM = KINDS.index("first")
+ACCUMULATED = KINDS[:_EVER_FROM]
+"""Kinds over windows."""
+EVER = KINDS[_EVER_FROM : KINDS.index("ratio")]
+"""Kinds over everything so far."""
 
 
 @dataclass(frozen=True, slots=True)

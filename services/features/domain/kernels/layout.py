@@ -14,7 +14,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.shared.application.expressions import Expression
-from tidemill.shared.application.plan import EVER, AggregatePlan, ViewPlan, WindowPlan
+from tidemill.shared.application.plan import EVER, KINDS, AggregatePlan, ViewPlan, WindowPlan
 
 INCLUDED, NEWEST, OLDEST, RECORDS, USED, HEAD_WORDS = range(6)
 """Head of a row: journal offset of the last record in it; newest and oldest event time; records; 1 once in use."""
@@ -36,10 +36,6 @@ CELL_DIGEST_CENTROIDS, DIGEST_CENTROIDS = 32, 128
 DIGEST_HEAD = 4
 """A t-digest: centroids used, weight, minimum, maximum; then mean and weight of each centroid."""
 
-KINDS = (
-    "count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore",
-    "first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean", "ratio",
-)  # fmt: skip
 (
     COUNT, TOTAL, MEAN, VARIANCE, STD, MIN, MAX, RATE, DISTINCT, QUANTILE, DIFFERENCE, ZSCORE,
     FIRST, LAST, LAG, TIME_SINCE_FIRST, TIME_SINCE_LAST, DECAYED_SUM, DECAYED_COUNT, DECAYED_MEAN, RATIO,
