@@ -34,7 +34,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
 def stage_policy(model: ModelPlan) -> StagePolicy:
     """Return what a model's challengers have to show: the margins and the level of its gate."""
     gate = model.settings.gate
-    return StagePolicy(model.name, model.kind.name, model.settings.stages, *gate.margins(model.kind.name), gate.alpha)
+    return StagePolicy(model.name, model.kind.name, model.settings.stages, *gate.margins(model.kind.name), gate.alpha, gate.fairness)
 
 
 class ControlTask(MergingTask):

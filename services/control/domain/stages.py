@@ -7,12 +7,13 @@ from typing import Any
 import numpy as np
 
 from tidemill.services.control.domain.decision import Place, decision
+from tidemill.services.control.domain.group_answers import LEAST_LABELS, LEAST_OF_EACH_CLASS, unequal_answers
+from tidemill.shared.application.model import Fairness
 from tidemill.shared.application.stages import Stages
 from tidemill.shared.statistics.eprocess import below, discoveries
 
 _MOST_SLICES = 200
 _LEAST_REQUESTS = 100
-_LEAST_SLICE_LABELS, _LEAST_OF_EACH_CLASS = 200, 30
 _LEAST_BLOCKS = 3
 _CERTAIN = 2.0
 
@@ -29,6 +30,8 @@ class StagePolicy:
         How much worse a challenger may be on the whole and in a slice: nats of log loss; of a regression, a share of the champion's loss.
     level
         Probability of an error of each test.
+    fairness
+        The gate's limits on how differently groups are answered; None: that is not judged.
     """
 
     model: str
@@ -37,6 +40,7 @@ class StagePolicy:
     margin: float
     slice_margin: float
     level: float
+    fairness: Fairness | None = None
 
 
 @dataclass(slots=True)
@@ -48,11 +52,14 @@ class _Block:
     champion_loss: float = float("nan")
     difference: float = float("nan")
     excess: float = 0.0
+    yes: int = 0
+    hits: int = 0
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "_Block":
         off, champion_off = (abs(record[f"{whose}_score"] - record[f"{whose}_truth"]) for whose in ("challenger", "champion"))
-        return cls(record["labels"], record["positives"], record["champion_loss"], record["difference_mean"], off - champion_off)
+        answers = record["challenger_yes"], record["challenger_hits"]
+        return cls(record["labels"], record["positives"], record["champion_loss"], record["difference_mean"], off - champion_off, *answers)
 
 
 @dataclass(slots=True)
@@ -232,6 +239,11 @@ def _problem(policy: StagePolicy, trial: _Trial, figures: dict[str, float]) -> s
         return f"loss: expected no more than the champion's, found {_losses(figures)} (e = {harm.e:.3g} of {1 / policy.level:.0f})"
     if policy.kind != "regression" and (words := _off(trial, limits.calibration, figures)):
         return words
+    if policy.fairness is not None:
+        parts = {name: blocks for name, blocks in trial.slices.items() if name}
+        counts = {name: [(one.labels, one.positives, one.yes, one.hits) for one in blocks] for name, blocks in parts.items()}
+        if words := unequal_answers(counts, policy.fairness, figures):
+            return words
     return _worse_slices(policy, trial, figures)
 
 
@@ -254,8 +266,8 @@ def _worse_slices(policy: StagePolicy, trial: _Trial, figures: dict[str, float])
     names, evidence = [], []
     for name, blocks in trial.slices.items():
         labels, positives = sum(block.labels for block in blocks), sum(block.positives for block in blocks)
-        rare = policy.kind == "binary" and min(positives, labels - positives) < _LEAST_OF_EACH_CLASS
-        if not name or labels < _LEAST_SLICE_LABELS or rare:
+        rare = policy.kind == "binary" and min(positives, labels - positives) < LEAST_OF_EACH_CLASS
+        if not name or labels < LEAST_LABELS or rare:
             continue
         loss = float(np.average([block.champion_loss for block in blocks], weights=[block.labels for block in blocks]))
         allowed = _allowed(policy.slice_margin, policy.kind, {"champion_loss": loss})

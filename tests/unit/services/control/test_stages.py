@@ -25,7 +25,8 @@ def block(day: int, sequence: int = 5, stage: str = "shadow", difference: float 
         "challenger_version": "v2", "challenger_sequence": sequence, "stage": stage, "slice": "", "block_start": day * DAY,
         "block_end": (day + 1) * DAY, "requests": 900, "challenger_failures": 0, "canary_answers": 90 if stage == "canary" else 0, "labels": 800,
         "positives": 200, "champion_loss": 0.45, "challenger_loss": 0.45 + difference, "difference_mean": difference, "difference_variance": 0.01,
-        "champion_score": 0.25, "challenger_score": 0.25, "champion_truth": 0.25, "challenger_truth": 0.25, **changes,
+        "champion_score": 0.25, "challenger_score": 0.25, "champion_truth": 0.25, "challenger_truth": 0.25,
+        "challenger_yes": 0, "challenger_hits": 0, **changes,
     }  # fmt: skip
 
 
