@@ -17,8 +17,8 @@ from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.trial import Trial
 from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.shared.application.drift_policy import DriftPolicy
 from tidemill.shared.application.lineage import Lineage, lineage_of
-from tidemill.shared.application.model import DriftPolicy
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.messages import message_codec, message_decoder

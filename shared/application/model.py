@@ -1,16 +1,17 @@
 """The application as its authors write it: frozen models, one per noun of the file."""
 
-from collections.abc import Mapping
 from typing import Annotated, Any, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, field_validator, model_validator
+from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
 
 from tidemill.shared.application.alerts import Alerts
-from tidemill.shared.application.families import FAMILIES, FamilyName, supports
+from tidemill.shared.application.drift_policy import DriftPolicy
+from tidemill.shared.application.families import FAMILIES, supports
+from tidemill.shared.application.gate_policy import Gate
 from tidemill.shared.application.stages import Stages
+from tidemill.shared.application.training_policy import RetrainingPolicy, Training
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
-from tidemill.shared.detectors.catalogue import CATALOGUE, Choice, read_choice, read_choices
-from tidemill.shared.detectors.catalogue import DEFAULT as DETECTORS
+from tidemill.shared.detectors.catalogue import CATALOGUE, Choice, read_choices
 from tidemill.shared.kinds.spelling import spelled
 
 Fate = Literal["skip", "reject", "event"]
@@ -34,18 +35,6 @@ class Deduplication(Frozen):
     """How long a copy of an event may come after it and still be recognised, in journal time. Ids are kept for that long."""
 
     within: Duration
-
-
-def _detector(given: Any) -> Any:  # noqa: ANN401, RUF100 - whatever stands in the file
-    if isinstance(given, str | Mapping):
-        try:
-            read_choice(given)
-        except ValueError as problem:
-            raise ValueError(str(problem).removeprefix("expected ")) from None
-    return given
-
-
-Detector = Annotated[str | dict[str, dict[str, float] | None], BeforeValidator(_detector)]
 
 
 class Stream(Owned):
@@ -271,158 +260,6 @@ class Control(Frozen):
 
     share: float = Field(gt=0, lt=1)
     hidden_when: str
-
-
-class Training(Frozen):
-    """The search: families, trials, windows of history (days; 0 means all).
-
-    Attributes
-    ----------
-    families
-        Which are searched; without any, a linear model and LightGBM.
-    min_positives
-        Rows that each class needs wherever something is learned or judged: training, each window of history, validation, gate.
-    class_weight
-        ``balanced``: while a model learns, the rows of each class weigh the same together; its odds are taken back to the data's. Boosted trees
-        with few positives become too sure by it.
-    max_duration
-        A training that takes longer is ended and has failed.
-    search_every
-        While a recipe is admitted, its refits go out without a search until the last one is so long ago; none: until the recipe loses its admission.
-    """
-
-    families: tuple[FamilyName, ...] = ()
-    trials: int = Field(default=6, ge=1)
-    windows_days: tuple[int, ...] = (0, 60)
-    holdout_days: int | float = Field(default=7, gt=0)
-    min_rows: int = Field(default=1_000, ge=10)
-    min_positives: int = Field(default=10, ge=2)
-    class_weight: Literal["none", "balanced"] = "none"
-    max_duration: Annotated[Duration, Field(gt=0)] = parse_duration("1h")
-    search_every: Annotated[Duration, Field(gt=0)] | None = parse_duration("90d")
-    seed: int = 7
-
-
-class RetrainingPolicy(Frozen):
-    """When a retraining is worth asking for; times are journal time."""
-
-    bootstrap_labels: int = Field(default=5_000, ge=10)
-    cool_down: Duration = parse_duration("3d")
-    schedule: Duration | None = parse_duration("30d")
-    budget_per_30d: int = Field(default=10, ge=1)
-
-
-class Fairness(Frozen):
-    """How differently groups may be answered by a binary model.
-
-    Attributes
-    ----------
-    columns
-        Sensitive columns, of those that the model reads.
-    demographic_parity, equalized_odds
-        Largest difference between two groups: of the share answered with yes; of the share answered with yes among positives, or among negatives.
-    """
-
-    columns: tuple[str, ...] = Field(min_length=1)
-    demographic_parity: float = Field(default=0.2, gt=0, le=1)
-    equalized_odds: float = Field(default=0.2, gt=0, le=1)
-
-
-class Latency(Frozen):
-    """What scoring a row may cost, beyond which a candidate does not serve.
-
-    Attributes
-    ----------
-    row_us
-        Microseconds on the machine that trains.
-    times_champion
-        Times what the champion takes on the same rows in the same process.
-    """
-
-    row_us: Annotated[float, Field(gt=0)] | None = None
-    times_champion: Annotated[float, Field(ge=1)] | None = None
-
-    @model_validator(mode="after")
-    def _some_limit(self) -> "Latency":
-        if self.row_us is None and self.times_champion is None:
-            raise ValueError("a limit: row_us, times_champion or both")
-        return self
-
-
-class Gate(Frozen):
-    """How sure it must be that a recipe is not worse than what serves.
-
-    Attributes
-    ----------
-    alpha
-        Probability with which anything that is worse by the margin gets into service within any 365 days; also the level of the first model's test.
-    min_rows
-        Labelled requests to judge on.
-    margin, slice_margin
-        How much worse a recipe may be on the whole and in a slice: nats of log loss (0.005 and 0.02 by default), for regression a share of the
-        champion's mean squared error (0.01 and 0.04).
-    span
-        The last so long is judged on, or a third of the history where that is shorter.
-    block
-        Requests of so long share their error: its means are the observations of the test.
-    fairness
-        Limits on how differently groups are answered; none: not judged.
-    latency
-        Limits on what scoring costs; none: not measured.
-    """
-
-    alpha: float = Field(default=0.05, gt=0, lt=0.5)
-    min_rows: int = Field(default=500, ge=10)
-    margin: Annotated[float, Field(gt=0)] | None = None
-    slice_margin: Annotated[float, Field(gt=0)] | None = None
-    span: Annotated[Duration, Field(gt=0)] = parse_duration("28d")
-    block: Annotated[Duration, Field(gt=0)] = parse_duration("1d")
-    fairness: Fairness | None = None
-    latency: Latency | None = None
-
-    @model_validator(mode="after")
-    def _some_blocks(self) -> "Gate":
-        if self.span < 7 * self.block:
-            raise ValueError(f"a span of at least seven blocks: {self.span} ms is less than 7 times {self.block} ms")
-        return self
-
-    def margins(self, kind: str) -> tuple[float, float]:
-        """Return the margins on the whole and in a slice for a kind of model."""
-        whole, part = (0.01, 0.04) if kind == "regression" else (0.005, 0.02)
-        return whole if self.margin is None else self.margin, part if self.slice_margin is None else self.slice_margin
-
-
-class DriftPolicy(Frozen):
-    """Detectors and their bounds.
-
-    Attributes
-    ----------
-    detectors
-        On labels that do not cluster by day: names, or names with parameters.
-    clusters
-        Whether labels cluster by day: as the days tell, always, never.
-    """
-
-    detectors: tuple[Detector, ...] = DETECTORS
-    clusters: Literal["auto", "by_day", "none"] = "auto"
-    false_alarm_days: int = Field(default=3650, ge=10)
-    tolerance: float = Field(default=0.02, ge=0, le=1)
-    psi: float = Field(default=0.2, gt=0)
-    missing_shift: float = Field(default=0.1, gt=0, le=1)
-    floors: dict[str, float] = Field(default={})
-    ceilings: dict[str, float] = Field(default={})
-    min_auc: float | None = None
-
-    @property
-    def all_floors(self) -> dict[str, float]:
-        """Floors by metric; `min_auc` is one."""
-        return ({} if self.min_auc is None else {"auc": self.min_auc}) | self.floors
-
-    @field_validator("detectors")
-    @classmethod
-    def _once(cls, given: tuple[Any, ...]) -> tuple[Any, ...]:
-        read_choices(given)
-        return given
 
 
 class Card(Frozen):

@@ -10,7 +10,7 @@ from tidemill.cards.answers import Labelled
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
 from tidemill.services.retraining.domain.probabilities import answered_probability
-from tidemill.shared.application.model import Fairness
+from tidemill.shared.application.gate_policy import Fairness
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.propensity import of_rows

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.shared.application.model import Fairness
+from tidemill.shared.application.gate_policy import Fairness
 
 LEAST_LABELS, LEAST_OF_EACH_CLASS = 200, 30
 _LEAST_BLOCKS = 7

@@ -8,7 +8,7 @@ import numpy as np
 
 from tidemill.services.control.domain.decision import Place, decision
 from tidemill.services.control.domain.group_answers import LEAST_LABELS, LEAST_OF_EACH_CLASS, unequal_answers
-from tidemill.shared.application.model import Fairness
+from tidemill.shared.application.gate_policy import Fairness
 from tidemill.shared.application.stages import Stages
 from tidemill.shared.statistics.eprocess import below, discoveries
 

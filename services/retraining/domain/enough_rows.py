@@ -5,7 +5,7 @@ from collections.abc import Mapping
 import numpy as np
 
 from tidemill.services.retraining.domain.examples import Examples
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.slices import LEAST_EACH, LEAST_ROWS, Groups
-from tidemill.shared.application.model import Fairness
+from tidemill.shared.application.gate_policy import Fairness
 from tidemill.shared.statistics.propensity import Weights
 
 _REPETITIONS = 500

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tidemill.shared.application.model import Latency
+from tidemill.shared.application.gate_policy import Latency
 
 
 @dataclass(frozen=True, slots=True)

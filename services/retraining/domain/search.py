@@ -17,7 +17,7 @@ from tidemill.services.retraining.domain.held_out import CALIBRATION, CLASS_WEIG
 from tidemill.services.retraining.domain.stretches import Stretches
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.application.families import families_of
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.propensity import weighted_mean
 

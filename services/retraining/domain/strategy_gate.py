@@ -9,7 +9,7 @@ from tidemill.services.retraining.domain.calibration_check import compare_calibr
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.services.retraining.domain.slices import Groups, judge_slices
 from tidemill.services.retraining.domain.verdict import Verdict
-from tidemill.shared.application.model import Gate
+from tidemill.shared.application.gate_policy import Gate
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.bootstrap import auc_difference_interval
 from tidemill.shared.statistics.eprocess import below, block_means

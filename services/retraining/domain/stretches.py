@@ -9,7 +9,7 @@ from tidemill.services.retraining.domain.encoding import encode
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError, check_rows, check_validation, window_words
 from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.folds import Folds
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.signature import Signature
 from tidemill.shared.statistics.propensity import Weights

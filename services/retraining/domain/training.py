@@ -14,7 +14,7 @@ from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibration_of, interval_of
 from tidemill.services.retraining.domain.search import search
 from tidemill.shared.application.families import is_own
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.calibration import Calibration

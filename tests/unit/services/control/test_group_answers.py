@@ -10,7 +10,7 @@ from fairlearn.metrics import demographic_parity_difference, equalized_odds_diff
 from tests.unit.services.control.test_stages import BOTH, block
 from tidemill.services.control.domain.group_answers import unequal_answers
 from tidemill.services.control.domain.stages import StagePolicy, StageWatch
-from tidemill.shared.application.model import Fairness
+from tidemill.shared.application.gate_policy import Fairness
 
 LIMITS = Fairness(columns=("country",))
 

@@ -22,7 +22,7 @@ from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdic
 from tidemill.services.drift.domain.promise import Kept, kept_binary
 from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
-from tidemill.shared.application.model import DriftPolicy
+from tidemill.shared.application.drift_policy import DriftPolicy
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.detectors.catalogue import DEFAULT, read_choices
 from tidemill.shared.kinds.multiclass import Multiclass

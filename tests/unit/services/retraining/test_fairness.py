@@ -6,7 +6,7 @@ from fairlearn.metrics import demographic_parity_difference, equalized_odds_diff
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
-from tidemill.shared.application.model import Fairness
+from tidemill.shared.application.gate_policy import Fairness
 
 N = 6_000
 BLOCKS = np.repeat(np.arange(30), N // 30)

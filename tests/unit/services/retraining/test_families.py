@@ -15,7 +15,7 @@ from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.families.registry import family_of, suggest
 from tidemill.services.retraining.domain.fitting import Fit, fit
 from tidemill.shared.application.families import FAMILIES, supports
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.multiclass import Multiclass

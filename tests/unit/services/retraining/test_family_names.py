@@ -14,7 +14,7 @@ from sklearn.preprocessing import FunctionTransformer, StandardScaler
 from tidemill.services.retraining.domain.families.family import FamilyError, Sample
 from tidemill.services.retraining.domain.families.own_estimator import OwnEstimator
 from tidemill.services.retraining.domain.families.registry import family_of
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.multiclass import Multiclass

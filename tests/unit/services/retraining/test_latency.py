@@ -13,7 +13,7 @@ from tests.unit.services.retraining.test_job import MODEL, SETTINGS, World
 from tidemill.services.retraining.domain.latency import Cost, judge_latency
 from tidemill.services.retraining.processes.scoring_cost import measure
 from tidemill.shared.application.errors import ApplicationError
-from tidemill.shared.application.model import Latency
+from tidemill.shared.application.gate_policy import Latency
 
 ROWS = pa.RecordBatch.from_pydict({"x": list(range(2_000))})
 

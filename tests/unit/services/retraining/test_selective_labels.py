@@ -13,7 +13,8 @@ from tidemill.services.retraining.domain.strategy_gate import Paired, judge_stra
 from tidemill.services.retraining.domain.training import train
 from tidemill.shared.application.control_share import ControlPlan
 from tidemill.shared.application.expressions import compile_expression
-from tidemill.shared.application.model import Gate, Training
+from tidemill.shared.application.gate_policy import Gate
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.assignment import fractions
 from tidemill.shared.models.onnx_scorer import OnnxScorer

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.slices import judge_slices
 from tidemill.services.retraining.domain.strategy_gate import Paired, judge_strategy
 from tidemill.services.retraining.domain.verdict import Verdict
-from tidemill.shared.application.model import Gate
+from tidemill.shared.application.gate_policy import Gate
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.multiclass import Multiclass
 from tidemill.shared.kinds.regression import Regression

@@ -13,7 +13,8 @@ from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.succession import Bench, Proposal, does_better, first_model, successor
 from tidemill.services.retraining.domain.walk_forward import refit_instants, walk_forward
-from tidemill.shared.application.model import Model, Training
+from tidemill.shared.application.model import Model
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.onnx_scorer import OnnxScorer

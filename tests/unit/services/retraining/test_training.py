@@ -8,7 +8,7 @@ from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split, label_horizon_ms
 from tidemill.services.retraining.domain.gate import judge
 from tidemill.services.retraining.domain.training import refit, train
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.statistics.metrics import roc_auc

@@ -13,7 +13,7 @@ from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.retraining.domain.held_out import residual_interval
 from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.training import refit, train
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.multiclass import Multiclass

@@ -9,8 +9,8 @@ from pydantic import BaseModel, TypeAdapter, ValidationError
 from pydantic_core import PydanticUndefined
 from ruamel.yaml import YAML
 
+from tidemill.shared.application import drift_policy, gate_policy, stages, training_policy
 from tidemill.shared.application import model as models
-from tidemill.shared.application import stages
 from tidemill.shared.application.json_schema import duration_text
 from tidemill.shared.application.plan import Kind
 
@@ -18,7 +18,7 @@ TEXT = (Path(__file__).parents[4] / "docs" / "reference" / "application.md").rea
 ROW = re.compile(r"^\| `([a-z_0-9]+)` \| (.+?) \| (.+?) \| (.+?) \| `(.+)` \|$", re.M)
 NOUNS = [
     noun
-    for module in (models, stages)
+    for module in (models, training_policy, gate_policy, drift_policy, stages)
     for noun in vars(module).values()
     if isinstance(noun, type)
     and issubclass(noun, BaseModel)
@@ -77,6 +77,6 @@ def test_every_aggregate_is_documented() -> None:
 
 
 def test_a_wrong_example_would_be_found() -> None:
-    field = models.Gate.model_fields["alpha"]
+    field = gate_policy.Gate.model_fields["alpha"]
     with pytest.raises(ValidationError):
         validator(field).validate_python(0.9)

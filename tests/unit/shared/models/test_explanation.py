@@ -13,7 +13,7 @@ from tests.models import artifact
 from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.training import train
-from tidemill.shared.application.model import Training
+from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.regression import Regression
 from tidemill.shared.models.artifacts import Artifact, ArtifactError

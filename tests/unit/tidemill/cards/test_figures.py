@@ -7,7 +7,7 @@ from sklearn.metrics import f1_score, log_loss, mean_absolute_error, roc_auc_sco
 
 from tidemill.cards.answers import Labelled
 from tidemill.cards.figures import by_value, by_week, fairness, part, reliability
-from tidemill.shared.application.model import Fairness
+from tidemill.shared.application.gate_policy import Fairness
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.multiclass import Multiclass
 from tidemill.shared.kinds.regression import Regression
