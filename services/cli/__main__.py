@@ -14,6 +14,7 @@ from tidemill.services.cli.apply import apply
 from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.card import card
 from tidemill.services.cli.command import command
+from tidemill.services.cli.diagnose import diagnose
 from tidemill.services.cli.explain import explain
 from tidemill.services.cli.init import init
 from tidemill.services.cli.lifecycle_commands import pin, promote, retrain, rollback, step_back, unpin
@@ -175,6 +176,7 @@ app.command(name="training-set")(training_set)
 app.command()(skew)
 app.command()(trace)
 app.command()(explain)
+app.command()(diagnose)
 app.command()(reproduce)
 app.command()(mlflow)
 app.command()(card)

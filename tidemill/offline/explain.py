@@ -76,11 +76,18 @@ def explain_request(plan: Plan, lake: Lake, store: ArtifactStore, request_id: st
     if not served:
         found = ", ".join(f"{row['model']} by its fallback ({row['reason']})" for row in answers) or "no model"
         raise UnknownRequestError(f"expected an answer of {model or 'a model'} to {request_id}, found {found}")
-    return [_explained(plan, vector, row, _artifact(store, row["model"], row["model_version"])) for row in served]
+    return [_explained(plan, vector, row, artifact_of(store, row["model"], row["model_version"])) for row in served]
 
 
-def _artifact(store: ArtifactStore, name: str, version: str) -> Artifact:
-    """Return a version's artifact by the address that its training's record tells; of one without a record by looking at all."""
+def artifact_of(store: ArtifactStore, name: str, version: str) -> Artifact:
+    """Return a version's artifact by the address that its training's record tells; of one without a record by looking at all.
+
+    Raises
+    ------
+    UnknownRequestError
+        The store has no such version.
+    ArtifactError, TransientError
+    """
     record = TrainingRecords(store.uri).get(name, version)
     if record is not None:
         return Artifact.from_bytes(store.get(record.artifact_sha256))

@@ -151,11 +151,11 @@ class Trials:
         for row, text in enumerate(slices.tolist()):
             for part in text.split("\x1f") if text else ():
                 groups.setdefault(part, []).append(row)
-        trials = [self._trial("", block.contest, at, start, table)]
         parts = [self._trial(part, block.contest, at, start, table[rows]) for part, rows in sorted(groups.items())]
         enough = [one for one in parts if one.counts["labels"] >= LEAST_SLICE_LABELS]
         largest = sorted(enough, key=lambda one: (-one.counts["labels"], one.part))[:_MOST_SLICES]
-        return trials + sorted(largest, key=lambda one: one.part)
+        # The whole comes last: who decides on it has seen the slices.
+        return [*sorted(largest, key=lambda one: one.part), self._trial("", block.contest, at, start, table)]
 
     def _trial(self, part: str, contest: Contest, at: Coordinates, start: int, table: Float64) -> Trial:
         width = len(self.kind.classes) or 1
