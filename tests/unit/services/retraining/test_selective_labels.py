@@ -92,19 +92,25 @@ def test_figures_weighted_by_the_control_share_are_those_of_all_requests(seed: i
     assert silent.labels.mean() < 0.8 * rows.labels.mean()
 
 
-def test_a_model_retrained_with_a_control_share_knows_the_requests_that_are_blocked() -> None:
-    all_of_it, later = world(7, 250), world(8, 250)
+def test_models_retrained_with_a_control_share_know_the_requests_that_are_blocked() -> None:
     split, training = Split.of(DAYS * DAY_MS, 7, 0), Training(trials=2, windows_days=(0,), families=("lightgbm",), holdout_days=7, min_rows=500)
-    blocked, truth = later.blocked, later.rows.labels[later.blocked]
-    found = {}
-    for name, rows in (("seen", all_of_it.seen()), ("silent", all_of_it.silent()), ("all", all_of_it.rows)):
-        scores = OnnxScorer(train(rows, split, "m", "v", training, KIND).artifact).score(later.rows.features)
-        found[name] = float(scores[blocked].mean()), float(KIND.losses(later.rows.labels, scores).mean())
-    rate, error = float(truth.mean()), 0.5 / np.sqrt((all_of_it.weights > 1).sum())
-    assert abs(found["seen"][0] - rate) < 2 * error, (found, rate)
-    assert found["silent"][0] < 0.5 * rate
+    off, errors, more = [], [], []
+    for seed in range(20, 24):
+        all_of_it, later = world(seed, 250), world(seed + 100, 250)
+        blocked = later.blocked
+        rate = float(later.rows.labels[blocked].mean())
+        means, losses = {}, {}
+        for name, rows in (("seen", all_of_it.seen()), ("silent", all_of_it.silent()), ("all", all_of_it.rows)):
+            scores = OnnxScorer(train(rows, split, "m", "v", training, KIND).artifact).score(later.rows.features)
+            means[name], losses[name] = float(scores[blocked].mean()), float(KIND.losses(later.rows.labels, scores).mean())
+        assert means["silent"] < 0.5 * rate
+        off.append(means["seen"] - rate)
+        errors.append(0.5 / np.sqrt((all_of_it.weights > 1).sum()))
+        more.append((losses["seen"] - losses["all"], losses["silent"] - losses["all"]))
+    assert abs(np.mean(off)) < 3 * np.mean(errors) / np.sqrt(len(off)), off
     # It costs little beside a model that sees every label; the other costs a multiple of that.
-    assert found["seen"][1] - found["all"][1] < 0.01 < 0.2 * (found["silent"][1] - found["all"][1])
+    seen, silent = np.mean(more, axis=0)
+    assert seen < 0.01 < 0.2 * silent
 
 
 def test_the_gate_sees_harm_among_the_requests_that_are_blocked() -> None:

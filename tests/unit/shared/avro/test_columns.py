@@ -29,7 +29,7 @@ def prediction(i: int, reason: str | None = None) -> dict[str, Any]:
         "request_id": f"é{i}", "model": "m", "journal_partition": 0, "journal_offset": i, "journal_time": 1_000 + i, "event_time": i, "score": i / 7,
         "predicted": 1, "model_version": "v", "deployment_sequence": -1, "variant": "champion", "reason": reason,
         "scores": None if i % 2 else {"a": i / 7, "b": 1 - i / 7}, "predicted_label": None if i % 2 else "b", "lower": None, "upper": i / 3,
-        "revision": None if i % 2 else i,
+        "revision": None if i % 2 else i, "control": None if i % 2 else i % 4 == 0, "propensity": None if i % 2 else 0.25,
     }  # fmt: skip
 
 
