@@ -1,5 +1,6 @@
 """Why a model's loss has risen: the rise is divided into data, model, feature, label and concept causes. Pure: no archive, no clock."""
 
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
@@ -19,6 +20,7 @@ _FOLDS = 5
 _NULLS = 0.03
 _SIGMAS = 4.0
 _MOST_RATIO = 20.0
+_LEAST_OVERLAP = 0.2
 _TREES = {"learning_rate": 0.1, "num_leaves": 15, "min_data_in_leaf": 40, "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 7}
 _ROUNDS = 60
 
@@ -54,7 +56,7 @@ class Cause:
     Attributes
     ----------
     kind
-        ``data``, ``model``, ``feature``, ``label`` or ``concept``.
+        ``data``, ``model``, ``feature``, ``label``, ``concept``; or ``undivided``: of inputs and relation together.
     loss
         How much of the rise it explains, in the loss's unit.
     """
@@ -157,10 +159,13 @@ def diagnose(kind: Kind, reference: Window, current: Window, score: Score, befor
     first = next((one.column for one in shifts if one.distance > 0), "none")
     size = float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
     evidence = {"reference loss at the present mix": mixed, "windows told apart (AUC)": separable, "effective share of rows": size}
-    causes.append(
-        Cause("feature", mixed - float(old.mean()), f"other inputs than before, {first} above all: harder requests, the relation unchanged", evidence)
-    )
-    causes.append(_relation(kind, rows, labels, served, float(own.mean()) - mixed))
+    if size < _LEAST_OVERLAP:
+        words = "inputs or relation: the windows hardly overlap, so the two cannot be told apart; look into a shorter time (--since)"
+        causes.append(Cause("undivided", float(own.mean() - old.mean()), words, evidence))
+    else:
+        words = f"other inputs than before, {first} above all: harder requests, the relation unchanged"
+        causes.append(Cause("feature", mixed - float(old.mean()), words, evidence))
+        causes.append(_relation(kind, rows, labels, served, float(own.mean()) - mixed))
     figures = {
         "labelled before": reference.labelled / max(1, reference.asked), "labelled now": current.labelled / max(1, current.asked),
         "label delay before h": reference.delay_ms / 3.6e6, "label delay now h": current.delay_ms / 3.6e6,
@@ -208,8 +213,8 @@ def _numbers(column: pa.Array) -> Float64:
 def _distance(old: pa.Array, new: pa.Array) -> float:
     """Return the largest difference of the distribution functions, of texts half the sum of differences of shares; missing values apart."""
     if pa.types.is_string(old.type):
-        values = sorted({*old.drop_null().to_pylist(), *new.drop_null().to_pylist()})
-        shares = [np.array([column.drop_null().to_pylist().count(value) for value in values], float) for column in (old, new)]
+        counts = [Counter(column.drop_null().to_pylist()) for column in (old, new)]
+        shares = [np.array([count[value] for value in counts[0] | counts[1]], float) for count in counts]
         return float(np.abs(shares[0] / max(1.0, shares[0].sum()) - shares[1] / max(1.0, shares[1].sum())).sum() / 2)
     known = [np.sort(numbers[~np.isnan(numbers)]) for numbers in map(_numbers, (old, new))]
     if not all(map(len, known)):

@@ -100,6 +100,15 @@ def test_a_worse_model_is_named_where_the_one_before_would_have_done_better() ->
     assert one.causes[0].kind == "model" and one.causes[0].loss == pytest.approx(one.rise, rel=0.2)
 
 
+def test_windows_that_hardly_overlap_are_not_divided_into_inputs_and_relation() -> None:
+    def elsewhere(rows: dict[str, Float64], rng: np.random.Generator) -> None:
+        rows["y"] = rng.normal(8.0, 1.0, ROWS)
+
+    one = found(elsewhere, 3)
+    assert [cause.kind for cause in one.causes] == ["undivided"] and one.causes[0].loss == pytest.approx(one.rise)
+    assert "hardly overlap" in one.causes[0].words
+
+
 @pytest.mark.lasts(5)
 def test_the_command_reads_the_archive_and_writes_a_page(tmp_path: Path) -> None:
     """Labels that are turned round from day 45 on, on a lake that the services' tables make."""
