@@ -165,7 +165,7 @@ class RunningTask:
             refusals=self.progress.refusals.after(read, refused, self.limits) if step.flows is None else Refusals(),
             flows=step.flows or {},
             writer=self.writer,
-            written={**self.progress.written, **self._written(emissions, share)},
+            written=self._written(emissions, share),
         )
         before = self.progress
         unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group, writer=before.writer) == before
@@ -194,14 +194,16 @@ class RunningTask:
         return Emission(progress_topic(self.topics.app, self.topics.stage), self.partition, [progress.key], [progress.encode(self.codec)])
 
     def _written(self, emissions: Sequence[Emission], share: Sequence[Emission]) -> dict[TopicPartition, Written]:
-        """What the next progress record says of a step's outputs and of the state that goes with them."""
+        """What the next progress record says of the last outputs of each place, those of a step and the state that goes with them among them."""
         runs: dict[TopicPartition, list[Emission]] = {}
         for emission in emissions:
             runs.setdefault(TopicPartition(emission.topic, emission.partition), []).append(emission)
-        written = {place: Written.of(run, self._mark(place)) for place, run in runs.items()}
+        written = {**self.progress.written, **{place: Written.of(run, self._mark(place)) for place, run in runs.items()}}
         for emission in share:
             place = TopicPartition(emission.topic, emission.partition)
             state = Written.of_state(emission, self._mark(place))
+            # Deletions leave nothing to look for, and compaction may now remove what was there before them.
+            written.pop(place, None)
             if state is not None:
                 written[place] = state
         return written

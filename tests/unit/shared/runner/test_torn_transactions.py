@@ -11,7 +11,7 @@ from tests.property.runner_tasks import APP, SCHEMAS, STAGE, CountingTask, argum
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.log.broker import TopicSpec
-from tidemill.shared.log.records import Emission, TopicPartition
+from tidemill.shared.log.records import Checkpoint, Emission, StateEntry, TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.memory.log import COMMITTED, Transaction
 from tidemill.shared.observability.settings import RunnerSettings
@@ -151,6 +151,27 @@ def test_what_retention_and_compaction_take_away_is_not_missed(tmp_path: Path, c
         broker.compact(CHECKPOINT)
     start(broker, tmp_path)
     assert len(output(broker, OUTPUT)) == (0 if change == "retention" else 5)
+
+
+class DeletingTask(CountingTask):
+    """Deletes state: the checkpoint of a step with key d holds that of key a as a deletion, and nothing else."""
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        deletes = "d" in self.dirty
+        checkpoint = super().checkpoint(budget_bytes)
+        return Checkpoint([StateEntry(b"a", None)], checkpoint.marker) if deletes else checkpoint
+
+
+def test_state_that_a_later_transaction_deleted_is_not_missed(tmp_path: Path) -> None:
+    broker = TearingBroker()
+    broker.publish("ab")
+    runner = start(broker, tmp_path, lambda: DeletingTask(APP, 0))
+    assert TopicPartition(CHECKPOINT, 0) in runner.tasks[0].progress.written
+    broker.publish("d")
+    runner.step()
+    broker.compact(CHECKPOINT)
+    start(broker, tmp_path, lambda: DeletingTask(APP, 0))
+    assert len(output(broker, OUTPUT)) == 3
 
 
 @pytest.mark.parametrize("sole", [True, False])
