@@ -11,7 +11,7 @@ from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
-from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.kinds.binary import Binary
 

@@ -16,7 +16,7 @@ from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.trial import Trial
-from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.drift_policy import DriftPolicy
 from tidemill.shared.application.lineage import Lineage, lineage_of
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -30,7 +30,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-17"
+_FOLD_VERSION = "drift-18"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 

@@ -16,7 +16,7 @@ from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, outcome_rows
 from tidemill.services.drift.domain.trial import Trial
 from tidemill.services.drift.domain.trials import LEAST_SLICE_LABELS
-from tidemill.services.drift.domain.watch import WatchSettings
+from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.messages import message_schema
 from tidemill.shared.avro.registry import MemorySchemaRegistry

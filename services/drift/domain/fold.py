@@ -1,7 +1,7 @@
 """The drift fold: merged vectors, predictions and outcomes in, findings, incidents, trials and health records out."""
 
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -9,17 +9,19 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.champion_rows import champion_rows
 from tidemill.services.drift.domain.data_quality import quantiles
 from tidemill.services.drift.domain.features import Day, FeatureColumn, FeatureFold
 from tidemill.services.drift.domain.findings import Coordinates, Finding, HealthRecord
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.quality import WindowRows
-from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows, champion_rows
+from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
 from tidemill.services.drift.domain.trial import Trial
 from tidemill.services.drift.domain.trials import Trials
-from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings, feature_columns
+from tidemill.services.drift.domain.watch import ModelWatch, feature_columns
+from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.statistics.sketch import Sketch
 
@@ -123,7 +125,7 @@ class DriftFold:
             ask = watch.settings.ask
             reference = watch.references[watch.version] if watch.version is not None else {}
             shifts = shifts_of(reference, {name: one for name, one in self._features[ask].window.items() if name in reference})
-            watch.levels.clear()
+            watch.conditions.levels.clear()
             lag = quantiles(closed[ask].lag_ms, (0.5,))
             findings = watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
             if reference and closed[ask].rows:
@@ -134,14 +136,14 @@ class DriftFold:
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
             said += incidents.absorb(findings, fallback_share=fallback)
-            said += incidents.close_window(at, watch.levels, watch.window.scores, fallback_share=fallback)
+            said += incidents.close_window(at, watch.conditions.levels, watch.window.scores, fallback_share=fallback)
             if not watch.window.empty:
                 figures = watch.window.figures(watch.settings.kind)
                 if shifts:
                     figures |= {f"psi__{name}": one.psi for name, one in shifts.items()}
-                    severities = watch.severities
+                    severities = watch.shifts.severities
                     figures |= {f"shift__{name}": value for name, value in severities.items()}
-                    figures |= {f"ranked__{name}": value for name, value in watch.ranked.items()}
+                    figures |= {f"ranked__{name}": value for name, value in watch.shifts.ranked.items()}
                     if severities:
                         figures["shift_max"] = max(severities.values())
                     figures["psi_max"] = max(one.psi for one in shifts.values())
@@ -259,7 +261,7 @@ class DriftFold:
         first, last = np.searchsorted(outcomes.at.place, [begin, end])
         if first == last:
             return []
-        part = _slice(outcomes, slice(int(first), int(last)))
+        part = outcomes.part(slice(int(first), int(last)))
         judged = champion_rows(part)
         found = []
         for model, watch in self._watches.items():
@@ -293,13 +295,3 @@ def _keys(at: MergedCoordinates, rows: NDArray[np.int64]) -> list[str]:
 
 def _mask(values: Any) -> NDArray[np.bool_]:
     return np.asarray(values, dtype=np.bool_)
-
-
-def _slice(rows: OutcomeRows, part: slice) -> OutcomeRows:
-    at = MergedCoordinates(rows.at.place[part], rows.at.time_ms[part], rows.at.partition[part], rows.at.offset[part])
-    names = (
-        "request", "request_ms", "model", "version", "variant", "status", "revision", "score", "predicted", "label", "delay_ms", "scores", "lower",
-        "upper", "weight",
-    )  # fmt: skip
-    pairs = None if rows.pairs is None else rows.pairs.part(part)
-    return replace(rows, at=at, pairs=pairs, **{name: getattr(rows, name)[part] for name in names})

@@ -1,11 +1,10 @@
 """The columns that drift detection reads of its three inputs, in merge order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -126,6 +125,13 @@ class OutcomeRows:
         """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
         return _scores_of(kind, self.score, self.scores, chosen)
 
+    def part(self, chosen: slice) -> "OutcomeRows":
+        """Return those of some rows."""
+        at = MergedCoordinates(self.at.place[chosen], self.at.time_ms[chosen], self.at.partition[chosen], self.at.offset[chosen])
+        pairs = None if self.pairs is None else self.pairs.part(chosen)
+        columns = {name: getattr(self, name)[chosen] for name in self.__slots__ if name not in ("at", "pairs")}
+        return OutcomeRows(at=at, pairs=pairs, **columns)
+
 
 def _scores_of(kind: Kind, score: Float64, scores: pa.Array, chosen: NDArray[np.bool_]) -> Float64:
     if not kind.classes:
@@ -190,26 +196,6 @@ def _pairs(batch: pa.RecordBatch) -> PairRows | None:
         batch.column("other_scores"),
         np.array(texts, dtype=np.object_),
         floats(batch.column("share")),
-    )
-
-
-def champion_rows(rows: OutcomeRows) -> OutcomeRows:
-    """Return the outcomes as if the champion had answered what the canary did, where it has a score: it is judged on all requests alike."""
-    if rows.pairs is None:
-        return rows
-    turned = (rows.variant == "canary") & np.isfinite(rows.pairs.score)
-    if not turned.any():
-        return rows
-    pairs = rows.pairs
-    return replace(
-        rows,
-        version=np.where(turned, pairs.version, rows.version),
-        variant=np.where(turned, "champion", rows.variant).astype(np.object_),
-        score=np.where(turned, pairs.score, rows.score),
-        predicted=np.where(turned, pairs.predicted, rows.predicted),
-        scores=pc.if_else(pa.array(turned), pairs.scores, rows.scores),
-        lower=np.where(turned, np.nan, rows.lower),
-        upper=np.where(turned, np.nan, rows.upper),
     )
 
 

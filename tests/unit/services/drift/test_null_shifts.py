@@ -11,7 +11,8 @@ from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.null_shifts import NullShifts
 from tidemill.services.drift.domain.shifts import Shift, shifts_of
-from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings
+from tidemill.services.drift.domain.watch import ModelWatch
+from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.statistics import distances as one_by_one
 from tidemill.shared.statistics.distances import distances, population_stability_index

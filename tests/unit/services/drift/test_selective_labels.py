@@ -9,7 +9,8 @@ from sklearn.metrics import log_loss, roc_auc_score
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import MetricBound, RecentLabels
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, outcome_rows
-from tidemill.services.drift.domain.watch import ModelWatch, WatchSettings
+from tidemill.services.drift.domain.watch import ModelWatch
+from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.avro.messages import message_schema
 from tidemill.shared.kinds.binary import Binary

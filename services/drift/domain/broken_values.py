@@ -1,0 +1,62 @@
+"""Whether a day's values are broken, feature by feature: held against the days of the champion's reference."""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from tidemill.services.drift.domain.conditions import Conditions
+from tidemill.services.drift.domain.data_quality import QualityBounds, Scale, outside_shares, scales
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.shifts import Summary
+from tidemill.shared.statistics.histogram import Tally
+
+_GONE = 0.5
+
+
+@dataclass(frozen=True, slots=True)
+class BrokenValues:
+    """Missing values, values never seen and the scale of one champion's features, against what was usual in its reference.
+
+    Attributes
+    ----------
+    min_rows
+        Vectors that a day needs before its features are judged.
+    missing_shift
+        No bound on the change of the share of missing values is lower.
+    """
+
+    version: str
+    reference: Mapping[str, Summary]
+    usual: Mapping[str, QualityBounds]
+    min_rows: int
+    missing_shift: float
+
+    def look(self, at: Coordinates, conditions: Conditions, day: Mapping[str, Summary]) -> list[Finding]:
+        """Hold a day's missing and unknown values, and its scale, against the days of the reference."""
+        judged = {name: day[name] for name, one in self.reference.items() if one.rows and day[name].rows >= self.min_rows}
+        outside, factors = outside_shares(self.reference, judged), scales(self.reference, judged)
+        found: list[Finding] = []
+        for name, one in judged.items():
+            found += self._feature(at, conditions, name, one, outside[name], factors.get(name))
+        return found
+
+    def _feature(self, at: Coordinates, conditions: Conditions, name: str, day: Summary, outside: float, factor: Scale | None) -> Sequence[Finding]:
+        """Hold one feature against what was usual."""
+        missing, usual, before = day.missing_share, self.usual[name], self.reference[name].missing_share
+        distance, missing_bound = usual.missing(missing, day.rows, self.missing_shift)
+        gone: Severity = "alarm" if distance > _GONE and missing > before else "warning"
+        found: list[Finding] = []
+
+        def hold(kind: Kind, detector: str, statistic: float, bound: float, told: str, severity: Severity = "warning", **more: float) -> None:
+            evidence = {"missing": missing, "missing_reference": before, "outside": outside, "rows": float(day.rows), **more}
+            text = f"{name} against the data before champion {self.version}: {told}"
+            found.extend(conditions.hold(at, kind, name, detector, statistic, bound, text, evidence, severity))
+
+        told = f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
+        hold("missing", "missing_share", distance, missing_bound, told, gone)
+        if factor is not None:
+            statistic = factor.factor_log if factor.units and factor.factor_log > usual.factor_log else 0.0
+            told = f"values are {factor.factor:.4g} times what they were, as after a change of {factor.units}"
+            hold("units", "scale_factor", statistic, usual.factor_log, told, "alarm", factor=factor.factor)
+        kind: Kind = "category" if isinstance(day, Tally) else "range"
+        hold(kind, "outside_share", outside, usual.outside, f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}")
+        return found

@@ -1,0 +1,42 @@
+"""What is watched of one model, and the bounds."""
+
+from dataclasses import dataclass, field
+
+from tidemill.services.drift.domain.loss_verdict import LossSettings
+from tidemill.services.drift.domain.recent_labels import MetricBound
+from tidemill.shared.kinds.kind import Kind
+
+
+@dataclass(frozen=True, slots=True)
+class WatchSettings:
+    """What is watched, and the bounds.
+
+    Attributes
+    ----------
+    loss
+        How the loss is watched.
+    min_rows
+        Vectors a window needs before its features are compared.
+    outside
+        Share of a window's rows outside of the reference's range that is worth a warning.
+    bounds_of_metrics, recent_labels
+        Bounds on the metrics of that many last labels.
+    block_ms
+        Length of a block of requests in trials of challengers.
+    """
+
+    model: str
+    ask: str
+    features: tuple[str, ...]
+    kind: Kind
+    bootstrap_labels: int
+    loss: LossSettings = field(default_factory=LossSettings)
+    psi: float = 0.2
+    missing_shift: float = 0.1
+    outside: float = 0.05
+    bounds_of_metrics: tuple[MetricBound, ...] = ()
+    min_rows: int = 100
+    recent_labels: int = 2000
+    label_stream: str = ""
+    shown_only: frozenset[str] = frozenset()
+    block_ms: int = 86_400_000
