@@ -228,7 +228,8 @@ class OutcomesTask(MergingTask):
             elif isinstance(payload, _ShadowRows):
                 self._join.pair(payload.models[row], payload.offsets[row], payload.pairs[row])
             else:
-                outcomes += self._join.advance(at)
+                if time > self._join.due_ms:
+                    outcomes += self._join.advance(at)
                 for model, identity, label in payload.labels.get(row, ()):
                     outcomes += self._join.label(model, identity, label, at)
                 if row in payload.invalid:

@@ -96,11 +96,17 @@ class OutcomeJoin:
     A request is known from its prediction until twice the maximum delay later: within the first it waits for its label and then
     times out; within the second a late label is still recognised as belonging to it (and is a correction, or is ignored).
     A label that comes before its request waits for it as long as a request would wait for a label, then is reported unmatched.
+
+    Attributes
+    ----------
+    due_ms
+        `advance` has nothing to do before this journal time has passed.
     """
 
     def __init__(self, policies: Iterable[JoinPolicy]) -> None:
         self._models = {policy.model: _ModelState(policy, RequestTable(policy.numbers, policy.classes)) for policy in policies}
         self.ignored_labels = 0
+        self.due_ms = _NEVER
 
     def pair(self, model: str, offset: int, pair: Pair) -> None:
         """Take up what the other one of champion and challenger said of the request that comes next."""
@@ -118,6 +124,7 @@ class OutcomeJoin:
             request, state.pair = request._replace(pair=pair) if offset == request.offset else request, None
         if not state.keep_request(request):
             raise ValueError(f"model {model}: expected one prediction per request, found a second one for {request.request_id} at {at}")
+        self.due_ms = min(self.due_ms, state.due_ms)
         state.touch(request.offset)
         outcomes: list[Outcome] = []
         for label, label_at in state.early.take(request.request_id):
@@ -132,6 +139,7 @@ class OutcomeJoin:
         if row is not None:
             return self._labelled(state, row, label, at, at.time_ms)
         state.keep_early(request_id, label, at)
+        self.due_ms = min(self.due_ms, state.due_ms)
         state.touch_early(at.offset)
         return []
 
@@ -146,11 +154,14 @@ class OutcomeJoin:
                 state.touch(kept.request.offset)
 
     def advance(self, at: At) -> list[Outcome]:
-        """Time out and forget what journal time has left behind; call with every journal record, ticks included."""
+        """Time out and forget what journal time has left behind; call with every journal record later than `due_ms`, ticks included."""
+        if at.time_ms <= self.due_ms:
+            return []
         outcomes: list[Outcome] = []
         for state in self._models.values():
             if at.time_ms > state.due_ms:
                 outcomes += self._time_out(state, at)
+        self.due_ms = min((state.due_ms for state in self._models.values()), default=_NEVER)
         return outcomes
 
     def snapshot(self) -> dict[str, bytes | None]:
@@ -194,6 +205,7 @@ class OutcomeJoin:
             state = self._models[name]
             for identity, value, event_time, *at in _unpack(blob):
                 state.keep_early(identity, Label(value, event_time), At(*at))
+        self.due_ms = min((state.due_ms for state in self._models.values()), default=_NEVER)
 
     def _labelled(self, state: _ModelState, row: int, label: Label, at: At, label_time_ms: int) -> list[Outcome]:
         request, status, revision = state.requests.get(row)
@@ -210,16 +222,17 @@ class OutcomeJoin:
         delay, requests, early = state.policy.max_delay_ms, state.requests, state.early
         due = []
         while state.pending < requests.end:
-            request, status, revision = requests.get(state.pending)
-            if status in OPEN:
-                if request.time_ms + delay >= at.time_ms:
-                    due.append(request.time_ms + delay)
+            if requests.status(state.pending) in OPEN:
+                expires_ms = requests.time_ms(state.pending) + delay
+                if expires_ms >= at.time_ms:
+                    due.append(expires_ms)
                     break
+                request, status, revision = requests.get(state.pending)
                 # A truth came, but none that counts: silence, which may mean something, it was not.
                 value = None if status == INVALID or (state.policy.has_control_share and _is_hidden(request)) else state.policy.timeout_label
                 requests.set(state.pending, TIMEOUT, revision)
                 state.touch(request.offset)
-                label = None if value is None else Label(value, request.time_ms + delay)
+                label = None if value is None else Label(value, expires_ms)
                 outcomes.append(Outcome(state.policy.model, at, request, STATUSES[TIMEOUT], label, None, 0))
             state.pending += 1
         while len(requests):

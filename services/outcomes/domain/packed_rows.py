@@ -10,6 +10,8 @@ import numpy as np
 ROWS = 4_096
 """Rows of a block, in which numbers are kept relative to the smallest, once it is full."""
 _FORMATS = {"u1": "B", "u2": "H", "u4": "I", "i4": "i", "i8": "q", "f8": "d"}
+_COORDINATES = (Struct("<II"), Struct("<qq"))
+"""Layout of "offset" and "time_ms" in a block that is full and in one that is not."""
 _LARGEST_NARROW = (1 << 32) - 1
 
 
@@ -126,6 +128,18 @@ class PackedRows:
         if block.dtype is self._wide[0]:
             return values[2:]
         return tuple([value + base if base else value for value, base in zip(values[2:], block.bases[2:], strict=True)])
+
+    def value(self, row: int, name: str) -> int:
+        """Return a number of a row that can be set."""
+        block, at = self._place(row)
+        value: int = self._cells[name].unpack_from(block.cells, at * block.size + block.places[name])[0]
+        return value
+
+    def coordinates(self, row: int) -> tuple[int, int]:
+        """Return a row's "offset" and "time_ms"."""
+        block, at = self._place(row)
+        offset, time_ms = _COORDINATES[block.dtype is self._wide[0]].unpack_from(block.cells, at * block.size + block.places["offset"])
+        return offset + block.bases[2], time_ms + block.bases[3]
 
     def repeated(self, row: int) -> tuple[Any, ...]:
         """Return the tuple that a row has in common with others."""

@@ -85,10 +85,17 @@ class RequestTable:
         self._rows.set(row, "status", status)
         self._rows.set(row, "revision", revision)
 
+    def status(self, row: int) -> int:
+        """Return what has become of a request."""
+        return self._rows.value(row, "status")
+
+    def time_ms(self, row: int) -> int:
+        """Return a request's journal time."""
+        return self._rows.coordinates(row)[1]
+
     def oldest(self) -> tuple[int, int]:
         """Return the journal offset and the journal time of the oldest request."""
-        offset, time_ms, *_ = self._rows.get(self._rows.first)
-        return offset, time_ms
+        return self._rows.coordinates(self._rows.first)
 
     def forget_oldest(self) -> None:
         """Let go of the oldest request."""
