@@ -11,8 +11,10 @@ from tidemill.shared.statistics.propensity import Weights
 
 _EFFECTS = np.array([0.15, 0.3, 0.6, 1.2])
 _NODES = np.linspace(-9.0, 9.0, 121)
-_CORRELATED = 0.1
-_LEAST_BLOCKS = 7
+CORRELATED = 0.1
+"""Neighbouring blocks are pooled where their correlation is larger."""
+LEAST_BLOCKS = 7
+"""Fewer show nothing."""
 _TARGET_POWER = 0.8
 
 
@@ -51,12 +53,12 @@ class Evidence:
 
     def detectable(self, margin: float, level: float) -> float:
         """Return the largest true mean that so many blocks of this spread reject in 80 % of cases; minus infinity if there is none."""
-        if self.blocks < _LEAST_BLOCKS or not np.isfinite(self.spread):
+        if self.blocks < LEAST_BLOCKS or not np.isfinite(self.spread):
             return -float("inf")
         # The e-value grows with the t statistic: find the one that is just enough, then the shift at which four of five exceed it.
         statistics = np.linspace(0.0, 40.0, 801)
         counts = np.full(len(statistics), self.blocks)
-        needed = _log_e(counts, statistics / np.sqrt((self.blocks - 1 + statistics**2) / self.blocks))
+        needed = log_e_values(counts, statistics / np.sqrt((self.blocks - 1 + statistics**2) / self.blocks))
         enough = np.flatnonzero(needed >= -np.log(level))
         if not len(enough):
             return -float("inf")
@@ -95,18 +97,18 @@ def below(means: ArrayLike, margin: float = 0.0) -> Evidence:
     values = np.asarray(means, np.float64)
     if not np.isfinite(values).all():
         return Evidence(-float("inf"), float("nan"), float("nan"), len(values), 1, float("nan"))
-    days = 2 if (correlation := lag_one(values)) > _CORRELATED else 1
+    days = 2 if (correlation := lag_one(values)) > CORRELATED else 1
     pooled = values[: len(values) // days * days].reshape(-1, days).mean(axis=1)
     n = len(pooled)
     mean = float(values.mean()) if len(values) else float("nan")
     spread = float(pooled.std(ddof=1)) if n > 1 else float("nan")
-    if n < _LEAST_BLOCKS:
+    if n < LEAST_BLOCKS:
         return Evidence(-float("inf"), mean, spread, n, days, correlation)
     advantage = margin - pooled
     size = float(np.sqrt((advantage**2).sum()))
     # Without any difference there is no scale: nothing is shown, unless the margin itself is the advantage.
     ratio = advantage.sum() / size if size > 0 else 0.0
-    return Evidence(float(_log_e(np.array([n]), np.array([ratio]))[0]), mean, spread, n, days, correlation)
+    return Evidence(float(log_e_values(np.array([n]), np.array([ratio]))[0]), mean, spread, n, days, correlation)
 
 
 def lag_one(values: ArrayLike) -> float:
@@ -168,8 +170,8 @@ def discoveries(log_e: Sequence[float], level: float) -> NDArray[np.bool_]:
     return rejected
 
 
-def _log_e(counts: NDArray[np.int64], ratios: NDArray[np.float64]) -> NDArray[np.float64]:
-    """Logarithm of the mean likelihood ratio over the effect sizes, for sums over roots of sums of squares of so many values.
+def log_e_values(counts: NDArray[np.int64], ratios: NDArray[np.float64]) -> NDArray[np.float64]:
+    """Return the logarithm of the mean likelihood ratio over the effect sizes, for sums over roots of sums of squares of so many values.
 
     With the right Haar prior on the scale, the ratio for an effect d is exp(-n d^2/2) / (2^(n/2-1) G(n/2)) times the integral over v > 0 of
     v^(n-1) exp(-v^2/2 + d r v), here summed over nodes around the integrand's mode.
