@@ -26,7 +26,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import short_text
 
 _UPSTREAM = "scoring"
-_FOLD_VERSION = "outcomes-3"
+_FOLD_VERSION = "outcomes-4"
 _MERGE_KEY = b"merge"
 _LONGEST_LABEL = 200
 

@@ -32,8 +32,8 @@ def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: Mod
 
 
 def challenge_of(challenger: Challenger, serving: Serving) -> Challenge:
-    """Return a challenger with what would answer for it; its share counts in the canary's stage only."""
-    return Challenge(serving, challenger.artifact_sha256, challenger.share if challenger.stage == "canary" else 0.0)
+    """Return a challenger with what would answer for it; in shadow its share does not count."""
+    return Challenge(serving, challenger.artifact_sha256, challenger.share if challenger.stage != "shadow" else 0.0, challenger.stage)
 
 
 def deployment_of(challenger: Challenger) -> ModelDeployment:

@@ -4,6 +4,9 @@ from collections.abc import Iterable
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
+Stage = Literal["shadow", "canary", "ab"]
+"""Of a challenger's trial."""
+_BEGINS_A_STAGE = ("shadow", "canary", "ab")
 _ENDS_A_TRIAL = ("promoted", "rolled_back", "stepped_back", "pinned", "retired")
 
 
@@ -26,16 +29,16 @@ class Challenger:
     sequence, since_ms
         Of the event that began its stage, and that event's journal time.
     stage
-        ``shadow``: it scores every request and answers none; ``canary``: it answers a share of them.
+        ``shadow``: it scores every request and answers none; ``canary``: it answers a share of them; ``ab``: it answers its share of an A/B test.
     share
-        Of the requests by the hash of their keys; counts in a canary's stage only.
+        Of the requests by the hash of their keys; does not count in shadow.
     """
 
     version: str
     artifact_sha256: str
     sequence: int
     threshold: float
-    stage: Literal["shadow", "canary"]
+    stage: Stage
     share: float
     since_ms: int
 
@@ -89,7 +92,7 @@ class Lifecycle:
         if event["parent"] != self.head or event["sequence"] != self.head + 1:
             return replace(self, ignored=self.ignored + 1)
         after = replace(self, head=event["sequence"])
-        if event["event"] in ("shadow", "canary"):
+        if event["event"] in _BEGINS_A_STAGE:
             return replace(after, challenger=_challenger(event))
         if event["event"] in _ENDS_A_TRIAL:
             after = replace(after, challenger=None)

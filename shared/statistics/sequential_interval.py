@@ -78,8 +78,8 @@ def sequential_interval(means: ArrayLike, level: float, slack: float = 0.0) -> S
 
     The bounds are those means at which the t e-processes of `eprocess.below` reach 1/level, so each bound is ever wrong with a probability of at
     most `level`, however often it is looked at. Blocks are pooled in pairs where neighbours correlate by more than 0.1, and once more where the
-    pairs still do and seven of the pooled ones remain. With a lag-1 correlation of 0.3 and a level of 0.015, one bound or the other was wrong in 3.1 %
-    of 6,000 runs within 28 days and in 4.9 % within 90; with 0.5 it would be 7 % and 9 %.
+    pairs still do and seven of the pooled ones remain. With a lag-1 correlation of 0.3 and a level of 0.015, one bound or the other was wrong in
+    3.1 % of 6,000 runs within 28 days and in 4.9 % within 90; with a correlation of 0.5 in 7 % and 9 %.
 
     Parameters
     ----------
@@ -109,7 +109,7 @@ def sequential_interval(means: ArrayLike, level: float, slack: float = 0.0) -> S
     ratio = critical_ratio(n, level)
     # The mean of n values with a sum over a root of a sum of squares of r lies r s / sqrt(n - r^2) above the margin; s is of n, not n - 1.
     reach = slack + (float(ratio * pooled.std() / np.sqrt(n - ratio**2)) if np.isfinite(ratio) else float("inf"))
-    evidence = [_log_e(side * pooled - slack) for side in (1.0, -1.0)]
+    evidence = _log_e(pooled - slack), _log_e(-pooled - slack)
     return SequentialInterval(mean, mean - reach, mean + reach, *evidence, spread, n, days, correlation, level, slack)
 
 

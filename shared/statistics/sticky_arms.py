@@ -14,7 +14,7 @@ _SURE_OF_SPREAD = 1.645
 def bucket_of(draw: NDArray[np.float64], share: float) -> NDArray[np.int64]:
     """Return the bucket of each request by its draw, shape (n,): the first 50 are those of the arm that is below the share.
 
-    Entities of one arm are spread over its buckets by the same hash that chose the arm, so a bucket is a random group of entities, and always the same.
+    Entities of one arm are spread over its buckets by the same hash that chose the arm, so a bucket is always the same random group of them.
 
     >>> bucket_of(np.array([0.0, 0.29, 0.3, 0.999]), 0.3).tolist()
     [0, 48, 50, 99]

@@ -63,7 +63,7 @@ class Challenged(World):
         codec = message_codec(self.registry, self.plan.topics.deployments, "deployment")
         champion = self.artifacts.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
         self.challenger = self.artifacts.put(artifact("logistic_regression", COLUMNS, "v2")[0].to_bytes())
-        for sequence, (event, version, address) in enumerate((("promoted", "v1", champion), ("canary", "v2", self.challenger))):
+        for sequence, (event, version, address) in enumerate((("promoted", "v1", champion), ("ab", "v2", self.challenger))):
             record = {
                 "sequence": sequence, "parent": sequence - 1, "decision_id": "d", "model": "sent_back", "event": event, "version": version,
                 "journal_partition": 0, "journal_offset": 0, "journal_time": START, "artifact_sha256": address, "artifact_uri": "", "share": SHARE,
@@ -108,6 +108,7 @@ def test_every_request_is_answered_by_whom_its_hash_says_and_its_pair_reaches_it
             assert outcome[f"other_{name}"] == pair[f"{other}_{name}"]
         assert (outcome["model_version"], outcome["score"]) == (pair[f"{own}_version"], pair[f"{own}_score"])
         assert outcome["share"] == pair["share"] == SHARE
+        assert (outcome["stage"], outcome["draw"]) == (pair["stage"], pair["draw"]) and pair["stage"] == "ab"
         assert outcome["slices"] == pair["slices"] and set(outcome["slices"]) == {"country"}
     assert {outcome["status"] for outcome in outcomes} == {"labelled", "timeout"}
 

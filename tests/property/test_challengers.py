@@ -19,12 +19,15 @@ from tidemill.shared.application.planning import load_plan
 from tidemill.shared.log.packed import Packed
 from tidemill.shared.models.blocks import Blocks
 from tidemill.shared.models.calibration import Calibration
+from tidemill.shared.models.deployments import Stage
 from tidemill.shared.models.forest import Forest
 from tidemill.shared.models.signature import Column
 
 ROWS = 60
 CLASSES = ("low", "middle", "high")
 SALTS = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("risk_000", "risk_001", "risk_002")}
+STAGES: dict[str, Stage] = {"risk_000": "canary", "risk_001": "ab", "risk_002": "canary"}
+"""Of the challengers that answer."""
 KEYS = [None if i % 11 == 0 else f"card-{i % 17}".encode() for i in range(ROWS)]
 
 
@@ -115,7 +118,15 @@ def serving(share: float) -> dict[str, Serving]:
     for name, kind in (("risk_000", "binary"), ("risk_001", "regression"), ("risk_002", "multiclass")):
         interval = (-1.5, 2.0) if kind == "regression" else None
         own = Serving("v2", 9, 0.4, Plain(-0.7, kind, fails_above=1.5), None, (-0.5, 0.25) if interval else None)
-        found[name] = Serving("v1", 4, 0.6, Plain(0.9, kind, fails_above=2.5), None, interval, challenge=Challenge(own, SALTS[name], share))
+        found[name] = Serving(
+            "v1",
+            4,
+            0.6,
+            Plain(0.9, kind, fails_above=2.5),
+            None,
+            interval,
+            challenge=Challenge(own, SALTS[name], share, STAGES[name] if share else "shadow"),
+        )
     return {**found, "risk_003": Serving("v1", 2, 0.5, Plain(1.0, "binary"), None)}
 
 
@@ -156,9 +167,8 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
                 figures |= dict(zip(("score", "predicted", "scores"), given, strict=True))
                 record |= {f"{whose}_{what}": figure for what, figure in figures.items()}
                 record[f"{whose}_reason"] = "model_failed" if value is None else None
-            shadows.append(
-                record | {"slices": [("currency", row["currency"] or "")] if name == "risk_000" else None, "share": challenge.share, "draw": draw}
-            )
+            record |= {"slices": [("currency", row["currency"] or "")] if name == "risk_000" else None}
+            shadows.append(record | {"share": challenge.share, "draw": draw, "stage": (STAGES[name] if challenge.share else "shadow")})
     return answers, shadows
 
 

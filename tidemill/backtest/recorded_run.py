@@ -15,7 +15,7 @@ from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.records import Records
 
 END = int(np.iinfo(np.int64).max)
-_BEGINS, _ENDS = ("shadow", "canary"), ("stepped_back", "pinned")
+_BEGINS, _ENDS = ("shadow", "canary", "ab"), ("stepped_back", "pinned")
 _SWITCHES = ("promoted", "rolled_back", *_BEGINS, *_ENDS)
 _PORTION = 20_000
 

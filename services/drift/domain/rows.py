@@ -72,7 +72,7 @@ class PairRows:
     """What the other one of champion and challenger said, shape (n,) each; `sequence` is -1 where nobody was tried.
 
     `served_sequence` is of the one that answered; `score` is NaN and `predicted` -1 where the other one has none; `slices` are texts
-    ``column=value``, a unit separator between them.
+    ``column=value``, a unit separator between them; `draw` is NaN in shadow.
     """
 
     served_sequence: Int64
@@ -83,6 +83,8 @@ class PairRows:
     scores: pa.Array
     slices: NDArray[np.object_]
     share: Float64
+    stage: NDArray[np.object_]
+    draw: Float64
 
     def part(self, chosen: slice) -> "PairRows":
         """Return those of some rows."""
@@ -196,6 +198,8 @@ def _pairs(batch: pa.RecordBatch) -> PairRows | None:
         batch.column("other_scores"),
         np.array(texts, dtype=np.object_),
         floats(batch.column("share")),
+        _texts(batch.column("stage")),
+        floats(batch.column("draw")),
     )
 
 

@@ -1,9 +1,10 @@
 """What a champion and its challenger did on the same requests of one block."""
 
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
+from tidemill.services.drift.domain.arms import NO_ARMS
 from tidemill.services.drift.domain.findings import Coordinates
 
 
@@ -17,12 +18,15 @@ class Contest:
         Lifecycle event that began the challenger's stage.
     share
         Of the requests that the challenger answers; 0 in shadow.
+    stage
+        Shadow, canary or ab.
     """
 
     champion_version: str
     challenger_version: str
     sequence: int
     share: float
+    stage: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,8 +37,8 @@ class Trial:
     ----------
     part
         Empty: all requests of the block; else a slice, ``column=value``.
-    counts, means
-        By the names of the record's fields; a mean that is undefined is absent.
+    counts, means, arms
+        By the names of the record's fields; a mean that is undefined is absent. `arms` are of the whole of a challenger that answers, else empty.
     """
 
     model: str
@@ -45,6 +49,7 @@ class Trial:
     block_end_ms: int
     counts: Mapping[str, int]
     means: Mapping[str, float]
+    arms: Mapping[str, Any] = field(default_factory=dict)
 
     def record(self) -> dict[str, Any]:
         """Fields of the Avro record."""
@@ -57,12 +62,14 @@ class Trial:
             "champion_version": self.contest.champion_version,
             "challenger_version": self.contest.challenger_version,
             "challenger_sequence": self.contest.sequence,
-            "stage": "canary" if self.contest.share > 0 else "shadow",
+            "stage": self.contest.stage,
             "share": self.contest.share,
             "block_start": self.block_start_ms,
             "block_end": self.block_end_ms,
             **self.counts,
             **{name: self.means.get(name) for name in MEANS},
+            **NO_ARMS,
+            **self.arms,
         }
 
 

@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.arms import arms_of
 from tidemill.services.drift.domain.findings import Coordinates
 from tidemill.services.drift.domain.rows import Float64, OutcomeRows, PairRows
 from tidemill.services.drift.domain.trial import Contest, Trial
@@ -17,14 +18,14 @@ from tidemill.shared.statistics.propensity import weighted_mean
 LEAST_SLICE_LABELS = 20
 _MOST_SLICES = 64
 _DEFAULT = "default"
-_CANARY, _WEIGHT, _LABEL, _CHAMPION_ANSWER, _CHALLENGER_ANSWER, _SCORES = range(6)
+_CANARY, _WEIGHT, _LABEL, _CHAMPION_ANSWER, _CHALLENGER_ANSWER, _DRAW, _SCORES = range(7)
 
 
 @dataclass(slots=True)
 class _Block:
     """Outcomes of one contest's requests in one block, in the order in which they came: the last of a request counts.
 
-    A row: whether the canary answered, how many requests the label stands for, label, both answers, the champion's scores, the challenger's.
+    A row: whether the canary answered, how many requests the label stands for, label, both answers, draw, the champion's scores, the challenger's.
     """
 
     contest: Contest
@@ -42,7 +43,7 @@ class _Block:
         """State as plain lists and texts."""
         contest = self.contest
         rows = base64.b64encode(np.array(self.rows).tobytes()).decode()
-        versions = [contest.champion_version, contest.challenger_version, contest.sequence, contest.share]
+        versions = [contest.champion_version, contest.challenger_version, contest.sequence, contest.share, contest.stage]
         return [versions, [list(one) for one in self.requests], rows, self.slices]
 
     @staticmethod
@@ -96,7 +97,9 @@ class Trials:
             key = int(starts[place]), sequence
             block = self.blocks.get(key)
             if block is None:
-                block = self.blocks[key] = _Block(Contest(champion, challenger, sequence, float(pairs.share[row])))
+                share = float(pairs.share[row])
+                stage = str(pairs.stage[row] or ("canary" if share > 0 else "shadow"))
+                block = self.blocks[key] = _Block(Contest(champion, challenger, sequence, share, stage))
             if block.contest.champion_version == _DEFAULT:
                 # Where the default answered for the champion it is not named.
                 block.contest = replace(block.contest, champion_version=champion)
@@ -143,7 +146,8 @@ class Trials:
         champion, challenger = np.where(by_canary[:, None], other, served), np.where(by_canary[:, None], served, other)
         weight = rows.weight[chosen]
         label = np.where(self.kind.is_label(rows.label[chosen]) & (weight > 0), rows.label[chosen], np.nan)
-        return np.column_stack([by_canary, weight, label, champion[:, 0], challenger[:, 0], champion[:, 1:], challenger[:, 1:]]).astype(np.float64)
+        answers = champion[:, 0], challenger[:, 0]
+        return np.column_stack([by_canary, weight, label, *answers, pairs.draw[chosen], champion[:, 1:], challenger[:, 1:]]).astype(np.float64)
 
     def _trials(self, block: _Block, at: Coordinates, start: int) -> list[Trial]:
         table, slices = block.settled()
@@ -189,7 +193,15 @@ class Trials:
             mean = means["difference_mean"] = weighted_mean(difference, weights)
             if len(difference) > 1:
                 means["difference_variance"] = weighted_mean((difference - mean) ** 2, weights) * len(difference) / (len(difference) - 1)
-        return Trial(self.model, at, part, contest, start, start + self.block_ms, counts, means)
+        arms = self._arms(contest, table, champion) if not part and contest.share > 0 else {}
+        return Trial(self.model, at, part, contest, start, start + self.block_ms, counts, means, arms)
+
+    def _arms(self, contest: Contest, table: Float64, champion: Float64) -> dict[str, Any]:
+        known = self._is_score(champion) & ~np.isnan(table[:, _LABEL]) & ~np.isnan(table[:, _DRAW])
+        label, expected = table[known, _LABEL], champion[known, 0]
+        if self.kind.classes:
+            label, expected = (label > 0).astype(np.float64), 1.0 - expected
+        return arms_of(label, expected, table[known, _WEIGHT], table[known, _DRAW], contest.share)
 
     def _is_score(self, scores: Float64) -> NDArray[np.bool_]:
         return self.kind.is_score(scores if self.kind.classes else scores[:, 0])

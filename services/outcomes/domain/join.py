@@ -267,8 +267,8 @@ def _nobody(request_id: str) -> Request:
 
 
 def _pair(fields: Sequence[Any]) -> Pair:
-    version, sequence, score, predicted, numbers, slices, share = fields
-    return Pair(version, sequence, score, predicted, tuple(numbers), slices, share)
+    version, sequence, score, predicted, numbers, slices, share, stage, draw = fields
+    return Pair(version, sequence, score, predicted, tuple(numbers), slices, share, stage, draw)
 
 
 def _pack(rows: Sequence[Any]) -> bytes:

@@ -5,14 +5,14 @@ from bisect import bisect_right
 from tidemill.services.outcomes.domain.packed_rows import PackedRows
 from tidemill.services.outcomes.domain.request import Pair
 
-_COLUMNS = (("offset", "i8"), ("time_ms", "i8"), ("score", "f8"), ("predicted", "i4"))
+_COLUMNS = (("offset", "i8"), ("time_ms", "i8"), ("score", "f8"), ("predicted", "i4"), ("draw", "f8"))
 
 
 class PairTable:
     """Pairs by the number of their request, in the order of the requests; the oldest is forgotten first.
 
     Requests with a pair come in stretches, one for each time that something was tried, so a pair is found by its distance from the begin of its
-    stretch: about 22 bytes each, 8 for each class, and the text of its slices. A request without a pair costs nothing.
+    stretch: about 30 bytes each, 8 for each class, and the text of its slices. A request without a pair costs nothing.
 
     Parameters
     ----------
@@ -32,16 +32,17 @@ class PairTable:
         end = self._rows.end
         if not self._stretches or self._stretches[-1][0] + end - self._stretches[-1][1] != request:
             self._stretches.append((request, end))
-        self._rows.append(pair.slices, (pair.version, pair.sequence, pair.share), offset, time_ms, pair.score, pair.predicted, *pair.numbers)
+        common = pair.version, pair.sequence, pair.share, pair.stage
+        self._rows.append(pair.slices, common, offset, time_ms, pair.score, pair.predicted, pair.draw, *pair.numbers)
 
     def find(self, request: int) -> Pair | None:
         """Return the pair of a request; None where it has none."""
         row = self._row(request)
         if row is None:
             return None
-        _, _, score, predicted, *numbers = self._rows.get(row)
-        version, sequence, share = self._rows.repeated(row)
-        return Pair(version, sequence, score, predicted, tuple(numbers), self._rows.identity(row), share)
+        _, _, score, predicted, draw, *numbers = self._rows.get(row)
+        version, sequence, share, stage = self._rows.repeated(row)
+        return Pair(version, sequence, score, predicted, tuple(numbers), self._rows.identity(row), share, stage, draw)
 
     def forget(self, request: int) -> None:
         """Let go of the oldest pair if it is this request's."""

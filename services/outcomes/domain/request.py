@@ -22,8 +22,10 @@ class Pair(NamedTuple):
         Probability of each class.
     slices
         The request's values of slices and sensitive columns as a JSON object; empty where none are declared.
-    share
-        Of the requests that the challenger answers as a canary.
+    share, stage
+        Of the requests that the challenger answers, and the stage of its trial.
+    draw
+        What the request drew of the challenger, which answers below the share; -1 in shadow.
     """
 
     version: str
@@ -33,6 +35,8 @@ class Pair(NamedTuple):
     numbers: tuple[float, ...] = ()
     slices: str = ""
     share: float = 0.0
+    stage: str = ""
+    draw: float = -1.0
 
 
 class Request(NamedTuple):

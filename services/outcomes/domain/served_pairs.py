@@ -53,8 +53,9 @@ class ServedPairs:
             for row, own, is_known, place in zip(rows.tolist(), table.tolist(), known.tolist(), decided.tolist(), strict=True):
                 numbers[row], answers[row] = tuple(own), place if is_known else -1
         slices = [json.dumps(dict(one)) if one else "" for one in batch.column("slices").to_pylist()]
-        shares = batch.column("share").to_pylist()
-        given = (version.to_pylist(), sequence.to_pylist(), score.fill_null(math.nan).to_pylist(), answers, numbers, slices, shares)
+        shares, stages, draws = batch.column("share"), batch.column("stage"), batch.column("draw").fill_null(-1.0)
+        of_trial = (column.to_pylist() for column in (shares, stages, draws))
+        given = (version.to_pylist(), sequence.to_pylist(), score.fill_null(math.nan).to_pylist(), answers, numbers, slices, *of_trial)
         return [Pair(*row) for row in zip(*given, strict=True)]
 
     def outcome_columns(self, outcomes: Sequence[Outcome]) -> dict[str, pa.Array]:
@@ -70,6 +71,8 @@ class ServedPairs:
                 "other_predicted": pa.nulls(n, pa.int32()),
                 "slices": pa.nulls(n, _SLICES),
                 "share": pa.nulls(n, pa.float64()),
+                "draw": pa.nulls(n, pa.float64()),
+                "stage": pa.nulls(n, pa.string()),
             }
         scored = [None if pair is None or math.isnan(pair.score) else pair for pair in pairs]
         tables = [self._table(outcome.model, pair) for outcome, pair in zip(outcomes, pairs, strict=True)]
@@ -81,6 +84,8 @@ class ServedPairs:
             "other_predicted": pa.array([None if pair is None else pair.predicted for pair in scored], pa.int32()),
             "slices": pa.array([list(json.loads(pair.slices).items()) if pair and pair.slices else None for pair in pairs], _SLICES),
             "share": pa.array([None if pair is None else pair.share for pair in pairs], pa.float64()),
+            "draw": pa.array([None if pair is None or pair.draw < 0 else pair.draw for pair in pairs], pa.float64()),
+            "stage": pa.array([(pair and pair.stage) or None for pair in pairs], pa.string()),
         }
 
     def _table(self, model: str, pair: Pair | None) -> list[tuple[str, float]] | None:

@@ -16,8 +16,9 @@ from tidemill.shared.models.assignment import fractions
 class Challengers:
     """Those models of a panel that have a challenger.
 
-    A challenger scores every request of its model. In shadow it answers none; a canary answers those that the hash of their keys gives it, unless it
-    has no score for one: then the champion answers, and the shadow score says why. No answer is degraded because of a challenger.
+    A challenger scores every request of its model. In shadow it answers none; as a canary or in an A/B test it answers those that the hash of their
+    keys gives it (variant `canary`), unless it has no score for one: then the champion answers, and the shadow score says why. No answer is
+    degraded because of a challenger.
 
     Parameters
     ----------
@@ -40,6 +41,7 @@ class Challengers:
         self._plans = [models[i] for i in self.models]
         self._champions = [now for _, now, _ in challenged]
         self._shares = np.array([challenge.share for _, _, challenge in challenged])
+        self._stages = pa.array([challenge.stage for _, _, challenge in challenged], pa.string())
         self._drawn = [(j, challenge) for j, (_, _, challenge) in enumerate(challenged) if challenge.share > 0]
 
     def __bool__(self) -> bool:
@@ -97,6 +99,7 @@ class Challengers:
                 _interleaved(slices, number, n),
                 pa.array(self._shares[number]),
                 pa.array(drawn.ravel(), mask=np.isnan(drawn.ravel())),
+                self._stages.take(pa.array(number)),
             ],
             schema=SHADOW_SCORES,
         )
@@ -185,6 +188,7 @@ SHADOW_SCORES = pa.schema(
         pa.field("slices", SLICES),
         pa.field("share", pa.float64(), nullable=False),
         pa.field("draw", pa.float64()),
+        pa.field("stage", pa.string(), nullable=False),
     ]
 )
 """Columns of shadow scores: those of `schemas/shadow-score.avsc`, so that they are encoded as they are."""

@@ -2,6 +2,7 @@
 
 from dataclasses import dataclass, replace
 
+from tidemill.shared.models.deployments import Stage
 from tidemill.shared.models.onnx_scorer import Scorer
 
 
@@ -49,8 +50,11 @@ class Challenge:
         Salts the choice of the requests that it answers.
     share
         Of the requests by their keys; 0 in shadow.
+    stage
+        Of its trial, as the lifecycle says.
     """
 
     serving: Serving
     artifact_sha256: str
     share: float = 0.0
+    stage: Stage = "shadow"

@@ -34,7 +34,7 @@ def test_the_table_is_a_dictionary_in_less_memory(steps: list[str]) -> None:
                 begin += 1
             continue
         if step != "none":
-            pair = Pair("v2" if step == "pair" else "v3", 4, end / 7, end % 3, (0.25, math.inf), f'{{"country": "c{end}"}}', 0.25)
+            pair = Pair("v2" if step == "pair" else "v3", 4, end / 7, end % 3, (0.25, math.inf), f'{{"country": "c{end}"}}', 0.25, "ab", end / 130)
             table.add(end, 2 * end, 100 + end, pair)
             expected[end] = pair
         end += 1
@@ -55,7 +55,7 @@ def test_a_request_without_a_challenger_costs_nothing_and_one_with_a_pair_some_t
         return size
 
     alone = held(tried=False)
-    assert 0 < (held(tried=True) - alone) / COUNT < 50
+    assert 0 < (held(tried=True) - alone) / COUNT < 60
 
 
 def test_a_pair_is_forgotten_with_its_request_and_only_the_next_request_gets_it() -> None:
@@ -80,7 +80,7 @@ def shadow(model: str, variant: str, champion: Any, challenger: Any) -> dict[str
     """Return a shadow score; what each said is score, scores and class, or None."""
     row: dict[str, Any] = dict.fromkeys(SHADOW_SCORES.names)
     row |= {"request_id": "r", "model": model, "variant": variant, "journal_partition": 0, "journal_offset": 0, "journal_time": 0, "event_time": 0}
-    row["share"] = 0.0
+    row |= {"share": 0.5, "stage": "ab", "draw": 0.25}
     for whose, version, said in (("champion", "v1", champion), ("challenger", "v2", challenger)):
         row |= {f"{whose}_version": version, f"{whose}_sequence": int(version[1])}
         row |= dict(zip((f"{whose}_score", f"{whose}_scores", f"{whose}_predicted"), said or (None, None, None), strict=True))
@@ -110,6 +110,7 @@ def test_pairs_of_every_kind_reach_the_outcomes_columns() -> None:
     assert found["other_scores"] == [None, None, None, [("a", 0.4), ("b", 0.6)], None, None]
     assert found["other_predicted"] == [1, 0, None, 1, -1, 0], "classes are those of today"
     assert found["slices"] == [[("country", "de"), ("age", "")], None, None, None, None, None]
+    assert (found["share"], found["stage"], found["draw"]) == ([0.5] * 6, ["ab"] * 6, [0.25] * 6)
     nobody = [outcome._replace(request=outcome.request._replace(pair=None)) for outcome in outcomes]
     columns = served.outcome_columns(nobody)
     assert all(column.null_count == len(rows) for column in columns.values())

@@ -1,4 +1,4 @@
-"""The audit of a run in which a challenger went through shadow and canary: clean as it was, and every wrong record of a trial is found."""
+"""The audit of a run in which a challenger went through shadow and an A/B test: clean as it was, and every wrong record of a trial is found."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import replace
@@ -24,7 +24,7 @@ from tidemill.shared.models.deployments import ModelDeployment
 
 SHARE = 0.3
 CUTS = (100, 200, 320)
-"""Requests before the trial, in shadow, as a canary, and after the step back."""
+"""Requests before the trial, in shadow, in an A/B test, and after the step back."""
 
 
 class Trial(Run):
@@ -37,7 +37,7 @@ class Trial(Run):
 
     def deployments(self) -> Sequence[dict[str, Any]]:
         common = {"model": "fraud", "threshold": 0.4, "journal_time": 0, "reason": "", "share": 0.0}
-        events = (("promoted", "v1", self.address), *((event, "v2", self.other) for event in ("shadow", "canary", "stepped_back")))
+        events = (("promoted", "v1", self.address), *((event, "v2", self.other) for event in ("shadow", "ab", "stepped_back")))
         return [
             {**common, "sequence": i, "parent": i - 1, "event": event, "version": version, "artifact_sha256": address, "share": SHARE}
             for i, (event, version, address) in enumerate(events)
@@ -50,7 +50,7 @@ class Trial(Run):
         self.other = store.put(artifact("logistic_regression", COLUMNS, "v2")[0].to_bytes())
         self.champion = load_serving(plan, store, "fraud", ModelDeployment("v1", self.address, 0, 0.4))
         shadow = Challenge(load_serving(plan, store, "fraud", ModelDeployment("v2", self.other, 1, 0.4)), self.other)
-        canary = Challenge(replace(shadow.serving, deployment_sequence=2), self.other, SHARE)
+        canary = Challenge(replace(shadow.serving, deployment_sequence=2), self.other, SHARE, "ab")
         self.stages = [self.champion, replace(self.champion, challenge=shadow), replace(self.champion, challenge=canary), self.champion]
         self.plan, self.registry, self.batch, self.keys = plan, registry, batch, asked.keys
         edges = [0, *CUTS, COUNT]
@@ -107,7 +107,7 @@ def variants(run: Trial) -> list[str]:
 
 
 def canary_and_champion(run: Trial) -> tuple[int, int]:
-    """Return a request of the canary's stage that the canary answered, and one that the champion did, in the middle of the stage."""
+    """Return a request of the A/B test that the challenger answered, and one that the champion did, in the middle of the stage."""
     middle = range(CUTS[1] + 20, CUTS[2] - 20)
     said = variants(run)
     return next(i for i in middle if said[i] == "canary"), next(i for i in middle if said[i] == "champion")
