@@ -47,6 +47,7 @@ class SafetyChecks:
         self._owners |= {topics.view_switches: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.drift: "drift"}
         self._owners |= {topics.health: "drift", topics.deployments: "retraining", topics.retraining: "retraining"}
         self._owners |= {topics.decisions: "control", topics.flush_marks: "control"}
+        self._owners |= {topics.found_incidents: "drift", topics.incidents: "control"}
         self._written: Counter[tuple[str, str, int]] = Counter()
         self._accounted: dict[tuple[int, TopicPartition], dict[int, str]] = defaultdict(dict)
         self._checked: dict[tuple[int, TopicPartition], int] = {}
@@ -92,7 +93,7 @@ class SafetyChecks:
             self._take_trainings(records)
         for topic in (
             *(topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments),
-            topics.flush_marks,
+            *(topics.flush_marks, topics.found_incidents, topics.incidents),
         ):
             for records in self._fresh(topic):
                 self._count(records)

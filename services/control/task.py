@@ -1,11 +1,13 @@
-"""Control as a task: findings, trials and commands in; decisions out, and for each training it asks for a mark for the archive."""
+"""Control as a task: findings, trials, incidents and commands in; decisions, marks for the archive, and incidents with what was done out."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from tidemill.services.control.domain.incident_actions import IncidentActions
 from tidemill.services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
 from tidemill.services.control.domain.stages import StagePolicy, StageWatch
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -21,14 +23,14 @@ from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = "drift"
 _VERSION = "control-4"
-_STATE, _MERGE, _TRIALS = b"policy", b"merge", b"trials"
+_STATE, _MERGE, _TRIALS, _INCIDENTS = b"policy", b"merge", b"trials", b"incidents"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Findings and trials, how far they are complete, and operators' commands."""
+    """Findings, trials and incidents, how far they are complete, operators' commands, and what became of decisions."""
     topics = plan.topics
-    read = (topics.drift, topics.trials, topics.progress(_UPSTREAM), topics.commands)
-    return TaskInputs(read, gathered=True, sole_outputs=(topics.decisions, topics.flush_marks))
+    read = (topics.drift, topics.trials, topics.found_incidents, topics.progress(_UPSTREAM), topics.commands, topics.retraining, topics.deployments)
+    return TaskInputs(read, gathered=True, sole_outputs=(topics.decisions, topics.flush_marks, topics.incidents))
 
 
 def stage_policy(model: ModelPlan) -> StagePolicy:
@@ -42,7 +44,8 @@ class ControlTask(MergingTask):
 
     Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
     journal time it is read at; one for a training waits until there is any. How it fell between the findings is written nowhere but in the
-    state, so the state (it is small) goes out with every step that changes it and nothing is ever replayed.
+    state, so the state (it is small) goes out with every step that changes it and nothing is ever replayed. So it is with what became of decisions,
+    which is told of their incidents.
 
     Parameters
     ----------
@@ -53,7 +56,9 @@ class ControlTask(MergingTask):
     def __init__(self, plan: Plan, registry: SchemaRegistry, key: bytes | None = None) -> None:
         topics = plan.topics
         told = topics.progress(_UPSTREAM)
-        merged = [MergeInput(topic, rank, (0,), _UPSTREAM, gathered=True) for rank, topic in enumerate((topics.drift, topics.trials))]
+        # An incident comes after the decisions on its findings.
+        followed = (topics.drift, topics.trials, topics.found_incidents)
+        merged = [MergeInput(topic, rank, (0,), _UPSTREAM, gathered=True) for rank, topic in enumerate(followed)]
         super().__init__(merged, {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._key = key
@@ -63,13 +68,17 @@ class ControlTask(MergingTask):
         ]
         self._policy = RetrainingPolicy(policies)
         self._stages = StageWatch([stage_policy(model) for model in plan.models.values()])
-        self._codecs = {topics.drift: message_codec(registry, topics.drift, "drift", LONGEST_TEXT)}
-        self._codecs[topics.trials] = message_codec(registry, topics.trials, "trial", LONGEST_TEXT)
+        self._actions = IncidentActions()
+        read = {topics.drift: "drift", topics.trials: "trial", topics.found_incidents: "incident"}
+        read |= {topics.retraining: "retraining", topics.deployments: "deployment"}
+        self._codecs = {topic: message_codec(registry, topic, name, LONGEST_TEXT) for topic, name in read.items()}
+        self._incident = message_codec(registry, topics.incidents, "incident", LONGEST_TEXT)
         self._command = message_codec(registry, topics.commands, "command", LONGEST_TEXT)
         self._decision = message_codec(registry, topics.decisions, "decision", LONGEST_TEXT)
         self._flush_mark = message_codec(registry, topics.flush_marks, "flush-mark", LONGEST_TEXT)
         self._decided = 0
-        self._commands_read = 0
+        self._read: dict[str, int] = {}
+        self._answers: list[tuple[bool, dict[str, Any]]] = []
         self._written: dict[bytes, bytes] = {}
         # With the offset that each stands at.
         self._commands: list[tuple[int, dict[str, Any]]] = []
@@ -81,25 +90,32 @@ class ControlTask(MergingTask):
             self._policy.load(json.loads(self._written[_STATE]))
         if _TRIALS in self._written:
             self._stages.load(json.loads(self._written[_TRIALS]))
+        if _INCIDENTS in self._written:
+            self._actions.load(json.loads(self._written[_INCIDENTS]))
         if _MERGE in self._written:
             self.merge.restore(self._written[_MERGE])
 
     def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
         """Stand where the last progress record stood."""
         super().resume(positions, outputs, coverage_offset, coverage_time_ms)
-        self._commands_read = positions.get(TopicPartition(self._plan.topics.commands, 0), 0)
+        topics = self._plan.topics
+        read = {topic: positions.get(TopicPartition(topic, 0), 0) for topic in (topics.commands, topics.retraining, topics.deployments)}
+        self._read = {topic: offset for topic, offset in read.items() if offset}
         self._decided = outputs.get(self._plan.topics.decisions, 0)
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
         """Decide what the findings, the calendar and the commands ask for."""
         self.finish_replay()
         self.read(inputs)
-        said = self._follow(self.merge.release())
+        told = self._follow(self.merge.release())
         self.cover()
         # Of the instant itself something may still come, so a schedule waits until it has passed.
-        said += self._policy.advance(self.coverage.time_ms - 1)
-        said += self._obey()
-        return Step(self._emissions(said), self._positions(), self.coverage)
+        told.decide(self._policy.advance(self.coverage.time_ms - 1))
+        told.decide(self._obey())
+        while self._answers:
+            of_training, answer = self._answers.pop(0)
+            told.incidents += self._actions.trained(answer) if of_training else self._actions.deployed(answer)
+        return Step(self._emissions(told), self._positions(), self.coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
         """Write what has changed: it is small."""
@@ -107,7 +123,10 @@ class ControlTask(MergingTask):
         state = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self.merge.state()}
         if trials := self._stages.snapshot():
             state[_TRIALS] = json.dumps(trials).encode()
+        if incidents := self._actions.snapshot():
+            state[_INCIDENTS] = json.dumps(incidents).encode()
         changed = [StateEntry(key, value) for key, value in state.items() if self._written.get(key) != value]
+        changed += [StateEntry(key, None) for key in self._written if key not in state]
         self._written = state
         return Checkpoint(changed, self._positions())
 
@@ -121,9 +140,9 @@ class ControlTask(MergingTask):
 
     def refold(self, released: Released) -> None:
         """Decide again what had been decided by another version, whose state cannot be used; everything is published already."""
-        self._follow(released)
-        self._policy.advance(self.coverage.time_ms - 1)
-        self._obey()
+        told = self._follow(released)
+        told.decide(self._policy.advance(self.coverage.time_ms - 1))
+        told.decide(self._obey())
 
     def cover(self) -> None:
         """Let the coverage grow: findings come from all partitions, so it is one of time only."""
@@ -132,8 +151,9 @@ class ControlTask(MergingTask):
             self.coverage = Coverage(0, covered.time_ms)
 
     def take(self, records: Records) -> None:
-        """Add findings and trials, or hear commands."""
-        is_command = records.topic == self._plan.topics.commands
+        """Add findings, trials and incidents, hear commands, or learn what became of decisions."""
+        topics = self._plan.topics
+        is_command, is_answer = records.topic == topics.commands, records.topic in (topics.retraining, topics.deployments)
         for row, value in enumerate(records.values):
             if value is None:
                 continue
@@ -141,6 +161,9 @@ class ControlTask(MergingTask):
                 self._hear(records, row, value)
                 continue
             finding = self._codecs[records.topic].decode(value)
+            if is_answer:
+                self._answers.append((records.topic == topics.retraining, finding))
+                continue
             self.merge.add(
                 records.topic,
                 records.partition,
@@ -150,8 +173,8 @@ class ControlTask(MergingTask):
                 journal_offset=np.array([finding["journal_offset"]]),
                 payload=finding,
             )
-        if is_command:
-            self._commands_read = int(records.offsets[-1]) + 1
+        if is_command or is_answer:
+            self._read[records.topic] = int(records.offsets[-1]) + 1
 
     def _hear(self, records: Records, row: int, value: bytes) -> None:
         try:
@@ -175,12 +198,15 @@ class ControlTask(MergingTask):
         offset = int(records.offsets[row])
         self._commands += [(offset, {"command_id": address, "model": model, "command": what, "reason": why, "issued_at": None}) for model in models]
 
-    def _follow(self, released: Released) -> list[dict[str, Any]]:
-        said = []
+    def _follow(self, released: Released) -> "_Told":
+        told, topics = _Told(self._actions), self._plan.topics
         for run in released.runs():
-            said += self._policy.advance(run.payload["journal_time"] - 1)
-            said += self._stages.trial(run.payload) if run.topic == self._plan.topics.trials else self._policy.finding(run.payload)
-        return said
+            told.decide(self._policy.advance(run.payload["journal_time"] - 1))
+            if run.topic == topics.found_incidents:
+                told.incidents.append(self._actions.incident(run.payload))
+            else:
+                told.decide(self._stages.trial(run.payload) if run.topic == topics.trials else self._policy.finding(run.payload))
+        return told
 
     def _obey(self) -> list[dict[str, Any]]:
         """Follow commands in their order, up to one that asks for a training before there is any journal time to date it by."""
@@ -189,15 +215,32 @@ class ControlTask(MergingTask):
             said += self._policy.command(self._commands.pop(0)[1], max(self.coverage.time_ms, 0))
         return said
 
-    def _emissions(self, said: Sequence[dict[str, Any]]) -> list[Emission]:
+    def _emissions(self, told: "_Told") -> list[Emission]:
+        said, topics = told.decisions, self._plan.topics
         decisions = [self._decision.encode({"sequence": number, **record}) for number, record in enumerate(said, self._decided)]
         self._decided += len(said)
         marked = [record for record in said if record["action"] == "train" and record["verdict"] == "requested"]
         marks = [self._flush_mark.encode({"journal_time": record["journal_time"], "cause": record["decision_id"]}) for record in marked]
-        written = ((self._plan.topics.decisions, said, decisions), (self._plan.topics.flush_marks, marked, marks))
+        incidents = [self._incident.encode(record) for record in told.incidents]
+        written = ((topics.decisions, said, decisions), (topics.flush_marks, marked, marks), (topics.incidents, told.incidents, incidents))
         return [Emission(topic, 0, [record["model"].encode() for record in records], values) for topic, records, values in written if values]
 
     def _positions(self) -> dict[TopicPartition, int]:
-        positions = self.merge.positions()
-        read = self._commands[0][0] if self._commands else self._commands_read
-        return {**positions, TopicPartition(self._plan.topics.commands, 0): read} if read else positions
+        commands = self._plan.topics.commands
+        read = {**self._read, commands: self._commands[0][0]} if self._commands else self._read
+        return {**self.merge.positions(), **{TopicPartition(topic, 0): offset for topic, offset in read.items() if offset}}
+
+
+@dataclass(slots=True)
+class _Told:
+    """What a step says: decisions, and records of incidents, which each decision may concern."""
+
+    actions: IncidentActions
+    decisions: list[dict[str, Any]] = field(default_factory=list)
+    incidents: list[dict[str, Any]] = field(default_factory=list)
+
+    def decide(self, decisions: Sequence[dict[str, Any]]) -> None:
+        """Add decisions, and what is to be said of incidents that last."""
+        self.decisions += decisions
+        for one in decisions:
+            self.incidents += self.actions.decided(one)

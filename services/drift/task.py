@@ -39,7 +39,7 @@ def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
     read = (topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM))
-    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.incidents, topics.revisions, topics.health, topics.trials))
+    return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.found_incidents, topics.revisions, topics.health, topics.trials))
 
 
 def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = None) -> WatchSettings:
@@ -106,7 +106,7 @@ class DriftTask(MergingTask):
             topics.outcomes: message_decoder(registry, "outcome"),
         }
         self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
-        self._incident = message_codec(registry, topics.incidents, "incident", LONGEST_TEXT)
+        self._incident = message_codec(registry, topics.found_incidents, "incident", LONGEST_TEXT)
         self._revision = message_codec(registry, topics.revisions, "revision")
         self._trial = message_codec(registry, topics.trials, "trial")
         self._health = message_codec(registry, topics.health, "health", LONGEST_TEXT)
@@ -201,7 +201,7 @@ class DriftTask(MergingTask):
         topics = self._plan.topics
         kinds = (
             (topics.drift, self._drift, Finding),
-            (topics.incidents, self._incident, IncidentUpdate),
+            (topics.found_incidents, self._incident, IncidentUpdate),
             (topics.revisions, self._revision, Revision),
             (topics.health, self._health, HealthRecord),
             (topics.trials, self._trial, Trial),

@@ -76,8 +76,13 @@ class Topics:
         return f"{self.app}-drift"
 
     @property
+    def found_incidents(self) -> str:
+        """Findings that belong together, while they last, as drift finds them."""
+        return f"{self.app}-found-incidents"
+
+    @property
     def incidents(self) -> str:
-        """Findings that belong together, while they last."""
+        """Findings that belong together, while they last, and what was done about them."""
         return f"{self.app}-incidents"
 
     @property

@@ -138,6 +138,13 @@ def retraining(world: World, _: MemoryLake) -> Task:
     return RetrainingTask(world.plan, world.registry, SeededTrainer(world.plan, world.artifacts), SilentRegistrar(), Places("shop", "lake", "models"))
 
 
+def what_is_merged(plan: Plan) -> TaskInputs:
+    """What became of decisions comes to control when it comes: its place among the findings is no journal's."""
+    inputs = control_inputs(plan)
+    when_it_comes = (plan.topics.retraining, plan.topics.deployments)
+    return replace(inputs, partitioned=tuple(topic for topic in inputs.partitioned if topic not in when_it_comes))
+
+
 CASES: Mapping[str, Case] = {
     "ingestion": Case(ingestion_inputs, lambda world, _: IngestionTask(world.plan, world.registry, 0, "replay", identity_key=bytes(16))),
     "features": Case(features_inputs, lambda world, _: FeaturesTask(world.plan, world.registry, 0, spill_folder=world.spill)),
@@ -149,7 +156,7 @@ CASES: Mapping[str, Case] = {
     ),
     "outcomes": Case(outcomes_inputs, lambda world, _: OutcomesTask(world.plan, world.registry, 0)),
     "drift": Case(drift_inputs, lambda world, _: DriftTask(world.plan, world.registry)),
-    "control": Case(control_inputs, lambda world, _: ControlTask(world.plan, world.registry)),
+    "control": Case(what_is_merged, lambda world, _: ControlTask(world.plan, world.registry)),
     "archive": Case(archive_inputs, lambda world, lake: ArchiveTask(world.plan, world.registry, lake, 0, 40, 10**9)),  # type: ignore[arg-type]
     "retraining": Case(retraining_inputs, retraining),
 }

@@ -113,14 +113,11 @@ def marks_of(seen: Seen) -> list[Mark]:
 
 def incidents_table(seen: Seen) -> Table:
     """Return every incident: since when, what it is likely to come from, what the system did, and what became of it."""
-    decisions = {record["cause"]: record for record in seen.decisions if record["action"] == "train"}
     rows = []
     for one in seen.newest_incidents():
         day, last = (datetime.fromtimestamp(one[name] / 1e3, UTC).strftime("%Y-%m-%d") for name in ("opened", "journal_time"))
-        asked = next((decisions[name] for name in one["drift_ids"] if name in decisions), None)
-        action = one["action"] if asked is None else f"training {asked['verdict']}: {asked['reason'].split(' (')[0][:120]}"
         status = f"resolved {last}" if one["status"] == "resolved" else one["status"]
-        rows.append((day, one["severity"], one["root"], one["likely_cause"], str(one["findings"]), f"{one['level']:.1f}", action, status))
+        rows.append((day, one["severity"], one["root"], one["likely_cause"], str(one["findings"]), f"{one['level']:.1f}", one["action"], status))
     return Table(("opened", "severity", "root", "likely cause", "findings", "times its bound", "what the system did", "status"), rows)
 
 

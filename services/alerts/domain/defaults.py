@@ -14,12 +14,13 @@ LIVE_ONLY = frozenset({"lag", "stage_down"})
 _PROMPT = "stage NOT IN ('archive', 'retraining')"
 _RULES: dict[str, dict[str, object]] = {
     "incident": {
-        "on": "incidents", "where": "opened_as <> 'alarm'", "when": "status <> 'resolved'", "repeat": "30d", "summary": "{model}: {likely_cause}",
+        "on": "incidents", "where": "opened_as <> 'alarm'", "when": "status <> 'resolved'", "repeat": "30d",
+        "summary": "{model}: {likely_cause} Done: {action}.",
     },
     # Opened as an alarm, or become one: the notification of the latter says that it is worse.
     "incident_alarm": {
         "on": "incidents", "where": "severity = 'alarm'", "when": "status <> 'resolved'", "severity": "critical", "repeat": "7d",
-        "summary": "{model}: {likely_cause}",
+        "summary": "{model}: {likely_cause} Done: {action}.",
     },
     "dead_letter_share": {
         "on": "progress", "when": "refused_share > 0.1 AND records_read >= 100", "for": "1m",

@@ -1,4 +1,4 @@
-"""What an incident is likely to come from and what the system did about it, in words."""
+"""What an incident is likely to come from, in words."""
 
 from collections.abc import Sequence
 
@@ -34,17 +34,10 @@ def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
     return f"{what.capitalize()} {name} {words}{more}."
 
 
-def action_of(kinds: Sequence[str], severity: str, fallback_share: float) -> str:
-    """Return what the system did by itself: asked for a training, answered by the fallback, or nothing.
+def action_of(fallback_share: float) -> str:
+    """Return what drift knows of what was done: that the fallback answered. What was decided is control's to say, which adds it to the incident.
 
-    Whether the training was granted stands in ``<app>-decisions``, whose `cause` is one of the incident's `drift_ids`.
-
-    >>> action_of(["feature"], "warning", 0.0)
-    'nothing: what shifts without a loss never retrains by itself'
+    >>> action_of(0.25)
+    "the fallback answered 25.0% of the last window's requests"
     """
-    parts = []
-    if severity == "alarm" and any(kind in ("loss", "quality") for kind in kinds):
-        parts.append("a training was asked for")
-    if fallback_share > 0:
-        parts.append(f"the fallback answered {fallback_share:.1%} of the last window's requests")
-    return "; ".join(parts) or "nothing: what shifts without a loss never retrains by itself"
+    return f"the fallback answered {fallback_share:.1%} of the last window's requests" if fallback_share > 0 else ""

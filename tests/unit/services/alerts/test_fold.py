@@ -247,7 +247,12 @@ def test_stages_that_stand_still_by_design_are_not_missed() -> None:
 
 
 def incidents(rows: Sequence[tuple[str, str, str]]) -> list[AlertInput]:
-    texts = {"model": "late_arrival", "incident_id": "i1", "likely_cause": "Column orders.weight comes empty"}
+    texts = {
+        "model": "late_arrival",
+        "incident_id": "i1",
+        "likely_cause": "Column orders.weight comes empty.",
+        "action": "training 3fd2a9aa asked for",
+    }
     return [
         AlertInput("shop-incidents", 0, i, i * 3_600_000, {**texts, "status": status, "severity": severity, "opened_as": opened_as})
         for i, (status, severity, opened_as) in enumerate(rows)
@@ -260,7 +265,9 @@ def test_an_incident_is_told_when_it_opens_when_it_is_worse_and_when_it_is_over(
     one.take("incidents", incidents([(status, severity, "warning") for status, severity in course]))
     found = [(notification.rule, notification.status) for notification in told(one)]
     assert found == [("incident", "firing"), ("incident_alarm", "firing"), ("incident", "resolved"), ("incident_alarm", "resolved")]
-    assert {notification.summary for notification in told(one)} == {"late_arrival: Column orders.weight comes empty"}
+    assert {notification.summary for notification in told(one)} == {
+        "late_arrival: Column orders.weight comes empty. Done: training 3fd2a9aa asked for."
+    }
     assert {notification.severity for notification in told(one) if notification.rule == "incident_alarm"} == {"critical"}
 
 

@@ -1,5 +1,6 @@
 """Control as a task: what it decided it knows again after any restart, commands between findings included."""
 
+import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -33,6 +34,7 @@ class World:
         self.registry = MemorySchemaRegistry()
         topics = self.plan.topics
         names = {topics.drift: "Drift", topics.progress("drift"): "Progress", topics.commands: "Command", topics.decisions: "Decision"}
+        names |= {topics.found_incidents: "Incident", topics.incidents: "Incident", topics.retraining: "Retraining", topics.deployments: "Deployment"}
         self.codecs = {topic: record_codec(self.registry, topic, name) for topic, name in names.items()}
         self.marks: list[int] = []
         self.topics: dict[str, list[bytes]] = {topic: [] for topic in names}
@@ -42,7 +44,8 @@ class World:
 
     def start(self) -> None:
         self.task = ControlTask(self.plan, self.registry, KEY)
-        self.read = {topic: self.last.positions.get(TopicPartition(topic, 0), 0) for topic in self.topics if topic != self.plan.topics.decisions}
+        own = (self.plan.topics.decisions, self.plan.topics.incidents)
+        self.read = {topic: self.last.positions.get(TopicPartition(topic, 0), 0) for topic in self.topics if topic not in own}
 
     def restart(self) -> None:
         self.start()
@@ -63,9 +66,20 @@ class World:
         self.topics[self.plan.topics.drift].append(self.codecs[self.plan.topics.drift].encode(record))
         self.cover(time + 1)
 
+    def incident(self, status: str, drift_ids: list[str], time: int) -> None:
+        """What drift says after the findings of an instant."""
+        example = json.loads((SCHEMAS / "examples" / "incident.json").read_text(encoding="utf-8"))[0]
+        change = {"open": "opened", "ongoing": "joined", "resolved": "resolved"}[status]
+        record = {**example, "model": "sent_back", "status": status, "change": change, "drift_ids": drift_ids, "action": "", "decisions": []}
+        self.append(self.plan.topics.found_incidents, {**record, "journal_partition": 0, "journal_offset": len(drift_ids), "journal_time": time})
+        self.cover(time + 1)
+
+    def append(self, topic: str, record: dict[str, Any]) -> None:
+        self.topics[topic].append(self.codecs[topic].encode(record))
+
     def cover(self, time: int) -> None:
         topic = self.plan.topics.progress("drift")
-        said = {self.plan.topics.drift: len(self.topics[self.plan.topics.drift])}
+        said = {name: len(self.topics[name]) for name in (self.plan.topics.drift, self.plan.topics.found_incidents)}
         self.topics[topic].append(Progress("drift", 0, covered_time=time, outputs=said).encode(self.codecs[topic]))
 
     def order(self, name: str, command: str) -> None:
@@ -87,6 +101,8 @@ class World:
         topic = self.plan.topics.decisions
         said = [value or b"" for emission in self.last.emissions if emission.topic == topic for value in emission.values]
         self.topics[topic] += said
+        incidents = self.plan.topics.incidents
+        self.topics[incidents] += [value or b"" for emission in self.last.emissions if emission.topic == incidents for value in emission.values]
         self.marks += [mark["journal_time"] for mark in self.flush_marks()]
         return [self.codecs[topic].decode(value) for value in said]
 
@@ -216,3 +232,80 @@ def test_the_archive_is_told_of_trainings_and_of_nothing_else(tmp_path: Path) ->
     world.order("t", "retrain")
     world.step()
     assert world.marks == [10 * DAY, 10 * DAY + 6]
+
+
+def answer(decision: dict[str, Any], event: str, reason: str) -> dict[str, Any]:
+    place = {name: decision[name] for name in ("decision_id", "model", "trigger", "journal_partition", "journal_offset", "journal_time")}
+    return {**place, "event": event, "reason": reason, "figures": {}, "details": {}}
+
+
+def follow(folder: Path, restart_at: int | None) -> list[dict[str, Any]]:
+    """An incident of a loss: a training is asked for, another is not, somebody pauses, the training ends after the incident does."""
+    folder.mkdir()
+    world = World(folder)
+    topics, time = world.plan.topics, 10 * DAY
+    asked: list[dict[str, Any]] = []
+
+    def opened() -> None:
+        world.find(1, time)
+        world.incident("open", ["d1"], time)
+
+    def joined() -> None:
+        world.find(2, time + 5)
+        world.incident("ongoing", ["d1", "d2"], time + 5)
+
+    script: list[Callable[[], None]] = [
+        opened,
+        joined,
+        lambda: world.append(topics.retraining, answer(asked[0], "started", "adwin: worse")),
+        lambda: world.order("p", "pause"),
+        lambda: world.incident("resolved", ["d1", "d2"], time + DAY),
+        lambda: world.append(topics.retraining, answer(asked[0], "finished", "v7 promoted: the loss is lower")),
+        lambda: world.append(topics.retraining, answer(asked[0], "finished", "v7 promoted: the loss is lower")),
+        lambda: world.order("r", "resume"),
+    ]
+    for number, act in enumerate(script):
+        act()
+        if number == restart_at:
+            world.restart()
+        asked += [one for one in world.step() if one["verdict"] == "requested"]
+    assert len(asked) == 1
+    return [world.codecs[topics.incidents].decode(value) for value in world.topics[topics.incidents]]
+
+
+def test_an_incident_says_what_was_decided_and_what_became_of_it(tmp_path: Path) -> None:
+    said = follow(tmp_path / "whole", None)
+    assert [(one["number"], one["change"], one["status"]) for one in said] == [
+        (1, "opened", "open"), (2, "joined", "ongoing"), (3, "acted", "ongoing"), (4, "acted", "ongoing"), (5, "resolved", "resolved"),
+        (6, "acted", "resolved"),
+    ], "and no more: what is over and answered is forgotten"  # fmt: skip
+    identity = said[0]["decisions"][0]["decision_id"]
+    assert said[0]["action"] == f"training {identity[:8]} asked for", "the record that opens it knows"
+    assert said[1]["action"] == f"training {identity[:8]} asked for; no training: cool-down: 0 h after the last request"
+    assert f"training {identity[:8]} started" in said[2]["action"] and "pause by command" in said[3]["action"]
+    last = said[-1]
+    assert f"training {identity[:8]}: v7 promoted: the loss is lower" in last["action"]
+    assert [(one["action"], one["verdict"], one["trigger"], one["outcome"]) for one in last["decisions"]] == [
+        ("train", "requested", "drift", "finished"), ("train", "skipped", "drift", ""), ("pause", "obeyed", "manual", ""),
+    ]  # fmt: skip
+    assert last["decisions"][0]["result"] == "v7 promoted: the loss is lower"
+    assert last["journal_time"] == said[-2]["journal_time"], "time does not go back to the decision's"
+
+
+def test_what_is_said_of_an_incident_is_the_same_over_a_restart_at_any_step(tmp_path: Path) -> None:
+    expected = follow(tmp_path / "whole", None)
+    assert all(follow(tmp_path / str(at), at) == expected for at in range(8))
+
+
+def test_a_roll_back_ends_in_the_lifecycle_log(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    topics = world.plan.topics
+    world.incident("open", [], DAY)
+    world.order("b", "roll_back")
+    (decision,) = world.step()
+    example = json.loads((SCHEMAS / "examples" / "deployment.json").read_text(encoding="utf-8"))[0]
+    event = {**example, "decision_id": decision["decision_id"], "event": "rolled_back", "reason": "v1 serves again"}
+    world.append(topics.deployments, {**event, "journal_time": DAY})
+    world.step()
+    last = world.codecs[topics.incidents].decode(world.topics[topics.incidents][-1])
+    assert (last["change"], last["decisions"][0]["outcome"], last["decisions"][0]["result"]) == ("acted", "rolled_back", "v1 serves again")

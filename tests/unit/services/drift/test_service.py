@@ -47,13 +47,13 @@ def _run(folder: Path, lives: int) -> tuple[list[bytes], list[bytes], list[bytes
             if found and (found[0].covered_time == end or (life < lives - 1 and len(_everything(broker, plan.topics.health)) > 2 * life + 1)):
                 break
         runner.close()
-    return _everything(broker, plan.topics.drift), _everything(broker, plan.topics.health), _everything(broker, plan.topics.incidents), found[0]
+    return _everything(broker, plan.topics.drift), _everything(broker, plan.topics.health), _everything(broker, plan.topics.found_incidents), found[0]
 
 
 def test_runs_to_the_end_and_a_second_life_changes_nothing(tmp_path: Path) -> None:
     drift, health, incidents, progress = _run(tmp_path, 1)
     assert len(health) == 11 and len(drift) > 5 and progress.covered_time == START + 14 * DAY
-    assert progress.outputs == {"shop-drift": len(drift), "shop-health": len(health), "shop-incidents": len(incidents)}
+    assert progress.outputs == {"shop-drift": len(drift), "shop-health": len(health), "shop-found-incidents": len(incidents)}
     again = _run(tmp_path, 4)
     assert again[:3] == (drift, health, incidents) and incidents
 
