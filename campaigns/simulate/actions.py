@@ -17,13 +17,14 @@ class Action:
         lives on), ``publish`` a record, ``advance`` time, ``jump`` a host's clock, ``flush`` or ``away`` (the online store), ``tear`` (its crash log
         is cut, as after a loss of power), ``handover`` (every instance changes its topology), ``intrude`` (an instance of another name joins, whole,
         in either topology, or goes again), ``compact`` and ``retain`` (what the broker does with old records), ``forget`` (a group's offsets are
-        gone), ``flood`` (junk in the stream that may be paused, so many records), ``resume`` (an operator lets it go on).
+        gone), ``flood`` (junk in the stream that may be paused, so many records), ``resume`` (an operator lets it go on), ``command`` (an operator
+        commands something of the model).
     actor
         ``<stage>/<instance>``.
     number
         Milliseconds, number of a record, or calls to let pass before a fault strikes.
     text
-        Kind of record, or ``<point>:<mode>`` of a fault.
+        Kind of record, ``<point>:<mode>`` of a fault, or what is commanded.
     inner
         What the others do while a paused call stands still.
     """

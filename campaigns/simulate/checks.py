@@ -45,7 +45,8 @@ class SafetyChecks:
         self._read: dict[TopicPartition, int] = {}
         self._owners = {topics.journal: "ingestion", topics.duplicates: "ingestion", topics.late: "ingestion", topics.vectors: "features"}
         self._owners |= {topics.view_switches: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.drift: "drift"}
-        self._owners |= {topics.health: "drift", topics.deployments: "retraining", topics.retraining: "retraining"}
+        self._owners |= {topics.health: "drift", topics.trials: "drift", topics.shadow_scores: "scoring"}
+        self._owners |= {topics.deployments: "retraining", topics.retraining: "retraining"}
         self._owners |= {topics.decisions: "control", topics.flush_marks: "control"}
         self._owners |= {topics.found_incidents: "drift", topics.incidents: "control"}
         self._written: Counter[tuple[str, str, int]] = Counter()
@@ -53,7 +54,7 @@ class SafetyChecks:
         self._checked: dict[tuple[int, TopicPartition], int] = {}
         self._journal_time: dict[int, int] = {}
         self._answered: dict[tuple[str, str], tuple[int, int]] = {}
-        self._sequence: dict[tuple[int, str], int] = {}
+        self._sequence: dict[tuple[int, str], tuple[int, int]] = {}
         self._due: set[tuple[str, int]] = set()
         self._decisions = 0
         self._asked: dict[str, int] = {}
@@ -94,6 +95,7 @@ class SafetyChecks:
         for topic in (
             *(topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments),
             *(topics.flush_marks, topics.found_incidents, topics.incidents),
+            *(topics.trials, topics.shadow_scores),
         ):
             for records in self._fresh(topic):
                 self._count(records)
@@ -184,15 +186,17 @@ class SafetyChecks:
     def _take_predictions(self, records: Records) -> None:
         self._count(records)
         batch = self._predictions.decode(records.values).batch
-        names = ("request_id", "model", "deployment_sequence")
+        names = ("request_id", "model", "deployment_sequence", "variant")
         columns = [batch.column(name).to_pylist() for name in names]
-        for offset, request, model, sequence in zip(records.offsets.tolist(), *columns, strict=True):
+        for offset, request, model, sequence, variant in zip(records.offsets.tolist(), *columns, strict=True):
             before = self._answered.setdefault((request, model), (records.partition, offset))
             if before != (records.partition, offset):
                 raise ViolationError(f"two predictions of {model} for {request}: at {before} and {(records.partition, offset)}")
-            if sequence < self._sequence.get((records.partition, model), -1):
-                raise ViolationError(f"prediction of {model} for {request}: deployment {sequence} after a later one")
-            self._sequence[records.partition, model] = sequence
+            # A canary answers beside a champion that began before it, and never after one that began later.
+            champion, canary = self._sequence.get((records.partition, model), (-1, -1))
+            if sequence < (max(champion, canary) if variant == "canary" else champion):
+                raise ViolationError(f"prediction of {model} for {request}: {variant} {sequence} after champion {champion} and canary {canary}")
+            self._sequence[records.partition, model] = (champion, sequence) if variant == "canary" else (sequence, canary)
         if (np.diff(int64_ms(batch.column("journal_offset"))) < 0).any():
             raise ViolationError(f"{records.topic}:{records.partition}: predictions out of the journal's order")
 

@@ -3,23 +3,17 @@
 from collections.abc import Mapping
 
 import numpy as np
-import pyarrow as pa
 
-from campaigns.simulate.checks import SafetyChecks, ViolationError, schema
+from campaigns.simulate.answers import check_answers
+from campaigns.simulate.checks import SafetyChecks, ViolationError
 from campaigns.simulate.traffic import GOOD
 from campaigns.simulate.world import World
 from tidemill.services.drift.task import DriftTask
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.outcomes.task import OutcomesTask
-from tidemill.services.scoring.domain.core import ScoringCore
-from tidemill.services.scoring.domain.serving import Serving
-from tidemill.services.scoring.loading import load_serving
 from tidemill.shared.application.journal import JournalDecoder
-from tidemill.shared.avro.arrow_types import int64_ms
-from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
-from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.log.records import Emission, Records, TopicPartition
-from tidemill.shared.models.deployments import Lifecycles
 from tidemill.shared.online_store.packing import HEAD
 from tidemill.shared.runner.task import StepContext, Task
 
@@ -27,17 +21,25 @@ _NOW = StepContext(0)
 _PARTITIONS = (0, 1)
 
 
-def check_end(world: World, checks: SafetyChecks, clock_jumped: bool) -> None:
-    """Hold a drained system against fault-free replays of its journal; raises ViolationError."""
+def check_end(world: World, checks: SafetyChecks, clock_jumped: bool) -> tuple[int, int]:
+    """Hold a drained system against fault-free replays of its journal; returns how many requests had a challenger, and how many a canary answered.
+
+    Raises
+    ------
+    ViolationError
+    """
+    tried = answered = 0
     _check_requests(world, checks)
     for partition in _PARTITIONS:
         _check_vectors(world, checks, partition)
         _check_others_untouched(world, checks, partition, clock_jumped)
-        _check_predictions(world, partition)
+        scored, by_canary = check_answers(world, partition)
+        tried, answered = tried + scored, answered + by_canary
         _check_outcomes(world, checks, partition)
         _check_online_store(world, checks, partition)
         _check_lake(world, checks, partition)
     _check_drift(world, checks)
+    return tried, answered
 
 
 def _check_requests(world: World, checks: SafetyChecks) -> None:
@@ -129,39 +131,6 @@ def _by_request(decoder: ColumnDecoder, values: list[bytes | None]) -> dict[str,
     return dict(zip(decoder.decode(values).batch.column("_request_id").to_pylist(), values, strict=True))
 
 
-def _servings(world: World) -> Mapping[int, Serving]:
-    """Return what served after every deployment, by sequence."""
-    codec = RecordCodec(world.registry, "deployment", schema("deployment"))
-    lifecycles, found = Lifecycles(), {}
-    for value in world.read(TopicPartition(world.plan.topics.deployments, 0)).values:
-        lifecycles = lifecycles.apply(codec.decode(value or b""))
-        champion = lifecycles.of("fraud").champion
-        if champion is not None:
-            found[champion.sequence] = load_serving(world.plan, world.artifacts, "fraud", champion)
-    return found
-
-
-def _check_predictions(world: World, partition: int) -> None:
-    """Score every vector again with the model that the prediction names."""
-    topics, registry = world.plan.topics, world.registry
-    vectors, predictions = (world.read(TopicPartition(topic, partition)) for topic in (topics.vectors, topics.predictions))
-    if not len(predictions):
-        return
-    rows = ColumnDecoder(registry, world.plan.vector_schema).decode(vectors.values).batch
-    answers = ColumnDecoder(registry, schema("prediction")).decode(predictions.values).batch
-    place = {offset: row for row, offset in enumerate(int64_ms(rows.column("_journal_offset")).tolist())}
-    asked = np.array([place[offset] for offset in int64_ms(answers.column("journal_offset")).tolist()])
-    sequences = int64_ms(answers.column("deployment_sequence"))
-    encoder, servings = ColumnEncoder(registry, f"{topics.predictions}-tidemill.Prediction", schema("prediction")), _servings(world)
-    for sequence in np.unique(sequences).tolist():
-        chosen = np.flatnonzero(sequences == sequence)
-        serving = {"fraud": servings[sequence]} if sequence >= 0 else {}
-        expected = encoder.encode(ScoringCore(world.plan).process(rows.take(pa.array(asked[chosen])), serving).batch)
-        for row, value in zip(chosen.tolist(), expected, strict=True):
-            if predictions.values[row] != value:
-                raise ViolationError(f"prediction {row} of partition {partition} is not what deployment {sequence} answers")
-
-
 def _inputs(world: World, topics: list[str]) -> list[Records]:
     places = [TopicPartition(topic, number) for topic in topics for number in range(world.broker.partitions(topic))]
     return [world.read(place) for place in places]
@@ -169,7 +138,7 @@ def _inputs(world: World, topics: list[str]) -> list[Records]:
 
 def _check_outcomes(world: World, checks: SafetyChecks, partition: int) -> None:
     topics = world.plan.topics
-    names = (topics.journal, topics.predictions, topics.progress("scoring"))
+    names = (topics.journal, topics.predictions, topics.shadow_scores, topics.progress("scoring"))
     inputs = [_without_quarantined(checks, "outcomes", partition, world.read(TopicPartition(topic, partition))) for topic in names]
     task = OutcomesTask(world.plan, world.registry, partition)
     expected = _replayed(task, inputs, checks.quarantined["outcomes", partition]).get((topics.outcomes, partition), ([], []))
@@ -181,7 +150,7 @@ def _check_drift(world: World, checks: SafetyChecks) -> None:
     names = [topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in ("features", "scoring", "outcomes"))]
     inputs = [_without_quarantined(checks, "drift", 0, records) for records in _inputs(world, names)]
     expected = _replayed(DriftTask(world.plan, world.registry), inputs, checks.quarantined["drift", 0])
-    for topic in (topics.drift, topics.health):
+    for topic in (topics.drift, topics.health, topics.trials):
         _prefix(topic, world.read(TopicPartition(topic, 0)), expected.get((topic, 0), ([], [])))
 
 

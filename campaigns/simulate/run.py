@@ -40,6 +40,8 @@ class RunResult:
         How often a task paused the stream that may be paused.
     rounds
         In which everything drained.
+    tried
+        How many requests a challenger scored too, and how many a canary answered.
     fingerprint
         SHA-256 of all that was written: equal for equal runs.
     """
@@ -52,6 +54,7 @@ class RunResult:
     ended: Counter[str] = field(default_factory=Counter)
     pauses: int = 0
     rounds: int = 0
+    tried: tuple[int, int] = (0, 0)
     fingerprint: str = ""
 
 
@@ -91,7 +94,7 @@ def _run(settings: RunSettings, source: int | Sequence[Action], length: int) -> 
                 system.do(action)
             result.rounds = settle(system, checks)
             checks.check()
-            check_end(world, checks, bool(system.faults["clock"]))
+            result.tried = check_end(world, checks, bool(system.faults["clock"]))
         except (ViolationError, UnexpectedEndError) as problem:
             result.violation = str(problem)
         result.faults, result.records, result.ended = system.faults, system.records, system.ended

@@ -22,6 +22,8 @@ _WEIGHTS = {
 
 # Of the actions, in two of three runs: a run without floods is another world.
 _FLOOD_RATIO = 0.008
+_COMMAND_RATIO = 0.02
+_COMMANDS = ("retrain", "retrain", "retrain", "retrain", "promote", "promote", "step_back", "roll_back", "pin", "unpin", "unpin")
 
 
 class Scheduler:
@@ -40,6 +42,7 @@ class Scheduler:
         # Draws of its own, so that what else a seed does stays what it was.
         self._flood_rng = random.Random(f"floods-{seed}")
         self._flood_ratio = _FLOOD_RATIO if seed % 3 != 1 else 0.0
+        self._command_rng = random.Random(f"commands-{seed}")
         self._numbers: dict[str, int] = {}
         self._kinds, self._shares = tuple(_WEIGHTS), tuple(_WEIGHTS.values())
 
@@ -47,6 +50,8 @@ class Scheduler:
         """Draw the next action."""
         if self._flood_rng.random() < self._flood_ratio:
             return Action("resume") if self._flood_rng.random() < 0.6 else Action("flood", number=self._flood_rng.choice((5, 25, 60)))
+        if self._command_rng.random() < _COMMAND_RATIO:
+            return Action("command", text=self._command_rng.choice(_COMMANDS))
         kind = self._rng.choices(self._kinds, self._shares)[0]
         if kind == "fault":
             return self._fault(self._rng.choice(self._system.actors()))

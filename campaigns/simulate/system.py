@@ -180,6 +180,10 @@ class System:
     def _resume(self, action: Action) -> None:
         self.world.resume()
 
+    def _command(self, action: Action) -> None:
+        self.world.command(action.text)
+        self.faults["command"] += 1
+
     def _compact(self, action: Action) -> None:
         """Let the broker compact the topics that the catalogue says it may."""
         for topic in self.world.compacted:

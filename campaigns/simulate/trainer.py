@@ -5,6 +5,8 @@ from functools import lru_cache
 
 import numpy as np
 
+from tidemill.services.retraining.domain.admissions import RECIPE
+from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
@@ -46,7 +48,8 @@ def candidates(features: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
 class SeededTrainer:
     """Trainer whose result follows from the request alone: which candidate, whether it passes, whether the champion goes back.
 
-    A training takes a few polls, so that a process can die, or lose its partition, while one runs.
+    A candidate counts as a refit or as a new recipe, so it begins as a canary or in shadow. A training takes a few polls, so that a
+    process can die, or lose its partition, while one runs.
     """
 
     def __init__(self, plan: Plan, artifacts: ArtifactStore) -> None:
@@ -77,7 +80,8 @@ class SeededTrainer:
         address = self._artifacts.put(content)
         passed = drawn % 3 != 0
         back = not passed and bool(self._request.predecessor) and drawn % 2 == 0
-        return JobResult(True, "simulated", version, passed, back, address, self._artifacts.uri_of(address), 0.5, {"auc": 0.5}, {"seed": str(drawn)})
+        details = {"seed": str(drawn), "admission": REFIT if drawn % 5 < 3 else RECIPE}
+        return JobResult(True, "simulated", version, passed, back, address, self._artifacts.uri_of(address), 0.5, {"auc": 0.5}, details)
 
 
 def _draw(request: JobRequest) -> int:

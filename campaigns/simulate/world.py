@@ -102,6 +102,7 @@ class World:
         self.broker.create_topics([TopicSpec("shop-customers", 1)])
         self._sink = self.broker.sink()
         self._commands = message_codec(self.registry, self.plan.topics.commands, "command")
+        self._deployments = message_codec(self.registry, self.plan.topics.deployments, "deployment")
         self._issued_ms = 0
 
     def store(self) -> MemoryOnlineStore:
@@ -119,9 +120,18 @@ class World:
 
     def resume(self) -> None:
         """Let an operator say that the stream which may be paused goes on; each command is later than the one before, whatever the clock does."""
+        self._say("verdicts", RESUME_STREAM)
+
+    def command(self, what: str) -> None:
+        """Let an operator command something of the model; a pin is of what the lifecycle log named last."""
+        deployments = self.read(TopicPartition(self.plan.topics.deployments, 0))
+        version = str(self._deployments.decode(deployments.values[-1] or b"")["version"]) if what == "pin" and len(deployments) else ""
+        self._say("fraud", what, version)
+
+    def _say(self, about: str, what: str, version: str = "") -> None:
         self._issued_ms = max(self._issued_ms + 1, self.clock.wall_ms())
-        said = signed_command(b"nobody looks at it", "verdicts", RESUME_STREAM, "", f"resume-{self._issued_ms}", self._issued_ms)
-        self._sink.publish(self.plan.topics.commands, b"verdicts", self._commands.encode(said), self.clock.wall_ms())
+        said = signed_command(b"nobody looks at it", about, what, "a drill", f"{what}-{self._issued_ms}", self._issued_ms, version=version)
+        self._sink.publish(self.plan.topics.commands, about.encode(), self._commands.encode(said), self.clock.wall_ms())
 
     def read(self, place: TopicPartition, begin: int = 0) -> Records:
         """Return everything committed from an offset on."""

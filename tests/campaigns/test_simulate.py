@@ -3,6 +3,7 @@
 import json
 from collections import Counter
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from campaigns.simulate.shrink import as_test, kind_of, shrink, shrunk
 from campaigns.simulate.world import RunSettings
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.services.outcomes.domain.join import OutcomeJoin
+from tidemill.services.scoring.deployed_models import DeployedModels
 from tidemill.shared.log.records import StateEntry
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.memory.log import COMMITTED, Transaction
@@ -26,14 +28,16 @@ KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 
 def test_a_short_campaign_finds_nothing() -> None:
     faults: Counter[str] = Counter()
-    pauses = 0
+    pauses = tried = answered = 0
     for seed in range(1, 3):
         result = run_seed(seed, 1_000)
         assert not result.violation, f"make simulate SEED={seed}: {result.violation}"
         assert result.rounds > 0
         faults += result.faults
         pauses += result.pauses
+        tried, answered = tried + result.tried[0], answered + result.tried[1]
     assert pauses, "a flood pauses the stream that declares it"
+    assert tried > answered > 0, "candidates are tried, and canaries answer"
     assert sum(faults.values()) > 150
     assert len(faults) > 30, "kinds of faults"
 
@@ -113,6 +117,19 @@ def test_rows_that_the_lake_has_twice_are_found(monkeypatch: pytest.MonkeyPatch)
 def test_outcomes_that_depend_on_the_batching_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(OutcomeJoin, "load", lambda join, state: None)
     assert first_failure(range(1, 8), 600).violation
+
+
+def test_a_canary_that_outlives_its_trial_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    follow = DeployedModels.follow
+
+    def forgetful(models: DeployedModels, events: Any) -> None:
+        before = {name: serving.challenge for name, serving in models.serving.items()}
+        follow(models, events)
+        for name, serving in models.serving.items():
+            models.serving[name] = replace(serving, challenge=serving.challenge or before.get(name))
+
+    monkeypatch.setattr(DeployedModels, "follow", forgetful)
+    assert "is no state of the lifecycle log" in first_failure((102,), 900).violation
 
 
 def test_shrinking_leaves_what_the_failure_needs() -> None:
