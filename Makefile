@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults rolling-restart gate-years wheel wheel-demo lint \
+.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
 
 help:  ## list every target
@@ -70,6 +70,9 @@ flood: $(VENV)/.ready  ## nothing but {} through the real ingestion, and a strea
 YEARS ?= 1000
 gate-years: $(VENV)/.ready  ## years of candidates that are worse by the gate's margin: how many pass, and what it sees: make gate-years YEARS=1000
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.gate_years --years $(YEARS) --seed $(SEED)
+
+ab-years: $(VENV)/.ready  ## A/B tests of equal and of different versions, looked at every day: how many are decided, and rightly: make ab-years YEARS=1000
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.ab_years --years $(YEARS) --seed $(SEED)
 
 rolling-restart: $(VENV)/.ready  ## two instances are restarted in turn under load: stop within 5 s, no pause above 3 s
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.rolling_restart --seed $(SEED)

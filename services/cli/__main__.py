@@ -10,6 +10,7 @@ import typer
 from rich.table import Table
 
 from tidemill.services.cli import alerts, dead_letters, experiments, run_commands
+from tidemill.services.cli.ab import ab
 from tidemill.services.cli.apply import apply
 from tidemill.services.cli.backtest import backtest
 from tidemill.services.cli.card import card
@@ -78,7 +79,7 @@ app.command()(init)
 app.command()(run_commands.up)
 app.command()(run_commands.replay)
 app.command()(run_commands.audit)
-for lifecycle_command in (rollback, promote, step_back, retrain, pin, unpin):
+for lifecycle_command in (rollback, promote, step_back, ab, retrain, pin, unpin):
     app.command()(lifecycle_command)
 app.command()(backtest)
 app.command()(plan)

@@ -78,6 +78,7 @@ _DONE = {
     "rolled_back": "was rolled back to",
     "promoted": "is served by",
     "stepped_back": "is tried no more with",
+    "ab": "is compared with",
     "pinned": "is pinned to",
     "unpinned": "is not pinned any more to",
 }
@@ -92,4 +93,5 @@ def problem_of(action: str, version: str, lifecycle: Lifecycle) -> str:
 def _words(event: Mapping[str, Any]) -> str:
     if event["event"] == "command_refused":
         return str(event["reason"])
-    return f"{event['model']} {_DONE[event['event']]} {event['version']}."
+    share = f", which answers {event['share']:.0%} of the requests" if event["event"] == "ab" else ""
+    return f"{event['model']} {_DONE[event['event']]} {event['version']}{share}."

@@ -40,7 +40,7 @@ def rollback(
 
     Exits with 1 when nobody answers within 30 s, with 2 when model, version, run or key do not fit or the command is refused.
     """
-    _command("roll_back", model, reason, to, application, run, operator, command_id)
+    send_command("roll_back", model, reason, to, application, run, operator, command_id)
 
 
 def promote(
@@ -58,7 +58,7 @@ def promote(
 
     Exits with 1 when nobody answers within 30 s, with 2 when model, version, run or key do not fit or the command is refused.
     """
-    _command("promote", model, reason, version, application, run, operator, command_id)
+    send_command("promote", model, reason, version, application, run, operator, command_id)
 
 
 def step_back(
@@ -76,7 +76,7 @@ def step_back(
 
     Exits with 1 when nobody answers within 30 s, with 2 when model, version, run or key do not fit or the command is refused.
     """
-    _command("step_back", model, reason, version, application, run, operator, command_id)
+    send_command("step_back", model, reason, version, application, run, operator, command_id)
 
 
 def retrain(
@@ -88,7 +88,7 @@ def retrain(
 
     Exits with 1 when nobody answers within 30 s, with 2 when model, run or key do not fit or the command is refused.
     """
-    _command("retrain", model, reason, "", application, run, operator, command_id)
+    send_command("retrain", model, reason, "", application, run, operator, command_id)
 
 
 def pin(
@@ -106,7 +106,7 @@ def pin(
 
     Exits with 1 when nobody answers within 30 s, with 2 when model, version, run or key do not fit or the command is refused.
     """
-    _command("pin", model, reason, version, application, run, operator, command_id)
+    send_command("pin", model, reason, version, application, run, operator, command_id)
 
 
 def unpin(
@@ -118,7 +118,7 @@ def unpin(
 
     Exits with 1 when nobody answers within 30 s, with 2 when model, run or key do not fit or the command is refused.
     """
-    _command("unpin", model, reason, "", application, run, operator, command_id)
+    send_command("unpin", model, reason, "", application, run, operator, command_id)
 
 
 def run_to_command(application: Path | None, run: Path | None, runs: Path = UP) -> tuple[Path, Path]:
@@ -146,9 +146,18 @@ def run_to_command(application: Path | None, run: Path | None, runs: Path = UP) 
     return instance.reads, folder
 
 
-def _command(
-    what: str, model: str, reason: str, version: str, application: Path | None, run: Path | None, operator: str | None, command_id: str
+def send_command(
+    what: str,
+    model: str,
+    reason: str,
+    version: str,
+    application: Path | None,
+    run: Path | None,
+    operator: str | None,
+    command_id: str,
+    share: float = 0.0,
 ) -> None:
+    """Send a command and wait for what becomes of it; refused at once where it cannot be followed as the model stands now."""
     from tidemill.services.cli.command_answers import CommandAnswers, problem_of
 
     with failures():
@@ -167,7 +176,7 @@ def _command(
             serving = lifecycle.champion.version if lifecycle.champion and what != "retrain" else ""
             who = login_name() if operator is None else operator
             try:
-                identity = channel.send(model, what, reason, command_id, version=version, serving=serving, operator=who)
+                identity = channel.send(model, what, reason, command_id, version=version, serving=serving, operator=who, share=share)
             except NotTakenError as not_taken:
                 errors.print(str(not_taken), markup=False)
                 raise typer.Exit(1) from not_taken

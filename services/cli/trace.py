@@ -136,7 +136,8 @@ def _pair(pair: Mapping[str, Any]) -> str:
     if pair["draw"] is None:
         return f"tried in shadow: {words}"
     drawn = f"the key's hash {pair['draw']:.6f} is {'below' if pair['draw'] < pair['share'] else 'not below'} the share {pair['share']:g}"
-    return f"tried as a canary: {words}; {drawn}: {pair['variant']}"
+    where = "in an A/B test" if pair["stage"] == "ab" else "as a canary"
+    return f"tried {where}: {words}; {drawn}: {pair['variant']}"
 
 
 def _made(made: "Contribution | None") -> tuple[str, str]:

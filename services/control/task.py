@@ -9,7 +9,8 @@ import numpy as np
 
 from tidemill.services.control.domain.incident_actions import IncidentActions
 from tidemill.services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
-from tidemill.services.control.domain.stages import StagePolicy, StageWatch
+from tidemill.services.control.domain.stages import StageWatch
+from tidemill.services.control.domain.trial_state import StagePolicy
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry

@@ -22,10 +22,19 @@ class SigningDesk:
         self._codec: RecordCodec | None = None
 
     async def issue(
-        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+        self,
+        model: str,
+        command: str,
+        reason: str,
+        command_id: str,
+        *,
+        version: str = "",
+        serving: str = "",
+        operator: str = "",
+        share: float = 0.0,
     ) -> tuple[str, int, int]:
         """Return the command's id, its partition and its offset; ConnectionError."""
-        record = signed_command(self._key, model, command, reason, command_id, version=version, serving=serving, operator=operator)
+        record = signed_command(self._key, model, command, reason, command_id, version=version, serving=serving, operator=operator, share=share)
         try:
             value = await asyncio.to_thread(self._encode, record)
         except TransientError as error:

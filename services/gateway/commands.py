@@ -21,7 +21,7 @@ def _unicode(text: str) -> str:
     return text
 
 
-_TO_CHALLENGERS = ("promote", "step_back")
+_WITH_VERSION = ("promote", "step_back", "ab", "roll_back", "pin")
 
 
 class CommandQuestion(BaseModel):
@@ -29,7 +29,7 @@ class CommandQuestion(BaseModel):
 
     model_config = ConfigDict(extra="forbid", json_schema_extra={"example": {"command": "retrain", "reason": "a new airline joined"}})
 
-    command: Literal["retrain", "roll_back", "promote", "step_back", "pin", "unpin", "pause", "resume"]
+    command: Literal["retrain", "roll_back", "promote", "step_back", "ab", "pin", "unpin", "pause", "resume"]
     reason: Annotated[str, AfterValidator(_unicode)] = Field(min_length=1, max_length=1_000, pattern="^[^\\x00]*$")
     command_id: str = Field(
         default="", max_length=100, pattern="^[A-Za-z0-9._-]*$", description="By which a repeated command is known; made if empty."
@@ -38,19 +38,24 @@ class CommandQuestion(BaseModel):
         default="",
         max_length=200,
         pattern="^[A-Za-z0-9._-]*$",
-        description="Where a roll_back goes (else: the champion before), what to pin, or the challenger to promote or step_back.",
+        description="Where a roll_back goes (else: the champion before), what to pin, what ab compares, or the challenger to promote or step_back.",
     )
     serving: str = Field(
         default="", max_length=200, pattern="^[A-Za-z0-9._-]*$",
-        description="The version that serves as far as you know: a roll_back, promote, step_back, pin or unpin is refused once another one does.",
+        description="The version that serves as far as you know: a roll_back, promote, step_back, ab, pin or unpin is refused once another one does.",
     )  # fmt: skip
+    share: float | None = Field(default=None, gt=0, lt=1, description="Which the version of ab answers; the application's if left out.")
 
     @model_validator(mode="after")
     def _fits(self) -> "CommandQuestion":
-        if self.version and self.command not in (*_TO_CHALLENGERS, "roll_back", "pin"):
-            raise ValueError(f"expected a version with roll_back, promote, step_back and pin only, got one with {self.command}")
-        if self.serving and self.command not in (*_TO_CHALLENGERS, "roll_back", "pin", "unpin"):
-            raise ValueError(f"expected serving with roll_back, promote, step_back, pin and unpin only, got it with {self.command}")
+        if self.version and self.command not in _WITH_VERSION:
+            raise ValueError(f"expected a version with roll_back, promote, step_back, ab and pin only, got one with {self.command}")
+        if self.command == "ab" and not self.version:
+            raise ValueError("expected the version that is compared with what serves (version), got none")
+        if self.serving and self.command not in (*_WITH_VERSION, "unpin"):
+            raise ValueError(f"expected serving with roll_back, promote, step_back, ab, pin and unpin only, got it with {self.command}")
+        if self.share is not None and self.command != "ab":
+            raise ValueError(f"expected a share with ab only, got one with {self.command}")
         return self
 
 
@@ -80,7 +85,16 @@ class CommandDesk(Protocol):
     """Signs and publishes a command."""
 
     async def issue(
-        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+        self,
+        model: str,
+        command: str,
+        reason: str,
+        command_id: str,
+        *,
+        version: str = "",
+        serving: str = "",
+        operator: str = "",
+        share: float = 0.0,
     ) -> tuple[str, int, int]:
         """Return the command's id, its partition and its offset; ConnectionError."""
         ...
@@ -97,9 +111,12 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
 
     async def issue(subject: str, command: str, question: CommandQuestion | ResumeQuestion, request: Request) -> CommandAnswer:
         who = holder_of(request.scope)
-        said = {"version": question.version, "serving": question.serving} if isinstance(question, CommandQuestion) else {}
+        version, serving, share = "", "", 0.0
+        if isinstance(question, CommandQuestion):
+            version, serving, share = question.version, question.serving, question.share or 0.0
+        about, given = (subject, command, question.reason, question.command_id), {"version": version, "serving": serving, "operator": who}
         try:
-            identity, partition, offset = await desk.issue(subject, command, question.reason, question.command_id, operator=who, **said)
+            identity, partition, offset = await desk.issue(*about, **given, share=share)
         except ConnectionError as error:
             log.warning("a command was not written", extra={"subject": subject, "error": str(error)})
             raise refused(503, "Kafka or the schema registry did not take the command; send it again under the same command_id") from error
@@ -109,7 +126,7 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
     @router.post(
         "/v1/models/{model}/commands",
         status_code=202,
-        summary="Retrain, roll back, pin, unpin, pause or resume a model",
+        summary="Retrain, roll back, promote, step back, compare (ab), pin, unpin, pause or resume a model",
         responses={404: {"model": Problem}, 503: {"model": Problem}},
     )
     async def command(

@@ -34,7 +34,7 @@ def training(
 def judged(
     decision: Mapping[str, Any], event: str, candidate: ModelDeployment, result: JobResult, lifecycle: Lifecycle, share: float = 0.0
 ) -> dict[str, Any]:
-    """Return the `tidemill.Deployment` of a candidate: registered, gate_passed, gate_refused, shadow, canary or promoted."""
+    """Return the `tidemill.Deployment` of a candidate: registered, gate_passed, gate_refused, shadow, canary, ab or promoted."""
     figures = {"figures": dict(result.figures), "details": dict(result.details), "artifact_uri": result.artifact_uri, "share": share}
     return {**_event(decision, event, candidate, result.reason, lifecycle), **figures}
 
@@ -44,19 +44,19 @@ def rolled_back(decision: Mapping[str, Any], reason: str, result: JobResult, lif
     return {**_event(decision, "rolled_back", lifecycle.retired[-1], reason, lifecycle), "figures": dict(result.figures)}
 
 
-def commanded(decision: Mapping[str, Any], obeyed: Obeyed, lifecycle: Lifecycle, canary_share: float) -> dict[str, Any]:
+def commanded(decision: Mapping[str, Any], obeyed: Obeyed, lifecycle: Lifecycle, share: float) -> dict[str, Any]:
     """Return the `tidemill.Deployment` that answers a command, with why, and with who and when where an operator gave it.
 
     Parameters
     ----------
-    canary_share
-        Of the requests, which a canary of the model answers.
+    share
+        Of the requests, which a challenger answers then.
     """
     event = _event(decision, obeyed.event, obeyed.deployment, obeyed.reason, lifecycle)
     if decision["trigger"] == "manual":
         event |= {"operator": decision["operator"], "command_id": decision["cause"], "issued_at": decision["issued_at"]}
-    if obeyed.event == "canary":
-        event["share"] = canary_share
+    if obeyed.event in ("canary", "ab"):
+        event["share"] = share
     return {**event, "figures": dict(decision.get("figures") or {})}
 
 

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.accounts import asked, commanded, judged, retired, rolled_back, training
-from tidemill.services.retraining.domain.first_stage import first_stage
+from tidemill.services.retraining.domain.first_stage import first_stage, held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.services.retraining.domain.requests import Request
 from tidemill.services.retraining.domain.service_times import ServiceTimes
@@ -18,6 +18,7 @@ from tidemill.services.retraining.processes.job_files import JobRequest, JobResu
 from tidemill.services.retraining.processes.registrar import Registrar
 from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.stages import ABStage
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
@@ -28,7 +29,7 @@ from tidemill.shared.short_text import LONGEST_TEXT
 from tidemill.shared.version import CODE_VERSION
 
 log = logging.getLogger(__name__)
-_WORDS = {"promoted": "promoted", "shadow": "in shadow", "canary": "answers a share of the requests"}
+_WORDS = {"promoted": "promoted", "shadow": "in shadow", "canary": "answers a share of the requests", "ab": "is compared in an A/B test"}
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
@@ -101,7 +102,7 @@ class RetrainingTask(Task):
         events: list[dict[str, Any]] = []
         for request in self._state.requests.commands:
             lifecycle = self._state.lifecycle(request.decision["model"])
-            self._deploy(commanded(request.decision, obey(request.decision, lifecycle), lifecycle, self._canary_share(request)), events)
+            self._deploy(commanded(request.decision, obey(request.decision, lifecycle), lifecycle, self._share(request)), events)
         for name, lifecycle in self._state.lifecycles.models.items():
             if name not in self._plan.models and lifecycle.champion is not None:
                 self._deploy(retired(name, lifecycle, self._state.covered_ms), events)
@@ -180,23 +181,28 @@ class RetrainingTask(Task):
         self._registrar.record(decision["decision_id"], result.record)
         model = decision["model"]
         candidate = ModelDeployment(result.version, result.artifact_sha256, -1, result.threshold)
-        pin = self._state.lifecycle(model).pin
+        held = held_back(self._state.lifecycle(model))
         for event in ("registered", "gate_passed" if result.passed else "gate_refused"):
             self._deploy(judged(decision, event, candidate, result, self._state.lifecycle(model)), events)
         goes = None
-        if result.passed and pin is None:
+        if result.passed and not held:
             goes = first_stage(self._plan.models[model].settings.stages, self._state.lifecycle(model), result.details.get("admission", ""))
             self._deploy(judged(decision, goes.event, candidate, result, self._state.lifecycle(model), goes.share), events)
-        if result.roll_back and not result.passed and pin is None:
+        if result.roll_back and not result.passed and self._state.lifecycle(model).pin is None:
             reason = "the champion before does significantly better on labels that neither learned from"
             self._deploy(rolled_back(decision, reason, result, self._state.lifecycle(model)), events)
-        words = _WORDS[goes.event] if goes else f"passed, not promoted while {pin}" if result.passed else "refused"
+        words = _WORDS[goes.event] if goes else f"passed, {held}" if result.passed else "refused"
         self._say(training(decision, "finished", f"{result.version} {words}: {result.reason}", result.figures, result.details), said)
 
-    def _canary_share(self, request: Request) -> float:
+    def _share(self, request: Request) -> float:
+        """Return the share of the requests that a challenger answers after a decision: as commanded, else as the application says."""
         model = self._plan.models.get(request.decision["model"])
-        stage = None if model is None else model.settings.stages.canary
-        return 0.0 if stage is None else stage.share
+        if model is None:
+            return 0.0
+        stages = model.settings.stages
+        if request.decision["action"] == "ab":
+            return float(request.decision["share"] or (stages.ab or ABStage()).share)
+        return 0.0 if stages.canary is None else stages.canary.share
 
     def _deploy(self, event: dict[str, Any], events: list[dict[str, Any]]) -> None:
         self._state.deployed(event)

@@ -285,6 +285,7 @@ class _Planner:
             if feature_kind(streams[model.ask].entry_arrow.field(column).type) is None:
                 raise self.document.error((*path, "slices", i), f"a column with one value for each request: {FEATURES}", column)
         self._check_fairness(path, model, chosen)
+        self._check_comparison(path, model)
         return ModelPlan(name, model.ask, tuple(chosen), plan, model, self._control(path, name, model))
 
     def _control(self, path: Path_, name: str, model: Model) -> ControlPlan | None:
@@ -310,6 +311,11 @@ class _Planner:
         for i, column in enumerate(model.gate.fairness.columns):
             if column not in chosen:
                 raise self.document.error((*path, "gate", "fairness", "columns", i), "a feature of the model", column)
+
+    def _check_comparison(self, path: Path_, model: Model) -> None:
+        """Labels of several classes are neither higher nor lower."""
+        if model.stages.ab is not None and model.stages.ab.metric == "label" and model.kind == "multiclass":
+            raise self.document.error((*path, "stages", "ab", "metric"), "loss: labels of several classes have no mean", "label")
 
     def _check_corrections(self, path: Path_, label: Label, stream: StreamPlan) -> None:
         """A correction that carries its request's id as its own event id is dropped as a duplicate before anybody sees it."""

@@ -40,6 +40,38 @@ class CanaryStage(Frozen):
     labels: int = Field(default=200, ge=1)
 
 
+class ABStage(Frozen):
+    """A candidate and the champion answer a share each, always the same entities, until one of them is shown to be better or the time is over.
+
+    Attributes
+    ----------
+    share
+        Of the requests by the hash of their keys, which the candidate answers.
+    duration
+        How long at most, in journal time (`for` in the file).
+    metric
+        ``loss``: of both on all requests, paired. ``label``: mean label of the requests of each, for labels that answers influence.
+    better
+        Which labels are better; with `metric: label`.
+    margin
+        Differences within it on either side are none: the test ends once that is shown. By default the gate's margin for a loss, and none for labels.
+    """
+
+    share: float = Field(default=0.5, gt=0, lt=1)
+    duration: Annotated[Duration, Field(gt=0, le=parse_duration("90d"))] = Field(default=parse_duration("14d"), alias="for")
+    metric: Literal["loss", "label"] = "loss"
+    better: Literal["lower", "higher"] | None = None
+    margin: float | None = Field(default=None, gt=0)
+
+    @model_validator(mode="after")
+    def _fits(self) -> "ABStage":
+        if self.metric == "label" and self.better is None:
+            raise ValueError("better: lower or higher, with metric: label, not nothing")
+        if self.metric == "loss" and self.better is not None:
+            raise ValueError(f"better: nothing with metric: loss (a lower loss is better), not {self.better}")
+        return self
+
+
 class StageLimits(Frozen):
     """What sends a candidate back, in any stage.
 
@@ -60,16 +92,17 @@ class Stages(Frozen):
 
     Attributes
     ----------
-    shadow, canary
-        None: the stage is left out; without both a candidate that has passed serves at once.
+    shadow, canary, ab
+        None: the stage is left out; without any a candidate that has passed serves at once.
     refits
         Way of a refit of an admitted recipe: it serves at once (`direct`), or answers a share first.
     longest
-        A candidate that has not been shown to be no worse after so long leaves.
+        A candidate that has not been shown to be no worse after so long, in shadow and as a canary, leaves.
     """
 
     shadow: ShadowStage | None = None
     canary: CanaryStage | None = None
+    ab: ABStage | None = None
     refits: Literal["direct", "canary"] = "direct"
     longest: _POSITIVE_MS = parse_duration("28d")
     limits: StageLimits = StageLimits()
@@ -77,7 +110,7 @@ class Stages(Frozen):
     @property
     def are_direct(self) -> bool:
         """Whether a candidate that has passed serves at once."""
-        return self.shadow is None and self.canary is None
+        return self.shadow is None and self.canary is None and self.ab is None
 
     @model_validator(mode="after")
     def _fits(self) -> "Stages":

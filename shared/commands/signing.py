@@ -8,7 +8,7 @@ import uuid
 from collections.abc import Mapping
 from typing import Any
 
-COMMANDS = ("retrain", "roll_back", "promote", "step_back", "pin", "unpin", "pause", "resume")
+COMMANDS = ("retrain", "roll_back", "promote", "step_back", "ab", "pin", "unpin", "pause", "resume")
 RESUME_STREAM = "resume_stream"
 """The command to ingestion; the stream stands where a model stands in the others."""
 MUTE_ALERTS, UNMUTE_ALERTS = "mute_alerts", "unmute_alerts"
@@ -17,8 +17,9 @@ NOT_FOR_CONTROL = frozenset({RESUME_STREAM, MUTE_ALERTS, UNMUTE_ALERTS})
 # By scheme, what is signed. A command of an earlier scheme has none of the later fields: they would be anybody's.
 _FIRST = ("command_id", "model", "command", "reason", "issued_at")
 _SECOND = (*_FIRST, "version", "serving", "operator")
-_SIGNED = {"v1:": _FIRST, "v2:": _SECOND, "v3:": (*_SECOND, "rules", "duration_ms")}
-_NEWEST = "v3:"
+_THIRD = (*_SECOND, "rules", "duration_ms")
+_SIGNED = {"v1:": _FIRST, "v2:": _SECOND, "v3:": _THIRD, "v4:": (*_THIRD, "share")}
+_NEWEST = "v4:"
 
 
 def signed_command(
@@ -34,6 +35,7 @@ def signed_command(
     operator: str = "",
     rules: str = "",
     duration_ms: int = 0,
+    share: float = 0.0,
 ) -> dict[str, Any]:
     """Return a `tidemill.Command` with its signature.
 
@@ -44,7 +46,7 @@ def signed_command(
     issued_at
         Milliseconds; now by default. It is part of what is signed: control refuses a command older than those it has forgotten.
     version
-        Where a roll-back goes, what is to be pinned, or which challenger is meant.
+        Where a roll-back goes, what is to be pinned or compared, or which challenger is meant.
     serving
         The version that serves as far as the operator knows: the command is refused once it does not.
     operator
@@ -53,6 +55,8 @@ def signed_command(
         Of a mute: names of alert rules, separated by commas; ``*`` stands for anything.
     duration_ms
         Of a mute: how long; 0 until it is unmuted.
+    share
+        Of an A/B test: of the requests, which the version answers; 0: the application's.
     """
     record: dict[str, Any] = {
         "command_id": command_id or uuid.uuid4().hex,
@@ -65,9 +69,11 @@ def signed_command(
         "operator": operator,
         "rules": rules,
         "duration_ms": duration_ms,
+        "share": float(share),
     }
-    # Services of an earlier version know the second scheme only, and need no other where a command has no later field.
-    return {**record, "signature": signature(record, key, _NEWEST if rules or duration_ms else "v2:")}
+    # Services of an earlier version know earlier schemes only, and need no other where a command has no later field.
+    scheme = _NEWEST if share else "v3:" if rules or duration_ms else "v2:"
+    return {**record, "signature": signature(record, key, scheme)}
 
 
 def signature(record: Mapping[str, Any], key: bytes, scheme: str = _NEWEST) -> str:

@@ -71,6 +71,8 @@ class Lifecycle:
         What an operator has pinned.
     challenger
         What is tried beside the champion; a newer one takes an older one's place. It leaves when anything is promoted, rolled back or pinned.
+    registered
+        Every version that was trained, the latest last, whatever its gate said.
     """
 
     head: int = -1
@@ -79,10 +81,20 @@ class Lifecycle:
     ignored: int = 0
     pin: Pin | None = None
     challenger: Challenger | None = None
+    registered: tuple[ModelDeployment, ...] = ()
 
     def served_before(self, version: str) -> ModelDeployment | None:
         """Return an earlier champion by its version; None when it never was one, or was rolled back itself."""
         return next((old for old in reversed(self.retired) if old.version == version), None)
+
+    @property
+    def compares(self) -> bool:
+        """Whether an A/B test runs: both versions stay what they are until it has ended."""
+        return self.challenger is not None and self.challenger.stage == "ab"
+
+    def version(self, name: str) -> ModelDeployment | None:
+        """Return a version that was trained or has served; None for any other."""
+        return next((one for one in reversed((*self.retired, *self.registered)) if one.version == name), None)
 
     def apply(self, event: dict[str, Any]) -> "Lifecycle":
         """Return the state after an event.
@@ -97,6 +109,8 @@ class Lifecycle:
         if event["event"] in _ENDS_A_TRIAL:
             after = replace(after, challenger=None)
         deployment = ModelDeployment(event["version"], event["artifact_sha256"], event["sequence"], event["threshold"])
+        if event["event"] == "registered":
+            return replace(after, registered=(*self.registered, deployment))
         if event["event"] == "promoted":
             earlier = (*self.retired, self.champion) if self.champion is not None else self.retired
             return replace(after, champion=deployment, retired=earlier)

@@ -104,7 +104,7 @@ def sequential_interval(means: ArrayLike, level: float, slack: float = 0.0) -> S
     n = len(pooled)
     mean = float(pooled.mean()) if n else float("nan")
     spread = float(pooled.std(ddof=1)) if n > 1 else float("nan")
-    if n < LEAST_BLOCKS:
+    if n < LEAST_BLOCKS or not np.isfinite(slack):
         return SequentialInterval(mean, *unbounded, spread, n, days, correlation, level, slack)
     ratio = critical_ratio(n, level)
     # The mean of n values with a sum over a root of a sum of squares of r lies r s / sqrt(n - r^2) above the margin; s is of n, not n - 1.

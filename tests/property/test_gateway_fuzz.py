@@ -33,7 +33,7 @@ class Publisher:
 
 class Desk:
     async def issue(
-        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = "", share: float = 0.0
     ) -> tuple[str, int, int]:
         return command_id.encode().decode() or "made", 0, len(reason.encode())
 

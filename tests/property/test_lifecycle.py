@@ -6,10 +6,12 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tidemill.services.retraining.domain.first_stage import held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.shared.models.deployments import Lifecycle
 
 TRIED = st.sampled_from(["", *(f"c{number}" for number in range(4))])
+COMPARED = st.sampled_from(["", "v0", "v1", "v2", "c0", "c1", "c2", "c3"])
 VERSIONS = st.sampled_from(["", *(f"v{number}" for number in range(8))])
 
 
@@ -21,6 +23,7 @@ class Operators(RuleBasedStateMachine):
         self.lifecycle = Lifecycle()
         self.champions: list[str] = []
         self.challenger: tuple[str, str] | None = None
+        self.registered: list[str] = []
         self.pinned = False
         self.made = 0
         self.log: list[dict[str, Any]] = []
@@ -42,18 +45,26 @@ class Operators(RuleBasedStateMachine):
             assert found.reason.startswith(f"{action}: ") and len(found.reason) > len(action) + 10
         return found.event
 
+    @property
+    def is_held(self) -> bool:
+        """Whether what was trained goes nowhere: a version is pinned, or two are compared."""
+        return self.pinned or (self.challenger is not None and self.challenger[1] == "ab")
+
     @rule()
     def promote(self) -> None:
-        if not self.pinned:
+        assert bool(held_back(self.lifecycle)) == self.is_held
+        if not self.is_held:
             self.made += 1
             self.append("promoted", f"v{self.made % 8}")
             self.champions.append(f"v{self.made % 8}")
             self.challenger = None
 
-    @rule(number=st.integers(0, 3), stage=st.sampled_from(["shadow", "canary"]))
+    @rule(number=st.integers(0, 3), stage=st.sampled_from(["shadow", "canary", "ab"]))
     def try_a_candidate(self, number: int, stage: str) -> None:
-        """A training has ended with a candidate: a newer one supersedes the one that is tried."""
-        if self.champions and not self.pinned:
+        """A training has ended with a candidate: a newer one supersedes the one that is tried, but for one that is compared."""
+        self.append("registered", f"c{number}")
+        self.registered.append(f"c{number}")
+        if self.champions and not self.is_held:
             self.append(stage, f"c{number}")
             self.challenger = f"c{number}", stage
 
@@ -69,6 +80,16 @@ class Operators(RuleBasedStateMachine):
             self.champions.append(tried)
         if possible:
             self.challenger = (tried, "canary") if action == "canary" else None
+
+    @rule(version=COMPARED, stale=st.booleans())
+    def compare(self, version: str, stale: bool) -> None:
+        """Control after a canary, or an operator; two operators at once begin one test."""
+        tried, stage = self.challenger or ("", "")
+        known = version in (*self.champions[:-1], *self.registered) and version not in self.champions[-1:]
+        possible = bool(self.champions) and known and not self.pinned and not stale and (not tried or (tried == version and stage != "ab"))
+        assert self.command("ab", version, stale) == ("ab" if possible else "command_refused")
+        if possible:
+            self.challenger = version, "ab"
 
     @rule(version=VERSIONS, stale=st.booleans())
     def roll_back(self, version: str, stale: bool) -> None:
@@ -103,6 +124,8 @@ class Operators(RuleBasedStateMachine):
         challenger = self.lifecycle.challenger
         assert (None if challenger is None else (challenger.version, challenger.stage)) == self.challenger
         assert challenger is None or (not self.pinned and self.log[challenger.sequence]["version"] == challenger.version)
+        assert self.lifecycle.compares == (self.challenger is not None and self.challenger[1] == "ab")
+        assert [one.version for one in self.lifecycle.registered] == self.registered
         assert challenger is None or challenger.since_ms == self.log[challenger.sequence]["journal_time"]
         assert (self.lifecycle.pin is not None) == self.pinned and self.lifecycle.ignored == 0
         assert self.lifecycle.pin is None or self.lifecycle.pin.version == self.champions[-1]
@@ -113,12 +136,13 @@ class Operators(RuleBasedStateMachine):
         for event in [*self.log, *self.log]:
             again = again.apply(event)
         seen = self.lifecycle
-        assert (again.head, again.champion, again.retired, again.pin, again.challenger) == (
+        assert (again.head, again.champion, again.retired, again.pin, again.challenger, again.registered) == (
             seen.head,
             seen.champion,
             seen.retired,
             seen.pin,
             seen.challenger,
+            seen.registered,
         )
 
 

@@ -101,10 +101,11 @@ def marks_of(seen: Seen) -> list[Mark]:
         "gate_refused": "refusal",
         "shadow": "trial",
         "canary": "trial",
+        "ab": "trial",
         "stepped_back": "step_back",
         "rolled_back": "rollback",
     }
-    stages = {"shadow": " in shadow", "canary": " answers a share"}
+    stages = {"shadow": " in shadow", "canary": " answers a share", "ab": " in an A/B test"}
     events = [event for event in seen.deployments if event["event"] in kinds]
     marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}{stages.get(e['event'], '')}: {e['reason']}") for e in events]
     alarms = [one for one in seen.incidents if one["severity"] == "alarm" and one["change"] in ("opened", "worse")]
@@ -142,7 +143,7 @@ def models_table(seen: Seen) -> Table:
 
 def way_of(version: str, seen: Seen) -> str:
     """Return a version's way through the stages in words: each stage with its day, the last one without where there is one only."""
-    words = {"shadow": "shadow", "canary": "canary", "promoted": "promoted", "stepped_back": "stepped back"}
+    words = {"shadow": "shadow", "canary": "canary", "ab": "A/B test", "promoted": "promoted", "stepped_back": "stepped back"}
     mine = [event for event in seen.deployments if event["version"] == version and event["event"] in words]
     if len(mine) < 2:
         return "".join(words[event["event"]] for event in mine)

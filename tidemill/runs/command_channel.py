@@ -85,6 +85,7 @@ class CommandChannel:
         operator: str = "",
         rules: str = "",
         duration_ms: int = 0,
+        share: float = 0.0,
     ) -> str:
         """Sign a command to a model, a stream or alerts, publish it and return its id; see `signed_command`.
 
@@ -107,6 +108,7 @@ class CommandChannel:
             operator=operator,
             rules=rules,
             duration_ms=duration_ms,
+            share=share,
         )
         sink = self.broker.sink()
         sink.publish(self.topic, target.encode(), record_codec(self.registry, self.topic, "Command").encode(record))

@@ -30,6 +30,7 @@ def decision(model: str, action: str, verdict: str, trigger: str, cause: str, at
         "operator": "",
         "issued_at": None,
         "figures": {},
+        "share": 0.0,
         "journal_partition": at.partition,
         "journal_offset": at.offset,
         "journal_time": at.time_ms,

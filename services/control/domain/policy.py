@@ -10,7 +10,7 @@ BUDGET_MS = 30 * 86_400_000
 _COMMANDS_REMEMBERED = 10_000
 _LONGEST_ID = 200
 _NEVER = -(2**62)
-CARRIED_OUT = {"retrain": "train", **{name: name for name in ("roll_back", "promote", "step_back", "pin", "unpin")}}
+CARRIED_OUT = {"retrain": "train", **{name: name for name in ("roll_back", "promote", "step_back", "ab", "pin", "unpin")}}
 """Commands that the retraining worker carries out, and what control asks it for."""
 _COMMANDS = (*CARRIED_OUT, "pause", "resume")
 UNREADABLE, UNSIGNED = "unreadable", "unsigned"
@@ -166,6 +166,11 @@ def _problem(model: _Model, record: Mapping[str, Any]) -> str:
         return str(record["reason"])
     if what not in _COMMANDS:
         return f"expected {', '.join(_COMMANDS[:-1])} or {_COMMANDS[-1]} ({record['reason']})"
+    share = record.get("share", 0.0)
+    if share and what != "ab":
+        return f"expected a share with ab only, got {share:g}"
+    if what == "ab" and not 0 <= share < 1:
+        return f"expected a share of the requests above 0 and below 1 (0: the application's), got {share:g}"
     if issued <= model.forgotten:
         return f"expected a command newer than those forgotten (issued after {model.forgotten}), got one of {issued}"
     return ""
@@ -180,4 +185,4 @@ def _commanded(record: Mapping[str, Any], verdict: str, now_ms: int, reason: str
     action = CARRIED_OUT.get(what, what if what in _COMMANDS else "unknown")
     said = decision(record["model"], action, verdict, "manual", record["command_id"], Place(now_ms), reason)
     given = {name: record.get(name, "") for name in ("version", "serving", "operator")}
-    return {**said, **given, "issued_at": record.get("issued_at")}
+    return {**said, **given, "issued_at": record.get("issued_at"), "share": record.get("share", 0.0) if verdict == "requested" else 0.0}

@@ -1,87 +1,18 @@
 """Whether a challenger moves on, goes back or is watched longer: a fold over what it has shown beside the champion."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
 
+from tidemill.services.control.domain.ab import ABTest, compare
 from tidemill.services.control.domain.decision import Place, decision
-from tidemill.services.control.domain.group_answers import LEAST_LABELS, LEAST_OF_EACH_CLASS, unequal_answers
-from tidemill.shared.application.gate_policy import Fairness
-from tidemill.shared.application.stages import Stages
-from tidemill.shared.statistics.eprocess import below, discoveries
+from tidemill.services.control.domain.setbacks import harm_in_parts, setback, unequal, without_scores
+from tidemill.services.control.domain.trial_state import StagePolicy, TrialBlock, TrialState, days_of, figures_of, losses_of, margin_of
+from tidemill.shared.application.stages import ABStage, Stages
+from tidemill.shared.statistics.eprocess import below
 
 _MOST_SLICES = 200
-_LEAST_REQUESTS = 100
-_LEAST_BLOCKS = 3
-_CERTAIN = 2.0
-
-
-@dataclass(frozen=True, slots=True)
-class StagePolicy:
-    """What one model's challengers have to show.
-
-    Attributes
-    ----------
-    kind
-        Of the model.
-    margin, slice_margin
-        How much worse a challenger may be on the whole and in a slice: nats of log loss; of a regression, a share of the champion's loss.
-    level
-        Probability of an error of each test.
-    fairness
-        The gate's limits on how differently groups are answered; None: that is not judged.
-    """
-
-    model: str
-    kind: str
-    stages: Stages
-    margin: float
-    slice_margin: float
-    level: float
-    fairness: Fairness | None = None
-
-
-@dataclass(slots=True)
-class _Block:
-    """Labelled requests of one block of time."""
-
-    labels: int = 0
-    positives: int = 0
-    champion_loss: float = float("nan")
-    difference: float = float("nan")
-    excess: float = 0.0
-    yes: int = 0
-    hits: int = 0
-
-    @classmethod
-    def of(cls, record: Mapping[str, Any]) -> "_Block":
-        off, champion_off = (abs(record[f"{whose}_score"] - record[f"{whose}_truth"]) for whose in ("challenger", "champion"))
-        answers = record["challenger_yes"], record["challenger_hits"]
-        return cls(record["labels"], record["positives"], record["champion_loss"], record["difference_mean"], off - champion_off, *answers)
-
-
-@dataclass(slots=True)
-class _Trial:
-    """One challenger, through its stages."""
-
-    version: str
-    champion: str
-    sequence: int
-    stage: str
-    began_in: str
-    trial_begins_ms: int
-    stage_begins_ms: int
-    stage_labels: int = 0
-    requests: int = 0
-    unscored: int = 0
-    decided: bool = False
-    slices: dict[str, list[_Block]] = field(default_factory=dict)
-
-    @property
-    def blocks(self) -> list[_Block]:
-        return self.slices.get("", [])
 
 
 class StageWatch:
@@ -93,6 +24,9 @@ class StageWatch:
     more than the limit, if it has no score for more requests than the limit allows, and when the longest time has not sufficed. What is shown is
     shown by t e-processes on the means of blocks, which may be looked at after every block.
 
+    Where the application has an A/B test, it comes in place of the promotion, and what it shows decides (`ab.compare`): the winner serves, and where
+    there is none the champion stays. An operator may ask for one of any version.
+
     A refit of an admitted recipe, which begins as a canary where new recipes begin in shadow, is promoted when it has baked, without that evidence.
 
     A decision is made once for each stage of a challenger; whether the challenger still is one is the worker's to say.
@@ -100,7 +34,7 @@ class StageWatch:
 
     def __init__(self, policies: Sequence[StagePolicy]) -> None:
         self._policies = {policy.model: policy for policy in policies}
-        self._trials: dict[str, _Trial] = {}
+        self._trials: dict[str, TrialState] = {}
 
     def trial(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Decide on a record of a trial."""
@@ -114,12 +48,14 @@ class StageWatch:
         if part is None and len(trial.slices) < _MOST_SLICES:
             part = trial.slices[record["slice"]] = []
         if part is not None and record["labels"]:
-            part.append(_Block.of(record))
+            part.append(TrialBlock.of(record))
         if record["slice"]:
             return []
         trial.stage_labels += record["labels"]
         trial.requests += record["requests"]
         trial.unscored += record["challenger_failures"]
+        if trial.ab is not None:
+            trial.ab.take(record)
         return [] if trial.decided else self._decide(policy, trial, record)
 
     def snapshot(self) -> dict[str, Any]:
@@ -127,7 +63,10 @@ class StageWatch:
         return {
             name: {
                 **{slot: getattr(trial, slot) for slot in _SLOTS},
-                "slices": {part: [[getattr(block, slot) for slot in _Block.__slots__] for block in blocks] for part, blocks in trial.slices.items()},
+                "slices": {
+                    part: [[getattr(block, slot) for slot in TrialBlock.__slots__] for block in blocks] for part, blocks in trial.slices.items()
+                },
+                "ab": None if trial.ab is None else trial.ab.snapshot(),
             }
             for name, trial in self._trials.items()
         }
@@ -136,42 +75,65 @@ class StageWatch:
         """Take up a snapshot."""
         for name, saved in state.items():
             if name in self._policies:
-                slices = {part: [_Block(*values) for values in blocks] for part, blocks in saved["slices"].items()}
-                self._trials[name] = _Trial(**{slot: saved[slot] for slot in _SLOTS}, slices=slices)
+                slices = {part: [TrialBlock(*values) for values in blocks] for part, blocks in saved["slices"].items()}
+                ab = saved.get("ab")
+                self._trials[name] = TrialState(**{slot: saved[slot] for slot in _SLOTS}, slices=slices, ab=None if ab is None else ABTest.load(ab))
 
-    def _followed(self, record: Mapping[str, Any]) -> _Trial | None:
+    def _followed(self, record: Mapping[str, Any]) -> TrialState | None:
         """Return the trial that a record is of; None for one of an earlier stage or challenger."""
         trial, sequence = self._trials.get(record["model"]), record["challenger_sequence"]
         if trial is not None and sequence < trial.sequence:
             return None
         if trial is None or trial.version != record["challenger_version"]:
             stage, begins = record["stage"], record["block_start"]
-            trial = _Trial(record["challenger_version"], record["champion_version"], sequence, stage, stage, begins, begins)
+            trial = TrialState(record["challenger_version"], record["champion_version"], sequence, stage, stage, begins, begins)
             self._trials[record["model"]] = trial
         elif sequence > trial.sequence:
             trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
             trial.stage_labels, trial.requests, trial.unscored, trial.decided = 0, 0, 0, False
+        if trial.stage == "ab" and (trial.ab is None or trial.ab.sequence != trial.sequence):
+            trial.ab = ABTest(trial.sequence, record["block_start"])
         trial.champion = record["champion_version"]
         return trial
 
-    def _decide(self, policy: StagePolicy, trial: _Trial, record: Mapping[str, Any]) -> list[dict[str, Any]]:
-        stages, figures = policy.stages, _figures(trial)
-        if problem := _problem(policy, trial, figures):
+    def _decide(self, policy: StagePolicy, trial: TrialState, record: Mapping[str, Any]) -> list[dict[str, Any]]:
+        stages, figures = policy.stages, figures_of(trial)
+        if trial.stage == "ab":
+            return self._compare(policy, trial, record, figures)
+        if problem := setback(policy, trial, figures):
             return [self._said(trial, record, "step_back", problem, figures)]
         stage = stages.shadow if trial.stage == "shadow" else stages.canary
         baked = stage is None or (record["block_end"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
-        if trial.stage == "shadow" and stages.canary is not None:
-            if baked and figures.get("loss_difference", 0.0) <= _allowed(policy.margin, policy.kind, figures):
-                words = f"in shadow for {_days(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {_losses(figures)}"
-                return [self._said(trial, record, "canary", words, figures)]
+        after = _after(policy.stages, trial)
+        if after != "promote":
+            if baked and figures.get("loss_difference", 0.0) <= margin_of(policy.margin, policy.kind, figures):
+                words = f"baked for {days_of(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {losses_of(figures)}"
+                return [self._said(trial, record, after, words, figures)]
         elif baked and (shown := _as_refit(policy, trial, figures) or _no_worse(policy, trial, figures)):
             return [self._said(trial, record, "promote", shown, figures)]
         if record["block_end"] - trial.trial_begins_ms >= stages.longest:
-            words = f"expected to see within {_days(stages.longest)} that it is no worse, found {_losses(figures)}{_could_have_seen(policy, figures)}"
+            words = (
+                f"expected to see within {days_of(stages.longest)} that it is no worse, found {losses_of(figures)}{_could_have_seen(policy, figures)}"
+            )
             return [self._said(trial, record, "step_back", words, figures)]
         return []
 
-    def _said(self, trial: _Trial, record: Mapping[str, Any], action: str, reason: str, figures: Mapping[str, float]) -> dict[str, Any]:
+    def _compare(self, policy: StagePolicy, trial: TrialState, record: Mapping[str, Any], figures: dict[str, float]) -> list[dict[str, Any]]:
+        """Decide by an A/B test; of its safeguards those by loss do not hold where answers influence the labels."""
+        stage = policy.stages.ab or ABStage()
+        test = trial.ab or ABTest(trial.sequence, trial.stage_begins_ms)
+        problem = without_scores(policy, trial) or (
+            unequal(policy, trial, figures) if stage.metric == "label" else harm_in_parts(policy, trial, figures)
+        )
+        if problem:
+            return [self._said(trial, record, "step_back", problem, figures)]
+        found = compare(test, stage, policy.level, margin_of(policy.margin, policy.kind, figures), record["block_end"], figures)
+        if found is None:
+            return []
+        action = "promote" if found.winner == "challenger" else "step_back"
+        return [self._said(trial, record, action, f"{_WON[found.winner]}: {found.reason}", figures)]
+
+    def _said(self, trial: TrialState, record: Mapping[str, Any], action: str, reason: str, figures: Mapping[str, float]) -> dict[str, Any]:
         trial.decided = True
         at = Place(record["journal_time"], record["journal_partition"], record["journal_offset"])
         cause = f"{trial.version}:{trial.sequence}:{action}"
@@ -180,113 +142,42 @@ class StageWatch:
         return {**said, "version": trial.version, "serving": "", "figures": known}
 
 
-_SLOTS = tuple(slot for slot in _Trial.__slots__ if slot != "slices")
-_STAGES = {"shadow": "in shadow", "canary": "as a canary"}
+_SLOTS = tuple(slot for slot in TrialState.__slots__ if slot not in ("slices", "ab"))
+_STAGES = {"shadow": "in shadow", "canary": "as a canary", "ab": "in an A/B test"}
+_WON = {"challenger": "the challenger wins", "champion": "the champion wins", "nobody": "nobody wins, the champion stays"}
 
 
-def _figures(trial: _Trial) -> dict[str, float]:
-    blocks = trial.blocks
-    labels = np.array([block.labels for block in blocks], np.float64)
-    total = float(labels.sum())
-    figures = {
-        "trial_blocks": float(len(blocks)),
-        "trial_labels": total,
-        "stage_labels": float(trial.stage_labels),
-        "requests": float(trial.requests),
-    }
-    figures |= {"unscored": float(trial.unscored)}
-    if total:
-        champion = float((labels * [block.champion_loss for block in blocks]).sum() / total)
-        difference = float((labels * [block.difference for block in blocks]).sum() / total)
-        figures |= {"champion_loss": champion, "challenger_loss": champion + difference, "loss_difference": difference}
-    return figures
+def _after(stages: Stages, trial: TrialState) -> str:
+    """Return what comes after a trial's stage: canary, ab or promote."""
+    if trial.stage == "shadow" and stages.canary is not None:
+        return "canary"
+    return "promote" if stages.ab is None or _is_refit(stages, trial) else "ab"
 
 
-def _allowed(margin: float, kind: str, figures: Mapping[str, float]) -> float:
-    return margin * figures.get("champion_loss", 0.0) if kind == "regression" else margin
+def _is_refit(stages: Stages, trial: TrialState) -> bool:
+    """Whether its recipe has been judged: where new recipes begin in another stage, one that begins as a canary is a refit."""
+    return trial.began_in == "canary" and stages.shadow is not None
 
 
-def _as_refit(policy: StagePolicy, trial: _Trial, figures: Mapping[str, float]) -> str:
+def _as_refit(policy: StagePolicy, trial: TrialState, figures: Mapping[str, float]) -> str:
     """Return the words for a refit of an admitted recipe that has baked; empty for others, and while its loss is larger by more than the margin.
 
-    Its recipe has been judged. Where new recipes go through a shadow, one that begins as a canary is a refit.
+    Its recipe has been judged.
     """
-    if trial.began_in != "canary" or policy.stages.shadow is None:
+    if not _is_refit(policy.stages, trial):
         return ""
-    larger = figures.get("loss_difference", 0.0) > _allowed(policy.margin, policy.kind, figures)
-    return "" if larger else f"a refit that has baked: {_losses(figures)}"
+    larger = figures.get("loss_difference", 0.0) > margin_of(policy.margin, policy.kind, figures)
+    return "" if larger else f"a refit that has baked: {losses_of(figures)}"
 
 
-def _no_worse(policy: StagePolicy, trial: _Trial, figures: dict[str, float]) -> str:
+def _no_worse(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:
     """Return the words for a challenger that is shown to be no worse by the margin; empty while it is not."""
-    allowed = _allowed(policy.margin, policy.kind, figures)
+    allowed = margin_of(policy.margin, policy.kind, figures)
     evidence = below([block.difference for block in trial.blocks], allowed)
     figures |= {"log_e": evidence.log_e, "margin": allowed, "detectable_difference": evidence.detectable(allowed, policy.level)}
     if not evidence.shows(policy.level):
         return ""
-    return f"{_losses(figures)}, worse by less than {allowed:.3g} (e = {evidence.e:.3g} of {1 / policy.level:.0f})"
-
-
-def _problem(policy: StagePolicy, trial: _Trial, figures: dict[str, float]) -> str:
-    """Return what sends a challenger back; empty if nothing does."""
-    limits = policy.stages.limits
-    if trial.requests >= _LEAST_REQUESTS and trial.unscored > limits.errors * trial.requests:
-        found = f"found none for {trial.unscored:,} of {trial.requests:,}"
-        return f"errors: expected it to have a score for all but {limits.errors:.2%} of the requests, {found}"
-    harm = below([-block.difference for block in trial.blocks])
-    figures["harm_log_e"] = harm.log_e
-    if harm.shows(policy.level):
-        return f"loss: expected no more than the champion's, found {_losses(figures)} (e = {harm.e:.3g} of {1 / policy.level:.0f})"
-    if policy.kind != "regression" and (words := _off(trial, limits.calibration, figures)):
-        return words
-    if policy.fairness is not None:
-        parts = {name: blocks for name, blocks in trial.slices.items() if name}
-        counts = {name: [(one.labels, one.positives, one.yes, one.hits) for one in blocks] for name, blocks in parts.items()}
-        if words := unequal_answers(counts, policy.fairness, figures):
-            return words
-    return _worse_slices(policy, trial, figures)
-
-
-def _off(trial: _Trial, limit: float, figures: dict[str, float]) -> str:
-    """Return the words for a mean score that is surely farther from the truth than the champion's by more than the limit."""
-    excess = np.array([block.excess for block in trial.blocks])
-    if len(excess) < _LEAST_BLOCKS:
-        return ""
-    mean, error = float(excess.mean()), float(excess.std(ddof=1) / np.sqrt(len(excess)))
-    figures |= {"calibration_excess": mean, "calibration_excess_error": error}
-    if not mean - _CERTAIN * error > limit:
-        return ""
-    return (
-        f"calibration: expected a mean score no farther from the truth than the champion's by more than {limit:g}, found {mean:.3f}"
-        f" (two standard errors {2 * error:.3f}, {len(excess)} blocks)"
-    )
-
-
-def _worse_slices(policy: StagePolicy, trial: _Trial, figures: dict[str, float]) -> str:
-    names, evidence = [], []
-    for name, blocks in trial.slices.items():
-        labels, positives = sum(block.labels for block in blocks), sum(block.positives for block in blocks)
-        rare = policy.kind == "binary" and min(positives, labels - positives) < LEAST_OF_EACH_CLASS
-        if not name or labels < LEAST_LABELS or rare:
-            continue
-        loss = float(np.average([block.champion_loss for block in blocks], weights=[block.labels for block in blocks]))
-        allowed = _allowed(policy.slice_margin, policy.kind, {"champion_loss": loss})
-        names.append(name)
-        evidence.append(below([-block.difference for block in blocks], -allowed).log_e)
-    figures["slices_judged"] = float(len(names))
-    worse = [name for name, found in zip(names, discoveries(evidence, policy.level), strict=True) if found]
-    if not worse:
-        return ""
-    return (
-        f"slices: expected none of {len(names)} to be worse by more than {policy.slice_margin:g}, found {', '.join(worse)} (e-BH at {policy.level:g})"
-    )
-
-
-def _losses(figures: Mapping[str, float]) -> str:
-    if "champion_loss" not in figures:
-        return "no labelled request"
-    shown = f"loss {figures['challenger_loss']:.4f} against {figures['champion_loss']:.4f}"
-    return f"{shown} on {figures['trial_labels']:,.0f} labels of {figures['trial_blocks']:.0f} blocks"
+    return f"{losses_of(figures)}, worse by less than {allowed:.3g} (e = {evidence.e:.3g} of {1 / policy.level:.0f})"
 
 
 def _could_have_seen(policy: StagePolicy, figures: Mapping[str, float]) -> str:
@@ -294,7 +185,3 @@ def _could_have_seen(policy: StagePolicy, figures: Mapping[str, float]) -> str:
     if np.isfinite(seen):
         return f"; a difference of {seen:+.4f} or lower would have been seen in 80 % of cases"
     return f"; no difference would have been seen on so few blocks (e of {1 / policy.level:.0f} is needed)"
-
-
-def _days(duration_ms: int) -> str:
-    return f"{duration_ms / 86_400_000:.3g} days"

@@ -2,7 +2,7 @@
 
 from dataclasses import dataclass
 
-from tidemill.shared.application.stages import CanaryStage, Stages
+from tidemill.shared.application.stages import ABStage, CanaryStage, Stages
 from tidemill.shared.models.deployments import Lifecycle
 
 REFIT = "refit of an admitted recipe"
@@ -11,7 +11,7 @@ REFIT = "refit of an admitted recipe"
 
 @dataclass(frozen=True, slots=True)
 class FirstStage:
-    """The lifecycle event that puts a candidate there: shadow, canary or promoted; and the share of requests that it answers then."""
+    """The lifecycle event that puts a candidate there: shadow, canary, ab or promoted; and the share of requests that it answers then."""
 
     event: str
     share: float
@@ -30,9 +30,24 @@ def first_stage(stages: Stages, lifecycle: Lifecycle, admission: str) -> FirstSt
     if lifecycle.champion is None:
         return FirstStage("promoted", 1.0)
     if admission == REFIT:
-        return _canary(stages.canary if stages.refits == "canary" else None)
-    return FirstStage("shadow", 0.0) if stages.shadow is not None else _canary(stages.canary)
+        return _answering("canary", stages.canary if stages.refits == "canary" else None)
+    if stages.shadow is not None:
+        return FirstStage("shadow", 0.0)
+    return _answering("ab", stages.ab) if stages.canary is None else _answering("canary", stages.canary)
 
 
-def _canary(stage: CanaryStage | None) -> FirstStage:
-    return FirstStage("promoted", 1.0) if stage is None else FirstStage("canary", stage.share)
+def held_back(lifecycle: Lifecycle) -> str:
+    """Return why a candidate that has passed goes nowhere; empty where nothing holds it back.
+
+    While two versions are compared both stay what they are: a refit that takes the champion's place, or a newer candidate that takes the other's,
+    would end the test without an answer.
+    """
+    if lifecycle.pin is not None:
+        return f"not promoted while {lifecycle.pin}"
+    if lifecycle.compares and lifecycle.challenger is not None:
+        return f"not tried while the A/B test of {lifecycle.challenger.version} runs"
+    return ""
+
+
+def _answering(event: str, stage: CanaryStage | ABStage | None) -> FirstStage:
+    return FirstStage("promoted", 1.0) if stage is None else FirstStage(event, stage.share)

@@ -4,11 +4,12 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
-from tidemill.shared.models.deployments import Lifecycle, ModelDeployment
+from tidemill.shared.models.deployments import Challenger, Lifecycle, ModelDeployment
 
 _NOTHING = ModelDeployment("", "", -1, 0.5)
-_EVENTS = {"pin": "pinned", "unpin": "unpinned", "canary": "canary", "promote": "promoted", "step_back": "stepped_back"}
+_EVENTS = {"pin": "pinned", "unpin": "unpinned", "canary": "canary", "ab": "ab", "promote": "promoted", "step_back": "stepped_back"}
 _OF_CHALLENGERS = ("canary", "promote", "step_back")
+_LATEST = 5
 
 
 @dataclass(frozen=True, slots=True)
@@ -31,7 +32,9 @@ def obey(command: Mapping[str, Any], lifecycle: Lifecycle) -> Obeyed:
     if command["action"] == "roll_back":
         target = lifecycle.served_before(command["version"]) if command["version"] else lifecycle.retired[-1]
         return Obeyed("rolled_back", target or _NOTHING, f"asked for: {command['reason']}")
-    about = lifecycle.challenger if command["action"] in _OF_CHALLENGERS else lifecycle.champion
+    about: ModelDeployment | Challenger | None = lifecycle.challenger if command["action"] in _OF_CHALLENGERS else lifecycle.champion
+    if command["action"] == "ab":
+        about = lifecycle.version(command["version"])
     deployment = ModelDeployment(about.version, about.artifact_sha256, about.sequence, about.threshold) if about else _NOTHING
     return Obeyed(_EVENTS[command["action"]], deployment, command["reason"])
 
@@ -47,12 +50,14 @@ def _problem(command: Mapping[str, Any], lifecycle: Lifecycle) -> str:
         return f"expected a model that is not pinned, found {lifecycle.pin}; unpin it first"
     if action in _OF_CHALLENGERS:
         return _problem_of_challenger(action, version, lifecycle, now)
+    if action == "ab":
+        return _problem_of_comparison(version, lifecycle, now)
     if action == "pin":
         if lifecycle.champion is None:
             return "expected a version that serves, found none: the model has not been promoted yet"
         return f"expected the version that serves ({now}), got {version}; roll back to it first" if version not in ("", now) else ""
     if action != "roll_back":
-        return f"expected roll_back, promote, step_back, canary, pin or unpin, got {action}"
+        return f"expected roll_back, promote, step_back, canary, ab, pin or unpin, got {action}"
     if not lifecycle.retired:
         return "there is no earlier champion to roll back to"
     if version == now:
@@ -62,10 +67,28 @@ def _problem(command: Mapping[str, Any], lifecycle: Lifecycle) -> str:
     return ""
 
 
+def _problem_of_comparison(version: str, lifecycle: Lifecycle, now: str) -> str:
+    tried = lifecycle.challenger
+    if lifecycle.champion is None:
+        return "expected a version that serves, to compare with, found none: the model has not been promoted yet"
+    if version == now:
+        return f"expected a version to compare with the one that serves, got {version}, which serves"
+    if lifecycle.version(version) is None:
+        known = [one.version for one in (*lifecycle.retired, *lifecycle.registered) if one.version != now]
+        latest = list(dict.fromkeys(reversed(known)))[:_LATEST]
+        return f"expected a registered version of the model (the latest: {', '.join(latest) or 'none'}), got {version or 'none'}"
+    if tried is not None and tried.stage == "ab":
+        return f"expected no A/B test that runs, found that of {tried.version}; wait for its end, or end it with `tidemill step-back` or `promote`"
+    if tried is not None and tried.version != version:
+        where = "in shadow" if tried.stage == "shadow" else "as a canary"
+        return f"expected nothing that is tried, found {tried.version} {where}; end its trial with `tidemill step-back` or `promote` first"
+    return ""
+
+
 def _problem_of_challenger(action: str, version: str, lifecycle: Lifecycle, now: str) -> str:
     challenger = lifecycle.challenger
     if challenger is None:
-        return f"expected a challenger in shadow or canary, found none ({now} serves): ask for one with `tidemill retrain`"
+        return f"expected a challenger in shadow, as a canary or in an A/B test, found none ({now} serves): ask for one with `tidemill retrain`"
     if version not in ("", challenger.version):
         return f"expected the challenger ({challenger.version}, in {challenger.stage}), got {version}"
     if action == "canary" and challenger.stage != "shadow":

@@ -107,7 +107,7 @@ class World:
             for runner in self.runners:
                 runner.step()
 
-    def ask(self, command: str, identity: str, **more: str) -> Answer:
+    def ask(self, command: str, identity: str, **more: Any) -> Answer:
         answers = self.operator()
         assert answers.answer(identity) is None
         self.send(command, identity, **more)
@@ -281,6 +281,9 @@ def test_the_commands_themselves_say_what_became_of_them(tmp_path: Path, monkeyp
         assert tidemill("unpin", "--reason", "over") == (0, "sent_back is not pinned any more to v2.")
         assert tidemill("rollback", "--to", "v9", "--reason", "x") == (2, "roll_back: expected a version that served before (v1), got v9")
         assert tidemill("rollback", "--reason", " ")[0] == 2
+        begun = CliRunner().invoke(app, ["ab", f"{MODEL}@v1", "--share", "0.2", "--reason", "worth it?", "--application", str(tmp_path)])
+        assert (begun.exit_code, begun.output.strip()) == (0, "sent_back is compared with v1, which answers 20% of the requests.")
+        assert tidemill("step-back", "--reason", "seen enough") == (0, "sent_back is tried no more with v1.")
         code, text = tidemill("retrain", "--reason", "a new country")
         assert code == 0 and "shop-retraining says what becomes of it" in text
     finally:

@@ -9,7 +9,8 @@ from fairlearn.metrics import demographic_parity_difference, equalized_odds_diff
 
 from tests.unit.services.control.test_stages import BOTH, block
 from tidemill.services.control.domain.group_answers import unequal_answers
-from tidemill.services.control.domain.stages import StagePolicy, StageWatch
+from tidemill.services.control.domain.stages import StageWatch
+from tidemill.services.control.domain.trial_state import StagePolicy
 from tidemill.shared.application.gate_policy import Fairness
 
 LIMITS = Fairness(columns=("country",))

@@ -7,7 +7,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tidemill.services.control.domain.stages import StagePolicy, StageWatch
+from tidemill.services.control.domain.stages import StageWatch
+from tidemill.services.control.domain.trial_state import StagePolicy
 from tidemill.shared.application.stages import CanaryStage, ShadowStage, Stages
 
 DAY = 86_400_000

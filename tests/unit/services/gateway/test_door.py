@@ -11,6 +11,7 @@ from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -46,7 +47,7 @@ class Desk:
         self.issued: list[tuple[str, ...]] = []
 
     async def issue(
-        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = "", share: float = 0.0
     ) -> tuple[str, int, int]:
         self.issued.append((model, command, version, serving, operator))
         return command_id or "made", 0, 7
@@ -142,13 +143,16 @@ def test_a_command_carries_its_version_and_the_name_of_whoever_holds_the_token()
 @pytest.mark.parametrize(
     ("question", "what"),
     [
-        ({"command": "retrain", "version": "v1"}, "expected a version with roll_back, promote, step_back and pin only"),
-        ({"command": "pause", "serving": "v1"}, "expected serving with roll_back, promote, step_back, pin and unpin only"),
+        ({"command": "retrain", "version": "v1"}, "expected a version with roll_back, promote, step_back, ab and pin only"),
+        ({"command": "pause", "serving": "v1"}, "expected serving with roll_back, promote, step_back, ab, pin and unpin only"),
+        ({"command": "ab"}, "expected the version that is compared with what serves (version), got none"),
+        ({"command": "ab", "version": "v1", "share": 1.5}, "less than 1"),
+        ({"command": "promote", "share": 0.5}, "expected a share with ab only, got one with promote"),
         ({"command": "roll_back", "version": "v 1"}, "pattern"),
         ({"command": "roll_back", "operator": "somebody else"}, "Extra inputs"),
     ],
 )
-def test_a_command_that_does_not_fit_is_not_written(question: dict[str, str], what: str) -> None:
+def test_a_command_that_does_not_fit_is_not_written(question: dict[str, Any], what: str) -> None:
     desk = Desk()
     answer = TestClient(app(desk=desk)).post("/v1/models/late_arrival/commands", json={"reason": "x", **question}, headers=bearer("ops"))
     assert answer.status_code == 422 and what in answer.text and not desk.issued

@@ -288,7 +288,16 @@ def test_over_http_readers_see_dead_letters_and_operators_replay_them(world: Wor
 
     class Desk:
         async def issue(
-            self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = ""
+            self,
+            model: str,
+            command: str,
+            reason: str,
+            command_id: str,
+            *,
+            version: str = "",
+            serving: str = "",
+            operator: str = "",
+            share: float = 0.0,
         ) -> tuple[str, int, int]:
             raise AssertionError("nothing is commanded here")
 

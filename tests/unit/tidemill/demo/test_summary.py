@@ -19,13 +19,14 @@ def test_the_way_of_a_version_through_the_stages_is_told_with_its_days() -> None
         ("v1", "promoted", 0),
         ("v2", "shadow", 10),
         ("v2", "canary", 18),
+        ("v2", "ab", 20),
         ("v2", "promoted", 22),
         ("v3", "shadow", 30),
         ("v3", "stepped_back", 37),
     ]
     seen = Seen(deployments=[{"version": version, "event": event, "journal_time": at * day} for version, event, at in events])
     assert way_of("v1", seen) == "promoted" and way_of("v4", seen) == ""
-    assert way_of("v2", seen) == "shadow 01-11, canary 01-19, promoted 01-23"
+    assert way_of("v2", seen) == "shadow 01-11, canary 01-19, A/B test 01-21, promoted 01-23"
     assert way_of("v3", seen) == "shadow 01-31, stepped back 02-07"
 
 

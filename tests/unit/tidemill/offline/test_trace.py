@@ -95,6 +95,12 @@ def test_a_request_that_something_was_tried_on_shows_who_answered_and_why(place:
         "tried as a canary: champion v1 scored none (model_failed), challenger v2 scored 0.75; the key's hash 0.062500 is below the share 0.1: canary"
     )
     assert expected in printed.output
+    compared = tmp_path / "compared"
+    shutil.copytree(place / "kept" / "lake", compared)
+    table = pa.Table.from_pylist([{**row, "stage": "ab"}], SHADOW_SCORES_SCHEMA)
+    Lake(str(compared), PLAN.application.app).append(SHADOW_SCORES, table, "t:0", np.array([0]))
+    printed = CliRunner().invoke(app, ["trace", str(FOLDER), "o9", "--lake", str(compared)])
+    assert "tried in an A/B test: champion v1 scored none" in printed.output
 
 
 def test_an_answer_is_explained_by_contributions_that_add_up_to_it(place: Path) -> None:

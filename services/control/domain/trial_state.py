@@ -1,0 +1,117 @@
+"""What a challenger has shown beside the champion, block by block, through its stages."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from tidemill.services.control.domain.ab import ABTest
+from tidemill.shared.application.gate_policy import Fairness
+from tidemill.shared.application.stages import Stages
+
+
+@dataclass(frozen=True, slots=True)
+class StagePolicy:
+    """What one model's challengers have to show.
+
+    Attributes
+    ----------
+    kind
+        Of the model.
+    margin, slice_margin
+        How much worse a challenger may be on the whole and in a slice: nats of log loss; of a regression, a share of the champion's loss.
+    level
+        Probability of an error of each test.
+    fairness
+        The gate's limits on how differently groups are answered; None: that is not judged.
+    """
+
+    model: str
+    kind: str
+    stages: Stages
+    margin: float
+    slice_margin: float
+    level: float
+    fairness: Fairness | None = None
+
+
+@dataclass(slots=True)
+class TrialBlock:
+    """Labelled requests of one block of time."""
+
+    labels: int = 0
+    positives: int = 0
+    champion_loss: float = float("nan")
+    difference: float = float("nan")
+    excess: float = 0.0
+    yes: int = 0
+    hits: int = 0
+
+    @classmethod
+    def of(cls, record: Mapping[str, Any]) -> "TrialBlock":
+        """From a record of a trial (`tidemill.Trial`)."""
+        off, champion_off = (abs(record[f"{whose}_score"] - record[f"{whose}_truth"]) for whose in ("challenger", "champion"))
+        answers = record["challenger_yes"], record["challenger_hits"]
+        return cls(record["labels"], record["positives"], record["champion_loss"], record["difference_mean"], off - champion_off, *answers)
+
+
+@dataclass(slots=True)
+class TrialState:
+    """One challenger, through its stages."""
+
+    version: str
+    champion: str
+    sequence: int
+    stage: str
+    began_in: str
+    trial_begins_ms: int
+    stage_begins_ms: int
+    stage_labels: int = 0
+    requests: int = 0
+    unscored: int = 0
+    decided: bool = False
+    slices: dict[str, list[TrialBlock]] = field(default_factory=dict)
+    ab: ABTest | None = None
+
+    @property
+    def blocks(self) -> list[TrialBlock]:
+        """Those of all requests."""
+        return self.slices.get("", [])
+
+
+def figures_of(trial: TrialState) -> dict[str, float]:
+    """Return what a decision on a trial rests on first: how much was seen, and the losses."""
+    blocks = trial.blocks
+    labels = np.array([block.labels for block in blocks], np.float64)
+    total = float(labels.sum())
+    figures = {
+        "trial_blocks": float(len(blocks)),
+        "trial_labels": total,
+        "stage_labels": float(trial.stage_labels),
+        "requests": float(trial.requests),
+    }
+    figures |= {"unscored": float(trial.unscored)}
+    if total:
+        champion = float((labels * [block.champion_loss for block in blocks]).sum() / total)
+        difference = float((labels * [block.difference for block in blocks]).sum() / total)
+        figures |= {"champion_loss": champion, "challenger_loss": champion + difference, "loss_difference": difference}
+    return figures
+
+
+def margin_of(margin: float, kind: str, figures: Mapping[str, float]) -> float:
+    """Return a margin in the unit of the loss: of a regression it is a share of the champion's loss."""
+    return margin * figures.get("champion_loss", 0.0) if kind == "regression" else margin
+
+
+def losses_of(figures: Mapping[str, float]) -> str:
+    """Return both losses in words."""
+    if "champion_loss" not in figures:
+        return "no labelled request"
+    shown = f"loss {figures['challenger_loss']:.4f} against {figures['champion_loss']:.4f}"
+    return f"{shown} on {figures['trial_labels']:,.0f} labels of {figures['trial_blocks']:.0f} blocks"
+
+
+def days_of(duration_ms: int) -> str:
+    """Return a duration in words."""
+    return f"{duration_ms / 86_400_000:.3g} days"
