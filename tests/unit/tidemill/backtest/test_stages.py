@@ -25,9 +25,10 @@ from tidemill.shared.models.artifacts import ArtifactStore
 
 pytestmark = pytest.mark.lasts(25)
 
-SHARE = 0.3
+SHARE, AB_SHARE = 0.3, 0.6
+STAGES = f"{{canary: {{share: {SHARE}, for: 2d, labels: 50}}, ab: {{share: {AB_SHARE}}}, longest: 12d}}"
 STAGED = APP.replace("budget_per_30d: 10", "budget_per_30d: 3").replace(
-    "    fallback:", f"    gate: {{block: 6h}}\n    stages: {{canary: {{share: {SHARE}, for: 2d, labels: 50}}, longest: 12d}}\n    fallback:"
+    "    fallback:", f"    gate: {{block: 6h}}\n    stages: {STAGES}\n    fallback:"
 )
 SLOPES = (0.3, -1.0, 1.2)
 """Of the trainings, one after the other: the first model, a much worse one that has passed its gate, a better one."""
@@ -72,8 +73,8 @@ def test_a_bad_canary_is_stepped_back_and_a_good_one_serves(tmp_path: Path, monk
     run.publish(40)
 
     first, bad, good = list(dict.fromkeys(event["version"] for event in events))[:3]
-    steps = [(event["event"], event["version"]) for event in events if event["event"] in ("canary", "stepped_back", "promoted")]
-    assert steps == [("promoted", first), ("canary", bad), ("stepped_back", bad), ("canary", good), ("promoted", good)]
+    steps = [(event["event"], event["version"]) for event in events if event["event"] in ("canary", "ab", "stepped_back", "promoted")]
+    assert steps == [("promoted", first), ("canary", bad), ("stepped_back", bad), ("canary", good), ("ab", good), ("promoted", good)]
     began, back = (next(event for event in events if event["event"] == name and event["version"] == bad) for name in ("canary", "stepped_back"))
     assert back["journal_time"] - began["journal_time"] <= 2 * 86_400_000 + 14_400_000 + 21_600_000, "within its baking time, horizon and a block"
     assert back["operator"] == "" and ("loss" in back["reason"] or "calibration" in back["reason"])
@@ -91,9 +92,18 @@ def test_a_bad_canary_is_stepped_back_and_a_good_one_serves(tmp_path: Path, monk
             continue
         drawn = (hash_of(key or b"", sequences[pair["challenger_sequence"]]["artifact_sha256"]) >> 11) / 2**53
         assert (pair["draw"], pair["variant"]) == (drawn, answer["variant"])
-        assert answer["variant"] == ("canary" if drawn < SHARE else "champion")
+        began_stage = sequences[pair["challenger_sequence"]]
+        assert pair["stage"] == began_stage["event"] and pair["share"] == began_stage["share"] == {"canary": SHARE, "ab": AB_SHARE}[pair["stage"]]
+        assert answer["variant"] == ("canary" if drawn < pair["share"] else "champion")
     assert {answer["variant"] for answer in answers} == {"default", "champion", "canary"}
 
+    won = next(event for event in events if event["event"] == "promoted" and event["version"] == good)
+    assert "in an A/B test: the challenger wins: loss" in won["reason"] and won["figures"]["loss_difference_high"] < 0
+    assert {pair["stage"] for pair in pairs.values()} == {"canary", "ab"}
+    outcomes = run.records("meters-outcomes", "outcome")
+    assert all(one["draw"] == pairs[one["request_id"]]["draw"] for one in outcomes if one["request_id"] in pairs and one["status"] != "unmatched")
+    compared = [one for one in run.records("meters-trials", "trial") if one["stage"] == "ab"]
+    assert all(one["challenger_arm_labels"] > 0 and one["arm_difference"] is not None for one in compared if one["labels"] > 20)
     trials = run.records("meters-trials", "trial")
     assert {trial["challenger_version"] for trial in trials} == {bad, good}
     assert all(trial["difference_mean"] > 0 for trial in trials if trial["challenger_version"] == bad and trial["labels"])
