@@ -38,6 +38,10 @@ class LabelChanges:
     for right and wrong, with the probability of an error by the model's own score; the others get the excess loss, moved from [-1, 1] to [0, 1].
     The first detector that sees a rise gives the verdict, and all begin anew. A fall makes its own detector begin anew and is no finding.
 
+    A correction replaces a label that waits. One that comes later is passed over: its label has had its place in the order, and what a detector has
+    seen cannot be taken back; as an observation of its own it would count its request twice. It is counted in `passed_over`, by which health tells
+    how much of the truth these detectors do not see. Where that is much, the days (`clusters: by_day`), which take the difference, judge better.
+
     Every label counts as an observation of its own here. Where labels cluster by day, days are the observations (`ExcessLoss`), and this is
     at rest. As long as fewer than seven days are known, a verdict wants 20,000 labels.
 
@@ -49,6 +53,11 @@ class LabelChanges:
         Holds labels against scores: (label, score, predicted) to errors and excess loss.
     width
         Scores of a row: number of classes, or 0 where a score is one number.
+
+    Attributes
+    ----------
+    passed_over
+        Corrections that came too late, since `passed` was asked.
     """
 
     choices: Sequence[Choice]
@@ -58,6 +67,7 @@ class LabelChanges:
     waiting: WaitingLabels = field(init=False)
     labels: int = 0
     resting: bool = False
+    passed_over: int = 0
 
     def __post_init__(self) -> None:
         self.detectors = [detector(choice) for choice in self.choices]
@@ -87,8 +97,14 @@ class LabelChanges:
         return self._rises(self.hold(ready["label"], ready["score"], ready["predicted"]), rows, days_known)
 
     def correct(self, label: Labels) -> None:
-        """Replace the label of a request that still waits (one label); one that has been looked at stays as it was."""
-        self.waiting.correct(label)
+        """Replace the label of a request that still waits (one label); one that has been looked at stays as it was, and is counted."""
+        if not self.waiting.correct(label) and self.detectors and not self.resting:
+            self.passed_over += 1
+
+    def passed(self) -> int:
+        """Return how many corrections were passed over since this was asked last."""
+        count, self.passed_over = self.passed_over, 0
+        return count
 
     def rest(self, resting: bool) -> None:
         """Rest where labels cluster by day, or wake up and begin anew with the labels that come from then on."""
@@ -106,13 +122,14 @@ class LabelChanges:
             "waiting": self.waiting.snapshot(),
             "labels": self.labels,
             "resting": self.resting,
+            "passed_over": self.passed_over,
             "detectors": [one.snapshot() for one in self.detectors],
         }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
         self.waiting.load(state["waiting"])
-        self.labels, self.resting = state["labels"], state["resting"]
+        self.labels, self.resting, self.passed_over = state["labels"], state["resting"], state["passed_over"]
         for one, saved in zip(self.detectors, state["detectors"], strict=True):
             one.load(saved)
 

@@ -31,6 +31,8 @@ class WindowRows:
         Answers that the fallback gave.
     corrections
         Labels that replaced one.
+    corrections_passed_over
+        Those of them that came after their request's horizon, when the detectors on single labels had taken the label before.
     requests
         Row of each labelled request, by `request_key`.
     class_counts, class_sums
@@ -57,6 +59,7 @@ class WindowRows:
     delay_ms: list[float] = field(default_factory=list)
     defaults: int = 0
     corrections: int = 0
+    corrections_passed_over: int = 0
     requests: dict[str, int] = field(default_factory=dict)
     weights: dict[str, float] = field(default_factory=dict)
     bounds: dict[str, list[float]] = field(default_factory=dict)
@@ -135,6 +138,7 @@ class WindowRows:
             "labels": float(label.size),
             "timeouts": float(self.timeouts),
             "corrections": float(self.corrections),
+            "corrections_passed_over": float(self.corrections_passed_over),
             "label_share": label.size / ended if ended else float("nan"),
             "score_mean": self.score_sum / self.scores if self.scores else float("nan"),
         }

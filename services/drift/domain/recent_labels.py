@@ -41,7 +41,8 @@ class Judged:
 class RecentLabels:
     """Label, scores, class, interval and weight of the last requests that got a label; nothing is kept without a bound.
 
-    A correction replaces the label of its request, in its place.
+    A correction replaces the label of its request, in its place. One of a request that is no longer among the last ones changes nothing: it would
+    take the place of a later request, and those that are corrected are no fair sample.
     """
 
     bounds: Sequence[MetricBound]
@@ -60,7 +61,10 @@ class RecentLabels:
             rows.upper[chosen],
             rows.weight[chosen],
         )
-        self.rows |= zip(request_keys(rows, chosen), zip(*(column.tolist() for column in columns), strict=True), strict=True)
+        revisions = rows.revision[chosen].tolist()
+        for key, row, revision in zip(request_keys(rows, chosen), zip(*(column.tolist() for column in columns), strict=True), revisions, strict=True):
+            if revision == 0 or key in self.rows:
+                self.rows[key] = row
         for oldest in list(islice(self.rows, max(0, len(self.rows) - self.count))):
             del self.rows[oldest]
 

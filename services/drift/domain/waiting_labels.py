@@ -122,12 +122,16 @@ class WaitingLabels:
         order = np.lexsort((columns["offset"], columns["partition"], columns["request_ms"], due))
         return {name: values[order] for name, values in columns.items()}, due[order]
 
-    def correct(self, label: Labels) -> None:
-        """Replace the label of a request that waits (one label)."""
+    def correct(self, label: Labels) -> bool:
+        """Replace the label of a request (one label); return whether it waits."""
+        waits = False
         request_ms, partition, offset = int(label.request_ms[0]), label.partition[0], label.offset[0]
-        for one in (self.sorted_, *self.late):
+        # What has left still lies before the begin of the sorted ones.
+        for one in ({name: values[self.begin :] for name, values in self.sorted_.items()}, *self.late):
             rows = np.flatnonzero((one["request_ms"] == request_ms) & (one["offset"] == offset) & (one["partition"] == partition))
             one["label"][rows] = label.label[0]
+            waits = waits or bool(len(rows))
+        return waits
 
     def snapshot(self) -> dict[str, str]:
         """State as text, the same however the labels came."""

@@ -137,6 +137,7 @@ class ModelWatch:
 
     def loss(self, at: Coordinates) -> list[Finding]:
         """Look at the days whose label horizon has passed; what rang for this champion goes on as long as it errs."""
+        self.window.corrections_passed_over = self.verdict.changes.passed()
         found = self.verdict.close(at, self.version, self.window.delay_ms)
         level = self.verdict.excess.level
         if level is not None:

@@ -39,7 +39,7 @@ def test_negatives_by_time_out_and_corrections_count_in_health(tmp_path: Path) -
     _, health = decoded(pipeline, said)
     frame = pd.DataFrame(known)
     assert (frame.status != "labelled").mean() > 0.4
-    seen = 0
+    seen, passed_over = 0, 0
     for one in health:
         mine = frame[(frame.journal_time >= one["window_start"]) & (frame.journal_time < one["window_end"])]
         final = mine.groupby("request_journal_offset").last()
@@ -50,4 +50,8 @@ def test_negatives_by_time_out_and_corrections_count_in_health(tmp_path: Path) -
             assert found["auc"] == pytest.approx(oracle.roc_auc_score(final.label, final.score))
             assert found["log_loss"] == pytest.approx(oracle.log_loss(final.label, final.score))
             assert found["positive_rate"] == pytest.approx(final.label.mean())
-    assert seen >= 8 and health[0]["window_start"] == START
+        # Labels take an hour, which is their horizon: all corrections of the champion's are too late for detectors on single labels.
+        late = (mine.revision > 0) & (mine.variant == "champion")
+        passed_over += int(late.sum())
+        assert found["corrections_passed_over"] == late.sum()
+    assert seen >= 8 and passed_over > 10 and health[0]["window_start"] == START

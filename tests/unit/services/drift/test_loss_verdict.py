@@ -107,7 +107,7 @@ def test_batches_and_restarts_change_nothing_of_what_is_found() -> None:
 
 @pytest.mark.parametrize("merged", [5, 4_096])
 def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed(merged: int, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Against a plain loop over rows, with corrections before and after the horizon."""
+    """Against a plain loop over rows: a correction replaces a label that waits; after the horizon it is counted and moves nothing."""
     monkeypatch.setattr(waiting_labels, "_LEAST_MERGED", merged)
     generator = np.random.default_rng(4)
     count, horizon = 600, 40
@@ -121,9 +121,12 @@ def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed(mer
     events.sort()
     waiting: dict[int, float] = {}
     expected: list[tuple[float, float]] = []
+    late = 0
     for time, revision, i, value in events:
         if not revision or i in waiting:
             waiting[i] = value
+        else:
+            late += 1
         for due in sorted((one for one in waiting if request_ms[one] + horizon <= time), key=lambda one: (request_ms[one], one)):
             expected.append((waiting.pop(due), score[due]))
     seen: list[tuple[float, float]] = []
@@ -142,6 +145,7 @@ def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed(mer
         for begin in range(0, len(rows), batch):
             verdict.outcomes("v1", *part((MergedCoordinates(row, times, zeros, row), labels), begin, min(begin + batch, len(rows))))
         assert seen == expected, batch
+        assert 0 < late < len(corrected) and verdict.changes.passed() == late and verdict.changes.passed() == 0
 
 
 def test_a_step_costs_what_it_brings_however_many_labels_wait() -> None:
