@@ -28,6 +28,20 @@ def next_level(spent: Iterable[tuple[int, float]], now_ms: int, yearly: float) -
     >>> next_level([(0, 0.01)], YEAR_MS, 0.05)
     0.01
     """
-    left = _SPENDABLE * yearly - sum(level for at_ms, level in spent if now_ms - YEAR_MS < at_ms <= now_ms)
     # Never nothing: an alpha that was lowered leaves looks that nearly nobody passes, not a division by zero.
-    return float(f"{max(_LEAST, left * _SHARE):.12g}")
+    return max(_LEAST, _rounded(level_left(spent, now_ms, yearly) * _SHARE))
+
+
+def level_left(spent: Iterable[tuple[int, float]], now_ms: int, yearly: float) -> float:
+    """Return what the last 365 days have left of four fifths of the yearly level; parameters as of `next_level`.
+
+    Examples
+    --------
+    >>> level_left([(0, 0.01)], 1, 0.05)
+    0.03
+    """
+    return max(0.0, _rounded(_SPENDABLE * yearly - sum(level for at_ms, level in spent if now_ms - YEAR_MS < at_ms <= now_ms)))
+
+
+def _rounded(level: float) -> float:
+    return float(f"{level:.12g}")

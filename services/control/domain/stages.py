@@ -77,7 +77,9 @@ class StageWatch:
             if name in self._policies:
                 slices = {part: [TrialBlock(*values) for values in blocks] for part, blocks in saved["slices"].items()}
                 ab = saved.get("ab")
-                self._trials[name] = TrialState(**{slot: saved[slot] for slot in _SLOTS}, slices=slices, ab=None if ab is None else ABTest.load(ab))
+                known = {slot: saved[slot] for slot in _SLOTS if slot in saved}
+                known["spent"] = [(at_ms, level) for at_ms, level in saved.get("spent", ())]
+                self._trials[name] = TrialState(**known, slices=slices, ab=None if ab is None else ABTest.load(ab))
 
     def _followed(self, record: Mapping[str, Any]) -> TrialState | None:
         """Return the trial that a record is of; None for one of an earlier stage or challenger."""
@@ -86,7 +88,8 @@ class StageWatch:
             return None
         if trial is None or trial.version != record["challenger_version"]:
             stage, begins = record["stage"], record["block_start"]
-            trial = TrialState(record["challenger_version"], record["champion_version"], sequence, stage, stage, begins, begins)
+            spent = [] if trial is None else trial.spent
+            trial = TrialState(record["challenger_version"], record["champion_version"], sequence, stage, stage, begins, begins, spent=spent)
             self._trials[record["model"]] = trial
         elif sequence > trial.sequence:
             trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
@@ -109,12 +112,13 @@ class StageWatch:
             if baked and figures.get("loss_difference", 0.0) <= margin_of(policy.margin, policy.kind, figures):
                 words = f"baked for {days_of(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {losses_of(figures)}"
                 return [self._said(trial, record, after, words, figures)]
-        elif baked and (shown := _as_refit(policy, trial, figures) or _no_worse(policy, trial, figures)):
-            return [self._said(trial, record, "promote", shown, figures)]
+        elif baked:
+            is_refit = _is_refit(stages, trial)
+            if shown := _baked_refit(policy, figures) if is_refit else _no_worse(policy, trial, record["block_end"], figures):
+                return [self._said(trial, record, "promote", shown, figures)]
         if record["block_end"] - trial.trial_begins_ms >= stages.longest:
-            words = (
-                f"expected to see within {days_of(stages.longest)} that it is no worse, found {losses_of(figures)}{_could_have_seen(policy, figures)}"
-            )
+            seen = _could_have_seen(trial, figures)
+            words = f"expected to see within {days_of(stages.longest)} that it is no worse, found {losses_of(figures)}{seen}"
             return [self._said(trial, record, "step_back", words, figures)]
         return []
 
@@ -159,29 +163,32 @@ def _is_refit(stages: Stages, trial: TrialState) -> bool:
     return trial.began_in == "canary" and stages.shadow is not None
 
 
-def _as_refit(policy: StagePolicy, trial: TrialState, figures: Mapping[str, float]) -> str:
-    """Return the words for a refit of an admitted recipe that has baked; empty for others, and while its loss is larger by more than the margin.
-
-    Its recipe has been judged.
-    """
-    if not _is_refit(policy.stages, trial):
-        return ""
+def _baked_refit(policy: StagePolicy, figures: Mapping[str, float]) -> str:
+    """Return the words for a refit of an admitted recipe that has baked; empty while its loss is larger by more than the margin."""
     larger = figures.get("loss_difference", 0.0) > margin_of(policy.margin, policy.kind, figures)
     return "" if larger else f"a refit that has baked: {losses_of(figures)}"
 
 
-def _no_worse(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:
+def _no_worse(policy: StagePolicy, trial: TrialState, now_ms: int, figures: dict[str, float]) -> str:
     """Return the words for a challenger that is shown to be no worse by the margin; empty while it is not."""
-    allowed = margin_of(policy.margin, policy.kind, figures)
+    allowed, level = margin_of(policy.margin, policy.kind, figures), trial.spend(now_ms, policy.level, figures)
     evidence = below([block.difference for block in trial.blocks], allowed)
-    figures |= {"log_e": evidence.log_e, "margin": allowed, "detectable_difference": evidence.detectable(allowed, policy.level)}
-    if not evidence.shows(policy.level):
+    figures |= {"log_e": evidence.log_e, "margin": allowed}
+    if not evidence.shows(level):
         return ""
-    return f"{losses_of(figures)}, worse by less than {allowed:.3g} (e = {evidence.e:.3g} of {1 / policy.level:.0f})"
+    figures["detectable_difference"] = evidence.detectable(allowed, level)
+    shown = f"{losses_of(figures)}, worse by less than {allowed:.3g} (e = {evidence.e:.3g} of {1 / level:.0f}"
+    return f"{shown}: level {level:.3g}, {figures['level_left']:.3g} left within a year)"
 
 
-def _could_have_seen(policy: StagePolicy, figures: Mapping[str, float]) -> str:
-    seen = figures.get("detectable_difference", float("nan"))
+def _could_have_seen(trial: TrialState, figures: dict[str, float]) -> str:
+    """Return the words for what the test of a trial that ends without an answer could have seen."""
+    if "level" not in figures:
+        return "; its test had not begun"
+    level, allowed = figures["level"], figures["margin"]
+    seen = below([block.difference for block in trial.blocks], allowed).detectable(allowed, level)
+    figures["detectable_difference"] = seen
+    at_level = f"(e of {1 / level:.0f} is needed: level {level:.3g}, {figures['level_left']:.3g} left within a year)"
     if np.isfinite(seen):
-        return f"; a difference of {seen:+.4f} or lower would have been seen in 80 % of cases"
-    return f"; no difference would have been seen on so few blocks (e of {1 / policy.level:.0f} is needed)"
+        return f"; a difference of {seen:+.4f} or lower would have been seen in 80 % of cases {at_level}"
+    return f"; no difference would have been seen on so few blocks {at_level}"

@@ -9,6 +9,10 @@ import numpy as np
 from tidemill.services.control.domain.ab import ABTest
 from tidemill.shared.application.gate_policy import Fairness
 from tidemill.shared.application.stages import Stages
+from tidemill.shared.statistics.levels import YEAR_MS, level_left, next_level
+
+OF_TRIALS = 0.75
+"""What trials may spend of the yearly level. With all of it 5.2 % of years of days that go together (.3) promoted a challenger that is too bad."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,7 +26,7 @@ class StagePolicy:
     margin, slice_margin
         How much worse a challenger may be on the whole and in a slice: nats of log loss; of a regression, a share of the champion's loss.
     level
-        Probability of an error of each test.
+        Probability with which any challenger that is worse by the margin is promoted within a year; also that of stepping back one that is not worse.
     fairness
         The gate's limits on how differently groups are answered; None: that is not judged.
     """
@@ -58,7 +62,15 @@ class TrialBlock:
 
 @dataclass(slots=True)
 class TrialState:
-    """One challenger, through its stages."""
+    """One challenger, through its stages.
+
+    Attributes
+    ----------
+    level
+        Of its test of being no worse; 0 before the first look.
+    spent
+        Instant and level of the first looks at the model's challengers in the last year, its own included.
+    """
 
     version: str
     champion: str
@@ -71,6 +83,8 @@ class TrialState:
     requests: int = 0
     unscored: int = 0
     decided: bool = False
+    level: float = 0.0
+    spent: list[tuple[int, float]] = field(default_factory=list)
     slices: dict[str, list[TrialBlock]] = field(default_factory=dict)
     ab: ABTest | None = None
 
@@ -78,6 +92,18 @@ class TrialState:
     def blocks(self) -> list[TrialBlock]:
         """Those of all requests."""
         return self.slices.get("", [])
+
+    def spend(self, now_ms: int, yearly: float, figures: dict[str, float]) -> float:
+        """Return the level of the trial's test, drawn at its first look from what the year has left; all later looks are at the same level.
+
+        A challenger that goes back before anybody looked spends nothing, nor does a refit, which shows nothing.
+        """
+        account = OF_TRIALS * yearly
+        if not self.level:
+            self.level = next_level(self.spent, now_ms, account)
+            self.spent = [*((at_ms, level) for at_ms, level in self.spent if at_ms > now_ms - YEAR_MS), (now_ms, self.level)]
+        figures |= {"level": self.level, "level_left": level_left(self.spent, now_ms, account)}
+        return self.level
 
 
 def figures_of(trial: TrialState) -> dict[str, float]:

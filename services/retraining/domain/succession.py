@@ -27,7 +27,7 @@ from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.statistics.eprocess import below, block_means
-from tidemill.shared.statistics.levels import next_level
+from tidemill.shared.statistics.levels import level_left, next_level
 from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
 
 _LEAST_FOR_THRESHOLD = 1_000
@@ -129,7 +129,7 @@ class _Notes:
         """Spend the level of one more look."""
         level = next_level(self.spent, at_ms, yearly)
         self.spent = (*self.spent, (at_ms, level))
-        self.figures[name] = level
+        self.figures |= {name: level, f"{name}_left": level_left(self.spent, at_ms, yearly)}
         return level
 
 
@@ -232,10 +232,12 @@ def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spe
     mine, theirs = (kind.losses(rows.labels, scorer.score(rows.features)) for scorer in (predecessor, champion))
     evidence = below(block_means(mine - theirs, blocks, rows.weights))
     loss, champion_loss = weighted_mean(mine, rows.weights), weighted_mean(theirs, rows.weights)
-    figures |= {"reverse_level": level, "predecessor_loss": loss, "predecessor_champion_loss": champion_loss}
+    look = (bench.end_ms, level)
+    figures |= {"reverse_level": level, "reverse_level_left": level_left((*spent, look), bench.end_ms, gate.alpha)}
+    figures |= {"predecessor_loss": loss, "predecessor_champion_loss": champion_loss}
     figures |= {"predecessor_log_e": evidence.log_e}
     words = f"loss {loss:.4f} against {champion_loss:.4f}, e = {evidence.e:.3g} of {1 / level:.0f}"
-    return Verdict(evidence.shows(level), words, figures, spent=((bench.end_ms, level),))
+    return Verdict(evidence.shows(level), words, figures, spent=(look,))
 
 
 def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
