@@ -8,7 +8,7 @@ from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
 from confluent_kafka.schema_registry.error import SchemaRegistryError
 
 from tidemill.shared.avro.unknown_ids import UnknownIds
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError
 from tidemill.shared.observability.redaction import redacted
 
 _LEVEL = "BACKWARD_TRANSITIVE"
@@ -26,11 +26,11 @@ class SchemaRegistry(Protocol):
     """Ids for schemas and schemas for ids; both never change once given."""
 
     def register(self, subject: str, schema: str) -> int:
-        """Register an Avro schema (JSON) under a subject and return its id; raises IncompatibleSchema or TransientError."""
+        """Register an Avro schema (JSON) under a subject and return its id; raises IncompatibleSchema or ServerAwayError."""
         ...
 
     def schema(self, schema_id: int) -> str:
-        """Return the Avro schema (JSON) of an id; raises SchemaNotFound or TransientError."""
+        """Return the Avro schema (JSON) of an id; raises SchemaNotFound or ServerAwayError."""
         ...
 
 
@@ -100,8 +100,8 @@ class ConfluentSchemaRegistry:
             if error.http_status_code != 409 or self._client.get_compatibility(subject) != _LEVEL:
                 raise
 
-    def _transient(self, error: Exception) -> TransientError:
-        return TransientError(redacted(f"schema registry at {self._url} did not answer as expected: {error}; check TIDEMILL_REGISTRY__URL"))
+    def _transient(self, error: Exception) -> ServerAwayError:
+        return ServerAwayError(redacted(f"schema registry at {self._url} did not answer as expected: {error}; check TIDEMILL_REGISTRY__URL"))
 
 
 class MemorySchemaRegistry:

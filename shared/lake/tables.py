@@ -12,7 +12,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 from numpy.typing import ArrayLike
 
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError
 
 _STAMP = pa.timestamp("us", "UTC")
 
@@ -60,7 +60,7 @@ class Lake:
 
         Raises
         ------
-        TransientError
+        ServerAwayError
             The store does not answer or is full, or another process has written for this writer since its offset was looked up (Delta refuses the
             commit, so nothing is doubled): the same call is right again.
         LakeTypeError
@@ -82,7 +82,7 @@ class Lake:
                 # On the version in which the offset was looked up: a later commit with this writer's mark is a conflict.
                 write_deltalake(held, content, mode="append", schema_mode="merge", commit_properties=CommitProperties(app_transactions=[mark]))
         except (DeltaError, OSError) as error:
-            raise TransientError(f"{self.uri(table)}: {error}") from error
+            raise ServerAwayError(f"{self.uri(table)}: {error}") from error
         return rows
 
     def exists(self, table: str) -> bool:

@@ -7,6 +7,10 @@ class TransientError(Exception):
     """Something outside failed and may recover: abort the transaction, back off, retry."""
 
 
+class ServerAwayError(TransientError):
+    """A server or store beside Kafka does not answer: no restart helps, so who needs it waits for as long as it takes, and says so."""
+
+
 @dataclass
 class InvalidRecord(Exception):
     """One input record can never be processed: it becomes a dead letter and the stream goes on.

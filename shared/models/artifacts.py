@@ -11,7 +11,7 @@ import fsspec
 from fsspec.implementations.local import LocalFileSystem
 from pydantic import ValidationError
 
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError
 from tidemill.shared.models.signature import Signature
 
 _MAGIC = b"TMA1"
@@ -92,7 +92,7 @@ class ArtifactStore:
 
         Raises
         ------
-        TransientError
+        ServerAwayError
             The store does not answer, or is full.
         """
         address = hashlib.sha256(content).hexdigest()
@@ -108,17 +108,17 @@ class ArtifactStore:
                 self._filesystem.pipe_file(part, content)
                 self._filesystem.mv(part, path)
         except OSError as error:
-            raise TransientError(f"artifact {address} to {self._uri}: {error}") from error
+            raise ServerAwayError(f"artifact {address} to {self._uri}: {error}") from error
         return address
 
     def get(self, address: str) -> bytes:
-        """Return the bytes of an address, verified; raises ArtifactError, and TransientError when the store does not answer."""
+        """Return the bytes of an address, verified; raises ArtifactError, and ServerAwayError when the store does not answer."""
         try:
             content: bytes = self._filesystem.cat_file(self._path(address))
         except FileNotFoundError as error:
             raise ArtifactError(f"no artifact {address} in {self._uri}") from error
         except OSError as error:
-            raise TransientError(f"artifact {address} in {self._uri}: {error}") from error
+            raise ServerAwayError(f"artifact {address} in {self._uri}: {error}") from error
         found = hashlib.sha256(content).hexdigest()
         if found != address:
             raise ArtifactError(f"artifact {address} in {self._uri} has the SHA-256 {found}: it was changed or damaged")
@@ -131,11 +131,11 @@ class ArtifactStore:
             return False
 
     def addresses(self) -> list[str]:
-        """Return the addresses of all that is stored, in their order; raises TransientError when the store does not answer."""
+        """Return the addresses of all that is stored, in their order; raises ServerAwayError when the store does not answer."""
         try:
             found = self._filesystem.glob(f"{self._root}/??/" + "?" * 64)
         except OSError as error:
-            raise TransientError(f"artifacts in {self._uri}: {error}") from error
+            raise ServerAwayError(f"artifacts in {self._uri}: {error}") from error
         return sorted(str(path).rpartition("/")[2] for path in found)
 
     def uri_of(self, address: str) -> str:

@@ -7,7 +7,7 @@ from typing import Any
 import fsspec
 from pydantic import BaseModel, ConfigDict, ValidationError
 
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError
 from tidemill.shared.models.artifacts import ArtifactError
 
 _FOLDER = "records"
@@ -71,17 +71,17 @@ class TrainingRecords:
         self._root = f"{root.rstrip('/')}/{_FOLDER}"
 
     def put(self, record: TrainingRecord) -> None:
-        """Write a record; raises TransientError when the store does not answer or is full."""
+        """Write a record; raises ServerAwayError when the store does not answer or is full."""
         path = self._path(record.model, record.version)
         try:
             self._filesystem.makedirs(path.rpartition("/")[0], exist_ok=True)
             self._filesystem.pipe_file(f"{path}.part", record.model_dump_json().encode())
             self._filesystem.mv(f"{path}.part", path)
         except OSError as error:
-            raise TransientError(f"record of {record.model}@{record.version} to {self._root}: {error}") from error
+            raise ServerAwayError(f"record of {record.model}@{record.version} to {self._root}: {error}") from error
 
     def get(self, model: str, version: str) -> TrainingRecord | None:
-        """Return a version's record, None of one without; raises ArtifactError of a damaged one, TransientError when the store does not answer."""
+        """Return a version's record, None of one without; raises ArtifactError of a damaged one, ServerAwayError when the store does not answer."""
         try:
             return TrainingRecord.model_validate_json(self._filesystem.cat_file(self._path(model, version)))
         except FileNotFoundError:
@@ -89,7 +89,7 @@ class TrainingRecords:
         except (ValidationError, json.JSONDecodeError) as error:
             raise ArtifactError(f"the record of {model}@{version} in {self._root} is damaged: {error}") from error
         except OSError as error:
-            raise TransientError(f"record of {model}@{version} in {self._root}: {error}") from error
+            raise ServerAwayError(f"record of {model}@{version} in {self._root}: {error}") from error
 
     def names(self) -> Iterator[tuple[str, str]]:
         """Yield model and version of all records, in the order of their names."""

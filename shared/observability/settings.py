@@ -123,7 +123,8 @@ class RunnerSettings(_Frozen):
     backoff_initial_ms, backoff_max_ms
         Wait between retries of a TransientError; doubles.
     retries
-        Retries of a TransientError at one place before the process crashes.
+        Retries of a TransientError at one place before the process crashes; one that waits for a server beside Kafka (registry, lake, artifacts)
+        waits for as long as it takes.
     crash_limit
         Crashes at one place before the culprit is looked for and quarantined (two at most where the process died without an exception: a signal, out
         of memory, a hang). The first exception ends the process; what follows within five minutes of its restart is searched in place.

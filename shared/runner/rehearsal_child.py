@@ -6,7 +6,7 @@ import sys
 from multiprocessing.connection import Connection
 
 from tidemill.shared.lifeline import tie_to
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.observability.redaction import redact_tracebacks
 from tidemill.shared.runner.lent_broker import LentBroker
 from tidemill.shared.runner.rehearsal import RESTORING
@@ -36,6 +36,8 @@ def main() -> None:
     try:
         stage = offer.make(LentBroker(connection), offer.folder)
         stage.rehearse(offer.rehearsal, told)
+    except ServerAwayError as problem:
+        connection.send(("away", str(problem)))
     except TransientError as problem:
         connection.send(("outside", str(problem)))
     except ReplayCrashedError as crash:

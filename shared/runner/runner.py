@@ -9,7 +9,7 @@ from collections.abc import Callable, Iterator, Mapping, Sequence
 from tidemill.shared.kafka.bounded_calls import CallHangsError
 from tidemill.shared.kafka.connection import KafkaFailureError
 from tidemill.shared.log.broker import Broker, BrokerUnreachableError, FencedError, Reader
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.log.flood import FloodLimits, Throttle
 from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.observability.health import ProcessHealth
@@ -41,6 +41,8 @@ from tidemill.shared.runner.trials import Trials
 log = logging.getLogger(__name__)
 _CLOSING_S = 10.0
 _WRITE_OUT_S = 3.0
+_WAITS = "waiting for a server"
+_DOUBLINGS = 30
 # A step is written while it goes on if the one before took less: far less than the broker lets a transaction stand open.
 _SHORT_S = 0.5
 # A process that was started again after a crash does not end over another one so soon: what crashes in it is not its age.
@@ -51,7 +53,8 @@ class Runner:
     """Runs the tasks of one stage that the consumer group assigns to this instance.
 
     Exactly once: outputs, a share of the state, the progress record and the group's offsets are one transaction, and after any
-    failure the tasks are rebuilt from what is committed. Error fates: TransientError aborts, waits, rebuilds and retries;
+    failure the tasks are rebuilt from what is committed. Error fates: TransientError aborts, waits, rebuilds and retries
+    (`retries` times, and for as long as it takes where a server beside Kafka is away: ServerAwayError);
     anything else leaves the process, nothing of the step committed. In a process that was started after a crash (and is younger
     than five minutes) tasks that crash are rebuilt in place. After `crash_limit` crashes at one place (two, where the process died
     without an exception) the culprit is looked for in ever smaller steps and quarantined as a dead letter, a verdict that the
@@ -234,6 +237,7 @@ class Runner:
             self._start_over(problem)
             return False
         self._failures = 0
+        self._health.report(_WAITS, None)
         self._health.advanced()
         return committed
 
@@ -593,8 +597,12 @@ class Runner:
 
     def _wait_after(self, problem: TransientError) -> None:
         self._failures += 1
-        if self._failures > self._settings.retries:
+        if isinstance(problem, ServerAwayError):
+            # No process is helped by being another one: it waits, live and not ready, for as long as it takes.
+            self._health.report(_WAITS, str(problem))
+            self._health.advanced()
+        elif self._failures > self._settings.retries:
             raise RuntimeError(f"stage {self._name}: still failing after {self._settings.retries} retries: {problem}") from problem
-        wait_ms = min(self._settings.backoff_max_ms, self._settings.backoff_initial_ms * 2 ** (self._failures - 1))
+        wait_ms = min(self._settings.backoff_max_ms, self._settings.backoff_initial_ms * 2 ** min(self._failures - 1, _DOUBLINGS))
         log.warning("transient error, trying again", extra={"wait_ms": wait_ms, "failures": self._failures, "error": str(problem)})
         self._stop.wait(wait_ms / 1000)

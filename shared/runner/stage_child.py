@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from tidemill.shared.log.broker import Broker
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.runner.lent_broker import Lender
 from tidemill.shared.runner.rehearsal import RESTORING, Rehearsal, Told
 
@@ -206,6 +206,8 @@ class _Watch:
                 return self._ending(error)
             case ("unusable", error):
                 return Ending(None, error)
+            case ("away", error):
+                raise ServerAwayError(f"in a child process: {error}")
             case ("outside", error):
                 raise TransientError(f"in a child process: {error}")
             case _:

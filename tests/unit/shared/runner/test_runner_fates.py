@@ -13,7 +13,7 @@ from prometheus_client import CollectorRegistry
 from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output
 from tests.unit.shared.runner.runners import HERE, INPUT, OUTPUT, REJECTED, filled, quick, steps
 from tidemill.shared.log.broker import OffsetLostError
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.log.records import Emission, Records, StateEntry, Step
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.observability.health import ProcessHealth
@@ -145,6 +145,33 @@ def test_a_transient_error_that_stays_ends_the_process(tmp_path: Path) -> None:
     runner = Runner(**arguments(APP, filled("abc"), settings=quick(tmp_path, retries=4), task_factory=lambda partition: Troubled(APP, partition)))
     with pytest.raises(RuntimeError, match="after 4 retries: registry away"):
         steps(runner, 50)
+
+
+class Waiting(CountingTask):
+    """Needs a server that answers when it has been asked often enough."""
+
+    asked = 0
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        if inputs and type(self).asked < 1_100:
+            type(self).asked += 1
+            raise ServerAwayError("registry away")
+        return super().process(inputs, context)
+
+
+def test_a_server_beside_kafka_is_waited_for_however_long_it_is_away(tmp_path: Path) -> None:
+    Waiting.asked = 0
+    broker, health = filled("abcab"), ProcessHealth()
+    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path, retries=4), task_factory=lambda p: Waiting(APP, p)), health=health)
+    steps(runner, 1_000)
+    advances = health.advances
+    steps(runner)
+    # Live, so that nobody restarts it, and not ready; the probes say what for.
+    assert (health.live, health.ready, health.troubles) == (True, False, {"waiting for a server": "registry away"})
+    assert health.advances > advances
+    steps(runner, 100)
+    assert (health.ready, health.troubles) == (True, {})
+    assert output(broker, OUTPUT) == expected("abcab")
 
 
 def test_external_writes_are_retried_before_the_next_step(tmp_path: Path) -> None:
