@@ -313,9 +313,16 @@ class _Planner:
                 raise self.document.error((*path, "gate", "fairness", "columns", i), "a feature of the model", column)
 
     def _check_comparison(self, path: Path_, model: Model) -> None:
-        """Labels of several classes are neither higher nor lower."""
-        if model.stages.ab is not None and model.stages.ab.metric == "label" and model.kind == "multiclass":
-            raise self.document.error((*path, "stages", "ab", "metric"), "loss: labels of several classes have no mean", "label")
+        """Labels of several classes are neither higher nor lower, and those that an answer hides are those that it has influenced."""
+        if model.stages.ab is None or model.stages.ab.metric != "label":
+            return
+        place = (*path, "stages", "ab", "metric")
+        if model.kind == "multiclass":
+            raise self.document.error(place, "loss: labels of several classes have no mean", "label")
+        if model.control is not None:
+            raise self.document.error(
+                place, "loss: where acting on an answer hides its label (control), nobody knows what the answer has done", "label"
+            )
 
     def _check_corrections(self, path: Path_, label: Label, stream: StreamPlan) -> None:
         """A correction that carries its request's id as its own event id is dropped as a duplicate before anybody sees it."""

@@ -29,6 +29,7 @@ from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.partitioning import murmur2_partition
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.assignment import fractions
 from tidemill.shared.models.registry import ModelRegistry
 from tidemill.shared.models.signature import Column
 
@@ -51,12 +52,14 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         topic: record_codec(registry, topic, name)
         for topic, name in ((topics.deployments, "Deployment"), (topics.commands, "Command"), (topics.decisions, "Decision"))
     }
+    addresses: dict[str, str] = {}
     producer, reader = Producer({"bootstrap.servers": infrastructure.bootstrap_servers}), broker.reader()
-    for sequence, (version, family) in enumerate((("v1", "logistic_regression"), ("v2", "lightgbm"))):
-        address = store.put(artifact(family, COLUMNS, version)[0].to_bytes())
+    deployed = (("registered", "v3", "logistic_regression"), ("promoted", "v1", "logistic_regression"), ("promoted", "v2", "lightgbm"))
+    for sequence, (what, version, family) in enumerate(deployed):
+        address = addresses[version] = store.put(artifact(family, COLUMNS, version)[0].to_bytes())
         models.record(application_name, "faulty", version, store.uri_of(address), {"decision_id": version}, {}, {})
         event = {
-            "sequence": sequence, "parent": sequence - 1, "decision_id": version, "model": "faulty", "event": "promoted", "version": version,
+            "sequence": sequence, "parent": sequence - 1, "decision_id": version, "model": "faulty", "event": what, "version": version,
             "journal_partition": 0, "journal_offset": 0, "journal_time": 1_000 * sequence, "artifact_sha256": address, "artifact_uri": "",
             "share": 1.0, "threshold": 0.5, "figures": {}, "details": {}, "reason": "",
         }  # fmt: skip
@@ -115,15 +118,15 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         producer.produce(topics.commands, codecs[topics.commands].encode(stranger), b"stranger")
         assert producer.flush(30) == 0
         until(lambda: len(values(topics.decisions)) >= 5, "requested, twice refused, requested by another, and a stranger's answer")
-        until(lambda: len(values(topics.deployments)) >= 4, "rolled back, and the second operator's command refused")
+        until(lambda: len(values(topics.deployments)) >= 5, "rolled back, and the second operator's command refused")
         log = [codecs[topics.deployments].decode(value) for value in values(topics.deployments)]
         assert [(event["event"], event["version"], event["parent"]) for event in log] == [
-            ("promoted", "v1", -1), ("promoted", "v2", 0), ("rolled_back", "v1", 1), ("command_refused", "v1", 2),
+            ("registered", "v3", -1), ("promoted", "v1", 0), ("promoted", "v2", 1), ("rolled_back", "v1", 2), ("command_refused", "v1", 3),
         ]  # fmt: skip
-        assert [(event["operator"], event["command_id"], event["issued_at"]) for event in log[2:]] == [
+        assert [(event["operator"], event["command_id"], event["issued_at"]) for event in log[3:]] == [
             ("ann", "back", command["issued_at"]), ("bob", "late", late["issued_at"]),
         ]  # fmt: skip
-        assert "complaints" in log[2]["reason"] and "expected v2 to serve, as when the command was given, found v1" in log[3]["reason"]
+        assert "complaints" in log[3]["reason"] and "expected v2 to serve, as when the command was given, found v1" in log[4]["reason"]
         said = [codecs[topics.decisions].decode(value) for value in values(topics.decisions)]
         own = [record for record in said if record["cause"] == "back"]
         assert [record["verdict"] for record in own] == ["requested", "refused", "refused"]
@@ -134,10 +137,27 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         tries = iter(range(1_000))
         until(lambda: ask(f"after{next(tries)}")["model_version"] == "v1", "predictions by the champion before")
         after = ask("last")
-        assert (after["model_version"], after["variant"], after["deployment_sequence"], after["reason"]) == ("v1", "champion", 2, None)
+        assert (after["model_version"], after["variant"], after["deployment_sequence"], after["reason"]) == ("v1", "champion", 3, None)
         until(lambda: champion() == "v1", "the registry follows")
         tags = {found.tags["version"]: found.tags for found in client.search_model_versions(f"name = '{application_name}.faulty'")}
         assert {"promoted_at", "retired_at", "restored_at"} <= set(tags["v1"]) and {"promoted_at", "rolled_back_at"} <= set(tags["v2"])
+
+        # Two operators begin an A/B test at once: one is followed. The meter answers with the version that has its draw.
+        drawn = float(fractions([b"1"], addresses["v3"])[0])
+        for name, share in (("ann", drawn + 1e-9), ("bob", 0.5)):
+            ab = signed_command(key, "faulty", "ab", "worth it?", f"ab-{name}", version="v3", serving="v1", operator=name, share=share)
+            producer.produce(topics.commands, codecs[topics.commands].encode(ab), b"faulty")
+        assert producer.flush(30) == 0
+        until(lambda: len(values(topics.deployments)) >= 7, "a test begins, and the second operator's command is refused")
+        first, second = (codecs[topics.deployments].decode(value) for value in values(topics.deployments)[5:])
+        assert (first["event"], first["version"], first["share"], first["operator"]) == ("ab", "v3", drawn + 1e-9, "ann")
+        assert second["event"] == "command_refused" and "expected no A/B test that runs, found that of v3" in second["reason"]
+        until(lambda: ask(f"compared{next(tries)}")["model_version"] == "v3", "predictions by the version that is compared")
+        compared = ask("compared")
+        assert (compared["variant"], compared["deployment_sequence"], compared["reason"]) == ("canary", 5, None)
+        scores = ColumnDecoder(registry, (ROOT / "schemas" / "shadow-score.avsc").read_text()).decode(values(topics.shadow_scores, 2)).batch
+        pair = next(row for row in scores.to_pylist() if row["request_id"] == "compared")
+        assert (pair["stage"], pair["draw"], pair["share"], pair["champion_version"]) == ("ab", drawn, drawn + 1e-9, "v1")
 
         def tidemill(*arguments: str) -> tuple[int, str]:
             given = [*arguments, "--application", str(tmp_path / "application"), "--operator", "eve"]

@@ -16,6 +16,7 @@ from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.verdict import Standstill
 from tidemill.runs.watch import Seen
 from tidemill.shared.avro.times import instant_text
+from tidemill.shared.models.deployments import Lifecycles
 
 _REFRESH_S = 0.5
 _PLAIN_S = 15.0
@@ -75,10 +76,23 @@ class Screen:
             ("quality, last days", quality_text(seen)),
             ("incidents", incidents_text(seen)),
             ("models", f"{trained} trained, {broken}, {promotions} promoted, {refusals} refused"),
+            *([("tried now", tried)] if (tried := tried_text(seen)) else []),
             ("rejected", rejected_text(seen)),
             ("lag", lag_text(instant, seen, self._standstill.stages(seen, time.monotonic()))),
             ("last decision", escape(f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}") if decided else "-"),
         ]
+
+
+def tried_text(seen: Seen) -> str:
+    """Return what is tried beside which champion, in which stage and since when; empty where nothing is."""
+    words = {"shadow": "in shadow", "canary": "as a canary", "ab": "in an A/B test"}
+    tried = []
+    for name, lifecycle in Lifecycles().follow(seen.deployments).models.items():
+        one, champion = lifecycle.challenger, lifecycle.champion
+        if one is not None and champion is not None:
+            share = "" if one.stage == "shadow" else f" with {one.share:.0%} of the requests"
+            tried.append(f"{name}: {one.version} {words[one.stage]}{share} beside {champion.version}, since {instant_text(one.since_ms)[:10]}")
+    return escape("; ".join(tried))
 
 
 def incidents_text(seen: Seen) -> str:

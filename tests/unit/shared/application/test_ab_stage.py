@@ -46,6 +46,11 @@ def test_what_does_not_fit_is_refused_by_line(tmp_path: Path, ab: str, words: st
     assert words in str(found.value)
 
 
+def test_labels_that_acting_hides_do_not_tell_what_acting_has_done(tmp_path: Path) -> None:
+    with pytest.raises(ApplicationError, match=r"app\.yaml:\d+.*where acting on an answer hides its label"):
+        with_stages(tmp_path, "{ab: {metric: label, better: lower}}", "    control: {share: 0.05, hidden_when: predicted = 1}\n")
+
+
 def test_labels_of_several_classes_are_neither_lower_nor_higher(tmp_path: Path) -> None:
     model = "  sent_back:\n    stages: {ab: {metric: label, better: lower}}\n    kind: multiclass\n    classes: [fine, bad]\n"
     text = (

@@ -1,0 +1,53 @@
+"""Where a candidate that has passed goes first, by the application's stages and by who serves."""
+
+from typing import Any
+
+import pytest
+
+from tidemill.services.retraining.domain.first_stage import REFIT, first_stage, held_back
+from tidemill.shared.application.stages import ABStage, CanaryStage, ShadowStage, Stages
+from tidemill.shared.models.deployments import Lifecycle
+
+SHADOW, CANARY, AB = {"shadow": ShadowStage()}, {"canary": CanaryStage(share=0.2)}, {"ab": ABStage(share=0.4)}
+
+
+def lifecycle(*events: str) -> Lifecycle:
+    found = Lifecycle()
+    for event in events:
+        found = found.apply({
+            "sequence": found.head + 1, "parent": found.head, "model": "m", "event": event, "version": f"v{found.head + 1}", "artifact_sha256": "a",
+            "threshold": 0.5, "share": 0.5, "reason": "because", "operator": "", "journal_time": 0,
+        })  # fmt: skip
+    return found
+
+
+@pytest.mark.parametrize(
+    ("stages", "admission", "event", "share"),
+    [
+        ({}, "", "promoted", 1.0),
+        ({**SHADOW, **CANARY, **AB}, "", "shadow", 0.0),
+        ({**CANARY, **AB}, "", "canary", 0.2),
+        (AB, "", "ab", 0.4),
+        ({**SHADOW, **AB}, REFIT, "promoted", 1.0),
+        ({**SHADOW, **CANARY, **AB, "refits": "canary"}, REFIT, "canary", 0.2),
+    ],
+)
+def test_a_candidate_goes_into_the_first_stage_there_is(stages: dict[str, Any], admission: str, event: str, share: float) -> None:
+    goes = first_stage(Stages(**stages), lifecycle("promoted"), admission)
+    assert (goes.event, goes.share) == (event, share)
+    assert first_stage(Stages(**stages), lifecycle(), admission).event == "promoted", "a first model is compared with nobody"
+
+
+@pytest.mark.parametrize(
+    ("events", "words"),
+    [
+        (("promoted",), ""),
+        (("promoted", "canary"), ""),
+        (("promoted", "ab"), "not tried while the A/B test of v1 runs"),
+        (("promoted", "ab", "stepped_back"), ""),
+        (("promoted", "ab", "promoted"), ""),
+        (("promoted", "ab", "pinned"), "not promoted while v2 pinned (because)"),
+    ],
+)
+def test_two_versions_that_are_compared_stay_what_they_are(events: tuple[str, ...], words: str) -> None:
+    assert held_back(lifecycle(*events)) == words
