@@ -7,8 +7,8 @@ from tidemill.services.control.domain.trial_state import StagePolicy, TrialState
 from tidemill.shared.statistics.eprocess import below, discoveries
 
 _LEAST_REQUESTS = 100
-_LEAST_BLOCKS = 3
-_CERTAIN = 2.0
+_OF_LOSS, _OF_CALIBRATION, _OF_SLICES = 0.5, 0.25, 0.25
+"""Of the level, for each check: one challenger that is not worse goes back with that probability at most, however often it is looked at."""
 
 
 def setback(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:
@@ -17,8 +17,9 @@ def setback(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -
         return words
     harm = below([-block.difference for block in trial.blocks])
     figures["harm_log_e"] = harm.log_e
-    if harm.shows(policy.level):
-        return f"loss: expected no more than the champion's, found {losses_of(figures)} (e = {harm.e:.3g} of {1 / policy.level:.0f})"
+    level = _OF_LOSS * policy.level
+    if harm.shows(level):
+        return f"loss: expected no more than the champion's, found {losses_of(figures)} (e = {harm.e:.3g} of {1 / level:.0f})"
     return harm_in_parts(policy, trial, figures)
 
 
@@ -33,7 +34,7 @@ def without_scores(policy: StagePolicy, trial: TrialState) -> str:
 
 def harm_in_parts(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:
     """Return what is wrong with a challenger whose loss on the whole is not: calibration, fairness, slices; empty if nothing is."""
-    if policy.kind != "regression" and (words := _off(trial, policy.stages.limits.calibration, figures)):
+    if policy.kind != "regression" and (words := _off(policy, trial, figures)):
         return words
     return unequal(policy, trial, figures) or _worse_slices(policy, trial, figures)
 
@@ -47,18 +48,24 @@ def unequal(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -
     return unequal_answers(counts, policy.fairness, figures)
 
 
-def _off(trial: TrialState, limit: float, figures: dict[str, float]) -> str:
-    """Return the words for a mean score that is surely farther from the truth than the champion's by more than the limit."""
-    excess = np.array([block.excess for block in trial.blocks])
-    if len(excess) < _LEAST_BLOCKS:
+def _off(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:
+    """Return the words for a mean score that is shown to be farther from the truth than the champion's by more than the limit.
+
+    By a t e-process on blocks, as of losses: two standard errors at each of 28 looks would send back one of four that stand at the limit.
+    """
+    limit, level = policy.stages.limits.calibration, _OF_CALIBRATION * policy.level
+    excess = [block.excess for block in trial.blocks]
+    if excess:
+        figures["calibration_excess"] = float(np.mean(excess))
+    if not figures.get("calibration_excess", 0.0) > limit:
         return ""
-    mean, error = float(excess.mean()), float(excess.std(ddof=1) / np.sqrt(len(excess)))
-    figures |= {"calibration_excess": mean, "calibration_excess_error": error}
-    if not mean - _CERTAIN * error > limit:
+    evidence = below(-np.array(excess), -limit)
+    figures["calibration_log_e"] = evidence.log_e
+    if not evidence.shows(level):
         return ""
     return (
-        f"calibration: expected a mean score no farther from the truth than the champion's by more than {limit:g}, found {mean:.3f}"
-        f" (two standard errors {2 * error:.3f}, {len(excess)} blocks)"
+        f"calibration: expected a mean score no farther from the truth than the champion's by more than {limit:g}, found {-evidence.mean:.3f}"
+        f" on {len(trial.blocks)} blocks (e = {evidence.e:.3g} of {1 / level:.0f})"
     )
 
 
@@ -74,9 +81,8 @@ def _worse_slices(policy: StagePolicy, trial: TrialState, figures: dict[str, flo
         names.append(name)
         evidence.append(below([-block.difference for block in blocks], -allowed).log_e)
     figures["slices_judged"] = float(len(names))
-    worse = [name for name, found in zip(names, discoveries(evidence, policy.level), strict=True) if found]
+    level = _OF_SLICES * policy.level
+    worse = [name for name, found in zip(names, discoveries(evidence, level), strict=True) if found]
     if not worse:
         return ""
-    return (
-        f"slices: expected none of {len(names)} to be worse by more than {policy.slice_margin:g}, found {', '.join(worse)} (e-BH at {policy.level:g})"
-    )
+    return f"slices: expected none of {len(names)} to be worse by more than {policy.slice_margin:g}, found {', '.join(worse)} (e-BH at {level:g})"

@@ -18,11 +18,11 @@ _MOST_SLICES = 200
 class StageWatch:
     """Decides for challengers by the records of their trials, in journal order.
 
-    In shadow a challenger has to bake (time and labels); it moves on if its loss so far is not larger than the champion's by more than the
-    margin. As a canary it bakes again, and it is promoted once it is shown to be no worse by the margin, on all its blocks so far. It goes back
-    as soon as it is shown to be worse on the whole or in a slice (e-BH), if its mean score is farther from the mean label than the champion's by
-    more than the limit, if it has no score for more requests than the limit allows, and when the longest time has not sufficed. What is shown is
-    shown by t e-processes on the means of blocks, which may be looked at after every block.
+    In shadow a challenger has to bake (time and labels); it moves on if neither its loss so far is larger than the champion's by more than the
+    margin nor its mean score farther from the mean label by more than the limit. As a canary it bakes again, and it is promoted once it is shown to
+    be no worse by the margin, on all its blocks so far. It goes back as soon as it is shown to be worse on the whole or in a slice (e-BH), or
+    farther from the mean label than the limit allows, if it has no score for more requests than the limit allows, and when the longest time has not
+    sufficed. What is shown is shown by t e-processes on the means of blocks, which may be looked at after every block.
 
     Where the application has an A/B test, it comes in place of the promotion, and what it shows decides (`ab.compare`): the winner serves, and where
     there is none the champion stays. An operator may ask for one of any version.
@@ -109,10 +109,10 @@ class StageWatch:
         baked = stage is None or (record["block_end"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
         after = _after(policy.stages, trial)
         if after != "promote":
-            if baked and figures.get("loss_difference", 0.0) <= margin_of(policy.margin, policy.kind, figures):
+            if baked and _looks_no_worse(policy, figures):
                 words = f"baked for {days_of(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {losses_of(figures)}"
                 return [self._said(trial, record, after, words, figures)]
-        elif baked:
+        elif baked and _means_as_much(policy, figures):
             is_refit = _is_refit(stages, trial)
             if shown := _baked_refit(policy, figures) if is_refit else _no_worse(policy, trial, record["block_end"], figures):
                 return [self._said(trial, record, "promote", shown, figures)]
@@ -165,8 +165,17 @@ def _is_refit(stages: Stages, trial: TrialState) -> bool:
 
 def _baked_refit(policy: StagePolicy, figures: Mapping[str, float]) -> str:
     """Return the words for a refit of an admitted recipe that has baked; empty while its loss is larger by more than the margin."""
-    larger = figures.get("loss_difference", 0.0) > margin_of(policy.margin, policy.kind, figures)
-    return "" if larger else f"a refit that has baked: {losses_of(figures)}"
+    return f"a refit that has baked: {losses_of(figures)}" if _looks_no_worse(policy, figures) else ""
+
+
+def _looks_no_worse(policy: StagePolicy, figures: Mapping[str, float]) -> bool:
+    """Whether neither its loss nor its mean score so far is worse by more than what is allowed, by chance or not."""
+    is_small = figures.get("loss_difference", 0.0) <= margin_of(policy.margin, policy.kind, figures)
+    return is_small and _means_as_much(policy, figures)
+
+
+def _means_as_much(policy: StagePolicy, figures: Mapping[str, float]) -> bool:
+    return figures.get("calibration_excess", 0.0) <= policy.stages.limits.calibration
 
 
 def _no_worse(policy: StagePolicy, trial: TrialState, now_ms: int, figures: dict[str, float]) -> str:
