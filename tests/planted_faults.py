@@ -158,7 +158,7 @@ def incidents(fault: Fault, seed: int) -> list[IncidentUpdate]:
     return [one for one in said_of(fault, seed) if isinstance(one, IncidentUpdate)]
 
 
-def said_of(fault: Fault, seed: int) -> list[DriftRecord]:
+def said_of(fault: Fault, seed: int, slices: tuple[str, ...] = ()) -> list[DriftRecord]:
     """Return all that is said of a stream with a fault from day 64 on."""
     rows, generator = table(seed), np.random.default_rng(seed + 1_000)
     fault(rows, rows.day >= FAULT, generator)
@@ -167,7 +167,8 @@ def said_of(fault: Fault, seed: int) -> list[DriftRecord]:
     relation = np.where(generator.random(len(score)) < rows.other, 1 / (1 + np.exp(-(0.2 - 0.8 * np.tanh(amount)))), score)
     rows.label = ((generator.random(len(score)) < relation) ^ rows.flipped).astype(np.float64)
     delay = (2 * HOUR * generator.lognormal(0, 0.5, len(score))).astype(np.int64)
-    settings = WatchSettings("m", "orders", tuple(TYPES), Binary(), 10**9, LossSettings(kind=Binary(), max_delay_ms=DAY), label_stream="returns")
+    loss = LossSettings(kind=Binary(), max_delay_ms=DAY)
+    settings = WatchSettings("m", "orders", tuple(TYPES), Binary(), 10**9, loss, label_stream="returns", slices=slices)
     fold = DriftFold([settings], TYPES, LINEAGE)
     said: list[DriftRecord] = []
     places = np.flatnonzero(rows.kept)

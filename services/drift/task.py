@@ -3,7 +3,7 @@
 import hashlib
 import json
 import zlib
-from collections.abc import Mapping, Sequence
+from collections.abc import Collection, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -30,7 +30,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-18"
+_FOLD_VERSION = "drift-19"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -42,8 +42,8 @@ def task_inputs(plan: Plan) -> TaskInputs:
     return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.found_incidents, topics.revisions, topics.health, topics.trials))
 
 
-def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = None) -> WatchSettings:
-    """What is watched of a model, from the application file."""
+def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = None, columns: Collection[str] = ()) -> WatchSettings:
+    """What is watched of a model, from the application file; of its slices those that are columns of the vectors."""
     own = model.settings
     return WatchSettings(
         model=model.name,
@@ -67,6 +67,7 @@ def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = Non
         label_stream=own.label.stream,
         shown_only=frozenset(name for name, one in (lineage or {}).items() if one.behaviour != "window"),
         block_ms=own.gate.block,
+        slices=tuple(name for name in own.slices if name in columns),
     )
 
 
@@ -92,10 +93,8 @@ class DriftTask(MergingTask):
         topics = plan.topics
         self._plan = plan
         self._revises = revises
-        lineage = lineage_of(plan)
-        self._fold = DriftFold(
-            [watch_settings(model, lineage) for model in plan.models.values()], {one.name: one.type for one in plan.features}, lineage
-        )
+        lineage, types = lineage_of(plan), {one.name: one.type for one in plan.features}
+        self._fold = DriftFold([watch_settings(model, lineage, types) for model in plan.models.values()], types, lineage)
         partitions = tuple(range(plan.application.partitions))
         self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
         inputs = [MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())]

@@ -79,6 +79,7 @@ class ReportData:
     audit: Table
     is_live: bool = True
     incidents: Table = Table((), ())
+    slices: Table = Table((), ())
     quality_title: str = "Quality over the year"
     quality_words: str = "AUC of each week's labels, on the same requests."
     block_ms: float = 7 * 86_400_000.0
@@ -124,6 +125,8 @@ def _page(data: ReportData) -> str:
                  f'<div class="keys">{heat}</div>' + heat_map(data.features, data.psi_weeks_ms, data.psi), "wide"),
         _section("Incidents", "Findings that share a column, a view or a stream, from the first one until three quiet windows have passed.",
                  _table(data.incidents), "wide"),
+        _section("Slices", "Of the last 28 windows, with 95 % intervals; fewer than 200 labels are not judged.", _table(data.slices), "wide")
+        if data.slices.rows else "",
         _section("Models", "Every candidate, with the figures it was judged by.", _table(data.models), "wide"),
         _section("Where the bad records went", "Put in on purpose, counted up front." if data.is_live else "By reason.", _table(data.bad_records)),
         _section("Audit", "Recomputed from the journal and, independently, from the source files.", _table(data.audit)) if data.is_live else "",

@@ -70,6 +70,7 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
         psi=psi,
         models=models_table(seen),
         incidents=incidents_table(seen),
+        slices=slices_table(seen),
         bad_records=Table(("planted", "records", "found"), _bad_records(run.year, history)),
         summary=Table(("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, dict)]),
         audit=Table(("check", "value"), [(name, f"{value:,}") for name, value in checks.items() if isinstance(value, int)]),
@@ -120,6 +121,25 @@ def incidents_table(seen: Seen) -> Table:
         status = f"resolved {last}" if one["status"] == "resolved" else one["status"]
         rows.append((day, one["severity"], one["root"], one["likely_cause"], str(one["findings"]), f"{one['level']:.1f}", one["action"], status))
     return Table(("opened", "severity", "root", "likely cause", "findings", "times its bound", "what the system did", "status"), rows)
+
+
+def slices_table(seen: Seen) -> Table:
+    """Return the slices of each model as its last window has them: requests, labels, loss and accuracy or error with their intervals."""
+    newest = {record["model"]: record for record in seen.health}
+    rows = []
+    for model, record in newest.items():
+        for one in record["slices"]:
+            own = one["metrics"]
+            second = "mae" if "mae" in own else "accuracy"
+            quality = [_between(own, name) if one["judged"] else "not judged" for name in ("loss", second)]
+            values = "held against its own past" if one["values_judged"] else "too few rows to judge"
+            rows.append((model, one["slice"], f"{own['requests']:,.0f}", f"{own['labels']:,.0f}", *quality, values))
+    return Table(("model", "slice", "requests of the last window", "labels", "loss", "accuracy or absolute error", "values"), rows)
+
+
+def _between(figures: Mapping[str, float], name: str) -> str:
+    value, low, high = (figures.get(key, float("nan")) for key in (name, f"{name}_low", f"{name}_high"))
+    return f"{value:.4g} ({low:.4g} to {high:.4g})"
 
 
 def models_table(seen: Seen) -> Table:

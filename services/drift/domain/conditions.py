@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity, condition_of
 from tidemill.services.drift.domain.incidents import CALM_WINDOWS
 
 CALM_LEVEL = 0.5
@@ -41,11 +41,12 @@ class Conditions:
         detail: str,
         evidence: Mapping[str, float],
         severity: Severity = "warning",
+        part: str = "",
     ) -> Sequence[Finding]:
-        """Return the finding of a condition that begins with this window."""
-        if not self.begins(kind, name, statistic, bound):
+        """Return the finding of a condition, of the whole or of a slice, that begins with this window."""
+        if not self.begins(kind, condition_of(name, part), statistic, bound):
             return []
-        return [Finding(self.model, at, kind, name, detector, severity, statistic, bound, detail, evidence)]
+        return [Finding(self.model, at, kind, name, detector, severity, statistic, bound, detail, evidence, part)]
 
     def begins(self, kind: Kind, name: str, statistic: float, bound: float) -> bool:
         """Whether a condition begins with this window; one that lasts ends with the third window below half of its bound."""

@@ -1,7 +1,7 @@
 """What drift detection says: findings and health figures, each with the journal coordinates it follows from."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any, Literal, NamedTuple
 
@@ -20,9 +20,24 @@ class Coordinates(NamedTuple):
     offset: int
 
 
+def condition_of(subject: str, part: str) -> str:
+    """Return the name of a condition.
+
+    >>> condition_of("weight", "country=de")
+    'weight in country=de'
+    """
+    return f"{subject} in {part}" if part else subject
+
+
 @dataclass(frozen=True, slots=True)
 class Finding:
-    """A finding about data, predictions or quality (`tidemill.Drift`)."""
+    """A finding about data, predictions or quality (`tidemill.Drift`).
+
+    Attributes
+    ----------
+    part
+        Slice that it is about, ``column=value``; empty for the whole.
+    """
 
     model: str
     at: Coordinates
@@ -34,11 +49,17 @@ class Finding:
     threshold: float
     detail: str
     evidence: Mapping[str, float] = field(default_factory=dict)
+    part: str = ""
+
+    @property
+    def condition(self) -> str:
+        """What the finding's condition is about: its subject, in its slice only if it has one."""
+        return condition_of(self.subject, self.part)
 
     @property
     def drift_id(self) -> str:
         """Digest of what was found where: the same journal gives the same id."""
-        text = "\x1f".join(map(str, (self.model, *self.at, self.kind, self.subject, self.detector)))
+        text = "\x1f".join(map(str, (self.model, *self.at, self.kind, self.subject, self.detector, *([self.part] if self.part else []))))
         return hashlib.sha256(text.encode()).hexdigest()[:32]
 
     def record(self) -> dict[str, Any]:
@@ -51,6 +72,7 @@ class Finding:
             "journal_time": self.at.time_ms,
             "kind": self.kind,
             "subject": self.subject,
+            "slice": self.part,
             "detector": self.detector,
             "severity": self.severity,
             "statistic": self.statistic,
@@ -62,7 +84,7 @@ class Finding:
 
 @dataclass(frozen=True, slots=True)
 class HealthRecord:
-    """Metrics of one model over one window of journal time (`tidemill.Health`); what is undefined is absent."""
+    """Metrics of one model over one window of journal time (`tidemill.Health`), and of its slices; what is undefined is absent."""
 
     model: str
     at: Coordinates
@@ -70,6 +92,7 @@ class HealthRecord:
     window_end_ms: int
     model_version: str
     metrics: Mapping[str, float]
+    slices: Sequence[Mapping[str, Any]] = ()
 
     def record(self) -> dict[str, Any]:
         """Fields of the Avro record."""
@@ -82,4 +105,5 @@ class HealthRecord:
             "window_end": self.window_end_ms,
             "model_version": self.model_version,
             "metrics": dict(self.metrics),
+            "slices": list(self.slices),
         }

@@ -13,6 +13,7 @@ from tidemill.services.drift.domain.champion_rows import champion_rows
 from tidemill.services.drift.domain.data_quality import quantiles
 from tidemill.services.drift.domain.features import Day, FeatureColumn, FeatureFold
 from tidemill.services.drift.domain.findings import Coordinates, Finding, HealthRecord
+from tidemill.services.drift.domain.health import health_of
 from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.quality import WindowRows
@@ -123,13 +124,14 @@ class DriftFold:
         closed = {ask: fold.close_day(day) for ask, fold in self._features.items()}
         for watch in self._watches.values():
             ask = watch.settings.ask
-            reference = watch.references[watch.version] if watch.version is not None else {}
+            reference = watch.reference
             shifts = shifts_of(reference, {name: one for name, one in self._features[ask].window.items() if name in reference})
             watch.conditions.levels.clear()
             lag = quantiles(closed[ask].lag_ms, (0.5,))
             findings = watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
             if reference and closed[ask].rows:
                 findings += watch.broken(at, closed[ask].summaries)
+            findings += watch.sliced(at, day)
             watch.estimates.close(watch.window.estimated)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
             findings += [*watch.quality(at), *watch.loss(at)]
@@ -138,17 +140,8 @@ class DriftFold:
             said += incidents.absorb(findings, fallback_share=fallback)
             said += incidents.close_window(at, watch.conditions.levels, watch.window.scores, fallback_share=fallback)
             if not watch.window.empty:
-                figures = watch.window.figures(watch.settings.kind)
-                if shifts:
-                    figures |= {f"psi__{name}": one.psi for name, one in shifts.items()}
-                    severities = watch.shifts.severities
-                    figures |= {f"shift__{name}": value for name, value in severities.items()}
-                    figures |= {f"ranked__{name}": value for name, value in watch.shifts.ranked.items()}
-                    if severities:
-                        figures["shift_max"] = max(severities.values())
-                    figures["psi_max"] = max(one.psi for one in shifts.values())
-                    figures["missing_max"] = max(closed[ask].summaries[name].missing_share for name in shifts)
-                said.append(HealthRecord(watch.settings.model, at, start, end, watch.window.served_by() or watch.version or "default", figures))
+                missing = {name: closed[ask].summaries[name].missing_share for name in shifts}
+                said.append(health_of(watch, at, (start, end), shifts, missing))
             watch.window = WindowRows()
         return said
 
@@ -237,6 +230,7 @@ class DriftFold:
                     hour = vectors.at.time_ms[rows] % DAY_MS // HOUR_MS
                     fold.absorb(vectors.batch.take(pa.array(rows)), vectors.lag_ms[rows], hour)
                     self._record(ask, vectors, rows)
+                    self._slices(ask, vectors, rows)
         if predictions is not None:
             inside = (predictions.at.place >= begin) & (predictions.at.place < end)
             for model, watch in self._watches.items():
@@ -254,6 +248,12 @@ class DriftFold:
             if one is not None and one.left and watch.settings.ask == ask:
                 chosen = rows[: one.left]
                 one.requests(_keys(vectors.at, chosen), vectors.batch.take(pa.array(chosen)), watch.references[str(watch.version)])
+
+    def _slices(self, ask: str, vectors: VectorRows, rows: NDArray[np.int64]) -> None:
+        for watch in self._watches.values():
+            if watch.slices is not None and watch.settings.ask == ask:
+                at, batch = vectors.at, vectors.batch.take(pa.array(rows))
+                watch.slices.vectors(at.partition[rows], at.offset[rows], batch, vectors.lag_ms[rows], watch.reference)
 
     def _outcomes(self, begin: int, end: int, outcomes: OutcomeRows | None) -> list[DriftRecord]:
         if outcomes is None:

@@ -89,7 +89,7 @@ class Incident:
     def add(self, finding: Finding) -> None:
         """Take a finding."""
         self.count, self.last_ms = self.count + 1, finding.at.time_ms
-        self.calm[(finding.kind, finding.subject)] = 0
+        self.calm[(finding.kind, finding.condition)] = 0
         self.findings = [*self.findings, finding.drift_id][-_FINDINGS_KEPT:]
         self.severity = max(self.severity, finding.severity, key=_RANK.__getitem__)
         weight = finding.statistic / finding.threshold if finding.threshold > 0 else finding.statistic
@@ -212,7 +212,7 @@ class IncidentFold:
             return frozenset({f"model:{self._model}"})
         streams = own.streams
         if finding.kind in BROKEN:
-            failing = {one.subject for one in together if one.kind in OF_STREAM}
+            failing = {one.subject for one in together if one.kind in OF_STREAM and not one.part}
             failing |= {node.removeprefix("stream:") for incident in self.open.values() for node in incident.nodes if self._fails(incident, node)}
             streams = frozenset(name for name in streams if name in failing or self._mostly_broken(name, together))
         return own.nodes | {f"stream:{name}" for name in streams}

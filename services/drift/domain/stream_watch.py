@@ -23,6 +23,8 @@ class StreamWatch:
     ----------
     silent
         Whether the stream of requests was silent at the end of the last window.
+    whole_volume, whole_labels
+        Whether the window that is being closed is a measure of the number of requests and of labels; not part of the state.
     """
 
     ask: str
@@ -30,6 +32,8 @@ class StreamWatch:
     streams: StreamQuality = field(default_factory=StreamQuality)
     silence: Silence = field(default_factory=Silence)
     silent: bool = False
+    whole_volume: bool = True
+    whole_labels: bool = True
 
     def close(
         self, at: Coordinates, conditions: Conditions, window: WindowRows, day: int, hours: Sequence[int], lag_ms: float, *, judged: bool
@@ -48,10 +52,11 @@ class StreamWatch:
         labels, ended = len(window.delay_ms), len(window.delay_ms) + window.timeouts
         pause = self.silence.close(day, hours)
         was_silent, self.silent = self.silent, pause is not None and pause.is_silent
+        self.whole_volume, self.whole_labels = not (pause is not None and pause.hides_volume), not (self.silent or was_silent)
         figures: dict[StreamKind, float] = {
-            "volume": nothing if pause is not None and pause.hides_volume else float(rows),
+            "volume": float(rows) if self.whole_volume else nothing,
             "freshness": lag_ms if rows >= _LEAST_ROWS else nothing,
-            "labels": nothing if self.silent or was_silent else float(labels),
+            "labels": float(labels) if self.whole_labels else nothing,
             "label_delay": float(np.median(window.delay_ms)) if labels >= _LEAST_ROWS else nothing,
             "label_share": labels / ended if ended >= _LEAST_ROWS else nothing,
         }

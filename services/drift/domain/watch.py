@@ -21,6 +21,7 @@ from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import RecentLabels
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
 from tidemill.services.drift.domain.shifts import Shift, Summary
+from tidemill.services.drift.domain.slice_watch import SliceWatch
 from tidemill.services.drift.domain.stream_watch import StreamWatch
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.services.drift.domain.watch_settings import WatchSettings
@@ -49,6 +50,7 @@ class ModelWatch:
     usual: dict[str, dict[str, QualityBounds]] = field(default_factory=dict)
     estimates: EstimatedLoss = field(default_factory=EstimatedLoss)
     importance: Importance | None = None
+    slices: SliceWatch | None = None
     conditions: Conditions = field(init=False)
     shifts: FeatureShifts = field(init=False)
     streams: StreamWatch = field(init=False)
@@ -61,8 +63,14 @@ class ModelWatch:
         self.conditions = Conditions(own.model)
         self.shifts = FeatureShifts(own.psi, own.min_rows)
         self.streams = StreamWatch(own.ask, own.label_stream)
+        self.slices = SliceWatch(own) if own.slices else None
         self.recent = RecentLabels(own.bounds_of_metrics, own.recent_labels)
         self.verdict = LossVerdict(own.model, own.loss)
+
+    @property
+    def reference(self) -> Mapping[str, Summary]:
+        """Summaries of what the champion learned from; empty without one."""
+        return {} if self.version is None else self.references[self.version]
 
     def promote(
         self,
@@ -79,6 +87,8 @@ class ModelWatch:
         self.sequence = sequence
         if version == self.version:
             return
+        if self.slices is not None:
+            self.slices.promote(self.reference)
         self.version = version
         if version in self.references:
             self.references[version] = self.references.pop(version)
@@ -109,7 +119,10 @@ class ModelWatch:
         kind = self.settings.kind
         joined = mine & (rows.status != "unmatched") & (rows.weight > 0)
         labelled = joined & kind.is_label(rows.label)
-        self.window.outcomes(kind, rows, labelled, int((joined & (rows.revision == 0) & np.isnan(rows.label)).sum()))
+        timeouts = joined & (rows.revision == 0) & np.isnan(rows.label)
+        self.window.outcomes(kind, rows, labelled, int(timeouts.sum()))
+        if self.slices is not None:
+            self.slices.outcomes(rows, labelled, timeouts)
         found = self._bootstrap(rows, labelled & (rows.revision == 0))
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
@@ -135,6 +148,14 @@ class ModelWatch:
         """Hold what came in a window, of requests (by hour) and of labels, against the windows before it."""
         return self.streams.close(at, self.conditions, self.window, day, hours, lag_ms, judged=self.version is not None)
 
+    def sliced(self, at: Coordinates, day: int) -> list[Finding]:
+        """Hold the slices' values and what they bring against what was usual of them; after the whole, whose findings are not repeated."""
+        if self.slices is None:
+            return []
+        usual = {} if self.version is None else self.usual[self.version]
+        volume, labels = self.streams.whole_volume, self.streams.whole_labels
+        return self.slices.close(at, self.conditions, day, self.reference, usual, volume=volume, labels=labels)
+
     def loss(self, at: Coordinates) -> list[Finding]:
         """Look at the days whose label horizon has passed; what rang for this champion goes on as long as it errs."""
         self.window.corrections_passed_over = self.verdict.changes.passed()
@@ -157,6 +178,8 @@ class ModelWatch:
 
     def snapshot(self) -> dict[str, Any]:
         """State without references, as plain lists and numbers."""
+        if self.slices is not None:
+            self.slices.values.settle(self.reference)
         return {
             "version": self.version,
             "sequence": self.sequence,
@@ -171,6 +194,7 @@ class ModelWatch:
             "conditions": self.conditions.snapshot(),
             "shifts": self.shifts.snapshot(),
             "streams": self.streams.snapshot(),
+            "slices": None if self.slices is None else self.slices.snapshot(),
             "recent": self.recent.snapshot(),
             "verdict": self.verdict.snapshot(),
         }
@@ -189,6 +213,8 @@ class ModelWatch:
         self.conditions.load(state["conditions"])
         self.shifts.load(state["shifts"], NullShifts() if self.version is None else self.nulls[self.version])
         self.streams.load(state["streams"])
+        if self.slices is not None:
+            self.slices.load(state["slices"])
         self.recent.load(state["recent"])
         self.verdict.load(state["verdict"])
 

@@ -23,6 +23,8 @@ class WatchSettings:
         Bounds on the metrics of that many last labels.
     block_ms
         Length of a block of requests in trials of challengers.
+    slices
+        Columns of the vectors whose values are slices.
     """
 
     model: str
@@ -40,3 +42,4 @@ class WatchSettings:
     label_stream: str = ""
     shown_only: frozenset[str] = frozenset()
     block_ms: int = 86_400_000
+    slices: tuple[str, ...] = ()

@@ -9,6 +9,8 @@ import numpy as np
 import pytest
 
 from tidemill.demo.report import Mark, ReportData, Table, write_report
+from tidemill.demo.summary import slices_table
+from tidemill.runs.watch import Seen
 
 WEEK = 7 * 86_400_000
 START = 1_357_000_000_000
@@ -96,3 +98,22 @@ def test_says_so_when_there_is_nothing(tmp_path: Path) -> None:
 def test_refuses_what_does_not_fit(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
         write_report(tmp_path, replace(report_data(), **change))  # type: ignore[arg-type]
+
+
+def test_slices_have_their_intervals_and_small_ones_are_not_judged(tmp_path: Path) -> None:
+    seen = Seen()
+    own = {
+        "requests": 30.0,
+        "labels": 900.0,
+        "loss": 0.5,
+        "loss_low": 0.4,
+        "loss_high": 0.6,
+        "accuracy": 0.8,
+        "accuracy_low": 0.7,
+        "accuracy_high": 0.9,
+    }
+    small = {"slice": "country=is", "judged": False, "values_judged": False, "metrics": {"requests": 1.0, "labels": 20.0}}
+    slices = [{"slice": "country=<de>", "judged": True, "values_judged": True, "metrics": own}, small]
+    seen.health = [{"model": "m", "slices": []}, {"model": "m", "slices": slices}]
+    page = write_report(tmp_path, replace(report_data(), slices=slices_table(seen))).read_text()
+    assert "country=&lt;de&gt;" in page and "0.5 (0.4 to 0.6)" in page and "0.8 (0.7 to 0.9)" in page and "not judged" in page

@@ -1,0 +1,279 @@
+"""Broken values by slice: missing ones, values never seen and other units in some rows only, which the whole hides."""
+
+import base64
+from collections.abc import Collection, Mapping, Sequence
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from tidemill.services.drift.domain.conditions import CALM_LEVEL
+from tidemill.services.drift.domain.data_quality import FACTORS
+from tidemill.services.drift.domain.findings import Kind
+from tidemill.services.drift.domain.shifts import Summary
+from tidemill.services.drift.domain.value_counts import COUNTS, UNIT, counted
+
+Int64 = NDArray[np.int64]
+Float64 = NDArray[np.float64]
+LEAST_ROWS = 100
+_MOST_WINDOWS = 7
+_LEAST_HISTORY = 7
+_CHUNK_ROWS = 16_384
+_SIGMAS = 5.0
+_REACH = 1.5
+_SAME, _SAME_SPREAD = 0.04, 0.1
+_LEAST_FACTOR_LOG = float(np.log(1.25))
+_ONE_SIGN = 0.99
+_USUAL = ("low", "high", "log_windows", "log_mean", "log_spread", "log_far")
+_KNOWN = np.log(np.array([*FACTORS.values(), *(1 / one for one in FACTORS.values())]))
+_Active = tuple[str, str, int]
+_KNOWN_NAMES = [*FACTORS, *(f"the reverse of {name}" for name in FACTORS)]
+
+
+@dataclass(frozen=True, slots=True)
+class SliceMeasure:
+    """How far the values of one feature in one slice lie from what was usual there."""
+
+    kind: Kind
+    feature: str
+    code: int
+    detector: str
+    statistic: float
+    bound: float
+    told: str
+    evidence: Mapping[str, float]
+
+
+@dataclass(slots=True)
+class SliceValues:
+    """Counts of each feature's values in each slice, held against the slice's own windows before the champion's promotion.
+
+    A slice's window ends with the day on which it has 100 rows; one that has fewer in seven days is not judged, nor is one with fewer than seven
+    windows before the promotion. Ranges and categories are those of the whole reference, as is the bound on values beyond them, by five standard
+    errors of the slice's rows. Other units are a factor of the table by which the mean logarithm has moved while its spread is the same; of
+    Celsius and Fahrenheit only the whole tells.
+
+    Sums are whole numbers (of logarithms in units of 2^-16), so that batches of any size give the same. Memory: 18 numbers for each feature of a
+    slice.
+
+    Attributes
+    ----------
+    rows, windows
+        Of each slice since its last window ended: rows, and days.
+    history
+        Windows of each slice so far.
+    usual
+        Least and largest share of missing values; of the windows' mean logarithms how many, their mean, the mean spread, and the largest distance
+        from the mean.
+    """
+
+    features: Sequence[str]
+    slices: int
+    rows: Int64 = field(init=False)
+    windows: Int64 = field(init=False)
+    history: Int64 = field(init=False)
+    counts: dict[str, Int64] = field(init=False)
+    usual: dict[str, Float64] = field(init=False)
+    frozen: tuple[Int64, dict[str, Float64]] | None = None
+    small: set[int] = field(default_factory=set)
+    _waiting: list[tuple[pa.RecordBatch, Int64]] = field(default_factory=list)
+    _waiting_rows: int = 0
+
+    def __post_init__(self) -> None:
+        shape = self.slices, len(self.features)
+        self.rows, self.windows, self.history = (np.zeros(self.slices, np.int64) for _ in range(3))
+        self.counts = {name: np.zeros(shape, np.int64) for name in COUNTS}
+        self.usual = {name: np.zeros(shape) for name in _USUAL}
+
+    def absorb(self, batch: pa.RecordBatch, codes: Int64, reference: Mapping[str, Summary]) -> None:
+        """Take vectors with their codes; `reference` is the champion's, empty before the first."""
+        self._waiting.append((batch.select(list(self.features)), codes))
+        self._waiting_rows += batch.num_rows
+        if self._waiting_rows >= _CHUNK_ROWS:
+            self.settle(reference)
+
+    def settle(self, reference: Mapping[str, Summary]) -> None:
+        """Count the rows that wait."""
+        if not self._waiting:
+            return
+        table = pa.Table.from_batches([batch for batch, _ in self._waiting]).combine_chunks()
+        codes = np.concatenate([codes for _, codes in self._waiting])
+        self._waiting, self._waiting_rows = [], 0
+        parts = [counted(table.column(name).combine_chunks(), reference.get(name)) for name in self.features]
+        for code in codes.T:
+            named = code >= 0
+            mine = code[named]
+            self.rows += np.bincount(mine, minlength=self.slices)
+            for place, part in enumerate(parts):
+                for name, values in zip(COUNTS, part, strict=True):
+                    # Whole numbers below 2^53: exact in any order.
+                    if values is not None:
+                        self.counts[name][:, place] += np.bincount(mine, values[named], self.slices).astype(np.int64)
+
+    def promote(self) -> None:
+        """Keep what has been usual so far for a new champion."""
+        self.frozen = self.history.copy(), {name: values.copy() for name, values in self.usual.items()}
+
+    def close(
+        self, outside_bounds: Mapping[str, float], missing_shift: float, categories: Collection[str], active: Collection[_Active]
+    ) -> list[SliceMeasure]:
+        """End a day; returns what is beyond half of its bound, or lasts, in the slices whose window ends with it.
+
+        Parameters
+        ----------
+        outside_bounds
+            On the share of values never seen, by feature.
+        missing_shift
+            No bound on a change of the share of missing values is lower.
+        categories
+            Features that are categories.
+        active
+            Conditions that last: kind, feature and slice.
+        """
+        busy = self.rows > 0
+        self.windows[busy] += 1
+        ended = np.flatnonzero(self.rows >= LEAST_ROWS)
+        given_up = np.flatnonzero((self.windows >= _MOST_WINDOWS) & (self.rows < LEAST_ROWS))
+        self.small = (self.small | set(given_up.tolist())) - set(ended.tolist())
+        found: list[SliceMeasure] = []
+        if self.frozen is not None:
+            judged = ended[self.frozen[0][ended] >= _LEAST_HISTORY]
+            found = self._measures(judged, outside_bounds, missing_shift, categories, active)
+        self._learn(ended)
+        self._clear(np.concatenate([ended, given_up]))
+        return found
+
+    def judges(self, code: int) -> bool:
+        """Whether a slice's values are held against anything."""
+        return self.frozen is not None and bool(self.frozen[0][code] >= _LEAST_HISTORY) and code not in self.small
+
+    def forget(self, codes: Sequence[int]) -> None:
+        """Begin anew for codes that are used anew."""
+        chosen = list(codes)
+        self._clear(np.array(chosen, np.int64))
+        self.history[chosen] = 0
+        for values in self.usual.values():
+            values[chosen] = 0.0
+        if self.frozen is not None:
+            self.frozen[0][chosen] = 0
+        self.small -= set(chosen)
+
+    def snapshot(self) -> dict[str, Any]:
+        """State as texts; what waits is to be settled before."""
+        packed = {"rows": self.rows, "windows": self.windows, "history": self.history, **self.counts, **self.usual}
+        if self.frozen is not None:
+            packed |= {"frozen": self.frozen[0], **{f"frozen_{name}": values for name, values in self.frozen[1].items()}}
+        return {"small": sorted(self.small), "arrays": {name: base64.b64encode(values.tobytes()).decode() for name, values in packed.items()}}
+
+    def load(self, state: Mapping[str, Any]) -> None:
+        """Take the state of a snapshot."""
+        arrays, shape = state["arrays"], (self.slices, len(self.features))
+
+        def integers(name: str) -> Int64:
+            return np.frombuffer(base64.b64decode(arrays[name]), np.int64).copy()
+
+        def numbers(name: str) -> Float64:
+            return np.frombuffer(base64.b64decode(arrays[name]), np.float64).reshape(shape).copy()
+
+        self.rows, self.windows, self.history = integers("rows"), integers("windows"), integers("history")
+        self.counts = {name: integers(name).reshape(shape) for name in COUNTS}
+        self.usual = {name: numbers(name) for name in _USUAL}
+        self.frozen = (integers("frozen"), {name: numbers(f"frozen_{name}") for name in _USUAL}) if "frozen" in arrays else None
+        self.small = set(state["small"])
+
+    def _logs(self, chosen: Int64) -> tuple[Float64, Float64, NDArray[np.bool_]]:
+        """Return mean and spread of the logarithms of the values of slices, and where these have one sign and are enough."""
+        logs = self.counts["logs"][chosen]
+        with np.errstate(invalid="ignore", divide="ignore"):
+            mean = self.counts["log_sum"][chosen] / UNIT / logs
+            spread = np.sqrt(np.maximum(self.counts["log_squares"][chosen] / UNIT / logs - mean**2, 0.0))
+            negative = self.counts["negative"][chosen] / logs
+        return mean, spread, (logs >= LEAST_ROWS / 2) & ((negative <= 1 - _ONE_SIGN) | (negative >= _ONE_SIGN)) & (spread > 0)
+
+    def _measures(
+        self, judged: Int64, outside_bounds: Mapping[str, float], missing_shift: float, categories: Collection[str], active: Collection[_Active]
+    ) -> list[SliceMeasure]:
+        if self.frozen is None or not judged.size:
+            return []
+        usual = {name: values[judged] for name, values in self.frozen[1].items()}
+        rows = self.rows[judged][:, None]
+        share = self.counts["missing"][judged] / rows
+        near = np.clip(share, usual["low"], usual["high"])
+        noise = _SIGMAS * np.sqrt(np.maximum(near * (1 - near), 1 / rows) / rows)
+        missing_bound = np.maximum(np.maximum(missing_shift, usual["high"] - usual["low"]), noise)
+        outside = self.counts["outside"][judged] / np.maximum(rows - self.counts["missing"][judged], 1)
+        least = np.array([outside_bounds.get(name, 1.0) for name in self.features])
+        mean, spread, has_logs = self._logs(judged)
+        with np.errstate(invalid="ignore", divide="ignore"):
+            moved = mean - usual["log_mean"]
+            # What a hundred rows leave unsure: of their mean, and of their spread.
+            error, unsure = spread / np.sqrt(rows), 1 / np.sqrt(2 * rows)
+            is_scaled = has_logs & (usual["log_windows"] >= _LEAST_HISTORY)
+            is_scaled &= np.abs(spread / usual["log_spread"] - 1) < _SAME_SPREAD + 2 * unsure
+        factor_bound = np.maximum(np.maximum(_LEAST_FACTOR_LOG, _REACH * usual["log_far"]), _SIGMAS * np.nan_to_num(error))
+        nearest = np.abs(moved[..., None] - _KNOWN).argmin(axis=-1) if moved.size else np.zeros(moved.shape, np.int64)
+        is_scaled &= np.abs(moved - _KNOWN[nearest]) < _SAME + 2 * np.nan_to_num(error)
+        # A hundred rows of a cold day: as many as the bound lets pass, and their chance.
+        outside_bound = least + _SIGMAS * np.sqrt(least * (1 - least) / rows)
+        far = np.where(is_scaled, np.abs(moved), 0.0)
+        measures: list[SliceMeasure] = []
+
+        def measure(kind: Kind, row: int, place: int, detector: str, statistic: Float64, bound: Float64, told: str, **more: float) -> None:
+            evidence = {"missing": float(share[row, place]), "outside": float(outside[row, place]), "rows": float(rows[row, 0]), **more}
+            own = float(statistic[row, place]), float(bound[row, place])
+            measures.append(SliceMeasure(kind, self.features[place], int(judged[row]), detector, *own, told, evidence))
+
+        def worth(statistic: Float64, bound: Float64, kinds: tuple[Kind, ...]) -> list[list[int]]:
+            places: list[list[int]] = np.argwhere(statistic > CALM_LEVEL * bound).tolist()
+            lasting = (
+                [
+                    [row, place]
+                    for row, code in enumerate(judged.tolist())
+                    for place, name in enumerate(self.features)
+                    if any((kind, name, code) in active for kind in kinds)
+                ]
+                if active
+                else []
+            )
+            return [*places, *(one for one in lasting if one not in places)]
+
+        distance = np.abs(share - near)
+        for row, place in worth(distance, missing_bound, ("missing",)):
+            low, high = usual["low"][row, place], usual["high"][row, place]
+            told = f"{share[row, place]:.1%} missing, usually {low:.1%} to {high:.1%}"
+            measure("missing", row, place, "missing_share", distance, missing_bound, told)
+        for row, place in worth(outside, outside_bound, ("range", "category")):
+            kind: Kind = "category" if self.features[place] in categories else "range"
+            told = f"{outside[row, place]:.1%} of the values outside of what was seen, bound {outside_bound[row, place]:.1%}"
+            measure(kind, row, place, "outside_share", outside, outside_bound, told)
+        for row, place in worth(far, factor_bound, ("units",)):
+            factor = float(np.exp(moved[row, place])) if is_scaled[row, place] else 1.0
+            told = f"values are {factor:.4g} times what they were, as after a change of {_KNOWN_NAMES[int(nearest[row, place])]}"
+            measure("units", row, place, "scale_factor", far, factor_bound, told, factor=factor)
+        return measures
+
+    def _learn(self, ended: Int64) -> None:
+        if not ended.size:
+            return
+        first = (self.history[ended] == 0)[:, None]
+        share = self.counts["missing"][ended] / self.rows[ended][:, None]
+        self.usual["low"][ended] = np.where(first, share, np.minimum(self.usual["low"][ended], share))
+        self.usual["high"][ended] = np.where(first, share, np.maximum(self.usual["high"][ended], share))
+        self.history[ended] += 1
+        mean, spread, has_logs = self._logs(ended)
+        before, so_far = self.usual["log_windows"][ended], self.usual["log_mean"][ended]
+        windows = before + has_logs
+        with np.errstate(invalid="ignore", divide="ignore"):
+            far = np.where(has_logs & (before >= 1), np.abs(mean - so_far), 0.0)
+            self.usual["log_far"][ended] = np.maximum(self.usual["log_far"][ended], far)
+            self.usual["log_mean"][ended] = np.where(has_logs, so_far + (mean - so_far) / windows, so_far)
+            usual_spread = self.usual["log_spread"][ended]
+            self.usual["log_spread"][ended] = np.where(has_logs, usual_spread + (spread - usual_spread) / windows, usual_spread)
+        self.usual["log_windows"][ended] = windows
+
+    def _clear(self, chosen: Int64) -> None:
+        self.rows[chosen] = self.windows[chosen] = 0
+        for values in self.counts.values():
+            values[chosen] = 0
