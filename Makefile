@@ -110,7 +110,7 @@ hostile: $(VENV)/.ready  ## hostile messages of every kind in good traffic, live
 
 chaos: FAULTS := 1000
 chaos: $(VENV)/.ready  ## real faults on real processes and servers, goes on where it stopped: make chaos FAULTS=1000 SEED=1 BROKERS=3
-	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS)
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.chaos --faults $(FAULTS) --seed $(SEED) --brokers $(BROKERS) $(if $(KINDS),--kinds "$(KINDS)")
 
 PAIRS ?= 20000
 avro-java: $(VENV)/.ready  ## schema resolution held to Java's Avro, jars fetched once: make avro-java PAIRS=20000 SEED=1

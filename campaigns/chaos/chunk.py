@@ -33,7 +33,8 @@ PARTITIONS, HISTORY = 4, 1_000
 LEARNING = """\
     training: {families: [logistic_regression], trials: 1, windows_days: [0], holdout_days: 4, min_rows: 50}
     retraining: {bootstrap_labels: 500, cool_down: 1h, budget_per_30d: 1000}
-    gate: {min_rows: 50, alpha: 0.2}"""
+    gate: {min_rows: 50, alpha: 0.2}
+    stages: {shadow: {for: 5s, labels: 5}, canary: {share: 0.3, for: 5s, labels: 5}, refits: canary}"""
 _DRAIN_S = 150.0
 
 

@@ -85,13 +85,15 @@ class Oracle:
         findings.problems += verdict.problems
         counted = asdict(verdict)
         findings.counts = {name: counted[name] for name in ("raw", "accepted", "rejected", "duplicates", "good", "vectors_compared")}
-        findings.counts["promoted"] = sum(event["event"] == "promoted" for event in history.deployments)
+        moves = Counter(event["event"] for event in history.deployments)
+        findings.counts |= {event: moves[event] for event in ("promoted", "shadow", "canary", "stepped_back", "rolled_back")}
+        findings.counts["canary_answers"] = predictions.column("variant").to_pylist().count("canary")
         self._one_answer(predictions, findings)
         self._outcomes(history, labelled, findings)
         self._archive(history, findings)
         findings.problems += self._redis(history, findings)
         audited = audit_topics(self._plan, self._broker, ConfluentSchemaRegistry(self._registry_url), ArtifactStore(self._artifacts))
-        findings.counts["audited"] = audited.result.predictions_compared
+        findings.counts |= {"audited": audited.result.predictions_compared, "shadow_scores": audited.result.shadow_scores_compared}
         if not audited.result.clean or audited.quarantined:
             findings.problems.append(
                 f"audit: {audited.result.vector_mismatches} vectors and {audited.result.prediction_mismatches} predictions differ,"

@@ -1,5 +1,5 @@
 """Every kind of fault."""
 
-from campaigns.chaos.kinds import calls, learning, membership, processes, servers
+from campaigns.chaos.kinds import calls, candidates, learning, membership, processes, servers
 
-KINDS = (*processes.KINDS, *calls.KINDS, *learning.KINDS, *membership.KINDS, *servers.KINDS)
+KINDS = (*processes.KINDS, *calls.KINDS, *learning.KINDS, *candidates.KINDS, *membership.KINDS, *servers.KINDS)

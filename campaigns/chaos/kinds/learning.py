@@ -36,8 +36,8 @@ def _kill_in_training(world: World, target: str, rng: Random) -> Iterator[Wait]:
 def _kill_at_promotion(world: World, target: str, rng: Random) -> Iterator[Wait]:
     """The stage is killed as it commits what became of a training."""
     with world.holding(*_LEARNING):
-        how = rng.choice(("kill before", "kill within", "kill after"))
-        yield from strike_at(world.behind, "retraining", "commit", how, rng, _TRAINING_S, lambda: world.command(rng.choice(("retrain", "roll_back"))))
+        how, moves = rng.choice(("kill before", "kill within", "kill after")), ("retrain", "promote", "roll_back")
+        yield from strike_at(world.behind, "retraining", "commit", how, rng, _TRAINING_S, lambda: world.command(rng.choice(moves)))
         yield lambda: world.behind.is_live("retraining")
 
 
