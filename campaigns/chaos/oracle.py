@@ -29,6 +29,7 @@ from tidemill.shared.online_store.store import OnlineStoreUnavailableError
 
 ENTITY = "account"
 _SHOWN = 5
+_MOVES = ("registered", "gate_refused", "promoted", "shadow", "canary", "stepped_back", "rolled_back", "command_refused")
 # Of hostile disputes: they are entries of the journal, and no labels.
 _LABEL_REFUSED = "invalid_label"
 
@@ -86,7 +87,7 @@ class Oracle:
         counted = asdict(verdict)
         findings.counts = {name: counted[name] for name in ("raw", "accepted", "rejected", "duplicates", "good", "vectors_compared")}
         moves = Counter(event["event"] for event in history.deployments)
-        findings.counts |= {event: moves[event] for event in ("promoted", "shadow", "canary", "stepped_back", "rolled_back")}
+        findings.counts |= {event: moves[event] for event in _MOVES}
         findings.counts["canary_answers"] = predictions.column("variant").to_pylist().count("canary")
         self._one_answer(predictions, findings)
         self._outcomes(history, labelled, findings)

@@ -168,11 +168,15 @@ class SafetyChecks:
                 self._asked[decision["decision_id"]] = decision["journal_time"]
 
     def _take_trainings(self, records: Records) -> None:
-        """One start and one end of each, in this order, whatever the worker died of in between."""
+        """One start and one end of each, in this order, steps between them only, whatever the worker died of in between."""
         self._count(records)
         for value in records.values:
             training = self._codecs["retraining"].decode(value or b"")
             identity, ends = training["decision_id"], training["event"] != "started"
+            if training["event"] == "step":
+                if identity not in self._begun or identity in self._ended:
+                    raise ViolationError(f"training {identity}: a step of one that is not open")
+                continue
             if identity in (self._ended if ends else self._begun) or (ends and training["event"] not in ("finished", "failed", "refused")):
                 raise ViolationError(f"training {identity}: {training['event']} a second time, or nothing that ends it")
             (self._ended if ends else self._begun).add(identity)

@@ -7,7 +7,8 @@ import numpy as np
 
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.first_stage import REFIT
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.job_files import JobNews, JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 from tidemill.shared.models.export import logistic_to_onnx
@@ -45,7 +46,7 @@ def candidates(features: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
     return tuple(found)
 
 
-class SeededTrainer:
+class SeededTrainer(Trainer):
     """Trainer whose result follows from the request alone: which candidate, whether it passes, whether the champion goes back.
 
     A candidate counts as a refit or as a new recipe, so it begins as a canary or in shadow. A training takes a few polls, so that a
@@ -56,6 +57,7 @@ class SeededTrainer:
         self._plan, self._artifacts = plan, artifacts
         self._request: JobRequest | None = None
         self._left = 0
+        self._news: list[JobNews] = []
 
     def start(self, request: JobRequest) -> None:
         """Begin one; the same one goes on."""
@@ -68,6 +70,7 @@ class SeededTrainer:
             raise RuntimeError("expected a training, none was started")
         if self._left:
             self._left -= 1
+            self._news.append(JobNews("step", "simulated", {"left": str(self._left)}))
             return None
         drawn = _draw(self._request)
         asked = self._request.retraining
@@ -82,6 +85,11 @@ class SeededTrainer:
         back = not passed and bool(self._request.predecessor) and drawn % 2 == 0
         details = {"seed": str(drawn), "admission": REFIT if drawn % 5 < 3 else RECIPE}
         return JobResult(True, "simulated", version, passed, back, address, self._artifacts.uri_of(address), 0.5, {"auc": 0.5}, details)
+
+    def news(self) -> list[JobNews]:
+        """Return the steps since the last call."""
+        found, self._news = self._news, []
+        return found
 
 
 def _draw(request: JobRequest) -> int:

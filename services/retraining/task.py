@@ -149,7 +149,7 @@ class RetrainingTask(Task):
         elif request.champion is None:
             if self._state.is_archived(decision["journal_time"], self._plan.application.partitions):
                 self._start(request, said)
-        elif (result := self._trainer.poll()) is not None:
+        elif (result := self._polled(decision, said)) is not None:
             champion = self._state.lifecycle(decision["model"]).champion
             if request.champion == (champion.artifact_sha256 if champion else ""):
                 self._finish(decision, result, said, events)
@@ -158,17 +158,24 @@ class RetrainingTask(Task):
                 log.warning("another model serves than the candidate was judged against: again", extra=known)
                 self._start(request, said)
 
+    def _polled(self, decision: Mapping[str, Any], said: list[dict[str, Any]]) -> JobResult | None:
+        """Look at the training that runs, and tell what has happened to it."""
+        result = self._trainer.poll()
+        for news in self._trainer.news():
+            self._say(training(decision, news.event, news.reason, details=news.details), said)
+        return result
+
     def _start(self, request: Request, said: list[dict[str, Any]]) -> None:
         decision = request.decision
         lifecycle = self._state.lifecycle(decision["model"])
         request.champion = lifecycle.champion.artifact_sha256 if lifecycle.champion else ""
         predecessor = lifecycle.retired[-1].artifact_sha256 if lifecycle.retired else ""
-        places, longest_ms = self._places, self._plan.models[decision["model"]].settings.training.max_duration
+        places, own = self._places, self._plan.models[decision["model"]].settings
         gate = self._state.admission(decision["model"])
         looks = [[at_ms, level] for at_ms, level in gate.spent]
         job = JobRequest(
-            places.application, places.lake, places.artifacts, asked(decision), request.champion, predecessor, longest_ms, gate.serving,
-            gate.is_admitted, gate.searched_ms, looks,
+            places.application, places.lake, places.artifacts, asked(decision), request.champion, predecessor, own.training.max_duration,
+            gate.serving, gate.is_admitted, gate.searched_ms, looks, retries=own.retraining.retries, retry_delay_ms=own.retraining.retry_delay,
         )  # fmt: skip
         self._trainer.start(job)
         if decision["decision_id"] not in self._state.requests.started:

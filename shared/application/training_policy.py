@@ -45,3 +45,5 @@ class RetrainingPolicy(Frozen):
     cool_down: Duration = parse_duration("3d")
     schedule: Duration | None = parse_duration("30d")
     budget_per_30d: int = Field(default=10, ge=1)
+    retries: int = Field(default=3, ge=0, le=20)
+    retry_delay: Annotated[Duration, Field(gt=0)] = parse_duration("10s")

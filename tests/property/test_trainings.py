@@ -13,7 +13,8 @@ from hypothesis import strategies as st
 from tests.property.runner_tasks import DyingBroker, Killed, output
 from tests.unit.services.drift.stream import shop
 from tidemill.runs.watch import record_codec
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.job_files import JobNews, JobRequest, JobResult
+from tidemill.services.retraining.processes.trainer import Trainer as TrainerPort
 from tidemill.services.retraining.task import Places, RetrainingTask, task_inputs
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.registry import MemorySchemaRegistry
@@ -35,7 +36,7 @@ REQUESTS: list[Asked] = [
 ]  # fmt: skip
 
 
-class Trainer:
+class Trainer(TrainerPort):
     """Outlives the worker, as a child's result on disk does; what comes of a request follows from the request alone."""
 
     def __init__(self) -> None:
@@ -55,6 +56,9 @@ class Trainer:
         version = f"v{self.request.retraining['decision_id']}"
         passed, back = drawn % 4 != 0, bool(self.request.predecessor) and drawn % 2 == 0
         return JobResult(drawn % 7 != 0, "because", version, passed, back and not passed, f"sha-{version}", "uri", 0.5, {}, {})
+
+    def news(self) -> list[JobNews]:
+        return [JobNews("step", "searching", {"step": "searching", "done": "1", "of": "2"})] if self.left >= 0 else []
 
     def _drawn(self, request: JobRequest) -> int:
         return hashlib.sha256(f"{request.retraining['decision_id']}{request.champion}".encode()).digest()[0]
@@ -116,6 +120,14 @@ class World:
         """Plain counting over what is committed."""
         topics = self.plan.topics
         trainings = self._records(topics.retraining, "Retraining")
+        open_ones: set[str] = set()
+        for record in trainings:
+            assert record["event"] != "step" or record["decision_id"] in open_ones, "news of a training that is not open"
+            if record["event"] == "started":
+                open_ones.add(record["decision_id"])
+            elif record["event"] != "step":
+                open_ones.discard(record["decision_id"])
+        trainings = [record for record in trainings if record["event"] != "step"]
         events = self._records(topics.deployments, "Deployment")
         said = Counter((record["decision_id"], record["event"] == "started") for record in trainings)
         answers = Counter(event["decision_id"] for event in events if event["event"] in ("rolled_back", "command_refused") and event["command_id"])

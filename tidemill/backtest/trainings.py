@@ -12,7 +12,7 @@ from tidemill.services.retraining.processes.trainer import Trainer
 _LOOK_S = 0.005
 
 
-class TimedTrainer:
+class TimedTrainer(Trainer):
     """Trainer that takes a fixed time on the virtual clock, however long the machine takes.
 
     A training begins when it is asked for, or when the one before it has ended, if that is later. Its result is there `training_ms` after that:

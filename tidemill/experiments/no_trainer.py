@@ -1,9 +1,10 @@
 """A trainer that trains nothing: data is run through the stages for its vectors and labels alone."""
 
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.trainer import Trainer
 
 
-class NoTrainer:
+class NoTrainer(Trainer):
     """Trainer whose every training has failed at once."""
 
     def __init__(self) -> None:

@@ -14,6 +14,7 @@ from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.families.registry import suggest
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CALIBRATION, CLASS_WEIGHT, INTERVAL, calibration_of, residual_interval
+from tidemill.services.retraining.domain.steps import Told, nobody
 from tidemill.services.retraining.domain.stretches import Stretches
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.application.families import families_of
@@ -49,7 +50,7 @@ class Found:
     trials: Sequence[Mapping[str, Any]] = ()
 
 
-def search(examples: Examples, split: Split, training: Training, kind: Kind, known: Mapping[str, Any] | None = None) -> Found:
+def search(examples: Examples, split: Split, training: Training, kind: Kind, known: Mapping[str, Any] | None = None, told: Told = nobody) -> Found:
     """Search and choose by validation loss, before the gate's rows were asked about.
 
     Recipes are compared on up to three stretches of `training.holdout_days`, the newest first, each by a model that learned what was known when it
@@ -60,6 +61,8 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
     ----------
     known
         Parameters of a recipe that is tried first: what serves now. When it is the best, it is found as it was.
+    told
+        Of each trial that begins.
 
     Raises
     ------
@@ -81,6 +84,7 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
     answers: dict[int, list[NDArray[np.float64]]] = {}
 
     def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
+        told("searching", trial.number, training.trials + again)
         parameters = recipes[trial.number] = {**suggest(trial, families, stretches.windows), **weighing}
         losses: list[NDArray[np.float64]] = []
         loss = np.nan

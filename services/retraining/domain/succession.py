@@ -17,6 +17,7 @@ from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.refit_checks import check_refit
 from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.slices import groups_of
+from tidemill.services.retraining.domain.steps import Told, nobody
 from tidemill.services.retraining.domain.strategy_gate import LEAST_BLOCKS, Paired, judge_strategy
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.services.retraining.domain.training import fit_at, refit, train
@@ -55,6 +56,8 @@ class Bench:
         Whether another recipe is looked for although one is admitted.
     spent
         Instant and level of the looks before.
+    told
+        Of each step.
     """
 
     model: str
@@ -70,6 +73,7 @@ class Bench:
     is_admitted: bool = False
     is_searched: bool = True
     spent: tuple[tuple[int, float], ...] = ()
+    told: Told = nobody
 
     def split(self) -> Split:
         """Cut time for the gate of recipes: its part is `gate.span`, or the last third of the history where that is shorter, in whole blocks."""
@@ -153,7 +157,7 @@ def first_model(bench: Bench) -> Proposal:
     """
     training, gate, kind = bench.settings.training, bench.settings.gate, bench.kind
     split = Split.of(bench.end_ms, training.holdout_days, bench.horizon_ms)
-    candidate = train(bench.examples, split, bench.model, bench.version, training, kind)
+    candidate = train(bench.examples, split, bench.model, bench.version, training, kind, bench.told)
     served = refit(bench.examples, split, candidate, training, kind)
     judged, scorer = OnnxScorer(candidate.artifact), OnnxScorer(served)
     rows = split.gate(bench.examples, 0)
@@ -255,7 +259,7 @@ def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
 
 
 def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
-    found = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None)
+    found = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None, bench.told)
     notes.figures |= found.figures
     notes.trials = found.trials
     notes.details |= {"searched": "yes", "windows_left_out": found.left_out}
@@ -264,6 +268,7 @@ def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Note
 
 def _judge(bench: Bench, split: Split, recipe: Recipe, threshold: float, notes: _Notes, level: str) -> _Judged:
     kind, rows = bench.kind, bench.examples
+    bench.told("judging", 0, 1)
     answered = kind.is_score(bench.served) & kind.is_label(rows.labels)
     places = answered & (rows.request_ms >= split.gate_start) & (rows.request_ms < split.gate_end)
     judged, champion = rows.where(places), bench.served[places]
@@ -311,6 +316,7 @@ def _refused(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes:
 
 def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, notes: _Notes) -> Proposal:
     """Refit an admitted recipe on everything known, and hold that against the champion on the rows that it adds."""
+    bench.told("fitting", 0, 1)
     kind, rows = bench.kind, bench.examples
     recent = kind.is_score(bench.served) & kind.is_label(rows.labels) & (rows.request_ms >= split.gate_end - bench.settings.gate.span)
     threshold = _threshold(kind, rows.labels[recent], bench.served[recent], champion.signature.threshold, of_rows(rows.weights, recent))

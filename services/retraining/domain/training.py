@@ -13,6 +13,7 @@ from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibration_of, interval_of
 from tidemill.services.retraining.domain.search import search
+from tidemill.services.retraining.domain.steps import Told, nobody
 from tidemill.shared.application.families import is_own
 from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
@@ -46,7 +47,7 @@ class Candidate:
     trials: Sequence[Mapping[str, Any]] = ()
 
 
-def train(examples: Examples, split: Split, model: str, version: str, training: Training, kind: Kind) -> Candidate:
+def train(examples: Examples, split: Split, model: str, version: str, training: Training, kind: Kind, told: Told = nobody) -> Candidate:
     """Search, refit on everything known before the gate, export: the model that is judged. The refit takes all rows of the chosen window.
 
     Raises
@@ -56,7 +57,7 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     FamilyError
         A family cannot learn this.
     """
-    found = search(examples, split, training, kind)
+    found = search(examples, split, training, kind, told=told)
     artifact = fit_at(examples, split, split.gate_start, found.parameters, found.threshold, model, version, training, kind)
     figures = {**found.figures, "training_rows": float(artifact.signature.details["learned_rows"])}
     return Candidate(artifact, found.parameters, found.threshold, found.left_out, figures, found.trials)

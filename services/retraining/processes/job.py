@@ -16,11 +16,12 @@ from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.latency import judge_latency
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
+from tidemill.services.retraining.domain.steps import Told, nobody
 from tidemill.services.retraining.domain.succession import Bench, Proposal, answered_fairly, does_better, first_model, successor
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.job_files import PASSING, JobRequest, JobResult, progress_file, version_name
 from tidemill.services.retraining.processes.scoring_cost import measure
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.services.retraining.registration import registration
@@ -42,12 +43,19 @@ from tidemill.shared.models.training_record import TrainingRecord, TrainingRecor
 log = logging.getLogger(__name__)
 _ALARM = "drift"
 _SEARCHED = (_ALARM, "manual")
-_ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms")
+_ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms", "retries", "retry_delay_ms")
 _PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
-def run(request: JobRequest) -> JobResult:
-    """Make the model that is to serve next, store it, and say whether it may (`succession`)."""
+def run(request: JobRequest, told: Told = nobody) -> JobResult:
+    """Make the model that is to serve next, store it, and say whether it may (`succession`).
+
+    Parameters
+    ----------
+    told
+        Of each step: what is done now, how many of its parts are done, and how many there are.
+    """
+    told("reading rows", 0, 1)
     plan = load_plan(Path(request.application))
     model = plan.models[request.retraining["model"]]
     version = version_name(request.retraining)
@@ -56,6 +64,7 @@ def run(request: JobRequest) -> JobResult:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
     store = ArtifactStore(request.artifacts)
     bench, dataset = _bench(request, plan, model, version, lake)
+    bench = replace(bench, told=told)
     try:
         champion, predecessor = _load(store, request.champion), _load(store, request.predecessor)
         if not len(bench.examples):
@@ -69,6 +78,7 @@ def run(request: JobRequest) -> JobResult:
             bench = replace(bench, spent=(*bench.spent, *reverse.spent), is_admitted=bench.is_admitted and not reverse.passed)
         proposal = first_model(bench) if champion is None else successor(bench, champion)
         verdict = proposal.verdict
+        told("storing", 0, 1)
         address = _put(store, proposal.artifact.to_bytes())
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
     except (TooFewRowsError, FamilyError, ArtifactError) as error:
@@ -101,13 +111,13 @@ def run(request: JobRequest) -> JobResult:
     figures = {**proposal.figures, **fairness.figures, **(cost.figures if cost else {}), **(reverse.figures if reverse else {})}
     better = reverse is not None and reverse.passed
     reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
-    told = registration(
+    registered = registration(
         request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
     )
     _keep_record(request, plan, proposal, version, address, verdict.passed, reason, dataset, details)
     return JobResult(
         True, reason, version, verdict.passed, better, address, store.uri_of(address), served.threshold,
-        figures, details, told,
+        figures, details, registered,
     )  # fmt: skip
 
 
@@ -172,10 +182,23 @@ def _put(store: ArtifactStore, content: bytes) -> str:
 
 
 def work(source: Path, target: Path) -> None:
-    """Read a request, write a result."""
-    result = run(JobRequest(**json.loads(source.read_text(encoding="utf-8"))))
+    """Read a request, write a result, and on the way how far it has come; what may pass ends the process with `PASSING`."""
+    request = JobRequest(**json.loads(source.read_text(encoding="utf-8")))
+
+    def told(step: str, done: int, of: int) -> None:
+        _write(progress_file(source), [step, done, of])
+
+    try:
+        result = run(request, told)
+    except (TransientError, MemoryError, OSError):
+        log.exception("the training was ended by something that may pass")
+        raise SystemExit(PASSING) from None
+    _write(target, asdict(result))
+
+
+def _write(target: Path, content: object) -> None:
     part = target.with_suffix(".part")
-    part.write_text(json.dumps(asdict(result)), encoding="utf-8")
+    part.write_text(json.dumps(content), encoding="utf-8")
     part.rename(target)
 
 

@@ -2,7 +2,11 @@
 
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from pathlib import Path
+from typing import Any, Literal
+
+PASSING = 75
+"""Exit code of a training that was ended by something that may pass (``EX_TEMPFAIL`` of sysexits.h)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,6 +29,9 @@ class JobRequest:
         Instant and level of each look of the last year.
     versions
         Delta version by table, of a training that is made again; the latest ones where there is none.
+    retries, retry_delay_ms
+        How often a training is begun again that something ended which may pass; how long after the first time, and twice as long after each
+        further one.
     """
 
     application: str
@@ -39,6 +46,23 @@ class JobRequest:
     searched_ms: int = -1
     spent: list[list[float]] = field(default_factory=list)
     versions: dict[str, int] = field(default_factory=dict)
+    retries: int = 0
+    retry_delay_ms: int = 10_000
+
+
+@dataclass(frozen=True, slots=True)
+class JobNews:
+    """What happens while a training is open, as its public account tells it.
+
+    Attributes
+    ----------
+    event
+        ``step``: it has come so far; ``retrying``: something ended it that may pass, and it is begun again.
+    """
+
+    event: Literal["step", "retrying"]
+    reason: str
+    details: dict[str, str]
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,6 +80,11 @@ class JobResult:
     figures: dict[str, float]
     details: dict[str, str]
     record: dict[str, Any] = field(default_factory=dict)
+
+
+def progress_file(request: Path) -> Path:
+    """Return where a training says how far it has come: step, parts done, parts in all."""
+    return request.with_name(f"{request.stem}.progress.json")
 
 
 def version_name(retraining: dict[str, Any]) -> str:

@@ -1,5 +1,6 @@
 """Gives trainings to a child process and looks, without waiting, whether they have ended."""
 
+import hashlib
 import json
 import logging
 import math
@@ -9,13 +10,12 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, JobResult, progress_file, version_name
 from tidemill.services.retraining.processes.warm_child import WarmChild
 from tidemill.shared.observability.redaction import redacted
 
 log = logging.getLogger(__name__)
 _TAIL = 2_000
-_ATTEMPTS = 3
 
 
 class Trainer(Protocol):
@@ -29,12 +29,19 @@ class Trainer(Protocol):
         """Return the result, or None while it runs."""
         ...
 
+    def news(self) -> list[JobNews]:
+        """Return what has happened to the training since the last call: nothing, where nobody tells."""
+        return []
 
-class ProcessTrainer:
+
+class ProcessTrainer(Trainer):
     """Trainer with a child process, which stays for the next training; it dies with this process, and with nothing else that this process survives.
 
-    A result that an earlier incarnation computed and could not commit is used again: a training is a pure function of its request. A child
-    that a signal ended (too little memory, an operator) says nothing about the candidate: it is started again, three times in all.
+    A result that an earlier incarnation computed and could not commit is used again: a training is a pure function of its request.
+
+    What ends a child and may pass says nothing about the candidate: a signal (too little memory, an operator), a lake or a store that does not
+    answer, a disk. The training is begun again, as often as its request allows, each time after twice as long, give or take a half by its
+    decision's id; how often it was is kept on the disk. What the training itself says (too few rows, an error in the code) ends it.
 
     One that takes longer than its request allows is killed and has failed: it may hang, and the next request waits for it. The time counts anew when
     it is started again.
@@ -53,12 +60,17 @@ class ProcessTrainer:
         self._child = WarmChild("tidemill.services.retraining.processes.job")
         self._decision = ""
         self._version = ""
-        self._attempts = 0
+        self._retries, self._delay_s = 0, 0.0
+        self._failures = 0
+        self._again_at: float | None = None
         self._running = ""
+        self._news: list[JobNews] = []
+        self._step = ""
 
     def start(self, request: JobRequest) -> None:
         """Begin a training; the same one goes on when it runs already."""
         self._folder.mkdir(parents=True, exist_ok=True)
+        self._again_at = None if self._running != request.retraining["decision_id"] else self._again_at
         self._decision, self._version = request.retraining["decision_id"], version_name(request.retraining)
         path = self._folder / f"{self._decision}.json"
         text = json.dumps(asdict(request), sort_keys=True)
@@ -70,15 +82,22 @@ class ProcessTrainer:
             self._running = ""
         if not same:
             self._result().unlink(missing_ok=True)
+            self._failures_file().unlink(missing_ok=True)
             path.write_text(text, encoding="utf-8")
         if self._result().exists():
             return
-        self._attempts = 0
+        self._failures = int(self._failures_file().read_text(encoding="utf-8")) if self._failures_file().exists() else 0
+        self._retries, self._delay_s = request.retries, request.retry_delay_ms / 1e3
         self._longest_s = request.max_duration_ms / 1e3
+        self._news, self._step = [], ""
         self._launch()
 
     def poll(self) -> JobResult | None:
         """Return the result; a child that died without one is a failed training with the end of its log."""
+        if self._again_at is not None:
+            if self._clock() >= self._again_at:
+                self._launch()
+            return None
         if not self._result().exists():
             code = self._child.exit_code()
             # It may have ended between the two looks, with its result written.
@@ -86,18 +105,45 @@ class ProcessTrainer:
                 return self._timed_out()
             if code is None or self._result().exists():
                 return None
-            if code < 0 and self._attempts < _ATTEMPTS:
-                log.warning("training process killed, starting it again", extra={"decision_id": self._decision, "signal": -code})
-                self._launch()
+            if (code < 0 or code == PASSING) and self._failures < self._retries:
+                self._wait(code)
                 return None
             self._running = ""
             return self._died(code)
         self._running = ""
         return JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
 
+    def news(self) -> list[JobNews]:
+        """Return what has happened to the training since the last call: how far it has come, and why it is begun again."""
+        if self._running and (step := self._last_step()) != self._step and step:
+            self._step = step
+            name, done, of = json.loads(step)
+            words = f"{name}, {done} of {of} done" if of > 1 else name
+            self._news.append(JobNews("step", words, {"step": name, "done": str(done), "of": str(of), "attempt": str(self._failures + 1)}))
+        found, self._news = self._news, []
+        return found
+
+    def _last_step(self) -> str:
+        try:
+            return self._progress().read_text(encoding="utf-8")
+        except FileNotFoundError:
+            return ""
+
+    def _wait(self, code: int) -> None:
+        """Begin the training again after a while."""
+        self._failures += 1
+        self._failures_file().write_text(str(self._failures), encoding="utf-8")
+        wait_s = self._delay_s * 2 ** (self._failures - 1) * (0.5 + _share(f"{self._decision}/{self._failures}"))
+        self._again_at = self._clock() + wait_s
+        how, last = self._end(code)
+        log.warning("training ended, beginning it again", extra={"decision_id": self._decision, "how": how, "wait_s": wait_s})
+        details = {"attempt": str(self._failures), "of": str(self._retries + 1), "wait_s": f"{wait_s:.1f}"}
+        self._news.append(JobNews("retrying", f"the training process {how}: {last}; again in {wait_s:.0f} s", details))
+
     def _launch(self) -> None:
-        self._attempts += 1
+        self._again_at = None
         self._running = self._decision
+        self._progress().unlink(missing_ok=True)
         self._ends_at = self._clock() + self._longest_s
         self._child.start(self._folder / f"{self._decision}.json", self._result(), self._log())
 
@@ -109,14 +155,30 @@ class ProcessTrainer:
         return JobResult(False, reason, self._version, False, False, "", "", 0.5, {}, {})
 
     def _died(self, code: int) -> JobResult:
-        tail = redacted(self._log().read_text(errors="replace")[-_TAIL:])
-        log.error("training process died", extra={"decision_id": self._decision, "code": code, "log": tail})
-        last = tail.strip().splitlines()[-1] if tail.strip() else "no output"
-        how = f"was killed by signal {-code}, {self._attempts} times" if code < 0 else f"ended with {code}"
-        return JobResult(False, f"the training process {how}: {last}", self._version, False, False, "", "", 0.5, {}, {})
+        how, last = self._end(code)
+        log.error("training process died", extra={"decision_id": self._decision, "code": code, "last": last})
+        times = f", attempt {self._failures + 1} of {self._retries + 1}" if self._failures else ""
+        return JobResult(False, f"the training process {how}{times}: {last}", self._version, False, False, "", "", 0.5, {}, {})
+
+    def _end(self, code: int) -> tuple[str, str]:
+        """Return how the child ended, and the last line that it wrote."""
+        tail = redacted(self._log().read_text(errors="replace")[-_TAIL:]).strip() if self._log().exists() else ""
+        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
+        return how, tail.splitlines()[-1] if tail else "no output"
 
     def _result(self) -> Path:
         return self._folder / f"{self._decision}.result.json"
 
+    def _failures_file(self) -> Path:
+        return self._folder / f"{self._decision}.failures"
+
+    def _progress(self) -> Path:
+        return progress_file(self._folder / f"{self._decision}.json")
+
     def _log(self) -> Path:
         return self._folder / f"{self._decision}.log"
+
+
+def _share(text: str) -> float:
+    """Return a number in [0, 1) that follows from a text."""
+    return int.from_bytes(hashlib.sha256(text.encode()).digest()[:4], "big") / 2**32

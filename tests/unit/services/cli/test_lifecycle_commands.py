@@ -19,6 +19,7 @@ from tidemill.services.cli.lifecycle_commands import run_to_command
 from tidemill.services.control.task import ControlTask
 from tidemill.services.control.task import task_inputs as control_inputs
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.trainer import Trainer as TrainerPort
 from tidemill.services.retraining.task import Places, RetrainingTask
 from tidemill.services.retraining.task import task_inputs as retraining_inputs
 from tidemill.shared.application.plan import Plan
@@ -36,7 +37,7 @@ from tidemill.shared.service.stage import chain_runner
 KEY, MODEL, NOW_MS = b"the key of the control plane", "sent_back", 1_000_000
 
 
-class Trainer:
+class Trainer(TrainerPort):
     """Every candidate passes."""
 
     def start(self, request: JobRequest) -> None:

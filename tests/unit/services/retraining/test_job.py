@@ -37,6 +37,7 @@ class World:
 
     def __init__(self, folder: Path) -> None:
         self.plan: Plan = shop(folder, SETTINGS)
+        self.told: list[tuple[str, int, int]] = []
         self.folder, self.lake, self.store = folder, Lake(str(folder / "lake"), self.plan.application.app), ArtifactStore(str(folder / "artifacts"))
         random, n = np.random.default_rng(3), DAYS * PER_DAY
         self.times = BEGIN_MS + np.sort(random.integers(0, DAYS * DAY_MS, n))
@@ -77,7 +78,9 @@ class World:
         addresses = ["", "", *(one.artifact_sha256 for one in served)]
         recipe = served[-1].details["recipe"] if served else ""
         request = JobRequest(str(self.folder), str(self.folder / "lake"), str(self.folder / "artifacts"), asked, addresses[-1], addresses[-2])
-        return run(replace(request, **{"recipe": recipe, "admitted": bool(recipe), "searched_ms": asked["journal_time"], **more}))
+        self.told.clear()
+        known = {"recipe": recipe, "admitted": bool(recipe), "searched_ms": asked["journal_time"], **more}
+        return run(replace(request, **known), lambda *step: self.told.append(step))
 
     def turned_round(self, day: int) -> JobResult:
         """A model of a lake whose labels are the wrong way round."""
@@ -102,10 +105,13 @@ def test_a_first_model_is_followed_by_refits_of_its_recipe_until_one_has_gone_wr
     world.archive(30)
     first = world.train(30, "bootstrap")
     assert first.passed and first.details["admission"] == "first model" and first.details["searched"] == "yes"
+    names, trials = list(dict.fromkeys(step for step, _, _ in world.told)), [done for step, done, _ in world.told if step == "searching"]
+    assert names == ["reading rows", "searching", "storing"] and trials == list(range(int(first.figures["trials"])))
     world.archive(45, world.scores(first))
     second = world.train(45, "schedule", first)
     assert second.passed and second.details["admission"] == "refit of an admitted recipe" and second.details["recipe"] == first.details["recipe"]
     assert int(second.details["learned_rows"]) > int(first.details["learned_rows"]) and "searched" not in second.details
+    assert [step for step, _, _ in world.told] == ["reading rows", "fitting", "storing"]
     broken = world.turned_round(45)
     world.archive(60, world.scores(broken))
     third = world.train(60, "drift", first, broken)

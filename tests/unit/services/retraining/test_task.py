@@ -11,7 +11,8 @@ import pytest
 from tests.unit.services.drift.stream import shop
 from tidemill.runs.watch import record_codec
 from tidemill.services.retraining.domain.service_times import ServiceTimes
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.job_files import JobNews, JobRequest, JobResult
+from tidemill.services.retraining.processes.trainer import Trainer as TrainerPort
 from tidemill.services.retraining.task import Places, RetrainingTask, task_inputs
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.registry import MemorySchemaRegistry
@@ -24,12 +25,13 @@ CONTEXT = StepContext(now_ms=0)
 MODEL = "sent_back"
 
 
-class Trainer:
+class Trainer(TrainerPort):
     """Notes what was asked for; results are handed in."""
 
     def __init__(self) -> None:
         self.asked: list[JobRequest] = []
         self.result: JobResult | None = None
+        self.untold: list[JobNews] = []
 
     def start(self, request: JobRequest) -> None:
         self.asked.append(request)
@@ -37,6 +39,10 @@ class Trainer:
     def poll(self) -> JobResult | None:
         result, self.result = self.result, None
         return result
+
+    def news(self) -> list[JobNews]:
+        told, self.untold = self.untold, []
+        return told
 
 
 class Registrar:
@@ -312,6 +318,22 @@ def test_after_a_crash_the_open_request_is_taken_up_and_nothing_is_said_twice(wo
     assert events(world).count("promoted") == 2
     assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v2"
     assert world.last.coverage.time_ms == 210
+
+
+def test_how_far_a_training_has_come_and_that_it_is_begun_again_is_told_between_its_start_and_its_end(world: World) -> None:
+    world.request(1, 100)
+    world.cover("control", 110)
+    world.cover("archive", 110)
+    world.step()
+    world.trainer.untold = [JobNews("step", "searching, 1 of 6 done", {"done": "1"}), JobNews("retrying", "killed", {"attempt": "1"})]
+    world.step()
+    world.restart()
+    world.step()
+    world.trainer.result = result("v1")
+    world.step()
+    said = world.said(world.plan.topics.retraining)
+    assert [record["event"] for record in said] == ["started", "step", "retrying", "finished"]
+    assert said[2]["details"] == {"cause": said[0]["details"]["cause"], "attempt": "1"} and said[1]["decision_id"] == said[0]["decision_id"]
 
 
 def test_skipped_requests_count_but_start_nothing(world: World) -> None:

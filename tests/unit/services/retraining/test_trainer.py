@@ -10,16 +10,17 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidemill.services.retraining.processes.job_files import JobRequest
+from tidemill.services.retraining.processes.job_files import JobNews, JobRequest
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.processes.warm_child import WarmChild
 
 DEADLINE_S = 30.0
 
 
-def request(champion: str = "", max_duration_ms: int = 60_000) -> JobRequest:
+def request(champion: str = "", max_duration_ms: int = 60_000, retries: int = 3) -> JobRequest:
     """A job that fails as soon as it looks at its application."""
-    return JobRequest("nowhere", "lake", "artifacts", {"decision_id": "d", "journal_time": 0, "model": "m"}, champion, "", max_duration_ms)
+    asked = {"decision_id": "d", "journal_time": 0, "model": "m"}
+    return JobRequest("nowhere", "lake", "artifacts", asked, champion, "", max_duration_ms, retries=retries, retry_delay_ms=1_000)
 
 
 def children() -> list[psutil.Process]:
@@ -28,9 +29,10 @@ def children() -> list[psutil.Process]:
     return [child for child in running if "tidemill.services.retraining.processes.job" in child.cmdline()]
 
 
-def test_a_killed_training_is_started_again_three_times_in_all(tmp_path: Path) -> None:
-    trainer, killed, result = ProcessTrainer(tmp_path), set[int](), None
-    trainer.start(request())
+def test_a_killed_training_is_begun_again_each_time_later_and_tells_so_until_its_retries_are_spent(tmp_path: Path) -> None:
+    now, killed, told, result = 0.0, set[int](), list[JobNews](), None
+    trainer = ProcessTrainer(tmp_path, clock=lambda: now)
+    trainer.start(request(retries=2))
     deadline = time.monotonic() + DEADLINE_S
     while result is None:
         assert time.monotonic() < deadline
@@ -38,8 +40,45 @@ def test_a_killed_training_is_started_again_three_times_in_all(tmp_path: Path) -
             os.kill(child.pid, signal.SIGKILL)
             killed.add(child.pid)
         result = trainer.poll()
+        if news := trainer.news():
+            told += news
+            now += 0.4 * 2 ** len(told)
+            assert trainer.poll() is None and not children(), "not yet"
+            now += 1.3 * 2 ** len(told)
     assert len(killed) == 3
-    assert not result.finished and "killed by signal 9, 3 times" in result.reason
+    assert [(news.event, news.details["attempt"], news.details["of"]) for news in told] == [("retrying", "1", "3"), ("retrying", "2", "3")]
+    waits = [float(news.details["wait_s"]) for news in told]
+    assert 0.5 <= waits[0] < 1.5 and 1.0 <= waits[1] < 3.0 and "killed by signal 9" in told[0].reason
+    assert not result.finished and "killed by signal 9, attempt 3 of 3" in result.reason
+
+
+def test_what_was_tried_before_a_restart_of_the_worker_counts(tmp_path: Path) -> None:
+    now = 0.0
+    for attempt in (1, 2):
+        trainer = ProcessTrainer(tmp_path, clock=lambda: now)
+        trainer.start(request(retries=2))
+        kill_children()
+        assert [news.details["attempt"] for news in until_told(trainer)] == [str(attempt)]
+    last = ProcessTrainer(tmp_path)
+    last.start(request(retries=2))
+    kill_children()
+    deadline = time.monotonic() + DEADLINE_S
+    while (result := last.poll()) is None:
+        assert time.monotonic() < deadline
+    assert "attempt 3 of 3" in result.reason
+
+
+def kill_children() -> None:
+    for child in children():
+        child.kill()
+
+
+def until_told(trainer: ProcessTrainer) -> list[JobNews]:
+    deadline = time.monotonic() + DEADLINE_S
+    while True:
+        assert trainer.poll() is None and time.monotonic() < deadline
+        if news := [one for one in trainer.news() if one.event == "retrying"]:
+            return news
 
 
 def test_a_training_that_fails_by_itself_says_why_at_once(tmp_path: Path) -> None:

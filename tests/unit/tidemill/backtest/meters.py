@@ -9,6 +9,7 @@ from numpy.typing import NDArray
 
 from tests.linear_models import linear_artifact
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.shared.models.artifacts import ArtifactStore
 
 START = 1_700_000_000_000
@@ -69,7 +70,7 @@ def files(folder: Path, kind: str, rows: int = 1_500, seed: int = 0) -> list[str
     return [f"readings={folder / 'readings.csv'}", f"truths={folder / 'truths.csv'}"]
 
 
-class LinearTrainer:
+class LinearTrainer(Trainer):
     """Trainer whose models come closer to the true weights each time; every third one is refused."""
 
     def __init__(self, kind: str, artifacts: ArtifactStore) -> None:

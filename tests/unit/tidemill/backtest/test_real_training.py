@@ -16,12 +16,13 @@ from tidemill.backtest.run import BacktestOptions, backtest
 from tidemill.services.cli.backtest_data import DataChoice
 from tidemill.services.retraining.processes.job import run
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.trainer import Trainer
 
 ROWS = 800
 FAMILIES = {"multiclass": "logistic_regression", "regression": "ridge_regression"}
 
 
-class Here:
+class Here(Trainer):
     """The trainings of `tidemill`, in this process: a process of their own takes seconds to start."""
 
     def __init__(self) -> None:

@@ -20,6 +20,7 @@ from tidemill.backtest.stages import StageWorld
 from tidemill.backtest.virtual_time import VirtualClock
 from tidemill.runs.topics import create_topics
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.models.artifacts import ArtifactStore
 
@@ -34,7 +35,7 @@ SLOPES = (0.3, -1.0, 1.2)
 """Of the trainings, one after the other: the first model, a much worse one that has passed its gate, a better one."""
 
 
-class PlannedTrainer:
+class PlannedTrainer(Trainer):
     """Every candidate passes, whatever it is worth."""
 
     def __init__(self, artifacts: ArtifactStore) -> None:

@@ -19,13 +19,14 @@ from tidemill.init.timeline import LabelDelay
 from tidemill.services.cli.backtest_data import DataChoice
 from tidemill.services.retraining.processes.job import run
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.shared.application.planning import load_plan
 
 FIRST_MS = 1_754_006_400_000
 _SLICES = 14
 
 
-class TrainerHere:
+class TrainerHere(Trainer):
     """Trains in this process: the same function as the child's, without the seconds that a child needs to start."""
 
     result: JobResult | None = None

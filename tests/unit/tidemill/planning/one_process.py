@@ -26,6 +26,7 @@ from tidemill.backtest.trainings import KeptRegistrar
 from tidemill.backtest.virtual_time import TimedSink, VirtualClock
 from tidemill.runs.topics import create_topics
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.trainer import Trainer as TrainerPort
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.messages import message_codec
@@ -85,7 +86,7 @@ class RememberingBroker(MemoryBroker):
         """Keep everything."""
 
 
-class Trainer:
+class Trainer(TrainerPort):
     """Every candidate passes; the models are of f0 and f1."""
 
     def __init__(self, artifacts: ArtifactStore) -> None:
