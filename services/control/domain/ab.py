@@ -129,8 +129,8 @@ def _figures(test: ABTest, loss: SequentialInterval, arms: SequentialInterval) -
     found = {"ab_blocks": float(len(test.differences)), "ab_labels": float(sum(test.labels))}
     if test.differences:
         labels = np.array(test.labels, np.float64)
-        champion = test.champion_loss / labels.sum()
-        found |= {"champion_loss": champion, "challenger_loss": champion + float((labels * test.differences).sum() / labels.sum())}
+        champion, difference = test.champion_loss / labels.sum(), float((labels * test.differences).sum() / labels.sum())
+        found |= {"champion_loss": champion, "challenger_loss": champion + difference, "loss_difference": difference}
     for name, interval in (("loss_difference", loss), ("arm_difference", arms)):
         found |= {f"{name}_low": interval.low, f"{name}_high": interval.high, f"{name}_by_block": interval.mean}
         found |= {f"{name}_log_e_lower": interval.log_e_below, f"{name}_log_e_higher": interval.log_e_above}

@@ -64,6 +64,7 @@ def test_the_one_with_the_lower_loss_wins_and_the_figures_are_there(mean: float,
     assert said["reason"].startswith(f"v2 in an A/B test: {words}: loss 0.4") and "e = " in said["reason"] and "of 67" in said["reason"]
     assert said["journal_time"] <= 11 * DAY, "as soon as it is shown"
     figures = said["figures"]
+    assert figures["loss_difference"] == pytest.approx(figures["challenger_loss"] - figures["champion_loss"])
     assert figures["loss_difference_low"] < mean < figures["loss_difference_high"] and figures["needed_log_e"] == pytest.approx(np.log(1 / 0.015))
     assert max(figures["loss_difference_log_e_lower"], figures["loss_difference_log_e_higher"]) >= figures["needed_log_e"]
     assert 0 < figures["detectable_difference"] < 0.02
