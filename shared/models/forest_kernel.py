@@ -90,6 +90,9 @@ def _lowest(_context, mask):  # type: ignore[no-untyped-def]
     return types.int64(mask), code
 
 
+_lowest_set: Any = _lowest
+
+
 @njit(cache=True, nogil=True)
 def score_forests(blocks, first_tree, base, logistic, first_node, first_failing, columns, thresholds, keeps, first_leaf, leaves, scores):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Fill `scores`, shape (forests, padded rows): sum of the leaves in the order of the trees, in float32, then the logistic function.
@@ -117,10 +120,59 @@ def score_forests(blocks, first_tree, base, logistic, first_node, first_failing,
                 _rule_out_missing_fails(block, columns, thresholds, keeps, first_failing[tree], first_node[tree + 1], alive)
                 leaf = first_leaf[tree]
                 for lane in range(LANES):
-                    total[lane] += leaves[leaf + _lowest(alive[lane])]  # type: ignore[call-arg, unused-ignore]
+                    total[lane] += leaves[leaf + _lowest_set(alive[lane])]
             for lane in range(LANES):
                 score = total[lane] + base[forest]
                 if logistic[forest]:
                     high = np.float32(1.0) / (np.float32(1.0) + math.exp(-abs(score)))
                     score = np.float32(1.0) - high if score < 0 else high
                 scores[forest, b * LANES + lane] = score
+
+
+@njit(cache=True, nogil=True)
+def score_class_forest(  # type: ignore[no-untyped-def]  # pragma: no cover
+    blocks, base, softmax, first_node, first_failing, columns, thresholds, keeps, first_leaf, leaves, first_output, widths, scores,
+):  # fmt: skip
+    """Fill `scores`, shape (padded rows, outputs): sums of the leaves in the order of the trees, in float32, then a softmax in 64 bits.
+
+    A tree is run through once for all of its outputs.
+
+    Parameters
+    ----------
+    base : float32, shape (outputs,)
+    first_leaf : int64, shape (trees,)
+        Where a tree's leaves begin in `leaves`.
+    leaves : float32
+        `widths[tree]` numbers for each leaf.
+    first_output, widths : int64, shape (trees,)
+        The outputs of a tree: so many from the first on.
+    blocks, first_node, first_failing, columns, thresholds, keeps
+        As of `score_forests`.
+    """
+    alive = np.empty(LANES, keeps.dtype)
+    total = np.empty((base.size, LANES), np.float32)
+    for b in range(blocks.shape[0]):
+        block = blocks[b]
+        total[:] = 0
+        for tree in range(first_failing.size):
+            alive[:] = -1
+            _rule_out_missing_passes(block, columns, thresholds, keeps, first_node[tree], first_failing[tree], alive)
+            _rule_out_missing_fails(block, columns, thresholds, keeps, first_failing[tree], first_node[tree + 1], alive)
+            leaf, output, width = first_leaf[tree], first_output[tree], widths[tree]
+            for lane in range(LANES):
+                place = leaf + width * _lowest_set(alive[lane])
+                for i in range(width):
+                    total[output + i, lane] += leaves[place + i]
+        for lane in range(LANES):
+            row = b * LANES + lane
+            most = -math.inf
+            for k in range(base.size):
+                scores[row, k] = total[k, lane] + base[k]
+                most = max(most, scores[row, k])
+            if softmax:
+                whole = 0.0
+                for k in range(base.size):
+                    scores[row, k] = math.exp(scores[row, k] - most)
+                    whole += scores[row, k]
+                for k in range(base.size):
+                    scores[row, k] /= whole

@@ -14,6 +14,7 @@ from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.blocks import Blocks, blocks_of_rows, rows_of
 from tidemill.shared.models.calibration import Calibration
+from tidemill.shared.models.class_forest import ClassForest
 from tidemill.shared.models.forest import Forest, ForestStack
 from tidemill.shared.models.inputs import Inputs
 from tidemill.shared.models.signature import Column
@@ -30,7 +31,7 @@ class Scorer(Protocol):
     columns
         What it reads, in order.
     forest
-        The model as a forest, if it is one: many are then scored in one call.
+        The model as a forest of one output, if it is one: many are then scored in one call.
     calibration
         What makes the served scores of a forest's; `score_blocks` has done it.
     """
@@ -59,8 +60,9 @@ class OnnxScorer:
         self.kind = kind_of(self.signature)
         version, width = self.signature.version, len(self.columns)
         try:
-            self.forest = Forest.from_graph(onnx.load_from_string(artifact.onnx).graph)
-            self._engine = _Session(artifact.onnx, self.kind) if self.forest is None else _Trees(self.forest, width)
+            graph = onnx.load_from_string(artifact.onnx).graph
+            self.forest = Forest.from_graph(graph)
+            self._engine = _engine(artifact.onnx, self.kind, self.forest, ClassForest.from_graph(graph) if self.kind.classes else None, width)
         except Exception as error:  # noqa: BLE001, RUF100 - protobuf and onnxruntime raise their own unrelated classes
             raise ArtifactError(f"model {version}: the ONNX graph does not load: {error}") from error
         self._own = Inputs([self.columns])
@@ -111,6 +113,14 @@ class OnnxScorer:
             raise ArtifactError(f"model {self.signature.version}: parity rows differ by {worst:.3g}, allowed {self.signature.parity_tolerance:.3g}")
 
 
+def _engine(graph: bytes, kind: Kind, forest: Forest | None, classes: ClassForest | None, width: int) -> "_Trees | _ClassTrees | _Session":
+    if forest is not None:
+        return _Trees(forest, width)
+    if classes is not None and classes.outputs == kind.width:
+        return _ClassTrees(classes, width)
+    return _Session(graph, kind)
+
+
 class _Trees:
     """A forest by itself; its arrays are put together at every call, so that of many loaded models each is held once."""
 
@@ -122,6 +132,23 @@ class _Trees:
     def score(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         scores: NDArray[np.float64] = ForestStack([self._forest], [positions]).score(blocks)[0]
         return scores
+
+
+class _ClassTrees:
+    """A forest of several classes; where its columns lie in the blocks is worked out once, as long as that stays the same."""
+
+    def __init__(self, forest: ClassForest, width: int) -> None:
+        if (most := int(forest.trees.columns.max(initial=-1))) >= width:
+            raise ValueError(f"expected a graph over the {width} columns of its signature, found column {most}")
+        self._forest = forest
+        self._placed = (np.arange(width, dtype=np.int32), forest.trees.columns)
+
+    def score(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
+        known, columns = self._placed
+        if not np.array_equal(known, positions):
+            columns = positions[self._forest.trees.columns]
+            self._placed = (positions, columns)
+        return self._forest.score(blocks, columns)
 
 
 class _Session:

@@ -40,7 +40,7 @@ def trees_to_onnx(trees: Sequence[Tree], base: NDArray[np.float64], link: Link, 
     """Export a sum of trees: float32 matrix (n, columns) in; (n, outputs) out, for ``logistic`` (n, 2).
 
     The inputs are float32 and the libraries' thresholds are not: a threshold becomes the greatest float32 that is not above it, so that every input
-    goes where it went. The graph is one ensemble unless the link is ``softmax``, and served by our own kernel where that can (one output, 64 leaves).
+    goes where it went. The graph is one ensemble, behind it a softmax where that is the link, and is served by our own kernel up to 64 leaves.
 
     Parameters
     ----------
