@@ -7,7 +7,7 @@ from typing import Any
 import numpy as np
 
 from tidemill.services.drift.domain.conditions import CALM_LEVEL, Conditions
-from tidemill.services.drift.domain.findings import Coordinates, Finding
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind
 from tidemill.services.drift.domain.null_shifts import NullShifts, level
 from tidemill.services.drift.domain.shifts import Shift
 from tidemill.shared.statistics.eprocess import discoveries
@@ -23,6 +23,8 @@ class FeatureShifts:
 
     Attributes
     ----------
+    kind
+        Of the findings: the distributions are of features, or of predictions.
     psi
         Bound on the population stability index: below it a shift is no finding, however sure it is.
     null
@@ -37,6 +39,7 @@ class FeatureShifts:
 
     psi: float
     min_rows: int
+    kind: Kind = "feature"
     null: NullShifts = field(default_factory=NullShifts)
     looks: int = 0
     found: int = 0
@@ -93,27 +96,28 @@ class FeatureShifts:
                 self.ranked[name] = severity * importance[name]
             evidence = {"psi": one.psi, "js": one.js, "ks": one.ks, "chi2": one.chi2, "log_e": log_e[name], "rows": float(one.rows)}
             evidence |= {"importance": importance[name]} if importance else {}
-            told = f"{name} against the data before champion {version}: population stability index {one.psi:.3f}, largest difference of the"
-            told += f" cumulative shares {one.ks:.3f}; windows of the reference differ less (log e {log_e[name]:.1f})"
-            if unharmed is not None and ("feature", name) not in conditions.active and severity > CALM_LEVEL:
+            against = f"the data before champion {version}" if self.kind == "feature" else f"what champion {version} answered before"
+            told = f"{name} against {against}: population stability index {one.psi:.3f}, largest difference of the"
+            told += f" cumulative shares {one.ks:.3f}; windows usually differ less (log e {log_e[name]:.1f})"
+            if unharmed is not None and (self.kind, name) not in conditions.active and severity > CALM_LEVEL:
                 found += self._shown(at, conditions.model, name, severity, unharmed, told, evidence)
                 continue
             self.shown.pop(name, None)
-            found += conditions.hold(at, "feature", name, "e_lond", severity, 1.0, told, evidence)
+            found += conditions.hold(at, self.kind, name, "e_lond", severity, 1.0, told, evidence)
         self.found += len(found)
         return sorted(found, key=lambda finding: -self.ranked.get(finding.subject, finding.statistic))
 
     def _shown(
         self, at: Coordinates, model: str, name: str, severity: float, unharmed: tuple[float, float], told: str, evidence: Mapping[str, float]
     ) -> Sequence[Finding]:
-        """Say once, for information, that a feature has shifted while the answers are estimated to be as good as before."""
+        """Say once, for information, that a distribution has shifted while the answers are estimated to be as good as before."""
         if severity <= 1 or name in self.shown:
             return []
         self.shown[name] = self.looks
         before, now = unharmed
         told += f"; no warning: the estimated Brier loss of its answers is {now:.4f} in the last windows, {before:.4f} before"
         more = {**evidence, "estimated_brier": now, "estimated_brier_before": before}
-        return [Finding(model, at, "feature", name, "e_lond", "info", severity, 1.0, told, more)]
+        return [Finding(model, at, self.kind, name, "e_lond", "info", severity, 1.0, told, more)]
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, texts and numbers; the null belongs to its version."""

@@ -134,6 +134,7 @@ class DriftFold:
             findings += watch.sliced(at, day)
             watch.estimates.close(watch.window.estimated)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
+            findings += watch.answers_shifted(at, day)
             findings += [*watch.quality(at), *watch.loss(at)]
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
@@ -236,6 +237,7 @@ class DriftFold:
             for model, watch in self._watches.items():
                 mine = inside & (predictions.model == model)
                 watch.window.predictions(watch.settings.kind, predictions, mine)
+                watch.answers.absorb(predictions, mine & (predictions.variant == "champion") & (predictions.version == watch.version))
                 if watch.importance is not None and watch.importance.waiting:
                     rows = np.flatnonzero(mine)
                     champion = (predictions.variant[rows] == "champion") & (predictions.version[rows] == watch.version)

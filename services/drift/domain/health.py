@@ -29,5 +29,6 @@ def health_of(
             figures["shift_max"] = max(severities.values())
         figures["psi_max"] = max(one.psi for one in shifts.values())
         figures["missing_max"] = max(missing.values())
+    figures |= watch.answers.figures()
     served = watch.window.served_by() or watch.version or "default"
     return HealthRecord(watch.settings.model, at, *window_ms, served, figures, watch.slices.figures if watch.slices is not None else ())

@@ -7,6 +7,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.answer_shifts import AnswerShifts
 from tidemill.services.drift.domain.broken_values import BrokenValues
 from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.data_quality import QualityBounds
@@ -53,6 +54,7 @@ class ModelWatch:
     slices: SliceWatch | None = None
     conditions: Conditions = field(init=False)
     shifts: FeatureShifts = field(init=False)
+    answers: AnswerShifts = field(init=False)
     streams: StreamWatch = field(init=False)
     recent: RecentLabels = field(init=False)
     verdict: LossVerdict = field(init=False)
@@ -62,6 +64,7 @@ class ModelWatch:
         self.next_bootstrap = self.next_bootstrap or own.bootstrap_labels
         self.conditions = Conditions(own.model)
         self.shifts = FeatureShifts(own.psi, own.min_rows)
+        self.answers = AnswerShifts(own.kind, own.psi, own.min_rows)
         self.streams = StreamWatch(own.ask, own.label_stream)
         self.slices = SliceWatch(own) if own.slices else None
         self.recent = RecentLabels(own.bounds_of_metrics, own.recent_labels)
@@ -104,6 +107,7 @@ class ModelWatch:
             del self.references[oldest], self.nulls[oldest], self.usual[oldest]
         self.conditions.active.clear()
         self.shifts.begin(self.nulls[version])
+        self.answers.begin()
         # Of several classes no one number is the answer.
         self.importance = None if self.settings.kind.classes else Importance(self.settings.features)
         self.estimates = EstimatedLoss()
@@ -137,6 +141,12 @@ class ModelWatch:
         importance = self.importance.shares() if self.importance is not None else {}
         unharmed = self.estimates.unharmed()
         return self.shifts.look(at, self.version, self.conditions, shifts, importance=importance, unharmed=unharmed, tested=tested)
+
+    def answers_shifted(self, at: Coordinates, day: int) -> list[Finding]:
+        """Hold the distribution of the champion's answers against what it answered before."""
+        if self.version is None:
+            return []
+        return self.answers.close(at, self.version, day, self.conditions, self.estimates.unharmed())
 
     def broken(self, at: Coordinates, day: Mapping[str, Summary]) -> list[Finding]:
         """Hold a day's missing and unknown values, and its scale, against the days of the reference."""
@@ -193,6 +203,7 @@ class ModelWatch:
             "importance": None if self.importance is None else self.importance.snapshot(),
             "conditions": self.conditions.snapshot(),
             "shifts": self.shifts.snapshot(),
+            "answers": self.answers.snapshot(),
             "streams": self.streams.snapshot(),
             "slices": None if self.slices is None else self.slices.snapshot(),
             "recent": self.recent.snapshot(),
@@ -212,6 +223,7 @@ class ModelWatch:
         self.importance = None if own is None else Importance.load(self.settings.features, own)
         self.conditions.load(state["conditions"])
         self.shifts.load(state["shifts"], NullShifts() if self.version is None else self.nulls[self.version])
+        self.answers.load(state["answers"])
         self.streams.load(state["streams"])
         if self.slices is not None:
             self.slices.load(state["slices"])
