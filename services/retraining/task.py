@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.accounts import asked, commanded, judged, retired, rolled_back, training
+from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.first_stage import first_stage, held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.services.retraining.domain.requests import Request
@@ -22,7 +23,7 @@ from tidemill.shared.application.stages import ABStage
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records, StateEntry, Step, TopicPartition
-from tidemill.shared.models.deployments import ModelDeployment
+from tidemill.shared.models.deployments import GOES_ON, TRIAL, ModelDeployment
 from tidemill.shared.runner.progress import Progress
 from tidemill.shared.runner.task import StepContext, Task, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
@@ -188,13 +189,19 @@ class RetrainingTask(Task):
         self._registrar.record(decision["decision_id"], result.record)
         model = decision["model"]
         candidate = ModelDeployment(result.version, result.artifact_sha256, -1, result.threshold)
-        held = held_back(self._state.lifecycle(model))
+        stages, admission = self._plan.models[model].settings.stages, result.details.get("admission", "")
+        challenger = self._state.lifecycle(model).challenger
+        tried = self._state.admission(model).tried(challenger.version if challenger else "", result.details.get(RECIPE, ""))
+        held = held_back(self._state.lifecycle(model), stages, admission, tried)
         for event in ("registered", "gate_passed" if result.passed else "gate_refused"):
             self._deploy(judged(decision, event, candidate, result, self._state.lifecycle(model)), events)
         goes = None
         if result.passed and not held:
-            goes = first_stage(self._plan.models[model].settings.stages, self._state.lifecycle(model), result.details.get("admission", ""))
-            self._deploy(judged(decision, goes.event, candidate, result, self._state.lifecycle(model), goes.share), events)
+            goes = first_stage(stages, self._state.lifecycle(model), admission, tried)
+            moved = judged(decision, goes.event, candidate, result, self._state.lifecycle(model), goes.share)
+            if goes.keeps_trial:
+                moved["details"] |= {TRIAL: GOES_ON}
+            self._deploy(moved, events)
         if result.roll_back and not result.passed and self._state.lifecycle(model).pin is None:
             reason = "the champion before does significantly better on labels that neither learned from"
             self._deploy(rolled_back(decision, reason, result, self._state.lifecycle(model)), events)

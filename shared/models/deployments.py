@@ -1,6 +1,6 @@
 """The lifecycle log of models, and the state that follows from it."""
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any, Literal
 
@@ -8,6 +8,14 @@ Stage = Literal["shadow", "canary", "ab"]
 """Of a challenger's trial."""
 _BEGINS_A_STAGE = ("shadow", "canary", "ab")
 _ENDS_A_TRIAL = ("promoted", "rolled_back", "stepped_back", "pinned", "retired")
+TRIAL, GOES_ON = "trial", "goes on"
+"""Detail of a promotion, and its value where the trial of a challenger goes on: a refit has taken its predecessor's place."""
+
+
+def ends_a_trial(event: Mapping[str, Any]) -> bool:
+    """Whether no challenger is tried after an event of the lifecycle log; an event that begins a stage is none of these."""
+    goes_on = event["event"] == "promoted" and (event.get("details") or {}).get(TRIAL) == GOES_ON
+    return event["event"] in _ENDS_A_TRIAL and not goes_on
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,7 +78,8 @@ class Lifecycle:
     pin
         What an operator has pinned.
     challenger
-        What is tried beside the champion; a newer one takes an older one's place. It leaves when anything is promoted, rolled back or pinned.
+        What is tried beside the champion; a newer one takes an older one's place. It leaves when anything is promoted, rolled back or pinned,
+        but for a refit of the champion's recipe whose promotion says that the trial goes on: recipes are compared, and the champion's serves.
     registered
         Every version that was trained, the latest last, whatever its gate said.
     """
@@ -106,7 +115,7 @@ class Lifecycle:
         after = replace(self, head=event["sequence"])
         if event["event"] in _BEGINS_A_STAGE:
             return replace(after, challenger=_challenger(event))
-        if event["event"] in _ENDS_A_TRIAL:
+        if ends_a_trial(event):
             after = replace(after, challenger=None)
         deployment = ModelDeployment(event["version"], event["artifact_sha256"], event["sequence"], event["threshold"])
         if event["event"] == "registered":

@@ -28,11 +28,11 @@ class Operators(RuleBasedStateMachine):
         self.made = 0
         self.log: list[dict[str, Any]] = []
 
-    def append(self, event: str, version: str, sha: str = "", reason: str = "") -> None:
+    def append(self, event: str, version: str, sha: str = "", reason: str = "", details: dict[str, str] | None = None) -> None:
         record = {
             "sequence": self.lifecycle.head + 1, "parent": self.lifecycle.head, "model": "m", "event": event, "version": version,
             "artifact_sha256": sha or f"sha-{version}", "threshold": 0.5, "reason": reason, "operator": "ann", "share": 0.1,
-            "journal_time": 1_000 * len(self.log),
+            "journal_time": 1_000 * len(self.log), "details": details or {},
         }  # fmt: skip
         self.log.append(record)
         self.lifecycle = self.lifecycle.apply(record)
@@ -58,6 +58,14 @@ class Operators(RuleBasedStateMachine):
             self.append("promoted", f"v{self.made % 8}")
             self.champions.append(f"v{self.made % 8}")
             self.challenger = None
+
+    @rule()
+    def refit_beside_a_trial(self) -> None:
+        """The champion's recipe has been trained again: the trial of another recipe goes on, and nothing of it changes."""
+        if self.champions and not self.is_held:
+            self.made += 1
+            self.append("promoted", f"v{self.made % 8}", details={"trial": "goes on"})
+            self.champions.append(f"v{self.made % 8}")
 
     @rule(number=st.integers(0, 3), stage=st.sampled_from(["shadow", "canary", "ab"]))
     def try_a_candidate(self, number: int, stage: str) -> None:

@@ -13,6 +13,7 @@ from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.records import Records
+from tidemill.shared.models.deployments import ends_a_trial
 
 END = int(np.iinfo(np.int64).max)
 _BEGINS, _ENDS = ("shadow", "canary", "ab"), ("stepped_back", "pinned")
@@ -108,7 +109,7 @@ def _stages(log: RunLog, registry: SchemaRegistry, partition: int, events: Seque
         model, sequence = str(event["model"]), int(event["sequence"])
         if event["event"] in _BEGINS:
             tried[model] = sequence
-        elif event["event"] in _SWITCHES:
+        elif ends_a_trial(event):
             began = tried.pop(model, None)
             if event["event"] in _ENDS and (model, began) in last:
                 first[model, sequence] = last[model, began] + 1  # type: ignore[index]

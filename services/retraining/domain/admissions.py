@@ -4,6 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from tidemill.services.retraining.domain.first_stage import Tried
 from tidemill.shared.models.deployments import Lifecycle
 from tidemill.shared.statistics.levels import YEAR_MS
 
@@ -43,6 +44,15 @@ class Admissions:
     def is_admitted(self) -> bool:
         """Whether refits of the champion's recipe go out after light checks."""
         return bool(self.serving) and self.serving not in self.lost
+
+    def tried(self, challenger: str, candidate: str) -> Tried:
+        """Return whose recipe a challenger's version has; `candidate` is the text of the candidate's."""
+        mine = self.recipes.get(challenger, "")
+        if not mine:
+            return "unknown"
+        if mine == self.serving:
+            return "champion's"
+        return "candidate's" if mine == candidate else "another"
 
     def deployed(self, event: Mapping[str, Any], before: Lifecycle, after: Lifecycle) -> "Admissions":
         """Return the state after an event that took the lifecycle from one state to another; an ignored one changes nothing."""

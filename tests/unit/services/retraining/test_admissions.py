@@ -23,7 +23,7 @@ class Log:
     def event(self, day: int, event: str, version: str, details: dict[str, str] | None = None, figures: dict[str, float] | None = None) -> None:
         head = len(self.events) - 1
         named = {"decision_id": f"{version}{event}", "model": "m", "event": event, "version": version, "artifact_sha256": version, "reason": ""}
-        at = {"sequence": head + 1, "parent": head, "threshold": 0.5, "journal_time": day * DAY_MS}
+        at = {"sequence": head + 1, "parent": head, "threshold": 0.5, "share": 0.1, "journal_time": day * DAY_MS}
         self.events.append({**named, **at, "details": details or {}, "figures": figures or {}})
 
     @property
@@ -81,3 +81,12 @@ def test_a_recipe_is_the_same_by_its_text_and_another_one_when_its_features_are(
     one, same = Recipe({"family": "f", "window_days": 0, "x": 0.1}, "p"), Recipe({"x": 0.1, "window_days": 0, "family": "f"}, "p")
     assert one.text == same.text and Recipe.of(one.text, "p") == one
     assert Recipe.of(one.text, "q") is None and Recipe.of("", "p") is None
+
+
+def test_whose_recipe_is_tried() -> None:
+    log = Log()
+    log.training(1, "v1", "a", "gate_passed", "promoted")
+    log.training(20, "v2", "b", "gate_passed", "shadow")
+    assert [log.now.tried("v2", recipe) for recipe in ("a", "b", "c")] == ["another", "candidate's", "another"]
+    log.training(25, "v3", "a", "gate_passed", "canary")
+    assert log.now.tried("v3", "a") == "champion's" and log.now.tried("", "a") == log.now.tried("v9", "a") == "unknown"

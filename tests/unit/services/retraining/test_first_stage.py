@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from tidemill.services.retraining.domain.first_stage import REFIT, first_stage, held_back
+from tidemill.services.retraining.domain.first_stage import REFIT, FirstStage, Tried, first_stage, held_back
 from tidemill.shared.application.stages import ABStage, CanaryStage, ShadowStage, Stages
 from tidemill.shared.models.deployments import Lifecycle
 
@@ -51,3 +51,23 @@ def test_a_candidate_goes_into_the_first_stage_there_is(stages: dict[str, Any], 
 )
 def test_two_versions_that_are_compared_stay_what_they_are(events: tuple[str, ...], words: str) -> None:
     assert held_back(lifecycle(*events)) == words
+
+
+def test_a_refit_serves_at_once_beside_the_trial_of_another_recipe() -> None:
+    now = lifecycle("promoted", "shadow")
+    direct, by_canary = Stages(**SHADOW, **CANARY), Stages(**SHADOW, **CANARY, refits="canary")
+    assert first_stage(direct, now, REFIT, "another") == FirstStage("promoted", 1.0, keeps_trial=True)
+    assert not held_back(now, direct, REFIT, "another")
+    # Where refits answer a share first there is room for one.
+    assert held_back(now, by_canary, REFIT, "another").startswith("not tried while another recipe is on trial, as v1 (shadow)")
+    others: tuple[Tried, ...] = ("unknown", "champion's")
+    for tried in others:
+        assert not held_back(now, by_canary, REFIT, tried) and first_stage(by_canary, now, REFIT, tried).event == "canary"
+        assert not first_stage(direct, now, REFIT, tried).keeps_trial, "a newer refit takes an older one's place"
+
+
+def test_a_newer_candidate_takes_the_place_of_one_of_another_recipe_and_not_of_its_own() -> None:
+    now, stages = lifecycle("promoted", "shadow"), Stages(**SHADOW)
+    assert not held_back(now, stages, "gate", "another") and not first_stage(stages, now, "gate", "another").keeps_trial
+    assert held_back(now, stages, "gate", "candidate's") == "not tried: its recipe is on trial already, as v1 (shadow)"
+    assert not held_back(lifecycle("promoted", "shadow", "stepped_back"), stages, "gate", "candidate's")
