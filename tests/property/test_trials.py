@@ -220,6 +220,14 @@ def test_trials_are_those_of_a_recomputation_with_pandas(kind: str, cuts: list[i
     assert weighted or {one["slice"] for one in expected} > {""}
 
 
+def test_outcomes_of_versions_that_wrote_no_stage_are_told_by_their_share() -> None:
+    rows = [row | ({"stage": None, "draw": None} if "_pair" in row else {}) for row in outcomes("binary", 1)]
+    found = [one.record() for one in folded("binary", rows, ())]
+    assert {(one["stage"], one["share"]) for one in found} == {("shadow", 0.0), ("canary", 0.3)}
+    whole = [one for one in found if one["stage"] == "canary" and not one["slice"]]
+    assert whole and all(one["arm_difference"] is None and sum(one["arm_weights"]) == 0 for one in whole), "nobody knows their arms"
+
+
 def test_a_trial_keeps_nothing_of_requests_without_a_challenger_and_lets_go_of_what_is_closed() -> None:
     rows = outcomes("binary", 1)
     verdict = LossSettings(max_delay_ms=HORIZON, silence_is_a_label=True)
