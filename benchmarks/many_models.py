@@ -29,43 +29,67 @@ CURRENCIES, COUNTRIES = ("CHF", "EUR", "GBP", "SEK", "USD"), ("AT", "CH", "DE", 
 _MODEL = """\
 risk_{number:03}:
   owner: team-{team:02}@example.org
-  kind: binary
   ask: payments
   features: [{features}]
-  label: {{stream: chargebacks, join: payment_id, value: "amount > 0", max_delay: 30d, on_timeout: negative}}
-  fallback: {{default: 0.01}}
-"""
+{question}"""
+QUESTIONS = {
+    "binary": """\
+  kind: binary
+  label: {stream: chargebacks, join: payment_id, value: "amount > 0", max_delay: 30d, on_timeout: negative}
+  fallback: {default: 0.01}
+""",
+    "multiclass": """\
+  kind: multiclass
+  classes: [none, part, whole]
+  label:
+    stream: chargebacks
+    join: payment_id
+    value: "CASE WHEN amount > 100 THEN 'whole' WHEN amount > 0 THEN 'part' ELSE 'none' END"
+    max_delay: 30d
+  fallback: {default: none}
+""",
+    "regression": """\
+  kind: regression
+  label: {stream: chargebacks, join: payment_id, value: amount, max_delay: 30d}
+  fallback: {default: 0.0}
+""",
+}
+"""What a model asks, by kind."""
 
 
-def write_application(folder: Path, models: int) -> Path:
-    """Write the application with `models` models, each reading 20 of the 21 features and owned by one of 20 teams; return the folder."""
+def write_application(folder: Path, models: int, kind: str = "binary") -> Path:
+    """Write the application with `models` models of a kind, each reading 20 of the 21 features and owned by one of 20 teams; return the folder."""
     shutil.copytree(BASE, folder, dirs_exist_ok=True)
     place = folder / "models"
     place.mkdir(exist_ok=True)
     for number in range(models):
         skipped = number % len(FEATURES)
         chosen = [feature for i, feature in enumerate(FEATURES) if i != skipped]
-        text = _MODEL.format(number=number, team=number % 20, features=", ".join(chosen))
+        text = _MODEL.format(number=number, team=number % 20, features=", ".join(chosen), question=QUESTIONS[kind])
         (place / f"risk_{number:03}.yaml").write_text(text, encoding="utf-8")
     return folder
 
 
 def trained(plan: Plan, model: str, seed: int, trees: int = 100, leaves: int = 31, rows: int = 4_000) -> Artifact:
-    """Return a LightGBM model over a model's own columns, fitted on seeded data of its own."""
+    """Return a LightGBM model over a model's own columns, of its kind, fitted on seeded data of its own."""
     rng = np.random.default_rng(seed)
     types = {feature.name: feature.type for feature in plan.features}
     columns = tuple(_column(name, types[name], rng) for name in plan.models[model].features)
     matrix = np.column_stack([_values(column, rows, rng) for column in columns]).astype(np.float32)
     matrix[rng.random(matrix.shape) < 0.05] = np.nan
     weights = rng.normal(size=len(columns))
-    label = (np.nan_to_num(matrix / np.nanstd(matrix, axis=0)) @ weights + rng.normal(size=rows) > 0).astype(np.int64)
-    parameters = {"objective": "binary", "num_leaves": leaves, "verbose": -1, "num_threads": 1, "seed": seed, "deterministic": True}
+    kind = plan.models[model].kind
+    truth = np.nan_to_num(matrix / np.nanstd(matrix, axis=0)) @ weights + rng.normal(size=rows)
+    label = truth if kind.name == "regression" else np.digitize(truth, [0.0] if kind.name == "binary" else np.quantile(truth, [0.5, 0.8]))
+    parameters = {"objective": kind.name, "num_leaves": leaves, "verbose": -1, "num_threads": 1, "seed": seed, "deterministic": True}
+    parameters |= {"num_class": kind.width} if kind.classes else {}
     booster = lightgbm.train(parameters, lightgbm.Dataset(matrix, label), trees)
     parity = tuple(tuple(None if np.isnan(x) else float(x) for x in row) for row in matrix[:8])
     scores = tuple(np.asarray(booster.predict(matrix[:8])).tolist())
     signature = Signature(
         model=model, version=f"2026-01-01-{seed:06}", family="lightgbm", columns=columns, threshold=0.5,
-        parity_rows=parity, parity_scores=scores, parity_tolerance=1e-5,
+        kind=kind.name, classes=kind.classes, parity_rows=parity, parity_scores=scores, parity_tolerance=1e-5,
+        interval_lower=-1.5 if kind.name == "regression" else None, interval_upper=2.5 if kind.name == "regression" else None,
     )  # fmt: skip
     return Artifact(signature, lightgbm_to_onnx(booster, len(columns)))
 
@@ -86,8 +110,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("folder", type=Path)
     parser.add_argument("--models", type=int, default=100)
+    parser.add_argument("--kind", choices=sorted(QUESTIONS), default="binary")
     options = parser.parse_args(arguments)
-    print(f"wrote {write_application(options.folder, options.models)} with {options.models} models")
+    print(f"wrote {write_application(options.folder, options.models, options.kind)} with {options.models} models")
 
 
 if __name__ == "__main__":

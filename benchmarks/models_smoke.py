@@ -1,7 +1,7 @@
 """One application with many models: does it load, start and answer, and what does that cost?
 
-``python -m benchmarks.models_smoke`` runs 500 models of 100 trees. The scoring task itself reads the deployments log from its beginning, as at every
-start, loads every champion from the artifact store, and answers a batch of vectors.
+``python -m benchmarks.models_smoke`` runs 500 models of 100 trees, ``--kind multiclass`` and ``--kind regression`` of other kinds. The scoring task
+itself reads the deployments log from its beginning, as at every start, loads every champion from the artifact store, and answers a batch of vectors.
 """
 
 import argparse
@@ -14,8 +14,9 @@ from typing import Any, TypeVar
 
 import numpy as np
 import psutil
+import pyarrow as pa
 
-from benchmarks.many_models import trained, write_application
+from benchmarks.many_models import QUESTIONS, trained, write_application
 from benchmarks.scoring_cost import vectors
 from tidemill.services.scoring.task import ScoringTask
 from tidemill.shared.application.plan import Plan
@@ -48,11 +49,11 @@ class Smoke:
     batch_us_per_event_and_model: float
 
 
-def run(models: int, trees: int, rows: int) -> Smoke:
+def run(models: int, trees: int, rows: int, kind: str = "binary") -> Smoke:
     """Load, restore, answer; raises AssertionError when an answer is missing or wrong."""
     with tempfile.TemporaryDirectory() as folder:
         root = Path(folder)
-        application = write_application(root / "app", models)
+        application = write_application(root / "app", models, kind)
         plan, plan_s = _timed(lambda: load_plan(application))
         registry, store = MemorySchemaRegistry(), ArtifactStore(str(root / "artifacts"))
         log = _deployments(plan, registry, store, trees)
@@ -74,8 +75,25 @@ def run(models: int, trees: int, rows: int) -> Smoke:
         assert rows_said.column("model").to_pylist() == names * rows, "expected every model's answer to every request, in order"
         assert set(rows_said.column("variant").to_pylist()) == {"champion"}, "expected every model to have its champion"
         assert rows_said.column("model_version").to_pylist()[:models] == [f"v-{name}" for name in names]
+        _check(rows_said, plan)
         assert all(len(emission.keys) == len(emission.values) for emission in step.emissions)
         return Smoke(models, topics, len(values), plan_s, len(log), restore_s, (restored - before) / 2**20, first_s, again_s / rows / models * 1e6)
+
+
+def _check(said: pa.RecordBatch, plan: Plan) -> None:
+    """Hold each answer to what its kind has beside a score: probabilities by class and the likeliest one's name, or an interval."""
+    kind = next(iter(plan.models.values())).kind
+    score = said.column("score").to_numpy()
+    if kind.classes:
+        tables = np.array([list(dict(one).values()) for one in said.column("scores").to_pylist()])
+        assert tables.shape == (len(score), kind.width) and np.abs(tables.sum(axis=1) - 1).max() < 1e-6, "expected probabilities of every class"
+        assert said.column("predicted_label").to_pylist() == [kind.classes[i] for i in tables.argmax(axis=1)]
+        assert np.array_equal(tables.max(axis=1), score) and len(np.unique(tables.argmax(axis=1))) > 1
+    elif kind.name == "regression":
+        lower, upper = (said.column(name).to_numpy() for name in ("lower", "upper"))
+        assert np.allclose(lower, score - 1.5) and np.allclose(upper, score + 2.5), "expected the interval of every answer"
+    else:
+        assert said.column("scores").null_count == said.column("lower").null_count == len(score)
 
 
 def _deployments(plan: Plan, registry: MemorySchemaRegistry, store: ArtifactStore, trees: int) -> list[bytes]:
@@ -118,8 +136,9 @@ def main(arguments: Sequence[str] | None = None) -> None:
     parser.add_argument("--models", type=int, default=500)
     parser.add_argument("--trees", type=int, default=100)
     parser.add_argument("--rows", type=int, default=100)
+    parser.add_argument("--kind", choices=sorted(QUESTIONS), default="binary")
     options = parser.parse_args(arguments)
-    smoke = run(options.models, options.trees, options.rows)
+    smoke = run(options.models, options.trees, options.rows, options.kind)
     for field in fields(smoke):
         value = getattr(smoke, field.name)
         print(f"{field.name:<30}{value:>12,}" if isinstance(value, int) else f"{field.name:<30}{value:>12.2f}")

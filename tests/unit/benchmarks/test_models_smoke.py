@@ -1,3 +1,5 @@
+import pytest
+
 from benchmarks.models_smoke import run
 
 
@@ -6,6 +8,11 @@ def test_five_hundred_models_in_one_application_load_start_and_answer() -> None:
     assert many.predictions == 500 * 20
     assert many.topics == few.topics, "models share their topics"
     assert many.restore_mb < 500, "a model of four trees is a few kilobytes"
+
+
+@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+def test_models_of_other_kinds_load_start_and_answer_as_their_kind_does(kind: str) -> None:
+    assert run(models=40, trees=4, rows=20, kind=kind).predictions == 40 * 20
 
 
 def test_scoring_cost_prints_its_table(capsys) -> None:  # type: ignore[no-untyped-def]
