@@ -12,6 +12,7 @@ from tests.unit.tidemill.planning import one_process
 from tests.unit.tidemill.planning.one_process import APP, write
 from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
+from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.shared.models.artifacts import ArtifactStore
 
 pytestmark = pytest.mark.lasts(10)
@@ -21,7 +22,7 @@ OFTEN = APP.replace("cool_down: 1d, schedule: 4d", "cool_down: 1h, schedule: 12h
 )
 
 
-class DailyTrainer:
+class DailyTrainer(Trainer):
     """The second training finds another recipe, which is much better; every other one refits what serves."""
 
     def __init__(self, artifacts: ArtifactStore) -> None:
