@@ -6,6 +6,7 @@ import numba
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.shared.statistics.blocks import block_indices, drawn_blocks
 from tidemill.shared.statistics.propensity import Weights, weighted_mean
 
 
@@ -40,17 +41,6 @@ def _wins(
                 below[blocks[row]] += 0.5 * weights[row]
         start = stop
     return wins
-
-
-def block_indices(blocks: ArrayLike) -> tuple[NDArray[np.int64], int]:
-    """Return the place of each row's block among all blocks, shape (n,), and how many blocks there are."""
-    names, indices = np.unique(np.asarray(blocks), return_inverse=True)
-    return np.asarray(indices, dtype=np.int64), len(names)
-
-
-def _draws(count: int, repetitions: int, seed: int) -> NDArray[np.float64]:
-    generator = np.random.Generator(np.random.PCG64(seed))
-    return generator.multinomial(count, np.full(count, 1.0 / count), size=repetitions).astype(np.float64)
 
 
 def _interval(estimate: float, values: NDArray[np.float64], level: float) -> Interval:
@@ -128,7 +118,7 @@ def mean_difference_interval(
     if differences.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
     indices, count = block_indices(blocks)
-    drawn = _draws(count, repetitions, seed)
+    drawn = drawn_blocks(count, repetitions, seed)[1:]
     sums = np.bincount(indices, differences if weights is None else weights * differences, minlength=count)
     sizes = np.bincount(indices, weights, minlength=count)
     return _interval(weighted_mean(differences, weights), (drawn @ sums) / (drawn @ sizes), level)
@@ -148,7 +138,7 @@ def _area_difference(
     indices, count = block_indices(blocks)
     if truth.size == 0:
         return Interval(float("nan"), float("nan"), float("nan"))
-    drawn = np.vstack([np.ones((1, count)), _draws(count, repetitions, seed)])
+    drawn = drawn_blocks(count, repetitions, seed)
     sizes = np.ones(len(truth)) if weights is None else weights
     differences = []
     for column in range(truth.shape[1]):

@@ -3,6 +3,7 @@
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
+from tidemill.shared.statistics.blocks import block_indices, drawn_blocks
 from tidemill.shared.statistics.bootstrap import Interval
 from tidemill.shared.statistics.propensity import Weights
 
@@ -62,20 +63,19 @@ def _redrawn(
     labels: ArrayLike, scores: list[NDArray[np.float64]], blocks: ArrayLike, bins: int, seed: int, weights: Weights
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     truth = np.asarray(labels, np.float64)
-    names, block = np.unique(np.asarray(blocks), return_inverse=True)
     if not truth.size:
         return np.zeros(0), np.zeros(0)
-    drawn = np.random.Generator(np.random.PCG64(seed)).multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=_REPETITIONS)
-    draws = np.vstack([np.ones((1, len(names))), drawn.astype(np.float64)])
-    sizes = draws @ np.bincount(block, weights, minlength=len(names))
+    block, count = block_indices(blocks)
+    draws = drawn_blocks(count, _REPETITIONS, seed)
+    sizes = draws @ np.bincount(block, weights, minlength=count)
     errors = []
     for values in scores:
         place = _bins(values, bins)
         gaps = values - truth if weights is None else weights * (values - truth)
-        sums = np.bincount(block * bins + place, gaps, minlength=len(names) * bins).reshape(len(names), bins)
+        sums = np.bincount(block * bins + place, gaps, minlength=count * bins).reshape(count, bins)
         errors.append(np.abs(draws @ sums).sum(axis=1) / sizes)
-    found = np.array(errors)
-    return found[:, 0], found[:, 1:]
+    table = np.array(errors)
+    return table[:, 0], table[:, 1:]
 
 
 def _bins(values: NDArray[np.float64], bins: int) -> NDArray[np.int64]:

@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import ArrayLike
 from scipy.special import stdtr
 
-from tidemill.shared.statistics.bootstrap import block_indices
+from tidemill.shared.statistics.blocks import block_indices
 from tidemill.shared.statistics.propensity import Weights, weighted_mean
 
 

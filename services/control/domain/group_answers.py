@@ -6,6 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.shared.application.gate_policy import Fairness
+from tidemill.shared.statistics.blocks import drawn_blocks
 
 LEAST_LABELS, LEAST_OF_EACH_CLASS = 200, 30
 _LEAST_BLOCKS = 7
@@ -63,8 +64,6 @@ def _is_enough(group: NDArray[np.float64]) -> bool:
 
 def _rates(group: NDArray[np.float64], random: np.random.Generator) -> NDArray[np.float64]:
     """Shares answered with yes of all, of positives and of negatives: on the blocks, then on each redraw; shape (3, 1 + repetitions)."""
-    n = len(group)
-    drawn = random.multinomial(n, np.full(n, 1.0 / n), size=_REPETITIONS).astype(np.float64)
-    labels, positives, yes, hits = (np.vstack([np.ones((1, n)), drawn]) @ group).T
+    labels, positives, yes, hits = (drawn_blocks(len(group), _REPETITIONS, random) @ group).T
     with np.errstate(invalid="ignore", divide="ignore"):
         return np.array([yes / labels, hits / positives, (yes - hits) / (labels - positives)])

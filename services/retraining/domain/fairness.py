@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.slices import LEAST_EACH, LEAST_ROWS, Groups
 from tidemill.shared.application.gate_policy import Fairness
+from tidemill.shared.statistics.blocks import block_indices, drawn_blocks
 from tidemill.shared.statistics.propensity import Weights
 
 _REPETITIONS = 500
@@ -79,13 +80,12 @@ def _differences(
     weights: NDArray[np.float64],
 ) -> tuple[NDArray[np.float64], NDArray[np.float64]]:
     """Both measures on the rows, then on each redraw of the blocks, shape (1 + repetitions,)."""
-    names, place = np.unique(blocks, return_inverse=True)
-    drawn = np.random.Generator(np.random.PCG64(0)).multinomial(len(names), np.full(len(names), 1.0 / len(names)), size=_REPETITIONS)
-    draws = np.vstack([np.ones((1, len(names))), drawn.astype(np.float64)])
+    place, count = block_indices(blocks)
+    draws = drawn_blocks(count, _REPETITIONS, 0)
     shares = []
     for rows in groups:
         counts = [
-            draws @ np.bincount(place[rows], weights[rows] * part[rows], minlength=len(names))
+            draws @ np.bincount(place[rows], weights[rows] * part[rows], minlength=count)
             for part in (np.ones(len(labels)), predicted, labels, predicted * labels, predicted * (1 - labels))
         ]
         everybody, yes, positives, hits, false = counts
