@@ -33,8 +33,21 @@ class ReleasedRecords:
 
 @dataclass(slots=True)
 class _Queue:
+    """Items of one input that are not released yet.
+
+    Attributes
+    ----------
+    rank
+        Place of each in the order: twice the newest time so far, one more for a heartbeat.
+    time_ms, heartbeat
+        As given.
+    newest
+        Rank of the last item ever taken.
+    """
+
     rank: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
     time_ms: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    heartbeat: NDArray[np.bool_] = field(default_factory=lambda: np.empty(0, np.bool_))
     newest: int = _NOTHING
 
 
@@ -61,11 +74,11 @@ class AvailabilityMerge:
             return
         queue = self._queues[source]
         # A heartbeat comes after the records of its instant in every input, so that the first one released closes the instant.
-        given = 2 * times_ms + heartbeat
-        rank = np.maximum(np.maximum.accumulate(given), queue.newest)
+        rank = np.maximum(np.maximum.accumulate(2 * times_ms + heartbeat), queue.newest)
         self.inversions += int(((rank >> 1) > times_ms).sum())
         queue.rank = np.concatenate([queue.rank, rank])
-        queue.time_ms = np.concatenate([queue.time_ms, given])
+        queue.time_ms = np.concatenate([queue.time_ms, times_ms])
+        queue.heartbeat = np.concatenate([queue.heartbeat, heartbeat])
         queue.newest = int(rank[-1])
 
     def release(self, idle: NDArray[np.bool_], held: NDArray[np.bool_] | None = None) -> ReleasedRecords:
@@ -91,8 +104,10 @@ class AvailabilityMerge:
                     certain = min(certain, int(np.searchsorted(queue.rank, bound, side=side)))
             counts[i] = certain
         source = np.repeat(np.arange(len(counts)), counts)
-        order = np.lexsort((source, np.concatenate([queue.rank[:k] for queue, k in zip(self._queues, counts, strict=True)])))
-        given = np.concatenate([queue.time_ms[:k] for queue, k in zip(self._queues, counts, strict=True)])[order]
-        for queue, k in zip(self._queues, counts, strict=True):
-            queue.rank, queue.time_ms = queue.rank[k:], queue.time_ms[k:]
-        return ReleasedRecords(source[order], given >> 1, (given & 1).astype(np.bool_), counts)
+        leaving = list(zip(self._queues, counts.tolist(), strict=True))
+        order = np.lexsort((source, np.concatenate([queue.rank[:k] for queue, k in leaving])))
+        time_ms = np.concatenate([queue.time_ms[:k] for queue, k in leaving])[order]
+        heartbeat = np.concatenate([queue.heartbeat[:k] for queue, k in leaving])[order]
+        for queue, k in leaving:
+            queue.rank, queue.time_ms, queue.heartbeat = queue.rank[k:], queue.time_ms[k:], queue.heartbeat[k:]
+        return ReleasedRecords(source[order], time_ms, heartbeat, counts)

@@ -227,7 +227,10 @@ class IngestionCore:
         rows = concatenate(parts)
         places = np.flatnonzero(source == own[0] if len(own) == 1 else np.isin(source, own))
         if len(own) > 1:
-            rows = rows.take(np.argsort(np.argsort(source[places], kind="stable")))
+            # `rows` come input by input, `places` are in the released order: row k goes to the k-th place of its input.
+            order = np.empty(len(places), np.int64)
+            order[np.argsort(source[places], kind="stable")] = np.arange(len(places))
+            rows = rows.take(order)
         ahead = _instants(rows.columns.column("_event_time")) - reached[places]
         future = (ahead > stream.allowed_skew_ms) & ~rows.refused & ~rows.heartbeat
         if stream.rejects_future and future.any():
