@@ -4,17 +4,15 @@ from typing import Annotated
 
 import typer
 
-from tidemill.services.cli.lifecycle_commands import Application, Identity, Operator, Reason, Run, send_command
+from tidemill.services.cli.dispatch import Dispatch, dispatched
+from tidemill.services.cli.lifecycle_commands import send_command
 
 
+@dispatched
 def ab(
     version: Annotated[str, typer.Argument(metavar="MODEL@VERSION", help="Which registered version is compared with the one that serves.")],
-    reason: Reason,
+    dispatch: Dispatch,
     share: Annotated[float | None, typer.Option(help="Of the requests, by entity, which it answers. (default: the application's, else 0.5)")] = None,
-    application: Application = None,
-    run: Run = None,
-    operator: Operator = None,
-    command_id: Identity = "",
 ) -> None:
     """Let a version answer a share of the requests beside the one that serves, until one of them is shown to be better.
 
@@ -30,4 +28,4 @@ def ab(
         raise typer.BadParameter(f"expected MODEL@VERSION, got {version!r}", param_hint="MODEL@VERSION")
     if share is not None and not 0 < share < 1:
         raise typer.BadParameter(f"expected a share of the requests above 0 and below 1, got {share:g}", param_hint="--share")
-    send_command("ab", model, reason, wanted, application, run, operator, command_id, share=share or 0.0)
+    send_command("ab", model, wanted, dispatch, share=share or 0.0)

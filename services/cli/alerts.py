@@ -1,16 +1,15 @@
 """`tidemill alerts`: mute alerts of a run while it goes on, and unmute them."""
 
 import os
-import time
 from collections.abc import Sequence
 from contextlib import closing
 from typing import Annotated, Any
 
 import typer
 
-from tidemill.runs.command_channel import CommandChannel, NotTakenError
-from tidemill.services.cli.lifecycle_commands import Application, Identity, Operator, Reason, Run, login_name, run_to_command
-from tidemill.services.cli.terminal import console, errors, failures, read_plan
+from tidemill.runs.command_channel import CommandChannel
+from tidemill.services.cli.dispatch import ANSWERED_S, Dispatch, dispatched
+from tidemill.services.cli.terminal import console, failures
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.values import parse_duration
 from tidemill.shared.avro.registry import SchemaRegistry
@@ -18,22 +17,18 @@ from tidemill.shared.commands.signing import MUTE_ALERTS, UNMUTE_ALERTS
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.records import TopicPartition
 
-_ANSWERED_S = 30.0
 app = typer.Typer(help="Alerts: mute, unmute.", no_args_is_help=True)
 Rules = Annotated[list[str], typer.Argument(metavar="RULE...", help="Names of rules; * stands for anything (quote it).")]
 OfModel = Annotated[str, typer.Option("--model", help="Only of this model (* stands for anything).")]
 
 
 @app.command()
+@dispatched
 def mute(
     rules: Rules,
-    reason: Reason,
+    dispatch: Dispatch,
     model: OfModel = "*",
     duration: Annotated[str | None, typer.Option("--for", help="How long: 30m, 2h, 1d. (default: until they are unmuted)")] = None,
-    application: Application = None,
-    run: Run = None,
-    operator: Operator = None,
-    command_id: Identity = "",
 ) -> None:
     """Keep alerts from webhooks and mails; log and topic still get them, marked as muted. What fires when the mute ends is told then.
 
@@ -50,18 +45,15 @@ def mute(
         raise typer.BadParameter(f"expected {problem}", param_hint="--for") from problem
     if duration is not None and lasts_ms <= 0:
         raise typer.BadParameter(f"expected a duration above zero, found {duration}", param_hint="--for")
-    _command(MUTE_ALERTS, rules, model, reason, lasts_ms, application, run, operator, command_id)
+    _command(MUTE_ALERTS, rules, model, lasts_ms, dispatch)
 
 
 @app.command()
+@dispatched
 def unmute(
     rules: Rules,
-    reason: Reason,
+    dispatch: Dispatch,
     model: OfModel = "*",
-    application: Application = None,
-    run: Run = None,
-    operator: Operator = None,
-    command_id: Identity = "",
 ) -> None:
     """End mutes that were commanded, all whose rules and model fit; those of the application file stay.
 
@@ -69,7 +61,7 @@ def unmute(
 
     Exits with 1 when nobody answers within 30 s, with 2 when run or key do not fit.
     """
-    _command(UNMUTE_ALERTS, rules, model, reason, 0, application, run, operator, command_id)
+    _command(UNMUTE_ALERTS, rules, model, 0, dispatch)
 
 
 class AlertAnswers:
@@ -97,39 +89,14 @@ class AlertAnswers:
         self._reader.close()
 
 
-def _command(
-    what: str,
-    rules: Sequence[str],
-    model: str,
-    reason: str,
-    duration_ms: int,
-    application: Application,
-    run: Run,
-    operator: str | None,
-    command_id: str,
-) -> None:
-    if not reason.strip():
-        raise typer.BadParameter("expected why, in words, got nothing", param_hint="--reason")
+def _command(action: str, rules: Sequence[str], model: str, duration_ms: int, dispatch: Dispatch) -> None:
     with failures():
-        application, folder = run_to_command(application, run)
-        plan = read_plan(application)
+        plan, folder = dispatch.addressed()
         channel = CommandChannel.to_run(plan, folder, os.environ)
         with closing(AlertAnswers(plan, channel.broker, channel.registry)) as answers:
-            who = login_name() if operator is None else operator
-            try:
-                identity = channel.send(model, what, reason, command_id, operator=who, rules=",".join(rules), duration_ms=duration_ms)
-            except NotTakenError as not_taken:
-                errors.print(str(not_taken), markup=False)
-                raise typer.Exit(1) from not_taken
-            deadline = time.monotonic() + _ANSWERED_S
-            while (answer := answers.answer(identity)) is None:
-                if time.monotonic() > deadline:
-                    errors.print(
-                        f"Command {identity} is written to {plan.topics.commands}, and {plan.topics.alerts} has no answer after {_ANSWERED_S:.0f} s:"
-                        " is alerts running, and has it this key? Its log says why it does not follow.",
-                        markup=False,
-                        soft_wrap=True,
-                    )
-                    raise typer.Exit(1)
-                time.sleep(0.1)
+            unanswered = (
+                f"and {plan.topics.alerts} has no answer after {ANSWERED_S:.0f} s: is alerts running, and has it this key? Its log says why it does"
+                " not follow."
+            )
+            answer = dispatch.send(channel, answers, model, action, unanswered, rules=",".join(rules), duration_ms=duration_ms)
     console.print(answer, markup=False, highlight=False, soft_wrap=True)

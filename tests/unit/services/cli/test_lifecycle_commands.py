@@ -15,7 +15,7 @@ from tests.unit.services.drift.stream import shop
 from tidemill.runs.instance import Instance, InstanceError
 from tidemill.services.cli.__main__ import app
 from tidemill.services.cli.command_answers import Answer, CommandAnswers, problem_of
-from tidemill.services.cli.lifecycle_commands import run_to_command
+from tidemill.services.cli.dispatch import run_to_command
 from tidemill.services.control.task import ControlTask
 from tidemill.services.control.task import task_inputs as control_inputs
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
