@@ -6,7 +6,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.services.scoring.domain.class_answers import SCORES
+from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.domain.settled import Settled
 from tidemill.shared.application.plan import ModelPlan
@@ -39,6 +39,7 @@ class Challengers:
         self.serving = [challenge.serving for _, _, challenge in challenged]
         self._width = len(serving)
         self._plans = [models[i] for i in self.models]
+        self._classes = ClassAnswers(self._plans)
         self._champions = [now for _, now, _ in challenged]
         self._shares = np.array([challenge.share for _, _, challenge in challenged])
         self._stages = pa.array([challenge.stage for _, _, challenge in challenged], pa.string())
@@ -108,29 +109,15 @@ class Challengers:
         """Return version, sequence, score, probabilities by class, class and reason of some slots, by request."""
         n, count = len(found.scores), len(slots)
         number, missing = np.tile(np.arange(count), n), found.degraded[:, slots].ravel()
-        reasons = pa.array([*(now.reason if now.scorer is None else "model_failed" for now in serving), None], pa.string())
+        reasons = pa.array([*(now.reason_without_score for now in serving), None], pa.string())
         return [
             pa.array([now.version for now in serving], pa.string()).take(pa.array(number)),
             pa.array(np.array([now.deployment_sequence for now in serving], np.int64)[number]),
             pa.array(found.scores[:, slots].ravel(), mask=missing),
-            self._tables(found, slots, missing),
+            _without(self._classes.scores({j: found.tables[slot] for j, slot in enumerate(slots.tolist()) if slot in found.tables}, n), missing),
             pa.array(found.predicted[:, slots].ravel(), mask=missing),
             reasons.take(pa.array(np.where(missing, number, count))),
         ]
-
-    def _tables(self, found: Settled, slots: NDArray[np.int64], missing: NDArray[np.bool_]) -> pa.Array:
-        n, count = len(found.scores), len(slots)
-        if not any(plan.kind.classes for plan in self._plans):
-            return pa.nulls(n * count, SCORES)
-        parts = []
-        for slot, plan in zip(slots.tolist(), self._plans, strict=True):
-            table = found.tables.get(slot, np.empty((n, 0)))
-            offsets = pa.array((np.arange(n + 1) * table.shape[1]).astype(np.int32))
-            names = pa.array(list(plan.kind.classes) * n, pa.string())
-            parts.append(pa.MapArray.from_arrays(offsets, names, pa.array(table.ravel()), SCORES))
-        empty = np.array([not plan.kind.classes for plan in self._plans])[np.tile(np.arange(count), n)]
-        found_all = _interleaved(parts, np.tile(np.arange(count), n), n)
-        return _without(found_all, missing | empty)
 
     def _slices(self, vectors: pa.RecordBatch, plan: ModelPlan) -> pa.Array:
         """Return the values of the model's slices and sensitive columns: as they were when the request came."""

@@ -86,7 +86,7 @@ class Panel:
         self._sequences = np.array([now.deployment_sequence for now in scoring], np.int64)
         self._names = pa.array([model.name for model in models], pa.string())
         self._versions = pa.array([*(now.version for now in scoring), "default"], pa.string())
-        self._reasons = pa.array([*(now.reason if now.scorer is None else "model_failed" for now in serving), None], pa.string())
+        self._reasons = pa.array([*(now.reason_without_score for now in serving), None], pa.string())
 
     @property
     def draws(self) -> bool:

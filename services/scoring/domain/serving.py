@@ -27,6 +27,11 @@ class Serving:
     revision: int = -1
     challenge: "Challenge | None" = None
 
+    @property
+    def reason_without_score(self) -> str | None:
+        """Why a request has no score of it: there is no model, or the model gave no number."""
+        return self.reason if self.scorer is None else "model_failed"
+
     def without_model(self, reason: str) -> "Serving":
         """Return what answers in place of the model: the default, under the same deployment, beside the same challenger."""
         return replace(self, scorer=None, reason=reason)
