@@ -11,17 +11,11 @@ import numpy as np
 import pytest
 
 from tests.models import artifact
-from tests.property.test_task_conformance import CASES, VIEW, World, outcome_of
-from tests.unit.services.drift.stream import APP, START, shop
+from tests.property.season import APPLICATION, CASES, Season, outcome_of
+from tests.unit.services.drift.stream import START
 from tests.unit.shared.models.test_assignment import hash_of
-from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.messages import message_codec
-from tidemill.shared.avro.registry import MemorySchemaRegistry
-from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import Emission, TopicPartition
-from tidemill.shared.log.topics import catalogue_topics
-from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.models.signature import Column
 
 pytestmark = pytest.mark.lasts(10)
@@ -32,34 +26,14 @@ CHAIN = ("ingestion", "features", "scoring", "outcomes", "drift", "archive")
 CARRYING = ("scoring", "outcomes", "drift", "archive")
 
 
-class Challenged(World):
+class Challenged(Season):
     """The shop's season under a champion and a canary, from its first request on."""
 
     def __init__(self, folder: Path) -> None:
-        shop(folder)
-        (folder / "app.yaml").write_text(
-            APP.replace("bootstrap_labels: 500", "bootstrap_labels: 20")
-            .replace("models:", f"{VIEW}models:")
-            .replace("    fallback:", "    slices: [country]\n    fallback:")
-        )
-        self.plan = load_plan(folder)
-        self.registry = MemorySchemaRegistry()
-        self.artifacts = ArtifactStore(str(folder / "artifacts"))
-        self.spill = folder / "spill"
-        self.logs = MemoryBroker()
-        self.logs.create_topics([*catalogue_topics("shop", 1), *(TopicSpec(topic) for topic in self.plan.topics.raw)])
-        self._publish_orders()
-        self._deploy()
-        self.whole = {}
-        for stage in CHAIN:
-            driver = self.driver(stage, seed=1, portion=40)
-            driver.codec = message_codec(self.registry, self.plan.topics.progress(stage), "progress")
-            driver.run()
-            for topic, rows in {**driver.written, self.plan.topics.progress(stage): driver.said}.items():
-                self._append(topic, rows)
-            self.whole[stage] = outcome_of(driver)
+        super().__init__(folder, APPLICATION.replace("    fallback:", "    slices: [country]\n    fallback:"), CHAIN)
 
-    def _deploy(self) -> None:
+    def deploy(self) -> None:
+        """Publish a champion and a canary."""
         codec = message_codec(self.registry, self.plan.topics.deployments, "deployment")
         champion = self.artifacts.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
         self.challenger = self.artifacts.put(artifact("logistic_regression", COLUMNS, "v2")[0].to_bytes())
