@@ -20,7 +20,7 @@ _FREE_ITEMS = 4_096
 
 
 @njit(cache=True)
-def _put_varint(out, at, value):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _put_varint(out, at, value):  # pragma: no cover
     rest = np.uint64((value << np.int64(1)) ^ (value >> np.int64(63)))
     while rest >= np.uint64(0x80):
         out[at] = np.uint8((rest & np.uint64(0x7F)) | np.uint64(0x80))
@@ -31,7 +31,7 @@ def _put_varint(out, at, value):  # type: ignore[no-untyped-def]  # pragma: no c
 
 
 @njit(cache=True)
-def _put_four(out, at, bits):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _put_four(out, at, bits):  # pragma: no cover
     out[at] = np.uint8(bits)
     out[at + 1] = np.uint8(bits >> np.uint64(8))
     out[at + 2] = np.uint8(bits >> np.uint64(16))
@@ -107,7 +107,7 @@ def write_rows(
 
 
 @njit(cache=True, nogil=True)
-def _varint(content, at, end):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _varint(content, at, end):  # pragma: no cover
     """Read a zig-zag number; returns it and where it ends, -1 when it does not end in time or has more than 64 bits."""
     bits, shift = np.uint64(0), np.uint64(0)
     while at < end and shift < np.uint64(64):
@@ -123,7 +123,7 @@ def _varint(content, at, end):  # type: ignore[no-untyped-def]  # pragma: no cov
 
 
 @njit(cache=True, inline="always")
-def _four(content, at):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _four(content, at):  # pragma: no cover
     """Four bytes as a number, written so that the compiler makes one load of it."""
     i = np.uint64(at)
     return (
@@ -135,7 +135,7 @@ def _four(content, at):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True)
-def walk(content, at, end, root, nodes, children, stack, left):  # type: ignore[no-untyped-def]  # pragma: no cover
+def walk(content, at, end, root, nodes, children, stack, left):  # pragma: no cover
     """Walk over one value of the type `root`; returns where it ends and the verdict.
 
     `stack` and `left` are scratch, one entry a level. Every step takes a byte or counts against what items without bytes may be.

@@ -35,10 +35,10 @@ def _rule_out(missing_passes: bool) -> Any:  # noqa: ANN401, RUF100 - numba's in
     """
 
     @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-    def rule_out(_context, block, columns, thresholds, keeps, begin, end, alive):  # type: ignore[no-untyped-def]
+    def rule_out(_context, block, columns, thresholds, keeps, begin, end, alive):
         masks = ir.VectorType(ir.IntType(keeps.dtype.bitwidth), LANES)
 
-        def code(context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+        def code(context, builder, signature, arguments):
             arrays = [context.make_array(kind)(context, builder, value).data for kind, value in zip(signature.args[:4], arguments[:4], strict=True)]
             rows, column, threshold, keep = arrays
             leaves = builder.bitcast(context.make_array(signature.args[6])(context, builder, arguments[6]).data, masks.as_pointer())
@@ -80,10 +80,10 @@ _rule_out_missing_fails = _rule_out(False)
 
 
 @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
-def _lowest(_context, mask):  # type: ignore[no-untyped-def]
+def _lowest(_context, mask):
     """Return the position of the lowest bit that is set."""
 
-    def code(_context, builder, signature, arguments):  # type: ignore[no-untyped-def]
+    def code(_context, builder, signature, arguments):
         zeros = builder.cttz(arguments[0], ir.Constant(ir.IntType(1), 1))
         return builder.zext(zeros, _I64) if signature.args[0].bitwidth < 64 else zeros
 
@@ -94,7 +94,9 @@ _lowest_set: Any = _lowest
 
 
 @njit(cache=True, nogil=True)
-def score_forests(blocks, first_tree, base, logistic, first_node, first_failing, columns, thresholds, keeps, first_leaf, leaves, scores):  # type: ignore[no-untyped-def]  # pragma: no cover
+def score_forests(
+    blocks, first_tree, base, logistic, first_node, first_failing, columns, thresholds, keeps, first_leaf, leaves, scores
+):  # pragma: no cover
     """Fill `scores`, shape (forests, padded rows): sum of the leaves in the order of the trees, in float32, then the logistic function.
 
     Parameters

@@ -402,7 +402,7 @@ class Runner:
         except TaskCrashedError as crash:
             self._judge(crash)
             return False
-        except Exception as problem:
+        except Exception as problem:  # of tasks and clients: `_refused` raises it again unless a record of the step is at fault
             self._refused(problem, works[-1:], given)
             return False
         took_s = self._timer() - begun
@@ -418,7 +418,7 @@ class Runner:
             self._last_step = begun
             try:
                 ends = self._commit(transaction)
-            except Exception as problem:
+            except Exception as problem:  # as above
                 self._refused(problem, works, given)
                 return False
             paused = [work.running.progress.paused for work in changed]

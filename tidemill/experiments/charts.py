@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from html import escape
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidemill.demo.charts import frame, line, text
 
@@ -149,7 +150,7 @@ def _heights(axis: Axis) -> tuple[list[float | None], list[tuple[float, str]]]:
     return [None if value is None or isinstance(value, str) else height(float(value)) for value in axis.values], marks
 
 
-def _padded(values: np.ndarray) -> tuple[float, float]:  # type: ignore[type-arg, unused-ignore]
+def _padded(values: NDArray[np.float64]) -> tuple[float, float]:
     low, high = float(values.min()), float(values.max())
     margin = 0.08 * (high - low) or 0.05 * abs(high) or 0.1
     return low - margin, high + margin

@@ -27,7 +27,7 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     bench, begun = _bench(request["folder"], request["application"]), time.monotonic()
     try:
         found = run_trial(bench, Configuration.of(request["configuration"]))
-    except Exception as problem:
+    except Exception as problem:  # estimators raise whatever they like; it is this trial's result, and the search goes on
         said = " ".join(str(problem).split()) or "no message"
         return {"status": "failed", "reason": f"{type(problem).__name__}: {said}"[:_WORDS], "wall_s": time.monotonic() - begun}
     return {"status": "done", "reason": "", "wall_s": time.monotonic() - begun, **found}

@@ -15,7 +15,7 @@ def test_models_of_other_kinds_load_start_and_answer_as_their_kind_does(kind: st
     assert run(models=40, trees=4, rows=20, kind=kind).predictions == 40 * 20
 
 
-def test_scoring_cost_prints_its_table(capsys) -> None:  # type: ignore[no-untyped-def]
+def test_scoring_cost_prints_its_table(capsys: pytest.CaptureFixture[str]) -> None:
     from benchmarks.scoring_cost import main
 
     main(["--models", "1", "2", "--rows", "10", "--seconds", "0.01"])

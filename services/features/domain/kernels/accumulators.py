@@ -8,7 +8,7 @@ from tidemill.services.features.domain.kernels.sums import add, add_square, is_p
 
 
 @inner
-def empty(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def empty(row, words, at, scalars):  # pragma: no cover
     """Set the accumulator at `at` to nothing."""
     for i in range(at, at + scalars[L_ACC_WORDS]):
         row[i] = 0
@@ -19,7 +19,7 @@ def empty(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: n
 
 
 @inner
-def change_unit(words, at, before, after, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def change_unit(words, at, before, after, scalars):  # pragma: no cover
     """Bring sums from one unit to another (`sums.unit`); twice for squares, as the factor's own square is no float."""
     share = after / before
     words[at + SUM] *= share
@@ -31,7 +31,7 @@ def change_unit(words, at, before, after, scalars):  # type: ignore[no-untyped-d
 
 
 @inner
-def take_in(row, words, at, x, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def take_in(row, words, at, x, scalars):  # pragma: no cover
     """Add a value to an accumulator. An extreme that is NaN has to be looked up again, and stays so."""
     row[at + N] += 1
     y, largest = x, abs(words[at + LARGEST])
@@ -56,7 +56,7 @@ def take_in(row, words, at, x, scalars):  # type: ignore[no-untyped-def]  # prag
 
 
 @inner
-def forget_extremes(words, at, low, high, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def forget_extremes(words, at, low, high, scalars):  # pragma: no cover
     """Mark extremes as unknown that may have left with a record or cell."""
     if scalars[L_MIN] >= 0 and words[at + scalars[L_MIN]] == low:
         words[at + scalars[L_MIN]] = np.nan
@@ -65,7 +65,7 @@ def forget_extremes(words, at, low, high, scalars):  # type: ignore[no-untyped-d
 
 
 @inner
-def take_cell(words, at, cells, cell, scalars, sign):  # type: ignore[no-untyped-def]  # pragma: no cover
+def take_cell(words, at, cells, cell, scalars, sign):  # pragma: no cover
     """Add the sums of a cell, or take them away (sign -1.0), whose largest is not above that of the sums it goes to."""
     largest, other = abs(words[at + LARGEST]), cells[cell + LARGEST]
     share = sign
@@ -80,7 +80,7 @@ def take_cell(words, at, cells, cell, scalars, sign):  # type: ignore[no-untyped
 
 
 @inner
-def are_lost(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def are_lost(row, words, at, scalars):  # pragma: no cover
     """Whether the sums of an accumulator have to be made anew, see `sums.lost`."""
     largest = words[at + LARGEST]
     if not largest < 0.0:
@@ -91,13 +91,13 @@ def are_lost(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma
 
 
 @inner
-def mean_of(row, words, at):  # type: ignore[no-untyped-def]  # pragma: no cover
+def mean_of(row, words, at):  # pragma: no cover
     """Return the mean of an accumulator that is not empty, in the unit of its sums."""
     return (words[at + SUM] + words[at + SUM_REST]) / row[at + N]
 
 
 @inner
-def spread_of(row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def spread_of(row, words, at, scalars):  # pragma: no cover
     """Return the variance, in the square of the unit of its sums."""
     squares = at + scalars[L_SQUARES]
     largest = abs(words[at + LARGEST])

@@ -86,7 +86,7 @@ _MOST = np.finfo(np.float64).max
 
 
 @inner
-def _figure(kind, x, row, words, at, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _figure(kind, x, row, words, at, scalars):  # pragma: no cover
     """Evaluate what comes of sums; `x` is what `difference` and `zscore` compare."""
     scale = unit(abs(words[at + LARGEST]))
     if kind == TOTAL:
@@ -106,7 +106,7 @@ def _figure(kind, x, row, words, at, scalars):  # type: ignore[no-untyped-def]  
 
 
 @inner
-def _settled(kind, x, row, words, pool, pool_f, groups, windows, scalars, w, v, at):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _settled(kind, x, row, words, pool, pool_f, groups, windows, scalars, w, v, at):  # pragma: no cover
     """Evaluate as `_figure` does; where what has left took the sums with it, from what is in the window, and the state is left as it is."""
     if not (words[at + LARGEST] < 0.0 and are_lost(row, words, at, scalars)):
         return _figure(kind, x, row, words, at, scalars)
@@ -122,7 +122,7 @@ def _settled(kind, x, row, words, pool, pool_f, groups, windows, scalars, w, v, 
 
 
 @inner
-def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates, now, op_value, o, out, asked):  # type: ignore[no-untyped-def]  # pragma: no cover
+def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates, now, op_value, o, out, asked):  # pragma: no cover
     """Answer what compares with the past: the asking event itself has not entered yet."""
     for a in range(aggregates.shape[0]):
         kind, v = aggregates[a, A_KIND], aggregates[a, A_VALUE]
@@ -152,7 +152,7 @@ def answer_before(row, words, pool, pool_f, scalars, groups, windows, aggregates
 
 
 @allocating
-def _quantile(row, pool_f, scalars, groups, windows, w, v, cell, q):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _quantile(row, pool_f, scalars, groups, windows, w, v, cell, q):  # pragma: no cover
     kind = windows[w, W_KIND]
     if kind == EVERYTHING:
         at = row[scalars[L_DIGEST_ROW] + v]
@@ -192,7 +192,7 @@ def _quantile(row, pool_f, scalars, groups, windows, w, v, cell, q):  # type: ig
 
 
 @inner
-def _since(windows, w, pool, cell, now, limits):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _since(windows, w, pool, cell, now, limits):  # pragma: no cover
     """Latest instant that is not in the window any more."""
     kind = windows[w, W_KIND]
     if kind == EVERYTHING:
@@ -204,7 +204,7 @@ def _since(windows, w, pool, cell, now, limits):  # type: ignore[no-untyped-def]
 
 
 @inner
-def answer_after(  # type: ignore[no-untyped-def]  # pragma: no cover
+def answer_after(  # pragma: no cover
     row, words, pool, pool_f, scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments, now, limits, out, asked
 ):  # fmt: skip
     """Answer everything else; the asking event is part of it where its stream is the view's source."""

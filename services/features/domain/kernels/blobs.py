@@ -30,7 +30,7 @@ _DIGEST_WORDS = DIGEST_HEAD + 2 * DIGEST_CENTROIDS
 
 
 @inner
-def packed_words(row, scalars, groups, windows, distincts):  # type: ignore[no-untyped-def]  # pragma: no cover
+def packed_words(row, scalars, groups, windows, distincts):  # pragma: no cover
     """Words an entity's blob takes."""
     n = scalars[L_WIDTH]
     for g in range(groups.shape[0]):
@@ -46,7 +46,7 @@ def packed_words(row, scalars, groups, windows, distincts):  # type: ignore[no-u
 
 
 @entry
-def pack(slots, rows, pool, scalars, groups, windows, distincts, ends, target):  # type: ignore[no-untyped-def]  # pragma: no cover
+def pack(slots, rows, pool, scalars, groups, windows, distincts, ends, target):  # pragma: no cover
     """Write the blobs of `slots` one after the other; `ends` (from `packed_words`, cumulated) says where each ends."""
     for k in range(slots.size):
         row = rows[slots[k]]
@@ -82,14 +82,14 @@ def pack(slots, rows, pool, scalars, groups, windows, distincts, ends, target): 
 
 
 @entry
-def sizes(slots, rows, scalars, groups, windows, distincts, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def sizes(slots, rows, scalars, groups, windows, distincts, out):  # pragma: no cover
     """Fill `out` with the words of each blob."""
     for k in range(slots.size):
         out[k] = packed_words(rows[slots[k]], scalars, groups, windows, distincts)
 
 
 @entry
-def unpack(slots, rows, pool, heads, scalars, groups, windows, distincts, ends, source):  # type: ignore[no-untyped-def]  # pragma: no cover
+def unpack(slots, rows, pool, heads, scalars, groups, windows, distincts, ends, source):  # pragma: no cover
     """Load blobs into empty slots; returns the number of the first that does not fit the layout, else -1."""
     for k in range(slots.size):
         row = rows[slots[k]]

@@ -11,7 +11,7 @@ FIRST_BLOCK = 8
 
 
 @inner
-def size_class(words):  # type: ignore[no-untyped-def]  # pragma: no cover
+def size_class(words):  # pragma: no cover
     """Smallest class whose blocks hold so many words."""
     c = SMALLEST_CLASS
     while (1 << c) < words:
@@ -20,7 +20,7 @@ def size_class(words):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @inner
-def allocate(pool, heads, c):  # type: ignore[no-untyped-def]  # pragma: no cover
+def allocate(pool, heads, c):  # pragma: no cover
     """Return the place of a zeroed block of class `c`."""
     block = heads[c]
     if block != 0:
@@ -36,7 +36,7 @@ def allocate(pool, heads, c):  # type: ignore[no-untyped-def]  # pragma: no cove
 
 
 @inner
-def free(pool, heads, block, c):  # type: ignore[no-untyped-def]  # pragma: no cover
+def free(pool, heads, block, c):  # pragma: no cover
     """Give a block back."""
     pool[block] = heads[c]
     heads[c] = block

@@ -26,7 +26,7 @@ _CELL_DIGEST_WORDS = DIGEST_HEAD + 2 * CELL_DIGEST_CENTROIDS
 
 
 @inner
-def first_cell(row, groups, windows, g):  # type: ignore[no-untyped-def]  # pragma: no cover
+def first_cell(row, groups, windows, g):  # pragma: no cover
     """Return the first cell that some window of the group still needs."""
     first = row[groups[g, G_ROW] + TAIL]
     for w in range(groups[g, G_FIRST], groups[g, G_FIRST] + groups[g, G_WINDOWS]):
@@ -35,7 +35,7 @@ def first_cell(row, groups, windows, g):  # type: ignore[no-untyped-def]  # prag
 
 
 @inner
-def make_room(row, pool, heads, groups, windows, g):  # type: ignore[no-untyped-def]  # pragma: no cover
+def make_room(row, pool, heads, groups, windows, g):  # pragma: no cover
     """See to it that one more cell fits."""
     place, width = groups[g, G_ROW], groups[g, G_WIDTH]
     tail, room = row[place + TAIL], row[place + ROOM]
@@ -60,7 +60,7 @@ def make_room(row, pool, heads, groups, windows, g):  # type: ignore[no-untyped-
 
 
 @inner
-def open_cell(row, pool, heads, groups, windows, g, p):  # type: ignore[no-untyped-def]  # pragma: no cover
+def open_cell(row, pool, heads, groups, windows, g, p):  # pragma: no cover
     """Insert a zeroed cell at index p; returns where it begins. Call `make_room` first."""
     place, width = groups[g, G_ROW], groups[g, G_WIDTH]
     tail, block = row[place + TAIL], row[place + BLOCK]
@@ -74,14 +74,14 @@ def open_cell(row, pool, heads, groups, windows, g, p):  # type: ignore[no-untyp
 
 
 @inner
-def fresh_cell(pool, pool_f, cell, head, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def fresh_cell(pool, pool_f, cell, head, scalars):  # pragma: no cover
     """Make the accumulators of a zeroed cell those of nothing."""
     for v in range(scalars[L_VALUES]):
         empty(pool, pool_f, cell + head + v * scalars[L_ACC_WORDS], scalars)
 
 
 @inner
-def enter_cell(pool, pool_f, cell, head, digest, op_value, o, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def enter_cell(pool, pool_f, cell, head, digest, op_value, o, scalars):  # pragma: no cover
     """Take a record into a step's or session's cell."""
     pool[cell + CELL_RECORDS] += 1
     for v in range(scalars[L_VALUES]):

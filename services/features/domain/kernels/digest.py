@@ -16,7 +16,7 @@ _LARGE = 2.0**1022
 
 
 @inner
-def _drawn(mean, m, share):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _drawn(mean, m, share):  # pragma: no cover
     """Return the mean drawn towards m by a share of their difference, which may itself be no float."""
     if abs(mean) > _LARGE or abs(m) > _LARGE:
         return mean * (1.0 - share) + m * share
@@ -24,7 +24,7 @@ def _drawn(mean, m, share):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @inner
-def _compress(digest, at, centroids):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _compress(digest, at, centroids):  # pragma: no cover
     """Merge neighbours until about half the centroids are left."""
     used, total = int(digest[at + _USED]), digest[at + _WEIGHT]
     first = at + DIGEST_HEAD
@@ -49,7 +49,7 @@ def _compress(digest, at, centroids):  # type: ignore[no-untyped-def]  # pragma:
 
 
 @inner
-def digest_add(digest, at, centroids, x, weight):  # type: ignore[no-untyped-def]  # pragma: no cover
+def digest_add(digest, at, centroids, x, weight):  # pragma: no cover
     """Add a value (or a centroid of some weight) to the digest whose words begin at `at`."""
     used = int(digest[at + _USED])
     if used == 0:
@@ -70,7 +70,7 @@ def digest_add(digest, at, centroids, x, weight):  # type: ignore[no-untyped-def
 
 
 @inner
-def digest_merge(digest, at, other, centroids):  # type: ignore[no-untyped-def]  # pragma: no cover
+def digest_merge(digest, at, other, centroids):  # pragma: no cover
     """Add another digest of the same size."""
     low, high = digest[other + _LOW], digest[other + _HIGH]
     used = int(digest[other + _USED])
@@ -82,13 +82,13 @@ def digest_merge(digest, at, other, centroids):  # type: ignore[no-untyped-def] 
 
 
 @inner
-def _between(a, b, share):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _between(a, b, share):  # pragma: no cover
     """Interpolate from the nearer end, so that a small value beside a large one keeps its digits."""
     return _drawn(a, b, share) if share < 0.5 else _drawn(b, a, 1.0 - share)
 
 
 @allocating
-def digest_quantile(means, weights, low, high, q):  # type: ignore[no-untyped-def]  # pragma: no cover
+def digest_quantile(means, weights, low, high, q):  # pragma: no cover
     """Quantile of the centroids of one or several digests, unsorted; NaN of none.
 
     A centroid of weight 1 is a value; between centroids ranks are interpolated, as NumPy does between values.

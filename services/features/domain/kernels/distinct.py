@@ -25,7 +25,7 @@ _ALPHA = 0.7213 / (1.0 + 1.079 / _REGISTERS)
 
 
 @inner
-def _place(pool, block, mask, value):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _place(pool, block, mask, value):  # pragma: no cover
     """Where a value stands, or would; when it was seen stands `mask` + 1 words further on."""
     i = (value ^ (value >> 29)) & mask
     while pool[block + i] != 0 and pool[block + i] != value:
@@ -34,13 +34,13 @@ def _place(pool, block, mask, value):  # type: ignore[no-untyped-def]  # pragma:
 
 
 @inner
-def _empty_table(pool, block, c):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _empty_table(pool, block, c):  # pragma: no cover
     for i in range(block + (1 << (c - 1)), block + (1 << c)):
         pool[i] = NEVER
 
 
 @inner
-def _sketch_see(pool, block, value, at):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _sketch_see(pool, block, value, at):  # pragma: no cover
     register = value & (_REGISTERS - 1)
     rest = (value >> REGISTER_BITS) & ((1 << (64 - REGISTER_BITS)) - 1)
     rank = 0
@@ -54,7 +54,7 @@ def _sketch_see(pool, block, value, at):  # type: ignore[no-untyped-def]  # prag
 
 
 @allocating
-def _rebuild(pool, heads, row, at, bound, now, target):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _rebuild(pool, heads, row, at, bound, now, target):  # pragma: no cover
     """Move the table to class `target` (or a sketch), without what no window can see any more."""
     block, c, used = row[at + DISTINCT_BLOCK], row[at + DISTINCT_CLASS], 0
     entries = np.empty((row[at + DISTINCT_USED], 2), np.int64)
@@ -89,7 +89,7 @@ def _rebuild(pool, heads, row, at, bound, now, target):  # type: ignore[no-untyp
 
 
 @inner
-def see(pool, heads, row, at, bound, now, value, when):  # type: ignore[no-untyped-def]  # pragma: no cover
+def see(pool, heads, row, at, bound, now, value, when):  # pragma: no cover
     """Note that a value (a hash, not 0) was seen at an instant."""
     c = row[at + DISTINCT_CLASS]
     if c == SKETCH_CLASS:
@@ -123,7 +123,7 @@ def see(pool, heads, row, at, bound, now, value, when):  # type: ignore[no-untyp
 
 
 @inner
-def count_since(pool, row, at, after):  # type: ignore[no-untyped-def]  # pragma: no cover
+def count_since(pool, row, at, after):  # pragma: no cover
     """How many values were seen later than `after`."""
     c, block = row[at + DISTINCT_CLASS], row[at + DISTINCT_BLOCK]
     if c == 0:
@@ -153,7 +153,7 @@ def count_since(pool, row, at, after):  # type: ignore[no-untyped-def]  # pragma
 
 
 @inner
-def restore_entry(pool, block, c, value, seen):  # type: ignore[no-untyped-def]  # pragma: no cover
+def restore_entry(pool, block, c, value, seen):  # pragma: no cover
     """Put an entry of a checkpoint into a table of class `c`, made by `restore_table`."""
     mask = (1 << (c - 1)) - 1
     place = _place(pool, block, mask, value)
@@ -161,7 +161,7 @@ def restore_entry(pool, block, c, value, seen):  # type: ignore[no-untyped-def] 
 
 
 @inner
-def restore_table(pool, heads, c):  # type: ignore[no-untyped-def]  # pragma: no cover
+def restore_table(pool, heads, c):  # pragma: no cover
     """Return the place of an empty table (or sketch) of class `c`."""
     block = allocate(pool, heads, c)
     if c != SKETCH_CLASS:

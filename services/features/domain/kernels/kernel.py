@@ -53,7 +53,7 @@ _DIGEST_WORDS = DIGEST_HEAD + 2 * DIGEST_CENTROIDS
 
 
 @inner
-def _free_sketches(row, pool, heads, scalars, distincts):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _free_sketches(row, pool, heads, scalars, distincts):  # pragma: no cover
     for m in range(distincts.shape[0]):
         at = distincts[m, M_ROW]
         if row[at + DISTINCT_CLASS] > 0:
@@ -69,7 +69,7 @@ def _free_sketches(row, pool, heads, scalars, distincts):  # type: ignore[no-unt
 
 
 @inner
-def clear(row, words, pool, heads, scalars, groups, windows, decays, distincts):  # type: ignore[no-untyped-def]  # pragma: no cover
+def clear(row, words, pool, heads, scalars, groups, windows, decays, distincts):  # pragma: no cover
     """Make a row one of an entity that nothing is known of; what was included stays."""
     if row[USED] == 0:
         row[INCLUDED] = -1
@@ -90,7 +90,7 @@ def clear(row, words, pool, heads, scalars, groups, windows, decays, distincts):
 
 
 @entry
-def release(row, pool, heads, scalars, groups, distincts):  # type: ignore[no-untyped-def]  # pragma: no cover
+def release(row, pool, heads, scalars, groups, distincts):  # pragma: no cover
     """Give an entity's memory back."""
     for g in range(groups.shape[0]):
         place = groups[g, G_ROW]
@@ -101,7 +101,7 @@ def release(row, pool, heads, scalars, groups, distincts):  # type: ignore[no-un
 
 
 @inner
-def _remember(row, words, scalars, v, at, x):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _remember(row, words, scalars, v, at, x):  # pragma: no cover
     """Keep first and last values by event time; of equal times the one journalled earlier is first, the one journalled later is last."""
     if scalars[L_FIRST_ROW] >= 0:
         place = scalars[L_FIRST_ROW] + 2 * v
@@ -123,7 +123,7 @@ def _remember(row, words, scalars, v, at, x):  # type: ignore[no-untyped-def]  #
 
 
 @inner
-def _decay(row, words, at, when, x, half_life, in_events):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _decay(row, words, at, when, x, half_life, in_events):  # pragma: no cover
     weight = words[at + DECAY_WEIGHT]
     if in_events:
         keep = 0.5 ** (1.0 / half_life)
@@ -145,7 +145,7 @@ def _decay(row, words, at, when, x, half_life, in_events):  # type: ignore[no-un
 
 
 @inner
-def _update(  # type: ignore[no-untyped-def]  # pragma: no cover
+def _update(  # pragma: no cover
     row, words, pool, pool_f, heads, scalars, groups, windows, decays, distincts, half_lives, now, limits, at, op_value, op_hash, o
 ):  # fmt: skip
     row[RECORDS] += 1
@@ -172,7 +172,7 @@ def _update(  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @inner
-def _fold(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
+def _fold(  # noqa: PLR0913, RUF100  # pragma: no cover
     op_slot, op_now, op_at, op_offset, op_update, op_row, op_value, op_hash,
     rows, rows_f, pool, pool_f, heads,
     scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments,
@@ -217,7 +217,7 @@ def _fold(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: n
 
 
 @entry
-def fold_view(  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
+def fold_view(  # noqa: PLR0913, RUF100  # pragma: no cover
     op_slot, op_now, op_at, op_offset, op_update, op_row, op_value, op_hash,
     rows, rows_f, pool, pool_f, heads,
     scalars, groups, windows, aggregates, decays, distincts, half_lives, arguments,

@@ -33,7 +33,7 @@ _CELL_DIGEST_WORDS = DIGEST_HEAD + 2 * CELL_DIGEST_CENTROIDS
 
 
 @inner
-def _join_cells(row, pool, pool_f, groups, g, left, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _join_cells(row, pool, pool_f, groups, g, left, scalars):  # pragma: no cover
     """Merge session left + 1 into session left."""
     place, width = groups[g, G_ROW], groups[g, G_WIDTH]
     block, tail = row[place + BLOCK], row[place + TAIL]
@@ -61,7 +61,7 @@ def _join_cells(row, pool, pool_f, groups, g, left, scalars):  # type: ignore[no
 
 
 @inner
-def enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, op_value, o):  # type: ignore[no-untyped-def]  # pragma: no cover
+def enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, op_value, o):  # pragma: no cover
     """Take a record into the session it belongs to, and join the neighbours it connects."""
     place, width, gap = groups[g, G_ROW], groups[g, G_WIDTH], groups[g, G_STEP]
     make_room(row, pool, heads, groups, windows, g)
@@ -86,7 +86,7 @@ def enter_session(row, pool, pool_f, heads, groups, windows, scalars, g, at, op_
 
 
 @inner
-def open_session(row, words, pool, pool_f, groups, windows, scalars, w, now):  # type: ignore[no-untyped-def]  # pragma: no cover
+def open_session(row, words, pool, pool_f, groups, windows, scalars, w, now):  # pragma: no cover
     """Copy the session that is open at `now` into the window's accumulators, and return where its cell is; -1 and nothing when none is."""
     g, base = windows[w, W_GROUP], windows[w, W_ROW]
     place, width = groups[g, G_ROW], groups[g, G_WIDTH]

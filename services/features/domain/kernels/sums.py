@@ -25,7 +25,7 @@ _TRACE = 64.0 * 2.0**-53
 
 
 @inner
-def add(words, at, x):  # type: ignore[no-untyped-def]  # pragma: no cover
+def add(words, at, x):  # pragma: no cover
     """Add `x` to the sum at `at`; subtracting is adding -x."""
     a = words[at]
     s = a + x
@@ -35,7 +35,7 @@ def add(words, at, x):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @inner
-def product_rest(a, b, p):  # type: ignore[no-untyped-def]  # pragma: no cover
+def product_rest(a, b, p):  # pragma: no cover
     """What rounding took from p = a * b."""
     if abs(a) > _LARGE or abs(b) > _LARGE:
         return 0.0
@@ -49,7 +49,7 @@ def product_rest(a, b, p):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @inner
-def _settled(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _settled(a, b):  # pragma: no cover
     """Return a + b as the nearest float and what that leaves (TwoSum)."""
     s = a + b
     c = s - a
@@ -57,7 +57,7 @@ def _settled(a, b):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @inner
-def add_square(words, at, x, sign):  # type: ignore[no-untyped-def]  # pragma: no cover
+def add_square(words, at, x, sign):  # pragma: no cover
     """Add sign * x * x to the squares at `at`."""
     p = x * x
     add(words, at, sign * p)
@@ -65,7 +65,7 @@ def add_square(words, at, x, sign):  # type: ignore[no-untyped-def]  # pragma: n
 
 
 @inner
-def unit(largest):  # type: ignore[no-untyped-def]  # pragma: no cover
+def unit(largest):  # pragma: no cover
     """What a value is multiplied with before it is added to sums whose largest magnitude is this."""
     if largest >= _HUGE:
         return _TO_HUGE
@@ -75,13 +75,13 @@ def unit(largest):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @inner
-def is_plain(largest):  # type: ignore[no-untyped-def]  # pragma: no cover
+def is_plain(largest):  # pragma: no cover
     """Whether sums with this largest magnitude are kept as they are."""
     return largest < _HUGE and largest >= _TINY
 
 
 @inner
-def lost(n, s, s_rest, q, q_rest, squares, largest):  # type: ignore[no-untyped-def]  # pragma: no cover
+def lost(n, s, s_rest, q, q_rest, squares, largest):  # pragma: no cover
     """Whether sums of n values no longer hold what remains after the largest (in the sums' units) has left them."""
     total = abs(s + s_rest)
     if total < _FAINT * largest:
@@ -95,7 +95,7 @@ def lost(n, s, s_rest, q, q_rest, squares, largest):  # type: ignore[no-untyped-
 
 
 @inner
-def variance(n, s, s_rest, q, q_rest, largest):  # type: ignore[no-untyped-def]  # pragma: no cover
+def variance(n, s, s_rest, q, q_rest, largest):  # pragma: no cover
     """Sample variance of n values with sum s and squares q, after values up to `largest`; NaN below two values."""
     if n < 2:
         return np.nan

@@ -53,7 +53,7 @@ from tidemill.services.features.domain.kernels.sums import add, add_square, is_p
 
 
 @inner
-def _let_go(row, words, pool, pool_f, place, base, kind, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _let_go(row, words, pool, pool_f, place, base, kind, scalars):  # pragma: no cover
     """Take the cell at `place` out of the window at `base`."""
     acc = scalars[L_ACC_WORDS]
     squares = scalars[L_SQUARES]
@@ -96,7 +96,7 @@ def _let_go(row, words, pool, pool_f, place, base, kind, scalars):  # type: igno
 
 
 @inner
-def set_limits(windows, now, limits):  # type: ignore[no-untyped-def]  # pragma: no cover
+def set_limits(windows, now, limits):  # pragma: no cover
     """Note for every sliding window the largest cell time that is no longer in it at `now` (a step's number for a stepped one)."""
     for w in range(windows.shape[0]):
         if windows[w, W_KIND] == EXACT:
@@ -106,7 +106,7 @@ def set_limits(windows, now, limits):  # type: ignore[no-untyped-def]  # pragma:
 
 
 @inner
-def advance(row, words, pool, pool_f, groups, windows, scalars, limits):  # type: ignore[no-untyped-def]  # pragma: no cover
+def advance(row, words, pool, pool_f, groups, windows, scalars, limits):  # pragma: no cover
     """Let go of what is outside; `limits` as `set_limits` notes them."""
     for g in range(groups.shape[0]):
         kind, width, place = groups[g, G_KIND], groups[g, G_WIDTH], groups[g, G_ROW]
@@ -139,7 +139,7 @@ def advance(row, words, pool, pool_f, groups, windows, scalars, limits):  # type
 
 
 @inner
-def refresh(row, words, pool, pool_f, groups, windows, scalars, w, v):  # type: ignore[no-untyped-def]  # pragma: no cover
+def refresh(row, words, pool, pool_f, groups, windows, scalars, w, v):  # pragma: no cover
     """Make a sliding window's sums anew from what is in it."""
     g, base, acc = windows[w, W_GROUP], windows[w, W_ROW], scalars[L_ACC_WORDS]
     place, width, exact = groups[g, G_ROW], groups[g, G_WIDTH], groups[g, G_KIND] == EXACT
@@ -168,7 +168,7 @@ def refresh(row, words, pool, pool_f, groups, windows, scalars, w, v):  # type: 
 
 
 @inner
-def _restore_sums(row, words, pool, pool_f, groups, windows, scalars, g):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _restore_sums(row, words, pool, pool_f, groups, windows, scalars, g):  # pragma: no cover
     """Before a record enters: make those sums anew that what has left took with it.
 
     At no other time, so that the bits depend on the entity's records alone, never on when somebody asked.
@@ -181,7 +181,7 @@ def _restore_sums(row, words, pool, pool_f, groups, windows, scalars, g):  # typ
 
 
 @inner
-def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, limits, g, at, op_value, o):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, limits, g, at, op_value, o):  # pragma: no cover
     kind, width, place = groups[g, G_KIND], groups[g, G_WIDTH], groups[g, G_ROW]
     time = at if kind == EXACT else at // groups[g, G_STEP]
     first_window, last_window = groups[g, G_FIRST], groups[g, G_FIRST] + groups[g, G_WINDOWS]
@@ -224,7 +224,7 @@ def _enter_sliding(row, words, pool, pool_f, heads, groups, windows, scalars, li
 
 
 @inner
-def enter(row, words, pool, pool_f, heads, groups, windows, scalars, limits, at, op_value, o):  # type: ignore[no-untyped-def]  # pragma: no cover
+def enter(row, words, pool, pool_f, heads, groups, windows, scalars, limits, at, op_value, o):  # pragma: no cover
     """Take a record into every window; call `advance` first."""
     for g in range(groups.shape[0]):
         if groups[g, G_KIND] == SESSION:
@@ -242,7 +242,7 @@ def enter(row, words, pool, pool_f, heads, groups, windows, scalars, limits, at,
 
 
 @inner
-def extreme(row, words, pool, pool_f, groups, windows, scalars, w, v, largest):  # type: ignore[no-untyped-def]  # pragma: no cover
+def extreme(row, words, pool, pool_f, groups, windows, scalars, w, v, largest):  # pragma: no cover
     """Return minimum or maximum of a window that is not empty, looked up again after the old one has left."""
     base = windows[w, W_ROW]
     offset = scalars[L_MAX] if largest else scalars[L_MIN]
@@ -263,7 +263,7 @@ def extreme(row, words, pool, pool_f, groups, windows, scalars, w, v, largest): 
 
 
 @inner
-def clear_windows(row, words, groups, windows, scalars):  # type: ignore[no-untyped-def]  # pragma: no cover
+def clear_windows(row, words, groups, windows, scalars):  # pragma: no cover
     """Forget all records; the blocks stay."""
     for g in range(groups.shape[0]):
         row[groups[g, G_ROW] + TAIL] = 0

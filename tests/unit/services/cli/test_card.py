@@ -8,6 +8,7 @@ from typing import Any
 import numpy as np
 import pyarrow as pa
 import pytest
+from numpy.typing import NDArray
 from sklearn.metrics import roc_auc_score
 from typer.testing import CliRunner
 
@@ -29,7 +30,7 @@ class Answered(World):
     def _outcome(self, i: int, score: float | None) -> dict[str, Any]:
         return {**super()._outcome(i, score), "model_version": self.version or "default"}
 
-    def predictions(self, first: int, scores: np.ndarray) -> None:  # type: ignore[type-arg, unused-ignore]
+    def predictions(self, first: int, scores: NDArray[np.float64]) -> None:
         names = dict.fromkeys(arrow_schema(message_schema("prediction")).names)
         rows = [
             {

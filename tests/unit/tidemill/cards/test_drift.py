@@ -5,12 +5,13 @@ from pathlib import Path
 import numpy as np
 import polars as pl
 import pytest
+from numpy.typing import NDArray
 
 from tests.unit.services.retraining.test_job import BEGIN_MS, DAY_MS, World
 from tidemill.cards.drift import moved
 
 
-def plain_psi(before: np.ndarray, since: np.ndarray) -> float:  # type: ignore[type-arg, unused-ignore]
+def plain_psi(before: NDArray[np.float64], since: NDArray[np.float64]) -> float:
     """Tenths of what was before, missing values apart, no share below a ten-thousandth."""
     edges = np.quantile(before[~np.isnan(before)], [tenth / 10 for tenth in range(1, 10)])
     shares = []
