@@ -1,6 +1,7 @@
 """Every aggregate over every window against the oracle, for random schedules with disorder, labels by id, restarts and any batching."""
 
 import math
+import shutil
 from dataclasses import replace
 from pathlib import Path
 
@@ -15,9 +16,11 @@ from tests.journals import cut
 from tests.restarts import folded_with_restarts
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.shared.application.journal import JournalBatch, JournalGroup
+from tidemill.shared.application.plan import ACCUMULATED, KINDS, AggregatePlan, Kind, Plan, ViewPlan
 from tidemill.shared.application.planning import load_plan
 
-PLAN = load_plan(Path(__file__).parents[1] / "applications" / "engine")
+_ENGINE = Path(__file__).parents[1] / "applications" / "engine"
+PLAN = load_plan(_ENGINE)
 _START = 1_700_000_000_000
 
 
@@ -60,6 +63,24 @@ def as_batch(journal: list[Seen]) -> JournalBatch:
     return JournalBatch(0, offsets, times, index, [b""] * len(journal), groups)
 
 
+def hold(oracle: FeatureOracle, view: ViewPlan, aggregate: AggregatePlan, request: Seen, got: float, place: tuple[object, ...]) -> None:
+    """Hold an answer against the oracle's, as exactly as its kind promises."""
+    truth = oracle.answer(view, aggregate, request)
+    if math.isnan(truth):
+        assert math.isnan(got), place
+    elif aggregate.kind in ("count", "distinct"):
+        assert got == truth, place
+    elif aggregate.kind == "quantile" and aggregate.window is not None and (aggregate.window.kind != "sliding" or aggregate.window.step_ms):
+        # A sketch: right to a few ranks.
+        low, high = (oracle.answer(view, replace(aggregate, argument=min(1.0, max(0.0, aggregate.argument + d))), request) for d in (-0.06, 0.06))
+        assert low - 1e-9 * abs(low) <= got <= high + 1e-9 * abs(high), place
+    elif aggregate.kind in ("difference", "zscore"):
+        # The difference of two numbers is as exact as the larger of them.
+        assert got == pytest.approx(truth, rel=1e-9, abs=1e-6), place
+    else:
+        assert got == pytest.approx(truth, rel=1e-9, abs=1e-12), place
+
+
 @settings(max_examples=12, deadline=None)
 @given(seed=st.integers(0, 100_000))
 @example(seed=62)  # equal values in a window that a large one has left: no spread at all
@@ -73,27 +94,8 @@ def test_every_feature_is_what_the_oracle_says(seed: int) -> None:
     for row in rng.choice(len(requests), 25, replace=False).tolist():
         for view in PLAN.views:
             for aggregate in view.aggregates:
-                truth, value = oracle.answer(view, aggregate, requests[row]), vectors[aggregate.feature][row]
-                got = math.nan if value is None else value
-                place = (aggregate.feature, row, seed)
-                if math.isnan(truth):
-                    assert math.isnan(got), place
-                elif aggregate.kind in ("count", "distinct"):
-                    assert got == truth, place
-                elif (
-                    aggregate.kind == "quantile" and aggregate.window is not None and (aggregate.window.kind != "sliding" or aggregate.window.step_ms)
-                ):
-                    # A sketch: right to a few ranks.
-                    low, high = (
-                        oracle.answer(view, replace(aggregate, argument=min(1.0, max(0.0, aggregate.argument + d))), requests[row])
-                        for d in (-0.06, 0.06)
-                    )
-                    assert low - 1e-9 * abs(low) <= got <= high + 1e-9 * abs(high), place
-                elif aggregate.kind in ("difference", "zscore"):
-                    # The difference of two numbers is as exact as the larger of them.
-                    assert got == pytest.approx(truth, rel=1e-9, abs=1e-6), place
-                else:
-                    assert got == pytest.approx(truth, rel=1e-9, abs=1e-12), place
+                value = vectors[aggregate.feature][row]
+                hold(oracle, view, aggregate, requests[row], math.nan if value is None else value, (aggregate.feature, row, seed))
                 checked += 1
     assert checked > 3_000
 
@@ -107,6 +109,47 @@ def test_any_batching_and_any_restart_give_the_same_bits(seed: int, restart: flo
     together = folded_with_restarts(PLAN, journal, rng, restart, budget, 40)
     for name in whole.schema.names:
         assert together.column(name).equals(whole.column(name)), name
+
+
+_ARGUMENTS: dict[Kind, str] = {
+    "distinct": "{distinct: merchant}", "quantile": "{quantile: 0.7}", "lag": "{lag: 3}", "decayed_sum": "{decayed_sum: {half_life: 2m}}",
+    "decayed_count": "{decayed_count: {half_life: 2 events}}", "decayed_mean": "{decayed_mean: {half_life: 2m}}",
+    "ratio": "{ratio: [count_1m, count_all]}",
+}  # fmt: skip
+_WINDOWS = {"exact": "1m", "stepped": "{sliding: 10m, resolution: 1m}", "tumbling": "{tumbling: 5m}", "session": "{session: 1m}", "everything": "all"}
+
+
+@pytest.fixture(scope="module")
+def every_kind(tmp_path_factory: pytest.TempPathFactory) -> Plan:
+    """An application with one view that asks for every kind there is over every kind of window: a new kind is in it by its name."""
+    folder = shutil.copytree(_ENGINE, tmp_path_factory.mktemp("kinds") / "engine")
+    asked = ", ".join(_ARGUMENTS.get(kind, kind) for kind in KINDS)
+    view = f"  each: {{entity: account, source: payments, value: amount, aggregate: [{asked}], windows: [{', '.join(_WINDOWS.values())}]}}"
+    text = (folder / "app.yaml").read_text(encoding="utf-8")
+    (folder / "app.yaml").write_text(text.replace("views:\n", f"views:\n{view}\n").replace('["exact.*"', '["each.*", "exact.*"'), encoding="utf-8")
+    return load_plan(folder)
+
+
+def test_every_kind_there_is_conforms_over_every_window(every_kind: Plan) -> None:
+    rng = np.random.default_rng(8)
+    journal = random_schedule(rng, 200)
+    (view,) = (view for view in every_kind.views if view.name == "each")
+    assert {aggregate.kind for aggregate in view.aggregates} == set(KINDS)
+    over: dict[str, set[str]] = {}
+    for aggregate in view.aggregates:
+        if aggregate.window is not None:
+            over.setdefault(aggregate.kind, set()).add(aggregate.feature.removeprefix(f"each__{aggregate.kind}_"))
+    assert set(over) == set(ACCUMULATED) and {len(windows) for windows in over.values()} == {len(_WINDOWS)}
+    whole = FeaturesCore(every_kind).process(as_batch(journal))
+    together = folded_with_restarts(every_kind, as_batch(journal), rng, 0.3, 4_000, 30)
+    columns, oracle = whole.to_pydict(), FeatureOracle(journal)
+    requests = [record for record in journal if record.stream == "payments"]
+    for aggregate in view.aggregates:
+        assert together.column(aggregate.feature).equals(whole.column(aggregate.feature)), aggregate.feature
+        assert any(value is not None for value in columns[aggregate.feature]), f"{aggregate.feature} has answers"
+        for row in rng.choice(len(requests), 8, replace=False).tolist():
+            value = columns[aggregate.feature][row]
+            hold(oracle, view, aggregate, requests[row], math.nan if value is None else value, (aggregate.feature, row))
 
 
 def test_reading_an_entity_says_what_a_request_would_be_told_and_changes_nothing() -> None:
