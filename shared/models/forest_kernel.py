@@ -132,7 +132,7 @@ def score_forests(
 
 
 @njit(cache=True, nogil=True)
-def score_class_forest(  # type: ignore[no-untyped-def]  # pragma: no cover
+def score_class_forest(  # pragma: no cover
     blocks, base, softmax, first_node, first_failing, columns, thresholds, keeps, first_leaf, leaves, first_output, widths, scores,
 ):  # fmt: skip
     """Fill `scores`, shape (padded rows, outputs): sums of the leaves in the order of the trees, in float32, then a softmax in 64 bits.

@@ -11,8 +11,8 @@ import pytest
 
 from campaigns.simulate.lake import MemoryLake
 from tests.kind_events import AMOUNTS, START, THREE_CLASSES, Event, flowers, parcels, species_model, weight_model
+from tests.property.season import outcome_of
 from tests.property.task_driver import Driver
-from tests.property.test_task_conformance import outcome_of
 from tidemill.services.drift.task import DriftTask
 from tidemill.services.drift.task import task_inputs as drift_inputs
 from tidemill.services.outcomes.task import OutcomesTask
