@@ -7,7 +7,7 @@ from typing import Any
 
 from tidemill.init.expectations import expectations
 from tidemill.init.names import slug
-from tidemill.init.policies import Policies, words_of_days
+from tidemill.init.policies import Policies, StageSizes, words_of_days
 from tidemill.init.profile import ColumnProfile, Profile
 from tidemill.init.question import Question
 from tidemill.init.timeline import Timeline, words
@@ -213,7 +213,19 @@ def _model(written: Written) -> list[str]:
         f" min_rows: {policy.min_rows}{few}}}"
     )
     lines.append(f"gate: {{min_rows: {policy.gate_min_rows}, block: {policy.block}}}")
-    return lines
+    return lines + _stages(policy.stages)
+
+
+def _stages(sizes: StageSizes) -> list[str]:
+    return [
+        "# A new recipe that has passed the gate first scores everything and answers nobody (shadow), then answers a share of the requests (canary);",
+        "# it goes back by itself where it does worse. A first model, and refits of a recipe that serves, answer at once. Without `stages` all do.",
+        "stages:",
+        f"  shadow: {{for: {sizes.shadow}, labels: {sizes.shadow_labels}}}   # so long, with so many labels, at least",
+        f"  canary: {{share: 0.1, for: {sizes.canary}, labels: {sizes.canary_labels}}}   # of the requests, by the hash of their keys",
+        "  refits: direct   # or canary: refits answer a share first, too",
+        f"  longest: {sizes.longest}   # what is not shown to be no worse by then leaves",
+    ]
 
 
 def _label(written: Written) -> list[str]:

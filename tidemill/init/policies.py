@@ -25,6 +25,8 @@ _PARTS_OF_A_TRAINING = 4
 _POSITIVES = 5
 _LEAST_POSITIVES = 3
 _LEAST_GATE_ROWS = 20
+_CANARY_BLOCKS = 3
+_MOST_STAGE_LABELS = 200
 _OLD_MS = 60 * DAY_MS
 _LEAST_DELAY_MS = DAY_MS
 _NICE_MS = tuple(
@@ -37,6 +39,17 @@ _NICE_MS = tuple(
     )
     for count in counts
 )
+
+
+@dataclass(frozen=True, slots=True)
+class StageSizes:
+    """How long a new recipe is tried in shadow and as a canary, and with how many labels at least."""
+
+    shadow: str
+    shadow_labels: int
+    canary: str
+    canary_labels: int
+    longest: str
 
 
 @dataclass(frozen=True, slots=True)
@@ -62,6 +75,7 @@ class Policies:
     budget_per_30d: int
     max_delay: str
     max_delay_ms: int
+    stages: StageSizes
     short: tuple[str, ...]
 
 
@@ -119,8 +133,17 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
         budget_per_30d=int(np.clip(30 // cool_days, 1, 10)),
         max_delay=words(max_delay_ms),
         max_delay_ms=max_delay_ms,
+        stages=_stages(block_ms, rows_a_day),
         short=tuple(short),
     )
+
+
+def _stages(block_ms: int, rows_a_day: float) -> StageSizes:
+    """Return a shadow of seven blocks, of which evidence can come, a canary of three, and a time that is four shadows long at least."""
+    shadow, canary = _nice(_BLOCKS * block_ms), _nice(_CANARY_BLOCKS * block_ms)
+    longest = max(_nice(4 * _BLOCKS * block_ms), _nice(2 * (shadow + canary)))
+    labels = [int(np.clip(0.5 * rows_a_day * stage / DAY_MS, _LEAST_GATE_ROWS, _MOST_STAGE_LABELS)) for stage in (shadow, canary)]
+    return StageSizes(words(shadow), labels[0], words(canary), labels[1], words(longest))
 
 
 def _holdout_days(days: float, rows_a_day: float) -> float:

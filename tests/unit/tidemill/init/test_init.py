@@ -94,6 +94,17 @@ def test_policies_leave_room_to_learn_and_to_judge(tmp_path: Path, rows: int) ->
     assert policy.bootstrap_labels <= 0.5 * rows and policy.gate_min_rows <= max(20, judged)
     assert policy.bootstrap_labels - 2 * judged >= policy.min_rows
     assert policy.holdout_days * 86_400_000 >= 7 * parse_duration(policy.block)
+    _has_stages(tmp_path / "app", days)
+
+
+def _has_stages(app: Path, days: float) -> None:
+    """The stages are on, can be baked through within the table's own time and labels, and leave room for evidence."""
+    (model,) = load_plan(app).models.values()
+    stages, block = model.settings.stages, model.settings.gate.block
+    assert stages.shadow is not None and stages.canary is not None and stages.refits == "direct" and stages.ab is None
+    assert stages.shadow.duration >= 7 * block and stages.canary.duration >= 3 * block
+    assert 28 * block <= stages.longest and stages.shadow.duration + stages.canary.duration <= max(0.5 * days * 86_400_000, 10_000)
+    assert 20 <= stages.canary.labels <= stages.shadow.labels <= 200
 
 
 def test_a_table_of_hours_is_judged_in_minutes(tmp_path: Path) -> None:
@@ -101,7 +112,7 @@ def test_a_table_of_hours_is_judged_in_minutes(tmp_path: Path) -> None:
     frame["at"] = pd.date_range("2025-06-01", periods=len(frame), freq="5s")
     policy = made(tmp_path, frame, "y", "1m", time="at").written.policies
     assert policy.holdout_days < 0.05 and parse_duration(policy.block) <= 180_000 and not policy.short
-    load_plan(tmp_path / "app")
+    _has_stages(tmp_path / "app", 2_000 * 5 / 86_400)
 
 
 def test_what_is_probably_wrong_is_said(tmp_path: Path) -> None:
