@@ -14,6 +14,7 @@ from tidemill.services.gateway.publisher import EventTooLargeError, Publisher
 from tidemill.services.gateway.topic_limits import TopicLimits
 from tidemill.shared.application.debezium import changed_row
 from tidemill.shared.application.plan import Plan, StreamPlan
+from tidemill.shared.avro.json_values import each_once
 from tidemill.shared.avro.key_text import KeyTextError, key_text
 
 log = logging.getLogger(__name__)
@@ -82,7 +83,7 @@ def _text(body: bytes) -> bytes:
 def _key(stream: StreamPlan, value: bytes) -> bytes:
     """Return an event's partition key as every stage writes it; ValueError for what ingestion could not place."""
     try:
-        event = json.loads(value.decode())
+        event = json.loads(value.decode(), object_pairs_hook=each_once)
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ValueError(f"expected one JSON object: {error}") from error
     if not isinstance(event, dict):

@@ -11,7 +11,7 @@ import pyarrow as pa
 
 from tidemill.shared.avro.arrow_types import arrow_schema, leaves
 from tidemill.shared.avro.columns import DecodedColumns
-from tidemill.shared.avro.json_values import JsonForm, flat_record, integer, shown
+from tidemill.shared.avro.json_values import JsonForm, each_once, flat_record, integer, shown
 from tidemill.shared.avro.schema_tree import parse_record
 from tidemill.shared.avro.times import DoubtfulTimeError, read_time
 from tidemill.shared.log.errors import InvalidRecord
@@ -46,7 +46,7 @@ class JsonDecoder:
         # A decimal loses digits as a double; everything else is quicker as one.
         self._float = Decimal if any(column.type.logical or column.type.branches for column in leaves(record)) and "decimal" in schema else float
         # What json.loads does, which makes a decoder for each text.
-        self._parse = json.JSONDecoder(parse_constant=_no_constant, parse_float=self._float).decode
+        self._parse = json.JSONDecoder(object_pairs_hook=each_once, parse_constant=_no_constant, parse_float=self._float).decode
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode every value; a bad one becomes an error at its position, the same whatever its neighbours are."""

@@ -1,6 +1,7 @@
 """JSON values of Avro types as the Python values Arrow takes: events in JSON, and defaults of schemas."""
 
 import re
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
@@ -18,6 +19,15 @@ UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 FIRST_DAY, LAST_DAY = 1 - _DAY_ZERO, date.max.toordinal() - _DAY_ZERO
 DAY_UNITS = {"time-millis": 86_400_000, "time-micros": 86_400_000_000}
 _SHOWN = 80
+
+
+def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Make an object of JSON (`object_pairs_hook`); ValueError when a name comes twice, since nothing says which of its values is meant."""
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        name, times = Counter(name for name, _ in pairs).most_common(1)[0]
+        raise ValueError(f"expected each field once, found {shown(name)} {times} times")
+    return found
 
 
 def shown(item: Any) -> str:  # noqa: ANN401, RUF100 - whatever the JSON holds

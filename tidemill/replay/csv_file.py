@@ -12,6 +12,7 @@ import pyarrow.csv
 from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_text
 
 _LONGEST_FIELD = 2**31 - 1
+_BLOCK_BYTES = 1 << 20
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,13 +39,14 @@ def read_csv(file: Path, nulls: Sequence[str], dialect: CsvDialect = _PLAIN) -> 
     Raises
     ------
     DataSetError
-        No header, two columns of one name, a row with more or fewer values, text that is not UTF-8; names the line.
+        No header, two columns of one name, a row with more or fewer values, a quote that is not closed, text that is not UTF-8; names the line.
     """
     header = _header(file, dialect)
     options = pyarrow.csv.ConvertOptions(
         column_types=dict.fromkeys(header, pa.string()), null_values=["", *nulls], strings_can_be_null=True, quoted_strings_can_be_null=False
     )
     try:
+        _check_quotes(file, dialect)
         with open_text(file, "CSV", dialect.encoding) as source:
             # Threads that Arrow has just started abort a process that ends at once, as one with a file to refuse does.
             alone = pyarrow.csv.ReadOptions(use_threads=False)
@@ -74,6 +76,23 @@ def _header(file: Path, dialect: CsvDialect) -> list[str]:
             where = ", ".join(places)
             raise DataSetError(f"{file}:1: expected a name of its own for every column, found {name!r} {len(places)} times: columns {where}")
     return header
+
+
+def _check_quotes(file: Path, dialect: CsvDialect) -> None:
+    """Refuse a quote that nothing closes, which would take the rest of the file for one value, and text behind one that is closed."""
+    with open_text(file, "CSV", dialect.encoding) as source:
+        if not any(b'"' in block for block in iter(lambda: source.read(_BLOCK_BYTES), b"")):
+            return
+    csv.field_size_limit(_LONGEST_FIELD)
+    with open_text(file, "CSV", dialect.encoding) as source:
+        reader = csv.reader(io.TextIOWrapper(source, "utf-8", errors="replace", newline=""), delimiter=dialect.separator, strict=True)
+        begin = 1
+        try:
+            for _ in reader:
+                begin = reader.line_num + 1
+        except csv.Error as error:
+            what = "a quote that is never closed" if "unexpected end" in str(error) else str(error)
+            raise DataSetError(f'{file}:{begin}: expected a quoted value to end with a quote (one within it is written ""), found {what}') from error
 
 
 def _ragged(file: Path, width: int, dialect: CsvDialect) -> DataSetError | None:

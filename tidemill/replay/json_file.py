@@ -9,6 +9,7 @@ import pyarrow as pa
 from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_text
 from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.avro.json_values import each_once
 
 
 def read_json(file: Path, stream: StreamPlan, available: str) -> FileRows:
@@ -32,7 +33,7 @@ def read_json(file: Path, stream: StreamPlan, available: str) -> FileRows:
         if not content.strip():
             continue
         try:
-            parsed = json.loads(content)
+            parsed = json.loads(content, object_pairs_hook=each_once)
             known.append(_text(parsed.pop(available, None)) if isinstance(parsed, dict) and available not in decoder.arrow.names else None)
             rows.append(decoder.row(parsed))
         except UnicodeDecodeError as error:

@@ -53,6 +53,7 @@ def test_times_are_milliseconds_or_text_and_defaults_fill_in() -> None:
         (b'{"id": "\xff", "at": 1}', "utf-8"),
         (b'{"id": "\\ud800", "at": 1}', "surrogates"),
         (b'{"id": ' + b"[" * 100_000, "recursion"),
+        (b'{"id": "a", "at": 1, "x": 1, "x": 1000}', "expected each field once, found 'x' 2 times"),
     ],
 )
 def test_bad_json_costs_itself_only_and_says_why(value: bytes, says: str) -> None:
