@@ -30,7 +30,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-20"
+_FOLD_VERSION = "drift-21"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 

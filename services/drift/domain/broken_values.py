@@ -30,17 +30,30 @@ class BrokenValues:
     min_rows: int
     missing_shift: float
 
-    def look(self, at: Coordinates, conditions: Conditions, day: Mapping[str, Summary]) -> list[Finding]:
-        """Hold a day's missing and unknown values, and its scale, against the days of the reference."""
+    def look(self, at: Coordinates, conditions: Conditions, day: Mapping[str, Summary], window: Mapping[str, Summary]) -> list[Finding]:
+        """Hold a day's missing and unknown values, and its scale, against the days of the reference.
+
+        Days of a few hundred rows have a level of their own, which hides a factor of units; the window of a week that ends with the day shows it.
+
+        Parameters
+        ----------
+        window
+            Summaries of the window that ends with the day; empty before it has its length.
+        """
         judged = {name: day[name] for name, one in self.reference.items() if one.rows and day[name].rows >= self.min_rows}
         outside, factors = outside_shares(self.reference, judged), scales(self.reference, judged)
+        weeks = scales(
+            self.reference, {name: window[name] for name in judged if name in window}, {n: one.factor_unsure for n, one in self.usual.items()}
+        )
         found: list[Finding] = []
         for name, one in judged.items():
-            found += self._feature(at, conditions, name, one, outside[name], factors.get(name))
+            found += self._feature(at, conditions, name, one, outside[name], factors.get(name), weeks.get(name))
         return found
 
-    def _feature(self, at: Coordinates, conditions: Conditions, name: str, day: Summary, outside: float, factor: Scale | None) -> Sequence[Finding]:
-        """Hold one feature against what was usual."""
+    def _feature(
+        self, at: Coordinates, conditions: Conditions, name: str, day: Summary, outside: float, factor: Scale | None, week: Scale | None
+    ) -> Sequence[Finding]:
+        """Hold one feature against what was usual: a day, and the scale of a week."""
         missing, usual, before = day.missing_share, self.usual[name], self.reference[name].missing_share
         distance, missing_bound = usual.missing(missing, day.rows, self.missing_shift)
         gone: Severity = "alarm" if distance > _GONE and missing > before else "warning"
@@ -54,9 +67,13 @@ class BrokenValues:
         told = f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
         hold("missing", "missing_share", distance, missing_bound, told, gone)
         if factor is not None:
-            statistic = factor.factor_log if factor.units and factor.factor_log > usual.factor_log else 0.0
-            told = f"values are {factor.factor:.4g} times what they were, as after a change of {factor.units}"
-            hold("units", "scale_factor", statistic, usual.factor_log, told, "alarm", factor=factor.factor)
+            is_other = [one is not None and bool(one.units) and one.factor_log > usual.factor_log for one in (factor, week)]
+            # A day says it for sure, a week is less so: a level may have moved by about as much.
+            severity: Severity
+            told_by, severity = (week, "warning") if week is not None and is_other == [False, True] else (factor, "alarm")
+            statistic = told_by.factor_log if any(is_other) else 0.0
+            told = f"values are {told_by.factor:.4g} times what they were, as after a change of {told_by.units}"
+            hold("units", "scale_factor", statistic, usual.factor_log, told, severity, factor=told_by.factor)
         kind: Kind = "category" if isinstance(day, Tally) else "range"
         hold(kind, "outside_share", outside, usual.outside, f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}")
         return found

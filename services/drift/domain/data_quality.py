@@ -21,6 +21,8 @@ _LEVELS = (0.1, 0.25, 0.5, 0.75, 0.9)
 _SAME = 0.04
 _LEAST_FACTOR = 1.25
 _LEAST_STEPS = 2
+# The largest of some weeks of days is about 2.3 of their standard deviations; a week's mean has one of 7^-1/2, and the bound is 1.5 times that day.
+_WEEK_OF_BOUND = 2 / (1.5 * 2.3 * math.sqrt(7))
 _MARGIN = 0.1
 _COLDEST, _HOTTEST = -60.0, 60.0
 FACTORS: Mapping[str, float] = {
@@ -78,6 +80,11 @@ class QualityBounds:
         usual = min(max(share, self.missing_low), self.missing_high)
         spread = _SIGMAS * math.sqrt(max(usual * (1 - usual), 1 / max(rows, 1)) / max(rows, 1))
         return abs(share - usual), float(max(least, self.missing_high - self.missing_low, spread))
+
+    @property
+    def factor_unsure(self) -> float:
+        """How far the logarithm of a factor over a week may lie from the true one: two standard errors of its days, by the largest usual day."""
+        return max(_SAME, _WEEK_OF_BOUND * self.factor_log)
 
     def snapshot(self) -> list[float]:
         """State as plain numbers."""
@@ -143,10 +150,17 @@ def day_figures(history: Mapping[str, Sketch | Tally], day: Mapping[str, Sketch 
     return found
 
 
-def scales(reference: Mapping[str, Sketch | Tally], current: Mapping[str, Sketch | Tally]) -> dict[str, Scale]:
+def scales(
+    reference: Mapping[str, Sketch | Tally], current: Mapping[str, Sketch | Tally], tolerance: Mapping[str, float] | None = None
+) -> dict[str, Scale]:
     """Compare five quantiles of each column of numbers; columns that say nothing about units are left out: two different ones, zeros, other signs.
 
     A change of units multiplies every quantile by one factor, whatever the distribution; of Celsius and Fahrenheit it is a line.
+
+    Parameters
+    ----------
+    tolerance
+        How far the logarithm of a factor may lie from that of a change of units, by column; .04 by default.
 
     >>> generator = np.random.default_rng(0)
     >>> miles = {"miles": Sketch.of(generator.gamma(3.0, 200.0, 2000))}
@@ -175,7 +189,9 @@ def scales(reference: Mapping[str, Sketch | Tally], current: Mapping[str, Sketch
         if degrees is not None:
             found[names[row]] = degrees
         elif one_sign[row]:
-            found[names[row]] = Scale(float(np.exp(mean[row])), _units(float(mean[row])) if one_factor[row] else "")
+            found[names[row]] = Scale(
+                float(np.exp(mean[row])), _units(float(mean[row]), (tolerance or {}).get(names[row], _SAME)) if one_factor[row] else ""
+            )
     return found
 
 
@@ -184,11 +200,11 @@ def quantiles(sketch: Sketch, levels: Sequence[float]) -> Float64 | None:
     return Sketches([sketch]).quantiles(levels)[0] if sketch.present else None
 
 
-def _units(mean: float) -> str:
+def _units(mean: float, tolerance: float) -> str:
     """Return the change of units whose factor has about that logarithm; empty where none has."""
     for name, known in FACTORS.items():
         for sign, words in ((1, name), (-1, f"the reverse of {name}")):
-            if abs(mean - sign * math.log(known)) < _SAME:
+            if abs(mean - sign * math.log(known)) < tolerance:
                 return words
     return ""
 

@@ -130,7 +130,8 @@ class DriftFold:
             lag = quantiles(closed[ask].lag_ms, (0.5,))
             findings = watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
             if reference and closed[ask].rows:
-                findings += watch.broken(at, closed[ask].summaries)
+                fold = self._features[ask]
+                findings += watch.broken(at, closed[ask].summaries, fold.window if fold.has_window(day) else {})
             findings += watch.sliced(at, day)
             watch.estimates.close(watch.window.estimated)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))

@@ -148,11 +148,11 @@ class ModelWatch:
             return []
         return self.answers.close(at, self.version, day, self.conditions, self.estimates.unharmed())
 
-    def broken(self, at: Coordinates, day: Mapping[str, Summary]) -> list[Finding]:
-        """Hold a day's missing and unknown values, and its scale, against the days of the reference."""
+    def broken(self, at: Coordinates, day: Mapping[str, Summary], window: Mapping[str, Summary]) -> list[Finding]:
+        """Hold a day's missing and unknown values, and its scale and that of the window it ends, against the days of the reference."""
         version, own = str(self.version), self.settings
         values = BrokenValues(version, self.references[version], self.usual[version], own.min_rows, own.missing_shift)
-        return values.look(at, self.conditions, day)
+        return values.look(at, self.conditions, day, window)
 
     def streams_quality(self, at: Coordinates, day: int, hours: Sequence[int], lag_ms: float) -> list[Finding]:
         """Hold what came in a window, of requests (by hour) and of labels, against the windows before it."""

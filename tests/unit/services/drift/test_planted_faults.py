@@ -15,6 +15,15 @@ def test_a_planted_fault_is_the_incident_that_it_is(name: str, seed: int) -> Non
     assert len(false) <= (1 if expected else 0), false
 
 
+def test_a_factor_that_no_day_shows_is_shown_by_its_week() -> None:
+    """Here the level of no day of 400 rows lies within four per cent of the factor's."""
+    missed, false = judged(*EXPECTED["units"], seed=16)
+    assert not missed and not false
+    found = [one for one in said_of(EXPECTED["units"][0], 16) if isinstance(one, Finding) and one.kind == "units"]
+    assert [(one.subject, one.severity) for one in found] == [("amount", "warning")] and found[0].at.time_ms >= (FAULT + 7) * DAY
+    assert "miles to kilometres" in found[0].detail and abs(found[0].evidence["factor"] / 1.609344 - 1) < 0.08
+
+
 def test_a_stream_that_ends_within_a_day_brings_no_other_number_of_rows() -> None:
     said = [one.fields for one in incidents(EXPECTED["ends"][0], 0) if one.fields["root"] == "stream:orders"]
     first = said[0]
