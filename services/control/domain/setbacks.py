@@ -24,12 +24,20 @@ def setback(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -
 
 
 def without_scores(policy: StagePolicy, trial: TrialState) -> str:
-    """Return the words for a challenger without a score for too many requests; empty for any other."""
+    """Return the words for a challenger without a score for too many requests; empty for any other.
+
+    Where an application declares `fallback.latency_limit`, requests that wait longer are scored by neither. A challenger is scored in the same step
+    as the champion, so one that is slow makes both wait. What else may have made them wait is not told apart: the challenger goes back, because it
+    is the one that can be done without.
+    """
     limits = policy.stages.limits
-    if trial.requests >= _LEAST_REQUESTS and trial.unscored > limits.errors * trial.requests:
-        found = f"found none for {trial.unscored:,} of {trial.requests:,}"
-        return f"errors: expected it to have a score for all but {limits.errors:.2%} of the requests, {found}"
-    return ""
+    if trial.requests < _LEAST_REQUESTS or not trial.unscored > limits.errors * trial.requests:
+        return ""
+    found = f"found none for {trial.unscored:,} of {trial.requests:,}"
+    if 2 * trial.unscored_by_both > trial.unscored:
+        late = f"{trial.unscored_by_both:,} of them without one of the champion's either, as requests are that wait too long"
+        return f"latency: expected a score for all but {limits.errors:.2%} of the requests, {found}, {late}"
+    return f"errors: expected it to have a score for all but {limits.errors:.2%} of the requests, {found}"
 
 
 def harm_in_parts(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:

@@ -54,6 +54,7 @@ class StageWatch:
         trial.stage_labels += record["labels"]
         trial.requests += record["requests"]
         trial.unscored += record["challenger_failures"]
+        trial.unscored_by_both += min(record["challenger_failures"], record["champion_failures"])
         if trial.ab is not None:
             trial.ab.take(record)
         return [] if trial.decided else self._decide(policy, trial, record)
@@ -93,7 +94,7 @@ class StageWatch:
             self._trials[record["model"]] = trial
         elif sequence > trial.sequence:
             trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
-            trial.stage_labels, trial.requests, trial.unscored, trial.decided = 0, 0, 0, False
+            trial.stage_labels, trial.requests, trial.unscored, trial.unscored_by_both, trial.decided = 0, 0, 0, 0, False
         if trial.stage == "ab" and (trial.ab is None or trial.ab.sequence != trial.sequence):
             trial.ab = ABTest(trial.sequence, record["block_start"])
         trial.champion = record["champion_version"]

@@ -66,6 +66,8 @@ class TrialState:
 
     Attributes
     ----------
+    unscored, unscored_by_both
+        Requests of the stage for which the challenger has no score, and those of them for which the champion has none either: they waited too long.
     level
         Of its test of being no worse; 0 before the first look.
     spent
@@ -83,6 +85,7 @@ class TrialState:
     requests: int = 0
     unscored: int = 0
     decided: bool = False
+    unscored_by_both: int = 0
     level: float = 0.0
     spent: list[tuple[int, float]] = field(default_factory=list)
     slices: dict[str, list[TrialBlock]] = field(default_factory=dict)
@@ -117,7 +120,7 @@ def figures_of(trial: TrialState) -> dict[str, float]:
         "stage_labels": float(trial.stage_labels),
         "requests": float(trial.requests),
     }
-    figures |= {"unscored": float(trial.unscored)}
+    figures |= {"unscored": float(trial.unscored), "unscored_by_both": float(trial.unscored_by_both)}
     if total:
         champion = float((labels * [block.champion_loss for block in blocks]).sum() / total)
         difference = float((labels * [block.difference for block in blocks]).sum() / total)

@@ -24,8 +24,9 @@ def block(day: int, sequence: int = 5, stage: str = "shadow", difference: float 
     return {
         "model": "m", "journal_partition": 0, "journal_offset": day, "journal_time": (day + 2) * DAY, "champion_version": "v1",
         "challenger_version": "v2", "challenger_sequence": sequence, "stage": stage, "slice": "", "block_start": day * DAY,
-        "block_end": (day + 1) * DAY, "requests": 900, "challenger_failures": 0, "canary_answers": 90 if stage == "canary" else 0, "labels": 800,
-        "positives": 200, "champion_loss": 0.45, "challenger_loss": 0.45 + difference, "difference_mean": difference, "difference_variance": 0.01,
+        "block_end": (day + 1) * DAY, "requests": 900, "champion_failures": 0, "challenger_failures": 0,
+        "canary_answers": 90 if stage == "canary" else 0, "labels": 800, "positives": 200,
+        "champion_loss": 0.45, "challenger_loss": 0.45 + difference, "difference_mean": difference, "difference_variance": 0.01,
         "champion_score": 0.25, "challenger_score": 0.25, "champion_truth": 0.25, "challenger_truth": 0.25,
         "challenger_yes": 0, "challenger_hits": 0, **changes,
     }  # fmt: skip
@@ -92,6 +93,15 @@ def test_one_without_scores_goes_back_at_once() -> None:
     assert (
         said["action"] == "step_back" and "expected it to have a score for all but 1.00% of the requests, found none for 90 of 900" in said["reason"]
     )
+
+
+@pytest.mark.parametrize("stage", ["shadow", "canary"])
+def test_one_beside_which_requests_wait_too_long_goes_back_at_once(stage: str) -> None:
+    late = {"challenger_failures": 40, "champion_failures": 38}
+    (said,) = watch().trial(block(0, stage=stage, **late))
+    assert said["action"] == "step_back" and "latency: expected a score for all but 1.00% of the requests, found none for 40 of 900" in said["reason"]
+    assert said["figures"]["unscored_by_both"] == 38
+    assert not watch().trial(block(0, stage=stage, challenger_failures=9, champion_failures=9)), "one in a hundred may"
 
 
 def test_one_whose_scores_mean_less_goes_back() -> None:
