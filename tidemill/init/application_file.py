@@ -244,10 +244,9 @@ def _label(written: Written) -> list[str]:
 
 def _fallback(question: Question) -> str:
     if question.kind == "binary":
-        rate = float(question.labels.mean() or 0.0)  # type: ignore[arg-type]
-        return f"fallback: {{default: {rate:.4g}}}   # the share of {_comment(question.classes[1])}: what is answered without a model"
+        return f"fallback: {{default: {question.mean:.4g}}}   # the share of {_comment(question.classes[1])}: what is answered without a model"
     if question.kind == "regression":
-        return f"fallback: {{default: {float(question.labels.mean() or 0.0):.6g}}}   # the mean: what is answered without a model"  # type: ignore[arg-type]
+        return f"fallback: {{default: {question.mean:.6g}}}   # the mean: what is answered without a model"
     shares = ", ".join(f"{_quote(name)}: {count / max(1, question.known):.6g}" for name, count in question.counts.items())
     return f"fallback: {{default: {{{shares}}}}}   # their shares: what is answered without a model"
 

@@ -52,7 +52,7 @@ def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bo
     if kind == pl.Boolean:
         return Column(name, values, "boolean")
     if kind.is_integer():
-        if kind == pl.UInt64 and (values.max() or 0) > 2**63 - 1:  # type: ignore[operator]
+        if kind == pl.UInt64 and bool((values > 2**63 - 1).any()):
             return Column(name, values.cast(pl.String), "text", ("whole numbers beyond 64 bits are kept as texts",))
         return Column(name, values.cast(pl.Int64), "integer")
     if kind.is_float() or kind.is_decimal():

@@ -2,7 +2,7 @@
 
 import json
 import shutil
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from datetime import date
 from pathlib import Path
@@ -15,9 +15,9 @@ from tidemill.init.application_file import EVENTS, LABELS, Names, Written, appli
 from tidemill.init.column import Column
 from tidemill.init.column_types import typed
 from tidemill.init.names import avro_names, slug
-from tidemill.init.policies import policies
+from tidemill.init.policies import policies, too_rare
 from tidemill.init.profile import profile
-from tidemill.init.question import Asked, Question, ask
+from tidemill.init.question import Asked, Question, ask, class_text
 from tidemill.init.raw_table import RawTable
 from tidemill.init.reading import read_table
 from tidemill.init.roles import Roles, duplicates
@@ -102,7 +102,14 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     if times.unknown.any():
         label = Column(label.name, label.values.set(pl.Series(times.unknown), None), label.kind, label.notes)
         columns[roles.label] = label
-    question = ask(label, options.kind, raw.declared.get(roles.label, ()))
+    declared = raw.declared.get(roles.label, ())
+    question = ask(label, options.kind, declared)
+    rare = () if declared else too_rare(question)
+    counts = question.counts
+    if rare:
+        is_rare = pl.Series([text in rare for text in map(class_text, label.values)])
+        columns[roles.label] = label = Column(label.name, label.values.set(is_rare, None), label.kind, label.notes)
+        question = ask(label, options.kind)
     if question.kind != "regression" and label.kind == "number":
         # Classes are spelled 1 and 2, also where a gap has made 1.0 and 2.0 of them.
         columns[roles.label] = label = Column(label.name, label.values.cast(pl.Int64), "integer", label.notes)
@@ -115,7 +122,15 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     written = Written(names, found, question, times, chosen, options.table.name, raw.form, options.command, notes_of(columns.values()))
 
     files = _write(options.folder, written, label, identities)
-    warnings = [*_nothing_to_learn_from(written), *times.warnings, *raw.notes, *chosen.short, *found.warnings, *_unlabelled(question)]
+    warnings = [
+        *_nothing_to_learn_from(written),
+        *times.warnings,
+        *raw.notes,
+        *_left_out(rare, counts),
+        *chosen.short,
+        *found.warnings,
+        *_unlabelled(question),
+    ]
     return InitResult(written, raw, files, warnings)
 
 
@@ -179,6 +194,15 @@ def _nothing_to_learn_from(written: Written) -> list[str]:
     if written.derived or any(one.is_feature for one in written.profile.columns):
         return []
     return ["no column may be learned from: all that a model sees is how the label was before"]
+
+
+def _left_out(rare: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+    rows = {name: f"{counts[name]:,} {'row' if counts[name] == 1 else 'rows'}" for name in rare}
+    return [
+        f"the class {name!r} has {rows[name]}, too few to learn from: it is none of the question's, and its rows count as rows without a label."
+        " A label that says so is a dead letter when it comes; with more rows of it, run init again"
+        for name in rare
+    ]
 
 
 def _unlabelled(question: Question) -> list[str]:

@@ -27,6 +27,7 @@ _LEAST_POSITIVES = 3
 _LEAST_GATE_ROWS = 20
 _CANARY_BLOCKS = 3
 _MOST_STAGE_LABELS = 200
+_RARE_SHARE, _LEAST_CLASSES = 0.01, 2
 _OLD_MS = 60 * DAY_MS
 _LEAST_DELAY_MS = DAY_MS
 _NICE_MS = tuple(
@@ -144,6 +145,19 @@ def _stages(block_ms: int, rows_a_day: float) -> StageSizes:
     longest = max(_nice(4 * _BLOCKS * block_ms), _nice(2 * (shadow + canary)))
     labels = [int(np.clip(0.5 * rows_a_day * stage / DAY_MS, _LEAST_GATE_ROWS, _MOST_STAGE_LABELS)) for stage in (shadow, canary)]
     return StageSizes(words(shadow), labels[0], words(canary), labels[1], words(longest))
+
+
+def too_rare(question: Question) -> tuple[str, ...]:
+    """Return the classes of several that no model could learn from this table, where all of them are at most a hundredth of its labels.
+
+    A first model waits until every class has rows enough in each part of a training: one label that was a slip would keep a table without a model.
+    Where they are more than a hundredth, or fewer than two classes would be left, they are part of the question.
+    """
+    if question.kind != "multiclass":
+        return ()
+    rare = tuple(name for name, count in question.counts.items() if count < _PARTS_OF_A_TRAINING * _LEAST_POSITIVES * 2)
+    left = len(question.counts) - len(rare)
+    return rare if left >= _LEAST_CLASSES and sum(question.counts[name] for name in rare) <= _RARE_SHARE * question.known else ()
 
 
 def _holdout_days(days: float, rows_a_day: float) -> float:

@@ -123,7 +123,8 @@ def _use(column: Column, distinct: int, roles: Roles) -> tuple[Use, str]:
 
 def _range(column: Column) -> tuple[float | int | str | None, float | int | str | None]:
     if column.kind in ("integer", "number"):
-        return column.values.min(), column.values.max()  # type: ignore[return-value]
+        low, high = column.values.min(), column.values.max()
+        return low if isinstance(low, int | float) else None, high if isinstance(high, int | float) else None
     if column.kind in ("date", "time") and column.nulls < len(column):
         return str(column.values.min()), str(column.values.max())
     return None, None

@@ -55,6 +55,12 @@ class Question:
         return len(self.labels) - self.labels.null_count()
 
     @property
+    def mean(self) -> float:
+        """Mean of the labels: of a binary question the share of the positive class."""
+        values = self.labels.drop_nulls().to_numpy()
+        return float(values.mean()) if len(values) else 0.0
+
+    @property
     def rarest(self) -> tuple[str, int]:
         """The class with the fewest rows."""
         return min(self.counts.items(), key=lambda item: item[1])
@@ -97,7 +103,7 @@ def ask(label: Column, kind: Asked | None, declared: Sequence[str] = ()) -> Ques
             )
         return Question("regression", evidence, label.values.cast(pl.Float64), (), {}, {})
     if chosen == "binary" and distinct != _TWO:
-        some = f": {', '.join(map(_text, texts[:8]))}" if texts else f" different values such as {given[0]!r}"
+        some = f": {', '.join(map(class_text, texts[:8]))}" if texts else f" different values such as {given[0]!r}"
         way = "regression or --kind multiclass" if numeric else "multiclass"
         raise DataSetError(f"label {label.name!r}: expected two different values (kind: binary), found {distinct}{some}; say --kind {way}")
     if distinct > _MOST_CLASSES or (label.kind == "number" and chosen == "multiclass" and not _whole(given)):
@@ -131,7 +137,7 @@ def _binary(label: Column, values: list[object], evidence: str) -> Question:
     first, second = values
     counts = {value: int((label.values == value).sum()) for value in values}
     marks = [_mark(value) for value in values]
-    if label.kind == "boolean" or (label.kind in ("integer", "number") and {float(v) for v in values} == {0.0, 1.0}):  # type: ignore[arg-type]
+    if label.kind == "boolean" or (label.kind in ("integer", "number") and {v for v in values if isinstance(v, int | float)} == {0, 1}):
         negative, positive, why = first, second, ""
         mapping: dict[str | int | float, int] = {}
     else:
@@ -139,16 +145,21 @@ def _binary(label: Column, values: list[object], evidence: str) -> Question:
             negative, positive, why = first, second, "the larger number is 1"
         elif marks[0] != marks[1]:
             positive, negative = (first, second) if marks[0] > marks[1] else (second, first)
-            why = f"{_text(positive)} is 1, by its name"
+            why = f"{class_text(positive)} is 1, by its name"
         else:
-            positive = min(values, key=lambda value: (counts[value], _text(value)))
+            positive = min(values, key=lambda value: (counts[value], class_text(value)))
             negative = first if positive == second else second
-            why = f"{_text(positive)} is 1: it is the rarer one"
+            why = f"{class_text(positive)} is 1: it is the rarer one"
         mapping = {_key(label, negative): 0, _key(label, positive): 1}
     labels = (label.values == positive).cast(pl.Float64)
-    evidence = f"{evidence}: {_text(negative)} and {_text(positive)}{f' ({why})' if why else ''}"
+    evidence = f"{evidence}: {class_text(negative)} and {class_text(positive)}{f' ({why})' if why else ''}"
     return Question(
-        "binary", evidence, labels, (_text(negative), _text(positive)), mapping, {_text(value): counts[value] for value in (negative, positive)}
+        "binary",
+        evidence,
+        labels,
+        (class_text(negative), class_text(positive)),
+        mapping,
+        {class_text(value): counts[value] for value in (negative, positive)},
     )
 
 
@@ -161,11 +172,11 @@ def _mark(value: object) -> int:
 
 
 def _multiclass(label: Column, values: list[object], evidence: str, declared: Sequence[str]) -> Question:
-    texts = [_text(value) for value in values]
+    texts = [class_text(value) for value in values]
     if set(texts) <= set(declared):
         texts = list(declared)
         evidence += ", as the file declares them"
-    named = label.values.map_elements(_text, return_dtype=pl.String)
+    named = label.values.map_elements(class_text, return_dtype=pl.String)
     indices = {text: float(i) for i, text in enumerate(texts)}
     labels = named.replace_strict(indices, default=None, return_dtype=pl.Float64)
     counts = {text: int((named == text).sum()) for text in texts}
@@ -179,7 +190,8 @@ def _key(label: Column, value: object) -> str | int | float:
     return value if isinstance(value, int | float | str) else str(value)
 
 
-def _text(value: object) -> str:
+def class_text(value: object) -> str:
+    """Return a class as the application file names it."""
     if isinstance(value, bool):
         return "true" if value else "false"
     return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)

@@ -219,3 +219,40 @@ def test_nothing_is_overwritten(tmp_path: Path) -> None:
     result = CliRunner().invoke(app, ["init", str(tmp_path / "app"), "--from-table", str(tmp_path / "table.csv"), "--label", "y"])
     assert result.exit_code == 2 and "expected a new or an empty folder" in " ".join(result.output.split())
     assert (tmp_path / "app/app.yaml").read_bytes() == before
+
+
+def visits(rows: int, **few: int) -> pd.DataFrame:
+    """Three frequent answers, and others in as many rows as is said."""
+    generator = np.random.default_rng(5)
+    answers = generator.choice(["gone", "here", "moved"], rows)
+    places = iter(generator.permutation(rows).tolist())
+    for name, count in few.items():
+        answers[[next(places) for _ in range(count)]] = name
+    return pd.DataFrame({"when": pd.date_range("2025-01-01", periods=rows, freq="37min"), "x": generator.normal(size=rows), "answer": answers})
+
+
+def test_a_few_rows_of_another_class_do_not_keep_a_table_without_a_model(tmp_path: Path) -> None:
+    frame = visits(1_500, oops=1, odd=2)
+    result = made(tmp_path, frame, "answer", time="when")
+    assert list(result.written.question.classes) == ["gone", "here", "moved"]
+    assert result.written.policies.bootstrap_labels < 1_000 and not result.written.policies.short
+    for name, words in (("oops", "1 row"), ("odd", "2 rows")):
+        assert any(f"the class '{name}' has {words}, too few to learn from" in warning for warning in result.warnings)
+    plan = load_plan(tmp_path / "app")
+    assert plan.models["answer"].kind.classes == ("gone", "here", "moved")
+    told = pl.read_parquet(tmp_path / "app" / "data" / "labels.parquet")
+    assert sorted(told["answer"].to_list()) == sorted(name for name in frame["answer"] if name not in ("oops", "odd"))
+    assert len(pl.read_parquet(tmp_path / "app" / "data" / "events.parquet")) == 1_500
+
+
+def test_of_two_classes_and_a_slip_the_two_are_asked_for(tmp_path: Path) -> None:
+    frame = visits(1_500, oops=1)
+    frame["answer"] = frame["answer"].replace({"moved": "gone"})
+    question = made(tmp_path, frame, "answer", time="when").written.question
+    assert (question.kind, sorted(question.classes)) == ("binary", ["gone", "here"])
+
+
+def test_rare_classes_that_are_a_part_of_the_question_stay(tmp_path: Path) -> None:
+    result = made(tmp_path, visits(1_500, a=8, b=8, c=8), "answer", time="when")
+    assert {"a", "b", "c"} <= set(result.written.question.classes), "together more than a hundredth"
+    assert any("a first model needs about" in warning for warning in result.warnings)
