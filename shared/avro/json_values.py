@@ -8,7 +8,7 @@ from datetime import UTC, date, datetime, time
 from decimal import Decimal, InvalidOperation, localcontext
 from typing import Any
 
-from tidemill.shared.avro.schema_tree import AvroType
+from tidemill.shared.avro.schema_tree import AvroType, UnreadableSchema
 
 Convert = Callable[[Any], Any]
 BytesOf = Callable[[Any, int | None, str], bytes]
@@ -149,6 +149,27 @@ def flat_record(
                 inner(value, row)
 
     return put
+
+
+def check_defaults(record: AvroType, prefix: str = "") -> None:
+    """Refuse a default that its type cannot have: every record without the field would be a dead letter. UnreadableSchema names the field.
+
+    Defaults of decimals are left out: schemas have them as the code points of their bytes, events in JSON as numbers.
+    """
+    for field in record.fields:
+        base, name = field.type.without_null()[0], prefix + field.name
+        if base.kind == "record" and not field.has_default:
+            check_defaults(base, f"{name}.")
+        if field.default is None or _has_decimal(base):
+            continue
+        try:
+            converter(base, name)(field.default)
+        except (ValueError, TypeError, ArithmeticError) as error:
+            raise UnreadableSchema(f"field {name}: expected a default that its type can have, found {shown(field.default)}: {error}") from error
+
+
+def _has_decimal(kind: AvroType) -> bool:
+    return kind.logical == "decimal" or any(map(_has_decimal, [*kind.branches, *(field.type for field in kind.fields)]))
 
 
 def _record(kind: AvroType, name: str, form: JsonForm | None) -> Convert:

@@ -187,6 +187,23 @@ def test_what_is_not_carried_is_refused_with_the_fields_name_and_a_way_out(tmp_p
 
 
 @pytest.mark.parametrize(
+    ("declared", "default"),
+    [
+        ("int", 1 << 31),
+        ("double", "NaN"),
+        ("bytes", "\u0100"),
+        ({"type": "int", "logicalType": "date"}, 10_000_000),
+        ({"type": "array", "items": "int"}, [1, -(1 << 40)]),
+        ({"type": "record", "name": "Inner", "fields": [{"name": "y", "type": "int", "default": 1 << 31}]}, None),
+    ],
+)
+def test_a_default_that_its_type_cannot_have_is_refused_with_the_fields_name(tmp_path: Path, declared: Any, default: object) -> None:  # noqa: ANN401, RUF100
+    one = {"name": "x", "type": declared} | ({} if default is None else {"default": default})
+    with pytest.raises(ApplicationError, match=r"field x(\.y)?: expected a default that its type can have"):
+        load_plan(_application(tmp_path, {**SCHEMA, "fields": [*SCHEMA["fields"][:2], one]}))
+
+
+@pytest.mark.parametrize(
     ("old", "new", "says"),
     [
         ('features: ["*"]', "features: [numbers]", "ARRAY_LENGTH"),
