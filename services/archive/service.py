@@ -1,4 +1,4 @@
-"""Archive: appends journal, vectors, predictions, shadow scores and outcomes to the lake; its progress says what is durable there."""
+"""Archive: appends journal, vectors, predictions, shadow scores, outcomes and models' history; its progress says what is durable."""
 
 from tidemill.services.archive.task import ArchiveTask, task_inputs
 from tidemill.shared.application.planning import load_plan

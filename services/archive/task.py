@@ -1,4 +1,4 @@
-"""Archive as a task: journal, vectors, predictions, shadow scores and outcomes of a partition, and where its views switch, into Delta tables."""
+"""Archive as a task: journal, vectors, predictions, shadow scores and outcomes of a partition, where its views switch, and models' history."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -14,7 +14,19 @@ from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.messages import message_codec, message_decoder
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, SHADOW_SCORES, VECTORS, VIEW_SWITCHES, journal_table
+from tidemill.shared.lake.history import HISTORY, history_row
+from tidemill.shared.lake.names import (
+    DECISIONS,
+    DEPLOYMENTS,
+    INCIDENTS,
+    OUTCOMES,
+    PREDICTIONS,
+    SHADOW_SCORES,
+    TRIALS,
+    VECTORS,
+    VIEW_SWITCHES,
+    journal_table,
+)
 from tidemill.shared.lake.switches import SWITCHES
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.records import Checkpoint, Records, StateEntry, Step, TopicPartition
@@ -31,10 +43,11 @@ FLUSH_BYTES = 32 << 20
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Where the records come from, where views switch, the progress of the stages that write them, and who waits for them."""
+    """Where the records come from, where views switch, the progress of the stages that write them, who waits for them, and models' history."""
     topics = plan.topics
     data = (topics.journal, topics.vectors, topics.predictions, topics.outcomes, topics.shadow_scores)
-    return TaskInputs((*data, topics.view_switches, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.flush_marks,))
+    history = (topics.deployments, topics.decisions, topics.incidents, topics.trials)
+    return TaskInputs((*data, topics.view_switches, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.flush_marks, *history))
 
 
 @dataclass(slots=True)
@@ -105,6 +118,15 @@ class ArchiveTask(MergingTask):
         }
         self._switches = message_codec(registry, topics.view_switches, "view-switch")
         self._flush_marks = message_codec(registry, topics.flush_marks, "flush-mark")
+        self._history = {
+            topic: (table, message_codec(registry, topic, name))
+            for topic, table, name in (
+                (topics.deployments, DEPLOYMENTS, "deployment"),
+                (topics.decisions, DECISIONS, "decision"),
+                (topics.incidents, INCIDENTS, "incident"),
+                (topics.trials, TRIALS, "trial"),
+            )
+        }
         self._wanted_ms = -1
         self._buffers: dict[str, _Buffer] = {}
         self._buffered = self._buffered_bytes = 0
@@ -184,6 +206,8 @@ class ArchiveTask(MergingTask):
         elif records.topic == self._plan.topics.view_switches:
             # Read from its beginning at every start, like the next: a handful of records, of which the table leaves out those it has.
             self._keep(VIEW_SWITCHES, records.topic, self._marks(records), records.offsets)
+        elif records.topic in self._history:
+            self._take_history(records)
         else:
             # No position is kept of the marks: they are few, and read from their beginning at every start.
             marks = [self._flush_marks.decode(value)["journal_time"] for value in records.values if value is not None]
@@ -205,6 +229,13 @@ class ArchiveTask(MergingTask):
         self.merge.add(records.topic, self._partition, offsets=records.offsets, journal_time=times, journal_offset=offsets, payload=None)
         if not self.replaying:
             self._keep(self._tables[records.topic], records.topic, batch, records.offsets)
+
+    def _take_history(self, records: Records) -> None:
+        """Keep records of a topic that has one partition, which every task reads from its beginning at every start: one of them writes it."""
+        table, codec = self._history[records.topic]
+        if self._partition == 0:
+            rows = [history_row(offset, codec.decode(value or b"")) for offset, value in zip(records.offsets.tolist(), records.values, strict=True)]
+            self._keep(table, records.topic, pa.RecordBatch.from_pylist(rows, schema=HISTORY), records.offsets)
 
     def _marks(self, records: Records) -> pa.RecordBatch:
         rows = []

@@ -5,6 +5,8 @@ PREDICTIONS = "predictions"
 SHADOW_SCORES = "shadow_scores"
 OUTCOMES = "outcomes"
 VIEW_SWITCHES = "view_switches"
+DEPLOYMENTS, DECISIONS, INCIDENTS, TRIALS = "deployments", "decisions", "incidents", "trials"
+"""Small topics, whole records as text (`tidemill.shared.lake.history`)."""
 QUARANTINE = "quarantine"
 """Originals of dead letters that outgrow their topic."""
 

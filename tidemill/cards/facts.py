@@ -6,6 +6,7 @@ from pathlib import Path
 
 from tidemill.cards.answers import Labelled, Service, labelled, services
 from tidemill.cards.drift import Moved, moved
+from tidemill.cards.history import VersionHistory, version_history
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.lake.tables import Lake
@@ -37,6 +38,8 @@ class CardFacts:
         What makes it again; None of a version from before records were kept.
     moved
         Features, by how far they have moved since.
+    history
+        Stages, events of the lifecycle log, trials and incidents.
     """
 
     plan: Plan
@@ -49,6 +52,7 @@ class CardFacts:
     registered: Registered | None
     record: TrainingRecord | None
     moved: list[Moved]
+    history: VersionHistory
 
     @property
     def details(self) -> Mapping[str, str]:
@@ -101,4 +105,5 @@ def gather(plan: Plan, name: str, version: str | None, lake: Lake, store: Artifa
     served = (answered[0].first_ms, max(one.last_ms for one in answered) + 1) if answered else (0, 0)
     shifted = moved(lake, model.features, model.ask, span, served)
     since = labelled(lake, model, version, columns)
-    return CardFacts(plan, model, artifact.signature, address, size, answered, since, registered, record, shifted)
+    told = version_history(lake, name, version)
+    return CardFacts(plan, model, artifact.signature, address, size, answered, since, registered, record, shifted, told)

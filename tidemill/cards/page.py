@@ -6,6 +6,9 @@ from pathlib import Path
 
 from tidemill.cards.facts import CardFacts
 from tidemill.cards.figures import Bin, Part, by_value, by_week, fairness, part, reliability
+from tidemill.cards.history_sections import comparisons, events, incidents, stays
+from tidemill.cards.tables import section as _section
+from tidemill.cards.tables import table as _table
 from tidemill.demo.charts import frame, line, text
 from tidemill.demo.style import SCRIPT, STYLE
 from tidemill.runs.metric_words import metric_text, metric_words
@@ -66,6 +69,11 @@ def _page(facts: CardFacts) -> str:
         _section("What it must not be used for", "", _items(settings.card.limitations) if settings.card.limitations
                  else '<p class="none">The application file says nothing (models, card: limitations).</p>', "wide"),
         _section("In service", "", _table(("", "from", "to", "answers"), _history(facts)), "wide"),
+        _section("Stages", "When it was in which stage, by the lifecycle log.", stays(facts.history), "wide"),
+        _section("Trials beside a champion", "Whole blocks of requests that both were scored on, once labels had matured.",
+                 comparisons(facts.history), "wide"),
+        _section("Deployment history", "Every event of the lifecycle log about this version, with the decision that it follows from.",
+                 events(facts.history), "wide"),
         _section("Answers since", f"{len(facts.since):,} labelled answers of this version, whole and by week.",
                  _parts([whole, *by_week(kind, facts.since)], kind.headline)),
         _section("What its probabilities meant", "Ten groups of answers of about equal probability, with 95 % intervals; on the line as was said.",
@@ -74,7 +82,8 @@ def _page(facts: CardFacts) -> str:
         _section("Fairness", "Differences between groups of declared columns, of what it served.", _fairness(facts, settings), "wide"),
         _section("Features that have moved since", "Requests it answered against those it learned from: population stability index. Above 0.2 is"
                  " much, and between seasons usual.", _moved(facts)),
-        _section("Incidents since", "", f"<p>They are on the topic {escape(facts.plan.topics.incidents)}, which the archive does not keep.</p>"),
+        _section("Incidents since", "Of this model, begun or lasting while this version answered; each as its newest record has it.",
+                 incidents(facts.history), "wide"),
         _section("Judged before it served", "Figures of the search and of the gate, on requests that it had not learned from." if facts.registered
                  else "There is no registry beside the archive, or it does not know this version.", _judged(facts), "wide"),
         _section("What it learned from", "", _table(("", ""), _data(facts))),
@@ -100,6 +109,8 @@ def _page(facts: CardFacts) -> str:
 
 
 def _serves(facts: CardFacts) -> bool:
+    if facts.history.is_kept:
+        return bool(facts.history.stays) and facts.history.stays[-1].stage == "champion" and facts.history.stays[-1].until_ms is None
     tags = facts.registered.tags if facts.registered else {}
     last = max((tags[name], name) for name, _ in _WENT if name in tags) if any(name in tags for name, _ in _WENT) else ("", "")
     return last[1] in ("promoted_at", "restored_at")
@@ -226,15 +237,3 @@ def _lineage(facts: CardFacts) -> str:
 
 def _items(texts: Iterable[str]) -> str:
     return "<ul>" + "".join(f"<li>{escape(one)}</li>" for one in texts) + "</ul>"
-
-
-def _table(headers: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
-    if not rows:
-        return '<p class="none">Nothing to show.</p>'
-    head = "".join(f"<th>{escape(header)}</th>" for header in headers) if any(headers) else ""
-    body = "".join("<tr>" + "".join(f"<td>{escape(str(cell))}</td>" for cell in row) + "</tr>" for row in rows)
-    return f'<div class="scroll"><table><thead><tr>{head}</tr></thead><tbody>{body}</tbody></table></div>'
-
-
-def _section(title: str, words: str, body: str, kind: str = "") -> str:
-    return f'<section class="{kind}"><h2>{escape(title)}</h2>{f"<p>{escape(words)}</p>" if words else ""}{body}</section>'

@@ -1,5 +1,6 @@
 """The archive end to end on records: every row once, whatever crashes, and progress that never promises what is not in the lake."""
 
+import json
 import tracemalloc
 from pathlib import Path
 
@@ -8,11 +9,13 @@ import pyarrow as pa
 import pytest
 
 from tests.unit.services.drift.stream import SCHEMAS, START, Topics, season, shop
-from tidemill.services.archive.task import ArchiveTask
+from tidemill.services.archive.task import ArchiveTask, task_inputs
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
-from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS
+from tidemill.shared.lake.history import history
+from tidemill.shared.lake.names import DECISIONS, DEPLOYMENTS, INCIDENTS, OUTCOMES, PREDICTIONS, TRIALS, VECTORS
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Records, Step
@@ -182,6 +185,31 @@ def test_what_a_training_waits_for_is_appended_as_soon_as_it_has_come(world: Wor
     assert first <= STEPS // 2 and flushed[first:] == [flushed[first]] * (STEPS - first), "at once, and nothing more without another mark"
     known = world.lake.read(VECTORS, ["_journal_time"], wanted, "_journal_time").num_rows
     assert known == sum(time < wanted for time in world.topics.times[world.plan.topics.vectors]) > 0
+
+
+def test_the_history_of_models_is_kept_once_by_one_task_over_restarts(world: World) -> None:
+    """These topics have one partition, and every task reads them from their beginning at every start."""
+    topics, lake = world.plan.topics, world.lake
+    names = {topics.deployments: "deployment", topics.decisions: "decision", topics.incidents: "incident", topics.trials: "trial"}
+    examples = {topic: json.loads((SCHEMAS / "examples" / f"{name}.json").read_text())[0] for topic, name in names.items()}
+    codecs = {topic: message_codec(world.registry, topic, name) for topic, name in names.items()}
+
+    def told(end: int) -> list[Records]:
+        values = {topic: codecs[topic].encode(example) for topic, example in examples.items()}
+        # Offsets of a log with transactions have gaps.
+        places, times = 2 * np.arange(end), np.zeros(end, np.int64)
+        return [Records(topic, 0, places, times, [b"m"] * end, [value] * end) for topic, value in values.items()]
+
+    assert {*names} <= {*task_inputs(world.plan).broadcast}
+    for end in (2, 3):
+        for partition in (0, 1):
+            task = ArchiveTask(world.plan, world.registry, lake, partition, flush_ms=FLUSH_MS)
+            task.process(told(end), StepContext(now_ms=0))
+            task.process([], StepContext(now_ms=FLUSH_MS))
+    for topic, table in zip(names, (DEPLOYMENTS, DECISIONS, INCIDENTS, TRIALS), strict=True):
+        kept = history(lake, table, examples[topic]["model"])
+        assert len(kept) == 3 and kept[0] == kept[2] == codecs[topic].decode(codecs[topic].encode(examples[topic]))
+        assert sorted(lake.dataset(table).to_table()["log_offset"].to_pylist()) == [0, 2, 4]
 
 
 def test_two_restarts_between_two_checkpoints_lose_no_count(world: World) -> None:

@@ -16,7 +16,8 @@ from tests.unit.services.retraining.test_job import MODEL, World
 from tidemill.services.cli.__main__ import app
 from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.avro.messages import message_schema
-from tidemill.shared.lake.names import PREDICTIONS
+from tidemill.shared.lake.history import HISTORY, history_row
+from tidemill.shared.lake.names import DECISIONS, DEPLOYMENTS, INCIDENTS, PREDICTIONS, TRIALS
 from tidemill.shared.models.registry import ModelRegistry
 
 HOSTILE = "<script>alert('&')</script>"
@@ -42,6 +43,39 @@ class Answered(World):
         ]  # fmt: skip
         self.lake.append(PREDICTIONS, pa.Table.from_pylist(rows, schema=arrow_schema(message_schema("prediction"))), "p:0", list(range(len(rows))))
 
+    def version_log(self) -> None:
+        """What the archive keeps of the version's way into service, and of an incident since."""
+        begin, day = int(self.times[0]), 86_400_000
+        events = [("registered", 29), ("shadow", 30), ("canary", 32), ("promoted", 40)]
+        kept: dict[str, list[dict[str, Any]]] = {
+            DEPLOYMENTS: [
+                {
+                    "sequence": i, "parent": i - 1, "decision_id": f"d{i}", "model": MODEL, "event": event, "version": self.version,
+                    "journal_time": begin + at * day, "artifact_sha256": "", "threshold": 0.5, "share": 0.25, "reason": HOSTILE, "operator": "",
+                    "figures": {"e_value": 33.0},
+                }
+                for i, (event, at) in enumerate(events)
+            ],
+            DECISIONS: [
+                {"decision_id": "d3", "model": MODEL, "journal_time": 0, "trigger": "manual", "operator": "Ada", "reason": "", "figures": {}},
+            ],
+            TRIALS: [
+                {
+                    "model": MODEL, "slice": "", "champion_version": "old", "challenger_version": self.version, "stage": "shadow", "labels": 1_234,
+                    "champion_loss": 0.5, "challenger_loss": 0.4375, "journal_time": 0,
+                },
+            ],
+            INCIDENTS: [
+                {
+                    "incident_id": "i", "model": MODEL, "opened": begin + 41 * day, "status": "open", "journal_time": begin + 41 * day,
+                    "severity": "alarm", "root": "view:spending", "likely_cause": HOSTILE, "action": "",
+                },
+            ],
+        }  # fmt: skip
+        for table, records in kept.items():
+            rows = [history_row(place, record) for place, record in enumerate(records)]
+            self.lake.append(table, pa.Table.from_pylist(rows, schema=HISTORY), "h:0", list(range(len(rows))))
+
 
 @pytest.fixture(scope="module")
 def world(tmp_path_factory: pytest.TempPathFactory) -> Answered:
@@ -56,6 +90,7 @@ def world(tmp_path_factory: pytest.TempPathFactory) -> Answered:
     made.predictions(begin, scores)
     ModelRegistry(f"sqlite:///{made.folder / 'mlflow.db'}").record(made.plan.application.app, **first.record)
     made.train(60, "schedule", first)
+    made.version_log()
     return made
 
 
@@ -80,10 +115,22 @@ def test_a_card_says_what_the_archive_holds(world: Answered) -> None:
     assert f"{roc_auc_score(labels, scores):.3f}" in text and "passed" in text and "first model" not in page.split("<h1>")[0]
     assert "country = ab" in text and "country = cd" in text and "answered as champion" in text
     assert f"{world.version}" in text and "Delta version of vectors" in text and "validation rows" in text and "lock file, SHA-256" in text
+    for told in (
+        "shadow (answers nobody)",
+        "canary 0.25",
+        "8.0 promoted",
+        "champion 1",
+        "lasts",
+        "Ada",
+        "e value 33",
+        "1,234 0.5 0.4375 -0.0625",
+        "view:spending",
+    ):
+        assert told in " ".join(text.split()), told
     # No text is markup, and nothing is loaded.
     assert (
         "<script>alert" not in page
-        and page.count(HOSTILE.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#x27;")) == 2
+        and page.count(HOSTILE.replace("&", "&amp;").replace("<", "&lt;").replace(">", "&gt;").replace("'", "&#x27;")) == 7
     )
     assert not re.search(r"(src|href)=[\"']?http|@import|url\(", page)
 
@@ -92,6 +139,7 @@ def test_a_version_that_never_answered_has_a_card_without_answers(world: Answere
     other = next(one for one in versions(world) if one != world.version)
     code, _, page = card(world, f"{MODEL}@{other}")
     assert code == 0 and "never answered" in page and "There is no registry beside the archive, or it does not know this version" in page
+    assert "It never left the registry" in page
     assert "refit of" in page, "the verdict is in the training's own record, too"
 
 
