@@ -34,6 +34,10 @@ def run(
     grid: Annotated[Path | None, typer.Option(help="A YAML file: every combination of its values is tried.")] = None,
     trials: Annotated[int | None, typer.Option(min=1, max=5_000, help="So many configurations, drawn from the families' ranges.")] = None,
     jobs: Annotated[int | None, typer.Option(min=1, help="Processes, one thread each. (default: one for each processor)")] = None,
+    ray: Annotated[
+        str | None,
+        typer.Option(metavar="ADDRESS", help="Trials run on this Ray cluster (HOST:PORT, or `auto`) instead of processes here; needs tidemill[ray]."),
+    ] = None,
     run_folder: RunFolder = None,
     lake: LakeUri = None,
     data: Annotated[
@@ -57,7 +61,8 @@ def run(
     Each is trained on what was known at the begin of each of the last stretches of time and judged on the requests in it, as retraining would. Ended
     trials are kept: the same command goes on where it was interrupted. A trial that fails is a row of the table with its reason.
 
-    Exits with 2 when application, model, grid or data do not fit, with 1 when the archive does not do, and with 3 when no trial could be trained.
+    Exits with 2 when application, model, grid or data do not fit or no Ray cluster is there, with 1 when the archive does not do, and with 3
+    when no trial could be trained.
     """
     from tidemill.shared.application.errors import ApplicationError
 
@@ -65,16 +70,28 @@ def run(
     chosen = _model(plan, model)
     if (grid is None) == (trials is None):
         raise typer.BadParameter("expected either --grid FILE or --trials N", param_hint="--grid, --trials")
+    if ray is not None:
+        _check_ray()
     if data and (lake is not None or run_folder is not None):
         raise typer.BadParameter("expected either --data or an archive (--lake, --run)", param_hint="--data")
     try:
-        comparison = _experiment(plan, application, chosen, grid, trials, jobs, run_folder, lake, data, days, end, rows, folds, seed, longest, out)
+        comparison = _experiment(
+            plan, application, chosen, grid, trials, jobs, ray, run_folder, lake, data, days, end, rows, folds, seed, longest, out
+        )
     except ApplicationError as problem:
         errors.print(str(problem), markup=False, soft_wrap=True)
         raise typer.Exit(2) from problem
     if not comparison.done:
         errors.print(f"no configuration could be trained: {comparison.failed[0].reason}", markup=False, soft_wrap=True)
         raise typer.Exit(3)
+
+
+def _check_ray() -> None:
+    """Refuse before anything is read where Ray is not installed."""
+    import importlib.util
+
+    if importlib.util.find_spec("ray") is None:
+        raise typer.BadParameter("expected the package ray, found none: install it with `pip install 'tidemill[ray]'`", param_hint="--ray")
 
 
 def _model(plan: "Plan", name: str | None) -> "ModelPlan":
@@ -87,14 +104,15 @@ def _model(plan: "Plan", name: str | None) -> "ModelPlan":
 
 
 def _experiment(  # noqa: PLR0913, RUF100 - what the command was given
-    plan: "Plan", application: Path, model: "ModelPlan", grid: Path | None, trials: int | None, jobs: int | None, run_folder: Path | None,
-    lake: str | None, data: list[str] | None, days: int | None, end: int | None, rows: int, folds: int, seed: int | None, longest: str,
-    out: Path | None,
+    plan: "Plan", application: Path, model: "ModelPlan", grid: Path | None, trials: int | None, jobs: int | None, ray: str | None,
+    run_folder: Path | None, lake: str | None, data: list[str] | None, days: int | None, end: int | None, rows: int, folds: int, seed: int | None,
+    longest: str, out: Path | None,
 ) -> "Comparison":  # fmt: skip
     from tidemill.experiments.figures_file import write_json
     from tidemill.experiments.pool import ProcessPool
+    from tidemill.experiments.ray_pool import RayMissingError, RayPool
     from tidemill.experiments.report import write_html
-    from tidemill.experiments.run import Cuts, prepare
+    from tidemill.experiments.run import Cuts, Pool, prepare
     from tidemill.experiments.run import run as run_experiment
     from tidemill.experiments.space import draw, read_grid
     from tidemill.offline.training_set import read_training_set
@@ -118,7 +136,14 @@ def _experiment(  # noqa: PLR0913, RUF100 - what the command was given
         errors.print(f"not counted: {words}", markup=False, highlight=False, soft_wrap=True)
     if experiment.kept:
         errors.print(f"{len(experiment.kept)} of {len(configurations)} trials were ended before and are kept", highlight=False)
-    count = jobs or os.cpu_count() or 1
+    pool: Pool
+    if ray is None:
+        pool = ProcessPool(experiment.folder, application, jobs or os.cpu_count() or 1, longest_s)
+    else:
+        try:
+            pool = RayPool(experiment.folder, application, ray, jobs, longest_s)
+        except RayMissingError as problem:
+            raise typer.BadParameter(str(problem), param_hint="--ray") from problem
     with Progress(console=errors) as bar:
         task = bar.add_task("trials", total=len(configurations), completed=len(experiment.kept))
 
@@ -127,7 +152,7 @@ def _experiment(  # noqa: PLR0913, RUF100 - what the command was given
             if trial.status != "done":
                 bar.print(f"trial {trial.number} {trial.status}: {trial.reason}", markup=False, highlight=False, soft_wrap=True)
 
-        comparison = run_experiment(experiment, model, ProcessPool(experiment.folder, application, count, longest_s), told)
+        comparison = run_experiment(experiment, model, pool, told)
     about = {"application": f"{plan.application.app} {plan.application_hash[:12]}", "asked_for": str(grid) if grid else f"{trials} drawn trials"}
     write_json(folder / "experiments.json", experiment.subject, comparison, about)
     write_html(folder / "experiments.html", experiment.subject, comparison, about)

@@ -15,7 +15,7 @@ from tidemill.services.retraining.processes.warm_child import WarmChild
 _LOOK_S = 0.02
 _TAIL = 400
 # Whatever number of threads a family asks for: OpenMP gives it one, and as many processes as processors keep the machine busy.
-_ENVIRONMENT = {"OMP_THREAD_LIMIT": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
+ENVIRONMENT = {"OMP_THREAD_LIMIT": "1", "OMP_NUM_THREADS": "1", "OPENBLAS_NUM_THREADS": "1", "MKL_NUM_THREADS": "1", "LOKY_MAX_CPU_COUNT": "1"}
 
 
 @dataclass(slots=True)
@@ -48,7 +48,7 @@ class ProcessPool:
         waiting = deque(configurations)
         (self._folder / "results").mkdir(parents=True, exist_ok=True)
         count = min(self._jobs, len(waiting))
-        workers = [_Worker(WarmChild("tidemill.experiments.worker", _ENVIRONMENT), number) for number in range(count)]
+        workers = [_Worker(WarmChild("tidemill.experiments.worker", ENVIRONMENT), number) for number in range(count)]
         try:
             while waiting or any(worker.configuration for worker in workers):
                 for worker in workers:
