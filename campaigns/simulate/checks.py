@@ -196,9 +196,9 @@ class SafetyChecks:
             before = self._answered.setdefault((request, model), (records.partition, offset))
             if before != (records.partition, offset):
                 raise ViolationError(f"two predictions of {model} for {request}: at {before} and {(records.partition, offset)}")
-            # A canary answers beside a champion that began before it, and never after one that began later.
+            # Beside a champion that a refit replaces the same canary goes on; which pairs there may be is held to the lifecycle log at the end.
             champion, canary = self._sequence.get((records.partition, model), (-1, -1))
-            if sequence < (max(champion, canary) if variant == "canary" else champion):
+            if sequence < (canary if variant == "canary" else champion):
                 raise ViolationError(f"prediction of {model} for {request}: {variant} {sequence} after champion {champion} and canary {canary}")
             self._sequence[records.partition, model] = (champion, sequence) if variant == "canary" else (sequence, canary)
         if (np.diff(int64_ms(batch.column("journal_offset"))) < 0).any():
