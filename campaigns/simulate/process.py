@@ -22,6 +22,7 @@ from tidemill.services.ingestion.task import IngestionTask
 from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
 from tidemill.services.outcomes.task import OutcomesTask
 from tidemill.services.outcomes.task import task_inputs as outcomes_inputs
+from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.task import Places, RetrainingTask
 from tidemill.services.retraining.task import task_inputs as retraining_inputs
 from tidemill.services.scoring.task import ScoringTask
@@ -214,6 +215,6 @@ class Process:
         if stage == "archive":
             lake: Any = Port(world.lake, "lake", points)
             return Stage(stage, archive_inputs(plan), lambda p: ArchiveTask(plan, registry, lake, p, 40, 2_000))
-        trainer = Port(SeededTrainer(plan, world.artifacts), "trainer", points)
+        slots = Slots([Port(SeededTrainer(plan, world.artifacts), "trainer", points)])
         places = Places(str(FOLDER), "memory", "memory")
-        return Stage(stage, retraining_inputs(plan), lambda _: RetrainingTask(plan, registry, trainer, SilentRegistrar(), places))
+        return Stage(stage, retraining_inputs(plan), lambda _: RetrainingTask(plan, registry, slots, SilentRegistrar(), places))

@@ -2,6 +2,7 @@
 
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.registrar import ProcessRegistrar
+from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.task import Places, RetrainingTask, task_inputs
 from tidemill.shared.application.planning import load_plan
@@ -25,10 +26,11 @@ def build(
     check_own_families(plan, settings.application)
     places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri)
     folder = settings.runner.state_folder / "trainings"
-    # One of each for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.
-    trainer, registrar = ProcessTrainer(folder), ProcessRegistrar(folder, plan.application.app, settings.tracking.uri)
+    # The same for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.
+    slots = Slots([ProcessTrainer(folder) for _ in range(settings.trainings.at_once)])
+    registrar = ProcessRegistrar(folder, plan.application.app, settings.tracking.uri)
 
     def task(_partition: int) -> RetrainingTask:
-        return RetrainingTask(plan, registry, trainer, registrar, places)
+        return RetrainingTask(plan, registry, slots, registrar, places)
 
     return chain_runner([Stage(STAGE, task_inputs(plan), task)], plan, settings, broker, registry, metrics, health)

@@ -17,7 +17,7 @@ from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.services.retraining.domain.state import WorkerState
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
 from tidemill.services.retraining.processes.registrar import Registrar
-from tidemill.services.retraining.processes.trainer import Trainer
+from tidemill.services.retraining.processes.slots import Slots
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.stages import ABStage
 from tidemill.shared.avro.messages import message_codec
@@ -50,7 +50,7 @@ class Places:
 
 
 class RetrainingTask(Task):
-    """The one task of the stage: one training at a time, in the order of the requests.
+    """The one task of the stage: one training at a time of each model, so many in all (`Slots`), in the order of the requests.
 
     A request is open until the transaction that publishes its answer, so a restart takes it up again. It waits until the archive holds everything
     that was known when it was made; that, and not the moment of training, decides what is learned from.
@@ -60,9 +60,9 @@ class RetrainingTask(Task):
     meantime is trained and judged again; while a version is pinned, candidates are judged and go nowhere.
     """
 
-    def __init__(self, plan: Plan, registry: SchemaRegistry, trainer: Trainer, registrar: Registrar, places: Places) -> None:
+    def __init__(self, plan: Plan, registry: SchemaRegistry, slots: Slots, registrar: Registrar, places: Places) -> None:
         topics = plan.topics
-        self._plan, self._trainer, self._registrar, self._places = plan, trainer, registrar, places
+        self._plan, self._slots, self._registrar, self._places = plan, slots, registrar, places
         names = {topics.decisions: "decision", topics.retraining: "retraining", topics.deployments: "deployment"}
         names |= dict.fromkeys((topics.progress("control"), topics.progress("archive")), "progress")
         self._codecs = {topic: message_codec(registry, topic, name, LONGEST_TEXT) for topic, name in names.items()}
@@ -107,8 +107,10 @@ class RetrainingTask(Task):
         for name, lifecycle in self._state.lifecycles.models.items():
             if name not in self._plan.models and lifecycle.champion is not None:
                 self._deploy(retired(name, lifecycle, self._state.covered_ms), events)
-        if (next_one := self._state.requests.training) is not None:
-            self._train(next_one, said, events)
+        turns = self._state.requests.trainings
+        self._slots.retain([request.decision["decision_id"] for request in turns])
+        for request in turns:
+            self._train(request, said, events)
         covered = Coverage(0, self._state.cover())
         position = self._state.requests.position
         if position is not None:
@@ -148,7 +150,8 @@ class RetrainingTask(Task):
             reason = f"expected one of the application's models ({', '.join(self._plan.models)}), got {decision['model']}: was it removed?"
             self._say(training(decision, "refused", reason), said)
         elif request.champion is None:
-            if self._state.is_archived(decision["journal_time"], self._plan.application.partitions):
+            archived = self._state.is_archived(decision["journal_time"], self._plan.application.partitions)
+            if archived and self._slots.takes(decision["decision_id"]):
                 self._start(request, said)
         elif (result := self._polled(decision, said)) is not None:
             champion = self._state.lifecycle(decision["model"]).champion
@@ -161,8 +164,8 @@ class RetrainingTask(Task):
 
     def _polled(self, decision: Mapping[str, Any], said: list[dict[str, Any]]) -> JobResult | None:
         """Look at the training that runs, and tell what has happened to it."""
-        result = self._trainer.poll()
-        for news in self._trainer.news():
+        result, told = self._slots.look(decision["decision_id"])
+        for news in told:
             self._say(training(decision, news.event, news.reason, details=news.details), said)
         return result
 
@@ -178,7 +181,7 @@ class RetrainingTask(Task):
             places.application, places.lake, places.artifacts, asked(decision), request.champion, predecessor, own.training.max_duration,
             gate.serving, gate.is_admitted, gate.searched_ms, looks, retries=own.retraining.retries, retry_delay_ms=own.retraining.retry_delay,
         )  # fmt: skip
-        self._trainer.start(job)
+        self._slots.start(job)
         if decision["decision_id"] not in self._state.requests.started:
             self._say(training(decision, "started", decision["reason"]), said)
 

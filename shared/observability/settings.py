@@ -73,6 +73,12 @@ class TrackingSettings(_Frozen):
     uri: str = "sqlite:///.tidemill/mlflow.db"
 
 
+class TrainingsSettings(_Frozen):
+    """How many trainings the worker of an application runs at once, each in a process of its own and of different models."""
+
+    at_once: int = Field(default=1, ge=1, le=64)
+
+
 class CommandsSettings(_Frozen):
     """Who may command the control plane: those who have this key, with which commands are signed.
 
@@ -182,5 +188,6 @@ class ServiceSettings(BaseSettings):
     artifacts: ArtifactSettings = ArtifactSettings()
     tracking: TrackingSettings = TrackingSettings()
     commands: CommandsSettings = CommandsSettings()
+    trainings: TrainingsSettings = TrainingsSettings()
     health: HealthSettings = HealthSettings()
     runner: RunnerSettings = RunnerSettings()

@@ -26,6 +26,7 @@ from tidemill.services.ingestion.task import IngestionTask
 from tidemill.services.ingestion.task import task_inputs as ingestion_inputs
 from tidemill.services.outcomes.task import OutcomesTask
 from tidemill.services.outcomes.task import task_inputs as outcomes_inputs
+from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.task import Places, RetrainingTask
 from tidemill.services.retraining.task import task_inputs as retraining_inputs
 from tidemill.services.scoring.task import ScoringTask
@@ -139,9 +140,8 @@ class Season:
 
 
 def retraining(season: Season, _: MemoryLake) -> Task:
-    return RetrainingTask(
-        season.plan, season.registry, SeededTrainer(season.plan, season.artifacts), SilentRegistrar(), Places("shop", "lake", "models")
-    )
+    slots = Slots([SeededTrainer(season.plan, season.artifacts)])
+    return RetrainingTask(season.plan, season.registry, slots, SilentRegistrar(), Places("shop", "lake", "models"))
 
 
 def what_is_merged(plan: Plan) -> TaskInputs:

@@ -14,6 +14,7 @@ from tests.property.runner_tasks import DyingBroker, Killed, output
 from tests.unit.services.drift.stream import shop
 from tidemill.runs.watch import record_codec
 from tidemill.services.retraining.processes.job_files import JobNews, JobRequest, JobResult
+from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.processes.trainer import Trainer as TrainerPort
 from tidemill.services.retraining.task import Places, RetrainingTask, task_inputs
 from tidemill.shared.application.plan import Plan
@@ -105,7 +106,7 @@ class World:
         places = Places("app", "lake", "artifacts")
 
         def task(_partition: int) -> RetrainingTask:
-            return RetrainingTask(self.plan, self.registry, self.trainer, Registrar(), places)
+            return RetrainingTask(self.plan, self.registry, Slots([self.trainer]), Registrar(), places)
 
         return chain_runner([Stage("retraining", task_inputs(self.plan), task)], self.plan, own, broker, self.registry)
 

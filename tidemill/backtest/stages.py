@@ -18,6 +18,7 @@ from tidemill.services.ingestion.settings import ClockSettings, IngestionSetting
 from tidemill.services.outcomes.task import OutcomesTask
 from tidemill.services.outcomes.task import task_inputs as outcomes_inputs
 from tidemill.services.retraining.processes.registrar import Registrar
+from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.services.retraining.task import Places, RetrainingTask
 from tidemill.services.retraining.task import task_inputs as retraining_inputs
@@ -139,9 +140,9 @@ def archive_runner(world: StageWorld) -> Runner:
 def retraining_runner(world: StageWorld, trainer: Trainer, registrar: Registrar) -> Runner:
     """Return the runner of retraining."""
     plan, registry = world.plan, world.registry
-    places = Places(str(world.application.absolute()), world.lake, world.artifacts)
+    places, slots = Places(str(world.application.absolute()), world.lake, world.artifacts), Slots([trainer])
 
     def task(_partition: int) -> RetrainingTask:
-        return RetrainingTask(plan, registry, trainer, registrar, places)
+        return RetrainingTask(plan, registry, slots, registrar, places)
 
     return world.runner("retraining", Stage("retraining", retraining_inputs(plan), task))

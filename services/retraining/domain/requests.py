@@ -96,9 +96,13 @@ class Requests:
         return [request for request in self.open.values() if not request.is_training]
 
     @property
-    def training(self) -> Request | None:
-        """The training whose turn it is: one at a time, in control's order."""
-        return next((request for request in self.open.values() if request.is_training), None)
+    def trainings(self) -> list[Request]:
+        """The trainings whose turn it is: one at a time of each model, in control's order."""
+        turns: dict[str, Request] = {}
+        for request in self.open.values():
+            if request.is_training:
+                turns.setdefault(request.decision["model"], request)
+        return list(turns.values())
 
     @property
     def oldest_ms(self) -> int | None:

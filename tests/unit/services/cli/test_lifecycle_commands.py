@@ -19,6 +19,7 @@ from tidemill.services.cli.dispatch import run_to_command
 from tidemill.services.control.task import ControlTask
 from tidemill.services.control.task import task_inputs as control_inputs
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.processes.trainer import Trainer as TrainerPort
 from tidemill.services.retraining.task import Places, RetrainingTask
 from tidemill.services.retraining.task import task_inputs as retraining_inputs
@@ -85,10 +86,10 @@ class World:
             self.broker.sink().publish(topic, b"0", Progress(stage, 0, covered_time=NOW_MS).encode(self.codecs[topic]), 0, 0)
         limits = RunnerSettings(commit_interval_ms=1, idle_interval_ms=1, checkpoint_interval_ms=0, backoff_initial_ms=0, state_folder=folder / "s")
         settings = ServiceSettings(application=folder).model_copy(update={"runner": limits})
-        trainer, registrar, places = Trainer(), Registrar(), Places("app", "lake", "artifacts")
+        slots, registrar, places = Slots([Trainer()]), Registrar(), Places("app", "lake", "artifacts")
         stages = [
             Stage("control", control_inputs(self.plan), lambda _: ControlTask(self.plan, self.registry, KEY)),
-            Stage("retraining", retraining_inputs(self.plan), lambda _: RetrainingTask(self.plan, self.registry, trainer, registrar, places)),
+            Stage("retraining", retraining_inputs(self.plan), lambda _: RetrainingTask(self.plan, self.registry, slots, registrar, places)),
         ]
         self.runners = [chain_runner([stage], self.plan, settings, self.broker, self.registry) for stage in stages]
 
