@@ -12,7 +12,7 @@ from tidemill.services.retraining.accounts import asked, commanded, judged, reti
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.first_stage import first_stage, held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
-from tidemill.services.retraining.domain.requests import Request
+from tidemill.services.retraining.domain.requests import STEP, Request
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.services.retraining.domain.state import WorkerState
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
@@ -166,6 +166,8 @@ class RetrainingTask(Task):
         """Look at the training that runs, and tell what has happened to it."""
         result, told = self._slots.look(decision["decision_id"])
         for news in told:
+            if news.event == STEP and self._state.requests.is_told(decision["decision_id"], news.reason, news.details):
+                continue
             self._say(training(decision, news.event, news.reason, details=news.details), said)
         return result
 

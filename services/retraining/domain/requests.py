@@ -1,11 +1,13 @@
 """What control has asked the worker for: a fold over control's decisions and over what the worker itself has said."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Hashable, Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
 FINAL = frozenset({"finished", "failed", "refused"})
 """Events of a training that end it."""
+STEP = "step"
+"""Event of a training that has come further."""
 _NOBODY = {"version": "", "serving": "", "operator": "", "issued_at": None}
 
 
@@ -46,6 +48,7 @@ class Requests:
     open: dict[str, Request] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
+    steps: dict[str, set[Hashable]] = field(default_factory=dict)
     _last: tuple[int, int] | None = None
     _set_aside: list[int] = field(default_factory=list)
 
@@ -72,9 +75,18 @@ class Requests:
         """A training was said to have started."""
         self.started.add(identity)
 
+    def step(self, identity: str, reason: str, details: Mapping[str, str]) -> None:
+        """A training was said to have come so far."""
+        self.steps.setdefault(identity, set()).add(_said(reason, details))
+
+    def is_told(self, identity: str, reason: str, details: Mapping[str, str]) -> bool:
+        """Whether a training was said to have come so far: one that is begun again takes the same steps again."""
+        return _said(reason, details) in self.steps.get(identity, ())
+
     def answer(self, identity: str) -> None:
         """A request got its answer."""
         self.answered.add(identity)
+        self.steps.pop(identity, None)
         self.open.pop(identity, None)
 
     @property
@@ -108,3 +120,8 @@ class Requests:
     def oldest_ms(self) -> int | None:
         """Journal time of the oldest open request; None when none is open."""
         return min((request.decision["journal_time"] for request in self.open.values()), default=None)
+
+
+def _said(reason: str, details: Mapping[str, str]) -> Hashable:
+    """Return what tells a step from others of its training; the cause is its decision's."""
+    return reason, frozenset((name, value) for name, value in details.items() if name != "cause")
