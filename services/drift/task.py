@@ -30,7 +30,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-21"
+_FOLD_VERSION = "drift-22"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -66,6 +66,7 @@ def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = Non
         bounds_of_metrics=metric_bounds(own.drift),
         label_stream=own.label.stream,
         shown_only=frozenset(name for name, one in (lineage or {}).items() if one.behaviour != "window"),
+        aggregates=frozenset(name for name, one in (lineage or {}).items() if one.view),
         block_ms=own.gate.block,
         slices=tuple(name for name in own.slices if name in columns),
     )

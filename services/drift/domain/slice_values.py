@@ -71,6 +71,8 @@ class SliceValues:
 
     features: Sequence[str]
     slices: int
+    aggregates: Collection[str] = frozenset()
+    """Features of which no units are judged: their rows share events, so that a hundred of them may be a few."""
     rows: Int64 = field(init=False)
     windows: Int64 = field(init=False)
     history: Int64 = field(init=False)
@@ -204,13 +206,14 @@ class SliceValues:
         noise = _SIGMAS * np.sqrt(np.maximum(near * (1 - near), 1 / rows) / rows)
         missing_bound = np.maximum(np.maximum(missing_shift, usual["high"] - usual["low"]), noise)
         outside = self.counts["outside"][judged] / np.maximum(rows - self.counts["missing"][judged], 1)
-        least = np.array([outside_bounds.get(name, 1.0) for name in self.features])
+        least = np.array([min(1.0, outside_bounds.get(name, 1.0)) for name in self.features])
+        is_own = np.array([name not in self.aggregates for name in self.features], np.bool_)
         mean, spread, has_logs = self._logs(judged)
         with np.errstate(invalid="ignore", divide="ignore"):
             moved = mean - usual["log_mean"]
             # What a hundred rows leave unsure: of their mean, and of their spread.
             error, unsure = spread / np.sqrt(rows), 1 / np.sqrt(2 * rows)
-            is_scaled = has_logs & (usual["log_windows"] >= _LEAST_HISTORY)
+            is_scaled = is_own & has_logs & (usual["log_windows"] >= _LEAST_HISTORY)
             is_scaled &= np.abs(spread / usual["log_spread"] - 1) < _SAME_SPREAD + 2 * unsure
         factor_bound = np.maximum(np.maximum(_LEAST_FACTOR_LOG, _REACH * usual["log_far"]), _SIGMAS * np.nan_to_num(error))
         nearest = np.abs(moved[..., None] - _KNOWN).argmin(axis=-1) if moved.size else np.zeros(moved.shape, np.int64)

@@ -73,7 +73,7 @@ class SliceWatch:
         self.names = SliceNames(own.slices)
         count = len(self.names.names)
         self.requests, self.labels = SliceRequests(len(own.slices)), SliceLabels(count)
-        self.values, self.streams = SliceValues(own.features, count), SliceStreams(count)
+        self.values, self.streams = SliceValues(own.features, count, own.aggregates), SliceStreams(count)
 
     def vectors(self, partition: Int64, offset: Int64, batch: pa.RecordBatch, lag_ms: Float64, reference: Mapping[str, Summary]) -> None:
         """Take requests in order, with the milliseconds from the event time of each to its journal time."""

@@ -21,6 +21,8 @@ class WatchSettings:
         Share of a window's rows outside of the reference's range that is worth a warning.
     bounds_of_metrics, recent_labels
         Bounds on the metrics of that many last labels.
+    aggregates
+        Features that views make: rows share the events that they are made of.
     block_ms
         Length of a block of requests in trials of challengers.
     slices
@@ -41,5 +43,6 @@ class WatchSettings:
     recent_labels: int = 2000
     label_stream: str = ""
     shown_only: frozenset[str] = frozenset()
+    aggregates: frozenset[str] = frozenset()
     block_ms: int = 86_400_000
     slices: tuple[str, ...] = ()
