@@ -74,6 +74,7 @@ def test_a_hostile_schema_is_refused_in_no_time_by_every_codec(case: str) -> Non
         "operator": "",
         "rules": "",
         "duration_ms": 0,
+        "share": 0.0,
     }
     assert codec.decode(codec.encode(good)) == good
     with effort() as found:

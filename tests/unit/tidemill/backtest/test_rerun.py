@@ -27,7 +27,7 @@ class RememberingBroker(MemoryBroker):
 
 @pytest.fixture(scope="module")
 def live(tmp_path_factory: pytest.TempPathFactory) -> World:
-    """Two instances of the simulated shop, one fused, one not, in steps of a few records, until models have been promoted and all is dealt with."""
+    """Two instances of the simulated shop, one fused, one not, in steps of a few records, operators' commands among them, until all is dealt with."""
     world = World(tmp_path_factory.mktemp("live"), RunSettings(instances=2, topology="mixed"))
     system = System(world, lambda: None)
     for name in system.actors():
@@ -38,6 +38,8 @@ def live(tmp_path_factory: pytest.TempPathFactory) -> World:
             for kind in ("order", "verdict", "order", "customer"):
                 world.publish(kind, number)
                 number += 1
+        if turn % 60 == 50:
+            world.command("promote")
         world.clock.advance(280 if turn < 240 else 1_100)
         for name in system.actors():
             system.step(name)

@@ -31,7 +31,7 @@ def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     # The seeded trainer's artifacts do not bear the names of its versions.
     store = ArtifactStore(str(folder / "kept" / "artifacts"))
     for event in found.seen.deployments:
-        if event["event"] == "promoted":
+        if event["event"] in ("promoted", "shadow", "canary"):
             made = Artifact.from_bytes(store.get(event["artifact_sha256"]))
             store.put(replace(made, signature=made.signature.model_copy(update={"version": event["version"]})).to_bytes())
     return folder
