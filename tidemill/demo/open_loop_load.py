@@ -12,7 +12,7 @@ import pyarrow as pa
 from confluent_kafka import Consumer, Producer, TopicPartition
 from numpy.typing import NDArray
 
-from tidemill.runs.kafka_clients import client_settings
+from tidemill.runs.kafka_clients import client_settings, end_of
 from tidemill.shared.observability.settings import KafkaSettings
 
 _IDLE_LIMIT_S = 60.0
@@ -55,9 +55,7 @@ class _Reader(threading.Thread):
             "fetch.queue.backoff.ms": 5,
         }
         self._consumer = Consumer(client_settings(kafka, special))
-        self._consumer.assign(
-            [TopicPartition(topic, p, self._consumer.get_watermark_offsets(TopicPartition(topic, p), timeout=10)[1]) for p in range(partitions)]
-        )
+        self._consumer.assign([TopicPartition(topic, p, end_of(self._consumer, kafka, topic, p)) for p in range(partitions)])
         self._numbers = numbers
         self.received = np.zeros(len(numbers))
         self.answered = 0

@@ -10,7 +10,7 @@ from typing import Any
 from confluent_kafka import Consumer
 from confluent_kafka import TopicPartition as Address
 
-from tidemill.runs.kafka_clients import client_settings
+from tidemill.runs.kafka_clients import client_settings, end_of
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.topics import STAGES, Topics
 from tidemill.shared.avro.records import RecordCodec
@@ -20,7 +20,6 @@ from tidemill.shared.runner.progress import Progress
 
 _SCHEMAS = Path(__file__).parents[1] / "schemas"
 _LONGEST_DETAIL = 300
-_ASK_S = 30.0
 # Nobody waits, and what goes wrong with the broker is the services' to say.
 _RELAXED = {"fetch.wait.max.ms": 500, "fetch.min.bytes": 1_000_000, "log_level": 2}
 
@@ -117,7 +116,7 @@ class Watch:
         self._consumer = Consumer(client_settings(kafka, special))
         partitions = range(plan.application.partitions)
         addresses = [(topic, 0) for topic in self._lists] + [(topic, partition) for topic in self._stages for partition in partitions]
-        ends = [Address(topics.rejected, partition, self._end(topics.rejected, partition)) for partition in partitions]
+        ends = [Address(topics.rejected, partition, end_of(self._consumer, kafka, topics.rejected, partition)) for partition in partitions]
         self._consumer.assign([*(Address(topic, partition, 0) for topic, partition in addresses), *ends])
 
     def poll(self, timeout_s: float = 0.02) -> Seen:
@@ -146,9 +145,6 @@ class Watch:
             progress = Progress.decode(value, self._stages[topic])
             self.seen.progress[(progress.stage, progress.partition)] = progress
         return len(messages)
-
-    def _end(self, topic: str, partition: int) -> int:
-        return int(self._consumer.get_watermark_offsets(Address(topic, partition), timeout=_ASK_S)[1])
 
     def close(self) -> None:
         """Stop reading."""

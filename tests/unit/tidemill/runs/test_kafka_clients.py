@@ -1,35 +1,33 @@
-"""What the environment says of Kafka reaches the commands' clients as it reaches the services'."""
+"""A client asks a topic that was just made for its end until its leader is known, and says what it cannot know."""
 
-import json
+from typing import Any, cast
 
 import pytest
+from confluent_kafka import Consumer, KafkaError, KafkaException
 
-from tidemill.runs.kafka_clients import client_settings, connect
-from tidemill.runs.pipeline import stage_spec
-from tidemill.runs.settings import read_settings
-
-
-@pytest.fixture(autouse=True)
-def environment(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setenv("TIDEMILL_KAFKA__OPTIONS", '{"security.protocol": "SASL_SSL", "fetch.min.bytes": "7"}')
-    monkeypatch.setenv("TIDEMILL_KAFKA__PASSWORD", "secret")
+from tidemill.runs.kafka_clients import end_of
+from tidemill.shared.kafka.connection import KafkaFailureError
+from tidemill.shared.observability.settings import KafkaSettings
 
 
-def test_a_client_has_the_options_and_the_password_and_its_own_settings_win() -> None:
-    kafka = read_settings().kafka_at("broker:1")
-    assert client_settings(kafka, {"group.id": "g", "fetch.min.bytes": 1}) == {
-        "bootstrap.servers": "broker:1", "security.protocol": "SASL_SSL", "sasl.password": "secret", "group.id": "g", "fetch.min.bytes": 1,
-    }  # fmt: skip
+class Electing:
+    """A consumer of a partition whose leader is not known at first."""
+
+    def __init__(self, *errors: int) -> None:
+        self.errors = list(errors)
+
+    def get_watermark_offsets(self, place: Any, timeout: float) -> tuple[int, int]:
+        if self.errors:
+            raise KafkaException(KafkaError(self.errors.pop(0)))
+        return 0, 7
 
 
-def test_the_broker_has_them_too(monkeypatch: pytest.MonkeyPatch) -> None:
-    made: list[tuple[object, ...]] = []
-    monkeypatch.setattr("tidemill.runs.kafka_clients.KafkaBroker", lambda *given, deadline_s, topics: made.append((*given, deadline_s)))
-    connect(read_settings().kafka_at("broker:1"))
-    assert made == [("broker:1", {"security.protocol": "SASL_SSL", "fetch.min.bytes": "7", "sasl.password": "secret"}, 30.0)]
+def test_a_topic_that_was_just_made_is_asked_until_it_has_a_leader() -> None:
+    consumer = Electing(KafkaError.NOT_LEADER_FOR_PARTITION, KafkaError.LEADER_NOT_AVAILABLE)
+    assert end_of(cast("Consumer", consumer), KafkaSettings(), "shop-rejected", 0) == 7
+    assert not consumer.errors
 
 
-def test_a_stage_that_fetches_less_often_keeps_the_options_given() -> None:
-    given = json.dumps(read_settings().kafka.options)
-    spec = stage_spec("outcomes", {"TIDEMILL_INGESTION__CLOCK": "live", "TIDEMILL_KAFKA__OPTIONS": given})
-    assert json.loads(spec.environment["TIDEMILL_KAFKA__OPTIONS"]) == {"security.protocol": "SASL_SSL", "fetch.min.bytes": "7"}
+def test_what_cannot_be_asked_is_said_with_its_topic() -> None:
+    with pytest.raises(KafkaFailureError, match="end of shop-rejected:0"):
+        end_of(cast("Consumer", Electing(KafkaError.TOPIC_AUTHORIZATION_FAILED)), KafkaSettings(), "shop-rejected", 0)
