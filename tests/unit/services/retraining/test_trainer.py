@@ -5,12 +5,13 @@ import signal
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tidemill.services.retraining.processes.job_files import JobNews, JobRequest
+from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.processes.warm_child import WarmChild
 
@@ -66,6 +67,19 @@ def test_what_was_tried_before_a_restart_of_the_worker_counts(tmp_path: Path) ->
     while (result := last.poll()) is None:
         assert time.monotonic() < deadline
     assert "attempt 3 of 3" in result.reason
+
+
+def test_a_training_whose_files_do_not_answer_is_begun_again(tmp_path: Path) -> None:
+    now = 0.0
+    trainer = ProcessTrainer(tmp_path, clock=lambda: now)
+    # No file system takes such a name: what the kernel says is an error of the disk, not of the training.
+    trainer.start(replace(request(retries=1), application="x" * 300))
+    (told,) = until_told(trainer)
+    assert f"ended with {PASSING}" in told.reason and told.details["of"] == "2"
+    now, deadline = 10.0, time.monotonic() + DEADLINE_S
+    while (result := trainer.poll()) is None:
+        assert time.monotonic() < deadline
+    assert not result.finished and f"ended with {PASSING}, attempt 2 of 2" in result.reason
 
 
 def kill_children() -> None:
