@@ -21,7 +21,7 @@ class Training(Frozen):
         ``balanced``: while a model learns, the rows of each class weigh the same together; its odds are taken back to the data's. Boosted trees
         with few positives become too sure by it.
     max_duration
-        A training that takes longer is ended and has failed.
+        An attempt that takes longer is ended, and begun again as often as `retraining.retries` allows.
     search_every
         While a recipe is admitted, its refits go out without a search until the last one is so long ago; none: until the recipe loses its admission.
     """

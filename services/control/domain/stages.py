@@ -90,14 +90,13 @@ class StageWatch:
         if trial is None or trial.version != record["challenger_version"]:
             stage, begins = record["stage"], record["block_start"]
             spent = [] if trial is None else trial.spent
-            trial = TrialState(record["challenger_version"], record["champion_version"], sequence, stage, stage, begins, begins, spent=spent)
+            trial = TrialState(record["challenger_version"], sequence, stage, stage, begins, begins, spent=spent)
             self._trials[record["model"]] = trial
         elif sequence > trial.sequence:
             trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
             trial.stage_labels, trial.requests, trial.unscored, trial.unscored_by_both, trial.decided = 0, 0, 0, 0, False
         if trial.stage == "ab" and (trial.ab is None or trial.ab.sequence != trial.sequence):
             trial.ab = ABTest(trial.sequence, record["block_start"])
-        trial.champion = record["champion_version"]
         return trial
 
     def _decide(self, policy: StagePolicy, trial: TrialState, record: Mapping[str, Any]) -> list[dict[str, Any]]:

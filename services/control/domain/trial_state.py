@@ -75,7 +75,6 @@ class TrialState:
     """
 
     version: str
-    champion: str
     sequence: int
     stage: str
     began_in: str

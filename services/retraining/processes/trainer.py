@@ -11,11 +11,12 @@ from pathlib import Path
 from typing import Protocol
 
 from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, JobResult, progress_file, version_name
+from tidemill.services.retraining.processes.last_words import last_words
 from tidemill.services.retraining.processes.warm_child import WarmChild
 from tidemill.shared.observability.redaction import redacted
 
 log = logging.getLogger(__name__)
-_TAIL = 2_000
+_TAIL = 20_000
 
 
 class Trainer(Protocol):
@@ -43,8 +44,8 @@ class ProcessTrainer(Trainer):
     answer, a disk. The training is begun again, as often as its request allows, each time after twice as long, give or take a half by its
     decision's id; how often it was is kept on the disk. What the training itself says (too few rows, an error in the code) ends it.
 
-    One that takes longer than its request allows is killed and has failed: it may hang, and the next request waits for it. The time counts anew when
-    it is started again.
+    One that takes longer than its request allows is killed: it may hang, on a lake or a machine that swaps. It is begun again like the others, with
+    the whole time, because a hang passes as a lake does, and one that was only slow finds the trials it has finished.
 
     Parameters
     ----------
@@ -89,7 +90,7 @@ class ProcessTrainer(Trainer):
         self._failures = int(self._failures_file().read_text(encoding="utf-8")) if self._failures_file().exists() else 0
         self._retries, self._delay_s = request.retries, request.retry_delay_ms / 1e3
         self._longest_s = request.max_duration_ms / 1e3
-        self._news, self._step = [], ""
+        self._news = []
         self._launch()
 
     def poll(self) -> JobResult | None:
@@ -102,26 +103,28 @@ class ProcessTrainer(Trainer):
             code = self._child.exit_code()
             # It may have ended between the two looks, with its result written.
             if code is None and not self._result().exists() and self._clock() >= self._ends_at:
-                return self._timed_out()
+                self._child.kill()
+                return self._ended(f"timed out after {self._longest_s:g} s (training.max_duration)", may_pass=True)
             if code is None or self._result().exists():
                 return None
-            if (code < 0 or code == PASSING) and self._failures < self._retries:
-                self._wait(code)
-                return None
-            self._running = ""
-            return self._died(code)
+            how, last = self._end(code)
+            return self._ended(f"the training process {how}", may_pass=code < 0 or code == PASSING, last=last)
         self._running = ""
         return JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
 
     def news(self) -> list[JobNews]:
         """Return what has happened to the training since the last call: how far it has come, and why it is begun again."""
+        self._note_step()
+        found, self._news = self._news, []
+        return found
+
+    def _note_step(self) -> None:
+        """Take note of the step that the attempt is at, where it has come further."""
         if self._running and (step := self._last_step()) != self._step and step:
             self._step = step
             name, done, of = json.loads(step)
             words = f"{name}, {done} of {of} done" if of > 1 else name
             self._news.append(JobNews("step", words, {"step": name, "done": str(done), "of": str(of), "attempt": str(self._failures + 1)}))
-        found, self._news = self._news, []
-        return found
 
     def _last_step(self) -> str:
         try:
@@ -129,42 +132,35 @@ class ProcessTrainer(Trainer):
         except FileNotFoundError:
             return ""
 
-    def _wait(self, code: int) -> None:
-        """Begin the training again after a while."""
+    def _ended(self, how: str, may_pass: bool, last: str = "") -> JobResult | None:
+        """Take note of an attempt that ended without a result: begin it again after a while (None), or give up."""
+        self._note_step()
+        why = f": {last}" if last else ""
+        if not may_pass or self._failures >= self._retries:
+            self._running = ""
+            log.error("training ended without a result", extra={"decision_id": self._decision, "how": how, "last": last})
+            times = f", attempt {self._failures + 1} of {self._retries + 1}" if self._failures else ""
+            return JobResult(False, f"{how}{times}{why}", self._version, False, False, "", "", 0.5, {}, {})
         self._failures += 1
         self._failures_file().write_text(str(self._failures), encoding="utf-8")
         wait_s = self._delay_s * 2 ** (self._failures - 1) * (0.5 + _share(f"{self._decision}/{self._failures}"))
         self._again_at = self._clock() + wait_s
-        how, last = self._end(code)
         log.warning("training ended, beginning it again", extra={"decision_id": self._decision, "how": how, "wait_s": wait_s})
         details = {"attempt": str(self._failures), "of": str(self._retries + 1), "wait_s": f"{wait_s:.1f}"}
-        self._news.append(JobNews("retrying", f"the training process {how}: {last}; again in {wait_s:.0f} s", details))
+        self._news.append(JobNews("retrying", f"{how}{why}; again in {wait_s:.0f} s", details))
+        return None
 
     def _launch(self) -> None:
         self._again_at = None
-        self._running = self._decision
+        self._running, self._step = self._decision, ""
         self._progress().unlink(missing_ok=True)
         self._ends_at = self._clock() + self._longest_s
         self._child.start(self._folder / f"{self._decision}.json", self._result(), self._log())
 
-    def _timed_out(self) -> JobResult:
-        self._child.kill()
-        self._running = ""
-        reason = f"timed out after {self._longest_s:g} s (training.max_duration)"
-        log.error("training ended: it took too long", extra={"decision_id": self._decision, "limit_s": self._longest_s})
-        return JobResult(False, reason, self._version, False, False, "", "", 0.5, {}, {})
-
-    def _died(self, code: int) -> JobResult:
-        how, last = self._end(code)
-        log.error("training process died", extra={"decision_id": self._decision, "code": code, "last": last})
-        times = f", attempt {self._failures + 1} of {self._retries + 1}" if self._failures else ""
-        return JobResult(False, f"the training process {how}{times}: {last}", self._version, False, False, "", "", 0.5, {}, {})
-
     def _end(self, code: int) -> tuple[str, str]:
-        """Return how the child ended, and the last line that it wrote."""
-        tail = redacted(self._log().read_text(errors="replace")[-_TAIL:]).strip() if self._log().exists() else ""
-        how = f"was killed by signal {-code}" if code < 0 else f"ended with {code}"
-        return how, tail.splitlines()[-1] if tail else "no output"
+        """Return how the child ended, and why by its log."""
+        tail = redacted(self._log().read_text(errors="replace")[-_TAIL:]) if self._log().exists() else ""
+        return f"was killed by signal {-code}" if code < 0 else f"ended with {code}", last_words(tail)
 
     def _result(self) -> Path:
         return self._folder / f"{self._decision}.result.json"

@@ -120,3 +120,15 @@ def test_of_years_of_trials_of_challengers_that_are_worse_by_the_margin_at_most_
     every = trials_of_years(days_of_years(random, 200, 13, 0.05, correlation), 0.05, anew=True).any(axis=1)
     assert every.sum() >= 2 * max(1, promoted.sum()), "at the whole level for each they would add up"
     assert not below(np.zeros(3)).shows(0.05)
+
+
+def test_state_that_names_the_champion_as_earlier_versions_wrote_it_is_taken_up() -> None:
+    one = StageWatch([POLICY])
+    for day in range(4):
+        one.trial(block(day))
+    old = json.loads(json.dumps(one.snapshot()))
+    old["m"]["champion"] = "v1"
+    again = StageWatch([POLICY])
+    again.load(old)
+    assert again.snapshot() == one.snapshot() and "champion" not in again.snapshot()["m"]
+    assert [again.trial(block(day)) for day in range(4, 9)] == [one.trial(block(day)) for day in range(4, 9)]

@@ -17,7 +17,7 @@ POLICY = StagePolicy("m", "binary", BOTH, 0.005, 0.02, 0.05)
 
 def first_setback(differences: Any, excess: Any) -> tuple[int, str]:
     """The first block after which a challenger goes back, and why; -1 if none of them sends it back."""
-    trial = TrialState("v2", "v1", 5, "shadow", "shadow", 0, 0, slices={"": []})
+    trial = TrialState("v2", 5, "shadow", "shadow", 0, 0, slices={"": []})
     for day, (difference, off) in enumerate(zip(differences, excess, strict=True)):
         trial.blocks.append(TrialBlock(800, 200, 0.45, float(difference), float(off)))
         if words := setback(POLICY, trial, {"champion_loss": 0.45, "challenger_loss": 0.45, "trial_labels": 1.0, "trial_blocks": 1.0}):

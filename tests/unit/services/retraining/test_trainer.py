@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest
+from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, progress_file
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.processes.warm_child import WarmChild
 
@@ -117,23 +117,60 @@ def test_the_same_training_goes_on_and_another_takes_its_place(tmp_path: Path) -
     second.kill()
 
 
-def test_a_training_that_hangs_is_ended_after_its_declared_time_and_the_next_runs(tmp_path: Path) -> None:
+def test_a_training_that_hangs_is_ended_after_its_declared_time_and_begun_again_until_its_retries_are_spent(tmp_path: Path) -> None:
     now = 0.0
     trainer = ProcessTrainer(tmp_path, clock=lambda: now)
-    trainer.start(request(max_duration_ms=5_000))
+    trainer.start(request(max_duration_ms=5_000, retries=1))
     (child,) = children()
     child.suspend()
     now = 4.9
-    assert trainer.poll() is None
+    assert trainer.poll() is None and trainer.news() == []
     now = 5.0
-    result = trainer.poll()
-    assert result is not None and not result.finished and result.reason.startswith("timed out after 5 s")
+    assert trainer.poll() is None
+    (told,) = trainer.news()
+    assert told.event == "retrying" and told.reason.startswith("timed out after 5 s (training.max_duration); again in 1 s")
     assert not child.is_running() or child.status() == psutil.STATUS_ZOMBIE
+    now = 7.0
+    assert trainer.poll() is None
+    (second,) = children()
+    second.suspend()
+    now = 11.9
+    assert trainer.poll() is None, "the second attempt has the whole time"
+    now = 12.0
+    result = trainer.poll()
+    assert result is not None and not result.finished and result.reason == "timed out after 5 s (training.max_duration), attempt 2 of 2"
     trainer.start(request("another", max_duration_ms=5_000))
     deadline = time.monotonic() + DEADLINE_S
     while (result := trainer.poll()) is None:
         assert time.monotonic() < deadline
     assert "ended with 1" in result.reason, "it ran"
+
+
+def test_each_attempt_tells_its_steps_also_the_one_it_was_killed_at(tmp_path: Path) -> None:
+    now, told, attempts = 0.0, list[tuple[str, str]](), 0
+    trainer = ProcessTrainer(tmp_path, clock=lambda: now)
+    trainer.start(request(retries=1))
+    result, deadline = None, time.monotonic() + DEADLINE_S
+    while result is None:
+        assert time.monotonic() < deadline
+        for child in children():
+            child.suspend()
+            # As the child writes it: the same step in both attempts.
+            progress_file(tmp_path / "d.json").write_text('["reading rows", 0, 1]')
+            child.kill()
+            attempts += 1
+            wait_for(child)
+        result = trainer.poll()
+        told += [(news.event, news.details["attempt"]) for news in trainer.news()]
+        now += 2.0 * (len(told) > 1)
+    assert attempts == 2
+    assert told == [("step", "1"), ("retrying", "1"), ("step", "2")]
+
+
+def wait_for(child: psutil.Process) -> None:
+    deadline = time.monotonic() + DEADLINE_S
+    while child.is_running() and child.status() != psutil.STATUS_ZOMBIE:
+        assert time.monotonic() < deadline
 
 
 def test_the_next_task_finds_the_libraries_loaded_and_a_crash_costs_only_its_own(tmp_path: Path) -> None:
