@@ -74,7 +74,7 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
     seen, outcomes = log.seen, _outcomes(lake)
     block_ms = block_of(span_ms, len(outcomes))
     quality = {
-        name: compare(seen.deployments, outcomes, vectors, artifacts, name, model.kind, block_ms)
+        name: compare(seen.deployments, outcomes, vectors, artifacts, name, model.kind, model.settings.gate.margins(model.kind.name)[0], block_ms)
         if (vectors := _vectors(plan, model, lake)) is not None
         else None
         for name, model in plan.models.items()
@@ -98,6 +98,7 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
         "promotions": seen.count(seen.deployments, "promoted"),
         "refusals": seen.count(seen.deployments, "gate_refused"),
         "rollbacks": seen.count(seen.deployments, "rolled_back"),
+        "harmful_promotions": sum(effect.is_harmful for found in quality.values() if found is not None for effect in found.promotions),
         "block_ms": block_ms,
         "models": {name: {"kind": plan.models[name].kind.name, **_model(found)} for name, found in quality.items()},
         "application_hash": plan.application_hash,
@@ -116,6 +117,7 @@ def _model(quality: Quality | None) -> dict[str, Any]:
             "gap": None,
             "gap_always_refit": None,
             "blocks": [],
+            "promotions": [],
         }
     return {
         "judged_rows": quality.rows,
@@ -135,6 +137,7 @@ def _model(quality: Quality | None) -> dict[str, Any]:
             }
             for block in quality.blocks
         ],
+        "promotions": [effect.figures() for effect in quality.promotions],
     }
 
 

@@ -8,7 +8,7 @@ import numpy as np
 from tidemill.backtest.figures import BacktestFigures
 from tidemill.demo.quality import Quality
 from tidemill.demo.report import ReportData, Table, write_report
-from tidemill.demo.summary import incidents_table, marks_of, models_table, psi_by_week, slices_table
+from tidemill.demo.summary import incidents_table, marks_of, models_table, promotions_table, psi_by_week, slices_table
 from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.watch import Seen
 from tidemill.shared.avro.times import instant_text
@@ -43,6 +43,7 @@ def write_html(path: Path, app: str, figures: BacktestFigures, seen: Seen) -> No
         models=models_table(seen),
         incidents=incidents_table(seen),
         slices=slices_table(seen),
+        promotions=promotions_table([one for one in figures.quality.values() if one is not None]),
         bad_records=Table(("reason", "records"), [(reason, f"{count:,}") for reason, count in values["rejected_by_reason"].items()]),
         summary=Table(("figure", "value"), [*_summary(values), *_blocks(figures)]),
         audit=Table(("check", "value"), []),

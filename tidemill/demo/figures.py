@@ -76,6 +76,8 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
         "gap": gap_figures(quality.headline, quality.gap) if quality else None,
         "gap_always_refit": gap_figures(quality.headline, quality.refit_gap) if quality else None,
         "judged_rows": quality.rows if quality else 0,
+        "harmful_promotions": sum(effect.is_harmful for effect in quality.promotions) if quality else 0,
+        "promotion_effects": [effect.figures() for effect in quality.promotions] if quality else [],
         "throughput_events_per_s": round(burst.events_per_s) if burst else None,
         "latency_ms": {"p50": round(latency.percentile(50), 1), "p99": round(latency.percentile(99), 1)} if latency else None,
         "audit": {
@@ -117,4 +119,6 @@ def finite(value: Any) -> Any:  # noqa: ANN401, RUF100
     """Return the figures as JSON can hold them: null for what is no number."""
     if isinstance(value, Mapping):
         return {name: finite(inner) for name, inner in value.items()}
+    if isinstance(value, list):
+        return [finite(inner) for inner in value]
     return None if isinstance(value, float) and not math.isfinite(value) else value

@@ -53,7 +53,7 @@ class ReportData:
         One per label; one per request of the latency stretch.
     features, psi_weeks_ms, psi : names, float64 arrays of shape (weeks,) and (features, weeks)
         Mean evidence of a week's windows in units of what it takes to warn; NaN where nothing was compared.
-    models, incidents, bad_records, summary, audit
+    models, incidents, slices, promotions, bad_records, summary, audit
         Tables.
     is_live
         Whether the run was on servers: only such a run has latencies, planted records and an audit to show.
@@ -80,9 +80,16 @@ class ReportData:
     is_live: bool = True
     incidents: Table = Table((), ())
     slices: Table = Table((), ())
+    promotions: Table = Table((), ())
     quality_title: str = "Quality over the year"
     quality_words: str = "AUC of each week's labels, on the same requests."
     block_ms: float = 7 * 86_400_000.0
+
+
+PROMOTIONS_WORDS = (
+    "Loss of the new champion minus that of the old one, on the 5,000 labelled requests that came next; each end is a 95 % bound over days."
+    " Harmful is what surely cost more than the gate's margin."
+)
 
 
 def write_report(folder: Path, data: ReportData, name: str = "demo-report.html") -> Path:
@@ -127,6 +134,7 @@ def _page(data: ReportData) -> str:
                  _table(data.incidents), "wide"),
         _section("Slices", "Of the last 28 windows, with 95 % intervals; fewer than 200 labels are not judged.", _table(data.slices), "wide")
         if data.slices.rows else "",
+        _section("Promotions", PROMOTIONS_WORDS, _table(data.promotions), "wide") if data.promotions.rows else "",
         _section("Models", "Every candidate, with the figures it was judged by.", _table(data.models), "wide"),
         _section("Where the bad records went", "Put in on purpose, counted up front." if data.is_live else "By reason.", _table(data.bad_records)),
         _section("Audit", "Recomputed from the journal and, independently, from the source files.", _table(data.audit)) if data.is_live else "",

@@ -178,8 +178,9 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             with auditing(_APPLICATION, kafka, infrastructure.registry_url, str(folder / "artifacts")) as audit:
                 history = read_history(plan, broker, registry)
                 vectors = decoded(registry, plan.vector_schema, history.vectors)
+                model = plan.models[_MODEL]
                 oracle = compare(FlightsOracle(_APPLICATION, _tables(year)), vectors.to_pandas(), 1_000)
-                quality = measure(history, vectors, artifacts, _MODEL, plan.models[_MODEL].kind)
+                quality = measure(history, vectors, artifacts, _MODEL, model.kind, model.settings.gate.margins(model.kind.name)[0])
                 memory.looked = 0.0
                 memory.look()
                 audited = audit.result()

@@ -1,7 +1,7 @@
 """A demo run as the report shows it: headline, tiles, marks on the year, tables."""
 
 import math
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from datetime import UTC, datetime
 from typing import Any
 
@@ -9,7 +9,7 @@ import numpy as np
 
 from tidemill.audit.history import RunHistory
 from tidemill.demo.figures import DemoRun
-from tidemill.demo.quality import WEEK_MS
+from tidemill.demo.quality import WEEK_MS, Quality
 from tidemill.demo.report import Mark, MarkKind, ReportData, Table
 from tidemill.demo.stretches import LOAD_RATE
 from tidemill.examples.flights.data import FlightsYear
@@ -71,8 +71,11 @@ def report_data(figures: Mapping[str, Any], run: DemoRun) -> ReportData:
         models=models_table(seen),
         incidents=incidents_table(seen),
         slices=slices_table(seen),
+        promotions=promotions_table([quality] if quality else []),
         bad_records=Table(("planted", "records", "found"), _bad_records(run.year, history)),
-        summary=Table(("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, dict)]),
+        summary=Table(
+            ("figure", "value"), [(k, f"{v:,}" if isinstance(v, int) else str(v)) for k, v in figures.items() if not isinstance(v, (dict, list))]
+        ),
         audit=Table(("check", "value"), [(name, f"{value:,}") for name, value in checks.items() if isinstance(value, int)]),
     )
 
@@ -121,6 +124,17 @@ def incidents_table(seen: Seen) -> Table:
         status = f"resolved {last}" if one["status"] == "resolved" else one["status"]
         rows.append((day, one["severity"], one["root"], one["likely_cause"], str(one["findings"]), f"{one['level']:.1f}", one["action"], status))
     return Table(("opened", "severity", "root", "likely cause", "findings", "times its bound", "what the system did", "status"), rows)
+
+
+def promotions_table(judged: Sequence[Quality]) -> Table:
+    """Return what each promotion brought: the difference in loss on the requests that came next, and whether it did harm."""
+    rows = []
+    for one in (effect for quality in judged for effect in quality.promotions):
+        day, between = datetime.fromtimestamp(one.at_ms / 1e3, UTC).strftime("%Y-%m-%d"), one.difference
+        ends = f"{between.low:+.4f} to {between.high:+.4f}" if between.low == between.low else "-"
+        verdict = "harmful" if one.is_harmful else "no harm shown" if between.low == between.low else "not judged: fewer than three days"
+        rows.append((day, one.version, one.predecessor, f"{one.requests:,}", f"{between.estimate:+.4f}", ends, f"{one.allowed:.4g}", verdict))
+    return Table(("promoted", "version", "in place of", "requests", "difference in loss", "95 % bounds", "allowed", "verdict"), rows)
 
 
 def slices_table(seen: Seen) -> Table:

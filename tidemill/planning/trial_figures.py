@@ -8,7 +8,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.backtest.figures import block_of
-from tidemill.demo.quality import DAY_MS, labelled
+from tidemill.demo.judged_requests import labelled
+from tidemill.demo.quality import DAY_MS
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.kinds.served_scores import served_scores
 from tidemill.shared.lake.journal import OFFSET, PARTITION

@@ -12,7 +12,8 @@ from sklearn.metrics import log_loss, mean_absolute_error, r2_score, roc_auc_sco
 
 from tests.linear_models import linear_artifact, linear_scores
 from tests.models import artifact
-from tidemill.demo.quality import DAY_MS, compare, labelled, refits_in_service
+from tidemill.demo.judged_requests import labelled
+from tidemill.demo.quality import DAY_MS, compare, refits_in_service
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.multiclass import Multiclass
@@ -75,7 +76,7 @@ def test_served_static_and_always_refit_are_of_the_same_requests(tmp_path: Path)
         }
     )  # fmt: skip
     vectors = pa.table({"_journal_partition": [0] * n, "_journal_offset": np.arange(n), **features})
-    found = compare(events, outcomes, vectors, store, "m", Binary())
+    found = compare(events, outcomes, vectors, store, "m", Binary(), 0.005)
     assert found is not None and found.rows == n
     refit = np.select([unjudged == name for name in scores], list(scores.values()))
     for figures, expected in ((found.served, served), (found.static, scores["v1"]), (found.refit, refit)):
@@ -83,7 +84,7 @@ def test_served_static_and_always_refit_are_of_the_same_requests(tmp_path: Path)
     assert found.refit_gap.estimate == pytest.approx(found.served["auc"] - found.refit["auc"])
     assert found.refit_gap.low <= found.refit_gap.estimate <= found.refit_gap.high
     assert len(found.curves()[2]) == len(found.begins_ms) == len(np.unique(day // 7))
-    assert compare([], outcomes, vectors, store, "m", Binary()) is None
+    assert compare([], outcomes, vectors, store, "m", Binary(), 0.005) is None
 
 
 def _run(kind: Kind, folder: Path, labels: np.ndarray, features: np.ndarray) -> tuple[Any, dict[str, np.ndarray]]:
@@ -119,7 +120,7 @@ def _run(kind: Kind, folder: Path, labels: np.ndarray, features: np.ndarray) -> 
         }
     )  # fmt: skip
     vectors = pa.table({"_journal_partition": [0] * n, "_journal_offset": np.arange(n), "f0": features[:, 0], "f1": features[:, 1]})
-    return compare(events, outcomes, vectors, store, "m", kind), {"served": served, "static": scores["v1"], "refit": served}
+    return compare(events, outcomes, vectors, store, "m", kind, 0.005), {"served": served, "static": scores["v1"], "refit": served}
 
 
 def test_three_classes_are_compared(tmp_path: Path) -> None:
