@@ -174,6 +174,10 @@ class FaultyBroker:
         """Greatest record of a topic."""
         return int(self._broker.max_message_bytes(topic))
 
+    def topic_ids(self, topics: Sequence[str]) -> Any:  # noqa: ANN401, RUF100
+        """Which topics these names stand for."""
+        return self._broker.topic_ids(topics)
+
     def members(self, group: str) -> Any:  # noqa: ANN401, RUF100
         """Return who is in a group."""
         return self._points.call("broker.members", lambda: self._broker.members(group))

@@ -1,21 +1,28 @@
 """`KafkaBroker`: the broker port on confluent-kafka (librdkafka)."""
 
 import logging
+import threading
 from collections.abc import Mapping, Sequence, Set
+from concurrent.futures import Future
+from functools import partial
 
-from confluent_kafka import KafkaError, KafkaException
-from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic  # type: ignore[attr-defined]
+from confluent_kafka import KafkaError, KafkaException, TopicCollection
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, TopicDescription  # type: ignore[attr-defined]
 
 from tidemill.shared.kafka.connection import Connection
 from tidemill.shared.kafka.reader import KafkaReader
 from tidemill.shared.kafka.sinks import MESSAGE_BYTES, KafkaSink, KafkaTransactionalSink
 from tidemill.shared.kafka.source import KafkaSource
 from tidemill.shared.log.broker import TopicSpec
+from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.log.topic_settings import TopicSettings
 
 log = logging.getLogger(__name__)
 SESSION_TIMEOUT_MS = 10_000
+_IDS_S = 10.0
+# What a broker without ids says.
+_NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
 
 class KafkaBroker:
@@ -95,6 +102,36 @@ class KafkaBroker:
             return int(self._client().describe_configs([resource])[resource].result(self._connection.deadline_s)["max.message.bytes"].value)
 
         return min(self._connection.call(f"settings of {topic}", ask), MESSAGE_BYTES)
+
+    def topic_ids(self, topics: Sequence[str]) -> Future[Mapping[str, str]]:
+        """Which topics these names stand for: the client's threads gather the answers."""
+        answer: Future[Mapping[str, str]] = Future()
+        if not topics:
+            answer.set_result({})
+            return answer
+        found: dict[str, str] = {}
+        problems: list[BaseException] = []
+        missing, lock = set(topics), threading.Lock()
+
+        def gather(name: str, done: Future[TopicDescription]) -> None:
+            problem = done.exception()
+            unknown = isinstance(problem, KafkaException) and problem.args[0].code() == KafkaError.UNKNOWN_TOPIC_OR_PART
+            with lock:
+                missing.discard(name)
+                if problem is None and (identity := str(done.result().topic_id)) != _NO_ID:
+                    found[name] = identity
+                elif problem is not None and not unknown:
+                    problems.append(problem)
+                last = not missing
+            if last and problems:
+                answer.set_exception(TransientError(f"ids of topics: {problems[0]}"))
+            elif last:
+                answer.set_result(found)
+
+        asked = self._client().describe_topics(TopicCollection(list(topics)), request_timeout=_IDS_S)
+        for name, done in asked.items():
+            done.add_done_callback(partial(gather, name))
+        return answer
 
     def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
         """Return who is in a group."""

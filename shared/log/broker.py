@@ -1,6 +1,7 @@
 """What the runner needs from a log: a port with two adapters, Kafka and memory, held to one contract suite."""
 
 from collections.abc import Iterator, Mapping, Sequence, Set
+from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
@@ -17,6 +18,10 @@ class FencedError(RuntimeError):
 
 class OffsetLostError(RuntimeError):
     """A position is outside of the log: retention deleted records that were not processed yet (crash)."""
+
+
+class TopicRemadeError(OffsetLostError):
+    """A topic is not the one that was read so far: somebody has deleted it and made one of the same name (crash)."""
 
 
 class RecordRefusedError(RuntimeError):
@@ -194,6 +199,14 @@ class Broker(Protocol):
 
     def max_message_bytes(self, topic: str) -> int:
         """Greatest record the topic takes, keys and headers included (``max.message.bytes``); ValueError when there is no such topic."""
+        ...
+
+    def topic_ids(self, topics: Sequence[str]) -> "Future[Mapping[str, str]]":
+        """Ask which topics these names stand for, without waiting: a topic keeps its id for life, one made anew under its name has another.
+
+        Topics that do not exist are left out, and all of a broker older than ids (Kafka 2.8). The future raises TransientError when the broker
+        does not answer.
+        """
         ...
 
     def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:

@@ -3,7 +3,7 @@
 from tidemill.shared.log.broker import OffsetLostError
 from tidemill.shared.log.records import TopicPartition
 
-_WAY_OUT = (
+WAY_OUT = (
     "Nothing is read until somebody decides: bring the records back (a mirror, a backup) and give the topic a longer retention, or start the"
     " application anew under another name, without them"
 )
@@ -26,5 +26,5 @@ def offset_lost(place: TopicPartition, who: str, wanted: int, low: int, end: int
     cause = "retention, or somebody, has deleted records before they were processed" if wanted < low else "it was cut off or created anew"
     return OffsetLostError(
         f"{place.topic}:{place.partition}: {who} wants offset {wanted}, the log holds [{low}, {end}): {cause}, and"
-        f" {loss or 'records would be passed over in silence'}. {_WAY_OUT}"
+        f" {loss or 'records would be passed over in silence'}. {WAY_OUT}"
     )

@@ -2,8 +2,10 @@
 
 import threading
 import time
+import uuid
 import weakref
 from collections.abc import Callable, Mapping, Sequence, Set
+from concurrent.futures import Future
 
 import numpy as np
 
@@ -35,6 +37,7 @@ class MemoryBroker:
         self.changed = threading.Condition(threading.RLock())
         self._topics: dict[str, list[PartitionLog]] = {}
         self._limits: dict[str, int] = {}
+        self._made: dict[str, int] = {}
         self._groups: dict[str, Group] = {}
         self._epochs: dict[str, int] = {}
         self._transactions: dict[str, Transaction] = {}
@@ -49,7 +52,16 @@ class MemoryBroker:
                     raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
                 if not found:
                     self._limits[spec.name] = int(spec.config.get("max.message.bytes", _DEFAULT_BYTES))
+                    self._made[spec.name] = self._made.get(spec.name, 0) + 1
                     self._topics[spec.name] = [PartitionLog(TopicPartition(spec.name, number)) for number in range(spec.partitions)]
+
+    def delete_topic(self, name: str) -> None:
+        """Delete a topic with its records and the offsets that groups have there, as an administrator does."""
+        with self.changed:
+            del self._topics[name], self._limits[name]
+            for group in self._groups.values():
+                group.committed = {place: offset for place, offset in group.committed.items() if place.topic != name}
+            self.changed.notify_all()
 
     def partitions(self, topic: str) -> int:
         """Number of partitions, 0 when there is no such topic."""
@@ -64,6 +76,12 @@ class MemoryBroker:
         if topic not in self._limits:
             raise ValueError(f"expected an existing topic, there is no {topic}")
         return self._limits[topic]
+
+    def topic_ids(self, topics: Sequence[str]) -> Future[Mapping[str, str]]:
+        """Ids of the topics there are: from name and count, so that two runs have the same."""
+        answer: Future[Mapping[str, str]] = Future()
+        answer.set_result({name: uuid.uuid5(uuid.NAMESPACE_OID, f"{name}:{self._made[name]}").hex for name in topics if name in self._topics})
+        return answer
 
     def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
         """Return who is in a group."""

@@ -143,6 +143,10 @@ class RunnerSettings(_Frozen):
         available when it starts).
     accept_torn
         Torn transactions to go on from, each as the error names it (``stage:partition:sequence``): what they lost stays lost.
+    topic_check_ms
+        How often a running process asks whether its topics are still those that it has read.
+    accept_topics
+        Topics made anew that hold the records of their predecessors at the same offsets, as the error names them (``topic:id``).
     state_folder
         Where crashes are counted across restarts.
     """
@@ -162,6 +166,8 @@ class RunnerSettings(_Frozen):
     trial_timeout_s: float = Field(default=60.0, gt=0)
     trial_memory_bytes: int | None = Field(default=None, ge=1)
     accept_torn: tuple[str, ...] = ()
+    topic_check_ms: int = Field(default=5_000, ge=1)
+    accept_topics: tuple[str, ...] = ()
     state_folder: Path = Path(".tidemill/state")
 
 

@@ -56,6 +56,8 @@ class Progress:
         Transactional id of the process.
     written
         By topic partition: outputs of the last transaction that wrote there.
+    topic_ids
+        By topic: the id of the one that was read, see `tidemill.shared.runner.topic_identity`.
     """
 
     stage: str
@@ -75,6 +77,7 @@ class Progress:
     flows: Mapping[str, Flow] = field(default_factory=dict)
     writer: str = ""
     written: Mapping[TopicPartition, Written] = field(default_factory=dict)
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
     def coverage(self) -> Coverage:
@@ -117,6 +120,7 @@ class Progress:
                 "flows": {topic: flow.to_record() for topic, flow in sorted(self.flows.items())},
                 "writer": self.writer,
                 "written": {f"{topic}:{number}": one.to_list() for (topic, number), one in self.written.items()},
+                "topic_ids": dict(self.topic_ids),
             }
         )
 
@@ -142,6 +146,7 @@ class Progress:
             flows={topic: Flow.of_record(flow) for topic, flow in record["flows"].items()},
             writer=record["writer"],
             written={place: Written.of_list(numbers) for place, numbers in _from_text(record["written"]).items()},
+            topic_ids=record["topic_ids"],
         )
 
 

@@ -17,6 +17,7 @@ from tidemill.shared.runner.running_task import RunningTask
 from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.state_parts import StateParts
 from tidemill.shared.runner.task import Task
+from tidemill.shared.runner.topic_identity import TopicIdentities
 from tidemill.shared.runner.written import TornTransactionError
 
 log = logging.getLogger(__name__)
@@ -56,6 +57,10 @@ class Restore:
     ----------
     alive
         Called between pieces of work; raises when the assignment has changed in the meantime.
+    identities
+        Of the topics of this process.
+    identified
+        Topics whose ids the task's progress record keeps.
     accept_torn
         Torn transactions (``stage:partition:sequence``) whose loss somebody has accepted.
     """
@@ -71,6 +76,8 @@ class Restore:
         writer: str,
         make_task: Callable[[int], Task],
         alive: Callable[[], None],
+        identities: TopicIdentities,
+        identified: Sequence[str],
         accept_torn: Sequence[str] = (),
     ) -> None:
         self._topics = topics
@@ -82,6 +89,7 @@ class Restore:
         self._writer = writer
         self._make_task = make_task
         self._alive = alive
+        self._identities, self._identified = identities, identified
         self._accept_torn = accept_torn
 
     def restore(self, partition: int, condemned: Iterable[Address] = (), withheld: Withheld | None = None) -> RunningTask:
@@ -108,6 +116,7 @@ class Restore:
         self._alive()
         found = standing(self._reader, TopicPartition(self._topics.progress, partition), self._codec, self._alive)
         progress = self._progress(partition, found.record)
+        topic_ids = self._identities.of(self._identified, progress.topic_ids)
         gone = self._cross_check(partition, grouped, committed, progress)
         if gone:
             # As after a take-over from another group: all of its offsets are committed again with the next step.
@@ -131,7 +140,7 @@ class Restore:
             task.take_over(progress.versions)
             task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._topics, self._dead_letters, self._codec, self._instance, parts, stale)
-        running.writer, running.end, running.recovered = self._writer, found.end, gone
+        running.writer, running.end, running.recovered, running.topic_ids = self._writer, found.end, gone, topic_ids
         running.end_of, running.marks = lambda place: self._reader.watermarks(place)[1], marks
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
         running.quarantined = Quarantined([*running.unwritten, *verdicts])

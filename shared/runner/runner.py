@@ -36,6 +36,7 @@ from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.step_transaction import StepTransaction
 from tidemill.shared.runner.take_over import Rival, TakeOver
 from tidemill.shared.runner.task import Stage, StepContext
+from tidemill.shared.runner.topic_identity import TopicIdentities
 from tidemill.shared.runner.trials import Trials
 
 log = logging.getLogger(__name__)
@@ -122,13 +123,18 @@ class Runner:
         gives_way = precedence(self._reader) if precedence is not None else None
         self._ownership = TakeOver(broker, self._source, self._sink, self._writer, topics, rivals, gives_way, self._timer)
         limits = self._settings
+        self._identities = TopicIdentities(
+            broker,
+            [name for each in topics for name in (*each.identified, each.progress)],
+            limits.topic_check_ms / 1000,
+            self._timer,
+            limits.accept_topics,
+        )
         self._throttle = Throttle()
         letters = {stage.name: dead_letters(stage.name) for stage in stages}
         self._floods = FloodReport(letters[lead].topic, self._metrics, self._health)
         self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
-        self._links = [
-            self._link(number, stage, topics[number], codec(stage.name), letters[stage.name], instance) for number, stage in enumerate(stages)
-        ]
+        self._links = [self._link(number, stage, topics, codec(stage.name), letters[stage.name], instance) for number, stage in enumerate(stages)]
         crashed_before = self._note.death is not None or any(link.verdicts.any for link in self._links)
         self._fresh_until = self._timer() + _FRESH_S if crashed_before else 0.0
         self._restores = GuardedRestore(
@@ -159,10 +165,23 @@ class Runner:
         self._stop = threading.Event()
         self._stopping = False
 
-    def _link(self, number: int, stage: Stage, topics: StageTopics, codec: RecordCodecPort, letters: DeadLetters, instance: str) -> Link:
-        limits = self._settings
+    def _link(self, number: int, stage: Stage, chain: Sequence[StageTopics], codec: RecordCodecPort, letters: DeadLetters, instance: str) -> Link:
+        limits, topics = self._settings, chain[number]
+        # No group holds offsets of the stages behind the first: without this, a progress topic made anew would look like a stage that never ran.
+        identified = [*topics.identified, *(each.progress for each in chain[1:] if number == 0)]
         restore = Restore(
-            topics, self._source, self._reader, codec, letters, instance, self._writer, stage.task, self._keep_alive, limits.accept_torn
+            topics,
+            self._source,
+            self._reader,
+            codec,
+            letters,
+            instance,
+            self._writer,
+            stage.task,
+            self._keep_alive,
+            self._identities,
+            identified,
+            limits.accept_torn,
         )
         crash_log = CrashLog(limits.state_folder / f"{topics.app}-{stage.name}-{instance}.crash.json", self._note.advanced)
         verdicts = CrashVerdicts(crash_log, limits.crash_limit, self._timer)
@@ -230,6 +249,7 @@ class Runner:
             due = self._restores.retry_at is not None and self._timer() >= self._restores.retry_at
             if self._epoch != self._source.assignment.epoch or due or self._ownership.has_come():
                 self._take_over()
+            self._identities.watch()
             committed = self._consume_and_commit() if self._backlog is None else self._catch_up()
         except SupersededError:
             return False
@@ -527,6 +547,7 @@ class Runner:
         owned = self._ownership.free(self._topics.owned(assignment))
         self._keep_alive()
         self._ownership.claim(owned)
+        self._identities.look()
         for partition in owned:
             begun = self._timer()
             chain: list[RunningTask] = []

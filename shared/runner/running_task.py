@@ -73,6 +73,8 @@ class RunningTask:
         Looks up where a log ends, of a place that this process has not written to yet.
     marks
         An offset per place written to that all earlier transactions of the task stand before.
+    topic_ids
+        Of the topics that the task reads.
     """
 
     partition: int
@@ -92,6 +94,7 @@ class RunningTask:
     recovered: Mapping[TopicPartition, int] = field(default_factory=dict)
     end_of: Callable[[TopicPartition], int] = lambda place: 0
     marks: dict[TopicPartition, int] = field(default_factory=dict)
+    topic_ids: Mapping[str, str] = field(default_factory=dict)
     quarantined: Quarantined = field(default_factory=Quarantined)
     unwritten: Sequence[Address] = ()
     withheld: Withheld = field(default_factory=dict)
@@ -166,9 +169,11 @@ class RunningTask:
             flows=step.flows or {},
             writer=self.writer,
             written=self._written(emissions, share),
+            topic_ids=self.topic_ids,
         )
         before = self.progress
-        unchanged = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group, writer=before.writer) == before
+        who_and_where = replace(progress, instance=before.instance, sequence=before.sequence, group=before.group, writer=before.writer)
+        unchanged = replace(who_and_where, topic_ids=before.topic_ids) == before
         grouped = set(self.topics.grouped(self.partition))
         taken_over = before.group != self.topics.group
         moved = {

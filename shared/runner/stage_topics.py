@@ -70,6 +70,12 @@ class StageTopics:
         return f"{self.app}-{self.leader or self.stage}"
 
     @property
+    def identified(self) -> list[str]:
+        """Topics that the state depends on, whose identity the progress record keeps: inputs and the task's own memory."""
+        own = checkpoint_topic(self.app, self.stage)
+        return list(dict.fromkeys([*self.inputs.partitioned, *self.inputs.broadcast, *self.inputs.restores_from_outputs, own]))
+
+    @property
     def progress(self) -> str:
         """Topic of the stage's progress records."""
         return progress_topic(self.app, self.stage)

@@ -60,3 +60,13 @@ def delete_records(broker: Broker, place: TopicPartition, before: int) -> None:
     admin = AdminClient(broker._connection.settings())
     for done in admin.delete_records([Address(place.topic, place.partition, before)]).values():
         done.result(DEADLINE_S)
+
+
+def delete_topic(broker: Broker, topic: str) -> None:
+    """Do what an administrator does."""
+    if isinstance(broker, MemoryBroker):
+        broker.delete_topic(topic)
+        return
+    assert isinstance(broker, KafkaBroker)
+    admin = AdminClient(broker._connection.settings())
+    admin.delete_topics([topic])[topic].result(DEADLINE_S)

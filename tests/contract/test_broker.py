@@ -7,7 +7,7 @@ from collections.abc import Callable
 import numpy as np
 import pytest
 
-from tests.contract.brokers import collect, publish, read, run
+from tests.contract.brokers import DEADLINE_S, collect, delete_topic, publish, read, run, until
 from tidemill.shared.log.broker import Broker, Source, TopicSpec, TransactionalSink
 from tidemill.shared.log.records import TopicPartition
 
@@ -90,3 +90,39 @@ def test_topics_are_created_once(broker: Broker, topic: str, topic_prefix: str) 
     assert (broker.partitions(topic), broker.partitions(f"{topic_prefix}-none")) == (2, 0)
     with pytest.raises(ValueError, match="expected 3 partitions, found 2"):
         broker.create_topics([TopicSpec(topic, 3)])
+
+
+def test_a_topic_that_is_made_anew_has_another_id(broker: Broker, topic: str) -> None:
+    names = [topic, f"{topic}-absent"]
+    before = broker.topic_ids(names).result(DEADLINE_S)
+    assert set(before) == {topic}, "what does not exist is left out"
+    publish(broker, topic, [b"a"])
+    assert broker.topic_ids(names).result(DEADLINE_S) == before, "a topic keeps it for life"
+    delete_topic(broker, topic)
+    until(lambda: broker.topic_ids(names).result(DEADLINE_S) == {})
+    broker.create_topics([TopicSpec(topic, 2)])
+    until(lambda: bool(broker.topic_ids(names).result(DEADLINE_S)))
+    after = broker.topic_ids(names).result(DEADLINE_S)
+    assert set(after) == {topic}
+    assert after != before
+    assert broker.topic_ids([]).result(DEADLINE_S) == {}
+    assert broker.reader().watermarks(TopicPartition(topic, 0)) == (0, 0)
+
+
+def test_a_group_has_no_offsets_in_a_topic_that_was_deleted(
+    broker: Broker, topic: str, member: Callable[..., Source], producer: Callable[[str], TransactionalSink]
+) -> None:
+    publish(broker, topic, [b"a", b"b"])
+    source, sink = member(), producer(f"{topic}-writer")
+    sink.begin()
+    sink.send_offsets({TopicPartition(topic, 0): 2}, source.membership())
+    sink.commit()
+    assert source.committed([TopicPartition(topic, 0)]) == {TopicPartition(topic, 0): 2}
+    source.close()
+    delete_topic(broker, topic)
+    until(lambda: broker.topic_ids([topic]).result(DEADLINE_S) == {})
+    broker.create_topics([TopicSpec(topic, 2)])
+    until(lambda: broker.partitions(topic) == 2)
+    looks = broker.source(f"{topic}-group", "1")
+    assert looks.committed([TopicPartition(topic, 0)]) == {}
+    looks.close()

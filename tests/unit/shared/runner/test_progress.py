@@ -20,6 +20,7 @@ def test_progress_survives_its_wire_format() -> None:
         4,
         {"core": "1"},
         frozenset({("a:b", 3, 44), ("c", 0, 1)}),
+        topic_ids={"a:b": "u1vRwKQxT0aW3hXkz8oUPg"},
     )
     assert Progress.decode(progress.encode(codec("progress")), codec("progress")) == progress
     assert progress.key == b"3"
