@@ -1,21 +1,20 @@
 """Why a model gave a score: contributions of its inputs, by the method that is exact for it where there is one."""
 
 import math
+from collections.abc import Sequence
 
 import numpy as np
 import onnx
 from numpy.typing import NDArray
-from onnx import numpy_helper
 
+from tidemill.shared.models.additive_parts import Link, parts_of, row_sums
 from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.onnx_scorer import OnnxScorer
-from tidemill.shared.models.shapley import Explanation, Method, Unit, forest_contributions, permutation_contributions
-from tidemill.shared.models.tree_paths import TreePaths
+from tidemill.shared.models.shapley import Explanation, Explanations, Unit, permutation_contributions
 
 Matrix = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-_LINEAR = ["IsNaN", "Where", "Sub", "Div", "Gemm"]
 _ROUNDING, _EPSILON = 1e-4, 2.0**-22
 """How far a graph's 32-bit sum, relative to its size, and its 32-bit probability may be from what 64 bits give."""
 
@@ -23,9 +22,9 @@ _ROUNDING, _EPSILON = 1e-4, 2.0**-22
 class Explainer:
     """A loaded model that says what its scores are made of.
 
-    Forests and linear models are explained exactly, in log-odds where they give a probability, with slope and offset of a calibration that has
-    nothing else. Any other graph, and any other calibration (isotonic lines, softmax), is explained by random orders, in what is served (of several
-    classes: the probability of the one that is asked about).
+    Forests and linear models are explained exactly: in log-odds where they give a probability; of several classes in the margin of the one that is
+    asked about, the logarithm of what its probability is proportional to. Slope and offset of a calibration that has nothing else are part of it. Any
+    other graph, and any other calibration (isotonic lines), is explained by random orders, in what is served.
 
     Parameters
     ----------
@@ -38,12 +37,15 @@ class Explainer:
     def __init__(self, artifact: Artifact, permutations: int = 64) -> None:
         self.scorer, self._permutations = OnnxScorer(artifact), permutations
         self.background = artifact.signature.parity_matrix()
-        forest = self.scorer.forest
-        linear = _linear_parts(onnx.load_from_string(artifact.onnx).graph) if forest is None else None
-        logistic = forest.logistic if forest is not None else linear is not None and linear[3]
-        exact = _is_linear(artifact.signature.calibration, logistic)
-        self._paths = TreePaths.of(forest) if forest is not None and exact else None
-        self._linear = linear if exact else None
+        graph, calibration = onnx.load_from_string(artifact.onnx).graph, artifact.signature.calibration
+        parts = parts_of(graph, self.scorer.forest, len(self.scorer.kind.classes), self.background)
+        self._parts = parts if parts is not None and _is_linear(calibration, parts.link) else None
+        self._hindrance = "graph" if parts is None else "calibration"
+
+    @property
+    def hindrance(self) -> str | None:
+        """What keeps the model from being explained exactly: its ``graph`` or its ``calibration``; None where nothing does."""
+        return None if self._parts is not None else self._hindrance
 
     def explain(self, row: Matrix, answer: int = 0) -> Explanation:
         """Explain one encoded row.
@@ -52,68 +54,95 @@ class Explainer:
         ----------
         row : shape (columns,), NaN where missing
         answer
-            Of a multiclass model, the class whose probability is explained.
+            Of a multiclass model, the class that is asked about.
 
         Raises
         ------
         ArtifactError
             The graph answers something else than its parts add up to.
         """
-        forest = self.scorer.forest
-        if forest is not None and self._paths is not None:
-            base, found = forest_contributions(self._paths, row, self.background)
-            return self._served("tree", forest.logistic, base + forest.base, found, row)
-        if self._linear is not None:
-            means, slopes, bias, logistic = self._linear
-            own, others = (np.where(np.isnan(rows), 0.0, (rows.astype(np.float64) - means) * slopes) for rows in (row, self.background))
-            average = others.mean(axis=0)
-            return self._served("linear", logistic, bias + float(average.sum()), own - average, row)
-        base, found, errors = permutation_contributions(lambda rows: self._answer(rows, answer), row, self.background, self._permutations)
-        return Explanation("permutations", self._unit, base, found, errors)
+        if self._parts is None:
+            base, found, errors = permutation_contributions(lambda rows: self._answers(rows, [answer]), row, self.background, self._permutations)
+            return Explanation("permutations", self._served_unit, base, found, errors)
+        one = self.explain_rows(row[None], [answer])
+        if not one.adds_up[0]:
+            version, value = self.scorer.signature.version, float(one.base[0] + one.contributions[0].sum())
+            raise ArtifactError(f"model {version}: expected parts that add up to the answer {one.scores[0]:.9g}, found {value:.9g} ({one.unit})")
+        return Explanation(one.method, one.unit, float(one.base[0]), one.contributions[0], np.zeros(len(row)))
+
+    def explain_rows(self, matrix: Matrix, answers: Sequence[int]) -> Explanations:
+        """Explain encoded rows of a model that nothing hinders, each as it would be alone, bit for bit.
+
+        Parameters
+        ----------
+        matrix : shape (n, columns), NaN where missing
+        answers
+            As of `explain`, one for each row.
+
+        Raises
+        ------
+        ValueError
+            The model has no exact method (`hindrance`).
+        """
+        parts = self._parts
+        if parts is None:
+            raise ValueError(f"expected a model that is explained exactly, its {self._hindrance} is not")
+        asked = np.asarray(answers) if self.scorer.kind.classes else np.zeros(len(matrix), np.int64)
+        base, contributions = np.empty(len(matrix)), np.empty(matrix.shape)
+        for output in np.unique(asked).tolist():
+            rows = np.flatnonzero(asked == output)
+            slope, offset = _line(self.scorer.calibration, output)
+            mean, own = parts.parts(matrix[rows], output)
+            base[rows], contributions[rows] = slope * mean + offset, slope * own
+        values, scores = base + row_sums(contributions), self._answers(matrix, asked.tolist())
+        if parts.link == "softmax":
+            served, adds_up = self._margins(parts.sums(matrix), matrix, asked, values)
+        else:
+            served, adds_up = self._sums(parts.link, values, scores)
+        units: dict[Link, Unit] = {"logit": "log-odds", "softmax": "margin", "identity": self._served_unit}
+        return Explanations(parts.method, units[parts.link], base + (served - values), contributions, scores, adds_up)
 
     @property
-    def _unit(self) -> Unit:
+    def _served_unit(self) -> Unit:
         return "score" if self.scorer.kind.name == "regression" else "probability"
 
-    def _served(self, method: Method, logistic: bool, base: float, contributions: Float64, row: Matrix) -> Explanation:
-        """Take a sum over to the served scale; what the graph's 32 bits round off goes to the base."""
+    def _sums(self, link: Link, values: Float64, scores: Float64) -> tuple[Float64, NDArray[np.bool_]]:
+        """Return what the scores were made of, and whether it is what the parts add up to; the graph's 32 bits lie between them."""
+        slope, _ = _line(self.scorer.calibration, 0)
+        served = scores.copy()
+        allowed = slope * _ROUNDING * (1.0 + np.abs(values / slope))
+        if link == "logit":
+            allowed = slope * _ROUNDING * (1.0 + np.abs(values))
+            for row, (score, value) in enumerate(zip(scores.tolist(), values.tolist(), strict=True)):
+                # A score that is rounded to 0 or 1 has no log-odds: the sum says more than it.
+                served[row] = math.log(score) - math.log1p(-score) if 0.0 < score < 1.0 else value
+                allowed[row] += max(1.0, slope) * _EPSILON / (score * (1.0 - score)) if 0.0 < score < 1.0 else 0.0
+        return served, (served == values) | (np.abs(served - values) <= allowed)
+
+    def _margins(self, sums: Float64, matrix: Matrix, asked: NDArray[np.int64], values: Float64) -> tuple[Float64, NDArray[np.bool_]]:
+        """Return the margins of the classes that are asked about, and whether they and the others' give the served probabilities."""
         calibration = self.scorer.calibration
-        slope, offset = (1.0, 0.0) if calibration is None else (calibration.slope, calibration.offsets[0])
-        base, contributions = slope * base + offset, slope * contributions
-        value = base + float(contributions.sum())
-        served = float(self.scorer.score_matrix(row[None])[0])
-        # A score that is rounded to 0 or 1 has no log-odds: the sum says more than it.
-        if logistic and 0.0 < served < 1.0:
-            rounding = slope * _ROUNDING * (1.0 + abs(value)) + max(1.0, slope) * _EPSILON / (served * (1.0 - served))
-            served = math.log(served) - math.log1p(-served)
-        elif logistic:
-            served = value
-        else:
-            rounding = slope * _ROUNDING * (1.0 + abs(value / slope))
-        if served != value and not abs(served - value) <= rounding:
-            version = self.scorer.signature.version
-            raise ArtifactError(f"model {version}: expected parts that add up to the answer {served:.9g}, found {value:.9g}")
-        unit: Unit = "log-odds" if logistic else self._unit
-        return Explanation(method, unit, base + (served - value), contributions, np.zeros(len(row)))
+        powers = np.exp(sums - sums.max(axis=1, keepdims=True))
+        graph = powers / powers.sum(axis=1, keepdims=True)
+        expected = graph if calibration is None else calibration.apply(graph)
+        given, rows = self.scorer.score_matrix(matrix), np.arange(len(matrix))
+        slopes, offsets = zip(*(_line(calibration, output) for output in asked.tolist()), strict=True) if len(asked) else ((), ())
+        margins = np.array(slopes) * sums[rows, asked] + np.array(offsets)
+        slope = 1.0 if calibration is None else calibration.slope
+        close = np.abs(expected - given).max(axis=1, initial=0.0) <= max(1.0, slope) * _ROUNDING
+        return margins, close & (np.abs(margins - values) <= slope * _ROUNDING * (1.0 + np.abs(values)))
 
-    def _answer(self, rows: Matrix, answer: int) -> Float64:
+    def _answers(self, rows: Matrix, answers: Sequence[int]) -> Float64:
+        """Return scores, of several classes those of the ones that are asked about (one for all rows, or one for each)."""
         scores = self.scorer.score_matrix(rows)
-        return scores[:, answer] if scores.ndim == 2 else scores
+        return scores[np.arange(len(rows)), np.asarray(answers, np.int64)] if scores.ndim == 2 else scores
 
 
-def _is_linear(calibration: Calibration | None, logistic: bool) -> bool:
-    """Whether a calibration only stretches and moves the sum that a graph makes."""
-    if calibration is None:
-        return True
-    return not calibration.knots and calibration.link == ("logit" if logistic else "identity")
+def _is_linear(calibration: Calibration | None, link: Link) -> bool:
+    """Whether a calibration only stretches and moves the sums that a graph makes."""
+    return calibration is None or (not calibration.knots and calibration.link == link)
 
 
-def _linear_parts(graph: onnx.GraphProto) -> tuple[Float64, Float64, float, bool] | None:
-    """Return means, slopes on the raw inputs, bias, and whether the sum becomes a probability; None unless the graph is our linear one."""
-    operators = [node.op_type for node in graph.node]
-    constants = {one.name: numpy_helper.to_array(one).astype(np.float64).ravel() for one in graph.initializer}
-    if operators[:5] != _LINEAR or operators[5:] not in ([], ["Sigmoid"]) or not {"means", "scales", "weights", "bias"} <= set(constants):
-        return None
-    if len(constants["weights"]) != len(constants["means"]):
-        return None
-    return constants["means"], constants["weights"] / constants["scales"], float(constants["bias"][0]), operators[5:] == ["Sigmoid"]
+def _line(calibration: Calibration | None, output: int) -> tuple[float, float]:
+    """Return slope and offset of an output."""
+    return (1.0, 0.0) if calibration is None else (calibration.slope, calibration.offsets[output])

@@ -1,10 +1,9 @@
-"""What each input contributes to a score: Shapley values against stored rows (interventional), exact for forests and linear models.
+"""What each input contributes to a score: Shapley values against stored rows (interventional), for any model by random orders.
 
 The value of a set of inputs is the mean score over the stored rows with those inputs replaced by the explained row's.
 
 References
 ----------
-Lundberg et al.: From local explanations to global understanding with explainable AI for trees. Nature Machine Intelligence 2, 2020 (algorithm 3).
 Strumbelj and Kononenko: Explaining prediction models and individual predictions with feature contributions. KAIS 41, 2014 (permutations).
 """
 
@@ -13,15 +12,12 @@ from dataclasses import dataclass
 from typing import Literal
 
 import numpy as np
-from numba import njit
 from numpy.typing import NDArray
-
-from tidemill.shared.models.tree_paths import TreePaths
 
 Matrix = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Method = Literal["tree", "linear", "permutations"]
-Unit = Literal["log-odds", "score", "probability"]
+Unit = Literal["log-odds", "margin", "score", "probability"]
 
 
 @dataclass(frozen=True, slots=True)
@@ -33,7 +29,8 @@ class Explanation:
     method
         ``tree``, ``linear`` or ``permutations``.
     unit
-        ``log-odds``, ``score`` (of a number) or ``probability``.
+        ``log-odds``; ``margin``, of several classes the logarithm of what a class's probability is proportional to; ``score`` (of a number);
+        ``probability``.
     base
         Mean over the stored rows.
     contributions : shape (columns,)
@@ -53,81 +50,29 @@ class Explanation:
         return self.base + float(self.contributions.sum())
 
 
-def forest_contributions(paths: TreePaths, row: Matrix, background: Matrix) -> tuple[float, Float64]:
-    """Return the mean margin of the background without the forest's own base, and what each column adds for one row.
+@dataclass(frozen=True, slots=True)
+class Explanations:
+    """Contributions of many rows that add up: ``base + contributions.sum(axis=1)`` is what is explained.
 
-    Parameters
+    Attributes
     ----------
-    row : shape (columns,), NaN where missing
-    background : shape (m, columns)
+    method, unit
+        As of `Explanation`.
+    base : shape (n,)
+        Mean over the stored rows; what the graph's 32 bits round off is in it.
+    contributions : shape (n, columns)
+    scores : shape (n,)
+        What the model answers; of several classes the probability of the one that is asked about.
+    adds_up : shape (n,)
+        Whether the parts are those of the answer.
     """
-    found = np.zeros(len(row), np.float64)
-    base = _add_leaves(
-        paths.first, paths.columns, paths.thresholds, paths.missing_passes, paths.passes, paths.values,
-        np.ascontiguousarray(row, np.float32), np.ascontiguousarray(background, np.float32), found,
-    )  # fmt: skip
-    return base / len(background), found / len(background)
 
-
-@njit(cache=True)
-def _add_leaves(first, columns, thresholds, missing_passes, passes, values, row, background, found):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Add every leaf's share, for every stored row: a leaf is reached when some columns are the row's and some the stored row's."""
-    weights = _shares()
-    owner = np.zeros(row.size, np.int8)
-    touched = np.empty(row.size, np.int64)
-    base = 0.0
-    for b in range(background.shape[0]):
-        other = background[b]
-        for leaf in range(values.size):
-            mine, theirs, count, reached = 0, 0, 0, True
-            for test in range(first[leaf], first[leaf + 1]):
-                column = columns[test]
-                ours = _leads_on(row[column], thresholds[test], missing_passes[test], passes[test])
-                others = _leads_on(other[column], thresholds[test], missing_passes[test], passes[test])
-                if ours and others:
-                    continue
-                wanted = 1 if ours else 2
-                if not (ours or others) or owner[column] == 3 - wanted:
-                    reached = False
-                    break
-                if owner[column] == 0:
-                    owner[column] = wanted
-                    touched[count] = column
-                    count += 1
-                    if ours:
-                        mine += 1
-                    else:
-                        theirs += 1
-            if reached:
-                if mine == 0:
-                    base += values[leaf]
-                for i in range(count):
-                    if owner[touched[i]] == 1:
-                        found[touched[i]] += values[leaf] * weights[mine - 1, theirs]
-                    else:
-                        found[touched[i]] -= values[leaf] * weights[theirs - 1, mine]
-            for i in range(count):
-                owner[touched[i]] = 0
-    return base
-
-
-@njit(cache=True)
-def _leads_on(value, threshold, missing_passes, passes):  # type: ignore[no-untyped-def]  # pragma: no cover
-    answer = missing_passes if np.isnan(value) else value <= threshold
-    return answer == passes
-
-
-@njit(cache=True)
-def _shares():  # type: ignore[no-untyped-def]  # pragma: no cover
-    """``a! b! / (a + b + 1)!`` for numbers of columns up to the depth of a tree of 64 leaves."""
-    found = np.empty((64, 64))
-    for a in range(64):
-        for b in range(64):
-            share = 1.0 / (a + b + 1)
-            for i in range(1, b + 1):
-                share *= i / (a + i)
-            found[a, b] = share
-    return found
+    method: Method
+    unit: Unit
+    base: Float64
+    contributions: Float64
+    scores: Float64
+    adds_up: NDArray[np.bool_]
 
 
 def permutation_contributions(

@@ -139,25 +139,6 @@ def test_deep_and_wide_trees_are_unfolded_whole() -> None:
         assert found.value == pytest.approx(np.log(score / (1 - score)), abs=2e-6)
 
 
-def test_a_forest_s_contributions_are_those_of_shap() -> None:
-    """Golden values of shap 0.51.0 (TreeExplainer and ExactExplainer agree to the last digit).
-
-    Made by ``shap.TreeExplainer(booster, fresh[:8], feature_perturbation="interventional", model_output="raw").shap_values(fresh[8:11])`` on the
-    booster and the rows of `tests.models.artifact`.
-    """
-    golden = [
-        [2.1588584, 0.0863659, 0.0179425, 0.1080329, 0.174946, 0.1254366],
-        [2.7901984, 0.235034, 0.0503293, -0.0399717, -0.1224268, -0.2066037],
-        [1.0210003, -1.347095, -0.0137226, 0.0569584, 0.2364927, 0.0064474],
-    ]
-    made, rows, _ = artifact("lightgbm", COLUMNS)
-    explainer = Explainer(made)
-    for row, wanted in zip(rows[8:11], golden, strict=True):
-        found = explainer.explain(row)
-        assert np.allclose(found.contributions, wanted, atol=5e-6)
-        assert found.base == pytest.approx(-1.1084850632, abs=5e-6)
-
-
 def test_averaged_trees_have_no_log_odds_that_a_calibration_could_move() -> None:
     """Slope and offset were applied to the probability that such a forest adds up to."""
     rng = np.random.default_rng(3)
