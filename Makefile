@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults rolling-restart gate-years ab-years wheel wheel-demo lint \
+.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
 
 help:  ## list every target
@@ -59,6 +59,10 @@ run-lengths: $(VENV)/.ready  ## labels between false alarms of the loss verdict,
 SEEDS ?= 20
 planted-faults: $(VENV)/.ready  ## faults planted into a stream, each found as what it is in every seed (minutes): make planted-faults SEEDS=20
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.planted_faults --seeds $(SEEDS)
+
+STATIONARY ?= 1000000
+promotions: $(VENV)/.ready  ## promotions with faults in the stream and without: which of them do harm (an hour): make promotions SEEDS=20 STATIONARY=1000000
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.promotions --seeds $(SEEDS) --stationary-rows $(STATIONARY)
 
 soak: $(VENV)/.ready  ## a long run with an overload in it, on real servers: make soak MINUTES=30 RATE=2000 SEED=1
 	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.soak --minutes $(MINUTES) --rate $(RATE) --seed $(SEED)

@@ -46,14 +46,14 @@ class Table:
     label: Float64 = field(default_factory=lambda: np.empty(0))
 
 
-def table(seed: int) -> Table:
+def table(seed: int, days: int = DAYS) -> Table:
     """A stream whose days have a weather and a level of their own, and whose labels are drawn from a model's own scores."""
     generator = np.random.default_rng(seed)
-    day = np.repeat(np.arange(DAYS), PER_DAY)
+    day = np.repeat(np.arange(days), PER_DAY)
     n = len(day)
-    level = {name: generator.normal(0, 0.08, DAYS)[day] for name in TYPES}
-    weather = np.zeros(DAYS)
-    for i in range(1, DAYS):
+    level = {name: generator.normal(0, 0.08, days)[day] for name in TYPES}
+    weather = np.zeros(days)
+    for i in range(1, days):
         weather[i] = 0.6 * weather[i - 1] + generator.normal(0, 0.8)
     columns = {
         "amount": generator.gamma(3.0, 200.0, n) * np.exp(level["amount"]),
@@ -63,7 +63,7 @@ def table(seed: int) -> Table:
         "late_mean": np.clip(0.3 + 0.1 * generator.normal(level["late_mean"], 1, n), 0, 1),
     }
     columns["late_mean"][generator.random(n) < 0.1] = np.nan
-    time = day * DAY + np.sort(generator.integers(0, DAY, (DAYS, PER_DAY)), axis=1).ravel()
+    time = day * DAY + np.sort(generator.integers(0, DAY, (days, PER_DAY)), axis=1).ravel()
     country = generator.choice(np.array(["de", "fr", "it", "es"], dtype=object), n, p=[0.4, 0.3, 0.2, 0.1])
     return Table(day, time.astype(np.int64), columns, country, np.ones(n, bool), generator.random(n) > 0.03, np.zeros(n), np.zeros(n, bool))
 

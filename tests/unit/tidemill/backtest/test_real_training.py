@@ -11,32 +11,13 @@ import pytest
 from rich.console import Console
 from sklearn import metrics as oracle
 
+from tests.trainer_here import TrainerHere
 from tests.unit.tidemill.backtest.meters import CLASSES, WEIGHTS, application, files
 from tidemill.backtest.run import BacktestOptions, backtest
 from tidemill.services.cli.backtest_data import DataChoice
-from tidemill.services.retraining.processes.job import run
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
-from tidemill.services.retraining.processes.trainer import Trainer
 
 ROWS = 800
 FAMILIES = {"multiclass": "logistic_regression", "regression": "ridge_regression"}
-
-
-class Here(Trainer):
-    """The trainings of `tidemill`, in this process: a process of their own takes seconds to start."""
-
-    def __init__(self) -> None:
-        self._result: JobResult | None = None
-        self.results: list[JobResult] = []
-
-    def start(self, request: JobRequest) -> None:
-        """Train."""
-        self._result = run(request)
-        self.results.append(self._result)
-
-    def poll(self) -> JobResult | None:
-        """Return its result."""
-        return self._result
 
 
 @pytest.mark.lasts(8)
@@ -49,7 +30,7 @@ def test_a_real_model_is_found_promoted_and_served_and_is_nearly_the_best_there_
     options = BacktestOptions(
         DataChoice(files(tmp_path, kind, ROWS)), folder=tmp_path / "kept", predictions=tmp_path / "p.parquet", report=tmp_path / "r.json"
     )
-    trainer = Here()
+    trainer = TrainerHere()
     found = backtest(made, options, Console(file=io.StringIO()), trainer)
     assert not [finding.text for finding in found.findings if finding.fails]
     report = json.loads((tmp_path / "r.json").read_text())

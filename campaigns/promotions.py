@@ -1,0 +1,202 @@
+"""Whether a promotion does harm, with faults in the stream and without any: ``make promotions``.
+
+A year's third of a generated shop (`tests/planted_faults.py`) goes through a backtest with the real trainer, and a fault is planted into it on day
+64, when the first models serve. A promotion did harm where the new champion surely loses more than the gate's margin against the old one on the next
+5,000 requests: by their labels as they came, which a fault may have turned round, and by the probabilities that the truth was drawn from.
+"""
+
+import argparse
+import io
+import tempfile
+from collections.abc import Callable
+from dataclasses import dataclass, replace
+from itertools import pairwise
+from pathlib import Path
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.dataset as ds
+import pyarrow.parquet as pq
+from numpy.typing import NDArray
+from rich.console import Console
+
+from tests.planted_faults import DAY, EXPECTED, FAULT, HOUR, Fault, Table, table
+from tests.trainer_here import TrainerHere
+from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
+from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.lake.names import OUTCOMES, VECTORS
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+from tidemill.shared.models.onnx_scorer import OnnxScorer
+
+Float64 = NDArray[np.float64]
+APPLICATION = Path(__file__).parent / "applications" / "orders"
+DAYS = 140
+_BEGIN_MS = 1_700_000_000_000 // DAY * DAY
+_NEXT = 5_000
+_MARGIN = 0.005
+_OUTAGE = 10_000
+_COUNTRIES = {"de": 0.3, "fr": 0.0, "it": -0.3, "es": -0.6, "new": 0.6}
+
+
+def outage(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """No labels of 10,000 rows."""
+    rows.labelled[np.flatnonzero(after)[:_OUTAGE]] = False
+
+
+FAULTS: dict[str, Fault] = {name: EXPECTED[name][0] for name in ("nothing", "covariate", "null", "units", "flips", "abrupt", "gradual", "two")}
+FAULTS["outage"] = outage
+
+
+@dataclass(frozen=True)
+class Verdict:
+    """What a backtest showed.
+
+    Attributes
+    ----------
+    promotions, judged
+        Promotions, and those that replaced a champion and were followed by three days of labels.
+    by_labels, by_truth
+        Promotions that did harm, by the labels that came and by the true probabilities.
+    worst
+        Largest true cost of a promotion in nats a row.
+    """
+
+    rows: int
+    trainings: int
+    promotions: int
+    judged: int
+    by_labels: int
+    by_truth: int
+    worst: float
+
+    def __add__(self, other: "Verdict") -> "Verdict":
+        counts = {name: getattr(self, name) + getattr(other, name) for name in ("rows", "trainings", "promotions", "judged", "by_labels", "by_truth")}
+        return replace(self, worst=max(self.worst, other.worst), **counts)
+
+
+NOTHING = Verdict(0, 0, 0, 0, 0, 0, -np.inf)
+
+
+def truth_of(rows: Table) -> Float64:
+    """Return the probability that an order is sent back, shape (n,), by the relation that its day follows."""
+    amount = np.tanh(np.nan_to_num(rows.columns["amount"] / 600 - 1))
+    weight = np.tanh(np.nan_to_num(rows.columns["weight"] - 50) / 10)
+    country = np.array([_COUNTRIES[name] for name in rows.country])
+    usual = 1 / (1 + np.exp(-(-1.0 + 0.8 * amount + 0.4 * weight + country)))
+    other = 1 / (1 + np.exp(-(0.2 - 0.8 * amount + 0.4 * weight + country)))
+    return np.asarray(usual + rows.other * (other - usual), np.float64)
+
+
+def written(folder: Path, fault: Fault, seed: int, days: int) -> tuple[list[str], dict[str, float]]:
+    """Write the streams' files; returns what `--data` takes, and by order the true probability of its label."""
+    rows, generator = table(seed, days), np.random.default_rng(seed + 1_000)
+    # What the label follows is what was there before a column broke on its way.
+    broken = fault in (EXPECTED["null"][0], EXPECTED["units"][0], EXPECTED["two"][0])
+    truth = truth_of(rows) if broken else None
+    fault(rows, rows.day >= FAULT, generator)
+    truth = truth_of(rows) if truth is None else truth
+    label = (generator.random(len(truth)) < truth) ^ rows.flipped
+    at = _BEGIN_MS + rows.time_ms
+    ids = np.array([f"o{i}" for i in range(len(truth))])
+    kept, told = np.flatnonzero(rows.kept), np.flatnonzero(rows.kept & rows.labelled)
+    stamp = pa.timestamp("ms", "UTC")
+    orders = {"order_id": ids[kept], "at": pa.array(at[kept], pa.int64()).cast(stamp)}
+    orders |= {name: pa.array(values[kept], from_pandas=True) for name, values in rows.columns.items()}
+    pq.write_table(pa.table({**orders, "country": pa.array(rows.country[kept])}), folder / "orders.parquet")
+    back = at + (2 * HOUR * generator.lognormal(0, 0.5, len(truth))).astype(np.int64)
+    told = told[np.argsort(back[told], kind="stable")]
+    returns = {"order_id": ids[told], "at": pa.array(back[told], pa.int64()).cast(stamp), "sent_back": pa.array(label[told], pa.int32())}
+    pq.write_table(pa.table(returns), folder / "returns.parquet")
+    return [f"{name}={folder / name}.parquet" for name in ("orders", "returns")], dict(zip(ids.tolist(), truth.tolist(), strict=True))
+
+
+def judge(fault: Fault, seed: int, days: int = DAYS) -> Verdict:
+    """Run one backtest and judge its promotions."""
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        data, truth = written(folder, fault, seed, days)
+        trainer = TrainerHere()
+        result = backtest(APPLICATION, BacktestOptions(DataChoice(data), folder=folder / "kept"), Console(file=io.StringIO()), trainer)
+        costs = _true_costs(result, folder / "kept", truth)
+    quality = result.figures.quality["sent_back"]
+    effects = [effect for effect in (quality.promotions if quality else ()) if effect.difference.low == effect.difference.low]
+    return Verdict(
+        result.predictions,
+        len(trainer.results),
+        result.figures.values["promotions"],
+        len(effects),
+        sum(effect.is_harmful for effect in effects),
+        sum(cost > _MARGIN for cost in costs),
+        max(costs, default=-np.inf),
+    )
+
+
+def _true_costs(result: BacktestResult, folder: Path, truth: dict[str, float]) -> list[float]:
+    """Return the expected cost of each promotion on the next 5,000 requests, in nats a row: no noise of labels is in it."""
+    plan = load_plan(APPLICATION)
+    lake = Lake(str(folder / "lake"), plan.application.app)
+    columns = list(plan.models["sent_back"].features)
+    vectors = lake.dataset(VECTORS).to_table(columns=[*columns, "_journal_offset"]).sort_by("_journal_offset")
+    outcomes = lake.dataset(OUTCOMES).to_table(
+        columns=["request_id", "request_journal_offset", "deployment_sequence"], filter=ds.field("revision") == 0
+    )
+    places = dict(zip(outcomes["request_journal_offset"].to_pylist(), range(len(outcomes)), strict=True))
+    rows = np.array([places.get(offset, -1) for offset in vectors["_journal_offset"].to_pylist()])
+    known = rows >= 0
+    outcomes = outcomes.take(pa.array(rows[known]))
+    asked = vectors.filter(pa.array(known)).select(columns).combine_chunks().to_batches()[0]
+    right = np.array([truth[name] for name in outcomes["request_id"].to_pylist()])
+    sequences = outcomes["deployment_sequence"].to_numpy()
+    store = ArtifactStore(str(folder / "artifacts"))
+    served = [event for event in result.seen.deployments if event["event"] in ("promoted", "rolled_back")]
+
+    def loss(event: dict[str, object], mask: NDArray[np.bool_]) -> Float64:
+        scores = OnnxScorer(Artifact.from_bytes(store.get(str(event["artifact_sha256"])))).score(asked.filter(pa.array(mask)))
+        scores = np.clip(scores, 1e-15, 1 - 1e-15)
+        return np.asarray(-(right[mask] * np.log(scores) + (1 - right[mask]) * np.log1p(-scores)), np.float64)
+
+    costs = []
+    for before, after in pairwise(served):
+        mask = sequences >= after["sequence"]
+        mask &= np.cumsum(mask) <= _NEXT
+        if after["event"] == "promoted" and mask.sum() >= _NEXT // 5:
+            costs.append(float((loss(after, mask) - loss(before, mask)).mean()))
+    return costs
+
+
+def main() -> None:
+    """Plant every fault with every seed, and print what the promotions cost."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--seeds", type=int, default=20, help="of each fault")
+    parser.add_argument("--stationary-rows", type=int, default=1_000_000, help="requests of the streams without a fault, in all")
+    parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="only these")
+    chosen = parser.parse_args()
+    harm = 0
+    for name in chosen.fault or FAULTS:
+        whole = NOTHING
+        seed, ended = 0, _until(name, chosen.seeds, chosen.stationary_rows)
+        while not ended(seed, whole):
+            whole, seed = whole + judge(FAULTS[name], seed), seed + 1
+            print(f"{name}, seeds 0 to {seed - 1}: {words(whole)}", flush=True)
+        harm += whole.by_truth
+    raise SystemExit(0 if not harm else f"expected no harmful promotion, found {harm}")
+
+
+def _until(name: str, seeds: int, rows: int) -> Callable[[int, Verdict], bool]:
+    if name == "nothing":
+        return lambda _, whole: whole.rows >= rows
+    return lambda seed, _: seed >= seeds
+
+
+def words(whole: Verdict) -> str:
+    """Return a verdict in words."""
+    return (
+        f"{whole.rows:,} requests, {whole.trainings} trainings, {whole.promotions} promotions, {whole.judged} judged; harmful by the labels that came"
+        f" {whole.by_labels}, by the truth {whole.by_truth}; the worst cost {whole.worst:+.4f} nats a row"
+    )
+
+
+if __name__ == "__main__":
+    main()
