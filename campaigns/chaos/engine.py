@@ -10,6 +10,7 @@ from campaigns.chaos.world import World
 
 TICK_S = 0.05
 _AT_ONCE = 3
+_REPORT_S = 15.0
 _PAUSE_S = (0.1, 1.0)
 # A fault may wait for a training, or for a server that is away for two minutes.
 DEADLINE_S = 240.0
@@ -58,7 +59,7 @@ class Engine:
         self._kinds = [kind for kind in kinds if (world.embedded or not kind.embedded) and (world.long or not kind.long)]
         self._bag: list[Kind] = []
         self._under_way: list[_UnderWay] = []
-        self._next_s = 0.0
+        self._next_s = self._report_s = 0.0
         self.faults: list[Struck] = []
         self.problems: list[str] = []
 
@@ -66,6 +67,21 @@ class Engine:
     def struck(self) -> int:
         """Faults that struck."""
         return sum(not fault.missed for fault in self.faults)
+
+    def _report(self) -> None:
+        """Say now and then what faults under way wait for."""
+        now = time.monotonic()
+        if now < self._report_s:
+            return
+        self._report_s = now + _REPORT_S
+        for one in self._under_way:
+            fault, waited = one.fault, now - one.fault.at_s
+            if waited < _REPORT_S:
+                continue
+            silent = self._world.traffic.silent_since(fault.mark, range(self._world.plan.application.partitions))
+            waits = [f"partitions {silent} have not answered"] if fault.recovered_s is None else []
+            waits += ["what it struck is not back"] if one.wait is not None else []
+            self._say(f"  {waited:.0f} s after {fault.kind} ({fault.target}): {'; '.join(waits)}; {self._world.standing()}")
 
     def run(self, count: int) -> None:
         """Strike until so many faults more have struck, and go on until all is over and answered."""
@@ -83,15 +99,20 @@ class Engine:
         self._world.check()
         for one in list(self._under_way):
             self._advance(one, time.monotonic())
+        self._report()
         time.sleep(TICK_S)
 
     def until(self, condition: Callable[[], bool], what: str, limit_s: float = DEADLINE_S) -> bool:
         """Wait for something; a problem when it does not come."""
-        end = time.monotonic() + limit_s
+        begun = time.monotonic()
+        end, said = begun + limit_s, begun
         while not condition():
             if time.monotonic() > end:
                 self._found(f"not within {limit_s:.0f} s: {what}")
                 return False
+            if time.monotonic() > said + _REPORT_S:
+                said = time.monotonic()
+                self._say(f"  waits since {said - begun:.0f} s: {what}; {self._world.standing()}")
             self.tick()
         return True
 

@@ -96,6 +96,16 @@ class Machine:
         """Whether the stages' loops go on: an instance that has no partition yet is not ready."""
         return all(self._answer(stage, "live") for stage in stages or self.stages)
 
+    def unready(self, stage: str) -> str:
+        """What a stage says of why it is not ready; nothing when it is."""
+        try:
+            with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/ready", timeout=0.5):
+                return ""
+        except urllib.error.HTTPError as answer:
+            return f"({answer.read().decode(errors='replace').strip()})"
+        except OSError:
+            return "(no answer)"
+
     def orders(self, stage: str) -> Path:
         """Where a stage looks for orders."""
         return self._folder / "orders" / self.name / stage

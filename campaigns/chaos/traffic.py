@@ -119,12 +119,21 @@ class Traffic:
 
     def answered_since(self, mark: int, partitions: Sequence[int]) -> float | None:
         """When of every partition one payment was answered that came after a mark; None as long as it was not."""
+        found = self._first_answers(mark)
+        return max(found.values()) if len(found) == len(partitions) else None
+
+    def silent_since(self, mark: int, partitions: Sequence[int]) -> list[int]:
+        """Partitions that have answered no payment that came after a mark."""
+        found = self._first_answers(mark)
+        return [partition for partition in partitions if partition not in found]
+
+    def _first_answers(self, mark: int) -> dict[int, float]:
         found: dict[int, float] = {}
         for number in range(mark, len(self.due_s)):
             at, partition = self.answered_s.get(f"p{number}"), self.partition[number]
             if at is not None and at < found.get(partition, float("inf")):
                 found[partition] = at
-        return max(found.values()) if len(found) == len(partitions) else None
+        return found
 
     @property
     def open_requests(self) -> int:

@@ -7,6 +7,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from confluent_kafka import Producer
+from confluent_kafka.admin import AdminClient
 
 from campaigns.chaos.machine import Machine
 from campaigns.chaos.traffic import Traffic
@@ -66,6 +67,7 @@ class World:
         """Register what is needed while the registry may be away."""
         self._codec = record_codec(self.registry, self.plan.topics.commands, "Command")
         self._codec.encode(signed_command(command_key(None, self.folder), MODEL, "retrain", "never sent"))
+        self.admin = AdminClient({"bootstrap.servers": self.servers.bootstrap_servers, "log_level": 0})
         self._producer = Producer({"bootstrap.servers": self.servers.bootstrap_servers, "message.timeout.ms": 600_000, "log_level": 0})
 
     @property
@@ -143,6 +145,12 @@ class World:
     def ready(self, name: str) -> Callable[[], bool]:
         """Return whether an instance is back; None of that name is left: it has been removed meanwhile."""
         return lambda: name not in self.machines or self.machines[name].is_live()
+
+    def standing(self) -> str:
+        """Say what does not answer or has no work: for whoever watches a wait."""
+        away = [name for name, component in self.servers.components.items() if not component.running or not component.ready()]
+        idle = [f"{machine.name} {stage} {said}" for machine in self.everything for stage in machine.stages if (said := machine.unready(stage))]
+        return f"servers away: {', '.join(away) or 'none'}; not ready: {', '.join(idle) or 'none'}; {self.traffic.open_requests} without an answer"
 
     def command(self, what: str) -> None:
         """Command the control plane; the broker may be away, and gets it when it is back."""

@@ -27,8 +27,7 @@ from tidemill.shared.application.topics import Topics
 from tidemill.shared.application.values import UNITS_MS
 from tidemill.shared.application.view_planning import ViewPlanner
 from tidemill.shared.avro.arrow_types import arrow_schema
-from tidemill.shared.avro.json_values import check_defaults
-from tidemill.shared.avro.schema_tree import parse_record
+from tidemill.shared.avro.declared_schema import check_declared
 
 Path_ = Sequence[str | int]
 DEDUPLICATE_WITHIN_MS = 7 * UNITS_MS["d"]
@@ -102,7 +101,7 @@ class _Planner:
             if stream.envelope is not None:
                 text, envelope = debezium_stream(text, stream)
             user = arrow_schema(text)
-            check_defaults(parse_record(text))
+            check_declared(text)
             fastavro.parse_schema(json.loads(text))
         except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as error:
             raise self.document.error((*path, "schema"), f"an Avro record schema in {stream.schema_file}", str(error)) from error

@@ -5,12 +5,14 @@ from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
-from decimal import Decimal, InvalidOperation, localcontext
+from decimal import Context, Decimal, InvalidOperation, localcontext
 from typing import Any
 
-from tidemill.shared.avro.schema_tree import AvroType, UnreadableSchema
+from tidemill.shared.avro.schema_tree import AvroType
 
 Convert = Callable[[Any], Any]
+# How a field becomes a column, or (a record) columns of a row.
+_Way = tuple[Convert | None, Callable[[Any, dict[str, Any]], None] | None]
 BytesOf = Callable[[Any, int | None, str], bytes]
 DecimalOf = Callable[[Any, int, int, str], Decimal]
 _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
@@ -124,13 +126,18 @@ def flat_record(
     prefix = f"{name}." if name else ""
     known = [field.name for field in kind.fields]
     allowed = frozenset(known)
-    steps: list[tuple[str, Any, bool, bool, Convert | None, Callable[[Any, dict[str, Any]], None] | None]] = []
+    steps: list[tuple[str, Any, bool, bool, _Way, _Way]] = []
     for field in kind.fields:
         base, null = field.type.without_null()
         path = prefix + field.name
-        plain = (read_as or {}).get(path) or converter(base, path, form) if base.kind != "record" else None
-        inside = flat_record(base, path, read_as, form) if plain is None else None
-        steps.append((field.name, field.default, field.has_default, null >= 0, plain, inside))
+        if base.kind == "record":
+            given: _Way = None, flat_record(base, path, read_as, form)
+            default: _Way = given if field.default is None else (None, flat_record(base, path, None, AVRO_DEFAULT))
+        else:
+            given = (read_as or {}).get(path) or converter(base, path, form), None
+            # A default is the schema's, whatever form its events have.
+            default = converter(base, path, AVRO_DEFAULT), None
+        steps.append((field.name, field.default, field.has_default, null >= 0, given, default))
 
     def put(item: Any, row: dict[str, Any]) -> None:  # noqa: ANN401, RUF100
         if not isinstance(item, dict):
@@ -138,8 +145,11 @@ def flat_record(
         if not lenient and not allowed.issuperset(item):
             unknown = min(set(item) - allowed)
             raise ValueError(f"expected fields among {', '.join(prefix + one for one in known)}, found {shown(prefix + unknown)[1:-1]}")
-        for key, default, has_default, nullable, convert, inner in steps:
-            value = item[key] if key in item else default if has_default else None
+        for key, default, has_default, nullable, given, by_default in steps:
+            if key in item:
+                value, (convert, inner) = item[key], given
+            else:
+                value, (convert, inner) = default if has_default else None, by_default
             if value is None:
                 if not nullable or (lenient and key not in item and not has_default):
                     raise ValueError(f"expected a value in {prefix}{key}, found none")
@@ -149,27 +159,6 @@ def flat_record(
                 inner(value, row)
 
     return put
-
-
-def check_defaults(record: AvroType, prefix: str = "") -> None:
-    """Refuse a default that its type cannot have: every record without the field would be a dead letter. UnreadableSchema names the field.
-
-    Defaults of decimals are left out: schemas have them as the code points of their bytes, events in JSON as numbers.
-    """
-    for field in record.fields:
-        base, name = field.type.without_null()[0], prefix + field.name
-        if base.kind == "record" and not field.has_default:
-            check_defaults(base, f"{name}.")
-        if field.default is None or _has_decimal(base):
-            continue
-        try:
-            converter(base, name)(field.default)
-        except (ValueError, TypeError, ArithmeticError) as error:
-            raise UnreadableSchema(f"field {name}: expected a default that its type can have, found {shown(field.default)}: {error}") from error
-
-
-def _has_decimal(kind: AvroType) -> bool:
-    return kind.logical == "decimal" or any(map(_has_decimal, [*kind.branches, *(field.type for field in kind.fields)]))
 
 
 def _record(kind: AvroType, name: str, form: JsonForm | None) -> Convert:
@@ -297,6 +286,17 @@ def _bytes(item: Any, size: int | None, name: str) -> bytes:  # noqa: ANN401, RU
 
 AVRO_JSON = JsonForm(_bytes, decimal_value)
 """Bytes as text of the code points 0 to 255, decimals as numbers or their text."""
+
+
+def _decimal_of_bytes(item: Any, precision: int, scale: int, name: str) -> Decimal:  # noqa: ANN401, RUF100
+    unscaled = int.from_bytes(_bytes(item, None, name), "big", signed=True)
+    if abs(unscaled) >= 10**precision:
+        raise ValueError(f"expected decimal({precision}, {scale}) in {name}, found {unscaled} without its point")
+    return Decimal(unscaled).scaleb(-scale, Context(prec=100))
+
+
+AVRO_DEFAULT = JsonForm(_bytes, _decimal_of_bytes)
+"""Defaults in schemas: decimals, too, as the code points of their bytes."""
 
 
 def _symbol(item: Any, symbols: frozenset[str], default: str | None, name: str) -> str:  # noqa: ANN401, RUF100

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from tidemill.shared.avro import kernel
 from tidemill.shared.avro.arrow_types import arrow_schema, arrow_type
-from tidemill.shared.avro.json_values import nullable_converter
+from tidemill.shared.avro.json_values import AVRO_DEFAULT, nullable_converter
 from tidemill.shared.avro.leaf_columns import NumberColumn, TextColumn, Verdicts, number_column, text_column
 from tidemill.shared.avro.nested_columns import list_column, union_column
 from tidemill.shared.avro.resolution import refusal, require_default, writers_field
@@ -290,7 +290,7 @@ class RecordReader:
             return
         kind = arrow_type(ours, name)
         try:
-            value = None if default is None and in_nullable else nullable_converter(reader, name)(default)
+            value = None if default is None and in_nullable else nullable_converter(reader, name, AVRO_DEFAULT)(default)
             scalar = pa.array([value], kind)[0]
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             raise UnreadableSchema(f"field {name}: its default does not fit its type: {error}") from error

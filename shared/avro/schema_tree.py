@@ -14,7 +14,7 @@ MOST_TYPES = 10_000
 _MOST_TEXT = 4 << 20
 _MOST_FIXED = 1 << 20
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
-_LOGICAL = {
+LOGICAL_BASES = {
     "date": ("int",), "time-millis": ("int",), "time-micros": ("long",), "timestamp-millis": ("long",), "timestamp-micros": ("long",),
     "timestamp-nanos": ("long",), "local-timestamp-millis": ("long",), "local-timestamp-micros": ("long",), "local-timestamp-nanos": ("long",),
     "uuid": ("string", "fixed"), "decimal": ("bytes", "fixed"), "duration": ("fixed",),
@@ -193,7 +193,7 @@ class _Parser:
     @staticmethod
     def _with_logical(made: AvroType, declared: Mapping[str, Any]) -> AvroType:
         logical = declared.get("logicalType")
-        if not isinstance(logical, str) or made.kind not in _LOGICAL.get(logical, ()):
+        if not isinstance(logical, str) or made.kind not in LOGICAL_BASES.get(logical, ()):
             return made
         if logical == "uuid" and made.kind == "fixed" and made.size != 16:
             return made

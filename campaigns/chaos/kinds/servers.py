@@ -6,12 +6,14 @@ from collections.abc import Callable, Iterator
 from random import Random
 
 import redis
+from confluent_kafka import KafkaException
 
 from campaigns.chaos.fault import Kind, Wait
 from campaigns.chaos.world import World
 
 _AWAY_S, _LONG_AWAY_S = (0.0, 3.0), 120.0
 _PAUSED_S = (0.5, 8.0)
+_ASK_S = 2.0
 # At once, as a flush is: what says that something was lost must not go before the rest does.
 _FORGET = "for _, key in ipairs(redis.call('KEYS', ARGV[1])) do redis.call('DEL', key) end"
 
@@ -24,6 +26,20 @@ def _targets(prefix: str) -> Callable[[World], list[str]]:
         return [] if world.held & set(found) else found
 
     return free
+
+
+def _leaders(world: World) -> list[str]:
+    """Return which brokers lead partitions of the journal, of several: who was killed just now may lead nothing for a long time."""
+    brokers = _targets("kafka-")(world)
+    if not brokers:
+        return []
+    topic = world.plan.topics.journal
+    try:
+        found = world.admin.list_topics(topic, timeout=_ASK_S).topics[topic].partitions.values()
+    except KafkaException:
+        # None of them answers: there is no leader to kill.
+        return []
+    return sorted({f"kafka-{partition.leader}" for partition in found} & set(brokers))
 
 
 def _killed(world: World, target: str, away_s: float) -> Iterator[Wait]:
@@ -66,6 +82,7 @@ def _redis_answers(world: World) -> list[str]:
 
 
 KINDS = (
+    Kind("leader SIGKILL", _leaders, _kill, 2, embedded=True),
     Kind("broker SIGKILL", _targets("kafka"), _kill, 2, embedded=True),
     Kind("broker SIGSTOP", _targets("kafka"), _pause, 2, embedded=True),
     Kind("registry SIGKILL", _targets("registry"), _kill, embedded=True),

@@ -1,5 +1,6 @@
 import io
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -10,8 +11,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
+from tidemill.shared.avro.json_values import JsonForm, flat_record
 from tidemill.shared.avro.records import RecordCodec, parse
 from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.schema_tree import parse_record
 from tidemill.shared.avro.wire import header, schema_id_of
 from tidemill.shared.log.errors import InvalidRecord
 
@@ -218,3 +221,31 @@ def test_numbers_are_promoted_as_avro_says_and_bytes_must_be_text() -> None:
     decoded = ColumnDecoder(registry, new).decode(by_fastavro(old, registry.register("s", old), rows))
     assert decoded.batch.to_pylist() == [{"n": float(2**53), "t": "a"}, {"n": 3.0, "t": "b"}]
     assert [(error.index, error.reason) for error in decoded.errors] == [(1, "invalid_utf8")]
+
+
+@pytest.mark.parametrize("kind", [{"type": "bytes"}, {"type": "fixed", "name": "F", "size": 2}])
+@pytest.mark.parametrize("number", ["9.99", "-1.00", "0.05"])
+def test_a_decimals_default_is_the_same_number_to_writers_of_older_schemas_and_in_json(kind: dict[str, Any], number: str) -> None:
+    """A schema has it as the text of the code points of its bytes: "12" would be 125.94."""
+    amount = Decimal(number)
+    text = int(amount.scaleb(2)).to_bytes(2, "big", signed=True).decode("latin-1")
+    price = {**kind, "logicalType": "decimal", "precision": 4, "scale": 2}
+    inside = {"type": "record", "name": "I", "fields": [{"name": "p", "type": "F" if "name" in kind else price}]}
+    fields: list[dict[str, Any]] = [
+        {"name": "n", "type": "int"},
+        {"name": "price", "type": price, "default": text},
+        {"name": "in", "type": inside, "default": {"p": text}},
+    ]
+    registry = MemorySchemaRegistry()
+    old = record(fields[:1])
+    values = by_fastavro(old, registry.register("s", old), [{"n": 1}])
+    expected = {"n": 1, "price": amount, "in.p": amount}
+    assert ColumnDecoder(registry, record(fields)).decode(values).batch.to_pylist() == [expected]
+    row: dict[str, Any] = {}
+    flat_record(parse_record(record(fields)), "")({"n": 1}, row)
+    assert row == expected
+    flat_record(parse_record(record(fields)), "")({"n": 1, "price": "1.5"}, row)
+    assert row["price"] == Decimal("1.50"), "events have numbers or their text"
+    foreign = JsonForm(lambda item, size, name: b"", lambda item, precision, scale, name: Decimal(7))
+    flat_record(parse_record(record(fields)), "", {"n": lambda item: item + 1}, foreign)({"n": 1}, row)
+    assert row == {**expected, "n": 2}
