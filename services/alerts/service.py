@@ -178,7 +178,7 @@ class AlertService:
     def _expect_stages(self) -> None:
         self._fold.tick(_now_ms())
         self._fold.ages_from_ms = _now_ms() + _CATCHING_UP_MS
-        for stage in STAGES:
+        for stage in self._application.stages:
             for partition in range(1 if stage in _ONE_TASK else self._application.partitions):
                 self._fold.expect("progress", self._topics.progress(stage), partition, {"stage": stage, "partition": partition})
 

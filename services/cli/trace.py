@@ -62,15 +62,16 @@ def trace(
 
 @contextmanager
 def traced_failures() -> Iterator[None]:
-    """Say what is wrong in one paragraph: 2 when the request is not there, 1 when the archive or the store of models does not do."""
+    """Say what is wrong in one paragraph: 2 when the request or a version is not there, 1 when the archive or the store of models does not do."""
     from tidemill.offline.trace import UnknownRequestError
     from tidemill.shared.log.errors import TransientError
     from tidemill.shared.models.artifacts import ArtifactError
+    from tidemill.shared.models.stored_versions import UnknownVersionError
 
     try:
         with archive_failures():
             yield
-    except UnknownRequestError as problem:
+    except (UnknownRequestError, UnknownVersionError) as problem:
         errors.print(str(problem), markup=False, soft_wrap=True)
         raise typer.Exit(2) from problem
     except (ArtifactError, TransientError) as problem:

@@ -9,6 +9,7 @@ from tidemill.shared.application.drift_policy import DriftPolicy
 from tidemill.shared.application.families import FAMILIES, supports
 from tidemill.shared.application.gate_policy import Gate
 from tidemill.shared.application.stages import Stages
+from tidemill.shared.application.topics import EVERY_APPLICATIONS, STAGES
 from tidemill.shared.application.training_policy import RetrainingPolicy, Training
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
 from tidemill.shared.detectors.catalogue import CATALOGUE, Choice, read_choices
@@ -277,6 +278,18 @@ class Card(Frozen):
     limitations: tuple[str, ...] = ()
 
 
+class Explain(Frozen):
+    """What is published of why a prediction has its score.
+
+    Attributes
+    ----------
+    top
+        How many features are named, those that added or took most; the others are summed up.
+    """
+
+    top: int = Field(default=5, ge=1, le=100)
+
+
 class Model(Owned):
     """A question asked of a stream.
 
@@ -284,6 +297,8 @@ class Model(Owned):
     ----------
     classes
         The answers of a multiclass model. Their order is what labels and scores are numbered by, so it stays.
+    explain
+        None: its predictions are not explained on a topic. It changes nothing that others compute, so it is no part of the application's hash.
     """
 
     kind: Literal["binary", "multiclass", "regression"] = "binary"
@@ -300,6 +315,7 @@ class Model(Owned):
     gate: Gate = Gate()
     stages: Stages = Stages()
     drift: DriftPolicy = DriftPolicy()
+    explain: Explain | None = None
     card: Card = Card()
 
     @property
@@ -338,6 +354,12 @@ class Application(Frozen):
     views: dict[Name, AnyView] = Field(default={})
     models: dict[Name, Model] = Field(default={})
     alerts: Alerts = Alerts()
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Stages that run: explanations where a model asks for them, all others always."""
+        asked = any(model.explain is not None for model in self.models.values())
+        return STAGES if asked else EVERY_APPLICATIONS
 
     def owner_of(self, section: Section, name: str) -> str:
         """Return who answers for a stream, view or model."""

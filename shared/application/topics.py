@@ -2,7 +2,9 @@
 
 from dataclasses import dataclass
 
-STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "control", "retraining", "archive")
+STAGES = ("ingestion", "features", "scoring", "outcomes", "explanations", "drift", "control", "retraining", "archive")
+EVERY_APPLICATIONS = tuple(stage for stage in STAGES if stage != "explanations")
+"""Stages that run whatever an application declares."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +66,11 @@ class Topics:
     def shadow_scores(self) -> str:
         """What champions and challengers said of the same requests."""
         return f"{self.app}-shadow-scores"
+
+    @property
+    def explanations(self) -> str:
+        """Why answers have their scores."""
+        return f"{self.app}-explanations"
 
     @property
     def outcomes(self) -> str:

@@ -25,6 +25,7 @@ from tidemill.services.archive.task import task_inputs as archive
 from tidemill.services.cli.topic_use import topic_use as cli
 from tidemill.services.control.task import task_inputs as control
 from tidemill.services.drift.task import task_inputs as drift
+from tidemill.services.explanations.task import task_inputs as explanations
 from tidemill.services.features.task import task_inputs as features
 from tidemill.services.gateway.topic_use import topic_use as gateway
 from tidemill.services.ingestion.task import task_inputs as ingestion
@@ -39,8 +40,8 @@ from tidemill.shared.runner.task import TaskInputs
 
 ROOT = Path(__file__).parents[2]
 DECLARED: dict[str, Callable[[Plan], TaskInputs]] = {
-    "ingestion": ingestion, "features": features, "scoring": scoring, "outcomes": outcomes, "drift": drift, "control": control,
-    "retraining": retraining, "archive": archive,
+    "ingestion": ingestion, "features": features, "scoring": scoring, "outcomes": outcomes, "explanations": explanations, "drift": drift,
+    "control": control, "retraining": retraining, "archive": archive,
 }  # fmt: skip
 BESIDE: dict[str, Callable[[Topics], TopicUse]] = {"alerts": alerts, "gateway": gateway, "cli": cli}
 FOLDERS = {

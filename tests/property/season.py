@@ -20,6 +20,8 @@ from tidemill.services.control.task import ControlTask
 from tidemill.services.control.task import task_inputs as control_inputs
 from tidemill.services.drift.task import DriftTask
 from tidemill.services.drift.task import task_inputs as drift_inputs
+from tidemill.services.explanations.task import ExplanationsTask
+from tidemill.services.explanations.task import task_inputs as explanations_inputs
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.features.task import task_inputs as features_inputs
 from tidemill.services.ingestion.task import IngestionTask
@@ -51,7 +53,7 @@ entities:
 views:
   country_orders: {entity: country, source: orders, value: amount, aggregate: [count, mean], windows: [1d]}
 """
-APPLICATION = APP.replace("bootstrap_labels: 500", "bootstrap_labels: 20").replace("models:", f"{VIEW}models:")
+APPLICATION = APP.replace("bootstrap_labels: 500", "bootstrap_labels: 20").replace("models:", f"{VIEW}models:") + "    explain: {top: 2}\n"
 
 
 @dataclass(frozen=True, slots=True)
@@ -161,6 +163,7 @@ CASES: Mapping[str, Case] = {
         lambda plan: (plan.topics.deployments,),
     ),
     "outcomes": Case(outcomes_inputs, lambda season, _: OutcomesTask(season.plan, season.registry, 0)),
+    "explanations": Case(explanations_inputs, lambda season, _: ExplanationsTask(season.plan, season.registry, season.artifacts, 0)),
     "drift": Case(drift_inputs, lambda season, _: DriftTask(season.plan, season.registry)),
     "control": Case(what_is_merged, lambda season, _: ControlTask(season.plan, season.registry)),
     "archive": Case(archive_inputs, lambda season, lake: ArchiveTask(season.plan, season.registry, lake, 0, 40, 10**9)),  # type: ignore[arg-type]

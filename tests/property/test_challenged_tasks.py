@@ -22,8 +22,8 @@ pytestmark = pytest.mark.lasts(10)
 
 SHARE = 0.4
 COLUMNS = tuple(Column(name=name, type="double") for name in ("amount", "weight"))
-CHAIN = ("ingestion", "features", "scoring", "outcomes", "drift", "archive")
-CARRYING = ("scoring", "outcomes", "drift", "archive")
+CHAIN = ("ingestion", "features", "scoring", "outcomes", "explanations", "drift", "archive")
+CARRYING = ("scoring", "outcomes", "explanations", "drift", "archive")
 
 
 class Challenged(Season):
@@ -35,8 +35,8 @@ class Challenged(Season):
     def deploy(self) -> None:
         """Publish a champion and a canary."""
         codec = message_codec(self.registry, self.plan.topics.deployments, "deployment")
-        champion = self.artifacts.put(artifact("lightgbm", COLUMNS)[0].to_bytes())
-        self.challenger = self.artifacts.put(artifact("logistic_regression", COLUMNS, "v2")[0].to_bytes())
+        champion = self.artifacts.put(artifact("lightgbm", COLUMNS, model="sent_back")[0].to_bytes())
+        self.challenger = self.artifacts.put(artifact("logistic_regression", COLUMNS, "v2", model="sent_back")[0].to_bytes())
         for sequence, (event, version, address) in enumerate((("promoted", "v1", champion), ("ab", "v2", self.challenger))):
             record = {
                 "sequence": sequence, "parent": sequence - 1, "decision_id": "d", "model": "sent_back", "event": event, "version": version,
@@ -85,6 +85,20 @@ def test_every_request_is_answered_by_whom_its_hash_says_and_its_pair_reaches_it
         assert (outcome["stage"], outcome["draw"]) == (pair["stage"], pair["draw"]) and pair["stage"] == "ab"
         assert outcome["slices"] == pair["slices"] and set(outcome["slices"]) == {"country"}
     assert {outcome["status"] for outcome in outcomes} == {"labelled", "timeout"}
+
+
+def test_every_answer_is_explained_once_by_the_version_that_gave_it(world: Challenged) -> None:
+    answers = world.records(world.plan.topics.predictions, "prediction")
+    explanations = world.records(world.plan.topics.explanations, "explanation")
+    assert [key for key, _ in explanations] == [key for key, _ in answers]
+    for (_, answer), (_, one) in zip(answers, explanations, strict=True):
+        shared = ("request_id", "model_version", "variant", "journal_offset", "score", "predicted", "deployment_sequence")
+        assert {name: one[name] for name in shared} == {name: answer[name] for name in shared}
+        assert (one["not_explained"], one["link"]) == (None, "logit")
+        assert one["method"] == {"champion": "tree", "canary": "linear"}[answer["variant"]]
+        assert len(one["contributions"]) == 2 and one["rest_features"] == 0
+        total = one["base"] + sum(part["contribution"] for part in one["contributions"]) + one["rest"]
+        assert abs(total - np.log(one["score"] / (1 - one["score"]))) <= 1e-6
 
 
 @pytest.mark.parametrize("stage", CARRYING)

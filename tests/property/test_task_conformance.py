@@ -53,7 +53,8 @@ def test_every_task_there_is_has_its_case_and_something_to_do(world: World) -> N
     topics = world.plan.topics
     expected = {
         "ingestion": {topics.journal, topics.rejected, topics.duplicates}, "features": {topics.vectors, topics.view_switches},
-        "scoring": {topics.predictions}, "outcomes": {topics.outcomes}, "drift": {topics.drift, topics.health},
+        "scoring": {topics.predictions}, "outcomes": {topics.outcomes}, "explanations": {topics.explanations},
+        "drift": {topics.drift, topics.health},
         "control": {topics.decisions, topics.flush_marks}, "retraining": {topics.retraining, topics.deployments}, "archive": set(),
     }  # fmt: skip
     assert {stage: set(found["written"]) for stage, found in world.whole.items()} == expected

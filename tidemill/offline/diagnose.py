@@ -9,7 +9,6 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.offline.diagnosis import Diagnosis, Score, Window, diagnose
-from tidemill.offline.explain import artifact_of
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.view_version import feature_versions
 from tidemill.shared.avro.times import instant_text
@@ -20,6 +19,7 @@ from tidemill.shared.lake.tables import Lake
 from tidemill.shared.lake.training_set import training_set
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.stored_versions import artifact_of
 
 _DAY_MS = 86_400_000
 _CURRENT_DAYS, _REFERENCE_DAYS = 7, 28
@@ -54,7 +54,7 @@ def diagnose_model(plan: Plan, lake: Lake, store: ArtifactStore, name: str, sinc
         There is no archive.
     ValueError
         Too few labelled answers in a window.
-    UnknownRequestError, ArtifactError, TransientError
+    UnknownVersionError, ArtifactError, TransientError
     """
     if not (lake.exists(VECTORS) and lake.exists(OUTCOMES)):
         raise UnfitArchiveError(f"expected archived vectors and outcomes in {lake.root}, found none; look at --run, --lake")

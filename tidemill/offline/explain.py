@@ -13,7 +13,7 @@ from tidemill.shared.lake.names import PREDICTIONS
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 from tidemill.shared.models.explanation import Explainer
-from tidemill.shared.models.training_record import TrainingRecords
+from tidemill.shared.models.stored_versions import artifact_of
 
 
 @dataclass(frozen=True, slots=True)
@@ -67,6 +67,8 @@ def explain_request(plan: Plan, lake: Lake, store: ArtifactStore, request_id: st
     ------
     UnknownRequestError
         There is no such request, or no model answered it: the fallback has no reasons.
+    UnknownVersionError
+        The store of models does not have the version that answered.
     UnfitArchiveError, ArtifactError, TransientError
     """
     vector = served_vector(plan, lake, request_id)
@@ -77,25 +79,6 @@ def explain_request(plan: Plan, lake: Lake, store: ArtifactStore, request_id: st
         found = ", ".join(f"{row['model']} by its fallback ({row['reason']})" for row in answers) or "no model"
         raise UnknownRequestError(f"expected an answer of {model or 'a model'} to {request_id}, found {found}")
     return [_explained(plan, vector, row, artifact_of(store, row["model"], row["model_version"])) for row in served]
-
-
-def artifact_of(store: ArtifactStore, name: str, version: str) -> Artifact:
-    """Return a version's artifact by the address that its training's record tells; of one without a record by looking at all.
-
-    Raises
-    ------
-    UnknownRequestError
-        The store has no such version.
-    ArtifactError, TransientError
-    """
-    record = TrainingRecords(store.uri).get(name, version)
-    if record is not None:
-        return Artifact.from_bytes(store.get(record.artifact_sha256))
-    made = {(one.signature.model, one.signature.version): one for one in (Artifact.from_bytes(store.get(address)) for address in store.addresses())}
-    if (name, version) not in made:
-        have = ", ".join(found for owner, found in made if owner == name) or "none"
-        raise UnknownRequestError(f"expected the version {version} of {name} in the store of models, found {have}")
-    return made[name, version]
 
 
 def _explained(plan: Plan, vector: dict[str, Any], answer: dict[str, Any], artifact: Artifact) -> AnswerExplained:

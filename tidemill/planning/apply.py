@@ -18,6 +18,7 @@ from tidemill.runs.change_desk import ChangeDesk, ChangeRefusedError, ChangeRequ
 from tidemill.runs.gateway_ready import wait_for_gateway
 from tidemill.runs.instance import InstanceError, read_instance
 from tidemill.runs.kafka_clients import connect
+from tidemill.runs.pipeline import start_missing
 from tidemill.runs.running import Running
 from tidemill.runs.settings import SettingsError, read_settings
 from tidemill.runs.supervisor import ServiceFailed
@@ -163,6 +164,7 @@ def _take_over(request: ChangeRequest, folder: Path, run: Running, goes_on: Call
     # The supervisor has them in the order in which they were started: that of the data.
     order = ("alerts",) if alerts_only else tuple(run.supervisor.pids())
     switch_all(RunServices(run, goes_on), order, running.folder, content, say)
+    start_missing(run.supervisor, content)
     instance = read_instance(folder)
     if instance is None or instance.pid != os.getpid():
         raise ChangeRefusedError(f"{folder}: expected the file of this run, found another's")

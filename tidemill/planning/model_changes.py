@@ -21,6 +21,7 @@ _EFFECTS = {
     "fallback": "answers without a model follow it from the switch on",
     "control": "requests are marked by it from the switch on; earlier answers keep the propensity that they were given",
     "threshold": "the next training begins with it; the champion keeps its own",
+    "explain": "its predictions are explained by it from the switch on",
     "slices": "the next candidate is judged on these slices",
 }
 

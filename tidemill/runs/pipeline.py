@@ -2,7 +2,8 @@
 
 import json
 import os
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
+from dataclasses import replace
 from pathlib import Path
 
 from tidemill.deploy.embedded.component import free_port
@@ -11,11 +12,12 @@ from tidemill.runs.command_channel import KEY_FILE
 from tidemill.runs.settings import CommandSettings
 from tidemill.runs.supervisor import ServiceSpec, Supervisor
 from tidemill.shared.application.planning import load_application
-from tidemill.shared.application.topics import STAGES
+from tidemill.shared.application.topics import EVERY_APPLICATIONS
 from tidemill.shared.observability.secret_file import secret_file
 from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 TOPOLOGY = "TIDEMILL_TOPOLOGY"
+_APPLICATION = "TIDEMILL_APPLICATION"
 SEPARATE = "separate"
 _STEPS_BACK = 10
 # Records wake a stage at once; between them only these have something to look for: ticks, and a training that ends.
@@ -24,6 +26,8 @@ _PATIENT = {"TIDEMILL_RUNNER__IDLE_INTERVAL_MS": "500"}
 _RELAXED = {"TIDEMILL_RUNNER__COMMIT_INTERVAL_MS": "250"}
 _RELAXED_FETCHES = {"fetch.min.bytes": "1000000"}
 _WRITES_OUT = "archive"
+# A stage that nobody waits for and nothing follows from: the others work on without it.
+_BESIDE = "explanations"
 _KAFKA_OPTIONS = "TIDEMILL_KAFKA__OPTIONS"
 _COMMANDS_KEY = "TIDEMILL_COMMANDS__KEY_FILE"
 _GATEWAY_HOST, _GATEWAY_PORT = "TIDEMILL_GATEWAY__HOST", "TIDEMILL_GATEWAY__PORT"
@@ -35,7 +39,7 @@ def pipeline_environment(application: Path, infrastructure: Infrastructure, fold
         **infrastructure.environment,
         TOPOLOGY: settings.topology or load_application(application).topology,
         _KAFKA_OPTIONS: json.dumps(settings.kafka.options),
-        "TIDEMILL_APPLICATION": str(application.absolute()),
+        _APPLICATION: str(application.absolute()),
         "TIDEMILL_INGESTION__CLOCK": clock,
         "TIDEMILL_ARTIFACTS__URI": str((folder / "artifacts").absolute()),
         "TIDEMILL_LAKE__URI": str((folder / "lake").absolute()),
@@ -58,10 +62,10 @@ def gateway_address(environment: Mapping[str, str]) -> str:
     return f"http://{f'[{host}]' if ':' in host else host}:{environment[_GATEWAY_PORT]}"
 
 
-def stage_processes(topology: str) -> tuple[str, ...]:
-    """Return the processes that the stages run in, in the order of the data: fused, ingestion, features and scoring are one."""
+def stage_processes(topology: str, stages: Sequence[str] = EVERY_APPLICATIONS) -> tuple[str, ...]:
+    """Return the processes that an application's stages run in, in the order of the data: fused, ingestion, features and scoring are one."""
     path = (FUSED,) if topology == FUSED else FUSIBLE
-    return (*path, *(stage for stage in STAGES if stage not in FUSIBLE))
+    return (*path, *(stage for stage in stages if stage not in FUSIBLE))
 
 
 def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
@@ -70,11 +74,21 @@ def start_services(folder: Path, environment: Mapping[str, str]) -> Supervisor:
         # Whoever commands the run as soon as it is up must find the key, which its services would make at their own pace.
         secret_file(Path(environment[_COMMANDS_KEY]))
     supervisor = Supervisor(folder / "logs", environment)
-    stages = [stage_spec(stage, environment) for stage in stage_processes(environment[TOPOLOGY])]
+    running = load_application(Path(environment[_APPLICATION])).stages
+    stages = [stage_spec(stage, environment) for stage in stage_processes(environment[TOPOLOGY], running)]
     # Nobody waits for them, and whoever is told may be told a moment later. What the stages write as they stop is to be told, too.
     alerts = ServiceSpec("alerts", "tidemill.services.alerts", niceness=_STEPS_BACK, stops_last=True, vital=False)
     supervisor.start([*stages, ServiceSpec("gateway", "tidemill.services.gateway"), alerts])
     return supervisor
+
+
+def start_missing(supervisor: Supervisor, application: Path) -> None:
+    """Start the stages that a changed application has and the one before had not (call from the main thread)."""
+    own = {_APPLICATION: str(application)}
+    environment = {**supervisor.environment, **own}
+    stages = stage_processes(environment[TOPOLOGY], load_application(application).stages)
+    specs = [stage_spec(stage, environment) for stage in stages if stage not in supervisor.pids()]
+    supervisor.start([replace(spec, environment={**spec.environment, **own}) for spec in specs])
 
 
 def stage_spec(stage: str, environment: Mapping[str, str]) -> ServiceSpec:
@@ -85,8 +99,8 @@ def stage_spec(stage: str, environment: Mapping[str, str]) -> ServiceSpec:
     they hurry.
     """
     settings = {} if stage in _LOOKS_BETWEEN_RECORDS else dict(_PATIENT)
-    last = stage == _WRITES_OUT
+    last, vital = stage == _WRITES_OUT, stage != _BESIDE
     if stage in (FUSED, *FUSIBLE) or environment["TIDEMILL_INGESTION__CLOCK"] != "live":
-        return ServiceSpec(stage, f"tidemill.services.{stage}", settings, stops_last=last)
+        return ServiceSpec(stage, f"tidemill.services.{stage}", settings, stops_last=last, vital=vital)
     options = {**_RELAXED_FETCHES, **json.loads(environment[_KAFKA_OPTIONS])}
-    return ServiceSpec(stage, f"tidemill.services.{stage}", {**settings, **_RELAXED, _KAFKA_OPTIONS: json.dumps(options)}, _STEPS_BACK, last)
+    return ServiceSpec(stage, f"tidemill.services.{stage}", {**settings, **_RELAXED, _KAFKA_OPTIONS: json.dumps(options)}, _STEPS_BACK, last, vital)

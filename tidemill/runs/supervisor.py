@@ -75,6 +75,11 @@ class Supervisor:
         self._lock = threading.Lock()
         folder.mkdir(parents=True, exist_ok=True)
 
+    @property
+    def environment(self) -> Mapping[str, str]:
+        """Variables every service gets."""
+        return self._environment
+
     def start(self, specs: Sequence[ServiceSpec]) -> None:
         """Start every service (call from the main thread: children are tied to the thread's life)."""
         for spec in specs:

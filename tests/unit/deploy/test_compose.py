@@ -15,6 +15,7 @@ from tidemill.runs.pipeline import SEPARATE, TOPOLOGY, pipeline_environment, sta
 from tidemill.runs.settings import read_settings
 from tidemill.services.gateway.settings import DoorSettings
 from tidemill.shared.application.model import Application
+from tidemill.shared.application.topics import STAGES
 from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.service.stage import FUSED, FUSIBLE
 
@@ -25,6 +26,7 @@ MODULES = {
     "features": "tidemill.services.features",
     "scoring": "tidemill.services.scoring",
     "outcomes": "tidemill.services.outcomes",
+    "explanations": "tidemill.services.explanations",
     "archive": "tidemill.services.archive",
     "drift": "tidemill.services.drift",
     "control": "tidemill.services.control",
@@ -73,6 +75,9 @@ def test_every_service_and_server_is_there(services: dict[str, Any]) -> None:
 def test_a_profile_runs_what_the_supervisor_runs_in_that_topology(services: dict[str, Any], topology: str) -> None:
     profile = {name for name in MODULES if services[name].get("profiles", [topology]) == [topology]}
     assert profile == {*stage_processes(topology), "gateway", "alerts"}
+    # What an application asks for is asked for in its run, too.
+    assert services["explanations"]["profiles"] == ["explanations"]
+    assert profile | {"explanations"} == {*stage_processes(topology, STAGES), "gateway", "alerts"}
 
 
 def test_the_profile_is_the_topology_and_fused_unless_it_is_set(services: dict[str, Any]) -> None:

@@ -18,6 +18,7 @@ from tidemill.backtest.stages import (
     archive_runner,
     control_runner,
     drift_runner,
+    explanations_runner,
     outcomes_runner,
     path_runner,
     retraining_runner,
@@ -34,7 +35,7 @@ from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 
 START, STEP_MS = 1_700_000_000_000, 600_000
 _STAMP = {"type": "long", "logicalType": "timestamp-millis"}
@@ -102,15 +103,26 @@ class Trainer(TrainerPort):
         if self._request is None:
             raise RuntimeError("expected a training, none was started")
         model, version = self._request.retraining["model"], version_name(self._request.retraining)
+        address = self._artifacts.put(self.made(model, version).to_bytes())
+        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, {"family": "linear"})
+
+    def made(self, model: str, version: str) -> Artifact:
+        """Return a version."""
         kind = "regression" if model == "heat" else "binary"
         changes = {"interval_lower": -1.0, "interval_upper": 1.0} if kind == "regression" else {}
-        made = linear_artifact(kind, np.array([[1.0], [-1.0]]), version, (), model=model, **changes)
-        address = self._artifacts.put(made.to_bytes())
-        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, {"family": "linear"})
+        return linear_artifact(kind, np.array([[1.0], [-1.0]]), version, (), model=model, **changes)
 
 
 class OneProcess:
-    """The run."""
+    """The run.
+
+    Attributes
+    ----------
+    trainer
+        Makes its models.
+    """
+
+    trainer: type[Trainer] = Trainer
 
     def __init__(self, folder: Path) -> None:
         self.folder, self.clock, self.registry = folder, VirtualClock(), MemorySchemaRegistry()
@@ -130,10 +142,11 @@ class OneProcess:
         runners = {
             "ingestion": path_runner(world, raw=True),
             "outcomes": outcomes_runner(world),
+            **({"explanations": explanations_runner(world)} if "explanations" in self.plan.application.stages else {}),
             "drift": drift_runner(world),
             "control": control_runner(world),
             "archive": archive_runner(world),
-            "retraining": retraining_runner(world, Trainer(ArtifactStore(self.artifacts)), KeptRegistrar()),
+            "retraining": retraining_runner(world, self.trainer(ArtifactStore(self.artifacts)), KeptRegistrar()),
         }
         log = PublicLog(self.plan, self.broker, self.registry, lambda _: None)
         self.stages = InProcess(self.plan.application.app, self.broker, runners, log, lambda: False)
