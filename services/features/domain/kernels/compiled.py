@@ -23,12 +23,21 @@ def _keyed_by_source() -> str:
 llvmlite.binding.set_option("tidemill", "-inline-threshold=10000")
 _ALLOCATING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": True}
 _INNER: dict[str, Any] = {**_ALLOCATING, "_nrt": False}
-setattr(config, "CACHE_DIR", _keyed_by_source())  # noqa: B010 - Numba makes its settings when it starts; no type knows them
+_CACHE_DIR = _keyed_by_source()
 
 
 def entry(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100 - a dispatcher, which has no type
-    """Compile a function that Python calls."""
-    return njit(cache=True, nogil=True, error_model="numpy")(function)
+    """Compile a function that Python calls.
+
+    Numba chooses the folder of a function's compiled code when it decorates the function, by one setting of the process. The setting is put back
+    here: otherwise whether a function of another room is found on disk, or compiled again, would depend on what the process imported before it.
+    """
+    before = getattr(config, "CACHE_DIR", "")
+    setattr(config, "CACHE_DIR", _CACHE_DIR)  # noqa: B010 - Numba makes its settings when it starts; no type knows them
+    try:
+        return njit(cache=True, nogil=True, error_model="numpy")(function)
+    finally:
+        setattr(config, "CACHE_DIR", before)  # noqa: B010
 
 
 def inner(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
