@@ -11,8 +11,10 @@ from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
 from tidemill.services.drift.domain.incidents import IncidentUpdate
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
+from tidemill.services.drift.domain.schema_changes import SchemaNews
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.lineage import Lineage
+from tidemill.shared.avro.schema_fields import FieldChange
 from tidemill.shared.kinds.binary import Binary
 
 DAY = 86_400_000
@@ -32,7 +34,8 @@ Float64 = NDArray[np.float64]
 class Table:
     """Rows of the whole stream, in order of their requests; faults change them in place.
 
-    `other` is the share of rows whose labels follow another relation than the model's, `flipped` are those whose labels come the wrong way round.
+    `rewritten` is what ingestion tells of a day. `other` is the share of rows whose labels follow another relation than the model's, `flipped` are
+    those whose labels come the wrong way round.
     """
 
     day: NDArray[np.int64]
@@ -44,6 +47,7 @@ class Table:
     other: Float64
     flipped: NDArray[np.bool_]
     label: Float64 = field(default_factory=lambda: np.empty(0))
+    rewritten: dict[int, SchemaNews] = field(default_factory=dict)
 
 
 def table(seed: int, days: int = DAYS) -> Table:
@@ -131,6 +135,14 @@ def two(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -
     units(rows, after, generator)
 
 
+def schema_change(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
+    """The producer's new schema has neither weight nor speed; a third of the first day's records come with the old one."""
+    for name in ("weight", "speed"):
+        rows.columns[name][after & ((rows.day > FAULT) | (generator.random(len(after)) < 0.67))] = np.nan
+    lost = tuple(FieldChange(name, "dropped", "double", "", name, "lost") for name in ("weight", "speed"))
+    rows.rewritten[FAULT] = SchemaNews(0, "orders", 12, 7, FAULT * DAY + HOUR, 268, 0, 400, (*lost, FieldChange("gift", "added", "", "boolean")))
+
+
 def nothing(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator) -> None:
     """Stationary."""
 
@@ -149,6 +161,7 @@ EXPECTED: dict[str, tuple[Fault, dict[str, str]]] = {
     "abrupt": (abrupt, {"model:m": "loss"}),
     "gradual": (gradual, {"model:m": "loss"}),
     "two": (two, {"column:orders.weight": "missing", "column:orders.amount": "units"}),
+    "schema_change": (schema_change, {"stream:orders": "schema_change"}),
     "nothing": (nothing, {}),
 }
 
@@ -177,7 +190,8 @@ def said_of(fault: Fault, seed: int, slices: tuple[str, ...] = ()) -> list[Drift
         asked = places[rows.day[places] == day]
         due = places[(known[places] // DAY == day) & (rows.day[places] <= day)]
         due = due[np.argsort(known[due], kind="stable")]
-        said += fold.absorb(*_day(rows, score, delay, asked, due, known))
+        news = [rows.rewritten[day]] if day in rows.rewritten else []
+        said += fold.absorb(*_day(rows, score, delay, asked, due, known), schemas=news)
     return said + fold.advance(DAYS * DAY)
 
 

@@ -147,7 +147,8 @@ def _check_outcomes(world: World, checks: SafetyChecks, partition: int) -> None:
 
 def _check_drift(world: World, checks: SafetyChecks) -> None:
     topics = world.plan.topics
-    names = [topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in ("features", "scoring", "outcomes"))]
+    read = (topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes)
+    names = [*read, *(topics.progress(stage) for stage in ("features", "scoring", "outcomes", "ingestion"))]
     inputs = [_without_quarantined(checks, "drift", 0, records) for records in _inputs(world, names)]
     expected = _replayed(DriftTask(world.plan, world.registry), inputs, checks.quarantined["drift", 0])
     for topic in (topics.drift, topics.health, topics.trials):

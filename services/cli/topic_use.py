@@ -13,6 +13,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.replayed,
                 topics.duplicates,
                 topics.late,
+                topics.schema_changes,
                 topics.vectors,
                 topics.view_switches,
                 topics.predictions,

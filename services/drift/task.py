@@ -1,4 +1,4 @@
-"""Drift as a task: vectors, predictions and outcomes in journal order in; drift events, incidents, trials and health records out."""
+"""Drift as a task: vectors, predictions, outcomes and changes of schemas in journal order in; findings, incidents, trials and health records out."""
 
 import hashlib
 import json
@@ -15,6 +15,7 @@ from tidemill.services.drift.domain.intervals import Revision
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
+from tidemill.services.drift.domain.schema_changes import schema_news
 from tidemill.services.drift.domain.trial import Trial
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.drift_policy import DriftPolicy
@@ -29,8 +30,8 @@ from tidemill.shared.merge.merging_task import MergingTask, decoded
 from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
-_UPSTREAM = ("features", "scoring", "outcomes")
-_FOLD_VERSION = "drift-22"
+_UPSTREAM = ("features", "scoring", "outcomes", "ingestion")
+_FOLD_VERSION = "drift-23"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -38,7 +39,7 @@ _MERGE_KEY = b"merge"
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where drift's records come from: one task reads every partition, and the progress of the stages before it."""
     topics = plan.topics
-    read = (topics.vectors, topics.predictions, topics.outcomes, *(topics.progress(stage) for stage in _UPSTREAM))
+    read = (topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes, *(topics.progress(stage) for stage in _UPSTREAM))
     return TaskInputs(read, gathered=True, other_outputs=(topics.drift, topics.found_incidents, topics.revisions, topics.health, topics.trials))
 
 
@@ -97,13 +98,14 @@ class DriftTask(MergingTask):
         lineage, types = lineage_of(plan), {one.name: one.type for one in plan.features}
         self._fold = DriftFold([watch_settings(model, lineage, types) for model in plan.models.values()], types, lineage)
         partitions = tuple(range(plan.application.partitions))
-        self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes), _UPSTREAM, strict=True))
+        self._stages = dict(zip((topics.vectors, topics.predictions, topics.outcomes, topics.schema_changes), _UPSTREAM, strict=True))
         inputs = [MergeInput(topic, rank, partitions, stage) for rank, (topic, stage) in enumerate(self._stages.items())]
         super().__init__(inputs, {topic: message_codec(registry, topic, "progress") for topic in map(topics.progress, _UPSTREAM)})
         self._decoders = {
             topics.vectors: ColumnDecoder(registry, plan.vector_schema),
             topics.predictions: message_decoder(registry, "prediction"),
             topics.outcomes: message_decoder(registry, "outcome"),
+            topics.schema_changes: message_decoder(registry, "schema-change"),
         }
         self._drift = message_codec(registry, topics.drift, "drift", LONGEST_TEXT)
         self._incident = message_codec(registry, topics.found_incidents, "incident", LONGEST_TEXT)
@@ -195,7 +197,8 @@ class DriftTask(MergingTask):
         vectors = vector_rows(*parts[topics.vectors]) if topics.vectors in parts else None
         predictions = prediction_rows(*parts[topics.predictions]) if topics.predictions in parts else None
         outcomes = outcome_rows(*parts[topics.outcomes]) if topics.outcomes in parts else None
-        return self._fold.absorb(at, vectors, predictions, outcomes)
+        changes = parts.get(topics.schema_changes)
+        return self._fold.absorb(at, vectors, predictions, outcomes, [] if changes is None else schema_news(changes[0].place.tolist(), changes[1]))
 
     def _emissions(self, said: Sequence[DriftRecord]) -> list[Emission]:
         topics = self._plan.topics

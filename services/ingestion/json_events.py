@@ -16,6 +16,8 @@ from tidemill.shared.avro.schema_tree import parse_record
 from tidemill.shared.avro.times import DoubtfulTimeError, read_time
 from tidemill.shared.log.errors import InvalidRecord
 
+_MOST_FIELD_SETS = 1_000
+
 
 class JsonDecoder:
     """Decodes JSON objects to a stream's columns.
@@ -42,6 +44,10 @@ class JsonDecoder:
         self._times = times or {}
         self._event_time = event_time
         read_as = {field.name: partial(self._milliseconds, field.name) for field in self.arrow if field.type == pa.timestamp("ms")}
+        self._tells_fields = form is None
+        self._fields: list[tuple[str, ...]] = []
+        self._numbers: dict[tuple[str, ...], int] = {}
+        self._orders: dict[tuple[str, ...], int] = {}
         self._put = flat_record(record, "", read_as, form)
         # A decimal loses digits as a double; everything else is quicker as one.
         self._float = Decimal if any(column.type.logical or column.type.branches for column in leaves(record)) and "decimal" in schema else float
@@ -53,9 +59,12 @@ class JsonDecoder:
         rows: list[dict[str, Any]] = []
         good: list[int] = []
         errors: list[InvalidRecord] = []
+        writers = np.zeros(len(values), np.int64)
         for i, value in enumerate(values):
             try:
-                rows.append(self.row(self.parse(value or b"")))
+                parsed = self.parse(value or b"")
+                writers[i] = self._writer(parsed)
+                rows.append(self.row(parsed))
             except DoubtfulTimeError as error:
                 errors.append(InvalidRecord(i, "implausible_event_time", str(error)))
             except RecursionError:
@@ -65,7 +74,28 @@ class JsonDecoder:
             else:
                 good.append(i)
         arrays = [pa.array([row[field.name] for row in rows], field.type) for field in self.arrow]
-        return DecodedColumns(pa.RecordBatch.from_arrays(arrays, schema=self.arrow), np.array(good, np.int64), errors)
+        return DecodedColumns(pa.RecordBatch.from_arrays(arrays, schema=self.arrow), np.array(good, np.int64), errors, writers)
+
+    def names(self, writer: int) -> tuple[str, ...]:
+        """Return the fields that a number below 0 of `DecodedColumns.writers` stands for; numbers are of this process."""
+        return self._fields[-1 - writer]
+
+    def _writer(self, parsed: Any) -> int:  # noqa: ANN401, RUF100 - whatever the JSON holds
+        """Return the number of an object's fields, whatever their order; 0 where it is no object, and beyond a thousand of such sets."""
+        if not isinstance(parsed, dict) or not self._tells_fields:
+            return 0
+        order = tuple(parsed)
+        known = self._orders.get(order)
+        if known is not None:
+            return known
+        fields = tuple(sorted(order))
+        number = self._numbers.get(fields, 0)
+        if not number and len(self._fields) < _MOST_FIELD_SETS:
+            self._fields.append(fields)
+            number = self._numbers[fields] = -len(self._fields)
+        if len(self._orders) < _MOST_FIELD_SETS:
+            self._orders[order] = number
+        return number
 
     def parse(self, value: bytes | str) -> Any:  # noqa: ANN401, RUF100 - whatever the JSON holds
         """Parse a text of JSON, numbers as exactly as the schema's types need them."""

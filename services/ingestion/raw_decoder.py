@@ -51,17 +51,24 @@ class RawDecoder:
         framed = np.array([value is not None for value in values], np.bool_) & ~text
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
         errors: list[InvalidRecord] = []
+        writers = np.zeros(len(values), np.int64)
         for rows, decoder in ((np.flatnonzero(framed), self._avro), (np.flatnonzero(text), self._json)):
             if len(rows):
                 decoded = decoder.decode(taken(values, rows))
                 parts.append((decoded.batch, rows[decoded.rows]))
+                writers[rows] = 0 if decoded.writers is None else decoded.writers
                 errors += [InvalidRecord(int(rows[error.index]), error.reason, error.detail) for error in decoded.errors]
         if not parts:
-            return DecodedColumns(pa.RecordBatch.from_pylist([], schema=self._avro.arrow), np.empty(0, np.int64), ())
+            return DecodedColumns(pa.RecordBatch.from_pylist([], schema=self._avro.arrow), np.empty(0, np.int64), (), writers)
         at = np.concatenate([rows for _, rows in parts])
         batch = pa.concat_batches([batch for batch, _ in parts])
         order = np.argsort(at)
-        return DecodedColumns(batch if len(parts) == 1 else batch.take(pa.array(order)), at[order], sorted(errors, key=lambda error: error.index))
+        found = sorted(errors, key=lambda error: error.index)
+        return DecodedColumns(batch if len(parts) == 1 else batch.take(pa.array(order)), at[order], found, writers)
+
+    def names(self, writer: int) -> tuple[str, ...]:
+        """Return the fields of records in JSON, by the number below 0 that `DecodedColumns.writers` has for them."""
+        return self._json.names(writer)
 
 
 def _all_avro(values: Sequence[bytes | None]) -> bool:

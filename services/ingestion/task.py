@@ -24,6 +24,7 @@ from tidemill.services.ingestion.outputs import IngestionOutputs
 from tidemill.services.ingestion.raw_decoder import RawDecoder
 from tidemill.services.ingestion.sizes import Quarantine, TopicSizes
 from tidemill.services.ingestion.step_report import StepReport
+from tidemill.services.ingestion.writer_schemas import WriterSchemas
 from tidemill.shared.application.journal import TICK, JournalDecoder
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.avro.arrow_types import int64_ms, leaves
@@ -56,8 +57,9 @@ def task_inputs(plan: Plan) -> TaskInputs:
         references += (plan.topics.commands,)
     journal = (plan.topics.journal,)
     return TaskInputs(
-        events, references, restores_from_outputs=journal, sole_outputs=journal, other_outputs=(plan.topics.duplicates, plan.topics.late)
-    )
+        events, references, restores_from_outputs=journal, sole_outputs=journal,
+        other_outputs=(plan.topics.duplicates, plan.topics.late, plan.topics.schema_changes),
+    )  # fmt: skip
 
 
 class IngestionTask(Task):
@@ -114,6 +116,7 @@ class IngestionTask(Task):
         self._decoders = {
             stream.topic: RawDecoder(registry, stream.user_schema, stream.times, stream.event_time, stream.envelope) for stream in streams
         }
+        self._writers = WriterSchemas(plan, registry, partition, self._decoders)
         self._unwrappers = {stream.topic: Unwrapper(stream, stream.envelope) for stream in streams if stream.envelope is not None}
         sizes = sizes or TopicSizes(plan, None)
         self._outputs = IngestionOutputs(plan, registry, partition, sizes.letter, quarantine)
@@ -133,8 +136,9 @@ class IngestionTask(Task):
         self._resumed = dict(positions)
 
     def take_flows(self, flows: Mapping[str, Flow]) -> None:
-        """Take up what was refused of each stream, and which are paused."""
+        """Take up what was refused of each stream, which are paused, and how their records are written."""
         self._flows.load(flows)
+        self._writers.load(flows)
 
     def replay(self, inputs: Sequence[Records]) -> None:
         """Learn from the journal behind the marker which events are known and how far event time, journal time and ticks have come."""
@@ -153,6 +157,7 @@ class IngestionTask(Task):
         self._journal_end = context.output_ends.get(self._journal_partition, self._journal_end)
         raw = [records for records in inputs if len(records) and records.topic != self._commands.topic]
         taken = [(self._streams[records.topic].name, records.partition, self._clean(records)) for records in raw]
+        self._writers.learn(taken)
         live = self._clock == "live"
         now_ms = self._now_ms(context, taken) if live else context.now_ms
         # Live, a producer whose clock runs ahead must not take the journal there: what has been read is available now.
@@ -178,10 +183,11 @@ class IngestionTask(Task):
             run = step.journal.begun_with(resumed, resumed_ms).ended_with(paused, self._core.mark_ms() if paused else 0)
             step = replace(step, journal=run)
         self._report.tell(step)
+        changes = self._writers.absorb(step, self._core.covered_ms)
         read = {TopicPartition(self._plan.streams[name].topic, p): offset for (name, p), offset in self._core.positions().items()}
         return Step(
-            self._outputs.emissions(step), {**self._resumed, **read}, Coverage(0, self._core.covered_ms), flagged=step.flagged,
-            flows=self._flows.snapshot(),
+            [*self._outputs.emissions(step), *changes], {**self._resumed, **read}, Coverage(0, self._core.covered_ms), flagged=step.flagged,
+            flows=self._writers.into(self._flows.snapshot()),
         )  # fmt: skip
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:

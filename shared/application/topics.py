@@ -48,6 +48,11 @@ class Topics:
         return f"{self.app}-late"
 
     @property
+    def schema_changes(self) -> str:
+        """How streams' records come to be written otherwise."""
+        return f"{self.app}-schema-changes"
+
+    @property
     def vectors(self) -> str:
         """Feature vectors, one per request."""
         return f"{self.app}-vectors"

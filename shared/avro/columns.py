@@ -37,11 +37,14 @@ class DecodedColumns:
         Positions of the good rows in the input.
     errors
         One per bad row, by position.
+    writers : int64 array, shape (n,), or None
+        Of every message of the input the schema id that it names, 0 where it names none; None: not known.
     """
 
     batch: pa.RecordBatch
     rows: NDArray[np.int64]
     errors: Sequence[InvalidRecord]
+    writers: NDArray[np.int64] | None = None
 
 
 class ColumnEncoder:
@@ -114,7 +117,9 @@ class ColumnDecoder:
         errors: list[InvalidRecord] = []
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
         values = packed_or_list(messages)
+        writers = np.zeros(len(values), np.int64)
         for schema_id, rows in by_schema(values):
+            writers[slice(None) if rows is None else rows] = max(schema_id, 0)
             place = np.arange(len(values)) if rows is None else rows
             reader = self._writer(schema_id)
             if isinstance(reader, InvalidRecord):
@@ -125,7 +130,7 @@ class ColumnDecoder:
                 raise TypeError("expected framed messages, found null")
             self._read(reader, packed, place, parts, errors)
         errors.sort(key=_index)
-        return DecodedColumns(*self._assemble(parts), errors)
+        return DecodedColumns(*self._assemble(parts), errors, writers)
 
     def _writer(self, schema_id: int) -> RecordReader | InvalidRecord:
         """Return what reads a writer's records, or what is wrong with all of them (index 0)."""

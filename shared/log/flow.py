@@ -24,6 +24,8 @@ class Flow:
         Processing time at which it was paused, -1 while it is not.
     resumed_ms
         When the last command that resumed it was issued, -1 before the first: the same command, sent again, resumes nothing.
+    writers
+        What the task knows of the schemas that its records are written with: text that only the task reads.
 
     Examples
     --------
@@ -37,6 +39,7 @@ class Flow:
     rejected: Mapping[str, int] = field(default_factory=dict)
     paused_ms: int = _NEVER
     resumed_ms: int = _NEVER
+    writers: str = ""
 
     @property
     def is_paused(self) -> bool:
@@ -70,9 +73,10 @@ class Flow:
             "rejected": dict(self.rejected),
             "paused": self.paused_ms,
             "resumed": self.resumed_ms,
+            "writers": self.writers,
         }
 
     @classmethod
     def of_record(cls, record: Mapping[str, Any]) -> "Flow":
         """Flow of a progress record."""
-        return cls(Refusals.of_list(record["window"]), dict(record["rejected"]), record["paused"], record["resumed"])
+        return cls(Refusals.of_list(record["window"]), dict(record["rejected"]), record["paused"], record["resumed"], record["writers"])

@@ -41,7 +41,8 @@ class FloodReport:
             was, is_now = before.flows.get(topic, _NOTHING), after.flows.get(topic, _NOTHING)
             if was == is_now:
                 continue
-            self._metrics.observe_rejected(partition, topic, is_now.rejected)
+            if was.rejected != is_now.rejected:
+                self._metrics.observe_rejected(partition, topic, is_now.rejected)
             if (was.throttled, was.is_paused) != (is_now.throttled, is_now.is_paused):
                 self._metrics.observe_pause(partition, topic, is_now.is_paused)
                 self._say(partition, topic, was, is_now)

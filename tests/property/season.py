@@ -1,6 +1,7 @@
 """A season of a small shop through the stages' real tasks: what the properties of tasks are tried on."""
 
 import hashlib
+import io
 import json
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -8,6 +9,7 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
+import fastavro
 import numpy as np
 
 from campaigns.simulate.lake import MemoryLake
@@ -83,6 +85,7 @@ class Season:
 
     def __init__(self, folder: Path, application: str, stages: Iterable[str]) -> None:
         shop(folder)
+        self.folder = folder
         (folder / "app.yaml").write_text(application)
         self.plan = load_plan(folder)
         self.registry = MemorySchemaRegistry()
@@ -117,6 +120,17 @@ class Season:
         times = np.array([at for _, _, at in rows], np.int64)
         self.logs.append(Emission(topic, 0, [key for key, _, _ in rows], [value for _, value, _ in rows], times), None)
 
+    def _in_avro(self, order: Mapping[str, Any], written: int) -> bytes:
+        """An order as its producer writes it in Avro, the second time with another type and a field more."""
+        schema = json.loads((self.folder / "order.avsc").read_text())
+        if written:
+            schema["fields"] = [{**one, "type": ["null", "float"]} if one["name"] == "amount" else one for one in schema["fields"]]
+            schema["fields"].append({"name": "gift", "type": "boolean"})
+        text = io.BytesIO()
+        fastavro.schemaless_writer(text, fastavro.parse_schema(schema), {**order, "gift": True})
+        number = self.registry.register(f"{self.plan.topics.raw[0]}-value-{written}", json.dumps(schema))
+        return b"\x00" + number.to_bytes(4, "big") + text.getvalue()
+
     def _publish_orders(self) -> None:
         rng = np.random.default_rng(7)
         times = np.sort(rng.integers(START, START + DAYS * DAY, ORDERS)).tolist()
@@ -126,7 +140,8 @@ class Season:
             amount = float(rng.lognormal(1.0 if time > START + 7 * DAY else 0.0, 0.5))
             where, weight = str(rng.choice(["de", "fr", "it"])), float(rng.normal())
             order = {"order_id": f"o{i}", "placed": time, "amount": amount, "weight": weight, "country": where}
-            orders.append((time, json.dumps(order).encode(), f"o{i}".encode()))
+            value = json.dumps(order).encode() if i % 3 else self._in_avro(order, written=0 if i < 2 * ORDERS // 3 else 1)
+            orders.append((time, value, f"o{i}".encode()))
             if i % 9 == 0:
                 orders.append((time + 1, b"garbage", f"o{i}".encode()))
             if i % 11 == 0:

@@ -52,13 +52,13 @@ def test_every_task_there_is_has_its_case_and_something_to_do(world: World) -> N
     assert set(CASES) == services
     topics = world.plan.topics
     expected = {
-        "ingestion": {topics.journal, topics.rejected, topics.duplicates}, "features": {topics.vectors, topics.view_switches},
+        "ingestion": {topics.journal, topics.rejected, topics.duplicates, topics.schema_changes}, "features": {topics.vectors, topics.view_switches},
         "scoring": {topics.predictions}, "outcomes": {topics.outcomes}, "explanations": {topics.explanations},
-        "drift": {topics.drift, topics.health},
-        "control": {topics.decisions, topics.flush_marks}, "retraining": {topics.retraining, topics.deployments}, "archive": set(),
+        "drift": {topics.drift, topics.health, topics.found_incidents}, "control": {topics.decisions, topics.flush_marks, topics.incidents},
+        "retraining": {topics.retraining, topics.deployments}, "archive": set(),
     }  # fmt: skip
     assert {stage: set(found["written"]) for stage, found in world.whole.items()} == expected
-    assert {"deployments", "decisions"} <= {table for table, _ in world.whole["archive"]["lake"]} and len(world.whole["archive"]["lake"]) == 8
+    assert {"deployments", "decisions"} <= {table for table, _ in world.whole["archive"]["lake"]} and len(world.whole["archive"]["lake"]) == 9
     codec = message_codec(world.registry, topics.predictions, "prediction")
     answers = [codec.decode(value or b"") for _, value, _ in world.predictions]
     assert len(answers) == ORDERS

@@ -68,6 +68,12 @@ class TopicLog:
         topic = self._plan.topics.shadow_scores
         return self._read(topic, partition) if self._broker.partitions(topic) else iter(())
 
+    def ingestion(self, partition: int) -> Iterator[Records]:
+        """Return what ingestion told of the streams' schemas, none of a run from before it did, and how far it came."""
+        topics = self._plan.topics
+        for topic in (topics.schema_changes, topics.progress("ingestion")):
+            yield from self._read(topic, partition) if self._broker.partitions(topic) else iter(())
+
     def quarantined(self, stage: str, partition: int) -> Quarantined:
         """Every record that a stage has set aside."""
         return verdicts_in(self._read(checkpoint_topic(self._plan.application.app, stage), partition))

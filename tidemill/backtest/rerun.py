@@ -3,7 +3,7 @@
 from collections.abc import Callable, Sequence
 
 from tidemill.audit.audit_run import check_versions, quarantined_offsets
-from tidemill.audit.run_log import RunLog, TopicLog, without
+from tidemill.audit.run_log import TopicLog, without
 from tidemill.backtest.in_process import InProcess
 from tidemill.backtest.public_log import PublicLog
 from tidemill.backtest.recorded_run import END, JournalPieces, Switch
@@ -17,7 +17,7 @@ from tidemill.shared.memory.broker import MemoryBroker
 def rerun(
     world: StageWorld,
     broker: MemoryBroker,
-    run: RunLog,
+    run: TopicLog,
     switches: Sequence[Switch],
     public: PublicLog,
     on_progress: Callable[[int, int, Seen], None],
@@ -47,6 +47,9 @@ def rerun(
     pieces = JournalPieces(run, partitions, lambda records: broker.copy(without(records, skipped(records.partition))))
     codecs = {plan.topics.deployments: "Deployment", plan.topics.revisions: "Revision"}
     writers = {topic: record_codec(world.registry, topic, name) for topic, name in codecs.items()}
+    for partition in partitions:
+        for records in run.ingestion(partition):
+            broker.copy(records)
     sink, given = broker.sink(), 0
 
     def deal_with(records: Records) -> None:

@@ -15,6 +15,7 @@ _STREAM = {
     "label_share": "leaves another share of the requests without a label: what sends them or its key has changed",
     "label_delay": "brings its labels with another delay than usual",
 }
+_SCHEMA = "is written otherwise by its producer than before: a field that is read from it was dropped, renamed or given another type, or is refused"
 _MOST_PARTS = 3
 _SHIFT = "has another distribution than in the data the model learned from, with no sign of a broken input: the world has changed, or a season"
 
@@ -24,6 +25,8 @@ def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
 
     >>> cause_of("column:orders.weight", ["missing", "feature"], ["weight"])
     'Column orders.weight comes empty at another rate: its producer, or the join that fills it, has changed.'
+    >>> cause_of("stream:orders", ["schema_change", "missing"], ["orders", "weight"])[:62]
+    'Stream orders is written otherwise by its producer than before'
     >>> cause_of("column:orders.weight", ["range"], ["weight in country=de"])
     'Column orders.weight has values beyond what the model learned from, where country=de.'
     """
@@ -32,10 +35,12 @@ def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
         if "prediction" in kinds and len(kinds) == 1:
             return f"The answers of {name} have another distribution while no input stands out: several inputs moved a little."
         return f"What {name} has learned does not hold any more: the relation of inputs and label has changed, and no input is broken."
-    words = next((text for kind, text in (*_STREAM.items(), *_BROKEN.items()) if kind in kinds), _SHIFT)
+    words = _SCHEMA if "schema_change" in kinds else next((text for kind, text in (*_STREAM.items(), *_BROKEN.items()) if kind in kinds), _SHIFT)
     parts = sorted({subject.partition(" in ")[2] for subject in subjects})
     where = f", where {' or '.join(parts[:_MOST_PARTS])}{', ...' if len(parts) > _MOST_PARTS else ''}" if "" not in parts else ""
     features = {subject.partition(" in ")[0] for subject in subjects}
+    if "schema_change" in kinds:
+        parts, where = [], ""
     more = f", seen in {len(features)} features" if len(features) > 1 else ""
     return f"{what.capitalize()} {name} {words}{where}{more}."
 

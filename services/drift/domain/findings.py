@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 Kind = Literal[
     "loss", "quality", "bootstrap", "feature", "prediction", "missing", "range", "category", "units", "volume", "freshness", "labels", "label_share",
-    "label_delay",
+    "label_delay", "schema_change",
 ]  # fmt: skip
 Severity = Literal["info", "warning", "alarm"]
 
@@ -37,6 +37,8 @@ class Finding:
     ----------
     part
         Slice that it is about, ``column=value``; empty for the whole.
+    columns
+        Of a change of schema: the stream's columns that it concerns; not part of the record.
     """
 
     model: str
@@ -50,6 +52,7 @@ class Finding:
     detail: str
     evidence: Mapping[str, float] = field(default_factory=dict)
     part: str = ""
+    columns: tuple[str, ...] = ()
 
     @property
     def condition(self) -> str:

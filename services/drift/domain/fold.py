@@ -18,6 +18,7 @@ from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdat
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
+from tidemill.services.drift.domain.schema_changes import ModelColumns, SchemaNews, SchemaWatch
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
 from tidemill.services.drift.domain.trial import Trial
 from tidemill.services.drift.domain.trials import Trials
@@ -57,13 +58,23 @@ class DriftFold:
         self._intervals = {one.model: Intervals(one.model) for one in settings if one.kind.name == "regression"}
         self._trials = {one.model: Trials(one.model, one.kind, one.block_ms) for one in settings}
         self._features = {ask: FeatureFold(columns) for ask, columns in feature_columns(settings, feature_types).items()}
+        self._schemas = SchemaWatch()
+        self._columns = {
+            one.model: ModelColumns.of(one.model, one.ask, one.label_stream, {name: origins[name] for name in one.features if name in origins})
+            for one in settings
+        }
         self._day: int | None = None
         self._closed_ms = 0
         self._offset = 0
         self._empty = 0
 
     def absorb(
-        self, at: MergedCoordinates, vectors: VectorRows | None, predictions: PredictionRows | None, outcomes: OutcomeRows | None
+        self,
+        at: MergedCoordinates,
+        vectors: VectorRows | None,
+        predictions: PredictionRows | None,
+        outcomes: OutcomeRows | None,
+        schemas: Sequence[SchemaNews] = (),
     ) -> list[DriftRecord]:
         """Fold released rows (the coordinates of all of them, and the rows by input) and return what is to be said."""
         said: list[DriftRecord] = []
@@ -77,6 +88,7 @@ class DriftFold:
                     place = Coordinates(int(at.time_ms[begin]), int(at.partition[begin]), int(at.offset[begin]))
                     said += self._intervals[one.model].begin(one.version, one.lower_offset, one.upper_offset, place)
                 watch.promote(one.version, one.sequence, {} if one.version in watch.references else fold.seen(), fold.null, fold.daily)
+            self._schemas.waiting += [news for news in schemas if begin <= news.place < end]
             for first, last in self._until_trials(at, begin, end, outcomes):
                 said += self._close_trials(int(at.time_ms[first]))
                 self._segment(first, last, vectors, predictions)
@@ -122,13 +134,15 @@ class DriftFold:
         at = Coordinates(end, 0, self._offset)
         said: list[DriftRecord] = []
         closed = {ask: fold.close_day(day) for ask, fold in self._features.items()}
+        news = self._schemas.close()
         for watch in self._watches.values():
             ask = watch.settings.ask
             reference = watch.reference
             shifts = shifts_of(reference, {name: one for name, one in self._features[ask].window.items() if name in reference})
             watch.conditions.levels.clear()
             lag = quantiles(closed[ask].lag_ms, (0.5,))
-            findings = watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
+            rewritten = [finding for one in news if (finding := self._columns[watch.settings.model].finding(at, one)) is not None]
+            findings = rewritten + watch.streams_quality(at, day, closed[ask].hours, float("nan") if lag is None else float(lag[0]))
             if reference and closed[ask].rows:
                 fold = self._features[ask]
                 findings += watch.broken(at, closed[ask].summaries, fold.window if fold.has_window(day) else {})
@@ -150,6 +164,7 @@ class DriftFold:
     def snapshot(self) -> dict[str, Any]:
         """State as entries of plain lists and numbers, by name."""
         found: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty, "closed_ms": self._closed_ms}}
+        found["schemas"] = self._schemas.snapshot()
         for ask, fold in self._features.items():
             fold.settle()
             for name in fold.today:
@@ -176,6 +191,7 @@ class DriftFold:
         """Take the state of a snapshot."""
         self._day, self._offset, self._empty = state["fold"]["day"], state["fold"]["offset"], state["fold"]["empty"]
         self._closed_ms = state["fold"]["closed_ms"]
+        self._schemas.load(state["schemas"])
         for ask, fold in self._features.items():
             for column in fold.columns:
                 fold.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])

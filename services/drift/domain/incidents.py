@@ -19,6 +19,8 @@ BROKEN = frozenset({"missing", "range", "category", "units"})
 """Kinds of findings that say which column is broken."""
 OF_STREAM = frozenset({"volume", "freshness", "label_delay", "label_share", "labels"})
 """Kinds of findings about a stream as a whole; their subject is its name."""
+SCHEMA = "schema_change"
+"""Kind of the finding that a stream's records are written otherwise; its subject is the stream."""
 SYMPTOMS = frozenset({"loss", "quality", "prediction"})
 """Kinds of findings that say that something is wrong, and not where."""
 _RANK: Mapping[Severity, int] = {"info": 0, "warning": 1, "alarm": 2}
@@ -119,6 +121,7 @@ class IncidentFold:
 
     - Findings of broken values share columns and views; a stream only where that stream itself has a finding, or where most of its columns (three
       at least) broke together.
+    - A change of how a stream's records are written shares the stream, the columns that it concerns, and the stream with what of these is broken.
     - Shifted distributions share streams as well: weather and seasons move all columns of a stream.
     - Loss, quality and predictions do not say where: they join what is broken, else they are an incident of their own.
 
@@ -205,6 +208,8 @@ class IncidentFold:
 
     def _nodes(self, finding: Finding, together: Sequence[Finding]) -> frozenset[str]:
         """Return what can be the cause of a finding."""
+        if finding.kind == SCHEMA:
+            return frozenset({f"stream:{finding.subject}"} | {f"column:{finding.subject}.{column}" for column in finding.columns})
         if finding.kind in OF_STREAM:
             return frozenset({f"stream:{finding.subject}"} | (self._without_rows(together) if finding.kind.startswith("label") else set()))
         own = self._lineage.get(finding.subject)
@@ -214,7 +219,9 @@ class IncidentFold:
         if finding.kind in BROKEN:
             failing = {one.subject for one in together if one.kind in OF_STREAM and not one.part}
             failing |= {node.removeprefix("stream:") for incident in self.open.values() for node in incident.nodes if self._fails(incident, node)}
-            streams = frozenset(name for name in streams if name in failing or self._mostly_broken(name, together))
+            rewritten = {one.subject for one in together if one.kind == SCHEMA for column in one.columns if f"{one.subject}.{column}" in own.columns}
+            named = {column.partition(".")[0] for column in own.columns}
+            streams = frozenset(name for name in streams | named if name in failing | rewritten or self._mostly_broken(name, together))
         return own.nodes | {f"stream:{name}" for name in streams}
 
     def _without_rows(self, together: Sequence[Finding]) -> set[str]:
@@ -223,7 +230,7 @@ class IncidentFold:
         return {f"stream:{subject}" for subject in lasting | {one.subject for one in together if one.kind == "volume"}}
 
     def _fails(self, incident: Incident, node: str) -> bool:
-        return node == incident.root and node.startswith("stream:") and any(kind in OF_STREAM for kind, _ in incident.calm)
+        return node == incident.root and node.startswith("stream:") and any(kind in OF_STREAM or kind == SCHEMA for kind, _ in incident.calm)
 
     def _mostly_broken(self, stream: str, together: Sequence[Finding]) -> bool:
         broken = set()
@@ -256,7 +263,7 @@ class IncidentFold:
 
     def _breaks_answers(self, incident: Incident) -> bool:
         """Whether there is more than values of a range that was not learned from, which every season brings."""
-        return any(kind != "range" and (kind in BROKEN or kind in OF_STREAM) for kind in incident.kinds)
+        return any(kind != "range" and (kind in BROKEN or kind in OF_STREAM or kind == SCHEMA) for kind in incident.kinds)
 
     def _open_incident(self, root: str, findings: Sequence[Finding], nodes: Mapping[str, frozenset[str]], changed: dict[str, Change]) -> None:
         first = findings[0]

@@ -67,7 +67,10 @@ class Cleaner:
         refused = np.zeros(n, np.bool_)
         refused[list(verdicts)] = True
         partition = np.full(n, chunk.partition, np.int32)
-        return CleanRows(good, refused, chunk.heartbeat, flags, partition, chunk.offsets, chunk.timestamps_ms, chunk.keys, chunk.values, verdicts)
+        writers = np.zeros(n, np.int64) if chunk.decoded.writers is None else chunk.decoded.writers
+        return CleanRows(
+            good, refused, chunk.heartbeat, flags, partition, chunk.offsets, chunk.timestamps_ms, chunk.keys, chunk.values, verdicts, writers
+        )
 
     def _deletions(
         self, chunk: RawChunk, verdicts: dict[int, Verdict], said: tuple[NDArray[np.int64], pa.RecordBatch] | None

@@ -2,7 +2,7 @@
 
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -17,6 +17,7 @@ from tidemill.services.ingestion.domain.journal_run import JournalRun
 from tidemill.services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, Verdict, WaitingRows, concatenate
 from tidemill.services.ingestion.domain.rejections import Rejections
 from tidemill.services.ingestion.domain.sequencing import Candidates, Sequencer
+from tidemill.services.ingestion.domain.stream_writers import WrittenRows
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.application.schemas import DELETED
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -43,6 +44,8 @@ class IngestionStep:
         Accepted records for which a flagging expectation did not hold, by (stream, expectation). `non_finite` are those in which a NaN or an
         infinity became null, `future` those dated too far ahead and accepted by declaration; `tombstone`, `skipped_delete` and `skipped_update` are
         changes of Debezium's that are no events.
+    written
+        By stream, how the released records were written.
     """
 
     journal: JournalRun
@@ -51,6 +54,7 @@ class IngestionStep:
     late: Mapping[str, pa.RecordBatch]
     released: Mapping[str, int]
     flagged: Mapping[tuple[str, str], int]
+    written: Mapping[str, WrittenRows] = field(default_factory=dict)
 
 
 class IngestionCore:
@@ -270,7 +274,8 @@ class IngestionCore:
         counts = {stream.name: 0 for stream in self._streams}
         counts |= {part.stream.name: int((~part.rows.heartbeat & ~part.rows.skipped).sum()) for part in judged}
         rejections = Rejections.of([(part.stream.name, part.places, part.rows, times[part.places]) for part in judged])
-        return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged)
+        written = {part.stream.name: _written(part, times[part.places]) for part in judged}
+        return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged, written)
 
     def _behind(self, stream: str, event_times: NDArray[np.int64], journal_times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Distance to the newest event time of the stream seen before, milliseconds; what is dated ahead of its journal time counts as of now."""
@@ -278,6 +283,15 @@ class IngestionCore:
         newest = np.maximum.accumulate(np.concatenate([[self._newest_event.get(stream, int(known[0]))], known]))
         self._newest_event[stream] = int(newest[-1])
         return np.asarray(newest[:-1] - event_times, np.int64)
+
+
+def _written(part: Candidates, times: NDArray[np.int64]) -> WrittenRows:
+    """Return how a stream's records were written, those left out that are none."""
+    rows, none = part.rows, part.rows.heartbeat | part.rows.skipped
+    if not none.any():
+        return WrittenRows(times, rows.writers, rows.refused, rows.partition, rows.offsets)
+    kept = np.flatnonzero(~none)
+    return WrittenRows(times[kept], rows.writers[kept], rows.refused[kept], rows.partition[kept], rows.offsets[kept])
 
 
 def _instants(times: pa.Array) -> NDArray[np.int64]:

@@ -27,7 +27,7 @@ class RawChunk:
     keys, values
         Raw bytes, for dead letters. A record that has no value and is no heartbeat deletes a reference row.
     decoded
-        Over all n records; heartbeats are in neither its rows nor its errors.
+        Over all n records; heartbeats are in neither its rows nor its errors. Of a stream of changes its writers are those of the envelopes.
     deletes : bool array, shape (decoded.batch.num_rows,), or None
         Rows that delete the row of their key; None: no row does.
     flags
@@ -69,6 +69,8 @@ class CleanRows:
         Bit e is set where flagging expectation e does not hold.
     verdicts
         By row, for refused rows.
+    writers : int64 array, shape (n,)
+        As `DecodedColumns` has them.
     """
 
     columns: pa.RecordBatch
@@ -81,6 +83,7 @@ class CleanRows:
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
     verdicts: Mapping[int, Verdict]
+    writers: NDArray[np.int64]
 
     def __len__(self) -> int:
         return len(self.offsets)
@@ -97,6 +100,7 @@ class CleanRows:
             self.columns.slice(begin, end - begin), self.refused[span], self.heartbeat[span], self.flags[span], self.partition[span],
             self.offsets[span], self.timestamps_ms[span], self.keys[span], self.values[span],
             {row - begin: verdict for row, verdict in self.verdicts.items() if begin <= row < end} if self.verdicts else {},
+            self.writers[span],
         )  # fmt: skip
 
     def refusing(self, verdicts: Mapping[int, Verdict]) -> "CleanRows":
@@ -111,7 +115,7 @@ class CleanRows:
         return CleanRows(
             self.columns.take(pa.array(rows)), self.refused[rows], self.heartbeat[rows], self.flags[rows], self.partition[rows],
             self.offsets[rows], self.timestamps_ms[rows], taken(self.keys, rows), taken(self.values, rows),
-            {place[row]: verdict for row, verdict in self.verdicts.items()},
+            {place[row]: verdict for row, verdict in self.verdicts.items()}, self.writers[rows],
         )  # fmt: skip
 
 
@@ -131,6 +135,7 @@ def concatenate(parts: Sequence[CleanRows]) -> CleanRows:
         [key for part in parts for key in part.keys],
         [value for part in parts for value in part.values],
         {begin + row: verdict for begin, part in zip(begins, parts, strict=False) for row, verdict in part.verdicts.items()},
+        np.concatenate([part.writers for part in parts]),
     )
 
 

@@ -1,7 +1,7 @@
 """A small application and a made-up year of it: vectors, predictions, outcomes and progress, as they would lie in their topics."""
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -57,13 +57,14 @@ def shop(folder: Path, application: str = APP) -> Plan:
 
 @dataclass
 class Shop:
-    """Rows of the three topics, in journal order, by topic: journal time, offset and fields."""
+    """Rows of the topics, in journal order, by topic: journal time, offset and fields."""
 
     vectors: list[dict[str, Any]]
     predictions: list[dict[str, Any]]
     outcomes: list[dict[str, Any]]
     end_ms: int
     end_offset: int
+    schema_changes: list[dict[str, Any]] = field(default_factory=list)
 
 
 def season(seed: int = 0, days: int = 12, per_day: int = 300, promoted: int = 4, drifting: int = 8, delay_ms: int = 3_600_000) -> Shop:
@@ -124,13 +125,15 @@ class Topics:
         topics = plan.topics
         schemas = {topics.vectors: plan.vector_schema}
         schemas |= {
-            topic: (SCHEMAS / f"{name}.avsc").read_text() for topic, name in ((topics.predictions, "prediction"), (topics.outcomes, "outcome"))
-        }
+            topic: (SCHEMAS / f"{name}.avsc").read_text() for topic, name in (
+                (topics.predictions, "prediction"), (topics.outcomes, "outcome"), (topics.schema_changes, "schema-change"),
+            )
+        }  # fmt: skip
         self.values: dict[str, list[bytes]] = {}
         self.times: dict[str, list[int]] = {}
-        self.stages = {topics.vectors: "features", topics.predictions: "scoring", topics.outcomes: "outcomes"}
+        self.stages = {topics.vectors: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.schema_changes: "ingestion"}
         self.progress = {topic: topics.progress(stage) for topic, stage in self.stages.items()}
-        for topic, found in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes), strict=True):
+        for topic, found in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes, rows.schema_changes), strict=True):
             encoder = ColumnEncoder(registry, topic, schemas[topic])
             self.values[topic] = list(encoder.encode(pa.RecordBatch.from_pylist(found, schema=encoder.arrow)))
             self.times[topic] = [int(row["journal_time"] if "journal_time" in row else row["_journal_time"]) for row in found]

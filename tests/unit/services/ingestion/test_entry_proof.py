@@ -20,7 +20,7 @@ def rows(texts: list[str | None], lists: list[list[int]] | None = None) -> Clean
         named["list"] = pa.array(lists, pa.list_(pa.int64()))
     none, zeros = np.zeros(n, np.bool_), np.zeros(n, np.int64)
     batch = pa.RecordBatch.from_pydict(named)
-    return CleanRows(batch, none, none, zeros, np.zeros(n, np.int32), np.arange(n), zeros, [b""] * n, [b""] * n, {})
+    return CleanRows(batch, none, none, zeros, np.zeros(n, np.int32), np.arange(n), zeros, [b""] * n, [b""] * n, {}, zeros)
 
 
 def proof(encoded: list[int], name_bytes: int = 1 << 62) -> EntryProof:

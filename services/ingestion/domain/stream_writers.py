@@ -1,0 +1,186 @@
+"""Which schemas the records of a stream are written with, day by day, and what changes: a fold over what is released."""
+
+import json
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from itertools import pairwise
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from tidemill.services.ingestion.domain.json_fields import JsonFields
+from tidemill.shared.avro.schema_fields import FieldChange, SchemaField, differences
+
+DAY_MS = 86_400_000
+_KNOWN_KEPT = 100
+_NEW_A_DAY = 20
+Names = Callable[[int], tuple[str, ...]]
+Schemas = Callable[[int], Mapping[str, SchemaField]]
+
+
+@dataclass(frozen=True, slots=True)
+class WrittenRows:
+    """Released records of a stream in order, shape (n,) each.
+
+    Attributes
+    ----------
+    times
+        Journal times, milliseconds.
+    writers
+        Schema id of each; below 0 a number that stands for the fields of a record in JSON, and 0 where nothing is known.
+    """
+
+    times: NDArray[np.int64]
+    writers: NDArray[np.int64]
+    refused: NDArray[np.bool_]
+    partition: NDArray[np.int32]
+    offsets: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True)
+class SchemaChange:
+    """What is new in how a stream's records are written, told once when the day is over in which it began.
+
+    Attributes
+    ----------
+    schema_id, previous_id
+        Of the writer that is new and of the one before it, by which most records of the last day came; -1 for JSON.
+    first_ms
+        Journal time of its first record; where fields of JSON are gone, of the last record that had them.
+    source_partition, source_offset
+        Where that record stands; -1 for JSON.
+    day
+        Days since the epoch.
+    records, refused, of
+        Of the stream in that day: those that the change concerns, those of them that were refused, and all.
+    """
+
+    stream: str
+    schema_id: int
+    previous_id: int
+    first_ms: int
+    source_partition: int
+    source_offset: int
+    day: int
+    records: int
+    refused: int
+    of: int
+    changes: tuple[FieldChange, ...]
+
+    @property
+    def time_ms(self) -> int:
+        """The day's last instant."""
+        return (self.day + 1) * DAY_MS - 1
+
+
+@dataclass(slots=True)
+class StreamWriters:
+    """The writers of one stream. What one record does does not depend on how records come in steps.
+
+    Attributes
+    ----------
+    usual
+        The writer of most records of the last day that had any; at first that of the first record. -1: none yet.
+    known
+        Schema ids that have been told, or were there at the beginning.
+    rows
+        Records of the day that is not over.
+    today
+        By schema id: records of that day, refused ones.
+    first
+        Of today's new writers: journal time, partition and offset of the first record.
+    fields
+        Of records in JSON.
+    """
+
+    stream: str
+    columns: Mapping[str, str]
+    usual: int = -1
+    known: list[int] = field(default_factory=list)
+    day: int = -1
+    rows: int = 0
+    today: dict[int, list[int]] = field(default_factory=dict)
+    first: dict[int, list[int]] = field(default_factory=dict)
+    fields: JsonFields = field(default_factory=JsonFields)
+
+    def needed(self) -> set[int]:
+        """Return the schema ids whose schemas the end of the day is told by."""
+        return {self.usual, *self.first} - {-1} if self.first else set()
+
+    def absorb(self, rows: WrittenRows, names: Names, schemas: Schemas) -> list[SchemaChange]:
+        """Count released records; returns what is told of days that are over."""
+        said: list[SchemaChange] = []
+        times, writers, refused = rows.times, rows.writers, rows.refused
+        days = times // DAY_MS
+        cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(times)]
+        for begin, end in pairwise(cuts):
+            if begin == end:
+                continue
+            said += self.close(int(days[begin]), schemas)
+            self.day = int(days[begin])
+            part = slice(begin, end)
+            self.rows += end - begin
+            in_json = np.cumsum(writers[part] < 0)
+            for writer, places in _by_value(writers[part]):
+                own = begin + places
+                if writer < 0:
+                    self.fields.absorb(names(writer), in_json[places] - 1, int(refused[own].sum()), int(times[own[0]]), int(times[own[-1]]))
+                elif writer > 0:
+                    first = int(own[0])
+                    self._count(writer, len(own), int(refused[own].sum()), [int(times[first]), int(rows.partition[first]), int(rows.offsets[first])])
+            self.fields.passed(int(in_json[-1]))
+        return said
+
+    def close(self, day: int, schemas: Schemas) -> list[SchemaChange]:
+        """Return what is told of the day that has records if it is before `day`."""
+        if self.day < 0 or day <= self.day:
+            return []
+        said, all_today = [], self.rows
+        for writer, (first_ms, partition, offset) in self.first.items():
+            records, refused = self.today[writer]
+            changes = tuple(differences(schemas(self.usual), schemas(writer), self.columns))
+            said.append(SchemaChange(self.stream, writer, self.usual, first_ms, partition, offset, self.day, records, refused, all_today, changes))
+        found = self.fields.close(self.columns)
+        if found is not None:
+            said.append(SchemaChange(self.stream, -1, -1, found.first_ms, -1, -1, self.day, found.records, found.refused, all_today, found.changes))
+        if self.today:
+            self.usual = max(self.today, key=lambda writer: (self.today[writer][0], writer))
+        self.known = [*self.known, *self.first][-_KNOWN_KEPT:]
+        self.today, self.first, self.day, self.rows = {}, {}, -1, 0
+        return said
+
+    def _count(self, writer: int, records: int, refused: int, first: list[int]) -> None:
+        if self.usual < 0:
+            self.usual = writer
+            self.known.append(writer)
+        if writer not in self.known and writer not in self.first and len(self.first) < _NEW_A_DAY:
+            self.first[writer] = first
+        count = self.today.setdefault(writer, [0, 0])
+        count[0], count[1] = count[0] + records, count[1] + refused
+
+    def snapshot(self) -> str:
+        """State as text of JSON; empty before the first record."""
+        if self.usual < 0 and not self.fields.rows and not self.rows:
+            return ""
+        today = [[writer, *count] for writer, count in self.today.items()]
+        first = [[writer, *place] for writer, place in self.first.items()]
+        own = {"usual": self.usual, "known": self.known, "day": self.day, "rows": self.rows}
+        return json.dumps({**own, "today": today, "first": first, "fields": self.fields.snapshot()}, separators=(",", ":"))
+
+    def load(self, text: str) -> None:
+        """Take up a snapshot."""
+        state: Mapping[str, Any] = json.loads(text)
+        self.usual, self.known, self.day, self.rows = state["usual"], list(state["known"]), state["day"], state["rows"]
+        self.today = {writer: count for writer, *count in state["today"]}
+        self.first = {writer: place for writer, *place in state["first"]}
+        self.fields = JsonFields.load(state["fields"])
+
+
+def _by_value(values: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
+    """Return the rows of each value, values in the order of their first row."""
+    first = int(values[0])
+    if (values == first).all():
+        return [(first, np.arange(len(values)))]
+    distinct, at = np.unique(values, return_index=True)
+    return [(int(distinct[k]), np.flatnonzero(values == distinct[k])) for k in np.argsort(at)]

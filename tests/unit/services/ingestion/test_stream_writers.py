@@ -1,0 +1,110 @@
+"""How a stream's records come to be written otherwise: told once, whatever the steps and restarts."""
+
+from collections import Counter
+
+import numpy as np
+import pytest
+
+from tidemill.services.ingestion.domain.stream_writers import DAY_MS, SchemaChange, StreamWriters, WrittenRows
+from tidemill.shared.avro.schema_fields import FieldChange, SchemaField
+
+SCHEMAS = {
+    7: {"id": SchemaField("string"), "weight": SchemaField("double")},
+    8: {"id": SchemaField("string")},
+    9: {"id": SchemaField("string"), "weight": SchemaField("float"), "gift": SchemaField("boolean")},
+}
+NAMES = {-1: ("id", "weight"), -2: ("id",), -3: ("gift", "id", "weight")}
+COLUMNS = {"id": "id", "weight": "weight"}
+
+
+def rows(writers: list[int], times: list[int], refused: list[bool] | None = None) -> WrittenRows:
+    n = len(writers)
+    return WrittenRows(
+        np.array(times, np.int64), np.array(writers, np.int64), np.array(refused or [False] * n), np.zeros(n, np.int32), np.arange(n) + 100
+    )  # fmt: skip
+
+
+def told(what: WrittenRows, sizes: list[int] | None = None, *, restarts: bool = False) -> list[SchemaChange]:
+    """Fold rows in steps of some sizes, and the end of their last day."""
+    fold, said, begin, n = StreamWriters("orders", COLUMNS), [], 0, len(what.times)
+    for size in sizes or [n]:
+        part = slice(begin, begin + size)
+        begin += size
+        taken = WrittenRows(*(getattr(what, name)[part] for name in WrittenRows.__slots__))
+        if len(taken.times):
+            said += fold.absorb(taken, NAMES.__getitem__, SCHEMAS.__getitem__)
+        if restarts and (text := fold.snapshot()):
+            fold = StreamWriters("orders", COLUMNS)
+            fold.load(text)
+    return said + fold.close(int(what.times[-1]) // DAY_MS + 1, SCHEMAS.__getitem__)
+
+
+def test_a_new_writer_is_told_with_what_differs_since_when_and_how_many() -> None:
+    days = [0] * 10 + [1] * 10
+    times = [day * DAY_MS + i for i, day in enumerate(days)]
+    writers = [7] * 14 + [8, 7, 8, 8, 7, 8]
+    (found,) = told(rows(writers, times, [False] * 19 + [True]))
+    assert (found.schema_id, found.previous_id, found.day, found.first_ms, found.source_offset) == (8, 7, 1, times[14], 114)
+    assert (found.records, found.refused, found.of, found.time_ms) == (4, 1, 10, 2 * DAY_MS - 1)
+    assert found.changes == (FieldChange("weight", "dropped", "double", "", "weight", "lost"),)
+
+
+def test_the_first_writer_is_no_change_and_none_is_told_twice() -> None:
+    times = [day * DAY_MS + i for day in range(6) for i in range(4)]
+    writers = [7] * 4 + [7, 7, 7, 9] + [9] * 4 + [7] * 4 + [9, 9, 8, 9] + [8] * 4
+    found = told(rows(writers, times))
+    assert [(one.schema_id, one.previous_id, one.day) for one in found] == [(9, 7, 1), (8, 7, 4)], "held against most records of the last day"
+
+
+def test_fields_of_json_appear_and_no_longer_come() -> None:
+    usual, gone, more = [-1] * 150, [-2] * 40, [-3] * 5
+    times = [0] * 150 + [DAY_MS + i for i in range(40)] + [2 * DAY_MS + i for i in range(45)]
+    first, second = told(rows([*usual, *gone, *gone, *more], times))
+    assert first.changes == (FieldChange("weight", "dropped", "", "", "weight", "lost"),) and (first.schema_id, first.records, first.of) == (
+        -1,
+        40,
+        40,
+    )
+    assert first.first_ms == 0, "since the last record that had it"
+    assert [(one.field, one.change, one.effect) for one in second.changes] == [("gift", "added", "none"), ("weight", "added", "read")]
+    assert (second.records, second.of) == (5, 45)
+
+
+def test_a_rare_field_is_not_missed_by_chance() -> None:
+    generator = np.random.default_rng(1)
+    writers = np.where(generator.random(4_000) < 0.05, -3, -1).tolist()
+    assert told(rows(writers, [i * DAY_MS // 100 for i in range(4_000)])) == []
+
+
+@pytest.mark.parametrize("seed", range(5))
+def test_steps_and_restarts_change_nothing(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    n, days = 600, 8
+    times = np.sort(generator.integers(0, days * DAY_MS, n)).tolist()
+    late = np.array(times) > generator.integers(2, 6) * DAY_MS
+    writers = np.where(late, generator.choice([0, 7, 8, 9, -2, -3], n), generator.choice([7, -1, 0], n, p=[0.4, 0.55, 0.05])).tolist()
+    what = rows(writers, times, (generator.random(n) < 0.1).tolist())
+    whole = told(what)
+    assert whole, "something changes"
+    assert told(what, [1] * n) == whole
+    assert told(what, np.diff([0, *sorted(generator.integers(0, n, 30).tolist()), n]).tolist(), restarts=True) == whole
+    # By plain counting: each new schema once, with the counts of the day in which it began.
+    by_day = {(number, time // DAY_MS): 0 for number, time in zip(writers, times, strict=True)}
+    by_day |= Counter((number, time // DAY_MS) for number, time in zip(writers, times, strict=True))
+    for one in whole:
+        assert one.of == sum(count for (_, day), count in by_day.items() if day == one.day)
+        if one.schema_id > 0:
+            assert one.records == by_day[one.schema_id, one.day] and not any((one.schema_id, day) in by_day for day in range(one.day))
+    numbers = [number for number in writers if number > 0]
+    assert {one.schema_id for one in whole if one.schema_id > 0} == set(numbers) - {numbers[0]}
+
+
+def test_strangers_cannot_make_it_large() -> None:
+    fold = StreamWriters("orders", COLUMNS)
+    fold.load(StreamWriters("orders", COLUMNS, usual=7, known=[7]).snapshot())
+    for day in range(30):
+        writers = list(range(10 + 40 * day, 50 + 40 * day))
+        names = {-1: tuple(f"{day} {i} {'x' * 5_000}" for i in range(40))}
+        said = fold.absorb(rows([*writers, -1], [day * DAY_MS] * 41), names.__getitem__, lambda _: {})
+        assert len(said) <= 21
+    assert len(fold.snapshot()) < 80_000
