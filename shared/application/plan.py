@@ -16,15 +16,13 @@ from tidemill.shared.application.topics import Topics
 from tidemill.shared.kinds import kind, kinds
 from tidemill.shared.kinds.label_codes import LabelCodes
 
-Kind = Literal[
-    "count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore",
-    "first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean", "ratio",
-]  # fmt: skip
+WindowedKind = Literal["count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore"]
+EverKind = Literal["first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean"]
+Kind = Literal[WindowedKind, EverKind, "ratio"]
 KINDS: tuple[Kind, ...] = get_args(Kind)
-_EVER_FROM = KINDS.index("first")
-ACCUMULATED = KINDS[:_EVER_FROM]
+ACCUMULATED: tuple[WindowedKind, ...] = get_args(WindowedKind)
 """Kinds over windows."""
-EVER = KINDS[_EVER_FROM : KINDS.index("ratio")]
+EVER: tuple[EverKind, ...] = get_args(EverKind)
 """Kinds over everything so far."""
 
 

@@ -1,6 +1,6 @@
 """Where a fold over the archived journal may begin: at the beginning, at a snapshot, or, for windows only, the longest reach before the range."""
 
-from tidemill.services.features.domain.kernels.layout import L_REACH, plan_layout
+from tidemill.services.features.domain.kernels.layout_planning import plan_layout
 from tidemill.shared.application.plan import Plan, ViewPlan
 
 
@@ -46,7 +46,7 @@ def check_start(plan: Plan, start_ms: int, from_ms: int | None) -> None:
 
 
 def _reach_ms(plan: Plan, view: ViewPlan) -> int:
-    return int(plan_layout(view, plan.streams[view.source].allowed_lateness_ms).scalars[L_REACH])
+    return plan_layout(view, plan.streams[view.source].allowed_lateness_ms).state.reach_ms
 
 
 def _reason(plan: Plan, view: ViewPlan) -> str | None:

@@ -7,6 +7,9 @@ from numpy.typing import NDArray
 
 from tidemill.shared.avro.key_text import key_texts
 
+WHOLE = ""
+"""The kind of entity, and the one entity of it, of views over all records."""
+
 
 class EntityIndex:
     """Gives every entity of one kind a slot; a null entity has slot -1. Slots of entities that were dropped are given again."""
@@ -31,16 +34,16 @@ class EntityIndex:
 
     def slot(self, name: str) -> int:
         """Return the slot of one entity, new or not."""
-        found = self._slots.get(name)
-        if found is None:
+        slot = self._slots.get(name)
+        if slot is None:
             if self._free:
-                found = self._free.pop()
-                self.names[found] = name
+                slot = self._free.pop()
+                self.names[slot] = name
             else:
-                found = len(self.names)
+                slot = len(self.names)
                 self.names.append(name)
-            self._slots[name] = found
-        return found
+            self._slots[name] = slot
+        return slot
 
     def slots(self, column: pa.Array) -> NDArray[np.int64]:
         """Return the slots of a column, shape (n,)."""

@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Sequence
+from dataclasses import dataclass
 
 import numpy as np
 import pyarrow as pa
@@ -14,6 +15,7 @@ from tidemill.shared.application.plan import FeaturePlan, StreamPlan
 from tidemill.shared.application.schemas import DELETED
 from tidemill.shared.avro.arrow_types import int64_ms
 
+_Column = NDArray[np.float64] | NDArray[np.object_]
 _FEWEST = 64
 _NEVER = -(1 << 62)
 
@@ -42,6 +44,29 @@ def _latest(  # type: ignore[no-untyped-def]  # pragma: no cover
             chosen[i] = newest[ask_slots[i]] if ask_slots[i] >= 0 else -1
 
 
+@dataclass(frozen=True, slots=True)
+class _Updates:
+    """Rows of a reference stream in a run of the journal; arrays of k rows.
+
+    Attributes
+    ----------
+    slots
+        Of their keys; -1 for none.
+    times
+        Event times, ms.
+    deletes
+        Whether a row deletes what is known of its key.
+    values
+        A column a feature.
+    """
+
+    slots: NDArray[np.int64]
+    times: NDArray[np.int64]
+    deletes: NDArray[np.bool_]
+    offsets: NDArray[np.int64]
+    values: Sequence[_Column]
+
+
 class ReferenceState:
     """Joins requests with the row of their key that was the latest when they came, unless it was older than the stream's `max_age`.
 
@@ -53,7 +78,7 @@ class ReferenceState:
         self.stream = stream
         self.features = tuple(feature for feature in features if feature.origin == "reference" and feature.source == stream.name)
         self.index = EntityIndex()
-        self._columns: list[NDArray[np.float64] | NDArray[np.object_]] = [
+        self._columns: list[_Column] = [
             np.empty(_FEWEST, object) if feature.type == "string" else np.full(_FEWEST, np.nan) for feature in self.features
         ]
         self._time = np.zeros(_FEWEST, np.int64)
@@ -94,63 +119,50 @@ class ReferenceState:
         self._reserve(len(self.index))
         chosen = np.full(len(asked), -1, np.int64)
         if updates is None or not len(slots):
-            return self._answers(asked, chosen, [], np.empty(0, np.int64), np.empty(0, np.bool_), ask_times)
+            return self._answers(asked, chosen, None, ask_times)
         times = np.minimum(int64_ms(updates.column("_event_time")), update_times + self.stream.allowed_skew_ms)
         deletes = np.asarray(updates.column(DELETED).to_numpy(zero_copy_only=False), np.bool_)
         newest = np.full(len(self.index), -1, np.int64)
         _latest(update_rows, slots, times, deletes, offsets, ask_rows, asked, self._time, self._included, newest, np.empty_like(newest), chosen)
-        fresh = self._values(updates)
-        answers = self._answers(asked, chosen, fresh, times, deletes, ask_times)
-        self._apply(slots, newest, fresh, times, deletes, offsets)
+        fresh = _Updates(slots, times, deletes, offsets, self._values(updates))
+        answers = self._answers(asked, chosen, fresh, ask_times)
+        self._apply(fresh, newest)
         return answers
 
-    def _values(self, updates: pa.RecordBatch) -> list[NDArray[np.float64] | NDArray[np.object_]]:
-        found: list[NDArray[np.float64] | NDArray[np.object_]] = []
+    def _values(self, updates: pa.RecordBatch) -> list[_Column]:
+        columns: list[_Column] = []
         for feature in self.features:
             column = updates.column(feature.column)
             if feature.type == "string":
-                found.append(np.array(column.cast(pa.string()).to_pylist(), object))
+                columns.append(np.array(column.cast(pa.string()).to_pylist(), object))
             else:
-                found.append(np.asarray(feature_values(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64))
-        return found
+                columns.append(np.asarray(feature_values(column, pa.float64()).to_numpy(zero_copy_only=False), np.float64))
+        return columns
 
-    def _answers(
-        self,
-        asked: NDArray[np.int64],
-        chosen: NDArray[np.int64],
-        fresh: Sequence[NDArray[np.float64] | NDArray[np.object_]],
-        times: NDArray[np.int64],
-        deletes: NDArray[np.bool_],
-        ask_times: NDArray[np.int64],
-    ) -> list[pa.Array]:
-        here = chosen >= 0
+    def _answers(self, asked: NDArray[np.int64], chosen: NDArray[np.int64], updates: _Updates | None, ask_times: NDArray[np.int64]) -> list[pa.Array]:
+        """Return a column a feature; `chosen` are the updates that count, -1 where the row that was there before does."""
+        here, update = chosen >= 0, np.maximum(chosen, 0)
         slot = np.maximum(asked, 0)
         known = here | ((asked >= 0) & (self._included[slot] >= 0))
         time = self._time[slot]
-        if len(times):
-            time = np.where(here, times[np.maximum(chosen, 0)], time)
-            known &= ~(here & deletes[np.maximum(chosen, 0)])
+        if updates is not None:
+            time = np.where(here, updates.times[update], time)
+            known &= ~(here & updates.deletes[update])
         known &= ask_times - time <= (self.stream.max_age_ms or 0)
         columns = []
         for i, feature in enumerate(self.features):
             value = self._columns[i][slot]
-            if len(times):
-                value = np.where(here, fresh[i][np.maximum(chosen, 0)], value)
+            if updates is not None:
+                value = np.where(here, updates.values[i][update], value)
             if feature.type == "string":
                 columns.append(pa.array(value, pa.string(), mask=~known))
             else:
                 columns.append(pa.array(value, pa.float64(), mask=~known | np.isnan(value)))
         return columns
 
-    def _apply(
-        self,
-        slots: NDArray[np.int64],
-        newest: NDArray[np.int64],
-        fresh: Sequence[NDArray[np.float64] | NDArray[np.object_]],
-        times: NDArray[np.int64],
-        deletes: NDArray[np.bool_],
-        offsets: NDArray[np.int64],
-    ) -> None:
+    def _apply(self, updates: _Updates, newest: NDArray[np.int64]) -> None:
+        """Take the updates up; `newest` (slots,) is the one that counts after them, -1 for none."""
+        slots, offsets = updates.slots, updates.offsets
         new = np.flatnonzero((slots >= 0) & (offsets > self._included[slots]))
         for slot, offset in zip(slots[new].tolist(), offsets[new].tolist(), strict=True):
             self._dirty.setdefault(slot, offset)
@@ -158,11 +170,11 @@ class ReferenceState:
         self._included[slots[new]] = offsets[new]
         changed = np.flatnonzero(newest >= 0)
         row = newest[changed]
-        for column, values in zip(self._columns, fresh, strict=True):
+        for column, values in zip(self._columns, updates.values, strict=True):
             column[changed] = values[row]
-        self._time[changed] = times[row]
+        self._time[changed] = updates.times[row]
         # What is deleted is as if it had never been known: nothing is kept of it, here or in the checkpoint.
-        self._included[changed[deletes[row]]] = -1
+        self._included[changed[updates.deletes[row]]] = -1
 
     @property
     def oldest_dirty_offset(self) -> int | None:

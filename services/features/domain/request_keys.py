@@ -12,11 +12,13 @@ from numpy.typing import NDArray
 from tidemill.services.features.domain.entities import EntityIndex
 from tidemill.services.features.domain.hashing import identity_words
 from tidemill.services.features.domain.kernels.compiled import entry, inner
-from tidemill.shared.application.plan import JoinPlan
+from tidemill.shared.application.plan import JoinPlan, ViewPlan
 from tidemill.shared.avro.key_text import key_texts
 from tidemill.shared.log.records import StateEntry
 from tidemill.shared.mapped_memory import mapped_words
 
+JoinKey = tuple[str, str, int]
+"""Joins of the same stream, column and reach share a table."""
 _HEAD = 4
 _FIRST_ROOM = 1_024
 
@@ -153,3 +155,20 @@ class RequestKeys:
             names = [pa.concat_arrays(table.column(kind).chunks) for kind in self.kinds]
             self._insert(np.column_stack([one, two]), times, offsets, names, np.iinfo(np.int64).min)
             self._chunks.append((f"requests|{self.name}|{first}", int(times.max())))
+
+
+def join_key(join: JoinPlan) -> JoinKey:
+    """Return under which key the table of a join stands in what `request_tables` returns."""
+    return join.stream, join.request_column, join.within_ms
+
+
+def request_tables(views: Sequence[ViewPlan], entities: Mapping[str, EntityIndex], folder: Path | None) -> dict[JoinKey, RequestKeys]:
+    """Make the tables that the views' joins need; `entities` by kind, `folder` as `RequestKeys` takes it."""
+    kinds: dict[JoinKey, dict[str, tuple[EntityIndex, str]]] = {}
+    joins: dict[JoinKey, JoinPlan] = {}
+    for view in views:
+        if view.join is not None and view.entity is not None:
+            key = join_key(view.join)
+            joins[key] = view.join
+            kinds.setdefault(key, {})[view.entity] = (entities[view.entity], view.entity_columns[view.join.stream])
+    return {key: RequestKeys(join, kinds[key], folder) for key, join in joins.items()}

@@ -8,7 +8,9 @@ from numpy.typing import NDArray
 from tidemill.services.features.domain.kernels.blobs import pack, sizes, unpack
 from tidemill.services.features.domain.kernels.blocks import FIRST_BLOCK, HEADS, POOL_USED
 from tidemill.services.features.domain.kernels.kernel import fold_view, release
-from tidemill.services.features.domain.kernels.layout import INCLUDED, L_REACH, L_TTL, NEVER, NEWEST, USED, Layout, plan_layout
+from tidemill.services.features.domain.kernels.layout_planning import ViewLayout, plan_layout
+from tidemill.services.features.domain.kernels.state import Changes, Memory, Operations, Rows
+from tidemill.services.features.domain.kernels.words import INCLUDED, NEVER, NEWEST, USED
 from tidemill.services.features.domain.memory import reserve_words, touched_bytes
 from tidemill.shared.application.plan import ViewPlan
 from tidemill.shared.log.packed import Packed
@@ -29,27 +31,29 @@ class ViewState:
 
     def __init__(self, view: ViewPlan, lateness_ms: int) -> None:
         self.view = view
-        self.layout: Layout = plan_layout(view, lateness_ms)
+        self.layout: ViewLayout = plan_layout(view, lateness_ms)
         self.prefix = f"view|{view.name}|"
         self.features = tuple(a.feature for a in view.aggregates if a.kind != "ratio")
-        self._width = self.layout.width
+        self._state = self.layout.state
+        self._width = self._state.width
         self._words = reserve_words()
         self._slots = 0
-        self._pool = reserve_words()
-        self._pool_f = self._pool.view(np.float64)
-        self._heads = np.zeros(HEADS, np.int64)
-        self._heads[POOL_USED] = FIRST_BLOCK
-        self._rows = self._words[: self._width].reshape(1, self._width)
-        self._rows_f = self._rows.view(np.float64)
+        pool, heads = reserve_words(), np.zeros(HEADS, np.int64)
+        heads[POOL_USED] = FIRST_BLOCK
+        self._memory = Memory(pool, pool.view(np.float64), heads)
+        self._rows = self._first_rows(1)
         self._dirty = np.full(_FEWEST, -1, np.int64)
         self._queue = np.empty(_FEWEST, np.int64)
         self._front = self._queued = 0
 
+    def _first_rows(self, slots: int) -> Rows:
+        words = self._words[: slots * self._width].reshape(slots, self._width)
+        return Rows(words, words.view(np.float64))
+
     def _reserve(self, slots: int, more_dirty: int = 0) -> None:
         if slots > self._slots:
             self._slots = slots
-            self._rows = self._words[: slots * self._width].reshape(slots, self._width)
-            self._rows_f = self._rows.view(np.float64)
+            self._rows = self._first_rows(slots)
         if slots > len(self._dirty):
             longer = np.full(max(slots, 2 * len(self._dirty)), -1, np.int64)
             longer[: len(self._dirty)] = self._dirty
@@ -60,28 +64,10 @@ class ViewState:
             longer[: len(waiting)] = waiting
             self._queue, self._front, self._queued = longer, 0, len(waiting)
 
-    def fold(
-        self,
-        slots: int,
-        op_slot: NDArray[np.int64],
-        op_now: NDArray[np.int64],
-        op_at: NDArray[np.int64],
-        op_offset: NDArray[np.int64],
-        op_update: NDArray[np.bool_],
-        op_row: NDArray[np.int64],
-        op_value: NDArray[np.float64],
-        op_hash: NDArray[np.int64],
-        out: NDArray[np.float64],
-    ) -> None:
+    def fold(self, slots: int, operations: Operations, out: NDArray[np.float64]) -> None:
         """Apply the operations in order (see `fold_view`); `slots` is the size of the entity index."""
-        self._reserve(slots, min(slots, int(op_update.sum())))
-        plan = self.layout
-        self._queued = fold_view(
-            op_slot, op_now, op_at, op_offset, op_update, op_row, op_value, op_hash,
-            self._rows, self._rows_f, self._pool, self._pool_f, self._heads,
-            plan.scalars, plan.groups, plan.windows, plan.aggregates, plan.decays, plan.distinct_table, plan.half_lives, plan.arguments,
-            self._dirty, self._queue, self._queued, out,
-        )  # fmt: skip
+        self._reserve(slots, min(slots, int(operations.update.sum())))
+        self._queued = fold_view(operations, self._rows, self._memory, self._state, Changes(self._dirty, self._queue), self._queued, out)
 
     @property
     def oldest_dirty_offset(self) -> int | None:
@@ -102,17 +88,15 @@ class ViewState:
         return list(zip(chosen.tolist(), self.pack(chosen), strict=True))
 
     def _sizes(self, slots: NDArray[np.int64]) -> NDArray[np.int64]:
-        plan = self.layout
         words = np.empty(len(slots), np.int64)
-        sizes(slots, self._rows, plan.scalars, plan.groups, plan.windows, plan.distinct_table, words)
+        sizes(slots, self._rows, self._state, words)
         return words
 
     def pack(self, slots: NDArray[np.int64]) -> list[bytes]:
         """Return the blobs of these entities."""
-        plan = self.layout
         ends = np.cumsum(self._sizes(slots))
         target = np.empty(int(ends[-1]) if len(ends) else 0, np.int64)
-        pack(slots, self._rows, self._pool, plan.scalars, plan.groups, plan.windows, plan.distinct_table, ends, target)
+        pack(slots, self._rows, self._memory, self._state, ends, target)
         content = target.tobytes()
         begins = [0, *(8 * ends[:-1]).tolist()]
         return [content[begin:end] for begin, end in zip(begins, (8 * ends).tolist(), strict=True)]
@@ -122,30 +106,29 @@ class ViewState:
         if not len(slots):
             return
         self._reserve(int(slots.max()) + 1)
-        plan = self.layout
         packed = Packed.of(blobs)
         assert packed is not None  # noqa: S101 - no blob is null
         lengths, begin = packed.lengths, int(packed.stops[0])
-        known = self._rows[slots, USED] != 0
+        known = self._rows.words[slots, USED] != 0
         for slot in slots[known].tolist():
             self.release(slot)
         source = _words(packed.content[begin : packed.stops[-1]]) if not (lengths % 8).any() else None
         wrong = 0
         if source is not None:
             ends = np.cumsum(lengths // 8)
-            wrong = unpack(slots, self._rows, self._pool, self._heads, plan.scalars, plan.groups, plan.windows, plan.distinct_table, ends, source)
+            wrong = unpack(slots, self._rows, self._memory, self._state, ends, source)
         if wrong >= 0:
             raise MisreadBlobError(f"view {self.view.name}: expected a blob of this view's layout, found {lengths[wrong]} bytes of another")
 
     def included(self, slot: int) -> int:
         """Journal offset of the last record in an entity's state; -1 when it has none."""
-        return int(self._rows[slot, INCLUDED]) if slot < self._slots and self._rows[slot, USED] else -1
+        return int(self._rows.words[slot, INCLUDED]) if slot < self._slots and self._rows.words[slot, USED] else -1
 
     def idle(self, slots: NDArray[np.int64], now_ms: int) -> NDArray[np.bool_]:
         """Tell which entities' state can be dropped without any answer ever showing it, and is in the checkpoint as it is."""
         inside = slots < self._slots
-        rows = self._rows[np.where(inside, slots, 0)] if self._slots else np.zeros((len(slots), self._width), np.int64)
-        reach = [int(limit) for limit in (self.layout.scalars[L_REACH], self.layout.scalars[L_TTL]) if limit > 0]
+        rows = self._rows.words[np.where(inside, slots, 0)] if self._slots else np.zeros((len(slots), self._width), np.int64)
+        reach = [limit for limit in (self._state.reach_ms, self._state.ttl_ms) if limit > 0]
         newest = rows[:, NEWEST]
         gone = (newest == NEVER) | ((newest < now_ms - min(reach)) if reach else np.zeros(len(slots), np.bool_))
         written = self._dirty[np.where(inside, slots, 0)] < 0
@@ -153,13 +136,13 @@ class ViewState:
 
     def release(self, slot: int) -> None:
         """Give an entity's memory back; its slot is as new."""
-        if slot < self._slots and self._rows[slot, USED]:
-            release(self._rows[slot], self._pool, self._heads, self.layout.scalars, self.layout.groups, self.layout.distinct_table)
+        if slot < self._slots and self._rows.words[slot, USED]:
+            release(slot, self._rows, self._memory, self._state)
 
     @property
     def held_bytes(self) -> int:
         """Memory behind rows and blocks."""
-        return touched_bytes(self._slots * self._width + int(self._heads[POOL_USED]))
+        return touched_bytes(self._slots * self._width + int(self._memory.heads[POOL_USED]))
 
 
 def _words(content: NDArray[np.uint8]) -> NDArray[np.int64]:

@@ -20,8 +20,9 @@ def size_class(words):  # pragma: no cover
 
 
 @inner
-def allocate(pool, heads, c):  # pragma: no cover
+def allocate(memory, c):  # pragma: no cover
     """Return the place of a zeroed block of class `c`."""
+    pool, heads = memory.pool, memory.heads
     block = heads[c]
     if block != 0:
         heads[c] = pool[block]
@@ -36,7 +37,8 @@ def allocate(pool, heads, c):  # pragma: no cover
 
 
 @inner
-def free(pool, heads, block, c):  # pragma: no cover
+def free(memory, block, c):  # pragma: no cover
     """Give a block back."""
-    pool[block] = heads[c]
+    heads = memory.heads
+    memory.pool[block] = heads[c]
     heads[c] = block

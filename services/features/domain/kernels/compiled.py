@@ -18,9 +18,9 @@ def _keyed_by_source() -> str:
     return str(Path(base) / f"features-{digest.hexdigest()[:12]}")
 
 
-# A kernel is many small functions of a dozen arrays each, seven words an array: passing them costs more than what they do. Measured on the
-# benchmark's W4: 18 % of the engine's time.
-llvmlite.binding.set_option("tidemill", "-inline-threshold=10000")
+# A kernel is many small functions, each of which takes a few structures of arrays, seven words an array: passing them costs more than what they do,
+# so all of them are to be inlined. At a threshold of 10,000 not all are, which is 40 % of the engine's time on the benchmark's W4.
+llvmlite.binding.set_option("tidemill", "-inline-threshold=100000")
 _ALLOCATING: dict[str, Any] = {"nogil": True, "error_model": "numpy", "no_cpython_wrapper": True, "no_cfunc_wrapper": True, "_nrt": True}
 _INNER: dict[str, Any] = {**_ALLOCATING, "_nrt": False}
 _CACHE_DIR = _keyed_by_source()

@@ -8,7 +8,7 @@ import math
 import numpy as np
 
 from tidemill.services.features.domain.kernels.compiled import allocating, inner
-from tidemill.services.features.domain.kernels.layout import DIGEST_HEAD
+from tidemill.services.features.domain.kernels.words import DIGEST_HEAD
 
 _USED, _WEIGHT, _LOW, _HIGH = range(DIGEST_HEAD)
 # Differences of values up to this are floats.

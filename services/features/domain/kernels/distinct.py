@@ -14,7 +14,7 @@ import numpy as np
 
 from tidemill.services.features.domain.kernels.blocks import allocate, free
 from tidemill.services.features.domain.kernels.compiled import allocating, inner
-from tidemill.services.features.domain.kernels.layout import DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_COUNT, DISTINCT_SINCE, DISTINCT_USED, NEVER
+from tidemill.services.features.domain.kernels.words import DISTINCT_BLOCK, DISTINCT_CLASS, DISTINCT_COUNT, DISTINCT_SINCE, DISTINCT_USED, NEVER
 
 FIRST_CLASS = 4
 EXACT_LIMIT = 4_096
@@ -54,8 +54,9 @@ def _sketch_see(pool, block, value, at):  # pragma: no cover
 
 
 @allocating
-def _rebuild(pool, heads, row, at, bound, now, target):  # pragma: no cover
+def _rebuild(memory, row, at, bound, now, target):  # pragma: no cover
     """Move the table to class `target` (or a sketch), without what no window can see any more."""
+    pool = memory.pool
     block, c, used = row[at + DISTINCT_BLOCK], row[at + DISTINCT_CLASS], 0
     entries = np.empty((row[at + DISTINCT_USED], 2), np.int64)
     if c > 0:
@@ -64,7 +65,7 @@ def _rebuild(pool, heads, row, at, bound, now, target):  # pragma: no cover
             if value != 0 and (bound < 0 or seen > now - bound):
                 entries[used, 0], entries[used, 1] = value, seen
                 used += 1
-        free(pool, heads, block, c)
+        free(memory, block, c)
     if target == 0:
         if used >= EXACT_LIMIT:
             target = SKETCH_CLASS
@@ -75,7 +76,7 @@ def _rebuild(pool, heads, row, at, bound, now, target):  # pragma: no cover
             # Room to grow, lest the next few values rebuild it again.
             if 2 * (used + 1) > (1 << (target - 1)):
                 target += 1
-    block = allocate(pool, heads, target)
+    block = allocate(memory, target)
     row[at + DISTINCT_BLOCK], row[at + DISTINCT_CLASS], row[at + DISTINCT_USED] = block, target, used
     if target == SKETCH_CLASS:
         for i in range(used):
@@ -89,8 +90,9 @@ def _rebuild(pool, heads, row, at, bound, now, target):  # pragma: no cover
 
 
 @inner
-def see(pool, heads, row, at, bound, now, value, when):  # pragma: no cover
+def see(memory, row, at, bound, now, value, when):  # pragma: no cover
     """Note that a value (a hash, not 0) was seen at an instant."""
+    pool = memory.pool
     c = row[at + DISTINCT_CLASS]
     if c == SKETCH_CLASS:
         _sketch_see(pool, row[at + DISTINCT_BLOCK], value, when)
@@ -109,7 +111,7 @@ def see(pool, heads, row, at, bound, now, value, when):  # pragma: no cover
     # What is no longer visible may be in the table still: only what would be left after a clean-up decides on the sketch, so that
     # the answer does not depend on when a table was last rebuilt (a restart rebuilds it).
     if c == 0 or used >= EXACT_LIMIT or 3 * (used + 1) > 2 * (1 << (c - 1)):
-        _rebuild(pool, heads, row, at, bound, now, 0)
+        _rebuild(memory, row, at, bound, now, 0)
         c = row[at + DISTINCT_CLASS]
         if c == SKETCH_CLASS:
             _sketch_see(pool, row[at + DISTINCT_BLOCK], value, when)
@@ -161,9 +163,9 @@ def restore_entry(pool, block, c, value, seen):  # pragma: no cover
 
 
 @inner
-def restore_table(pool, heads, c):  # pragma: no cover
+def restore_table(memory, c):  # pragma: no cover
     """Return the place of an empty table (or sketch) of class `c`."""
-    block = allocate(pool, heads, c)
+    block = allocate(memory, c)
     if c != SKETCH_CLASS:
-        _empty_table(pool, block, c)
+        _empty_table(memory.pool, block, c)
     return block
