@@ -21,7 +21,8 @@ from tidemill.shared.models.tree_paths import TreePaths
 
 Matrix = NDArray[np.float32]
 Float64 = NDArray[np.float64]
-_TABLED_COLUMNS = 8
+_TABLED_COLUMNS = 10
+_TABLE_NUMBERS = 4_000_000
 _ROWS_AT_ONCE = 32
 _SHARES = np.array([[factorial(a) * factorial(b) / factorial(a + b + 1) for b in range(64)] for a in range(64)])
 """What one of a + 1 columns gets of a leaf that b others keep the row from; trees have at most 64 leaves."""
@@ -42,7 +43,8 @@ class LeafShares:
     first_pattern, patterns, weights
         Per leaf the different answers of the stored rows, one bit for each column, and the leaf's value times the share of the rows that give them.
     first_number, numbers
-        Per leaf, where it has at most 7 columns, what each of them is given for every answer; an empty range where not.
+        Per leaf, where it has at most 10 columns (fewer, where the tables of all leaves would hold more than 32 MB), what each of them is given for
+        every answer; an empty range where not.
     """
 
     base: float
@@ -82,7 +84,7 @@ class LeafShares:
         rows = np.ascontiguousarray(background, np.float32)
         first_pattern, patterns, weights = _patterns(starts, columns, lows, highs, missing, paths.values, rows)
         widths = np.diff(starts)
-        sizes = np.where(widths <= _TABLED_COLUMNS, widths << np.minimum(widths, _TABLED_COLUMNS), 0)
+        sizes = _table_sizes(widths)
         first_number = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         numbers = np.zeros(int(first_number[-1]), np.float64)
         _tabulate(starts, first_pattern, patterns, weights, first_number, numbers, _SHARES)
@@ -104,6 +106,15 @@ class LeafShares:
             self.first_number, self.numbers, _SHARES, np.ascontiguousarray(matrix, np.float32), found,
         )  # fmt: skip
         return found
+
+
+def _table_sizes(widths: NDArray[np.int64]) -> NDArray[np.int64]:
+    """Return how many numbers each leaf's table has: of those with the fewest columns, as far as the memory goes."""
+    for most in range(_TABLED_COLUMNS, 0, -1):
+        sizes = np.where(widths <= most, widths << np.minimum(widths, most), 0)
+        if sizes.sum() <= _TABLE_NUMBERS:
+            return sizes
+    return np.zeros_like(widths)
 
 
 @njit(cache=True, nogil=True)

@@ -86,7 +86,7 @@ def test_leaves_of_many_columns_are_shared_out_without_a_table(monkeypatch: pyte
     fresh, _ = data(300, 6, 1)
     graph = lightgbm_to_onnx(booster("binary"), 6)
     tabled = explainer(graph, "binary", fresh[:8]).explain_rows(fresh[8:48], [0] * 40)
-    monkeypatch.setattr("tidemill.shared.models.leaf_shares._TABLED_COLUMNS", 2)
+    monkeypatch.setattr("tidemill.shared.models.leaf_shares._TABLE_NUMBERS", 3_000)
     plain = explainer(graph, "binary", fresh[:8]).explain_rows(fresh[8:48], [0] * 40)
     assert np.abs(plain.contributions - tabled.contributions).max() <= 1e-12
 
