@@ -4,25 +4,22 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-import lightgbm
 import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
-from scipy.optimize import minimize_scalar
-from scipy.special import expit, logit
 
+from tidemill.offline.changed_relation import changed_relation, matrices, numbers, predicted_apart
 from tidemill.shared.kinds.kind import Kind
 
 Float64 = NDArray[np.float64]
 Score = Callable[[pa.RecordBatch], Float64]
 _LEAST = 200
-_FOLDS = 5
 _NULLS = 0.03
 _SIGMAS = 4.0
+_CHANCE = 1.95
+"""Kolmogorov and Smirnov's distance of two samples of one distribution stays below this times its scale in 999 of 1,000 cases."""
 _MOST_RATIO = 20.0
 _LEAST_OVERLAP = 0.2
-_TREES = {"learning_rate": 0.1, "num_leaves": 15, "min_data_in_leaf": 40, "verbosity": -1, "num_threads": 1, "deterministic": True, "seed": 7}
-_ROUNDS = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,6 +73,11 @@ class Shift:
     importance: float
     nulls_before: float
     nulls_now: float
+
+    @property
+    def weight(self) -> float:
+        """What the columns are ranked by: distance times importance."""
+        return self.distance * self.importance
 
 
 @dataclass(frozen=True, slots=True)
@@ -156,7 +158,7 @@ def diagnose(kind: Kind, reference: Window, current: Window, score: Score, befor
         own, served = others, before(rows)
     weights, separable = _ratio(reference.features, rows)
     mixed = float((weights * old).sum() / weights.sum())
-    first = next((one.column for one in shifts if one.distance > 0), "none")
+    first = _first_moved(shifts, len(old), len(own))
     size = float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
     evidence = {"reference loss at the present mix": mixed, "windows told apart (AUC)": separable, "effective share of rows": size}
     if size < _LEAST_OVERLAP:
@@ -165,14 +167,26 @@ def diagnose(kind: Kind, reference: Window, current: Window, score: Score, befor
     else:
         words = f"other inputs than before, {first} above all: harder requests, the relation unchanged"
         causes.append(Cause("feature", mixed - float(old.mean()), words, evidence))
-        causes.append(_relation(kind, rows, labels, served, float(own.mean()) - mixed))
+        rest = float(own.mean()) - mixed
+        relation = changed_relation(kind, rows, labels, served, rest)
+        causes.append(Cause(relation.kind, rest, relation.words, relation.evidence))
     figures = {
         "labelled before": reference.labelled / max(1, reference.asked), "labelled now": current.labelled / max(1, current.asked),
         "label delay before h": reference.delay_ms / 3.6e6, "label delay now h": current.delay_ms / 3.6e6,
-        "mean label before": float(reference.labels.mean()), "mean label now": float(current.labels.mean()),
-        "mean score before": float(reference.scores.mean()), "mean score now": float(current.scores.mean()),
+        **_levels(kind, "before", reference), **_levels(kind, "now", current),
     }  # fmt: skip
     return Diagnosis(float(old.mean()), float(new.mean()), low, high, sorted(causes, key=lambda one: -one.loss), shifts, figures)
+
+
+def _levels(kind: Kind, when: str, window: Window) -> dict[str, float]:
+    """Return mean label and mean score, of several classes the rate and the mean probability of each."""
+    if not kind.classes:
+        return {f"mean label {when}": float(window.labels.mean()), f"mean score {when}": float(window.scores.mean())}
+    rates = np.bincount(window.labels.astype(np.int64), minlength=kind.width) / len(window.labels)
+    levels = zip(kind.classes, rates.tolist(), window.scores.mean(axis=0).tolist(), strict=True)
+    return {
+        word: value for name, rate, mean in levels for word, value in ((f"rate of {name} {when}", rate), (f"mean probability of {name} {when}", mean))
+    }
 
 
 def _interval(old: Float64, old_day: NDArray[np.int64], new: Float64, new_day: NDArray[np.int64]) -> tuple[float, float]:
@@ -199,15 +213,18 @@ def _shifts(reference: pa.RecordBatch, current: pa.RecordBatch, score: Score) ->
         old, new = reference.column(place), current.column(place)
         nulls = (old.null_count + _nans(old)) / len(old), (new.null_count + _nans(new)) / len(new)
         found.append(Shift(name, _distance(old, new), importance, *nulls))
-    return sorted(found, key=lambda one: -one.distance * one.importance)
+    return sorted(found, key=lambda one: -one.weight)
+
+
+def _first_moved(shifts: Sequence[Shift], before: int, now: int) -> str:
+    """Return the column whose move matters most, of those that moved beyond chance: rows may be harder by a column that the model does not read."""
+    chance = _CHANCE * np.sqrt(1 / before + 1 / now)
+    moved = [one for one in shifts if one.distance > chance]
+    return max(moved, key=lambda one: (one.weight, one.distance)).column if moved else "none"
 
 
 def _nans(column: pa.Array) -> int:
-    return int(np.isnan(_numbers(column)).sum()) - column.null_count if not pa.types.is_string(column.type) else 0
-
-
-def _numbers(column: pa.Array) -> Float64:
-    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), np.float64)
+    return int(np.isnan(numbers(column)).sum()) - column.null_count if not pa.types.is_string(column.type) else 0
 
 
 def _distance(old: pa.Array, new: pa.Array) -> float:
@@ -216,7 +233,7 @@ def _distance(old: pa.Array, new: pa.Array) -> float:
         counts = [Counter(column.drop_null().to_pylist()) for column in (old, new)]
         shares = [np.array([count[value] for value in counts[0] | counts[1]], float) for count in counts]
         return float(np.abs(shares[0] / max(1.0, shares[0].sum()) - shares[1] / max(1.0, shares[1].sum())).sum() / 2)
-    known = [np.sort(numbers[~np.isnan(numbers)]) for numbers in map(_numbers, (old, new))]
+    known = [np.sort(values[~np.isnan(values)]) for values in map(numbers, (old, new))]
     if not all(map(len, known)):
         return 0.0
     both = np.concatenate(known)
@@ -233,85 +250,16 @@ def _clean(features: pa.RecordBatch, shifts: Sequence[Shift]) -> tuple[NDArray[n
     clean = np.ones(features.num_rows, np.bool_)
     for one in broken:
         column = features.column(features.schema.get_field_index(one.column))
-        clean &= ~(np.asarray(column.is_null()) if pa.types.is_string(column.type) else np.isnan(_numbers(column)))
+        clean &= ~(np.asarray(column.is_null()) if pa.types.is_string(column.type) else np.isnan(numbers(column)))
     return clean, broken
-
-
-def _matrix(*batches: pa.RecordBatch) -> list[Float64]:
-    """Encode rows for trees: texts by the order of their names, the same for all."""
-    columns: list[list[Float64]] = [[] for _ in batches]
-    for place, field_ in enumerate(batches[0].schema):
-        if pa.types.is_string(field_.type):
-            values = {value: i for i, value in enumerate(sorted({v for batch in batches for v in batch.column(place).drop_null().to_pylist()}))}
-            for mine, batch in zip(columns, batches, strict=True):
-                mine.append(np.array([np.nan if value is None else float(values[value]) for value in batch.column(place).to_pylist()]))
-        else:
-            for mine, batch in zip(columns, batches, strict=True):
-                mine.append(_numbers(batch.column(place)))
-    return [np.column_stack(mine) for mine in columns]
-
-
-def _apart(matrix: Float64, target: Float64, objective: str, classes: int = 0) -> Float64:
-    """Return predictions of rows by trees that did not learn from them."""
-    fold = np.random.default_rng(7).permutation(len(matrix)) % _FOLDS
-    found = np.empty((len(matrix), classes) if classes else len(matrix))
-    settings = {**_TREES, "objective": objective, **({"num_class": classes} if classes else {})}
-    for one in range(_FOLDS):
-        model = lightgbm.train(settings, lightgbm.Dataset(matrix[fold != one], target[fold != one]), _ROUNDS)
-        found[fold == one] = model.predict(matrix[fold == one], num_threads=1)
-    return found
 
 
 def _ratio(reference: pa.RecordBatch, current: pa.RecordBatch) -> tuple[Float64, float]:
     """Return the density ratio of current to reference at the reference's rows, and the AUC of telling them apart."""
-    old, new = _matrix(reference, current)
+    old, new = matrices(reference, current)
     target = np.concatenate([np.zeros(len(old)), np.ones(len(new))])
-    share = _apart(np.concatenate([old, new]), target, "binary")
+    share = predicted_apart(np.concatenate([old, new]), target, "binary")
     ranks = share.argsort().argsort() + 1.0
     auc = (ranks[len(old) :].sum() - len(new) * (len(new) + 1) / 2) / (len(old) * len(new))
     odds = share[: len(old)] / (1 - share[: len(old)]) * len(old) / len(new)
     return np.clip(odds, 0.0, _MOST_RATIO), float(auc)
-
-
-def _relation(kind: Kind, rows: pa.RecordBatch, labels: Float64, scores: Float64, rest: float) -> Cause:
-    """Say what the remainder is likely to be: turned labels, a moved base rate, or another relation."""
-    plain = kind.losses(labels, scores)
-    (matrix,) = _matrix(rows)
-    if kind.name == "binary":
-        learned = np.column_stack([matrix, scores])
-        relearned = np.clip(_apart(learned, labels, "binary"), 1e-6, 1 - 1e-6)
-        turned = minimize_scalar(lambda by: kind.losses(labels, scores * (1 - by) + (1 - scores) * by).mean(), bounds=(0.0, 1.0), method="bounded").x
-        odds = logit(np.clip(scores, 1e-9, 1 - 1e-9))
-        moved = minimize_scalar(lambda by: kind.losses(labels, expit(odds + by)).mean(), bounds=(-10.0, 10.0), method="bounded").x
-        simple = {
-            "turned": kind.losses(labels, scores * (1 - turned) + (1 - scores) * turned),
-            "moved": kind.losses(labels, expit(odds + moved)),
-        }
-        evidence = {"share of labels turned round": float(turned), "log-odds moved by": float(moved)}
-    else:
-        if kind.classes:
-            relearned = _apart(matrix, labels, "multiclass", kind.width)
-            simple = {}
-        else:
-            relearned = scores + _apart(matrix, labels - scores, "regression")
-            simple = {"moved": kind.losses(labels, scores + (labels - scores).mean())}
-        evidence = {"label moved by": float((labels - scores).mean())} if not kind.classes else {}
-    anew = kind.losses(labels, relearned)
-    evidence |= {"loss saved by learning anew": float((plain - anew).mean())} | {
-        f"loss saved, {name}": float((plain - losses).mean()) for name, losses in simple.items()
-    }
-    best = min(simple, key=lambda name: float(simple[name].mean()), default="")
-    if best:
-        apart, saved = simple[best] - anew, plain - simple[best]
-        is_as_good = apart.mean() < 2 * apart.std() / np.sqrt(len(apart))
-        helps = saved.mean() > 2 * saved.std() / np.sqrt(len(saved))
-        if is_as_good and helps:
-            if best == "turned":
-                return Cause(
-                    "label",
-                    rest,
-                    f"labels: {evidence['share of labels turned round']:.0%} of them are as if turned round, whatever the inputs",
-                    evidence,
-                )
-            return Cause("label", rest, "labels: their base rate has moved, the order of the scores holds", evidence)
-    return Cause("concept", rest, "concept: the relation of inputs and labels is another one, which a model learned anew follows", evidence)
