@@ -39,11 +39,17 @@ _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError.
 # A request may be under way still, though nobody waits for its answer any more: the connection broke, or the answer did not come in time.
 UNCLEAR = {*_UNREACHABLE, KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION}
 OLD_EPOCH = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
-# A topic just made, or one whose leader moves or starts: the next metadata refresh settles it.
+# "No leaders found", of a broker that has just come back.
+NO_LEADER = KafkaError._NOENT  # noqa: SLF001
+# A topic just made, or a leader or coordinator that moves or starts: the next metadata refresh settles it.
 _UNSETTLED = {
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
-    KafkaError._NOENT,  # noqa: SLF001 - "no leaders found", of a broker that has just come back
+    KafkaError.OFFSET_NOT_AVAILABLE,
+    KafkaError.NOT_COORDINATOR,
+    KafkaError.COORDINATOR_NOT_AVAILABLE,
+    KafkaError.COORDINATOR_LOAD_IN_PROGRESS,
+    NO_LEADER,
     *OLD_EPOCH,
 }
 

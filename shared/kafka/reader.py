@@ -9,7 +9,7 @@ from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
 from tidemill.shared.kafka.bulk_consume import BulkConsume
-from tidemill.shared.kafka.connection import OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
+from tidemill.shared.kafka.connection import NO_LEADER, OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
 from tidemill.shared.kafka.source import READING
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.lost_offset import offset_lost
@@ -18,6 +18,7 @@ from tidemill.shared.log.records import Records, TopicPartition
 STABLE_TIMEOUT_S = 60.0
 CHUNK = 10_000
 _WAIT_S = 0.05
+_RENEWED_FOR_S = 0.25
 # The end of a stretch is known when a fetch comes back empty, and the next stretch waits for the fetch of the one before. A restore reads a dozen.
 _FETCH_WAIT_MS = 5
 _EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
@@ -29,7 +30,7 @@ class KafkaReader:
 
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
-        self._admin = AdminClient(connection.settings())
+        self._admin, self._renewed_s = AdminClient(connection.settings()), 0.0
         self._consumer = Consumer(connection.settings(**{**READING, "fetch.wait.max.ms": _FETCH_WAIT_MS}, group_id=f"reader-{uuid.uuid4().hex}"))
         self._bulk = BulkConsume.of(self._consumer)
 
@@ -40,15 +41,25 @@ class KafkaReader:
         def ask(spec: OffsetSpec) -> int:
             asked = self._admin.list_offsets({address: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=5.0)
             try:
-                return int(asked[address].result().offset)
+                offset = int(asked[address].result().offset)
             except KafkaException as problem:
-                if problem.args[0].code() in OLD_EPOCH:
+                if problem.args[0].code() in {*OLD_EPOCH, NO_LEADER}:
                     # The client asks with the leader epoch it knows, and does not learn a newer one: after a restart of the broker, never again.
-                    self._admin = AdminClient(self._connection.settings())
+                    self._renew_admin()
                 raise
+            if offset < 0:
+                # A leader that was just elected, and does not know yet how far its log is committed: librdkafka gives "no offset" for an answer.
+                raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
+            return offset
 
         doing = f"ends of {partition.topic}:{partition.partition}"
         return self._connection.call(doing, lambda: ask(_EARLIEST)), self._connection.call(doing, lambda: ask(_LATEST))
+
+    def _renew_admin(self) -> None:
+        """Ask with a new client from now on, unless this one is new itself."""
+        now = time.monotonic()
+        if now >= self._renewed_s + _RENEWED_FOR_S:
+            self._admin, self._renewed_s = AdminClient(self._connection.settings()), now
 
     def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
         """Committed records of a stretch, waiting for open transactions."""

@@ -2,21 +2,21 @@
 
 import logging
 from collections.abc import Callable, Iterable, Mapping
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 
 from tidemill.shared.log.broker import Broker, TopicRemadeError
-from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.lost_offset import WAY_OUT
 
 log = logging.getLogger(__name__)
-_ANSWER_S = 30.0
+_ANSWER_S = 2.0
 
 
 class TopicIdentities:
     """Holds the ids of a process's topics against those that its state was made from.
 
     Offsets cannot tell: a log that was made anew may have grown to a reader's position, which then reads on in other records. The ids are asked for
-    before tasks are restored, and again every `interval_s` while they run, without waiting for the answer.
+    before tasks are restored, and again every `interval_s` while they run, without waiting for the answer. A broker whose controller is away (it has
+    been killed, and another is not known yet) holds up no restore: what progress records say is then compared when the answer comes.
 
     Parameters
     ----------
@@ -43,21 +43,17 @@ class TopicIdentities:
         self._ids: dict[str, str] = {}
 
     def look(self) -> None:
-        """Ask for the ids, before state is restored.
+        """Ask for the ids, before state is restored, and wait for the answer for a short time.
 
         Raises
         ------
-        TransientError
-            No answer (retry).
         TopicRemadeError
             A topic is not the one that this process has read before (crash).
         """
-        self._asked = None
-        try:
-            found = self._broker.topic_ids(self._topics).result(_ANSWER_S)
-        except TimeoutError as problem:
-            raise TransientError(f"ids of {len(self._topics)} topics: no answer within {_ANSWER_S:.0f} s") from problem
-        self._take(found)
+        self._asked = self._broker.topic_ids(self._topics)
+        self._due = self._timer() + self._interval_s
+        wait([self._asked], _ANSWER_S)
+        self.watch()
 
     def watch(self) -> None:
         """Ask once more when it is time, and look at an answer that has come; one that failed is asked for again an interval later.
@@ -84,9 +80,12 @@ class TopicIdentities:
         TopicRemadeError
             They differ (crash).
         """
+        known = {topic: recorded[topic] for topic in topics if topic in recorded}
         present = {topic: self._ids[topic] for topic in topics if topic in self._ids}
-        self._hold(recorded, present)
-        return {**{topic: recorded[topic] for topic in topics if topic in recorded}, **present}
+        self._hold(known, present)
+        # Those of which nobody has answered yet are held against the answer.
+        self._ids = {**known, **self._ids}
+        return {**known, **present}
 
     def _take(self, found: Mapping[str, str]) -> None:
         self._hold(self._ids, found)

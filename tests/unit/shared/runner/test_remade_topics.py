@@ -14,6 +14,7 @@ from tidemill.shared.log.broker import TopicRemadeError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.topics import catalogue_topics
 from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.runner import topic_identity
 from tidemill.shared.runner.progress import Progress, checkpoint_topic
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.service.stage import FUSIBLE
@@ -96,11 +97,14 @@ class Reserved:
 
     def __init__(self, broker: MemoryBroker) -> None:
         self.broker, self.silent, self.is_old = broker, 0, False
+        self.late: Future[Mapping[str, str]] | None = None
 
     def __getattr__(self, name: str) -> Any:
         return getattr(self.broker, name)
 
     def topic_ids(self, names: Sequence[str]) -> Future[Mapping[str, str]]:
+        if self.late is not None:
+            return self.late
         answer: Future[Mapping[str, str]] = Future()
         if self.silent:
             self.silent -= 1
@@ -123,6 +127,19 @@ def test_a_broker_that_does_not_answer_is_asked_again(tmp_path: Path) -> None:
     with pytest.raises(TopicRemadeError):
         steps(running)
     assert not broker.silent
+
+
+def test_an_answer_that_does_not_come_holds_no_restore_up_and_counts_when_it_comes(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    """While the controller is elected anew nobody says which topics there are."""
+    monkeypatch.setattr(topic_identity, "_ANSWER_S", 0.01)
+    broker = Reserved(filled("abc"))
+    steps(runner(broker, tmp_path))
+    remake(broker.broker, INPUT, "xyz")
+    broker.late = Future()
+    running = steps(runner(broker, tmp_path))
+    broker.late.set_result(broker.broker.topic_ids([INPUT]).result())
+    with pytest.raises(TopicRemadeError, match=INPUT):
+        running.step()
 
 
 def test_ids_that_a_broker_learns_to_tell_are_no_reason_to_commit(tmp_path: Path) -> None:
