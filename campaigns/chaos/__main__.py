@@ -24,6 +24,7 @@ def main() -> int:
     parser.add_argument("--kinds", default="", help="only kinds with one of these words, separated by commas")
     parser.add_argument("--one-topology", action="store_true", help="instances of both topologies never run side by side")
     parser.add_argument("--short", action="store_true", help="no server is away for minutes")
+    parser.add_argument("--at-once", type=int, default=3, help="faults under way at most: with 1 each is recovered from before the next strikes")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no new chunk after so long")
     parser.add_argument("--verbose", action="store_true", help="say every fault")
     parser.add_argument("--folder", type=Path, default=Path(".tidemill/chaos"))
@@ -36,7 +37,7 @@ def main() -> int:
     while results.struck < options.faults and time.monotonic() - began < options.seconds:
         seed = options.seed + len(results.chunks)
         count = min(options.chunk, options.faults - results.struck)
-        plan = ChunkPlan(seed, count, options.every, options.rate, not options.one_topology, not options.short)
+        plan = ChunkPlan(seed, count, options.every, options.rate, not options.one_topology, not options.short, options.at_once)
         folder = options.folder / f"run-{seed}-{secrets.token_hex(3)}"
         with Infrastructure.embedded(folder / "servers", options.brokers) as servers:
             chunk = run_chunk(servers, folder, f"chaos-{seed}", plan, kinds, _say if options.verbose else lambda _: None)

@@ -48,6 +48,8 @@ class ChunkPlan:
         Faults that strike.
     every
         So many faults after which everything is drained and judged; also at the end.
+    at_once
+        Faults under way at most.
     """
 
     seed: int
@@ -56,6 +58,7 @@ class ChunkPlan:
     rate_per_s: float = 40.0
     mixed: bool = True
     long: bool = False
+    at_once: int = 3
 
 
 @dataclass(slots=True)
@@ -103,7 +106,7 @@ def run_chunk(
     with Traffic(loaded, servers.bootstrap_servers, registry, encode, grammar, plan.seed, plan.rate_per_s) as traffic:
         traffic.remember(HISTORY, time.time_ns() // 1_000_000)
         world = World(loaded, servers, registry, environment, folder, traffic, rng, plan.mixed, plan.long)
-        engine = Engine(world, kinds, say)
+        engine = Engine(world, kinds, say, plan.at_once)
         try:
             world.start()
             say(f"instances {world.topologies}; {HISTORY} payments of the days before")

@@ -9,7 +9,6 @@ from campaigns.chaos.fault import Kind, MissedError, Strikes, Wait
 from campaigns.chaos.world import World
 
 TICK_S = 0.05
-_AT_ONCE = 3
 _REPORT_S = 15.0
 _PAUSE_S = (0.1, 1.0)
 # A fault may wait for a training, or for a server that is away for two minutes.
@@ -51,11 +50,13 @@ class Engine:
     kinds
         Each comes as often as its weight says before one comes again, in an order drawn from the world's seed.
     say
-        Told of every strike.
+        Told of every strike, and every quarter of a minute of what is waited for.
+    at_once
+        Faults under way at most.
     """
 
-    def __init__(self, world: World, kinds: Sequence[Kind], say: Callable[[str], None] = lambda _: None) -> None:
-        self._world, self._say = world, say
+    def __init__(self, world: World, kinds: Sequence[Kind], say: Callable[[str], None] = lambda _: None, at_once: int = 3) -> None:
+        self._world, self._say, self._at_once = world, say, at_once
         self._kinds = [kind for kind in kinds if (world.embedded or not kind.embedded) and (world.long or not kind.long)]
         self._bag: list[Kind] = []
         self._under_way: list[_UnderWay] = []
@@ -90,7 +91,7 @@ class Engine:
         while self.struck < wanted or self._under_way:
             self.tick()
             now = time.monotonic()
-            if self.struck < wanted and len(self._under_way) < _AT_ONCE and now >= self._next_s:
+            if self.struck < wanted and len(self._under_way) < self._at_once and now >= self._next_s:
                 self._strike(now)
                 self._next_s = now + self._world.rng.uniform(*_PAUSE_S)
 

@@ -29,6 +29,9 @@ class Answering:
     def answered_since(self, mark: int, partitions: Sequence[int]) -> float | None:
         return None if self.after_s is None else time.monotonic() + self.after_s
 
+    def silent_since(self, mark: int, partitions: Sequence[int]) -> list[int]:
+        return [2]
+
 
 class Plan:
     class application:  # noqa: N801, RUF100
@@ -45,6 +48,9 @@ class Quiet:
 
     def check(self) -> None:
         return
+
+    def standing(self) -> str:
+        return "not ready: drift"
 
 
 def made(kinds: Sequence[Kind], traffic: Answering) -> Engine:
@@ -103,3 +109,14 @@ def test_a_campaign_goes_on_from_its_file(tmp_path: Any) -> None:
     assert again.struck == 2 and not again.failed and again.recovery()["SIGKILL"]["p50"] == 3.0
     again.add(ChunkResult(2, [fault], problems=["one is lost"]))
     assert Results(tmp_path / "results.json", 1).failed == 1 and "1 problems" in line(again.chunks[-1])
+
+
+def test_a_long_wait_says_what_it_is_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(engine_module, "_REPORT_S", 0.01)
+    monkeypatch.setattr(engine_module, "DEADLINE_S", 0.1)
+    said: list[str] = []
+    tried = Engine(cast(World, Quiet(Answering(None))), [kind("for ever", lambda: False)], said.append, at_once=1)
+    tried.run(1)
+    assert any("after for ever (it): partitions [2] have not answered; what it struck is not back; not ready: drift" in text for text in said)
+    assert not tried.until(lambda: False, "the lake is full", 0.1)
+    assert any("the lake is full; not ready: drift" in text for text in said)
