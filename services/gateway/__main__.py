@@ -9,6 +9,7 @@ from pydantic_settings import SettingsError
 
 from tidemill.services.gateway.app import Door, build_app
 from tidemill.services.gateway.command_desk import SigningDesk
+from tidemill.services.gateway.drift_desk import KafkaDriftDesk
 from tidemill.services.gateway.letter_desk import KafkaLetterDesk
 from tidemill.services.gateway.publisher import KafkaPublisher
 from tidemill.services.gateway.server import server
@@ -63,6 +64,7 @@ def main() -> int:
         publisher,
         door=Door(door, TokenBook(tokens), publisher.limits),
         desk=SigningDesk(plan, publisher, registry, key),
+        drift=KafkaDriftDesk(plan, broker, registry),
         letters=KafkaLetterDesk(plan, broker, registry, settings.ingestion.clock == "replay", Lake(settings.lake.uri, plan.application.app)),
     )
     with socket.create_server((door.host, door.port), family=socket.AF_INET6 if ":" in door.host else socket.AF_INET) as listening:

@@ -1,4 +1,4 @@
-"""The HTTP door: probes, metrics, online features, events as JSON, commands."""
+"""The HTTP door: probes, metrics, online features, events as JSON, commands, dead letters, incidents."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -18,6 +18,7 @@ from tidemill.services.gateway.direct_reads import DirectReads
 from tidemill.services.gateway.entity_keys import EntityKeys
 from tidemill.services.gateway.events import events_router
 from tidemill.services.gateway.features import FeatureReader, features_router
+from tidemill.services.gateway.incidents import DriftDesk, incidents_router
 from tidemill.services.gateway.publisher import Publisher
 from tidemill.services.gateway.rate_limit import RateLimit
 from tidemill.services.gateway.settings import DoorSettings
@@ -58,6 +59,7 @@ def build_app(
     door: Door | None = None,
     desk: CommandDesk | None = None,
     letters: LetterDesk | None = None,
+    drift: DriftDesk | None = None,
 ) -> FastAPI:
     """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``, and those of operators.
 
@@ -65,8 +67,8 @@ def build_app(
     ----------
     door
         None: without tokens and open to requests of every host, for tests.
-    desk, letters
-        Take commands and look after dead letters; None: there are no such routes.
+    desk, letters, drift
+        Take commands, look after dead letters, read what drift tells; None: there are no such routes.
     """
     metrics = registry or CollectorRegistry()
     counted = Counter("tidemill_gateway_requests_total", "Requests answered.", ["route", "status"], registry=metrics)
@@ -85,7 +87,7 @@ def build_app(
     app = FastAPI(
         title=f"Tidemill: {plan.application.app}",
         version=plan.application_hash[:12],
-        description="Online features of the application's entities, events as JSON, commands. See `docs/guide/gateway.md`.",
+        description="Online features of the application's entities, events as JSON, commands, dead letters, incidents. See `docs/guide/gateway.md`.",
         lifespan=following,
     )
 
@@ -115,6 +117,8 @@ def build_app(
         app.include_router(commands_router(plan, desk, counted))
     if letters is not None:
         app.include_router(dead_letters_router(letters, counted))
+    if drift is not None:
+        app.include_router(incidents_router(list(plan.models), drift, counted))
 
     topics = {stream.name: stream.topic for stream in plan.streams.values()}
 

@@ -1,8 +1,8 @@
-"""What the gateway reads of dead letters, and what operators write through it."""
+"""What the gateway reads of dead letters and of drift, and what operators write through it."""
 
 from tidemill.shared.application.topics import Topics, TopicUse
 
 
 def topic_use(topics: Topics) -> TopicUse:
     """Return the topics."""
-    return TopicUse(frozenset((topics.rejected, topics.replayed)), frozenset((topics.commands, topics.replayed)))
+    return TopicUse(frozenset((topics.rejected, topics.replayed, topics.incidents, topics.drift)), frozenset((topics.commands, topics.replayed)))

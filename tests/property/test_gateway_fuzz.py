@@ -46,8 +46,16 @@ class Letters:
         return ReplayResult()
 
 
+class Drift:
+    def incidents(self) -> list[dict[str, Any]]:
+        return []
+
+    def findings(self) -> list[dict[str, Any]]:
+        return []
+
+
 def gateway(door: Door | None) -> FastAPI:
-    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), Publisher(), door=door, desk=Desk(), letters=Letters())
+    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), Publisher(), door=door, desk=Desk(), letters=Letters(), drift=Drift())
 
 
 APP = gateway(Door(DoorSettings(requests_per_s=1e9, burst=10**9), TokenBook({})))
