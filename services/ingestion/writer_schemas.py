@@ -54,7 +54,8 @@ class WriterSchemas:
         """Look up the schemas that a change is told by, before anything of a step is folded; raises TransientError."""
         for name, _, rows in taken:
             if name in self._writers and len(rows.writers):
-                self._look_up(name, {int(one) for one in np.unique(rows.writers) if one > 0} - self._schemas[name].keys())
+                found = rows.writers[:1] if (rows.writers == rows.writers[0]).all() else np.unique(rows.writers)
+                self._look_up(name, {one for one in found.tolist() if one > 0} - self._schemas[name].keys())
         for name, writers in self._writers.items():
             self._look_up(name, (writers.needed() | {writers.usual}) - self._schemas[name].keys())
 

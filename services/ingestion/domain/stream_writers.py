@@ -84,6 +84,8 @@ class StreamWriters:
         The writer of most records of the last day that had any; at first that of the first record. -1: none yet.
     known
         Schema ids that have been told, or were there at the beginning.
+    day, closed
+        The day that is not over, -1: none; the last one that is.
     rows
         Records of the day that is not over.
     today
@@ -99,6 +101,7 @@ class StreamWriters:
     usual: int = -1
     known: list[int] = field(default_factory=list)
     day: int = -1
+    closed: int = -1
     rows: int = 0
     today: dict[int, list[int]] = field(default_factory=dict)
     first: dict[int, list[int]] = field(default_factory=dict)
@@ -112,24 +115,24 @@ class StreamWriters:
         """Count released records; returns what is told of days that are over."""
         said: list[SchemaChange] = []
         times, writers, refused = rows.times, rows.writers, rows.refused
-        days = times // DAY_MS
-        cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(times)]
-        for begin, end in pairwise(cuts):
-            if begin == end:
-                continue
-            said += self.close(int(days[begin]), schemas)
-            self.day = int(days[begin])
+        for day, begin, end in _days(times, max(self.day, self.closed + 1)):
+            said += self.close(day, schemas)
+            self.day = day
             part = slice(begin, end)
             self.rows += end - begin
-            in_json = np.cumsum(writers[part] < 0)
-            for writer, places in _by_value(writers[part]):
+            found = _by_value(writers[part])
+            in_json = None
+            if any(writer < 0 for writer, _ in found):
+                in_json = np.cumsum(writers[part] < 0)
+            for writer, places in found:
                 own = begin + places
-                if writer < 0:
+                if writer < 0 and in_json is not None:
                     self.fields.absorb(names(writer), in_json[places] - 1, int(refused[own].sum()), int(times[own[0]]), int(times[own[-1]]))
                 elif writer > 0:
                     first = int(own[0])
                     self._count(writer, len(own), int(refused[own].sum()), [int(times[first]), int(rows.partition[first]), int(rows.offsets[first])])
-            self.fields.passed(int(in_json[-1]))
+            if in_json is not None:
+                self.fields.passed(int(in_json[-1]))
         return said
 
     def close(self, day: int, schemas: Schemas) -> list[SchemaChange]:
@@ -147,7 +150,7 @@ class StreamWriters:
         if self.today:
             self.usual = max(self.today, key=lambda writer: (self.today[writer][0], writer))
         self.known = [*self.known, *self.first][-_KNOWN_KEPT:]
-        self.today, self.first, self.day, self.rows = {}, {}, -1, 0
+        self.today, self.first, self.closed, self.day, self.rows = {}, {}, self.day, -1, 0
         return said
 
     def _count(self, writer: int, records: int, refused: int, first: list[int]) -> None:
@@ -165,16 +168,33 @@ class StreamWriters:
             return ""
         today = [[writer, *count] for writer, count in self.today.items()]
         first = [[writer, *place] for writer, place in self.first.items()]
-        own = {"usual": self.usual, "known": self.known, "day": self.day, "rows": self.rows}
+        own = {"usual": self.usual, "known": self.known, "day": self.day, "closed": self.closed, "rows": self.rows}
         return json.dumps({**own, "today": today, "first": first, "fields": self.fields.snapshot()}, separators=(",", ":"))
 
     def load(self, text: str) -> None:
         """Take up a snapshot."""
         state: Mapping[str, Any] = json.loads(text)
-        self.usual, self.known, self.day, self.rows = state["usual"], list(state["known"]), state["day"], state["rows"]
+        self.usual, self.known, self.rows = state["usual"], list(state["known"]), state["rows"]
+        self.day, self.closed = state["day"], state["closed"]
         self.today = {writer: count for writer, *count in state["today"]}
         self.first = {writer: place for writer, *place in state["first"]}
         self.fields = JsonFields.load(state["fields"])
+
+
+def _days(times: NDArray[np.int64], least: int) -> list[tuple[int, int, int]]:
+    """Return each day, and where its rows begin and end.
+
+    The time of a record that does not enter the journal may lie before that of another one, and in a day that is told already: it counts with the
+    day that is not over.
+    """
+    if not len(times):
+        return []
+    first, last = int(times.min()) // DAY_MS, int(times.max()) // DAY_MS
+    if first == last or last <= least:
+        return [(max(first, least), 0, len(times))]
+    days = np.maximum(np.maximum.accumulate(times // DAY_MS), least)
+    cuts = [0, *(np.flatnonzero(np.diff(days)) + 1).tolist(), len(days)]
+    return [(int(days[begin]), begin, end) for begin, end in pairwise(cuts)]
 
 
 def _by_value(values: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:

@@ -99,6 +99,17 @@ def test_steps_and_restarts_change_nothing(seed: int) -> None:
     assert {one.schema_id for one in whole if one.schema_id > 0} == set(numbers) - {numbers[0]}
 
 
+def test_a_refused_record_of_a_day_that_is_told_counts_with_the_next() -> None:
+    fold = StreamWriters("orders", COLUMNS, usual=7, known=[7])
+    told_first = fold.absorb(rows([7, 7], [DAY_MS, DAY_MS + 5]), NAMES.__getitem__, SCHEMAS.__getitem__)
+    assert told_first == [] == fold.close(2, SCHEMAS.__getitem__)
+    again = StreamWriters("orders", COLUMNS)
+    again.load(fold.snapshot())
+    said = again.absorb(rows([8, 7, 8, 7], [2 * DAY_MS - 1, 2 * DAY_MS + 9, 2 * DAY_MS - 1, 2 * DAY_MS + 9]), NAMES.__getitem__, SCHEMAS.__getitem__)
+    (one,) = said + again.close(3, SCHEMAS.__getitem__)
+    assert (one.day, one.records, one.of) == (2, 2, 4)
+
+
 def test_strangers_cannot_make_it_large() -> None:
     fold = StreamWriters("orders", COLUMNS)
     fold.load(StreamWriters("orders", COLUMNS, usual=7, known=[7]).snapshot())
