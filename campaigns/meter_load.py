@@ -3,13 +3,13 @@
 import random
 import threading
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
 from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition
 from numpy.typing import NDArray
 
+from campaigns.watched_threads import WatchedThreads
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -69,30 +69,27 @@ class MeterLoad:
         self._newest = dict.fromkeys(range(plan.application.partitions), -1)
         self._out_of_order = 0
         self._stop_publishing, self._stop_reading = threading.Event(), threading.Event()
-        self._failure: BaseException | None = None
         self._producer = Producer({"bootstrap.servers": bootstrap_servers, "linger.ms": 5, "partitioner": "murmur2_random"})
         self._decoder = ColumnDecoder(registry, (CATALOGUE.parent / "prediction.avsc").read_text())
         settings = {"bootstrap.servers": bootstrap_servers, "group.id": "meter-load", "enable.auto.commit": False, "auto.offset.reset": "earliest"}
         self._consumer = Consumer({**settings, "isolation.level": "read_committed", "fetch.wait.max.ms": 20})
         self._consumer.assign([TopicPartition(plan.topics.predictions, partition, 0) for partition in range(plan.application.partitions)])
-        self._threads = [threading.Thread(target=self._watched, args=(work,), daemon=True) for work in (self._publish, self._read)]
+        self._threads = WatchedThreads("load", (self._publish, self._read))
 
     def __enter__(self) -> "MeterLoad":
-        for thread in self._threads:
-            thread.start()
+        self._threads.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._stop_publishing.set()
         self._stop_reading.set()
-        for thread in self._threads:
-            thread.join()
+        self._threads.join()
         self._consumer.close()
 
     @property
     def answered(self) -> int:
         """Requests with an answer so far."""
-        self._raise()
+        self._threads.check()
         return int(np.count_nonzero(self._answers[: self.published]))
 
     @property
@@ -104,13 +101,12 @@ class MeterLoad:
     def latencies_s(self, begin: int = 0, end: int | None = None) -> NDArray[np.float64]:
         """From the instant each of the requests `begin` to `end` was due until its committed answer was read; NaN without an answer."""
         part = slice(begin, self.published if end is None else end)
-        found = self._answered_s[part] - self._due_s[part]
-        return np.where(self._answers[part] > 0, found, np.nan)
+        return np.where(self._answers[part] > 0, self._answered_s[part] - self._due_s[part], np.nan)
 
     def drain(self, deadline_s: float) -> bool:
         """Publish no more and wait for the answers; says whether all came, and waits a little for what should not come."""
         self._stop_publishing.set()
-        self._threads[0].join()
+        self._threads.join(0)
         end = time.monotonic() + deadline_s
         while self.answered < self.published and time.monotonic() < end:
             time.sleep(0.05)
@@ -120,19 +116,9 @@ class MeterLoad:
 
     def verdict(self) -> Verdict:
         """Count what is wrong."""
-        self._raise()
+        self._threads.check()
         answers = self._answers[: self.published]
         return Verdict(self.published, int((answers == 0).sum()), int((answers > 1).sum()), self._out_of_order)
-
-    def _raise(self) -> None:
-        if self._failure is not None:
-            raise RuntimeError("the campaign's own load has failed") from self._failure
-
-    def _watched(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as failure:
-            self._failure = failure
 
     def _publish(self) -> None:
         readings, faults = (self._plan.streams[name].topic for name in ("readings", "faults"))

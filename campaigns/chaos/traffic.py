@@ -5,13 +5,14 @@ import random
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from contextlib import suppress
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartition
 
 from campaigns.hostile.messages import GOOD_ACCOUNTS, Encode, Grammar, good_payment
+from campaigns.watched_threads import WatchedThreads
 from tidemill.audit.history import prediction_schema
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -67,18 +68,15 @@ class Traffic:
         self.refused: list[str] = []
         self._labels: deque[tuple[float, str]] = deque()
         self._flows, self._finished = threading.Event(), threading.Event()
-        self._failure: BaseException | None = None
-        self._threads = [threading.Thread(target=self._watched, args=(work,), daemon=True) for work in (self._publish, self._read)]
+        self._threads = WatchedThreads("traffic", (self._publish, self._read))
 
     def __enter__(self) -> "Traffic":
-        for thread in self._threads:
-            thread.start()
+        self._threads.start()
         return self
 
     def __exit__(self, *_: object) -> None:
         self._finished.set()
-        for thread in self._threads:
-            thread.join()
+        self._threads.join()
 
     def remember(self, payments: int, now_ms: int) -> None:
         """Publish what came in the days before, with its labels, ahead of everything: models learn from it."""
@@ -119,21 +117,21 @@ class Traffic:
 
     def answered_since(self, mark: int, partitions: Sequence[int]) -> float | None:
         """When of every partition one payment was answered that came after a mark; None as long as it was not."""
-        found = self._first_answers(mark)
-        return max(found.values()) if len(found) == len(partitions) else None
+        answers = self._first_answers(mark)
+        return max(answers.values()) if len(answers) == len(partitions) else None
 
     def silent_since(self, mark: int, partitions: Sequence[int]) -> list[int]:
         """Partitions that have answered no payment that came after a mark."""
-        found = self._first_answers(mark)
-        return [partition for partition in partitions if partition not in found]
+        answers = self._first_answers(mark)
+        return [partition for partition in partitions if partition not in answers]
 
     def _first_answers(self, mark: int) -> dict[int, float]:
-        found: dict[int, float] = {}
+        first: dict[int, float] = {}
         for number in range(mark, len(self.due_s)):
             at, partition = self.answered_s.get(f"p{number}"), self.partition[number]
-            if at is not None and at < found.get(partition, float("inf")):
-                found[partition] = at
-        return found
+            if at is not None and at < first.get(partition, float("inf")):
+                first[partition] = at
+        return first
 
     @property
     def open_requests(self) -> int:
@@ -141,16 +139,9 @@ class Traffic:
         return len(self.good) - len(self.answered_s)
 
     def _check(self) -> None:
-        if self._failure is not None:
-            raise RuntimeError("the campaign's own traffic has failed") from self._failure
+        self._threads.check()
         if self.refused:
             raise RuntimeError(f"the broker refused the campaign's own records: {self.refused[0]}")
-
-    def _watched(self, work: Callable[[], None]) -> None:
-        try:
-            work()
-        except BaseException as failure:
-            self._failure = failure
 
     def _publish(self) -> None:
         begun, owed, since_hostile = time.monotonic(), 0.0, 0
