@@ -1,7 +1,9 @@
 """Signs commands and writes them to the control plane's topic."""
 
 import asyncio
+from dataclasses import asdict
 
+from tidemill.services.gateway.commands import Command
 from tidemill.services.gateway.publisher import Publisher
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.messages import message_codec
@@ -21,25 +23,14 @@ class SigningDesk:
         self._topic, self._publisher, self._registry, self._key = plan.topics.commands, publisher, registry, key
         self._codec: RecordCodec | None = None
 
-    async def issue(
-        self,
-        model: str,
-        command: str,
-        reason: str,
-        command_id: str,
-        *,
-        version: str = "",
-        serving: str = "",
-        operator: str = "",
-        share: float = 0.0,
-    ) -> tuple[str, int, int]:
+    async def issue(self, command: Command) -> tuple[str, int, int]:
         """Return the command's id, its partition and its offset; ConnectionError."""
-        record = signed_command(self._key, model, command, reason, command_id, version=version, serving=serving, operator=operator, share=share)
+        record = signed_command(self._key, **asdict(command))
         try:
             value = await asyncio.to_thread(self._encode, record)
         except TransientError as error:
             raise ConnectionError(str(error)) from error
-        return (record["command_id"], *await self._publisher.publish(self._topic, model.encode(), value))
+        return (record["command_id"], *await self._publisher.publish(self._topic, command.model.encode(), value))
 
     def _encode(self, record: dict[str, object]) -> bytes:
         if self._codec is None:

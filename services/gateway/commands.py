@@ -1,6 +1,7 @@
 """Commands over HTTP, signed here."""
 
 import logging
+from dataclasses import dataclass, replace
 from typing import Annotated, Literal, Protocol
 
 from fastapi import APIRouter, HTTPException, Path, Request
@@ -81,21 +82,30 @@ class CommandAnswer(BaseModel):
     offset: int
 
 
+@dataclass(frozen=True, slots=True)
+class Command:
+    """What somebody commands; see `tidemill.shared.commands.signing.signed_command`.
+
+    Attributes
+    ----------
+    model
+        Or the stream, for a command to ingestion.
+    """
+
+    model: str
+    command: str
+    reason: str
+    command_id: str = ""
+    version: str = ""
+    serving: str = ""
+    operator: str = ""
+    share: float = 0.0
+
+
 class CommandDesk(Protocol):
     """Signs and publishes a command."""
 
-    async def issue(
-        self,
-        model: str,
-        command: str,
-        reason: str,
-        command_id: str,
-        *,
-        version: str = "",
-        serving: str = "",
-        operator: str = "",
-        share: float = 0.0,
-    ) -> tuple[str, int, int]:
+    async def issue(self, command: Command) -> tuple[str, int, int]:
         """Return the command's id, its partition and its offset; ConnectionError."""
         ...
 
@@ -110,13 +120,11 @@ def commands_router(plan: Plan, desk: CommandDesk, counted: Counter) -> APIRoute
         return HTTPException(status, detail)
 
     async def issue(subject: str, command: str, question: CommandQuestion | ResumeQuestion, request: Request) -> CommandAnswer:
-        who = holder_of(request.scope)
-        version, serving, share = "", "", 0.0
+        order = Command(subject, command, question.reason, question.command_id, operator=holder_of(request.scope))
         if isinstance(question, CommandQuestion):
-            version, serving, share = question.version, question.serving, question.share or 0.0
-        about, given = (subject, command, question.reason, question.command_id), {"version": version, "serving": serving, "operator": who}
+            order = replace(order, version=question.version, serving=question.serving, share=question.share or 0.0)
         try:
-            identity, partition, offset = await desk.issue(*about, **given, share=share)
+            identity, partition, offset = await desk.issue(order)
         except ConnectionError as error:
             log.warning("a command was not written", extra={"subject": subject, "error": str(error)})
             raise refused(503, "Kafka or the schema registry did not take the command; send it again under the same command_id") from error

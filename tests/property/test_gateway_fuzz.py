@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
 from tidemill.services.gateway.app import Door, build_app
+from tidemill.services.gateway.commands import Command
 from tidemill.services.gateway.features import ThreadedReader
 from tidemill.services.gateway.settings import DoorSettings
 from tidemill.services.gateway.tokens import TokenBook
@@ -32,10 +33,8 @@ class Publisher:
 
 
 class Desk:
-    async def issue(
-        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = "", share: float = 0.0
-    ) -> tuple[str, int, int]:
-        return command_id.encode().decode() or "made", 0, len(reason.encode())
+    async def issue(self, command: Command) -> tuple[str, int, int]:
+        return command.command_id.encode().decode() or "made", 0, len(command.reason.encode())
 
 
 class Letters:

@@ -23,6 +23,7 @@ from uvicorn import Server
 
 from tidemill.services.gateway.app import Door, build_app
 from tidemill.services.gateway.bodies import deeper
+from tidemill.services.gateway.commands import Command
 from tidemill.services.gateway.features import ThreadedReader
 from tidemill.services.gateway.publisher import EventTooLargeError
 from tidemill.services.gateway.rate_limit import RateLimit
@@ -46,11 +47,9 @@ class Desk:
     def __init__(self) -> None:
         self.issued: list[tuple[str, ...]] = []
 
-    async def issue(
-        self, model: str, command: str, reason: str, command_id: str, *, version: str = "", serving: str = "", operator: str = "", share: float = 0.0
-    ) -> tuple[str, int, int]:
-        self.issued.append((model, command, version, serving, operator))
-        return command_id or "made", 0, 7
+    async def issue(self, command: Command) -> tuple[str, int, int]:
+        self.issued.append((command.model, command.command, command.version, command.serving, command.operator))
+        return command.command_id or "made", 0, 7
 
 
 class SlowPublisher:

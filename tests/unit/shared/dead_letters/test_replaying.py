@@ -13,6 +13,7 @@ from fastapi.testclient import TestClient
 from pydantic import SecretStr
 
 from tidemill.services.gateway.app import Door, build_app
+from tidemill.services.gateway.commands import Command
 from tidemill.services.gateway.features import ThreadedReader
 from tidemill.services.gateway.letter_desk import KafkaLetterDesk
 from tidemill.services.gateway.settings import DoorSettings, Role, TokenSettings
@@ -287,18 +288,7 @@ def test_over_http_readers_see_dead_letters_and_operators_replay_them(world: Wor
             raise AssertionError("nothing is published here")
 
     class Desk:
-        async def issue(
-            self,
-            model: str,
-            command: str,
-            reason: str,
-            command_id: str,
-            *,
-            version: str = "",
-            serving: str = "",
-            operator: str = "",
-            share: float = 0.0,
-        ) -> tuple[str, int, int]:
+        async def issue(self, command: Command) -> tuple[str, int, int]:
             raise AssertionError("nothing is commanded here")
 
     tokens: dict[str, TokenSettings] = {role: TokenSettings(token=SecretStr(f"the {role} has this token"), roles=(role,)) for role in ROLES}
