@@ -7,6 +7,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
+from tidemill.services.scoring.domain.request_columns import REQUEST
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.domain.settled import Settled
 from tidemill.shared.application.plan import ModelPlan
@@ -150,15 +151,9 @@ def _without(column: pa.Array, missing: NDArray[np.bool_]) -> pa.Array:
 
 SLICES = pa.map_(pa.string(), pa.field("value", pa.string(), nullable=False))
 """Type of a record's slices: value by column."""
-_TIME = pa.timestamp("ms")
 SHADOW_SCORES = pa.schema(
     [
-        pa.field("request_id", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("journal_partition", pa.int32(), nullable=False),
-        pa.field("journal_offset", pa.int64(), nullable=False),
-        pa.field("journal_time", _TIME, nullable=False),
-        pa.field("event_time", _TIME, nullable=False),
+        *REQUEST,
         pa.field("variant", pa.string(), nullable=False),
         *(
             field

@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from tidemill.services.scoring.domain.challengers import Challengers
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.services.scoring.domain.control_shares import ControlShares
+from tidemill.services.scoring.domain.request_columns import REQUEST
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.domain.settled import Settled
 from tidemill.shared.application.plan import ModelPlan
@@ -215,24 +216,18 @@ class Panel:
             for i, calibration in self._calibrations:
                 scores[i] = calibration.apply(scores[i])
             for i, scorer, positions in self._others:
-                found = scorer.score_blocks(blocks, positions)[:n]
+                answered = scorer.score_blocks(blocks, positions)[:n]
                 if i in self._settling.models:
-                    tables[i] = found
+                    tables[i] = answered
                 else:
-                    scores[i] = found
+                    scores[i] = answered
         return scores.T, tables
 
 
 _VARIANTS, _CANARY = pa.array(["champion", "default", "canary"], pa.string()), 2
-_TIME = pa.timestamp("ms")
 ANSWERS = pa.schema(
     [
-        pa.field("request_id", pa.string(), nullable=False),
-        pa.field("model", pa.string(), nullable=False),
-        pa.field("journal_partition", pa.int32(), nullable=False),
-        pa.field("journal_offset", pa.int64(), nullable=False),
-        pa.field("journal_time", _TIME, nullable=False),
-        pa.field("event_time", _TIME, nullable=False),
+        *REQUEST,
         pa.field("score", pa.float64(), nullable=False),
         pa.field("predicted", pa.int32(), nullable=False),
         pa.field("model_version", pa.string(), nullable=False),
