@@ -22,7 +22,8 @@ from tidemill.services.alerts.channels.topic_channel import TopicChannel
 from tidemill.services.alerts.channels.webhook_channel import WebhookChannel
 from tidemill.services.alerts.desk import AlertDesk
 from tidemill.services.alerts.domain.defaults import rules_of
-from tidemill.services.alerts.domain.fold import AlertFold, AlertPolicy
+from tidemill.services.alerts.domain.fold import AlertFold
+from tidemill.services.alerts.domain.policy import AlertPolicy
 from tidemill.services.alerts.domain.rows import AgentSource, AlertInput
 from tidemill.services.alerts.settings import AlertServiceSettings
 from tidemill.services.alerts.state import KEY, encode_state, read_state

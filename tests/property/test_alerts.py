@@ -5,8 +5,9 @@ from typing import Any
 from hypothesis import given
 from hypothesis import strategies as st
 
-from tidemill.services.alerts.domain.fold import AlertFold, AlertPolicy
+from tidemill.services.alerts.domain.fold import AlertFold
 from tidemill.services.alerts.domain.notification import Message
+from tidemill.services.alerts.domain.policy import AlertPolicy
 from tidemill.services.alerts.domain.rows import AlertInput
 from tidemill.shared.application.alert_rules import compile_rule
 from tidemill.shared.application.alerts import AlertRule, AlertSource, Mute

@@ -2,54 +2,24 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Any
 
 import pyarrow as pa
 
 from tidemill.services.alerts.domain.muting import Mutes
-from tidemill.services.alerts.domain.notification import Message, Notification, digest
+from tidemill.services.alerts.domain.notification import Message, Notification, Status, digest
+from tidemill.services.alerts.domain.outbox import Outbox
+from tidemill.services.alerts.domain.policy import AlertPolicy
 from tidemill.services.alerts.domain.rows import AlertInput, Fields
 from tidemill.services.alerts.domain.series import Series
 from tidemill.shared.application.alert_rules import AGE, COLUMNS, TIME, CompiledRule
-from tidemill.shared.application.alerts import ALWAYS_THERE, AlertSeverity, AlertSource, Mute
+from tidemill.shared.application.alerts import ALWAYS_THERE, AlertSource
 
 VERSION = 1
-UNDELIVERED = "undelivered"
 CROWDED = "too_many_alerts"
 MUTED = "mute"
-_RANK: Mapping[AlertSeverity, int] = {"info": 0, "warning": 1, "critical": 2}
 _MOST_SERIES = 1_000
-_HISTORY_MS = 3_600_000
 # No old record for so long: what was there before the installation is read.
 _BACKLOG_MS = 60_000
-
-
-@dataclass(frozen=True, slots=True)
-class AlertPolicy:
-    """How notifications travel.
-
-    Attributes
-    ----------
-    channels
-        Those of the application, with the least severity that each sends. Log and topic are there always.
-    look_every_ms
-        Conditions on an age are looked at when the clock passes a multiple of it.
-    history_ms
-        Records this much older than the first instant of the clock are history: a new installation reads old topics. Events among them are told to
-        nobody, levels once all of it is read, and only those that still stand then. None: everybody is told of everything (replays).
-    since_ms
-        An instant before which records are history, instead.
-    """
-
-    app: str
-    owner: str
-    channels: Mapping[str, AlertSeverity] = field(default_factory=dict)
-    mutes: Sequence[Mute] = ()
-    group_wait_ms: int = 10_000
-    look_every_ms: int = 1_000
-    history_ms: int | None = _HISTORY_MS
-    since_ms: int | None = None
 
 
 class AlertFold:
@@ -79,10 +49,14 @@ class AlertFold:
         self._history_read_ms = -1
         self._mutes = Mutes(policy.mutes)
         self.positions: dict[str, int] = {}
-        self.outbox: dict[str, Message] = {}
+        self._outbox = Outbox(policy)
         self._series: dict[tuple[str, ...], Series] = {}
         self._kept: dict[tuple[str, ...], tuple[int, Fields, str]] = {}
-        self._groups: dict[tuple[str, ...], tuple[int, list[Notification]]] = {}
+
+    @property
+    def outbox(self) -> Mapping[str, Message]:
+        """What is to be sent, by message id."""
+        return self._outbox.messages
 
     @property
     def firing(self) -> list[Series]:
@@ -141,14 +115,11 @@ class AlertFold:
             notification = Notification(
                 digest(MUTED, origin), MUTED, "information", 1, "info", self._policy.owner, done, "", self.clock_ms, begin, 1, origin, True, labels
             )
-            for channel in ALWAYS_THERE:
-                self._post(Message(channel, (notification,)))
+            self._outbox.post(notification, ALWAYS_THERE)
 
     def finish(self) -> None:
         """Send what waits for others of its group: nobody will move the clock on any more (the end of a replay)."""
-        for group, (_, notifications) in sorted(self._groups.items()):
-            self._post(Message(group[0], tuple(notifications)))
-        self._groups.clear()
+        self._outbox.finish()
 
     def expect(self, source: AlertSource, topic: str, partition: int, fields: Fields) -> None:
         """Take note of a group that ought to write, as if it had written now: a stage that never says anything is missed, too."""
@@ -159,23 +130,11 @@ class AlertFold:
 
     def delivered(self, message_id: str) -> None:
         """A message has reached its receiver."""
-        self.outbox.pop(message_id, None)
+        self._outbox.delivered(message_id)
 
     def undelivered(self, message_id: str, reason: str) -> None:
         """A message is given up; the other channels are told, unless it says that itself."""
-        message = self.outbox.pop(message_id, None)
-        if message is None:
-            return
-        told = any(notification.rule != UNDELIVERED for notification in message.notifications)
-        what = ", ".join(f"{notification.rule} ({notification.status})" for notification in message.notifications)
-        summary = f"{len(message.notifications)} notifications were not delivered by {message.channel}: {what}"
-        notification = Notification(
-            digest(UNDELIVERED, message_id), UNDELIVERED, "undelivered", 1, "critical", self._policy.owner, summary, reason, self.clock_ms,
-            self.clock_ms, labels={"channel": message.channel, "message_id": message_id},
-        )  # fmt: skip
-        others = [channel for channel in (*ALWAYS_THERE, *(self._policy.channels if told else ())) if channel != message.channel]
-        for channel in others:
-            self._post(Message(channel, (notification,)))
+        self._outbox.undelivered(message_id, reason, self.clock_ms)
 
     def snapshot(self) -> bytes:
         """State as JSON: the same state, the same bytes."""
@@ -190,8 +149,7 @@ class AlertFold:
                 "positions": dict(sorted(self.positions.items())),
                 "series": [series.snapshot() for _, series in sorted(self._series.items())],
                 "kept": [[list(key), *kept] for key, kept in sorted(self._kept.items(), key=lambda item: item[0])],
-                "groups": [[list(key), opened, [one.snapshot() for one in found]] for key, (opened, found) in sorted(self._groups.items())],
-                "outbox": [message.snapshot() for message in self.outbox.values()],
+                **self._outbox.snapshot(),
             }
         ).encode()
 
@@ -214,8 +172,7 @@ class AlertFold:
         series = [Series.load(one) for one in read["series"]]
         self._series = {(one.rule, *one.key): one for one in series if one.rule in self._rules}
         self._kept = {tuple(key): (time_ms, fields, origin) for key, time_ms, fields, origin in read["kept"] if key[0] in self._rules}
-        self._groups = {tuple(key): (opened, [Notification(**one) for one in found]) for key, opened, found in read["groups"]}
-        self.outbox = {message.message_id: message for message in map(Message.load, read["outbox"])}
+        self._outbox.load(read["groups"], read["outbox"])
 
     def _apply(self, rule: CompiledRule, record: AlertInput, holds: bool) -> None:
         origin = f"{record.topic}:{record.partition}:{record.offset}"
@@ -254,17 +211,15 @@ class AlertFold:
 
     def _take_event(self, rule: CompiledRule, key: tuple[str, ...], origin: str, fields: Fields) -> None:
         if rule.once:
-            series = Series(rule.name, key[1:], self.clock_ms, origin, self.clock_ms, fields=fields)
-            self._tell(rule, series, "information")
+            self._tell(rule, Series(rule.name, key[1:], self.clock_ms, origin, self.clock_ms, fields=fields), "information")
             return
-        series_or_none = self._series.get(key)
-        if series_or_none is None:
-            series_or_none = self._new_series(rule, key, origin, fields)
-            if series_or_none is not None:
-                series_or_none.firing = True
-                self._tell(rule, series_or_none, "firing")
+        series = self._series.get(key)
+        if series is None:
+            opened = self._new_series(rule, key, origin, fields)
+            if opened is not None:
+                opened.firing = True
+                self._tell(rule, opened, "firing")
             return
-        series = series_or_none
         series.records, series.fields, series.last_ms = series.records + 1, fields, self.clock_ms
         if self.clock_ms - series.said_ms >= rule.repeat_ms:
             self._tell(rule, series, "repeated")
@@ -304,10 +259,7 @@ class AlertFold:
         for key, series in sorted(self._series.items()):
             if key in self._series:
                 self._advance_series(self._rules[series.rule], key, series)
-        for group, (opened, notifications) in sorted(self._groups.items()):
-            if clock_ms - opened >= self._policy.group_wait_ms:
-                del self._groups[group]
-                self._post(Message(group[0], tuple(notifications)))
+        self._outbox.pass_to(clock_ms)
 
     def _look_at_ages(self) -> None:
         if self.clock_ms < self.ages_from_ms:
@@ -320,18 +272,8 @@ class AlertFold:
             for (key, (_, fields, origin)), holds in zip(kept, rule.when.evaluate(batch).to_pylist(), strict=True):
                 self._set_level(rule, key, holds is True, origin, fields, record=False)
 
-    def _tell(self, rule: CompiledRule, series: Series, status: Any) -> None:  # noqa: ANN401, RUF100 - a Status
-        notification = series.say(rule, status, self.clock_ms, self._is_muted(series))
-        for channel in ALWAYS_THERE:
-            self._post(Message(channel, (notification,)))
-        if notification.muted:
-            return
-        for channel, least in self._policy.channels.items():
-            if (not rule.channels or channel in rule.channels) and _RANK[rule.severity] >= _RANK[least]:
-                if self._policy.group_wait_ms == 0:
-                    self._post(Message(channel, (notification,)))
-                else:
-                    self._groups.setdefault((channel, rule.name, rule.owner), (self.clock_ms, []))[1].append(notification)
+    def _tell(self, rule: CompiledRule, series: Series, status: Status) -> None:
+        self._outbox.tell(rule, series.say(rule, status, self.clock_ms, self._is_muted(series)), self.clock_ms)
 
     def _tell_crowded(self, rule: CompiledRule) -> None:
         """Say, but not for each, that alerts are not kept any more."""
@@ -342,11 +284,7 @@ class AlertFold:
         notification = Notification(
             digest(CROWDED, self.clock_ms), CROWDED, "information", 1, "critical", self._policy.owner, summary, "", self.clock_ms, self.clock_ms
         )
-        for channel in (*ALWAYS_THERE, *self._policy.channels):
-            self._post(Message(channel, (notification,)))
-
-    def _post(self, message: Message) -> None:
-        self.outbox[message.message_id] = message
+        self._outbox.post(notification, (*ALWAYS_THERE, *self._policy.channels))
 
     def _is_muted(self, series: Series) -> bool:
         return self._mutes.covers(series.rule, str(series.fields.get("model") or ""), self.clock_ms)

@@ -7,8 +7,9 @@ import pytest
 from tests.unit.services.alerts.test_fold import EVENT, drift, fold, rule
 from tidemill.services.alerts.channels.channel import Channel, NotSentError
 from tidemill.services.alerts.desk import AlertDesk
-from tidemill.services.alerts.domain.fold import UNDELIVERED, AlertFold
+from tidemill.services.alerts.domain.fold import AlertFold
 from tidemill.services.alerts.domain.notification import Message
+from tidemill.services.alerts.domain.outbox import UNDELIVERED
 from tidemill.services.alerts.settings import AlertsSettings
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics

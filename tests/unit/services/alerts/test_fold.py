@@ -7,8 +7,10 @@ from typing import Any
 import pytest
 
 from tidemill.services.alerts.domain.defaults import rules_of
-from tidemill.services.alerts.domain.fold import UNDELIVERED, AlertFold, AlertPolicy
+from tidemill.services.alerts.domain.fold import AlertFold
 from tidemill.services.alerts.domain.notification import Notification
+from tidemill.services.alerts.domain.outbox import UNDELIVERED
+from tidemill.services.alerts.domain.policy import AlertPolicy
 from tidemill.services.alerts.domain.rows import AlertInput
 from tidemill.services.alerts.service import told_from
 from tidemill.shared.application.alert_rules import CompiledRule, compile_rule
