@@ -2,7 +2,6 @@
 
 from collections.abc import Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
 
 import numpy as np
 
@@ -11,12 +10,8 @@ from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.lost_offset import offset_lost
 from tidemill.shared.log.partitioning import murmur2_partition
 from tidemill.shared.log.records import Emission, Records, TopicPartition
+from tidemill.shared.memory.cluster import MemoryCluster
 from tidemill.shared.memory.log import ABORTED, COMMITTED, OPEN, Transaction
-
-if TYPE_CHECKING:
-    from tidemill.shared.memory.broker import MemoryBroker
-
-STABLE_TIMEOUT_S = 30.0
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,7 +27,7 @@ class Membership:
 class MemorySource:
     """Source of `MemoryBroker`."""
 
-    def __init__(self, broker: "MemoryBroker", group: str, instance: str) -> None:
+    def __init__(self, broker: MemoryCluster, group: str, instance: str) -> None:
         self._broker = broker
         self.group = group
         self._instance = instance
@@ -134,7 +129,7 @@ class MemorySource:
 class MemoryReader:
     """Reader of `MemoryBroker`."""
 
-    def __init__(self, broker: "MemoryBroker") -> None:
+    def __init__(self, broker: MemoryCluster) -> None:
         self._broker = broker
 
     def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
@@ -162,7 +157,7 @@ class MemoryReader:
 class MemorySink:
     """Sink of `MemoryBroker`."""
 
-    def __init__(self, broker: "MemoryBroker") -> None:
+    def __init__(self, broker: MemoryCluster) -> None:
         self._broker = broker
 
     def publish(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, partition: int | None = None) -> None:
@@ -188,7 +183,7 @@ class MemorySink:
 class MemoryTransactionalSink:
     """Transactional sink of `MemoryBroker`."""
 
-    def __init__(self, broker: "MemoryBroker", transactional_id: str) -> None:
+    def __init__(self, broker: MemoryCluster, transactional_id: str) -> None:
         self._broker = broker
         self._id = transactional_id
         self._epoch = 0
