@@ -65,3 +65,19 @@ def test_every_place_that_the_page_names_is_there() -> None:
     places = [place for place in re.findall(r"`((?:services|shared|tidemill|schemas|tests|docs)/[\w/.-]+)`", PAGE)]
     assert len(places) > 15
     assert not [place for place in places if not (ROOT / place).exists()]
+
+
+def test_clients_beside_the_broker_port_are_those_of_adr_29() -> None:
+    files = [file for room in ("services", "shared", "deploy", "tidemill") for file in (ROOT / room).rglob("*.py")]
+    uses = re.compile(r"^\s*(?:from|import) confluent_kafka(?!\.schema_registry)", re.M)
+    users = {
+        str(file.relative_to(ROOT)) for file in files if not file.is_relative_to(ROOT / "shared" / "kafka") and uses.search(file.read_text("utf-8"))
+    }
+    expected = {
+        "deploy/embedded/kafka.py",  # asks whether the server that it has started is up
+        "services/gateway/publisher.py",
+        "tidemill/demo/open_loop_load.py",
+        "tidemill/runs/kafka_clients.py",
+        "tidemill/runs/watch.py",
+    }
+    assert users == expected
