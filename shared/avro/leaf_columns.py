@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 
 from tidemill.shared.avro.decimals import decimals_of
 from tidemill.shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID
-from tidemill.shared.avro.kernel import gather_texts
+from tidemill.shared.avro.read_kernel import gather_texts
 from tidemill.shared.avro.schema_tree import AvroType
 
 _MOST_TEXT = 2**31 - 1

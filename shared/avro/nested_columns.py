@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tidemill.shared.avro import kernel
+from tidemill.shared.avro import read_kernel
 from tidemill.shared.avro.leaf_columns import Present, TextColumn, Verdicts
 from tidemill.shared.avro.schema_tree import AvroField, AvroType, UnreadableSchema
 from tidemill.shared.avro.skip_program import SkipProgram
@@ -44,7 +44,7 @@ def list_column(name: str, writer: AvroType, reader: AvroType, kind: pa.DataType
     def make(content: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64], present: Present, verdicts: Verdicts) -> pa.Array:
         n = len(places)
         counts = np.empty(n, np.int64)
-        kernel.count_items(content, places, ends, item, keyed, table.nodes, table.children, counts)
+        read_kernel.count_items(content, places, ends, item, keyed, table.nodes, table.children, counts)
         offsets = np.zeros(n + 1, np.int64)
         np.cumsum(counts, out=offsets[1:])
         begins, stops = np.empty(offsets[-1], np.int64), np.empty(offsets[-1], np.int64)
@@ -52,7 +52,7 @@ def list_column(name: str, writer: AvroType, reader: AvroType, kind: pa.DataType
             verdicts.refuse_all(counts > 0, "incompatible_schema", f"{name}[]: {problem}")
             columns, offsets = [pa.array([], one.type) for one in ([kind.key_field, value] if keyed else [value])], np.zeros(n + 1, np.int64)
         else:
-            kernel.place_items(content, places, ends, item, keyed, table.nodes, table.children, begins, stops)
+            read_kernel.place_items(content, places, ends, item, keyed, table.nodes, table.children, begins, stops)
             columns = _item_columns(items, content, begins, stops, value.type, keyed, lambda at, reason, detail: verdicts.refuse(
                 int(np.searchsorted(offsets, at, side="right")) - 1, reason, f"{name}[]: {detail}"
             ))  # fmt: skip
@@ -94,7 +94,7 @@ def union_column(name: str, writer: AvroType, reader: AvroType, kind: pa.DataTyp
     def make(content: NDArray[np.uint8], places: NDArray[np.int64], ends: NDArray[np.int64], present: Present, verdicts: Verdicts) -> pa.Array:
         n = len(places)
         branches, begins = np.empty(n, np.int64), np.empty(n, np.int64)
-        kernel.read_branches(content, places, ends, branches, begins)
+        read_kernel.read_branches(content, places, ends, branches, begins)
         stops = places + np.diff(ends)
         parts, rows_of = [pa.nulls(1, kind)], np.zeros(n, np.int64)
         for b in np.unique(branches[branches >= 0]).tolist():

@@ -11,8 +11,9 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.shared.avro import kernel
+from tidemill.shared.avro import read_kernel
 from tidemill.shared.avro.arrow_types import arrow_schema, arrow_type
+from tidemill.shared.avro.field_kinds import BOOLEAN, BYTES, DOUBLE, ENUM, FLOAT, GROUP, INT, LONG, NULL, SKIP, SPAN, TEXT
 from tidemill.shared.avro.json_values import AVRO_DEFAULT, nullable_converter
 from tidemill.shared.avro.leaf_columns import NumberColumn, TextColumn, Verdicts, number_column, text_column
 from tidemill.shared.avro.nested_columns import list_column, union_column
@@ -21,20 +22,20 @@ from tidemill.shared.avro.schema_tree import AvroField, AvroType, UnreadableSche
 from tidemill.shared.avro.skip_program import SkipProgram
 
 _KINDS = {
-    "string": kernel.TEXT, "bytes": kernel.TEXT, "long": kernel.LONG, "int": kernel.INT, "double": kernel.DOUBLE, "float": kernel.FLOAT,
-    "boolean": kernel.BOOLEAN, "enum": kernel.ENUM, "fixed": kernel.BYTES, "null": kernel.NULL,
+    "string": TEXT, "bytes": TEXT, "long": LONG, "int": INT, "double": DOUBLE, "float": FLOAT,
+    "boolean": BOOLEAN, "enum": ENUM, "fixed": BYTES, "null": NULL,
 }  # fmt: skip
-_TEXTS = (kernel.TEXT, kernel.BYTES, kernel.SPAN)
+_TEXTS = (TEXT, BYTES, SPAN)
 _REASONS = {
-    kernel.CUT: ("truncated", "the record goes on beyond the end of the message"),
-    kernel.TRAILING: ("trailing_bytes", "the message goes on beyond the end of the record: it was written with another schema than it names"),
-    kernel.BRANCH: ("undecodable", "expected a branch of a union, found a number beyond them"),
-    kernel.RANGE: ("out_of_range", "expected an int of 32 bits, found a larger number"),
-    kernel.LENGTHS: ("undecodable", "expected a length, found a negative number"),
-    kernel.DEPTH: ("undecodable", "expected at most 64 values within each other, found more"),
-    kernel.ITEMS: ("undecodable", "expected items that take room in the message, found a count beyond all measure"),
-    kernel.TRUTH: ("undecodable", "expected a boolean of 0 or 1, found another byte"),
-    kernel.SYMBOLS: ("undecodable", "expected a symbol of the enum, found a number beyond them"),
+    read_kernel.CUT: ("truncated", "the record goes on beyond the end of the message"),
+    read_kernel.TRAILING: ("trailing_bytes", "the message goes on beyond the end of the record: it was written with another schema than it names"),
+    read_kernel.BRANCH: ("undecodable", "expected a branch of a union, found a number beyond them"),
+    read_kernel.RANGE: ("out_of_range", "expected an int of 32 bits, found a larger number"),
+    read_kernel.LENGTHS: ("undecodable", "expected a length, found a negative number"),
+    read_kernel.DEPTH: ("undecodable", "expected at most 64 values within each other, found more"),
+    read_kernel.ITEMS: ("undecodable", "expected items that take room in the message, found a count beyond all measure"),
+    read_kernel.TRUTH: ("undecodable", "expected a boolean of 0 or 1, found another byte"),
+    read_kernel.SYMBOLS: ("undecodable", "expected a symbol of the enum, found a number beyond them"),
 }
 
 
@@ -106,7 +107,7 @@ class RecordReader:
         self._resolve(writer, reader, "", -1, False, found)
         self._leaves = [found[name] for name in self.arrow.names]
         if not self._fields.kinds:
-            self._fields.add(kernel.NULL)
+            self._fields.add(NULL)
         fields = self._fields
         self._kinds, self._nulls = np.array(fields.kinds, np.int8), np.array(fields.nulls, np.int8)
         self._sizes = np.array(fields.sizes, np.int64)
@@ -116,7 +117,7 @@ class RecordReader:
         self._texts, self._numbers = int(texts.sum()), int((~texts).sum())
         self._table = fields.program.table()
         inside = np.zeros(len(self._kinds), np.bool_)
-        for group in np.flatnonzero(self._kinds == kernel.GROUP).tolist():
+        for group in np.flatnonzero(self._kinds == GROUP).tolist():
             inside[group + 1 : group + 1 + int(self._sizes[group])] = True
         self._optional = (inside | (self._nulls >= 0)).tolist()
         kinds = [self.arrow.field(i).type for i in range(len(self._leaves))]
@@ -164,7 +165,7 @@ class RecordReader:
         ends = np.zeros((self._texts, n + 1), np.int64)
         codes = np.empty(n, np.uint8)
         nodes, children = self._table.nodes, self._table.children
-        wrong = kernel.read_rows(
+        wrong = read_kernel.read_rows(
             content, begins, stops, self._exact, self._kinds, self._nulls, self._sizes, self._slots, nodes, children, numbers, valid, places, ends,
             codes,
         )  # fmt: skip
@@ -179,7 +180,7 @@ class RecordReader:
         for one in self._only_nulls:
             slot = self._slot_of[one.source]
             branches, begun = np.empty(n, np.int64), np.empty(n, np.int64)
-            kernel.read_branches(content, places[slot], ends[slot], branches, begun)
+            read_kernel.read_branches(content, places[slot], ends[slot], branches, begun)
             nulls = [b for b, branch in enumerate(one.writer.branches) if branch.kind == "null"]
             verdicts.refuse_all((branches >= 0) & ~np.isin(branches, nulls), "incompatible_schema", f"field {one.name}: {one.problem}")
         columns = []
@@ -213,7 +214,7 @@ class RecordReader:
         for theirs in writer.fields:
             ours = readers.get(id(theirs))
             if ours is None:
-                self._fields.add(kernel.SKIP, -1, self._fields.program.number(theirs.type))
+                self._fields.add(SKIP, -1, self._fields.program.number(theirs.type))
             else:
                 self._field(theirs.type, ours, prefix, within, in_nullable, found)
         for own, source in wanted:
@@ -236,7 +237,7 @@ class RecordReader:
                     raise
                 self._fields.cut(marks[0])
                 del self._demands[marks[1] :], self._only_nulls[marks[2] :]
-                at = self._fields.add(kernel.SPAN, -1, self._fields.program.number(writer))
+                at = self._fields.add(SPAN, -1, self._fields.program.number(writer))
                 self._only_nulls.append(_OnlyNull(at, writer, name, str(problem)))
                 self._never |= "." not in name
                 inner = {}
@@ -244,19 +245,19 @@ class RecordReader:
             found |= inner
             return
         if theirs.kind == "union":
-            at = self._fields.add(kernel.SPAN, -1, self._fields.program.number(theirs))
+            at = self._fields.add(SPAN, -1, self._fields.program.number(theirs))
         elif theirs.kind == "null" or (theirs.kind != "record" and not refusal(theirs, ours)):
             if theirs.kind == "null" and not nullable:
                 raise UnreadableSchema(f"field {name}: expected {ours}, the writer has null")
             spans = theirs.kind in ("array", "map")
-            kind, size = (kernel.SPAN, self._fields.program.number(theirs)) if spans else (_KINDS[theirs.kind], len(theirs.symbols) or theirs.size)
+            kind, size = (SPAN, self._fields.program.number(theirs)) if spans else (_KINDS[theirs.kind], len(theirs.symbols) or theirs.size)
             at = self._fields.add(kind, null, size)
         else:
             reason = refusal(theirs, ours) or f"expected {ours}, the writer has {theirs}"
             if null < 0 or not nullable:
                 raise UnreadableSchema(f"field {name}: {reason}")
             # Null is the one value of the writer's that can be read.
-            at = self._fields.add(kernel.SPAN, -1, self._fields.program.number(writer))
+            at = self._fields.add(SPAN, -1, self._fields.program.number(writer))
             theirs = writer
         found[name] = _Leaf(name, theirs, ours, own_null >= 0, at, within)
 
@@ -269,7 +270,7 @@ class RecordReader:
         group = within
         begun = len(self._fields.kinds)
         if null >= 0:
-            at = self._fields.add(kernel.GROUP, null)
+            at = self._fields.add(GROUP, null)
             if own_null < 0:
                 self._demands.append((at, within, name))
             group = at

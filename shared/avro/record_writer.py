@@ -12,20 +12,30 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tidemill.shared.avro import kernel
+from tidemill.shared.avro import write_kernel
 from tidemill.shared.avro.arrow_types import leaves
 from tidemill.shared.avro.decimals import bytes_of
+from tidemill.shared.avro.field_kinds import BOOLEAN, BYTES, DOUBLE, FLOAT, GROUP, LONG, SPAN, TEXT
 from tidemill.shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID
 from tidemill.shared.avro.nested_columns import item_record
 from tidemill.shared.avro.schema_tree import AvroType
 from tidemill.shared.log.packed import Packed
 
 _KINDS = {
-    "string": kernel.TEXT, "bytes": kernel.TEXT, "long": kernel.LONG, "int": kernel.LONG, "double": kernel.DOUBLE, "float": kernel.FLOAT,
-    "boolean": kernel.BOOLEAN, "enum": kernel.LONG, "fixed": kernel.BYTES, "array": kernel.SPAN, "map": kernel.SPAN,
+    "string": TEXT, "bytes": TEXT, "long": LONG, "int": LONG, "double": DOUBLE, "float": FLOAT,
+    "boolean": BOOLEAN, "enum": LONG, "fixed": BYTES, "array": SPAN, "map": SPAN,
 }  # fmt: skip
-_LONGEST = {kernel.LONG: 11, kernel.DOUBLE: 9, kernel.FLOAT: 5, kernel.BOOLEAN: 2, kernel.TEXT: 11, kernel.BYTES: 1, kernel.SPAN: 1, kernel.GROUP: 1}
-_TEXTS = (kernel.TEXT, kernel.BYTES, kernel.SPAN)
+_LONGEST = {
+    LONG: 11,
+    DOUBLE: 9,
+    FLOAT: 5,
+    BOOLEAN: 2,
+    TEXT: 11,
+    BYTES: 1,
+    SPAN: 1,
+    GROUP: 1,
+}
+_TEXTS = (TEXT, BYTES, SPAN)
 _Texts = tuple[NDArray[np.uint8], NDArray[np.int64]]
 _TextsOf = Callable[[pa.Array], _Texts]
 
@@ -83,12 +93,12 @@ class RecordWriter:
                 continue
             at, first = len(self._fields), self._columns
             if null >= 0:
-                self._fields.append(_Field(name, kernel.GROUP, null, -1, first, first, False, None, None))
+                self._fields.append(_Field(name, GROUP, null, -1, first, first, False, None, None))
                 sizes.append(0)
             self._add(inner, f"{name}.", in_nullable or null >= 0, sizes)
             if null >= 0:
                 sizes[at] = len(self._fields) - at - 1
-                self._fields[at] = _Field(name, kernel.GROUP, null, -1, first, self._columns, False, None, None)
+                self._fields[at] = _Field(name, GROUP, null, -1, first, self._columns, False, None, None)
 
     def encode(self, batch: pa.RecordBatch) -> Packed:
         """Return one message per row; the columns are those of the schema, in its order, of its Arrow types.
@@ -108,7 +118,7 @@ class RecordWriter:
         texts: list[NDArray[np.uint8]] = []
         base = 0
         for f, (field, slot) in enumerate(zip(self._fields, self._slots.tolist(), strict=True)):
-            if field.kind == kernel.GROUP:
+            if field.kind == GROUP:
                 valid[f] = _any_valid(columns[field.first : field.last], n)
                 continue
             column = columns[field.column]
@@ -132,14 +142,14 @@ class RecordWriter:
         content = np.concatenate(texts) if texts else np.empty(0, np.uint8)
         out = np.empty(n * self._row_bytes + base, np.uint8)
         stops = np.empty(n + 1, np.int64)
-        kernel.write_rows(self._head, self._kinds, self._nulls, self._sizes, self._slots, numbers, valid, ends, content, out, stops)
+        write_kernel.write_rows(self._head, self._kinds, self._nulls, self._sizes, self._slots, numbers, valid, ends, content, out, stops)
         return Packed(out, stops)
 
     def _check_required(self, f: int, valid: NDArray[np.uint8]) -> None:
         """A value may be absent only where a record around it is null."""
         missing = valid[f] == 0
         for g, group in enumerate(self._fields[:f]):
-            if group.kind == kernel.GROUP and group.first <= self._fields[f].column < group.last:
+            if group.kind == GROUP and group.first <= self._fields[f].column < group.last:
                 missing = missing & (valid[g] != 0)
         if missing.any():
             count = int(missing.sum())
@@ -156,13 +166,13 @@ def _put_numbers(field: _Field, column: pa.Array, out: NDArray[np.int64]) -> Non
         out[:] = pc.fill_null(indices, 0).to_numpy(zero_copy_only=False)
         return
     content = column.buffers()[1]
-    if field.kind == kernel.DOUBLE:
+    if field.kind == DOUBLE:
         out[:] = np.frombuffer(content, np.int64)[begin:end]
-    elif field.kind == kernel.LONG:
+    elif field.kind == LONG:
         out[:] = np.frombuffer(content, np.int64 if column.type.bit_width == 64 else np.int32)[begin:end]
         if field.type is not None and field.type.logical in _BOUNDS:
             _check_bounds(field, column, out)
-    elif field.kind == kernel.BOOLEAN:
+    elif field.kind == BOOLEAN:
         out[:] = _bits(content, begin, len(column))
     else:
         out[:] = np.frombuffer(content, np.uint32)[begin:end]
@@ -235,7 +245,7 @@ def _items_of(kind: AvroType) -> _TextsOf:
         items = writer.encode(pa.RecordBatch.from_arrays(columns, names=[str(i) for i in range(len(columns))]))
         out = np.empty(int(items.stops[-1]) + 12 * n, np.uint8)
         ends = np.empty(n + 1, np.int64)
-        kernel.join_items(items.content, items.stops, offsets - first, _valid(column), out, ends)
+        write_kernel.join_items(items.content, items.stops, offsets - first, _valid(column), out, ends)
         return out[: int(ends[-1])], ends
 
     return encode

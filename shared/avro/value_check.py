@@ -2,7 +2,7 @@
 
 import numpy as np
 
-from tidemill.shared.avro.kernel import CUT, DEPTH, FINE, RANGE, walk
+from tidemill.shared.avro.read_kernel import CUT, DEPTH, FINE, RANGE, walk
 from tidemill.shared.avro.schema_tree import AvroType
 from tidemill.shared.avro.skip_program import SkipProgram
 from tidemill.shared.log.errors import InvalidRecord

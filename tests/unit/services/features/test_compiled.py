@@ -6,7 +6,7 @@ from typing import Any
 from tidemill.services.features.domain.kernels.kernel import fold_view
 from tidemill.services.features.domain.reference_state import _latest
 from tidemill.services.outcomes.domain import identity_index
-from tidemill.shared.avro.kernel import walk
+from tidemill.shared.avro.read_kernel import walk
 
 
 def folder(function: Any) -> Path:
