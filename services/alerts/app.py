@@ -44,7 +44,7 @@ class AgentInput:
 Take = Callable[[AgentSource, Sequence[AlertInput]], Awaitable[None]]
 
 
-class _CommittedConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc, unused-ignore]
+class _CommittedConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc, unused-ignore]  # faust has no types
     """Faust reads committed records only together with its own transactions, which are none on current brokers; ours are the stages'."""
 
     logger = logging.getLogger("faust.consumer")  # mode would take this module's, with a line for every step
@@ -57,14 +57,14 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc, un
         return consumer
 
 
-class _CommittedConsumer(Consumer):  # type: ignore[misc, unused-ignore]
+class _CommittedConsumer(Consumer):  # type: ignore[misc, unused-ignore]  # faust has no types
     logger = logging.getLogger("faust.consumer")
 
     def _new_consumer_thread(self) -> AIOKafkaConsumerThread:
         return _CommittedConsumerThread(self, loop=self.loop, beacon=self.beacon)
 
 
-class CommittedTransport(Transport):  # type: ignore[misc, unused-ignore]
+class CommittedTransport(Transport):  # type: ignore[misc, unused-ignore]  # faust has no types
     """Faust's transport for Kafka, reading committed records only."""
 
     Consumer = _CommittedConsumer

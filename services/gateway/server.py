@@ -24,7 +24,7 @@ class ImpatientProtocol(H11Protocol):
     _head: asyncio.TimerHandle | None = None
     _answer: asyncio.TimerHandle | None = None
 
-    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]  # uvicorn's own protocol narrows it, too
         """Expect a head."""
         super().connection_made(transport)
         self._expect_head()

@@ -27,7 +27,7 @@ def by_schema(values: Sequence[bytes | None]) -> list[tuple[int, Rows]]:
     if None in values:
         heads = [None if value is None else value[:HEADER_BYTES] for value in values]
     else:
-        heads = list(map(_head, values))  # type: ignore[arg-type]
+        heads = list(map(_head, values))  # type: ignore[arg-type]  # none is null here
     found = dict.fromkeys(heads)
     if len(found) == 1:
         return [(_id(heads[0]), None)]
@@ -38,7 +38,7 @@ def by_schema(values: Sequence[bytes | None]) -> list[tuple[int, Rows]]:
 
 def bodies(values: Sequence[bytes | None], rows: Rows) -> list[bytes]:
     """Return what follows the headers of some framed messages."""
-    return list(map(_body, values if rows is None else map(values.__getitem__, rows.tolist())))  # type: ignore[arg-type]
+    return list(map(_body, values if rows is None else map(values.__getitem__, rows.tolist())))  # type: ignore[arg-type]  # none is null
 
 
 def _common_id(values: Packed) -> int | None:

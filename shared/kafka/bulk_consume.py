@@ -56,7 +56,7 @@ def _look(messages, timestamp, place, errors, topics, partitions, offsets, times
     low = np.int64(0xFFFFFFFF)
     for i in range(messages.size):
         message = messages[i]
-        errors[i] = np.int64(np.int32(load(message) & low))  # type: ignore[call-arg]
+        errors[i] = np.int64(np.int32(load(message) & low))  # type: ignore[call-arg]  # as above
         topics[i] = load(message + _TOPIC)
         partitions[i] = np.int64(np.int32(load(message + _PARTITION) & low))
         offsets[i] = load(message + _OFFSET)
@@ -73,7 +73,7 @@ def _pack(messages, field, lengths, content, stops):  # type: ignore[no-untyped-
     for i in range(messages.size):
         size = lengths[i]
         if size > 0:
-            copy(content + at, load(messages[i] + field), size)  # type: ignore[call-arg]
+            copy(content + at, load(messages[i] + field), size)  # type: ignore[call-arg]  # as above
             at += size
         stops[i + 1] = at
 
@@ -82,7 +82,7 @@ def _pack(messages, field, lengths, content, stops):  # type: ignore[no-untyped-
 def _give_back(messages, destroy):  # type: ignore[no-untyped-def]  # pragma: no cover
     """Free messages."""
     for i in range(messages.size):
-        call1(destroy, messages[i])  # type: ignore[call-arg]
+        call1(destroy, messages[i])  # type: ignore[call-arg]  # as above
 
 
 class BulkConsume:

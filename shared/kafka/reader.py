@@ -21,8 +21,8 @@ _WAIT_S = 0.05
 _RENEWED_FOR_S = 0.25
 # The end of a stretch is known when a fetch comes back empty, and the next stretch waits for the fetch of the one before. A restore reads a dozen.
 _FETCH_WAIT_MS = 5
-_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]
-_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]
+_EARLIEST = OffsetSpec.earliest()  # type: ignore[no-untyped-call]  # confluent-kafka has none
+_LATEST = OffsetSpec.latest()  # type: ignore[no-untyped-call]  # confluent-kafka has none
 
 
 class KafkaReader:

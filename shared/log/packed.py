@@ -35,11 +35,11 @@ class Packed(Sequence[bytes]):
         if isinstance(values, Packed):
             return values
         try:
-            content = np.frombuffer(b"".join(values), np.uint8)  # type: ignore[arg-type]
+            content = np.frombuffer(b"".join(values), np.uint8)  # type: ignore[arg-type]  # a null raises TypeError, which is caught
         except TypeError:
             return None
         stops = np.zeros(len(values) + 1, np.int64)
-        np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=stops[1:])  # type: ignore[arg-type]
+        np.cumsum(np.fromiter(map(len, values), np.int64, len(values)), out=stops[1:])  # type: ignore[arg-type]  # none is null here
         return cls(content, stops)
 
     @classmethod
@@ -114,7 +114,7 @@ class Packed(Sequence[bytes]):
     def __eq__(self, other: object) -> bool:
         return isinstance(other, (Packed, list, tuple)) and len(self) == len(other) and self.tolist() == list(other)
 
-    __hash__ = None  # type: ignore[assignment]
+    __hash__ = None  # type: ignore[assignment]  # as Python has it for what is equal by content
 
     def __repr__(self) -> str:
         return f"Packed({self.tolist()!r})"

@@ -34,7 +34,7 @@ def _rule_out(missing_passes: bool) -> Any:  # noqa: ANN401, RUF100 - numba's in
     A node's test is ``value <= threshold``; a missing value (NaN) passes it or not.
     """
 
-    @intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+    @intrinsic  # type: ignore[untyped-decorator, unused-ignore]  # Numba has no types
     def rule_out(_context, block, columns, thresholds, keeps, begin, end, alive):
         masks = ir.VectorType(ir.IntType(keeps.dtype.bitwidth), LANES)
 
@@ -79,7 +79,7 @@ _rule_out_missing_passes = _rule_out(True)
 _rule_out_missing_fails = _rule_out(False)
 
 
-@intrinsic  # type: ignore[untyped-decorator, unused-ignore]
+@intrinsic  # type: ignore[untyped-decorator, unused-ignore]  # Numba has no types
 def _lowest(_context, mask):
     """Return the position of the lowest bit that is set."""
 

@@ -19,7 +19,7 @@ class Interval:
     high: float
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]
+@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # Numba has no types
 def _wins(
     scores: NDArray[np.float64], positive: NDArray[np.bool_], blocks: NDArray[np.int64], weights: NDArray[np.float64], count: int
 ) -> NDArray[np.float64]:
