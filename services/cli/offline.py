@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import asdict
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 _console = Console(soft_wrap=True)
 _errors = Console(stderr=True, soft_wrap=True)
 _TABLE_WIDTH = 150
+_COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _Application = Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]
 
 
@@ -241,6 +243,17 @@ def archive_failures() -> Iterator[None]:
     except (ApplicationError, InstanceError) as problem:
         _errors.print(str(problem), markup=False)
         raise typer.Exit(2) from problem
-    except (StartRefusedError, UnfitArchiveError, OutputError, DeltaError, OSError) as problem:
+    except (DeltaError, OSError) as problem:
+        if "not found" not in str(problem):
+            _errors.print(str(problem), markup=False)
+            raise typer.Exit(1) from problem
+        said = " ".join(_COLOURS.sub("", str(problem)).split())
+        _errors.print(
+            "a file of the archive is gone: the table was pruned or vacuumed without regard to what refers to it; ask for a later time, or for a copy"
+            f" of the lake that still has it (--lake): {said}",
+            markup=False, soft_wrap=True,
+        )  # fmt: skip
+        raise typer.Exit(1) from problem
+    except (StartRefusedError, UnfitArchiveError, OutputError) as problem:
         _errors.print(str(problem), markup=False)
         raise typer.Exit(1) from problem

@@ -23,5 +23,5 @@ def artifact_of(store: ArtifactStore, name: str, version: str) -> Artifact:
     made = {(one.signature.model, one.signature.version): one for one in (Artifact.from_bytes(store.get(address)) for address in store.addresses())}
     if (name, version) not in made:
         have = ", ".join(found for owner, found in made if owner == name) or "none"
-        raise UnknownVersionError(f"expected the version {version} of {name} in the store of models, found {have}")
+        raise UnknownVersionError(f"expected the version {version} of {name} in {store.uri}, found {have}; another store: --artifacts")
     return made[name, version]

@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.offline.diagnosis import Diagnosis, Score, Window, diagnose
+from tidemill.offline.diagnosis import LEAST, Diagnosis, Score, Window, diagnose
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.view_version import feature_versions
 from tidemill.shared.avro.times import instant_text
@@ -69,6 +69,11 @@ def diagnose_model(plan: Plan, lake: Lake, store: ArtifactStore, name: str, sinc
     begin = since - _REFERENCE_DAYS * _DAY_MS
     asked = _asked(lake, model)
     windows = [_window(model, rows.rows, scores, times, asked, span) for span in ((begin, since), (since, until))]
+    if len(windows[0].labels) < LEAST and int(times.min()) > begin:
+        raise ValueError(
+            f"expected {LEAST} labelled answers of {name} before {instant_text(since)}, found {len(windows[0].labels)}: the archive's begin at "
+            f"{instant_text(int(times.min()))}, what is older was pruned or never archived; give a later --since"
+        )
     versions = [_version(lake, name, span) for span in ((begin, since), (since, until))]
     now = _scorer(store, name, versions[1] or versions[0])
     before = _scorer(store, name, versions[0]) if versions[0] and versions[1] and versions[0] != versions[1] else None

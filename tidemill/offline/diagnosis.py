@@ -13,7 +13,8 @@ from tidemill.shared.kinds.kind import Kind
 
 Float64 = NDArray[np.float64]
 Score = Callable[[pa.RecordBatch], Float64]
-_LEAST = 200
+LEAST = 200
+"""Labelled answers that a window needs."""
 _NULLS = 0.03
 _SIGMAS = 4.0
 _CHANCE = 1.95
@@ -136,14 +137,15 @@ def diagnose(kind: Kind, reference: Window, current: Window, score: Score, befor
     Sugiyama et al.: Covariate shift adaptation by importance weighted cross validation. JMLR 8 (2007).
     """
     for name, window in (("reference", reference), ("current", current)):
-        if len(window.labels) < _LEAST:
-            raise ValueError(f"expected {_LEAST} labelled answers in the {name} window, found {len(window.labels)}: take a longer one (--since)")
+        if len(window.labels) < LEAST:
+            more = "take a longer one (--since)" if name == "current" else "it ends where --since begins: give a later one"
+            raise ValueError(f"expected {LEAST} labelled answers in the {name} window, found {len(window.labels)}: {more}")
     old, new = kind.losses(reference.labels, reference.scores), kind.losses(current.labels, current.scores)
     low, high = _interval(old, reference.day, new, current.day)
     shifts = _shifts(reference.features, current.features, score)
     causes: list[Cause] = []
     clean, broken = _clean(current.features, shifts)
-    if broken and clean.sum() >= _LEAST // 2:
+    if broken and clean.sum() >= LEAST // 2:
         part = float(new.mean() - new[clean].mean())
         nulls = {f"missing {one.column}": one.nulls_now for one in broken} | {f"missing {one.column} before": one.nulls_before for one in broken}
         causes.append(Cause("data", part, f"newly missing inputs: {', '.join(one.column for one in broken)}", nulls))

@@ -4,10 +4,12 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
 from tidemill.offline.contributions import Asking, Contribution, Contributions
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.times import instant_text
 from tidemill.shared.lake.journal import ArchivedJournal, UnfitArchiveError
 from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, SHADOW_SCORES, VECTORS, journal_table
 from tidemill.shared.lake.tables import Lake, milliseconds
@@ -136,12 +138,25 @@ def served_vector(plan: Plan, lake: Lake, request_id: str) -> dict[str, Any]:
         # The id of an event that came again after it was forgotten is a new request's; the last one is meant.
         return max(found, key=lambda row: (row["_journal_time"], row["_journal_offset"]))
     for name, stream in plan.streams.items():
-        if stream.event_id is not None and rows_of(lake, journal_table(name), ds.field("_event_id") == request_id):
-            raise UnknownRequestError(f"{request_id} is an event of {name}, which no model asks: trace a request of {', '.join(plan.asking_streams)}")
+        if stream.event_id is None or not rows_of(lake, journal_table(name), ds.field("_event_id") == request_id):
+            continue
+        if name in plan.asking_streams:
+            raise UnknownRequestError(
+                f"expected the vector of the request {request_id} in {lake.uri(VECTORS)}, found its event in the journal only: the vectors of its"
+                f" time were pruned ({_oldest(lake)}), or are archived in a moment; take a later request, or a copy of the lake that still has it"
+                " (--lake)"
+            )
+        raise UnknownRequestError(f"{request_id} is an event of {name}, which no model asks: trace a request of {', '.join(plan.asking_streams)}")
     raise UnknownRequestError(
         f"expected the id of a request ({', '.join(plan.asking_streams)}) in {lake.root}, found none {request_id!r}. What was refused is among the"
         " dead letters (`tidemill dead-letters list`); what has just come is archived half a minute later"
     )
+
+
+def _oldest(lake: Lake) -> str:
+    """Say when the archived vectors begin."""
+    times = milliseconds(lake.dataset(VECTORS).to_table(columns=["_journal_time"])).column("_journal_time")
+    return f"the oldest is of {instant_text(int(pc.min(times).as_py()))}" if len(times) else "there are none"
 
 
 def rows_of(lake: Lake, table: str, wanted: ds.Expression) -> list[dict[str, Any]]:

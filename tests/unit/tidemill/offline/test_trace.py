@@ -9,6 +9,7 @@ import numpy as np
 import pandas as pd
 import pyarrow as pa
 import pytest
+from deltalake import DeltaTable
 from typer.testing import CliRunner
 
 from campaigns.simulate.world import FOLDER
@@ -18,7 +19,7 @@ from tidemill.offline.trace import ModelTrace, UnknownRequestError, _has_learned
 from tidemill.services.cli.__main__ import app
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.scoring.domain.challengers import SHADOW_SCORES as SHADOW_SCORES_SCHEMA
-from tidemill.shared.lake.names import SHADOW_SCORES
+from tidemill.shared.lake.names import SHADOW_SCORES, VECTORS
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 
@@ -67,6 +68,46 @@ def test_what_is_no_request_is_said(place: Path) -> None:
         trace_request(PLAN, lake_of(place), None, "o-none")
     done = CliRunner().invoke(app, ["trace", str(FOLDER), "o-none", "--lake", str(place / "kept" / "lake")])
     assert done.exit_code == 2 and "found none 'o-none'" in done.output
+
+
+def asked(lake: Path, *words: str, artifacts: Path | None = None) -> tuple[int, str]:
+    """Exit code and output of a command on a lake, in one line."""
+    more = ["--artifacts", str(artifacts)] if artifacts else []
+    done = CliRunner().invoke(app, [words[0], str(FOLDER), *words[1:], "--lake", str(lake), *more])
+    return done.exit_code, " ".join(done.output.split())
+
+
+def test_an_id_that_never_was_has_no_explanation(place: Path) -> None:
+    code, said = asked(place / "kept" / "lake", "explain", "o-none")
+    assert code == 2 and "expected the id of a request (orders)" in said and "found none 'o-none'" in said and "dead-letters list" in said
+
+
+def test_a_version_that_the_store_does_not_have_is_said(place: Path, tmp_path: Path) -> None:
+    rows, lake = predictions(place / "kept").set_index("event_id"), place / "kept" / "lake"
+    answered = rows[~rows["degraded"]].index[-1]
+    (tmp_path / "empty").mkdir()
+    code, said = asked(lake, "explain", answered, artifacts=tmp_path / "empty")
+    version = rows.loc[answered, "model_version"]
+    assert code == 2 and f"expected the version {version} of fraud" in said and "found none; another store: --artifacts" in said
+
+
+def test_what_was_pruned_is_said(place: Path, tmp_path: Path) -> None:
+    """A pruned request was called an event of a stream that no model asks; files that were gone gave the library's words alone."""
+    store, ids = place / "kept" / "artifacts", predictions(place / "kept")["event_id"]
+    pruned, gone = (Path(shutil.copytree(place / "kept" / "lake", tmp_path / name)) for name in ("pruned", "gone"))
+    table = DeltaTable(str(pruned / PLAN.application.app / VECTORS))
+    table.delete(f"_request_id != '{ids.iloc[-1]}'")
+    table.vacuum(0, dry_run=False, enforce_retention_duration=False)
+    for command in ("trace", "explain"):
+        code, said = asked(pruned, command, str(ids.iloc[40]), artifacts=store)
+        assert code == 2 and f"expected the vector of the request {ids.iloc[40]}" in said and "were pruned (the oldest is of 2023-11-14" in said
+    code, said = asked(pruned, "diagnose", "fraud", artifacts=store)
+    assert code == 1 and "expected 200 labelled answers of fraud before" in said and "what is older was pruned or never archived" in said
+    for file in (gone / PLAN.application.app / VECTORS).rglob("*.parquet"):
+        file.unlink()
+    for words in (("trace", str(ids.iloc[40])), ("explain", str(ids.iloc[40])), ("diagnose", "fraud")):
+        code, said = asked(gone, *words, artifacts=store)
+        assert code == 1 and "a file of the archive is gone: the table was pruned or vacuumed" in said and "\x1b" not in said
 
 
 def test_the_command_prints_it_and_gives_it_as_json(place: Path) -> None:
