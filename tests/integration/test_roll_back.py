@@ -1,6 +1,7 @@
 """An operator's roll-back, end to end on real Kafka: command, decision, lifecycle log, predictions, model registry."""
 
 import json
+import math
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -35,13 +36,15 @@ from tidemill.shared.models.signature import Column
 
 pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(40)]
 ROOT = Path(__file__).parents[2]
-SERVICES = ("ingestion", "features", "scoring", "control", "retraining")
+SERVICES = ("ingestion", "features", "scoring", "explanations", "control", "retraining")
 COLUMNS = tuple(Column(name=name, type="double") for name in ("kwh", "use__count_6h"))
 DEADLINE_S = 120.0
 
 
 def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
-    plan = load_plan(write_application(tmp_path / "application", application_name))
+    folder = write_application(tmp_path / "application", application_name)
+    (folder / "app.yaml").write_text((folder / "app.yaml").read_text() + "    explain: {top: 1}\n")
+    plan = load_plan(folder)
     broker, registry = KafkaBroker(infrastructure.bootstrap_servers), ConfluentSchemaRegistry(infrastructure.registry_url)
     create_topics(plan, broker)
     environment = pipeline_environment(tmp_path / "application", infrastructure, tmp_path, "live", read_settings())
@@ -56,7 +59,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
     producer, reader = Producer({"bootstrap.servers": infrastructure.bootstrap_servers}), broker.reader()
     deployed = (("registered", "v3", "logistic_regression"), ("promoted", "v1", "logistic_regression"), ("promoted", "v2", "lightgbm"))
     for sequence, (what, version, family) in enumerate(deployed):
-        address = addresses[version] = store.put(artifact(family, COLUMNS, version)[0].to_bytes())
+        address = addresses[version] = store.put(artifact(family, COLUMNS, version, model="faulty")[0].to_bytes())
         models.record(application_name, "faulty", version, store.uri_of(address), {"decision_id": version}, {}, {})
         event = {
             "sequence": sequence, "parent": sequence - 1, "decision_id": version, "model": "faulty", "event": what, "version": version,
@@ -158,6 +161,16 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         scores = ColumnDecoder(registry, (ROOT / "schemas" / "shadow-score.avsc").read_text()).decode(values(topics.shadow_scores, 2)).batch
         pair = next(row for row in scores.to_pylist() if row["request_id"] == "compared")
         assert (pair["stage"], pair["draw"], pair["share"], pair["champion_version"]) == ("ab", drawn, drawn + 1e-9, "v1")
+
+        # Each answer is explained by the version that gave it, in a transaction of another stage.
+        until(lambda: len(values(topics.explanations, 2)) == len(values(topics.predictions, 2)), "an explanation of each prediction")
+        codec = record_codec(registry, topics.explanations, "Explanation")
+        explained = [codec.decode(value) for value in values(topics.explanations, 2)]
+        methods = {(one["model_version"], one["variant"], one["method"]) for one in explained}
+        assert methods == {("v2", "champion", "tree"), ("v1", "champion", "linear"), ("v3", "canary", "linear")}
+        for one in explained:
+            total = one["base"] + one["contributions"][0]["contribution"] + one["rest"]
+            assert total == pytest.approx(math.log(one["score"] / (1 - one["score"])), abs=1e-6)
 
         def tidemill(*arguments: str) -> tuple[int, str]:
             given = [*arguments, "--application", str(tmp_path / "application"), "--operator", "eve"]
