@@ -21,12 +21,16 @@ from tidemill.runs.topics import create_topics
 from tidemill.services.retraining.processes.trainer import ProcessTrainer, Trainer
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.lake.journal import ArchivedJournal, UnfitArchiveError
 from tidemill.shared.lake.names import OUTCOMES, journal_table
 from tidemill.shared.lake.tables import Lake, milliseconds
+from tidemill.shared.log.records import Emission
 from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.runner.progress import Progress
 
+_NEVER_MS = 1 << 53
 _COLUMNS = (
     "model", "journal_partition", "request_journal_offset", "request_journal_time", "score", "predicted", "deployment_sequence", "status", "label",
     "revision", "scores",
@@ -101,6 +105,7 @@ def _outcomes(
         "retraining": retraining_runner(world, timed, KeptRegistrar()),
     }
     stages = InProcess(plan.application.app, broker, runners, PublicLog(plan, broker, registry, lambda _: None), lambda: timed.is_due)
+    _end_ingestion(plan, broker, registry)
     given, slice_ms = 0, usual_slice_ms(_span_ms(archive, plan, feed.begin_ms))
     while (begin := feed.next_ms) is not None:
         end = begin - begin % slice_ms + slice_ms
@@ -114,6 +119,15 @@ def _outcomes(
     if not lake.exists(OUTCOMES):
         return pa.table({name: pa.array([], pa.string() if name in ("model", "status") else pa.int64()) for name in _COLUMNS})
     return milliseconds(lake.dataset(OUTCOMES).to_table(columns=list(_COLUMNS)))
+
+
+def _end_ingestion(plan: Plan, broker: MemoryBroker, registry: MemorySchemaRegistry) -> None:
+    """Say that no ingestion has more to tell: drift waits for its changes of schemas, and the archive has none."""
+    topic = plan.topics.progress("ingestion")
+    codec = message_codec(registry, topic, "progress")
+    for partition in range(plan.application.partitions):
+        ended = Progress("ingestion", partition, covered_time=_NEVER_MS).encode(codec)
+        broker.append(Emission(topic, partition, [str(partition).encode()], [ended]), None)
 
 
 def _span_ms(archive: Lake, plan: Plan, begin_ms: int) -> int:
