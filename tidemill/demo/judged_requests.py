@@ -57,14 +57,14 @@ class Answers:
 
 @dataclass(frozen=True, slots=True)
 class JudgedRequests:
-    """Requests with the last label they got, in the order of their vectors.
+    """Requests with the last label they got, in the order in which they came.
 
     Attributes
     ----------
     rows
         Their outcomes.
     vectors
-        What a model reads of each, in the same order.
+        What a model reads of each, in the same order, whatever order the archive has them in.
     labels, times_ms, sequences : shape (n,)
         Label (float64), journal time of the request in milliseconds, and deployment sequence of the answer (int64).
     weights : float64 array, shape (n,), or None
@@ -110,7 +110,7 @@ def judged_requests(outcomes: pa.Table, vectors: pa.Table, model: str, kind: Kin
     places = _frame(vectors).with_row_index("_row").select("_row", "_journal_partition", "_journal_offset")
     rows = answered.join(
         places, left_on=["journal_partition", "request_journal_offset"], right_on=["_journal_partition", "_journal_offset"], how="inner"
-    ).sort("_row")
+    ).sort("request_journal_time", "journal_partition", "request_journal_offset")
     if not len(rows):
         return None
     asked = vectors.take(pa.array(rows["_row"].to_numpy().astype(np.int64))).combine_chunks()

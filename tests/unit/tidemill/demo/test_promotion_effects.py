@@ -10,7 +10,7 @@ import pytest
 from sklearn.metrics import log_loss, mean_squared_error
 
 from tests.linear_models import linear_artifact, linear_scores
-from tidemill.demo.judged_requests import JudgedRequests
+from tidemill.demo.judged_requests import JudgedRequests, judged_requests
 from tidemill.demo.promotion_effects import NEXT_REQUESTS, PromotionEffect, promotion_effects
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
@@ -80,3 +80,19 @@ def test_two_days_are_not_judged(tmp_path: Path) -> None:
 
 def test_a_promotion_that_no_labelled_request_follows_has_no_effect(tmp_path: Path) -> None:
     assert _effects(tmp_path, Binary(), [("promoted", "right", 0), ("promoted", "wrong", ROWS)])[0] == []
+
+
+def test_the_next_requests_are_the_next_in_time_whatever_order_the_archive_has_them_in() -> None:
+    """The files of a lake are in no order."""
+    n = 200
+    shuffled = np.random.default_rng(0).permutation(n)
+    outcomes = pa.table(
+        {
+            "model": ["m"] * n, "journal_partition": [0] * n, "request_journal_offset": np.arange(n), "request_journal_time": np.arange(n) * DAY,
+            "status": ["labelled"] * n, "label": np.arange(n) % 2, "revision": [0] * n, "deployment_sequence": [1] * n,
+        }
+    ).take(pa.array(np.random.default_rng(1).permutation(n)))  # fmt: skip
+    vectors = pa.table({"_journal_partition": [0] * n, "_journal_offset": shuffled, "f0": shuffled.astype(float)})
+    requests = judged_requests(outcomes, vectors, "m", Binary(), 0)
+    assert requests is not None and (requests.times_ms == np.arange(n) * DAY).all()
+    assert (requests.vectors.column("f0").to_numpy() == np.arange(n)).all() and (requests.labels == np.arange(n) % 2).all()
