@@ -168,11 +168,15 @@ class SafetyChecks:
                 self._asked[decision["decision_id"]] = decision["journal_time"]
 
     def _take_trainings(self, records: Records) -> None:
-        """One start and one end of each, in this order, steps between them only, whatever the worker died of in between."""
+        """One start and one end of each, in this order; steps between them and places in the queue before, whatever the worker died of in between."""
         self._count(records)
         for value in records.values:
             training = self._codecs["retraining"].decode(value or b"")
             identity, ends = training["decision_id"], training["event"] != "started"
+            if training["event"] == "queued":
+                if identity in self._begun:
+                    raise ViolationError(f"training {identity}: queued after it began")
+                continue
             if training["event"] == "step":
                 if identity not in self._begun or identity in self._ended:
                     raise ViolationError(f"training {identity}: a step of one that is not open")

@@ -27,7 +27,7 @@ def build(
     places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri)
     folder = settings.runner.state_folder / "trainings"
     # The same for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.
-    slots = Slots([ProcessTrainer(folder) for _ in range(settings.trainings.at_once)])
+    slots = Slots([ProcessTrainer(folder) for _ in range(settings.trainings.at_once)], tells_places=True)
     registrar = ProcessRegistrar(folder, plan.application.app, settings.tracking.uri)
 
     def task(_partition: int) -> RetrainingTask:

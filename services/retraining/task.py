@@ -12,7 +12,7 @@ from tidemill.services.retraining.accounts import asked, commanded, judged, reti
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.first_stage import first_stage, held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
-from tidemill.services.retraining.domain.requests import STEP, Request
+from tidemill.services.retraining.domain.requests import QUEUED, STEP, Request
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.services.retraining.domain.state import WorkerState
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
@@ -111,6 +111,7 @@ class RetrainingTask(Task):
         self._slots.retain([request.decision["decision_id"] for request in turns])
         for request in turns:
             self._train(request, said, events)
+        self._tell_places(said)
         covered = Coverage(0, self._state.cover())
         position = self._state.requests.position
         if position is not None:
@@ -161,6 +162,23 @@ class RetrainingTask(Task):
                 known = {"decision_id": decision["decision_id"]}
                 log.warning("another model serves than the candidate was judged against: again", extra=known)
                 self._start(request, said)
+
+    def _tell_places(self, said: list[dict[str, Any]]) -> None:
+        """Tell each training that could begin, but for others that run, its place among those; once for each place."""
+        if not self._slots.tells_places:
+            return
+        running = {asked["model"] for asked in self._slots.running}
+        requests, count = self._state.requests, self._plan.application.partitions
+        waiting = [request for request in requests.waiting if self._state.is_archived(request.decision["journal_time"], count)]
+        for place, request in enumerate(waiting, 1):
+            identity, model = request.decision["decision_id"], request.decision["model"]
+            if running and requests.places.get(identity) != str(place):
+                one = (
+                    "another training of the model runs"
+                    if model in running
+                    else f"{len(running)} of {self._slots.places} places for trainings are taken"
+                )
+                self._say(training(request.decision, QUEUED, f"{one}: place {place} in the queue", details={"place": str(place)}), said)
 
     def _polled(self, decision: Mapping[str, Any], said: list[dict[str, Any]]) -> JobResult | None:
         """Look at the training that runs, and tell what has happened to it."""

@@ -106,7 +106,7 @@ class World:
         places = Places("app", "lake", "artifacts")
 
         def task(_partition: int) -> RetrainingTask:
-            return RetrainingTask(self.plan, self.registry, Slots([self.trainer]), Registrar(), places)
+            return RetrainingTask(self.plan, self.registry, Slots([self.trainer], tells_places=True), Registrar(), places)
 
         return chain_runner([Stage("retraining", task_inputs(self.plan), task)], self.plan, own, broker, self.registry)
 
@@ -124,11 +124,14 @@ class World:
         open_ones: set[str] = set()
         for record in trainings:
             assert record["event"] != "step" or record["decision_id"] in open_ones, "news of a training that is not open"
+            if record["event"] == "queued":
+                assert record["decision_id"] not in open_ones, "in the queue although it runs"
+                continue
             if record["event"] == "started":
                 open_ones.add(record["decision_id"])
             elif record["event"] != "step":
                 open_ones.discard(record["decision_id"])
-        trainings = [record for record in trainings if record["event"] != "step"]
+        trainings = [record for record in trainings if record["event"] not in ("step", "queued")]
         events = self._records(topics.deployments, "Deployment")
         said = Counter((record["decision_id"], record["event"] == "started") for record in trainings)
         answers = Counter(event["decision_id"] for event in events if event["event"] in ("rolled_back", "command_refused") and event["command_id"])

@@ -6,8 +6,8 @@ from typing import Any
 
 FINAL = frozenset({"finished", "failed", "refused"})
 """Events of a training that end it."""
-STEP = "step"
-"""Event of a training that has come further."""
+STEP, QUEUED = "step", "queued"
+"""Events of a training that has come further, and of one that waits for its turn."""
 _NOBODY = {"version": "", "serving": "", "operator": "", "issued_at": None}
 
 
@@ -49,6 +49,7 @@ class Requests:
     started: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     steps: dict[str, set[Hashable]] = field(default_factory=dict)
+    places: dict[str, str] = field(default_factory=dict)
     _last: tuple[int, int] | None = None
     _set_aside: list[int] = field(default_factory=list)
 
@@ -75,6 +76,10 @@ class Requests:
         """A training was said to have started."""
         self.started.add(identity)
 
+    def queue(self, identity: str, details: Mapping[str, str]) -> None:
+        """A training was said to wait in this place."""
+        self.places[identity] = details["place"]
+
     def step(self, identity: str, reason: str, details: Mapping[str, str]) -> None:
         """A training was said to have come so far."""
         self.steps.setdefault(identity, set()).add(_said(reason, details))
@@ -87,6 +92,7 @@ class Requests:
         """A request got its answer."""
         self.answered.add(identity)
         self.steps.pop(identity, None)
+        self.places.pop(identity, None)
         self.open.pop(identity, None)
 
     @property
@@ -115,6 +121,11 @@ class Requests:
             if request.is_training:
                 turns.setdefault(request.decision["model"], request)
         return list(turns.values())
+
+    @property
+    def waiting(self) -> list[Request]:
+        """All trainings that have not begun, in control's order; one that had begun before a restart is none of them."""
+        return [request for name, request in self.open.items() if request.is_training and request.champion is None and name not in self.started]
 
     @property
     def oldest_ms(self) -> int | None:

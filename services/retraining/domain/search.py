@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,13 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.calibrating import choose_calibration
 from tidemill.services.retraining.domain.enough_rows import window_words
 from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.families.family import Scores
 from tidemill.services.retraining.domain.families.registry import suggest
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CALIBRATION, CLASS_WEIGHT, INTERVAL, calibration_of, residual_interval
+from tidemill.services.retraining.domain.kept_answers import Kept, anew, identity_of
 from tidemill.services.retraining.domain.steps import Told, nobody
-from tidemill.services.retraining.domain.stretches import Stretches
+from tidemill.services.retraining.domain.stretches import Stretches, Window
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.application.families import families_of
 from tidemill.shared.application.training_policy import Training
@@ -50,7 +53,15 @@ class Found:
     trials: Sequence[Mapping[str, Any]] = ()
 
 
-def search(examples: Examples, split: Split, training: Training, kind: Kind, known: Mapping[str, Any] | None = None, told: Told = nobody) -> Found:
+def search(
+    examples: Examples,
+    split: Split,
+    training: Training,
+    kind: Kind,
+    known: Mapping[str, Any] | None = None,
+    told: Told = nobody,
+    kept: Kept = anew,
+) -> Found:
     """Search and choose by validation loss, before the gate's rows were asked about.
 
     Recipes are compared on up to three stretches of `training.holdout_days`, the newest first, each by a model that learned what was known when it
@@ -63,6 +74,9 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
         Parameters of a recipe that is tried first: what serves now. When it is the best, it is found as it was.
     told
         Of each trial that begins.
+    kept
+        Answers of fits that an attempt before has made. Every trial is drawn and judged again, in its order, so the result is that of a search which
+        nothing ended.
 
     Raises
     ------
@@ -83,6 +97,10 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
     recipes: dict[int, dict[str, Any]] = {}
     answers: dict[int, list[NDArray[np.float64]]] = {}
 
+    def answers_of(window: Window, parameters: Mapping[str, Any]) -> Scores:
+        model = fit(window.matrix, window.labels, kind, parameters, training.seed, window.weights, training.class_weight)
+        return model.predict(window.asked)
+
     def trial_loss(trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
         told("searching", trial.number, training.trials + again)
         parameters = recipes[trial.number] = {**suggest(trial, families, stretches.windows), **weighing}
@@ -91,8 +109,9 @@ def search(examples: Examples, split: Split, training: Training, kind: Kind, kno
         mine = answers[trial.number] = []
         for fold, rows in enumerate(stretches.validations):
             window = stretches.window(fold, parameters["window_days"])
-            model = fit(window.matrix, window.labels, kind, parameters, training.seed, window.weights, training.class_weight)
-            mine.append(model.predict(window.asked))
+            mine.append(
+                kept(partial(identity_of, window, kind, parameters, training.seed, training.class_weight), partial(answers_of, window, parameters))
+            )
             losses.append(kind.losses(rows.labels, mine[-1]))
             so_far = np.concatenate(losses)
             loss = weighted_mean(so_far, None if weights is None else weights[: len(so_far)])

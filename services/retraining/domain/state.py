@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill.services.retraining.domain.admissions import Admissions
-from tidemill.services.retraining.domain.requests import FINAL, STEP, Requests
+from tidemill.services.retraining.domain.requests import FINAL, QUEUED, STEP, Requests
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.shared.models.deployments import Lifecycle, Lifecycles
 
@@ -42,6 +42,8 @@ class WorkerState:
         identity = record["decision_id"]
         if record["event"] == "started":
             self.requests.start(identity)
+        elif record["event"] == QUEUED:
+            self.requests.queue(identity, record["details"])
         elif record["event"] == STEP:
             self.requests.step(identity, record["reason"], record["details"])
         elif record["event"] in FINAL:

@@ -13,6 +13,7 @@ from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
 from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.domain.gate import judge
+from tidemill.services.retraining.domain.kept_answers import Kept, anew
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.refit_checks import check_refit
 from tidemill.services.retraining.domain.search import search
@@ -58,6 +59,8 @@ class Bench:
         Instant and level of the looks before.
     told
         Of each step.
+    kept
+        Answers of fits that an attempt before has made.
     """
 
     model: str
@@ -74,6 +77,7 @@ class Bench:
     is_searched: bool = True
     spent: tuple[tuple[int, float], ...] = ()
     told: Told = nobody
+    kept: Kept = anew
 
     def split(self) -> Split:
         """Cut time for the gate of recipes: its part is `gate.span`, or the last third of the history where that is shorter, in whole blocks."""
@@ -157,7 +161,7 @@ def first_model(bench: Bench) -> Proposal:
     """
     training, gate, kind = bench.settings.training, bench.settings.gate, bench.kind
     split = Split.of(bench.end_ms, training.holdout_days, bench.horizon_ms)
-    candidate = train(bench.examples, split, bench.model, bench.version, training, kind, bench.told)
+    candidate = train(bench.examples, split, bench.model, bench.version, training, kind, bench.told, bench.kept)
     served = refit(bench.examples, split, candidate, training, kind)
     judged, scorer = OnnxScorer(candidate.artifact), OnnxScorer(served)
     rows = split.gate(bench.examples, 0)
@@ -259,7 +263,7 @@ def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
 
 
 def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
-    found = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None, bench.told)
+    found = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None, bench.told, bench.kept)
     notes.figures |= found.figures
     notes.trials = found.trials
     notes.details |= {"searched": "yes", "windows_left_out": found.left_out}

@@ -12,6 +12,7 @@ from tidemill.services.retraining.domain.enough_rows import check_rows
 from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibration_of, interval_of
+from tidemill.services.retraining.domain.kept_answers import Kept, anew
 from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.steps import Told, nobody
 from tidemill.shared.application.families import is_own
@@ -47,7 +48,9 @@ class Candidate:
     trials: Sequence[Mapping[str, Any]] = ()
 
 
-def train(examples: Examples, split: Split, model: str, version: str, training: Training, kind: Kind, told: Told = nobody) -> Candidate:
+def train(
+    examples: Examples, split: Split, model: str, version: str, training: Training, kind: Kind, told: Told = nobody, kept: Kept = anew
+) -> Candidate:
     """Search, refit on everything known before the gate, export: the model that is judged. The refit takes all rows of the chosen window.
 
     Raises
@@ -57,7 +60,7 @@ def train(examples: Examples, split: Split, model: str, version: str, training: 
     FamilyError
         A family cannot learn this.
     """
-    found = search(examples, split, training, kind, told=told)
+    found = search(examples, split, training, kind, told=told, kept=kept)
     artifact = fit_at(examples, split, split.gate_start, found.parameters, found.threshold, model, version, training, kind)
     figures = {**found.figures, "training_rows": float(artifact.signature.details["learned_rows"])}
     return Candidate(artifact, found.parameters, found.threshold, found.left_out, figures, found.trials)

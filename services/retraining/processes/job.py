@@ -13,6 +13,7 @@ from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
+from tidemill.services.retraining.domain.kept_answers import Kept, anew
 from tidemill.services.retraining.domain.latency import judge_latency
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
@@ -21,7 +22,8 @@ from tidemill.services.retraining.domain.succession import Bench, Proposal, answ
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families
-from tidemill.services.retraining.processes.job_files import PASSING, JobRequest, JobResult, progress_file, version_name
+from tidemill.services.retraining.processes.job_files import PASSING, JobRequest, JobResult, progress_file, trials_folder, version_name
+from tidemill.services.retraining.processes.kept_files import KeptFiles
 from tidemill.services.retraining.processes.scoring_cost import measure
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.services.retraining.registration import registration
@@ -47,13 +49,15 @@ _ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms",
 _PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
-def run(request: JobRequest, told: Told = nobody) -> JobResult:
+def run(request: JobRequest, told: Told = nobody, kept: Kept = anew) -> JobResult:
     """Make the model that is to serve next, store it, and say whether it may (`succession`).
 
     Parameters
     ----------
     told
         Of each step: what is done now, how many of its parts are done, and how many there are.
+    kept
+        Answers of fits that an attempt before has made.
     """
     told("reading rows", 0, 1)
     plan = load_plan(Path(request.application))
@@ -64,7 +68,7 @@ def run(request: JobRequest, told: Told = nobody) -> JobResult:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
     store = ArtifactStore(request.artifacts)
     bench, dataset = _bench(request, plan, model, version, lake)
-    bench = replace(bench, told=told)
+    bench = replace(bench, told=told, kept=kept)
     try:
         champion, predecessor = _load(store, request.champion), _load(store, request.predecessor)
         if not len(bench.examples):
@@ -189,7 +193,7 @@ def work(source: Path, target: Path) -> None:
         _write(progress_file(source), [step, done, of])
 
     try:
-        result = run(request, told)
+        result = run(request, told, KeptFiles(trials_folder(source), training_environment()))
     except (TransientError, MemoryError, OSError):
         log.exception("the training was ended by something that may pass")
         raise SystemExit(PASSING) from None

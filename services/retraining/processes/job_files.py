@@ -87,6 +87,11 @@ def progress_file(request: Path) -> Path:
     return request.with_name(f"{request.stem}.progress.json")
 
 
+def trials_folder(request: Path) -> Path:
+    """Return where a training keeps what its search has computed, for an attempt that takes its place."""
+    return request.with_name(f"{request.stem}.trials")
+
+
 def version_name(retraining: dict[str, Any]) -> str:
     """Return the version a request's model gets: the day it was asked for and the decision."""
     day = datetime.fromtimestamp(retraining["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")

@@ -4,13 +4,14 @@ import hashlib
 import json
 import logging
 import math
+import shutil
 import time
 from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Protocol
 
-from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, JobResult, progress_file, version_name
+from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, JobResult, progress_file, trials_folder, version_name
 from tidemill.services.retraining.processes.last_words import last_words
 from tidemill.services.retraining.processes.warm_child import WarmChild
 from tidemill.shared.observability.redaction import redacted
@@ -84,6 +85,7 @@ class ProcessTrainer(Trainer):
         if not same:
             self._result().unlink(missing_ok=True)
             self._failures_file().unlink(missing_ok=True)
+            self._forget_trials()
             path.write_text(text, encoding="utf-8")
         if self._result().exists():
             return
@@ -110,6 +112,7 @@ class ProcessTrainer(Trainer):
             how, last = self._end(code)
             return self._ended(f"the training process {how}", may_pass=code < 0 or code == PASSING, last=last)
         self._running = ""
+        self._forget_trials()
         return JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
 
     def news(self) -> list[JobNews]:
@@ -138,6 +141,7 @@ class ProcessTrainer(Trainer):
         why = f": {last}" if last else ""
         if not may_pass or self._failures >= self._retries:
             self._running = ""
+            self._forget_trials()
             log.error("training ended without a result", extra={"decision_id": self._decision, "how": how, "last": last})
             times = f", attempt {self._failures + 1} of {self._retries + 1}" if self._failures else ""
             return JobResult(False, f"{how}{times}{why}", self._version, False, False, "", "", 0.5, {}, {})
@@ -170,6 +174,10 @@ class ProcessTrainer(Trainer):
 
     def _progress(self) -> Path:
         return progress_file(self._folder / f"{self._decision}.json")
+
+    def _forget_trials(self) -> None:
+        """Remove what the search kept for a further attempt: there is none."""
+        shutil.rmtree(trials_folder(self._folder / f"{self._decision}.json"), ignore_errors=True)
 
     def _log(self) -> Path:
         return self._folder / f"{self._decision}.log"

@@ -11,8 +11,10 @@ from numpy.typing import NDArray
 
 from tests.unit.services.drift.stream import APP, shop
 from tidemill.services.retraining.domain.admissions import Admissions
+from tidemill.services.retraining.domain.fitting import Fit, fit
 from tidemill.services.retraining.processes.job import run
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
+from tidemill.services.retraining.processes.kept_files import KeptFiles
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.avro.messages import message_schema
@@ -80,7 +82,8 @@ class World:
         request = JobRequest(str(self.folder), str(self.folder / "lake"), str(self.folder / "artifacts"), asked, addresses[-1], addresses[-2])
         self.told.clear()
         known = {"recipe": recipe, "admitted": bool(recipe), "searched_ms": asked["journal_time"], **more}
-        return run(replace(request, **known), lambda *step: self.told.append(step))
+        self.last = replace(request, **known)
+        return run(self.last, lambda *step: self.told.append(step))
 
     def turned_round(self, day: int) -> JobResult:
         """A model of a lake whose labels are the wrong way round."""
@@ -131,6 +134,52 @@ def test_an_alarm_takes_no_admission_where_the_model_before_does_no_better(world
     assert third.passed and not third.roll_back and third.figures["reverse_level"] == 0.01 and third.details["searched"] == "yes"
     if third.details["recipe"] == first.details["recipe"]:
         assert third.details["admission"] == "refit of an admitted recipe"
+
+
+class Killed(BaseException):
+    """Stands for what ends a process; no training catches it."""
+
+
+def test_a_training_that_is_begun_again_makes_no_trial_twice_and_the_same_bytes(
+    world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    world.archive(30)
+    whole = world.train(30, "bootstrap")
+
+    def killed_at(step: str, done: int, of: int) -> None:
+        if (step, done) == ("searching", 1):
+            raise Killed
+
+    again = KeptFiles(tmp_path / "trials", {"code": "1"})
+    with pytest.raises(Killed):
+        run(world.last, killed_at, again)
+    written = {path: path.stat().st_mtime_ns for path in (tmp_path / "trials").iterdir()}
+    assert len(written) == whole.figures["validation_folds"], "the first trial's answers on each stretch"
+    fits = spied_fits(monkeypatch)
+    assert replace(run(world.last, kept=again), record={}) == replace(whole, record={})
+    assert len(fits) == whole.figures["fits"] - len(written)
+    assert {path: path.stat().st_mtime_ns for path in written} == written
+    (next(iter(written))).write_bytes(b"cut of")
+    assert replace(run(world.last, kept=KeptFiles(tmp_path / "trials", {"code": "1"})), record={}) == replace(whole, record={})
+
+
+def test_answers_that_another_code_has_computed_are_not_taken(tmp_path: Path) -> None:
+    one, other = (KeptFiles(tmp_path, {"code": code}) for code in ("1", "2"))
+    assert one(lambda: "a", lambda: np.array([1.0])).tolist() == [1.0]
+    assert one(lambda: "a", lambda: np.array([2.0])).tolist() == [1.0]
+    assert other(lambda: "a", lambda: np.array([2.0])).tolist() == [2.0]
+
+
+def spied_fits(monkeypatch: pytest.MonkeyPatch) -> list[str]:
+    """Count the fits of searches, and make them."""
+    fits: list[str] = []
+
+    def counted(*arguments: Any) -> Fit:
+        fits.append(arguments[3]["family"])
+        return fit(*arguments)
+
+    monkeypatch.setattr("tidemill.services.retraining.domain.search.fit", counted)
+    return fits
 
 
 def test_a_model_that_answers_groups_too_differently_does_not_serve_and_it_is_said_how(world: World) -> None:

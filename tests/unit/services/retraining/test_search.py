@@ -1,6 +1,7 @@
 """The search: recipes are compared on several stretches of time, and poor ones are given up."""
 
 import json
+from collections.abc import Callable
 
 import numpy as np
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from tests.unit.services.retraining.test_training import examples, parts, settings
 from tidemill.services.retraining.domain.encoding import encode
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
+from tidemill.services.retraining.domain.families.family import Scores
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CALIBRATION
 from tidemill.services.retraining.domain.search import search
@@ -86,3 +88,54 @@ def test_an_older_stretch_without_positives_is_left_out() -> None:
     silent = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(quiet, 0.0, rows.labels))
     assert search(silent, split, settings(trials=2), KIND).figures["validation_folds"] == 1
     assert search(rows, split, settings(trials=2), KIND).figures["validation_folds"] == 3
+
+
+class Killed(Exception):
+    """Stands for what ends a process."""
+
+
+class DyingKept:
+    """Keeps answers in memory and dies where a kill would strike: at the n-th fit that is really made."""
+
+    def __init__(self) -> None:
+        self.answers: dict[str, Scores] = {}
+        self.made = 0
+        self.dies_at = 0
+
+    def __call__(self, identity: Callable[[], str], make: Callable[[], Scores]) -> Scores:
+        name = identity()
+        if name not in self.answers:
+            if self.made == self.dies_at:
+                raise Killed
+            self.made += 1
+            self.answers[name] = make()
+        return self.answers[name]
+
+
+def test_a_search_that_is_killed_again_and_again_makes_each_fit_once_and_finds_what_one_without_a_kill_finds() -> None:
+    rows = examples()
+    split, asked = parts(rows), settings(families=("logistic_regression",), windows_days=(0, 60), trials=5)
+    whole = search(rows, split, asked, KIND)
+    kept, kills = DyingKept(), 0
+    while True:
+        try:
+            found = search(rows, split, asked, KIND, kept=kept)
+            break
+        except Killed:
+            kills += 1
+            kept.dies_at += 3
+    assert found == whole
+    assert kept.made == whole.figures["fits"] and kills == -(-kept.made // 3)
+
+
+def test_answers_of_other_rows_or_another_seed_are_not_taken_for_a_searchs_own() -> None:
+    rows, kept = examples(), DyingKept()
+    kept.dies_at = 1_000
+    split, asked = parts(rows), settings(families=("logistic_regression",), windows_days=(0,), trials=2)
+    search(rows, split, asked, KIND, kept=kept)
+    made = kept.made
+    flipped = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(np.arange(len(rows.labels)) == 0, 1 - rows.labels, rows.labels))
+    search(flipped, split, asked, KIND, kept=kept)
+    assert kept.made == 2 * made
+    search(rows, split, asked.model_copy(update={"seed": 8}), KIND, kept=kept)
+    assert kept.made > 2 * made

@@ -11,7 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
-from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, progress_file
+from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, progress_file, trials_folder
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.processes.warm_child import WarmChild
 
@@ -26,16 +26,25 @@ def request(champion: str = "", max_duration_ms: int = 60_000, retries: int = 3)
 
 def children() -> list[psutil.Process]:
     """Trainings that run; those that have ended and were not looked at yet are left out."""
-    running = [child for child in psutil.Process().children() if child.status() != psutil.STATUS_ZOMBIE]
-    return [child for child in running if "tidemill.services.retraining.processes.job" in child.cmdline()]
+    return [child for child in psutil.Process().children() if _is_training(child)]
+
+
+def _is_training(child: psutil.Process) -> bool:
+    try:
+        return child.status() != psutil.STATUS_ZOMBIE and "tidemill.services.retraining.processes.job" in child.cmdline()
+    except psutil.ZombieProcess:  # It has ended between the two looks.
+        return False
 
 
 def test_a_killed_training_is_begun_again_each_time_later_and_tells_so_until_its_retries_are_spent(tmp_path: Path) -> None:
     now, killed, told, result = 0.0, set[int](), list[JobNews](), None
     trainer = ProcessTrainer(tmp_path, clock=lambda: now)
     trainer.start(request(retries=2))
+    trials = trials_folder(tmp_path / "d.json")
+    trials.mkdir()
     deadline = time.monotonic() + DEADLINE_S
     while result is None:
+        assert trials.exists()
         assert time.monotonic() < deadline
         for child in children():
             os.kill(child.pid, signal.SIGKILL)
@@ -46,7 +55,7 @@ def test_a_killed_training_is_begun_again_each_time_later_and_tells_so_until_its
             now += 0.4 * 2 ** len(told)
             assert trainer.poll() is None and not children(), "not yet"
             now += 1.3 * 2 ** len(told)
-    assert len(killed) == 3
+    assert len(killed) == 3 and not trials.exists(), "nobody comes back for them"
     assert [(news.event, news.details["attempt"], news.details["of"]) for news in told] == [("retrying", "1", "3"), ("retrying", "2", "3")]
     waits = [float(news.details["wait_s"]) for news in told]
     assert 0.5 <= waits[0] < 1.5 and 1.0 <= waits[1] < 3.0 and "killed by signal 9" in told[0].reason

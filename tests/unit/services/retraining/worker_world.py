@@ -80,7 +80,8 @@ class World:
     def start(self) -> None:
         self.trainer = Trainer()
         self.registrar = Registrar()
-        self.task = RetrainingTask(self.plan, self.registry, Slots([self.trainer]), self.registrar, Places("app", "lake", "artifacts"))
+        slots = Slots([self.trainer], tells_places=True)
+        self.task = RetrainingTask(self.plan, self.registry, slots, self.registrar, Places("app", "lake", "artifacts"))
         self.read = dict.fromkeys(task_inputs(self.plan).partitioned, 0)
         self.last = Step([], {}, Coverage())
 
