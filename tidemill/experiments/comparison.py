@@ -130,9 +130,9 @@ def _held_against(trial: Trial, best: Trial) -> Compared:
     if trial is best:
         return Compared(trial, 0.0, False)
     # Rows of a day share their error: days, not rows, are the observations.
-    theirs = {day: loss for day, _, loss in best.found["days"]}
-    days = [(day, rows, loss - theirs[day]) for day, rows, loss in trial.found["days"]]
-    blocks = np.repeat([day for day, _, _ in days], [rows for _, rows, _ in days])
-    differences = np.repeat([gap / rows for _, rows, gap in days], [rows for _, rows, _ in days])
-    test = paired_block_test(differences, blocks)
+    theirs = {day: loss for day, _, loss, _ in best.found["days"]}
+    days, weights, gaps = (
+        np.array(part) for part in zip(*((day, weight, loss - theirs[day]) for day, _, loss, weight in trial.found["days"]), strict=True)
+    )
+    test = paired_block_test(gaps / weights, days, weights)
     return Compared(trial, test.mean, bool(test.mean > 0 and test.p_value < _SURE))

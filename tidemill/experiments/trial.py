@@ -20,6 +20,7 @@ from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.signature import Column, Signature
+from tidemill.shared.statistics.propensity import weighted_mean
 
 _NO_THRESHOLD = 0.5
 
@@ -78,7 +79,7 @@ class Bench:
         if lack := self.kind.lack(rows.labels, self.rules.min_each):
             window = f"{window_days} days" if window_days else "all history"
             raise TooFewRowsError(f"expected {self.rules.min_each} rows of each class in {window} before fold {fold + 1}, found {lack}")
-        encoding = encode(rows.features, rows.labels, rows.request_ms, self.kind)
+        encoding = encode(rows.features, rows.labels, rows.request_ms, self.kind, rows.weights)
         signature = Signature(model="", version="", family="", columns=encoding.columns, threshold=0.5, parity_rows=(), parity_scores=())
         kept, weights = rows.thinning(self.rules.rows or len(rows), self.kind)
         return Encoded(encoding.columns, encoding.matrix[kept], rows.labels[kept], weights, signature.encode(self.validation(fold).features))
@@ -91,15 +92,17 @@ def run_trial(bench: Bench, configuration: Configuration) -> dict[str, Any]:
     -------
     dict
         ``loss`` (mean over all judged rows), ``fold_losses``, ``figures`` (of the scores of all folds together, each given by a model that knew no
-        label of its future), ``train_s`` (processor time of the newest fold's fit), ``rows`` (it learned from), ``judged``, ``days`` (rows and summed
-        loss by day) and ``curve`` (recall, precision and threshold; none for regressions).
+        label of its future), ``train_s`` (processor time of the newest fold's fit), ``rows`` (it learned from), ``judged``, ``days`` (rows, summed
+        loss and summed weight by day) and ``curve`` (recall, precision and threshold; none for regressions).
+
+    Where acting on an answer hides its label, each row counts as many times as it stands for requests: in what is learned and in all figures.
 
     Raises
     ------
     TooFewRowsError, FamilyError
         It cannot be trained on this.
     """
-    kind, scores, labels, times, seconds, rows = bench.kind, [], [], [], [], []
+    kind, scores, seconds, rows, asked_rows = bench.kind, [], [], [], []
     for fold in range(len(bench.folds)):
         data, asked = bench.encoded(fold, configuration.window_days), bench.validation(fold)
         places = [place for place, column in enumerate(data.columns) if column.name in configuration.columns]
@@ -112,24 +115,26 @@ def run_trial(bench: Bench, configuration: Configuration) -> dict[str, Any]:
         seconds.append(time.process_time() - begun)
         rows.append(len(data.labels))
         scores.append(model.predict(np.ascontiguousarray(data.asked[:, places])))
-        labels.append(asked.labels)
-        times.append(asked.request_ms)
-    return {"train_s": seconds[0], "rows": rows[0], **_judged(kind, labels, scores, np.concatenate(times))}
+        asked_rows.append(asked)
+    return {"train_s": seconds[0], "rows": rows[0], **_judged(kind, asked_rows, scores)}
 
 
-def _judged(kind: Kind, labels: list[NDArray[np.float64]], scores: list[NDArray[np.float64]], request_ms: NDArray[np.int64]) -> dict[str, Any]:
-    losses = [kind.losses(truth, answer) for truth, answer in zip(labels, scores, strict=True)]
-    truth, answers, each = np.concatenate(labels), np.concatenate(scores), np.concatenate(losses)
+def _judged(kind: Kind, rows: list[Examples], scores: list[NDArray[np.float64]]) -> dict[str, Any]:
+    losses = [kind.losses(part.labels, answer) for part, answer in zip(rows, scores, strict=True)]
+    truth, answers, each = np.concatenate([part.labels for part in rows]), np.concatenate(scores), np.concatenate(losses)
     if not kind.is_score(answers).all():
         raise TooFewRowsError(f"expected a score for every row, found none for {int((~kind.is_score(answers)).sum())} of {len(answers)}")
-    threshold = best_threshold(truth, answers) if kind.name == "binary" and not kind.lack(truth, 1) else _NO_THRESHOLD
-    days, place = np.unique(request_ms // DAY_MS, return_inverse=True)
-    by_day = zip(days.tolist(), np.bincount(place).tolist(), np.bincount(place, each).tolist(), strict=True)
+    parts = [part.weights for part in rows if part.weights is not None]
+    weights = np.concatenate(parts) if parts else None
+    threshold = best_threshold(truth, answers, weights) if kind.name == "binary" and not kind.lack(truth, 1) else _NO_THRESHOLD
+    days, place = np.unique(np.concatenate([part.request_ms for part in rows]) // DAY_MS, return_inverse=True)
+    stands_for = np.ones(len(truth)) if weights is None else weights
+    by_day = (np.bincount(place).tolist(), np.bincount(place, stands_for * each).tolist(), np.bincount(place, stands_for).tolist())
     return {
-        "loss": float(each.mean()),
-        "fold_losses": [float(part.mean()) for part in losses],
-        "figures": kind.figures(truth, answers, kind.decide(answers, threshold)),
+        "loss": weighted_mean(each, weights),
+        "fold_losses": [weighted_mean(loss, part.weights) for loss, part in zip(losses, rows, strict=True)],
+        "figures": kind.figures(truth, answers, kind.decide(answers, threshold), weights),
         "judged": len(truth),
-        "days": [list(one) for one in by_day],
-        "curve": curve(kind, truth, answers),
+        "days": [list(one) for one in zip(days.tolist(), *by_day, strict=True)],
+        "curve": curve(kind, truth, answers, weights),
     }

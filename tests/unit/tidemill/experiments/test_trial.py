@@ -1,10 +1,13 @@
 """Trials of every kind: what is judged, by whom, and against what."""
 
+from dataclasses import replace
 from typing import Any
 
 import numpy as np
+import pandas as pd
 import pyarrow as pa
 import pytest
+from sklearn import metrics
 from sklearn.metrics import average_precision_score, precision_recall_curve
 
 from tidemill.experiments.comparison import Trial, compare, trade_off
@@ -13,6 +16,7 @@ from tidemill.experiments.precision_recall import curve
 from tidemill.experiments.trial import Bench, Rules, run_trial
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
+from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.folds import Folds
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
@@ -53,8 +57,8 @@ def test_a_trial_says_the_same_again_and_better_features_win(kind: Kind) -> None
     place, good, poor = bench(kind), configuration(kind), configuration(kind, ("other",))
     found, again, worse = (run_trial(place, one) for one in (good, good, poor))
     assert {**found, "train_s": 0} == {**again, "train_s": 0}
-    assert found["judged"] == sum(len(place.validation(fold)) for fold in range(2)) == sum(rows for _, rows, _ in found["days"])
-    assert found["loss"] == pytest.approx(sum(loss for _, _, loss in found["days"]) / found["judged"])
+    assert found["judged"] == sum(len(place.validation(fold)) for fold in range(2)) == sum(rows for _, rows, *_ in found["days"])
+    assert found["loss"] == pytest.approx(sum(loss for _, _, loss, _ in found["days"]) / found["judged"])
     table = compare(kind, [trial(1, poor, worse), trial(2, good, found), Trial(3, poor, "failed", "why")], 0.005)
     assert table.best_loss is not None and table.best_loss.number == 2 and table.best_metric is not None and table.best_metric.number == 2
     assert [row.trial.number for row in table.rows] == [2, 1, 3] and table.rows[1].sure and not table.rows[0].sure
@@ -103,3 +107,54 @@ def test_a_class_that_is_too_rare_fails_the_trial_by_name() -> None:
     rules = Rules(2_000, 5_000, "none", 7)
     with pytest.raises(TooFewRowsError, match="expected 5000 rows of each class in all history before fold 1"):
         run_trial(bench(Binary(), rules=rules), configuration(Binary()))
+
+
+def weighted(kind: Kind) -> Examples:
+    """Rows of which some stand for ten requests, as those of a control share do; more so where the answer would have been high."""
+    rows = examples(kind)
+    x = rows.features.column("x").to_numpy()
+    return replace(rows, weights=np.where((x > 0.5) & (np.random.default_rng(4).random(len(rows)) < 0.5), 10.0, 1.0))
+
+
+@pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
+def test_rows_that_stand_for_several_requests_count_so_often_in_every_figure(kind: Kind) -> None:
+    rows, one = weighted(kind), replace(configuration(kind), family="ridge_regression" if kind.name == "regression" else "logistic_regression")
+    one = replace(one, parameters={"penalty": 1.0} if kind.name == "regression" else {"strength": 1.0})
+    place = bench(kind, rows)
+    found = run_trial(place, one)
+    asked = [place.validation(fold) for fold in range(2)]
+    answers = []
+    for fold in range(2):
+        data = place.encoded(fold, 0)
+        answers.append(fit(data.matrix, data.labels, kind, {"family": one.family, **one.parameters}, 7, data.weights).predict(data.asked))
+    truth, scores = np.concatenate([part.labels for part in asked]), np.concatenate(answers)
+    weights = np.concatenate([part.weights for part in asked if part.weights is not None])
+    assert len(weights) == len(truth) and set(weights) == {1.0, 10.0}
+    losses = {
+        "binary": lambda w: metrics.log_loss(truth, scores, sample_weight=w),
+        "multiclass": lambda w: metrics.log_loss(truth, scores, sample_weight=w),
+        "regression": lambda w: metrics.mean_squared_error(truth, scores, sample_weight=w),
+    }
+    assert found["loss"] == pytest.approx(losses[kind.name](weights), rel=1e-6) != pytest.approx(losses[kind.name](None), rel=1e-3)
+    begins = np.concatenate([part.request_ms for part in asked]) // DAY_MS
+    by_day = pd.DataFrame({"day": begins, "weight": weights}).groupby("day").weight.agg(["count", "sum"]).reset_index()
+    assert [[day, count, weight] for day, count, _, weight in found["days"]] == by_day.to_numpy().tolist()
+    if kind.name == "binary":
+        assert found["figures"]["auc"] == pytest.approx(metrics.roc_auc_score(truth, scores, sample_weight=weights))
+        precision, recall, _ = precision_recall_curve(truth, scores, sample_weight=weights)
+        points = np.array(found["curve"])[:, :2]
+        apart = np.abs(points[:, None] - np.stack([recall, precision], axis=1)).max(axis=2).min(axis=1)
+        assert len(points) > 20 and apart.max() < 1e-5
+    fold_loss = found["fold_losses"][0]
+    count = len(asked[0].labels)
+    each = kind.losses(truth[:count], scores[:count])
+    assert fold_loss == pytest.approx(np.average(each, weights=weights[:count]))
+
+
+def test_trials_are_held_against_each_other_by_days_and_by_what_their_rows_stand_for() -> None:
+    """Two days: on the one the second trial is better, on the other, whose rows stand for more, it is worse."""
+    one = {"loss": 0.5, "figures": {}, "train_s": 1.0, "days": [[0, 10, 5.0, 10.0], [1, 10, 50.0, 100.0]]}
+    two = {"loss": 0.6, "figures": {}, "train_s": 1.0, "days": [[0, 10, 4.0, 10.0], [1, 10, 62.0, 100.0]]}
+    first, second = configuration(Binary()), configuration(Binary(), ("x",))
+    rows = compare(Binary(), [trial(1, first, one), trial(2, second, two)], 0.005).rows
+    assert rows[1].trial.number == 2 and rows[1].behind == pytest.approx((62.0 + 4.0 - 55.0) / 110.0)

@@ -2,12 +2,20 @@
 
 from pathlib import Path
 
+import numpy as np
 import pytest
 
-from tests.unit.tidemill.planning.changed import EXAMPLE, SECOND_MODEL, changed_plan
+from tests.linear_models import linear_artifact
+from tests.unit.tidemill.planning.changed import EXAMPLE, SECOND_MODEL, changed, changed_plan
 from tidemill.planning.compare import compare
 from tidemill.planning.difference import Change, Difference
+from tidemill.planning.make_plan import make_plan
+from tidemill.planning.running_application import RunningApplication
+from tidemill.runs.application_copy import content_digest
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.deployments import ModelDeployment
+from tidemill.shared.models.signature import Column
 
 RUNNING = load_plan(EXAMPLE)
 SPENDING = "account_spending: {entity: account, source: payments, value: amount, aggregate"
@@ -155,3 +163,67 @@ def test_a_column_that_changes_its_type_is_refused(tmp_path: Path) -> None:
     number = changed_plan(tmp_path / "number", (place[0], place[1] + derive), features)
     text = changed_plan(tmp_path / "text", (place[0], place[1] + derive.replace("amount * 2", "currency || country")), features)
     assert {"column_type", "derived_column"} == {refusal.code for refusal in compare(number, text).refusals}
+
+
+def test_another_event_time_and_another_envelope_are_refused(tmp_path: Path) -> None:
+    captured = '{"name": "currency", "type": "string"}'
+    schema = (captured, captured + ', {"name": "captured_at", "type": {"type": "long", "logicalType": "timestamp-millis"}, "default": 0}')
+    moved = difference(
+        tmp_path / "time",
+        ("    event_id: payment_id\n    event_time: event_time", "    event_id: payment_id\n    event_time: captured_at"),
+        schema=schema,
+    )
+    (refusal,) = moved.refusals
+    assert refusal.code == "event_time" and refusal.where == "streams.payments.event_time"
+    assert "event_time cannot become captured_at" in refusal.why and "declare a stream of another name" in refusal.way_out
+    keys = "event_id: payment_id\n    event_time: event_time"
+    wrapped = difference(tmp_path / "envelope", (keys, keys + "\n    envelope: debezium\n    updates: skip"))
+    (refusal,) = [one for one in wrapped.refusals if one.code == "envelope"]
+    assert refusal.where == "streams.payments.envelope" and "None cannot become debezium" in refusal.why
+
+
+CLASSES = """
+  size:
+    kind: multiclass
+    classes: [small, large]
+    ask: payments
+    features: [currency]
+    label: {stream: chargebacks, join: payment_id, value: "CASE WHEN payment_id > 'm' THEN 'small' ELSE 'large' END", max_delay: 2d}
+    fallback: {default: small}
+"""
+
+
+@pytest.mark.parametrize(
+    ("code", "edit"),
+    [("model_classes", ("[small, large]", "[small, middle, large]")), ("model_ask", ("ask: payments", "ask: visits"))],
+)
+def test_a_model_whose_classes_or_stream_are_others_is_refused(code: str, edit: tuple[str, str], tmp_path: Path) -> None:
+    visits = "  visits:\n    topic: payments-visits\n    schema: schemas/payment.avsc\n    event_id: payment_id\n    event_time: event_time\n"
+    streams = ("entities:\n", visits + "entities:\n")
+    old = changed_plan(tmp_path / "old", streams, (LAST, LAST + CLASSES))
+    new = changed_plan(tmp_path / "new", streams, (LAST, LAST + CLASSES.replace(*edit)))
+    (refusal,) = compare(old, new).refusals
+    assert (refusal.code, refusal.where) == (code, f"models.size.{code.removeprefix('model_')}")
+    assert "cannot become another one" in refusal.why and "another name" in refusal.way_out
+
+
+def test_a_champion_that_reads_what_would_be_gone_is_refused_by_its_version(tmp_path: Path) -> None:
+    """Its model's list has left the column out since it was trained, and another model alone keeps it in the vectors so far."""
+    old = changed(
+        tmp_path / "old",
+        (LAST, LAST + SECOND_MODEL.replace("[currency, account_spending.*]", "[merchant_id]")),
+        ("country, merchant_id,", "country,"),
+    )
+    new = changed(tmp_path / "new", ("country, merchant_id,", "country,"))
+    store = ArtifactStore(str(tmp_path / "artifacts"))
+    columns = (Column(name="amount", type="double"), Column(name="merchant_id", type="string", codes={"m1": 1.0}))
+    address = store.put(linear_artifact("binary", np.ones((2, 1)), "v7", columns=columns).to_bytes())
+    running = RunningApplication(
+        old, load_plan(old), content_digest(old), {"fraud": ModelDeployment("v7", address, 3, 0.5)}, 0, "", str(tmp_path / "artifacts")
+    )
+    found = make_plan(running, new, measured=False).difference
+    (refusal,) = [one for one in found.refusals if one.code == "champion"]
+    assert refusal.where == "models.fraud" and "its champion v7 could not answer any more" in refusal.why and "merchant_id" in refusal.why
+    assert "until a model that does not read it serves" in refusal.way_out and not found.can_be_applied
+    unread = make_plan(running, old, measured=False).difference
+    assert unread.is_empty, "while the column is there, nothing is refused"
