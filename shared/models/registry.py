@@ -101,7 +101,8 @@ class ModelRegistry:
         Parameters
         ----------
         times
-            By version: `promoted_at`, `retired_at`, `rolled_back_at`, `restored_at`, ISO 8601.
+            By version: when it was tried and served (`promoted_at`, `retired_at`, `canary_at`, `ab_at` and others), ISO 8601, and in an A/B test
+            against which version.
         champion
             Gets the alias ``champion``.
 
