@@ -9,6 +9,8 @@ from tidemill.shared.statistics.eprocess import below, discoveries
 _LEAST_REQUESTS = 100
 _OF_LOSS, _OF_CALIBRATION, _OF_SLICES = 0.5, 0.25, 0.25
 """Of the level, for each check: one challenger that is not worse goes back with that probability at most, however often it is looked at."""
+_OF_FAIRNESS = 0.25
+"""Beside them, where limits are declared: a challenger whose groups differ by no more goes back for it with that part of the level at most."""
 
 
 def setback(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:
@@ -52,8 +54,12 @@ def unequal(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -
     if policy.fairness is None:
         return ""
     parts = {name: blocks for name, blocks in trial.slices.items() if name}
-    counts = {name: [(one.labels, one.positives, one.yes, one.hits) for one in blocks] for name, blocks in parts.items()}
-    return unequal_answers(counts, policy.fairness, figures)
+    # Blocks of a state that an earlier version wrote do not say when they began, and cannot be held against those of another group.
+    counts = {
+        name: [(one.begins_ms, one.labels, one.positives, one.yes, one.hits) for one in blocks if one.begins_ms >= 0]
+        for name, blocks in parts.items()
+    }
+    return unequal_answers(counts, policy.fairness, _OF_FAIRNESS * policy.level, figures)
 
 
 def _off(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:

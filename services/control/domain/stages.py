@@ -7,6 +7,7 @@ import numpy as np
 
 from tidemill.services.control.domain.ab import ABTest, compare
 from tidemill.services.control.domain.decision import Place, decision
+from tidemill.services.control.domain.group_answers import looks_equal
 from tidemill.services.control.domain.setbacks import harm_in_parts, setback, unequal, without_scores
 from tidemill.services.control.domain.trial_state import StagePolicy, TrialBlock, TrialState, days_of, figures_of, losses_of, margin_of
 from tidemill.shared.application.stages import ABStage, Stages
@@ -22,7 +23,8 @@ class StageWatch:
     margin nor its mean score farther from the mean label by more than the limit. As a canary it bakes again, and it is promoted once it is shown to
     be no worse by the margin, on all its blocks so far. It goes back as soon as it is shown to be worse on the whole or in a slice (e-BH), or
     farther from the mean label than the limit allows, if it has no score for more requests than the limit allows, and when the longest time has not
-    sufficed. What is shown is shown by t e-processes on the means of blocks, which may be looked at after every block.
+    sufficed. So does one that is shown to answer groups of people too differently; it moves on only while that does not look so. What is shown is
+    shown by t e-processes on the means of blocks, which may be looked at after every block.
 
     Where the application has an A/B test, it comes in place of the promotion, and what it shows decides (`ab.compare`): the winner serves, and where
     there is none the champion stays. An operator may ask for one of any version.
@@ -112,7 +114,7 @@ class StageWatch:
             if baked and _looks_no_worse(policy, figures):
                 words = f"baked for {days_of(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {losses_of(figures)}"
                 return [self._said(trial, record, after, words, figures)]
-        elif baked and _means_as_much(policy, figures):
+        elif baked and _answers_alike(policy, figures):
             is_refit = _is_refit(stages, trial)
             if shown := _baked_refit(policy, figures) if is_refit else _no_worse(policy, trial, record["block_end"], figures):
                 return [self._said(trial, record, "promote", shown, figures)]
@@ -169,13 +171,14 @@ def _baked_refit(policy: StagePolicy, figures: Mapping[str, float]) -> str:
 
 
 def _looks_no_worse(policy: StagePolicy, figures: Mapping[str, float]) -> bool:
-    """Whether neither its loss nor its mean score so far is worse by more than what is allowed, by chance or not."""
+    """Whether its loss, its mean score and the differences of groups so far are worse by no more than what is allowed, by chance or not."""
     is_small = figures.get("loss_difference", 0.0) <= margin_of(policy.margin, policy.kind, figures)
-    return is_small and _means_as_much(policy, figures)
+    return is_small and _answers_alike(policy, figures)
 
 
-def _means_as_much(policy: StagePolicy, figures: Mapping[str, float]) -> bool:
-    return figures.get("calibration_excess", 0.0) <= policy.stages.limits.calibration
+def _answers_alike(policy: StagePolicy, figures: Mapping[str, float]) -> bool:
+    is_right = figures.get("calibration_excess", 0.0) <= policy.stages.limits.calibration
+    return is_right and looks_equal(policy.fairness, figures)
 
 
 def _no_worse(policy: StagePolicy, trial: TrialState, now_ms: int, figures: dict[str, float]) -> str:

@@ -51,13 +51,22 @@ class TrialBlock:
     excess: float = 0.0
     yes: int = 0
     hits: int = 0
+    begins_ms: int = -1
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "TrialBlock":
         """From a record of a trial (`tidemill.Trial`)."""
         off, champion_off = (abs(record[f"{whose}_score"] - record[f"{whose}_truth"]) for whose in ("challenger", "champion"))
         answers = record["challenger_yes"], record["challenger_hits"]
-        return cls(record["labels"], record["positives"], record["champion_loss"], record["difference_mean"], off - champion_off, *answers)
+        return cls(
+            record["labels"],
+            record["positives"],
+            record["champion_loss"],
+            record["difference_mean"],
+            off - champion_off,
+            *answers,
+            record["block_start"],
+        )
 
 
 @dataclass(slots=True)
