@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 from pydantic import Field
 
 from tidemill.shared.application.families import FamilyName
+from tidemill.shared.application.schedule import Schedule
 from tidemill.shared.application.values import Duration, Frozen, parse_duration
 
 
@@ -43,7 +44,7 @@ class RetrainingPolicy(Frozen):
 
     bootstrap_labels: int = Field(default=5_000, ge=10)
     cool_down: Duration = parse_duration("3d")
-    schedule: Duration | None = parse_duration("30d")
+    schedule: Schedule | None = parse_duration("30d")
     budget_per_30d: int = Field(default=10, ge=1)
     retries: int = Field(default=3, ge=0, le=20)
     retry_delay: Annotated[Duration, Field(gt=0)] = parse_duration("10s")

@@ -5,6 +5,7 @@ from fnmatch import fnmatchcase
 from tidemill.shared.application.alert_rules import CompiledRule, compile_rule
 from tidemill.shared.application.alerts import AlertRule
 from tidemill.shared.application.model import Application
+from tidemill.shared.application.schedule import usual_interval_ms
 
 _DAY_S = 86_400
 _DAY_MS = _DAY_S * 1000
@@ -74,7 +75,7 @@ def default_rules(application: Application) -> dict[str, AlertRule]:
              "summary": "Predictions of {model} get no labels"}
         )  # fmt: skip
         if model.retraining.schedule is not None:
-            old = 3 * model.retraining.schedule // 1000
+            old = 3 * usual_interval_ms(model.retraining.schedule) // 1000
             found[f"stale_model_{name}"] = AlertRule.model_validate(
                 {"on": "deployments", "where": f"{of_model} AND event IN ('promoted', 'rolled_back')", "when": f"age_s > {old}", "repeat": "7d",
                  "owner": owner, "summary": "Nothing newer than version {version} of {model} was promoted for three times its schedule"}

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill.services.control.domain.decision import Place, decision
+from tidemill.shared.application.schedule import next_instant, schedule_words
 
 BUDGET_MS = 30 * 86_400_000
 _COMMANDS_REMEMBERED = 10_000
@@ -20,11 +21,11 @@ _TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap"}
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits of one model; durations in milliseconds of journal time."""
+    """Limits of one model; durations in milliseconds of journal time. `schedule`: so long after the last request, or a cron expression in UTC."""
 
     model: str
     cool_down_ms: int
-    schedule_ms: int | None
+    schedule: int | str | None
     budget: int
 
 
@@ -76,10 +77,9 @@ class RetrainingPolicy:
         """Ask for the scheduled trainings that are due by an instant."""
         said = []
         for model in self._models.values():
-            every = model.policy.schedule_ms
-            while every is not None and model.slot is not None and model.slot + every <= time_ms:
-                due = model.slot + every
-                reason = f"{every // 86_400_000} days after the last request"
+            schedule = model.policy.schedule
+            while schedule is not None and model.slot is not None and (due := next_instant(schedule, model.slot)) is not None and due <= time_ms:
+                reason = schedule_words(schedule)
                 obstacle = self._obstacle(model, due)
                 if obstacle is None:
                     said.append(_train(model, "requested", "schedule", str(due), Place(due), reason))

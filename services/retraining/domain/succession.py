@@ -25,6 +25,7 @@ from tidemill.services.retraining.domain.training import fit_at, refit, train
 from tidemill.services.retraining.domain.verdict import Verdict
 from tidemill.services.retraining.domain.walk_forward import walk_forward
 from tidemill.shared.application.model import Model
+from tidemill.shared.application.schedule import usual_interval_ms
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.onnx_scorer import OnnxScorer
@@ -276,7 +277,9 @@ def _judge(bench: Bench, split: Split, recipe: Recipe, threshold: float, notes: 
     answered = kind.is_score(bench.served) & kind.is_label(rows.labels)
     places = answered & (rows.request_ms >= split.gate_start) & (rows.request_ms < split.gate_end)
     judged, champion = rows.where(places), bench.served[places]
-    walk = walk_forward(judged, split, bench.settings.retraining.schedule, lambda at: bench.fit(split, at, recipe, threshold))
+    schedule = bench.settings.retraining.schedule
+    every = None if schedule is None else usual_interval_ms(schedule)
+    walk = walk_forward(judged, split, every, lambda at: bench.fit(split, at, recipe, threshold))
     blocks = bench.blocks(judged, split)
     pair = Paired(judged.labels, walk.scores, champion, blocks, groups_of(judged, bench.settings.slices), judged.weights)
     gate, least = bench.settings.gate, bench.settings.training.min_positives

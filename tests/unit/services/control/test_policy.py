@@ -174,3 +174,26 @@ def test_an_endless_command_id_is_refused_and_not_remembered() -> None:
     said = control.command(order, 5 * DAY)
     assert [one["verdict"] for one in said] == ["refused"] and "at most 200 characters, got 1000000" in said[0]["reason"]
     assert len(str(control.snapshot())) < 10_000
+
+
+def test_a_calendar_asks_at_its_instants_from_the_first_request_on_whatever_the_steps_and_after_a_restart() -> None:
+    """Day 4 of the epoch is a Monday; Mondays at three, in UTC."""
+    monday, hour = 4, 3_600_000
+
+    def asked(steps: list[int], restart: bool = False) -> list[tuple[str, str, int]]:
+        watched = RetrainingPolicy([Policy("m", 3 * DAY, "0 3 * * 1", 10)])
+        assert watched.advance(2 * DAY) == [], "nothing is scheduled before the first request"
+        watched.finding(finding(3, "bootstrap"))
+        said = []
+        for step in steps:
+            said += watched.advance(step)
+            if restart:
+                state = json.loads(json.dumps(watched.snapshot()))
+                watched = RetrainingPolicy([Policy("m", 3 * DAY, "0 3 * * 1", 10)])
+                watched.load(state)
+        return [(one["verdict"], one["decision_id"], one["journal_time"]) for one in said]
+
+    whole = asked([30 * DAY])
+    assert [time for _, _, time in whole] == [(monday + 7 * week) * DAY + 3 * hour for week in range(4)]
+    assert [verdict for verdict, _, _ in whole] == ["skipped", "requested", "requested", "requested"], "the first falls into the cool-down"
+    assert asked(list(range(3 * DAY, 31 * DAY, DAY // 2))) == asked([5 * DAY, 12 * DAY, 30 * DAY], restart=True) == whole

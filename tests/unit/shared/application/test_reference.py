@@ -48,7 +48,7 @@ def default_text(field: Any) -> str:
     if isinstance(default, tuple | dict):
         return f"`[{', '.join(map(str, default))}]`" if isinstance(default, tuple) else "`{}`"
     # Durations are kept in milliseconds.
-    is_duration = any("parse_duration" in repr(part) for part in (*field.metadata, field.annotation))
+    is_duration = any("parse_duration" in repr(part) or "parse_schedule" in repr(part) for part in (*field.metadata, field.annotation))
     return f"`{duration_text(default)}`" if is_duration else f"`{default}`"
 
 

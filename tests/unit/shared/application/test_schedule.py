@@ -1,0 +1,48 @@
+"""Schedules: durations and cron expressions, next instants held to a walk over minutes, and what is refused."""
+
+from collections.abc import Callable
+from datetime import UTC, datetime, timedelta
+
+import pytest
+
+from tidemill.shared.application.schedule import next_instant, parse_schedule, usual_interval_ms
+
+HOUR_MS = 3_600_000
+# Each expression beside a plain condition on the minute.
+KNOWN: dict[str, Callable[[datetime], bool]] = {
+    "0 3 * * 1": lambda at: (at.weekday(), at.hour, at.minute) == (0, 3, 0),
+    "30 */6 * * *": lambda at: (at.hour % 6, at.minute) == (0, 30),
+    "0 0 1 * *": lambda at: (at.day, at.hour, at.minute) == (1, 0, 0),
+    "15 2 * 3 MON-FRI": lambda at: at.month == 3 and at.weekday() < 5 and (at.hour, at.minute) == (2, 15),
+}
+
+
+@pytest.mark.parametrize("text", KNOWN)
+def test_the_next_instant_is_the_first_minute_after_that_the_expression_names(text: str) -> None:
+    # Over the night in which Europe and America have other offsets: UTC has no such hour.
+    at = datetime(2024, 2, 27, 3, 0, tzinfo=UTC)
+    schedule = parse_schedule(text)
+    for _ in range(4):
+        walked = at + timedelta(minutes=1)
+        while not KNOWN[text](walked):
+            walked += timedelta(minutes=1)
+        found = next_instant(schedule, round(at.timestamp() * 1000))
+        assert found == round(walked.timestamp() * 1000)
+        at = walked
+
+
+def test_a_duration_counts_from_the_last_request_and_milliseconds_are_no_minute_of_their_own() -> None:
+    assert parse_schedule("7d") == 7 * 24 * HOUR_MS and next_instant(7 * 24 * HOUR_MS, 5) == 7 * 24 * HOUR_MS + 5
+    assert (
+        next_instant("0 * * * *", HOUR_MS - 1) == HOUR_MS
+        and next_instant("0 * * * *", HOUR_MS) == next_instant("0 * * * *", HOUR_MS + 1) == 2 * HOUR_MS
+    )
+    assert usual_interval_ms("0 3 * * 1") == 7 * 24 * HOUR_MS and usual_interval_ms(12) == 12
+
+
+@pytest.mark.parametrize(
+    "text", ["*/5 * * * *", "0,59 * * * *", "0 0 31 2 *", "61 * * * *", "0 3 * *", "0 3 * * 1 *", "@daily", "every monday", "", 5, None]
+)
+def test_what_is_no_schedule_is_refused_with_an_example(text: object) -> None:
+    with pytest.raises(ValueError, match=r'a duration such as 30d, or a cron expression of five fields in UTC such as "0 3 \* \* 1"'):
+        parse_schedule(text)
