@@ -46,6 +46,12 @@ def test_what_does_not_fit_is_refused_by_line(tmp_path: Path, ab: str, words: st
     assert words in str(found.value)
 
 
+@pytest.mark.parametrize("share", ["0", "1", "-0.1", "1.5", ".nan"])
+def test_a_canarys_share_out_of_range_is_refused_by_line(tmp_path: Path, share: str) -> None:
+    with pytest.raises(ApplicationError, match=r"app\.yaml:\d+.*share"):
+        with_stages(tmp_path, f"{{canary: {{share: {share}}}}}")
+
+
 def test_labels_that_acting_hides_do_not_tell_what_acting_has_done(tmp_path: Path) -> None:
     with pytest.raises(ApplicationError, match=r"app\.yaml:\d+.*where acting on an answer hides its label"):
         with_stages(tmp_path, "{ab: {metric: label, better: lower}}", "    control: {share: 0.05, hidden_when: predicted = 1}\n")

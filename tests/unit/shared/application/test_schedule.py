@@ -2,9 +2,12 @@
 
 from collections.abc import Callable
 from datetime import UTC, datetime, timedelta
+from pathlib import Path
 
 import pytest
 
+from tests.unit.services.drift.stream import APP, shop
+from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.schedule import next_instant, parse_schedule, usual_interval_ms
 
 HOUR_MS = 3_600_000
@@ -46,3 +49,14 @@ def test_a_duration_counts_from_the_last_request_and_milliseconds_are_no_minute_
 def test_what_is_no_schedule_is_refused_with_an_example(text: object) -> None:
     with pytest.raises(ValueError, match=r'a duration such as 30d, or a cron expression of five fields in UTC such as "0 3 \* \* 1"'):
         parse_schedule(text)
+
+
+def test_an_application_says_the_line_of_what_is_no_schedule_and_keeps_one_that_is(tmp_path: Path) -> None:
+    def with_schedule(name: str, text: str) -> int | str | None:
+        (tmp_path / name).mkdir()
+        own = APP.replace("{bootstrap_labels: 500}", f"{{bootstrap_labels: 500, schedule: {text}}}")
+        return shop(tmp_path / name, own).models["sent_back"].settings.retraining.schedule
+
+    with pytest.raises(ApplicationError, match=r'app\.yaml:\d+.*such as "0 3 \* \* 1" \(Mondays at 3:00\)'):
+        with_schedule("often", '"*/5 * * * *"')
+    assert with_schedule("weekly", '"0 3 * * 1"') == "0 3 * * 1" and with_schedule("never", "null") is None
