@@ -4,6 +4,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
+from campaigns.simulate.ab_tests import check_ab_tests
 from campaigns.simulate.answers import check_answers
 from campaigns.simulate.checks import SafetyChecks, ViolationError
 from campaigns.simulate.traffic import GOOD
@@ -21,8 +22,10 @@ _NOW = StepContext(0)
 _PARTITIONS = (0, 1)
 
 
-def check_end(world: World, checks: SafetyChecks, clock_jumped: bool) -> tuple[int, int]:
-    """Hold a drained system against fault-free replays of its journal; returns how many requests had a challenger, and how many a canary answered.
+def check_end(world: World, checks: SafetyChecks, clock_jumped: bool) -> tuple[int, int, int]:
+    """Hold a drained system against fault-free replays of its journal.
+
+    Returns how many requests had a challenger, how many of them it answered, and how many were within an A/B test.
 
     Raises
     ------
@@ -39,7 +42,7 @@ def check_end(world: World, checks: SafetyChecks, clock_jumped: bool) -> tuple[i
         _check_online_store(world, checks, partition)
         _check_lake(world, checks, partition)
     _check_drift(world, checks)
-    return tried, answered
+    return tried, answered, check_ab_tests(world)
 
 
 def _check_requests(world: World, checks: SafetyChecks) -> None:

@@ -122,6 +122,11 @@ class Process:
         return sorted(self._state.glob("*.json"))
 
     @property
+    def has_read(self) -> int:
+        """How far its (first) stage has read, all tasks and inputs together."""
+        return sum(sum(running.reading.values()) for running in self._runner.tasks.values())
+
+    @property
     def _files(self) -> list[Path]:
         return sorted(path for path in self._state.glob("*") if path.is_file())
 

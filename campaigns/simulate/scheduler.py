@@ -23,7 +23,7 @@ _WEIGHTS = {
 # Of the actions, in two of three runs: a run without floods is another world.
 _FLOOD_RATIO = 0.008
 _COMMAND_RATIO = 0.02
-_COMMANDS = ("retrain", "retrain", "retrain", "retrain", "promote", "promote", "step_back", "roll_back", "pin", "unpin", "unpin")
+_COMMANDS = ("retrain", "retrain", "retrain", "retrain", "promote", "promote", "step_back", "roll_back", "pin", "unpin", "unpin", "ab")
 
 
 class Scheduler:

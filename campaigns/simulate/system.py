@@ -239,6 +239,10 @@ class System:
         else:
             self._depart(action.actor, (*FUSIBLE, FUSED, "outcomes", "archive"), bool(action.number))
 
+    def read_by(self, stage: str) -> int:
+        """Return how far the processes of a stage have read, committed or not."""
+        return sum(process.has_read for process in self.processes.values() if stage in process.stages)
+
     def _depart(self, instance: str, stages: Sequence[str], lives_on: bool) -> None:
         for name in [f"{stage}/{instance}" for stage in stages]:
             process = self.processes.pop(name, None)

@@ -24,6 +24,7 @@ from tidemill.shared.log.topics import catalogue_topics
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.memory.log import PartitionLog
 from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.deployments import Lifecycles
 from tidemill.shared.online_store.memory_store import Memory, MemoryOnlineStore
 
 FOLDER = Path(__file__).parent / "application"
@@ -123,9 +124,18 @@ class World:
         self._say("verdicts", RESUME_STREAM)
 
     def command(self, what: str) -> None:
-        """Let an operator command something of the model; a pin is of what the lifecycle log named last."""
-        deployments = self.read(TopicPartition(self.plan.topics.deployments, 0))
-        version = str(self._deployments.decode(deployments.values[-1] or b"")["version"]) if what == "pin" and len(deployments) else ""
+        """Let an operator command something of the model; a pin is of what was named last, a test of what is tried or was trained last."""
+        deployments = self.read(TopicPartition(self.plan.topics.deployments, 0)).values
+        events = [self._deployments.decode(value or b"") for value in deployments] if what in ("pin", "ab") else []
+        model, version = Lifecycles().follow(events).of("fraud"), ""
+        if what == "pin" and events:
+            version = str(events[-1]["version"])
+        elif what == "ab" and model.champion is None:
+            # Nobody asks what is better than nothing.
+            what = "retrain"
+        elif what == "ab" and model.champion is not None:
+            others = [one.version for one in model.registered if one.version != model.champion.version]
+            version = model.challenger.version if model.challenger else others[-1] if others else ""
         self._say("fraud", what, version)
 
     def _say(self, about: str, what: str, version: str = "") -> None:

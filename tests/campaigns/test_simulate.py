@@ -9,7 +9,9 @@ from typing import Any
 
 import pytest
 
+from campaigns.simulate.ab_tests import ABTest, ab_tests_of
 from campaigns.simulate.actions import Action, dump, load
+from campaigns.simulate.checks import ViolationError
 from campaigns.simulate.lake import MemoryLake
 from campaigns.simulate.run import RunResult, replay, run_seed
 from campaigns.simulate.shrink import as_test, kind_of, shrink, shrunk
@@ -28,16 +30,17 @@ KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 
 def test_a_short_campaign_finds_nothing() -> None:
     faults: Counter[str] = Counter()
-    pauses = tried = answered = 0
-    for seed in range(1, 3):
+    pauses = tried = answered = compared = 0
+    for seed in (4, 6):
         result = run_seed(seed, 1_000)
         assert not result.violation, f"make simulate SEED={seed}: {result.violation}"
         assert result.rounds > 0
         faults += result.faults
         pauses += result.pauses
-        tried, answered = tried + result.tried[0], answered + result.tried[1]
+        tried, answered, compared = tried + result.tried[0], answered + result.tried[1], compared + result.tried[2]
     assert pauses, "a flood pauses the stream that declares it"
     assert tried > answered > 0, "candidates are tried, and canaries answer"
+    assert compared, "A/B tests have requests"
     assert sum(faults.values()) > 150
     assert len(faults) > 30, "kinds of faults"
 
@@ -143,3 +146,29 @@ def test_shrinking_leaves_what_the_failure_needs() -> None:
 
     assert [action.number for action in shrink(actions, fails)] == [3, 77, 78]
     assert runs < 120
+
+
+@pytest.mark.parametrize(
+    ("meanwhile", "violates"),
+    [
+        ([], False),
+        (["registered", "gate_refused", "command_refused"], False),
+        (["stepped_back", "canary"], False),
+        (["rolled_back", "ab"], False),
+        (["canary"], True),
+        (["ab"], True),
+        (["goes on"], True),
+    ],
+)
+def test_what_is_tried_or_promoted_within_an_ab_test_is_found(meanwhile: list[str], violates: bool) -> None:
+    names = ["registered", "promoted", "ab", *meanwhile]
+    details = {"goes on": {"trial": "goes on"}}
+    events = [
+        {"sequence": i, "event": "promoted" if name in details else name, "version": f"v{i}", "share": 0.4, "details": details.get(name, {})}
+        for i, name in enumerate(names)
+    ]
+    if violates:
+        with pytest.raises(ViolationError, match="while the A/B test of event 2 runs"):
+            ab_tests_of(events)
+    else:
+        assert ab_tests_of(events)[2] == ABTest(1, 0.4)
