@@ -49,7 +49,7 @@ def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[
         process.wait()
 
 
-@pytest.mark.lasts(60)
+@pytest.mark.lasts(128)
 @pytest.mark.timeout(400)
 def test_from_a_file_to_a_live_answer_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, infrastructure: Infrastructure) -> None:
     monkeypatch.chdir(tmp_path)

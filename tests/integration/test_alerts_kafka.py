@@ -171,7 +171,7 @@ def models(notifications: list[dict[str, Any]]) -> list[str]:
     return [one["labels"]["model"] for one in notifications if one["rule"] == "finding"]
 
 
-@pytest.mark.lasts(20)
+@pytest.mark.lasts(72)
 def test_what_was_committed_is_told_and_a_kill_between_sending_and_remembering_loses_nothing(
     tmp_path: Path, application_name: str, infrastructure: Infrastructure, receiver: Receiver
 ) -> None:

@@ -69,7 +69,7 @@ def until(condition: Callable[[], bool], what: str) -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.lasts(20)
+@pytest.mark.lasts(52)
 def test_a_run_takes_over_a_changed_application_while_requests_come(application_name: str, infrastructure: Infrastructure, tmp_path: Path) -> None:
     application = write_application(tmp_path / "application", application_name)
     run, plan = tmp_path / "runs" / application_name, load_plan(application)

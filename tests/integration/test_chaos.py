@@ -16,7 +16,7 @@ SHORT = {
 FAULTS = 12
 
 
-@pytest.mark.lasts(70)
+@pytest.mark.lasts(140)
 @pytest.mark.timeout(480)
 def test_a_dozen_faults_lose_double_and_change_nothing(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
     kinds = [kind for kind in KINDS if kind.name in SHORT]

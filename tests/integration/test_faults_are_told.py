@@ -42,7 +42,7 @@ def tidemill(*words: str, environment: dict[str, str]) -> "subprocess.CompletedP
     return subprocess.run(command, cwd=ROOT, env={**environment, "COLUMNS": "300"}, capture_output=True, text=True, timeout=200, check=False)
 
 
-@pytest.mark.lasts(30)
+@pytest.mark.lasts(46)
 @pytest.mark.timeout(300)
 def test_a_replay_names_what_was_rejected_fails_for_it_and_leaves_a_whole_lake(
     infrastructure: Infrastructure, application_name: str, tmp_path: Path

@@ -30,7 +30,7 @@ __all__ = ["application"]
 DEADLINE_S = 100.0
 
 
-@pytest.mark.lasts(40)
+@pytest.mark.lasts(70)
 def test_records_that_raise_fault_and_are_killed_in_two_partitions_are_set_aside(
     infrastructure: Infrastructure, application_name: str, tmp_path: Path
 ) -> None:

@@ -23,7 +23,7 @@ __all__ = ["application"]
 KILLS, SLICE = 3, 700
 
 
-@pytest.mark.lasts(42)
+@pytest.mark.lasts(52)
 @pytest.mark.timeout(300)
 def test_kills_and_a_change_of_topology_lose_and_double_nothing(
     application: Path, application_name: str, infrastructure: Infrastructure, tmp_path: Path

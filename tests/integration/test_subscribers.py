@@ -118,7 +118,7 @@ def answers(url: str) -> bool:
         return False
 
 
-@pytest.mark.lasts(40)
+@pytest.mark.lasts(94)
 @pytest.mark.timeout(300)
 def test_the_subscribers_of_the_readme_on_one_real_run(
     infrastructure: Infrastructure, application_name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

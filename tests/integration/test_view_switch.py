@@ -31,7 +31,7 @@ NEW = f"origin_traffic: {{entity: origin, source: departures, where: flight >= {
 
 
 @pytest.mark.timeout(300)
-@pytest.mark.lasts(40)
+@pytest.mark.lasts(73)
 @pytest.mark.parametrize("path", [("fused",), ("ingestion", "features")], ids=["fused", "separate"])
 def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
     path: tuple[str, ...], application: Path, application_name: str, infrastructure: Infrastructure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch

@@ -4,6 +4,7 @@ import tempfile
 from collections import Counter
 from pathlib import Path
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
@@ -44,6 +45,7 @@ class Flaky:
         sink.commit = commit  # type: ignore[method-assign]
 
 
+@pytest.mark.lasts(30)
 @settings(max_examples=30, deadline=None)
 @given(st.lists(ACTIONS, min_size=4, max_size=14))
 def test_a_pause_loses_nothing_and_lies_where_the_journal_says(actions: list[tuple[str, int]]) -> None:
