@@ -2,6 +2,7 @@
 
 import io
 import json
+from functools import lru_cache
 from typing import Any
 
 import fastavro
@@ -26,8 +27,9 @@ def plain(schema: Any) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form
     return [plain(item) for item in schema] if isinstance(schema, list) else schema
 
 
+@lru_cache(maxsize=256)
 def parse(schema: str) -> Any:  # noqa: ANN401, RUF100
-    """Parse an Avro schema (JSON) for fastavro, times as integers."""
+    """Parse an Avro schema (JSON) for fastavro, times as integers; the same text is parsed once in a process, and fastavro changes nothing in it."""
     return fastavro.parse_schema(plain(json.loads(schema)))
 
 

@@ -21,7 +21,7 @@ def catalogue_topics(app: str, partitions: int, catalogue: Path = CATALOGUE) -> 
     partitions
         Partitions of those topics for which the catalogue does not fix a number.
     """
-    document = yaml.safe_load(catalogue.read_text(encoding="utf-8"))
+    document = yaml.load(catalogue.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     compact = document["defaults"]["compact"]
     found = []
     for pattern, entry in document["topics"].items():

@@ -1,6 +1,7 @@
 """Ingestion, features and scoring of the flights application on a broker in memory, one by one or fused, and what they wrote."""
 
 import json
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -128,9 +129,12 @@ class System:
     def progress(self, stage: str) -> Progress | None:
         """Return the last progress record of a stage."""
         records = self.read(PLAN.topics.progress(stage))
-        codec = RecordCodec(self.registry, "p", (ROOT / "schemas" / "progress.avsc").read_text())
         values = [value for value in records.values if value is not None]
-        return Progress.decode(values[-1], codec) if values else None
+        return Progress.decode(values[-1], self._progress_codec) if values else None
+
+    @cached_property
+    def _progress_codec(self) -> RecordCodec:
+        return RecordCodec(self.registry, "p", (ROOT / "schemas" / "progress.avsc").read_text())
 
     def read(self, topic: str) -> Records:
         """Everything committed."""
