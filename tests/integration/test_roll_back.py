@@ -101,7 +101,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
 
     def champion() -> str:
         try:
-            return client.get_model_version_by_alias(f"{application_name}.faulty", "champion").tags["version"]
+            return str(client.get_model_version_by_alias(f"{application_name}.faulty", "champion").tags["version"])
         except Exception:  # MLflow's own, as long as there is no alias
             return ""
 
