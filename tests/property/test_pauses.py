@@ -83,7 +83,8 @@ def test_a_pause_loses_nothing_and_lies_where_the_journal_says(actions: list[tup
             assert [name for kind, name in journal if kind == stream] == names
         assert len(shop.values("shop-rejected")) == junk.total()
         flows = shop.runner.tasks[0].progress.flows
-        assert {topic: sum(flow.rejected.values()) for topic, flow in flows.items()} == {f"shop-{stream}": n for stream, n in junk.items()}
+        rejected = {topic: sum(flow.rejected.values()) for topic, flow in flows.items() if flow.rejected}
+        assert rejected == {f"shop-{stream}": n for stream, n in junk.items()}
         paused = False
         for kind, name in journal:
             if name == "orders":
