@@ -86,8 +86,8 @@ def start_missing(supervisor: Supervisor, application: Path) -> None:
     """Start the stages that a changed application has and the one before had not (call from the main thread)."""
     own = {_APPLICATION: str(application)}
     environment = {**supervisor.environment, **own}
-    stages = stage_processes(environment[TOPOLOGY], load_application(application).stages)
-    specs = [stage_spec(stage, environment) for stage in stages if stage not in supervisor.pids()]
+    declared = [stage for stage in load_application(application).stages if stage not in EVERY_APPLICATIONS]
+    specs = [stage_spec(stage, environment) for stage in declared if stage not in supervisor.pids()]
     supervisor.start([replace(spec, environment={**spec.environment, **own}) for spec in specs])
 
 

@@ -34,7 +34,8 @@ class World:
         rows = season(days=4, per_day=60, promoted=2, drifting=3)
         self.topics = Topics(self.plan, self.registry, rows)
         self.lake = Lake(str(folder / "lake"), "shop")
-        self.tables = dict(zip(self.topics.values, (VECTORS, PREDICTIONS, OUTCOMES), strict=True))
+        archived = (VECTORS, self.plan.topics.vectors), (PREDICTIONS, self.plan.topics.predictions), (OUTCOMES, self.plan.topics.outcomes)
+        self.tables = {topic: table for table, topic in archived}
         self.end_ms = rows.end_ms + 1
         self.tick = RecordCodec(self.registry, "shop-journal-tidemill.Tick", (SCHEMAS / "tick.avsc").read_text())
 
@@ -45,7 +46,8 @@ class World:
         """What comes in a step: a twelfth of each topic, and everybody's word that it is complete up to then."""
         time = START + (self.end_ms - START) * (step + 1) // STEPS
         found = []
-        for topic, times in self.topics.times.items():
+        for topic in self.tables:
+            times = self.topics.times[topic]
             end = int(np.searchsorted(times, time))
             found += [self.topics.records(topic, begin.get(topic, 0), end), self.topics.covered(topic, 10_000 + step, time)]
             begin[topic] = end

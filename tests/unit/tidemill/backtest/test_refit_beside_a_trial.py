@@ -8,7 +8,6 @@ import pytest
 
 from tests.linear_models import linear_artifact
 from tests.unit.tidemill.backtest.test_stages import ManyMeters
-from tests.unit.tidemill.planning import one_process
 from tests.unit.tidemill.planning.one_process import APP, write
 from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
@@ -48,7 +47,7 @@ class DailyTrainer(Trainer):
 
 
 def test_refits_serve_while_another_recipe_is_tried_which_serves_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_process, "Trainer", DailyTrainer)
+    monkeypatch.setattr(ManyMeters, "trainer", DailyTrainer)
     run = ManyMeters(tmp_path)
     run.start(write(tmp_path / "one", OFTEN))
     kept = ("canary", "promoted", "stepped_back")

@@ -10,7 +10,6 @@ import pytest
 
 from tests.linear_models import linear_artifact
 from tests.unit.shared.models.test_assignment import hash_of
-from tests.unit.tidemill.planning import one_process
 from tests.unit.tidemill.planning.one_process import APP, OneProcess, RememberingBroker, write
 from tidemill.audit.run_log import TopicLog
 from tidemill.backtest.public_log import PublicLog
@@ -64,7 +63,7 @@ class ManyMeters(OneProcess):
 
 
 def test_a_bad_canary_is_stepped_back_and_a_good_one_serves(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(one_process, "Trainer", PlannedTrainer)
+    monkeypatch.setattr(ManyMeters, "trainer", PlannedTrainer)
     run = ManyMeters(tmp_path)
     run.start(write(tmp_path / "one", STAGED))
     events: list[dict[str, Any]] = []
