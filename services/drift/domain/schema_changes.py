@@ -15,6 +15,7 @@ from tidemill.shared.avro.schema_fields import FieldChange
 JSON = -1
 _TOLD_KEPT = 500
 _WORDS_KEPT = 20
+_ALARMING_SHARE = 0.01
 
 
 @dataclass(frozen=True, slots=True)
@@ -132,16 +133,17 @@ class ModelColumns:
     def finding(self, at: Coordinates, news: SchemaNews) -> Finding | None:
         """Return what a change is to the model; None where it reads nothing of the stream.
 
-        A warning where a column that it reads is lost or has another type, or where records are refused; an alarm where most of them are.
+        A warning where a column that it reads is lost or has another type, or where records are refused; an alarm where most of them are, and they
+        are a hundredth of the day's: a few that somebody sent by mistake wake nobody.
         """
         if news.stream not in self.streams:
             return None
         broken = [one for one in news.changes if one.column and (one.effect == "lost" or one.change == "retyped")]
         hurt = [one for one in broken if self._reads(news.stream, one.column)]
         severity: Severity = "warning" if hurt or news.refused else "info"
-        if 2 * news.refused > news.records:
-            severity = "alarm"
         share = news.records / news.of if news.of else 0.0
+        if 2 * news.refused > news.records and share >= _ALARMING_SHARE:
+            severity = "alarm"
         writer = "json" if news.schema_id == JSON else f"schema {news.schema_id}"
         evidence = {"share": share, "records": float(news.records), "refused": float(news.refused), "since_ms": float(news.first_ms)}
         if news.schema_id != JSON:

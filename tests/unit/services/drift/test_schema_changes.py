@@ -30,8 +30,8 @@ LINEAGE = {"weight": Lineage(frozenset({"orders.weight"}), "", frozenset({"order
 READS = ModelColumns.of("m", "orders", "returns", LINEAGE)
 
 
-def news(stream: str = "orders", schema: int = 8, changes: tuple[FieldChange, ...] = (LOST, MORE), refused: int = 0) -> SchemaNews:
-    return SchemaNews(0, stream, schema, 7, 3_600_000, 40, refused, 100, changes)
+def news(stream: str = "orders", schema: int = 8, changes: tuple[FieldChange, ...] = (LOST, MORE), refused: int = 0, of: int = 100) -> SchemaNews:
+    return SchemaNews(0, stream, schema, 7, 3_600_000, 40, refused, of, changes)
 
 
 def rewritten(rows: Shop, day: int, schema: int, changes: list[dict[str, str]]) -> Shop:
@@ -44,6 +44,7 @@ def rewritten(rows: Shop, day: int, schema: int, changes: list[dict[str, str]]) 
 def test_severity_is_what_the_model_loses() -> None:
     for one, severity in (
         (news(), "warning"), (news(changes=(MORE,)), "info"), (news(changes=()), "info"), (news(refused=15), "warning"), (news(refused=30), "alarm"),
+        (news(refused=30, of=10_000), "warning"),
         (news(changes=(FieldChange("weight", "retyped", "double", "float", "weight", "read"),)), "warning"),
         (news(changes=(FieldChange("kg", "renamed", "weight", "kg", "weight", "read"),)), "info"),
         (news(changes=(FieldChange("note", "dropped", "string", "", "note", "lost"),)), "info"),
