@@ -38,7 +38,7 @@ class DecodedColumns:
     errors
         One per bad row, by position.
     writers : int64 array, shape (n,), or None
-        Of every message of the input the schema id that it names, 0 where it names none; None: not known.
+        Of every message of the input the schema id that it names, 0 where it names none that the registry has; None: not known.
     """
 
     batch: pa.RecordBatch
@@ -119,9 +119,10 @@ class ColumnDecoder:
         values = packed_or_list(messages)
         writers = np.zeros(len(values), np.int64)
         for schema_id, rows in by_schema(values):
-            writers[slice(None) if rows is None else rows] = max(schema_id, 0)
             place = np.arange(len(values)) if rows is None else rows
             reader = self._writer(schema_id)
+            if schema_id in self._writers:
+                writers[place] = schema_id
             if isinstance(reader, InvalidRecord):
                 errors.extend(InvalidRecord(i, reader.reason, _detail(reader, values[i])) for i in place.tolist())
                 continue

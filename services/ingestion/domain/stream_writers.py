@@ -15,6 +15,7 @@ from tidemill.shared.avro.schema_fields import FieldChange, SchemaField, differe
 DAY_MS = 86_400_000
 _KNOWN_KEPT = 100
 _NEW_A_DAY = 20
+_COUNTED_A_DAY = 100
 Names = Callable[[int], tuple[str, ...]]
 Schemas = Callable[[int], Mapping[str, SchemaField]]
 
@@ -89,7 +90,7 @@ class StreamWriters:
     rows
         Records of the day that is not over.
     today
-        By schema id: records of that day, refused ones.
+        By schema id: records of that day, refused ones; the first hundred ids, since all of this stands in every progress record.
     first
         Of today's new writers: journal time, partition and offset of the first record.
     fields
@@ -157,8 +158,10 @@ class StreamWriters:
         if self.usual < 0:
             self.usual = writer
             self.known.append(writer)
-        if writer not in self.known and writer not in self.first and len(self.first) < _NEW_A_DAY:
+        if writer not in self.known and writer not in self.first and len(self.first) < _NEW_A_DAY and len(self.today) < _COUNTED_A_DAY:
             self.first[writer] = first
+        if writer not in self.today and len(self.today) >= _COUNTED_A_DAY:
+            return
         count = self.today.setdefault(writer, [0, 0])
         count[0], count[1] = count[0] + records, count[1] + refused
 

@@ -119,3 +119,13 @@ def test_strangers_cannot_make_it_large() -> None:
         said = fold.absorb(rows([*writers, -1], [day * DAY_MS] * 41), names.__getitem__, lambda _: {})
         assert len(said) <= 21
     assert len(fold.snapshot()) < 80_000
+
+
+def test_thousands_of_schemas_within_a_day_cannot_make_it_large() -> None:
+    """All of it stands in every progress record, which must not outgrow a record of the broker."""
+    fold = StreamWriters("orders", COLUMNS)
+    for begin in range(1, 5_000, 500):
+        assert fold.absorb(rows(list(range(begin, begin + 500)), [5] * 500), NAMES.__getitem__, lambda _: {}) == []
+    assert len(fold.snapshot()) < 5_000
+    said = fold.close(1, lambda _: {})
+    assert len(said) == 20 and {(one.records, one.of) for one in said} == {(1, 5_000)}

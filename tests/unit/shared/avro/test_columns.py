@@ -93,6 +93,9 @@ def test_every_fate_has_its_reason() -> None:
     assert [(error.index, error.reason) for error in decoded.errors] == [
         (1, "null_value"), (2, "not_framed"), (3, "unknown_schema_id"), (4, "truncated"), (5, "invalid_utf8"),
     ]  # fmt: skip
+    # An id that the registry does not have is no writer: junk may name as many as it likes.
+    known = registry.register("s", PREDICTION)
+    assert decoded.writers is not None and decoded.writers.tolist() == [known, 0, 0, 0, known, known, known]
 
 
 def test_a_null_where_none_may_be_is_refused_before_it_becomes_zero() -> None:
