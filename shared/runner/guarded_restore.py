@@ -60,6 +60,25 @@ class GuardedRestore:
         self._metrics = metrics
         self._health = health
 
+    def chains(self, partitions: Sequence[int]) -> dict[int, list[RunningTask]]:
+        """Restore the tasks of partitions, the stages of each in order.
+
+        A stage that is set aside is missing, and with it those behind it, which read what it writes.
+        """
+        chains: dict[int, list[RunningTask]] = {}
+        for partition in partitions:
+            begun = self._timer()
+            chain: list[RunningTask] = []
+            for stage in range(len(self._links)):
+                running = self.restore(stage, partition)
+                if running is None:
+                    break
+                chain.append(running)
+            if chain:
+                chains[partition] = chain
+            self._metrics.observe_restore(partition, self._timer() - begun)
+        return chains
+
     def restore(self, stage: int, partition: int) -> RunningTask | None:
         """Restore a task, after the trials that its crashes ask for; None while it is set aside."""
         link, death = self._links[stage], self._death

@@ -206,7 +206,7 @@ def test_a_crash_undoes_what_the_step_had_written_of_other_partitions(tmp_path: 
 
 
 def test_a_client_that_does_not_close_keeps_nobody_from_ending(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidemill.shared.runner.runner._CLOSING_S", 0.2)
+    monkeypatch.setattr("tidemill.shared.runner.stage_clients._CLOSING_S", 0.2)
     runner = Runner(**arguments(APP, filled("abc", [1]), settings=quick(tmp_path), task_factory=lambda p: CountingTask(APP, p, b"poison")))
     forever = threading.Event()
     monkeypatch.setattr(runner._source, "close", forever.wait)
