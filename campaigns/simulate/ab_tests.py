@@ -12,6 +12,8 @@ from tidemill.shared.log.records import TopicPartition
 
 _PARTITIONS = (0, 1)
 _ENDS = ("promoted", "stepped_back", "rolled_back", "pinned", "retired")
+# What is pinned serves already, and goes on under the deployment that made it the champion.
+_SERVES = ("promoted", "rolled_back")
 _OTHER_STAGES = ("shadow", "canary", "ab")
 
 
@@ -75,8 +77,10 @@ def ab_tests_of(events: Iterable[Mapping[str, Any]]) -> dict[int, ABTest]:
             found[running] = ABTest(champion, event["share"])
         elif name in _ENDS:
             running = -1
-            # A pin is of a version, and makes it the champion.
-            champion = event["sequence"] if name != "stepped_back" else champion
+        if name in _SERVES:
+            champion = event["sequence"]
+        elif name == "retired":
+            champion = -1
     return found
 
 
