@@ -13,6 +13,16 @@ def find_own_modules(folder: Path) -> None:
         sys.path.append(str(folder.absolute()))
 
 
+def forget_own_modules(folder: Path) -> None:
+    """Look for modules in a folder no longer, and forget those that were found there: another application's may have the same names."""
+    root = folder.absolute()
+    sys.path[:] = [place for place in sys.path if not Path(place).is_relative_to(root)]
+    for name, module in list(sys.modules.items()):
+        file = getattr(module, "__file__", None)
+        if file is not None and Path(file).is_relative_to(root):
+            del sys.modules[name]
+
+
 def check_own_families(plan: Plan, folder: Path) -> None:
     """Try each ``module:factory`` that a model's training names on a few drawn rows; from now on its modules are found in the application's folder.
 

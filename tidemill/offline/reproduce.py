@@ -9,6 +9,7 @@ from pathlib import Path
 import numpy as np
 from deltalake.exceptions import DeltaError
 
+from tidemill.services.retraining.own_families import forget_own_modules
 from tidemill.services.retraining.processes.job import run
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
 from tidemill.shared.application.application_files import write_application
@@ -33,6 +34,10 @@ class UnknownVersionError(LookupError):
 
 class ReproductionError(RuntimeError):
     """A training cannot be made again; the message says what is missing, and what to do."""
+
+
+class PrunedDatasetError(ReproductionError):
+    """The rows that a training has learned from are no longer in the archive."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,6 +109,7 @@ def reproduce(plan: Plan, lake: Lake, lake_uri: str, artifacts: str, model: str,
     try:
         return _reproduced(plan, lake, lake_uri, store, record, folder, train)
     finally:
+        forget_own_modules(folder)
         shutil.rmtree(folder, ignore_errors=True)
 
 
@@ -153,7 +159,7 @@ def _dataset(plan: Plan, lake: Lake, record: TrainingRecord, notes: list[str]) -
         latest = {table: lake.version(table) for table in versions}
         found = training_set(lake, model, before, feature_versions(plan), latest)
         if found.version["sha256"] != record.dataset["sha256"]:
-            raise ReproductionError(
+            raise PrunedDatasetError(
                 f"{name}: its dataset was pruned: expected {record.dataset['rows']} rows of {VECTORS} version {versions[VECTORS]} and {OUTCOMES} "
                 f"version {versions[OUTCOMES]} in {lake.root}, which are gone ({str(error).splitlines()[0]}); the latest versions give "
                 f"{found.version['rows']} rows of another content. Restore the tables from a backup"
