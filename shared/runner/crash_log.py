@@ -17,6 +17,15 @@ RESTORING = {TopicPartition("restoring", 0): 0}
 
 
 @dataclass(frozen=True, slots=True)
+class Span:
+    """The input records of a step: how many, and first and last offset per input, by ``topic:partition``."""
+
+    records: int
+    begins: Mapping[str, int]
+    ends: Mapping[str, int]
+
+
+@dataclass(frozen=True, slots=True)
 class Crash:
     """A task's crash that has not been passed yet, and the search for its cause.
 
@@ -27,9 +36,9 @@ class Crash:
     place
         Committed positions of the task, by ``topic:partition``.
     count
-        Crashes at this place, or since the search began.
-    records
-        Input records of the step that crashed last.
+        Crashes at this place or on records of the same span, or since the search began.
+    records, begins
+        Input records of the step that crashed last: how many, and the first offset per input, by ``topic:partition``.
     ends
         Last offset under suspicion per input, by ``topic:partition``; `EVERYTHING` when the search goes on to the end of the inputs.
     native
@@ -74,6 +83,7 @@ class Crash:
     high: int = -1
     trial: int = -1
     tries: int = 0
+    begins: Mapping[str, int] = field(default_factory=dict)
 
     @property
     def restoring(self) -> bool:
@@ -94,6 +104,14 @@ class Crash:
         """Whether a task with these committed positions has left everything under suspicion behind."""
         reached = as_text(positions)
         return EVERYTHING not in self.ends and bool(self.ends) and all(reached.get(name, 0) > end for name, end in self.ends.items())
+
+    def meets(self, step: Span) -> bool:
+        """Whether a step had records of the one that crashed.
+
+        A task that reads ahead of what it commits comes back to its culprit from a later position each time: its place alone would never be the same.
+        """
+        shared = self.ends.keys() & step.ends.keys()
+        return any(step.begins[name] <= self.ends[name] and self.begins.get(name, self.ends[name]) <= step.ends[name] for name in shared)
 
 
 @dataclass(slots=True)
@@ -138,24 +156,14 @@ class CrashLog:
         """Return what is known of a task's crashes."""
         return self._crashes.get(partition)
 
-    def count(
-        self, partition: int, place: Mapping[TopicPartition, int], inputs: Mapping[str, int], records: int, error: str, native: bool = False
-    ) -> Crash:
-        """Write down a crash; it adds to those before when it happened at the same place.
-
-        Parameters
-        ----------
-        inputs
-            Last offset of the step per input, by ``topic:partition``.
-        records
-            Input records of the step.
-        """
+    def count(self, partition: int, place: Mapping[TopicPartition, int], step: Span, error: str, native: bool = False) -> Crash:
+        """Write down a crash; it adds to those before when it happened at the same place, or on records of the same step."""
         before, here = self._crashes.get(partition), as_text(place)
-        again = before if before is not None and (before.searching or before.place == here) else None
-        crash = replace(again, place=here, count=again.count + 1) if again is not None else Crash(partition, here, 1, records, inputs, error)
+        again = before if before is not None and (before.searching or before.place == here or before.meets(step)) else None
+        crash = replace(again, place=here, count=again.count + 1) if again is not None else Crash(partition, here, 1, step.records, step.ends, error)
         keep = again is not None and again.searching
-        ends = {**inputs, **again.ends} if keep and again is not None else inputs
-        self.put(replace(crash, records=records, ends=ends, error=error, native=native))
+        ends = {**step.ends, **again.ends} if keep and again is not None else step.ends
+        self.put(replace(crash, records=step.records, begins=step.begins, ends=ends, error=error, native=native))
         return self._crashes[partition]
 
     def put(self, crash: Crash, narrowed: bool = False) -> None:
@@ -184,6 +192,12 @@ class CrashLog:
 def as_text(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
     """Offsets by ``topic:partition``, sorted."""
     return {f"{topic}:{partition}": int(offset) for (topic, partition), offset in sorted(offsets.items())}
+
+
+def span_of(inputs: Sequence[Records]) -> Span:
+    """Return the input records of a step as a span."""
+    begins = {f"{records.topic}:{records.partition}": int(records.offsets[0]) for records in reversed(inputs) if len(records)}
+    return Span(sum(map(len, inputs)), begins, ends_of(inputs))
 
 
 def ends_of(inputs: Sequence[Records]) -> dict[str, int]:

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TextIO
 
 from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.runner.crash_log import Span
 
 log = logging.getLogger(__name__)
 _SIZE = 16_384
@@ -36,10 +37,8 @@ class Death:
         Commits of the task when the step began: once it has made more, the step is behind it.
     restoring
         True when the task was being brought back from the log.
-    records
-        Input records of the step.
-    ends
-        Last offset per input, by ``topic:partition``.
+    step
+        Its input records.
     held
         Of a task that held records back: last offset per input that earlier steps had given it.
     cause
@@ -50,8 +49,7 @@ class Death:
     partition: int
     sequence: int
     restoring: bool
-    records: int
-    ends: dict[str, int]
+    step: Span
     held: dict[str, int]
     cause: str | None = None
 
@@ -120,7 +118,7 @@ class DeathNote:
         held: Mapping[TopicPartition, int] | None = None,
         restoring: bool = False,
     ) -> None:
-        """Note the step that begins; last offsets that do not fit are left out.
+        """Note the step that begins; offsets that do not fit are left out.
 
         Parameters
         ----------
@@ -129,7 +127,7 @@ class DeathNote:
         """
         if self._map is None:
             return
-        runs = "|".join([f"{records.topic}:{records.partition}:{records.offsets[-1]}" for records in inputs if len(records)])
+        runs = "|".join([f"{run.topic}:{run.partition}:{run.offsets[0]}:{run.offsets[-1]}" for run in inputs if len(run)])
         before = "|".join([f"{topic}:{number}:{last}" for (topic, number), last in held.items()]) if held else ""
         text = f"{stage} {partition} {sequence} {restoring:d} {sum(map(len, inputs))} {runs} {before}".encode()[:_ROOM]
         self._map[_HEAD.size : _HEAD.size + len(text)] = text
@@ -166,9 +164,15 @@ def _first_line(path: Path) -> str | None:
 def _parsed(text: bytes, cause: str | None) -> Death | None:
     try:
         stage, partition, sequence, restoring, records, runs, held = text.decode().split(" ", 6)
-        return Death(int(stage), int(partition), int(sequence), restoring == "1", int(records), _ends(runs), _ends(held), cause)
+        step = Span(int(records), *_spans(runs))
+        return Death(int(stage), int(partition), int(sequence), restoring == "1", step, _ends(held), cause)
     except (UnicodeDecodeError, ValueError):
         return None
+
+
+def _spans(text: str) -> tuple[dict[str, int], dict[str, int]]:
+    parts = [run.rsplit(":", 2) for run in text.split("|") if run.count(":") >= 3]
+    return {name: int(first) for name, first, _ in reversed(parts)}, {name: int(last) for name, _, last in parts}
 
 
 def _ends(text: str) -> dict[str, int]:

@@ -7,7 +7,7 @@ from dataclasses import replace
 from enum import Enum
 
 from tidemill.shared.log.records import Records, TopicPartition
-from tidemill.shared.runner.crash_log import EVERYTHING, RESTORING, Crash, CrashLog, as_text, ends_of
+from tidemill.shared.runner.crash_log import EVERYTHING, RESTORING, Crash, CrashLog, Span, as_text, ends_of, span_of
 from tidemill.shared.runner.culprit_walk import SHARE, Culprit, HeldBack, Unclear
 from tidemill.shared.runner.death_note import Death
 from tidemill.shared.runner.quarantine import Address
@@ -167,12 +167,14 @@ class CrashVerdicts:
             del owed[address]
         running.owed = self.owed(partition)
         crash = self._crashes.of(partition)
+        if crash is not None and not crash.searching:
+            self._seen.pop(partition, None)
         if crash is not None and not crash.on_trial and (crash.restoring or crash.passed_by(progress.input_offsets)):
             self._over(partition)
 
     def restoring_died(self, partition: int, error: str, native: bool) -> Verdict:
         """Take note that a task could not be restored; the culprit is looked for among what it replays."""
-        crash = self._crashes.count(partition, RESTORING, {}, 0, error, native)
+        crash = self._crashes.count(partition, RESTORING, Span(0, {}, {}), error, native)
         log.error("restoring a task crashed", extra={"partition": partition, "crashes_here": crash.count, "error": error})
         if crash.count < (min(_CERTAIN, self._crash_limit) if native else self._crash_limit):
             return Verdict.END
@@ -189,7 +191,7 @@ class CrashVerdicts:
         """
         partition, count = running.partition, sum(map(len, inputs))
         error = f"{type(cause).__name__}: {cause}"
-        crash = self._crashes.count(partition, running.progress.input_offsets, ends_of(inputs), count, error)
+        crash = self._crashes.count(partition, running.progress.input_offsets, span_of(inputs), error)
         log.error("task crashed", extra={"partition": partition, "crashes_here": crash.count, "records": count, "error": error})
         if not crash.searching and not (crash.muted and not count) and crash.count < self._crash_limit:
             return Verdict.END
@@ -233,7 +235,7 @@ class CrashVerdicts:
         """
         partition, count = running.partition, sum(map(len, inputs))
         error = f"{type(cause).__name__}: {cause}"
-        crash = self._crashes.count(partition, running.progress.input_offsets, ends_of(inputs), count, error)
+        crash = self._crashes.count(partition, running.progress.input_offsets, span_of(inputs), error)
         log.error("outputs cannot be written", extra={"partition": partition, "crashes_here": crash.count, "records": count, "error": error})
         if not crash.searching and crash.count < self._crash_limit:
             return Verdict.END
@@ -280,28 +282,30 @@ class CrashVerdicts:
         crash = self._crashes.of(partition)
         if crash is None:
             return
+        seen = self._seen.setdefault(partition, {})
+        seen.update(ends_of(inputs))
+        survived = EVERYTHING not in crash.ends and all(seen.get(name, -1) >= end for name, end in crash.ends.items())
         if not crash.searching:
+            # What reads ahead of what it commits moves on long before it comes to the culprit again.
             moved = committed and crash.place != as_text(running.progress.input_offsets)
-            if not any(map(len, inputs)) if crash.muted else moved:
+            if not any(map(len, inputs)) if crash.muted else moved and survived:
                 self._over(partition)
             return
         size, steps = self._sizes.get(partition, (crash.limit, 0))
         steps += any(map(len, inputs))
-        seen = self._seen.setdefault(partition, {})
-        seen.update(ends_of(inputs))
         self._given[partition] = self._given.get(partition, 0) + sum(map(len, inputs))
         # Beyond the step that crashed there is nothing known: what is left is taken in growing steps.
         grows = steps > SHARE and self._given[partition] >= crash.steady and not crash.in_child
         self._sizes[partition] = (size * 2, steps) if grows else (size, steps)
-        if EVERYTHING not in crash.ends and all(seen.get(name, -1) >= end for name, end in crash.ends.items()):
+        if survived:
             self._over(partition)
 
     def _count_death(self, running: RunningTask, death: Death, follows: bool, record_at: RecordAt) -> None:
         """Count the end of a process without an exception."""
         partition = running.partition
         error = f"the process ended without an exception ({death.cause or 'a signal, out of memory, or a hang'})"
-        crash = self._crashes.count(partition, running.progress.input_offsets, death.ends, death.records, error, native=True)
-        detail = {"partition": partition, "crashes_here": crash.count, "records": death.records, "inputs": death.ends}
+        crash = self._crashes.count(partition, running.progress.input_offsets, death.step, error, native=True)
+        detail = {"partition": partition, "crashes_here": crash.count, "records": death.step.records, "inputs": death.step.ends}
         log.error("the process before died in this task", extra=detail)
         # One that may have been a kill from outside is to come twice before anything is looked for.
         enough = 1 if death.cause and self._children else min(_CERTAIN, self._crash_limit)
@@ -309,28 +313,28 @@ class CrashVerdicts:
             # What children survived has ended the process: it must be its own probe.
             crash = replace(crash, in_child=False)
             self._crashes.put(crash)
-        elif self._children and death.records and not crash.searching and crash.count >= enough:
-            log.warning("children are to find the record that ends the process", extra={"partition": partition, "records": death.records})
-            self._crashes.put(replace(crash, limit=death.records, in_child=True), narrowed=True)
+        elif self._children and death.step.records and not crash.searching and crash.count >= enough:
+            log.warning("children are to find the record that ends the process", extra={"partition": partition, "records": death.step.records})
+            self._crashes.put(replace(crash, limit=death.step.records, in_child=True), narrowed=True)
             return
-        if crash.searching and death.records == 1:
+        if crash.searching and death.step.records == 1:
             crash = replace(crash, singles=crash.singles + 1)
         if not crash.searching and crash.count < enough:
             return
-        if death.records <= 1 and not follows and (death.held or not death.records):
-            self._put_on_trial(crash, death.held, death.ends)
-        elif not death.records:
+        if death.step.records <= 1 and not follows and (death.held or not death.step.records):
+            self._put_on_trial(crash, death.held, death.step.ends)
+        elif not death.step.records:
             self._crashes.put(crash)
             self.mute(partition)
-        elif death.records == 1 and crash.singles >= _CERTAIN:
-            ((name, offset),) = death.ends.items()
+        elif death.step.records == 1 and crash.singles >= _CERTAIN:
+            ((name, offset),) = death.step.ends.items()
             topic, _, number = name.rpartition(":")
             culprit = record_at(TopicPartition(topic, int(number)), offset)
             self._crashes.put(crash)
             if culprit is not None:
                 self.condemn(partition, culprit, f"ended the process {crash.count} times, alone at last: {error}")
         else:
-            self._narrow(crash, max(1, death.records // SHARE))
+            self._narrow(crash, max(1, death.step.records // SHARE))
 
     def _narrow(self, crash: Crash, limit: int) -> None:
         if not crash.searching:

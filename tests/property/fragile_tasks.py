@@ -81,6 +81,38 @@ class Holding(Fragile):
         return Checkpoint((), {TopicPartition(INPUT, self.partition): 0})
 
 
+class ReadingAhead(Fragile):
+    """Reads three records for each one that it is done with, and falls over what it reads: each time from a later position than before."""
+
+    def __init__(self, ends: Ends, partition: int) -> None:
+        super().__init__(ends, partition)
+        self._read: list[Records] = []
+        self._next = 0
+
+    def resume(self, positions: Mapping[TopicPartition, int], outputs: Mapping[str, int], coverage_offset: int, coverage_time_ms: int) -> None:
+        super().resume(positions, outputs, coverage_offset, coverage_time_ms)
+        self._next = self.position
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        for records in inputs:
+            for row, value in enumerate(records.values):
+                if value == BOOM:
+                    raise ZeroDivisionError("poison")
+                if value in (SEGFAULT, KILLED, MEMORY, HANG):
+                    self._ends(value)
+                self._read.append(
+                    Records(INPUT, self.partition, records.offsets[row : row + 1], records.timestamps_ms[row : row + 1], [records.keys[row]], [value])
+                )
+                self._next = int(records.offsets[row]) + 1
+        said = self._fold(self._read.pop(0)) if self._read else []
+        self.position = int(self._read[0].offsets[0]) if self._read else self._next
+        emissions = [Emission(OUTPUT, self.partition, [None] * len(said), said)] if said else []
+        return Step(emissions, {TopicPartition(INPUT, self.partition): self.position}, Coverage(self.position, self.position))
+
+    def checkpoint(self, budget_bytes: int) -> Checkpoint:
+        return Checkpoint((), {TopicPartition(INPUT, self.partition): 0})
+
+
 class Ticking(Fragile):
     """Crashes when it is called without input, as long as the world is bad."""
 

@@ -12,7 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
-from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, Ticking
+from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, ReadingAhead, Ticking
 from tests.property.runner_tasks import APP, CountingTask, DyingBroker, Killed, arguments, codec, expected, output, topics
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import StateEntry, TopicPartition
@@ -204,6 +204,18 @@ def test_a_record_that_was_held_back_is_found(tmp_path_factory: pytest.TempPathF
     machine.run(lambda partition: Holding(machine.end, partition), read_all(machine))
     check(machine, values)
     assert machine.most_stuck <= SUPERVISOR_LIMIT
+
+
+@pytest.mark.parametrize("poison", [BOOM, SEGFAULT])
+def test_a_culprit_that_is_met_from_another_position_each_time_is_found_as_soon(
+    tmp_path: Path, poison: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    values = [column({31: poison})]
+    machine = Machine(tmp_path, filled(values), max_batch=3, crash_limit=3)
+    machine.run(lambda partition: ReadingAhead(machine.end, partition), read_all(machine))
+    check(machine, values)
+    # Three to begin the search, one for each size of step on the way to a single record.
+    assert len([one for one in caplog.records if one.getMessage() in ("task crashed", "the process before died in this task")]) <= 5
 
 
 class Unrestorable(Fragile):

@@ -6,9 +6,10 @@ import pytest
 
 from tests.property.runner_tasks import records_of
 from tidemill.shared.log.records import Records, TopicPartition
-from tidemill.shared.runner.crash_log import CrashLog
+from tidemill.shared.runner.crash_log import CrashLog, Span, span_of
 from tidemill.shared.runner.death_note import DeathNote, advances
 
+NOTHING = Span(0, {}, {})
 HERE, THERE = {TopicPartition("t", 0): 5}, {TopicPartition("t", 0): 6}
 
 
@@ -18,8 +19,8 @@ def run(*offsets: int) -> Records:
 
 def test_crashes_are_counted_across_restarts_for_each_partition(tmp_path: Path) -> None:
     path = tmp_path / "deep" / "crash.json"
-    assert [CrashLog(path).count(0, place, {}, 3, "e").count for place in (HERE, HERE, THERE, THERE, THERE)] == [1, 2, 1, 2, 3]
-    assert CrashLog(path).count(1, HERE, {"t:1": 9}, 3, "e").count == 1
+    assert [CrashLog(path).count(0, place, NOTHING, "e").count for place in (HERE, HERE, THERE, THERE, THERE)] == [1, 2, 1, 2, 3]
+    assert CrashLog(path).count(1, HERE, Span(3, {"t:1": 7}, {"t:1": 9}), "e").count == 1
     again = CrashLog(path)
     assert [(crash.partition, crash.count) for crash in again] == [(0, 3), (1, 1)]
     again.clear(0)
@@ -28,20 +29,28 @@ def test_crashes_are_counted_across_restarts_for_each_partition(tmp_path: Path) 
     assert not path.exists()
 
 
+def test_crashes_on_the_same_records_add_up_wherever_the_task_stood(tmp_path: Path) -> None:
+    log = CrashLog(tmp_path / "crash.json")
+    places = [{TopicPartition("t", 0): offset} for offset in (1, 2, 3, 4, 5)]
+    steps = [run(7, 8, 9), run(9, 10, 11), run(4, 5, 9), run(10, 11), run(12)]
+    assert [log.count(0, place, span_of([step]), "e").count for place, step in zip(places, steps, strict=True)] == [1, 2, 3, 1, 1]
+    assert log.count(0, places[0], span_of([records_of("other", 0, [(12, b"k", b"v")])]), "e").count == 1
+
+
 @pytest.mark.parametrize("text", ['{"crashes": [{"partition": 0', "", "[]", '{"crashes": [{"x": 1}]}', "\x00\xff"])
 def test_a_torn_file_is_set_aside_and_stops_nobody(tmp_path: Path, text: str) -> None:
     path = tmp_path / "crash.json"
     path.write_bytes(text.encode("latin-1"))
     log = CrashLog(path)
     assert len(log) == 0 and (tmp_path / "crash.json.unreadable").exists()
-    log.count(0, HERE, {}, 1, "e")
+    log.count(0, HERE, NOTHING, "e")
     assert len(CrashLog(path)) == 1
 
 
 def test_a_folder_that_cannot_be_written_stops_nobody(tmp_path: Path) -> None:
     (tmp_path / "state").write_text("a file where the folder should be")
     log = CrashLog(tmp_path / "state" / "crash.json")
-    assert log.count(0, HERE, {}, 1, "e").count == 1
+    assert log.count(0, HERE, NOTHING, "e").count == 1
     note = DeathNote(tmp_path / "state" / "x.note")
     note.begin(0, 0, 1, [run(1)])
     note.done()
@@ -56,12 +65,12 @@ def test_a_note_says_what_a_process_died_in(tmp_path: Path) -> None:
     note.advanced()
     found = DeathNote(path).death
     assert found is not None
-    assert (found.stage, found.partition, found.sequence, found.records, found.ends) == (2, 7, 41, 3, {"t:0": 9})
+    assert (found.stage, found.partition, found.sequence, found.step) == (2, 7, 41, Span(3, {"t:0": 5}, {"t:0": 9}))
     assert not found.held and not found.restoring
     assert DeathNote(path).death is None, "said once"
     note.begin(0, 0, 1, [run(5)], {TopicPartition("t", 0): 8})
     held = DeathNote(path).death
-    assert held is not None and held.ends == {"t:0": 5} and held.held == {"t:0": 8}
+    assert held is not None and held.step.ends == {"t:0": 5} and held.held == {"t:0": 8}
     note.begin(0, 0, 1)
     note.done()
     assert DeathNote(path).death is None
