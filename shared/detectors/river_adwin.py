@@ -3,9 +3,8 @@
 import base64
 from typing import Any
 
-from river.drift import ADWIN
-
 from tidemill.shared.detectors.detector import Change, Values, checked
+from tidemill.shared.detectors.river_drift import ADWIN
 
 # River's bytes begin with the detector's parameters: delta, clock, buckets of a size, shortest part, values before the first check.
 _PARAMETERS = slice(0, 36)

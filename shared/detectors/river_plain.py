@@ -5,11 +5,8 @@ from collections.abc import Callable, Mapping, Sequence
 from functools import reduce
 from typing import Any
 
-from river import drift
-from river.base import BinaryDriftAndWarningDetector, DriftDetector
-from river.drift import binary
-
 from tidemill.shared.detectors.detector import Change, Values, checked
+from tidemill.shared.detectors.river_drift import BinaryDriftAndWarningDetector, DriftDetector, binary, drift
 
 _RECENT = 50
 River = DriftDetector | BinaryDriftAndWarningDetector

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.deploy.embedded.kafka import kafka_component
+from tidemill.deploy.embedded.kafka import kafka_component, kafka_program
 
 
 def written(folder: Path) -> dict[str, str]:
@@ -20,7 +20,7 @@ def test_nodes_of_a_cluster(tmp_path: Path, nodes: int, copies: str, in_sync: st
         folder = tmp_path / str(node)
         (folder / "logs").mkdir(parents=True)
         (folder / "logs" / "meta.properties").touch()  # Formatted.
-        made.append(kafka_component(folder, [], 30_000 + node, controllers, tmp_path / "template", node))
+        made.append(kafka_component(folder, kafka_program([]), [], 30_000 + node, controllers, tmp_path / "template", node))
     assert [one.name for one in made] == (["kafka"] if nodes == 1 else ["kafka-1", "kafka-2", "kafka-3"])
     assert len({one.address for one in made}) == nodes
     settings = [written(tmp_path / str(node)) for node in range(1, nodes + 1)]
