@@ -115,6 +115,8 @@ class ControlTask(MergingTask):
         told.decide(self._obey())
         while self._answers:
             of_training, answer = self._answers.pop(0)
+            if not of_training:
+                self._stages.answered(answer)
             told.incidents += self._actions.trained(answer) if of_training else self._actions.deployed(answer)
         return Step(self._emissions(told), self._positions(), self.coverage)
 

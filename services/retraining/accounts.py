@@ -39,6 +39,22 @@ def judged(
     return {**_event(decision, event, candidate, result.reason, lifecycle), **figures}
 
 
+def judged_before(passed: Mapping[str, Any], event: str, reason: str, lifecycle: Lifecycle, share: float, at: tuple[int, int, int]) -> dict[str, Any]:
+    """Return the `tidemill.Deployment` of a candidate that has passed its gate before and waited.
+
+    Parameters
+    ----------
+    passed
+        Its ``gate_passed``, whose training it still is of.
+    at
+        Journal partition, offset and time of what ended the waiting.
+    """
+    place = dict(zip(("journal_partition", "journal_offset", "journal_time"), at, strict=True))
+    candidate = ModelDeployment(passed["version"], passed["artifact_sha256"], -1, passed["threshold"])
+    kept = {name: passed[name] for name in ("figures", "details", "artifact_uri")}
+    return {**_event({**passed, **place}, event, candidate, reason, lifecycle), **kept, "share": share}
+
+
 def rolled_back(decision: Mapping[str, Any], reason: str, result: JobResult, lifecycle: Lifecycle) -> dict[str, Any]:
     """Return the `tidemill.Deployment` of a roll-back that a training's figures ask for."""
     return {**_event(decision, "rolled_back", lifecycle.retired[-1], reason, lifecycle), "figures": dict(result.figures)}

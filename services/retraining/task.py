@@ -8,13 +8,14 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.retraining.accounts import asked, commanded, judged, retired, rolled_back, training
+from tidemill.services.retraining.accounts import asked, commanded, judged, judged_before, retired, rolled_back, training
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.first_stage import first_stage, held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.services.retraining.domain.requests import QUEUED, STEP, Request
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.services.retraining.domain.state import WorkerState
+from tidemill.services.retraining.domain.waiting_candidate import WaitingCandidate, waits
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult
 from tidemill.services.retraining.processes.registrar import Registrar
 from tidemill.services.retraining.processes.slots import Slots
@@ -103,10 +104,13 @@ class RetrainingTask(Task):
         events: list[dict[str, Any]] = []
         for request in self._state.requests.commands:
             lifecycle = self._state.lifecycle(request.decision["model"])
-            self._deploy(commanded(request.decision, obey(request.decision, lifecycle), lifecycle, self._share(request)), events)
+            obeyed = obey(request.decision, lifecycle, self._state.admission(request.decision["model"]).is_refit)
+            self._deploy(commanded(request.decision, obeyed, lifecycle, self._share(request)), events)
         for name, lifecycle in self._state.lifecycles.models.items():
             if name not in self._plan.models and lifecycle.champion is not None:
                 self._deploy(retired(name, lifecycle, self._state.covered_ms), events)
+        for name in self._plan.models:
+            self._place_waiting(name, events)
         turns = self._state.requests.trainings
         self._slots.retain([request.decision["decision_id"] for request in turns])
         for request in turns:
@@ -216,8 +220,11 @@ class RetrainingTask(Task):
         challenger = self._state.lifecycle(model).challenger
         tried = self._state.admission(model).tried(challenger.version if challenger else "", result.details.get(RECIPE, ""))
         held = held_back(self._state.lifecycle(model), stages, admission, tried)
-        for event in ("registered", "gate_passed" if result.passed else "gate_refused"):
-            self._deploy(judged(decision, event, candidate, result, self._state.lifecycle(model)), events)
+        self._deploy(judged(decision, "registered", candidate, result, self._state.lifecycle(model)), events)
+        verdict = judged(decision, "gate_passed" if result.passed else "gate_refused", candidate, result, self._state.lifecycle(model))
+        if result.passed:
+            verdict["details"] |= waits(self._state.lifecycle(model))
+        self._deploy(verdict, events)
         goes = None
         if result.passed and not held:
             goes = first_stage(stages, self._state.lifecycle(model), admission, tried)
@@ -230,6 +237,22 @@ class RetrainingTask(Task):
             self._deploy(rolled_back(decision, reason, result, self._state.lifecycle(model)), events)
         words = _WORDS[goes.event] if goes else f"passed, {held}" if result.passed else "refused"
         self._say(training(decision, "finished", f"{result.version} {words}: {result.reason}", result.figures, result.details), said)
+
+    def _place_waiting(self, model: str, events: list[dict[str, Any]]) -> None:
+        """Try the candidate that an A/B test has kept waiting, once nothing does any more."""
+        waiting, lifecycle = self._state.waiting.get(model, WaitingCandidate()), self._state.lifecycle(model)
+        if waiting.event is None:
+            return
+        version = lifecycle.challenger.version if lifecycle.challenger else ""
+        tried = self._state.admission(model).tried(version, waiting.event["details"].get(RECIPE, ""))
+        goes = waiting.freed(lifecycle, self._plan.models[model].settings.stages, tried)
+        if isinstance(goes, str):
+            self._deploy(judged_before(waiting.event, "gate_refused", goes, lifecycle, 0.0, waiting.ended_at), events)
+        elif goes is not None:
+            moved = judged_before(waiting.event, goes.event, waiting.event["reason"], lifecycle, goes.share, waiting.ended_at)
+            if goes.keeps_trial:
+                moved["details"] = {**moved["details"], TRIAL: GOES_ON}
+            self._deploy(moved, events)
 
     def _share(self, request: Request) -> float:
         """Return the share of the requests that a challenger answers after a decision: as commanded, else as the application says."""

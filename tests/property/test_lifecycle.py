@@ -8,10 +8,14 @@ from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
 from tidemill.services.retraining.domain.first_stage import held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
+from tidemill.services.retraining.domain.waiting_candidate import WaitingCandidate, waits
+from tidemill.shared.application.stages import CanaryStage, ShadowStage, Stages
 from tidemill.shared.models.deployments import Lifecycle
 
 TRIED = st.sampled_from(["", *(f"c{number}" for number in range(4))])
 COMPARED = st.sampled_from(["", "v0", "v1", "v2", "c0", "c1", "c2", "c3"])
+REFITS = {"c0", "c2"}
+"""Versions of the champion's recipe."""
 VERSIONS = st.sampled_from(["", *(f"v{number}" for number in range(8))])
 
 
@@ -27,23 +31,31 @@ class Operators(RuleBasedStateMachine):
         self.pinned = False
         self.made = 0
         self.log: list[dict[str, Any]] = []
+        self.waiting = WaitingCandidate()
+        self.waits: tuple[str, str] | None = None
 
     def append(self, event: str, version: str, sha: str = "", reason: str = "", details: dict[str, str] | None = None) -> None:
         record = {
             "sequence": self.lifecycle.head + 1, "parent": self.lifecycle.head, "model": "m", "event": event, "version": version,
             "artifact_sha256": sha or f"sha-{version}", "threshold": 0.5, "reason": reason, "operator": "ann", "share": 0.1,
-            "journal_time": 1_000 * len(self.log), "details": details or {},
+            "journal_time": 1_000 * len(self.log), "journal_partition": 0, "journal_offset": 0, "details": details or {},
         }  # fmt: skip
         self.log.append(record)
-        self.lifecycle = self.lifecycle.apply(record)
+        before, self.lifecycle = self.lifecycle, self.lifecycle.apply(record)
+        self.waiting = self.waiting.deployed(record, before, self.lifecycle)
 
     def command(self, action: str, version: str, stale: bool) -> str:
         serving = ("elsewhere" if stale else self.champions[-1]) if self.champions else ""
-        found = obey({"action": action, "version": version, "serving": serving, "reason": "because"}, self.lifecycle)
+        found = obey({"action": action, "version": version, "serving": serving, "reason": "because"}, self.lifecycle, REFITS.__contains__)
         self.append(found.event, found.deployment.version, found.deployment.artifact_sha256, found.reason)
         if found.event == "command_refused":
             assert found.reason.startswith(f"{action}: ") and len(found.reason) > len(action) + 10
         return found.event
+
+    def forget(self, version: str) -> None:
+        """A version that is tried, or serves, waits no more."""
+        if self.waits is not None and self.waits[0] == version:
+            self.waits = None
 
     @property
     def is_held(self) -> bool:
@@ -72,21 +84,52 @@ class Operators(RuleBasedStateMachine):
         """A training has ended with a candidate: a newer one supersedes the one that is tried, but for one that is compared."""
         self.append("registered", f"c{number}")
         self.registered.append(f"c{number}")
+        details = waits(self.lifecycle)
+        self.append("gate_passed", f"c{number}", details=details)
+        compares = self.challenger is not None and self.challenger[1] == "ab"
+        assert bool(details) == (compares and not self.pinned)
+        self.waits = (f"c{number}", self.champions[-1]) if details else None
         if self.champions and not self.is_held:
             self.append(stage, f"c{number}")
             self.challenger = f"c{number}", stage
 
-    @rule(action=st.sampled_from(["canary", "promote", "step_back"]), version=TRIED, stale=st.booleans())
+    @rule(stages=st.sampled_from([Stages(), Stages(shadow=ShadowStage()), Stages(canary=CanaryStage())]))
+    def look_after_the_one_that_waits(self, stages: Stages) -> None:
+        """Every step of the worker looks; what is tried then, or refused, is looked at once."""
+        goes = self.waiting.freed(self.lifecycle, stages)
+        if self.waits is None or self.is_held:
+            assert goes is None
+            return
+        assert goes is not None
+        version, against = self.waits
+        unchanged = self.champions[-1] == against
+        first = "shadow" if stages.shadow else "canary" if stages.canary else "promoted"
+        if isinstance(goes, str):
+            assert not unchanged and first == "promoted" and f"found {self.champions[-1]}" in goes
+            self.append("gate_refused", version, reason=goes)
+        else:
+            assert goes.event == first and (unchanged or first != "promoted")
+            self.append(first, version)
+            if first == "promoted":
+                self.champions.append(version)
+            self.challenger = None if first == "promoted" else (version, first)
+        self.waits = None
+        assert self.waiting.event is None
+
+    @rule(action=st.sampled_from(["canary", "promote", "promote_refit", "step_back"]), version=TRIED, stale=st.booleans())
     def decide_on_the_challenger(self, action: str, version: str, stale: bool) -> None:
         """Control and operators decide late: on a challenger that left, on another stage, on one that was superseded."""
         tried, stage = self.challenger or ("", "")
         possible = bool(tried) and not self.pinned and version in ("", tried) and not (stale and self.champions)
-        possible = possible and (action != "canary" or stage == "shadow")
-        done = {"canary": "canary", "promote": "promoted", "step_back": "stepped_back"}[action]
+        possible = possible and (action != "canary" or stage == "shadow") and (action != "promote_refit" or tried in REFITS)
+        done = {"canary": "canary", "promote": "promoted", "promote_refit": "promoted", "step_back": "stepped_back"}[action]
         assert self.command(action, version, stale) == (done if possible else "command_refused")
-        if possible and action == "promote":
+        if possible and action.startswith("promote"):
             self.champions.append(tried)
+            self.forget(tried)
         if possible:
+            if action == "canary":
+                self.forget(tried)
             self.challenger = (tried, "canary") if action == "canary" else None
 
     @rule(version=COMPARED, stale=st.booleans())
@@ -98,6 +141,7 @@ class Operators(RuleBasedStateMachine):
         assert self.command("ab", version, stale) == ("ab" if possible else "command_refused")
         if possible:
             self.challenger = version, "ab"
+            self.forget(version)
 
     @rule(version=VERSIONS, stale=st.booleans())
     def roll_back(self, version: str, stale: bool) -> None:
@@ -137,6 +181,7 @@ class Operators(RuleBasedStateMachine):
         assert challenger is None or challenger.since_ms == self.log[challenger.sequence]["journal_time"]
         assert (self.lifecycle.pin is not None) == self.pinned and self.lifecycle.ignored == 0
         assert self.lifecycle.pin is None or self.lifecycle.pin.version == self.champions[-1]
+        assert (None if self.waiting.event is None else self.waiting.event["version"]) == (None if self.waits is None else self.waits[0])
 
     def teardown(self) -> None:
         """A reader who comes later sees the same, and one who reads everything twice too."""

@@ -13,6 +13,8 @@ from tidemill.services.control.domain.trial_state import StagePolicy, TrialBlock
 from tidemill.shared.application.stages import ABStage, Stages
 from tidemill.shared.statistics.eprocess import below
 
+PROMOTE_REFIT = "promote_refit"
+"""Asks the worker to promote a challenger if it is a refit of the champion's admitted recipe."""
 _MOST_SLICES = 200
 
 
@@ -29,9 +31,11 @@ class StageWatch:
     Where the application has an A/B test, it comes in place of the promotion, and what it shows decides (`ab.compare`): the winner serves, and where
     there is none the champion stays. An operator may ask for one of any version.
 
-    A refit of an admitted recipe, which begins as a canary where new recipes begin in shadow, is promoted when it has baked, without that evidence.
+    A refit of an admitted recipe is promoted when it has baked, without that evidence. Which challenger is one is not in its trial: where refits
+    bake as canaries, one that began as a canary is asked for as a refit first, and the worker, which has the recipes, obeys or refuses. Refused, it
+    is a new recipe and has to show that it is no worse; until the answer is there it may go back, and nothing is spent on its evidence.
 
-    A decision is made once for each stage of a challenger; whether the challenger still is one is the worker's to say.
+    A decision is made once for each stage of a challenger, that question aside; whether the challenger still is one is the worker's to say.
     """
 
     def __init__(self, policies: Sequence[StagePolicy]) -> None:
@@ -60,6 +64,12 @@ class StageWatch:
         if trial.ab is not None:
             trial.ab.take(record)
         return [] if trial.decided else self._decide(policy, trial, record)
+
+    def answered(self, event: Mapping[str, Any]) -> None:
+        """Take an event of the lifecycle log: the refusal of a challenger that was asked for as a refit says that it is none."""
+        trial = self._trials.get(event["model"])
+        if trial is not None and event["event"] == "command_refused" and trial.asked_as_refit == event["decision_id"]:
+            trial.is_new_recipe = True
 
     def snapshot(self) -> dict[str, Any]:
         """Return the state as JSON can hold it."""
@@ -97,6 +107,7 @@ class StageWatch:
         elif sequence > trial.sequence:
             trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
             trial.stage_labels, trial.requests, trial.unscored, trial.unscored_by_both, trial.decided = 0, 0, 0, 0, False
+            trial.asked_as_refit, trial.is_new_recipe = "", False
         if trial.stage == "ab" and (trial.ab is None or trial.ab.sequence != trial.sequence):
             trial.ab = ABTest(trial.sequence, record["block_start"])
         return trial
@@ -109,14 +120,18 @@ class StageWatch:
             return [self._said(trial, record, "step_back", problem, figures)]
         stage = stages.shadow if trial.stage == "shadow" else stages.canary
         baked = stage is None or (record["block_end"] - trial.stage_begins_ms >= stage.duration and trial.stage_labels >= stage.labels)
-        after = _after(policy.stages, trial)
-        if after != "promote":
+        after = _after(stages, trial)
+        if _may_be_refit(stages, trial):
+            if baked and not trial.asked_as_refit and _looks_no_worse(policy, figures):
+                asked = self._said(trial, record, PROMOTE_REFIT, f"a refit that has baked: {losses_of(figures)}", figures)
+                trial.decided, trial.asked_as_refit = False, asked["decision_id"]
+                return [asked]
+        elif after != "promote":
             if baked and _looks_no_worse(policy, figures):
                 words = f"baked for {days_of(record['block_end'] - trial.stage_begins_ms)} and {trial.stage_labels:,} labels: {losses_of(figures)}"
                 return [self._said(trial, record, after, words, figures)]
         elif baked and _answers_alike(policy, figures):
-            is_refit = _is_refit(stages, trial)
-            if shown := _baked_refit(policy, figures) if is_refit else _no_worse(policy, trial, record["block_end"], figures):
+            if shown := _no_worse(policy, trial, record["block_end"], figures):
                 return [self._said(trial, record, "promote", shown, figures)]
         if record["block_end"] - trial.trial_begins_ms >= stages.longest:
             seen = _could_have_seen(trial, figures)
@@ -157,17 +172,12 @@ def _after(stages: Stages, trial: TrialState) -> str:
     """Return what comes after a trial's stage: canary, ab or promote."""
     if trial.stage == "shadow" and stages.canary is not None:
         return "canary"
-    return "promote" if stages.ab is None or _is_refit(stages, trial) else "ab"
+    return "promote" if stages.ab is None else "ab"
 
 
-def _is_refit(stages: Stages, trial: TrialState) -> bool:
-    """Whether its recipe has been judged: where new recipes begin in another stage, one that begins as a canary is a refit."""
-    return trial.began_in == "canary" and stages.shadow is not None
-
-
-def _baked_refit(policy: StagePolicy, figures: Mapping[str, float]) -> str:
-    """Return the words for a refit of an admitted recipe that has baked; empty while its loss is larger by more than the margin."""
-    return f"a refit that has baked: {losses_of(figures)}" if _looks_no_worse(policy, figures) else ""
+def _may_be_refit(stages: Stages, trial: TrialState) -> bool:
+    """Whether its recipe may have been judged: it began as a canary where refits do, and the worker has not said that it is a new one."""
+    return stages.refits == "canary" and trial.began_in == "canary" and not trial.is_new_recipe
 
 
 def _looks_no_worse(policy: StagePolicy, figures: Mapping[str, float]) -> bool:

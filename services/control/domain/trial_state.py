@@ -81,6 +81,10 @@ class TrialState:
         Of its test of being no worse; 0 before the first look.
     spent
         Instant and level of the first looks at the model's challengers in the last year, its own included.
+    asked_as_refit
+        Decision that asks the worker to promote it if it is a refit; empty before that.
+    is_new_recipe
+        Whether the worker has answered that it is none.
     """
 
     version: str
@@ -98,6 +102,8 @@ class TrialState:
     spent: list[tuple[int, float]] = field(default_factory=list)
     slices: dict[str, list[TrialBlock]] = field(default_factory=dict)
     ab: ABTest | None = None
+    asked_as_refit: str = ""
+    is_new_recipe: bool = False
 
     @property
     def blocks(self) -> list[TrialBlock]:

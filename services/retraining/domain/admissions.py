@@ -4,7 +4,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-from tidemill.services.retraining.domain.first_stage import Tried
+from tidemill.services.retraining.domain.first_stage import REFIT, Tried
 from tidemill.shared.models.deployments import Lifecycle
 from tidemill.shared.statistics.levels import YEAR_MS
 
@@ -32,6 +32,8 @@ class Admissions:
         Instant of the last search; -1: none.
     spent
         Instant and level of the looks of the last year.
+    refits
+        Candidates without a recipe's text whose training said that they are refits.
     """
 
     recipes: Mapping[str, str] = field(default_factory=dict)
@@ -39,11 +41,17 @@ class Admissions:
     lost: frozenset[str] = frozenset()
     searched_ms: int = -1
     spent: tuple[tuple[int, float], ...] = ()
+    refits: frozenset[str] = frozenset()
 
     @property
     def is_admitted(self) -> bool:
         """Whether refits of the champion's recipe go out after light checks."""
         return bool(self.serving) and self.serving not in self.lost
+
+    def is_refit(self, version: str) -> bool:
+        """Whether a version is a fit of the champion's recipe while refits of that go out after light checks."""
+        mine = self.recipes.get(version, "")
+        return self.is_admitted and mine == self.serving if mine else version in self.refits
 
     def tried(self, challenger: str, candidate: str) -> Tried:
         """Return whose recipe a challenger's version has; `candidate` is the text of the candidate's."""
@@ -74,4 +82,6 @@ class Admissions:
         recent = tuple(look for look in self.spent if look[0] > at - YEAR_MS)
         recipes = {**self.recipes, event["version"]: details.get(RECIPE, "")}
         searched = at if details.get(SEARCHED) == "yes" else self.searched_ms
-        return replace(self, recipes=recipes, spent=(*recent, *levels), searched_ms=searched)
+        is_refit = not details.get(RECIPE) and details.get("admission") == REFIT
+        refits = self.refits | {event["version"]} if is_refit else self.refits
+        return replace(self, recipes=recipes, spent=(*recent, *levels), searched_ms=searched, refits=refits)

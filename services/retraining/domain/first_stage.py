@@ -66,7 +66,7 @@ def held_back(lifecycle: Lifecycle, stages: Stages | None = None, admission: str
     if lifecycle.pin is not None:
         return f"not promoted while {lifecycle.pin}"
     if lifecycle.compares and lifecycle.challenger is not None:
-        return f"not tried while the A/B test of {lifecycle.challenger.version} runs"
+        return f"not tried while the A/B test of {lifecycle.challenger.version} runs; it waits for its end"
     if lifecycle.challenger is None:
         return ""
     on_trial = f"{lifecycle.challenger.version} ({lifecycle.challenger.stage})"

@@ -1,14 +1,23 @@
 """What a command of an operator or of control does to the lifecycle of a model: a pure decision on where the model stands."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any
 
 from tidemill.shared.models.deployments import Challenger, Lifecycle, ModelDeployment
 
 _NOTHING = ModelDeployment("", "", -1, 0.5)
-_EVENTS = {"pin": "pinned", "unpin": "unpinned", "canary": "canary", "ab": "ab", "promote": "promoted", "step_back": "stepped_back"}
-_OF_CHALLENGERS = ("canary", "promote", "step_back")
+_PROMOTE_REFIT = "promote_refit"
+_EVENTS = {
+    _PROMOTE_REFIT: "promoted",
+    "pin": "pinned",
+    "unpin": "unpinned",
+    "canary": "canary",
+    "ab": "ab",
+    "promote": "promoted",
+    "step_back": "stepped_back",
+}
+_OF_CHALLENGERS = ("canary", "promote", _PROMOTE_REFIT, "step_back")
 _LATEST = 5
 
 
@@ -21,13 +30,18 @@ class Obeyed:
     reason: str
 
 
-def obey(command: Mapping[str, Any], lifecycle: Lifecycle) -> Obeyed:
+def obey(command: Mapping[str, Any], lifecycle: Lifecycle, is_refit: Callable[[str], bool] = lambda version: False) -> Obeyed:
     """Carry out a command, or refuse it with what was expected and what is.
 
     Two operators who command at once each saw the same version in service. The first is followed; the second names a version that serves no more
     (`serving`) and is refused, instead of rolling back once more than anybody wanted.
+
+    Parameters
+    ----------
+    is_refit
+        Whether a version is a refit of the champion's admitted recipe: only such a challenger is promoted by control's ``promote_refit``.
     """
-    if problem := _problem(command, lifecycle):
+    if problem := _problem(command, lifecycle) or _problem_of_refit(command, lifecycle, is_refit):
         return Obeyed("command_refused", lifecycle.champion or _NOTHING, f"{command['action']}: {problem}")
     if command["action"] == "roll_back":
         target = lifecycle.served_before(command["version"]) if command["version"] else lifecycle.retired[-1]
@@ -57,7 +71,7 @@ def _problem(command: Mapping[str, Any], lifecycle: Lifecycle) -> str:
             return "expected a version that serves, found none: the model has not been promoted yet"
         return f"expected the version that serves ({now}), got {version}; roll back to it first" if version not in ("", now) else ""
     if action != "roll_back":
-        return f"expected roll_back, promote, step_back, canary, ab, pin or unpin, got {action}"
+        return f"expected roll_back, promote, promote_refit, step_back, canary, ab, pin or unpin, got {action}"
     if not lifecycle.retired:
         return "there is no earlier champion to roll back to"
     if version == now:
@@ -65,6 +79,12 @@ def _problem(command: Mapping[str, Any], lifecycle: Lifecycle) -> str:
     if version and lifecycle.served_before(version) is None:
         return f"expected a version that served before ({', '.join(old.version for old in lifecycle.retired)}), got {version}"
     return ""
+
+
+def _problem_of_refit(command: Mapping[str, Any], lifecycle: Lifecycle, is_refit: Callable[[str], bool]) -> str:
+    if command["action"] != _PROMOTE_REFIT or lifecycle.challenger is None or is_refit(lifecycle.challenger.version):
+        return ""
+    return f"expected a refit of the recipe that serves, found a new recipe: {lifecycle.challenger.version} has to show that it is no worse"
 
 
 def _problem_of_comparison(version: str, lifecycle: Lifecycle, now: str) -> str:

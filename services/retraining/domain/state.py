@@ -7,6 +7,7 @@ from typing import Any
 from tidemill.services.retraining.domain.admissions import Admissions
 from tidemill.services.retraining.domain.requests import FINAL, QUEUED, STEP, Requests
 from tidemill.services.retraining.domain.service_times import ServiceTimes
+from tidemill.services.retraining.domain.waiting_candidate import WaitingCandidate
 from tidemill.shared.models.deployments import Lifecycle, Lifecycles
 
 
@@ -20,6 +21,8 @@ class WorkerState:
         Of the models: what serves, and since when.
     admissions
         Of the models: which recipe's refits go out, and what levels were spent.
+    waiting
+        Of the models: the candidate that an A/B test keeps waiting.
     archived_ms
         By partition: journal time before which everything is in the lake.
     covered_ms
@@ -30,6 +33,7 @@ class WorkerState:
     lifecycles: Lifecycles = field(default_factory=Lifecycles)
     times: Mapping[str, ServiceTimes] = field(default_factory=dict)
     admissions: Mapping[str, Admissions] = field(default_factory=dict)
+    waiting: Mapping[str, WaitingCandidate] = field(default_factory=dict)
     archived_ms: dict[int, int] = field(default_factory=dict)
     covered_ms: int = -1
     _control: tuple[int, int] = (0, -1)
@@ -58,6 +62,8 @@ class WorkerState:
         self.lifecycles = self.lifecycles.apply(dict(event))
         self.times = {**self.times, name: self.times.get(name, ServiceTimes()).apply(event, before, self.lifecycles.of(name))}
         self.admissions = {**self.admissions, name: self.admission(name).deployed(event, before, self.lifecycles.of(name))}
+        waiting = self.waiting.get(name, WaitingCandidate()).deployed(event, before, self.lifecycles.of(name))
+        self.waiting = {**self.waiting, name: waiting}
         self.requests.answer(event["decision_id"])
 
     def archive_covered(self, partition: int, time_ms: int) -> None:

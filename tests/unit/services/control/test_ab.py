@@ -143,7 +143,7 @@ def test_a_candidate_goes_through_every_stage_and_the_test_begins_anew() -> None
 def test_a_refit_that_has_baked_is_promoted_without_a_test() -> None:
     refits = Stages(shadow=ShadowStage(), canary=CanaryStage(), ab=ABStage(), refits="canary")
     said = play(watch(refits), (record | {"stage": "canary"} for record in losses(0.0, 11, 0.002)))
-    assert said["action"] == "promote" and "a refit that has baked" in said["reason"]
+    assert said["action"] == "promote_refit" and "a refit that has baked" in said["reason"]
 
 
 @pytest.mark.parametrize("records", [lambda: losses(-0.003, 12, 0.02), lambda: arms(-0.1, 13, 0.1)])

@@ -88,7 +88,7 @@ def test_refits_and_challengers_that_went_back_before_their_test_spend_nothing()
     refits = StagePolicy("m", "binary", Stages(shadow=ShadowStage(), canary=CanaryStage(), refits="canary"), 0.005, 0.02, 0.05)
     one = StageWatch([refits])
     refit = [record | {"stage": "canary", "challenger_version": "r"} for record in challengers([0.0], 0.002, 4, days=6)]
-    assert [said["action"] for said in play(one, iter(refit))] == ["promote"]
+    assert [said["action"] for said in play(one, iter(refit))] == ["promote_refit"]
     bad = [record | {"challenger_sequence": 50} for record in challengers([0.05], 0.004, 5)]
     assert [said["action"] for said in play(one, iter(bad))] == ["step_back"]
     assert one.snapshot()["m"]["spent"] == []

@@ -68,6 +68,6 @@ def test_one_whose_scores_seem_to_mean_less_neither_moves_on_nor_goes_back_befor
         if said:
             break
     (promoted,) = said
-    assert promoted["action"] == "promote" and promoted["journal_time"] > 8 * 86_400_000, "the days after it make up for them"
+    assert promoted["action"] == "promote_refit" and promoted["journal_time"] > 8 * 86_400_000, "the days after it make up for them"
     assert promoted["figures"]["calibration_excess"] <= LIMIT
     assert json.dumps(promoted["figures"])

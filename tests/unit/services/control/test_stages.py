@@ -9,7 +9,7 @@ import pytest
 
 from tidemill.services.control.domain.stages import StageWatch
 from tidemill.services.control.domain.trial_state import StagePolicy
-from tidemill.shared.application.stages import CanaryStage, ShadowStage, Stages
+from tidemill.shared.application.stages import ABStage, CanaryStage, ShadowStage, Stages
 
 DAY = 86_400_000
 BOTH = Stages(shadow=ShadowStage(), canary=CanaryStage())
@@ -133,12 +133,71 @@ def test_a_newer_challenger_begins_anew_and_an_older_ones_late_records_count_not
     assert [(said["action"], said["version"]) for said in later] == [("canary", "v3")]
 
 
-def test_a_refit_bakes_as_a_canary_and_needs_no_evidence_of_its_own_but_goes_back_like_any_other() -> None:
-    refits = Stages(shadow=ShadowStage(), canary=CanaryStage(), refits="canary")
-    said = play(watch(refits), (record | {"stage": "canary"} for record in days(0.0, 11, 0.002)))
-    assert [one["action"] for one in said] == ["promote"] and said[0]["journal_time"] == 4 * DAY and "a refit that has baked" in said[0]["reason"]
-    worse = play(watch(refits), (record | {"stage": "canary"} for record in days(0.03, 12)))
+REFITS = [
+    Stages(shadow=ShadowStage(), canary=CanaryStage(), refits="canary"),
+    Stages(canary=CanaryStage(), refits="canary"),
+    Stages(canary=CanaryStage(), ab=ABStage(), refits="canary"),
+]
+
+
+def refusal(of: dict[str, Any]) -> dict[str, Any]:
+    """The worker's answer on a challenger that is no refit."""
+    return {"model": "m", "event": "command_refused", "decision_id": of["decision_id"], "reason": "a new recipe"}
+
+
+@pytest.mark.parametrize("stages", REFITS)
+def test_a_refit_bakes_as_a_canary_and_needs_no_evidence_of_its_own_but_goes_back_like_any_other(stages: Stages) -> None:
+    one = watch(stages)
+    said = [said for record in list(days(0.0, 11, 0.002))[:20] for said in one.trial(record | {"stage": "canary"})]
+    # The worker promotes it; what comes of the same stage until then asks nothing more and spends nothing.
+    assert [one["action"] for one in said] == ["promote_refit"]
+    assert said[0]["journal_time"] == 4 * DAY and "a refit that has baked" in said[0]["reason"]
+    assert "level" not in said[0]["figures"] and one.snapshot()["m"]["spent"] == []
+    worse = play(watch(stages), (record | {"stage": "canary"} for record in days(0.03, 12)))
     assert [one["action"] for one in worse] == ["step_back"]
+
+
+@pytest.mark.parametrize("stages", REFITS)
+@pytest.mark.parametrize("restart", [False, True])
+def test_a_new_recipe_that_began_as_a_canary_is_known_by_the_workers_answer_and_needs_evidence(stages: Stages, restart: bool) -> None:
+    one, at = watch(stages), -1
+    said: list[dict[str, Any]] = []
+    for day, record in enumerate(list(days(-0.002, 11, 0.002))):
+        if said and said[-1]["action"] != "promote_refit":
+            break
+        found = one.trial(record | {"stage": "canary"})
+        said += found
+        if found and found[0]["action"] == "promote_refit":
+            at = day
+            one.answered({**refusal(found[0]), "decision_id": "another"})
+            one.answered({**refusal(found[0]), "event": "promoted"})
+            assert not one.snapshot()["m"]["is_new_recipe"], "neither was its refusal"
+            one.answered(refusal(found[0]))
+            if restart:
+                state = json.loads(json.dumps(one.snapshot()))
+                one = watch(stages)
+                one.load(state)
+    after = "promote" if stages.ab is None else "ab"
+    assert [one["action"] for one in said] == ["promote_refit", after] and at == 2
+    if after == "promote":
+        assert "e = " in said[1]["reason"] and said[1]["figures"]["level"] > 0
+
+
+@pytest.mark.parametrize("stages", REFITS)
+def test_while_nobody_has_answered_whether_it_is_a_refit_it_goes_back_and_ends_like_any_other(stages: Stages) -> None:
+    one = watch(stages)
+    calm = [said for day in range(5) for said in one.trial(block(day, stage="canary"))]
+    assert [said["action"] for said in calm] == ["promote_refit"]
+    assert [said["action"] for said in one.trial(block(5, stage="canary", challenger_failures=900))] == ["step_back"]
+    never = watch(stages)
+    said = [said for day in range(40) for said in never.trial(block(day, stage="canary"))]
+    assert [one["action"] for one in said] == ["promote_refit", "step_back"] and "its test had not begun" in said[1]["reason"]
+
+
+def test_where_refits_serve_at_once_what_began_as_a_canary_is_never_taken_for_one() -> None:
+    """The application has got a shadow while it was a canary: by its first stage it was taken for a refit."""
+    said = play(watch(), (record | {"stage": "canary"} for record in days(0.0, 11, 0.002)))
+    assert [one["action"] for one in said] == ["promote"] and "e = " in said[0]["reason"]
 
 
 def test_stages_that_are_left_out_and_no_policy_of_its_own() -> None:

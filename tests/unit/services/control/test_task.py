@@ -34,7 +34,8 @@ class World:
         self.registry = MemorySchemaRegistry()
         topics = self.plan.topics
         names = {topics.drift: "Drift", topics.progress("drift"): "Progress", topics.commands: "Command", topics.decisions: "Decision"}
-        names |= {topics.found_incidents: "Incident", topics.incidents: "Incident", topics.retraining: "Retraining", topics.deployments: "Deployment"}
+        names |= {topics.found_incidents: "Incident", topics.incidents: "Incident", topics.trials: "Trial"}
+        names |= {topics.retraining: "Retraining", topics.deployments: "Deployment"}
         self.codecs = {topic: record_codec(self.registry, topic, name) for topic, name in names.items()}
         self.marks: list[int] = []
         self.topics: dict[str, list[bytes]] = {topic: [] for topic in names}
@@ -295,6 +296,41 @@ def test_an_incident_says_what_was_decided_and_what_became_of_it(tmp_path: Path)
 def test_what_is_said_of_an_incident_is_the_same_over_a_restart_at_any_step(tmp_path: Path) -> None:
     expected = follow(tmp_path / "whole", None)
     assert all(follow(tmp_path / str(at), at) == expected for at in range(8))
+
+
+def test_the_answer_on_a_refit_is_read_from_the_lifecycle_log_and_outlives_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    world = World(folder)
+    file = folder / "app.yaml"
+    written = file.read_text()
+    stages = "    stages: {canary: {for: 1d, labels: 100}, refits: canary, longest: 90d}\n    drift:"
+    file.write_text(written.replace("    drift:", stages))
+    assert file.read_text() != written
+    world.plan = load_plan(folder)
+    topics = world.plan.topics
+    world.restart()
+    example = json.loads((SCHEMAS / "examples" / "trial.json").read_text(encoding="utf-8"))[0]
+    event = json.loads((SCHEMAS / "examples" / "deployment.json").read_text(encoding="utf-8"))[0]
+    asked: list[dict[str, Any]] = []
+    for day in range(40):
+        losses = {"champion_loss": 0.5, "challenger_loss": 0.49 + 0.001 * (day % 2), "difference_mean": -0.01 + 0.001 * (day % 2)}
+        scores = dict.fromkeys(("champion_score", "challenger_score", "champion_truth", "challenger_truth"), 0.25)
+        of_block = {"block_start": day * DAY, "block_end": (day + 1) * DAY, "journal_time": (day + 2) * DAY, "journal_offset": day}
+        who = {"model": "sent_back", "stage": "canary", "slice": "", "challenger_sequence": 5, "challenger_version": "v2", "champion_version": "v1"}
+        counts = {"requests": 900, "labels": 800, "positives": 200, "challenger_failures": 0, "champion_failures": 0}
+        world.append(topics.trials, {**example, **of_block, **who, **losses, **scores, **counts})
+        said = {name: len(world.topics[name]) for name in (topics.drift, topics.trials, topics.found_incidents)}
+        progress = Progress("drift", 0, covered_time=(day + 2) * DAY + 1, outputs=said)
+        world.topics[topics.progress("drift")].append(progress.encode(world.codecs[topics.progress("drift")]))
+        asked += world.step()
+        if len(asked) == 1 and day == 10:
+            refused = {**event, "event": "command_refused", "model": "sent_back", "decision_id": asked[0]["decision_id"]}
+            world.append(topics.deployments, {**refused, "journal_time": DAY})
+            world.step()
+            world.restart()
+    assert [one["action"] for one in asked] == ["promote_refit", "promote"]
+    assert asked[0]["journal_offset"] == 0 and asked[1]["journal_offset"] > 10, "evidence is looked at once it is known that it is needed"
 
 
 def test_a_roll_back_ends_in_the_lifecycle_log(tmp_path: Path) -> None:

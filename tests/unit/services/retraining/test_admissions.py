@@ -23,7 +23,8 @@ class Log:
     def event(self, day: int, event: str, version: str, details: dict[str, str] | None = None, figures: dict[str, float] | None = None) -> None:
         head = len(self.events) - 1
         named = {"decision_id": f"{version}{event}", "model": "m", "event": event, "version": version, "artifact_sha256": version, "reason": ""}
-        at = {"sequence": head + 1, "parent": head, "threshold": 0.5, "share": 0.1, "journal_time": day * DAY_MS}
+        place = {"journal_partition": 0, "journal_offset": 0, "journal_time": day * DAY_MS}
+        at = {"sequence": head + 1, "parent": head, "threshold": 0.5, "share": 0.1, **place}
         self.events.append({**named, **at, "details": details or {}, "figures": figures or {}})
 
     @property
@@ -90,3 +91,24 @@ def test_whose_recipe_is_tried() -> None:
     assert [log.now.tried("v2", recipe) for recipe in ("a", "b", "c")] == ["another", "candidate's", "another"]
     log.training(25, "v3", "a", "gate_passed", "canary")
     assert log.now.tried("v3", "a") == "champion's" and log.now.tried("", "a") == log.now.tried("v9", "a") == "unknown"
+
+
+def test_a_challenger_is_promoted_as_a_refit_only_while_its_recipe_is_that_of_the_champion_and_admitted() -> None:
+    log = Log()
+    log.training(1, "v1", "a", "gate_passed", "promoted")
+    log.training(20, "v2", "b", "gate_passed", "canary")
+    assert not log.now.is_refit("v2") and not log.now.is_refit("unheard-of")
+    log.training(30, "v3", "a", "gate_passed", "canary")
+    assert log.now.is_refit("v3")
+    log.event(31, "promoted", "v3")
+    log.event(32, "rolled_back", "v1")
+    log.training(40, "v4", "a", "gate_passed", "canary")
+    assert not log.now.is_refit("v4"), "its recipe has lost its admission"
+
+
+def test_of_candidates_without_a_recipes_text_the_training_says_which_is_a_refit() -> None:
+    log = Log()
+    log.event(1, "promoted", "v1")
+    log.event(2, "registered", "v2", {"admission": "refit of an admitted recipe"})
+    log.event(3, "registered", "v3", {"admission": "gate"})
+    assert (log.now.is_refit("v2"), log.now.is_refit("v3")) == (True, False)

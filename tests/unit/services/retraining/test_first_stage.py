@@ -43,7 +43,7 @@ def test_a_candidate_goes_into_the_first_stage_there_is(stages: dict[str, Any], 
     [
         (("promoted",), ""),
         (("promoted", "canary"), ""),
-        (("promoted", "ab"), "not tried while the A/B test of v1 runs"),
+        (("promoted", "ab"), "not tried while the A/B test of v1 runs; it waits for its end"),
         (("promoted", "ab", "stepped_back"), ""),
         (("promoted", "ab", "promoted"), ""),
         (("promoted", "ab", "pinned"), "not promoted while v2 pinned (because)"),
