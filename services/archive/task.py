@@ -1,4 +1,4 @@
-"""Archive as a task: journal, vectors, predictions, shadow scores and outcomes of a partition, where its views switch, and models' history."""
+"""Archive as a task: journal, vectors, answers, outcomes and explanations of a partition, where its views switch, and models' history."""
 
 import json
 from collections.abc import Mapping, Sequence
@@ -18,6 +18,7 @@ from tidemill.shared.lake.history import HISTORY, history_row
 from tidemill.shared.lake.names import (
     DECISIONS,
     DEPLOYMENTS,
+    EXPLANATIONS,
     INCIDENTS,
     OUTCOMES,
     PREDICTIONS,
@@ -47,7 +48,9 @@ def task_inputs(plan: Plan) -> TaskInputs:
     topics = plan.topics
     data = (topics.journal, topics.vectors, topics.predictions, topics.outcomes, topics.shadow_scores)
     history = (topics.deployments, topics.decisions, topics.incidents, topics.trials)
-    return TaskInputs((*data, topics.view_switches, *(topics.progress(stage) for stage in _UPSTREAM)), broadcast=(topics.flush_marks, *history))
+    explained = (topics.explanations,) if "explanations" in plan.application.stages else ()
+    told = (topics.progress(stage) for stage in _UPSTREAM)
+    return TaskInputs((*data, *explained, topics.view_switches, *told), broadcast=(topics.flush_marks, *history))
 
 
 @dataclass(slots=True)
@@ -79,6 +82,9 @@ class ArchiveTask(MergingTask):
     an instant, and as soon as everything before it has come, that is appended.
 
     A crash before the commit repeats an append; the table knows the writer's last offset and leaves out what it has.
+
+    Explanations may come long after everything else, or not at all while their stage is down: they are appended with the next flush, and no coverage
+    waits for them.
 
     Parameters
     ----------
@@ -127,6 +133,8 @@ class ArchiveTask(MergingTask):
                 (topics.trials, TRIALS, "trial"),
             )
         }
+        self._explanations = message_decoder(registry, "explanation")
+        self._explained = 0
         self._wanted_ms = -1
         self._buffers: dict[str, _Buffer] = {}
         self._buffered = self._buffered_bytes = 0
@@ -145,6 +153,7 @@ class ArchiveTask(MergingTask):
         """Stand where the last progress record stood."""
         super().resume(positions, outputs, coverage_offset, coverage_time_ms)
         self._positions = dict(positions)
+        self._explained = positions.get(self._explanations_place, 0)
         # Also without records to replay the restored counts may be older than the positions.
         self.replaying = True
 
@@ -194,8 +203,12 @@ class ArchiveTask(MergingTask):
         self._buffered = self._buffered_bytes = 0
         release_memory()
         self.cover()
-        self._positions = self.merge.positions()
+        self._positions = {**self.merge.positions(), **({self._explanations_place: self._explained} if self._explained else {})}
         self._state = self.merge.state()
+
+    @property
+    def _explanations_place(self) -> TopicPartition:
+        return TopicPartition(self._plan.topics.explanations, self._partition)
 
     def take(self, records: Records) -> None:
         """Count rows, and buffer them; in a replay they are in the lake already."""
@@ -208,6 +221,8 @@ class ArchiveTask(MergingTask):
             self._keep(VIEW_SWITCHES, records.topic, self._marks(records), records.offsets)
         elif records.topic in self._history:
             self._take_history(records)
+        elif records.topic == self._plan.topics.explanations:
+            self._take_explanations(records)
         else:
             # No position is kept of the marks: they are few, and read from their beginning at every start.
             marks = [self._flush_marks.decode(value)["journal_time"] for value in records.values if value is not None]
@@ -229,6 +244,11 @@ class ArchiveTask(MergingTask):
         self.merge.add(records.topic, self._partition, offsets=records.offsets, journal_time=times, journal_offset=offsets, payload=None)
         if not self.replaying:
             self._keep(self._tables[records.topic], records.topic, batch, records.offsets)
+
+    def _take_explanations(self, records: Records) -> None:
+        self._explained = int(records.offsets[-1]) + 1
+        if not self.replaying:
+            self._keep(EXPLANATIONS, records.topic, decoded(self._explanations, records, "explanations"), records.offsets)
 
     def _take_history(self, records: Records) -> None:
         """Keep records of a topic that has one partition, which every task reads from its beginning at every start: one of them writes it."""

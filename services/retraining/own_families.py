@@ -3,7 +3,7 @@
 import sys
 from pathlib import Path
 
-from tidemill.shared.application.families import is_own
+from tidemill.shared.application.families import FAMILIES, is_own, supports
 from tidemill.shared.application.plan import Plan
 
 
@@ -40,3 +40,37 @@ def check_own_families(plan: Plan, folder: Path) -> None:
     find_own_modules(folder)
     for family, kind in own:
         OwnEstimator(family).check(kind)
+
+
+def check_explained_families(plan: Plan, folder: Path) -> None:
+    """Refuse `explain` where an estimator of the application's own gives models that nobody can take apart: each prediction would only be told so.
+
+    A service does not ask this: what runs goes on, and says of each such prediction that it is not explained.
+
+    Raises
+    ------
+    FamilyError
+        Not even a model of a few drawn rows can be explained exactly.
+    """
+    asking = [model for model in plan.models.values() if model.settings.explain is not None]
+    own = [(model, family) for model in asking for family in model.settings.training.families if is_own(family)]
+    if not own:
+        return
+    import numpy as np
+    import onnx
+
+    from tidemill.services.retraining.domain.families.family import FamilyError
+    from tidemill.services.retraining.domain.families.own_estimator import PROBE_COLUMNS, OwnEstimator
+    from tidemill.shared.models.additive_parts import parts_of
+    from tidemill.shared.models.forest import Forest
+
+    find_own_modules(folder)
+    for model, family in own:
+        graph = onnx.load_from_string(OwnEstimator(family).check(model.kind)).graph
+        if parts_of(graph, Forest.from_graph(graph), len(model.kind.classes), np.zeros((1, PROBE_COLUMNS), np.float32)) is None:
+            able = ", ".join(name for name in FAMILIES if supports(name, model.kind.name))
+            nodes = ", ".join(node.op_type for node in graph.node)
+            raise FamilyError(
+                f"models.{model.name}.explain: expected families whose models can be taken apart ({able}), found {family}, which becomes a graph of "
+                f"{nodes}: each prediction would be told as not explained (graph). Leave out explain and ask `tidemill explain ID`, or {family}"
+            )

@@ -3,6 +3,8 @@
 VECTORS = "vectors"
 PREDICTIONS = "predictions"
 SHADOW_SCORES = "shadow_scores"
+EXPLANATIONS = "explanations"
+"""Where a model asks for them; nobody waits for it."""
 OUTCOMES = "outcomes"
 VIEW_SWITCHES = "view_switches"
 DEPLOYMENTS, DECISIONS, INCIDENTS, TRIALS = "deployments", "decisions", "incidents", "trials"

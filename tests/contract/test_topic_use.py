@@ -32,6 +32,7 @@ from tidemill.services.ingestion.task import task_inputs as ingestion
 from tidemill.services.outcomes.task import task_inputs as outcomes
 from tidemill.services.retraining.task import task_inputs as retraining
 from tidemill.services.scoring.task import task_inputs as scoring
+from tidemill.shared.application.model import Explain
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.application.topics import STAGES, Topics, TopicUse
@@ -57,9 +58,11 @@ Uses = dict[str, tuple[set[str], set[str]]]
 
 @pytest.fixture(scope="module")
 def plan() -> Plan:
-    """An application with everything that makes a stage read more: a reference stream, and a stream that can be paused."""
+    """An application with everything that makes a stage read more: a reference stream, a stream that can be paused, a model that is explained."""
     found = load_plan(ROOT / "examples" / "flights")
-    return replace(found, streams={**found.streams, "departures": replace(found.streams["departures"], pauses_on_flood=True)})
+    models = {name: model.model_copy(update={"explain": Explain()}) for name, model in found.application.models.items()}
+    streams = {**found.streams, "departures": replace(found.streams["departures"], pauses_on_flood=True)}
+    return replace(found, streams=streams, application=found.application.model_copy(update={"models": models}))
 
 
 def declared(plan: Plan) -> Uses:

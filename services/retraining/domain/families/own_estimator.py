@@ -13,7 +13,7 @@ from tidemill.services.retraining.domain.families.family import FamilyError, Fit
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.export import estimator_to_onnx
 
-_PROBE_ROWS, _PROBE_COLUMNS = 60, 3
+_PROBE_ROWS, PROBE_COLUMNS = 60, 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -63,8 +63,8 @@ class OwnEstimator:
 
         return Fitted(predict, lambda: self._exported(estimator, means, kind))
 
-    def check(self, kind: Kind) -> None:
-        """Fit, convert and score a few drawn rows, so that what cannot serve is found before anything is trained.
+    def check(self, kind: Kind) -> bytes:
+        """Fit and convert a few drawn rows, so that what cannot serve is found before anything is trained; returns the graph.
 
         Raises
         ------
@@ -72,9 +72,9 @@ class OwnEstimator:
             There is no such factory, or what it returns cannot be trained or served.
         """
         rng = np.random.default_rng(0)
-        rows = rng.normal(size=(_PROBE_ROWS, _PROBE_COLUMNS)).astype(np.float32)
+        rows = rng.normal(size=(_PROBE_ROWS, PROBE_COLUMNS)).astype(np.float32)
         labels = np.arange(_PROBE_ROWS) % max(2, kind.width) if kind.name != "regression" else rows[:, 0]
-        self.fit(Sample(rows, labels.astype(np.float64), kind), {}, 0).export()
+        return self.fit(Sample(rows, labels.astype(np.float64), kind), {}, 0).export()
 
     def _made(self, kind: Kind, seed: int) -> Any:  # noqa: ANN401, RUF100 - scikit-learn is untyped
         estimator = self._factory()()

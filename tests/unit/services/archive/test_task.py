@@ -11,14 +11,15 @@ import pytest
 from tests.unit.services.drift.stream import SCHEMAS, START, Topics, season, shop
 from tidemill.services.archive.task import ArchiveTask, task_inputs
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.lake.history import history
-from tidemill.shared.lake.names import DECISIONS, DEPLOYMENTS, INCIDENTS, OUTCOMES, PREDICTIONS, TRIALS, VECTORS
+from tidemill.shared.lake.names import DECISIONS, DEPLOYMENTS, EXPLANATIONS, INCIDENTS, OUTCOMES, PREDICTIONS, TRIALS, VECTORS
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.errors import TransientError
-from tidemill.shared.log.records import Records, Step
+from tidemill.shared.log.records import Records, Step, TopicPartition
 from tidemill.shared.runner.task import StepContext
 
 FLUSH_MS = 1_000
@@ -241,3 +242,59 @@ def test_two_restarts_between_two_checkpoints_lose_no_count(world: World) -> Non
         made = third.process(world.inputs(step, held), StepContext(now_ms=step * FLUSH_MS))
     assert made.coverage.time_ms >= world.end_ms
     assert world.rows() == world.expected
+
+
+def test_explanations_land_once_and_nobody_waits_for_them(tmp_path: Path) -> None:
+    """Their stage may lag: what it writes late is appended late, over restarts too, and the coverage is that of everything else."""
+    world = World(tmp_path)
+    assert world.plan.topics.explanations not in task_inputs(world.plan).partitioned, "not declared"
+    file = tmp_path / "app.yaml"
+    file.write_text(file.read_text().replace("    drift:", "    explain: {top: 2}\n    drift:"))
+    world.plan = load_plan(tmp_path)
+    topic = world.plan.topics.explanations
+    assert topic in task_inputs(world.plan).partitioned
+    example = json.loads((SCHEMAS / "examples" / "explanation.json").read_text())[0]
+    codec = message_codec(world.registry, topic, "explanation")
+    values = [codec.encode({**example, "request_id": f"r{number}"}) for number in range(9)]
+
+    def records(begin: int, end: int) -> Records:
+        return Records(topic, 0, np.arange(begin, end), np.zeros(end - begin, np.int64), [b"k"] * (end - begin), values[begin:end])
+
+    task, begin = world.task(), dict[str, int]()
+    for step in range(4):
+        made = task.process([*world.inputs(step, begin), *([records(0, 3)] if step == 1 else [])], StepContext(now_ms=step * FLUSH_MS))
+    before = made.coverage.time_ms
+    assert before > START and made.positions[TopicPartition(topic, 0)] == 3
+    written = task.checkpoint(0)
+    # Read and not appended, it is read again after a crash; so is what the lake has beyond the last position.
+    task.process([records(3, 5)], StepContext(now_ms=3 * FLUSH_MS + 1))
+    again = world.task()
+    again.restore(list(written.entries))
+    again.resume(made.positions, {}, made.coverage.offset, before)
+    again.replay([world.topics.records(name, int(written.marker[name, 0]), int(made.positions[name, 0])) for name in begin])  # type: ignore[index]
+    again.process([records(3, 7)], StepContext(now_ms=0))
+    made = again.process([], StepContext(now_ms=FLUSH_MS))
+    assert made.positions[TopicPartition(topic, 0)] == 7 and made.coverage.time_ms == before
+    once_more = world.task()
+    once_more.process([records(0, 9)], StepContext(now_ms=0))
+    once_more.process([], StepContext(now_ms=FLUSH_MS))
+    rows = sorted(world.lake.dataset(EXPLANATIONS).to_table().to_pylist(), key=lambda row: str(row["request_id"]))
+    assert [row["request_id"] for row in rows] == [f"r{number}" for number in range(9)]
+    assert {name: rows[0][name] for name in ("contributions", "base", "rest", "link")} == {
+        name: codec.decode(values[0])[name] for name in ("contributions", "base", "rest", "link")
+    }
+
+
+def test_explanations_that_are_replayed_are_in_the_lake_already(world: World) -> None:
+    file = Path(world.lake.root).parents[1] / "app.yaml"
+    file.write_text(file.read_text().replace("    drift:", "    explain: {top: 2}\n    drift:"))
+    world.plan = load_plan(file.parent)
+    topic = world.plan.topics.explanations
+    example = json.loads((SCHEMAS / "examples" / "explanation.json").read_text())[0]
+    value = message_codec(world.registry, topic, "explanation").encode(example)
+    task = world.task()
+    task.resume({TopicPartition(topic, 0): 2}, {}, -1, -1)
+    task.replay([Records(topic, 0, np.arange(2), np.zeros(2, np.int64), [b"k"] * 2, [value] * 2)])
+    task.process([], StepContext(now_ms=0))
+    made = task.process([], StepContext(now_ms=FLUSH_MS))
+    assert not world.lake.exists(EXPLANATIONS) and made.positions[TopicPartition(topic, 0)] == 2
