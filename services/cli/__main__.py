@@ -27,13 +27,26 @@ from tidemill.services.cli.resume import resume
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 from tidemill.services.cli.trace import trace
 from tidemill.shared.application.errors import ApplicationError
+from tidemill.shared.version import CODE_VERSION
 
 app = typer.Typer(
-    help="Self-improving models on event streams. Start with `tidemill demo`, then `tidemill up APPLICATION` for your own.",
     no_args_is_help=True,
     add_completion=False,
     pretty_exceptions_enable=False,
 )
+
+
+def _print_version(asked: bool) -> None:
+    if asked:
+        console.print(f"tidemill {CODE_VERSION}", highlight=False)
+        raise typer.Exit
+
+
+@app.callback()
+def tidemill(
+    version: Annotated[bool, typer.Option("--version", help="Show the version.", callback=_print_version, is_eager=True)] = False,
+) -> None:
+    """Self-improving models on event streams. Start with `tidemill demo`, then `tidemill up APPLICATION` for your own."""
 
 
 class Section(StrEnum):

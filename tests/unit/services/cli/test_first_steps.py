@@ -3,12 +3,15 @@
 import json
 import shlex
 import sys
+import tomllib
 from pathlib import Path
 
 import pytest
+from typer.testing import CliRunner
 
 from tests.help_examples import commands
 from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.services.cli.__main__ import app
 from tidemill.services.cli.first_steps import example_event, first_steps
 from tidemill.shared.application.planning import load_plan
 from tidemill.testing import ApplicationRun
@@ -40,3 +43,10 @@ def test_every_line_can_be_copied_into_a_shell(monkeypatch: pytest.MonkeyPatch) 
     assert ROOT / python == Path(sys.executable).parent / "python"
     assert program == "examples/subscribers/predictions.py"
     assert tuple(shlex.split(audit)[1:2]) in commands()
+
+
+def test_the_command_says_its_version_and_what_it_is_for() -> None:
+    project = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["project"]
+    said = CliRunner().invoke(app, ["--version"])
+    assert (said.exit_code, said.output) == (0, f"tidemill {project['version']}\n")
+    assert "Start with" in CliRunner().invoke(app, ["--help"]).output
