@@ -15,6 +15,7 @@ from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
 from tidemill.shared.log.records import Emission
 
 _CHUNK = 20_000
+_SLICES_AFTER_THE_LAST = 100
 FARTHEST_MS = 253_402_300_800_000
 
 
@@ -38,7 +39,8 @@ def replay(
 
     After each slice a heartbeat goes to every raw partition: nothing older will follow. The next slice begins when every stage has covered that
     instant and scoring has switched to the last deployment, so the result does not depend on the machine's speed. After the last record the
-    slices go on until every label has come or timed out. Where nothing became known for longer than that, the next slice is that of the next
+    slices go on until every label has come or timed out, in a hundred steps if that takes more: a label may take a day where all requests came in
+    a second. Where nothing became known for longer than that, the next slice is that of the next
     record: the work follows the data, not the years it spans.
 
     Parameters
@@ -73,7 +75,8 @@ def replay(
     busy_until = first
     limit = max(last, until_ms) + 1
     while begin <= last + flush_ms and begin < limit:
-        end = min(limit, begin + slice_ms if cut is None else cut(begin, begin + slice_ms))
+        step_ms = slice_ms if begin <= last else max(slice_ms, flush_ms // _SLICES_AFTER_THE_LAST)
+        end = min(limit, begin + step_ms if cut is None else cut(begin, begin + step_ms))
         for feed in feeds:
             stop = int(np.searchsorted(feed.available_ms, end)) if end <= last else len(feed.available_ms)
             for chunk in range(at[feed.topic], stop, _CHUNK):

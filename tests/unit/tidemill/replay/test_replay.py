@@ -103,6 +103,15 @@ def test_the_work_follows_the_data_not_the_years_it_spans() -> None:
     assert end == START + (41 + flush_days) * DAY
 
 
+def test_the_wait_for_the_last_label_takes_a_hundred_steps_where_all_requests_came_in_a_second() -> None:
+    made = broker()
+    slices: list[int] = []
+    pipeline = cast(Watch, ObedientPipeline(made))
+    end = replay(PLAN, made.sink(), [feed(PAYMENTS, 1, 1), feed(CHARGEBACKS)], pipeline, 1, lambda at, count, seen: slices.append(at))
+    assert 100 <= len(set(slices)) <= 102
+    assert end >= START + 3_600_000 + PLAN.models["fraud"].label.max_delay_ms
+
+
 def test_a_data_set_of_the_far_future_is_refused() -> None:
     made = broker()
     with pytest.raises(ReplayRefused, match="a data set of the past, found one that begins at 2024"):
