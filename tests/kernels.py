@@ -12,6 +12,7 @@ from pathlib import Path
 import lightgbm
 import numpy as np
 import onnx
+from confluent_kafka import Producer
 from rich.console import Console
 
 from tests.journals import random_journal
@@ -21,8 +22,16 @@ from tests.unit.tidemill.backtest.meters import LinearTrainer, application, file
 from tidemill.backtest.run import BacktestOptions, backtest
 from tidemill.services.cli.backtest_data import DataChoice
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.detectors.cusum_mixture import CusumMixture
+from tidemill.shared.kafka import bulk_consume
+from tidemill.shared.kafka.bulk_produce import BulkProduce, Room
+from tidemill.shared.log.partitioning import partitions_of
+from tidemill.shared.log.records import Emission
+from tidemill.shared.models.additive_parts import TreeParts
 from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.assignment import hashes
 from tidemill.shared.models.blocks import blocks_of_rows
+from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.class_forest import ClassForest
 from tidemill.shared.models.export import lightgbm_to_onnx
 from tidemill.shared.models.onnx_scorer import OnnxScorer
@@ -37,7 +46,11 @@ def main() -> None:
         compileall.compile_dir(ROOT / folder, quiet=1)
     features()
     stages()
-    forests()
+    explained_forests()
+    calibrations()
+    CusumMixture().update([0.0, 1.0] * 5_000)
+    keys()
+    clients()
 
 
 def features() -> None:
@@ -56,17 +69,47 @@ def stages() -> None:
         backtest(application(folder / "app", "multiclass"), options, Console(file=io.StringIO()), trainer)
 
 
-def forests() -> None:
-    """Score with a model of two classes, which is a forest of one output, and with one of three."""
+def explained_forests() -> None:
+    """Score with a model of two classes, which is a forest of one output, and with one of three; take the answers apart."""
     width = 5
-    OnnxScorer(artifact("lightgbm", tuple(Column(name=f"c{i}", type="double") for i in range(width)))[0])
+    scorer = OnnxScorer(artifact("lightgbm", tuple(Column(name=f"c{i}", type="double") for i in range(width)))[0])
     matrix, label = data(300, width, 1)
     parameters = {"objective": "multiclass", "num_class": 3, "verbose": -1, "num_threads": 1, "seed": 1}
     booster = lightgbm.train(parameters, lightgbm.Dataset(matrix, label + (matrix[:, 2] > 0)), 2)
     forest = ClassForest.from_graph(onnx.load_from_string(lightgbm_to_onnx(booster, width)).graph)
-    if forest is None:
-        raise RuntimeError("expected the model of three classes to be served by the kernel, found a graph that is no forest")
+    if forest is None or scorer.forest is None:
+        raise RuntimeError("expected both models to be served by a kernel, found a graph that is no forest")
     forest.score(blocks_of_rows(matrix), forest.trees.columns)
+    for parts in (TreeParts.of_forest(scorer.forest, matrix[:50]), TreeParts.of_classes(forest, matrix[:50])):
+        parts.parts(matrix[:3], 0)
+        parts.sums(matrix[:3])
+
+
+def calibrations() -> None:
+    """Calibrate a probability, and those of two classes."""
+    Calibration(link="logit", slope=2.0, knots=(0.1, 0.9), levels=(0.2, 0.8)).apply(np.array([0.5]))
+    Calibration(link="softmax", offsets=(0.0, 0.1)).apply(np.array([[0.5, 0.5]]))
+
+
+def keys() -> None:
+    """Place a key on a partition, and draw whether its requests are a canary's."""
+    partitions_of([b"key"], 2)
+    hashes([b"key"], "0" * 64)
+
+
+def clients() -> None:
+    """Produce to nowhere, and look at no messages: what librdkafka is called by takes addresses and columns of integers."""
+    producer = Producer({"bootstrap.servers": "127.0.0.1:1", "log_level": 0})
+    bulk = BulkProduce.of(producer, Room(messages=1_000, bytes=1 << 20, message_bytes=1 << 20))
+    if bulk is None:
+        return  # Another librdkafka than the kernels are made for: they are not called.
+    for times in (None, np.zeros(1, np.int64)):
+        bulk.produce(Emission("topic", 0, [b"key"], [b"value"], times), 0, 1)
+    producer.purge()
+    none = np.zeros(0, np.int64)
+    bulk_consume._look(none, 0, 0, *np.empty((7, 0), np.int64))
+    bulk_consume._pack(none, 0, none, 0, np.empty(1, np.int64))
+    bulk_consume._give_back(none, 0)
 
 
 if __name__ == "__main__":
