@@ -12,6 +12,7 @@ from deltalake import Schema as DeltaSchema
 from deltalake.exceptions import DeltaError
 from numpy.typing import ArrayLike
 
+from tidemill.shared.lake.open_tables import OpenTables
 from tidemill.shared.log.errors import ServerAwayError
 
 _STAMP = pa.timestamp("us", "UTC")
@@ -35,6 +36,7 @@ class Lake:
     def __init__(self, uri: str, app: str) -> None:
         root = uri if "://" in uri else str(Path(uri).absolute())
         self._root = f"{root.rstrip('/')}/{app}"
+        self._open = OpenTables()
 
     @property
     def root(self) -> str:
@@ -71,7 +73,7 @@ class Lake:
             if not self.exists(table):
                 # Made empty first, so that also the first append is held against the offset that was looked up.
                 DeltaTable.create(self.uri(table), DeltaSchema.from_arrow(delta_ready(batch).schema), mode="ignore")
-            held = DeltaTable(self.uri(table))
+            held = self._open.take(self.uri(table))
             written = held.transaction_version(writer)
             fresh = places > (-1 if written is None else int(written))
             rows = int(fresh.sum())
@@ -81,6 +83,7 @@ class Lake:
                 mark = Transaction(writer, int(places[-1]))
                 # On the version in which the offset was looked up: a later commit with this writer's mark is a conflict.
                 write_deltalake(held, content, mode="append", schema_mode="merge", commit_properties=CommitProperties(app_transactions=[mark]))
+            self._open.keep(self.uri(table), held)
         except (DeltaError, OSError) as error:
             raise ServerAwayError(f"{self.uri(table)}: {error}") from error
         return rows
