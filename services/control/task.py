@@ -64,7 +64,7 @@ class ControlTask(MergingTask):
         self._plan = plan
         self._key = key
         policies = [
-            Policy(model.name, own.cool_down, own.schedule, own.budget_per_30d)
+            Policy(model.name, own.cool_down, own.schedule, own.budget_per_30d, own.cpu_per_day)
             for model, own in ((model, model.settings.retraining) for model in plan.models.values())
         ]
         self._policy = RetrainingPolicy(policies)
@@ -115,7 +115,9 @@ class ControlTask(MergingTask):
         told.decide(self._obey())
         while self._answers:
             of_training, answer = self._answers.pop(0)
-            if not of_training:
+            if of_training:
+                self._policy.trained(answer)
+            else:
                 self._stages.answered(answer)
             told.incidents += self._actions.trained(answer) if of_training else self._actions.deployed(answer)
         return Step(self._emissions(told), self._positions(), self.coverage)

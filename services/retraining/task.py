@@ -210,8 +210,9 @@ class RetrainingTask(Task):
             self._say(training(decision, "started", decision["reason"]), said)
 
     def _finish(self, decision: Mapping[str, Any], result: JobResult, said: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
+        figures = result.figures | ({"cpu_s": result.cpu_s} if result.cpu_s else {})
         if not result.finished:
-            self._say(training(decision, "failed", result.reason, result.figures, result.details), said)
+            self._say(training(decision, "failed", result.reason, figures, result.details), said)
             return
         self._registrar.record(decision["decision_id"], result.record)
         model = decision["model"]
@@ -236,7 +237,7 @@ class RetrainingTask(Task):
             reason = "the champion before does significantly better on labels that neither learned from"
             self._deploy(rolled_back(decision, reason, result, self._state.lifecycle(model)), events)
         words = _WORDS[goes.event] if goes else f"passed, {held}" if result.passed else "refused"
-        self._say(training(decision, "finished", f"{result.version} {words}: {result.reason}", result.figures, result.details), said)
+        self._say(training(decision, "finished", f"{result.version} {words}: {result.reason}", figures, result.details), said)
 
     def _place_waiting(self, model: str, events: list[dict[str, Any]]) -> None:
         """Try the candidate that an A/B test has kept waiting, once nothing does any more."""

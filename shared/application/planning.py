@@ -75,7 +75,9 @@ class _Planner:
         models = {name: self._model(name, streams, views, features) for name in application.models}
         text = vector_schema(application.app, features)
         # From what is left out no record follows that others are made of.
-        given = application.model_dump_json(exclude={"topology": True, "alerts": True, "models": {"__all__": {"explain"}}})
+        given = application.model_dump_json(
+            exclude={"topology": True, "alerts": True, "models": {"__all__": {"explain": True, "retraining": {"cpu_per_day"}}}}
+        )
         digest = hashlib.sha256(given.encode())
         for part in self.hashes:
             digest.update(part)

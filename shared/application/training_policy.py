@@ -40,11 +40,18 @@ class Training(Frozen):
 
 
 class RetrainingPolicy(Frozen):
-    """When a retraining is worth asking for; times are journal time."""
+    """When a retraining is worth asking for; times are journal time.
+
+    Attributes
+    ----------
+    cpu_per_day
+        Processor time that the model's trainings of the last day may have taken for another one to be asked for; none: it is not counted.
+    """
 
     bootstrap_labels: int = Field(default=5_000, ge=10)
     cool_down: Duration = parse_duration("3d")
     schedule: Schedule | None = parse_duration("30d")
     budget_per_30d: int = Field(default=10, ge=1)
+    cpu_per_day: Annotated[Duration, Field(gt=0)] | None = None
     retries: int = Field(default=3, ge=0, le=20)
     retry_delay: Annotated[Duration, Field(gt=0)] = parse_duration("10s")

@@ -2,6 +2,7 @@
 
 import time
 from collections.abc import Mapping
+from dataclasses import replace
 from typing import Any
 
 from tidemill.backtest.virtual_time import VirtualClock
@@ -16,7 +17,8 @@ class TimedTrainer(Trainer):
     """Trainer that takes a fixed time on the virtual clock, however long the machine takes.
 
     A training begins when it is asked for, or when the one before it has ended, if that is later. Its result is there `training_ms` after that:
-    `poll` waits for the machine then, and returns nothing before.
+    `poll` waits for the machine then, and returns nothing before. Nor does it say what processor time a training took: no decision of a backtest
+    rests on the machine.
 
     Parameters
     ----------
@@ -56,7 +58,7 @@ class TimedTrainer(Trainer):
             time.sleep(_LOOK_S)
         self.waited_s += time.monotonic() - begun
         self._free_ms, self._due_ms = self._due_ms, None
-        return result
+        return replace(result, cpu_s=0.0)
 
 
 class KeptRegistrar:

@@ -7,7 +7,9 @@ from typing import Any
 from tidemill.services.control.domain.decision import Place, decision
 from tidemill.shared.application.schedule import next_instant, schedule_words
 
-BUDGET_MS = 30 * 86_400_000
+_DAY_MS = 86_400_000
+BUDGET_MS = 30 * _DAY_MS
+_ENDED = ("finished", "failed")
 _COMMANDS_REMEMBERED = 10_000
 _LONGEST_ID = 200
 _NEVER = -(2**62)
@@ -21,12 +23,21 @@ _TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap"}
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """Limits of one model; durations in milliseconds of journal time. `schedule`: so long after the last request, or a cron expression in UTC."""
+    """Limits of one model; durations in milliseconds of journal time.
+
+    Attributes
+    ----------
+    schedule
+        So long after the last request, or a cron expression in UTC.
+    cpu_ms
+        Processor time of the trainings of the last day; None: it is not counted.
+    """
 
     model: str
     cool_down_ms: int
     schedule: int | str | None
     budget: int
+    cpu_ms: int | None = None
 
 
 @dataclass(slots=True)
@@ -39,6 +50,8 @@ class _Model:
         The last request, or the last scheduled one that was skipped: the schedule counts from here.
     commands
         Ids obeyed, and (journal time, when it was issued) of each, oldest first.
+    spent
+        By decision, of the last day: instant of the request, and the seconds of processor time that its training says it took.
     forgotten
         When the newest command was issued whose id is not remembered any more; one issued no later may have been obeyed.
     """
@@ -49,16 +62,20 @@ class _Model:
     slot: int | None = None
     commands: dict[str, tuple[int, int]] = field(default_factory=dict)
     forgotten: int = _NEVER
+    spent: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
 class RetrainingPolicy:
     """Decides once per cause; the same findings give the same decisions with the same ids.
 
     Alarms about loss or quality, and the first labels, ask for a training. Features that drift never do: seasons alone move them. A request
-    is skipped while paused, during the cool-down after the last request and when the budget of the last 30 days is spent; an operator's
-    command overrides cool-down and budget. A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal
-    time, the last 10,000 of them): a roll-back that a client repeats must not go back twice. A copy of one that is forgotten is refused by the
-    time it was issued at, so a signed command cannot be played again later.
+    is skipped while paused, during the cool-down after the last request and when the budget of the last 30 days, or the processor time of the last
+    day, is spent; an operator's command overrides cool-down and budgets. What a training took is what its own record says, once it has ended: nothing
+    is measured here, and the same records decide alike.
+
+    A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal time, the last 10,000 of them): a roll-back
+    that a client repeats must not go back twice. A copy of one that is forgotten is refused by the time it was issued at, so a signed command cannot
+    be played again later.
     """
 
     def __init__(self, policies: Sequence[Policy]) -> None:
@@ -72,6 +89,14 @@ class RetrainingPolicy:
             return []
         at = Place(record["journal_time"], record["journal_partition"], record["journal_offset"])
         return [self._decide(model, trigger, record["drift_id"], at, f"{record['detector']}: {record['detail']}")]
+
+    def trained(self, account: Mapping[str, Any]) -> None:
+        """Take a record of a training; one that has ended says what it took."""
+        model, took_s = self._models.get(account["model"]), account["figures"].get("cpu_s", 0.0)
+        if model is not None and account["event"] in _ENDED and took_s > 0:
+            latest = max([account["journal_time"], *(at for at, _ in model.spent.values())])
+            model.spent[account["decision_id"]] = account["journal_time"], took_s
+            model.spent = {name: one for name, one in model.spent.items() if one[0] > latest - _DAY_MS}
 
     def advance(self, time_ms: int) -> list[dict[str, Any]]:
         """Ask for the scheduled trainings that are due by an instant."""
@@ -117,6 +142,7 @@ class RetrainingPolicy:
             name: {
                 "requests": model.requests, "paused": model.paused, "slot": model.slot,
                 "commands": {cause: list(when) for cause, when in model.commands.items()}, "forgotten": model.forgotten,
+                "spent": {decision: list(took) for decision, took in model.spent.items()},
             }
             for name, model in self._models.items()
         }  # fmt: skip
@@ -130,6 +156,7 @@ class RetrainingPolicy:
                 # State written before commands were signed has the time alone.
                 model.commands = {name: (at, 0) if isinstance(at, int) else (at[0], at[1]) for name, at in saved["commands"].items()}
                 model.forgotten = saved.get("forgotten", _NEVER)
+                model.spent = {decision: (at, took_s) for decision, (at, took_s) in saved.get("spent", {}).items()}
 
     def _decide(self, model: _Model, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
         obstacle = self._obstacle(model, at.time_ms)
@@ -146,6 +173,9 @@ class RetrainingPolicy:
             return f"cool-down: {(now_ms - model.requests[-1]) / 3_600_000:.0f} h after the last request"
         if len(recent) >= model.policy.budget:
             return f"budget: {len(recent)} requests in 30 days"
+        took_s = sum(seconds for at, seconds in model.spent.values() if at > now_ms - _DAY_MS)
+        if model.policy.cpu_ms is not None and took_s * 1e3 >= model.policy.cpu_ms:
+            return f"budget: trainings of the last day took {took_s:.1f} s of processor time, {model.policy.cpu_ms / 1e3:g} s are allowed"
         return None
 
     def _remember(self, model: _Model, time_ms: int) -> None:

@@ -186,18 +186,19 @@ def _put(store: ArtifactStore, content: bytes) -> str:
 
 
 def work(source: Path, target: Path) -> None:
-    """Read a request, write a result, and on the way how far it has come; what may pass ends the process with `PASSING`."""
+    """Read a request, write a result with what it cost, and on the way how far it has come; what may pass ends the process with `PASSING`."""
     request = JobRequest(**json.loads(source.read_text(encoding="utf-8")))
 
     def told(step: str, done: int, of: int) -> None:
         _write(progress_file(source), [step, done, of])
 
+    begun = time.process_time()
     try:
         result = run(request, told, KeptFiles(trials_folder(source), training_environment()))
     except (TransientError, MemoryError, OSError):
         log.exception("the training was ended by something that may pass")
         raise SystemExit(PASSING) from None
-    _write(target, asdict(result))
+    _write(target, asdict(replace(result, cpu_s=time.process_time() - begun)))
 
 
 def _write(target: Path, content: object) -> None:

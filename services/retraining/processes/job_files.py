@@ -67,7 +67,19 @@ class JobNews:
 
 @dataclass(frozen=True, slots=True)
 class JobResult:
-    """What came of it. `passed`: the candidate may replace the champion. `roll_back`: the predecessor should. `record`: what the registry is told."""
+    """What came of it.
+
+    Attributes
+    ----------
+    passed
+        The candidate may replace the champion.
+    roll_back
+        The predecessor should.
+    record
+        What the registry is told.
+    cpu_s
+        Processor time of all its attempts, in seconds; 0 where it was not measured. It says nothing of the model, and no verdict rests on it.
+    """
 
     finished: bool
     reason: str
@@ -80,6 +92,7 @@ class JobResult:
     figures: dict[str, float]
     details: dict[str, str]
     record: dict[str, Any] = field(default_factory=dict)
+    cpu_s: float = 0.0
 
 
 def progress_file(request: Path) -> Path:

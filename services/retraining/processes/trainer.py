@@ -7,7 +7,7 @@ import math
 import shutil
 import time
 from collections.abc import Callable
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Protocol
 
@@ -48,6 +48,9 @@ class ProcessTrainer(Trainer):
     One that takes longer than its request allows is killed: it may hang, on a lake or a machine that swaps. It is begun again like the others, with
     the whole time, because a hang passes as a lake does, and one that was only slow finds the trials it has finished.
 
+    A result says the processor time of the whole training: its attempt tells its own, and of those that ended without a result it is what was seen
+    last, which stands on the disk beside how many they were.
+
     Parameters
     ----------
     folder
@@ -64,6 +67,7 @@ class ProcessTrainer(Trainer):
         self._version = ""
         self._retries, self._delay_s = 0, 0.0
         self._failures = 0
+        self._spent_s = self._begun_at_s = self._seen_s = 0.0
         self._again_at: float | None = None
         self._running = ""
         self._news: list[JobNews] = []
@@ -85,11 +89,14 @@ class ProcessTrainer(Trainer):
         if not same:
             self._result().unlink(missing_ok=True)
             self._failures_file().unlink(missing_ok=True)
+            self._spent_file().unlink(missing_ok=True)
             self._forget_trials()
             path.write_text(text, encoding="utf-8")
         if self._result().exists():
+            self._spent_s = self._spent_before()
             return
         self._failures = int(self._failures_file().read_text(encoding="utf-8")) if self._failures_file().exists() else 0
+        self._spent_s = self._spent_before()
         self._retries, self._delay_s = request.retries, request.retry_delay_ms / 1e3
         self._longest_s = request.max_duration_ms / 1e3
         self._news = []
@@ -102,6 +109,7 @@ class ProcessTrainer(Trainer):
                 self._launch()
             return None
         if not self._result().exists():
+            self._seen_s = max(self._seen_s, self._child.cpu_s() - self._begun_at_s)
             code = self._child.exit_code()
             # It may have ended between the two looks, with its result written.
             if code is None and not self._result().exists() and self._clock() >= self._ends_at:
@@ -113,7 +121,8 @@ class ProcessTrainer(Trainer):
             return self._ended(f"the training process {how}", may_pass=code < 0 or code == PASSING, last=last)
         self._running = ""
         self._forget_trials()
-        return JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
+        found = JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
+        return replace(found, cpu_s=found.cpu_s + self._spent_s)
 
     def news(self) -> list[JobNews]:
         """Return what has happened to the training since the last call: how far it has come, and why it is begun again."""
@@ -138,13 +147,15 @@ class ProcessTrainer(Trainer):
     def _ended(self, how: str, may_pass: bool, last: str = "") -> JobResult | None:
         """Take note of an attempt that ended without a result: begin it again after a while (None), or give up."""
         self._note_step()
+        self._spent_s += self._seen_s
+        self._spent_file().write_text(repr(self._spent_s), encoding="utf-8")
         why = f": {last}" if last else ""
         if not may_pass or self._failures >= self._retries:
             self._running = ""
             self._forget_trials()
             log.error("training ended without a result", extra={"decision_id": self._decision, "how": how, "last": last})
             times = f", attempt {self._failures + 1} of {self._retries + 1}" if self._failures else ""
-            return JobResult(False, f"{how}{times}{why}", self._version, False, False, "", "", 0.5, {}, {})
+            return JobResult(False, f"{how}{times}{why}", self._version, False, False, "", "", 0.5, {}, {}, cpu_s=self._spent_s)
         self._failures += 1
         self._failures_file().write_text(str(self._failures), encoding="utf-8")
         wait_s = self._delay_s * 2 ** (self._failures - 1) * (0.5 + _share(f"{self._decision}/{self._failures}"))
@@ -160,6 +171,8 @@ class ProcessTrainer(Trainer):
         self._progress().unlink(missing_ok=True)
         self._ends_at = self._clock() + self._longest_s
         self._child.start(self._folder / f"{self._decision}.json", self._result(), self._log())
+        # A child that stays has earlier trainings behind it; a new one its libraries, which the attempt itself does not count.
+        self._begun_at_s, self._seen_s = self._child.cpu_s(), 0.0
 
     def _end(self, code: int) -> tuple[str, str]:
         """Return how the child ended, and why by its log."""
@@ -171,6 +184,12 @@ class ProcessTrainer(Trainer):
 
     def _failures_file(self) -> Path:
         return self._folder / f"{self._decision}.failures"
+
+    def _spent_file(self) -> Path:
+        return self._folder / f"{self._decision}.cpu"
+
+    def _spent_before(self) -> float:
+        return float(self._spent_file().read_text(encoding="utf-8")) if self._spent_file().exists() else 0.0
 
     def _progress(self) -> Path:
         return progress_file(self._folder / f"{self._decision}.json")

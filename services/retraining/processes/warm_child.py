@@ -9,6 +9,7 @@ import sys
 from collections.abc import Callable, Mapping
 from pathlib import Path
 
+import psutil
 import pyarrow as pa
 
 from tidemill.shared.lifeline import tied_to_parent
@@ -53,6 +54,16 @@ class WarmChild:
     def exit_code(self) -> int | None:
         """Return how the child ended (negative: the signal), or None while it lives."""
         return self._process.poll() if self._process is not None else None
+
+    def cpu_s(self) -> float:
+        """Return the processor time that the child has taken since it was begun, in seconds; 0 of one that is no more."""
+        if self._process is None:
+            return 0.0
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.NoSuchProcess:
+            return 0.0
+        return float(times.user + times.system)
 
     def kill(self) -> None:
         """End the child and what it does."""

@@ -10,8 +10,8 @@ from tidemill.services.control.domain.policy import Policy, RetrainingPolicy
 DAY = 86_400_000
 
 
-def policy(cool_down: int = 3 * DAY, schedule: int | None = None, budget: int = 3) -> RetrainingPolicy:
-    return RetrainingPolicy([Policy("m", cool_down, schedule, budget)])
+def policy(cool_down: int = 3 * DAY, schedule: int | None = None, budget: int = 3, cpu_ms: int | None = None) -> RetrainingPolicy:
+    return RetrainingPolicy([Policy("m", cool_down, schedule, budget, cpu_ms)])
 
 
 def finding(day: float, kind: str = "loss", severity: str = "alarm", name: str = "") -> dict[str, Any]:
@@ -60,6 +60,40 @@ def test_the_budget_is_one_of_any_thirty_days() -> None:
     assert [verdicts(watched.finding(finding(day)))[0] for day in (1, 2, 3, 30.9, 31.5, 31.6)] == [
         "requested", "requested", "skipped", "skipped", "requested", "skipped",
     ]  # fmt: skip
+
+
+def took(day: float, seconds: float, event: str = "finished", name: str = "") -> dict[str, Any]:
+    return {"model": "m", "decision_id": f"t{day}{name}", "event": event, "journal_time": int(day * DAY), "figures": {"cpu_s": seconds}}
+
+
+def test_what_the_trainings_of_the_last_day_took_is_a_budget_of_its_own() -> None:
+    watched = policy(cool_down=0, budget=100, cpu_ms=60_000)
+    for account in (took(1.0, 40), took(1.0, 40), took(1.1, 19.5, "failed"), took(1.1, 99, "step", "s"), took(1.1, 0.0, name="unmeasured")):
+        watched.trained(account)
+    watched.trained(took(1.1, 500) | {"model": "another"})
+    assert verdicts(watched.finding(finding(1.2))) == ["requested"], "59.5 s: said twice it counts once, and only what has ended counts"
+    watched.trained(took(1.2, 0.5))
+    state = json.loads(json.dumps(watched.snapshot()))
+    watched = policy(cool_down=0, budget=100, cpu_ms=60_000)
+    watched.load(state)
+    (skipped,) = watched.finding(finding(1.3))
+    assert skipped["verdict"] == "skipped"
+    assert skipped["reason"].startswith("budget: trainings of the last day took 60.0 s of processor time, 60 s are allowed")
+    (commanded,) = watched.command({"command_id": "a", "model": "m", "command": "retrain", "reason": "now"}, int(1.4 * DAY))
+    assert commanded["verdict"] == "requested", "an operator overrides it"
+    watched.trained(took(1.4, 30))
+    assert [verdicts(watched.finding(finding(day))) for day in (1.9, 2.05, 2.15)] == [["skipped"], ["requested"], ["requested"]]
+    unlimited = policy(cool_down=0, budget=100)
+    unlimited.trained(took(1.0, 1e9))
+    assert verdicts(unlimited.finding(finding(1.1))) == ["requested"]
+
+
+def test_a_state_of_before_trainings_were_measured_is_read() -> None:
+    watched = policy(cpu_ms=1)
+    state = policy().snapshot()
+    del state["m"]["spent"]
+    watched.load(state)
+    assert verdicts(watched.finding(finding(1))) == ["requested"]
 
 
 def test_the_schedule_runs_from_the_last_request_on_journal_time() -> None:

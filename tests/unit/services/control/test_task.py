@@ -298,6 +298,31 @@ def test_what_is_said_of_an_incident_is_the_same_over_a_restart_at_any_step(tmp_
     assert all(follow(tmp_path / str(at), at) == expected for at in range(8))
 
 
+def test_what_trainings_took_is_read_from_their_records_and_outlives_a_restart(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    folder.mkdir()
+    world = World(folder)
+    file, hashed = folder / "app.yaml", world.plan.application_hash
+    written = file.read_text()
+    file.write_text(written.replace("{bootstrap_labels: 500}", "{bootstrap_labels: 500, cool_down: 1ms, cpu_per_day: 10m}"))
+    assert file.read_text() != written
+    world.plan = load_plan(folder)
+    file.write_text(written.replace("{bootstrap_labels: 500}", "{bootstrap_labels: 500, cool_down: 1ms}"))
+    assert load_plan(folder).application_hash == world.plan.application_hash != hashed, "a budget changes no record that others are made of"
+    world.restart()
+    world.find(1, 10 * DAY)
+    (asked,) = world.step()
+    ended = answer(asked, "finished", "v7 promoted") | {"figures": {"cpu_s": 601.0}}
+    world.append(world.plan.topics.retraining, ended)
+    world.step()
+    world.restart()
+    world.find(2, 10 * DAY + 5)
+    world.find(3, 11 * DAY + 1)
+    skipped, requested = world.step()
+    assert skipped["verdict"] == "skipped" and "trainings of the last day took 601.0 s of processor time, 600 s are allowed" in skipped["reason"]
+    assert requested["verdict"] == "requested"
+
+
 def test_the_answer_on_a_refit_is_read_from_the_lifecycle_log_and_outlives_a_restart(tmp_path: Path) -> None:
     folder = tmp_path / "app"
     folder.mkdir()

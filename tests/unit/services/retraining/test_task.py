@@ -401,3 +401,12 @@ def test_a_pin_keeps_the_one_that_waits_until_it_is_unpinned_and_a_test_of_its_o
     world.step()
     world.step()
     assert events(world)[-1] == "stepped_back", "it has been tried"
+
+
+def test_what_a_training_took_stands_in_its_record_and_in_nothing_that_tells_of_the_model(world: World) -> None:
+    finish(world, 1, replace(result("v1"), cpu_s=12.5))
+    finish(world, 2, replace(result("v2", finished=False), cpu_s=3.25))
+    finish(world, 3, result("v3"))
+    said = [one for one in world.said(world.plan.topics.retraining) if one["event"] in ("finished", "failed")]
+    assert [one["figures"].get("cpu_s") for one in said] == [12.5, 3.25, None]
+    assert not any("cpu_s" in one["figures"] for one in world.said(world.plan.topics.deployments)), "a backtest gives the same bytes"

@@ -1,17 +1,20 @@
 """Trainings as child processes: a killed one is started again, none gets a twin, none outlives its parent."""
 
+import json
 import os
+import resource
 import signal
 import subprocess
 import sys
 import time
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 
 import psutil
 import pytest
 
-from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, progress_file, trials_folder
+from tidemill.services.retraining.processes import job
+from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, JobResult, progress_file, trials_folder
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.processes.warm_child import WarmChild
 
@@ -223,3 +226,49 @@ def test_no_training_outlives_its_parent(tmp_path: Path, number: signal.Signals)
     deadline = time.monotonic() + DEADLINE_S
     while psutil.pid_exists(child.pid) and child.status() != psutil.STATUS_ZOMBIE:
         assert time.monotonic() < deadline
+
+
+def test_a_result_says_what_all_attempts_took_also_those_that_were_killed(tmp_path: Path) -> None:
+    """Held against the kernel's own account of the children, over a restart of the worker between the attempts."""
+    now = 0.0
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    trainer = ProcessTrainer(tmp_path, clock=lambda: now)
+    trainer.start(request(retries=2))
+    deadline = time.monotonic() + DEADLINE_S
+    while not (seen := [child for child in children() if sum(child.cpu_times()[:2]) > 0.2]):
+        assert trainer.poll() is None and time.monotonic() < deadline
+    trainer.poll()
+    seen[0].kill()
+    until_told(trainer)
+    took = float((tmp_path / "d.cpu").read_text())
+    assert took > 0.1
+    second = ProcessTrainer(tmp_path, clock=lambda: now)
+    second.start(request(retries=2))
+    while (result := second.poll()) is None:
+        assert time.monotonic() < deadline
+    second_child = psutil.Process().children()
+    for child in second_child:
+        child.kill()
+        child.wait()
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    whole = after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime
+    assert took <= result.cpu_s <= whole + 0.1
+
+
+def test_the_time_of_a_training_is_its_own_and_not_that_of_those_before_it(tmp_path: Path) -> None:
+    """The child stays; a result that was computed before is taken with its time."""
+    target = tmp_path / "result.json"
+    source = tmp_path / "d.json"
+    source.write_text(json.dumps(asdict(request())))
+
+    def busy(*_: object) -> JobResult:
+        end = time.process_time() + 0.3
+        while time.process_time() < end:
+            pass
+        return JobResult(True, "", "v", True, False, "", "", 0.5, {}, {})
+
+    sum(number * number for number in range(2_000_000))
+    with pytest.MonkeyPatch.context() as patched:
+        patched.setattr(job, "run", busy)
+        job.work(source, target)
+    assert 0.3 <= json.loads(target.read_text())["cpu_s"] < 0.6
