@@ -34,6 +34,8 @@ class KafkaProxy:
         So many of them do not reach the broker; the connection is closed.
     delay_requests, delay_s
         So many of them reach the broker so much later.
+    changed_answers, error
+        In so many of their answers this error stands in place of the broker's own.
     """
 
     host: str
@@ -43,6 +45,8 @@ class KafkaProxy:
     hold_requests: int = 0
     delay_requests: int = 0
     delay_s: float = 1.0
+    changed_answers: int = 0
+    error: int = 0
     seen: list[Seen] = field(default_factory=list)
     held: list[Seen] = field(default_factory=list)
 
@@ -87,6 +91,9 @@ class KafkaProxy:
                 while (answer := _frame(broker)) is not None:
                     known = waiting.pop(struct.unpack_from(">i", answer, 4)[0], None)
                     if known is not None:
+                        if self.changed_answers:
+                            self.changed_answers -= 1
+                            answer = answer[:12] + struct.pack(">h", self.error) + answer[14:]
                         known.error = _error(answer, known.api)
                         if self.lose_answers:
                             self.lose_answers -= 1

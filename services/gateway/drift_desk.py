@@ -1,5 +1,6 @@
 """The gateway's way to what drift tells people: Kafka and the registry, reached when somebody asks."""
 
+import time
 from collections import OrderedDict
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
@@ -8,9 +9,10 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.log.broker import Broker
+from tidemill.shared.log.broker import Broker, TopicRemadeError
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.log.topics import catalogue_topics
+from tidemill.shared.runner.topic_identity import TopicIdentities
 
 _KEPT = 5_000
 Record = Mapping[str, Any]
@@ -29,18 +31,31 @@ class NewestRecords:
 
     def __init__(self, broker: Broker, topic: str, codec: RecordCodec, key: Callable[[Record], object], kept: int = _KEPT) -> None:
         self._broker, self._place, self._codec, self._key, self._kept = broker, TopicPartition(topic, 0), codec, key, kept
+        self._begin()
+
+    def _begin(self) -> None:
+        """Know nothing of the topic: it is read from its first record on."""
         self._position = 0
         self._records: OrderedDict[object, Record] = OrderedDict()
+        self._identity = TopicIdentities(self._broker, [self._place.topic], 0.0, time.monotonic)
+
+    def _look(self) -> None:
+        """Begin anew when the topic is another one under the same name, as its id says: its log may have grown to where the old one was read."""
+        try:
+            self._identity.look()
+        except TopicRemadeError:
+            self._begin()
+            self._identity.look()
 
     def read(self) -> Sequence[Record]:
         """Read to the end of the topic and return what is kept, the newest last."""
+        self._look()
         reader = self._broker.reader()
         try:
             end = reader.watermarks(self._place)[1]
             if end < self._position:
-                # The topic was deleted and made anew.
-                self._position = 0
-                self._records.clear()
+                # Deleted and made anew, and the broker is too old for ids or did not give them in time.
+                self._begin()
             for records in reader.read(self._place, self._position, end) if end > self._position else ():
                 for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
                     self._position = offset + 1

@@ -45,6 +45,8 @@ class JsonDecoder:
         self._event_time = event_time
         read_as = {field.name: partial(self._milliseconds, field.name) for field in self.arrow if field.type == pa.timestamp("ms")}
         self._tells_fields = form is None
+        self._own_names = {name for one in record.fields for name in (one.name, *one.aliases)}
+        self._strange_sets = 0
         self._fields: list[tuple[str, ...]] = []
         self._numbers: dict[tuple[str, ...], int] = {}
         self._orders: dict[tuple[str, ...], int] = {}
@@ -81,7 +83,10 @@ class JsonDecoder:
         return self._fields[-1 - writer]
 
     def _writer(self, parsed: Any) -> int:  # noqa: ANN401, RUF100 - whatever the JSON holds
-        """Return the number of an object's fields, whatever their order; 0 where it is no object, and beyond a thousand of such sets."""
+        """Return the number of an object's fields, whatever their order; 0 where it is no object, and beyond a thousand of such sets.
+
+        Sets with names that the schema does not have, which anybody can invent, are a thousand by themselves.
+        """
         if not isinstance(parsed, dict) or not self._tells_fields:
             return 0
         order = tuple(parsed)
@@ -90,7 +95,9 @@ class JsonDecoder:
             return known
         fields = tuple(sorted(order))
         number = self._numbers.get(fields, 0)
-        if not number and len(self._fields) < _MOST_FIELD_SETS:
+        is_strange = not self._own_names.issuperset(fields)
+        if not number and (self._strange_sets if is_strange else len(self._fields) - self._strange_sets) < _MOST_FIELD_SETS:
+            self._strange_sets += is_strange
             self._fields.append(fields)
             number = self._numbers[fields] = -len(self._fields)
         if len(self._orders) < _MOST_FIELD_SETS:

@@ -8,7 +8,7 @@ import numpy as np
 
 from tidemill.services.ingestion.domain.core import IngestionStep
 from tidemill.services.ingestion.domain.raw import CleanRows
-from tidemill.services.ingestion.domain.stream_writers import DAY_MS, SchemaChange, StreamWriters
+from tidemill.services.ingestion.domain.stream_writers import DAY_MS, NAMES_BYTES, SchemaChange, StreamWriters
 from tidemill.services.ingestion.raw_decoder import RawDecoder
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.avro.connect_types import with_logical_types
@@ -39,7 +39,8 @@ class WriterSchemas:
         self._topic = plan.topics.schema_changes
         self._codec = message_codec(registry, self._topic, "schema-change", LONGEST_TEXT)
         told = [stream for stream in plan.streams.values() if not stream.is_reference or partition == 0]
-        self._writers = {stream.name: StreamWriters(stream.name, _columns(stream)) for stream in told}
+        room = NAMES_BYTES // max(1, len(told))
+        self._writers = {stream.name: StreamWriters(stream.name, _columns(stream), name_bytes=room) for stream in told}
         self._names = {stream.name: decoders[stream.topic].names for stream in told}
         self._schemas: dict[str, dict[int, Mapping[str, SchemaField]]] = {stream.name: {} for stream in told}
 

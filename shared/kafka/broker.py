@@ -2,16 +2,18 @@
 
 import logging
 import threading
+import time
 from collections.abc import Mapping, Sequence, Set
 from concurrent.futures import Future
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, NewTopic, TopicDescription  # type: ignore[attr-defined]
+from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, ConsumerGroupDescription, NewTopic, TopicDescription  # type: ignore[attr-defined]
 
-from tidemill.shared.kafka.connection import Connection
+from tidemill.shared.kafka.connection import UNSETTLED, Connection, KafkaFailureError, UnsettledError
+from tidemill.shared.kafka.plain_sink import MESSAGE_BYTES, KafkaSink
 from tidemill.shared.kafka.reader import KafkaReader
-from tidemill.shared.kafka.sinks import MESSAGE_BYTES, KafkaSink, KafkaTransactionalSink
+from tidemill.shared.kafka.sinks import KafkaTransactionalSink
 from tidemill.shared.kafka.source import KafkaSource
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.errors import TransientError
@@ -21,6 +23,8 @@ from tidemill.shared.log.topic_settings import TopicSettings
 log = logging.getLogger(__name__)
 SESSION_TIMEOUT_MS = 10_000
 _IDS_S = 10.0
+# So long a client is given to answer before another one takes its place.
+_RENEWED_FOR_S = 0.25
 # What a broker without ids says.
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -55,6 +59,7 @@ class KafkaBroker:
         self._session_timeout_ms = session_timeout_ms
         self._topics = topics or TopicSettings()
         self._admin: AdminClient | None = None
+        self._renewed_s = 0.0
 
     def create_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create the topics that do not exist."""
@@ -137,17 +142,32 @@ class KafkaBroker:
         """Return who is in a group."""
         asked = f"members of group {group}"
         try:
-            found = self._connection.call(asked, lambda: self._client().describe_consumer_groups([group], request_timeout=5.0)[group].result())
-        except RuntimeError as problem:
+            found = self._connection.call(asked, lambda: self._described(group))
+        except KafkaFailureError as problem:
             cause = problem.__cause__
-            if isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.GROUP_ID_NOT_FOUND:
+            code = cause.args[0].code() if isinstance(cause, KafkaException) else None
+            if code == KafkaError.GROUP_ID_NOT_FOUND:
                 return {}
+            if code == KafkaError.UNKNOWN:
+                # Of a coordinator that comes back and has not read all of its groups.
+                raise UnsettledError(str(problem)) from problem
             raise
         return {
             member.group_instance_id: frozenset(TopicPartition(one.topic, one.partition) for one in member.assignment.topic_partitions)
             for member in found.members
             if member.group_instance_id is not None
         }
+
+    def _described(self, group: str) -> ConsumerGroupDescription:
+        client = self._client()
+        try:
+            found: ConsumerGroupDescription = client.describe_consumer_groups([group], request_timeout=5.0)[group].result()
+            return found
+        except KafkaException as problem:
+            if problem.args[0].code() in UNSETTLED and time.monotonic() >= self._renewed_s + _RENEWED_FOR_S:
+                # The client goes on asking who was the coordinator before: after an election, for ever.
+                self._admin, self._renewed_s = None, time.monotonic()
+            raise
 
     def source(self, group: str, instance: str) -> KafkaSource:
         """Make a member of a group."""

@@ -33,7 +33,7 @@ _REFUSED = {
     KafkaError.INVALID_RECORD,
     KafkaError.INVALID_TIMESTAMP,
 }
-_RETRY_S = 0.002
+_RETRY_S, _RETRY_MOST_S = 0.002, 0.1
 _FATAL = KafkaError._FATAL  # noqa: SLF001
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
 # A request may be under way still, though nobody waits for its answer any more: the connection broke, or the answer did not come in time.
@@ -41,8 +41,11 @@ UNCLEAR = {*_UNREACHABLE, KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEP
 OLD_EPOCH = {KafkaError.FENCED_LEADER_EPOCH, KafkaError.UNKNOWN_LEADER_EPOCH}
 # "No leaders found", of a broker that has just come back.
 NO_LEADER = KafkaError._NOENT  # noqa: SLF001
-# A topic just made, or a leader or coordinator that moves or starts: the next metadata refresh settles it.
-_UNSETTLED = {
+# A topic just made, or a leader, coordinator or controller that moves or starts: the next metadata refresh settles it.
+UNSETTLED = {
+    KafkaError.NOT_CONTROLLER,
+    KafkaError.REQUEST_TIMED_OUT,
+    KafkaError.NETWORK_EXCEPTION,
     KafkaError.NOT_LEADER_FOR_PARTITION,
     KafkaError.LEADER_NOT_AVAILABLE,
     KafkaError.OFFSET_NOT_AVAILABLE,
@@ -56,6 +59,10 @@ _UNSETTLED = {
 
 class KafkaFailureError(RuntimeError):
     """A Kafka error that is neither fencing nor transient (crash)."""
+
+
+class UnsettledError(KafkaFailureError, TransientError):
+    """A leader, coordinator or controller was not there until the deadline (retry: a stage waits for it, and a new process would as well)."""
 
 
 class Connection:
@@ -92,31 +99,38 @@ class Connection:
 
         Raises
         ------
-        FencedError, RecordRefusedError, TransientError, BrokerUnreachableError, KafkaFailureError
+        FencedError, RecordRefusedError, TransientError, BrokerUnreachableError, UnsettledError, KafkaFailureError
             A successor took over; a record is not taken for what it is; the transaction must be aborted; no answer until the deadline;
-            anything else.
+            nobody who was in charge until then; anything else.
         """
-        deadline = time.monotonic() + self.deadline_s
+        deadline, pause_s = time.monotonic() + self.deadline_s, _RETRY_S
         while True:
             try:
                 return action()
             except KafkaException as problem:
                 error: KafkaError = problem.args[0]
                 if error.code() in _FENCED:
-                    raise FencedError(f"{doing}: {error.str()}") from problem
+                    raise FencedError(f"{doing}: {_text(error)}") from problem
                 if error.code() in _REFUSED:
-                    raise RecordRefusedError(f"{doing}: {error.str()}") from problem
+                    raise RecordRefusedError(f"{doing}: {_text(error)}") from problem
                 if error.fatal():
-                    raise KafkaFailureError(f"{doing}: fatal: {error.str()}") from problem
+                    raise KafkaFailureError(f"{doing}: fatal: {_text(error)}") from problem
                 if error.txn_requires_abort():
-                    raise TransientError(f"{doing}: {error.str()}") from problem
+                    raise TransientError(f"{doing}: {_text(error)}") from problem
                 late = time.monotonic() > deadline
                 if error.code() in _UNREACHABLE and late:
-                    raise self.unreachable(doing, error.str()) from problem
-                if (error.retriable() or error.code() in _UNREACHABLE | _UNSETTLED) and not late:
-                    time.sleep(_RETRY_S)
+                    raise self.unreachable(doing, _text(error)) from problem
+                if (error.retriable() or error.code() in _UNREACHABLE | UNSETTLED) and not late:
+                    time.sleep(pause_s)
+                    pause_s = min(2 * pause_s, _RETRY_MOST_S)
                     continue
-                raise KafkaFailureError(f"{doing}: {error.str()}") from problem
+                failure = UnsettledError if error.code() in UNSETTLED else KafkaFailureError
+                raise failure(f"{doing}: {_text(error)}") from problem
+
+
+def _text(error: KafkaError) -> str:
+    """Say what an error is; of those that a broker's answer brings the text alone may be empty."""
+    return f"{error.str()} ({error.name()})"
 
 
 def check(doing: str, error: KafkaError) -> None:
@@ -124,7 +138,7 @@ def check(doing: str, error: KafkaError) -> None:
     # librdkafka wraps a fatal error and keeps the original in the text only.
     if error.code() in _FENCED or (error.code() == _FATAL and "fenced" in error.str().lower()):
         raise FencedError(f"{doing}: {error.str()}")
-    if error.retriable() or error.code() in _UNREACHABLE | _UNSETTLED:
+    if error.retriable() or error.code() in _UNREACHABLE | UNSETTLED:
         return  # librdkafka goes on trying; silence is noticed by whoever waits
     raise KafkaFailureError(f"{doing}: {error.str()}")
 

@@ -49,6 +49,8 @@ class KafkaReader:
                 raise
             if offset < 0:
                 # A leader that was just elected, and does not know yet how far its log is committed: librdkafka gives "no offset" for an answer.
+                # It gives it for longer than half a minute where it still asks whoever led before.
+                self._renew_admin()
                 raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
             return offset
 

@@ -1,6 +1,7 @@
-"""The two producers of `KafkaBroker`: one with transactions, one without."""
+"""`KafkaTransactionalSink`: the producer with transactions."""
 
 import logging
+import threading
 import time
 from collections.abc import Callable, Mapping
 from contextlib import suppress
@@ -9,9 +10,10 @@ from typing import Any
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
 from confluent_kafka import TopicPartition as Address
 
-from tidemill.shared.kafka.bounded_calls import BoundedCalls
-from tidemill.shared.kafka.bulk_produce import BulkProduce, Room
-from tidemill.shared.kafka.connection import ALL_DOWN, UNCLEAR, Connection, KafkaFailureError
+from tidemill.shared.kafka.bounded_calls import BoundedCalls, CallHangsError
+from tidemill.shared.kafka.bulk_produce import BulkProduce
+from tidemill.shared.kafka.connection import ALL_DOWN, UNCLEAR, Connection, KafkaFailureError, Result
+from tidemill.shared.kafka.plain_sink import ROOM, WRITING, produce_run
 from tidemill.shared.log.broker import FencedError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, TopicPartition
@@ -23,44 +25,23 @@ _BREAKS = ("FAIL", "REQTMOUT")
 # What it logs when a transaction can only be aborted (a record was refused): what it waits to write then is not written any more.
 _FAILED = "TXNERR"
 _LOOK_S = 0.05
-_HANGS_S = 15.0
-MESSAGE_BYTES = 10_000_000
-_ROOM = Room(messages=1_000_000, bytes=512 << 20, message_bytes=MESSAGE_BYTES)
-_WRITING = {
-    "partitioner": "murmur2_random",
-    "compression.type": "lz4",
-    "queue.buffering.max.messages": _ROOM.messages,
-    "queue.buffering.max.kbytes": _ROOM.bytes >> 10,
-    "message.max.bytes": _ROOM.message_bytes,
+# Whoever waits longer for the client has no transaction any more: the broker has aborted it.
+_HANGS_S = TRANSACTION_TIMEOUT_MS / 1000
+_END_S = 5.0
+# A fatal state of the client that is of its own making, or of what became of its transaction: nothing but a new client leads out of it. The rest
+# (fenced, not allowed, not supported) would be the new one's as well.
+_WRECKED = {
+    KafkaError._STATE,  # noqa: SLF001
+    KafkaError._INCONSISTENT,  # noqa: SLF001
+    KafkaError._FATAL,  # noqa: SLF001
+    KafkaError._GAPLESS_GUARANTEE,  # noqa: SLF001
+    KafkaError.INVALID_TXN_STATE,
+    KafkaError.INVALID_PRODUCER_ID_MAPPING,
+    KafkaError.OUT_OF_ORDER_SEQUENCE_NUMBER,
+    KafkaError.DUPLICATE_SEQUENCE_NUMBER,
+    KafkaError.UNKNOWN_PRODUCER_ID,
+    KafkaError.CONCURRENT_TRANSACTIONS,
 }
-
-
-Delivered = Callable[[KafkaError | None, Message], None]
-
-
-def _produce(producer: Producer, bulk: BulkProduce | None, run: Emission, delivered: Delivered | None = None) -> None:
-    """Queue a run; `delivered` is told of its last record, and of its first when that has a place to get."""
-    last = len(run) - 1
-    told = set() if delivered is None else {last} if run.first_offset is None else {0, last}
-    row = 0
-    while row <= last:
-        if bulk is not None and row not in told:
-            row = bulk.produce(run, row, last if told else last + 1)
-        if row <= last:
-            _produce_one(producer, run, row, delivered if row in told else None)
-            row += 1
-
-
-def _produce_one(producer: Producer, run: Emission, row: int, delivered: Delivered | None) -> None:
-    """Queue one record, waiting for room."""
-    timestamp_ms = 0 if run.timestamps_ms is None else int(run.timestamps_ms[row])
-    while True:
-        try:
-            # By position (callback, its alias, timestamp): names cost as much again as the call.
-            producer.produce(run.topic, run.values[row], run.keys[row], run.partition, delivered, None, timestamp_ms)
-            return
-        except BufferError:
-            producer.poll(0.05)
 
 
 class KafkaTransactionalSink:
@@ -70,7 +51,9 @@ class KafkaTransactionalSink:
     again after its connection broke, may so end a *later* transaction of the same epoch (Jepsen on Bufstream, 2024; KIP-890 mends it for
     clients that bump the epoch with each transaction, which librdkafka does not: its issue 5423). So a connection that broke, or an
     answer that did not come, between begin and end costs the producer: a new one, whose epoch fences whatever is under way, and
-    (TransientError) a restore of the tasks, which holds progress records and offsets against each other.
+    (TransientError) a restore of the tasks, which holds progress records and offsets against each other. So does a client that does not come
+    back from a call, and one in a fatal state that another would not be in: the broker says that a transaction is in another state than the
+    client thinks, mostly after an election.
     """
 
     def __init__(self, connection: Connection, transactional_id: str) -> None:
@@ -85,20 +68,28 @@ class KafkaTransactionalSink:
         # A logger of its own, which nothing else hears: the client's remarks are looked at for breaks only.
         self._breaks = logging.Logger(f"{__name__}.{transactional_id}", logging.INFO)
         self._breaks.addFilter(self._note_remark)
-        self._renew()
+        self._make()
 
     def _renew(self) -> None:
+        """Replace the client."""
+        # One with a fatal error, or one that hangs, may never come back from being destroyed.
+        gone: list[object] = [self._bulk, self._producer]
+        del self._bulk, self._producer
+        threading.Thread(target=gone.clear, name="retired-producer", daemon=True).start()
+        self._make()
+
+    def _make(self) -> None:
         """Make a new client."""
         # Runs come whole and gather while their partition joins the transaction: lingering would only keep them until the offsets have been sent.
         settings = self._connection.settings(
-            **_WRITING,
+            **WRITING,
             linger_ms=0,
             transactional_id=self._id,
             transaction_timeout_ms=TRANSACTION_TIMEOUT_MS,
             error_cb=self._note_error,
         )
         self._producer = Producer({**settings, "log_level": 6}, logger=self._breaks)
-        self._bulk = BulkProduce.of(self._producer, _ROOM)
+        self._bulk = BulkProduce.of(self._producer, ROOM)
         self._lost = self._unclear = self._failed = False
 
     def open(self) -> None:
@@ -133,7 +124,9 @@ class KafkaTransactionalSink:
             asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
             asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
         try:
-            self._call(f"produce to {emission.topic}:{emission.partition}", lambda: _produce(self._producer, self._bulk, emission, self._note_place))
+            self._call(
+                f"produce to {emission.topic}:{emission.partition}", lambda: produce_run(self._producer, self._bulk, emission, self._note_place)
+            )
         except Exception:
             # What was written before may have been refused meanwhile: then that is the reason, and to commit is to be told it.
             self._producer.poll(_LOOK_S)
@@ -160,9 +153,9 @@ class KafkaTransactionalSink:
         def commit() -> None:
             nonlocal tries
             tries += 1
-            self._producer.commit_transaction(5.0)
+            self._producer.commit_transaction(_END_S)
 
-        self._call("commit", commit)
+        self._end("commit", commit)
         self._open = False
         self._producer.poll(0)
         if self._unclear or tries > 1:
@@ -181,15 +174,15 @@ class KafkaTransactionalSink:
         if self._bounded.pending:
             # The transaction is dropped, whatever became of its offsets.
             with suppress(KafkaException, TransientError):
-                self._bounded.result()
+                self._within(self._bounded.result)
         if self._lost:
             self._reopen()
         if self._open:
             # Records still queued are written first: dropping them here would leave a gap in the sequence numbers, over which the next commit fails.
             # What a flush fails over (a fenced producer) the abort reports.
             with suppress(KafkaException):
-                self._bounded.call(f"{self._id} flushes", lambda: self._producer.flush(1.0))
-            self._call("abort", lambda: self._bounded.call(f"{self._id} aborts", lambda: self._producer.abort_transaction(5.0)))
+                self._within(lambda: self._bounded.call(f"{self._id} flushes", lambda: self._producer.flush(1.0)))
+            self._end("abort", lambda: self._bounded.call(f"{self._id} aborts", lambda: self._producer.abort_transaction(_END_S)))
             self._open = False
             self._producer.poll(0)
             self._lost = self._lost or self._unclear
@@ -246,53 +239,45 @@ class KafkaTransactionalSink:
         self._lost = self._lost or error.code() == ALL_DOWN
         self._unclear = self._unclear or error.code() in UNCLEAR
 
+    def _end(self, doing: str, action: Callable[[], None]) -> None:
+        """End the transaction; a client that has no answer when the broker would have ended it by itself is given up for another.
+
+        It may be waiting for a coordinator that is none any more; another client asks who is.
+        """
+        begun = time.monotonic()
+
+        def attempt() -> None:
+            if time.monotonic() - begun > _HANGS_S:
+                self._lost = True
+                raise TransientError(
+                    f"transactional id {self._id}: {doing}: no answer within {_HANGS_S:.0f} s: a new producer takes the place of this one,"
+                    " and the tasks are restored from what the log says"
+                )
+            action()
+
+        self._call(doing, attempt)
+
+    def _within(self, action: Callable[[], Result]) -> Result:
+        """Do something; a client that does not come back from it is given up, and so is the thread it hangs in."""
+        try:
+            return action()
+        except CallHangsError as problem:
+            self._bounded.close()
+            self._bounded = BoundedCalls(_HANGS_S)
+            self._lost = True
+            raise TransientError(f"transactional id {self._id}: {problem}: a new producer takes its place, and the tasks are restored") from problem
+
     def _call(self, doing: str, action: Any) -> Any:  # noqa: ANN401, RUF100
         try:
-            return self._connection.call(f"transactional id {self._id}: {doing}", action)
+            return self._within(lambda: self._connection.call(f"transactional id {self._id}: {doing}", action))
+        except KafkaFailureError as problem:
+            error = problem.__cause__.args[0] if isinstance(problem.__cause__, KafkaException) else None
+            if error is None or not error.fatal() or error.code() not in _WRECKED:
+                raise
+            self._lost = True
+            raise TransientError(f"{problem}: a new producer takes the place of this one, and the tasks are restored") from problem
         except FencedError as problem:
             # Fatal is the producer's own fencing, not its group's: the successor has aborted what was open. To abort it here fails after a minute.
             if isinstance(problem.__cause__, KafkaException) and problem.__cause__.args[0].fatal():
                 self._fenced, self._open = True, False
             raise
-
-
-class KafkaSink:
-    """Idempotent producer without transactions; made by `KafkaBroker.sink`."""
-
-    def __init__(self, connection: Connection) -> None:
-        self._connection = connection
-        self._failed: list[str] = []
-        self._producer = Producer(connection.settings(**_WRITING, linger_ms=5, enable_idempotence=True, on_delivery=self._note_delivery))
-
-    def publish(self, topic: str, key: bytes | None, value: bytes | None, timestamp_ms: int | None = None, partition: int | None = None) -> None:
-        """Queue one record."""
-        while True:
-            try:
-                self._producer.produce(topic, value, key, -1 if partition is None else partition, timestamp=timestamp_ms or 0)
-                break
-            except BufferError:
-                self._producer.poll(0.05)
-        self._producer.poll(0)
-
-    def publish_run(self, run: Emission) -> None:
-        """Queue many records, one by one: each is to be heard of, should it fail."""
-        _produce(self._producer, None, run)
-        self._producer.poll(0)
-
-    def flush(self, timeout_s: float = 30.0) -> None:
-        """Wait until all records are acknowledged."""
-        deadline = time.monotonic() + timeout_s
-        while self._producer.flush(0.1):
-            if time.monotonic() > deadline:
-                raise self._connection.unreachable("publishing", f"{len(self._producer)} records not acknowledged after {timeout_s:.0f} s")
-        if self._failed:
-            failed, self._failed = self._failed, []
-            raise KafkaFailureError(f"{len(failed)} records were not written, first: {failed[0]}")
-
-    def close(self) -> None:
-        """Flush and stop."""
-        self.flush()
-
-    def _note_delivery(self, error: KafkaError | None, message: Message) -> None:
-        if error is not None:
-            self._failed.append(f"{message.topic()}:{message.partition()}: {error.str()}")

@@ -9,13 +9,15 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.domain.json_fields import JsonFields
+from tidemill.services.ingestion.domain.json_fields import JsonFields, NameRoom
 from tidemill.shared.avro.schema_fields import FieldChange, SchemaField, differences
 
 DAY_MS = 86_400_000
 _KNOWN_KEPT = 100
 _NEW_A_DAY = 20
 _COUNTED_A_DAY = 100
+# Of all streams together: a progress record has them all, and no topic takes more than 1 MB unless somebody has set it.
+NAMES_BYTES = 96 << 10
 Names = Callable[[int], tuple[str, ...]]
 Schemas = Callable[[int], Mapping[str, SchemaField]]
 
@@ -95,6 +97,8 @@ class StreamWriters:
         Of today's new writers: journal time, partition and offset of the first record.
     fields
         Of records in JSON.
+    name_bytes
+        Room for the names of its fields that are no columns, in the snapshot.
     """
 
     stream: str
@@ -107,6 +111,11 @@ class StreamWriters:
     today: dict[int, list[int]] = field(default_factory=dict)
     first: dict[int, list[int]] = field(default_factory=dict)
     fields: JsonFields = field(default_factory=JsonFields)
+    name_bytes: int = NAMES_BYTES
+
+    @property
+    def _room(self) -> NameRoom:
+        return NameRoom(self.columns.keys(), self.name_bytes // 2, self.name_bytes // 4)
 
     def needed(self) -> set[int]:
         """Return the schema ids whose schemas the end of the day is told by."""
@@ -122,19 +131,22 @@ class StreamWriters:
             part = slice(begin, end)
             self.rows += end - begin
             found = _by_value(writers[part])
-            in_json = None
-            if any(writer < 0 for writer, _ in found):
-                in_json = np.cumsum(writers[part] < 0)
             for writer, places in found:
-                own = begin + places
-                if writer < 0 and in_json is not None:
-                    self.fields.absorb(names(writer), in_json[places] - 1, int(refused[own].sum()), int(times[own[0]]), int(times[own[-1]]))
-                elif writer > 0:
+                if writer > 0:
+                    own = begin + places
                     first = int(own[0])
                     self._count(writer, len(own), int(refused[own].sum()), [int(times[first]), int(rows.partition[first]), int(rows.offsets[first])])
-            if in_json is not None:
-                self.fields.passed(int(in_json[-1]))
+            if any(writer < 0 for writer, _ in found):
+                self._absorb_json(writers[part], refused[part], times[part], names)
         return said
+
+    def _absorb_json(self, writers: NDArray[np.int64], refused: NDArray[np.bool_], times: NDArray[np.int64], names: Names) -> None:
+        in_json = np.cumsum(writers < 0)
+        for count, chosen in ((self.fields.accept, ~refused), (self.fields.refuse, refused)):
+            own = np.flatnonzero((writers < 0) & chosen)
+            for writer, places in _by_value(writers[own]) if len(own) else ():
+                count(names(writer), in_json[own[places]] - 1, times[own[places]], self._room)
+        self.fields.passed(int(in_json[-1]))
 
     def close(self, day: int, schemas: Schemas) -> list[SchemaChange]:
         """Return what is told of the day that has records if it is before `day`."""
@@ -145,7 +157,7 @@ class StreamWriters:
             records, refused = self.today[writer]
             changes = tuple(differences(schemas(self.usual), schemas(writer), self.columns))
             said.append(SchemaChange(self.stream, writer, self.usual, first_ms, partition, offset, self.day, records, refused, all_today, changes))
-        found = self.fields.close(self.columns)
+        found = self.fields.close(self.columns, self._room)
         if found is not None:
             said.append(SchemaChange(self.stream, -1, -1, found.first_ms, -1, -1, self.day, found.records, found.refused, all_today, found.changes))
         if self.today:

@@ -15,7 +15,7 @@ from tidemill.services.gateway.tokens import TokenBook
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
-from tidemill.shared.log.broker import BrokerUnreachableError
+from tidemill.shared.log.broker import BrokerUnreachableError, TopicSpec
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.online_store.memory_store import MemoryOnlineStore
 
@@ -127,3 +127,15 @@ def test_what_is_kept_is_bounded(world: World) -> None:
     world.incident(2, status="resolved")
     assert [one["incident_id"] for one in book.read()] == [names[3], names[4], names[2]]
     assert [one["incident_id"] for one in book.read()] == [names[3], names[4], names[2]], "read on from there"
+
+
+def test_a_topic_made_anew_is_read_from_its_beginning_however_long_it_is(world: World) -> None:
+    codec = message_codec(world.registry, TOPICS.incidents, "incident")
+    book = NewestRecords(world.broker, TOPICS.incidents, codec, lambda one: one["incident_id"])
+    world.incident(1)
+    world.incident(2)
+    assert len(book.read()) == 2
+    world.broker.delete_topic(TOPICS.incidents)
+    world.broker.create_topics([TopicSpec(TOPICS.incidents)])
+    names = [world.incident(number) for number in (7, 8, 9)]
+    assert [one["incident_id"] for one in book.read()] == names

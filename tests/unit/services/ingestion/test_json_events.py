@@ -124,3 +124,10 @@ def test_only_heartbeats_is_an_empty_batch() -> None:
     decoded = RawDecoder(MemorySchemaRegistry(), SCHEMA).decode([None, None])
     assert decoded.batch.num_rows == 0
     assert not decoded.errors
+
+
+def test_field_sets_that_strangers_invent_leave_room_for_those_of_the_stream() -> None:
+    decoder = JsonDecoder(SCHEMA)
+    decoder.decode([b'{"id": "a", "at": 1500, "invented %d": 1}' % number for number in range(2_000)])
+    writers = decoder.decode([b'{"id": "a", "at": 1500, "n": 1}']).writers
+    assert writers is not None and decoder.names(int(writers[0])) == ("at", "id", "n")

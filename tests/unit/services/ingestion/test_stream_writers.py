@@ -1,11 +1,12 @@
 """How a stream's records come to be written otherwise: told once, whatever the steps and restarts."""
 
+import json
 from collections import Counter
 
 import numpy as np
 import pytest
 
-from tidemill.services.ingestion.domain.stream_writers import DAY_MS, SchemaChange, StreamWriters, WrittenRows
+from tidemill.services.ingestion.domain.stream_writers import DAY_MS, NAMES_BYTES, SchemaChange, StreamWriters, WrittenRows
 from tidemill.shared.avro.schema_fields import FieldChange, SchemaField
 
 SCHEMAS = {
@@ -118,7 +119,81 @@ def test_strangers_cannot_make_it_large() -> None:
         names = {-1: tuple(f"{day} {i} {'x' * 5_000}" for i in range(40))}
         said = fold.absorb(rows([*writers, -1], [day * DAY_MS] * 41), names.__getitem__, lambda _: {})
         assert len(said) <= 21
-    assert len(fold.snapshot()) < 80_000
+    assert len(fold.snapshot()) < 100_000
+
+
+def attacked(letters: str, room: int) -> StreamWriters:
+    """Thirty days of invented names, in refused and in accepted records."""
+    fold = StreamWriters("orders", COLUMNS, name_bytes=room)
+    for day in range(30):
+        names = {-1 - k: tuple(f"{day} {k} {i} {letters * 100}" for i in range(100)) for k in range(10)} | {-11: ("id", "weight")}
+        writers, times = [-1 - k for k in range(10)] + [-11] * 20, [day * DAY_MS] * 30
+        fold.absorb(rows(writers, times, [k % 2 == 0 for k in range(10)] + [False] * 20), names.__getitem__, lambda _: {})
+    return fold
+
+
+@pytest.mark.parametrize("letters", ["x", "é", "語", "🂡", '"', "\\", "\x01"])
+@pytest.mark.parametrize("streams", [1, 12, 60])
+def test_invented_names_of_all_streams_together_are_bounded_in_bytes(letters: str, streams: int) -> None:
+    fold = attacked(letters, NAMES_BYTES // streams)
+    assert len(fold.snapshot()) * streams < NAMES_BYTES + 1_000 * streams, "a record of the broker has 1 MB"
+    assert set(fold.fields.stands) >= {"id", "weight"}, "there is room for the application's own"
+
+
+def test_a_name_that_only_refused_records_have_is_told_once_and_does_not_stay() -> None:
+    names = {-1: ("id", "weight"), -2: ("id", "kilograms", "weight")}
+    days = [0] * 120 + [1] * 10 + [2] * 10 + [3] * 10
+    writers = [-1] * 120 + [-1, -2] * 15
+    times = [day * DAY_MS + i for i, day in enumerate(days)]
+    fold, said, kept = StreamWriters("orders", COLUMNS), [], []
+    for day in range(5):
+        at = [i for i, one in enumerate(days) if one == day]
+        said += fold.close(day, SCHEMAS.__getitem__)
+        kept.append(json.loads(fold.snapshot() or '{"fields": {"stands": {}, "strange": {}}}')["fields"])
+        if at:
+            part = rows([writers[i] for i in at], [times[i] for i in at], [writers[i] == -2 for i in at])
+            said += fold.absorb(part, names.__getitem__, SCHEMAS.__getitem__)
+    (one,) = said
+    assert one.changes == (FieldChange("kilograms", "added", "", "", "", "none"),)
+    assert (one.day, one.records, one.refused, one.of, one.first_ms) == (1, 5, 5, 10, times[121])
+    assert all(set(state["stands"]) <= {"id", "weight"} and not state["strange"] for state in kept)
+
+
+def test_refused_records_leave_room_for_the_fields_that_come_later() -> None:
+    """A new column is told though strangers have filled every room before."""
+    fold = StreamWriters("orders", {**COLUMNS, "gift": "gift"})
+    names = {-1: ("id", "weight"), -2: ("gift", "id", "weight"), **{-3 - k: tuple(f"{k} {i}" for i in range(60)) for k in range(20)}}
+    fold.absorb(rows([-1] * 150, [0] * 150), names.__getitem__, SCHEMAS.__getitem__)
+    fold.absorb(rows([*(-3 - k for k in range(20)), -1], [DAY_MS] * 21, [True] * 20 + [False]), names.__getitem__, SCHEMAS.__getitem__)
+    said = fold.absorb(rows([-1, -2], [2 * DAY_MS] * 2), names.__getitem__, SCHEMAS.__getitem__)
+    said += fold.close(3, SCHEMAS.__getitem__)
+    assert said[0].day == 1 and len(said[0].changes) == 20, "of the strangers' names the first are told"
+    assert [one.field for one in said[-1].changes] == ["gift"] and said[-1].day == 2
+
+
+@pytest.mark.parametrize("seed", range(8))
+def test_invented_names_beyond_all_room_are_the_same_in_any_steps(seed: int) -> None:
+    generator = np.random.default_rng(seed)
+    n = 400
+    times = np.sort(generator.integers(0, 6 * DAY_MS, n)).tolist()
+    names = {-1: ("id", "weight")} | {-k: tuple(sorted({f"n{one}" for one in generator.integers(0, 60, 4).tolist()})) for k in range(2, 40)}
+    writers = [-int(k) for k in generator.integers(1, 40, n)]
+    what = rows(writers, times, (generator.random(n) < 0.6).tolist())
+
+    def folded(sizes: list[int]) -> tuple[list[SchemaChange], str]:
+        fold, said, begin = StreamWriters("orders", COLUMNS, name_bytes=6_000), [], 0
+        for size in sizes:
+            part = slice(begin, begin + size)
+            begin += size
+            if size:
+                said += fold.absorb(WrittenRows(*(getattr(what, name)[part] for name in WrittenRows.__slots__)), names.__getitem__, lambda _: {})
+            text, fold = fold.snapshot(), StreamWriters("orders", COLUMNS, name_bytes=6_000)
+            fold.load(text or StreamWriters("orders", COLUMNS, usual=0).snapshot())
+        return said + fold.close(9, lambda _: {}), fold.snapshot()
+
+    whole = folded([n])
+    assert whole[0] and folded([1] * n) == whole
+    assert folded(np.diff([0, *sorted(generator.integers(1, n, 25).tolist()), n]).tolist()) == whole
 
 
 def test_thousands_of_schemas_within_a_day_cannot_make_it_large() -> None:

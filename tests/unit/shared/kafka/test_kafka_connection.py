@@ -4,6 +4,7 @@ import pytest
 from confluent_kafka import KafkaError, KafkaException
 
 from tidemill.shared.kafka.connection import Connection, KafkaFailureError
+from tidemill.shared.log.errors import TransientError
 
 NO_LEADERS = KafkaError(KafkaError._NOENT, "Failed to query partition leaders: No leaders found")
 
@@ -24,5 +25,15 @@ def test_leaders_that_are_never_named_are_an_error_once_the_deadline_is_over() -
     def ask() -> int:
         raise KafkaException(NO_LEADERS)
 
-    with pytest.raises(KafkaFailureError, match="asks: Failed to query partition leaders"):
+    with pytest.raises(KafkaFailureError, match=r"asks: Failed to query partition leaders.*_NOENT") as problem:
         Connection("nowhere:1", deadline_s=0.05).call("asks", ask)
+    assert isinstance(problem.value, TransientError), "a stage waits for an election as long as it takes; a command says that it has no answer"
+
+
+def test_what_another_question_does_not_settle_is_no_transient_error() -> None:
+    def ask() -> int:
+        raise KafkaException(KafkaError(KafkaError.TOPIC_AUTHORIZATION_FAILED))
+
+    with pytest.raises(KafkaFailureError, match="TOPIC_AUTHORIZATION_FAILED") as problem:
+        Connection("nowhere:1", deadline_s=0.05).call("asks", ask)
+    assert not isinstance(problem.value, TransientError)
