@@ -92,7 +92,7 @@ class AlertService:
             alerts.group_wait,
         )
         if self._replay:
-            policy = replace(policy, look_every_ms=_REPLAY_LOOK_MS, history_ms=None)
+            policy = replace(policy, look_every_ms=_REPLAY_LOOK_MS, history_ms=None, clock="replay")
         else:
             policy = told_from(policy, alerts)
         self._fold = AlertFold(rules_of(application, replay=self._replay), policy)

@@ -142,6 +142,7 @@ class AlertFold:
             {
                 "version": VERSION,
                 "clock": self.clock_ms,
+                "clock_kind": self._policy.clock,
                 "began": self.began_ms,
                 "crowded": self._crowded_ms,
                 "history_read": self._history_read_ms,
@@ -156,6 +157,9 @@ class AlertFold:
     def load(self, state: bytes) -> None:
         """Take the state of a snapshot; what belongs to rules that are gone is dropped, what was to be sent is kept.
 
+        Of a state on the other clock (a run that was a replay goes on live) that is all, with what was read and the mutes that have no end: how long
+        a condition has held, and when something is over, is known on its own clock only.
+
         Raises
         ------
         ValueError
@@ -164,7 +168,14 @@ class AlertFold:
         read = json.loads(state)
         if read["version"] != VERSION:
             raise ValueError(f"state of alerts: expected version {VERSION}, came {read['version']}")
-        self.clock_ms, self.began_ms, self.positions = read["clock"], read["began"], read["positions"]
+        self.positions = read["positions"]
+        # States of an earlier version do not say whose clock it is.
+        if read.get("clock_kind", self._policy.clock) != self._policy.clock:
+            self._mutes.load([mute for mute in read.get("mutes", []) if mute["until_ms"] is None])
+            self._outbox.load(read["groups"], read["outbox"])
+            self._outbox.finish()
+            return
+        self.clock_ms, self.began_ms = read["clock"], read["began"]
         self._crowded_ms = read["crowded"]
         # States of an earlier version have no such fields.
         self._history_read_ms = read.get("history_read", -1)

@@ -2,6 +2,7 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from typing import Literal
 
 from tidemill.shared.application.alerts import AlertSeverity, Mute
 
@@ -14,6 +15,8 @@ class AlertPolicy:
 
     Attributes
     ----------
+    clock
+        What instants are: of the host (``live``), or of the journal (``replay``). An alert is on one of them from its begin to its end.
     channels
         Those of the application, with the least severity that each sends. Log and topic are there always.
     group_wait_ms
@@ -35,3 +38,4 @@ class AlertPolicy:
     look_every_ms: int = 1_000
     history_ms: int | None = _HISTORY_MS
     since_ms: int | None = None
+    clock: Literal["live", "replay"] = "live"

@@ -38,6 +38,19 @@ def drift(offset: int, time_ms: int, severity: str = "alarm", model: str = "frau
     return AlertInput("shop-drift", 0, offset, time_ms, fields)
 
 
+def mute_command(offset: int, command_id: str, duration_ms: int) -> AlertInput:
+    fields = {
+        "command_id": command_id,
+        "command": "mute_alerts",
+        "rules": "*",
+        "model": "",
+        "duration_ms": duration_ms,
+        "operator": "ann",
+        "reason": "known",
+    }
+    return AlertInput("shop-commands", 0, offset, 0, fields)
+
+
 def health(offset: int, time_ms: int, auc: float | None) -> AlertInput:
     return AlertInput("shop-health", 0, offset, time_ms, {"model": "fraud", "auc": auc})
 
@@ -277,3 +290,47 @@ def test_an_incident_that_opens_as_an_alarm_is_told_once() -> None:
     one = AlertFold(rules_of(load_application(FLIGHTS), replay=True), AlertPolicy("shop", OWNER, history_ms=None))
     one.take("incidents", incidents([("open", "alarm", "alarm"), ("resolved", "alarm", "alarm")]))
     assert [(notification.rule, notification.status) for notification in told(one)] == [("incident_alarm", "firing"), ("incident_alarm", "resolved")]
+
+
+def test_an_alert_is_on_one_clock_a_replay_that_goes_on_live_begins_anew() -> None:
+    """The demo: a year of 2013 on journal time, then a stretch of today. What lasted there must not have lasted for thirteen years here."""
+    rules = (
+        rule("bad", **{**LEVEL, "for": "2d"}),
+        rule("drifting", **EVENT),
+        rule("old", on="deployments", when="age_s > 3600"),
+    )
+    year, today = 1_370_000_000_000, 1_790_000_000_000
+    replay = fold(*rules, clock="replay", history_ms=None, group_wait_ms=HOUR, mutes=())
+    replay.order([mute_command(0, "for an hour", HOUR), mute_command(1, "for good", 0)], at_clock=True)
+    replay.take("health", [health(0, year, 0.5)])
+    replay.take("drift", [drift(0, year)])
+    replay.take("deployments", [AlertInput("shop-deployments", 0, 0, year, {"model": "fraud", "event": "promoted", "version": "1"})])
+    said = {message.message_id for message in replay.outbox.values()}
+
+    live = fold(*rules, clock="live")
+    live.load(replay.snapshot())
+    assert said <= live.outbox.keys(), "what was to be sent is sent"
+    before = len(told(live))
+    live.tick(today)
+    live.tick(today + HOUR)
+    assert len(told(live)) == before and not live.firing, "nothing of 2013 fires, repeats or is over today"
+    live.take("health", [health(0, year, 0.5)])
+    live.take("drift", [drift(0, year)])
+    assert len(told(live)) == before, "nor is it read again"
+    live.take("drift", [drift(1, today + HOUR)])
+    assert {(one.at_ms, one.since_ms) for one in told(live)[before:]} == {(today + HOUR, today + HOUR)}
+    again = fold(*rules, clock="live")
+    again.load(live.snapshot())
+    assert again.snapshot() == live.snapshot() and [one.since_ms for one in again.firing] == [today + HOUR]
+
+
+def test_a_mute_of_the_other_clock_stays_only_where_it_has_no_end() -> None:
+    drifting, live = rule("drifting", **EVENT), 1_790_000_000_000
+    for duration, is_muted in ((30 * 365 * 24 * HOUR, False), (0, True)):
+        replay = fold(drifting, clock="replay", history_ms=None)
+        replay.take("drift", [drift(0, live - 365 * 24 * HOUR, "warning")])
+        replay.order([mute_command(0, "known", duration)], at_clock=True)
+        one = fold(drifting, clock="live")
+        one.load(replay.snapshot())
+        one.take("drift", [drift(1, live)])
+        assert told(one)[-1].muted is is_muted
