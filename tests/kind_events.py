@@ -12,6 +12,7 @@ from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 from scipy.special import softmax
 
+from tests.error_models import stump
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.signature import Column, Signature
 
@@ -19,6 +20,7 @@ THREE_CLASSES = Path(__file__).parent / "applications" / "three_classes"
 AMOUNTS = Path(__file__).parent / "applications" / "amounts"
 SPECIES = ("setosa", "versicolor", "virginica")
 START = datetime(2026, 1, 5, tzinfo=UTC)
+WEIGHT_BOUND = 3.5
 Event = dict[str, Any]
 
 
@@ -97,7 +99,7 @@ def species_model(version: str = "v1", **changes: Any) -> Artifact:
 
 
 def weight_model(version: str = "v1", **changes: Any) -> Artifact:
-    """0.6 times the volume and 1.5, with an interval of 2 below and 3 above."""
+    """0.6 times the volume and 1.5, with an interval of 2 below and 3 above, and an error model that tests whether it is more than `WEIGHT_BOUND`."""
     graph = helper.make_graph(
         [helper.make_node("Mul", ["input", "slope"], ["product"]), helper.make_node("Add", ["product", "start"], ["weight"])],
         "weight",
@@ -106,9 +108,10 @@ def weight_model(version: str = "v1", **changes: Any) -> Artifact:
         [numpy_helper.from_array(np.array([value], np.float32), name) for name, value in (("slope", 0.6), ("start", 1.5))],
     )
     rows = np.random.default_rng(1).uniform(1, 6, (8, 1))
+    errors = stump(WEIGHT_BOUND, 1, (rows[:, 0] * 0.6 + 1.5).tolist()) if "kind" not in changes else None
     made = {
         "columns": (Column(name="volume", type="double"),), "kind": "regression", "parity_scores": tuple((rows[:, 0] * 0.6 + 1.5).tolist()),
-        "interval_lower": -2.0, "interval_upper": 3.0, **changes,
+        "interval_lower": -2.0, "interval_upper": 3.0, "errors": errors, **changes,
     }  # fmt: skip
     return _artifact(graph, rows, model="weight", version=version, **made)
 

@@ -16,6 +16,8 @@ from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.avro.schema_fields import FieldChange
 from tidemill.shared.kinds.binary import Binary
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.regression import Regression
 
 DAY = 86_400_000
 HOUR = 3_600_000
@@ -47,6 +49,7 @@ class Table:
     other: Float64
     flipped: NDArray[np.bool_]
     label: Float64 = field(default_factory=lambda: np.empty(0))
+    expected: Float64 = field(default_factory=lambda: np.empty((0, 2)))
     rewritten: dict[int, SchemaNews] = field(default_factory=dict)
 
 
@@ -171,17 +174,26 @@ def incidents(fault: Fault, seed: int) -> list[IncidentUpdate]:
     return [one for one in said_of(fault, seed) if isinstance(one, IncidentUpdate)]
 
 
-def said_of(fault: Fault, seed: int, slices: tuple[str, ...] = ()) -> list[DriftRecord]:
-    """Return all that is said of a stream with a fault from day 64 on."""
+def said_of(fault: Fault, seed: int, slices: tuple[str, ...] = (), error_of: Callable[[Table], Float64] | None = None) -> list[DriftRecord]:
+    """Return all that is said of a stream with a fault from day 64 on.
+
+    With `error_of`, the absolute error that is to be expected of each row, the model answers with a number that errs so (normal errors) and says it.
+    """
     rows, generator = table(seed), np.random.default_rng(seed + 1_000)
     fault(rows, rows.day >= FAULT, generator)
     amount = np.nan_to_num(rows.columns["amount"] / 600 - 1)
     score = 1 / (1 + np.exp(-(-1.0 + 0.8 * np.tanh(amount))))
     relation = np.where(generator.random(len(score)) < rows.other, 1 / (1 + np.exp(-(0.2 - 0.8 * np.tanh(amount)))), score)
+    kind: Kind = Binary()
+    if error_of is not None:
+        kind, expected = Regression(), error_of(rows)
+        rows.expected = np.column_stack([expected, np.pi / 2 * expected**2])
     rows.label = ((generator.random(len(score)) < relation) ^ rows.flipped).astype(np.float64)
+    if error_of is not None:
+        rows.label = score + np.sqrt(rows.expected[:, 1]) * generator.normal(size=len(score))
     delay = (2 * HOUR * generator.lognormal(0, 0.5, len(score))).astype(np.int64)
-    loss = LossSettings(kind=Binary(), max_delay_ms=DAY)
-    settings = WatchSettings("m", "orders", tuple(TYPES), Binary(), 10**9, loss, label_stream="returns", slices=slices)
+    loss = LossSettings(kind=kind, max_delay_ms=DAY)
+    settings = WatchSettings("m", "orders", tuple(TYPES), kind, 10**9, loss, label_stream="returns", slices=slices)
     fold = DriftFold([settings], TYPES, LINEAGE)
     said: list[DriftRecord] = []
     places = np.flatnonzero(rows.kept)
@@ -224,6 +236,7 @@ def _day(
     predicted = PredictionRows(
         placed(n, 2 * n), texts("m", n), served[0], variant[0], sequence, score[asked], (score[asked] > 0.5).astype(np.int64),
         np.full(n, 20, np.int64), nothing_known, np.full(n, np.nan), np.full(n, np.nan),
+        *(rows.expected[asked].T if len(rows.expected) else np.full((2, n), np.nan)),
     )  # fmt: skip
     has = rows.labelled[due]
     outcomes = OutcomeRows(

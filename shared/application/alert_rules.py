@@ -9,7 +9,7 @@ from tidemill.shared.application.expressions import Expression, ExpressionError,
 
 # Every topic has the time of its record, and how long ago that is: on a level, at every tick of the clock.
 TIME, AGE = "journal_time", "age_s"
-_ESTIMATED = ("accuracy", "auc", "log_loss", "brier")
+_ESTIMATED = ("accuracy", "auc", "log_loss", "brier", "mean_absolute_error", "root_mean_squared_error")
 METRICS = (
     "predictions", "labels", "timeouts", "label_share", "score_mean", "fallback_share", "latency_p50_ms", "latency_p99_ms", "label_delay_p50_ms",
     "label_delay_p95_ms", "auc", "log_loss", "kappa", "accuracy", "brier", "calibration_error", "positive_rate", "predicted_positive_rate",

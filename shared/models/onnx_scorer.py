@@ -15,12 +15,16 @@ from tidemill.shared.models.artifacts import Artifact, ArtifactError
 from tidemill.shared.models.blocks import Blocks, blocks_of_rows, rows_of
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.class_forest import ClassForest
+from tidemill.shared.models.error_forest import ErrorForest
+from tidemill.shared.models.error_model import ErrorModel
 from tidemill.shared.models.forest import Forest, ForestStack
 from tidemill.shared.models.inputs import Inputs
 from tidemill.shared.models.signature import Column
 
 log = logging.getLogger(__name__)
 BLOCK_ROWS = 32
+_ERROR_TOLERANCE = 1e-4
+"""In units of the errors: sums of 32 bits, of leaves that a few large errors can make larger than 10."""
 
 
 class Scorer(Protocol):
@@ -34,11 +38,14 @@ class Scorer(Protocol):
         The model as a forest of one output, if it is one: many are then scored in one call.
     calibration
         What makes the served scores of a forest's; `score_blocks` has done it.
+    errors
+        How far from the truth a served score is expected to be; None where the model does not say.
     """
 
     columns: tuple[Column, ...]
     forest: Forest | None
     calibration: Calibration | None
+    errors: ErrorForest | None
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         """Return the scores of each padded row, shape (n,), of a multiclass model (n, K); `positions` are the model's own columns of the blocks."""
@@ -51,7 +58,7 @@ class OnnxScorer:
     Raises
     ------
     ArtifactError
-        The graph does not load, does not answer with what its kind says, or does not give the parity rows' scores.
+        The graph, or that of its errors, does not load, does not answer with what its kind says, or does not give what the parity rows have.
     """
 
     def __init__(self, artifact: Artifact) -> None:
@@ -63,6 +70,8 @@ class OnnxScorer:
             graph = onnx.load_from_string(artifact.onnx).graph
             self.forest = Forest.from_graph(graph)
             self._engine = _engine(artifact.onnx, self.kind, self.forest, ClassForest.from_graph(graph) if self.kind.classes else None, width)
+            own = self.signature.errors
+            self.errors = None if own is None else ErrorForest(own, width)
         except Exception as error:  # noqa: BLE001, RUF100 - protobuf and onnxruntime raise their own unrelated classes
             raise ArtifactError(f"model {version}: the ONNX graph does not load: {error}") from error
         self._own = Inputs([self.columns])
@@ -111,6 +120,17 @@ class OnnxScorer:
         worst = float(np.abs(found - expected).max())
         if not worst <= self.signature.parity_tolerance:
             raise ArtifactError(f"model {self.signature.version}: parity rows differ by {worst:.3g}, allowed {self.signature.parity_tolerance:.3g}")
+        if self.errors is not None and self.signature.errors is not None:
+            self._check_errors(self.errors, self.signature.errors, expected)
+
+    def _check_errors(self, forest: ErrorForest, model: ErrorModel, scores: NDArray[np.float64]) -> None:
+        """Hold the error model against its parity rows, given the recorded scores: one rounded otherwise could take another branch."""
+        positions = np.arange(len(self.columns), dtype=np.int32)
+        found = forest.estimate(blocks_of_rows(self.signature.parity_matrix()), positions, scores)
+        worst = float((np.abs(found - np.array(model.parity)) / np.array([model.scale, model.scale**2])).max())
+        if not worst <= _ERROR_TOLERANCE:
+            words = f"expected errors of the parity rows differ by {worst:.3g} of their unit, allowed {_ERROR_TOLERANCE:.3g}"
+            raise ArtifactError(f"model {self.signature.version}: {words}")
 
 
 def _engine(graph: bytes, kind: Kind, forest: Forest | None, classes: ClassForest | None, width: int) -> "_Trees | _ClassTrees | _Session":

@@ -15,6 +15,7 @@ from pydantic import BaseModel, ConfigDict, model_validator
 
 from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.models.calibration import Calibration
+from tidemill.shared.models.error_model import ErrorModel
 
 LARGEST_INPUT = 2.0**63
 """A number beyond is missing for every model: its square no longer fits a model's 32 bits. Every 64-bit integer is within."""
@@ -58,6 +59,8 @@ class Signature(BaseModel):
         What makes the served scores of the graph's; None where they are the same.
     interval_lower, interval_upper
         Regression: what is added to a score for the ends of its prediction interval; None where the model has none.
+    errors
+        Regression: how far from the truth each answer is expected to be; None where the model does not say.
     """
 
     model_config = ConfigDict(frozen=True, extra="forbid", ser_json_inf_nan="constants")
@@ -75,6 +78,7 @@ class Signature(BaseModel):
     calibration: Calibration | None = None
     interval_lower: float | None = None
     interval_upper: float | None = None
+    errors: ErrorModel | None = None
     details: dict[str, str] = {}
 
     @model_validator(mode="after")
@@ -84,6 +88,8 @@ class Signature(BaseModel):
             raise ValueError("expected both ends of the interval, or none")
         if self.interval is not None and (self.kind != "regression" or not -math.inf < self.interval[0] <= self.interval[1] < math.inf):
             raise ValueError(f"expected an interval of finite ends in their order (kind: regression), found {self.interval} (kind: {self.kind})")
+        if self.errors is not None and (self.kind != "regression" or len(self.errors.parity) != len(self.parity_rows)):
+            raise ValueError(f"expected an error model of a regression, with as many parity rows as the model, found one of kind {self.kind}")
         return self
 
     @property

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.error_models import stump, stump_errors
 from tests.unit.shared.models.test_assignment import hash_of
 from tidemill.services.scoring.domain.core import ScoringCore
 from tidemill.services.scoring.domain.serving import Challenge, Serving
@@ -20,6 +21,7 @@ from tidemill.shared.log.packed import Packed
 from tidemill.shared.models.blocks import Blocks
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.deployments import Stage
+from tidemill.shared.models.error_forest import ErrorForest
 from tidemill.shared.models.forest import Forest
 from tidemill.shared.models.signature import Column
 
@@ -34,10 +36,12 @@ KEYS = [None if i % 11 == 0 else f"card-{i % 17}".encode() for i in range(ROWS)]
 class Plain:
     """A model of a few lines: from one number to a score, and none for some of them."""
 
-    def __init__(self, slope: float, kind: str, fails_above: float = float("inf")) -> None:
+    def __init__(self, slope: float, kind: str, fails_above: float = float("inf"), error_bound: float | None = None) -> None:
         self.columns: tuple[Column, ...] = (Column(name="amount", type="double"),)
         self.forest: Forest | None = None
         self.calibration: Calibration | None = None
+        self.error_bound = error_bound
+        self.errors = None if error_bound is None else ErrorForest(stump(error_bound, 1, ()), 1)
         self._slope, self._kind, self._fails_above = slope, kind, fails_above
 
     def score_of(self, amount: float | None) -> Any:
@@ -116,13 +120,13 @@ def serving(share: float) -> dict[str, Serving]:
     """Three champions of three kinds, each with a challenger; a fourth without one."""
     found = {}
     for name, kind in (("risk_000", "binary"), ("risk_001", "regression"), ("risk_002", "multiclass")):
-        interval = (-1.5, 2.0) if kind == "regression" else None
+        interval, bound = ((-1.5, 2.0), 0.3) if kind == "regression" else (None, None)
         own = Serving("v2", 9, 0.4, Plain(-0.7, kind, fails_above=1.5), None, (-0.5, 0.25) if interval else None)
         found[name] = Serving(
             "v1",
             4,
             0.6,
-            Plain(0.9, kind, fails_above=2.5),
+            Plain(0.9, kind, fails_above=2.5, error_bound=bound),
             None,
             interval,
             challenge=Challenge(own, SALTS[name], share, STAGES[name] if share else "shadow"),
@@ -149,13 +153,15 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
             score, predicted, table = answered(kind, own, who.threshold, model.settings.fallback.default)
             has_interval = kind == "regression" and own is not None
             assert not has_interval or who.interval is not None
+            bound = who.scorer.error_bound  # type: ignore[union-attr]
+            error, squared = (None, None) if own is None or bound is None else stump_errors(bound, np.array([score]))[0].tolist()
             answers.append({
                 "request_id": row["_request_id"], "model": name, "variant": variant, "score": score, "predicted": predicted, "scores": table,
                 "model_version": "default" if own is None else who.version, "deployment_sequence": who.deployment_sequence,
                 "reason": "model_failed" if own is None else None, "predicted_label": CLASSES[predicted] if table else None,
                 "lower": score + who.interval[0] if has_interval and who.interval else None,
                 "upper": score + who.interval[1] if has_interval and who.interval else None, "revision": None,
-                "control": None, "propensity": None,
+                "control": None, "propensity": None, "expected_error": error, "expected_squared_error": squared,
             })  # fmt: skip
             if challenge is None:
                 continue

@@ -15,7 +15,7 @@ from tidemill.replay.file_rows import DataSetError
 _GROUP_ROWS = 50_000
 _NAMES = {"request_id": "event_id", "event_time": "event_time", "score": "score"}
 # What models of other kinds answer besides: columns of their own once predictions have them.
-_BY_KIND = ("scores", "predicted_label", "lower", "upper")
+_BY_KIND = ("scores", "predicted_label", "lower", "upper", "expected_error", "expected_squared_error")
 _SERVED = ("predicted", "model_version", "variant")
 
 

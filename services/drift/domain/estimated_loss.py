@@ -5,8 +5,6 @@ from dataclasses import dataclass, field
 
 import numpy as np
 
-from tidemill.services.drift.domain.estimated_quality import EstimatedQuality
-
 RECENT_WINDOWS = 7
 _LEAST_BEFORE = 7
 _WINDOWS_KEPT = 60
@@ -16,18 +14,17 @@ _STANDARD_ERRORS = 2.0
 
 @dataclass(slots=True)
 class EstimatedLoss:
-    """Estimated Brier loss (CBPE) of one champion's windows: the last seven against those before, by their spread.
+    """Estimated loss of one champion's windows (Brier by CBPE, squared error by DLE): the last seven against those before, by their spread.
 
-    It says "no loss" only if the rise is surely (by two standard errors) below 5 % of the loss before. Without probabilities, or with less than two
+    It says "no loss" only if the rise is surely (by two standard errors) below 5 % of the loss before. Without an estimate, or with less than two
     weeks of the champion's windows, it says nothing. It sees what a change of inputs does to the answers, and never that the question has changed:
     broken values, units, categories and streams are warned of whatever it says.
     """
 
     windows: list[float] = field(default_factory=list)
 
-    def close(self, window: EstimatedQuality) -> None:
-        """Take a window's answers; too few of them are none."""
-        loss = window.brier
+    def close(self, loss: float | None) -> None:
+        """Take the estimated loss of a window's answers; too few of them have none."""
         if loss is not None:
             self.windows = [*self.windows, loss][-_WINDOWS_KEPT:]
 

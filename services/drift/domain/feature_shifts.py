@@ -115,8 +115,8 @@ class FeatureShifts:
             return []
         self.shown[name] = self.looks
         before, now = unharmed
-        told += f"; no warning: the estimated Brier loss of its answers is {now:.4f} in the last windows, {before:.4f} before"
-        more = {**evidence, "estimated_brier": now, "estimated_brier_before": before}
+        told += f"; no warning: the estimated loss of its answers is {now:.4f} in the last windows, {before:.4f} before"
+        more = {**evidence, "estimated_loss": now, "estimated_loss_before": before}
         return [Finding(model, at, self.kind, name, "e_lond", "info", severity, 1.0, told, more)]
 
     def snapshot(self) -> dict[str, Any]:

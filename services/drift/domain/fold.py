@@ -147,7 +147,7 @@ class DriftFold:
                 fold = self._features[ask]
                 findings += watch.broken(at, closed[ask].summaries, fold.window if fold.has_window(day) else {})
             findings += watch.sliced(at, day)
-            watch.estimates.close(watch.window.estimated)
+            watch.estimates.close(watch.window.estimated_loss)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
             findings += watch.answers_shifted(at, day)
             findings += [*watch.quality(at), *watch.loss(at)]

@@ -6,6 +6,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.estimated_error import EstimatedError
 from tidemill.services.drift.domain.estimated_quality import EstimatedQuality
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
 from tidemill.shared.kinds.kind import Kind
@@ -39,6 +40,8 @@ class WindowRows:
         Answers by class, and the sums of the classes' probabilities, of a model that has several.
     estimated
         What the champion's probabilities say of its answers, whose labels have yet to come.
+    expected
+        What a regression's error model says of them.
     weights
         How many requests a label stands for, of those that stand for more than their own.
     bounds
@@ -66,6 +69,7 @@ class WindowRows:
     class_counts: list[int] = field(default_factory=list)
     class_sums: list[float] = field(default_factory=list)
     estimated: EstimatedQuality = field(default_factory=EstimatedQuality)
+    expected: EstimatedError = field(default_factory=EstimatedError)
 
     @property
     def empty(self) -> bool:
@@ -77,10 +81,16 @@ class WindowRows:
         """Share of the answers that the fallback gave; 0 without answers."""
         return self.defaults / self.scores if self.scores else 0.0
 
+    @property
+    def estimated_loss(self) -> float | None:
+        """Loss that the champion itself expects of an answer (Brier loss, of a number the squared error); None where it does not say."""
+        return self.estimated.brier if self.estimated.answers else self.expected.loss
+
     def predictions(self, kind: Kind, rows: PredictionRows, chosen: NDArray[np.bool_]) -> None:
         """Count answers."""
         champion = chosen & (rows.variant == "champion")
         self.estimated.absorb(kind, rows.scores_of(kind, champion), rows.predicted[champion])
+        self.expected.absorb(rows.expected_error[champion], rows.expected_squared_error[champion])
         for version in rows.version[chosen].tolist():
             self.versions[version] = self.versions.get(version, 0) + 1
         self.scores += int(chosen.sum())
@@ -156,7 +166,7 @@ class WindowRows:
             if self.bounds:
                 rows = [self.requests[key] for key in self.bounds]
                 found |= interval_figures(label[rows], *np.array(list(self.bounds.values())).T)
-        found |= self._shares(kind, label, weights) | self.estimated.figures(kind)
+        found |= self._shares(kind, label, weights) | self.estimated.figures(kind) | self.expected.figures()
         return {name: value for name, value in found.items() if np.isfinite(value)}
 
     def _weights(self, labels: int) -> Weights:
@@ -182,9 +192,11 @@ class WindowRows:
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""
-        return {name: getattr(self, name) for name in self.__slots__} | {"estimated": self.estimated.snapshot()}
+        own = {name: getattr(self, name) for name in self.__slots__}
+        return own | {"estimated": self.estimated.snapshot(), "expected": self.expected.snapshot()}
 
     @staticmethod
     def load(state: dict[str, Any]) -> "WindowRows":
         """From a snapshot."""
-        return WindowRows(**state | {"estimated": EstimatedQuality.load(state["estimated"])})
+        estimates = {"estimated": EstimatedQuality.load(state["estimated"]), "expected": EstimatedError.load(state["expected"])}
+        return WindowRows(**state | estimates)

@@ -47,7 +47,8 @@ class VectorRows:
 class PredictionRows:
     """Answers as served; `latency_ms` from the request's availability to the answer, as the log's timestamps say.
 
-    `scores` are the probabilities by class of models that have several, as Arrow has them; `lower` and `upper` the ends of the interval or NaN.
+    `scores` are the probabilities by class of models that have several, as Arrow has them; `lower` and `upper` the ends of the interval,
+    `expected_error` and `expected_squared_error` what a regression's error model says, or NaN.
     """
 
     at: MergedCoordinates
@@ -61,6 +62,8 @@ class PredictionRows:
     scores: pa.Array
     lower: Float64
     upper: Float64
+    expected_error: Float64
+    expected_squared_error: Float64
 
     def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
         """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
@@ -168,7 +171,8 @@ def prediction_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> PredictionR
     model, version, variant = (_texts(batch.column(name)) for name in ("model", "model_version", "variant"))
     sequence, predicted, latency = (_integers(batch.column(name)) for name in ("deployment_sequence", "predicted", LATENCY))
     score, lower, upper = (floats(batch.column(name)) for name in ("score", "lower", "upper"))
-    return PredictionRows(at, model, version, variant, sequence, score, predicted, latency, batch.column("scores"), lower, upper)
+    expected = (floats(batch.column(name)) for name in ("expected_error", "expected_squared_error"))
+    return PredictionRows(at, model, version, variant, sequence, score, predicted, latency, batch.column("scores"), lower, upper, *expected)
 
 
 def outcome_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> OutcomeRows:

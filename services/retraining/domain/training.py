@@ -1,6 +1,6 @@
 """Training as a pure function: labelled rows and a seed in; a recipe, the model of it that is judged, and the one that serves, out."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -10,6 +10,8 @@ from tidemill.services.retraining.domain.calibrating import composed
 from tidemill.services.retraining.domain.encoding import encode
 from tidemill.services.retraining.domain.enough_rows import check_rows
 from tidemill.services.retraining.domain.examples import Examples, Split
+from tidemill.services.retraining.domain.expected_errors import fit_errors, has_enough, held_out_errors, with_answers
+from tidemill.services.retraining.domain.families.family import Matrix, Scores
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibration_of, interval_of
 from tidemill.services.retraining.domain.kept_answers import Kept, anew
@@ -20,7 +22,9 @@ from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.calibration import Calibration
+from tidemill.shared.models.error_model import ErrorModel
 from tidemill.shared.models.signature import Signature
+from tidemill.shared.statistics.propensity import Weights, of_rows
 
 _PARITY_ROWS = 100
 _PARITY, _PARITY_OF_NUMBERS, _PARITY_OF_OTHERS = 1e-6, 3e-6, 1e-5
@@ -123,9 +127,31 @@ def fit_at(
         calibration=calibration,
         interval_lower=None if interval is None else interval[0],
         interval_upper=None if interval is None else interval[1],
+        errors=_errors(rows, matrix, weights, kind, parameters, training.seed, (sample, scores)) if kind.name == "regression" else None,
         details={**learned, "learned_rows": str(len(rows)), **{name: str(value) for name, value in parameters.items()}},
     )
     return Artifact(signature, fitted.export(), fitted.text())
+
+
+def _errors(
+    rows: Examples,
+    matrix: Matrix,
+    weights: Weights,
+    kind: Kind,
+    parameters: Mapping[str, Any],
+    seed: int,
+    parity: tuple[Matrix, Scores],
+) -> ErrorModel | None:
+    """Return the model of this recipe's errors, on the last two fifths of its rows by fits that had not seen them; None if they are too few."""
+    order = np.argsort(rows.request_ms, kind="stable")
+    ordered, labels, own = matrix[order], rows.labels[order], of_rows(weights, order)
+
+    def learn(part: slice) -> Callable[[Matrix], Scores]:
+        return fit(ordered[part], labels[part], kind, parameters, seed, of_rows(own, part)).predict
+
+    if not has_enough(len(labels)):
+        return None
+    return fit_errors(held_out_errors(ordered, labels, own, learn), with_answers(*parity), seed)
 
 
 def _tolerance(kind: Kind, family: str, calibration: Calibration | None) -> float:

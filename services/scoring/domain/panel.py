@@ -74,6 +74,10 @@ class Panel:
                 (np.array([i for _, i, _, _ in members]), ForestStack([forest for _, _, forest, _ in members], [rows for *_, rows in members]))
             )
         self._others = [(i, scorer, rows) for (i, scorer), rows in placed if scorer.forest is None]
+        # Whoever only tries answers nothing that could be estimated.
+        self._errors = [
+            (i, scorer.errors, rows) for (i, scorer), rows in placed if scorer.errors is not None and (i < self._width or self._challengers.draws)
+        ]
         # The others calibrate themselves.
         self._calibrations = [(i, scorer.calibration) for i, scorer in scorers if scorer.forest is not None and scorer.calibration is not None]
         self._control = ControlShares(models)
@@ -129,7 +133,7 @@ class Panel:
     def _settled(self, vectors: pa.RecordBatch) -> Settled:
         """Return what each model, and after them each challenger, answers."""
         n = vectors.num_rows
-        scores, tables = self._scores(vectors)
+        scores, tables, errors = self._scores(vectors)
         degraded = ~np.isfinite(scores)
         scores = np.where(degraded, self._defaults, scores)
         predicted = (scores >= self._thresholds).astype(np.int32)
@@ -137,7 +141,7 @@ class Panel:
         for i in self._settling.models:
             answered[i], predicted[:, i], degraded[:, i] = self._settling.settle(i, tables.get(i), n)
             scores[:, i] = np.take_along_axis(answered[i], predicted[:, i, None], axis=1)[:, 0]
-        return Settled(scores, predicted, degraded, answered)
+        return Settled(scores, predicted, degraded, answered, errors)
 
     def _predictions(self, vectors: pa.RecordBatch, found: Settled, slots: NDArray[np.int64] | None) -> pa.RecordBatch:
         """Return one prediction per vector and model.
@@ -184,6 +188,7 @@ class Panel:
                 upper,
                 self._revision(lower, served),
                 *self._control.columns(requests, answered),
+                *_expected_errors(found, n * width),
             ],
             schema=ANSWERS,
         )
@@ -204,11 +209,12 @@ class Panel:
         numbers = self._revisions[served]
         return pa.array(numbers, mask=(numbers < 0) | lower.is_null().to_numpy(zero_copy_only=False))
 
-    def _scores(self, vectors: pa.RecordBatch) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]]]:
-        """Return scores, shape (n, models and challengers), not finite where one has none, and tables of classes by model."""
+    def _scores(self, vectors: pa.RecordBatch) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]], NDArray[np.float64] | None]:
+        """Return scores, shape (n, models and challengers), not finite where one has none, tables of classes by model, and expected errors."""
         n = vectors.num_rows
         scores: NDArray[np.float64] = np.full((len(self._sequences), n), np.nan)
         tables: dict[int, NDArray[np.float64]] = {}
+        errors = np.full((n, len(self._sequences), 2), np.nan) if self._errors else None
         if self.inputs.positions and n:
             blocks = self.inputs.encode(vectors)
             for rows, stack in self.stacks:
@@ -221,7 +227,19 @@ class Panel:
                     tables[i] = answered
                 else:
                     scores[i] = answered
-        return scores.T, tables
+            if errors is not None:
+                for i, forest, positions in self._errors:
+                    errors[:, i] = forest.estimate(blocks, positions, scores[i])
+        return scores.T, tables, errors
+
+
+def _expected_errors(found: Settled, count: int) -> list[pa.Array]:
+    """Return expected absolute and squared errors of what is served, `count` each; null where a model does not say, and of the default's answers."""
+    if found.errors is None:
+        return [pa.nulls(count, pa.float64())] * 2
+    columns = np.where(found.degraded[..., None], np.nan, found.errors[:, : found.scores.shape[1]]).reshape(count, 2).T
+    known = np.isfinite(columns).all(axis=0)
+    return [pa.array(np.ascontiguousarray(values), mask=~known) for values in columns]
 
 
 _VARIANTS, _CANARY = pa.array(["champion", "default", "canary"], pa.string()), 2
@@ -241,6 +259,8 @@ ANSWERS = pa.schema(
         pa.field("revision", pa.int64()),
         pa.field("control", pa.bool_()),
         pa.field("propensity", pa.float64()),
+        pa.field("expected_error", pa.float64()),
+        pa.field("expected_squared_error", pa.float64()),
     ]
 )
 """Columns of the answers: those of `schemas/prediction.avsc`, so that they are encoded as they are."""

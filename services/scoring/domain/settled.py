@@ -17,12 +17,15 @@ class Settled:
         Where a slot is degraded, its model has no score and these are the fallback's.
     tables
         Probabilities by class, shape (n, K), by slot of a multiclass model.
+    errors : shape (n, slots, 2)
+        Expected absolute and squared error, NaN where a model does not say; None where none does.
     """
 
     scores: NDArray[np.float64]
     predicted: NDArray[np.int32]
     degraded: NDArray[np.bool_]
     tables: Mapping[int, NDArray[np.float64]]
+    errors: NDArray[np.float64] | None = None
 
     def chosen(self, slots: NDArray[np.int64]) -> "Settled":
         """Return what is served: of each request and model the answer of one slot, shape (n, models)."""
@@ -33,4 +36,5 @@ class Settled:
                 if other != model:
                     tables[model] = np.where((slots[:, model] == other)[:, None], self.tables[other], tables[model])
         scores, predicted = np.take_along_axis(self.scores, slots, axis=1), np.take_along_axis(self.predicted, slots, axis=1)
-        return Settled(scores, predicted, np.take_along_axis(self.degraded, slots, axis=1), tables)
+        errors = None if self.errors is None else np.take_along_axis(self.errors, slots[..., None], axis=1)
+        return Settled(scores, predicted, np.take_along_axis(self.degraded, slots, axis=1), tables, errors)

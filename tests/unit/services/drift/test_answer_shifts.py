@@ -32,7 +32,8 @@ def answers(level: float, generator: np.random.Generator) -> PredictionRows:
     at = MergedCoordinates(places, places, np.zeros(ROWS, np.int64), places)
     predicted = np.digitize(logit, [-0.7, 0.9]).astype(np.int64)
     scores = pa.nulls(ROWS, pa.map_(pa.string(), pa.float64()))
-    return PredictionRows(at, texts, texts, texts, np.ones(ROWS, np.int64), score, predicted, np.zeros(ROWS, np.int64), scores, nothing, nothing)
+    none = (nothing,) * 4
+    return PredictionRows(at, texts, texts, texts, np.ones(ROWS, np.int64), score, predicted, np.zeros(ROWS, np.int64), scores, *none)
 
 
 def course(

@@ -1,9 +1,10 @@
 """Faults planted into a generated stream: the right incident each time, and none where nothing is wrong."""
 
+import numpy as np
 import pytest
 
 from tests.planted_faults import DAY, EXPECTED, FAULT, incidents, judged, said_of
-from tidemill.services.drift.domain.findings import Finding
+from tidemill.services.drift.domain.findings import Finding, HealthRecord
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -44,3 +45,22 @@ def test_a_shift_without_an_estimated_loss_is_shown_and_warns_nobody() -> None:
     # The same column broken: nothing mutes that, whatever the estimate says.
     found = [one for one in said_of(EXPECTED["null"][0], 0) if isinstance(one, Finding) and one.subject == "weight" and one.kind == "missing"]
     assert [one.severity for one in found] == ["alarm"]
+
+
+def test_a_shift_mutes_where_a_regression_expects_no_larger_errors_and_warns_where_it_does() -> None:
+    """The same shift of the same column: errors do not depend on it, or grow with it."""
+    for error_of, severity in (
+        (lambda rows: np.full(len(rows.day), 2.0), "info"),
+        (lambda rows: np.maximum(0.2, 2 + 0.06 * (np.nan_to_num(rows.columns["weight"], nan=50.0) - 50)), "warning"),
+    ):
+        said = said_of(EXPECTED["idle"][0], 0, error_of=error_of)
+        found = [one for one in said if isinstance(one, Finding) and one.subject == "weight"]
+        assert [(one.kind, one.severity) for one in found] == [("feature", severity)]
+        assert ("estimated_loss" in found[0].evidence) == (severity == "info")
+        days = [one.metrics for one in said if isinstance(one, HealthRecord) and "estimated_mean_absolute_error" in one.metrics]
+        assert len(days) > 15
+        realised, estimated = (np.mean([one[f"{name}mean_absolute_error"] for one in days]) for name in ("", "estimated_"))
+        assert estimated == pytest.approx(realised, rel=0.03)
+    # Broken values are told whatever the estimate says.
+    said = said_of(EXPECTED["null"][0], 0, error_of=lambda rows: np.full(len(rows.day), 2.0))
+    assert [one.severity for one in said if isinstance(one, Finding) and (one.subject, one.kind) == ("weight", "missing")] == ["alarm"]

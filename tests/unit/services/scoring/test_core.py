@@ -17,6 +17,7 @@ from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.avro.messages import message_schema
 from tidemill.shared.models.blocks import Blocks, rows_of
 from tidemill.shared.models.calibration import Calibration
+from tidemill.shared.models.error_forest import ErrorForest
 from tidemill.shared.models.forest import Forest
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 from tidemill.shared.models.signature import Column
@@ -68,6 +69,7 @@ class Broken:
     columns: tuple[Column, ...] = (Column(name="distance", type="double"),)
     forest: Forest | None = None
     calibration: Calibration | None = None
+    errors: ErrorForest | None = None
 
     def score_blocks(self, blocks: Blocks, positions: NDArray[np.int32]) -> NDArray[np.float64]:
         return np.where(np.arange(len(rows_of(blocks, positions))) % 2, np.nan, 0.9)

@@ -33,6 +33,7 @@ def prediction(i: int, reason: str | None = None) -> dict[str, Any]:
         "predicted": 1, "model_version": "v", "deployment_sequence": -1, "variant": "champion", "reason": reason,
         "scores": None if i % 2 else {"a": i / 7, "b": 1 - i / 7}, "predicted_label": None if i % 2 else "b", "lower": None, "upper": i / 3,
         "revision": None if i % 2 else i, "control": None if i % 2 else i % 4 == 0, "propensity": None if i % 2 else 0.25,
+        "expected_error": None if i % 2 else i / 9, "expected_squared_error": None if i % 2 else i / 3,
     }  # fmt: skip
 
 

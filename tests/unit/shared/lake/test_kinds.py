@@ -34,7 +34,9 @@ def results() -> Results:
 def test_a_table_of_before_there_were_kinds_takes_scores_by_class(tmp_path: Path, results: Results) -> None:
     lake, schema = Lake(str(tmp_path), "flowers"), arrow_schema(message_schema("prediction"))
     batch = pa.RecordBatch.from_pylist(results.predictions, schema=schema)
-    before = [name for name in schema.names if name not in ("scores", "predicted_label", "lower", "upper")]
+    before = [
+        name for name in schema.names if name not in ("scores", "predicted_label", "lower", "upper", "expected_error", "expected_squared_error")
+    ]
     lake.append(PREDICTIONS, pa.Table.from_batches([batch.slice(0, 10).select(before)]), "p:0", range(10))
     lake.append(PREDICTIONS, pa.Table.from_batches([batch.slice(10)]), "p:0", range(10, 30))
     held = lake.dataset(PREDICTIONS).to_table().to_pylist()

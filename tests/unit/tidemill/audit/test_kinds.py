@@ -61,10 +61,11 @@ def audited(run: ApplicationRun, replaced: Mapping[int, bytes] | None = None) ->
 CASES = [
     (THREE_CLASSES, "flowers", flowers(40)[0], "seen_at", "species", species_model(), "scores"),
     (AMOUNTS, "parcels", parcels(40)[0], "shipped_at", "weight", weight_model(), "upper"),
+    (AMOUNTS, "parcels", parcels(40)[0], "shipped_at", "weight", weight_model(), "expected_error"),
 ]
 
 
-@pytest.mark.parametrize(("application", "stream", "events", "time", "model", "made", "column"), CASES, ids=["classes", "numbers"])
+@pytest.mark.parametrize(("application", "stream", "events", "time", "model", "made", "column"), CASES, ids=["classes", "numbers", "errors"])
 def test_a_run_agrees_with_itself_to_the_bit(
     application: Path, stream: str, events: list[dict[str, Any]], time: str, model: str, made: Artifact, column: str
 ) -> None:

@@ -82,8 +82,9 @@ def test_every_request_has_one_row_and_what_it_says_is_what_the_run_did(tmp_path
     found = run(tmp_path / "kept", sources, report=report, html=html)
     rows = predictions(tmp_path / "kept")
     assert rows.columns.tolist()[:3] == ["event_id", "event_time", "score"]
-    assert rows.columns.tolist()[3:7] == ["scores", "predicted_label", "lower", "upper"] and rows[["scores", "lower"]].isna().all(axis=None)
-    assert rows.columns.tolist()[7:11] == ["predicted", "model_version", "variant", "degraded"]
+    assert rows.columns.tolist()[3:7] == ["scores", "predicted_label", "lower", "upper"]
+    assert rows.columns.tolist()[7:9] == ["expected_error", "expected_squared_error"] and rows[["scores", "lower"]].isna().all(axis=None)
+    assert rows.columns.tolist()[9:13] == ["predicted", "model_version", "variant", "degraded"]
     orders = pd.read_csv(tmp_path / "orders.csv").drop(index=7)
     assert rows["event_id"].tolist() == orders["order_id"].tolist()
     assert (rows["event_time"].astype("datetime64[ms]").astype(np.int64) == orders["ordered_at"].to_numpy()).all()

@@ -6,7 +6,20 @@ from typing import Any
 import numpy as np
 import pytest
 
-from tests.kind_events import AMOUNTS, SPECIES, START, THREE_CLASSES, Event, flowers, parcels, species_model, species_scores, weight_model
+from tests.error_models import LARGE, SMALL
+from tests.kind_events import (
+    AMOUNTS,
+    SPECIES,
+    START,
+    THREE_CLASSES,
+    WEIGHT_BOUND,
+    Event,
+    flowers,
+    parcels,
+    species_model,
+    species_scores,
+    weight_model,
+)
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.testing import ApplicationRun
 from tidemill.testing.application_run import Results
@@ -109,9 +122,12 @@ def test_numbers_have_intervals_and_outcomes_that_say_them() -> None:
         assert (one["request_id"], one["scores"], one["predicted_label"], one["predicted"]) == (request["parcel_id"], None, None, 0)
         if i < DEPLOYED:
             assert (one["score"], one["lower"], one["upper"], one["variant"]) == (4.5, None, None, "default")
+            assert (one["expected_error"], one["expected_squared_error"]) == (None, None)
         else:
             assert one["score"] == pytest.approx(0.6 * request["volume"] + 1.5, rel=1e-6)
             assert (one["lower"], one["upper"]) == (one["score"] - 2.0, one["score"] + 3.0)
+            assert (one["expected_error"], one["expected_squared_error"]) == (SMALL if one["score"] <= WEIGHT_BOUND else LARGE)
+    assert {one["expected_error"] for one in results.predictions} == {None, SMALL[0], LARGE[0]}
     served = {one["request_id"]: one for one in results.predictions}
     truths = {one["parcel_id"]: one["weight"] for one in weighed + odd}
     assert not results.rejected and len(results.outcomes) == len(asked)
