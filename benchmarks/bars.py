@@ -30,12 +30,12 @@ class Figures:
         self, system: str, workload: str, pick: Callable[[Mapping[str, Any]], float | None], measure: str = "throughput", **facts: object
     ) -> list[float]:
         """Return a figure of every run; empty when there is none."""
-        found = []
+        values = []
         for cell in self._cells:
             named = cell["system"] == system and cell["workload"] == workload and cell["measure"] == measure
             if named and all(cell.get(name) == value for name, value in facts.items()):
-                found += [value for run in cell["runs"] if (value := pick(run)) is not None]
-        return found
+                values += [value for run in cell["runs"] if (value := pick(run)) is not None]
+        return values
 
     def median(
         self, system: str, workload: str, pick: Callable[[Mapping[str, Any]], float | None], measure: str = "throughput", **facts: object
@@ -57,9 +57,9 @@ class Figures:
             "single stage": lambda run: run.get("stages", {}).get(stage, {}).get("events_per_cpu_s") if stage else run.get("events_per_cpu_s"),
             "separate": lambda run: run.get("events_per_cpu_s") if workload == "W5" else run.get(total, {}).get("events_per_cpu_s"),
         }
-        found = {name: self.median("Tidemill, stages", place, pick) for name, pick in picks.items()}
-        found["fused"] = self.rate("Tidemill, fused", workload)
-        return {name: rate for name, rate in found.items() if rate is not None}
+        rates = {name: self.median("Tidemill, stages", place, pick) for name, pick in picks.items()}
+        rates["fused"] = self.rate("Tidemill, fused", workload)
+        return {name: rate for name, rate in rates.items() if rate is not None}
 
 
 def bars(cells: Cells) -> list[Bar]:

@@ -75,13 +75,13 @@ def _maximum(leaves: NDArray[np.int64], values: NDArray[np.int64]) -> NDArray[np
     positions = np.arange(n)
     length = positions - begin + 1
     level = np.where(length > 0, np.frexp(np.maximum(length, 1))[1] - 1, 0)
-    found = np.zeros(n, np.int64)
+    maxima = np.zeros(n, np.int64)
     for i, row in enumerate(table):
         at = np.flatnonzero((level == i) & (length > 0))
-        found[at] = np.maximum(row[begin[at]], row[positions[at] + 1 - (1 << i)])
+        maxima[at] = np.maximum(row[begin[at]], row[positions[at] + 1 - (1 << i)])
     for j in np.flatnonzero(~in_turn):
-        found[j : leaves[j]] = np.maximum(found[j : leaves[j]], values[j])
-    return found
+        maxima[j : leaves[j]] = np.maximum(maxima[j : leaves[j]], values[j])
+    return maxima
 
 
 def _distinct(leaves: NDArray[np.int64], merchant: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -115,7 +115,7 @@ class Verdict:
         return not (self.missing or self.doubled or self.differing_integers) and self.largest_relative_difference <= RELATIVE_TOLERANCE
 
 
-def compare(expected: Mapping[str, NDArray[np.float64]], numbers: NDArray[np.int64], found: Mapping[str, NDArray[np.float64]]) -> Verdict:
+def compare(expected: Mapping[str, NDArray[np.float64]], numbers: NDArray[np.int64], answers: Mapping[str, NDArray[np.float64]]) -> Verdict:
     """Hold a system's vectors against the oracle.
 
     Parameters
@@ -132,7 +132,7 @@ def compare(expected: Mapping[str, NDArray[np.float64]], numbers: NDArray[np.int
     times = np.bincount(numbers, minlength=n)
     integers, largest, first = 0, 0.0, ""
     for name, column in expected.items():
-        want, got = column[numbers], np.asarray(found[name], np.float64)
+        want, got = column[numbers], np.asarray(answers[name], np.float64)
         if name == "seconds_since_previous":
             got = np.where(got < 0, np.nan, got)
         both_missing = np.isnan(want) & np.isnan(got)

@@ -30,16 +30,16 @@ def pin(pid: int, to: Iterable[int]) -> None:
 
 def tree(pid: int) -> list[int]:
     """Return a process and its descendants."""
-    found, waiting = [], [pid]
+    members, waiting = [], [pid]
     while waiting:
         current = waiting.pop()
-        found.append(current)
+        members.append(current)
         try:
             for thread in Path(f"/proc/{current}/task").iterdir():
                 waiting += [int(child) for child in (thread / "children").read_text().split()]
         except OSError:  # it ended meanwhile
             continue
-    return found
+    return members
 
 
 def cpu_s(pids: Iterable[int]) -> float:

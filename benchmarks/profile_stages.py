@@ -83,17 +83,17 @@ def main() -> None:
     parser.add_argument("--write", action="store_true", help="rewrite docs/reference/budget.md")
     parser.add_argument("--json", type=Path, help="write the figures here as well")
     options = parser.parse_args()
-    found: dict[str, Table] = {}
+    tables: dict[str, Table] = {}
     tune_collector()
     with tempfile.TemporaryDirectory() as folder:
         if options.only != "kafka":
-            found |= in_memory(Path(folder), options.sizes, options.steps)
+            tables |= in_memory(Path(folder), options.sizes, options.steps)
         if options.only != "memory":
-            found |= on_kafka(Path(folder), options.sizes, options.steps)
-    text = report(found, options.sizes)
+            tables |= on_kafka(Path(folder), options.sizes, options.steps)
+    text = report(tables, options.sizes)
     print(text)
     if options.json:
-        options.json.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        options.json.write_text(json.dumps(tables, indent=1), encoding="utf-8")
     if options.write:
         head, _, _ = BUDGET.read_text(encoding="utf-8").partition("<!-- measured -->")
         BUDGET.write_text(f"{head}<!-- measured -->\n\n{text}", encoding="utf-8")
@@ -127,7 +127,7 @@ def in_memory(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table
     artifact = fraud_model(plan)
     watch = Stopwatch(time.process_time_ns)
     wrap_parts(watch)
-    found: dict[str, Table] = {f"{stage}, records in memory": {} for stage in STAGES}
+    tables: dict[str, Table] = {f"{stage}, records in memory": {} for stage in STAGES}
     try:
         for size in sizes:
             chain = _Chain(plan, registry, store)
@@ -139,10 +139,10 @@ def in_memory(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table
                     watch.reset()
                 span = slice(step * size, (step + 1) * size)
                 chain.step(events.keys[span], events.values[span], np.array(events.timestamps_ms[span]), step * size)
-            _collect(found, watch, size, steps * size, "records in memory")
+            _collect(tables, watch, size, steps * size, "records in memory")
     finally:
         watch.unwrap()
-    return found
+    return tables
 
 
 class _Chain:
@@ -172,19 +172,19 @@ class _Chain:
         assert sum(map(len, answers.emissions)) == n
 
     def _records(self, emissions: Sequence[Emission]) -> list[Records]:
-        found = []
+        records = []
         for emission in emissions:
             if emission.topic in self._ends:
                 begin, n = self._ends[emission.topic], len(emission)
                 times = emission.timestamps_ms if emission.timestamps_ms is not None else np.zeros(n, np.int64)
-                found.append(Records(emission.topic, 0, np.arange(begin, begin + n), times, emission.keys, emission.values))
+                records.append(Records(emission.topic, 0, np.arange(begin, begin + n), times, emission.keys, emission.values))
                 self._ends[emission.topic] += n
-        return found
+        return records
 
 
 def on_kafka(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table]:
     """Run the three services on an embedded broker, one after the other, then the one that is all three."""
-    found: dict[str, Table] = {f"{stage}, Kafka": {} for stage in (*STAGES, FUSED)}
+    tables: dict[str, Table] = {f"{stage}, Kafka": {} for stage in (*STAGES, FUSED)}
     with Infrastructure.from_environment() as servers:
         broker = KafkaBroker(servers.bootstrap_servers)
         registry = ConfluentSchemaRegistry(servers.registry_url)
@@ -200,8 +200,8 @@ def on_kafka(folder: Path, sizes: Sequence[int], steps: int) -> dict[str, Table]
                 _deploy(broker, registry, plan, ArtifactStore(str(folder / "artifacts")))
                 settings = _settings(application, servers, folder, size)
                 for stage in stages:
-                    _run_stage(found, stage, plan, settings, broker, registry, events if stage == stages[0] else None, warm * size, count, size)
-    return found
+                    _run_stage(tables, stage, plan, settings, broker, registry, events if stage == stages[0] else None, warm * size, count, size)
+    return tables
 
 
 def fraud_model(plan: Plan) -> Artifact:
@@ -229,7 +229,7 @@ def _deploy(broker: Broker, registry: SchemaRegistry, plan: Plan, store: Artifac
 
 
 def _run_stage(
-    found: dict[str, Table],
+    tables: dict[str, Table],
     stage: str,
     plan: Plan,
     settings: IngestionSettings,
@@ -275,8 +275,8 @@ def _run_stage(
         threads = time.process_time_ns() - began[1] - sum(watch.ns.values())
         watch.ns[f"{stage}: other threads (librdkafka, polars)"] = threads
         seconds = (time.perf_counter_ns() - began[2]) / 1e9
-        _collect(found, watch, size, counted, "Kafka", stage)
-        found[f"{stage}, Kafka"].setdefault("wall, events/s", {})[size] = counted / seconds
+        _collect(tables, watch, size, counted, "Kafka", stage)
+        tables[f"{stage}, Kafka"].setdefault("wall, events/s", {})[size] = counted / seconds
     finally:
         watch.unwrap()
         runner.close()
@@ -292,24 +292,24 @@ def _publish_when_idle(runner: Runner, broker: Broker, raw: Emission) -> None:
     sink.close()
 
 
-def _collect(found: dict[str, Table], watch: Stopwatch, size: int, events: int, where: str, stage: str | None = None) -> None:
+def _collect(tables: dict[str, Table], watch: Stopwatch, size: int, events: int, where: str, stage: str | None = None) -> None:
     for part, ns in watch.ns.items():
         owner, _, name = part.partition(": ")
-        table = found[f"{stage or owner}, {where}"]
+        table = tables[f"{stage or owner}, {where}"]
         label = name if owner == stage or stage is None else part
         table.setdefault(label, {})[size] = ns / events / 1e3
     for name in [stage] if stage else STAGES:
-        table = found[f"{name}, {where}"]
+        table = tables[f"{name}, {where}"]
         table.setdefault("all", {})[size] = sum(values.get(size, 0.0) for part, values in table.items() if part not in ("all", "wall, events/s"))
 
 
-def report(found: Mapping[str, Table], sizes: Sequence[int]) -> str:
+def report(tables: Mapping[str, Table], sizes: Sequence[int]) -> str:
     """Return the tables as markdown."""
     lines = [
         f"Measured on {processor()}, {os.cpu_count()} cores, Python {platform.python_version()}; load average {os.getloadavg()[0]:.1f}.",
         "",
     ]
-    for title, table in found.items():
+    for title, table in tables.items():
         lines += [f"### {title[0].upper()}{title[1:]}", "", "CPU microseconds per event at records per step:", ""]
         lines += ["| part | " + " | ".join(f"{size:,}" for size in sizes) + " |", "|---|" + "---:|" * len(sizes)]
         parts = [part for part in table if part not in ("all", "wall, events/s")]

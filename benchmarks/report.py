@@ -87,17 +87,17 @@ def _tidemill_rows(workload: str) -> dict[str, Callable[[Results], Results | Non
 
 def _throughput(cells: Sequence[Results], workload: str) -> dict[str, list[Results] | str]:
     """Return the runs of every row of a workload, or why there are none."""
-    found: dict[str, list[Results] | str] = {}
+    measurements: dict[str, list[Results] | str] = {}
     for cell in cells:
         if cell["measure"] != "throughput":
             continue
         if cell["system"] == "Tidemill, stages":
             if cell["workload"] == ("W5" if workload == "W4" else workload):
                 for name, pick in _tidemill_rows(workload).items():
-                    found[name] = [each for run in cell["runs"] if (each := pick(run)) is not None] or cell["failed"] or "no run"
+                    measurements[name] = [each for run in cell["runs"] if (each := pick(run)) is not None] or cell["failed"] or "no run"
         elif cell["workload"] == workload:
-            found[cell["system"]] = cell["runs"] or cell["failed"] or "no run"
-    return found
+            measurements[cell["system"]] = cell["runs"] or cell["failed"] or "no run"
+    return measurements
 
 
 def _facts(cells: Sequence[Results]) -> dict[str, str]:
@@ -114,8 +114,8 @@ def _rates(cells: Sequence[Results]) -> str:
     rows = []
     for system, facts in _facts(cells).items():
         row = [system, facts]
-        for found in by_workload.values():
-            runs = found.get(system)
+        for measurements in by_workload.values():
+            runs = measurements.get(system)
             row.append("" if runs is None else runs if isinstance(runs, str) else _spread(runs, "events_per_cpu_s", "{:,.0f}"))
         if any(row[2:]):
             rows.append(row)
@@ -123,11 +123,11 @@ def _rates(cells: Sequence[Results]) -> str:
 
 
 def _vector_table(cells: Sequence[Results]) -> str:
-    found = _throughput(cells, "W4")
-    own = found.get("Tidemill, raw topic to result")
+    measurements = _throughput(cells, "W4")
+    own = measurements.get("Tidemill, raw topic to result")
     base = median(run["events_per_cpu_s"] for run in own) if isinstance(own, list) and own else None
     rows = []
-    for system, runs in found.items():
+    for system, runs in measurements.items():
         if isinstance(runs, str):
             rows.append([system, runs, "", "", "", "", "", ""])
             continue

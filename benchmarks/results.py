@@ -41,6 +41,6 @@ def numbered(
         numbers.append(np.array([int(text[1:]) for text in batch.column(identity).to_pylist()], np.int64))
         for field, column in zip(batch.schema, batch.columns, strict=True):
             if pa.types.is_floating(field.type) or pa.types.is_integer(field.type):
-                found = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
-                columns.setdefault(names.get(field.name, field.name), []).append(found)
+                floats = column.cast(pa.float64()).to_numpy(zero_copy_only=False)
+                columns.setdefault(names.get(field.name, field.name), []).append(floats)
     return np.concatenate(numbers), {name: np.concatenate(parts) for name, parts in columns.items()}

@@ -34,8 +34,8 @@ def by_loss(random: np.random.Generator, days: int, correlation: float, gain: fl
         test.differences.append(_SPREAD * (effect - gain))
         test.labels.append(_ASKED)
         test.champion_loss += 0.5 * _ASKED
-        if found := compare(test, stage, LEVEL, 1e-12, (day + 1) * DAY_MS, {}):
-            return found.winner
+        if comparison := compare(test, stage, LEVEL, 1e-12, (day + 1) * DAY_MS, {}):
+            return comparison.winner
     raise AssertionError("expected an end within the time")
 
 
@@ -52,8 +52,8 @@ def by_label(random: np.random.Generator, days: int, entities: int, spread: floa
         for place, arm in enumerate((mine, ~mine)):
             test.arm_labels[place] += int(arm.sum())
             test.label_sums[place] += float(label[arm].sum())
-        if found := compare(test, stage, LEVEL, 0.0, (day + 1) * DAY_MS, {}):
-            return found.winner
+        if comparison := compare(test, stage, LEVEL, 0.0, (day + 1) * DAY_MS, {}):
+            return comparison.winner
     raise AssertionError("expected an end within the time")
 
 

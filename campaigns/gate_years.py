@@ -144,8 +144,8 @@ def _correlations(values: NDArray[np.float64]) -> NDArray[np.float64]:
 
 def _promoted(years: int, spread: float, gain: float, seed: int) -> str:
     days = days_of_years(np.random.default_rng(seed), years, 8, spread, 0.3) - TRIAL_MARGIN - gain
-    found = trials_of_years(days, YEARLY).mean(axis=0)
-    return f"{gain:+.3f}: {found[0]:.0%} of first trials in a year, {found[3]:.0%} of fourth, {found[7]:.0%} of eighth"
+    trials = trials_of_years(days, YEARLY).mean(axis=0)
+    return f"{gain:+.3f}: {trials[0]:.0%} of first trials in a year, {trials[3]:.0%} of fourth, {trials[7]:.0%} of eighth"
 
 
 def main() -> int:

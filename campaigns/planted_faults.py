@@ -15,14 +15,14 @@ def main() -> None:
     kept = True
     for name in chosen.fault or EXPECTED:
         fault, expected = EXPECTED[name]
-        found, most, roots = 0, 0, Counter[str]()
+        hits, most, roots = 0, 0, Counter[str]()
         for seed in range(chosen.seeds):
             missed, false = judged(fault, expected, seed)
-            found, most = found + (not missed), max(most, len(false))
+            hits, most = hits + (not missed), max(most, len(false))
             roots.update(one.split(":", 2)[0] + ":" + one.split(":", 2)[1].split(" [")[0] + " " + one.split("[", 1)[1].split("]")[0] for one in false)
-        kept &= found == chosen.seeds and most <= 1
+        kept &= hits == chosen.seeds and most <= 1
         told = ", ".join(f"{count} x {root}" for root, count in sorted(roots.items())) or "none"
-        print(f"{name}: found in {found} of {chosen.seeds}; false incidents in all: {told}; in one seed at most {most}", flush=True)
+        print(f"{name}: found in {hits} of {chosen.seeds}; false incidents in all: {told}; in one seed at most {most}", flush=True)
     raise SystemExit(0 if kept else "expected the right finding each time and at most one false incident in a seed")
 
 

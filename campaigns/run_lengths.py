@@ -55,12 +55,12 @@ class Stream:
         offset = self.rows + np.arange(count, dtype=np.int64)
         zeros = np.zeros(count, dtype=np.int64)
         labels = Labels(np.arange(count), time, zeros, offset, label, score, (score >= 0.5).astype(np.int64), zeros)
-        found = self.verdict.outcomes("m", MergedCoordinates(offset, time, zeros, offset), labels)
+        findings = self.verdict.outcomes("m", MergedCoordinates(offset, time, zeros, offset), labels)
         self.rows += count
         if close:
             self.day += 1
-            found += self.verdict.close(Coordinates(self.day * DAY_MS, 0, self.rows), "m", [0.0])
-        return found
+            findings += self.verdict.close(Coordinates(self.day * DAY_MS, 0, self.rows), "m", [0.0])
+        return findings
 
 
 def independent(rate: float, generator: np.random.Generator, count: int, spread: bool) -> Scored:

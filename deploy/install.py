@@ -33,8 +33,8 @@ _EVERY = 20
 
 def entries(lock: str) -> dict[str, str]:
     """Return each entry of a lock, hashes included, by the package's name."""
-    found = re.findall(r"^([A-Za-z0-9._-]+)(.*(?:\n[ \t]+.*)*)", lock, re.MULTILINE)
-    return {name: name + rest for name, rest in found}
+    requirements = re.findall(r"^([A-Za-z0-9._-]+)(.*(?:\n[ \t]+.*)*)", lock, re.MULTILINE)
+    return {name: name + rest for name, rest in requirements}
 
 
 def uv_environment(pip_settings: str, environment: Mapping[str, str]) -> dict[str, str]:
@@ -43,15 +43,15 @@ def uv_environment(pip_settings: str, environment: Mapping[str, str]) -> dict[st
     >>> uv_environment("global.index-url='https://mirror.example.org/simple'", {})
     {'UV_DEFAULT_INDEX': 'https://mirror.example.org/simple'}
     """
-    found: dict[str, str] = {}
+    settings: dict[str, str] = {}
     for line in pip_settings.splitlines():
         name, _, value = line.partition("=")
         word = _UV_WORDS.get(name.rpartition(".")[2])
         if word is not None and value:
             # pip allows several values in one setting, a line or a space between them; uv wants a space, of links a comma.
             values = value.strip("'\"").replace("\\n", " ").split()
-            found[word] = ("," if word == "UV_FIND_LINKS" else " ").join(values)
-    return {**found, **environment}
+            settings[word] = ("," if word == "UV_FIND_LINKS" else " ").join(values)
+    return {**settings, **environment}
 
 
 def install() -> None:

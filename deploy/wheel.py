@@ -34,8 +34,8 @@ def build(folder: Path) -> Path:
 
 def constraints() -> str:
     """Return the versions of the lock, one a line, without hashes: pip takes hashes of everything or of nothing."""
-    found = [entry.splitlines()[0].split(";")[0].rstrip(" \\") for entry in entries(LOCK.read_text(encoding="utf-8")).values()]
-    return "".join(f"{line}\n" for line in found)
+    pins = [entry.splitlines()[0].split(";")[0].rstrip(" \\") for entry in entries(LOCK.read_text(encoding="utf-8")).values()]
+    return "".join(f"{line}\n" for line in pins)
 
 
 if __name__ == "__main__":

@@ -38,9 +38,9 @@ class Results:
     def add(self, chunk: ChunkResult) -> None:
         """Take a chunk in and write the file."""
         self.chunks.append(asdict(chunk))
-        found = {"seed": self._seed, "struck": self.struck, "failed": self.failed, "recovery_s": self.recovery(), "chunks": self.chunks}
+        entry = {"seed": self._seed, "struck": self.struck, "failed": self.failed, "recovery_s": self.recovery(), "chunks": self.chunks}
         draft = self.file.with_suffix(".draft")
-        draft.write_text(json.dumps(found, indent=1), encoding="utf-8")
+        draft.write_text(json.dumps(entry, indent=1), encoding="utf-8")
         draft.replace(self.file)
 
     def recovery(self) -> dict[str, dict[str, float]]:
@@ -69,6 +69,6 @@ def line(chunk: Mapping[str, Any]) -> str:
 
 
 def _figures(times: Iterable[float]) -> dict[str, float]:
-    found = np.array(list(times))
-    p50, p99 = np.percentile(found, (50, 99))
-    return {"count": len(found), "p50": round(float(p50), 2), "p99": round(float(p99), 2), "longest": round(float(found.max()), 2)}
+    seconds = np.array(list(times))
+    p50, p99 = np.percentile(seconds, (50, 99))
+    return {"count": len(seconds), "p50": round(float(p50), 2), "p99": round(float(p99), 2), "longest": round(float(seconds.max()), 2)}

@@ -84,16 +84,16 @@ def raw_records(plan: Plan, broker: Broker) -> int:
 
     Heartbeats do not count. Any other null value deletes a row of a reference stream, and is a dead letter of a stream of events.
     """
-    reader, found = broker.reader(), 0
+    reader, count = broker.reader(), 0
     try:
         for stream in plan.streams.values():
             times = plan.application.partitions if stream.is_reference else 1
             for partition in range(broker.partitions(stream.topic)):
                 for records in reader.read(TopicPartition(stream.topic, partition), 0):
-                    found += times * sum(value is not None or key != HEARTBEAT_KEY for key, value in zip(records.keys, records.values, strict=True))
+                    count += times * sum(value is not None or key != HEARTBEAT_KEY for key, value in zip(records.keys, records.values, strict=True))
     finally:
         reader.close()
-    return found
+    return count
 
 
 def _journal(plan: Plan, registry: SchemaRegistry, history: RunHistory, good: Mapping[str, Mapping[str, Any]], verdict: Verdict) -> None:

@@ -156,8 +156,8 @@ def attack(infrastructure: Infrastructure, folder: Path, app: str, plan: Attack)
         supervisor.stop()
     result = AttackResult(asdict(plan), asdict(verdict), restarts)
     for name in ("quiet", "attack"):
-        found = latencies_ms(sender.sent, answers, name)
-        p50, p99 = (round(float(value), 1) for value in np.percentile(found, [50, 99])) if len(found) else (-1.0, -1.0)
+        latencies = latencies_ms(sender.sent, answers, name)
+        p50, p99 = (round(float(value), 1) for value in np.percentile(latencies, [50, 99])) if len(latencies) else (-1.0, -1.0)
         setattr(result, f"p50_{name}_ms", p50)
         setattr(result, f"p99_{name}_ms", p99)
     result.memory_before_mb, result.memory_after_mb = round(sum(before.values()), 1), round(sum(after.values()), 1)
@@ -195,16 +195,16 @@ class MemorySamples:
 
 def _gateway(supervisor: Supervisor, folder: Path) -> str:
     """Wait for the gateway and return its address."""
-    found: list[str] = []
+    problems: list[str] = []
 
     def look() -> bool:
         for line in supervisor.log_tail("gateway").splitlines():
             if '"message": "listening"' in line:
-                found.append(f"http://127.0.0.1:{json.loads(line)['port']}")
-        return bool(found)
+                problems.append(f"http://127.0.0.1:{json.loads(line)['port']}")
+        return bool(problems)
 
     _until(look, supervisor, folder, "the gateway")
-    return found[0]
+    return problems[0]
 
 
 def _settle(sender: Sender, answers: Answers, supervisor: Supervisor) -> None:
@@ -230,11 +230,11 @@ def _until(condition: Callable[[], bool], supervisor: Supervisor, folder: Path, 
 
 def _memory_mb(supervisor: Supervisor) -> dict[str, float]:
     """Resident memory of the services, each with its children."""
-    found = {}
+    megabytes = {}
     for name, pid in supervisor.pids().items():
         try:
             process = psutil.Process(pid)
-            found[name] = sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
+            megabytes[name] = sum(one.memory_info().rss for one in (process, *process.children(recursive=True))) / 2**20
         except psutil.NoSuchProcess:
             continue
-    return found
+    return megabytes

@@ -65,8 +65,8 @@ class _Maker:
     def type(self, depth: int) -> Any:  # noqa: ANN401, RUF100
         kind = self._dice.choice([*_PLAIN, *_PLAIN, "enum", "fixed", *(("array", "map", "record") if depth else ())])
         if kind == "enum":
-            found: dict[str, Any] = {"type": "enum", "name": self._name("E"), "symbols": list(_SYMBOLS[: self._dice.randint(1, 4)])}
-            return found | ({"default": "A"} if self._dice.random() < 0.3 else {})
+            avro_type: dict[str, Any] = {"type": "enum", "name": self._name("E"), "symbols": list(_SYMBOLS[: self._dice.randint(1, 4)])}
+            return avro_type | ({"default": "A"} if self._dice.random() < 0.3 else {})
         if kind == "fixed":
             return {"type": "fixed", "name": self._name("F"), "size": self._dice.randint(1, 4)}
         if kind in ("array", "map"):

@@ -125,13 +125,13 @@ class Port:
         self._target, self._name, self._points = target, name, points
 
     def __getattr__(self, method: str) -> Any:  # noqa: ANN401, RUF100
-        found = getattr(self._target, method)
+        attribute = getattr(self._target, method)
         point = f"{self._name}.{method}"
         if point not in POINTS:
-            return found
+            return attribute
 
         def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401, RUF100
-            return self._points.call(point, lambda: _whole(found(*args, **options)))
+            return self._points.call(point, lambda: _whole(attribute(*args, **options)))
 
         return call
 

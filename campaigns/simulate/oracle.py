@@ -60,15 +60,15 @@ def _replayed(
     task.resume({}, {}, 0, -1)
     for (topic, partition), offsets in (gone or {}).items():
         task.skipped(topic, partition, np.array(sorted(offsets), np.int64))
-    found: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
+    replayed: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]] = {}
     steps = [task.process([records for records in inputs if len(records)], _NOW), task.process([], _NOW)]
     for emission in (emission for step in steps for emission in step.emissions):
-        _collect(found, emission)
-    return found
+        _collect(replayed, emission)
+    return replayed
 
 
-def _collect(found: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]], emission: Emission) -> None:
-    keys, values = found.setdefault((emission.topic, emission.partition), ([], []))
+def _collect(replayed: dict[tuple[str, int], tuple[list[bytes | None], list[bytes | None]]], emission: Emission) -> None:
+    keys, values = replayed.setdefault((emission.topic, emission.partition), ([], []))
     keys.extend(emission.keys)
     values.extend(emission.values)
 
@@ -86,11 +86,11 @@ def _without_quarantined(checks: SafetyChecks, stage: str, task: int, records: R
     return _chosen(records, np.array([offset not in gone for offset in records.offsets.tolist()], bool)) if gone else records
 
 
-def _differs(what: str, found: Records, expected: tuple[list[bytes | None], list[bytes | None]]) -> None:
-    if (list(found.keys), list(found.values)) != expected:
-        n = min(len(found), len(expected[1]))
-        first = next((row for row in range(n) if found.values[row] != expected[1][row] or found.keys[row] != expected[0][row]), n)
-        raise ViolationError(f"{what}: {len(found)} records, a replay gives {len(expected[1])}; the first difference is at record {first}")
+def _differs(what: str, records: Records, expected: tuple[list[bytes | None], list[bytes | None]]) -> None:
+    if (list(records.keys), list(records.values)) != expected:
+        n = min(len(records), len(expected[1]))
+        first = next((row for row in range(n) if records.values[row] != expected[1][row] or records.keys[row] != expected[0][row]), n)
+        raise ViolationError(f"{what}: {len(records)} records, a replay gives {len(expected[1])}; the first difference is at record {first}")
 
 
 def _check_vectors(world: World, checks: SafetyChecks, partition: int) -> None:
@@ -121,10 +121,10 @@ def _check_others_untouched(world: World, checks: SafetyChecks, partition: int, 
     decoder = ColumnDecoder(world.registry, world.plan.vector_schema)
     good = set(expected[1])
     asked = {value for value, row in _by_request(decoder, expected[1]).items() if row in good}
-    found = _by_request(decoder, list(world.read(TopicPartition(topics.vectors, partition)).values))
+    vectors = _by_request(decoder, list(world.read(TopicPartition(topics.vectors, partition)).values))
     without = _by_request(decoder, expected[1])
     for request in sorted(asked):
-        if found.get(request) != without[request]:
+        if vectors.get(request) != without[request]:
             raise ViolationError(f"the vector of {request} (partition {partition}) is not what it is without the hostile records")
 
 
@@ -158,12 +158,12 @@ def _check_drift(world: World, checks: SafetyChecks) -> None:
         _prefix(topic, world.read(TopicPartition(topic, 0)), expected.get((topic, 0), ([], [])))
 
 
-def _prefix(what: str, found: Records, expected: tuple[list[bytes | None], list[bytes | None]]) -> None:
+def _prefix(what: str, records: Records, expected: tuple[list[bytes | None], list[bytes | None]]) -> None:
     """Compare with a replay of all the input there is now: it may have come a little further."""
-    n = len(found)
+    n = len(records)
     if len(expected[1]) < n:
         raise ViolationError(f"{what}: {n} records, a replay gives {len(expected[1])}")
-    _differs(what, found, (expected[0][:n], expected[1][:n]))
+    _differs(what, records, (expected[0][:n], expected[1][:n]))
 
 
 def _check_lake(world: World, checks: SafetyChecks, partition: int) -> None:

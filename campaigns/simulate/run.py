@@ -183,10 +183,10 @@ def _first_behind(checks: SafetyChecks, target_ms: int) -> tuple[object, ...]:
 def _behind(system: System, checks: SafetyChecks, target_ms: int) -> list[str]:
     """Say which tasks have not covered an instant, or have raw records left."""
     world = system.world
-    found = []
+    behind = []
     for (stage, task), progress in sorted(checks.progress.items()):
         if progress.covered_time < target_ms:
-            found.append(f"{stage} {task} has covered {progress.covered_time - target_ms} ms")
+            behind.append(f"{stage} {task} has covered {progress.covered_time - target_ms} ms")
         if stage == "ingestion":
             for topic in ("shop-orders", "shop-verdicts"):
                 place = TopicPartition(topic, task)
@@ -195,8 +195,8 @@ def _behind(system: System, checks: SafetyChecks, target_ms: int) -> list[str]:
                 while end - 1 in checks.quarantined[stage, task].get((place.topic, place.partition), set()):
                     end -= 1
                 if progress.input_offsets.get(place, 0) < end:
-                    found.append(f"{stage} {task} stands at {progress.input_offsets.get(place, 0)} of {end} of {topic}")
+                    behind.append(f"{stage} {task} stands at {progress.input_offsets.get(place, 0)} of {end} of {topic}")
     tasks = 5 * 2 + 3
     if len(checks.progress) < tasks:
-        found.append(f"{tasks - len(checks.progress)} of {tasks} tasks never committed: there are {sorted(checks.progress)}")
-    return found
+        behind.append(f"{tasks - len(checks.progress)} of {tasks} tasks never committed: there are {sorted(checks.progress)}")
+    return behind

@@ -88,8 +88,8 @@ class SeededTrainer(Trainer):
 
     def news(self) -> list[JobNews]:
         """Return the steps since the last call."""
-        found, self._news = self._news, []
-        return found
+        news, self._news = self._news, []
+        return news
 
 
 def _draw(request: JobRequest) -> int:

@@ -25,7 +25,7 @@ from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.memory.log import PartitionLog
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.models.deployments import Lifecycles
-from tidemill.shared.online_store.memory_store import Memory, MemoryOnlineStore
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore, SharedMemory
 
 FOLDER = Path(__file__).parent / "application"
 
@@ -89,7 +89,7 @@ class World:
         self.clock = SimulatedClock()
         self.broker = MemoryBroker(self.clock.wall_ms, stable_timeout_s=0.0)
         self.registry = MemorySchemaRegistry()
-        self.memory = Memory()
+        self.memory = SharedMemory()
         self.lake = MemoryLake()
         self.artifacts = ArtifactStore("memory://simulate")
         models = fsspec.filesystem("memory")

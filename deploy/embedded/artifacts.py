@@ -16,12 +16,12 @@ PARALLEL_FETCHES = 4
 TIMEOUT_S = 60
 
 
-class ArtifactError(RuntimeError):
+class ServerArchiveError(RuntimeError):
     """An archive is not what the lock file says, or could not be fetched."""
 
 
 @dataclass(frozen=True, slots=True)
-class Artifact:
+class ServerArchive:
     """One line of the lock file.
 
     Attributes
@@ -41,12 +41,12 @@ class Artifact:
         return f"{self.name} {self.version}"
 
 
-def read_lock(path: Path = LOCK_FILE) -> list[Artifact]:
+def read_lock(path: Path = LOCK_FILE) -> list[ServerArchive]:
     """Read the lock file: four words a line; empty lines and lines that begin with # are skipped.
 
     Raises
     ------
-    ArtifactError
+    ServerArchiveError
         A line is malformed; names file and line.
     """
     artifacts = []
@@ -55,14 +55,14 @@ def read_lock(path: Path = LOCK_FILE) -> list[Artifact]:
         if not words or words[0].startswith("#"):
             continue
         if len(words) != 4 or words[1].count(":") not in (1, 3) or len(words[3]) != 64:
-            raise ArtifactError(f"{path}:{number}: expected 'use group:artifact[:classifier:packaging] version sha256', came {line!r}")
-        artifacts.append(Artifact(*words))
+            raise ServerArchiveError(f"{path}:{number}: expected 'use group:artifact[:classifier:packaging] version sha256', came {line!r}")
+        artifacts.append(ServerArchive(*words))
     if not artifacts:
-        raise ArtifactError(f"{path}: expected at least one artifact, the file has none")
+        raise ServerArchiveError(f"{path}: expected at least one artifact, the file has none")
     return artifacts
 
 
-def fetch(artifacts: Sequence[Artifact], cache: Path) -> dict[Artifact, Path]:
+def fetch(artifacts: Sequence[ServerArchive], cache: Path) -> dict[ServerArchive, Path]:
     """Give the verified local file of every artifact, fetching what is missing.
 
     The verified files are recorded with size and modification time, so that the next call only looks at the files' attributes.
@@ -76,7 +76,7 @@ def fetch(artifacts: Sequence[Artifact], cache: Path) -> dict[Artifact, Path]:
 
     Raises
     ------
-    ArtifactError
+    ServerArchiveError
         An artifact cannot be fetched, or its content is not the locked one even when fetched afresh.
     """
     with _locked(cache):
@@ -100,8 +100,8 @@ def sha256_of(path: Path) -> str:
         return hashlib.file_digest(file, "sha256").hexdigest()
 
 
-def _fetch_all(artifacts: Sequence[Artifact], cache: Path) -> dict[Artifact, Path]:
-    paths: dict[Artifact, Path] = {}
+def _fetch_all(artifacts: Sequence[ServerArchive], cache: Path) -> dict[ServerArchive, Path]:
+    paths: dict[ServerArchive, Path] = {}
     with FetchProgress(len(artifacts)) as progress, ThreadPoolExecutor(PARALLEL_FETCHES) as pool:
         futures = {pool.submit(_fetch_one, artifact, cache): artifact for artifact in artifacts}
         try:
@@ -115,7 +115,7 @@ def _fetch_all(artifacts: Sequence[Artifact], cache: Path) -> dict[Artifact, Pat
     return paths
 
 
-def _fetch_one(artifact: Artifact, cache: Path) -> Path:
+def _fetch_one(artifact: ServerArchive, cache: Path) -> Path:
     """Take the file from the user's own Maven repository when it is there and right, else fetch it (again, when it is wrong)."""
     from jgo.config import GlobalSettings
     from jgo.constants import MAVEN_CENTRAL_URL
@@ -125,20 +125,20 @@ def _fetch_one(artifact: Artifact, cache: Path) -> Path:
     remotes = {**settings.repositories, "central": MAVEN_CENTRAL_URL}
     group, name, *rest = artifact.name.split(":")
     classifier, packaging = rest or ("", "jar")
-    found = ""
+    sha256 = ""
     for local in ([settings.repo_cache], []):
         context = MavenContext(repo_cache=cache / "maven", local_repos=local, remote_repos=remotes, timeout=TIMEOUT_S)
         file = context.project(group, name).at_version(artifact.version).artifact(classifier=classifier, packaging=packaging)
         try:
             path = Path(file.resolve())
         except Exception as error:
-            raise ArtifactError(f"{artifact}: could not be fetched ({error}). Is a Maven repository reachable from this machine?") from error
-        found = sha256_of(path)
-        if found == artifact.sha256:
+            raise ServerArchiveError(f"{artifact}: could not be fetched ({error}). Is a Maven repository reachable from this machine?") from error
+        sha256 = sha256_of(path)
+        if sha256 == artifact.sha256:
             return path
         if path == file.cached_path:
             path.unlink()
-    raise ArtifactError(f"{artifact}: expected SHA-256 {artifact.sha256}, came {found}. It was fetched twice and not used.")
+    raise ServerArchiveError(f"{artifact}: expected SHA-256 {artifact.sha256}, came {sha256}. It was fetched twice and not used.")
 
 
 def _attributes(path: Path) -> dict[str, str | int]:

@@ -126,7 +126,7 @@ class Infrastructure:
         ------
         ComponentError
             One of them did not come up; the others are stopped.
-        ArtifactError
+        ServerArchiveError
             Their programs could not be fetched or are not the locked ones.
         """
         if self._folder is None:

@@ -17,7 +17,7 @@ def make_java_caches() -> None:
 
     Raises
     ------
-    ArtifactError
+    ServerArchiveError
         Their programs could not be fetched or are not the locked ones.
     ComponentError
         One of them did not come up, or left no cache; with the end of its log.

@@ -22,7 +22,7 @@ def java_programs() -> JavaPrograms:
 
     Raises
     ------
-    ArtifactError
+    ServerArchiveError
         An archive could not be fetched or is not the locked one.
     """
     cache = cache_folder() / "embedded"

@@ -4,7 +4,7 @@ import argparse
 import sys
 import time
 
-from tidemill.deploy.embedded.artifacts import ArtifactError
+from tidemill.deploy.embedded.artifacts import ServerArchiveError
 from tidemill.deploy.standins.images import PREFIX, RECIPES, StandIns
 from tidemill.deploy.standins.tool import StandInError
 
@@ -27,7 +27,7 @@ def main() -> int:
             now = time.monotonic()
             sys.stderr.write(f"{name} ({now - last:.0f} s)\n")
             last = now
-    except (StandInError, ArtifactError) as problem:
+    except (StandInError, ServerArchiveError) as problem:
         sys.stderr.write(f"{problem}\n")
         return 1
     for variable, value in images.variables().items():

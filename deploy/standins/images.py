@@ -72,7 +72,7 @@ class StandIns:
         ------
         StandInError
             A tool failed.
-        ArtifactError
+        ServerArchiveError
             The Java archives cannot be fetched or are not the locked ones.
         """
         if afresh or not self._exists(self.base):

@@ -131,14 +131,14 @@ class FlightsOracle:
         now, place = int(asked.available_ms[row]), int(asked.place[row])
         event = asked.frame.iloc[row]
         derived = self._app["streams"][self._ask].get("derive", {})
-        found = {name: _event_answer(event[name], exact=name not in derived) for name in asked.frame.columns}
+        answers = {name: _event_answer(event[name], exact=name not in derived) for name in asked.frame.columns}
         for name, rows_of in self._references.items():
-            found |= self._reference_answers(name, rows_of, event, now, place, ahead)
+            answers |= self._reference_answers(name, rows_of, event, now, place, ahead)
         for view, histories in self._histories.items():
             key = event[self._entity_column(view, self._ask)]
             history = None if pd.isna(key) else histories.get(key, RecordHistory.empty())
-            found |= self._view_answers(view, history, now, place, ahead)
-        return found
+            answers |= self._view_answers(view, history, now, place, ahead)
+        return answers
 
     def _accepted(self, name: str, table: SourceTable) -> _Stream:
         stream = self._app["streams"][name]
@@ -185,12 +185,14 @@ class FlightsOracle:
         keys = source.frame[self._entity_column(view, spec["source"])]
         columns = {column for item in spec["aggregate"] if (column := _value_column(spec, item)) is not None}
         values = {column: source.frame[column].to_numpy(dtype=np.float64) for column in columns}
-        found = {}
+        histories = {}
         for key, rows in pd.Series(np.arange(len(keys)))[~source.late].groupby(keys[~source.late].to_numpy()):
             at = rows.to_numpy()
             stands = np.minimum(source.event_ms[at], source.available_ms[at])
-            found[str(key)] = RecordHistory(source.place[at], source.available_ms[at], stands, {column: own[at] for column, own in values.items()})
-        return found
+            histories[str(key)] = RecordHistory(
+                source.place[at], source.available_ms[at], stands, {column: own[at] for column, own in values.items()}
+            )
+        return histories
 
     def _latest_rows(self, name: str) -> dict[str, NDArray[np.int64]]:
         keys = self._streams[name].frame[self._app["streams"][name]["key"]]
@@ -213,13 +215,13 @@ class FlightsOracle:
         spec = self._app["views"][view]
         ttl = self._app["entities"][spec["entity"]].get("ttl")
         alive = None if history is None else history.until(place, ahead).alive(now, duration_ms(ttl) if ttl else None).in_time()
-        found = {}
+        answers = {}
         for item in spec["aggregate"]:
             kind, _ = _parts(item)
             column = _value_column(spec, item)
             for suffix, length in _lengths(spec, item):
-                found[f"{view}__{kind}{suffix}"] = Answer(None) if alive is None else aggregate(kind, alive, column, length, now)
-        return found
+                answers[f"{view}__{kind}{suffix}"] = Answer(None) if alive is None else aggregate(kind, alive, column, length, now)
+        return answers
 
 
 def compare(oracle: FlightsOracle, vectors: pd.DataFrame, requests: int = 1000, seed: int = 0, first_examples: int = 10) -> OracleResult:

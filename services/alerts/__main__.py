@@ -15,17 +15,17 @@ from tidemill.shared.service.starting import once_it_answers
 _TALKATIVE = ("faust", "mode", "aiokafka")
 
 
-def work(found: Surroundings[AlertServiceSettings]) -> None:
+def work(surroundings: Surroundings[AlertServiceSettings]) -> None:
     """Tell people until a signal."""
     for name in _TALKATIVE:
         logging.getLogger(name).setLevel(logging.WARNING)
-    settings, health = found.settings, found.health
+    settings, health = surroundings.settings, surroundings.health
 
     def make() -> AlertService:
-        found.make_topics()
-        return AlertService(found.application, settings, found.broker, found.registry, found.metrics, health)
+        surroundings.make_topics()
+        return AlertService(surroundings.application, settings, surroundings.broker, surroundings.registry, surroundings.metrics, health)
 
-    service = once_it_answers(make, found.stop, health)
+    service = once_it_answers(make, surroundings.stop, health)
     if service is None:
         return
     # Closed after an orderly end only: what was not remembered must not be committed by what a loop does at its end.

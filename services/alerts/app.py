@@ -135,7 +135,7 @@ def _agent(one: AgentInput, take: Take, failed: "asyncio.Future[None]") -> Calla
 def decoded(one: AgentInput, messages: Sequence[Any]) -> list[AlertInput]:
     """Decode messages (topic, partition, offset, key, value). What is no record of the topic's is named in the log; there is nothing to say of it."""
     chosen = list({(message.topic, message.partition, message.key): message for message in messages}.values()) if one.newest_only else messages
-    found = []
+    inputs = []
     for message in sorted(chosen, key=lambda message: message.offset) if one.newest_only else chosen:
         if message.value is None:
             continue
@@ -146,8 +146,8 @@ def decoded(one: AgentInput, messages: Sequence[Any]) -> list[AlertInput]:
             log.error("a record of a public topic cannot be read, and is skipped", extra={**place, "reason": error.reason, "detail": error.detail})
             continue
         time_ms, fields = fields_of(one.source, record)
-        found.append(AlertInput(message.topic, message.partition, message.offset, time_ms, fields))
-    return found
+        inputs.append(AlertInput(message.topic, message.partition, message.offset, time_ms, fields))
+    return inputs
 
 
 def credentials(options: Mapping[str, str]) -> Any:  # noqa: ANN401, RUF100 - faust's credentials, or None

@@ -149,12 +149,12 @@ def doctor() -> None:
     """
     from tidemill.services.cli.doctor import findings
 
-    found = findings(os.environ)
-    for finding in found:
+    diagnoses = findings(os.environ)
+    for finding in diagnoses:
         console.print(
             f"[{'green' if finding.good else 'red'}]{'ok ' if finding.good else 'BAD'}[/] {finding.what}: {finding.detail}", highlight=False
         )
-    if not all(finding.good for finding in found):
+    if not all(finding.good for finding in diagnoses):
         raise typer.Exit(1)
 
 

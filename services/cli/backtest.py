@@ -82,14 +82,16 @@ def backtest(
     slice_ms = None if slice_ is None else checked("--slice", lambda: _positive(parse_duration(slice_)))
     options = BacktestOptions(choice, slice_ms, training_ms, report, predictions, html, keep, allow_rejected)
     with failures():
-        found = run_data(application, options, console) if run is None else backtest_of_run(application, run, options, os.environ, console)
+        outcome = run_data(application, options, console) if run is None else backtest_of_run(application, run, options, os.environ, console)
     table = Table(show_header=False, box=None)
-    busy_s = max(found.seconds - found.waited_s, 1e-9)
-    table.add_row("events", f"{found.events:,} in {found.seconds:.1f} s ({found.events / busy_s:,.0f}/s beside {found.waited_s:.1f} s of trainings)")
-    table.add_row("predictions", f"{found.predictions:,}")
+    busy_s = max(outcome.seconds - outcome.waited_s, 1e-9)
+    table.add_row(
+        "events", f"{outcome.events:,} in {outcome.seconds:.1f} s ({outcome.events / busy_s:,.0f}/s beside {outcome.waited_s:.1f} s of trainings)"
+    )
+    table.add_row("predictions", f"{outcome.predictions:,}")
     for name in ("retrains", "promotions", "refusals", "rollbacks", "incidents", "incident_alarms", "drift_events"):
-        table.add_row(name.replace("_", " "), f"{found.figures.values[name]:,}")
-    for model, quality in found.figures.quality.items():
+        table.add_row(name.replace("_", " "), f"{outcome.figures.values[name]:,}")
+    for model, quality in outcome.figures.quality.items():
         text = "no model was promoted, or no label came after that"
         if quality is not None:
             served, static = (metric_text(quality.headline, figures.get(quality.headline)) for figures in (quality.served, quality.static))
@@ -99,7 +101,7 @@ def backtest(
     for path in (report, predictions, html):
         if path is not None:
             console.print(f"Written: {path}", highlight=False, soft_wrap=True)
-    tell(found.findings, "The backtest")
+    tell(outcome.findings, "The backtest")
 
 
 def _positive(duration_ms: int) -> int:

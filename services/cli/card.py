@@ -28,7 +28,7 @@ def card(
 
     Exits with 1 when the archive or the store of models does not do, with 2 when application, model or version are not there.
     """
-    from tidemill.cards.facts import UnknownVersionError, gather
+    from tidemill.cards.facts import UnknownModelError, gather
     from tidemill.cards.page import write_card
     from tidemill.shared.lake.tables import Lake
 
@@ -44,7 +44,7 @@ def card(
             facts = gather(plan, name, version or None, Lake(uri, plan.application.app), store, registry if registry.is_file() else None)
             path = out or Path(f"{name}-{facts.signature.version}.html")
             write_card(path, facts)
-    except UnknownVersionError as problem:
+    except UnknownModelError as problem:
         errors.print(str(problem), markup=False, soft_wrap=True)
         raise typer.Exit(2) from problem
     console.print(f"Written: {path} ({name} {facts.signature.version})", highlight=False, soft_wrap=True, markup=False)

@@ -36,11 +36,11 @@ class CommandAnswers:
 
     def lifecycle(self, model: str) -> Lifecycle:
         """Return where a model stands now."""
-        found = Lifecycle()
+        lifecycle = Lifecycle()
         for event in self._values(self._deployments, 0):
             if event["model"] == model:
-                found = found.apply(event)
-        return found
+                lifecycle = lifecycle.apply(event)
+        return lifecycle
 
     def answer(self, command_id: str) -> Answer | None:
         """Return what has become of a command; None as long as nothing has."""

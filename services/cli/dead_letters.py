@@ -16,7 +16,7 @@ from rich.table import Table
 
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
-from tidemill.shared.dead_letters.letters import Letter, Place, Selection
+from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection
 
 if TYPE_CHECKING:
     from tidemill.shared.application.plan import Plan
@@ -89,10 +89,10 @@ def show(application: ApplicationFolder, place: Annotated[str, typer.Argument(he
     """
     from tidemill.shared.dead_letters.reading import DeadLetterOffice
 
-    chosen = checked("PLACE", lambda: Place.parse(place))
+    chosen = checked("PLACE", lambda: LetterPlace.parse(place))
     with _desk(application, run) as desk:
-        found = next(DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(Selection(places=frozenset({chosen}))), None)
-        shown = None if found is None else whole(found, desk.originals)
+        letter = next(DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(Selection(places=frozenset({chosen}))), None)
+        shown = None if letter is None else whole(letter, desk.originals)
     if shown is None:
         errors.print(f"expected a dead letter at {chosen}, found none", markup=False)
         raise typer.Exit(2)
@@ -206,7 +206,7 @@ def _selection(reasons: list[str] | None, streams: list[str] | None, since: str 
         frozenset(streams or ()),
         since_ms=None if since is None else checked("--since", lambda: _instant(since)),
         until_ms=None if until is None else checked("--until", lambda: _instant(until)),
-        places=frozenset(checked("PLACE", lambda: [Place.parse(place) for place in places or ()])),
+        places=frozenset(checked("PLACE", lambda: [LetterPlace.parse(place) for place in places or ()])),
     )
 
 

@@ -46,10 +46,10 @@ def diagnose(
             raise typer.Exit(1)
         since_ms = None if since is None else int(since.replace(tzinfo=since.tzinfo or UTC).timestamp() * 1e3)
         try:
-            found = diagnose_model(plan, Lake(uri, plan.application.app), store, model, since_ms)
+            diagnosis = diagnose_model(plan, Lake(uri, plan.application.app), store, model, since_ms)
         except ValueError as problem:
             errors.print(str(problem), markup=False, soft_wrap=True)
             raise typer.Exit(1) from problem
     if html is not None:
-        html.write_text(to_html(found), encoding="utf-8")
-    typer.echo(json.dumps(asdict(found)) if as_json else "\n".join(sentences(found)))
+        html.write_text(to_html(diagnosis), encoding="utf-8")
+    typer.echo(json.dumps(asdict(diagnosis)) if as_json else "\n".join(sentences(diagnosis)))

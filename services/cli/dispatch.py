@@ -29,7 +29,7 @@ Operator = Annotated[str | None, typer.Option(help="Who commands. (default: the 
 Identity = Annotated[str, typer.Option("--id", help="Names the command if it is repeated: it is followed once. (default: a random one)")]
 
 
-class Answers(Protocol[Answered_co]):
+class CommandTopics(Protocol[Answered_co]):
     """Follows the topics that say what becomes of a command."""
 
     def answer(self, command_id: str) -> Answered_co | None:
@@ -65,7 +65,7 @@ class Dispatch:
     def send(
         self,
         channel: CommandChannel,
-        answers: Answers[Answered],
+        answers: CommandTopics[Answered],
         target: str,
         action: str,
         unanswered: str,

@@ -15,7 +15,7 @@ _TIMEOUT_S = 3.0
 
 
 @dataclass(frozen=True, slots=True)
-class Diagnosis:
+class Check:
     """One thing looked at."""
 
     what: str
@@ -23,28 +23,28 @@ class Diagnosis:
     detail: str
 
 
-def findings(environment: Mapping[str, str]) -> list[Diagnosis]:
+def findings(environment: Mapping[str, str]) -> list[Check]:
     """Look at Python, packages and, where addresses are given, the servers behind them."""
-    found = [Diagnosis("Python", sys.version_info >= (3, 11), sys.version.split()[0])]
+    diagnoses = [Check("Python", sys.version_info >= (3, 11), sys.version.split()[0])]
     missing = [name for name in _PACKAGES if importlib.util.find_spec(name) is None]
-    found.append(
-        Diagnosis("packages", not missing, f"missing: {', '.join(missing)}; run make test" if missing else f"{len(_PACKAGES)} of {len(_PACKAGES)}")
+    diagnoses.append(
+        Check("packages", not missing, f"missing: {', '.join(missing)}; run make test" if missing else f"{len(_PACKAGES)} of {len(_PACKAGES)}")
     )
     given = [name for name in VARIABLES if environment.get(name)]
     if not given:
-        return [*found, Diagnosis("servers", True, "none given by address: Kafka, registry and Redis run embedded")]
+        return [*diagnoses, Check("servers", True, "none given by address: Kafka, registry and Redis run embedded")]
     for name in VARIABLES:
-        found.append(_reach(name, environment.get(name, "")))
-    return found
+        diagnoses.append(_reach(name, environment.get(name, "")))
+    return diagnoses
 
 
-def _reach(name: str, address: str) -> Diagnosis:
+def _reach(name: str, address: str) -> Check:
     if not address:
-        return Diagnosis(name, False, "not set, although others are: set all three or none")
+        return Check(name, False, "not set, although others are: set all three or none")
     parts = urlsplit(address if "://" in address else f"kafka://{address.split(',')[0]}")
     try:
         port = parts.port or (443 if parts.scheme == "https" else 80)
         with socket.create_connection((parts.hostname or "", port), _TIMEOUT_S):
-            return Diagnosis(name, True, f"{parts.hostname}:{port} answers")
+            return Check(name, True, f"{parts.hostname}:{port} answers")
     except (OSError, ValueError) as error:
-        return Diagnosis(name, False, redacted(f"{address}: {error}"))
+        return Check(name, False, redacted(f"{address}: {error}"))

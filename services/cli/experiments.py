@@ -188,9 +188,9 @@ def _show(comparison: "Comparison") -> None:
         settings = ", ".join(f"{key} {value:.3g}" if isinstance(value, float) else f"{key} {value}" for key, value in one.parameters.items())
         begin = [str(trial.number), one.family, f"{one.window_days} d" if one.window_days else "all", f"{one.feature_set} ({len(one.columns)})"]
         if trial.status == "done":
-            figures = [metric_text(metric, trial.found["figures"].get(metric)) for metric in shown]
+            figures = [metric_text(metric, trial.result["figures"].get(metric)) for metric in shown]
             behind = "best" if trial is comparison.best_loss else f"{row.behind:+.4f}{' *' if row.sure else ''}"
-            table.add_row(*begin, f"{trial.loss:.5g}", behind, *figures, f"{trial.found['train_s']:.2f}", settings)
+            table.add_row(*begin, f"{trial.loss:.5g}", behind, *figures, f"{trial.result['train_s']:.2f}", settings)
         else:
             table.add_row(*begin, trial.status, "", *[""] * len(shown), "", trial.reason)
     Console(width=max(console.width, _WIDTH)).print(table)

@@ -49,11 +49,11 @@ def explain(
         store = artifact_store(artifacts, uri, os.environ)
         if store is None:
             raise typer.Exit(1)
-        found = explain_request(plan, Lake(uri, plan.application.app), store, request, model)
+        contributions = explain_request(plan, Lake(uri, plan.application.app), store, request, model)
     if as_json:
-        typer.echo(json.dumps([{**asdict(one), "value": one.value} for one in found]))
+        typer.echo(json.dumps([{**asdict(one), "value": one.value} for one in contributions]))
         return
-    for one in found:
+    for one in contributions:
         _show(one, top, Console(width=max(Console().width, _WIDTH)))
 
 

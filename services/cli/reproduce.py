@@ -43,7 +43,7 @@ def reproduce(
 
     Exits with 0 when every byte is the same, with 1 when one differs or cannot be made again, with 2 when application or version are not there.
     """
-    from tidemill.offline.reproduce import UnknownVersionError
+    from tidemill.offline.reproduce import UnknownTrainingError
     from tidemill.offline.reproduce_all import reproduce_all, trained_versions
     from tidemill.offline.reproduced_version import train_again
 
@@ -63,28 +63,28 @@ def reproduce(
         if store is None:
             raise typer.Exit(1)
         if every:
-            versions, found = trained_versions(store, (model,) if model else tuple(plan.models))
-            if not versions and not found:
+            versions, reproduced = trained_versions(store, (model,) if model else tuple(plan.models))
+            if not versions and not reproduced:
                 errors.print(f"expected trainings on record in {store}, found none", markup=False, soft_wrap=True)
                 raise typer.Exit(2)
             told = _Progress(len(versions))
-            found = [*reproduce_all(application, uri, store, versions, jobs or os.cpu_count() or 1, told), *found]
+            reproduced = [*reproduce_all(application, uri, store, versions, jobs or os.cpu_count() or 1, told), *reproduced]
         else:
             try:
-                found = [train_again(plan, uri, store, model, wanted)]
-            except UnknownVersionError as problem:
+                reproduced = [train_again(plan, uri, store, model, wanted)]
+            except UnknownTrainingError as problem:
                 errors.print(str(problem), markup=False, soft_wrap=True)
                 raise typer.Exit(2) from problem
     if as_json:
-        for one in found:
+        for one in reproduced:
             typer.echo(json.dumps(one.as_json()))
     elif every:
-        _show_all(found)
-    elif found[0].reproduction is not None:
-        _show(found[0].reproduction, Console(soft_wrap=True))
+        _show_all(reproduced)
+    elif reproduced[0].reproduction is not None:
+        _show(reproduced[0].reproduction, Console(soft_wrap=True))
     else:
-        errors.print(found[0].reason, markup=False, soft_wrap=True)
-    if any(one.status != "identical" for one in found):
+        errors.print(reproduced[0].reason, markup=False, soft_wrap=True)
+    if any(one.status != "identical" for one in reproduced):
         raise typer.Exit(1)
 
 
@@ -99,35 +99,36 @@ class _Progress:
         errors.print(f"{self._ended} of {self._of}: {one.model}@{one.version} {one.status}", markup=False, highlight=False)
 
 
-def _show_all(found: "Sequence[ReproducedVersion]") -> None:
+def _show_all(reproduced: "Sequence[ReproducedVersion]") -> None:
     console = Console(width=max(Console().width, _WIDTH))
     table = Table(Column("version", no_wrap=True), Column("bytes", no_wrap=True), Column("largest", justify="right"), Column("mean", justify="right"),
                   Column("why, and what is to be known"), box=None)  # fmt: skip
-    for one in found:
+    for one in reproduced:
         made = one.reproduction
         apart = (f"{made.largest:.3g}", f"{made.mean:.3g}") if made is not None and one.status == "differs" else ("", "")
         table.add_row(f"{one.model}@{one.version}", one.status, *apart, escape("; ".join(_words(made)) if made is not None else one.reason))
     console.print(table)
-    counts = Counter(one.status for one in found)
+    counts = Counter(one.status for one in reproduced)
     others = ", ".join(f"{count} {status}" for status, count in counts.items() if status != "identical")
-    console.print(f"{counts['identical']} of {len(found)} are the same bytes{f'; {others}' if others else ''}", highlight=False)
+    console.print(f"{counts['identical']} of {len(reproduced)} are the same bytes{f'; {others}' if others else ''}", highlight=False)
 
 
-def _show(found: "Reproduction", console: Console) -> None:
-    name = f"{found.model}@{found.version}"
-    if found.is_identical:
-        console.print(f"{name}: the same bytes ({found.made_sha256[:12]})", highlight=False)
+def _show(reproduction: "Reproduction", console: Console) -> None:
+    name = f"{reproduction.model}@{reproduction.version}"
+    if reproduction.is_identical:
+        console.print(f"{name}: the same bytes ({reproduction.made_sha256[:12]})", highlight=False)
     else:
         console.print(
-            f"{name}: other bytes ({found.recorded_sha256[:12]}, now {found.made_sha256[:12]}); scores on {found.rows} stored rows differ by "
-            f"{found.largest:.3g} at most, {found.mean:.3g} on average",
+            f"{name}: other bytes ({reproduction.recorded_sha256[:12]}, now {reproduction.made_sha256[:12]}); "
+            f"scores on {reproduction.rows} stored rows differ by "
+            f"{reproduction.largest:.3g} at most, {reproduction.mean:.3g} on average",
             highlight=False,
         )
-    for words in _words(found):
+    for words in _words(reproduction):
         console.print(f"  {words}", markup=False, highlight=False)
 
 
-def _words(found: "Reproduction") -> list[str]:
+def _words(reproduction: "Reproduction") -> list[str]:
     """Say what is not as it was when the version was trained."""
-    changes = [f"{what}: {then[:60] or 'unknown'} then, {now[:60] or 'unknown'} now" for what, (then, now) in found.environment.items()]
-    return [*changes, *(() if found.verdict_agrees else ("the training was decided upon differently this time",)), *found.notes]
+    changes = [f"{what}: {then[:60] or 'unknown'} then, {now[:60] or 'unknown'} now" for what, (then, now) in reproduction.environment.items()]
+    return [*changes, *(() if reproduction.verdict_agrees else ("the training was decided upon differently this time",)), *reproduction.notes]

@@ -68,8 +68,8 @@ def resume(
     plan = read_plan(application)
     pausing = [name for name, one in plan.streams.items() if one.pauses_on_flood]
     if stream not in pausing:
-        found = f"expected a stream that declares `on_flood: pause` ({', '.join(pausing) or 'there is none'}), got {stream}"
-        raise typer.BadParameter(found, param_hint="STREAM")
+        expectation = f"expected a stream that declares `on_flood: pause` ({', '.join(pausing) or 'there is none'}), got {stream}"
+        raise typer.BadParameter(expectation, param_hint="STREAM")
     topic = plan.streams[stream].topic
     folder = run_folder(plan.application.app, run, os.environ)
     with failures():

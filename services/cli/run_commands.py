@@ -220,8 +220,8 @@ def audit(
 
     plan = read_plan(application)
     with failures(), console.status("Recomputing ..."):
-        found = audit_run(plan, run_folder(plan.application.app, run, os.environ), os.environ, artifacts)
-    result = found.result
+        audited = audit_run(plan, run_folder(plan.application.app, run, os.environ), os.environ, artifacts)
+    result = audited.result
     table = Table("", "compared", "differ", box=None)
     table.add_row("vectors", f"{result.vectors_compared:,}", f"{result.vector_mismatches:,}")
     table.add_row("predictions", f"{result.predictions_compared:,}", f"{result.prediction_mismatches:,}")
@@ -229,7 +229,8 @@ def audit(
     table.add_row("switches of models", "", f"{result.switches_back:,} backwards")
     console.print(table)
     console.print(
-        f"Audited the journal up to offset {found.covered:,} of {found.journal:,}; {found.quarantined:,} records are quarantined.", highlight=False
+        f"Audited the journal up to offset {audited.covered:,} of {audited.journal:,}; {audited.quarantined:,} records are quarantined.",
+        highlight=False,
     )
     for reason, count in result.degraded.items():
         console.print(f"{count:,} requests were answered without a model that can be loaded ({reason}).", highlight=False)

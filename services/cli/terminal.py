@@ -44,7 +44,7 @@ def checked(option: str, make: Callable[[], Value]) -> Value:
 @contextmanager
 def failures() -> Iterator[None]:
     """Say what went wrong in one paragraph: 2 when something does not fit together, 1 when the run failed."""
-    from tidemill.deploy.embedded.artifacts import ArtifactError
+    from tidemill.deploy.embedded.artifacts import ServerArchiveError
     from tidemill.deploy.embedded.component import ComponentError
     from tidemill.deploy.embedded.infrastructure import InfrastructureError
     from tidemill.replay.file_rows import DataSetError
@@ -67,7 +67,7 @@ def failures() -> Iterator[None]:
         ServiceFailed,
         InfrastructureError,
         ComponentError,
-        ArtifactError,
+        ServerArchiveError,
         ModelArtifactError,
         BrokerUnreachableError,
     ) as problem:
@@ -75,15 +75,15 @@ def failures() -> Iterator[None]:
         raise typer.Exit(1) from problem
 
 
-def tell(found: "Sequence[RunProblem]", what: str) -> None:
+def tell(problems: "Sequence[RunProblem]", what: str) -> None:
     """Print what went wrong, one line each; what must not be ends the command with `NOT_WELL`."""
-    for finding in found:
+    for finding in problems:
         errors.print(
             f"[{'red' if finding.fails else 'yellow'}]{'FAILED' if finding.fails else 'note'}[/] {escape(finding.text)}",
             soft_wrap=True,
             highlight=False,
         )
-    wrong = sum(finding.fails for finding in found)
+    wrong = sum(finding.fails for finding in problems)
     if wrong:
         errors.print(f"{what} did not go as it must: {wrong} of the above (exit code {NOT_WELL}).", highlight=False)
         raise typer.Exit(NOT_WELL)

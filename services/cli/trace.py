@@ -53,11 +53,11 @@ def trace(
     plan = read_plan(application)
     with traced_failures():
         uri = lake_uri(plan.application.app, lake, run, os.environ)
-        found = trace_request(plan, Lake(uri, plan.application.app), artifact_store(artifacts, uri, os.environ), request, newest)
+        traced = trace_request(plan, Lake(uri, plan.application.app), artifact_store(artifacts, uri, os.environ), request, newest)
     if as_json:
-        typer.echo(json.dumps(asdict(found), default=_plain))
+        typer.echo(json.dumps(asdict(traced), default=_plain))
     else:
-        _show(found, Console(width=max(Console().width, _WIDTH)))
+        _show(traced, Console(width=max(Console().width, _WIDTH)))
 
 
 @contextmanager
@@ -96,20 +96,20 @@ def artifact_store(given: str | None, lake: str, environment: Mapping[str, str])
     return None if uri is None else ArtifactStore(uri)
 
 
-def _show(found: "Trace", console: Console) -> None:
-    asking = found.asking
-    console.print(f"[bold]Request[/] {found.request_id}", highlight=False)
-    topic, partition, offset = found.source
+def _show(traced: "Trace", console: Console) -> None:
+    asking = traced.asking
+    console.print(f"[bold]Request[/] {traced.request_id}", highlight=False)
+    topic, partition, offset = traced.source
     console.print(f"  {topic}[{partition}] offset {offset} → journal {asking.partition}@{asking.offset}, known {_time(asking.journal_time_ms)}"
-                  f"{', late' if found.late else ''}", markup=False, highlight=False)  # fmt: skip
+                  f"{', late' if traced.late else ''}", markup=False, highlight=False)  # fmt: skip
     console.print("  " + ", ".join(f"{k}={text_of(v)}" for k, v in asking.fields.items() if not k.startswith("_")), markup=False, highlight=False)
     console.print("\n[bold]Features[/]", highlight=False)
     table = Table(*(Column(name, no_wrap=name != "newest") for name in ("feature", "value", "records", "newest")), box=None, padding=(0, 2, 0, 2))
-    for one in found.features:
+    for one in traced.features:
         table.add_row(one.name, text_of(one.value), *_made(one.made_of))
     console.print(table)
-    versions = {(one.model, one.version): one for one in found.served_by}
-    for row in found.predictions:
+    versions = {(one.model, one.version): one for one in traced.served_by}
+    for row in traced.predictions:
         console.print(f"\n[bold]Prediction[/] of {row['model']}: {_fields(row)}", highlight=False)
         model = versions.get((row["model"], row["model_version"]))
         if model is not None:
@@ -117,13 +117,13 @@ def _show(found: "Trace", console: Console) -> None:
                 f"{name} {value}" for name, value in sorted(model.details.items()) if not name.endswith("_ms") and name != "family"
             )
             console.print(f"  {_model(model)}: {parameters}", markup=False, highlight=False)
-        for pair in (one for one in found.shadow_scores if one["model"] == row["model"]):
+        for pair in (one for one in traced.shadow_scores if one["model"] == row["model"]):
             console.print(f"  {_pair(pair)}", markup=False, highlight=False)
-        for outcome in (one for one in found.outcomes if one["model"] == row["model"]):
+        for outcome in (one for one in traced.outcomes if one["model"] == row["model"]):
             at = f"journal {outcome['journal_partition']}@{outcome['journal_offset']}, {_time(outcome['journal_time'])}"
             served = {name: value for name, value in outcome.items() if name not in row}
             console.print(f"  outcome at {at}: {_fields(served)}", markup=False, highlight=False)
-    for what, models in (("Learned by", found.taught), ("Judged", found.judged)):
+    for what, models in (("Learned by", traced.taught), ("Judged", traced.judged)):
         console.print(f"\n[bold]{what}[/] {'; '.join(map(_model, models)) or 'none so far'}", highlight=False)
 
 

@@ -8,7 +8,7 @@ from typing import Any
 import numpy as np
 
 from tidemill.services.control.domain.incident_actions import IncidentActions
-from tidemill.services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingPolicy
+from tidemill.services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingDecisions
 from tidemill.services.control.domain.stages import StageWatch
 from tidemill.services.control.domain.trial_state import StagePolicy
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -67,7 +67,7 @@ class ControlTask(MergingTask):
             Policy(model.name, own.cool_down, own.schedule, own.budget_per_30d, own.cpu_per_day)
             for model, own in ((model, model.settings.retraining) for model in plan.models.values())
         ]
-        self._policy = RetrainingPolicy(policies)
+        self._policy = RetrainingDecisions(policies)
         self._stages = StageWatch([stage_policy(model) for model in plan.models.values()])
         self._actions = IncidentActions()
         read = {topics.drift: "drift", topics.trials: "trial", topics.found_incidents: "incident"}

@@ -16,7 +16,7 @@ from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gathered, journal_columns, outcome_rows, prediction_rows, vector_rows
 from tidemill.services.drift.domain.schema_changes import schema_news
-from tidemill.services.drift.domain.trial import Trial
+from tidemill.services.drift.domain.trial import ContestBlock
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.drift_policy import DriftPolicy
 from tidemill.shared.application.lineage import Lineage, lineage_of
@@ -207,7 +207,7 @@ class DriftTask(MergingTask):
             (topics.found_incidents, self._incident, IncidentUpdate),
             (topics.revisions, self._revision, Revision),
             (topics.health, self._health, HealthRecord),
-            (topics.trials, self._trial, Trial),
+            (topics.trials, self._trial, ContestBlock),
         )
         emissions = []
         for topic, codec, kind in kinds:

@@ -37,13 +37,13 @@ class Explainers:
         if now_ms < self._missing_until_ms.get(name, now_ms):
             return None
         try:
-            found = Explainer(artifact_of(self._artifacts, model, version))
+            explainer = Explainer(artifact_of(self._artifacts, model, version))
         except (ArtifactError, UnknownVersionError) as problem:
             _LOG.warning("a version cannot be explained", extra={"model": model, "version": version, "error": str(problem)})
             self._missing_until_ms[name] = now_ms + _LOOK_AGAIN_MS
             return None
         self._missing_until_ms.pop(name, None)
-        self._loaded[name] = found
+        self._loaded[name] = explainer
         while len(self._loaded) > self._most:
             self._loaded.popitem(last=False)
-        return found
+        return explainer

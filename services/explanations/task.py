@@ -116,16 +116,16 @@ class ExplanationsTask(MergingTask):
         return vectors
 
     def _explained(self, released: Released, vectors: pa.RecordBatch, now_ms: int) -> list[Emission]:
-        found, keys = [], []
+        explanations, keys = [], []
         for batch, own_keys, rows in _of_topic(released, self._plan.topics.predictions):
             models = np.asarray(batch.column("model").to_pylist(), object)[rows]
             rows = rows[np.isin(models, list(self._top))]
             if len(rows):
-                found.append(batch.take(pa.array(rows)))
+                explanations.append(batch.take(pa.array(rows)))
                 keys.append(taken(own_keys, rows))
-        if not found:
+        if not explanations:
             return []
-        predictions = pa.concat_batches(found)
+        predictions = pa.concat_batches(explanations)
         offsets, wanted = (int64_ms(column) for column in (vectors.column("_journal_offset"), predictions.column("journal_offset")))
         places = np.minimum(np.searchsorted(offsets, wanted), max(0, len(offsets) - 1))
         has_vector = offsets[places] == wanted if len(offsets) else np.zeros(len(wanted), np.bool_)

@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.shared.observability.metrics import Metrics
-from tidemill.shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt, Standing
+from tidemill.shared.online_store.store import FeatureSlice, FillState, OnlineStore, OnlineStoreUnavailableError, Receipt
 
 log = logging.getLogger(__name__)
 _RETRY_S = 1.0
@@ -97,7 +97,7 @@ class OnlineWriter:
         self._store, self._partition, self._executor, self._clock = store, partition, executor, clock
         self._following = {entity: _Following() for entity in store.layouts}
         self._resumed_at = 0
-        self._look: Future[Mapping[str, Standing | None]] | None = None
+        self._look: Future[Mapping[str, FillState | None]] | None = None
         self._looked = False
         self._writing: _Writing | None = None
         self._slice = 1_000
@@ -159,7 +159,7 @@ class OnlineWriter:
                 log.warning("the online store is away; predictions go on", extra={"error": str(error)})
         return True
 
-    def _begin(self, standings: Mapping[str, Standing | None]) -> None:
+    def _begin(self, standings: Mapping[str, FillState | None]) -> None:
         self._looked = True
         self._returned()
         for entity, standing in standings.items():
@@ -232,7 +232,7 @@ class OnlineWriter:
             self._slice = min(_SLICE.stop - 1, self._slice * 2)
 
 
-def _standings(store: OnlineStore, partition: int) -> Mapping[str, Standing | None]:
+def _standings(store: OnlineStore, partition: int) -> Mapping[str, FillState | None]:
     return {entity: store.standing(entity, partition) for entity in store.layouts}
 
 

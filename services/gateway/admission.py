@@ -90,14 +90,14 @@ def role_of(method: str, path: str) -> Role | None:
 def _local(scope: Scope) -> bool:
     """Whether host and origin, where a client names them, are this machine."""
     try:
-        found = [
+        hosts = [
             urlsplit(f"//{value.decode('latin-1')}" if name == b"host" else value.decode("latin-1")).hostname
             for name, value in scope["headers"]
             if name in (b"host", b"origin")
         ]
     except ValueError:
         return False
-    return all(host is not None and _loopback(host) for host in found)
+    return all(host is not None and _loopback(host) for host in hosts)
 
 
 def _loopback(host: str) -> bool:

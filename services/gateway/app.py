@@ -93,8 +93,8 @@ def build_app(
 
     @app.exception_handler(RequestValidationError)
     async def misunderstood(_request: Request, error: Exception) -> JSONResponse:
-        found = error.errors() if isinstance(error, RequestValidationError) else []
-        shown = [{"loc": [_shown(part, 100) for part in one["loc"]], "msg": _shown(one["msg"], 300)} for one in found[:_PROBLEMS_SHOWN]]
+        problems = error.errors() if isinstance(error, RequestValidationError) else []
+        shown = [{"loc": [_shown(part, 100) for part in one["loc"]], "msg": _shown(one["msg"], 300)} for one in problems[:_PROBLEMS_SHOWN]]
         return JSONResponse({"detail": shown}, 422)
 
     @app.get("/live")

@@ -41,13 +41,13 @@ class Bodies:
         if problem is None:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    found = await _read(receive, limit)
+                    content = await _read(receive, limit)
             except TimeoutError:
                 problem = 408, f"expected the whole body within {self._timeout_s:g} s"
             else:
-                if found is None:
+                if content is None:
                     return  # The client has gone.
-                body = found
+                body = content
                 if len(body) > limit:
                     problem = 413, f"expected at most {limit} bytes, got more"
                 elif await _deeper(body, self._depth):

@@ -11,15 +11,15 @@ from prometheus_client import Counter
 from pydantic import BaseModel, ConfigDict, Field
 
 from tidemill.services.gateway.features import Problem
-from tidemill.shared.dead_letters.letters import Letter, Place, Selection
-from tidemill.shared.dead_letters.replaying import ReplayResult
+from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection
+from tidemill.shared.dead_letters.replaying import LetterReplayResult
 from tidemill.shared.log.broker import BrokerUnreachableError, FencedError
 from tidemill.shared.log.errors import TransientError
 
 log = logging.getLogger(__name__)
 MOST = 1_000
 _EXAMPLES = 20
-Found = TypeVar("Found")
+Value = TypeVar("Value")
 _AWAY = (TransientError, BrokerUnreachableError)
 
 
@@ -30,7 +30,7 @@ class LetterDesk(Protocol):
         """Return the newest dead letters that a selection holds, oldest first."""
         ...
 
-    def replay(self, selection: Selection) -> ReplayResult:
+    def replay(self, selection: Selection) -> LetterReplayResult:
         """Publish originals again, each once."""
         ...
 
@@ -86,7 +86,7 @@ def dead_letters_router(desk: LetterDesk, counted: Counter) -> APIRouter:
         counted.labels("dead_letters", str(status)).inc()
         return HTTPException(status, detail)
 
-    async def waited(doing: Callable[[], Found]) -> Found:
+    async def waited(doing: Callable[[], Value]) -> Value:
         async with turn:
             try:
                 return await asyncio.to_thread(doing)
@@ -106,16 +106,16 @@ def dead_letters_router(desk: LetterDesk, counted: Counter) -> APIRouter:
     ) -> LetterPage:
         """Return the newest dead letters, oldest first; of each partition, the newest 100,000 are looked at."""
         selection = Selection(frozenset(reason or ()), frozenset(stream or ()), since_ms=_instant(since), until_ms=_instant(until))
-        found = await waited(lambda: desk.newest(selection, limit))
+        letters = await waited(lambda: desk.newest(selection, limit))
         counted.labels("dead_letters", "200").inc()
-        return LetterPage(letters=[_row(letter) for letter in found])
+        return LetterPage(letters=[_row(letter) for letter in letters])
 
     @router.post("/v1/dead-letters/replay", summary="Replay dead letters", responses={409: {"model": Problem}, 503: {"model": Problem}})
     async def replay(question: ReplayQuestion) -> ReplayAnswer:
         """Publish the originals of dead letters again, each once, after what refused them was mended."""
         selection = Selection(
             frozenset(question.reasons), frozenset(question.streams), since_ms=_instant(question.since), until_ms=_instant(question.until),
-            places=frozenset(map(Place.parse, question.places)),
+            places=frozenset(map(LetterPlace.parse, question.places)),
         )  # fmt: skip
         if selection == Selection():
             raise refused(422, "expected places, reasons, streams, since or until, got none of them")

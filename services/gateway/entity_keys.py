@@ -22,8 +22,8 @@ class EntityKeys:
         # The entities of label rates are columns of the requests, declared nowhere else.
         columns |= {view.entity: dict(view.entity_columns) for view in plan.views if view.entity is not None and view.entity not in columns}
         for name, own in columns.items():
-            found = {plan.streams[stream].entry_arrow.field(column).type for stream, column in own.items()}
-            self._types[name] = found.pop() if len(found) == 1 else None
+            types = {plan.streams[stream].entry_arrow.field(column).type for stream, column in own.items()}
+            self._types[name] = types.pop() if len(types) == 1 else None
 
     @property
     def types(self) -> Mapping[str, pa.DataType | None]:

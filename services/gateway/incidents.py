@@ -129,13 +129,13 @@ def incidents_router(models: Sequence[str], desk: DriftDesk, counted: Counter) -
     ) -> IncidentPage:
         """Return the incidents of a model or of all, the one that changed last first; of the newest 5,000. `open` are those that are not over."""
         known(model)
-        found = [
+        chosen = [
             one
             for one in await newest_first(desk.incidents)
             if model in (None, one["model"]) and (status == "all" or (one["status"] == "resolved") == (status == "resolved"))
         ]
         counted.labels("incidents", "200").inc()
-        return IncidentPage(incidents=[_incident(one) for one in found[:limit]])
+        return IncidentPage(incidents=[_incident(one) for one in chosen[:limit]])
 
     @router.get(
         "/v1/incidents/{incident_id}",
@@ -144,11 +144,11 @@ def incidents_router(models: Sequence[str], desk: DriftDesk, counted: Counter) -
     )
     async def incident(incident_id: Annotated[str, Path(pattern="^[0-9a-f]{32}$")]) -> IncidentRow:
         """Return what is known of an incident, with what was decided about it."""
-        found = next((one for one in await newest_first(desk.incidents) if one["incident_id"] == incident_id), None)
-        if found is None:
+        incident_record = next((one for one in await newest_first(desk.incidents) if one["incident_id"] == incident_id), None)
+        if incident_record is None:
             raise refused(404, f"expected the id of an incident among the newest 5,000, got {incident_id}")
         counted.labels("incidents", "200").inc()
-        return _incident(found)
+        return _incident(incident_record)
 
     @router.get("/v1/findings", summary="The newest finding of each kind and subject", responses={404: {"model": Problem}, 503: {"model": Problem}})
     async def findings(
@@ -158,9 +158,9 @@ def incidents_router(models: Sequence[str], desk: DriftDesk, counted: Counter) -
     ) -> FindingPage:
         """Return what drift found last of each subject (and slice), the newest first; those for information only are among them."""
         known(model)
-        found = [one for one in await newest_first(desk.findings) if model in (None, one["model"]) and kind in (None, one["kind"])]
+        chosen = [one for one in await newest_first(desk.findings) if model in (None, one["model"]) and kind in (None, one["kind"])]
         counted.labels("incidents", "200").inc()
-        return FindingPage(findings=[_finding(one) for one in found[:limit]])
+        return FindingPage(findings=[_finding(one) for one in chosen[:limit]])
 
     return router
 

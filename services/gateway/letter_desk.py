@@ -5,10 +5,10 @@ from heapq import nlargest
 
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.dead_letters.letters import Letter, Place, Selection
+from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection
 from tidemill.shared.dead_letters.originals import Originals
 from tidemill.shared.dead_letters.reading import DeadLetterOffice
-from tidemill.shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
+from tidemill.shared.dead_letters.replaying import DeadLetterReplay, LetterReplayResult
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.topics import catalogue_topics
@@ -32,7 +32,7 @@ class KafkaLetterDesk:
         self._broker.create_topics(self._topics)
         office = DeadLetterOffice(self._plan, self._broker, self._registry, _LOOKED_AT)
 
-        def age(letter: Letter) -> tuple[int, Place]:
+        def age(letter: Letter) -> tuple[int, LetterPlace]:
             return letter.record["journal_time"], letter.place
 
         try:
@@ -40,7 +40,7 @@ class KafkaLetterDesk:
         finally:
             release_memory()
 
-    def replay(self, selection: Selection) -> ReplayResult:
+    def replay(self, selection: Selection) -> LetterReplayResult:
         """Publish originals again, each once."""
         self._broker.create_topics(self._topics)
         try:

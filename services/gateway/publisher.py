@@ -87,8 +87,8 @@ class KafkaPublisher:
         client = AdminClient(self._shared)
         asked = {ConfigResource(ConfigResource.Type.TOPIC, topic): topic for topic in topics}
         try:
-            found = client.describe_configs(list(asked), request_timeout=_ASK_S)
-            return {asked[resource]: int(future.result()["max.message.bytes"].value) for resource, future in found.items()}
+            answers = client.describe_configs(list(asked), request_timeout=_ASK_S)
+            return {asked[resource]: int(future.result()["max.message.bytes"].value) for resource, future in answers.items()}
         except KafkaException as error:
             raise ConnectionError(error.args[0].str()) from error
 

@@ -41,11 +41,11 @@ class TokenBook:
 
     def holder(self, token: str) -> Holder | None:
         """Return whose token it is."""
-        asked, found = _digest(token), None
+        asked, owner = _digest(token), None
         for digest, holder in self._holders:
             if hmac.compare_digest(digest, asked):
-                found = holder
-        return found
+                owner = holder
+        return owner
 
 
 def read_tokens(settings: DoorSettings) -> dict[str, TokenSettings]:

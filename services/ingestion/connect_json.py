@@ -77,8 +77,8 @@ def _problem(schema: Any, units: Mapping[str, str]) -> str:  # noqa: ANN401, RUF
 
 
 def _fields(schema: Any) -> list[dict[str, Any]]:  # noqa: ANN401, RUF100
-    found = schema.get("fields") if isinstance(schema, dict) else None
-    return [field for field in found if isinstance(field, dict)] if isinstance(found, list) else []
+    fields = schema.get("fields") if isinstance(schema, dict) else None
+    return [field for field in fields if isinstance(field, dict)] if isinstance(fields, list) else []
 
 
 def _bytes(item: Any, size: int | None, name: str) -> bytes:  # noqa: ANN401, RUF100

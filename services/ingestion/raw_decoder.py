@@ -63,8 +63,8 @@ class RawDecoder:
         at = np.concatenate([rows for _, rows in parts])
         batch = pa.concat_batches([batch for batch, _ in parts])
         order = np.argsort(at)
-        found = sorted(errors, key=lambda error: error.index)
-        return DecodedColumns(batch if len(parts) == 1 else batch.take(pa.array(order)), at[order], found, writers)
+        in_order = sorted(errors, key=lambda error: error.index)
+        return DecodedColumns(batch if len(parts) == 1 else batch.take(pa.array(order)), at[order], in_order, writers)
 
     def names(self, writer: int) -> tuple[str, ...]:
         """Return the fields of records in JSON, by the number below 0 that `DecodedColumns.writers` has for them."""

@@ -56,8 +56,8 @@ class StepReport:
                     "offset": entries.column("_source_offset")[row].as_py(),
                 }
                 time_ms = int(times[row])
-                found = f"{self._event_times[stream]} is {time_ms}, in milliseconds {instant_text(time_ms)}: does the publisher send seconds?"
-                _LOG.warning("doubtful event time", extra={**place, "found": found, "records_so_far": count})
+                doubt = f"{self._event_times[stream]} is {time_ms}, in milliseconds {instant_text(time_ms)}: does the publisher send seconds?"
+                _LOG.warning("doubtful event time", extra={**place, "found": doubt, "records_so_far": count})
 
     def _tell_rejections(self, rejections: Rejections) -> None:
         """Name the record at each doubling; those between cost a count."""

@@ -16,7 +16,7 @@ from tidemill.services.ingestion.domain.entry_proof import EntryProof
 from tidemill.services.ingestion.domain.fresh_look import FreshLook
 from tidemill.services.ingestion.domain.host_clock import HostClock
 from tidemill.services.ingestion.domain.identity_hash import KEY_BYTES
-from tidemill.services.ingestion.domain.journal_run import Mark
+from tidemill.services.ingestion.domain.journal_run import PauseMark
 from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk
 from tidemill.services.ingestion.domain.stream_flows import Resume, StreamFlows
 from tidemill.services.ingestion.operator_commands import OperatorCommands
@@ -166,7 +166,7 @@ class IngestionTask(Task):
         farthest_ms = now_ms + FARTHEST_AHEAD_MS if context.steady_ms is not None else None
         for stream, partition, rows in taken:
             self._core.add(stream, partition, rows, latest_ms, farthest_ms)
-        resumed = [Mark(stream, paused=False) for stream in self._flows.resume(self._heard(inputs))]
+        resumed = [PauseMark(stream, paused=False) for stream in self._flows.resume(self._heard(inputs))]
         resumed_ms = self._core.mark_ms() if resumed else 0
         held = self._flows.paused
         idle: set[tuple[str, int]] = set()
@@ -178,7 +178,7 @@ class IngestionTask(Task):
             if not taken and len(idle) == len(self._core.inputs) and now_ms - self._core.journal_time_ms >= self._tick_ms:
                 tick = now_ms
         step = self._core.release(idle, tick, held)
-        paused = [Mark(stream, paused=True) for stream in self._flows.count(step.released, step.rejections.counts(), now_ms)]
+        paused = [PauseMark(stream, paused=True) for stream in self._flows.count(step.released, step.rejections.counts(), now_ms)]
         if resumed or paused:
             run = step.journal.begun_with(resumed, resumed_ms).ended_with(paused, self._core.mark_ms() if paused else 0)
             step = replace(step, journal=run)

@@ -55,8 +55,8 @@ class WriterSchemas:
         """Look up the schemas that a change is told by, before anything of a step is folded; raises TransientError."""
         for name, _, rows in taken:
             if name in self._writers and len(rows.writers):
-                found = rows.writers[:1] if (rows.writers == rows.writers[0]).all() else np.unique(rows.writers)
-                self._look_up(name, {one for one in found.tolist() if one > 0} - self._schemas[name].keys())
+                ids = rows.writers[:1] if (rows.writers == rows.writers[0]).all() else np.unique(rows.writers)
+                self._look_up(name, {one for one in ids.tolist() if one > 0} - self._schemas[name].keys())
         for name, writers in self._writers.items():
             self._look_up(name, (writers.needed() | {writers.usual}) - self._schemas[name].keys())
 
@@ -77,12 +77,12 @@ class WriterSchemas:
 
     def into(self, flows: Mapping[str, Flow]) -> dict[str, Flow]:
         """Return what the progress record is to say of the inputs, with what is known of their writers."""
-        found = dict(flows)
+        merged = dict(flows)
         for name, writers in self._writers.items():
             text, topic = writers.snapshot(), self._plan.streams[name].topic
             if text:
-                found[topic] = replace(found.get(topic, Flow()), writers=text)
-        return found
+                merged[topic] = replace(merged.get(topic, Flow()), writers=text)
+        return merged
 
     def _look_up(self, stream: str, ids: Iterable[int]) -> None:
         plan = self._plan.streams[stream]
@@ -122,10 +122,10 @@ def _fields(stream: StreamPlan, registry: SchemaRegistry, schema_id: int) -> Map
     """Return a writer's fields, of an envelope those of the row after the change; nothing where it is no schema that can be read."""
     try:
         text = registry.schema(schema_id)
-        found = schema_fields(parse_record(text if stream.envelope is None else with_logical_types(text)))
+        fields = schema_fields(parse_record(text if stream.envelope is None else with_logical_types(text)))
     except (SchemaNotFound, UnreadableSchema):
         return {}
     if stream.envelope is None:
-        return found
-    own: Sequence[tuple[str, SchemaField]] = [(name, one) for name, one in found.items() if name.startswith(_ROW)]
+        return fields
+    own: Sequence[tuple[str, SchemaField]] = [(name, one) for name, one in fields.items() if name.startswith(_ROW)]
     return {name.removeprefix(_ROW): SchemaField(one.type, tuple(alias.removeprefix(_ROW) for alias in one.aliases)) for name, one in own}

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
-from tidemill.services.outcomes.domain.request import At, Label, Pair, Request
+from tidemill.services.outcomes.domain.request import At, Pair, Request, TimedLabel
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers, count_of_numbers
 from tidemill.services.outcomes.domain.served_pairs import ServedPairs
 from tidemill.shared.application.journal import JournalBatch, JournalDecoder
@@ -49,7 +49,7 @@ def join_policy(model: ModelPlan) -> JoinPolicy:
 class _JournalRows(NamedTuple):
     """Labels by row of a journal batch, and what is no label of its model's kind."""
 
-    labels: Mapping[int, Sequence[tuple[str, str, Label]]]
+    labels: Mapping[int, Sequence[tuple[str, str, TimedLabel]]]
     invalid: Mapping[int, "_Invalid"]
 
 
@@ -191,7 +191,7 @@ class OutcomesTask(MergingTask):
 
     def _judged(self, batch: JournalBatch, records: Records) -> _JournalRows:
         """Sort labels out by row; what is no label of its model is set aside, once a record."""
-        labels: dict[int, list[tuple[str, str, Label]]] = {}
+        labels: dict[int, list[tuple[str, str, TimedLabel]]] = {}
         invalid: dict[int, _Invalid] = {}
         for stream, models in self._labels.items():
             group = batch.groups.get(stream)
@@ -207,7 +207,7 @@ class OutcomesTask(MergingTask):
                 chosen = np.flatnonzero(present & good)
                 taken = identities.take(pa.array(chosen)).to_pylist()
                 for row, identity, value, time in zip(rows[chosen].tolist(), taken, values[chosen].tolist(), times[chosen].tolist(), strict=True):
-                    labels.setdefault(row, []).append((name, identity, Label(value, time)))
+                    labels.setdefault(row, []).append((name, identity, TimedLabel(value, time)))
                 for i in np.flatnonzero(present & ~good).tolist():
                     row, request = int(rows[i]), (name, identities[i].as_py())
                     came = short_text(repr(given[i].as_py()), _LONGEST_LABEL)

@@ -4,7 +4,7 @@ import hashlib
 from collections.abc import Mapping
 from typing import Any
 
-from tidemill.services.retraining.domain.lifecycle_commands import Obeyed
+from tidemill.services.retraining.domain.lifecycle_commands import LifecycleAnswer
 from tidemill.services.retraining.processes.job_files import JobResult
 from tidemill.shared.models.deployments import Lifecycle, ModelDeployment
 
@@ -60,7 +60,7 @@ def rolled_back(decision: Mapping[str, Any], reason: str, result: JobResult, lif
     return {**_event(decision, "rolled_back", lifecycle.retired[-1], reason, lifecycle), "figures": dict(result.figures)}
 
 
-def commanded(decision: Mapping[str, Any], obeyed: Obeyed, lifecycle: Lifecycle, share: float) -> dict[str, Any]:
+def commanded(decision: Mapping[str, Any], obeyed: LifecycleAnswer, lifecycle: Lifecycle, share: float) -> dict[str, Any]:
     """Return the `tidemill.Deployment` that answers a command, with why, and with who and when where an operator gave it.
 
     Parameters

@@ -8,9 +8,9 @@ from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.lake.training_set import WEIGHT, TrainingSet
 
 
-def examples_of(found: TrainingSet, model: ModelPlan) -> Examples:
+def examples_of(training_set: TrainingSet, model: ModelPlan) -> Examples:
     """Return the rows with features in the types that models read: 32-bit numbers and texts."""
-    rows = found.rows.combine_chunks()
+    rows = training_set.rows.combine_chunks()
     columns = [_plain(rows.column(name)) for name in model.features]
     times = (rows.column(name).to_numpy().astype(np.int64) for name in ("_request_time", "_label_time"))
     request_ms, label_ms = times

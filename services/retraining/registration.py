@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tidemill.services.retraining.domain.recipe import Recipe
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.services.retraining.processes.job_files import JobRequest
 from tidemill.shared.application.lineage import lineage_of
 from tidemill.shared.application.plan import Plan
@@ -19,7 +19,7 @@ def registration(
     request: JobRequest,
     plan: Plan,
     version: str,
-    verdict: Verdict,
+    verdict: GateVerdict,
     uri: str,
     address: str,
     figures: Mapping[str, float],

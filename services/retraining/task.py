@@ -12,7 +12,7 @@ from tidemill.services.retraining.accounts import asked, commanded, judged, judg
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.first_stage import first_stage, held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
-from tidemill.services.retraining.domain.requests import QUEUED, STEP, Request
+from tidemill.services.retraining.domain.requests import QUEUED, STEP, TrainingRequest
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.services.retraining.domain.state import WorkerState
 from tidemill.services.retraining.domain.waiting_candidate import WaitingCandidate, waits
@@ -149,7 +149,7 @@ class RetrainingTask(Task):
                 else:
                     self._state.control_covered(last.outputs.get(topics.decisions, 0), last.covered_time)
 
-    def _train(self, request: Request, said: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
+    def _train(self, request: TrainingRequest, said: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
         decision = request.decision
         if decision["model"] not in self._plan.models:
             reason = f"expected one of the application's models ({', '.join(self._plan.models)}), got {decision['model']}: was it removed?"
@@ -193,7 +193,7 @@ class RetrainingTask(Task):
             self._say(training(decision, news.event, news.reason, details=news.details), said)
         return result
 
-    def _start(self, request: Request, said: list[dict[str, Any]]) -> None:
+    def _start(self, request: TrainingRequest, said: list[dict[str, Any]]) -> None:
         decision = request.decision
         lifecycle = self._state.lifecycle(decision["model"])
         request.champion = lifecycle.champion.artifact_sha256 if lifecycle.champion else ""
@@ -255,7 +255,7 @@ class RetrainingTask(Task):
                 moved["details"] = {**moved["details"], TRIAL: GOES_ON}
             self._deploy(moved, events)
 
-    def _share(self, request: Request) -> float:
+    def _share(self, request: TrainingRequest) -> float:
         """Return the share of the requests that a challenger answers after a decision: as commanded, else as the application says."""
         model = self._plan.models.get(request.decision["model"])
         if model is None:

@@ -167,11 +167,11 @@ class ScoringTask(MergingTask):
     def _emissions(self, answers: Predictions, keys: Sequence[bytes | None]) -> list[Emission]:
         """Return predictions, and shadow scores where there are challengers, under the keys of their requests."""
         topics, partition = self._plan.topics, self._partition
-        found = [Emission(topics.predictions, partition, taken(keys, answers.requests), self._predictions.encode(answers.batch))]
+        emissions = [Emission(topics.predictions, partition, taken(keys, answers.requests), self._predictions.encode(answers.batch))]
         if answers.shadow_scores is not None:
             values = self._shadow_scores.encode(answers.shadow_scores)
-            found.append(Emission(topics.shadow_scores, partition, taken(keys, answers.shadowed), values))
-        return found
+            emissions.append(Emission(topics.shadow_scores, partition, taken(keys, answers.shadowed), values))
+        return emissions
 
     def _in_time(self, oldest_ms: Sequence[int], now_ms: int) -> Mapping[str, Serving]:
         """Return what answers a step's requests: the fallback where they have waited too long."""

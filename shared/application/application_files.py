@@ -18,11 +18,11 @@ def application_files(folder: Path) -> list[Path]:
         The application is wrong.
     """
     application = load_application(folder)
-    found = [folder / "app.yaml", *(file for section in SECTIONS for file in (folder / section).glob("*.yaml"))]
-    found += [folder / stream.schema_file for stream in application.streams.values()]
+    files = [folder / "app.yaml", *(file for section in SECTIONS for file in (folder / section).glob("*.yaml"))]
+    files += [folder / stream.schema_file for stream in application.streams.values()]
     if any(is_own(family) for model in application.models.values() for family in model.training.families):
-        found += [file for file in folder.rglob("*.py") if not any(part.startswith((".", "__pycache__")) for part in file.relative_to(folder).parts)]
-    return sorted({Path(os.path.abspath(file)) for file in found})
+        files += [file for file in folder.rglob("*.py") if not any(part.startswith((".", "__pycache__")) for part in file.relative_to(folder).parts)]
+    return sorted({Path(os.path.abspath(file)) for file in files})
 
 
 def application_texts(folder: Path) -> tuple[dict[str, str], str]:

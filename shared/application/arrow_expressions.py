@@ -69,10 +69,10 @@ def agrees(evaluate: Evaluate, general: Callable[[pa.RecordBatch], pa.Array], na
     columns = [pa.array([row[i] for row in rows], schema.field(name).type) for i, name in enumerate(names)]
     batch = pa.RecordBatch.from_arrays(columns, names=names)
     try:
-        expected, found = general(batch), evaluate(batch)
+        expected, answer = general(batch), evaluate(batch)
     except (pl.exceptions.PolarsError, pa.ArrowException):
         return False
-    return bool(found.type == expected.type) and _bits(found) == _bits(expected)
+    return bool(answer.type == expected.type) and _bits(answer) == _bits(expected)
 
 
 def _combinations(probes: list[list[Any]]) -> list[tuple[Any, ...]]:

@@ -169,11 +169,11 @@ def looks_wrapped(columns: Sequence[str]) -> bool:
 
 
 def _source_fields(row: RowSchema, more: Iterable[str]) -> list[AvroField]:
-    found = {field.name: field for field in row.source}
-    found["ts_ms"] = _instant("ts_ms")
+    fields = {field.name: field for field in row.source}
+    fields["ts_ms"] = _instant("ts_ms")
     for name in more:
-        found.setdefault(name, AvroField(name, AvroType(POSITIONS[name]), (), False, None))
-    return list(found.values())
+        fields.setdefault(name, AvroField(name, AvroType(POSITIONS[name]), (), False, None))
+    return list(fields.values())
 
 
 def _instant(name: str) -> AvroField:
@@ -197,7 +197,7 @@ def _as(field: AvroField, kind: AvroType) -> AvroField:
 
 def _connect_names(text: str) -> list[tuple[str, str]]:
     """Return dotted name and Connect's name of every field's type that has one; records are followed where they are defined."""
-    found: list[tuple[str, str]] = []
+    names: list[tuple[str, str]] = []
 
     def visit(declared: Any, prefix: str) -> None:  # noqa: ANN401, RUF100 - Avro JSON is free-form
         if isinstance(declared, list):
@@ -205,7 +205,7 @@ def _connect_names(text: str) -> list[tuple[str, str]]:
                 visit(branch, prefix)
         elif isinstance(declared, dict):
             if name := connect_name(declared):
-                found.append((prefix.rstrip("."), name))
+                names.append((prefix.rstrip("."), name))
             for part in ("type", "items", "values"):
                 if isinstance(declared.get(part), (dict, list)):
                     visit(declared[part], prefix)
@@ -214,4 +214,4 @@ def _connect_names(text: str) -> list[tuple[str, str]]:
 
     # The parser has read it before, so it is no deeper than allowed.
     visit(json.loads(text), "")
-    return found
+    return names

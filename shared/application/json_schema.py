@@ -18,22 +18,22 @@ def json_schema(section: str = "app") -> dict[str, Any]:
     A section may stand in files of its own, so ``app.yaml`` need not have it.
     """
     if section == "app":
-        found = Application.model_json_schema(by_alias=True)
-        found["required"] = [name for name in found["required"] if name not in SECTIONS]
+        schema = Application.model_json_schema(by_alias=True)
+        schema["required"] = [name for name in schema["required"] if name not in SECTIONS]
     elif section in _ENTRIES:
-        found = TypeAdapter(_ENTRIES[section]).json_schema(by_alias=True)
+        schema = TypeAdapter(_ENTRIES[section]).json_schema(by_alias=True)
         if section in _WITH_OWNER:
-            found["properties"] = {"owner": TypeAdapter(Owner).json_schema()}
-            found["patternProperties"] = {f"^(?!owner$){pattern[1:]}": entry for pattern, entry in found["patternProperties"].items()}
-        found["additionalProperties"] = False
+            schema["properties"] = {"owner": TypeAdapter(Owner).json_schema()}
+            schema["patternProperties"] = {f"^(?!owner$){pattern[1:]}": entry for pattern, entry in schema["patternProperties"].items()}
+        schema["additionalProperties"] = False
     else:
         raise ValueError(f"expected app or one of {', '.join(_ENTRIES)}, found {section!r}")
-    _write_durations(found)
-    if "Window" in found.get("$defs", {}):
+    _write_durations(schema)
+    if "Window" in schema.get("$defs", {}):
         short = {"type": "string", "pattern": f"^all$|{DURATION_PATTERN}", "examples": ["3h", "7d", "all"]}
-        found["$defs"]["Window"] = {"anyOf": [short, found["$defs"]["Window"]]}
+        schema["$defs"]["Window"] = {"anyOf": [short, schema["$defs"]["Window"]]}
     title = "A Tidemill application" if section == "app" else f"{section.capitalize()} of a Tidemill application"
-    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **found, "title": title}
+    return {"$schema": "https://json-schema.org/draft/2020-12/schema", **schema, "title": title}
 
 
 def duration_text(milliseconds: int) -> str:

@@ -83,16 +83,16 @@ def _roots(expression: Expression) -> set[str]:
 def _sources(stream: StreamPlan, column: str) -> set[str]:
     """Return the columns of the user's schema that a column is made of; a derivation may use those before it."""
     derived = dict(stream.derivations)
-    found, open_columns, met = set(), [column], {column}
+    sources, open_columns, met = set(), [column], {column}
     while open_columns:
         name = open_columns.pop()
         roots = _roots(derived[name]) - {name} if name in derived else set()
         if not roots:
-            found.add(name)
+            sources.add(name)
             continue
         open_columns += sorted(roots - met)
         met |= roots
-    return found
+    return sources
 
 
 def _is_calendar(stream: StreamPlan, column: str) -> bool:

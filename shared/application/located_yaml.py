@@ -39,10 +39,10 @@ class LocatedYaml:
         """Return the line (from 1) of the deepest part of `path` that exists."""
         line, node = 1, self.node
         for key in path:
-            found = _child(node, key)
-            if found is None:
+            child = _child(node, key)
+            if child is None:
                 break
-            line, node = found
+            line, node = child
         return line
 
 
@@ -106,8 +106,8 @@ def _child(node: yaml.Node, key: str | int) -> tuple[int, yaml.Node] | None:
         for name, item in node.value:
             if name.value == "<<":
                 for part in item.value if isinstance(item, yaml.SequenceNode) else [item]:
-                    if (found := _child(part, key)) is not None:
-                        return found
+                    if (child := _child(part, key)) is not None:
+                        return child
     elif isinstance(node, yaml.SequenceNode) and isinstance(key, int) and key < len(node.value):
         return node.value[key].start_mark.line + 1, node.value[key]
     return None

@@ -12,7 +12,7 @@ from tidemill.shared.application.stages import Stages
 from tidemill.shared.application.topics import EVERY_APPLICATIONS, STAGES
 from tidemill.shared.application.training_policy import RetrainingPolicy, Training
 from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
-from tidemill.shared.detectors.catalogue import CATALOGUE, Choice, read_choices
+from tidemill.shared.detectors.catalogue import CATALOGUE, DetectorChoice, read_choices
 from tidemill.shared.kinds.spelling import spelled
 
 Fate = Literal["skip", "reject", "event"]
@@ -319,7 +319,7 @@ class Model(Owned):
     card: Card = Card()
 
     @property
-    def detectors(self) -> tuple[Choice, ...]:
+    def detectors(self) -> tuple[DetectorChoice, ...]:
         """Detectors on labels; of the default ones those that can take what the model's kind gives."""
         return tuple(one for one in read_choices(self.drift.detectors) if self.kind != "regression" or not one.bits)
 

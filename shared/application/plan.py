@@ -168,11 +168,6 @@ class ViewPlan:
     aggregates: tuple[AggregatePlan, ...]
     ttl_ms: int | None
 
-    @property
-    def ask_columns(self) -> Mapping[str, str]:
-        """The column that names the entity, by stream."""
-        return self.entity_columns
-
 
 @dataclass(frozen=True, slots=True)
 class FeaturePlan:
@@ -217,8 +212,8 @@ class LabelPlan:
     def labels(self, given: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the labels that values of the expression are, shape (n,), and which of the values are labels; NaN where one is none."""
         numbers = given.cast(pa.float64()) if self.codes is None else self.codes.decode(given)
-        found: NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False)
-        return found, self.kind.is_label(found)
+        values: NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False)
+        return values, self.kind.is_label(values)
 
 
 @dataclass(frozen=True, slots=True)

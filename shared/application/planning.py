@@ -251,10 +251,10 @@ class _Planner:
         for name, model in self.application.models.items():
             for i, pattern in enumerate(model.features):
                 if pattern not in self.matches:
-                    found = fnmatch.filter(features, pattern.replace(".", "__"))
+                    matches = fnmatch.filter(features, pattern.replace(".", "__"))
                     # What an envelope says of a change (ids, places in a log) is a feature only where it is named.
                     named = PREFIX in pattern
-                    self.matches[pattern] = frozenset(one for one in found if named or not self._of_envelope(features[one], streams))
+                    self.matches[pattern] = frozenset(one for one in matches if named or not self._of_envelope(features[one], streams))
                 plain = others.get(pattern.replace(".", "__"))
                 if plain is not None:
                     expected = f"a column that can be a feature: {FEATURES}; {way_out(plain.name, plain.type)}"

@@ -107,11 +107,6 @@ class Stages(Frozen):
     longest: _POSITIVE_MS = parse_duration("28d")
     limits: StageLimits = StageLimits()
 
-    @property
-    def are_direct(self) -> bool:
-        """Whether a candidate that has passed serves at once."""
-        return self.shadow is None and self.canary is None and self.ab is None
-
     @model_validator(mode="after")
     def _fits(self) -> "Stages":
         baking = sum(stage.duration for stage in (self.shadow, self.canary) if stage is not None)

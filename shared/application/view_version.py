@@ -44,12 +44,12 @@ def _definition(plan: Plan, views: Mapping[str, ViewPlan], feature: FeaturePlan)
 
 def _derivations(stream: StreamPlan, text: str) -> str:
     """Return the derived columns of a stream that a text names, and those that they name in turn, with their expressions."""
-    found: list[tuple[str, str]] = []
+    derivations: list[tuple[str, str]] = []
     # A derived column can use those before it only.
     for name, expression in reversed(stream.derivations):
-        if name in re.findall(r"\w+", " ".join([text, *(sql for _, sql in found)])):
-            found.append((name, expression.sql))
-    return repr(found)
+        if name in re.findall(r"\w+", " ".join([text, *(sql for _, sql in derivations)])):
+            derivations.append((name, expression.sql))
+    return repr(derivations)
 
 
 def _digest(*parts: str) -> str:

@@ -36,7 +36,7 @@ _MOST_COLUMNS = 10_000
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class LeafColumn:
     """A leaf of a record: its dotted name, its type without null, and whether it or a record around it may be null."""
 
     name: str
@@ -81,23 +81,23 @@ def _fields(record: AvroType, prefix: str = "") -> list[pa.Field]:
     return [pa.field(column.name, arrow_type(column.type, prefix + column.name), column.nullable) for column in leaves(record)]
 
 
-def leaves(record: AvroType) -> list[Column]:
+def leaves(record: AvroType) -> list[LeafColumn]:
     """Return the columns of a record, in its order; UnreadableSchema when it contains itself."""
     _refuse_cycles(record)
-    found = list(islice(_leaves(record, "", False), _MOST_COLUMNS + 1))
-    if len(found) > _MOST_COLUMNS:
+    columns = list(islice(_leaves(record, "", False), _MOST_COLUMNS + 1))
+    if len(columns) > _MOST_COLUMNS:
         raise UnreadableSchema(f"expected at most {_MOST_COLUMNS} columns, found more")
-    return found
+    return columns
 
 
-def _leaves(record: AvroType, prefix: str, nullable: bool) -> Iterator[Column]:
+def _leaves(record: AvroType, prefix: str, nullable: bool) -> Iterator[LeafColumn]:
     for field in record.fields:
         inner, null = field.type.without_null()
         name = prefix + field.name
         if inner.kind == "record":
             yield from _leaves(inner, f"{name}.", nullable or null >= 0)
         else:
-            yield Column(name, inner, nullable or null >= 0)
+            yield LeafColumn(name, inner, nullable or null >= 0)
 
 
 def _refuse_cycles(record: AvroType) -> None:

@@ -145,15 +145,15 @@ class ColumnDecoder:
         try:
             text = self._registry.schema(schema_id)
             writer = parse_record(text if self._as_meant is None else self._as_meant(text))
-            found: RecordReader | InvalidRecord = RecordReader(writer, self._reader, self._exact_length)
+            reader: RecordReader | InvalidRecord = RecordReader(writer, self._reader, self._exact_length)
         except SchemaNotFound:
             return InvalidRecord(0, "unknown_schema_id", f"schema id {schema_id} is not in the registry; register it before publishing")
         except UnreadableSchema as error:
-            found = InvalidRecord(0, "incompatible_schema", f"schema id {schema_id}: {error}")
+            reader = InvalidRecord(0, "incompatible_schema", f"schema id {schema_id}: {error}")
         if len(self._writers) >= _MOST_WRITERS:
             self._writers.pop(next(iter(self._writers)))
-        self._writers[schema_id] = found
-        return found
+        self._writers[schema_id] = reader
+        return reader
 
     def _read(
         self, reader: RecordReader, messages: Packed, place: NDArray[np.int64], parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]],

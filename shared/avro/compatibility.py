@@ -21,18 +21,18 @@ def incompatibilities(writer: str, reader: str) -> list[str]:
     >>> incompatibilities(one, two)
     ['field b is new and has no default']
     """
-    found: list[str] = []
-    _compare(parse_type(writer), parse_type(reader), "", found, set())
-    return found
+    problems: list[str] = []
+    _compare(parse_type(writer), parse_type(reader), "", problems, set())
+    return problems
 
 
-def _compare(writer: AvroType, reader: AvroType, at: str, found: list[str], seen: set[tuple[int, int]]) -> None:
+def _compare(writer: AvroType, reader: AvroType, at: str, problems: list[str], seen: set[tuple[int, int]]) -> None:
     if (id(writer), id(reader)) in seen:
         return
     seen.add((id(writer), id(reader)))
     if writer.kind == "union":
         for branch in writer.branches:
-            _compare(branch, reader, at, found, seen)
+            _compare(branch, reader, at, problems, seen)
         return
     if reader.kind == "union":
         trials: list[list[str]] = []
@@ -41,27 +41,27 @@ def _compare(writer: AvroType, reader: AvroType, at: str, found: list[str], seen
             _compare(writer, branch, at, own, set(seen))
             trials.append(own)
         if all(trials):
-            found.append(f"{_place(at)}expected {reader}, the writer may have {writer}")
+            problems.append(f"{_place(at)}expected {reader}, the writer may have {writer}")
         return
     if writer.kind == reader.kind == "record":
-        _fields(writer, reader, at, found, seen)
+        _fields(writer, reader, at, problems, seen)
         return
     if why := refusal(writer, reader):
-        found.append(f"{_place(at)}{why}")
+        problems.append(f"{_place(at)}{why}")
     elif writer.kind in ("array", "map"):
-        _compare(writer.item, reader.item, f"{at}[]", found, seen)
+        _compare(writer.item, reader.item, f"{at}[]", problems, seen)
     elif writer.kind == "enum" and reader.default is None and (gone := [symbol for symbol in writer.symbols if symbol not in reader.symbols]):
-        found.append(f"{_place(at)}{reader} lacks the symbol {gone[0]} and has no default symbol")
+        problems.append(f"{_place(at)}{reader} lacks the symbol {gone[0]} and has no default symbol")
 
 
-def _fields(writer: AvroType, reader: AvroType, at: str, found: list[str], seen: set[tuple[int, int]]) -> None:
+def _fields(writer: AvroType, reader: AvroType, at: str, problems: list[str], seen: set[tuple[int, int]]) -> None:
     for wanted in reader.fields:
         name = f"{at}.{wanted.name}" if at else wanted.name
         source = writers_field(writer, wanted)
         if source is not None:
-            _compare(source.type, wanted.type, name, found, seen)
+            _compare(source.type, wanted.type, name, problems, seen)
         elif not wanted.has_default:
-            found.append(f"field {name} is new and has no default")
+            problems.append(f"field {name} is new and has no default")
 
 
 def _place(at: str) -> str:

@@ -118,8 +118,8 @@ class _Declaration:
     def misfit(self, kind: Json, value: Json, namespace: str) -> str:
         """Say why a type cannot have a default; empty when it can. A union can have what one of its types can (Avro 1.12)."""
         if isinstance(kind, list):
-            found = [self.misfit(branch, value, namespace) for branch in kind]
-            return "" if "" in found else "; ".join(dict.fromkeys(found))
+            misfits = [self.misfit(branch, value, namespace) for branch in kind]
+            return "" if "" in misfits else "; ".join(dict.fromkeys(misfits))
         declared = {"type": kind} if isinstance(kind, str) else kind
         if isinstance(declared["type"], (dict, list)):
             return self.misfit(declared["type"], value, namespace)
@@ -180,11 +180,11 @@ def _check_logical(declared: Mapping[str, Json], field: str) -> None:
         precision: Json = declared.get("precision")
         scale: Json = declared.get("scale", 0)
         if not _whole(precision) or precision < 1 or not _whole(scale) or not 0 <= scale <= precision:
-            found = f"precision {shown(precision)}, scale {shown(scale)}"
-            _refuse(field, f"expected a decimal with a precision of 1 and more and a scale from 0 to it, found {found}", "correct them")
+            given = f"precision {shown(precision)}, scale {shown(scale)}"
+            _refuse(field, f"expected a decimal with a precision of 1 and more and a scale from 0 to it, found {given}", "correct them")
         if kind == "fixed" and precision > (most := _digits(declared["size"])):
-            found = f"precision {precision} on {declared['size']}"
-            _refuse(field, f"expected a decimal of at most {most} digits on a fixed of {declared['size']} bytes, found {found}", "make it wider")
+            given = f"precision {precision} on {declared['size']}"
+            _refuse(field, f"expected a decimal of at most {most} digits on a fixed of {declared['size']} bytes, found {given}", "make it wider")
 
 
 def _digits(size: int) -> int:

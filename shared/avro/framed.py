@@ -28,10 +28,10 @@ def by_schema(values: Sequence[bytes | None]) -> list[tuple[int, Rows]]:
         heads = [None if value is None else value[:HEADER_BYTES] for value in values]
     else:
         heads = list(map(_head, values))  # type: ignore[arg-type]  # none is null here
-    found = dict.fromkeys(heads)
-    if len(found) == 1:
+    groups = dict.fromkeys(heads)
+    if len(groups) == 1:
         return [(_id(heads[0]), None)]
-    ids = {head: _id(head) for head in found}
+    ids = {head: _id(head) for head in groups}
     column = np.fromiter(map(ids.__getitem__, heads), np.int64, len(heads))
     return [(schema_id, np.flatnonzero(column == schema_id)) for schema_id in dict.fromkeys(ids.values())]
 

@@ -25,11 +25,11 @@ _SHOWN = 80
 
 def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     """Make an object of JSON (`object_pairs_hook`); ValueError when a name comes twice, since nothing says which of its values is meant."""
-    found = dict(pairs)
-    if len(found) < len(pairs):
+    members = dict(pairs)
+    if len(members) < len(pairs):
         name, times = Counter(name for name, _ in pairs).most_common(1)[0]
         raise ValueError(f"expected each field once, found {shown(name)} {times} times")
-    return found
+    return members
 
 
 def shown(item: Any) -> str:  # noqa: ANN401, RUF100 - whatever the JSON holds

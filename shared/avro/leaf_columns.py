@@ -25,11 +25,11 @@ class BatchTooLarge(MemoryError):
 class Verdicts:
     """What is wrong with each refused record; the first finding counts."""
 
-    found: dict[int, tuple[str, str]] = field(default_factory=dict)
+    by_row: dict[int, tuple[str, str]] = field(default_factory=dict)
 
     def refuse(self, row: int, reason: str, detail: str) -> None:
         """Refuse one record."""
-        self.found.setdefault(row, (reason, detail))
+        self.by_row.setdefault(row, (reason, detail))
 
     def refuse_all(self, rows: NDArray[np.bool_], reason: str, detail: str) -> None:
         """Refuse records by a mask, shape (n,)."""

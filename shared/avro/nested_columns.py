@@ -68,8 +68,8 @@ def _item_columns(
     items: "RecordReader", content: NDArray[np.uint8], begins: NDArray[np.int64], stops: NDArray[np.int64], value: pa.DataType, keyed: bool,
     refuse: Callable[[int, str, str], None],
 ) -> list[pa.Array]:  # fmt: skip
-    columns, found, absent = items.read_with_groups(content, begins, stops)
-    for at, (reason, detail) in found.items():
+    columns, verdicts, absent = items.read_with_groups(content, begins, stops)
+    for at, (reason, detail) in verdicts.items():
         refuse(at, reason, detail)
     # Arrow ends the process when a key of a map is null; those here are of items that are refused.
     keys = [pc.fill_null(columns[0], "")] if keyed else []
@@ -104,8 +104,8 @@ def union_column(name: str, writer: AvroType, reader: AvroType, kind: pa.DataTyp
                 if writer.branches[b].kind != "null":
                     verdicts.refuse_all(branches == b, "incompatible_schema", f"{name}: {one}")
                 continue
-            columns, found = one.read(content, begins[chosen], stops[chosen])
-            for at, (reason, detail) in found.items():
+            columns, own_verdicts = one.read(content, begins[chosen], stops[chosen])
+            for at, (reason, detail) in own_verdicts.items():
                 verdicts.refuse(int(chosen[at]), reason, detail)
             rows_of[chosen] = sum(map(len, parts)) + np.arange(len(chosen))
             parts.append(columns[0])

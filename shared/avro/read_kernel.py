@@ -128,6 +128,7 @@ def walk(content, at, end, root, nodes, children, stack, left):  # pragma: no co
                 left[top] = count
             left[top] -= 1
             if nodes[above, 0] == MAP:
+                # The key, as a value of the kind LENGTH above: one function for both costs 40 % of the time of records with maps, inlined or called.
                 length, at = _varint(content, at, end)
                 if at < 0:
                     return at, CUT
@@ -276,9 +277,9 @@ def read_rows(
                 at += sizes[f]
             elif kind == SPAN or kind == SKIP:
                 begun = at
-                at, found = walk(content, at, end, sizes[f], nodes, children, stack, left)
-                if found != FINE:
-                    verdict = found
+                at, reason = walk(content, at, end, sizes[f], nodes, children, stack, left)
+                if reason != FINE:
+                    verdict = reason
                     break
                 if kind == SPAN:
                     places[slot, i] = begun

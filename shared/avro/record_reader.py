@@ -103,9 +103,9 @@ class RecordReader:
         self._demands: list[tuple[int, int, str]] = []
         self._only_nulls: list[_OnlyNull] = []
         self._group, self._never = -1, False
-        found: dict[str, _Leaf] = {}
-        self._resolve(writer, reader, "", -1, False, found)
-        self._leaves = [found[name] for name in self.arrow.names]
+        leaves: dict[str, _Leaf] = {}
+        self._resolve(writer, reader, "", -1, False, leaves)
+        self._leaves = [leaves[name] for name in self.arrow.names]
         if not self._fields.kinds:
             self._fields.add(NULL)
         fields = self._fields
@@ -151,8 +151,8 @@ class RecordReader:
         BatchTooLarge
             Read fewer records at once.
         """
-        columns, found, _ = self.read_with_groups(content, begins, stops)
-        return columns, found
+        columns, verdicts, _ = self.read_with_groups(content, begins, stops)
+        return columns, verdicts
 
     def read_with_groups(
         self, content: NDArray[np.uint8], begins: NDArray[np.int64], stops: NDArray[np.int64]
@@ -203,9 +203,9 @@ class RecordReader:
                 verdicts.refuse_all(absent, "missing_value", f"field {leaf.name} is null and has no default for this reader")
             columns.append(column)
         absent = np.ones(n, np.bool_) if self._never else valid[self._group] == 0 if self._group >= 0 else None
-        return columns, verdicts.found, absent
+        return columns, verdicts.by_row, absent
 
-    def _resolve(self, writer: AvroType, reader: AvroType, prefix: str, within: int, in_nullable: bool, found: dict[str, _Leaf]) -> None:
+    def _resolve(self, writer: AvroType, reader: AvroType, prefix: str, within: int, in_nullable: bool, leaves: dict[str, _Leaf]) -> None:
         wanted = [(own, writers_field(writer, own)) for own in reader.fields]
         readers = {id(source): own for own, source in wanted if source is not None}
         twice = [own.name for own, source in wanted if source is not None and readers[id(source)] is not own]
@@ -216,13 +216,13 @@ class RecordReader:
             if ours is None:
                 self._fields.add(SKIP, -1, self._fields.program.number(theirs.type))
             else:
-                self._field(theirs.type, ours, prefix, within, in_nullable, found)
+                self._field(theirs.type, ours, prefix, within, in_nullable, leaves)
         for own, source in wanted:
             if source is None:
                 require_default(writer, own)
-                self._defaults(own.type, own.default, prefix + own.name, within, in_nullable, found)
+                self._defaults(own.type, own.default, prefix + own.name, within, in_nullable, leaves)
 
-    def _field(self, writer: AvroType, field: AvroField, prefix: str, within: int, in_nullable: bool, found: dict[str, _Leaf]) -> None:
+    def _field(self, writer: AvroType, field: AvroField, prefix: str, within: int, in_nullable: bool, leaves: dict[str, _Leaf]) -> None:
         name = prefix + field.name
         theirs, null = writer.without_null()
         ours, own_null = field.type.without_null()
@@ -242,7 +242,7 @@ class RecordReader:
                 self._never |= "." not in name
                 inner = {}
                 self._defaults(field.type, None, name, within, True, inner)
-            found |= inner
+            leaves |= inner
             return
         if theirs.kind == "union":
             at = self._fields.add(SPAN, -1, self._fields.program.number(theirs))
@@ -259,9 +259,9 @@ class RecordReader:
             # Null is the one value of the writer's that can be read.
             at = self._fields.add(SPAN, -1, self._fields.program.number(writer))
             theirs = writer
-        found[name] = _Leaf(name, theirs, ours, own_null >= 0, at, within)
+        leaves[name] = _Leaf(name, theirs, ours, own_null >= 0, at, within)
 
-    def _record(self, writer: AvroType, field: AvroField, name: str, within: int, nullable: bool, found: dict[str, _Leaf]) -> None:
+    def _record(self, writer: AvroType, field: AvroField, name: str, within: int, nullable: bool, leaves: dict[str, _Leaf]) -> None:
         """Resolve a field that is a record, of both, and may be null."""
         theirs, null = writer.without_null()
         ours, own_null = field.type.without_null()
@@ -276,18 +276,18 @@ class RecordReader:
             group = at
             # Not one within another: an item is there where a record within it is null.
             self._group = at if self._group < 0 and "." not in name else self._group
-        self._resolve(theirs, ours, f"{name}.", group, nullable, found)
+        self._resolve(theirs, ours, f"{name}.", group, nullable, leaves)
         if null >= 0:
             self._fields.sizes[begun] = len(self._fields.kinds) - begun - 1
 
-    def _defaults(self, reader: AvroType, default: object, name: str, within: int, in_nullable: bool, found: dict[str, _Leaf]) -> None:
+    def _defaults(self, reader: AvroType, default: object, name: str, within: int, in_nullable: bool, leaves: dict[str, _Leaf]) -> None:
         ours, null = reader.without_null()
         if ours.kind == "record":
             if default is not None and not isinstance(default, dict):
                 raise UnreadableSchema(f"field {name}: expected an object as default, found {str(default)[:80]}")
             for field in ours.fields:
                 inner = None if default is None else default.get(field.name, field.default)
-                self._defaults(field.type, inner, f"{name}.{field.name}", within, in_nullable or (null >= 0 and default is None), found)
+                self._defaults(field.type, inner, f"{name}.{field.name}", within, in_nullable or (null >= 0 and default is None), leaves)
             return
         kind = arrow_type(ours, name)
         try:
@@ -295,7 +295,7 @@ class RecordReader:
             scalar = pa.array([value], kind)[0]
         except (ValueError, TypeError, OverflowError, pa.ArrowException) as error:
             raise UnreadableSchema(f"field {name}: its default does not fit its type: {error}") from error
-        found[name] = _Leaf(name, ours, ours, True, -1, within, scalar)
+        leaves[name] = _Leaf(name, ours, ours, True, -1, within, scalar)
 
 
 def _repeated(leaf: _Leaf, kind: pa.DataType, n: int, valid: NDArray[np.uint8]) -> pa.Array:

@@ -257,10 +257,10 @@ def _valid(column: pa.Array) -> NDArray[np.uint8]:
 
 
 def _any_valid(columns: list[pa.Array], n: int) -> NDArray[np.uint8]:
-    found = np.zeros(n, np.uint8)
+    valid = np.zeros(n, np.uint8)
     for column in columns:
-        found |= _valid(column)
-    return found
+        valid |= _valid(column)
+    return valid
 
 
 def _bits(buffer: pa.Buffer, offset: int, n: int) -> NDArray[np.uint8]:

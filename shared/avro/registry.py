@@ -80,7 +80,7 @@ class ConfluentSchemaRegistry:
             if not self._unknown.worth_asking(schema_id, time.monotonic()):
                 raise SchemaNotFound(f"{self._url}: no schema with id {schema_id} a moment ago, or too many unknown ids to ask for each")
             try:
-                found = self._client.get_schema(schema_id)
+                answer = self._client.get_schema(schema_id)
             except SchemaRegistryError as error:
                 if error.http_status_code == 404:
                     self._unknown.remember(schema_id, time.monotonic())
@@ -88,7 +88,7 @@ class ConfluentSchemaRegistry:
                 raise self._transient(error) from error
             except Exception as error:  # noqa: BLE001, RUF100 - httpx errors of every kind mean: not reachable
                 raise self._transient(error) from error
-            self._schemas[schema_id] = str(found.schema_str)
+            self._schemas[schema_id] = str(answer.schema_str)
             self._unknown.learn(schema_id)
         return self._schemas[schema_id]
 

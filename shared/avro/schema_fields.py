@@ -6,7 +6,7 @@ from typing import Literal
 
 from tidemill.shared.avro.schema_tree import AvroField, AvroType
 
-Change = Literal["added", "dropped", "retyped", "renamed"]
+FieldChangeKind = Literal["added", "dropped", "retyped", "renamed"]
 Effect = Literal["none", "read", "lost"]
 _MOST_FIELDS = 500
 _MOST_DEPTH = 8
@@ -38,7 +38,7 @@ class FieldChange:
     """
 
     field: str
-    change: Change
+    change: FieldChangeKind
     before: str
     now: str
     column: str = ""
@@ -47,12 +47,12 @@ class FieldChange:
 
 def schema_fields(record: AvroType) -> dict[str, SchemaField]:
     """Return the leaves of a record by dotted name: the first 500 in the order of the schema, records within records 8 deep."""
-    found: dict[str, SchemaField] = {}
+    fields: dict[str, SchemaField] = {}
     for path, prefix, one in _leaves(record, "", 0):
-        if len(found) >= _MOST_FIELDS:
+        if len(fields) >= _MOST_FIELDS:
             break
-        found[path] = SchemaField(_words(one.type), tuple(prefix + alias for alias in one.aliases))
-    return found
+        fields[path] = SchemaField(_words(one.type), tuple(prefix + alias for alias in one.aliases))
+    return fields
 
 
 def columns_by_name(reader: Mapping[str, SchemaField]) -> dict[str, str]:
@@ -82,18 +82,18 @@ def differences(before: Mapping[str, SchemaField], now: Mapping[str, SchemaField
     dropped string   none
     """
     gone, new = [name for name in before if name not in now], [name for name in now if name not in before]
-    found: list[FieldChange] = []
+    changes: list[FieldChange] = []
     for name in list(new):
         column = columns.get(name)
         old = next((one for one in gone if one in now[name].aliases or (column is not None and columns.get(one) == column)), None)
         if old is not None:
-            found.append(_judged(FieldChange(name, "renamed", old, name), columns.get(old) or column or "", now, columns))
+            changes.append(_judged(FieldChange(name, "renamed", old, name), columns.get(old) or column or "", now, columns))
             gone.remove(old)
             new.remove(name)
-    found += [_judged(FieldChange(name, "added", "", now[name].type), columns.get(name, ""), now, columns) for name in new]
-    found += [_judged(FieldChange(name, "dropped", before[name].type, ""), columns.get(name, ""), now, columns) for name in gone]
+    changes += [_judged(FieldChange(name, "added", "", now[name].type), columns.get(name, ""), now, columns) for name in new]
+    changes += [_judged(FieldChange(name, "dropped", before[name].type, ""), columns.get(name, ""), now, columns) for name in gone]
     both = [name for name in now if name in before and before[name].type != now[name].type]
-    return found + [_judged(FieldChange(name, "retyped", before[name].type, now[name].type), columns.get(name, ""), now, columns) for name in both]
+    return changes + [_judged(FieldChange(name, "retyped", before[name].type, now[name].type), columns.get(name, ""), now, columns) for name in both]
 
 
 def _judged(change: FieldChange, column: str, now: Mapping[str, SchemaField], columns: Mapping[str, str]) -> FieldChange:

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 
-class Source(NamedTuple):
+class LetterSource(NamedTuple):
     """Where the record stood that became a dead letter."""
 
     topic: str
@@ -16,7 +16,7 @@ class Source(NamedTuple):
         return f"{self.topic}:{self.partition}:{self.offset}"
 
 
-class Place(NamedTuple):
+class LetterPlace(NamedTuple):
     """Where a dead letter stands on the topic of dead letters; written ``partition:offset``."""
 
     partition: int
@@ -26,7 +26,7 @@ class Place(NamedTuple):
         return f"{self.partition}:{self.offset}"
 
     @classmethod
-    def parse(cls, text: str) -> "Place":
+    def parse(cls, text: str) -> "LetterPlace":
         """Read what `str` writes; ValueError."""
         partition, _, offset = text.partition(":")
         if not (partition.isdecimal() and offset.isdecimal()):
@@ -48,15 +48,15 @@ class Letter:
         When its original was published again, milliseconds; None: it was not.
     """
 
-    place: Place
+    place: LetterPlace
     record: Mapping[str, Any]
     stream: str
     replayed_at: int | None = None
 
     @property
-    def source(self) -> Source:
+    def source(self) -> LetterSource:
         """Where the record stood."""
-        return Source(self.record["source_topic"], self.record["source_partition"], self.record["source_offset"])
+        return LetterSource(self.record["source_topic"], self.record["source_partition"], self.record["source_offset"])
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,7 +76,7 @@ class Selection:
     stages: frozenset[str] = frozenset()
     since_ms: int | None = None
     until_ms: int | None = None
-    places: frozenset[Place] = field(default_factory=frozenset)
+    places: frozenset[LetterPlace] = field(default_factory=frozenset)
     replayed: bool | None = None
 
     def holds(self, letter: Letter) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 import pyarrow.compute as pc
 from deltalake.exceptions import DeltaError
 
-from tidemill.shared.dead_letters.letters import Letter, Source
+from tidemill.shared.dead_letters.letters import Letter, LetterSource
 from tidemill.shared.lake.names import QUARANTINE
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.broker import Broker, OffsetLostError
@@ -77,14 +77,14 @@ class Originals:
         looked = ", ".join(tried) or "nowhere was looked"
         raise OriginalGone(f"the dead letter has only the beginning of {record['value_bytes']} bytes, and the whole was not found: {looked}{more}")
 
-    def _elsewhere(self, source: Source, key: bytes | None) -> Iterator[tuple[str, Original | None]]:
+    def _elsewhere(self, source: LetterSource, key: bytes | None) -> Iterator[tuple[str, Original | None]]:
         if self._broker is not None:
             yield f"the topic {source.topic}", self._on_topic(self._broker, source)
         if self._lake is not None:
             yield self._lake.uri(QUARANTINE), self._in_lake(self._lake, source, key)
 
     @staticmethod
-    def _on_topic(broker: Broker, source: Source) -> Original | None:
+    def _on_topic(broker: Broker, source: LetterSource) -> Original | None:
         if source.partition >= broker.partitions(source.topic):
             return None
         reader, place = broker.reader(), TopicPartition(source.topic, source.partition)
@@ -103,7 +103,7 @@ class Originals:
         return None
 
     @staticmethod
-    def _in_lake(lake: Lake, source: Source, key: bytes | None) -> Original | None:
+    def _in_lake(lake: Lake, source: LetterSource, key: bytes | None) -> Original | None:
         try:
             if not lake.exists(QUARANTINE):
                 return None
@@ -113,6 +113,6 @@ class Originals:
             raise OriginalGone(f"the lake at {lake.uri(QUARANTINE)} does not answer: {problem}") from problem
         if not rows.num_rows:
             return None
-        found = rows.slice(0, 1).to_pylist()[0]
+        row = rows.slice(0, 1).to_pylist()[0]
         # The table has no null keys: a letter without a key says that there was none.
-        return Original(None if key is None else found["key"], found["value"], "lake")
+        return Original(None if key is None else row["key"], row["value"], "lake")

@@ -5,7 +5,7 @@ from collections.abc import Iterator, Sequence
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.dead_letters.letters import Letter, Place, Selection, Source
+from tidemill.shared.dead_letters.letters import Letter, LetterPlace, LetterSource, Selection
 from tidemill.shared.log.broker import Broker, Reader
 from tidemill.shared.log.records import TopicPartition
 
@@ -39,22 +39,22 @@ class DeadLetterOffice:
                     continue
                 for offset, value in self._chosen(reader, TopicPartition(topic, partition), selection):
                     record = self._rejected.decode(value)
-                    source = Source(record["source_topic"], record["source_partition"], record["source_offset"])
-                    letter = Letter(Place(partition, offset), record, self._streams.get(source.topic, ""), replayed.get(source))
+                    source = LetterSource(record["source_topic"], record["source_partition"], record["source_offset"])
+                    letter = Letter(LetterPlace(partition, offset), record, self._streams.get(source.topic, ""), replayed.get(source))
                     if selection.holds(letter):
                         yield letter
         finally:
             reader.close()
 
-    def _replayed(self, reader: Reader) -> dict[Source, int]:
+    def _replayed(self, reader: Reader) -> dict[LetterSource, int]:
         """When each original was published again."""
-        found: dict[Source, int] = {}
+        replays: dict[LetterSource, int] = {}
         for partition in range(self._broker.partitions(self._plan.topics.replayed)):
             place = TopicPartition(self._plan.topics.replayed, partition)
             for _, value in self._values(reader, place, *reader.watermarks(place)):
                 mark = self.marks.decode(value)
-                found[Source(mark["source_topic"], mark["source_partition"], mark["source_offset"])] = mark["replayed_at"]
-        return found
+                replays[LetterSource(mark["source_topic"], mark["source_partition"], mark["source_offset"])] = mark["replayed_at"]
+        return replays
 
     def _chosen(self, reader: Reader, partition: TopicPartition, selection: Selection) -> Iterator[tuple[int, bytes]]:
         """Records of a partition that may be selected: those that are named by their places, or else the newest."""

@@ -8,7 +8,7 @@ import numpy as np
 
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.dead_letters.letters import Letter, Selection, Source
+from tidemill.shared.dead_letters.letters import Letter, LetterSource, Selection
 from tidemill.shared.dead_letters.originals import Original, OriginalGone, Originals
 from tidemill.shared.dead_letters.reading import DeadLetterOffice
 from tidemill.shared.log.broker import Broker, TransactionalSink
@@ -22,7 +22,7 @@ _MISPLACED = "misplaced_key"
 
 
 @dataclass(slots=True)
-class ReplayResult:
+class LetterReplayResult:
     """What became of the dead letters that were selected.
 
     Attributes
@@ -67,7 +67,7 @@ class DeadLetterReplay:
         self._on_replay_clock = on_replay_clock
         self._partitions = {stream.topic: broker.partitions(stream.topic) for stream in plan.streams.values()}
 
-    def run(self, selection: Selection) -> ReplayResult:
+    def run(self, selection: Selection) -> LetterReplayResult:
         """Publish the originals of the selected dead letters that were not published again yet.
 
         Raises
@@ -84,10 +84,10 @@ class DeadLetterReplay:
         finally:
             sink.close()
 
-    def _replay(self, sink: TransactionalSink, selection: Selection) -> ReplayResult:
-        result = ReplayResult()
+    def _replay(self, sink: TransactionalSink, selection: Selection) -> LetterReplayResult:
+        result = LetterReplayResult()
         # Of a letter that is there twice (it cannot be, but a mark costs nothing), the second is known here before its mark can be read.
-        done: set[Source] = set()
+        done: set[LetterSource] = set()
         fresh = self._fresh(self._office.letters(selection), done, result)
         timestamp_ms = self._newest_ms() if self._on_replay_clock else None
         while originals := _some(fresh):
@@ -95,7 +95,7 @@ class DeadLetterReplay:
             result.replayed += len(originals)
         return result
 
-    def _fresh(self, letters: Iterator[Letter], done: set[Source], result: ReplayResult) -> Iterator[tuple[Letter, Original, int]]:
+    def _fresh(self, letters: Iterator[Letter], done: set[LetterSource], result: LetterReplayResult) -> Iterator[tuple[Letter, Original, int]]:
         for letter in letters:
             if letter.replayed_at is not None or letter.source in done:
                 result.already += 1
@@ -139,9 +139,9 @@ class DeadLetterReplay:
             marks.append(self._office.marks.encode({names.get(name, name): value for name, value in mark.items()}))
         sink.begin()
         try:
-            for place, found in copies.items():
-                times = np.full(len(found), now_ms if timestamp_ms is None else timestamp_ms, np.int64)
-                sink.produce(Emission(place.topic, place.partition, [one.key for one in found], [one.value for one in found], times))
+            for place, copied in copies.items():
+                times = np.full(len(copied), now_ms if timestamp_ms is None else timestamp_ms, np.int64)
+                sink.produce(Emission(place.topic, place.partition, [one.key for one in copied], [one.value for one in copied], times))
             keys = [str(letter.source).encode() for letter, _, _ in chosen]
             sink.produce(Emission(self._plan.topics.replayed, 0, keys, marks))
             sink.commit()

@@ -22,7 +22,7 @@ class Parameter:
 
 
 @dataclass(frozen=True, slots=True)
-class Entry:
+class DetectorEntry:
     """What is known of a detector before it is made.
 
     Attributes
@@ -36,7 +36,7 @@ class Entry:
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class DetectorChoice:
     """A detector as an application asks for it; what it does not set has its default."""
 
     name: str
@@ -49,14 +49,16 @@ class Choice:
 
 
 _CONFIDENCE = {"drift_confidence": Parameter(0.001, 1e-12, 0.5), "warning_confidence": Parameter(0.005, 1e-12, 0.5)}
-CATALOGUE: Mapping[str, Entry] = {
-    "cusum_mixture": Entry(True, {"run_length": Parameter(2_000_000, 1_000, 1e12), "baseline": Parameter(5_000, 500, 10_000_000, whole=True)}),
-    "adwin": Entry(False, {"delta": Parameter(0.002, 1e-12, 0.5)}),
-    "page_hinkley": Entry(
+CATALOGUE: Mapping[str, DetectorEntry] = {
+    "cusum_mixture": DetectorEntry(
+        True, {"run_length": Parameter(2_000_000, 1_000, 1e12), "baseline": Parameter(5_000, 500, 10_000_000, whole=True)}
+    ),
+    "adwin": DetectorEntry(False, {"delta": Parameter(0.002, 1e-12, 0.5)}),
+    "page_hinkley": DetectorEntry(
         False,
         {"delta": Parameter(0.005, 0, 1), "threshold": Parameter(25.0, 0.1, 1e6), "min_instances": Parameter(30, 1, 1_000_000, whole=True)},
     ),
-    "ddm": Entry(
+    "ddm": DetectorEntry(
         True,
         {
             "warm_start": Parameter(30, 1, 1_000_000, whole=True),
@@ -64,14 +66,16 @@ CATALOGUE: Mapping[str, Entry] = {
             "warning_threshold": Parameter(2.0, 0, 100),
         },
     ),
-    "eddm": Entry(True, {"warm_start": Parameter(30, 1, 1_000_000, whole=True), "alpha": Parameter(0.95, 0, 1), "beta": Parameter(0.9, 0, 1)}),
-    "hddm_a": Entry(True, _CONFIDENCE),
-    "hddm_w": Entry(True, {**_CONFIDENCE, "lambda_val": Parameter(0.05, 1e-6, 1)}),
+    "eddm": DetectorEntry(
+        True, {"warm_start": Parameter(30, 1, 1_000_000, whole=True), "alpha": Parameter(0.95, 0, 1), "beta": Parameter(0.9, 0, 1)}
+    ),
+    "hddm_a": DetectorEntry(True, _CONFIDENCE),
+    "hddm_w": DetectorEntry(True, {**_CONFIDENCE, "lambda_val": Parameter(0.05, 1e-6, 1)}),
 }
 DEFAULT = ("cusum_mixture", "adwin", "page_hinkley")
 
 
-def read_choice(given: str | Mapping[str, Any]) -> Choice:
+def read_choice(given: str | Mapping[str, Any]) -> DetectorChoice:
     """Read one entry of an application's `detectors`: a name, or a name with parameters.
 
     Raises
@@ -100,10 +104,10 @@ def read_choice(given: str | Mapping[str, Any]) -> Choice:
         _check(name, str(key), value)
     if name == "eddm" and settings.get("alpha", 0.95) < settings.get("beta", 0.9):
         raise ValueError("eddm: expected alpha (where it warns) to be at least beta (where it detects)")
-    return Choice(name, {str(key): value for key, value in settings.items()})
+    return DetectorChoice(name, {str(key): value for key, value in settings.items()})
 
 
-def read_choices(given: Sequence[str | Mapping[str, Any]]) -> tuple[Choice, ...]:
+def read_choices(given: Sequence[str | Mapping[str, Any]]) -> tuple[DetectorChoice, ...]:
     """Read an application's list.
 
     Raises

@@ -22,7 +22,7 @@ _MARGIN = 2.0
 
 
 @njit(cache=True, nogil=True)
-def _run(bits, strata, ratios, bounds, sums, runs):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _run(bits, strata, ratios, bounds, sums, runs):  # pragma: no cover
     """Add labels to the sums until one crosses its bound: (row, which sum), or (-1, -1)."""
     for row in range(bits.size):
         bit = bits[row]

@@ -39,12 +39,12 @@ def checked(name: str, values: Values, bits: bool) -> NDArray[np.float64]:
     ValueError
         One is not finite, or is neither 0 nor 1 where a detector takes nothing else. Who feeds a detector leaves such rows out.
     """
-    found = np.asarray(values, dtype=np.float64)
-    wrong = np.flatnonzero(~((found == 0) | (found == 1)) if bits else ~np.isfinite(found))
+    numbers = np.asarray(values, dtype=np.float64)
+    wrong = np.flatnonzero(~((numbers == 0) | (numbers == 1)) if bits else ~np.isfinite(numbers))
     if wrong.size:
         expected = "0 or 1" if bits else "finite numbers"
-        raise ValueError(f"{name}: expected {expected}, found {found[wrong[0]]} in row {wrong[0]}")
-    return found
+        raise ValueError(f"{name}: expected {expected}, found {numbers[wrong[0]]} in row {wrong[0]}")
+    return numbers
 
 
 class Detector(Protocol):

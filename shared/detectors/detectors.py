@@ -1,18 +1,18 @@
 """Makes detectors by name."""
 
-from tidemill.shared.detectors.catalogue import CATALOGUE, Choice
+from tidemill.shared.detectors.catalogue import CATALOGUE, DetectorChoice
 from tidemill.shared.detectors.cusum_mixture import CusumMixture
 from tidemill.shared.detectors.detector import Detector
 from tidemill.shared.detectors.river_adwin import RiverAdwin
 from tidemill.shared.detectors.river_plain import RiverPlain
 
 
-def detector(choice: Choice) -> Detector:
+def detector(choice: DetectorChoice) -> Detector:
     """Make the detector that was chosen, with the defaults of the catalogue for what is not set.
 
     Examples
     --------
-    >>> detector(Choice("adwin", {"delta": 0.01})).name
+    >>> detector(DetectorChoice("adwin", {"delta": 0.01})).name
     'adwin'
     """
     known = CATALOGUE[choice.name]

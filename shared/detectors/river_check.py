@@ -4,7 +4,7 @@ from importlib.metadata import version
 
 import numpy as np
 
-from tidemill.shared.detectors.catalogue import CATALOGUE, Choice
+from tidemill.shared.detectors.catalogue import CATALOGUE, DetectorChoice
 from tidemill.shared.detectors.cusum_mixture import CusumMixture
 from tidemill.shared.detectors.detectors import detector
 
@@ -24,17 +24,19 @@ def check_river() -> None:
         if name == CusumMixture.name:
             continue
         try:
-            whole, first, second = (detector(Choice(name)) for _ in range(3))
+            whole, first, second = (detector(DetectorChoice(name)) for _ in range(3))
             expected = [change.row for change in whole.update(errors)]
-            found = [change.row for change in first.update(errors[:463])]
+            alarms = [change.row for change in first.update(errors[:463])]
             second.load(first.snapshot())
-            found += [change.row + 463 for change in second.update(errors[463:])]
+            alarms += [change.row + 463 for change in second.update(errors[463:])]
         except (AttributeError, TypeError, ValueError) as problem:
             raise _other_river(f"{name}: {problem}") from problem
-        if found != expected or second.snapshot() != whole.snapshot():
+        if alarms != expected or second.snapshot() != whole.snapshot():
             raise _other_river(f"{name} with a saved state goes on otherwise than one without")
 
 
 def _other_river(what: str) -> RuntimeError:
-    found = version("river")
-    return RuntimeError(f"expected river {KNOWN_RIVER}, whose detectors give and take their state as numbers and bytes, found river {found}: {what}")
+    installed = version("river")
+    return RuntimeError(
+        f"expected river {KNOWN_RIVER}, whose detectors give and take their state as numbers and bytes, found river {installed}: {what}"
+    )

@@ -64,9 +64,9 @@ class KafkaBroker:
     def create_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create the topics that do not exist."""
         for spec in topics:
-            found = self.partitions(spec.name)
-            if found not in (0, spec.partitions):
-                raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
+            count = self.partitions(spec.name)
+            if count not in (0, spec.partitions):
+                raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {count}")
         if not topics:
             return
         cluster = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0))
@@ -83,7 +83,7 @@ class KafkaBroker:
 
     def _warn_of_few_copies(self, wanted: Mapping[str, int], cluster: ClusterMetadata) -> None:
         """Say what the loss of one broker's disk would cost."""
-        there = {name: min(len(one.replicas) for one in found.partitions.values()) for name, found in cluster.topics.items() if found.partitions}
+        there = {name: min(len(one.replicas) for one in topic.partitions.values()) for name, topic in cluster.topics.items() if topic.partitions}
         new = [name for name in wanted if name not in there]
         if new and max(wanted[name] for name in new) < 2:
             extra = {"brokers": len(cluster.brokers), "topics": len(new)}
@@ -94,8 +94,8 @@ class KafkaBroker:
 
     def partitions(self, topic: str) -> int:
         """Number of partitions, 0 when there is no such topic."""
-        found = self._connection.call(f"metadata of {topic}", lambda: self._client().list_topics(topic, timeout=2.0)).topics[topic]
-        return 0 if found.error is not None else len(found.partitions)
+        metadata = self._connection.call(f"metadata of {topic}", lambda: self._client().list_topics(topic, timeout=2.0)).topics[topic]
+        return 0 if metadata.error is not None else len(metadata.partitions)
 
     def max_message_bytes(self, topic: str) -> int:
         """Greatest record the topic takes, of the broker or of its producers, whichever is less."""
@@ -114,7 +114,7 @@ class KafkaBroker:
         if not topics:
             answer.set_result({})
             return answer
-        found: dict[str, str] = {}
+        ids: dict[str, str] = {}
         problems: list[BaseException] = []
         missing, lock = set(topics), threading.Lock()
 
@@ -124,14 +124,14 @@ class KafkaBroker:
             with lock:
                 missing.discard(name)
                 if problem is None and (identity := str(done.result().topic_id)) != _NO_ID:
-                    found[name] = identity
+                    ids[name] = identity
                 elif problem is not None and not unknown:
                     problems.append(problem)
                 last = not missing
             if last and problems:
                 answer.set_exception(TransientError(f"ids of topics: {problems[0]}"))
             elif last:
-                answer.set_result(found)
+                answer.set_result(ids)
 
         asked = self._client().describe_topics(TopicCollection(list(topics)), request_timeout=_IDS_S)
         for name, done in asked.items():
@@ -142,7 +142,7 @@ class KafkaBroker:
         """Return who is in a group."""
         asked = f"members of group {group}"
         try:
-            found = self._connection.call(asked, lambda: self._described(group))
+            description = self._connection.call(asked, lambda: self._described(group))
         except KafkaFailureError as problem:
             cause = problem.__cause__
             code = cause.args[0].code() if isinstance(cause, KafkaException) else None
@@ -154,15 +154,15 @@ class KafkaBroker:
             raise
         return {
             member.group_instance_id: frozenset(TopicPartition(one.topic, one.partition) for one in member.assignment.topic_partitions)
-            for member in found.members
+            for member in description.members
             if member.group_instance_id is not None
         }
 
     def _described(self, group: str) -> ConsumerGroupDescription:
         client = self._client()
         try:
-            found: ConsumerGroupDescription = client.describe_consumer_groups([group], request_timeout=5.0)[group].result()
-            return found
+            description: ConsumerGroupDescription = client.describe_consumer_groups([group], request_timeout=5.0)[group].result()
+            return description
         except KafkaException as problem:
             if problem.args[0].code() in UNSETTLED and time.monotonic() >= self._renewed_s + _RENEWED_FOR_S:
                 # The client goes on asking who was the coordinator before: after an election, for ever.

@@ -24,7 +24,7 @@ _AGAIN_S = 0.005
 _TOPIC, _PARTITION, _PAYLOAD, _SIZE, _KEY, _KEY_SIZE, _OFFSET = 8, 16, 24, 32, 40, 48, 56
 
 
-class Event(NamedTuple):
+class QueueEvent(NamedTuple):
     """What a partition's queue says besides messages: its end, or an error."""
 
     place: TopicPartition
@@ -33,15 +33,15 @@ class Event(NamedTuple):
 
 
 @dataclass(frozen=True, slots=True)
-class Taken:
+class Fetched:
     """What one look at the queues gave."""
 
     runs: list[Records]
-    events: list[Event]
+    events: list[QueueEvent]
 
 
 @njit(cache=True, nogil=True)
-def _look(messages, timestamp, place, errors, topics, partitions, offsets, times, key_bytes, value_bytes):  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
+def _look(messages, timestamp, place, errors, topics, partitions, offsets, times, key_bytes, value_bytes):  # noqa: PLR0913, RUF100  # pragma: no cover
     """Read what messages say of themselves.
 
     Parameters
@@ -66,7 +66,7 @@ def _look(messages, timestamp, place, errors, topics, partitions, offsets, times
 
 
 @njit(cache=True, nogil=True)
-def _pack(messages, field, lengths, content, stops):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _pack(messages, field, lengths, content, stops):  # pragma: no cover
     """Copy a field of messages one after the other: to the address `content`, their ends to `stops`."""
     at = np.int64(0)
     stops[0] = 0
@@ -79,7 +79,7 @@ def _pack(messages, field, lengths, content, stops):  # type: ignore[no-untyped-
 
 
 @njit(cache=True, nogil=True)
-def _give_back(messages, destroy):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _give_back(messages, destroy):  # pragma: no cover
     """Free messages."""
     for i in range(messages.size):
         call1(destroy, messages[i])  # type: ignore[call-arg]  # as above
@@ -93,14 +93,14 @@ class BulkConsume:
     since what stands in a queue goes along.
     """
 
-    def __init__(self, consumer: Consumer, found: ctypes.CDLL) -> None:
-        self._library = found
+    def __init__(self, consumer: Consumer, native: ctypes.CDLL) -> None:
+        self._library = native
         # Kept: messages that wait in the queue hold the client's topics, for which it would wait for ever when it goes before the queue does.
         self._consumer = consumer
         self._handle = handle_of(consumer)
-        self._queue: int | None = found.rd_kafka_queue_new(self._handle)
-        self._timestamp = address_of(found.rd_kafka_message_timestamp)
-        self._destroy = address_of(found.rd_kafka_message_destroy)
+        self._queue: int | None = native.rd_kafka_queue_new(self._handle)
+        self._timestamp = address_of(native.rd_kafka_message_timestamp)
+        self._destroy = address_of(native.rd_kafka_message_destroy)
         self._kind = np.zeros(1, np.int64)
         self._messages = np.zeros(0, np.int64)
         self._next: dict[TopicPartition, int] = {}
@@ -112,8 +112,8 @@ class BulkConsume:
     @classmethod
     def of(cls, consumer: Consumer) -> "BulkConsume | None":
         """Return the bulk side of a consumer, None where it is not known to work."""
-        found = library()
-        return None if found is None else cls(consumer, found)
+        native = library()
+        return None if native is None else cls(consumer, native)
 
     def begin(self, partitions: Iterable[TopicPartition]) -> None:
         """Read these partitions; to be called before they are assigned, so that nothing gets into the client's queue."""
@@ -134,7 +134,7 @@ class BulkConsume:
             self._library.rd_kafka_queue_destroy(self._queue)
             self._queue = None
 
-    def take(self, limit: int, timeout_s: float, linger_s: float) -> Taken:
+    def take(self, limit: int, timeout_s: float, linger_s: float) -> Fetched:
         """Take up to `limit` messages: wait for the first (less long after an assignment), then until there are so many or `linger_s` is over.
 
         Raises
@@ -150,24 +150,24 @@ class BulkConsume:
         place, n = self._messages.ctypes.data, 0
         for count, wait_s in ((1, timeout_s), (limit - 1, linger_s)):
             if count:
-                found = self._library.rd_kafka_consume_batch_queue(self._queue, round(wait_s * 1e3), place + 8 * n, count)
-                n += max(found, 0)
+                taken = self._library.rd_kafka_consume_batch_queue(self._queue, round(wait_s * 1e3), place + 8 * n, count)
+                n += max(taken, 0)
             if not n:
-                return Taken([], [])
+                return Fetched([], [])
         messages = self._messages[:n]
         try:
             return self._read(messages)
         finally:
             _give_back(messages, self._destroy)
 
-    def _read(self, messages: NDArray[np.int64]) -> Taken:
+    def _read(self, messages: NDArray[np.int64]) -> Fetched:
         n = len(messages)
         errors, topics, partitions, offsets, times, key_bytes, value_bytes = fields = np.empty((7, n), np.int64)
         _look(messages, self._timestamp, self._kind.ctypes.data, *fields)
         if not errors.any() and (topics == topics[0]).all() and (partitions == partitions[0]).all():
-            return Taken([self._run(messages, int(topics[0]), int(partitions[0]), offsets, times, key_bytes, value_bytes)], [])
+            return Fetched([self._run(messages, int(topics[0]), int(partitions[0]), offsets, times, key_bytes, value_bytes)], [])
         events = [
-            Event(
+            QueueEvent(
                 TopicPartition(self._name(int(topics[i])), int(partitions[i])),
                 int(offsets[i]),
                 KafkaError(int(errors[i]), (self._library.rd_kafka_message_errstr(int(messages[i])) or b"").decode("utf-8", "replace")),
@@ -180,7 +180,7 @@ class BulkConsume:
         for topic, partition in dict.fromkeys(zip(topics[good].tolist(), partitions[good].tolist(), strict=True)):
             rows = np.flatnonzero(good & (topics == topic) & (partitions == partition))
             runs.append(self._run(messages[rows], topic, partition, offsets[rows], times[rows], key_bytes[rows], value_bytes[rows]))
-        return Taken(runs, events)
+        return Fetched(runs, events)
 
     def _run(
         self,

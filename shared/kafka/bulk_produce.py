@@ -41,7 +41,7 @@ class Room:
 
 
 @njit(cache=True, nogil=True)
-def _produce_each(function, handle, arguments, place, keys, key_bytes, values, value_bytes, times):  # type: ignore[no-untyped-def]  # noqa: PLR0913, RUF100  # pragma: no cover
+def _produce_each(function, handle, arguments, place, keys, key_bytes, values, value_bytes, times):  # noqa: PLR0913, RUF100  # pragma: no cover
     """Produce records in order; returns how many are done and the error that ended it (0: none).
 
     Parameters
@@ -67,7 +67,7 @@ def _produce_each(function, handle, arguments, place, keys, key_bytes, values, v
 
 
 @njit(cache=True, nogil=True)
-def _write_messages(messages, keys, key_bytes, values, value_bytes):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _write_messages(messages, keys, key_bytes, values, value_bytes):  # pragma: no cover
     """Fill in `rd_kafka_message_t` for `rd_kafka_produce_batch`: parameters as above, `messages` an int64 array of shape (n, words)."""
     for i in range(messages.shape[0]):
         m, n = key_bytes[i], value_bytes[i]
@@ -89,13 +89,13 @@ class BulkProduce:
     A run without timestamps goes over in one call that takes the queue's lock once; one with timestamps, or too large for that, record by record.
     """
 
-    def __init__(self, producer: Producer, room: Room, found: ctypes.CDLL) -> None:
+    def __init__(self, producer: Producer, room: Room, native: ctypes.CDLL) -> None:
         self._producer = producer
         self._room = room
         self._bytes = 0
-        self._library = found
+        self._library = native
         self._handle = handle_of(producer)
-        self._function = address_of(found.rd_kafka_produceva)
+        self._function = address_of(native.rd_kafka_produceva)
         self._arguments = np.zeros(_ARGUMENTS * _VU_WORDS, np.int64)
         kinds = (_TOPIC, _PARTITION, _VALUE, _KEY, _TIMESTAMP, _FLAGS)
         self._arguments[::_VU_WORDS] = kinds
@@ -110,8 +110,8 @@ class BulkProduce:
     @classmethod
     def of(cls, producer: Producer, room: Room) -> "BulkProduce | None":
         """Return the bulk side of a producer, None where it is not known to work."""
-        found = library()
-        return None if found is None else cls(producer, room, found)
+        native = library()
+        return None if native is None else cls(producer, room, native)
 
     def produce(self, run: Emission, begin: int, end: int) -> int:
         """Queue records `begin` to `end` of a run until one is refused; returns the number of the first that is not queued.

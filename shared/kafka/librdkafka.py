@@ -48,11 +48,11 @@ def library() -> ctypes.CDLL | None:
     loaded = {columns[5] for columns in mapped if len(columns) == 6 and "librdkafka" in Path(columns[5]).name}
     if len(loaded) != 1:
         return None
-    found = ctypes.CDLL(loaded.pop())
+    native = ctypes.CDLL(loaded.pop())
     for name, (arguments, result) in _SIGNATURES.items():
-        function = getattr(found, name)
+        function = getattr(native, name)
         function.argtypes, function.restype = arguments, result
-    return found
+    return native
 
 
 def handle_of(client: Producer | Consumer) -> int:

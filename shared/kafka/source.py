@@ -140,11 +140,11 @@ class KafkaSource:
         if not partitions:
             return {}
         asked = [Address(partition.topic, partition.partition) for partition in partitions]
-        found = self._connection.call(f"offsets of group {self._group}", lambda: self._consumer.committed(asked, timeout=5.0))
-        for address in found:
+        offsets = self._connection.call(f"offsets of group {self._group}", lambda: self._consumer.committed(asked, timeout=5.0))
+        for address in offsets:
             if address.error is not None:
                 check(f"offsets of group {self._group} for {address.topic}:{address.partition}", address.error)
-        return {TopicPartition(address.topic, address.partition): address.offset for address in found if address.offset >= 0}
+        return {TopicPartition(address.topic, address.partition): address.offset for address in offsets if address.offset >= 0}
 
     def membership(self) -> object:
         """Identity and generation."""

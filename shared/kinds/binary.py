@@ -32,8 +32,8 @@ class Binary:
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return which values are 0 or 1."""
         labels = np.asarray(values, np.float64)
-        found: NDArray[np.bool_] = (labels == 0.0) | (labels == 1.0)
-        return found
+        is_class: NDArray[np.bool_] = (labels == 0.0) | (labels == 1.0)
+        return is_class
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which scores are finite. Sums of a forest's leaves may leave [0, 1] by a rounding: that is an answer all the same."""
@@ -53,7 +53,7 @@ class Binary:
 
     def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike, weights: Weights = None) -> dict[str, float]:
         """Return ranking, probability and class metrics; precision, recall and F1 are those of the positive class."""
-        found = {
+        figures = {
             "auc": metrics.roc_auc(labels, scores, weights),
             "average_precision": metrics.average_precision(labels, scores, weights),
             "log_loss": metrics.log_loss(labels, scores, weights),
@@ -61,7 +61,7 @@ class Binary:
             "calibration_error": calibration_error(labels, scores, weights=weights),
             **metrics.class_figures(metrics.confusion(labels, predicted, 2, weights), positive=1),
         }
-        return metrics.defined(found)
+        return metrics.defined(figures)
 
     def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> Interval:
         """Return the AUC of the first scores minus that of the second, with its interval."""

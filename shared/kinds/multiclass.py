@@ -46,15 +46,15 @@ class Multiclass:
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return which values are the index of a class."""
         labels = np.asarray(values, np.float64)
-        found: NDArray[np.bool_] = (labels >= 0) & (labels < len(self.classes)) & (labels == np.floor(labels))
-        return found
+        is_class: NDArray[np.bool_] = (labels >= 0) & (labels < len(self.classes)) & (labels == np.floor(labels))
+        return is_class
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows are probabilities that sum up to about 1."""
         with np.errstate(invalid="ignore"):
             bounded = ((scores >= -_SUM_TOLERANCE) & (scores <= 1 + _SUM_TOLERANCE)).all(axis=1)
-            found: NDArray[np.bool_] = bounded & (np.abs(scores.sum(axis=1) - 1.0) <= _SUM_TOLERANCE)
-        return found
+            sums_to_one: NDArray[np.bool_] = bounded & (np.abs(scores.sum(axis=1) - 1.0) <= _SUM_TOLERANCE)
+        return sums_to_one
 
     def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
         """Return log losses in nats: of the probability of the true class, clipped to [eps, 1 - eps]."""
@@ -83,7 +83,7 @@ class Multiclass:
         truth, table, weights = truth[scored], table[scored], of_rows(weights, scored)
         answer = self.decide(table, 0.0)
         against = [(truth == i, table[:, i]) for i in range(len(self.classes)) if (truth == i).any()]
-        found = {
+        figures = {
             "auc": _mean([metrics.roc_auc(one, column, weights) for one, column in against]),
             "average_precision": _mean([metrics.average_precision(one, column, weights) for one, column in against]),
             "log_loss": weighted_mean(self.losses(truth, table), weights),
@@ -91,7 +91,7 @@ class Multiclass:
             "calibration_error": calibration_error(truth == answer, table.max(axis=1, initial=0.0), weights=weights),
             **metrics.class_figures(counts),
         }
-        return metrics.defined(found)
+        return metrics.defined(figures)
 
     def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> Interval:
         """Return the AUC of the first scores minus that of the second, with its interval."""

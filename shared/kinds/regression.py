@@ -30,8 +30,8 @@ class Regression:
 
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return which values are finite."""
-        found: NDArray[np.bool_] = np.isfinite(np.asarray(values, np.float64))
-        return found
+        finite: NDArray[np.bool_] = np.isfinite(np.asarray(values, np.float64))
+        return finite
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which scores are finite."""

@@ -27,10 +27,10 @@ def served_scores(kind: Kind, score: pa.Array, scores: pa.Array | None) -> NDArr
 def class_scores(scores: pa.Array, classes: tuple[str, ...]) -> NDArray[np.float64]:
     """Return a map of class name to probability as a table, shape (n, K), in the order of the classes; NaN where one is missing."""
     own = pa.concat_arrays([scores.cast(pa.map_(pa.string(), pa.float64()))])
-    found = np.full((len(own), len(classes)), np.nan)
+    filled = np.full((len(own), len(classes)), np.nan)
     offsets = own.offsets.to_numpy()
     inside = slice(int(offsets[0]), int(offsets[-1]))
     places = pc.index_in(own.keys, pa.array(classes)).fill_null(-1).to_numpy(zero_copy_only=False)[inside]
     row, known = np.repeat(np.arange(len(own)), np.diff(offsets)), places >= 0
-    found[row[known], places[known]] = own.items.to_numpy(zero_copy_only=False)[inside][known]
-    return found
+    filled[row[known], places[known]] = own.items.to_numpy(zero_copy_only=False)[inside][known]
+    return filled

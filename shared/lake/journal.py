@@ -64,15 +64,15 @@ class ArchivedJournal:
 
     def _bounds(self) -> dict[int, tuple[int, int]]:
         """First and last offset by partition."""
-        found: dict[int, tuple[int, int]] = {}
+        bounds: dict[int, tuple[int, int]] = {}
         for table in self._tables.values():
             for batch in table.to_batches(columns=[PARTITION, OFFSET]):
                 partitions, offsets = (batch.column(i).to_numpy(zero_copy_only=False) for i in range(2))
                 for partition in np.unique(partitions).tolist():
                     own = offsets[partitions == partition]
-                    first, last = found.get(partition, (int(own[0]), int(own[0])))
-                    found[partition] = (min(first, int(own.min())), max(last, int(own.max())))
-        return found
+                    first, last = bounds.get(partition, (int(own[0]), int(own[0])))
+                    bounds[partition] = (min(first, int(own.min())), max(last, int(own.max())))
+        return bounds
 
     @property
     def partitions(self) -> list[int]:
@@ -130,14 +130,14 @@ class ArchivedJournal:
 
     def _span_of(self, partition: int, begin: int, end: int) -> JournalBatch | None:
         wanted = (ds.field(PARTITION) == partition) & (ds.field(OFFSET) >= begin) & (ds.field(OFFSET) < end)
-        found: dict[str, tuple[NDArray[np.int64], pa.RecordBatch]] = {}
+        spans: dict[str, tuple[NDArray[np.int64], pa.RecordBatch]] = {}
         for name, table in self._tables.items():
             rows = table.to_table(filter=wanted).sort_by(OFFSET).combine_chunks()
             if rows.num_rows:
-                found[name] = np.asarray(rows.column(OFFSET).to_numpy(), np.int64), _entries(self._streams[name], rows)
-        if not found:
+                spans[name] = np.asarray(rows.column(OFFSET).to_numpy(), np.int64), _entries(self._streams[name], rows)
+        if not spans:
             return None
-        joined = np.concatenate([offsets for offsets, _ in found.values()])
+        joined = np.concatenate([offsets for offsets, _ in spans.values()])
         order = np.argsort(joined, kind="stable")
         offsets = joined[order]
         if (np.diff(offsets) <= 0).any():
@@ -147,7 +147,7 @@ class ArchivedJournal:
             )
         times, index = np.empty(len(offsets), np.int64), np.empty(len(offsets), np.int16)
         groups = {}
-        for name, (own, columns) in found.items():
+        for name, (own, columns) in spans.items():
             rows_at = np.searchsorted(offsets, own)
             times[rows_at], index[rows_at] = int64_ms(columns.column(TIME)), self._streams[name].index
             groups[name] = JournalGroup(rows_at, columns)

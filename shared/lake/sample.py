@@ -56,12 +56,12 @@ def sample_vectors(
         best = np.concatenate([best, np.column_stack([_mixed(partitions, offsets, seed), partitions, offsets])])
         if len(best) > size:
             best = best[np.argpartition(best[:, 0], size - 1)[:size]]
-    found = []
+    samples = []
     for partition in np.unique(best[:, 1]).tolist():
         offsets = best[best[:, 1] == partition, 2].astype(np.int64)
         wanted = (ds.field(PARTITION) == partition) & ds.field(OFFSET).isin(pa.array(offsets)) & inside
-        found.append(table.to_table(columns=[PARTITION, OFFSET, TIME, *columns], filter=wanted))
-    rows = pa.concat_tables(found) if found else table.schema.empty_table().select([PARTITION, OFFSET, TIME, *columns])
+        samples.append(table.to_table(columns=[PARTITION, OFFSET, TIME, *columns], filter=wanted))
+    rows = pa.concat_tables(samples) if samples else table.schema.empty_table().select([PARTITION, OFFSET, TIME, *columns])
     return milliseconds(rows).sort_by([(PARTITION, "ascending"), (OFFSET, "ascending")]).combine_chunks()
 
 

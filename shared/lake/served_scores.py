@@ -29,11 +29,11 @@ def served_scores(lake: Lake, model: str, kind: Kind, places: pa.Table, before_m
     wide = bool(kind.classes)
     table = lake.read(OUTCOMES, [*_COLUMNS, *(["scores"] if wide else [])], before_ms, "journal_time", version)
     table = table.filter(pc.and_(pc.equal(table.column("model"), model), pc.equal(table.column("variant"), _CHAMPION)))
-    found = pl.DataFrame({"p": table.column("journal_partition").to_numpy(), "o": table.column("request_journal_offset").to_numpy()})
-    found = found.with_row_index("row").unique(["p", "o"], keep="first", maintain_order=True)
+    frame = pl.DataFrame({"p": table.column("journal_partition").to_numpy(), "o": table.column("request_journal_offset").to_numpy()})
+    frame = frame.with_row_index("row").unique(["p", "o"], keep="first", maintain_order=True)
     asked = pl.DataFrame({"p": places.column("_journal_partition").to_numpy(), "o": places.column("_journal_offset").to_numpy()})
     joined = asked.with_columns(pl.col("p").cast(pl.Int64), pl.col("o").cast(pl.Int64)).join(
-        found.with_columns(pl.col("p").cast(pl.Int64), pl.col("o").cast(pl.Int64)), on=["p", "o"], how="left", maintain_order="left"
+        frame.with_columns(pl.col("p").cast(pl.Int64), pl.col("o").cast(pl.Int64)), on=["p", "o"], how="left", maintain_order="left"
     )
     rows = pa.array(joined["row"].cast(pl.Int64).to_arrow())
     if not wide:

@@ -61,12 +61,12 @@ def view_switches(lake: Lake) -> list[ViewSwitch]:
 
 def last_switches(lake: Lake) -> dict[int, ViewSwitch]:
     """Return the mark of each partition from which on vectors are of the last version: applications that kept the views may have followed it."""
-    found: dict[int, ViewSwitch] = {}
+    switches: dict[int, ViewSwitch] = {}
     for switch in view_switches(lake):
-        before = found.get(switch.journal_partition)
+        before = switches.get(switch.journal_partition)
         if before is None or before.view_version != switch.view_version:
-            found[switch.journal_partition] = switch
-    return found
+            switches[switch.journal_partition] = switch
+    return switches
 
 
 def of_the_same_meaning(

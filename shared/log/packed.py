@@ -75,8 +75,8 @@ class Packed(Sequence[bytes]):
 
     def tolist(self) -> list[bytes]:
         """One object for each."""
-        found: list[bytes] = self.column().to_pylist()
-        return found
+        values: list[bytes] = self.column().to_pylist()
+        return values
 
     def column(self) -> pa.Array:
         """Return a large binary column over the same memory."""

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 @njit(cache=True)
-def _murmur2(data, ends, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _murmur2(data, ends, out):  # pragma: no cover
     m = np.uint32(0x5BD1E995)
     begin = 0
     for i in range(ends.size):

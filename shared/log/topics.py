@@ -23,11 +23,11 @@ def catalogue_topics(app: str, partitions: int, catalogue: Path = CATALOGUE) -> 
     """
     document = yaml.load(catalogue.read_text(encoding="utf-8"), Loader=yaml.CSafeLoader)
     compact = document["defaults"]["compact"]
-    found = []
+    topics = []
     for pattern, entry in document["topics"].items():
         stages = document["stages"] if "{stage}" in pattern else [""]
-        found += [TopicSpec(pattern.format(app=app, stage=stage), entry.get("partitions", partitions), _config(entry, compact)) for stage in stages]
-    return found
+        topics += [TopicSpec(pattern.format(app=app, stage=stage), entry.get("partitions", partitions), _config(entry, compact)) for stage in stages]
+    return topics
 
 
 def _config(entry: Mapping[str, Any], compact: Mapping[str, Any]) -> dict[str, str]:

@@ -207,10 +207,8 @@ class MemoryTransactionalSink:
         with self._broker.changed:
             place = TopicPartition(emission.topic, emission.partition)
             if emission.first_offset is not None:
-                found = self._broker.log(place).end
-                self._misplaced += (
-                    [] if found == emission.first_offset else [f"{place.topic}:{place.partition}: {emission.first_offset}, found {found}"]
-                )
+                end = self._broker.log(place).end
+                self._misplaced += [] if end == emission.first_offset else [f"{place.topic}:{place.partition}: {emission.first_offset}, found {end}"]
             self._placed.add(place)
             self._broker.append(emission, self._current())
 

@@ -46,10 +46,10 @@ class MemoryCluster:
         """Create the topics that do not exist."""
         with self.changed:
             for spec in topics:
-                found = self.partitions(spec.name)
-                if found not in (0, spec.partitions):
-                    raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {found}")
-                if not found:
+                count = self.partitions(spec.name)
+                if count not in (0, spec.partitions):
+                    raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {count}")
+                if not count:
                     self._limits[spec.name] = int(spec.config.get("max.message.bytes", _DEFAULT_BYTES))
                     self._made[spec.name] = self._made.get(spec.name, 0) + 1
                     self._topics[spec.name] = [PartitionLog(TopicPartition(spec.name, number)) for number in range(spec.partitions)]

@@ -72,12 +72,12 @@ class PartitionLog:
     @property
     def entries(self) -> list[Entry]:
         """Every record that is kept, those of open and of aborted transactions included."""
-        found = []
+        entries = []
         for run in self._runs:
             records = run.records
             rows = zip(records.offsets.tolist(), records.timestamps_ms.tolist(), records.keys, records.values, strict=True)
-            found += [Entry(*row, run.transaction) for row in rows]
-        return found
+            entries += [Entry(*row, run.transaction) for row in rows]
+        return entries
 
     def append(
         self, timestamps_ms: NDArray[np.int64], keys: Sequence[bytes | None], values: Sequence[bytes | None], transaction: Transaction | None

@@ -106,9 +106,9 @@ def decoded(decoder: ColumnDecoder, records: Records, stage: str) -> pa.RecordBa
     """
     if isinstance(records.columns, pa.RecordBatch) and records.columns.schema == decoder.arrow:
         return records.columns
-    found = decoder.decode(records.values)
-    if found.errors:
-        first = found.errors[0]
+    columns = decoder.decode(records.values)
+    if columns.errors:
+        first = columns.errors[0]
         where = f"{records.topic}:{records.partition} offset {records.offsets[first.index]}"
         raise ValueError(f"expected a record that {stage} wrote at {where}, got {first.reason}: {first.detail}")
-    return found.batch
+    return columns.batch

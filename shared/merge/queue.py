@@ -7,7 +7,7 @@ from numpy.typing import NDArray
 
 Int64 = NDArray[np.int64]
 Key = tuple[int, int, int, int]
-Columns = tuple[Int64, Int64, Int64, Int64, Int64, Int64, Int64]
+QueueColumns = tuple[Int64, Int64, Int64, Int64, Int64, Int64, Int64]
 NOTHING_COVERED: Key = (-1, -1, -1, -1)
 
 
@@ -39,7 +39,7 @@ class MergeQueue:
         self._name = f"{topic}:{partition}"
         self._rank = rank
         self._upstream = upstream
-        self._chunks: deque[Columns] = deque()
+        self._chunks: deque[QueueColumns] = deque()
         self._last: tuple[int, int, int] | None = None
         self._counted_before = 0
         self._count = 0
@@ -125,9 +125,9 @@ class MergeQueue:
         covered = self._upstream.bound() if self._upstream is not None else None
         return known if covered is None else max(known, (*covered, -1))
 
-    def take(self, bound: Key | None) -> list[Columns]:
+    def take(self, bound: Key | None) -> list[QueueColumns]:
         """Remove and return the rows up to the bound (all of them without one)."""
-        taken: list[Columns] = []
+        taken: list[QueueColumns] = []
         while self._chunks:
             chunk = self._chunks[0]
             count = len(chunk[0]) if bound is None else _rows_within(chunk, self._rank, bound)
@@ -147,7 +147,7 @@ class MergeQueue:
         return {int(chunk[4][0]) for chunk in self._chunks}
 
 
-def _rows_within(chunk: Columns, rank: int, bound: Key) -> int:
+def _rows_within(chunk: QueueColumns, rank: int, bound: Key) -> int:
     _, time, partition, offset = chunk[:4]
     same_time = time == bound[0]
     same_partition = same_time & (partition == bound[1])

@@ -141,8 +141,8 @@ class LinearParts:
 
     def sums(self, matrix: Matrix) -> Float64:
         """See `AdditiveParts`."""
-        found = [self.parts(matrix, output) for output in range(len(self.bias))]
-        return np.stack([base + row_sums(contributions) for base, contributions in found], axis=1)
+        parts = [self.parts(matrix, output) for output in range(len(self.bias))]
+        return np.stack([base + row_sums(contributions) for base, contributions in parts], axis=1)
 
 
 def row_sums(matrix: Float64) -> Float64:
@@ -151,14 +151,14 @@ def row_sums(matrix: Float64) -> Float64:
     >>> row_sums(np.array([[1.0, 2.0], [3.0, 4.0]])).tolist()
     [3.0, 7.0]
     """
-    found: Float64 = _row_sums(matrix)
-    return found
+    sums: Float64 = _row_sums(matrix)
+    return sums
 
 
 @njit(cache=True, nogil=True)
-def _row_sums(matrix):  # type: ignore[no-untyped-def]  # pragma: no cover
-    found = np.zeros(matrix.shape[0], np.float64)
+def _row_sums(matrix):  # pragma: no cover
+    sums = np.zeros(matrix.shape[0], np.float64)
     for row in range(matrix.shape[0]):
         for column in range(matrix.shape[1]):
-            found[row] += matrix[row, column]
-    return found
+            sums[row] += matrix[row, column]
+    return sums

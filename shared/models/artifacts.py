@@ -119,9 +119,9 @@ class ArtifactStore:
             raise ArtifactError(f"no artifact {address} in {self._uri}") from error
         except OSError as error:
             raise ServerAwayError(f"artifact {address} in {self._uri}: {error}") from error
-        found = hashlib.sha256(content).hexdigest()
-        if found != address:
-            raise ArtifactError(f"artifact {address} in {self._uri} has the SHA-256 {found}: it was changed or damaged")
+        sha256 = hashlib.sha256(content).hexdigest()
+        if sha256 != address:
+            raise ArtifactError(f"artifact {address} in {self._uri} has the SHA-256 {sha256}: it was changed or damaged")
         return content
 
     def _holds(self, path: str, address: str) -> bool:
@@ -133,10 +133,10 @@ class ArtifactStore:
     def addresses(self) -> list[str]:
         """Return the addresses of all that is stored, in their order; raises ServerAwayError when the store does not answer."""
         try:
-            found = self._filesystem.glob(f"{self._root}/??/" + "?" * 64)
+            files = self._filesystem.glob(f"{self._root}/??/" + "?" * 64)
         except OSError as error:
             raise ServerAwayError(f"artifacts in {self._uri}: {error}") from error
-        return sorted(str(path).rpartition("/")[2] for path in found)
+        return sorted(str(path).rpartition("/")[2] for path in files)
 
     def uri_of(self, address: str) -> str:
         """Return where an artifact lies."""

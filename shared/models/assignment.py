@@ -18,14 +18,14 @@ _UNIT = 2.0**-53
 
 
 @njit(cache=True)
-def _mixed(value):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _mixed(value):  # pragma: no cover
     value = (value ^ (value >> _SHIFT)) * _FIRST_FACTOR
     value = (value ^ (value >> _SHIFT)) * _SECOND_FACTOR
     return value ^ (value >> _SHIFT)
 
 
 @njit(cache=True)
-def _hash(content, stops, salt, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _hash(content, stops, salt, out):  # pragma: no cover
     for i in range(out.size):
         value = _OFFSET_BASIS
         for at in range(stops[i], stops[i + 1]):

@@ -82,7 +82,7 @@ class Calibration(BaseModel):
 
 
 @njit(cache=True, nogil=True)
-def _rated(scores, slope, offset, knots, levels, answer):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _rated(scores, slope, offset, knots, levels, answer):  # pragma: no cover
     for i in range(scores.size):
         p = scores[i]
         if slope != 1.0 or offset != 0.0:
@@ -105,7 +105,7 @@ def _rated(scores, slope, offset, knots, levels, answer):  # type: ignore[no-unt
 
 
 @njit(cache=True, nogil=True)
-def _tempered(scores, slope, offsets, answer):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _tempered(scores, slope, offsets, answer):  # pragma: no cover
     for i in range(scores.shape[0]):
         most = -math.inf
         for k in range(scores.shape[1]):

@@ -41,10 +41,10 @@ class ClassForest:
     @classmethod
     def from_graph(cls, graph: onnx.GraphProto) -> "ClassForest | None":
         """Read a graph that is one tree ensemble with two or more outputs, and at most a softmax; None for any other, and for more than 64 leaves."""
-        found = ensemble_of(graph)
-        if found is None:
+        node_and_softmax = ensemble_of(graph)
+        if node_and_softmax is None:
             return None
-        node, softmax = found
+        node, softmax = node_and_softmax
         ensemble = attributes_of(node)
         transform = text(ensemble, "post_transform", "NONE")
         if node.op_type == "TreeEnsembleClassifier":

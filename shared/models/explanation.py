@@ -62,8 +62,10 @@ class Explainer:
             The graph answers something else than its parts add up to.
         """
         if self._parts is None:
-            base, found, errors = permutation_contributions(lambda rows: self._answers(rows, [answer]), row, self.background, self._permutations)
-            return Explanation("permutations", self._served_unit, base, found, errors)
+            base, contributions, errors = permutation_contributions(
+                lambda rows: self._answers(rows, [answer]), row, self.background, self._permutations
+            )
+            return Explanation("permutations", self._served_unit, base, contributions, errors)
         one = self.explain_rows(row[None], [answer])
         if not one.adds_up[0]:
             version, value = self.scorer.signature.version, float(one.base[0] + one.contributions[0].sum())

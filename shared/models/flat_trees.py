@@ -90,13 +90,13 @@ def text(ensemble: Attributes, name: str, default: str) -> str:
 
 
 @njit(cache=True)
-def _unfold(  # type: ignore[no-untyped-def]  # pragma: no cover
+def _unfold(  # pragma: no cover
     roots, passing, failing, columns, thresholds, missing_passes,
     flat_columns, flat_thresholds, flat_keeps, flat_leaves, first_node, first_failing, first_leaf,
 ):  # fmt: skip
     """Write trees as lists of nodes, those that let a missing value pass first; return the most leaves of a tree, or -1 when this cannot be done."""
     path, stage, begin = np.empty(MOST_LEAVES, np.int64), np.empty(MOST_LEAVES, np.int64), np.empty(MOST_LEAVES, np.int64)
-    found, keep = np.empty(MOST_LEAVES, np.int64), np.empty(MOST_LEAVES, np.int64)
+    leaf_nodes, keep = np.empty(MOST_LEAVES, np.int64), np.empty(MOST_LEAVES, np.int64)
     node_count, leaf_count, most = 0, 0, 0
     for tree in range(roots.size):
         nodes, leaves, depth = 0, 0, 1
@@ -122,7 +122,7 @@ def _unfold(  # type: ignore[no-untyped-def]  # pragma: no cover
                         ruled_out |= np.int64(1) << np.int64(leaf)
                     if node_count + nodes == flat_columns.size:
                         return -1
-                    found[nodes], keep[nodes] = node, ~ruled_out
+                    leaf_nodes[nodes], keep[nodes] = node, ~ruled_out
                     nodes += 1
                 path[depth], stage[depth] = passing[node] if stage[last] == 0 else failing[node], 0
                 stage[last] += 1
@@ -131,8 +131,8 @@ def _unfold(  # type: ignore[no-untyped-def]  # pragma: no cover
             if not passes:
                 first_failing[tree] = node_count
             for i in range(nodes):
-                if missing_passes[found[i]] == passes:
-                    flat_columns[node_count], flat_thresholds[node_count] = columns[found[i]], thresholds[found[i]]
+                if missing_passes[leaf_nodes[i]] == passes:
+                    flat_columns[node_count], flat_thresholds[node_count] = columns[leaf_nodes[i]], thresholds[leaf_nodes[i]]
                     flat_keeps[node_count] = keep[i]
                     node_count += 1
         leaf_count += leaves

@@ -38,10 +38,10 @@ class Forest:
     @classmethod
     def from_graph(cls, graph: onnx.GraphProto) -> "Forest | None":
         """Read a graph that is one tree ensemble from input to output; None for any other, and for trees of more than 64 leaves."""
-        found = ensemble_of(graph)
-        if found is None or found[1]:
+        node_and_softmax = ensemble_of(graph)
+        if node_and_softmax is None or node_and_softmax[1]:
             return None
-        node = found[0]
+        node = node_and_softmax[0]
         ensemble = attributes_of(node)
         classifier = node.op_type == "TreeEnsembleClassifier"
         transform = text(ensemble, "post_transform", "NONE")

@@ -100,12 +100,12 @@ class LeafShares:
         ----------
         matrix : shape (n, columns), NaN where missing
         """
-        found = np.zeros(matrix.shape, np.float64)
+        contributions = np.zeros(matrix.shape, np.float64)
         _add_leaves(
             self.first, self.columns, self.lows, self.highs, self.missing_passes, self.first_pattern, self.patterns, self.weights,
-            self.first_number, self.numbers, _SHARES, np.ascontiguousarray(matrix, np.float32), found,
+            self.first_number, self.numbers, _SHARES, np.ascontiguousarray(matrix, np.float32), contributions,
         )  # fmt: skip
-        return found
+        return contributions
 
 
 def _table_sizes(widths: NDArray[np.int64]) -> NDArray[np.int64]:
@@ -118,22 +118,22 @@ def _table_sizes(widths: NDArray[np.int64]) -> NDArray[np.int64]:
 
 
 @njit(cache=True, nogil=True)
-def _answers(begin, end, columns, lows, highs, missing_passes, row):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _answers(begin, end, columns, lows, highs, missing_passes, row):  # pragma: no cover
     """Return a bit for each of a leaf's columns: whether the row's value leads on to it."""
-    found = np.int64(0)
+    answers = np.int64(0)
     for i in range(begin, end):
         value = row[columns[i]]
         # Both comparisons of a missing value are false. Without branches, which nothing could predict.
         leads_on = ((lows[i] < value) & (value <= highs[i])) | (missing_passes[i] & (value != value))
-        found |= np.int64(leads_on) << (i - begin)
-    return found
+        answers |= np.int64(leads_on) << (i - begin)
+    return answers
 
 
 @njit(cache=True, nogil=True)
-def _patterns(first, columns, lows, highs, missing_passes, values, background):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _patterns(first, columns, lows, highs, missing_passes, values, background):  # pragma: no cover
     """Return, leaf after leaf, the different answers of the stored rows, in the order in which they first come, and their weights."""
     leaves, rows = values.size, background.shape[0]
-    found, weights = np.empty(leaves * rows, np.int64), np.empty(leaves * rows, np.float64)
+    patterns, weights = np.empty(leaves * rows, np.int64), np.empty(leaves * rows, np.float64)
     starts = np.zeros(leaves + 1, np.int64)
     place = 0
     for leaf in range(leaves):
@@ -141,20 +141,20 @@ def _patterns(first, columns, lows, highs, missing_passes, values, background): 
         for b in range(rows):
             answers = _answers(first[leaf], first[leaf + 1], columns, lows, highs, missing_passes, background[b])
             at = begin
-            while at < place and found[at] != answers:
+            while at < place and patterns[at] != answers:
                 at += 1
             if at == place:
-                found[at], weights[at] = answers, 0.0
+                patterns[at], weights[at] = answers, 0.0
                 place += 1
             weights[at] += 1.0
         for at in range(begin, place):
             weights[at] *= values[leaf] / rows
         starts[leaf + 1] = place
-    return starts, found[:place].copy(), weights[:place].copy()
+    return starts, patterns[:place].copy(), weights[:place].copy()
 
 
 @njit(cache=True, nogil=True)
-def _ones(bits):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _ones(bits):  # pragma: no cover
     count = 0
     while bits:
         bits &= bits - 1
@@ -163,7 +163,7 @@ def _ones(bits):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True)
-def _tabulate(first, first_pattern, patterns, weights, first_number, numbers, shares):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _tabulate(first, first_pattern, patterns, weights, first_number, numbers, shares):  # pragma: no cover
     for leaf in range(first.size - 1):
         width = first[leaf + 1] - first[leaf]
         if first_number[leaf + 1] == first_number[leaf]:
@@ -174,8 +174,8 @@ def _tabulate(first, first_pattern, patterns, weights, first_number, numbers, sh
 
 
 @njit(cache=True, nogil=True)
-def _share_out(width, answers, begin, end, patterns, weights, shares, found):  # type: ignore[no-untyped-def]  # pragma: no cover
-    """Add a leaf's shares to `found`, one place for each of its columns: it is reached when every column is led on by one of the two rows."""
+def _share_out(width, answers, begin, end, patterns, weights, shares, contributions):  # pragma: no cover
+    """Add a leaf's shares to `contributions`, one place for each of its columns: it is reached when every column is led on by one of the two rows."""
     whole = (1 << width) - 1
     for at in range(begin, end):
         others = patterns[at]
@@ -185,14 +185,14 @@ def _share_out(width, answers, begin, end, patterns, weights, shares, found):  #
         count, other_count = _ones(mine), _ones(theirs)
         for i in range(width):
             if mine >> i & 1:
-                found[i] += weights[at] * shares[count - 1, other_count]
+                contributions[i] += weights[at] * shares[count - 1, other_count]
             elif theirs >> i & 1:
-                found[i] -= weights[at] * shares[other_count - 1, count]
+                contributions[i] -= weights[at] * shares[other_count - 1, count]
 
 
 @njit(cache=True, nogil=True)
-def _add_leaves(  # type: ignore[no-untyped-def]  # pragma: no cover
-    first, columns, lows, highs, missing_passes, first_pattern, patterns, weights, first_number, numbers, shares, matrix, found
+def _add_leaves(  # pragma: no cover
+    first, columns, lows, highs, missing_passes, first_pattern, patterns, weights, first_number, numbers, shares, matrix, contributions
 ):
     """Add every leaf's shares, leaf after leaf for some rows at a time: comparisons of a column's values are then vector instructions."""
     own, answers = np.empty(64, np.float64), np.empty(_ROWS_AT_ONCE, np.int64)
@@ -224,4 +224,4 @@ def _add_leaves(  # type: ignore[no-untyped-def]  # pragma: no cover
                 for i in range(begin, end):
                     sums[columns[i], row] += own[i - begin]
         for row in range(rows):
-            found[start + row] = sums[:, row]
+            contributions[start + row] = sums[:, row]

@@ -112,12 +112,12 @@ class OnnxScorer:
         if not len(expected):
             raise ArtifactError(f"model {self.signature.version}: expected parity rows, found none")
         try:
-            found = self.score_matrix(self.signature.parity_matrix())
+            scores = self.score_matrix(self.signature.parity_matrix())
         except (ValueError, TypeError) as error:
             raise ArtifactError(f"model {self.signature.version}: {error}") from error
-        if found.shape != expected.shape:
-            raise ArtifactError(f"model {self.signature.version}: expected parity scores of shape {found.shape}, found {expected.shape}")
-        worst = float(np.abs(found - expected).max())
+        if scores.shape != expected.shape:
+            raise ArtifactError(f"model {self.signature.version}: expected parity scores of shape {scores.shape}, found {expected.shape}")
+        worst = float(np.abs(scores - expected).max())
         if not worst <= self.signature.parity_tolerance:
             raise ArtifactError(f"model {self.signature.version}: parity rows differ by {worst:.3g}, allowed {self.signature.parity_tolerance:.3g}")
         if self.errors is not None and self.signature.errors is not None:

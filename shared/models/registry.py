@@ -9,7 +9,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Registered:
+class RegisteredVersion:
     """A version as the registry has it: what was written of its training, and when it served."""
 
     tags: Mapping[str, str]
@@ -112,7 +112,7 @@ class ModelRegistry:
             A version is not in the registry (its record may still be on its way).
         """
         name = f"{app}.{model}"
-        numbers = {found.tags.get("version"): found.version for found in self._client.search_model_versions(f"name = '{name}'")}
+        numbers = {one.tags.get("version"): one.version for one in self._client.search_model_versions(f"name = '{name}'")}
         for version, tags in times.items():
             if version not in numbers:
                 raise LookupError(f"expected version {version} of {name} in the registry, found {sorted(filter(None, numbers))}")
@@ -120,13 +120,13 @@ class ModelRegistry:
                 self._client.set_model_version_tag(name, numbers[version], tag, value)
         self._client.set_registered_model_alias(name, "champion", numbers[champion])
 
-    def version(self, app: str, model: str, version: str) -> Registered | None:
+    def version(self, app: str, model: str, version: str) -> RegisteredVersion | None:
         """Return what is known of a version; None when nothing is."""
-        found = self._client.search_model_versions(f"name = '{app}.{model}' and tags.version = '{version}'")
-        if not found or found[0].run_id is None:
+        versions = self._client.search_model_versions(f"name = '{app}.{model}' and tags.version = '{version}'")
+        if not versions or versions[0].run_id is None:
             return None
-        run = self._client.get_run(found[0].run_id)
-        return Registered(dict(found[0].tags), dict(run.data.params), dict(run.data.metrics))
+        run = self._client.get_run(versions[0].run_id)
+        return RegisteredVersion(dict(versions[0].tags), dict(run.data.params), dict(run.data.metrics))
 
 
 def _input(dataset: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100 - MLflow is untyped

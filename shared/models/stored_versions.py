@@ -22,6 +22,6 @@ def artifact_of(store: ArtifactStore, name: str, version: str) -> Artifact:
         return Artifact.from_bytes(store.get(record.artifact_sha256))
     made = {(one.signature.model, one.signature.version): one for one in (Artifact.from_bytes(store.get(address)) for address in store.addresses())}
     if (name, version) not in made:
-        have = ", ".join(found for owner, found in made if owner == name) or "none"
+        have = ", ".join(known for owner, known in made if owner == name) or "none"
         raise UnknownVersionError(f"expected the version {version} of {name} in {store.uri}, found {have}; another store: --artifacts")
     return made[name, version]

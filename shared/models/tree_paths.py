@@ -39,13 +39,13 @@ class TreePaths:
     @classmethod
     def of_classes(cls, forest: ClassForest) -> list["TreePaths"]:
         """Unfold a forest of several classes, for each class the trees that have something to say of it."""
-        unfolded, found = _Unfolded.of(forest.trees), []
+        unfolded, paths = _Unfolded.of(forest.trees), []
         width, output = forest.widths[unfolded.trees], forest.first_output[unfolded.trees]
         begin = forest.first_leaf[unfolded.trees] + width * unfolded.places
         for number in range(forest.outputs):
             own = np.flatnonzero((output <= number) & (number < output + width))
-            found.append(unfolded.paths(own, forest.leaves[begin[own] + number - output[own]]))
-        return found
+            paths.append(unfolded.paths(own, forest.leaves[begin[own] + number - output[own]]))
+        return paths
 
 
 class _Trees(Protocol):

@@ -37,7 +37,7 @@ def secret_file(path: Path, make: Callable[[], str] = random_secret) -> str:
             pass
         finally:
             part.unlink(missing_ok=True)
-    found = path.read_text(encoding="utf-8").strip()
-    if not found:
+    secret = path.read_text(encoding="utf-8").strip()
+    if not secret:
         raise ValueError(f"{path}: expected a secret, found an empty file; remove it, and a new one is made")
-    return found
+    return secret

@@ -58,10 +58,10 @@ def layout_of(layouts: Mapping[str, EntityLayout], entity: str) -> EntityLayout:
     UnknownEntityError
         It has none.
     """
-    found = layouts.get(entity)
-    if found is None:
+    layout = layouts.get(entity)
+    if layout is None:
         raise UnknownEntityError(entity, tuple(layouts))
-    return found
+    return layout
 
 
 def _layout(plan: Plan, entity: str) -> EntityLayout:

@@ -11,15 +11,15 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.online_store.layout import EntityLayout, entity_layouts, layout_of
 from tidemill.shared.online_store.packing import HEAD, pack_values, remembered_ms, unpack_rows
 from tidemill.shared.online_store.rows import FeatureRows, checked_keys
-from tidemill.shared.online_store.store import FeatureSlice, OnlineStoreUnavailableError, Receipt, Standing
+from tidemill.shared.online_store.store import FeatureSlice, FillState, OnlineStoreUnavailableError, Receipt
 
 
 @dataclass
-class Memory:
+class SharedMemory:
     """What the stores of several applications and versions share, as they would share a Redis; `away` makes it unavailable."""
 
     values: dict[tuple[str, str, str, str], bytes] = field(default_factory=dict)
-    standings: dict[tuple[str, str, str, int], Standing] = field(default_factory=dict)
+    standings: dict[tuple[str, str, str, int], FillState] = field(default_factory=dict)
     away: bool = False
     lock: threading.Lock = field(default_factory=threading.Lock)
 
@@ -36,13 +36,13 @@ class MemoryOnlineStore:
     def __init__(
         self,
         plan: Plan,
-        memory: Memory | None = None,
+        memory: SharedMemory | None = None,
         clock_ms: Callable[[], int] = lambda: time.time_ns() // 1_000_000,
         remember_ms: int | None = None,
     ) -> None:
         self._app, self._partitions = plan.application.app, plan.application.partitions
         self._layouts = entity_layouts(plan)
-        self._memory = Memory() if memory is None else memory
+        self._memory = SharedMemory() if memory is None else memory
         self._clock_ms, self._remember_ms = clock_ms, remember_ms
 
     @property
@@ -58,7 +58,7 @@ class MemoryOnlineStore:
         state = (self._app, entity, layout.digest, part.partition)
         written = 0
         with self._open() as memory:
-            standing = memory.standings.setdefault(state, Standing(secrets.token_hex(8), -1))
+            standing = memory.standings.setdefault(state, FillState(secrets.token_hex(8), -1))
             for row, key in enumerate(part.keys):
                 address = (self._app, entity, layout.digest, key)
                 old = memory.values.get(address)
@@ -66,10 +66,10 @@ class MemoryOnlineStore:
                     memory.values[address] = head + packed[row * size : (row + 1) * size]
                     written += 1
             if part.completes and standing.generation == part.generation:
-                memory.standings[state] = Standing(standing.generation, max(standing.complete_to, part.journal_offset))
+                memory.standings[state] = FillState(standing.generation, max(standing.complete_to, part.journal_offset))
         return Receipt(written, standing.generation)
 
-    def standing(self, entity: str, partition: int) -> Standing | None:
+    def standing(self, entity: str, partition: int) -> FillState | None:
         """Return how far a task had filled the store; None when it knows nothing of it."""
         layout = layout_of(self._layouts, entity)
         with self._open() as memory:
@@ -82,13 +82,13 @@ class MemoryOnlineStore:
         for key in asked:
             key.encode()
         with self._open() as memory:
-            found = [memory.values.get((self._app, entity, layout.digest, key)) for key in asked]
+            rows = [memory.values.get((self._app, entity, layout.digest, key)) for key in asked]
             states = [memory.standings.get((self._app, entity, layout.digest, partition)) for partition in range(self._partitions)]
-        rebuilding = None in found and not all(state is not None and state.complete_to >= 0 for state in states)
+        rebuilding = None in rows and not all(state is not None and state.complete_to >= 0 for state in states)
         remembered = None
         if layout.ttl_ms is not None:
             remembered = remembered_ms(layout.ttl_ms) if self._remember_ms is None else self._remember_ms
-        return unpack_rows(layout, asked, found, self._clock_ms() if now_ms is None else now_ms, remembered, rebuilding)
+        return unpack_rows(layout, asked, rows, self._clock_ms() if now_ms is None else now_ms, remembered, rebuilding)
 
     def ping(self) -> bool:
         """Tell whether the store answers."""
@@ -98,7 +98,7 @@ class MemoryOnlineStore:
         """Nothing to disconnect."""
 
     @contextmanager
-    def _open(self) -> Iterator[Memory]:
+    def _open(self) -> Iterator[SharedMemory]:
         if self._memory.away:
             raise OnlineStoreUnavailableError("the store in memory is away")
         with self._memory.lock:

@@ -39,7 +39,7 @@ def remembered_ms(ttl_ms: int) -> int:
 
 
 def unpack_rows(
-    layout: EntityLayout, keys: tuple[str, ...], found: Sequence[bytes | None], now_ms: int, remember_ms: int | None, rebuilding: bool = False
+    layout: EntityLayout, keys: tuple[str, ...], rows: Sequence[bytes | None], now_ms: int, remember_ms: int | None, rebuilding: bool = False
 ) -> FeatureRows:
     """Turn what lies under the keys into rows.
 
@@ -54,7 +54,7 @@ def unpack_rows(
     age = np.full(n, -1, np.int64)
     status: list[Status] = ["missing"] * n
     size = HEAD.size + 8 * d
-    for row, value in enumerate(found):
+    for row, value in enumerate(rows):
         if value is None:
             continue
         if len(value) != size:

@@ -45,12 +45,12 @@ class RedisFeatureReader:
         prefix = self._names.prefix(layout)
         names = [(prefix + key).encode() for key in asked]
         try:
-            found = cast(list[bytes | None], await self._client.mget(names)) if names else []
-            rebuilding = None in found and await self._rebuilding(layout)
+            rows = cast(list[bytes | None], await self._client.mget(names)) if names else []
+            rebuilding = None in rows and await self._rebuilding(layout)
         except redis.RedisError as error:
             raise refusal(error, self._url) from error
         remembered = None if layout.ttl_ms is None else remembered_ms(layout.ttl_ms)
-        return unpack_rows(layout, asked, found, self._clock_ms(), remembered, rebuilding)
+        return unpack_rows(layout, asked, rows, self._clock_ms(), remembered, rebuilding)
 
     async def ping(self) -> bool:
         """Tell whether Redis answers."""

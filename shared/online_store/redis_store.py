@@ -14,7 +14,7 @@ from tidemill.shared.online_store.layout import EntityLayout, entity_layouts, la
 from tidemill.shared.online_store.packing import HEAD, pack_keys, pack_values, remembered_ms, unpack_rows
 from tidemill.shared.online_store.redis_names import RedisNames, refusal
 from tidemill.shared.online_store.rows import FeatureRows, checked_keys
-from tidemill.shared.online_store.store import FeatureSlice, Receipt, Standing
+from tidemill.shared.online_store.store import FeatureSlice, FillState, Receipt
 
 # A script call keeps readers waiting for about 4 us per value (benchmarks/online_reads.py): half a millisecond.
 _VALUES_PER_CALL = 128
@@ -121,7 +121,7 @@ class RedisOnlineStore:
             generation = answer[1]
         return Receipt(written, generation.decode())
 
-    def standing(self, entity: str, partition: int) -> Standing | None:
+    def standing(self, entity: str, partition: int) -> FillState | None:
         """Return how far a task had filled the store; None when it knows nothing of it; OnlineStoreUnavailableError."""
         layout = layout_of(self._layouts, entity)
         try:
@@ -130,7 +130,7 @@ class RedisOnlineStore:
             )
         except redis.RedisError as error:
             raise refusal(error, self._url) from error
-        return None if generation is None else Standing(generation.decode(), _NOT_COMPLETE if complete_to is None else int(complete_to))
+        return None if generation is None else FillState(generation.decode(), _NOT_COMPLETE if complete_to is None else int(complete_to))
 
     def read_features(self, entity: str, keys: Sequence[str], now_ms: int | None = None) -> FeatureRows:
         """Return one row per key.
@@ -146,15 +146,15 @@ class RedisOnlineStore:
         asked = checked_keys(keys)
         prefix = self._names.prefix(layout)
         names = [(prefix + key).encode() for key in asked]
-        found: list[bytes | None] = []
+        rows: list[bytes | None] = []
         try:
             for begin in range(0, len(names), _KEYS_PER_READ):
-                found += cast(list[bytes | None], self._client.mget(names[begin : begin + _KEYS_PER_READ]))
-            rebuilding = None in found and self._rebuilding(layout)
+                rows += cast(list[bytes | None], self._client.mget(names[begin : begin + _KEYS_PER_READ]))
+            rebuilding = None in rows and self._rebuilding(layout)
         except redis.RedisError as error:
             raise refusal(error, self._url) from error
         remembered = None if layout.ttl_ms is None else self._remembered_ms(layout.ttl_ms)
-        return unpack_rows(layout, asked, found, self._clock_ms() if now_ms is None else now_ms, remembered, rebuilding)
+        return unpack_rows(layout, asked, rows, self._clock_ms() if now_ms is None else now_ms, remembered, rebuilding)
 
     def ping(self) -> bool:
         """Tell whether Redis answers."""

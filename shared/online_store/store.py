@@ -64,7 +64,7 @@ class Receipt:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class FillState:
     """How far a task had filled the store: its generation, and the journal offset up to which everything is in it (-1: it is being filled)."""
 
     generation: str
@@ -87,7 +87,7 @@ class OnlineStore(Protocol):
         """Write the values that are not older than what is there; OnlineStoreUnavailableError."""
         ...
 
-    def standing(self, entity: str, partition: int) -> Standing | None:
+    def standing(self, entity: str, partition: int) -> FillState | None:
         """Return how far a task had filled the store; None when it knows nothing of it; OnlineStoreUnavailableError."""
         ...
 

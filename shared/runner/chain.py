@@ -14,7 +14,7 @@ from tidemill.shared.runner.restore import Restore
 from tidemill.shared.runner.running_task import RunningTask, StepOutcome
 from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.task import StepContext
-from tidemill.shared.runner.trials import Trials
+from tidemill.shared.runner.trials import CrashTrials
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Link:
     topics: StageTopics
     restore: Restore
     verdicts: CrashVerdicts
-    trials: Trials
+    trials: CrashTrials
 
 
 class Chain:
@@ -105,14 +105,14 @@ class Chain:
 
     def shares(self, inputs: Sequence[Records]) -> dict[int, dict[int, list[Records]]]:
         """Say who is given what of the records from Kafka: by partition and stage."""
-        found: dict[int, dict[int, list[Records]]] = {partition: {} for partition in self.tasks}
+        shares: dict[int, dict[int, list[Records]]] = {partition: {} for partition in self.tasks}
         for records in inputs:
             for stage, link in enumerate(self._links):
                 if records.topic in link.topics.inputs.broadcast or (stage == 0 and records.topic in link.topics.inputs.partitioned):
                     for partition in link.topics.readers(TopicPartition(records.topic, records.partition), self.tasks):
                         if stage < len(self.tasks.get(partition, ())) and records.topic not in self.tasks[partition][stage].progress.paused:
-                            found[partition].setdefault(stage, []).extend(self.tasks[partition][stage].unread(records))
-        return found
+                            shares[partition].setdefault(stage, []).extend(self.tasks[partition][stage].unread(records))
+        return shares
 
     def reading(self) -> dict[TopicPartition, int]:
         """Where to read on in Kafka: per input the least position of the tasks that take it; what all of them have paused is left out."""

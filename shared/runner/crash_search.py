@@ -9,7 +9,7 @@ from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Records
 from tidemill.shared.runner.chain import Chain, Link, TaskCrashedError, Work
 from tidemill.shared.runner.culprit_walk import CulpritWalk, Survives
-from tidemill.shared.runner.isolation import Verdict
+from tidemill.shared.runner.isolation import CrashVerdict
 from tidemill.shared.runner.rehearsal import Rehearsal
 from tidemill.shared.runner.shares import Share
 
@@ -110,7 +110,7 @@ class CrashSearch:
         if isinstance(crash.cause, (TransientError, KeyboardInterrupt, SystemExit)):
             raise crash.cause from crash
         verdict = self._links[crash.stage].verdicts.judge(crash.running, crash.inputs, crash.cause, crash.follows)
-        if verdict is Verdict.END and self._timer() >= self._fresh_until:
+        if verdict is CrashVerdict.END and self._timer() >= self._fresh_until:
             raise crash.cause
 
     def refused(self, problem: Exception, works: Sequence[Work], shares: Sequence[Share]) -> None:
@@ -131,5 +131,5 @@ class CrashSearch:
             self._links[work.stage].verdicts.refused(work.running, work.inputs, problem, work.stage > first[partition], len(suspects) == 1)
             for partition, work in suspects.items()
         ]
-        if Verdict.END in verdicts and self._timer() >= self._fresh_until:
+        if CrashVerdict.END in verdicts and self._timer() >= self._fresh_until:
             raise problem

@@ -105,12 +105,12 @@ class CulpritWalk:
             sure, suspect = pieces[: ending.at], pieces[ending.at]
             size = max(1, _count(suspect) // SHARE)
             if _count(suspect) == 1:
-                (found,) = suspect
+                (record,) = suspect
                 if ending.holding:
-                    return HeldBack({**held, **_last(sure)}, found, ending.how)
-                if alone is not None and _place(alone) == _place(found):
-                    return Culprit(found, ending.how)
-                alone = found
+                    return HeldBack({**held, **_last(sure)}, record, ending.how)
+                if alone is not None and _place(alone) == _place(record):
+                    return Culprit(record, ending.how)
+                alone = record
             else:
                 alone = None
 

@@ -8,7 +8,7 @@ from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.chain import Link
 from tidemill.shared.runner.death_note import DeathNote
 from tidemill.shared.runner.flood_report import FloodReport
-from tidemill.shared.runner.isolation import Verdict
+from tidemill.shared.runner.isolation import CrashVerdict
 from tidemill.shared.runner.restore import ReplayCrashedError
 from tidemill.shared.runner.running_task import RunningTask
 
@@ -101,7 +101,7 @@ class GuardedRestore:
                 running = link.restore.restore(partition, verdicts.condemned(partition))
             except ReplayCrashedError as crash:
                 error = f"{type(crash.cause).__name__}: {crash.cause}"
-                if verdicts.restoring_died(partition, error, native=False) is Verdict.END and self._timer() >= self._fresh_until:
+                if verdicts.restoring_died(partition, error, native=False) is CrashVerdict.END and self._timer() >= self._fresh_until:
                     raise crash.cause from crash
                 continue
             finally:

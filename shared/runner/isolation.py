@@ -20,7 +20,7 @@ _CERTAIN = 2
 _SUSPENDED_S, _LONGEST_SUSPENDED_S = 1.0, 600.0
 
 
-class Verdict(Enum):
+class CrashVerdict(Enum):
     """What a crash leads to."""
 
     END = "the process ends, nothing of the step committed"
@@ -172,16 +172,16 @@ class CrashVerdicts:
         if crash is not None and not crash.on_trial and (crash.restoring or crash.passed_by(progress.input_offsets)):
             self._over(partition)
 
-    def restoring_died(self, partition: int, error: str, native: bool) -> Verdict:
+    def restoring_died(self, partition: int, error: str, native: bool) -> CrashVerdict:
         """Take note that a task could not be restored; the culprit is looked for among what it replays."""
         crash = self._crashes.count(partition, RESTORING, Span(0, {}, {}), error, native)
         log.error("restoring a task crashed", extra={"partition": partition, "crashes_here": crash.count, "error": error})
         if crash.count < (min(_CERTAIN, self._crash_limit) if native else self._crash_limit):
-            return Verdict.END
+            return CrashVerdict.END
         self._put_on_trial(crash, {}, {})
-        return Verdict.AGAIN
+        return CrashVerdict.AGAIN
 
-    def judge(self, running: RunningTask, inputs: Sequence[Records], cause: BaseException, follows: bool) -> Verdict:
+    def judge(self, running: RunningTask, inputs: Sequence[Records], cause: BaseException, follows: bool) -> CrashVerdict:
         """Count a crash; begin a search or narrow it.
 
         Parameters
@@ -194,7 +194,7 @@ class CrashVerdicts:
         crash = self._crashes.count(partition, running.progress.input_offsets, span_of(inputs), error)
         log.error("task crashed", extra={"partition": partition, "crashes_here": crash.count, "records": count, "error": error})
         if not crash.searching and not (crash.muted and not count) and crash.count < self._crash_limit:
-            return Verdict.END
+            return CrashVerdict.END
         if count > 1 or follows:
             if count:
                 self._narrow(crash, max(1, count // SHARE))
@@ -202,7 +202,7 @@ class CrashVerdicts:
                 self.mute(partition)
         else:
             self._put_on_trial(crash, as_text(running.given_before()), ends_of(inputs))
-        return Verdict.AGAIN
+        return CrashVerdict.AGAIN
 
     def condemn(self, partition: int, culprit: Records, detail: str) -> None:
         """Set a record aside for good, with the next commit."""
@@ -225,7 +225,7 @@ class CrashVerdicts:
         log.error("the task crashes whatever it is given: it stands still and is tried again; the others go on", extra=detail)
         self._set_aside(crash)
 
-    def refused(self, running: RunningTask, inputs: Sequence[Records], cause: Exception, follows: bool, alone: bool) -> Verdict:
+    def refused(self, running: RunningTask, inputs: Sequence[Records], cause: Exception, follows: bool, alone: bool) -> CrashVerdict:
         """Count a step whose outputs could not be written for what they are; the task itself did not crash.
 
         Parameters
@@ -238,13 +238,13 @@ class CrashVerdicts:
         crash = self._crashes.count(partition, running.progress.input_offsets, span_of(inputs), error)
         log.error("outputs cannot be written", extra={"partition": partition, "crashes_here": crash.count, "records": count, "error": error})
         if not crash.searching and crash.count < self._crash_limit:
-            return Verdict.END
+            return CrashVerdict.END
         if count == 1 and alone and not follows:
             (culprit,) = (records for records in inputs if len(records))
             self.condemn(partition, culprit, f"its outputs cannot be written: {error}")
         else:
             self._narrow(crash, max(1, count // SHARE if alone else count))
-        return Verdict.AGAIN
+        return CrashVerdict.AGAIN
 
     def mute(self, partition: int) -> None:
         """Call a task with input only, for a while: without input it crashes."""

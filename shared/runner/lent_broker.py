@@ -57,13 +57,13 @@ class LentBroker:
         """Make a reader."""
         return LentReader(self)
 
-    def sink(self) -> "Closed":
+    def sink(self) -> "ClosedSink":
         """Make a publisher that refuses."""
-        return Closed()
+        return ClosedSink()
 
-    def transactional_sink(self, transactional_id: str) -> "Closed":
+    def transactional_sink(self, transactional_id: str) -> "ClosedSink":
         """Make a producer that refuses."""
-        return Closed()
+        return ClosedSink()
 
 
 class LentReader:
@@ -109,8 +109,8 @@ class LentSource:
 
     def committed(self, partitions: Sequence[TopicPartition]) -> dict[TopicPartition, int]:
         """Offsets that the parent's group has committed."""
-        found: dict[TopicPartition, int] = self._broker.ask("committed", list(partitions))
-        return found
+        offsets: dict[TopicPartition, int] = self._broker.ask("committed", list(partitions))
+        return offsets
 
     def membership(self) -> object:
         """Refuse."""
@@ -123,7 +123,7 @@ class LentSource:
         """Nothing to give back."""
 
 
-class Closed:
+class ClosedSink:
     """A producer of `LentBroker`: whatever is asked of it is refused."""
 
     def __getattr__(self, name: str) -> Callable[..., NoReturn]:

@@ -49,7 +49,7 @@ def claim(place: TopicPartition, writer: str) -> Emission:
 
 
 @dataclass(frozen=True, slots=True)
-class Standing:
+class LastProgress:
     """What a progress topic says of a task.
 
     Attributes
@@ -67,7 +67,7 @@ class Standing:
     end: int
 
 
-def standing(reader: Reader, place: TopicPartition, codec: RecordCodecPort, alive: Callable[[], None] = lambda: None) -> Standing:
+def standing(reader: Reader, place: TopicPartition, codec: RecordCodecPort, alive: Callable[[], None] = lambda: None) -> LastProgress:
     """Read a progress topic to its end, waiting for open transactions.
 
     Parameters
@@ -82,11 +82,11 @@ def standing(reader: Reader, place: TopicPartition, codec: RecordCodecPort, aliv
     """
     low, end = reader.watermarks(place)
     begin = max(low, end - _TAIL)
-    found = _read(reader, place, begin, alive)
-    if found[0] is None and begin > low:
-        found = _read(reader, place, low, alive)
-    record, key, position = found
-    return Standing(record, _writer(key, record, codec), position)
+    latest = _read(reader, place, begin, alive)
+    if latest[0] is None and begin > low:
+        latest = _read(reader, place, low, alive)
+    record, key, position = latest
+    return LastProgress(record, _writer(key, record, codec), position)
 
 
 def _read(reader: Reader, place: TopicPartition, position: int, alive: Callable[[], None]) -> tuple[bytes | None, bytes | None, int]:

@@ -7,7 +7,7 @@ from typing import Any, Protocol, TypeVar
 from tidemill.shared.log.flood import Refusals
 from tidemill.shared.log.flow import Flow
 from tidemill.shared.log.records import Coverage, TopicPartition
-from tidemill.shared.runner.written import Written
+from tidemill.shared.runner.written import LastOutputs
 
 T = TypeVar("T")
 
@@ -76,7 +76,7 @@ class Progress:
     refusals: Refusals = field(default_factory=Refusals)
     flows: Mapping[str, Flow] = field(default_factory=dict)
     writer: str = ""
-    written: Mapping[TopicPartition, Written] = field(default_factory=dict)
+    written: Mapping[TopicPartition, LastOutputs] = field(default_factory=dict)
     topic_ids: Mapping[str, str] = field(default_factory=dict)
 
     @property
@@ -145,7 +145,7 @@ class Progress:
             refusals=Refusals.of_list(record["refusals"]),
             flows={topic: Flow.of_record(flow) for topic, flow in record["flows"].items()},
             writer=record["writer"],
-            written={place: Written.of_list(numbers) for place, numbers in _from_text(record["written"]).items()},
+            written={place: LastOutputs.of_list(numbers) for place, numbers in _from_text(record["written"]).items()},
             topic_ids=record["topic_ids"],
         )
 
@@ -155,11 +155,11 @@ def _to_text(offsets: Mapping[TopicPartition, int]) -> dict[str, int]:
 
 
 def _from_text(offsets: Mapping[str, T]) -> dict[TopicPartition, T]:
-    found = {}
+    parsed = {}
     for address, offset in offsets.items():
         topic, _, partition = address.rpartition(":")
-        found[TopicPartition(topic, int(partition))] = offset
-    return found
+        parsed[TopicPartition(topic, int(partition))] = offset
+    return parsed
 
 
 def _coordinates(texts: Iterable[str]) -> Iterable[tuple[str, int, int]]:

@@ -37,7 +37,7 @@ class Quarantined:
         offsets: dict[TopicPartition, list[int]] = {}
         for topic, partition, offset in self._addresses:
             offsets.setdefault(TopicPartition(topic, partition), []).append(offset)
-        self._offsets = {place: np.sort(np.array(found, np.int64)) for place, found in offsets.items()}
+        self._offsets = {place: np.sort(np.array(places, np.int64)) for place, places in offsets.items()}
 
     def __len__(self) -> int:
         return len(self._addresses)

@@ -45,10 +45,10 @@ class Rehearsal:
     pieces: Sequence[Sequence[Records]] = ()
 
 
-Told = Callable[[int, bool], None]
+StepObserver = Callable[[int, bool], None]
 
 
-def perform(restore: Restore, rehearsal: Rehearsal, told: Told = lambda _number, _holding: None) -> None:
+def perform(restore: Restore, rehearsal: Rehearsal, told: StepObserver = lambda _number, _holding: None) -> None:
     """Go through a rehearsal as if each step were committed; raises whatever the task raises.
 
     Every input counts as read to its end, so that a merge lets go of everything within the step that brought it.

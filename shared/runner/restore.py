@@ -114,14 +114,14 @@ class Restore:
         grouped = self._topics.grouped(partition)
         committed = self._source.committed(grouped)
         self._alive()
-        found = standing(self._reader, TopicPartition(self._topics.progress, partition), self._codec, self._alive)
-        progress = self._progress(partition, found.record)
+        fill = standing(self._reader, TopicPartition(self._topics.progress, partition), self._codec, self._alive)
+        progress = self._progress(partition, fill.record)
         topic_ids = self._identities.of(self._identified, progress.topic_ids)
         gone = self._cross_check(partition, grouped, committed, progress)
         if gone:
             # As after a take-over from another group: all of its offsets are committed again with the next step.
             progress = replace(progress, group="")
-        progress, marks = self._hold_outputs(partition, progress, found.end)
+        progress, marks = self._hold_outputs(partition, progress, fill.end)
         task = self._make_task(partition)
         stale: list[bytes] = []
         parts = StateParts(self._topics.part_bytes)
@@ -140,7 +140,7 @@ class Restore:
             task.take_over(progress.versions)
             task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._topics, self._dead_letters, self._codec, self._instance, parts, stale)
-        running.writer, running.end, running.recovered, running.topic_ids = self._writer, found.end, gone, topic_ids
+        running.writer, running.end, running.recovered, running.topic_ids = self._writer, fill.end, gone, topic_ids
         running.end_of, running.marks = lambda place: self._reader.watermarks(place)[1], marks
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
         running.quarantined = Quarantined([*running.unwritten, *verdicts])
@@ -153,8 +153,8 @@ class Restore:
     def record_at(self, address: TopicPartition, offset: int) -> Records | None:
         """Read one record; None when the log does not hold it (any more)."""
         low, high = self._reader.watermarks(address)
-        found = [records for records in self._read(address, offset, offset + 1) if len(records)] if low <= offset < high else []
-        return found[0] if found and int(found[0].offsets[0]) == offset else None
+        runs = [records for records in self._read(address, offset, offset + 1) if len(records)] if low <= offset < high else []
+        return runs[0] if runs and int(runs[0].offsets[0]) == offset else None
 
     def read(self, address: TopicPartition, begin: int, end: int | None) -> Iterator[Records]:
         """Read a stretch of the log, staying in the group."""
@@ -176,14 +176,14 @@ class Restore:
 
     def positions(self, running: RunningTask) -> dict[TopicPartition, int]:
         """Where to read on, for every input of a task."""
-        found = {}
+        positions = {}
         for partition in self._inputs(running.partition):
             position = running.progress.input_offsets.get(partition)
             low, high = self._reader.watermarks(partition)
             if position is not None and not low <= position <= high:
                 raise offset_lost(partition, self._topics.stage, position, low, high)
-            found[partition] = low if position is None else position
-        return found
+            positions[partition] = low if position is None else position
+        return positions
 
     def _inputs(self, partition: int) -> list[TopicPartition]:
         return [*self._topics.grouped(partition), *self._topics.inner(partition), *self._topics.broadcast()]

@@ -26,7 +26,7 @@ from tidemill.shared.runner.isolation import CrashVerdicts
 from tidemill.shared.runner.lent_broker import Lender
 from tidemill.shared.runner.ownership import Precedence
 from tidemill.shared.runner.progress import RecordCodecPort
-from tidemill.shared.runner.rehearsal import Rehearsal, Told, perform
+from tidemill.shared.runner.rehearsal import Rehearsal, StepObserver, perform
 from tidemill.shared.runner.restore import Restore
 from tidemill.shared.runner.running_task import RunningTask
 from tidemill.shared.runner.stage_child import MakeStage, StageChild
@@ -37,7 +37,7 @@ from tidemill.shared.runner.take_over import Rival, TakeOver
 from tidemill.shared.runner.task import Stage
 from tidemill.shared.runner.tenure import Tenure
 from tidemill.shared.runner.topic_identity import TopicIdentities
-from tidemill.shared.runner.trials import Trials
+from tidemill.shared.runner.trials import CrashTrials
 
 log = logging.getLogger(__name__)
 # A process that was started again after a crash does not end over another one so soon: what crashes in it is not its age.
@@ -199,7 +199,7 @@ class Runner:
         )
         crash_log = CrashLog(limits.state_folder / f"{topics.app}-{stage.name}-{instance}.crash.json", self._note.advanced)
         verdicts = CrashVerdicts(crash_log, limits.crash_limit, self._timer)
-        return Link(topics, restore, verdicts, Trials(number, restore, verdicts, limits.max_batch, self._clock_ms))
+        return Link(topics, restore, verdicts, CrashTrials(number, restore, verdicts, limits.max_batch, self._clock_ms))
 
     def use_children(self, make: MakeStage) -> None:
         """Have child processes try what has ended this one without an exception, instead of dying of it again and again.
@@ -221,7 +221,7 @@ class Runner:
         """Write down that the process is ended because it hangs."""
         self._note.hangs()
 
-    def rehearse(self, rehearsal: Rehearsal, told: Told) -> None:
+    def rehearse(self, rehearsal: Rehearsal, told: StepObserver) -> None:
         """Go through steps that are never committed, in a child process: see `use_children`."""
         self._tenure.begin()
         perform(self._links[rehearsal.stage].restore, rehearsal, told)

@@ -14,7 +14,7 @@ from tidemill.shared.runner.quarantine import Address, Quarantined, Withheld, gi
 from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.state_parts import StateParts
 from tidemill.shared.runner.task import StepContext, Task
-from tidemill.shared.runner.written import Written
+from tidemill.shared.runner.written import LastOutputs
 
 
 class UndeclaredOutputError(RuntimeError):
@@ -198,15 +198,15 @@ class RunningTask:
     def _record(self, progress: Progress) -> Emission:
         return Emission(progress_topic(self.topics.app, self.topics.stage), self.partition, [progress.key], [progress.encode(self.codec)])
 
-    def _written(self, emissions: Sequence[Emission], share: Sequence[Emission]) -> dict[TopicPartition, Written]:
+    def _written(self, emissions: Sequence[Emission], share: Sequence[Emission]) -> dict[TopicPartition, LastOutputs]:
         """What the next progress record says of the last outputs of each place, those of a step and the state that goes with them among them."""
         runs: dict[TopicPartition, list[Emission]] = {}
         for emission in emissions:
             runs.setdefault(TopicPartition(emission.topic, emission.partition), []).append(emission)
-        written = {**self.progress.written, **{place: Written.of(run, self._mark(place)) for place, run in runs.items()}}
+        written = {**self.progress.written, **{place: LastOutputs.of(run, self._mark(place)) for place, run in runs.items()}}
         for emission in share:
             place = TopicPartition(emission.topic, emission.partition)
-            state = Written.of_state(emission, self._mark(place))
+            state = LastOutputs.of_state(emission, self._mark(place))
             # Deletions leave nothing to look for, and compaction may now remove what was there before them.
             written.pop(place, None)
             if state is not None:

@@ -31,7 +31,7 @@ def first_records(share: Mapping[int, Sequence[Records]], limit: int) -> tuple[d
         for records in runs:
             piece = records[:limit]
             limit -= len(piece)
-            for part, found in ((piece, taken), (records[len(piece) :], rest)):
+            for part, runs_by_stage in ((piece, taken), (records[len(piece) :], rest)):
                 if len(part):
-                    found.setdefault(stage, []).append(part)
+                    runs_by_stage.setdefault(stage, []).append(part)
     return taken, rest

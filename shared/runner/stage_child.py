@@ -17,7 +17,7 @@ from typing import Any, Protocol
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.runner.lent_broker import Lender
-from tidemill.shared.runner.rehearsal import RESTORING, Rehearsal, Told
+from tidemill.shared.runner.rehearsal import RESTORING, Rehearsal, StepObserver
 
 log = logging.getLogger(__name__)
 _LOOK_EVERY_S = 0.05
@@ -32,7 +32,7 @@ _TAIL = 2_000
 class Rehearses(Protocol):
     """What a child makes: `tidemill.shared.runner.runner.Runner`."""
 
-    def rehearse(self, rehearsal: Rehearsal, told: Told) -> None:
+    def rehearse(self, rehearsal: Rehearsal, told: StepObserver) -> None:
         """Go through a rehearsal."""
         ...
 
@@ -227,13 +227,13 @@ def resident_bytes(pid: int) -> int:
 def available_bytes() -> int:
     """Memory that is free for the taking: of the machine, or of this process's control group where that is less."""
     with open("/proc/meminfo", encoding="ascii") as file:
-        found = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
+        available = next(int(line.split()[1]) << 10 for line in file if line.startswith("MemAvailable"))
     group = Path("/sys/fs/cgroup")
     try:
         limit, used = ((group / name).read_text(encoding="ascii").strip() for name in ("memory.max", "memory.current"))
     except OSError:
-        return found
-    return found if limit == "max" else max(0, min(found, int(limit) - int(used)))
+        return available
+    return available if limit == "max" else max(0, min(available, int(limit) - int(used)))
 
 
 def _said_of(code: int) -> str:

@@ -53,11 +53,11 @@ class StateParts:
             place, value = keys[row], values[row]
             if place is not None:
                 number, _, key = place[len(_MARK) + 1 :].partition(b"|")
-                found = self._loaded.setdefault(key, {})
+                parts = self._loaded.setdefault(key, {})
                 if value is None:
-                    found.pop(int(number), None)
+                    parts.pop(int(number), None)
                 else:
-                    found[int(number)] = value
+                    parts[int(number)] = value
         others = np.flatnonzero(~are_parts)
         return taken(keys, others), taken(values, others)
 
@@ -75,10 +75,10 @@ class StateParts:
                 continue
             manifest = json.loads(parts.pop(0, b"{}"))
             whole = b"".join(parts[number] for number in sorted(parts))
-            found = {"parts": len(parts), "bytes": len(whole), "crc": zlib.crc32(whole)}
-            if found != manifest:
+            head = {"parts": len(parts), "bytes": len(whole), "crc": zlib.crc32(whole)}
+            if head != manifest:
                 raise TornStateError(
-                    f"checkpoint entry {key!r}: expected the parts that its manifest names ({manifest or 'missing'}), found {found};"
+                    f"checkpoint entry {key!r}: expected the parts that its manifest names ({manifest or 'missing'}), found {head};"
                     " somebody else has written to the checkpoint topic or deleted from it: empty it, and the state is made anew from the inputs"
                 )
             self._digests[key] = [_digest(parts[number]) for number in sorted(parts)]
@@ -127,5 +127,5 @@ def _digest(part: bytes) -> bytes:
 def _are_parts(keys: Sequence[bytes | None]) -> NDArray[np.bool_]:
     if not isinstance(keys, Packed):
         return np.array([key is not None and key.startswith(_MARK) for key in keys], np.bool_)
-    found = pc.starts_with(keys.column(), pattern=_MARK)
-    return np.asarray(found.to_numpy(zero_copy_only=False), np.bool_)
+    marked = pc.starts_with(keys.column(), pattern=_MARK)
+    return np.asarray(marked.to_numpy(zero_copy_only=False), np.bool_)

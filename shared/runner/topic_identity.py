@@ -87,12 +87,12 @@ class TopicIdentities:
         self._ids = {**known, **self._ids}
         return {**known, **present}
 
-    def _take(self, found: Mapping[str, str]) -> None:
-        self._hold(self._ids, found)
-        self._ids.update(found)
+    def _take(self, ids: Mapping[str, str]) -> None:
+        self._hold(self._ids, ids)
+        self._ids.update(ids)
 
-    def _hold(self, expected: Mapping[str, str], found: Mapping[str, str]) -> None:
-        for topic, identity in found.items():
+    def _hold(self, expected: Mapping[str, str], ids: Mapping[str, str]) -> None:
+        for topic, identity in ids.items():
             before = expected.get(topic, identity)
             if before == identity:
                 continue

@@ -20,7 +20,7 @@ _NOTHING = -2
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class SuspectRecords:
     """Records in a fixed order, of which a trial gives the first few and withholds the rest.
 
     Attributes
@@ -36,13 +36,13 @@ class Candidates:
 
     def without(self, count: int) -> dict[TopicPartition, tuple[int, int]]:
         """Offsets that are withheld when only the first `count` are given."""
-        found = {}
+        withheld = {}
         for place, begin, end in self.stretches:
             taken = min(max(count, 0), end - begin)
             count -= taken
             if taken < end - begin:
-                found[place] = begin + taken, end
-        return found
+                withheld[place] = begin + taken, end
+        return withheld
 
     def last(self, count: int) -> tuple[TopicPartition, int]:
         """Place and offset of the last of the first `count`."""
@@ -53,7 +53,7 @@ class Candidates:
         raise IndexError(f"expected at most {len(self)} candidates, got {count} more")
 
 
-class Trials:
+class CrashTrials:
     """Tells which record it was, once the step that crashes has one record at most, by restoring the task again and again with fewer records.
 
     A crash may come long after its cause: a merge holds a record back, and falls over it when another input lets it go. So candidates
@@ -113,7 +113,7 @@ class Trials:
         place, offset = candidates.last(crash.high)
         self._condemn(crash, place, offset, error)
 
-    def _blame_step(self, crash: Crash, candidates: Candidates) -> None:
+    def _blame_step(self, crash: Crash, candidates: SuspectRecords) -> None:
         """Condemn the record of the step, unless the task crashes without it as well."""
         blamed = {name: offset for name, offset in crash.step.items() if not _place(name).topic.endswith("-progress")}
         if crash.restoring:
@@ -140,7 +140,7 @@ class Trials:
         else:
             self._verdicts.condemn(crash.partition, culprit, f"crashed the task {crash.count} times: {error}")
 
-    def _try(self, crash: Crash, candidates: Candidates, count: int) -> tuple[Crash, str | None]:
+    def _try(self, crash: Crash, candidates: SuspectRecords, count: int) -> tuple[Crash, str | None]:
         """Give the task the first candidates only, and the step's record; what is known then, and why it crashed if it did."""
         try:
             problem = self._crash_of(crash, count, candidates.without(count))
@@ -194,14 +194,14 @@ class Trials:
             return f"{type(problem).__name__}: {problem}"
         return None
 
-    def _candidates(self, crash: Crash) -> Candidates:
+    def _candidates(self, crash: Crash) -> SuspectRecords:
         """What the task is given again when it is restored, and what it had been given beyond its committed positions."""
         replayed, positions = self._restore.begins(crash.partition)
         ends = {place: crash.held.get(_name(place), -1) + 1 for place in positions}
         stretches = [(place, begin, max(end, ends.get(place, end))) for place, begin, end in replayed]
         known = {place for place, _, _ in stretches}
         stretches += [(place, begin, ends[place]) for place, begin in positions.items() if place not in known]
-        return Candidates([(place, begin, end) for place, begin, end in stretches if begin < end and not place.topic.endswith("-progress")])
+        return SuspectRecords([(place, begin, end) for place, begin, end in stretches if begin < end and not place.topic.endswith("-progress")])
 
 
 def _name(place: TopicPartition) -> str:

@@ -16,7 +16,7 @@ def _digest(key: bytes | None, value: bytes | None) -> int:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class LastOutputs:
     """Outputs of the last transaction of a task that wrote to a topic partition.
 
     First and last record name the run among the records of other writers; two checksums and a count cost the same for ten records and for ten
@@ -34,7 +34,7 @@ class Written:
     Examples
     --------
     >>> import numpy as np
-    >>> one = Written.of([Emission("out", 0, [None, None], [b"a", b"b"])], after=7)
+    >>> one = LastOutputs.of([Emission("out", 0, [None, None], [b"a", b"b"])], after=7)
     >>> log = Records("out", 0, np.array([7, 8, 9]), np.zeros(3, np.int64), [None] * 3, [b"a", b"b", b"c"])
     >>> one.missing_from([log]), one.missing_from([log[1:]]), one.beyond([log])
     (0, 2, 1)
@@ -46,14 +46,14 @@ class Written:
     last: int
 
     @classmethod
-    def of(cls, emissions: Sequence[Emission], after: int) -> "Written":
+    def of(cls, emissions: Sequence[Emission], after: int) -> "LastOutputs":
         """Of what is written to one place; `emissions` hold at least one record."""
         begin, end = emissions[0], emissions[-1]
         count = sum(map(len, emissions))
         return cls(after, count, _digest(begin.keys[0], begin.values[0]), _digest(end.keys[-1], end.values[-1]))
 
     @classmethod
-    def of_state(cls, emission: Emission, after: int) -> "Written | None":
+    def of_state(cls, emission: Emission, after: int) -> "LastOutputs | None":
         """Of what is written to a compacted place; None when compaction may remove all of it (deletions)."""
         kept: dict[bytes | None, bytes | None] = {}
         for key, value in zip(emission.keys, emission.values, strict=True):
@@ -64,14 +64,14 @@ class Written:
 
     def missing_from(self, log: Iterable[Records]) -> int:
         """How many of them the log does not hold from `after` on; reads no further than to the last one."""
-        found = 0
+        missing = 0
         for records in log:
             for key, value in zip(records.keys, records.values, strict=True):
                 digest = _digest(key, value)
-                found += found > 0 or digest == self.first
-                if found >= self.count and digest == self.last:
+                missing += missing > 0 or digest == self.first
+                if missing >= self.count and digest == self.last:
                     return 0
-        return max(1, self.count - found)
+        return max(1, self.count - missing)
 
     def beyond(self, log: Iterable[Records]) -> int:
         """How many records the log holds from `after` on besides them."""
@@ -82,7 +82,7 @@ class Written:
         return [self.after, self.count, self.first, self.last]
 
     @classmethod
-    def of_list(cls, numbers: Sequence[int]) -> "Written":
+    def of_list(cls, numbers: Sequence[int]) -> "LastOutputs":
         """Of a progress record's numbers."""
         after, count, first, last = numbers
         return cls(after, count, first, last)

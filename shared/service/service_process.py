@@ -82,14 +82,14 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
         raise SystemExit(run_service("features", build, FeaturesSettings))
     """
 
-    def work(found: Surroundings[Settings]) -> None:
-        settings, health = found.settings, found.health
+    def work(surroundings: Surroundings[Settings]) -> None:
+        settings, health = surroundings.settings, surroundings.health
 
         def make() -> Runner:
-            found.make_topics()
-            return build(settings, found.broker, found.registry, metrics=found.metrics, health=health)
+            surroundings.make_topics()
+            return build(settings, surroundings.broker, surroundings.registry, metrics=surroundings.metrics, health=health)
 
-        runner = once_it_answers(make, found.stop, health)
+        runner = once_it_answers(make, surroundings.stop, health)
         if runner is None:
             return
         runner.note_faults()
@@ -99,7 +99,7 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
         # More than a probe from outside waits: who has one decides first. A first start may compile its kernels meanwhile.
         limit_s = settings.health.stalled_after_s
         with StallGuard(health, 2 * limit_s, partial(_leave_hanging, runner), cold_limit_s=5 * limit_s):
-            runner.run(found.stop)
+            runner.run(surroundings.stop)
 
     return run_process(stage, settings_type, work)
 

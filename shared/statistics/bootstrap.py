@@ -19,7 +19,7 @@ class Interval:
     high: float
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # Numba has no types
+@numba.njit(cache=True)
 def _wins(
     scores: NDArray[np.float64], positive: NDArray[np.bool_], blocks: NDArray[np.int64], weights: NDArray[np.float64], count: int
 ) -> NDArray[np.float64]:
@@ -43,7 +43,8 @@ def _wins(
     return wins
 
 
-def _interval(estimate: float, values: NDArray[np.float64], level: float) -> Interval:
+def percentile_interval(estimate: float, values: NDArray[np.float64], level: float) -> Interval:
+    """Return the bounds between which so large a share of the finite redrawn values lies; NaN where there is none."""
     values = values[np.isfinite(values)]
     if values.size == 0:
         return Interval(estimate, float("nan"), float("nan"))
@@ -121,7 +122,7 @@ def mean_difference_interval(
     drawn = drawn_blocks(count, repetitions, seed)[1:]
     sums = np.bincount(indices, differences if weights is None else weights * differences, minlength=count)
     sizes = np.bincount(indices, weights, minlength=count)
-    return _interval(weighted_mean(differences, weights), (drawn @ sums) / (drawn @ sizes), level)
+    return percentile_interval(weighted_mean(differences, weights), (drawn @ sums) / (drawn @ sizes), level)
 
 
 def _area_difference(
@@ -158,4 +159,4 @@ def _area_difference(
     with np.errstate(invalid="ignore"):
         # A draw of blocks may lack a class: its mean is over the others.
         mean = np.where(known, table, 0.0).sum(axis=0) / known.sum(axis=0)
-    return _interval(float(mean[0]), mean[1:], level)
+    return percentile_interval(float(mean[0]), mean[1:], level)

@@ -4,7 +4,7 @@ import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
 from tidemill.shared.statistics.blocks import block_indices, drawn_blocks
-from tidemill.shared.statistics.bootstrap import Interval
+from tidemill.shared.statistics.bootstrap import Interval, percentile_interval
 from tidemill.shared.statistics.propensity import Weights
 
 _REPETITIONS = 1000
@@ -37,8 +37,8 @@ def calibration_interval(
     estimate, draws = _redrawn(labels, [np.asarray(scores, np.float64)], blocks, bins, seed, weights)
     if not draws.size:
         return Interval(float("nan"), float("nan"), float("nan"))
-    low, high = np.quantile(draws[0], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(estimate[0]), max(0.0, float(2 * estimate[0] - high)), max(0.0, float(2 * estimate[0] - low)))
+    around = percentile_interval(float(estimate[0]), draws[0], level)
+    return Interval(around.estimate, max(0.0, 2 * around.estimate - around.high), max(0.0, 2 * around.estimate - around.low))
 
 
 def calibration_difference_interval(
@@ -55,8 +55,7 @@ def calibration_difference_interval(
     estimate, draws = _redrawn(labels, [np.asarray(first, np.float64), np.asarray(second, np.float64)], blocks, bins, seed, weights)
     if not draws.size:
         return Interval(float("nan"), float("nan"), float("nan"))
-    low, high = np.quantile(draws[0] - draws[1], [(1 - level) / 2, (1 + level) / 2])
-    return Interval(float(estimate[0] - estimate[1]), float(low), float(high))
+    return percentile_interval(float(estimate[0] - estimate[1]), draws[0] - draws[1], level)
 
 
 def _redrawn(

@@ -34,28 +34,6 @@ def population_stability_index(reference: ArrayLike, current: ArrayLike, floor: 
     return float(((seen - expected) * np.log(seen / expected)).sum())
 
 
-def jensen_shannon(reference: ArrayLike, current: ArrayLike) -> float:
-    """Jensen-Shannon distance in base 2: 0 when equal, 1 when disjoint."""
-    expected, seen = _shares(reference, 0.0), _shares(current, 0.0)
-    if expected.shape != seen.shape:
-        raise ValueError(f"expected two histograms over the same bins, got {expected.size} and {seen.size} bins")
-    middle = (expected + seen) / 2.0
-
-    def divergence(shares: NDArray[np.float64]) -> float:
-        some = shares > 0
-        return float((shares[some] * np.log2(shares[some] / middle[some])).sum())
-
-    return float(np.sqrt(max(0.0, (divergence(expected) + divergence(seen)) / 2.0)))
-
-
-def kolmogorov_smirnov(reference: ArrayLike, current: ArrayLike) -> float:
-    """Largest difference of the two cumulative distributions, from ordered bins (a lower bound of the sample statistic)."""
-    expected, seen = _shares(reference, 0.0), _shares(current, 0.0)
-    if expected.shape != seen.shape:
-        raise ValueError(f"expected two histograms over the same bins, got {expected.size} and {seen.size} bins")
-    return float(np.abs(np.cumsum(expected) - np.cumsum(seen)).max())
-
-
 def distances(
     reference: Sequence[NDArray[np.int64]], current: Sequence[NDArray[np.int64]], ordered: Sequence[bool], floor: float = _FLOOR
 ) -> NDArray[np.float64]:

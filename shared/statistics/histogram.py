@@ -1,4 +1,4 @@
-"""Mergeable histograms over fixed bins: quantile edges for numbers, the most frequent values for categories, one bin for missing values."""
+"""Mergeable histograms of categories over fixed bins: the most frequent values, one bin for all others, one for missing values."""
 
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
@@ -10,28 +10,6 @@ from numpy.typing import NDArray
 from tidemill.shared.short_text import short_text
 
 LONGEST_NAME = 200
-
-
-@dataclass(frozen=True, slots=True)
-class NumericBins:
-    """Bins (-inf, e1], (e1, e2], ..., (ek, inf) and one for NaN. Histograms over the same bins merge by adding their counts."""
-
-    edges: tuple[float, ...]
-
-    @staticmethod
-    def from_reference(values: NDArray[np.float64], bins: int = 10) -> "NumericBins":
-        """About equally full under the reference; fewer when values repeat."""
-        present = values[~np.isnan(values)]
-        if present.size == 0:
-            return NumericBins(())
-        edges = np.quantile(present, np.arange(1, bins) / bins, method="inverted_cdf")
-        return NumericBins(tuple(float(edge) for edge in np.unique(edges)))
-
-    def counts(self, values: NDArray[np.float64]) -> NDArray[np.int64]:
-        """Rows per bin, shape (edges + 2,); the last is the missing ones."""
-        missing = np.isnan(values)
-        place = np.where(missing, len(self.edges) + 1, np.searchsorted(np.asarray(self.edges), values, side="left"))
-        return np.bincount(place, minlength=len(self.edges) + 2).astype(np.int64)
 
 
 @dataclass(frozen=True, slots=True)

@@ -15,7 +15,7 @@ _SWAY, _SOON = 0.6, 4.0
 _DEVIATIONS = 2.5631031310892007  # of a normal distribution, between its 10 % and its 90 % quantile
 
 
-@numba.njit(cache=True)  # type: ignore[untyped-decorator, unused-ignore]  # Numba has no types
+@numba.njit(cache=True)
 def _track(residuals: Float64, state: Float64, ring: Float64, seen: int, tail: float) -> Float64:
     """Bounds after each residual, shape (n, 2); `state` (lower, upper, first deviation, debts) and `ring` are written over."""
     size = ring.size

@@ -28,12 +28,12 @@ def interval_figures(labels: ArrayLike, lower: ArrayLike, upper: ArrayLike, cove
     truth, low, high = truth[known], low[known], high[known]
     tail = (1.0 - coverage) / 2.0
     with np.errstate(over="ignore", invalid="ignore"):
-        found = {
+        figures = {
             "coverage": float(((low <= truth) & (truth <= high)).mean()),
             "interval_width": float((high - low).mean()),
             "pinball_loss": float((pinball_losses(truth, low, tail).mean() + pinball_losses(truth, high, 1.0 - tail).mean()) / 2.0),
         }
-    return {name: value for name, value in found.items() if np.isfinite(value)}
+    return {name: value for name, value in figures.items() if np.isfinite(value)}
 
 
 def pinball_losses(labels: NDArray[np.float64], quantiles: NDArray[np.float64], share: float) -> NDArray[np.float64]:

@@ -92,8 +92,8 @@ def average_precision(labels: ArrayLike, scores: ArrayLike, weights: Weights = N
         own = weights[order]
         won, answered = np.cumsum(own * truth[order])[last], np.cumsum(own)[last]
         return float((np.diff(won, prepend=0.0) * won / answered).sum() / won[-1])
-    found = np.cumsum(truth[order])[last]
-    return float((np.diff(found, prepend=0) * found / (last + 1)).sum() / positives)
+    hits = np.cumsum(truth[order])[last]
+    return float((np.diff(hits, prepend=0) * hits / (last + 1)).sum() / positives)
 
 
 def class_log_losses(labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:

@@ -46,5 +46,5 @@ def label_weights(control: ArrayLike, propensity: ArrayLike) -> NDArray[np.float
     drawn, seen = np.asarray(control, np.float64) == 1.0, np.asarray(propensity, np.float64)
     with np.errstate(invalid="ignore"):
         hides = seen < 1.0
-    found: NDArray[np.float64] = np.where(hides, np.where(drawn, 1.0 / np.where(hides, seen, 1.0), 0.0), 1.0)
-    return found
+    weights: NDArray[np.float64] = np.where(hides, np.where(drawn, 1.0 / np.where(hides, seen, 1.0), 0.0), 1.0)
+    return weights

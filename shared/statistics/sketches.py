@@ -98,11 +98,11 @@ class Sketches:
 
     def quantiles(self, levels: Sequence[float]) -> Float64:
         """Return quantiles of the values that are there, right to a cell, shape (n, levels); NaN without any."""
-        found = np.full((len(self.parts), len(levels)), np.nan)
+        quantiles = np.full((len(self.parts), len(levels)), np.nan)
         some = np.flatnonzero(self.lengths)
         if some.size:
-            found[some] = self._values(self.cells_at(some, np.array(levels) * self.present[some, None]), some)
-        return found
+            quantiles[some] = self._values(self.cells_at(some, np.array(levels) * self.present[some, None]), some)
+        return quantiles
 
     def cells_at(self, chosen: Int64, ranks: Float64) -> Int64:
         """Return the first cell up to which some sketches have that many rows, by its place in `keys`; ranks of shape (chosen, k)."""
@@ -133,7 +133,7 @@ def binned_all(reference: Sketches, current: Sketches, bins: int = 10) -> list[t
     """Counts of pairs of sketches over the same bins, as `binned` has them of each pair."""
     n = len(reference.parts)
     some = np.flatnonzero(reference.lengths)
-    found = {row: binned(reference.parts[row], current.parts[row], bins) for row in np.flatnonzero(reference.lengths == 0).tolist()}
+    bins_by_row = {row: binned(reference.parts[row], current.parts[row], bins) for row in np.flatnonzero(reference.lengths == 0).tolist()}
     if some.size:
         shift = np.maximum(reference.shift, current.shift)
         expected, seen = (coarser(one.keys, (shift - one.shift)[one.group]) for one in (reference, current))
@@ -150,8 +150,8 @@ def binned_all(reference: Sketches, current: Sketches, bins: int = 10) -> list[t
             table = np.bincount(one.group * (bins + 1) + place, weights=one.counts, minlength=n * (bins + 1)).astype(np.int64).reshape(n, bins + 1)
             table[np.arange(n), count + 1] += one.missing
             tables.append(table)
-        found |= {row: (tables[0][row, : count[row] + 2], tables[1][row, : count[row] + 2]) for row in some.tolist()}
-    return [found[row] for row in range(n)]
+        bins_by_row |= {row: (tables[0][row, : count[row] + 2], tables[1][row, : count[row] + 2]) for row in some.tolist()}
+    return [bins_by_row[row] for row in range(n)]
 
 
 def _block(values: Float64) -> list[Sketch]:

@@ -11,7 +11,7 @@ from confluent_kafka import TopicPartition as Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from tidemill.shared.kafka.bulk_consume import BulkConsume, Event
+from tidemill.shared.kafka.bulk_consume import BulkConsume, QueueEvent
 from tidemill.shared.log.records import Records, TopicPartition
 
 Row = tuple[bytes | None, bytes | None, int]
@@ -54,9 +54,9 @@ def until(condition: Callable[[], bool]) -> None:
         assert time.monotonic() < deadline, "condition not met"
 
 
-def take(bulk: BulkConsume, count: int) -> tuple[dict[TopicPartition, list[Records]], list[Event]]:
+def take(bulk: BulkConsume, count: int) -> tuple[dict[TopicPartition, list[Records]], list[QueueEvent]]:
     runs: dict[TopicPartition, list[Records]] = {place: [] for place in PLACES}
-    events: list[Event] = []
+    events: list[QueueEvent] = []
 
     def enough() -> bool:
         taken = bulk.take(1_000, 0.05, 0.0)
@@ -137,14 +137,14 @@ def test_an_offset_that_is_not_there_is_an_event(log: Log) -> None:
     bulk = BulkConsume.of(consumer)
     assert bulk is not None
     log.assign(consumer, bulk, {PLACES[0]: 1 << 40})
-    events: list[Event] = []
+    events: list[QueueEvent] = []
     until(lambda: told(bulk, events))
     assert {event.error.code() for event in events} <= {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}
     bulk.close()
     consumer.close()
 
 
-def told(bulk: BulkConsume, events: list[Event]) -> bool:
+def told(bulk: BulkConsume, events: list[QueueEvent]) -> bool:
     events.extend(bulk.take(10, 0.05, 0.0).events)
     return bool(events)
 

@@ -14,7 +14,7 @@ from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.online_store.layout import UnknownEntityError, entity_layouts
-from tidemill.shared.online_store.memory_store import Memory, MemoryOnlineStore
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore, SharedMemory
 from tidemill.shared.online_store.redis_store import RedisOnlineStore
 from tidemill.shared.online_store.store import FeatureSlice, OnlineStore, OnlineStoreUnavailableError, Receipt
 
@@ -37,7 +37,7 @@ class Shop:
 def shop(request: pytest.FixtureRequest, application_name: str) -> Iterator[Shop]:
     clock, plan = Clock(), named(load_plan(FLIGHTS), application_name)
     if request.param == "memory":
-        memory = Memory()
+        memory = SharedMemory()
         yield Shop(lambda other=plan: MemoryOnlineStore(named(other, application_name), memory, clock), memory.flush, plan, clock)
         return
     infrastructure: Infrastructure = request.getfixturevalue("infrastructure")
@@ -241,7 +241,7 @@ def test_wrong_questions_and_wrong_values_are_refused(store: OnlineStore) -> Non
 
 
 def test_a_store_that_is_away_says_so(shop: Shop) -> None:
-    memory = Memory(away=True)
+    memory = SharedMemory(away=True)
     for store in (MemoryOnlineStore(shop.plan, memory), RedisOnlineStore("redis://127.0.0.1:1/0", shop.plan)):
         assert not store.ping()
         with pytest.raises(OnlineStoreUnavailableError):

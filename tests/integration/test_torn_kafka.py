@@ -16,11 +16,11 @@ from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.task import TaskInputs
-from tidemill.shared.runner.written import TornTransactionError, Written
+from tidemill.shared.runner.written import LastOutputs, TornTransactionError
 
 DEADLINE_S = 30.0
 # Outputs that the log does not hold: the second transaction's end with their commit marker at offset 6.
-MORE = Written(after=7, count=3, first=1, last=2)
+MORE = LastOutputs(after=7, count=3, first=1, last=2)
 
 
 def step_until(runner: Runner, condition: Callable[[], bool]) -> Runner:

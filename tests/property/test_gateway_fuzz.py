@@ -19,7 +19,7 @@ from tidemill.services.gateway.settings import DoorSettings
 from tidemill.services.gateway.tokens import TokenBook
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.dead_letters.letters import Letter, Selection
-from tidemill.shared.dead_letters.replaying import ReplayResult
+from tidemill.shared.dead_letters.replaying import LetterReplayResult
 from tidemill.shared.online_store.memory_store import MemoryOnlineStore
 
 PLAN = load_plan(Path(__file__).parents[2] / "examples" / "payments")
@@ -41,8 +41,8 @@ class Letters:
     def newest(self, selection: Selection, limit: int) -> list[Letter]:
         return []
 
-    def replay(self, selection: Selection) -> ReplayResult:
-        return ReplayResult()
+    def replay(self, selection: Selection) -> LetterReplayResult:
+        return LetterReplayResult()
 
 
 class Drift:

@@ -14,7 +14,7 @@ from hypothesis import strategies as st
 from tidemill.services.drift.domain.fold import DriftFold
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, outcome_rows
-from tidemill.services.drift.domain.trial import Trial
+from tidemill.services.drift.domain.trial import ContestBlock
 from tidemill.services.drift.domain.trials import LEAST_SLICE_LABELS
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -168,7 +168,7 @@ def arms(kind: str, group: pd.DataFrame) -> dict[str, Any]:
     }  # fmt: skip
 
 
-def folded(kind: str, rows: Sequence[dict[str, Any]], cuts: Sequence[int], restarts: Sequence[int] = ()) -> list[Trial]:
+def folded(kind: str, rows: Sequence[dict[str, Any]], cuts: Sequence[int], restarts: Sequence[int] = ()) -> list[ContestBlock]:
     def fold() -> DriftFold:
         loss_settings = LossSettings(kind=KINDS[kind], max_delay_ms=HORIZON, silence_is_a_label=True)
         return DriftFold([WatchSettings("m", "orders", (), KINDS[kind], 10**9, loss_settings, block_ms=BLOCK)], {})
@@ -187,7 +187,7 @@ def folded(kind: str, rows: Sequence[dict[str, Any]], cuts: Sequence[int], resta
             now.load(state)
             found += now.advance(int(times[-1]))
     found += now.advance(START + 200 * HOUR)
-    return [one for one in found if isinstance(one, Trial)]
+    return [one for one in found if isinstance(one, ContestBlock)]
 
 
 @pytest.mark.parametrize("kind", KINDS)

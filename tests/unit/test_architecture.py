@@ -1,6 +1,8 @@
 """The picture of the rooms in docs/architecture.md is what the imports say."""
 
+import ast
 import re
+import tomllib
 from pathlib import Path
 
 import grimp
@@ -8,6 +10,7 @@ import grimp
 ROOT = Path(__file__).parents[2]
 PAGE = (ROOT / "docs" / "architecture.md").read_text(encoding="utf-8")
 Edges = set[tuple[str, str]]
+COMPILES = {"njit", "intrinsic", "entry", "inner", "allocating"}
 
 
 def room_of(module: str, graph: grimp.ImportGraph) -> str | None:
@@ -81,3 +84,26 @@ def test_clients_beside_the_broker_port_are_those_of_adr_29() -> None:
         "tidemill/runs/watch.py",
     }
     assert users == expected
+
+
+def test_functions_without_types_are_kernels() -> None:
+    """Modules with kernels may have functions without types; what numba does not compile has its types."""
+    overrides = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))["tool"]["mypy"]["overrides"]
+    (modules,) = [one["module"] for one in overrides if one.get("disallow_untyped_defs") is False]
+    bare, kernels = [], 0
+    within: set[ast.AST] = set()
+    for module in modules:
+        file = ROOT / Path(*module.removeprefix("tidemill.").split(".")).with_suffix(".py")
+        tree = ast.parse(file.read_text(encoding="utf-8"))
+        for node in (node for node in ast.walk(tree) if isinstance(node, ast.FunctionDef)):
+            decorators = {part.id for decorator in node.decorator_list for part in ast.walk(decorator) if isinstance(part, ast.Name)}
+            decorators |= {part.attr for decorator in node.decorator_list for part in ast.walk(decorator) if isinstance(part, ast.Attribute)}
+            compiled = bool(decorators & COMPILES)
+            kernels += compiled
+            # An intrinsic has its code, which makes LLVM's, within it.
+            within |= set(ast.walk(node)) if compiled else set()
+            arguments = [*node.args.args, *node.args.kwonlyargs]
+            typed = node.returns is not None and all(one.annotation is not None or one.arg in ("self", "cls") for one in arguments)
+            if node not in within and not typed:
+                bare.append(f"{file}:{node.lineno} {node.name}")
+    assert not bare and kernels > 50

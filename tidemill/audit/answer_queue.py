@@ -12,7 +12,7 @@ from tidemill.shared.log.records import Records
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class ModelAnswers:
     """Records of one model in their order.
 
     Attributes
@@ -32,9 +32,9 @@ class Answers:
     def __len__(self) -> int:
         return len(self.values)
 
-    def part(self, begin: int, end: int) -> "Answers":
+    def part(self, begin: int, end: int) -> "ModelAnswers":
         """Return those from `begin` to before `end`."""
-        return Answers(self.offsets[begin:end], self.numbers[begin:end], self.values[begin:end])
+        return ModelAnswers(self.offsets[begin:end], self.numbers[begin:end], self.values[begin:end])
 
 
 class AnswerQueue:
@@ -60,11 +60,11 @@ class AnswerQueue:
         self._decoder = decoder
         self._begin, self._end = span.start, span.stop
         self._columns = tuple(columns)
-        self._waiting: dict[str, Answers] = {}
+        self._waiting: dict[str, ModelAnswers] = {}
         self._unreadable = 0
         self.read = 0
 
-    def take(self, model: str, last: int) -> Answers:
+    def take(self, model: str, last: int) -> ModelAnswers:
         """Return a model's records of requests up to the journal offset `last`, and forget them."""
         while model not in self._waiting or not len(self._waiting[model]) or self._waiting[model].offsets[-1] < last:
             if not self._read():
@@ -96,12 +96,12 @@ class AnswerQueue:
         for model in dict.fromkeys(models.tolist()):
             rows = np.flatnonzero((models == model) & (offsets >= self._begin) & (offsets < self._end))
             held = self._waiting.get(model, self._nothing())
-            self._waiting[model] = Answers(
+            self._waiting[model] = ModelAnswers(
                 np.concatenate([held.offsets, offsets[rows]]),
                 np.concatenate([held.numbers, numbers[rows]]),
                 held.values + [records.values[i] for i in decoded.rows[rows].tolist()],
             )
         return True
 
-    def _nothing(self) -> Answers:
-        return Answers(np.empty(0, np.int64), np.empty((0, len(self._columns)), np.int64), [])
+    def _nothing(self) -> ModelAnswers:
+        return ModelAnswers(np.empty(0, np.int64), np.empty((0, len(self._columns)), np.int64), [])

@@ -11,7 +11,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.audit.answer_queue import AnswerQueue
-from tidemill.audit.comparison import Compared, Comparison
+from tidemill.audit.comparison import RequestCounts, ScoreComparison
 from tidemill.audit.history import prediction_schema, shadow_score_schema
 from tidemill.audit.run_log import RunLog, without
 from tidemill.audit.served import served_states
@@ -100,7 +100,7 @@ class _Audit:
     plan: Plan
     registry: SchemaRegistry
     log: RunLog
-    comparisons: Mapping[str, Comparison]
+    comparisons: Mapping[str, ScoreComparison]
     vectors: _Count = field(default_factory=_Count)
     predictions: _Count = field(default_factory=_Count)
     shadows: _Count = field(default_factory=_Count)
@@ -114,8 +114,8 @@ class _Audit:
     def _vectors(self, partition: int, extent: Extent) -> None:
         expected = self._recomputed(partition, extent)
         decoded = self._decoded_vectors(partition, extent.begin, extent.features, frozenset())
-        found = (value for records, *_ in decoded for value in records.values)
-        for i, (first, second) in enumerate(zip_longest(expected, found)):
+        values = (value for records, *_ in decoded for value in records.values)
+        for i, (first, second) in enumerate(zip_longest(expected, values)):
             self.vectors.compared += 1
             if first != second:
                 self.vectors.wrong += 1
@@ -168,9 +168,9 @@ class _Audit:
                     continue
                 asked = batch.take(pa.array(rows))
                 last = int(asked.column("_journal_offset")[-1].as_py())
-                found = self.comparisons[name].compare(asked, taken(keys, rows), answered.take(name, last), shadows.take(name, last))
-                self._add(found)
-                missing += found.shadow_scores_left_out
+                compared = self.comparisons[name].compare(asked, taken(keys, rows), answered.take(name, last), shadows.take(name, last))
+                self._add(compared)
+                missing += compared.shadow_scores_left_out
         self._rest(answered, self.predictions, f"predictions of partition {partition} answer no request")
         self._rest(shadows, self.shadows, f"shadow scores of partition {partition} are of no request")
         if extent.shadow_scores is not None:
@@ -180,16 +180,16 @@ class _Audit:
         if missing:
             self._example(f"{missing} shadow scores of partition {partition} are missing")
 
-    def _add(self, found: Compared) -> None:
+    def _add(self, part: RequestCounts) -> None:
         for count, compared, wrong in (
-            (self.predictions, found.predictions, found.prediction_mismatches),
-            (self.shadows, found.shadow_scores, found.shadow_score_mismatches),
+            (self.predictions, part.predictions, part.prediction_mismatches),
+            (self.shadows, part.shadow_scores, part.shadow_score_mismatches),
         ):
             count.compared += compared
             count.wrong += wrong
-        self.predictions.back += found.switches_back
-        self.degraded.update(found.degraded)
-        for text in found.examples:
+        self.predictions.back += part.switches_back
+        self.degraded.update(part.degraded)
+        for text in part.examples:
             self._example(text)
 
     def _rest(self, queue: AnswerQueue, count: _Count, what: str) -> None:
@@ -221,7 +221,7 @@ def audit(plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, log: R
         "shadow-score": ColumnEncoder(registry, f"{plan.topics.shadow_scores}-tidemill.ShadowScore", shadow_score_schema()),
     }
     comparisons = {
-        name: Comparison(
+        name: ScoreComparison(
             name, ScoringCore(plan, [name]), encoders["prediction"], encoders["shadow-score"],
             served_states(plan, artifacts, name, [event for event in deployments if event["model"] == name]), revisions,
         )
@@ -246,5 +246,5 @@ def combined(results: Sequence[AuditResult]) -> AuditResult:
 
 def _first_from(places: NDArray[np.int64], rows: NDArray[np.int64], offset: int, count: int) -> int:
     """Return the first record whose journal offset is not before one; `rows` are the records that could be decoded."""
-    found = np.flatnonzero(places >= offset) if offset > 0 else np.empty(0, np.int64)
-    return 0 if offset <= 0 else int(rows[found[0]]) if len(found) else count
+    later = np.flatnonzero(places >= offset) if offset > 0 else np.empty(0, np.int64)
+    return 0 if offset <= 0 else int(rows[later[0]]) if len(later) else count

@@ -129,5 +129,5 @@ def check_versions(plan: Plan, progress: Progress | None) -> None:
 
 def quarantined_offsets(progress: Progress | None, verdicts: Quarantined, topic: str, partition: int) -> frozenset[int]:
     """Return the offsets set aside: those of the checkpoint's log, and those that an older version kept in the progress record only."""
-    found = [*verdicts, *(progress.quarantined if progress else ())]
-    return frozenset(offset for name, p, offset in found if (name, p) == (topic, partition))
+    addresses = [*verdicts, *(progress.quarantined if progress else ())]
+    return frozenset(offset for name, p, offset in addresses if (name, p) == (topic, partition))

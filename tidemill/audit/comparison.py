@@ -10,7 +10,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.audit.answer_queue import Answers
+from tidemill.audit.answer_queue import ModelAnswers
 from tidemill.audit.served import States, without_models
 from tidemill.services.scoring.domain.core import ScoringCore
 from tidemill.services.scoring.domain.serving import Serving
@@ -22,7 +22,7 @@ _NONE = -1
 
 
 @dataclass(slots=True)
-class Compared:
+class RequestCounts:
     """What was compared of some requests.
 
     Attributes
@@ -56,7 +56,7 @@ class _Rows:
         return _Rows(self.asked.take(pa.array(taken_rows)), taken(self.keys, taken_rows), *parts)
 
 
-class Comparison:
+class ScoreComparison:
     """Scores the requests of one model again, partition by partition.
 
     Parameters
@@ -82,7 +82,7 @@ class Comparison:
         self._tried = (_NONE, _NONE)
         self._unshadowed = 0
 
-    def compare(self, asked: pa.RecordBatch, keys: Sequence[bytes | None], answers: Answers, shadows: Answers) -> Compared:
+    def compare(self, asked: pa.RecordBatch, keys: Sequence[bytes | None], answers: ModelAnswers, shadows: ModelAnswers) -> RequestCounts:
         """Compare requests in the order of the journal with what was said of them.
 
         Parameters
@@ -90,31 +90,35 @@ class Comparison:
         answers, shadows
             Predictions, with the deployment and the revision that they follow; shadow scores, with the deployments of champion and challenger.
         """
-        found, offsets = Compared(), int64_ms(asked.column("_journal_offset"))
+        compared, offsets = RequestCounts(), int64_ms(asked.column("_journal_offset"))
         rows, places = _matched(offsets, answers.offsets)
         missing, extra = len(offsets) - len(rows), len(answers.offsets) - len(rows)
         if missing or extra:
-            found.examples.append(
+            compared.examples.append(
                 f"{self._model}: of {len(offsets)} requests from journal offset {offsets[0]} on, {missing} have no prediction; {extra} too many"
             )
-        found.predictions, found.prediction_mismatches = max(len(offsets), len(answers.offsets)), missing + extra
+        compared.predictions, compared.prediction_mismatches = max(len(offsets), len(answers.offsets)), missing + extra
         surplus = len(shadows.offsets) - len(_matched(offsets, shadows.offsets)[0])
-        found.shadow_scores, found.shadow_score_mismatches = len(shadows.offsets), surplus
+        compared.shadow_scores, compared.shadow_score_mismatches = len(shadows.offsets), surplus
         if surplus:
-            found.examples.append(f"{self._model}: {surplus} shadow scores too many from journal offset {offsets[0]} on")
+            compared.examples.append(f"{self._model}: {surplus} shadow scores too many from journal offset {offsets[0]} on")
         states, values = self._followed(answers.numbers[places, 0], offsets[rows], shadows)
         said = _Rows(asked.take(pa.array(rows)), taken(keys, rows), [answers.values[place] for place in places.tolist()], values)
-        found.switches_back = self._falls(states)
+        compared.switches_back = self._falls(states)
         revisions = _carried(answers.numbers[places, 1], answers.numbers[places, 0] == states[:, 0])
         edges = (np.diff(states, axis=0) != 0).any(axis=1) | (np.diff(revisions) != 0)
         for begin, end in pairwise([0, *(np.flatnonzero(edges) + 1).tolist(), len(rows)] if len(rows) else []):
             self._step(
-                found, said.some(range(begin, end)), (int(states[begin, 0]), int(states[begin, 1])), int(revisions[begin]), offsets[rows[begin:end]]
+                compared,
+                said.some(range(begin, end)),
+                (int(states[begin, 0]), int(states[begin, 1])),
+                int(revisions[begin]),
+                offsets[rows[begin:end]],
             )
-        return found
+        return compared
 
     def _followed(
-        self, sequences: NDArray[np.int64], offsets: NDArray[np.int64], shadows: Answers
+        self, sequences: NDArray[np.int64], offsets: NDArray[np.int64], shadows: ModelAnswers
     ) -> tuple[NDArray[np.int64], Sequence[bytes | None]]:
         """Return which champion and which challenger each request followed, shape (n, 2), and its shadow score.
 
@@ -128,12 +132,12 @@ class Comparison:
             values[row] = shadows.values[place]
         return states, values
 
-    def _step(self, found: Compared, said: _Rows, state: tuple[int, int], revision: int, offsets: NDArray[np.int64]) -> None:
+    def _step(self, compared: RequestCounts, said: _Rows, state: tuple[int, int], revision: int, offsets: NDArray[np.int64]) -> None:
         """Compare requests that follow the same deployments."""
         if state[1] == _NONE:
             self._unshadowed += len(offsets)
         else:
-            found.shadow_scores_left_out += self._unshadowed if state == self._tried else 0
+            compared.shadow_scores_left_out += self._unshadowed if state == self._tried else 0
             self._tried, self._unshadowed = state, 0
         now = self._revised(self._states.get(state) or self._states.get((state[0], _NONE)), revision)
         wrong = self._differing(said, now)
@@ -142,13 +146,13 @@ class Comparison:
             for other in others:
                 left = self._differing(said.some(list(wrong)), other)
                 still = [list(wrong)[place] for place in left]
-                found.degraded[reason] += len(wrong) - len(still)
+                compared.degraded[reason] += len(wrong) - len(still)
                 wrong = {row: first[row] for row in still}
         for row, (prediction, shadow) in wrong.items():
-            found.prediction_mismatches += prediction
-            found.shadow_score_mismatches += shadow
+            compared.prediction_mismatches += prediction
+            compared.shadow_score_mismatches += shadow
             what = " and ".join(name for name, differs in (("prediction", prediction), ("shadow score", shadow)) if differs)
-            found.examples.append(f"{self._model}: {what} at journal offset {offsets[row]}, deployment {max(state)}, differs")
+            compared.examples.append(f"{self._model}: {what} at journal offset {offsets[row]}, deployment {max(state)}, differs")
 
     def _differing(self, said: _Rows, now: Serving | None) -> dict[int, tuple[bool, bool]]:
         """Score requests again; returns the rows of which something differs: the prediction, the shadow score."""
@@ -178,8 +182,8 @@ class Comparison:
 def _matched(asked: NDArray[np.int64], answered: NDArray[np.int64]) -> tuple[NDArray[np.int64], NDArray[np.int64]]:
     """Return the rows of (the first of equal) requests and of their (first) answers, in the order of the journal."""
     requests, own = np.unique(asked, return_index=True)
-    found, first = np.unique(answered, return_index=True)
-    _, rows, places = np.intersect1d(requests, found, assume_unique=True, return_indices=True)
+    ids, first = np.unique(answered, return_index=True)
+    _, rows, places = np.intersect1d(requests, ids, assume_unique=True, return_indices=True)
     return own[rows].astype(np.int64), first[places].astype(np.int64)
 
 

@@ -57,8 +57,8 @@ def read_history(plan: Plan, broker: Broker, registry: SchemaRegistry) -> RunHis
         return {partition: list(reader.read(TopicPartition(topic, partition), 0, None)) for partition in partitions}
 
     def values(topic: str, places: int = plan.application.partitions) -> list[bytes]:
-        found = (records for partition in range(places) for records in reader.read(TopicPartition(topic, partition), 0, None))
-        return [value for records in found for value in records.values if value is not None]
+        runs = (records for partition in range(places) for records in reader.read(TopicPartition(topic, partition), 0, None))
+        return [value for records in runs for value in records.values if value is not None]
 
     journal = read(topics.journal)
     decoder = JournalDecoder(plan, registry)

@@ -90,17 +90,12 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
         "late": log.late,
         "outcomes": len(outcomes),
         "timeouts": sum(status == "timeout" for status in outcomes.column("status").to_pylist()),
-        "drift_events": len(seen.drift),
-        "incidents": len(seen.newest_incidents()),
-        "incident_alarms": sum(one["severity"] == "alarm" for one in seen.newest_incidents()),
-        "retrains": seen.count(seen.retraining, "started"),
-        "trainings_failed": seen.count(seen.retraining, "failed"),
-        "promotions": seen.count(seen.deployments, "promoted"),
-        "refusals": seen.count(seen.deployments, "gate_refused"),
-        "rollbacks": seen.count(seen.deployments, "rolled_back"),
-        "harmful_promotions": sum(effect.is_harmful for found in quality.values() if found is not None for effect in found.promotions),
+        **seen.happenings(),
+        "harmful_promotions": sum(
+            effect.is_harmful for model_quality in quality.values() if model_quality is not None for effect in model_quality.promotions
+        ),
         "block_ms": block_ms,
-        "models": {name: {"kind": plan.models[name].kind.name, **_model(found)} for name, found in quality.items()},
+        "models": {name: {"kind": plan.models[name].kind.name, **_model(model_quality)} for name, model_quality in quality.items()},
         "application_hash": plan.application_hash,
     }
     return BacktestFigures(values, quality, block_ms, outcomes.column("delay_ms").drop_null().combine_chunks())
@@ -153,5 +148,5 @@ def _vectors(plan: Plan, model: ModelPlan, lake: Lake) -> pa.Table | None:
         return None
     names = ["_journal_partition", "_journal_offset", *model.features]
     types = [pa.int32(), pa.int64(), *(plan.vector_arrow.field(name).type for name in model.features)]
-    found = lake.dataset(VECTORS).to_table(columns=names, filter=ds.field("_ask") == model.ask)
-    return found.cast(pa.schema(list(zip(names, types, strict=True))))
+    vectors = lake.dataset(VECTORS).to_table(columns=names, filter=ds.field("_ask") == model.ask)
+    return vectors.cast(pa.schema(list(zip(names, types, strict=True))))

@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping
 
 from tidemill.backtest.public_log import PublicLog
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.runner.runner import Runner
 
@@ -32,7 +32,7 @@ class InProcess:
             while not runner.tasks:
                 runner.step()
 
-    def poll(self, timeout_s: float = 0.0) -> Seen:
+    def poll(self, timeout_s: float = 0.0) -> RunState:
         """Deal with all there is; returns what is seen then."""
         while any([self._run(stage) for stage in self._runners]):
             pass

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pyarrow as pa
 
-from tidemill.runs.watch import Seen, record_codec
+from tidemill.runs.watch import RunState, record_codec
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.topics import STAGES
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -33,7 +33,7 @@ class PublicLog:
 
     def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, on_predictions: Callable[[pa.RecordBatch], None]) -> None:
         topics = plan.topics
-        self.seen = Seen()
+        self.seen = RunState()
         self.duplicates = self.late = 0
         self._topics, self._on_predictions = topics, on_predictions
         self._lists = self.seen.lists(topics, registry)
@@ -46,7 +46,7 @@ class PublicLog:
         places = [*single, *(TopicPartition(topic, number) for topic in spread for number in range(broker.partitions(topic)))]
         self._positions = dict.fromkeys(places, 0)
 
-    def read(self) -> Seen:
+    def read(self) -> RunState:
         """Read to the ends of all topics."""
         for place, position in self._positions.items():
             end = self._reader.watermarks(place)[1]
@@ -66,8 +66,8 @@ class PublicLog:
             for value in values:
                 self.seen.refuse(self._letters.decode(value))
         elif topic in self._lists:
-            codec, found = self._lists[topic]
-            found.extend(codec.decode(value) for value in values)
+            codec, rows = self._lists[topic]
+            rows.extend(codec.decode(value) for value in values)
         elif topic == self._topics.duplicates:
             self.duplicates += len(values)
         else:

@@ -48,12 +48,12 @@ def recorded_switches(plan: Plan, log: RunLog, registry: SchemaRegistry) -> list
     for model in plan.models:
         own = [record for record in log.revisions() if record["model"] == model]
         revisions += _placed(own, {partition: firsts.revisions for partition, firsts in followed.items()}, lambda _: True, is_revision=True)
-    found = sorted([*deployments, *revisions], key=lambda switch: switch.offsets[0])
+    switches = sorted([*deployments, *revisions], key=lambda switch: switch.offsets[0])
     latest = dict.fromkeys(partitions, END)
-    for place in reversed(range(len(found))):
-        latest = {partition: min(latest[partition], found[place].offsets[partition]) for partition in partitions}
-        found[place] = replace(found[place], offsets=latest)
-    return found
+    for place in reversed(range(len(switches))):
+        latest = {partition: min(latest[partition], switches[place].offsets[partition]) for partition in partitions}
+        switches[place] = replace(switches[place], offsets=latest)
+    return switches
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,27 +71,27 @@ def _placed(
     *,
     is_revision: bool,
 ) -> list[Switch]:
-    found: list[Switch] = []
+    placed: list[Switch] = []
     latest = dict.fromkeys(firsts, END)
     for event in reversed(events):
         if switches(event):
             for partition, own in firsts.items():
                 latest[partition] = min(latest[partition], own.get((event["model"], event["sequence"]), END))
-        found.append(Switch(event, dict(latest), is_revision))
-    return found[::-1]
+        placed.append(Switch(event, dict(latest), is_revision))
+    return placed[::-1]
 
 
 def _first_offsets(log: RunLog, registry: SchemaRegistry, partition: int, events: Sequence[Mapping[str, Any]]) -> _Firsts:
     decoder = ColumnDecoder(registry, prediction_schema())
-    found = _Firsts(_stages(log, registry, partition, events), {})
+    first_offsets = _Firsts(_stages(log, registry, partition, events), {})
     for records in log.predictions(partition):
         batch = decoder.decode(records.values).batch
         models, offsets = batch.column("model").to_pylist(), int64_ms(batch.column("journal_offset")).tolist()
-        for firsts, column in ((found.deployments, "deployment_sequence"), (found.revisions, "revision")):
+        for firsts, column in ((first_offsets.deployments, "deployment_sequence"), (first_offsets.revisions, "revision")):
             for model, sequence, offset in zip(models, batch.column(column).to_pylist(), offsets, strict=True):
                 if sequence is not None:
                     firsts.setdefault((model, sequence), offset)
-    return found
+    return first_offsets
 
 
 def _stages(log: RunLog, registry: SchemaRegistry, partition: int, events: Sequence[Mapping[str, Any]]) -> dict[tuple[str, int], int]:

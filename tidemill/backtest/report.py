@@ -10,15 +10,15 @@ from tidemill.demo.quality import Quality
 from tidemill.demo.report import ReportData, Table, write_report
 from tidemill.demo.summary import incidents_table, marks_of, models_table, promotions_table, psi_by_week, slices_table
 from tidemill.runs.metric_words import metric_text, metric_words
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.avro.times import instant_text
 
 _UNITS = ((604_800_000, "week"), (86_400_000, "day"), (3_600_000, "hour"), (60_000, "minute"), (1_000, "second"))
 
 
-def write_html(path: Path, app: str, figures: BacktestFigures, seen: Seen) -> None:
+def write_html(path: Path, app: str, figures: BacktestFigures, seen: RunState) -> None:
     """Write the report. Of several models the first that was judged has the curves; the table has them all."""
-    judged = next(((name, found) for name, found in figures.quality.items() if found is not None), None)
+    judged = next(((name, model_quality) for name, model_quality in figures.quality.items() if model_quality is not None), None)
     name, quality = judged if judged is not None else ("", None)
     values, nothing = figures.values, np.empty(0)
     metric = metric_words(quality.headline) if quality else "quality"
@@ -82,10 +82,10 @@ def _quality_tiles(quality: Quality) -> list[tuple[str, str, str]]:
     metric = quality.headline
     served, static = (metric_text(metric, figures.get(metric)) for figures in (quality.served, quality.static))
     words = metric_words(metric)
-    found = [(f"{words[0].upper()}{words[1:]} served", served, f"static {static}")]
+    tiles = [(f"{words[0].upper()}{words[1:]} served", served, f"static {static}")]
     if "coverage" in quality.served:
-        found.append(("Interval coverage", f"{quality.served['coverage']:.1%}", f"mean width {quality.served['interval_width']:.4g}"))
-    return found
+        tiles.append(("Interval coverage", f"{quality.served['coverage']:.1%}", f"mean width {quality.served['interval_width']:.4g}"))
+    return tiles
 
 
 def _summary(values: Any) -> list[tuple[str, str]]:  # noqa: ANN401, RUF100 - what stands in the JSON
@@ -94,11 +94,11 @@ def _summary(values: Any) -> list[tuple[str, str]]:  # noqa: ANN401, RUF100 - wh
 
 def _blocks(figures: BacktestFigures) -> list[tuple[str, str]]:
     """Return a line for each model and block: what was served, and what the first model would have."""
-    found = []
+    blocks = []
     for name, quality in figures.quality.items():
         for block in quality.blocks if quality else ():
             pairs = ", ".join(
                 f"{metric} {value:.4g} (static {metric_text(metric, block.static.get(metric))})" for metric, value in block.served.items()
             )
-            found.append((f"{name} {instant_text(block.begin_ms)[:16]}", f"{block.rows:,} rows: {pairs}"))
-    return found
+            blocks.append((f"{name} {instant_text(block.begin_ms)[:16]}", f"{block.rows:,} rows: {pairs}"))
+    return blocks

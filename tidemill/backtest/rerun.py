@@ -8,7 +8,7 @@ from tidemill.backtest.in_process import InProcess
 from tidemill.backtest.public_log import PublicLog
 from tidemill.backtest.recorded_run import END, JournalPieces, Switch
 from tidemill.backtest.stages import StageWorld, archive_runner, drift_runner, outcomes_runner, path_runner
-from tidemill.runs.watch import Seen, record_codec
+from tidemill.runs.watch import RunState, record_codec
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.log.records import Records
 from tidemill.shared.memory.broker import MemoryBroker
@@ -20,7 +20,7 @@ def rerun(
     run: TopicLog,
     switches: Sequence[Switch],
     public: PublicLog,
-    on_progress: Callable[[int, int, Seen], None],
+    on_progress: Callable[[int, int, RunState], None],
     skipped: Callable[[int], frozenset[int]] = lambda _: frozenset(),
 ) -> None:
     """Give a run's journal to features, scoring, outcomes and drift, and let scoring follow each deployment and revision where the run did.
@@ -78,10 +78,10 @@ def skipped_offsets(plan: Plan, log: TopicLog) -> Callable[[int], frozenset[int]
     InstanceError
         The run was made with another application or version.
     """
-    found = {}
+    skipped = {}
     for partition in range(plan.application.partitions):
         features, scoring = log.progress("features", partition), log.progress("scoring", partition)
         for progress in (features, scoring):
             check_versions(plan, progress)
-        found[partition] = quarantined_offsets(features, log.quarantined("features", partition), plan.topics.journal, partition)
-    return found.__getitem__
+        skipped[partition] = quarantined_offsets(features, log.quarantined("features", partition), plan.topics.journal, partition)
+    return skipped.__getitem__

@@ -43,7 +43,7 @@ from tidemill.runs.screen import Screen
 from tidemill.runs.settings import read_settings
 from tidemill.runs.topics import create_topics
 from tidemill.runs.verdict import RunProblem, findings
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.services.retraining.processes.trainer import ProcessTrainer, Trainer
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
@@ -114,7 +114,7 @@ class BacktestResult:
     cpu_s: float
     predictions: int
     figures: BacktestFigures
-    seen: Seen
+    seen: RunState
     findings: list[RunProblem] = field(default_factory=list)
 
 
@@ -217,7 +217,7 @@ def _figures(world: StageWorld, log: PublicLog, span_ms: int, events: int, answe
     return figures_of(world.plan, log, Lake(world.lake, world.plan.application.app), ArtifactStore(world.artifacts), span_ms, counts)
 
 
-def _write(plan: Plan, options: BacktestOptions, figures: BacktestFigures, seen: Seen) -> None:
+def _write(plan: Plan, options: BacktestOptions, figures: BacktestFigures, seen: RunState) -> None:
     if options.report is not None:
         options.report.parent.mkdir(parents=True, exist_ok=True)
         options.report.write_text(json.dumps(_json(figures.values), indent=2) + "\n", encoding="utf-8")

@@ -11,7 +11,6 @@ from tidemill.services.control.task import ControlTask
 from tidemill.services.control.task import task_inputs as control_inputs
 from tidemill.services.drift.task import DriftTask
 from tidemill.services.drift.task import task_inputs as drift_inputs
-from tidemill.services.explanations.service import stage as explanations_stage
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.features.task import task_inputs as features_inputs
 from tidemill.services.ingestion.service import stage as ingestion_stage
@@ -117,11 +116,6 @@ def outcomes_runner(world: StageWorld) -> Runner:
     """Return the runner of outcomes."""
     plan, registry, limit = world.plan, world.registry, letter_limit(world.plan, world.broker)
     return world.runner("outcomes", Stage("outcomes", outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p, limit)))
-
-
-def explanations_runner(world: StageWorld) -> Runner:
-    """Return the runner of explanations."""
-    return world.runner("explanations", explanations_stage(world.settings(), world.plan, world.registry))
 
 
 def drift_runner(world: StageWorld, *, revises: bool = True) -> Runner:

@@ -33,7 +33,7 @@ class Service:
 
 
 @dataclass(frozen=True, slots=True)
-class Labelled:
+class LabelledAnswers:
     """Labelled answers of a version, n rows in the order of their requests; of a corrected label the last one.
 
     Attributes
@@ -68,7 +68,7 @@ def services(lake: Lake, model: str, version: str) -> list[Service]:
     return [Service(row["variant"], row["first"], row["last"], row["answers"]) for row in grouped.sort("first").to_dicts()]
 
 
-def labelled(lake: Lake, model: ModelPlan, version: str, columns: list[str]) -> Labelled:
+def labelled(lake: Lake, model: ModelPlan, version: str, columns: list[str]) -> LabelledAnswers:
     """Return a version's labelled answers with some columns of their vectors."""
     wanted = [*_PLACE, "request_journal_time", "score", "scores", "predicted", "label", "revision"]
     have = lake.dataset(OUTCOMES).schema.names if lake.exists(OUTCOMES) else []
@@ -76,7 +76,7 @@ def labelled(lake: Lake, model: ModelPlan, version: str, columns: list[str]) -> 
     frame = _read(lake, OUTCOMES, [*wanted, *more], model.name, version)
     empty = np.empty(0)
     if frame is None:
-        return Labelled(empty, empty, empty, np.empty(0, np.int64), pl.DataFrame(), None)
+        return LabelledAnswers(empty, empty, empty, np.empty(0, np.int64), pl.DataFrame(), None)
     frame = frame.filter(pl.col("label").is_not_null()).sort("revision").group_by(_PLACE, maintain_order=True).last().sort("request_journal_time")
     frame = frame.filter(pl.Series(model.kind.is_label(frame["label"].to_numpy()), dtype=pl.Boolean))
     several = bool(model.kind.classes)
@@ -87,7 +87,7 @@ def labelled(lake: Lake, model: ModelPlan, version: str, columns: list[str]) -> 
             frame["control"].cast(pl.Float64).fill_null(float("nan")).to_numpy(), frame["propensity"].fill_null(float("nan")).to_numpy()
         )
     shown = _vectors(lake, frame, columns)
-    return Labelled(
+    return LabelledAnswers(
         frame["label"].to_numpy().astype(np.float64), scores, frame["predicted"].to_numpy().astype(np.float64),
         frame["request_journal_time"].to_numpy().astype(np.int64), shown, weights,
     )  # fmt: skip

@@ -15,7 +15,7 @@ _LEAST = 200
 
 
 @dataclass(frozen=True, slots=True)
-class Moved:
+class FeatureMove:
     """One feature.
 
     Attributes
@@ -32,7 +32,7 @@ class Moved:
     since: float
 
 
-def moved(lake: Lake, features: tuple[str, ...], ask: str, learned: tuple[int, int], served: tuple[int, int]) -> list[Moved]:
+def moved(lake: Lake, features: tuple[str, ...], ask: str, learned: tuple[int, int], served: tuple[int, int]) -> list[FeatureMove]:
     """Return every feature, the one that has moved farthest first; nothing of fewer than 200 requests on either side.
 
     Parameters
@@ -46,8 +46,8 @@ def moved(lake: Lake, features: tuple[str, ...], ask: str, learned: tuple[int, i
     before, since = (_requests(lake, known, ask, span) for span in (learned, served))
     if min(before.height, since.height) < _LEAST:
         return []
-    found = [_moved(name, before[name], since[name]) for name in known]
-    return sorted(found, key=lambda one: (-one.psi, one.feature))
+    shifts = [_moved(name, before[name], since[name]) for name in known]
+    return sorted(shifts, key=lambda one: (-one.psi, one.feature))
 
 
 def _requests(lake: Lake, columns: list[str], ask: str, span: tuple[int, int]) -> pl.DataFrame:
@@ -59,7 +59,7 @@ def _requests(lake: Lake, columns: list[str], ask: str, span: tuple[int, int]) -
     return frame
 
 
-def _moved(name: str, before: pl.Series, since: pl.Series) -> Moved:
+def _moved(name: str, before: pl.Series, since: pl.Series) -> FeatureMove:
     missing = (before.null_count() / len(before), since.null_count() / len(since))
     if before.dtype == pl.String:
         common = before.drop_nulls().value_counts(sort=True).head(_BINS)[name].to_list()
@@ -68,9 +68,9 @@ def _moved(name: str, before: pl.Series, since: pl.Series) -> Moved:
     else:
         values = [one.drop_nulls().to_numpy().astype(np.float64) for one in (before, since)]
         if not len(values[0]):
-            return Moved(name, 0.0, *missing)
+            return FeatureMove(name, 0.0, *missing)
         edges = np.unique(np.quantile(values[0], np.linspace(0, 1, _BINS + 1)[1:-1]))
         counts = [np.bincount(np.searchsorted(edges, one, side="left"), minlength=len(edges) + 1).tolist() for one in values]
         rest = [0, 0]
     bins = [[*each, other, one.null_count()] for each, other, one in zip(counts, rest, (before, since), strict=True)]
-    return Moved(name, population_stability_index(bins[0], bins[1]), *missing)
+    return FeatureMove(name, population_stability_index(bins[0], bins[1]), *missing)

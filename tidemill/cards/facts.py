@@ -4,19 +4,19 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
-from tidemill.cards.answers import Labelled, Service, labelled, services
-from tidemill.cards.drift import Moved, moved
+from tidemill.cards.answers import LabelledAnswers, Service, labelled, services
+from tidemill.cards.drift import FeatureMove, moved
 from tidemill.cards.history import VersionHistory, version_history
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
-from tidemill.shared.models.registry import ModelRegistry, Registered
+from tidemill.shared.models.registry import ModelRegistry, RegisteredVersion
 from tidemill.shared.models.signature import Signature
 from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
 
-class UnknownVersionError(LookupError):
+class UnknownModelError(LookupError):
     """There is no such model or version: the message says which there are."""
 
 
@@ -48,10 +48,10 @@ class CardFacts:
     sha256: str
     size: int
     services: list[Service]
-    since: Labelled
-    registered: Registered | None
+    since: LabelledAnswers
+    registered: RegisteredVersion | None
     record: TrainingRecord | None
-    moved: list[Moved]
+    moved: list[FeatureMove]
     history: VersionHistory
 
     @property
@@ -62,13 +62,13 @@ class CardFacts:
 
 def versions_of(store: ArtifactStore, model: str) -> dict[str, tuple[str, Artifact, int]]:
     """Return the artifacts of a model by version, in the order in which they learned: address, artifact, bytes."""
-    found = []
+    versions = []
     for address in store.addresses():
         content = store.get(address)
         artifact = Artifact.from_bytes(content)
         if artifact.signature.model == model:
-            found.append((int(artifact.signature.details.get("learned_until_ms", 0)), artifact.signature.version, address, artifact, len(content)))
-    return {version: (address, artifact, size) for _, version, address, artifact, size in sorted(found, key=lambda one: one[:3])}
+            versions.append((int(artifact.signature.details.get("learned_until_ms", 0)), artifact.signature.version, address, artifact, len(content)))
+    return {version: (address, artifact, size) for _, version, address, artifact, size in sorted(versions, key=lambda one: one[:3])}
 
 
 def gather(plan: Plan, name: str, version: str | None, lake: Lake, store: ArtifactStore, registry: Path | None) -> CardFacts:
@@ -81,18 +81,18 @@ def gather(plan: Plan, name: str, version: str | None, lake: Lake, store: Artifa
 
     Raises
     ------
-    UnknownVersionError
+    UnknownModelError
         There is no such model or version.
     """
     if name not in plan.models:
-        raise UnknownVersionError(f"expected one of the application's models {', '.join(plan.models)}, got {name}")
+        raise UnknownModelError(f"expected one of the application's models {', '.join(plan.models)}, got {name}")
     model, known = plan.models[name], versions_of(store, name)
     if not known:
-        raise UnknownVersionError(f"expected a version of {name} in the store of models, found none: nothing was trained yet, or look at --artifacts")
+        raise UnknownModelError(f"expected a version of {name} in the store of models, found none: nothing was trained yet, or look at --artifacts")
     if version is None:
         version = next((one for one in reversed(known) if services(lake, name, one)), list(known)[-1])
     if version not in known:
-        raise UnknownVersionError(f"expected a version of {name} ({', '.join(known)}), got {version}")
+        raise UnknownModelError(f"expected a version of {name} ({', '.join(known)}), got {version}")
     address, artifact, size = known[version]
     fairness = model.settings.gate.fairness
     columns = list(dict.fromkeys([*model.settings.slices, *(fairness.columns if fairness else ())]))

@@ -36,7 +36,7 @@ class Stay:
 
 
 @dataclass(frozen=True, slots=True)
-class Event:
+class VersionEvent:
     """A lifecycle event about a version, with the decision that it follows from; without one where the archive has none of that id."""
 
     deployment: Record
@@ -44,7 +44,7 @@ class Event:
 
 
 @dataclass(frozen=True, slots=True)
-class Comparison:
+class TrialScores:
     """What its trials have shown so far: whole blocks of requests that champion and challenger were both scored on.
 
     Attributes
@@ -62,7 +62,7 @@ class Comparison:
 
 
 @dataclass(frozen=True, slots=True)
-class Incident:
+class ModelIncident:
     """An incident of a model.
 
     Attributes
@@ -91,9 +91,9 @@ class VersionHistory:
 
     is_kept: bool
     stays: tuple[Stay, ...] = ()
-    events: tuple[Event, ...] = ()
-    comparisons: tuple[Comparison, ...] = ()
-    incidents: tuple[Incident, ...] = ()
+    events: tuple[VersionEvent, ...] = ()
+    comparisons: tuple[TrialScores, ...] = ()
+    incidents: tuple[ModelIncident, ...] = ()
 
 
 def version_history(lake: Lake, model: str, version: str) -> VersionHistory:
@@ -103,7 +103,7 @@ def version_history(lake: Lake, model: str, version: str) -> VersionHistory:
         return VersionHistory(is_kept=False)
     decisions = {one["decision_id"]: one for one in history(lake, DECISIONS, model)}
     stays = stays_of(deployments, version)
-    events = tuple(Event(one, decisions.get(one["decision_id"])) for one in deployments if one["version"] == version)
+    events = tuple(VersionEvent(one, decisions.get(one["decision_id"])) for one in deployments if one["version"] == version)
     trials = [one for one in history(lake, TRIALS, model) if one["challenger_version"] == version]
     answered = [stay for stay in stays if stay.stage != "shadow"]
     meanwhile = tuple(one for one in incidents_of(history(lake, INCIDENTS, model)) if any(_overlap(one, stay) for stay in answered))
@@ -126,7 +126,7 @@ def stays_of(deployments: Sequence[Record], version: str) -> tuple[Stay, ...]:
     return tuple([*stays, open_stay] if open_stay is not None else stays)
 
 
-def incidents_of(records: Sequence[Record]) -> list[Incident]:
+def incidents_of(records: Sequence[Record]) -> list[ModelIncident]:
     """Return incidents as their records leave them, in the order in which they were opened."""
     newest: dict[str, Record] = {}
     over: dict[str, int] = {}
@@ -136,10 +136,10 @@ def incidents_of(records: Sequence[Record]) -> list[Incident]:
             over.setdefault(one["incident_id"], one["journal_time"])
         else:
             over.pop(one["incident_id"], None)
-    return [Incident(one, over.get(name)) for name, one in newest.items()]
+    return [ModelIncident(one, over.get(name)) for name, one in newest.items()]
 
 
-def comparisons_of(trials: Sequence[Record]) -> tuple[Comparison, ...]:
+def comparisons_of(trials: Sequence[Record]) -> tuple[TrialScores, ...]:
     """Sum up blocks by champion and stage, in the order in which they began; slices are parts of the same requests."""
     sums: dict[tuple[str, str], list[float]] = {}
     for one in trials:
@@ -151,7 +151,7 @@ def comparisons_of(trials: Sequence[Record]) -> tuple[Comparison, ...]:
                 held[2] += one["labels"] * one["champion_loss"]
                 held[3] += one["labels"] * one["challenger_loss"]
     return tuple(
-        Comparison(*name, int(blocks), int(labels), champion / labels if labels else float("nan"), challenger / labels if labels else float("nan"))
+        TrialScores(*name, int(blocks), int(labels), champion / labels if labels else float("nan"), challenger / labels if labels else float("nan"))
         for name, (blocks, labels, champion, challenger) in sums.items()
     )
 
@@ -165,6 +165,6 @@ def _place(lifecycle: Lifecycle, version: str) -> tuple[str, float] | None:
     return challenger.stage, challenger.share if challenger.stage != "shadow" else 0.0
 
 
-def _overlap(incident: Incident, stay: Stay) -> bool:
+def _overlap(incident: ModelIncident, stay: Stay) -> bool:
     began_before = stay.until_ms is None or incident.newest["opened"] < stay.until_ms
     return began_before and (incident.over_ms is None or incident.over_ms >= stay.from_ms)

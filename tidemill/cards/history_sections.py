@@ -2,7 +2,7 @@
 
 import math
 
-from tidemill.cards.history import Event, VersionHistory
+from tidemill.cards.history import VersionEvent, VersionHistory
 from tidemill.cards.tables import table
 from tidemill.shared.avro.times import instant_text
 
@@ -73,7 +73,7 @@ def incidents(history: VersionHistory) -> str:
     return table(("opened", "now", "severity", "root", "likely cause", "done about it"), rows) if rows else '<p class="none">None.</p>'
 
 
-def _why(event: Event) -> tuple[str, str, str]:
+def _why(event: VersionEvent) -> tuple[str, str, str]:
     deployment, decision = event.deployment, event.decision
     reason = deployment["reason"] or (decision["reason"] if decision else "")
     operator = deployment["operator"] or (decision["operator"] if decision else "")

@@ -176,18 +176,18 @@ def _fairness(facts: CardFacts, settings: Model) -> str:
         return '<p class="none">The application file declares no sensitive columns (gate: fairness).</p>'
     if facts.model.kind.name != "binary" or not len(facts.since):
         return '<p class="none">No labelled answers to judge by.</p>'
-    found = fairness(facts.since, limits)
+    gaps = fairness(facts.since, limits)
     allowed = {"demographic_parity": limits.demographic_parity, "equalized_odds": limits.equalized_odds}
     rows = []
     for column in limits.columns:
-        rows.append((f"groups of {column} that are judged", f"{found.figures.get(f'fairness_groups__{column}', 0):.0f}", "", ""))
+        rows.append((f"groups of {column} that are judged", f"{gaps.figures.get(f'fairness_groups__{column}', 0):.0f}", "", ""))
         for measure, limit in allowed.items():
-            if f"{measure}__{column}" in found.figures:
-                low = found.figures[f"{measure}_low__{column}"]
-                rows.append((f"{measure.replace('_', ' ')}, {column}", f"{found.figures[f'{measure}__{column}']:.3f}", f"{low:.3f}", f"{limit:g}"))
-    judged = max((found.figures.get(f"fairness_groups__{column}", 0) for column in limits.columns), default=0)
+            if f"{measure}__{column}" in gaps.figures:
+                low = gaps.figures[f"{measure}_low__{column}"]
+                rows.append((f"{measure.replace('_', ' ')}, {column}", f"{gaps.figures[f'{measure}__{column}']:.3f}", f"{low:.3f}", f"{limit:g}"))
+    judged = max((gaps.figures.get(f"fairness_groups__{column}", 0) for column in limits.columns), default=0)
     nothing = "No limit is surely exceeded." if judged > 1 else "Fewer than two groups have 200 labels and 30 of each class."
-    words = f"<p>{escape(found.problem or nothing)}</p>"
+    words = f"<p>{escape(gaps.problem or nothing)}</p>"
     groups = by_value(facts.model.kind, facts.since, limits.columns)
     return words + _table(("", "difference", "at least (95 %)", "limit"), rows) + _parts(groups, facts.model.kind.headline)
 
@@ -226,11 +226,11 @@ def _moved(facts: CardFacts) -> str:
 
 
 def _lineage(facts: CardFacts) -> str:
-    found = lineage_document(facts.plan, facts.model.name)
-    streams = [(name, one["topic"], one["owner"]) for name, one in found["streams"].items()]
-    label = found["label"]
-    features = [(name, one["view"], ", ".join(one["columns"])) for name, one in found["features"].items()]
-    told = f"Asked by {found['asked_by']}; the label is {label['value']} of {label['stream']}, by {label['joined_by']}."
+    lineage = lineage_document(facts.plan, facts.model.name)
+    streams = [(name, one["topic"], one["owner"]) for name, one in lineage["streams"].items()]
+    label = lineage["label"]
+    features = [(name, one["view"], ", ".join(one["columns"])) for name, one in lineage["features"].items()]
+    told = f"Asked by {lineage['asked_by']}; the label is {label['value']} of {label['stream']}, by {label['joined_by']}."
     words = f"<p>{escape(told)}</p>"
     return words + _table(("stream", "topic", "owner"), streams) + _table(("feature", "view", "raw columns"), features)
 

@@ -75,12 +75,12 @@ def _time_ticks(start_ms: float, end_ms: float) -> list[tuple[float, str]]:
 
 def _months(start_ms: float, end_ms: float) -> list[tuple[float, str]]:
     first = datetime.fromtimestamp(start_ms / 1000, UTC)
-    found, year, month = [], first.year, first.month
+    months, year, month = [], first.year, first.month
     while (at := datetime(year, month, 1, tzinfo=UTC).timestamp() * 1000) <= end_ms:
         if at >= start_ms:
-            found.append((at, datetime(year, month, 1, tzinfo=UTC).strftime("%b")))
+            months.append((at, datetime(year, month, 1, tzinfo=UTC).strftime("%b")))
         year, month = (year + 1, 1) if month == 12 else (year, month + 1)
-    return found
+    return months
 
 
 def _number(value: float) -> str:

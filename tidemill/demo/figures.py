@@ -13,7 +13,7 @@ from tidemill.demo.open_loop_load import LoadResult
 from tidemill.demo.quality import Quality
 from tidemill.examples.flights.data import FlightsYear
 from tidemill.examples.flights.oracle import OracleResult
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.statistics.bootstrap import Interval
 
@@ -32,7 +32,7 @@ class DemoRun:
 
     year: FlightsYear
     history: RunHistory
-    seen: Seen
+    seen: RunState
     audited: AuditResult
     oracle: OracleResult
     quality: Quality | None
@@ -62,14 +62,7 @@ def figures_of(plan: Plan, run: DemoRun) -> dict[str, Any]:
         "predictions_duplicated": sum(answers.values()) - len(answers),
         "outcomes": sum(statuses.values()),
         "timeouts": statuses.get("timeout", 0),
-        "drift_events": len(seen.drift),
-        "incidents": len(seen.newest_incidents()),
-        "incident_alarms": sum(one["severity"] == "alarm" for one in seen.newest_incidents()),
-        "retrains": seen.count(seen.retraining, "started"),
-        "trainings_failed": seen.count(seen.retraining, "failed"),
-        "promotions": seen.count(seen.deployments, "promoted"),
-        "refusals": seen.count(seen.deployments, "gate_refused"),
-        "rollbacks": seen.count(seen.deployments, "rolled_back"),
+        **seen.happenings(),
         "served": dict(quality.served) if quality else absent,
         "static": dict(quality.static) if quality else absent,
         "always_refit": dict(quality.refit) if quality else absent,

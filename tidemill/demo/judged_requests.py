@@ -21,7 +21,7 @@ _RANKING = ("auc", "average_precision")
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class JudgedScores:
     """Scores, classes and ends of the prediction intervals, of the same rows.
 
     Attributes
@@ -46,10 +46,10 @@ class Answers:
         return figures if len(labels[rows]) >= least else {name: value for name, value in figures.items() if name not in _RANKING}
 
     @staticmethod
-    def by_turns(count: int, parts: Sequence[tuple[NDArray[np.bool_], "Answers"]]) -> "Answers":
+    def by_turns(count: int, parts: Sequence[tuple[NDArray[np.bool_], "JudgedScores"]]) -> "JudgedScores":
         """Put the answers of several versions together, each of its own rows."""
         width = parts[0][1].scores.shape[1:]
-        whole = Answers(np.empty((count, *width)), np.empty(count, np.int64), np.empty(count), np.empty(count))
+        whole = JudgedScores(np.empty((count, *width)), np.empty(count, np.int64), np.empty(count), np.empty(count))
         for rows, own in parts:
             whole.scores[rows], whole.predicted[rows], whole.lower[rows], whole.upper[rows] = own.scores, own.predicted, own.lower, own.upper
         return whole
@@ -82,7 +82,7 @@ class JudgedRequests:
     def __len__(self) -> int:
         return len(self.rows)
 
-    def served(self) -> Answers:
+    def served(self) -> JudgedScores:
         """Return what was answered."""
         names = (name for name in ("score", "scores", "predicted", "lower", "upper") if name in self.rows.columns)
         table = self.rows.select(names).to_arrow().combine_chunks()
@@ -92,16 +92,16 @@ class JudgedRequests:
             for name in ("lower", "upper")
         )
         scores = served_scores(self.kind, columns["score"], columns.get("scores"))
-        return Answers(scores, self.rows["predicted"].cast(pl.Int64).to_numpy(), lower, upper)
+        return JudgedScores(scores, self.rows["predicted"].cast(pl.Int64).to_numpy(), lower, upper)
 
-    def answers(self, artifacts: ArtifactStore, event: Mapping[str, Any], rows: NDArray[np.bool_] | None = None) -> Answers:
+    def answers(self, artifacts: ArtifactStore, event: Mapping[str, Any], rows: NDArray[np.bool_] | None = None) -> JudgedScores:
         """Return what the version of a lifecycle event would have answered, on all requests or on those of a mask of shape (n,)."""
         batch = self.vectors if rows is None else self.vectors.filter(pa.array(rows))
         scorer = OnnxScorer(Artifact.from_bytes(artifacts.get(event["artifact_sha256"])))
         scores = scorer.score(batch)
         low, high = scorer.signature.interval or (np.nan, np.nan)
         line = scores if not self.kind.classes else np.full(len(scores), np.nan)
-        return Answers(scores, self.kind.decide(scores, event["threshold"]).astype(np.int64), line + low, line + high)
+        return JudgedScores(scores, self.kind.decide(scores, event["threshold"]).astype(np.int64), line + low, line + high)
 
 
 def judged_requests(outcomes: pa.Table, vectors: pa.Table, model: str, kind: Kind, sequence: int) -> JudgedRequests | None:

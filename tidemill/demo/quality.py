@@ -9,7 +9,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.audit.history import RunHistory
-from tidemill.demo.judged_requests import Answers, judged_requests
+from tidemill.demo.judged_requests import JudgedScores, judged_requests
 from tidemill.demo.promotion_effects import PromotionEffect, promotion_effects
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.artifacts import ArtifactStore
@@ -114,7 +114,7 @@ def compare(
     labels, times, weights = requests.labels, requests.times_ms, requests.weights
     served, static = requests.served(), requests.answers(artifacts, first)
     candidates, in_service = refits_in_service(mine, times, requests.sequences)
-    refit = Answers.by_turns(
+    refit = JudgedScores.by_turns(
         len(requests),
         [(own := in_service == number, requests.answers(artifacts, candidates[number], own)) for number in np.unique(in_service).tolist()],
     )
@@ -158,11 +158,11 @@ def refits_in_service(
     begin = next(i for i, event in enumerate(registered) if event["version"] in {one["version"] for one in promotions})
     asked = {event["version"]: event.get("decision_id") for event in registered}
     promoted = {one["version"]: one["sequence"] for one in promotions if one.get("decision_id") == asked[one["version"]]}
-    candidates, found = registered[begin:], np.zeros(len(times), np.int64)
+    candidates, versions = registered[begin:], np.zeros(len(times), np.int64)
     for number, event in enumerate(candidates[1:], start=1):
         later = sequences >= promoted[event["version"]] if event["version"] in promoted else times > _milliseconds(event["journal_time"])
-        found[later] = number
-    return candidates, found
+        versions[later] = number
+    return candidates, versions
 
 
 def _milliseconds(time: Any) -> int:  # noqa: ANN401, RUF100 - milliseconds, or a datetime

@@ -23,7 +23,7 @@ from tidemill.demo.summary import report_data
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.examples.flights.data import FlightsYear, encode_stream, load_year
 from tidemill.examples.flights.oracle import FlightsOracle, SourceTable, compare
-from tidemill.replay.feed import Prepared
+from tidemill.replay.feed import EncodedRecords
 from tidemill.replay.replay import replay
 from tidemill.runs.command_channel import CommandChannel, command_key
 from tidemill.runs.first_prediction import FirstPrediction
@@ -34,7 +34,7 @@ from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.topics import create_topics
 from tidemill.runs.verdict import findings
-from tidemill.runs.watch import Seen, Watch, read_out
+from tidemill.runs.watch import RunState, Watch, read_out
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
@@ -82,7 +82,7 @@ class _Killer:
         self._trainer = "retraining" in names
         self._next: int | None = None
 
-    def strike(self, supervisor: Supervisor, instant: int, seen: Seen) -> None:
+    def strike(self, supervisor: Supervisor, instant: int, seen: RunState) -> None:
         if self._next is None:
             self._next = instant + _KILL_EVERY_MS
         if self._names and instant >= self._next:
@@ -160,7 +160,7 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
             laps.end("reading_s")
             with Screen(year.events, console) as screen:
 
-                def on_progress(instant: int, published: int, seen: Seen) -> None:
+                def on_progress(instant: int, published: int, seen: RunState) -> None:
                     supervisor.check()
                     killer.strike(supervisor, instant, seen)
                     memory.look()
@@ -213,22 +213,22 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     options.output.mkdir(parents=True, exist_ok=True)
     (options.output / "demo-report.json").write_text(json.dumps(finite(figures), indent=2) + "\n", encoding="utf-8")
     write_report(options.output, report_data(figures, run))
-    found = findings(plan, seen, requests=len(year.streams[plan.models[_MODEL].ask].raw), allowed=None)
-    for finding in found:
+    problems = findings(plan, seen, requests=len(year.streams[plan.models[_MODEL].ask].raw), allowed=None)
+    for finding in problems:
         console.print(f"[yellow]Note:[/yellow] {escape(finding.text)}", highlight=False, soft_wrap=True)
-    if wrong := [*faults(figures, year, history), *(finding.text for finding in found if finding.fails)]:
+    if wrong := [*faults(figures, year, history), *(finding.text for finding in problems if finding.fails)]:
         raise DemoFailed("; ".join(wrong))
     return figures
 
 
-def prepared(plan: Plan, registry: SchemaRegistry, year: FlightsYear) -> list[Prepared]:
+def prepared(plan: Plan, registry: SchemaRegistry, year: FlightsYear) -> list[EncodedRecords]:
     """Encode what is published."""
-    found = []
+    feeds = []
     for name, published in year.streams.items():
         stream = plan.streams[name]
         keys = [str(key).encode() for key in published.frame[stream.key if stream.is_reference else plan.application.partition_by]]
-        found.append(Prepared(stream.topic, keys, encode_stream(plan, registry, name, published), published.available_ms))
-    return found
+        feeds.append(EncodedRecords(stream.topic, keys, encode_stream(plan, registry, name, published), published.available_ms))
+    return feeds
 
 
 def _tables(year: FlightsYear) -> dict[str, SourceTable]:

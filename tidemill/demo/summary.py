@@ -14,7 +14,7 @@ from tidemill.demo.report import Mark, MarkKind, ReportData, Table
 from tidemill.demo.stretches import LOAD_RATE
 from tidemill.examples.flights.data import FlightsYear
 from tidemill.runs.metric_words import metric_text, metric_words
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 
 _FIRST = ("loss", "log_loss", "squared_error", "mean_squared_error", "auc", "mean_absolute_error")
 _MOST_METRICS = 3
@@ -94,11 +94,11 @@ def _interval(metric: str, gap: Mapping[str, float]) -> str:
 
 
 def _bad_records(year: FlightsYear, history: RunHistory) -> list[tuple[str, str, str]]:
-    found = {"duplicate": history.duplicates, "late": history.late, **{f"rejected:{reason}": n for reason, n in history.rejected.items()}}
-    return [(name.replace(":", ": "), str(count), str(found.get(name, 0))) for name, count in year.planted.items()]
+    counts = {"duplicate": history.duplicates, "late": history.late, **{f"rejected:{reason}": n for reason, n in history.rejected.items()}}
+    return [(name.replace(":", ": "), str(count), str(counts.get(name, 0))) for name, count in year.planted.items()]
 
 
-def marks_of(seen: Seen) -> list[Mark]:
+def marks_of(seen: RunState) -> list[Mark]:
     """Return what happened to the models, and the alarms."""
     kinds: dict[str, MarkKind] = {
         "promoted": "promotion",
@@ -116,7 +116,7 @@ def marks_of(seen: Seen) -> list[Mark]:
     return marks + [Mark(one["journal_time"], "alarm", one["likely_cause"]) for one in alarms]
 
 
-def incidents_table(seen: Seen) -> Table:
+def incidents_table(seen: RunState) -> Table:
     """Return every incident: since when, what it is likely to come from, what the system did, and what became of it."""
     rows = []
     for one in seen.newest_incidents():
@@ -137,7 +137,7 @@ def promotions_table(judged: Sequence[Quality]) -> Table:
     return Table(("promoted", "version", "in place of", "requests", "difference in loss", "95 % bounds", "allowed", "verdict"), rows)
 
 
-def slices_table(seen: Seen) -> Table:
+def slices_table(seen: RunState) -> Table:
     """Return the slices of each model as its last window has them: requests, labels, loss and accuracy or error with their intervals."""
     newest = {record["model"]: record for record in seen.health}
     rows = []
@@ -156,12 +156,12 @@ def _between(figures: Mapping[str, float], name: str) -> str:
     return f"{value:.4g} ({low:.4g} to {high:.4g})"
 
 
-def models_table(seen: Seen) -> Table:
+def models_table(seen: RunState) -> Table:
     """Return every candidate, as what it was put forward, its way through the stages, and the figures that it was judged by."""
     words = {"gate_passed": "passed", "gate_refused": "refused", "rolled_back": "rolled back to"}
     judged = [event for event in seen.deployments if event["event"] in words]
-    found = {name for event in judged for name in event["figures"] if f"champion_{name}" in event["figures"]}
-    metrics = sorted(found, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))[:_MOST_METRICS]
+    compared = {name for event in judged for name in event["figures"] if f"champion_{name}" in event["figures"]}
+    metrics = sorted(compared, key=lambda name: (_FIRST.index(name) if name in _FIRST else len(_FIRST), name))[:_MOST_METRICS]
     rows = []
     for event in judged:
         figures, details = event["figures"], event["details"]
@@ -175,7 +175,7 @@ def models_table(seen: Seen) -> Table:
     return Table(("asked", "version", "verdict", "as", "family", "window", *pairs, "evidence"), rows)
 
 
-def way_of(version: str, seen: Seen) -> str:
+def way_of(version: str, seen: RunState) -> str:
     """Return a version's way through the stages in words: each stage with its day, the last one without where there is one only."""
     words = {"shadow": "shadow", "canary": "canary", "ab": "A/B test", "promoted": "promoted", "stepped_back": "stepped back"}
     mine = [event for event in seen.deployments if event["version"] == version and event["event"] in words]
@@ -192,9 +192,9 @@ def _evidence(event: Mapping[str, Any]) -> str:
     return f"p = {figures['p_value']:.2g}" if "p_value" in figures else "-"
 
 
-def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
+def psi_by_week(seen: RunState) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray[Any, Any]]:
     """Return the mean shift of each feature in each week in units of its bound, of the thirty whose shift times importance is largest."""
-    found: dict[str, dict[int, list[float]]] = {}
+    by_feature: dict[str, dict[int, list[float]]] = {}
     ranked: dict[str, float] = {}
     for record in seen.health:
         for name, value in record["metrics"].items():
@@ -203,10 +203,10 @@ def psi_by_week(seen: Seen) -> tuple[list[str], np.ndarray[Any, Any], np.ndarray
                 ranked[own_rank] = max(value, ranked.get(own_rank, 0.0))
             if name.startswith("shift__"):
                 week = record["window_start"] // WEEK_MS
-                own = found.setdefault(name.removeprefix("shift__"), {})
+                own = by_feature.setdefault(name.removeprefix("shift__"), {})
                 own.setdefault(week, []).append(value)
-    weeks = sorted({week for own in found.values() for week in own})
-    means = {name: {week: float(np.mean(values)) for week, values in own.items()} for name, own in found.items()}
+    weeks = sorted({week for own in by_feature.values() for week in own})
+    means = {name: {week: float(np.mean(values)) for week, values in own.items()} for name, own in by_feature.items()}
     names = sorted(means, key=lambda name: (-ranked.get(name, 0.0), -max(means[name].values())))[:30]
     values = np.array([[means[name].get(week, np.nan) for week in weeks] for name in names]).reshape(len(names), len(weeks))
     return names, np.array(weeks, np.float64) * WEEK_MS, values

@@ -24,7 +24,7 @@ class Trial:
         Place among the configurations, from 1.
     status, reason
         ``done``, ``failed`` (it cannot be trained) or ``died`` (its process ended, or it took too long), and why.
-    found
+    result
         What `run_trial` returned; empty where it failed.
     """
 
@@ -32,16 +32,16 @@ class Trial:
     configuration: Configuration
     status: str
     reason: str
-    found: Mapping[str, Any] = field(default_factory=dict)
+    result: Mapping[str, Any] = field(default_factory=dict)
 
     @property
     def loss(self) -> float:
         """Mean loss over all judged rows; infinite where it failed."""
-        return float(self.found.get("loss", np.inf))
+        return float(self.result.get("loss", np.inf))
 
 
 @dataclass(frozen=True, slots=True)
-class Compared:
+class TrialDifference:
     """A trial and its difference from the best one.
 
     Attributes
@@ -72,7 +72,7 @@ class Comparison:
     """
 
     kind: Kind
-    rows: tuple[Compared, ...]
+    rows: tuple[TrialDifference, ...]
     margin: float = 0.0
     best_loss: Trial | None = None
     best_metric: Trial | None = None
@@ -101,38 +101,38 @@ def compare(kind: Kind, trials: Sequence[Trial], margin: float) -> Comparison:
     ranked = sorted(trials, key=lambda trial: (trial.loss, trial.number))
     done = [trial for trial in ranked if trial.status == "done"]
     if not done:
-        return Comparison(kind, tuple(Compared(trial, float("nan"), False) for trial in ranked))
+        return Comparison(kind, tuple(TrialDifference(trial, float("nan"), False) for trial in ranked))
     rows = tuple(_held_against(trial, done[0]) for trial in ranked)
     allowed = margin * done[0].loss if kind.name == "regression" else margin
     as_good = [trial for trial in done if trial.loss <= done[0].loss + allowed]
     name, sign = kind.headline, 1.0 if kind.headline in kind.rising else -1.0
-    known = [trial for trial in done if name in trial.found["figures"]]
-    ranking = [trial for trial in done if "average_precision" in trial.found["figures"]]
+    known = [trial for trial in done if name in trial.result["figures"]]
+    ranking = [trial for trial in done if "average_precision" in trial.result["figures"]]
     return Comparison(
         kind,
         rows,
         allowed,
         best_loss=done[0],
-        best_metric=max(known, key=lambda trial: sign * trial.found["figures"][name], default=None),
-        best_trade_off=max(ranking, key=lambda trial: trial.found["figures"]["average_precision"], default=None),
-        fastest=min(as_good, key=lambda trial: (trial.found["train_s"], trial.number), default=None),
+        best_metric=max(known, key=lambda trial: sign * trial.result["figures"][name], default=None),
+        best_trade_off=max(ranking, key=lambda trial: trial.result["figures"]["average_precision"], default=None),
+        fastest=min(as_good, key=lambda trial: (trial.result["train_s"], trial.number), default=None),
     )
 
 
 def trade_off(trial: Trial) -> tuple[float, float, float, float] | None:
     """Return F1, recall, precision and threshold where F1 is largest."""
-    return best_f1(trial.found.get("curve", []))
+    return best_f1(trial.result.get("curve", []))
 
 
-def _held_against(trial: Trial, best: Trial) -> Compared:
+def _held_against(trial: Trial, best: Trial) -> TrialDifference:
     if trial.status != "done":
-        return Compared(trial, float("nan"), False)
+        return TrialDifference(trial, float("nan"), False)
     if trial is best:
-        return Compared(trial, 0.0, False)
+        return TrialDifference(trial, 0.0, False)
     # Rows of a day share their error: days, not rows, are the observations.
-    theirs = {day: loss for day, _, loss, _ in best.found["days"]}
+    theirs = {day: loss for day, _, loss, _ in best.result["days"]}
     days, weights, gaps = (
-        np.array(part) for part in zip(*((day, weight, loss - theirs[day]) for day, _, loss, weight in trial.found["days"]), strict=True)
+        np.array(part) for part in zip(*((day, weight, loss - theirs[day]) for day, _, loss, weight in trial.result["days"]), strict=True)
     )
     test = paired_block_test(gaps / weights, days, weights)
-    return Compared(trial, test.mean, bool(test.mean > 0 and test.p_value < _SURE))
+    return TrialDifference(trial, test.mean, bool(test.mean > 0 and test.p_value < _SURE))

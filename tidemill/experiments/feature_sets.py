@@ -45,8 +45,8 @@ def usual_sets(features: Sequence[str]) -> dict[str, tuple[str, ...]]:
         **{f"without {group}": tuple(name for name in features if not name.startswith(f"{group}__")) for group in groups},
         "request only": tuple(name for name in features if "__" not in name),
     }
-    found: dict[str, tuple[str, ...]] = {}
+    by_name: dict[str, tuple[str, ...]] = {}
     for name, columns in sets.items():
-        if columns and columns not in found.values():
-            found[name] = columns
-    return found
+        if columns and columns not in by_name.values():
+            by_name[name] = columns
+    return by_name

@@ -28,11 +28,11 @@ def write_json(path: Path, subject: Subject, comparison: Comparison, about: dict
 
 
 def _row(trial: Trial) -> dict[str, Any]:
-    found = {name: value for name, value in trial.found.items() if name not in ("curve", "configuration", "status", "reason", "days")}
+    row = {name: value for name, value in trial.result.items() if name not in ("curve", "configuration", "status", "reason", "days")}
     point = trade_off(trial)
     best = {"best_f1": dict(zip(("f1", "recall", "precision", "threshold"), point, strict=True))} if point else {}
     named = {"number": trial.number, "identity": trial.configuration.identity, "status": trial.status, "reason": trial.reason}
-    return {**named, **asdict(trial.configuration), **found, **best}
+    return {**named, **asdict(trial.configuration), **row, **best}
 
 
 def _finite(value: Any) -> Any:  # noqa: ANN401, RUF100 - figures of any shape

@@ -36,12 +36,12 @@ class ProcessPool:
         places = {"folder": str(self._folder.absolute()), "application": str(self._application.absolute())}
         named = {one.identity: one for one in configurations}
 
-        def ended(task: ChildTask, found: str | ChildDeath) -> None:
+        def ended(task: ChildTask, answer: str | ChildDeath) -> None:
             configuration = named[task.name]
-            if isinstance(found, ChildDeath):
-                done(configuration, {"status": "died", "reason": self._why(found), "configuration": asdict(configuration)})
+            if isinstance(answer, ChildDeath):
+                done(configuration, {"status": "died", "reason": self._why(answer), "configuration": asdict(configuration)})
             else:
-                done(configuration, json.loads(found))
+                done(configuration, json.loads(answer))
 
         tasks = [
             ChildTask(one.identity, json.dumps({**places, "configuration": asdict(one)}), result_path(self._folder, one)) for one in configurations

@@ -175,11 +175,11 @@ class RayPool:
 
     def _result(self, reference: object, configuration: Configuration) -> dict[str, Any]:
         try:
-            found: dict[str, Any] = self._ray.get(reference)
+            result: dict[str, Any] = self._ray.get(reference)
         except self._ray.exceptions.RayError as problem:
             return _died(f"its worker ended: {' '.join(str(problem).split())[:400]}", configuration)
-        write_whole(result_path(self._folder, configuration), json.dumps(found))
-        return found
+        write_whole(result_path(self._folder, configuration), json.dumps(result))
+        return result
 
 
 def _died(reason: str, configuration: Configuration) -> dict[str, Any]:

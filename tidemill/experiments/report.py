@@ -102,7 +102,7 @@ def _loss_words(subject: Subject) -> str:
 
 
 def _judged(done: Sequence[Trial]) -> str:
-    return f"{done[0].found['judged']:,}" if done else "no"
+    return f"{done[0].result['judged']:,}" if done else "no"
 
 
 def _groups(done: Sequence[Trial]) -> dict[str, int]:
@@ -113,11 +113,11 @@ def _picks(comparison: Comparison, loss: str) -> str:
     name = comparison.kind.headline
     cards: list[tuple[str, str, Trial | None]] = [(f"Most accurate: smallest {loss}", _value(comparison.best_loss, "loss"), comparison.best_loss)]
     metric = comparison.best_metric
-    cards.append((f"Best {metric_words(name)}", metric_text(name, metric.found["figures"][name]) if metric else "-", metric))
+    cards.append((f"Best {metric_words(name)}", metric_text(name, metric.result["figures"][name]) if metric else "-", metric))
     if comparison.best_trade_off is not None:
         point, trial = trade_off(comparison.best_trade_off), comparison.best_trade_off
         words = f" (largest F1 {point[0]:.3f}: recall {point[1]:.2f}, precision {point[2]:.2f})" if point else ""
-        average = f"{trial.found['figures']['average_precision']:.3f}"
+        average = f"{trial.result['figures']['average_precision']:.3f}"
         cards.append((f"Best precision-recall trade-off: average precision{words}", average, trial))
     cards.append((f"Fastest to train, behind by at most {comparison.margin:.3g}", f"{_value(comparison.fastest, 'train_s')} s", comparison.fastest))
     return "".join(
@@ -126,7 +126,7 @@ def _picks(comparison: Comparison, loss: str) -> str:
 
 
 def _value(trial: Trial | None, name: str) -> str:
-    return "-" if trial is None else f"{trial.found[name]:.4g}"
+    return "-" if trial is None else f"{trial.result[name]:.4g}"
 
 
 def _named(trial: Trial | None) -> str:
@@ -134,15 +134,15 @@ def _named(trial: Trial | None) -> str:
 
 
 def _tip(trial: Trial, loss: str) -> str:
-    figures = ", ".join(f"{metric_words(name)} {metric_text(name, value)}" for name, value in list(trial.found["figures"].items())[:3])
+    figures = ", ".join(f"{metric_words(name)} {metric_text(name, value)}" for name, value in list(trial.result["figures"].items())[:3])
     words = trial.configuration.words.replace("), ", ")\n")
-    return f"trial {trial.number}: {words}\n{loss} {trial.loss:.5g}; {figures}\ntrained in {trial.found['train_s']:.2f} s"
+    return f"trial {trial.number}: {words}\n{loss} {trial.loss:.5g}; {figures}\ntrained in {trial.result['train_s']:.2f} s"
 
 
 def _points(comparison: Comparison, groups: Mapping[str, int]) -> list[Point]:
     marked, loss = (comparison.best_loss, comparison.fastest), "loss"
     return [
-        Point(trial.found["train_s"], trial.loss, groups[trial.configuration.family], _tip(trial, loss), any(trial is one for one in marked))
+        Point(trial.result["train_s"], trial.loss, groups[trial.configuration.family], _tip(trial, loss), any(trial is one for one in marked))
         for trial in reversed(comparison.done)
     ]
 
@@ -155,8 +155,8 @@ def _coordinates(comparison: Comparison, loss: str) -> tuple[list[Axis], list[in
         Axis("features", [float(len(trial.configuration.columns)) for trial in done]),
         Axis("window (days)", ["all" if not trial.configuration.window_days else str(trial.configuration.window_days) for trial in done]),
         *(Axis(key.replace("_", " "), [_setting(trial, key) for trial in done], log=True) for key in settings),
-        Axis("train s", [float(trial.found["train_s"]) for trial in done], log=True),
-        Axis(metric_words(name), [trial.found["figures"].get(name) for trial in done]),
+        Axis("train s", [float(trial.result["train_s"]) for trial in done], log=True),
+        Axis(metric_words(name), [trial.result["figures"].get(name) for trial in done]),
         Axis(loss, [trial.loss for trial in done]),
     ]
     ranks = [0 if place == 0 else 1 + 3 * place // len(done) for place in range(len(done))]
@@ -176,8 +176,8 @@ def _curve_words(comparison: Comparison) -> str:
 
 
 def _curves(comparison: Comparison) -> str:
-    done = [trial for trial in comparison.done if trial.found["curve"]]
-    ranked = sorted(done, key=lambda trial: (-trial.found["figures"].get("average_precision", -math.inf), trial.number))
+    done = [trial for trial in comparison.done if trial.result["curve"]]
+    ranked = sorted(done, key=lambda trial: (-trial.result["figures"].get("average_precision", -math.inf), trial.number))
     shown: list[Trial] = []
     for trial in ranked:
         if trial.configuration.family not in [one.configuration.family for one in shown] and len(shown) < _CURVES:
@@ -186,8 +186,8 @@ def _curves(comparison: Comparison) -> str:
     for trial in shown:
         point = trade_off(trial)
         number = _groups(comparison.done)[trial.configuration.family]
-        name = f"{_named(trial)}\naverage precision {trial.found['figures'].get('average_precision', math.nan):.3f}"
-        lines.append((name, trial.found["curve"], number, (point[1], point[2]) if point else None))
+        name = f"{_named(trial)}\naverage precision {trial.result['figures'].get('average_precision', math.nan):.3f}"
+        lines.append((name, trial.result["curve"], number, (point[1], point[2]) if point else None))
     keys = "".join(
         f'<span class="key"><i class="heat g{group % 8}"></i>{escape(name.partition(" (")[0].partition(",")[0])}</span>'
         for name, _, group, _ in lines
@@ -206,12 +206,12 @@ def _table(comparison: Comparison, loss: str) -> str:
         cells += [(f"{one.window_days} days" if one.window_days else "all", one.window_days or 10**6)]
         cells += [(f"{one.feature_set} ({len(one.columns)})", len(one.columns)), (settings, settings)]
         if trial.status == "done":
-            figures = trial.found["figures"]
+            figures = trial.result["figures"]
             behind = "best" if trial is comparison.best_loss else f"{row.behind:+.4f}"
             cells += [(f"{trial.loss:.5g}", trial.loss), (behind, row.behind)]
-            cells += [(" ".join(f"{part:.4g}" for part in reversed(trial.found["fold_losses"])), trial.found["fold_losses"][0])]
+            cells += [(" ".join(f"{part:.4g}" for part in reversed(trial.result["fold_losses"])), trial.result["fold_losses"][0])]
             cells += [(metric_text(name, figures.get(name)), figures.get(name, "")) for name in names]
-            cells += [(f"{trial.found['train_s']:.2f}", trial.found["train_s"]), (f"{trial.found['rows']:,}", trial.found["rows"])]
+            cells += [(f"{trial.result['train_s']:.2f}", trial.result["train_s"]), (f"{trial.result['rows']:,}", trial.result["rows"])]
             body = "".join(
                 f'<td class="n" data-key="{escape(str(key))}">{f"<b>{escape(words)}</b>" if place == 6 and row.sure else escape(words)}</td>'
                 if place not in (1, 3, 4)
@@ -231,7 +231,7 @@ def _table(comparison: Comparison, loss: str) -> str:
 def _metrics(comparison: Comparison) -> list[str]:
     first = comparison.kind.headline
     wanted = (first, "average_precision", "f1", "precision", "recall", "calibration_error", "mean_absolute_error", "root_mean_squared_error", "r2")
-    have = {name for trial in comparison.done for name in trial.found["figures"]}
+    have = {name for trial in comparison.done for name in trial.result["figures"]}
     return [name for name in dict.fromkeys(wanted) if name in have]
 
 

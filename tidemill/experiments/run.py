@@ -102,10 +102,10 @@ def prepare(
 def run(experiment: Experiment, model: ModelPlan, pool: Pool, told: Callable[[Trial], None]) -> Comparison:
     """Run what is not done yet, and compare everything."""
     numbers = {one.identity: number for number, one in enumerate(experiment.configurations, start=1)}
-    trials = {name: _trial(numbers[name], experiment.configurations[numbers[name] - 1], found) for name, found in experiment.kept.items()}
+    trials = {name: _trial(numbers[name], experiment.configurations[numbers[name] - 1], result) for name, result in experiment.kept.items()}
 
-    def done(configuration: Configuration, found: dict[str, Any]) -> None:
-        trial = trials[configuration.identity] = _trial(numbers[configuration.identity], configuration, found)
+    def done(configuration: Configuration, result: dict[str, Any]) -> None:
+        trial = trials[configuration.identity] = _trial(numbers[configuration.identity], configuration, result)
         told(trial)
 
     left = [one for one in experiment.configurations if one.identity not in trials]
@@ -114,23 +114,23 @@ def run(experiment: Experiment, model: ModelPlan, pool: Pool, told: Callable[[Tr
     return compare(model.kind, list(trials.values()), model.settings.gate.margins(model.kind.name)[0])
 
 
-def _trial(number: int, configuration: Configuration, found: Mapping[str, Any]) -> Trial:
-    status = str(found["status"])
-    return Trial(number, configuration, status, str(found["reason"]), found if status == "done" else {})
+def _trial(number: int, configuration: Configuration, result: Mapping[str, Any]) -> Trial:
+    status = str(result["status"])
+    return Trial(number, configuration, status, str(result["reason"]), result if status == "done" else {})
 
 
 def _kept(folder: Path, configurations: Sequence[Configuration]) -> dict[str, dict[str, Any]]:
     kept = {}
     for one in configurations:
         path = result_path(folder, one)
-        if path.exists() and (found := json.loads(path.read_text(encoding="utf-8")))["status"] in KEPT:
-            kept[one.identity] = found
+        if path.exists() and (result := json.loads(path.read_text(encoding="utf-8")))["status"] in KEPT:
+            kept[one.identity] = result
     return kept
 
 
 def _earlier(folder: Path, subject: Subject) -> list[str]:
     """Say of each other subject in the same place what is different."""
-    found = []
+    results = []
     for path in sorted(folder.glob(f"*/{SUBJECT}")):
         said, trials = json.loads(path.read_text(encoding="utf-8")), len(list((path.parent / "results").glob("*.json")))
         if path.parent.name == subject.identity or not trials:
@@ -146,8 +146,8 @@ def _earlier(folder: Path, subject: Subject) -> list[str]:
             )
             if before != now and not (name == "folds" and said["dataset"]["sha256"] != subject.dataset["sha256"])
         ]
-        found.append(f"{trials} trials in {path.parent.name} are of {', '.join(changes) or 'another application'}")
-    return found
+        results.append(f"{trials} trials in {path.parent.name} are of {', '.join(changes) or 'another application'}")
+    return results
 
 
 def _short(value: object) -> str:

@@ -31,20 +31,20 @@ def draw(model: ModelPlan, trials: int, seed: int) -> list[Configuration]:
     families = families_of(training.families, model.settings.kind)
     sets, generator = usual_sets(model.features), np.random.default_rng(seed)
     names = list(sets)
-    found: dict[str, Configuration] = {}
+    by_name: dict[str, Configuration] = {}
 
     def add(one: Configuration) -> None:
-        found.setdefault(one.identity, one)
+        by_name.setdefault(one.identity, one)
 
     for family in families:
         add(Configuration(family, training.windows_days[0], ALL, sets[ALL], middles(family)))
     for _ in range(trials * _ATTEMPTS):
-        if len(found) >= trials:
+        if len(by_name) >= trials:
             break
         family, window = (str(generator.choice(families)), int(generator.choice(training.windows_days)))
         name = ALL if generator.random() < 0.5 else names[int(generator.integers(len(names)))]
         add(Configuration(family, window, name, sets[name], drawn(family, generator)))
-    return list(found.values())[:trials]
+    return list(by_name.values())[:trials]
 
 
 def read_grid(file: Path, model: ModelPlan) -> list[Configuration]:
@@ -72,15 +72,15 @@ def read_grid(file: Path, model: ModelPlan) -> list[Configuration]:
         if key not in _KEYS:
             raise _wrong(source, [key], f"one of {', '.join(_KEYS)}", repr(key))
     windows, sets = _windows(source, model), _feature_sets(source, model)
-    found: dict[str, Configuration] = {}
+    configurations: dict[str, Configuration] = {}
     for family, values in _families(source, model):
         names = list(values)
         for window, (name, columns), settings in itertools.product(windows, sets.items(), itertools.product(*values.values())):
             one = Configuration(family, window, name, columns, dict(zip(names, settings, strict=True)))
-            found.setdefault(one.identity, one)
-            if len(found) > MOST:
+            configurations.setdefault(one.identity, one)
+            if len(configurations) > MOST:
                 raise _wrong(source, ["families"], f"a grid of {MOST} configurations or fewer", "more")
-    return list(found.values())
+    return list(configurations.values())
 
 
 def _families(source: LocatedYaml, model: ModelPlan) -> Iterator[tuple[str, Mapping[str, list[Any]]]]:
@@ -123,13 +123,13 @@ def _feature_sets(source: LocatedYaml, model: ModelPlan) -> dict[str, tuple[str,
     given = source.data.get("feature_sets", {ALL: ["*"]})
     if not isinstance(given, dict) or not given:
         raise _wrong(source, ["feature_sets"], "patterns by name of the set", _came(given))
-    found = {}
+    sets = {}
     for name, patterns in given.items():
         try:
-            found[str(name)] = chosen(model.features, [str(pattern) for pattern in _listed(patterns)])
+            sets[str(name)] = chosen(model.features, [str(pattern) for pattern in _listed(patterns)])
         except ValueError as problem:
             raise _wrong(source, ["feature_sets", name], str(problem), f"{patterns}") from problem
-    return found
+    return sets
 
 
 def _listed(value: Any) -> list[Any]:  # noqa: ANN401, RUF100 - whatever stands in the file

@@ -9,7 +9,7 @@ from typing import Any
 
 import pyarrow as pa
 
-from tidemill.experiments.trial import Bench, Rules
+from tidemill.experiments.trial import FoldedRows, Rules
 from tidemill.services.retraining.domain.folds import Folds
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import find_own_modules
@@ -72,7 +72,7 @@ def write_whole(path: Path, text: str) -> None:
     os.replace(part, path)
 
 
-def bench_of(folder: Path, application: Path) -> Bench:
+def bench_of(folder: Path, application: Path) -> FoldedRows:
     """Read what `Subject.write` wrote; the rows stay in the file, which all workers of a machine share in memory."""
     said = json.loads((folder / SUBJECT).read_text(encoding="utf-8"))
     plan = load_plan(application)
@@ -81,4 +81,4 @@ def bench_of(folder: Path, application: Path) -> Bench:
     with pa.memory_map(str(folder / ROWS)) as source:
         rows = pa.ipc.open_file(source).read_all()
     folds = Folds(said["folds"]["horizon_ms"], said["folds"]["known_ms"], tuple((begin, end) for begin, end in said["folds"]["spans"]))
-    return Bench(examples_of(TrainingSet(rows, said["dataset"]), model), folds, model.kind, Rules(**said["rules"]))
+    return FoldedRows(examples_of(TrainingSet(rows, said["dataset"]), model), folds, model.kind, Rules(**said["rules"]))

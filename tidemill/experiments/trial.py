@@ -44,7 +44,7 @@ class Rules:
 
 
 @dataclass(frozen=True, slots=True)
-class Encoded:
+class EncodedFold:
     """A fold's rows to learn from, and those it is judged on as a model trained at the fold's begin would be given them."""
 
     columns: tuple[Column, ...]
@@ -54,7 +54,7 @@ class Encoded:
     asked: NDArray[np.float32]
 
 
-class Bench:
+class FoldedRows:
     """The rows of an experiment, cut into folds.
 
     Encoding a window takes as long as many a fit, so the encoded windows are kept: all configurations of a window share them.
@@ -67,7 +67,7 @@ class Bench:
         self.encoded = lru_cache(maxsize=12)(self._encoded)
         self.validation = lru_cache(maxsize=None)(lambda fold: folds.validation(self._examples, fold))
 
-    def _encoded(self, fold: int, window_days: int) -> Encoded:
+    def _encoded(self, fold: int, window_days: int) -> EncodedFold:
         """Return a fold's matrices.
 
         Raises
@@ -82,10 +82,10 @@ class Bench:
         encoding = encode(rows.features, rows.labels, rows.request_ms, self.kind, rows.weights)
         signature = Signature(model="", version="", family="", columns=encoding.columns, threshold=0.5, parity_rows=(), parity_scores=())
         kept, weights = rows.thinning(self.rules.rows or len(rows), self.kind)
-        return Encoded(encoding.columns, encoding.matrix[kept], rows.labels[kept], weights, signature.encode(self.validation(fold).features))
+        return EncodedFold(encoding.columns, encoding.matrix[kept], rows.labels[kept], weights, signature.encode(self.validation(fold).features))
 
 
-def run_trial(bench: Bench, configuration: Configuration) -> dict[str, Any]:
+def run_trial(bench: FoldedRows, configuration: Configuration) -> dict[str, Any]:
     """Train and judge a configuration on every fold, the newest first.
 
     Returns

@@ -11,14 +11,14 @@ from typing import Any
 
 from tidemill.experiments.configuration import Configuration
 from tidemill.experiments.subject import bench_of, write_whole
-from tidemill.experiments.trial import Bench, run_trial
+from tidemill.experiments.trial import FoldedRows, run_trial
 from tidemill.services.retraining.processes.warm_child import serve
 
 _WORDS = 600
 
 
 @lru_cache(maxsize=1)
-def _bench(folder: str, application: str) -> Bench:
+def _bench(folder: str, application: str) -> FoldedRows:
     return bench_of(Path(folder), Path(application))
 
 
@@ -26,11 +26,11 @@ def answer(request: dict[str, Any]) -> dict[str, Any]:
     """Run one trial: what came of it, or why nothing did."""
     bench, begun = _bench(request["folder"], request["application"]), time.monotonic()
     try:
-        found = run_trial(bench, Configuration.of(request["configuration"]))
+        result = run_trial(bench, Configuration.of(request["configuration"]))
     except Exception as problem:  # estimators raise whatever they like; it is this trial's result, and the search goes on
         said = " ".join(str(problem).split()) or "no message"
         return {"status": "failed", "reason": f"{type(problem).__name__}: {said}"[:_WORDS], "wall_s": time.monotonic() - begun}
-    return {"status": "done", "reason": "", "wall_s": time.monotonic() - begun, **found}
+    return {"status": "done", "reason": "", "wall_s": time.monotonic() - begun, **result}
 
 
 def work(source: Path, target: Path) -> None:

@@ -53,7 +53,7 @@ class Names:
 
 
 @dataclass(frozen=True, slots=True)
-class Written:
+class ApplicationDraft:
     """What is said of an application in its file.
 
     Attributes
@@ -97,7 +97,7 @@ class Written:
         ]
 
 
-def event_schema(written: Written) -> str:
+def event_schema(written: ApplicationDraft) -> str:
     """Return the Avro schema of the requests; a column may be null, so that a gap is an answer with a flag and no dead letter."""
     names = written.names
     fields: list[dict[str, Any]] = [
@@ -109,7 +109,7 @@ def event_schema(written: Written) -> str:
     return _schema("Event", names.application, f"A request: one row of {written.source} without its label.", fields)
 
 
-def label_schema(written: Written) -> str:
+def label_schema(written: ApplicationDraft) -> str:
     """Return the Avro schema of the labels."""
     names = written.names
     fields = [
@@ -130,7 +130,7 @@ def _schema(name: str, application: str, doc: str, fields: Sequence[dict[str, An
     return f'{head[:-1]},\n  "fields": [\n    {body}\n  ]}}\n'
 
 
-def application_text(written: Written) -> str:
+def application_text(written: ApplicationDraft) -> str:
     """Return app.yaml."""
     names = written.names
     lines = [*_head(written), *_streams(written)]
@@ -146,7 +146,7 @@ def application_text(written: Written) -> str:
     return "\n".join(lines) + "\n"
 
 
-def _head(written: Written) -> list[str]:
+def _head(written: ApplicationDraft) -> list[str]:
     question, names = written.question, written.names
     return [
         f"# Written by `tidemill init` from {written.source} ({written.form}, {len(written.times.rows):,} rows):",
@@ -161,7 +161,7 @@ def _head(written: Written) -> list[str]:
     ]
 
 
-def _streams(written: Written) -> list[str]:
+def _streams(written: ApplicationDraft) -> list[str]:
     names = written.names
     lines = [
         "streams:",
@@ -192,7 +192,7 @@ def _streams(written: Written) -> list[str]:
     return lines
 
 
-def _model(written: Written) -> list[str]:
+def _model(written: ApplicationDraft) -> list[str]:
     question, policy = written.question, written.policies
     lines = [f"kind: {question.kind}", f"ask: {EVENTS}"]
     left = [one for one in written.profile.columns if not one.is_feature]
@@ -228,7 +228,7 @@ def _stages(sizes: StageSizes) -> list[str]:
     ]
 
 
-def _label(written: Written) -> list[str]:
+def _label(written: ApplicationDraft) -> list[str]:
     names, question, policy = written.names, written.question, written.policies
     value = f'"{names.label}"'
     parts = [f"stream: {LABELS}", f"join: {names.identity}", f"value: {_quote(value)}"]

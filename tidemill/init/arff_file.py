@@ -83,22 +83,22 @@ def _attribute(text: str, place: str) -> tuple[str, list[str], str]:
 
 
 def _dense(text: str, width: int, place: str) -> list[str | None]:
-    found = _cells(text)
-    if len(found) == width + 1 and re.fullmatch(r"\{[\d.]+\}", found[-1] or ""):
+    cells = _cells(text)
+    if len(cells) == width + 1 and re.fullmatch(r"\{[\d.]+\}", cells[-1] or ""):
         # The weight of an instance.
-        found = found[:-1]
-    if len(found) != width:
-        raise DataSetError(f"{place}: expected {width} values, one for each attribute, found {len(found)}: {text[:120]!r}")
-    return found
+        cells = cells[:-1]
+    if len(cells) != width:
+        raise DataSetError(f"{place}: expected {width} values, one for each attribute, found {len(cells)}: {text[:120]!r}")
+    return cells
 
 
 def _sparse(text: str, defaults: list[str], place: str) -> list[str | None]:
     row: list[str | None] = list(defaults)
     inner = text[1 : text.rfind("}")].strip()
-    found = list(_PAIR.finditer(inner))
-    if sum(len(match[0]) for match in found) < len(inner) or any(int(match[1]) >= len(defaults) for match in found):
+    pairs = list(_PAIR.finditer(inner))
+    if sum(len(match[0]) for match in pairs) < len(inner) or any(int(match[1]) >= len(defaults) for match in pairs):
         raise DataSetError(f"{place}: expected {{INDEX VALUE, ...}} with indices below {len(defaults)}, found {text[:120]!r}")
-    for match in found:
+    for match in pairs:
         row[int(match[1])] = _value(match, 2)
     return row
 

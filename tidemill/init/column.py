@@ -9,7 +9,7 @@ Kind = Literal["integer", "number", "boolean", "text", "date", "time", "other"]
 
 
 @dataclass(frozen=True, slots=True)
-class Column:
+class InputColumn:
     """One column.
 
     Attributes
@@ -37,10 +37,10 @@ class Column:
         """Rows without a value."""
         return self.values.null_count()
 
-    def where(self, kept: pl.Series) -> "Column":
+    def where(self, kept: pl.Series) -> "InputColumn":
         """Return the chosen rows."""
-        return Column(self.name, self.values.filter(kept), self.kind, self.notes)
+        return InputColumn(self.name, self.values.filter(kept), self.kind, self.notes)
 
-    def ordered(self, rows: pl.Series) -> "Column":
+    def ordered(self, rows: pl.Series) -> "InputColumn":
         """Return the rows in another order."""
-        return Column(self.name, self.values.gather(rows), self.kind, self.notes)
+        return InputColumn(self.name, self.values.gather(rows), self.kind, self.notes)

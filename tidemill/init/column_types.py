@@ -6,7 +6,7 @@ name with the option that decides, and nothing is converted silently: each decis
 
 import polars as pl
 
-from tidemill.init.column import Column, Kind
+from tidemill.init.column import InputColumn, Kind
 from tidemill.init.time_formats import date_format, read_dates
 from tidemill.replay.file_rows import DataSetError
 
@@ -27,7 +27,7 @@ _WITH_UNIT = r"^([+-]?)\s?([$€£¥]?)\s?([+-]?[\d.,]*\d[\d.,]*)\s?([$€£¥%]
 _LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
 
 
-def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bool = False) -> Column:
+def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bool = False) -> InputColumn:
     """Return a column with its type.
 
     Parameters
@@ -46,26 +46,26 @@ def typed(name: str, values: pl.Series, decimal: str | None = None, *, slips: bo
     if kind == pl.String:
         return _of_text(name, values, decimal, slips)
     if kind in (pl.Categorical, pl.Enum):
-        return Column(name, values.cast(pl.String), "text")
+        return InputColumn(name, values.cast(pl.String), "text")
     if kind == pl.Null:
-        return Column(name, values.cast(pl.String), "text")
+        return InputColumn(name, values.cast(pl.String), "text")
     if kind == pl.Boolean:
-        return Column(name, values, "boolean")
+        return InputColumn(name, values, "boolean")
     if kind.is_integer():
         if kind == pl.UInt64 and bool((values > 2**63 - 1).any()):
-            return Column(name, values.cast(pl.String), "text", ("whole numbers beyond 64 bits are kept as texts",))
-        return Column(name, values.cast(pl.Int64), "integer")
+            return InputColumn(name, values.cast(pl.String), "text", ("whole numbers beyond 64 bits are kept as texts",))
+        return InputColumn(name, values.cast(pl.Int64), "integer")
     if kind.is_float() or kind.is_decimal():
         return _number(name, values.cast(pl.Float64), ())
     if kind == pl.Date:
-        return Column(name, values, "date")
+        return InputColumn(name, values, "date")
     if isinstance(kind, pl.Datetime):
-        return Column(name, _utc(values), "time")
+        return InputColumn(name, _utc(values), "time")
     if isinstance(kind, pl.Duration):
-        return Column(name, values.dt.total_microseconds().cast(pl.Float64) / 1e6, "number", ("durations are seconds",))
+        return InputColumn(name, values.dt.total_microseconds().cast(pl.Float64) / 1e6, "number", ("durations are seconds",))
     if kind == pl.Time:
-        return Column(name, values.cast(pl.Int64).cast(pl.Float64) / 1e9, "number", ("times of day are seconds since midnight",))
-    return Column(name, values, "other")
+        return InputColumn(name, values.cast(pl.Int64).cast(pl.Float64) / 1e9, "number", ("times of day are seconds since midnight",))
+    return InputColumn(name, values, "other")
 
 
 def _utc(values: pl.Series) -> pl.Series:
@@ -74,33 +74,33 @@ def _utc(values: pl.Series) -> pl.Series:
     return plain.cast(pl.Datetime("ms"))
 
 
-def _number(name: str, values: pl.Series, notes: tuple[str, ...]) -> Column:
+def _number(name: str, values: pl.Series, notes: tuple[str, ...]) -> InputColumn:
     """Return a column of numbers; what is not finite is no value, and whole ones whose gaps made them floating (pandas) stay as they are."""
     odd = int((~values.is_finite()).sum())
     if odd:
         values = pl.select(pl.when(values.is_finite()).then(values).otherwise(None)).to_series().alias(name)
         notes = (*notes, f"{odd:,} values that are NaN or infinite count as none")
-    return Column(name, values, "number", notes)
+    return InputColumn(name, values, "number", notes)
 
 
-def _of_text(name: str, values: pl.Series, decimal: str | None, slips: bool) -> Column:
+def _of_text(name: str, values: pl.Series, decimal: str | None, slips: bool) -> InputColumn:
     clean = values.str.strip_chars()
     clean = clean.set(clean == "", None)
     missing = clean.is_in(list(_NULLS)).fill_null(False)
     others = clean.set(missing, None)
-    found = _plain(name, others, decimal)
-    if found is None and slips and (odd := _odd(others)) is not None:
-        found = _plain(name, others.set(odd, None), decimal)
-        if found is not None:
+    column = _plain(name, others, decimal)
+    if column is None and slips and (odd := _odd(others)) is not None:
+        column = _plain(name, others.set(odd, None), decimal)
+        if column is not None:
             row = int(odd.arg_true()[0])
             share = f"{int(odd.sum()):,} of {len(others) - others.null_count():,} values"
             what = f"{share} are no numbers ({others[row]!r}, row {row + 1}) and count as none"
-            found = Column(name, found.values, found.kind, (*found.notes, what))
-    if found is None or others.null_count() == len(others):
+            column = InputColumn(name, column.values, column.kind, (*column.notes, what))
+    if column is None or others.null_count() == len(others):
         return _text(name, values, clean)
     marks = clean.filter(missing).unique().sort().to_list()
     notes = (f"{', '.join(map(repr, marks))} ({int(missing.sum()):,} times) is no value",) if marks else ()
-    return Column(name, found.values, found.kind, (*notes, *found.notes))
+    return InputColumn(name, column.values, column.kind, (*notes, *column.notes))
 
 
 def _odd(values: pl.Series) -> pl.Series | None:
@@ -113,7 +113,7 @@ def _odd(values: pl.Series) -> pl.Series | None:
     return odd
 
 
-def _text(name: str, values: pl.Series, clean: pl.Series) -> Column:
+def _text(name: str, values: pl.Series, clean: pl.Series) -> InputColumn:
     """Return a column of texts: few words mean no value there, and NA only where the other values are no codes of two letters, as countries are."""
     marks = [mark for mark in _NULLS_OF_TEXT if mark in set(clean.drop_nulls().unique().to_list())]
     missing = clean.is_in(marks).fill_null(False) if marks else pl.Series([False] * len(clean))
@@ -127,17 +127,17 @@ def _text(name: str, values: pl.Series, clean: pl.Series) -> Column:
         else:
             plain = plain.set(plain == _NA, None)
             notes.append(f"'NA' ({count:,} times) is no value")
-    return Column(name, plain.alias(name), "text", tuple(notes))
+    return InputColumn(name, plain.alias(name), "text", tuple(notes))
 
 
-def _plain(name: str, values: pl.Series, decimal: str | None) -> Column | None:
+def _plain(name: str, values: pl.Series, decimal: str | None) -> InputColumn | None:
     """Return the column if all its values are of one type that is not text."""
     given = values.drop_nulls()
     if not len(given):
-        return Column(name, values, "text")
+        return InputColumn(name, values, "text")
     lower = given.head(1).str.to_lowercase().to_list()[0]
     if lower in _TRUTH and bool(given.str.to_lowercase().is_in(list(_TRUTH)).all()):
-        return Column(name, (values.str.to_lowercase() == "true").alias(name), "boolean")
+        return InputColumn(name, (values.str.to_lowercase() == "true").alias(name), "boolean")
     if (number := _numbers(name, values, given, decimal)) is not None:
         return number
     if (number := _with_unit(name, values, given, decimal)) is not None:
@@ -146,10 +146,10 @@ def _plain(name: str, values: pl.Series, decimal: str | None) -> Column | None:
     if pattern is None:
         return None
     times, kind = read_dates(values, pattern)
-    return Column(name, times.alias(name), kind, () if pattern.iso else (f"dates are written as {pattern.text}",))
+    return InputColumn(name, times.alias(name), kind, () if pattern.iso else (f"dates are written as {pattern.text}",))
 
 
-def _with_unit(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> Column | None:
+def _with_unit(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> InputColumn | None:
     """Read numbers of which each has the same currency sign, before or after it, or a per cent sign."""
     if not _all(given, _WITH_UNIT):
         return None
@@ -158,17 +158,17 @@ def _with_unit(name: str, values: pl.Series, given: pl.Series, decimal: str | No
         return None
     plain = values.str.replace_all(marks[0], "", literal=True).str.replace_all(r"\s", "")
     number = _numbers(name, plain, plain.drop_nulls(), decimal)
-    return None if number is None else Column(name, number.values, number.kind, (*number.notes, f"the sign {marks[0]} is left out"))
+    return None if number is None else InputColumn(name, number.values, number.kind, (*number.notes, f"the sign {marks[0]} is left out"))
 
 
-def _numbers(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> Column | None:
+def _numbers(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> InputColumn | None:
     if _all(given, _NUMBER) and decimal != ",":
         if _all(given, _WHOLE):
             if bool(given.str.contains(_LEADING_ZERO).any()):
                 return None
             if bool((given.str.strip_chars("+-").str.len_chars() > _LONGEST_WHOLE).any()):
                 return None
-            return Column(name, values.str.strip_chars_start("+").cast(pl.Int64), "integer")
+            return InputColumn(name, values.str.strip_chars_start("+").cast(pl.Int64), "integer")
         return _number(name, values.str.strip_chars_start("+").cast(pl.Float64, strict=False), ())
     if bool(given.str.contains(",", literal=True).any()):
         return _with_commas(name, values, given, decimal)
@@ -179,7 +179,7 @@ def _numbers(name: str, values: pl.Series, given: pl.Series, decimal: str | None
     return None
 
 
-def _with_commas(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> Column | None:
+def _with_commas(name: str, values: pl.Series, given: pl.Series, decimal: str | None) -> InputColumn | None:
     """Read numbers with commas: thousands, or fractions; those that can be both are refused."""
     commas = given.filter(given.str.contains(",", literal=True))
     rest = given.filter(~given.str.contains(",", literal=True))
@@ -201,10 +201,10 @@ def _with_commas(name: str, values: pl.Series, given: pl.Series, decimal: str | 
     return None
 
 
-def _of_marks(name: str, values: pl.Series, mark: str, note: str) -> Column:
+def _of_marks(name: str, values: pl.Series, mark: str, note: str) -> InputColumn:
     plain = values.str.replace_all(mark, "", literal=True).str.strip_chars_start("+")
     kind: Kind = "integer" if _all(plain.drop_nulls(), _WHOLE) else "number"
-    return Column(name, plain.cast(pl.Int64 if kind == "integer" else pl.Float64).alias(name), kind, (note,))
+    return InputColumn(name, plain.cast(pl.Int64 if kind == "integer" else pl.Float64).alias(name), kind, (note,))
 
 
 def _all(values: pl.Series, pattern: str) -> bool:

@@ -24,17 +24,17 @@ def expectations(columns: Sequence[ColumnProfile], rows: int) -> list[WrittenExp
     """Infer conditions; of wide tables the ranges of the first 60 numbers."""
     if rows < _LEAST_ROWS:
         return []
-    found = []
+    bounds = []
     full = [one for one in columns if one.use != "carried" and not one.column.nulls]
     for begin in range(0, len(full), _TOGETHER):
         part = full[begin : begin + _TOGETHER]
         check = " AND ".join(f"{sql_name(one.name)} IS NOT NULL" for one in part)
         which = "" if len(full) <= _TOGETHER else f" ({begin + 1} to {begin + len(part)})"
-        found.append(WrittenExpectation(f"no gaps{which}", check, f"none in {rows:,} rows"))
+        bounds.append(WrittenExpectation(f"no gaps{which}", check, f"none in {rows:,} rows"))
     ranged = [one for one in columns if one.is_feature and one.column.kind in ("integer", "number")]
-    found += [_range(one, rows) for one in ranged[:_MOST_RANGES]]
-    found += [_categories(one, rows) for one in columns if one.is_feature and one.categories]
-    return found
+    bounds += [_range(one, rows) for one in ranged[:_MOST_RANGES]]
+    bounds += [_categories(one, rows) for one in columns if one.is_feature and one.categories]
+    return bounds
 
 
 def _range(one: ColumnProfile, rows: int) -> WrittenExpectation:

@@ -11,13 +11,13 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tidemill.init.application_file import EVENTS, LABELS, Names, Written, application_text, event_schema, label_schema
-from tidemill.init.column import Column
+from tidemill.init.application_file import EVENTS, LABELS, ApplicationDraft, Names, application_text, event_schema, label_schema
+from tidemill.init.column import InputColumn
 from tidemill.init.column_types import typed
 from tidemill.init.names import avro_names, slug
 from tidemill.init.policies import policies, too_rare
 from tidemill.init.profile import profile
-from tidemill.init.question import Asked, Question, ask, class_text
+from tidemill.init.question import Question, QuestionKind, ask, class_text
 from tidemill.init.raw_table import RawTable
 from tidemill.init.reading import read_table
 from tidemill.init.roles import Roles, duplicates
@@ -50,7 +50,7 @@ class InitOptions:
     folder: Path
     table: Path
     roles: Roles
-    kind: Asked | None = None
+    kind: QuestionKind | None = None
     delay: LabelDelay | None = None
     decimal: str | None = None
     separator: str | None = None
@@ -72,7 +72,7 @@ class InitResult:
         What may be wrong with the table, most important first.
     """
 
-    written: Written
+    written: ApplicationDraft
     raw: RawTable
     files: Sequence[str]
     warnings: Sequence[str]
@@ -93,14 +93,14 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     columns = {name: typed(name, raw.frame[name], options.decimal, slips=name != roles.label) for name in raw.frame.columns}
     for name in (roles.time, roles.label_time):
         if name is not None and options.time_format is not None and raw.frame[name].dtype == pl.String:
-            columns[name] = Column(name, raw.frame[name], "text")
+            columns[name] = InputColumn(name, raw.frame[name], "text")
     times = timeline(columns, roles, options.delay, options.time_format, now_ms, options.first_ms)
     if len(times.rows) < len(next(iter(columns.values()))) or not np.array_equal(times.rows, np.arange(len(times.rows))):
         order = pl.Series(times.rows)
         columns = {name: column.ordered(order) for name, column in columns.items()}
     label = columns[roles.label]
     if times.unknown.any():
-        label = Column(label.name, label.values.set(pl.Series(times.unknown), None), label.kind, label.notes)
+        label = InputColumn(label.name, label.values.set(pl.Series(times.unknown), None), label.kind, label.notes)
         columns[roles.label] = label
     declared = raw.declared.get(roles.label, ())
     question = ask(label, options.kind, declared)
@@ -108,18 +108,18 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     counts = question.counts
     if rare:
         is_rare = pl.Series([text in rare for text in map(class_text, label.values)])
-        columns[roles.label] = label = Column(label.name, label.values.set(is_rare, None), label.kind, label.notes)
+        columns[roles.label] = label = InputColumn(label.name, label.values.set(is_rare, None), label.kind, label.notes)
         question = ask(label, options.kind)
     if question.kind != "regression" and label.kind == "number":
         # Classes are spelled 1 and 2, also where a gap has made 1.0 and 2.0 of them.
-        columns[roles.label] = label = Column(label.name, label.values.cast(pl.Int64), "integer", label.notes)
+        columns[roles.label] = label = InputColumn(label.name, label.values.cast(pl.Int64), "integer", label.notes)
     identity, identities = _identity(columns, roles)
     names = _names(options, columns, identity)
     taken = [names.identity, names.time, "event_id", "label_time"]
     asked = None if roles.time is None else pl.Series(times.asked_ms).cast(pl.Datetime("ms"))
-    found = profile(columns, roles, question, asked, taken)
+    profiled = profile(columns, roles, question, asked, taken)
     chosen = policies(question, times, now_ms)
-    written = Written(names, found, question, times, chosen, options.table.name, raw.form, options.command, notes_of(columns.values()))
+    written = ApplicationDraft(names, profiled, question, times, chosen, options.table.name, raw.form, options.command, notes_of(columns.values()))
 
     files = _write(options.folder, written, label, identities)
     warnings = [
@@ -128,13 +128,13 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
         *raw.notes,
         *_left_out(rare, counts),
         *chosen.short,
-        *found.warnings,
+        *profiled.warnings,
         *_unlabelled(question),
     ]
     return InitResult(written, raw, files, warnings)
 
 
-def notes_of(columns: Iterable[Column]) -> list[str]:
+def notes_of(columns: Iterable[InputColumn]) -> list[str]:
     """Return how values were read, where there was something to decide."""
     return [f"column {column.name!r}: {note}" for column in columns for note in column.notes]
 
@@ -146,7 +146,7 @@ def _refuse_to_overwrite(folder: Path) -> None:
         raise DataSetError(f"{folder}: expected a new or an empty folder, found {', '.join(there)} in it: choose another, or delete them first")
 
 
-def _identity(columns: dict[str, Column], roles: Roles) -> tuple[Column | None, pl.Series]:
+def _identity(columns: dict[str, InputColumn], roles: Roles) -> tuple[InputColumn | None, pl.Series]:
     """Return the column of ids, if there is one, and the ids of all rows."""
     count = len(next(iter(columns.values())))
     if roles.identity is None:
@@ -170,7 +170,7 @@ def _identity(columns: dict[str, Column], roles: Roles) -> tuple[Column | None, 
     return column, column.values
 
 
-def _names(options: InitOptions, columns: dict[str, Column], identity: Column | None) -> Names:
+def _names(options: InitOptions, columns: dict[str, InputColumn], identity: InputColumn | None) -> Names:
     roles = options.roles
     own = avro_names([name for name in (roles.identity, roles.time) if name is not None])
     name = slug(options.name or options.folder.absolute().name, "table").replace("_", "-")
@@ -190,7 +190,7 @@ def _names(options: InitOptions, columns: dict[str, Column], identity: Column | 
     )
 
 
-def _nothing_to_learn_from(written: Written) -> list[str]:
+def _nothing_to_learn_from(written: ApplicationDraft) -> list[str]:
     if written.derived or any(one.is_feature for one in written.profile.columns):
         return []
     return ["no column may be learned from: all that a model sees is how the label was before"]
@@ -210,7 +210,7 @@ def _unlabelled(question: Question) -> list[str]:
     return [f"{missing:,} of {len(question.labels):,} rows have no label: they are asked, and teach nothing"] if missing else []
 
 
-def _write(folder: Path, written: Written, label: Column, identities: pl.Series) -> list[str]:
+def _write(folder: Path, written: ApplicationDraft, label: InputColumn, identities: pl.Series) -> list[str]:
     """Write everything into a folder beside, then put it in place: a folder is complete or is not there."""
     part = folder.with_name(f".{folder.name}.part")
     shutil.rmtree(part, ignore_errors=True)

@@ -7,7 +7,7 @@ import polars as pl
 from numpy.typing import NDArray
 from sklearn.metrics import r2_score, roc_auc_score
 
-from tidemill.init.column import Column
+from tidemill.init.column import InputColumn
 from tidemill.init.question import Question
 
 BOUND = 0.98
@@ -20,7 +20,7 @@ _LEAST_OF_A_CLASS = 15
 _SMOOTHING = 1.0
 
 
-def single_column_score(column: Column, question: Question) -> float | None:
+def single_column_score(column: InputColumn, question: Question) -> float | None:
     """Return the cross-validated AUC (the mean over classes, each against the rest) or R2 of a column alone.
 
     Values are put into bins: each text, each number of at most 200, else 64 quantiles; no value is a bin of its own. A bin's score is the mean label
@@ -58,7 +58,7 @@ def _targets(question: Question, labels: NDArray[np.float64]) -> Iterator[NDArra
         yield (labels == index).astype(np.float64)
 
 
-def _bins(column: Column, rows: NDArray[np.int64]) -> NDArray[np.int64]:
+def _bins(column: InputColumn, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     values = column.values.gather(rows)
     distinct = values.n_unique()
     if column.kind == "text" or distinct <= _DISTINCT_BINS:
@@ -67,9 +67,9 @@ def _bins(column: Column, rows: NDArray[np.int64]) -> NDArray[np.int64]:
     given = numbers.drop_nulls().to_numpy()
     edges = np.unique(np.quantile(given, np.linspace(0, 1, _BINS + 1)[1:-1]))
     known = numbers.is_not_null().to_numpy()
-    found = np.zeros(len(rows), np.int64)
-    found[known] = 1 + np.searchsorted(edges, given, side="right")
-    return found
+    bins = np.zeros(len(rows), np.int64)
+    bins[known] = 1 + np.searchsorted(edges, given, side="right")
+    return bins
 
 
 def _scores(bins: NDArray[np.int64], target: NDArray[np.float64], folds: NDArray[np.int64]) -> NDArray[np.float64]:

@@ -31,15 +31,15 @@ def avro_names(columns: Iterable[str], taken: Iterable[str] = ()) -> Mapping[str
     given = list(columns)
     used = {name.lower() for name in taken}
     # Whoever has a good name keeps it, whatever its neighbours would become.
-    found = {}
+    names_by_column = {}
     for column in given:
         if _PLAIN.match(column) and "__" not in column and len(column) <= _LONGEST and column.lower() not in used:
-            found[column] = column
+            names_by_column[column] = column
             used.add(column.lower())
     for i, column in enumerate(given):
-        if column not in found:
-            found[column] = _free(_letters(column) or f"column_{i + 1}", used)
-    return {column: found[column] for column in given}
+        if column not in names_by_column:
+            names_by_column[column] = _free(_letters(column) or f"column_{i + 1}", used)
+    return {column: names_by_column[column] for column in given}
 
 
 def slug(text: str, otherwise: str) -> str:

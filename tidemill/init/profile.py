@@ -7,7 +7,7 @@ from typing import Literal
 
 import polars as pl
 
-from tidemill.init.column import Column
+from tidemill.init.column import InputColumn
 from tidemill.init.leaks import BOUND, single_column_score
 from tidemill.init.names import avro_names
 from tidemill.init.question import Question
@@ -43,7 +43,7 @@ class ColumnProfile:
         AUC or R2 of this column alone, see `single_column_score`.
     """
 
-    column: Column
+    column: InputColumn
     name: str
     use: Use
     why: str
@@ -73,7 +73,7 @@ class Profile:
 
 
 def profile(
-    columns: Mapping[str, Column], roles: Roles, question: Question, times: pl.Series | None, taken: Sequence[str], checks_leaks: bool = True
+    columns: Mapping[str, InputColumn], roles: Roles, question: Question, times: pl.Series | None, taken: Sequence[str], checks_leaks: bool = True
 ) -> Profile:
     """Look at every column that may be a feature.
 
@@ -86,14 +86,14 @@ def profile(
     """
     special = {roles.label, roles.time, roles.label_time, roles.identity} - {None}
     names = avro_names([name for name in columns if name not in special], taken)
-    found = [_look(columns[name], names[name], roles, question, checks_leaks) for name in names]
+    looks = [_look(columns[name], names[name], roles, question, checks_leaks) for name in names]
     warnings = [*_about_rows(columns, special), *_about_classes(question)]
-    for one in found:
+    for one in looks:
         warnings += _about_column(one, question, times)
-    return Profile(found, warnings)
+    return Profile(looks, warnings)
 
 
-def _look(column: Column, name: str, roles: Roles, question: Question, checks_leaks: bool) -> ColumnProfile:
+def _look(column: InputColumn, name: str, roles: Roles, question: Question, checks_leaks: bool) -> ColumnProfile:
     distinct = column.values.drop_nulls().n_unique() if column.kind != "other" else 0
     use, why = _use(column, distinct, roles)
     low, high = _range(column)
@@ -102,7 +102,7 @@ def _look(column: Column, name: str, roles: Roles, question: Question, checks_le
     return ColumnProfile(column, name, use, why, distinct, low, high, categories, alone)
 
 
-def _use(column: Column, distinct: int, roles: Roles) -> tuple[Use, str]:
+def _use(column: InputColumn, distinct: int, roles: Roles) -> tuple[Use, str]:
     if column.name in roles.excluded:
         return "left out", "excluded"
     if column.kind == "other":
@@ -121,7 +121,7 @@ def _use(column: Column, distinct: int, roles: Roles) -> tuple[Use, str]:
     return "feature", ""
 
 
-def _range(column: Column) -> tuple[float | int | str | None, float | int | str | None]:
+def _range(column: InputColumn) -> tuple[float | int | str | None, float | int | str | None]:
     if column.kind in ("integer", "number"):
         low, high = column.values.min(), column.values.max()
         return low if isinstance(low, int | float) else None, high if isinstance(high, int | float) else None
@@ -130,7 +130,7 @@ def _range(column: Column) -> tuple[float | int | str | None, float | int | str 
     return None, None
 
 
-def _categories(column: Column, distinct: int) -> tuple[str, ...]:
+def _categories(column: InputColumn, distinct: int) -> tuple[str, ...]:
     """Return the values of a text where there are few and each stands in several rows: then a new one is news."""
     given = column.values.drop_nulls()
     if distinct > _MOST_CATEGORIES or len(given) < distinct * _ROWS_A_CATEGORY:
@@ -139,7 +139,7 @@ def _categories(column: Column, distinct: int) -> tuple[str, ...]:
     return tuple(str(value) for value in counts[counts.columns[0]].to_list())
 
 
-def _about_rows(columns: Mapping[str, Column], special: set[str | None]) -> list[str]:
+def _about_rows(columns: Mapping[str, InputColumn], special: set[str | None]) -> list[str]:
     """Warn of copied rows, where so many could hardly be alike by chance."""
     told = [column.values for name, column in columns.items() if column.kind != "other" and name not in special]
     frame = pl.DataFrame(told)
@@ -167,27 +167,27 @@ def _about_classes(question: Question) -> list[str]:
 
 
 def _about_column(one: ColumnProfile, question: Question, times: pl.Series | None) -> list[str]:
-    found, name = [], one.column.name
+    remarks, name = [], one.column.name
     figure = "R2" if question.kind == "regression" else "AUC"
     if one.alone is not None and one.alone > BOUND:
-        found.append(
+        remarks.append(
             f"column {name!r} tells the label almost alone ({figure} {one.alone:.3f} on rows it was not learned from): is it known when the question"
             f" is asked? If not: --exclude {_shell(name)}"
         )
     if one.why and one.use == "carried" and one.column.kind != "time":
-        found.append(f"column {name!r} is no feature: {one.why}")
+        remarks.append(f"column {name!r} is no feature: {one.why}")
     elif one.use == "left out" and one.why != "excluded":
-        found.append(f"column {name!r} is left out: {one.why}")
+        remarks.append(f"column {name!r} is left out: {one.why}")
     if times is not None and one.column.kind in ("date", "time") and one.use != "left out":
         later = int((one.column.values.cast(pl.Datetime("ms")) > times).sum())
         if later > _LATER_SHARE * len(times):
-            found.append(
+            remarks.append(
                 f"column {name!r} lies after the request in {later:,} of {len(times):,} rows: if it tells what happened later, it must not be seen;"
                 f" --exclude {_shell(name)}"
             )
     if one.use == "feature" and one.column.kind == "text" and not one.categories and one.distinct > _MANY_TEXTS:
-        found.append(f"column {name!r} has {one.distinct:,} different texts: rare ones are pooled when a model is trained")
-    return found
+        remarks.append(f"column {name!r} has {one.distinct:,} different texts: rare ones are pooled when a model is trained")
+    return remarks
 
 
 def _shell(name: str) -> str:

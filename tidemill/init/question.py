@@ -7,10 +7,10 @@ from typing import Literal
 
 import polars as pl
 
-from tidemill.init.column import Column
+from tidemill.init.column import InputColumn
 from tidemill.replay.file_rows import DataSetError
 
-Asked = Literal["binary", "multiclass", "regression"]
+QuestionKind = Literal["binary", "multiclass", "regression"]
 _YES = frozenset(
     "true yes ja oui si sí sim y t 1 1.0 positive pos fraud phishing spam bad churn churned malignant default late fail failed failure sick ill"
     " anomaly attack good win up success delayed cancelled".split()
@@ -42,7 +42,7 @@ class Question:
         Rows by class.
     """
 
-    kind: Asked
+    kind: QuestionKind
     evidence: str
     labels: pl.Series
     classes: Sequence[str]
@@ -66,7 +66,7 @@ class Question:
         return min(self.counts.items(), key=lambda item: item[1])
 
 
-def ask(label: Column, kind: Asked | None, declared: Sequence[str] = ()) -> Question:
+def ask(label: InputColumn, kind: QuestionKind | None, declared: Sequence[str] = ()) -> Question:
     """Find out what the label is, or hold it against what it is said to be.
 
     Parameters
@@ -116,7 +116,7 @@ def ask(label: Column, kind: Asked | None, declared: Sequence[str] = ()) -> Ques
     return _multiclass(label, texts, evidence, declared)
 
 
-def _infer(label: Column, distinct: int, numeric: bool) -> tuple[Asked, str]:
+def _infer(label: InputColumn, distinct: int, numeric: bool) -> tuple[QuestionKind, str]:
     if distinct == _TWO:
         return "binary", "two different values"
     if not numeric:
@@ -132,7 +132,7 @@ def _whole(given: pl.Series) -> bool:
     return given.dtype == pl.Int64 or bool((given == given.round()).all())
 
 
-def _binary(label: Column, values: list[object], evidence: str) -> Question:
+def _binary(label: InputColumn, values: list[object], evidence: str) -> Question:
     """Decide which value is 1: true, 1 or a word for yes; else the rarer one."""
     first, second = values
     counts = {value: int((label.values == value).sum()) for value in values}
@@ -171,7 +171,7 @@ def _mark(value: object) -> int:
     return 1 if text in _YES else 0
 
 
-def _multiclass(label: Column, values: list[object], evidence: str, declared: Sequence[str]) -> Question:
+def _multiclass(label: InputColumn, values: list[object], evidence: str, declared: Sequence[str]) -> Question:
     texts = [class_text(value) for value in values]
     if set(texts) <= set(declared):
         texts = list(declared)
@@ -183,7 +183,7 @@ def _multiclass(label: Column, values: list[object], evidence: str, declared: Se
     return Question("multiclass", evidence, labels, tuple(texts), {}, counts)
 
 
-def _key(label: Column, value: object) -> str | int | float:
+def _key(label: InputColumn, value: object) -> str | int | float:
     """Return a label's value as the application file spells it."""
     if isinstance(value, float) and value == int(value):
         return int(value)
@@ -197,5 +197,5 @@ def class_text(value: object) -> str:
     return str(int(value)) if isinstance(value, float) and value == int(value) else str(value)
 
 
-def _kind_words(label: Column) -> str:
+def _kind_words(label: InputColumn) -> str:
     return {"text": "texts", "boolean": "truth values", "date": "dates", "time": "times", "other": f"{label.values.dtype}"}.get(label.kind, "numbers")

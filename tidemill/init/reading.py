@@ -101,15 +101,15 @@ def _encoding(file: Path) -> tuple[str, list[str]]:
 def _csv(file: Path, encoding: str, separator: str | None) -> RawTable:
     try:
         mark = separator or _separator(file, encoding)
-        found = read_csv(file, (), CsvDialect(mark, encoding))
+        rows = read_csv(file, (), CsvDialect(mark, encoding))
     except UnicodeDecodeError:
         return _csv(file, "latin-1", separator)
     except csv.Error as error:
         raise DataSetError(f"{file}: expected CSV: {error}") from error
-    frame = pl.DataFrame(pl.from_arrow(found.columns))
+    frame = pl.DataFrame(pl.from_arrow(rows.columns))
     blank = [name for name in frame.columns if not name.strip()]
     frame = frame.rename({name: f"column_{frame.columns.index(name) + 1}" for name in blank})
-    return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, found.place)
+    return RawTable(file, f"CSV separated by {_NAMES.get(mark, repr(mark))}", frame, rows.place)
 
 
 def _separator(file: Path, encoding: str) -> str:
@@ -170,10 +170,10 @@ def _json_object(place: str, line: bytes) -> dict[str, Any]:
 
 def _flat(row: dict[str, Any], before: str = "") -> dict[str, Any]:
     """Return nested objects as dotted names."""
-    found: dict[str, Any] = {}
+    flat: dict[str, Any] = {}
     for name, value in row.items():
-        found.update(_flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value})
-    return found
+        flat.update(_flat(value, f"{before}{name}.") if isinstance(value, dict) else {f"{before}{name}": value})
+    return flat
 
 
 def _json_column(name: str, values: list[Any]) -> pl.Series:

@@ -6,7 +6,7 @@ from dataclasses import dataclass
 
 import polars as pl
 
-from tidemill.init.column import Column
+from tidemill.init.column import InputColumn
 from tidemill.replay.file_rows import DataSetError
 
 _ID_NAMES = ("id", "uuid", "guid", "index", "idx", "key", "nr", "no", "number", "rowid", "row", "unnamed")
@@ -48,7 +48,7 @@ def nearest(name: str, columns: Sequence[str]) -> str:
     return f"did you mean {' or '.join(map(repr, close))}?" if close else f"it has {some}"
 
 
-def looks_like_an_id(column: Column) -> str:
+def looks_like_an_id(column: InputColumn) -> str:
     """Say why a column probably names its row rather than describing it; empty when it does not.
 
     An id has another value in each row; a number is one only if its name says so or if it counts the rows, as measured amounts may all differ, too.

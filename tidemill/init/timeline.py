@@ -8,7 +8,7 @@ import numpy as np
 import polars as pl
 from numpy.typing import NDArray
 
-from tidemill.init.column import Column
+from tidemill.init.column import InputColumn
 from tidemill.init.roles import Roles
 from tidemill.init.time_formats import numbers_as_times, texts_as_times
 from tidemill.replay.file_rows import DataSetError
@@ -95,7 +95,7 @@ class Timeline:
 
 
 def timeline(
-    columns: Mapping[str, Column], roles: Roles, delay: LabelDelay | None, formats: str | None, now_ms: int, first_ms: int | None = None
+    columns: Mapping[str, InputColumn], roles: Roles, delay: LabelDelay | None, formats: str | None, now_ms: int, first_ms: int | None = None
 ) -> Timeline:
     """Put the rows on a clock.
 
@@ -185,7 +185,7 @@ def _delay_words(delay: LabelDelay | None) -> str:
     return f"{delay.rows:,} rows after the request" if delay.rows is not None else f"{words(int(delay.duration_ms or 0))} after the request"
 
 
-def _times(column: Column, declared: str | None) -> pl.Series:
+def _times(column: InputColumn, declared: str | None) -> pl.Series:
     """Return a column's times as milliseconds since the epoch."""
     values = column.values
     if not column.nulls < len(column):

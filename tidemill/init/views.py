@@ -42,12 +42,12 @@ class WrittenView:
 def derived_columns(columns: Sequence[ColumnProfile], time: str, times: Timeline) -> list[DerivedColumn]:
     """Return hour and weekday of times, and how long before the request the others lie."""
     taken = {one.name for one in columns} | {time}
-    found: list[DerivedColumn] = []
+    derived: list[DerivedColumn] = []
 
     def add(name: str, sql: str, why: str) -> None:
         if name not in taken:
             taken.add(name)
-            found.append(DerivedColumn(name, sql, why))
+            derived.append(DerivedColumn(name, sql, why))
 
     if times.step_ms is None:
         within_days = np.unique(times.asked_ms % DAY_MS)
@@ -63,23 +63,23 @@ def derived_columns(columns: Sequence[ColumnProfile], time: str, times: Timeline
             if times.step_ms is None:
                 age = f'(EXTRACT(epoch FROM "{time}") - EXTRACT(epoch FROM "{one.name}")) / 86400'
                 add(f"{name}_age_days", age, f"days from {one.name} to the request")
-    return found
+    return derived
 
 
 def views(columns: Sequence[ColumnProfile], question: Question, times: Timeline, model: str) -> list[WrittenView]:
     """Return label rates over all and by entity or category, and what each entity did before."""
-    found = []
+    declared = []
     entities = [one for one in columns if one.use == "entity"]
     what = {"binary": "share of the class", "multiclass": "share of each class", "regression": "mean of the label"}[question.kind]
     lives = "100 labels" if question.kind == "multiclass" else "30 labels, 300 labels"
-    found.append(WrittenView("label_rate", f"{{label: {model}, by: [all], half_lives: [{lives}]}}", f"{what} lately, over all requests"))
+    declared.append(WrittenView("label_rate", f"{{label: {model}, by: [all], half_lives: [{lives}]}}", f"{what} lately, over all requests"))
     by = [one.name for one in (*entities, *_telling(columns))][:_MOST_RATES]
     if by and question.kind != "multiclass":
         text = f"{{label: {model}, by: [{', '.join(by)}], half_lives: [20 labels, 200 labels]}}"
-        found.append(WrittenView("label_rate_by", text, f"the same for requests of the same {' or '.join(by)}"))
+        declared.append(WrittenView("label_rate_by", text, f"the same for requests of the same {' or '.join(by)}"))
     for one in entities:
-        found += _of_entity(one, columns, times)
-    return found
+        declared += _of_entity(one, columns, times)
+    return declared
 
 
 def _telling(columns: Sequence[ColumnProfile]) -> list[ColumnProfile]:
@@ -91,7 +91,7 @@ def _of_entity(entity: ColumnProfile, columns: Sequence[ColumnProfile], times: T
     short, long = _windows(entity, times)
     numbers = [one for one in columns if one.use == "feature" and one.column.kind in ("integer", "number")]
     numbers.sort(key=lambda one: -(one.alone or 0.0))
-    found = [
+    aggregates = [
         WrittenView(
             f"{name}_recent",
             f"{{entity: {name}, source: events, aggregate: [count, time_since_last], windows: [{short}, {long}]}}",
@@ -99,14 +99,14 @@ def _of_entity(entity: ColumnProfile, columns: Sequence[ColumnProfile], times: T
         )
     ]
     for one in numbers[:_MOST_MEANS]:
-        found.append(
+        aggregates.append(
             WrittenView(
                 f"{name}_{slug(one.name, 'number')}",
                 f"{{entity: {name}, source: events, value: '\"{one.name}\"', aggregate: [mean], windows: [{long}, all]}}",
                 f"{one.name} as {entity.name} usually has it",
             )
         )
-    return found
+    return aggregates
 
 
 def _windows(entity: ColumnProfile, times: Timeline) -> tuple[str, str]:

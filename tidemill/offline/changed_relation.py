@@ -118,16 +118,16 @@ def _classes(kind: Kind, labels: Float64, scores: Float64) -> dict[str, _Simple]
 
 def _number(kind: Kind, labels: Float64, scores: Float64) -> dict[str, _Simple]:
     by = float((labels - scores).mean())
-    found = {"moved": _Simple(scores + by, f"labels: their level has moved by {by:+.4g}, whatever the inputs", {"label moved by": by})}
+    relations = {"moved": _Simple(scores + by, f"labels: their level has moved by {by:+.4g}, whatever the inputs", {"label moved by": by})}
     spread = float(scores.var())
     if spread > 0:
         slope = float(((labels - labels.mean()) * (scores - scores.mean())).mean() / spread)
         words = f"labels: they are in another unit or scale, {slope:.4g} times what the inputs say"
-        found["scaled"] = _Simple(labels.mean() + slope * (scores - scores.mean()), words, {"label scaled by": slope})
+        relations["scaled"] = _Simple(labels.mean() + slope * (scores - scores.mean()), words, {"label scaled by": slope})
         # Another scale has one parameter more: it has to save more than chance gives that.
-        if _mean_in_errors(kind.losses(labels, found["moved"].scores) - kind.losses(labels, found["scaled"].scores)) < 2:
-            del found["scaled"]
-    return found
+        if _mean_in_errors(kind.losses(labels, relations["moved"].scores) - kind.losses(labels, relations["scaled"].scores)) < 2:
+            del relations["scaled"]
+    return relations
 
 
 def _best_share(kind: Kind, labels: Float64, scores: Callable[[float], Float64]) -> float:
@@ -141,8 +141,8 @@ def _relearned(kind: Kind, rows: pa.RecordBatch, labels: Float64, scores: Float6
     if kind.name == "binary":
         return np.clip(predicted_apart(learned, labels, "binary"), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
     if kind.classes:
-        found = np.clip(predicted_apart(learned, labels, "multiclass", kind.width), _LEAST_PROBABILITY, 1.0)
-        return np.asarray(found / found.sum(axis=1, keepdims=True))
+        answers = np.clip(predicted_apart(learned, labels, "multiclass", kind.width), _LEAST_PROBABILITY, 1.0)
+        return np.asarray(answers / answers.sum(axis=1, keepdims=True))
     return scores + predicted_apart(learned, labels - scores, "regression")
 
 
@@ -168,9 +168,9 @@ def numbers(column: pa.Array) -> Float64:
 def predicted_apart(matrix: Float64, target: Float64, objective: str, classes: int = 0) -> Float64:
     """Return predictions of rows by trees that did not learn from them."""
     fold = np.random.default_rng(7).permutation(len(matrix)) % _FOLDS
-    found = np.empty((len(matrix), classes) if classes else len(matrix))
+    answers = np.empty((len(matrix), classes) if classes else len(matrix))
     settings = {**_TREES, "objective": objective, **({"num_class": classes} if classes else {})}
     for one in range(_FOLDS):
         model = lightgbm.train(settings, lightgbm.Dataset(matrix[fold != one], target[fold != one]), _ROUNDS)
-        found[fold == one] = model.predict(matrix[fold == one], num_threads=1)
-    return found
+        answers[fold == one] = model.predict(matrix[fold == one], num_threads=1)
+    return answers

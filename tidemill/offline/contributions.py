@@ -20,7 +20,7 @@ _BEFORE_ASKING = (*_ONE_OF_THEM, "difference", "zscore")
 
 
 @dataclass(frozen=True, slots=True)
-class Asking:
+class ArchivedRequest:
     """The request as its entry stands in the archived journal."""
 
     stream: str
@@ -82,7 +82,7 @@ class Contributions:
         How many records of a feature are named.
     """
 
-    def __init__(self, plan: Plan, journal: ArchivedJournal, asking: Asking, newest: int = 3) -> None:
+    def __init__(self, plan: Plan, journal: ArchivedJournal, asking: ArchivedRequest, newest: int = 3) -> None:
         self._plan, self._journal, self._asking, self._newest = plan, journal, asking, newest
         self._entries = cache(self._of_view)
         self._views = {view.name: view for view in plan.views}

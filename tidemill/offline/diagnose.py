@@ -8,7 +8,7 @@ import polars as pl
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.offline.diagnosis import LEAST, Diagnosis, Score, Window, diagnose
+from tidemill.offline.diagnosis import LEAST, AnsweredWindow, Diagnosis, Score, diagnose
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.view_version import feature_versions
 from tidemill.shared.avro.times import instant_text
@@ -37,7 +37,7 @@ class ModelDiagnosis:
     until_ms: int
     version: str
     version_before: str
-    found: Diagnosis
+    diagnosis: Diagnosis
 
 
 def diagnose_model(plan: Plan, lake: Lake, store: ArtifactStore, name: str, since_ms: int | None = None) -> ModelDiagnosis:
@@ -77,8 +77,8 @@ def diagnose_model(plan: Plan, lake: Lake, store: ArtifactStore, name: str, sinc
     versions = [_version(lake, name, span) for span in ((begin, since), (since, until))]
     now = _scorer(store, name, versions[1] or versions[0])
     before = _scorer(store, name, versions[0]) if versions[0] and versions[1] and versions[0] != versions[1] else None
-    found = diagnose(model.kind, windows[0], windows[1], now, before)
-    return ModelDiagnosis(name, max(begin, int(times.min())), since, until, versions[1], versions[0], found)
+    diagnosis = diagnose(model.kind, windows[0], windows[1], now, before)
+    return ModelDiagnosis(name, max(begin, int(times.min())), since, until, versions[1], versions[0], diagnosis)
 
 
 def _asked(lake: Lake, model: ModelPlan) -> NDArray[np.int64]:
@@ -88,7 +88,7 @@ def _asked(lake: Lake, model: ModelPlan) -> NDArray[np.int64]:
 
 def _window(
     model: ModelPlan, rows: pa.Table, scores: NDArray[np.float64], times: NDArray[np.int64], asked: NDArray[np.int64], span: tuple[int, int]
-) -> Window:
+) -> AnsweredWindow:
     begin, end = span
     inside = (times >= begin) & (times < end)
     answered = inside & model.kind.is_score(scores)
@@ -103,7 +103,7 @@ def _window(
     )
     count = int(((asked >= begin) & (asked < end)).sum())
     delay = float(np.median(delays)) if len(delays) else float("nan")
-    return Window(batch, labels, scores[answered], times[answered] // _DAY_MS, count, int(inside.sum()), delay)
+    return AnsweredWindow(batch, labels, scores[answered], times[answered] // _DAY_MS, count, int(inside.sum()), delay)
 
 
 def _version(lake: Lake, name: str, span: tuple[int, int]) -> str:
@@ -122,31 +122,33 @@ def _scorer(store: ArtifactStore, name: str, version: str) -> Score:
 
 def sentences(one: ModelDiagnosis) -> list[str]:
     """Say what was found: the rise, its causes from the largest on, the columns that moved and matter, labels."""
-    found = one.found
+    diagnosis = one.diagnosis
     span = f"{instant_text(one.since_ms)} to {instant_text(one.until_ms)} against the time from {instant_text(one.reference_from_ms)} on"
-    verdict = "has risen" if found.is_worse else "has not risen beyond what days differ by"
+    before = f" (before it {one.version_before})" if one.version_before not in ("", one.version) else ""
+    verdict = "has risen" if diagnosis.is_worse else "has not risen beyond what days differ by"
     lines = [
-        f"{one.model} {one.version}: the loss {verdict}: {found.current_loss:.4f} after {found.reference_loss:.4f}, {found.rise:+.4f} "
-        f"[{found.low:+.4f}, {found.high:+.4f}], {span}"
+        f"{one.model} {one.version}{before}: the loss {verdict}: "
+        f"{diagnosis.current_loss:.4f} after {diagnosis.reference_loss:.4f}, {diagnosis.rise:+.4f} "
+        f"[{diagnosis.low:+.4f}, {diagnosis.high:+.4f}], {span}"
     ]
-    for cause in found.causes:
+    for cause in diagnosis.causes:
         evidence = ", ".join(f"{name} {value:.3g}" for name, value in cause.evidence.items())
         lines.append(f"{cause.kind}: {cause.loss:+.4f}: {cause.words} ({evidence})")
     lines.append(
-        "columns by shift times importance: " + ", ".join(f"{one.column} {one.distance:.2f} x {one.importance:.3g}" for one in found.shifts[:8])
+        "columns by shift times importance: " + ", ".join(f"{one.column} {one.distance:.2f} x {one.importance:.3g}" for one in diagnosis.shifts[:8])
     )
-    lines.append(", ".join(f"{name} {value:.4g}" for name, value in found.figures.items()))
+    lines.append(", ".join(f"{name} {value:.4g}" for name, value in diagnosis.figures.items()))
     return lines
 
 
 def to_html(one: ModelDiagnosis) -> str:
     """Return a page that needs nothing else."""
     first, *rest = map(html.escape, sentences(one))
-    largest = max((abs(cause.loss) for cause in one.found.causes), default=0.0) or 1.0
+    largest = max((abs(cause.loss) for cause in one.diagnosis.causes), default=0.0) or 1.0
     bars = "".join(
         f"<tr><td>{html.escape(cause.kind)}</td><td>{cause.loss:+.4f}</td><td><div class={'more' if cause.loss > 0 else 'less'}"
         f" style='width:{200 * abs(cause.loss) / largest:.0f}px'></div></td></tr>"
-        for cause in one.found.causes
+        for cause in one.diagnosis.causes
     )
     items = "".join(f"<li>{line}</li>" for line in rest)
     return (

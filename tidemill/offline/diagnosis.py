@@ -24,7 +24,7 @@ _LEAST_OVERLAP = 0.2
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class AnsweredWindow:
     """Requests of a span that were answered by a model.
 
     Attributes
@@ -66,7 +66,7 @@ class Cause:
 
 
 @dataclass(frozen=True, slots=True)
-class Shift:
+class ColumnShift:
     """How a column moved, and how much the model listens to it."""
 
     column: str
@@ -98,7 +98,7 @@ class Diagnosis:
     low: float
     high: float
     causes: Sequence[Cause]
-    shifts: Sequence[Shift]
+    shifts: Sequence[ColumnShift]
     figures: Mapping[str, float]
 
     @property
@@ -112,7 +112,7 @@ class Diagnosis:
         return self.low > 0
 
 
-def diagnose(kind: Kind, reference: Window, current: Window, score: Score, before: Score | None = None) -> Diagnosis:
+def diagnose(kind: Kind, reference: AnsweredWindow, current: AnsweredWindow, score: Score, before: Score | None = None) -> Diagnosis:
     """Divide the rise of the mean loss between two windows.
 
     In this order, each on what the ones before leave: rows with inputs that are newly missing (data); another model than before (model); other
@@ -180,7 +180,7 @@ def diagnose(kind: Kind, reference: Window, current: Window, score: Score, befor
     return Diagnosis(float(old.mean()), float(new.mean()), low, high, sorted(causes, key=lambda one: -one.loss), shifts, figures)
 
 
-def _levels(kind: Kind, when: str, window: Window) -> dict[str, float]:
+def _levels(kind: Kind, when: str, window: AnsweredWindow) -> dict[str, float]:
     """Return mean label and mean score, of several classes the rate and the mean probability of each."""
     if not kind.classes:
         return {f"mean label {when}": float(window.labels.mean()), f"mean score {when}": float(window.scores.mean())}
@@ -205,8 +205,8 @@ def _interval(old: Float64, old_day: NDArray[np.int64], new: Float64, new_day: N
     return low, high
 
 
-def _shifts(reference: pa.RecordBatch, current: pa.RecordBatch, score: Score) -> list[Shift]:
-    found, generator = [], np.random.default_rng(7)
+def _shifts(reference: pa.RecordBatch, current: pa.RecordBatch, score: Score) -> list[ColumnShift]:
+    shifts, generator = [], np.random.default_rng(7)
     sample = reference.slice(0, 2_000)
     plain, mixed = score(sample), generator.permutation(sample.num_rows)
     for place, name in enumerate(reference.schema.names):
@@ -214,11 +214,11 @@ def _shifts(reference: pa.RecordBatch, current: pa.RecordBatch, score: Score) ->
         importance = float(np.abs(score(changed) - plain).mean())
         old, new = reference.column(place), current.column(place)
         nulls = (old.null_count + _nans(old)) / len(old), (new.null_count + _nans(new)) / len(new)
-        found.append(Shift(name, _distance(old, new), importance, *nulls))
-    return sorted(found, key=lambda one: -one.weight)
+        shifts.append(ColumnShift(name, _distance(old, new), importance, *nulls))
+    return sorted(shifts, key=lambda one: -one.weight)
 
 
-def _first_moved(shifts: Sequence[Shift], before: int, now: int) -> str:
+def _first_moved(shifts: Sequence[ColumnShift], before: int, now: int) -> str:
     """Return the column whose move matters most, of those that moved beyond chance: rows may be harder by a column that the model does not read."""
     chance = _CHANCE * np.sqrt(1 / before + 1 / now)
     moved = [one for one in shifts if one.distance > chance]
@@ -242,7 +242,7 @@ def _distance(old: pa.Array, new: pa.Array) -> float:
     return float(np.abs(np.searchsorted(known[0], both, "right") / len(known[0]) - np.searchsorted(known[1], both, "right") / len(known[1])).max())
 
 
-def _clean(features: pa.RecordBatch, shifts: Sequence[Shift]) -> tuple[NDArray[np.bool_], list[Shift]]:
+def _clean(features: pa.RecordBatch, shifts: Sequence[ColumnShift]) -> tuple[NDArray[np.bool_], list[ColumnShift]]:
     """Return which rows have no newly missing input, and the columns that came empty."""
     broken = []
     for one in shifts:

@@ -76,8 +76,8 @@ def explain_request(plan: Plan, lake: Lake, store: ArtifactStore, request_id: st
     answers = [row for row in rows_of(lake, PREDICTIONS, at) if model in (None, row["model"])]
     served = [row for row in answers if row["variant"] != "default"]
     if not served:
-        found = ", ".join(f"{row['model']} by its fallback ({row['reason']})" for row in answers) or "no model"
-        raise UnknownRequestError(f"expected an answer of {model or 'a model'} to {request_id}, found {found}")
+        answered = ", ".join(f"{row['model']} by its fallback ({row['reason']})" for row in answers) or "no model"
+        raise UnknownRequestError(f"expected an answer of {model or 'a model'} to {request_id}, found {answered}")
     return [_explained(plan, vector, row, artifact_of(store, row["model"], row["model_version"])) for row in served]
 
 
@@ -87,18 +87,18 @@ def _explained(plan: Plan, vector: dict[str, Any], answer: dict[str, Any], artif
     types = {field.name: field.type for field in plan.vector_arrow}
     batch = pa.RecordBatch.from_arrays([pa.array([vector[one.name]], types[one.name]) for one in columns], names=[one.name for one in columns])
     row = artifact.signature.encode(batch)
-    found = explainer.explain(row[0], int(answer["predicted"]))
+    explanation = explainer.explain(row[0], int(answer["predicted"]))
     scored = np.asarray(explainer.scorer.score(batch))[0]
     score = float(scored[int(answer["predicted"])] if np.ndim(scored) else scored)
-    values = zip(columns, found.contributions.tolist(), found.standard_errors.tolist(), strict=True)
+    values = zip(columns, explanation.contributions.tolist(), explanation.standard_errors.tolist(), strict=True)
     shares = [FeatureShare(one.name, vector[one.name], contribution, error) for one, contribution, error in values]
     return AnswerExplained(
         name,
         version,
         answer["score"],
-        found.method,
-        found.unit,
-        found.base,
+        explanation.method,
+        explanation.unit,
+        explanation.base,
         sorted(shares, key=lambda share: -abs(share.contribution)),
         score == answer["score"],
     )

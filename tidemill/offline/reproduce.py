@@ -28,7 +28,7 @@ _STORED_ROWS = 2_000
 Train = Callable[[JobRequest], JobResult]
 
 
-class UnknownVersionError(LookupError):
+class UnknownTrainingError(LookupError):
     """No training of that name is on record: the message says which are."""
 
 
@@ -98,13 +98,13 @@ def reproduce(plan: Plan, lake: Lake, lake_uri: str, artifacts: str, model: str,
 
     Raises
     ------
-    UnknownVersionError, ReproductionError, ArtifactError, TransientError
+    UnknownTrainingError, ReproductionError, ArtifactError, TransientError
     """
     records, store = TrainingRecords(artifacts), ArtifactStore(artifacts)
     record = records.get(model, version)
     if record is None:
         known = ", ".join(name for _, name in recorded_versions(records, (model,))) or "none: versions of Tidemill before records kept none"
-        raise UnknownVersionError(f"expected a version of {model} with a training record in {artifacts}, got {version}; found {known}")
+        raise UnknownTrainingError(f"expected a version of {model} with a training record in {artifacts}, got {version}; found {known}")
     folder = Path(tempfile.mkdtemp(prefix="tidemill-reproduce-"))
     try:
         return _reproduced(plan, lake, lake_uri, store, record, folder, train)
@@ -138,11 +138,11 @@ def _reproduced(plan: Plan, lake: Lake, lake_uri: str, store: ArtifactStore, rec
     result = train(request)
     if not result.finished:
         raise ReproductionError(f"{record.model}@{record.version}: the training did not finish this time: {result.reason}")
-    found = Reproduction(
+    reproduction = Reproduction(
         record.model, record.version, record.artifact_sha256, result.artifact_sha256, differences(record.environment),
         verdict_agrees=result.passed == record.passed, notes=tuple(notes),
     )  # fmt: skip
-    return found if found.is_identical else _compared(found, store, made, rows)
+    return reproduction if reproduction.is_identical else _compared(reproduction, store, made, rows)
 
 
 def _dataset(plan: Plan, lake: Lake, record: TrainingRecord, notes: list[str]) -> tuple[TrainingSet, dict[str, int]]:
@@ -151,37 +151,37 @@ def _dataset(plan: Plan, lake: Lake, record: TrainingRecord, notes: list[str]) -
     versions = {table: int(record.dataset[f"{table}_version"]) for table in (VECTORS, OUTCOMES)}
     name = f"{record.model}@{record.version}"
     try:
-        found = training_set(lake, model, before, feature_versions(plan), versions)
+        rows = training_set(lake, model, before, feature_versions(plan), versions)
     except (DeltaError, FileNotFoundError, OSError) as error:
         if not (lake.exists(VECTORS) and lake.exists(OUTCOMES)):
             raise ReproductionError(f"{name}: expected archived vectors and outcomes in {lake.root}, found none; look at --run, --lake") from error
         # A table that was compacted and vacuumed still has its rows, only not under that version.
         latest = {table: lake.version(table) for table in versions}
-        found = training_set(lake, model, before, feature_versions(plan), latest)
-        if found.version["sha256"] != record.dataset["sha256"]:
+        rows = training_set(lake, model, before, feature_versions(plan), latest)
+        if rows.version["sha256"] != record.dataset["sha256"]:
             raise PrunedDatasetError(
                 f"{name}: its dataset was pruned: expected {record.dataset['rows']} rows of {VECTORS} version {versions[VECTORS]} and {OUTCOMES} "
                 f"version {versions[OUTCOMES]} in {lake.root}, which are gone ({str(error).splitlines()[0]}); the latest versions give "
-                f"{found.version['rows']} rows of another content. Restore the tables from a backup"
+                f"{rows.version['rows']} rows of another content. Restore the tables from a backup"
             ) from error
         notes.append(f"Delta versions {versions} are gone; the latest, {latest}, hold the same rows")
         versions = latest
-    if found.version["sha256"] != record.dataset["sha256"]:
+    if rows.version["sha256"] != record.dataset["sha256"]:
         raise ReproductionError(
             f"{name}: its dataset has changed: expected {record.dataset['rows']} rows with the SHA-256 {record.dataset['sha256'][:12]}, found "
-            f"{found.version['rows']} with {found.version['sha256'][:12]} at the same Delta versions in {lake.root}: another archive stands there"
+            f"{rows.version['rows']} with {rows.version['sha256'][:12]} at the same Delta versions in {lake.root}: another archive stands there"
         )
-    return found, versions
+    return rows, versions
 
 
-def _compared(found: Reproduction, store: ArtifactStore, made: ArtifactStore, rows: TrainingSet) -> Reproduction:
+def _compared(reproduction: Reproduction, store: ArtifactStore, made: ArtifactStore, rows: TrainingSet) -> Reproduction:
     """Hold the scores of both against each other on stored rows, evenly taken."""
     table = rows.rows
     places = np.arange(min(_STORED_ROWS, table.num_rows)) * table.num_rows // max(1, min(_STORED_ROWS, table.num_rows))
     batch = table.take(places).combine_chunks().to_batches()[0]
     old, new = (
         OnnxScorer(Artifact.from_bytes(place.get(address))).score(batch)
-        for place, address in ((store, found.recorded_sha256), (made, found.made_sha256))
+        for place, address in ((store, reproduction.recorded_sha256), (made, reproduction.made_sha256))
     )
     apart = np.abs(old - new)
-    return replace(found, rows=len(places), largest=float(apart.max()), mean=float(apart.mean()))
+    return replace(reproduction, rows=len(places), largest=float(apart.max()), mean=float(apart.mean()))

@@ -22,13 +22,13 @@ def trained_versions(artifacts: str, models: Sequence[str]) -> tuple[list[tuple[
         The store does not answer.
     """
     recorded = [one for one in TrainingRecords(artifacts).names() if one[0] in models]
-    store, known, found = ArtifactStore(artifacts), set(recorded), set()
+    store, known, names = ArtifactStore(artifacts), set(recorded), set()
     for address in store.addresses():
         signature = Artifact.from_bytes(store.get(address)).signature
         if signature.model in models and (signature.model, signature.version) not in known:
-            found.add((signature.model, signature.version))
+            names.add((signature.model, signature.version))
     reason = f"expected a training record in {artifacts}, found the model alone: it was lost, or trained before records were kept"
-    return recorded, [ReproducedVersion(model, version, "unrecorded", reason) for model, version in sorted(found)]
+    return recorded, [ReproducedVersion(model, version, "unrecorded", reason) for model, version in sorted(names)]
 
 
 def reproduce_all(
@@ -50,7 +50,7 @@ def reproduce_all(
     list of ReproducedVersion
         In the order of `versions`.
     """
-    found: dict[str, ReproducedVersion] = {}
+    reproduced: dict[str, ReproducedVersion] = {}
 
     def done(task: ChildTask, result: str | ChildDeath) -> None:
         model, version = versions[int(task.name)]
@@ -58,7 +58,7 @@ def reproduce_all(
             made = ReproducedVersion(model, version, "failed", _words(result))
         else:
             made = ReproducedVersion.of_json(json.loads(result))
-        found[task.name] = made
+        reproduced[task.name] = made
         told(made)
 
     with tempfile.TemporaryDirectory(prefix="tidemill-reproduce-all-") as made:
@@ -69,7 +69,7 @@ def reproduce_all(
             for number, (model, version) in enumerate(versions)
         ]
         ChildPool("tidemill.offline.reproduce_worker", folder, jobs).run(tasks, done)
-    return [found[task.name] for task in tasks]
+    return [reproduced[task.name] for task in tasks]
 
 
 def _words(death: ChildDeath) -> str:

@@ -22,9 +22,9 @@ def _plan(application: str) -> Plan:
 def work(source: Path, target: Path) -> None:
     """Read which version, write what came of it."""
     asked = json.loads(source.read_text(encoding="utf-8"))
-    found = train_again(_plan(asked["application"]), asked["lake"], asked["artifacts"], asked["model"], asked["version"])
+    reproduction = train_again(_plan(asked["application"]), asked["lake"], asked["artifacts"], asked["model"], asked["version"])
     part = target.with_name(f"{target.name}.part")
-    part.write_text(json.dumps(found.as_json()), encoding="utf-8")
+    part.write_text(json.dumps(reproduction.as_json()), encoding="utf-8")
     os.replace(part, target)
 
 

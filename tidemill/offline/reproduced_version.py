@@ -49,14 +49,14 @@ class ReproducedVersion:
         }
 
     @classmethod
-    def of_json(cls, found: Mapping[str, Any]) -> "ReproducedVersion":
+    def of_json(cls, answer: Mapping[str, Any]) -> "ReproducedVersion":
         """Read what `as_json` has given."""
         made = None
-        if "made_sha256" in found:
-            fields = {name: found[name] for name in Reproduction.__slots__}
-            environment = {name: (then, now) for name, (then, now) in found["environment"].items()}
-            made = Reproduction(**{**fields, "environment": environment, "notes": tuple(found["notes"])})
-        return cls(found["model"], found["version"], found["status"], found["reason"], made)
+        if "made_sha256" in answer:
+            fields = {name: answer[name] for name in Reproduction.__slots__}
+            environment = {name: (then, now) for name, (then, now) in answer["environment"].items()}
+            made = Reproduction(**{**fields, "environment": environment, "notes": tuple(answer["notes"])})
+        return cls(answer["model"], answer["version"], answer["status"], answer["reason"], made)
 
 
 def train_again(plan: Plan, lake_uri: str, artifacts: str, model: str, version: str, train: Train = run) -> ReproducedVersion:
@@ -64,7 +64,7 @@ def train_again(plan: Plan, lake_uri: str, artifacts: str, model: str, version: 
 
     Raises
     ------
-    UnknownVersionError
+    UnknownTrainingError
         No such version is on record.
     """
     try:

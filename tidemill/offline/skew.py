@@ -131,12 +131,12 @@ def _recompute(
     if progress is not None:
         total, report = fold.total, progress
         fold.progress = lambda done: report(done, total)
-    found = []
+    vectors = []
     for batch in fold.vectors():
         offsets = wanted.get(batch.column(PARTITION)[0].as_py())
         if offsets is not None:
-            found.append(batch.filter(pa.array(np.isin(batch.column(OFFSET).to_numpy(), offsets))).select([PARTITION, OFFSET, *columns]))
-    return pa.Table.from_batches(found, schema=None if found else plan.vector_arrow).combine_chunks()
+            vectors.append(batch.filter(pa.array(np.isin(batch.column(OFFSET).to_numpy(), offsets))).select([PARTITION, OFFSET, *columns]))
+    return pa.Table.from_batches(vectors, schema=None if vectors else plan.vector_arrow).combine_chunks()
 
 
 def _ages(plan: Plan, journal: ArchivedJournal, sampled: pa.Table, progress: Callable[[int, int], None] | None) -> dict[str, NDArray[np.float64]]:

@@ -7,7 +7,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.dataset as ds
 
-from tidemill.offline.contributions import Asking, Contribution, Contributions
+from tidemill.offline.contributions import ArchivedRequest, Contribution, Contributions
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.lake.journal import ArchivedJournal, UnfitArchiveError
@@ -70,7 +70,7 @@ class Trace:
     """
 
     request_id: str
-    asking: Asking
+    asking: ArchivedRequest
     source: tuple[str, int, int]
     late: bool
     features: list[FeatureTrace]
@@ -106,7 +106,7 @@ def trace_request(plan: Plan, lake: Lake, store: ArtifactStore | None, request_i
     if not len(places):
         raise UnfitArchiveError(f"expected the entry of {request_id} at {partition}@{offset} of {lake.uri(journal_table(stream))}, found none")
     entry = milliseconds(pa.Table.from_batches([entries.slice(entries.num_rows - 1)])).to_pylist()[0]
-    asking = Asking(stream, partition, offset, vector["_journal_time"], entries.slice(entries.num_rows - 1).to_pylist()[0])
+    asking = ArchivedRequest(stream, partition, offset, vector["_journal_time"], entries.slice(entries.num_rows - 1).to_pylist()[0])
     contributions = Contributions(plan, journal, asking, newest)
     at = (ds.field("journal_partition") == partition) & (ds.field("journal_offset") == offset)
     asked = (ds.field("journal_partition") == partition) & (ds.field("request_journal_offset") == offset)
@@ -133,10 +133,10 @@ def served_vector(plan: Plan, lake: Lake, request_id: str) -> dict[str, Any]:
     """Return the vector of a request as it was served, times in milliseconds; UnknownRequestError, UnfitArchiveError."""
     if not lake.exists(VECTORS):
         raise UnfitArchiveError(f"expected archived vectors in {lake.uri(VECTORS)}, found none; the archive writes them; look at --run, --lake")
-    found = rows_of(lake, VECTORS, ds.field("_request_id") == request_id)
-    if found:
+    rows = rows_of(lake, VECTORS, ds.field("_request_id") == request_id)
+    if rows:
         # The id of an event that came again after it was forgotten is a new request's; the last one is meant.
-        return max(found, key=lambda row: (row["_journal_time"], row["_journal_offset"]))
+        return max(rows, key=lambda row: (row["_journal_time"], row["_journal_offset"]))
     for name, stream in plan.streams.items():
         if stream.event_id is None or not rows_of(lake, journal_table(name), ds.field("_event_id") == request_id):
             continue
@@ -168,14 +168,14 @@ def rows_of(lake: Lake, table: str, wanted: ds.Expression) -> list[dict[str, Any
 
 
 def _models(store: ArtifactStore) -> list[ModelTrace]:
-    found = []
+    models = []
     for address in store.addresses():
         signature = Artifact.from_bytes(store.get(address)).signature
         until = signature.details.get("learned_until_ms")
-        found.append(
+        models.append(
             ModelTrace(signature.model, signature.version, address, signature.family, None if until is None else int(until), signature.details)
         )
-    return sorted(found, key=lambda one: (one.model, one.learned_until_ms or 0, one.version))
+    return sorted(models, key=lambda one: (one.model, one.learned_until_ms or 0, one.version))
 
 
 def _known_ms(model: str, outcomes: list[dict[str, Any]]) -> int | None:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 
 from tidemill.planning.difference import Difference
 
-Verdict = Literal["nothing", "changes", "refused"]
+PlanVerdict = Literal["nothing", "changes", "refused"]
 FORMAT = 1
 
 
@@ -17,7 +17,7 @@ class PlanFileError(ValueError):
 
 
 @dataclass(frozen=True, slots=True)
-class Backfill:
+class BackfillCost:
     """What is computed over the journal so far before the first vector of the new views.
 
     Attributes
@@ -60,12 +60,12 @@ class ApplicationPlan:
     before: str
     after: str
     difference: Difference
-    backfill: Backfill
+    backfill: BackfillCost
     trial: Mapping[str, Any] | None = None
     notes: Sequence[str] = field(default=())
 
     @property
-    def verdict(self) -> Verdict:
+    def verdict(self) -> PlanVerdict:
         """Whether there is something to do that can be done."""
         if not self.difference.can_be_applied:
             return "refused"

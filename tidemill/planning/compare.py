@@ -3,7 +3,7 @@
 from collections.abc import Mapping
 from typing import Any
 
-from tidemill.planning.difference import Change, Columns, Difference, Refusal, Section
+from tidemill.planning.difference import ApplicationChange, ChangedColumns, Difference, Refusal, Section
 from tidemill.planning.model_changes import model_changes
 from tidemill.planning.settings_diff import changed_keys
 from tidemill.planning.stream_changes import stream_changes
@@ -23,22 +23,22 @@ def compare(old: Plan, new: Plan) -> Difference:
     before, after = old.application, new.application
     columns = _columns(old, new)
     changes, refusals = _application(before, after)
-    for found in (stream_changes(old, new), _entities(before, after), _views(old, new, columns), model_changes(old, new, columns)):
-        changes, refusals = [*changes, *found[0]], [*refusals, *found[1]]
+    for part in (stream_changes(old, new), _entities(before, after), _views(old, new, columns), model_changes(old, new, columns)):
+        changes, refusals = [*changes, *part[0]], [*refusals, *part[1]]
     refusals += _column_types(old, new)
     told = changed_keys(_dump(before.alerts), _dump(after.alerts))
     stages = list(STAGES) if changes or old.application_hash != new.application_hash else []
     if stages and not changes:
-        changes = [Change("application", "order", "changed", (), ("streams, views or features stand in another order",))]
+        changes = [ApplicationChange("application", "order", "changed", (), ("streams, views or features stand in another order",))]
     if told:
-        changes = [*changes, Change("alerts", "rules", "changed", tuple(told))]
+        changes = [*changes, ApplicationChange("alerts", "rules", "changed", tuple(told))]
     restarts = [*stages, *(["gateway"] if stages else []), *(["alerts"] if stages or told else [])]
     topics = [topic for topic in new.topics.raw if topic not in old.topics.raw]
     return Difference(tuple(changes), tuple(refusals), _warnings(old, new, columns), columns, tuple(topics), tuple(restarts))
 
 
-def _application(before: Application, after: Application) -> tuple[list[Change], list[Refusal]]:
-    found: list[Change] = []
+def _application(before: Application, after: Application) -> tuple[list[ApplicationChange], list[Refusal]]:
+    changes: list[ApplicationChange] = []
     refused: list[Refusal] = []
     fixed = {
         "app": ("topics, checkpoints and the archive are named after it", _NEW_RUN),
@@ -49,13 +49,13 @@ def _application(before: Application, after: Application) -> tuple[list[Change],
     for name in (*fixed, "owner"):
         one, other = getattr(before, name), getattr(after, name)
         if one != other:
-            found.append(Change("application", name, "changed", (f"{name}: {one} -> {other}",)))
+            changes.append(ApplicationChange("application", name, "changed", (f"{name}: {one} -> {other}",)))
             if name in fixed:
                 refused.append(Refusal(name, name, f"{one} cannot become {other} in a run: {fixed[name][0]}", fixed[name][1]))
-    return found, refused
+    return changes, refused
 
 
-def _entities(before: Application, after: Application) -> tuple[list[Change], list[Refusal]]:
+def _entities(before: Application, after: Application) -> tuple[list[ApplicationChange], list[Refusal]]:
     changes = _section("entities", _dumps(before.entities), _dumps(after.entities))
     refused = []
     for name in before.entities.keys() & after.entities.keys():
@@ -73,7 +73,7 @@ def _entities(before: Application, after: Application) -> tuple[list[Change], li
     return changes, refused
 
 
-def _views(old: Plan, new: Plan, columns: Columns) -> tuple[list[Change], list[Refusal]]:
+def _views(old: Plan, new: Plan, columns: ChangedColumns) -> tuple[list[ApplicationChange], list[Refusal]]:
     sources = {one.name: one.source for one in (*old.features, *new.features) if one.origin == "view"}
     changes = []
     for change in _section("views", _dumps(old.application.views), _dumps(new.application.views)):
@@ -85,7 +85,7 @@ def _views(old: Plan, new: Plan, columns: Columns) -> tuple[list[Change], list[R
             effects.append(f"new columns: {', '.join(come)}")
         if moved:
             effects.append(f"columns of another meaning from there on: {', '.join(moved)}")
-        changes.append(Change("views", change.name, change.action, change.details, tuple(effects)))
+        changes.append(ApplicationChange("views", change.name, change.action, change.details, tuple(effects)))
     return changes, []
 
 
@@ -94,9 +94,9 @@ def _belongs(source: str, view: str) -> bool:
     return source == view or source.startswith(f"{view}__")
 
 
-def _columns(old: Plan, new: Plan) -> Columns:
+def _columns(old: Plan, new: Plan) -> ChangedColumns:
     before, after = feature_versions(old), feature_versions(new)
-    return Columns(
+    return ChangedColumns(
         tuple(name for name in after if name not in before),
         tuple(name for name in after if name in before and before[name] != after[name]),
         tuple(name for name in before if name not in after),
@@ -117,26 +117,26 @@ def _column_types(old: Plan, new: Plan) -> list[Refusal]:
     ]
 
 
-def _warnings(old: Plan, new: Plan, columns: Columns) -> tuple[str, ...]:
-    found = []
+def _warnings(old: Plan, new: Plan, columns: ChangedColumns) -> tuple[str, ...]:
+    warnings = []
     for name in old.models.keys() & new.models.keys():
         moved = [column for column in old.models[name].features if column in columns.changed]
         if moved:
-            found.append(
+            warnings.append(
                 f"models.{name}: its champion goes on with {', '.join(moved)} in the new meaning until a model that has learned from it is promoted;"
                 " trainings learn from the vectors since the switch"
             )
-    return tuple(sorted(found))
+    return tuple(sorted(warnings))
 
 
-def _section(section: Section, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[Change]:
-    found = [Change(section, name, "removed") for name in before if name not in after]
+def _section(section: Section, before: Mapping[str, Any], after: Mapping[str, Any]) -> list[ApplicationChange]:
+    changes = [ApplicationChange(section, name, "removed") for name in before if name not in after]
     for name in after:
         if name not in before:
-            found.append(Change(section, name, "added"))
+            changes.append(ApplicationChange(section, name, "added"))
         elif details := changed_keys(before[name], after[name]):
-            found.append(Change(section, name, "changed", tuple(details)))
-    return found
+            changes.append(ApplicationChange(section, name, "changed", tuple(details)))
+    return changes
 
 
 def _dump(model: Any) -> Any:  # noqa: ANN401, RUF100 - any part of the application

@@ -9,7 +9,7 @@ Action = Literal["added", "changed", "removed"]
 
 
 @dataclass(frozen=True, slots=True)
-class Change:
+class ApplicationChange:
     """One part of the application that is there, is gone, or says something else.
 
     Attributes
@@ -51,7 +51,7 @@ class Refusal:
 
 
 @dataclass(frozen=True, slots=True)
-class Columns:
+class ChangedColumns:
     """Columns of the vector that the change touches; changed ones mean something else under the same name."""
 
     added: tuple[str, ...] = ()
@@ -78,10 +78,10 @@ class Difference:
         What is started again: stages, ``gateway``, ``alerts``.
     """
 
-    changes: Sequence[Change] = ()
+    changes: Sequence[ApplicationChange] = ()
     refusals: Sequence[Refusal] = ()
     warnings: Sequence[str] = ()
-    columns: Columns = field(default_factory=Columns)
+    columns: ChangedColumns = field(default_factory=ChangedColumns)
     topics: Sequence[str] = ()
     restarts: Sequence[str] = ()
 

@@ -2,7 +2,7 @@
 
 from pathlib import Path
 
-from tidemill.planning.application_plan import ApplicationPlan, Backfill
+from tidemill.planning.application_plan import ApplicationPlan, BackfillCost
 from tidemill.planning.compare import compare
 from tidemill.planning.difference import Difference, Refusal
 from tidemill.planning.fold_rate import fold_rate
@@ -28,16 +28,16 @@ def make_plan(running: RunningApplication, application: Path, *, measured: bool 
         The application is wrong.
     """
     new = load_plan(application)
-    found = compare(running.plan, new)
-    refusals = [*found.refusals, *_champions_columns(running, new)]
-    difference = Difference(found.changes, tuple(refusals), found.warnings, found.columns, found.topics, found.restarts)
+    compared = compare(running.plan, new)
+    refusals = [*compared.refusals, *_champions_columns(running, new)]
+    difference = Difference(compared.changes, tuple(refusals), compared.warnings, compared.columns, compared.topics, compared.restarts)
     notes: list[str] = []
     rate = None
     if measured and difference.restarts and difference.restarts != ("alerts",):
         rate, why = fold_rate(new, running.lake)
         if why and running.lake:
             notes.append(f"how fast features are folded here was not measured: {why}")
-    backfill = Backfill(difference.columns.to_backfill, running.journal_records if len(difference.restarts) > 1 else 0, rate)
+    backfill = BackfillCost(difference.columns.to_backfill, running.journal_records if len(difference.restarts) > 1 else 0, rate)
     return ApplicationPlan(
         new.application.app,
         running.state(difference),
@@ -54,7 +54,7 @@ def make_plan(running: RunningApplication, application: Path, *, measured: bool 
 def _champions_columns(running: RunningApplication, new: Plan) -> list[Refusal]:
     """A champion that reads what the vectors would not have any more would be answered for by the fallback."""
     store = ArtifactStore(running.artifacts) if running.artifacts else None
-    found = []
+    columns = []
     for name, champion in running.champions.items():
         if name not in new.models or store is None:
             continue
@@ -65,7 +65,7 @@ def _champions_columns(running: RunningApplication, new: Plan) -> list[Refusal]:
         try:
             scorer.check_inputs(new.vector_arrow)
         except ArtifactError as problem:
-            found.append(
+            columns.append(
                 Refusal(
                     "champion",
                     f"models.{name}",
@@ -73,4 +73,4 @@ def _champions_columns(running: RunningApplication, new: Plan) -> list[Refusal]:
                     "keep what it reads until a model that does not read it serves, or declare a model of another name beside it",
                 )
             )
-    return found
+    return columns

@@ -1,6 +1,6 @@
 """What changes of an application's models: retrained, only judged by other limits, watched otherwise, or not possible under the same name."""
 
-from tidemill.planning.difference import Change, Columns, Refusal
+from tidemill.planning.difference import ApplicationChange, ChangedColumns, Refusal
 from tidemill.planning.settings_diff import changed_keys
 from tidemill.shared.application.plan import Plan
 
@@ -26,22 +26,22 @@ _EFFECTS = {
 }
 
 
-def model_changes(old: Plan, new: Plan, columns: Columns) -> tuple[list[Change], list[Refusal]]:
+def model_changes(old: Plan, new: Plan, columns: ChangedColumns) -> tuple[list[ApplicationChange], list[Refusal]]:
     """Compare the models of two applications."""
     before, after = old.application.models, new.application.models
-    changes: list[Change] = []
+    changes: list[ApplicationChange] = []
     refused: list[Refusal] = []
     for name in before:
         if name not in after:
             gone = "its requests are not answered any more from the switch on; its lifecycle ends with the event `retired`"
-            changes.append(Change("models", name, "removed", (), (gone,)))
+            changes.append(ApplicationChange("models", name, "removed", (), (gone,)))
     present = {feature.name for feature in new.features}
     for name, model in after.items():
         if name not in before:
             labels = model.retraining.bootstrap_labels
             answers = "its requests are answered by the fallback until its first model has passed its gate"
             first = f"the first training is asked for after {labels:,} labels of its requests"
-            changes.append(Change("models", name, "added", (), (answers, first)))
+            changes.append(ApplicationChange("models", name, "added", (), (answers, first)))
             continue
         one, other = (given.model_dump(mode="json", by_alias=True) for given in (before[name], model))
         for key, (code, why) in _FIXED.items():
@@ -66,5 +66,5 @@ def model_changes(old: Plan, new: Plan, columns: Columns) -> tuple[list[Change],
         if old.models[name].features != new.models[name].features and "features" not in keys:
             effects = (*effects, "retrained: its patterns name other features than before")
         if details or effects:
-            changes.append(Change("models", name, "changed", tuple(details), effects))
+            changes.append(ApplicationChange("models", name, "changed", tuple(details), effects))
     return changes, refused

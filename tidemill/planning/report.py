@@ -18,22 +18,22 @@ _VERDICTS = {
 
 def lines(plan: ApplicationPlan) -> Iterator[str]:
     """Write a plan down, line by line."""
-    found = plan.difference
-    for change in found.changes:
+    difference = plan.difference
+    for change in difference.changes:
         yield f"{_SIGNS[change.action]} {change.section} {change.name}"
         yield from (f"    {detail}" for detail in change.details)
         yield from (f"    => {effect}" for effect in change.effects)
-    if found.topics:
-        yield f"topics to create: {', '.join(found.topics)}"
+    if difference.topics:
+        yield f"topics to create: {', '.join(difference.topics)}"
     if plan.backfill.columns:
         yield f"columns to backfill: {', '.join(plan.backfill.columns)}"
-    if (told := backfill_words(plan)) and found.restarts:
+    if (told := backfill_words(plan)) and difference.restarts:
         yield told
-    if found.restarts:
-        yield f"started again, one after the other: {', '.join(found.restarts)}"
-    yield from (f"note: {warning}" for warning in (*found.warnings, *plan.notes))
+    if difference.restarts:
+        yield f"started again, one after the other: {', '.join(difference.restarts)}"
+    yield from (f"note: {warning}" for warning in (*difference.warnings, *plan.notes))
     yield from trial_lines(plan.trial or {})
-    yield from (f"REFUSED {refusal.code}: {refusal}" for refusal in found.refusals)
+    yield from (f"REFUSED {refusal.code}: {refusal}" for refusal in difference.refusals)
     yield _VERDICTS[plan.verdict]
 
 
@@ -50,15 +50,15 @@ def backfill_words(plan: ApplicationPlan) -> str:
 
 def trial_lines(trial: Mapping[str, Any]) -> Iterator[str]:
     """Say what the backtest of both found, a line for each model, the worst slices below it."""
-    for name, found in trial.items():
-        if not found["rows"]:
-            yield f"backtest {name}: {found['why']}"
+    for name, figures in trial.items():
+        if not figures["rows"]:
+            yield f"backtest {name}: {figures['why']}"
             continue
         yield (
-            f"backtest {name}: {found['metric']} {found['changed']:.4f} changed, {found['running']:.4f} running;"
-            f" {_interval(found['gap'])} over {found['rows']:,} requests; mean loss {_interval(found['loss'])}"
+            f"backtest {name}: {figures['metric']} {figures['changed']:.4f} changed, {figures['running']:.4f} running;"
+            f" {_interval(figures['gap'])} over {figures['rows']:,} requests; mean loss {_interval(figures['loss'])}"
         )
-        for one in found["slices"]:
+        for one in figures["slices"]:
             yield f"    {one['slice']}: mean loss {_interval(one['loss'])} ({one['rows']:,} requests)"
 
 
@@ -68,22 +68,22 @@ def _interval(gap: Mapping[str, float]) -> str:
 
 def write_html(plan: ApplicationPlan, path: Path) -> None:
     """Write a plan as one page without anything from outside."""
-    found = plan.difference
+    difference = plan.difference
     rows = [
         (f"{_SIGNS[change.action]} {change.action}", f"{change.section} {change.name}", "\n".join(change.details), "\n".join(change.effects))
-        for change in found.changes
+        for change in difference.changes
     ]
     tiles = [
-        ("Changes", str(len(found.changes))),
-        ("Refused", str(len(found.refusals))),
+        ("Changes", str(len(difference.changes))),
+        ("Refused", str(len(difference.refusals))),
         ("Columns to backfill", str(len(plan.backfill.columns))),
-        ("Started again", str(len(found.restarts))),
+        ("Started again", str(len(difference.restarts))),
     ]
     parts = [
         _section("What changes", _table(("", "part", "says", "effect"), rows)),
-        _section("What is refused", _table(("rule", "where", "why", "instead"), [(r.code, r.where, r.why, r.way_out) for r in found.refusals])),
+        _section("What is refused", _table(("rule", "where", "why", "instead"), [(r.code, r.where, r.why, r.way_out) for r in difference.refusals])),
         _section("The changed application beside the running one", _list(list(trial_lines(plan.trial or {})))),
-        _section("To know", _list([one for one in (backfill_words(plan), *found.warnings, *plan.notes) if one])),
+        _section("To know", _list([one for one in (backfill_words(plan), *difference.warnings, *plan.notes) if one])),
     ]
     cells = "".join(f'<div class="tile"><span>{escape(name)}</span><b>{escape(value)}</b></div>' for name, value in tiles)
     page = (

@@ -4,7 +4,7 @@ import re
 
 import pyarrow as pa
 
-from tidemill.planning.difference import Change, Refusal
+from tidemill.planning.difference import ApplicationChange, Refusal
 from tidemill.planning.settings_diff import changed_keys
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.avro.compatibility import incompatibilities
@@ -21,14 +21,14 @@ _FIXED = {
 }
 
 
-def stream_changes(old: Plan, new: Plan) -> tuple[list[Change], list[Refusal]]:
+def stream_changes(old: Plan, new: Plan) -> tuple[list[ApplicationChange], list[Refusal]]:
     """Compare the streams of two applications."""
     before, after = old.application.streams, new.application.streams
-    changes: list[Change] = []
+    changes: list[ApplicationChange] = []
     refused: list[Refusal] = []
     for name in before:
         if name not in after:
-            changes.append(Change("streams", name, "removed"))
+            changes.append(ApplicationChange("streams", name, "removed"))
             refused.append(
                 Refusal(
                     "stream_removed",
@@ -39,7 +39,7 @@ def stream_changes(old: Plan, new: Plan) -> tuple[list[Change], list[Refusal]]:
             )
     for name, stream in after.items():
         if name not in before:
-            changes.append(Change("streams", name, "added", (), (f"topic {stream.topic} is created if it is not there",)))
+            changes.append(ApplicationChange("streams", name, "added", (), (f"topic {stream.topic} is created if it is not there",)))
             continue
         declared = [one.model_dump(mode="json", by_alias=True) for one in (before[name], stream)]
         details = changed_keys(*declared)
@@ -50,7 +50,7 @@ def stream_changes(old: Plan, new: Plan) -> tuple[list[Change], list[Refusal]]:
         schema, refusals = _schema(old.streams[name], new.streams[name])
         refused += refusals + _derivations(new, old.streams[name], new.streams[name])
         if details or schema:
-            changes.append(Change("streams", name, "changed", tuple([*details, *schema])))
+            changes.append(ApplicationChange("streams", name, "changed", tuple([*details, *schema])))
     return changes, refused
 
 
@@ -79,11 +79,11 @@ def _schema(old: StreamPlan, new: StreamPlan) -> tuple[list[str], list[Refusal]]
 def _derivations(plan: Plan, old: StreamPlan, new: StreamPlan) -> list[Refusal]:
     """Derived columns are computed once, at the door: entries of the journal keep what they were given, and have none of a later one."""
     before = {name: expression.sql for name, expression in old.derivations}
-    found = []
+    changes = []
     for name, expression in new.derivations:
         where = f"streams.{new.name}.derive.{name}"
         if name in before and before[name] != expression.sql:
-            found.append(
+            changes.append(
                 Refusal(
                     "derived_column",
                     where,
@@ -92,7 +92,7 @@ def _derivations(plan: Plan, old: StreamPlan, new: StreamPlan) -> list[Refusal]:
                 )
             )
         elif name not in before and (readers := _readers(plan, new.name, name)):
-            found.append(
+            changes.append(
                 Refusal(
                     "derived_column",
                     where,
@@ -100,12 +100,12 @@ def _derivations(plan: Plan, old: StreamPlan, new: StreamPlan) -> list[Refusal]:
                     f"write {expression.sql!r} into the view itself (value, where)",
                 )
             )
-    return found
+    return changes
 
 
 def _readers(plan: Plan, stream: str, column: str) -> list[str]:
     """Return the views and entities that read a derived column of the stream."""
-    found = []
+    readers = []
     for view in plan.views:
         texts = [view.where.sql] if view.where is not None else []
         texts += [aggregate.value.sql for aggregate in view.aggregates if aggregate.value is not None]
@@ -113,8 +113,8 @@ def _readers(plan: Plan, stream: str, column: str) -> list[str]:
         joined += [view.join.request_column] if view.join is not None and view.join.stream == stream else []
         named = [*joined, *([view.entity_columns[stream]] if stream in view.entity_columns else [])]
         if column in named or (view.source == stream and any(column in re.findall(r"\w+", text) for text in texts)):
-            found.append(f"views.{view.name}")
-    return found
+            readers.append(f"views.{view.name}")
+    return readers
 
 
 def _words(kind: pa.DataType) -> str:

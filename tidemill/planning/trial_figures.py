@@ -82,14 +82,14 @@ def _slices(
         wide.with_columns(pl.col(PARTITION).cast(rows.schema[_PLACE[0]]), pl.col(OFFSET).cast(rows.schema[_PLACE[1]])),
         left_on=_PLACE, right_on=[PARTITION, OFFSET], how="inner",
     )  # fmt: skip
-    found: list[dict[str, Any]] = []
+    slices: list[dict[str, Any]] = []
     for name in known:
         for (value, *_), group in asked.group_by([name], maintain_order=True):
             own = group["_row"].to_numpy()
             if len(own) >= _LEAST_OF_A_SLICE:
                 loss = mean_difference_interval(losses[0][own], losses[1][own], days[own])
-                found.append({"slice": f"{name} = {value}", "rows": len(own), "loss": _interval(loss)})
-    return sorted(found, key=_rise, reverse=True)[:_MOST_SLICES]
+                slices.append({"slice": f"{name} = {value}", "rows": len(own), "loss": _interval(loss)})
+    return sorted(slices, key=_rise, reverse=True)[:_MOST_SLICES]
 
 
 def _rise(one: Mapping[str, Any]) -> float:

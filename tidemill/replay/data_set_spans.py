@@ -32,7 +32,7 @@ def remarks(tables: Mapping[str, StreamTable], farthest_ms: int) -> list[str]:
     farthest_ms
         Rows known later than this are refused by ingestion.
     """
-    found = [text for name, table in tables.items() if (text := _backwards(name, table)) is not None]
+    texts = [text for name, table in tables.items() if (text := _backwards(name, table)) is not None]
     names = list(tables)
     times = np.concatenate([table.available_ms for table in tables.values()])
     source = np.repeat(np.arange(len(names)), [len(table) for table in tables.values()])
@@ -46,15 +46,15 @@ def remarks(tables: Mapping[str, StreamTable], farthest_ms: int) -> list[str]:
         odd = i if i + 1 <= kept - i - 1 else i + 1
         place = _place(names[source[odd]], tables[names[source[odd]]], int(rows[odd]))
         years = (int(times[i + 1]) - int(times[i])) / (365.25 * 86_400_000)
-        found.append(
+        texts.append(
             f"nothing became known between {instant_text(int(times[i]))} and {instant_text(int(times[i + 1]))} ({years:.0f} years), which is"
             f" skipped; is the time of {place} meant?"
         )
     if far:
         place = _place(names[source[kept]], tables[names[source[kept]]], int(rows[kept]))
         instant = instant_text(int(times[kept]))
-        found.append(f"{far} rows lie beyond {instant_text(farthest_ms)} and will be refused as `future`, the first in {place}: {instant}")
-    return found
+        texts.append(f"{far} rows lie beyond {instant_text(farthest_ms)} and will be refused as `future`, the first in {place}: {instant}")
+    return texts
 
 
 def _backwards(name: str, table: StreamTable) -> str | None:

@@ -76,8 +76,8 @@ def read_files(plan: Plan, files: Mapping[str, Sequence[Path]], options: FileOpt
 def _named(name: str, path: Path) -> list[Path]:
     """Return the file that was named, or the files of a folder."""
     if path.is_dir():
-        if found := sorted(file for file in path.iterdir() if _format(file)):
-            return found
+        if files := sorted(file for file in path.iterdir() if _format(file)):
+            return files
         raise DataSetError(f"{path}: expected files of the stream {name} in it, ending in {', '.join(FORMATS)}; found none")
     if not path.is_file():
         raise DataSetError(f"{path}: expected a file of the stream {name}, found none")
@@ -104,11 +104,11 @@ def _stream(stream: StreamPlan, files: list[Path], options: FileOptions) -> Stre
     tables, times = [], []
     places: list[tuple[int, Callable[[int], str]]] = []
     for file in files:
-        found = _read(stream, file, options.available)
-        columns = _columns(stream, file, found, options.available)
-        places += [(columns.num_rows, found.place)]
+        rows = _read(stream, file, options.available)
+        columns = _columns(stream, file, rows, options.available)
+        places += [(columns.num_rows, rows.place)]
         tables.append(columns)
-        times.append(_available(stream, columns, found, options))
+        times.append(_available(stream, columns, rows, options))
     return StreamTable(pa.concat_tables(tables).combine_chunks(), np.concatenate(times), partial(_place, places))
 
 
@@ -135,38 +135,38 @@ def _read(stream: StreamPlan, file: Path, available: str) -> FileRows:
     return FileRows(table, lambda row: f"{file}: row {row + 1}")
 
 
-def _columns(stream: StreamPlan, file: Path, found: FileRows, available: str) -> pa.Table:
+def _columns(stream: StreamPlan, file: Path, rows: FileRows, available: str) -> pa.Table:
     names = stream.user_arrow.names
-    if unknown := [name for name in found.columns.column_names if name not in names and name != available]:
+    if unknown := [name for name in rows.columns.column_names if name not in names and name != available]:
         raise DataSetError(f"{file}: expected columns among {', '.join(names)} (and {available}), found {unknown[0]!r}")
     defaults = {field["name"]: field["default"] for field in json.loads(stream.user_schema)["fields"] if "default" in field}
     arrays = []
     for field in stream.user_arrow:
-        if field.name in found.columns.column_names:
-            arrays.append(_at_its_place(found, field.name, partial(typed_column, stream, field, found.columns.column(field.name))))
+        if field.name in rows.columns.column_names:
+            arrays.append(_at_its_place(rows, field.name, partial(typed_column, stream, field, rows.columns.column(field.name))))
         elif field.name in defaults:
-            arrays.append(_constant(field, defaults[field.name], found.columns.num_rows))
+            arrays.append(_constant(field, defaults[field.name], rows.columns.num_rows))
         else:
-            came = ", ".join(found.columns.column_names)
+            came = ", ".join(rows.columns.column_names)
             raise DataSetError(f"{file}: expected a column {field.name}, which has no default in {stream.name}'s schema; found {came}")
     return pa.Table.from_arrays(arrays, schema=stream.user_arrow)
 
 
-def _at_its_place(found: FileRows, name: str, make: Callable[[], pa.Array]) -> pa.Array:
+def _at_its_place(rows: FileRows, name: str, make: Callable[[], pa.Array]) -> pa.Array:
     try:
         return make()
     except CellError as error:
-        raise DataSetError(f"{found.place(error.row)}: {name}: {error}") from error
+        raise DataSetError(f"{rows.place(error.row)}: {name}: {error}") from error
 
 
 def _constant(field: pa.Field, value: Any, count: int) -> pa.Array:  # noqa: ANN401, RUF100 - whatever the schema's default is
     return pa.nulls(count, field.type) if value is None else pa.array([value] * count).cast(field.type)
 
 
-def _available(stream: StreamPlan, columns: pa.Table, found: FileRows, options: FileOptions) -> NDArray[np.int64]:
+def _available(stream: StreamPlan, columns: pa.Table, rows: FileRows, options: FileOptions) -> NDArray[np.int64]:
     name = options.available
-    if name in found.columns.column_names:
-        times = _at_its_place(found, name, lambda: time_column(found.columns.column(name), options.available_format or stream.times.get(name)))
+    if name in rows.columns.column_names:
+        times = _at_its_place(rows, name, lambda: time_column(rows.columns.column(name), options.available_format or stream.times.get(name)))
     elif columns.num_rows:
         batch = columns.combine_chunks().to_batches()[0]
         whole = batch if stream.event_time in columns.column_names else derive(batch, stream.derivations)
@@ -175,6 +175,6 @@ def _available(stream: StreamPlan, columns: pa.Table, found: FileRows, options: 
     else:
         return np.empty(0, np.int64)
     if times.null_count:
-        place = found.place(pc.index(times.is_null(), True).as_py())
+        place = rows.place(pc.index(times.is_null(), True).as_py())
         raise DataSetError(f"{place}: expected a time in {name}, when the row became known, found none")
     return int64_ms(times)

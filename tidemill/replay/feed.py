@@ -38,7 +38,7 @@ class Feed(Protocol):
 
 
 @dataclass(frozen=True, slots=True)
-class Prepared:
+class EncodedRecords:
     """Records encoded beforehand."""
 
     topic: str

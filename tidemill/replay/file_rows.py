@@ -71,9 +71,9 @@ def not_utf8(file: Path) -> DataSetError | None:
             try:
                 line.decode()
             except UnicodeDecodeError as error:
-                found = line[max(0, error.start - 20) : error.start + 20].decode("latin-1")
+                nearby = line[max(0, error.start - 20) : error.start + 20].decode("latin-1")
                 return DataSetError(
-                    f"{file}:{number}: expected text in UTF-8, found the byte 0x{line[error.start]:02x} in {found!r} (Latin-1?);"
+                    f"{file}:{number}: expected text in UTF-8, found the byte 0x{line[error.start]:02x} in {nearby!r} (Latin-1?);"
                     " convert the file, for example with iconv -f LATIN1 -t UTF-8"
                 )
     return None

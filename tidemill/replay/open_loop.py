@@ -36,7 +36,7 @@ class Pace:
 
 
 @dataclass(frozen=True, slots=True)
-class Published:
+class OpenLoopProgress:
     """What an open loop has done.
 
     Attributes
@@ -52,7 +52,7 @@ class Published:
     behind_s: float
 
 
-def publish_live(sink: Sink, feeds: Sequence[Feed], pace: Pace, on_progress: Callable[[int, int], None]) -> Published:
+def publish_live(sink: Sink, feeds: Sequence[Feed], pace: Pace, on_progress: Callable[[int, int], None]) -> OpenLoopProgress:
     """Publish all feeds merged by availability; records are stamped with the time they are published.
 
     Parameters
@@ -88,7 +88,7 @@ def publish_live(sink: Sink, feeds: Sequence[Feed], pace: Pace, on_progress: Cal
         if published < len(due):
             wait.wait(min(_LOOK_EVERY_S, max(0.0, start + float(due[published]) - time.monotonic())))
     sink.flush(60)
-    return Published(published, time.monotonic() - start, behind)
+    return OpenLoopProgress(published, time.monotonic() - start, behind)
 
 
 def _merged(feeds: Sequence[Feed], source: NDArray[np.int64]) -> Iterator[tuple[str, bytes | None, bytes | None]]:

@@ -7,7 +7,7 @@ import numpy as np
 
 from tidemill.replay.feed import Feed
 from tidemill.runs.coverage import WAITED_FOR, Looks, wait_until_covered
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.log.broker import Sink
@@ -29,7 +29,7 @@ def replay(
     feeds: Sequence[Feed],
     watch: Looks,
     slice_ms: int,
-    on_progress: Callable[[int, int, Seen], None],
+    on_progress: Callable[[int, int, RunState], None],
     farthest_ms: int = FARTHEST_MS,
     stages: Sequence[str] = WAITED_FOR,
     cut: Callable[[int, int], int] | None = None,

@@ -26,7 +26,7 @@ from tidemill.runs.screen import Screen
 from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.verdict import RunProblem, findings
-from tidemill.runs.watch import Seen, Watch, read_out
+from tidemill.runs.watch import RunState, Watch, read_out
 from tidemill.services.ingestion.domain.core import FARTHEST_AHEAD_MS
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
@@ -152,7 +152,7 @@ def _publish(
     broker = connect(kafka)
     with closing(Watch(plan, kafka, registry)) as watch, Screen(total, console) as screen:
 
-        def show(instant: int, published: int, seen: Seen) -> None:
+        def show(instant: int, published: int, seen: RunState) -> None:
             if supervisor is not None:
                 supervisor.check()
             screen.update(instant, published, seen)

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping
 
 from tidemill.runs.verdict import DECLARED, QUARANTINED, RunProblem, Standstill, findings, floods, rejected_of
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 
 
@@ -26,7 +26,7 @@ class Announcer:
         self._flooded: Mapping[tuple[str, int], str] = {}
         self._standing: Mapping[str, float] = {}
 
-    def look(self, seen: Seen, restarts: Mapping[str, int], now_s: float | None = None) -> None:
+    def look(self, seen: RunState, restarts: Mapping[str, int], now_s: float | None = None) -> None:
         """Say what is new: dead letters, failed trainings, processes started again, floods, stages that stand still or go on."""
         for kind, count in seen.rejected.items():
             if self._doubled(("rejected", *kind), count):
@@ -57,7 +57,7 @@ class Announcer:
             self._say(f"stage {stage} goes on")
         self._standing = standing
 
-    def summary(self, seen: Seen) -> list[RunProblem]:
+    def summary(self, seen: RunState) -> list[RunProblem]:
         """Return what went wrong altogether; rejections are their publishers' fault and do not fail a run that serves."""
         standing = [RunProblem(f"stage {stage} stood still for {seconds:.0f} s at the end", True) for stage, seconds in self._standing.items()]
         return [*findings(self._plan, seen, allowed=None), *standing]

@@ -46,5 +46,5 @@ def keep_application(folder: Path, run: Path) -> Path:
 
 def kept_applications(run: Path) -> list[Path]:
     """Return the folders of all applications that a run has had, the oldest first."""
-    found = sorted((run / COPIES).glob("*/**/app.yaml"), key=lambda file: file.stat().st_ctime_ns)
-    return [file.parent for file in found if not any(".part-" in part for part in file.parts)]
+    files = sorted((run / COPIES).glob("*/**/app.yaml"), key=lambda file: file.stat().st_ctime_ns)
+    return [file.parent for file in files if not any(".part-" in part for part in file.parts)]

@@ -104,5 +104,5 @@ class ChangeDesk:
         file = self._folder / _ANSWER
         if not file.is_file():
             return None
-        found: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
-        return found
+        answer: dict[str, str] = json.loads(file.read_text(encoding="utf-8"))
+        return answer

@@ -4,7 +4,7 @@ import time
 from collections.abc import Callable, Mapping, Sequence
 from typing import Protocol
 
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 
 WAITED_FOR = ("ingestion", "features", "scoring", "outcomes", "drift", "control", "retraining")
@@ -18,7 +18,7 @@ class CoverageTimeout(TimeoutError):
 class Looks(Protocol):
     """Whoever knows how far every stage has come (`tidemill.runs.watch.Watch`; a backtest)."""
 
-    def poll(self, timeout_s: float = ...) -> Seen:
+    def poll(self, timeout_s: float = ...) -> RunState:
         """Return what is seen now, waiting for more for a moment."""
         ...
 
@@ -27,7 +27,7 @@ def wait_until_covered(
     plan: Plan,
     watch: Looks,
     instant: int,
-    on_progress: Callable[[Seen], None],
+    on_progress: Callable[[RunState], None],
     limit_s: float = _STANDSTILL_LIMIT_S,
     stages: Sequence[str] = WAITED_FOR,
 ) -> None:
@@ -66,7 +66,7 @@ def wait_until_covered(
             )
 
 
-def stages_behind(plan: Plan, seen: Seen, instant: int, stages: Sequence[str] = WAITED_FOR) -> Mapping[str, int]:
+def stages_behind(plan: Plan, seen: RunState, instant: int, stages: Sequence[str] = WAITED_FOR) -> Mapping[str, int]:
     """Return the stages that have not covered an instant, with what they have."""
     partitions = plan.application.partitions
     # An instant itself is complete only for what lies before it.

@@ -8,7 +8,7 @@ from typing import Any
 from rich.console import Console
 from rich.markup import escape
 
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import SchemaRegistry
@@ -51,7 +51,7 @@ class FirstPrediction:
         self._begin = self._ends() if only_new else dict.fromkeys(range(self._partitions), 0)
         self._counted = 0
 
-    def look(self, seen: Seen) -> None:
+    def look(self, seen: RunState) -> None:
         """Show it if it has come; cheap to call often."""
         counted = seen.produced("scoring", self._topic)
         if self.after_s is not None or counted <= self._counted:

@@ -120,13 +120,13 @@ def find_instance(folder: Path, environment: Mapping[str, str]) -> Instance:
     if any(addresses.values()):
         missing = ", ".join(name for name, value in addresses.items() if not value)
         raise InstanceError(f"expected all of {', '.join(VARIABLES)} or none; not set: {missing}")
-    found = read_instance(folder)
-    if found is None:
+    instance = read_instance(folder)
+    if instance is None:
         raise InstanceError(
             f"expected a run in {folder}, found none. Start one with `tidemill up`, name its folder with --run,"
             f" or give the addresses of its servers: {', '.join(VARIABLES)}"
         )
-    return found
+    return instance
 
 
 @contextmanager

@@ -5,7 +5,7 @@ from contextlib import closing, contextmanager
 
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.settings import read_settings
-from tidemill.runs.watch import Seen, Watch
+from tidemill.runs.watch import RunState, Watch
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 from tidemill.shared.log.errors import TransientError
@@ -19,7 +19,7 @@ class RunWatch:
         self._say = say
         self._away = False
 
-    def poll(self) -> Seen:
+    def poll(self) -> RunState:
         """Return what is seen."""
         try:
             self._watch.read(0.0)

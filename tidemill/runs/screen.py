@@ -14,7 +14,7 @@ from rich.table import Table
 
 from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.verdict import Standstill
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.models.deployments import Lifecycles
 
@@ -46,7 +46,7 @@ class Screen:
         if self._live is not None:
             self._live.stop()
 
-    def update(self, instant: int, published: int, seen: Seen) -> None:
+    def update(self, instant: int, published: int, seen: RunState) -> None:
         """Show where things stand; cheap to call often."""
         now = time.monotonic()
         if now - self._shown < (_REFRESH_S if self._live is not None else _PLAIN_S):
@@ -64,7 +64,7 @@ class Screen:
                 table.add_row("", ProgressBar(total=max(1, self._events), completed=published, width=60))
         self._live.update(table, refresh=True)
 
-    def _rows(self, instant: int, published: int, rate: float, seen: Seen) -> list[tuple[str, str]]:
+    def _rows(self, instant: int, published: int, rate: float, seen: RunState) -> list[tuple[str, str]]:
         asked = [{**record, "event": record["verdict"]} for record in seen.decisions if record["verdict"] == "requested"]
         decided = sorted([*asked, *seen.retraining], key=lambda record: int(record["journal_time"]))
         promotions, refusals = (seen.count(seen.deployments, event) for event in ("promoted", "gate_refused"))
@@ -83,7 +83,7 @@ class Screen:
         ]
 
 
-def tried_text(seen: Seen) -> str:
+def tried_text(seen: RunState) -> str:
     """Return what is tried beside which champion, in which stage and since when; empty where nothing is."""
     words = {"shadow": "in shadow", "canary": "as a canary", "ab": "in an A/B test"}
     tried = []
@@ -95,7 +95,7 @@ def tried_text(seen: Seen) -> str:
     return escape("; ".join(tried))
 
 
-def incidents_text(seen: Seen) -> str:
+def incidents_text(seen: RunState) -> str:
     """Return how many incidents there are and were, and what the worst open one is likely to come from."""
     newest = seen.newest_incidents()
     lasting = [one for one in newest if one["status"] != "resolved"]
@@ -104,7 +104,7 @@ def incidents_text(seen: Seen) -> str:
     return f"{counts}; {escape(worst['likely_cause'])}" if worst is not None else counts
 
 
-def quality_text(seen: Seen) -> str:
+def quality_text(seen: RunState) -> str:
     """Return each model's mean of its main metric over its last windows.
 
     A model has the first of AUC, mean absolute error and accuracy that its windows have.
@@ -123,7 +123,7 @@ def quality_text(seen: Seen) -> str:
     return ", ".join(told) or "-"
 
 
-def rejected_text(seen: Seen) -> str:
+def rejected_text(seen: RunState) -> str:
     """Return the dead letters by reason, the most frequent first."""
     reasons = Counter[str]()
     for (_, _, reason), count in seen.rejected.items():
@@ -131,7 +131,7 @@ def rejected_text(seen: Seen) -> str:
     return ", ".join(f"{count:,} {reason}" for reason, count in reasons.most_common()) or "none"
 
 
-def lag_text(instant: int, seen: Seen, standing: Mapping[str, float]) -> str:
+def lag_text(instant: int, seen: RunState, standing: Mapping[str, float]) -> str:
     """Return how far the slowest stage is behind an instant; one that has covered nothing yet has no lag, it has not begun."""
     waiting = sorted({stage for (stage, _), progress in seen.progress.items() if progress.covered_time <= 0})
     begun = [(progress.covered_time, stage) for (stage, _), progress in seen.progress.items() if progress.covered_time > 0]

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.shared.application.plan import Plan
 
 DECLARED = ("expectation", "non_finite")
@@ -22,7 +22,7 @@ class RunProblem:
     fails: bool
 
 
-def findings(plan: Plan, seen: Seen, *, requests: int | None = None, allowed: int | None = 0) -> list[RunProblem]:
+def findings(plan: Plan, seen: RunState, *, requests: int | None = None, allowed: int | None = 0) -> list[RunProblem]:
     """Name what went wrong.
 
     Parameters
@@ -35,8 +35,8 @@ def findings(plan: Plan, seen: Seen, *, requests: int | None = None, allowed: in
     return [*_refused(seen, allowed), *_floods(plan, seen), *_trainings(seen.retraining), *_unanswered(plan, seen, requests)]
 
 
-def _refused(seen: Seen, allowed: int | None) -> list[RunProblem]:
-    found = []
+def _refused(seen: RunState, allowed: int | None) -> list[RunProblem]:
+    problems = []
     undeclared = sum(count for (_, _, reason), count in seen.rejected.items() if reason not in (*DECLARED, QUARANTINED))
     for (stage, topic, reason), count in sorted(seen.rejected.items(), key=lambda item: -item[1]):
         what = "set aside because they crash" if reason == QUARANTINED else f"rejected by {stage} as {reason}:"
@@ -44,11 +44,11 @@ def _refused(seen: Seen, allowed: int | None) -> list[RunProblem]:
         if example := seen.examples.get((stage, topic, reason)):
             text += f" (the first: {example})"
         fails = reason == QUARANTINED or (reason not in DECLARED and allowed is not None and undeclared > allowed)
-        found.append(RunProblem(text, fails))
-    return found
+        problems.append(RunProblem(text, fails))
+    return problems
 
 
-def floods(plan: Plan, seen: Seen) -> dict[tuple[str, int], str]:
+def floods(plan: Plan, seen: RunState) -> dict[tuple[str, int], str]:
     """Return what is paused or throttled because most of it is refused, by (stream, partition): ``paused`` or ``throttled``."""
     names = {stream.topic: name for name, stream in plan.streams.items()}
     return {
@@ -60,7 +60,7 @@ def floods(plan: Plan, seen: Seen) -> dict[tuple[str, int], str]:
     }
 
 
-def rejected_of(plan: Plan, seen: Seen, stream: str) -> str:
+def rejected_of(plan: Plan, seen: RunState, stream: str) -> str:
     """Say how many records of a stream have ever been refused, and why."""
     total: Counter[str] = Counter()
     for (stage, _), progress in seen.progress.items():
@@ -70,17 +70,17 @@ def rejected_of(plan: Plan, seen: Seen, stream: str) -> str:
     return f"{total.total():,} of its records were rejected so far ({reasons})"
 
 
-def _floods(plan: Plan, seen: Seen) -> list[RunProblem]:
-    found: dict[tuple[str, str], list[str]] = {}
+def _floods(plan: Plan, seen: RunState) -> list[RunProblem]:
+    partitions_of: dict[tuple[str, str], list[str]] = {}
     for (stream, partition), state in floods(plan, seen).items():
-        found.setdefault((stream, state), []).append(str(partition))
+        partitions_of.setdefault((stream, state), []).append(str(partition))
     return [
         RunProblem(
             f"stream {stream} is {state} in partition {', '.join(partitions)}: {rejected_of(plan, seen, stream)}"
             + (f"; resume it with: tidemill resume APPLICATION {stream}" if state == "paused" else ""),
             state == "paused",
         )
-        for (stream, state), partitions in found.items()
+        for (stream, state), partitions in partitions_of.items()
     ]
 
 
@@ -97,7 +97,7 @@ def _trainings(records: Sequence[Mapping[str, Any]]) -> list[RunProblem]:
     ]
 
 
-def _unanswered(plan: Plan, seen: Seen, requests: int | None) -> list[RunProblem]:
+def _unanswered(plan: Plan, seen: RunState, requests: int | None) -> list[RunProblem]:
     answered = seen.produced("scoring", plan.topics.predictions)
     if requests and plan.models and not answered:
         return [RunProblem(f"{requests:,} requests were published and none was answered", True)]
@@ -116,7 +116,7 @@ class Standstill:
 
     since: dict[str, tuple[int, float]] = field(default_factory=dict)
 
-    def stages(self, seen: Seen, now_s: float) -> dict[str, float]:
+    def stages(self, seen: RunState, now_s: float) -> dict[str, float]:
         """Return the seconds for which each stage that is behind has not moved, where that is long."""
         covered: dict[str, int] = {}
         for (stage, _), progress in seen.progress.items():

@@ -33,7 +33,7 @@ Refusal = tuple[str, str, str]
 
 
 @dataclass(slots=True)
-class Seen:
+class RunState:
     """What the topics say so far.
 
     Attributes
@@ -62,7 +62,7 @@ class Seen:
             topics.retraining: ("Retraining", self.retraining),
             topics.deployments: ("Deployment", self.deployments),
         }
-        return {topic: (record_codec(registry, topic, name), found) for topic, (name, found) in kept.items()}
+        return {topic: (record_codec(registry, topic, name), rows) for topic, (name, rows) in kept.items()}
 
     def refuse(self, letter: Mapping[str, Any]) -> None:
         """Count a dead letter."""
@@ -80,11 +80,25 @@ class Seen:
         """Return how many lifecycle records are of a kind."""
         return sum(record["event"] == event for record in records)
 
+    def happenings(self) -> dict[str, int]:
+        """Count what drift, control and the trainings have said, by the names that reports give to it."""
+        incidents = self.newest_incidents()
+        return {
+            "drift_events": len(self.drift),
+            "incidents": len(incidents),
+            "incident_alarms": sum(one["severity"] == "alarm" for one in incidents),
+            "retrains": self.count(self.retraining, "started"),
+            "trainings_failed": self.count(self.retraining, "failed"),
+            "promotions": self.count(self.deployments, "promoted"),
+            "refusals": self.count(self.deployments, "gate_refused"),
+            "rollbacks": self.count(self.deployments, "rolled_back"),
+        }
+
     def covered_ms(self, stage: str, partitions: int) -> int:
         """Return the journal time that a stage has covered in all its partitions; -1 before its first commit."""
-        found = [progress.covered_time for (name, _), progress in self.progress.items() if name == stage]
+        times = [progress.covered_time for (name, _), progress in self.progress.items() if name == stage]
         needed = 1 if stage in ("drift", "control", "retraining") else partitions
-        return min(found) if len(found) >= needed else -1
+        return min(times) if len(times) >= needed else -1
 
     def produced(self, stage: str, topic: str) -> int:
         """Return how many records a stage has written to a topic."""
@@ -102,7 +116,7 @@ class Watch:
 
     def __init__(self, plan: Plan, kafka: KafkaSettings, registry: SchemaRegistry, *, hurry: bool = True) -> None:
         topics = plan.topics
-        self.seen = Seen()
+        self.seen = RunState()
         self._lists = self.seen.lists(topics, registry)
         self._stages = {topics.progress(stage): record_codec(registry, topics.progress(stage), "Progress") for stage in STAGES}
         self._rejected = topics.rejected
@@ -119,7 +133,7 @@ class Watch:
         ends = [Address(topics.rejected, partition, end_of(self._consumer, kafka, topics.rejected, partition)) for partition in partitions]
         self._consumer.assign([*(Address(topic, partition, 0) for topic, partition in addresses), *ends])
 
-    def poll(self, timeout_s: float = 0.02) -> Seen:
+    def poll(self, timeout_s: float = 0.02) -> RunState:
         """Read what is there, or wait for it a little."""
         self.read(timeout_s)
         return self.seen
@@ -139,8 +153,8 @@ class Watch:
             elif topic in self._stages:
                 latest[(topic, partition)] = value
             else:
-                codec, found = self._lists[topic]
-                found.append(codec.decode(value))
+                codec, rows = self._lists[topic]
+                rows.append(codec.decode(value))
         for (topic, _), value in latest.items():
             progress = Progress.decode(value, self._stages[topic])
             self.seen.progress[(progress.stage, progress.partition)] = progress
@@ -151,7 +165,7 @@ class Watch:
         self._consumer.close()
 
 
-def read_out(watch: Watch, limit_s: float = 10.0) -> Seen:
+def read_out(watch: Watch, limit_s: float = 10.0) -> RunState:
     """Read until nothing comes any more: the summary of a run must not miss its last dead letters."""
     deadline = time.monotonic() + limit_s
     while watch.read(0.3) and time.monotonic() < deadline:

@@ -22,8 +22,8 @@ def _targets(prefix: str) -> Callable[[World], list[str]]:
     """Return what finds the servers of this name, when no fault holds one of them."""
 
     def free(world: World) -> list[str]:
-        found = [name for name in world.servers.components if name.startswith(prefix)]
-        return [] if world.held & set(found) else found
+        components = [name for name in world.servers.components if name.startswith(prefix)]
+        return [] if world.held & set(components) else components
 
     return free
 
@@ -35,11 +35,11 @@ def _leaders(world: World) -> list[str]:
         return []
     topic = world.plan.topics.journal
     try:
-        found = world.admin.list_topics(topic, timeout=_ASK_S).topics[topic].partitions.values()
+        partitions = world.admin.list_topics(topic, timeout=_ASK_S).topics[topic].partitions.values()
     except KafkaException:
         # None of them answers: there is no leader to kill.
         return []
-    return sorted({f"kafka-{partition.leader}" for partition in found} & set(brokers))
+    return sorted({f"kafka-{partition.leader}" for partition in partitions} & set(brokers))
 
 
 def _killed(world: World, target: str, away_s: float) -> Iterator[Wait]:

@@ -66,18 +66,18 @@ def rules_of(application: Application, *, replay: bool) -> tuple[CompiledRule, .
 
 def default_rules(application: Application) -> dict[str, AlertRule]:
     """Return the default rules; those of a model wait for as long as its labels and its schedule take."""
-    found = {name: AlertRule.model_validate(rule) for name, rule in _RULES.items()}
+    rules = {name: AlertRule.model_validate(rule) for name, rule in _RULES.items()}
     for name, model in application.models.items():
         owner, of_model = application.owner_of("models", name), f"model = '{name}'"
         wait = f"{model.label.max_delay + _DAY_MS}ms"
-        found[f"no_labels_{name}"] = AlertRule.model_validate(
+        rules[f"no_labels_{name}"] = AlertRule.model_validate(
             {"on": "health", "where": of_model, "when": "predictions > 0 AND labels = 0", "for": wait, "owner": owner,
              "summary": "Predictions of {model} get no labels"}
         )  # fmt: skip
         if model.retraining.schedule is not None:
             old = 3 * usual_interval_ms(model.retraining.schedule) // 1000
-            found[f"stale_model_{name}"] = AlertRule.model_validate(
+            rules[f"stale_model_{name}"] = AlertRule.model_validate(
                 {"on": "deployments", "where": f"{of_model} AND event IN ('promoted', 'rolled_back')", "when": f"age_s > {old}", "repeat": "7d",
                  "owner": owner, "summary": "Nothing newer than version {version} of {model} was promoted for three times its schedule"}
             )  # fmt: skip
-    return found
+    return rules

@@ -18,7 +18,7 @@ Winner = Literal["challenger", "champion", "nobody"]
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class ABVerdict:
     """Who has won and why, in words."""
 
     winner: Winner
@@ -85,7 +85,7 @@ class ABTest:
         return ABTest(**{**state, "entities": StickyArms.load(state["entities"])})
 
 
-def compare(test: ABTest, stage: ABStage, level: float, margin: float, ends_ms: int, figures: dict[str, float]) -> Verdict | None:
+def compare(test: ABTest, stage: ABStage, level: float, margin: float, ends_ms: int, figures: dict[str, float]) -> ABVerdict | None:
     """Return who has won; None while the test goes on.
 
     Each version is shown to be the better one with a probability of error of 0.3 of the level, over all looks together. The test ends without a
@@ -115,30 +115,30 @@ def compare(test: ABTest, stage: ABStage, level: float, margin: float, ends_ms: 
     shown = _words(test, metric, by_label)
     if not by_label and (arms.is_above or arms.is_below):
         low, high = f"{arms.low:+.4f}", f"{arms.high:+.4f}"
-        return Verdict("nobody", f"labels differ between the arms ({low} to {high}): answers influence them; ask for metric: label. {shown}")
+        return ABVerdict("nobody", f"labels differ between the arms ({low} to {high}): answers influence them; ask for metric: label. {shown}")
     if metric.is_below or metric.is_above:
-        return Verdict("challenger" if metric.is_below == (sign > 0) else "champion", shown)
+        return ABVerdict("challenger" if metric.is_below == (sign > 0) else "champion", shown)
     if allowed is not None and metric.is_within(allowed):
-        return Verdict("nobody", f"no difference of {allowed:.3g} or more: {shown}")
+        return ABVerdict("nobody", f"no difference of {allowed:.3g} or more: {shown}")
     if ends_ms - test.begins_ms >= stage.duration:
-        return Verdict("nobody", f"no difference shown within {stage.duration / 86_400_000:.3g} days: {shown}{_could_have_seen(metric)}")
+        return ABVerdict("nobody", f"no difference shown within {stage.duration / 86_400_000:.3g} days: {shown}{_could_have_seen(metric)}")
     return None
 
 
 def _figures(test: ABTest, loss: SequentialInterval, arms: SequentialInterval) -> dict[str, float]:
-    found = {"ab_blocks": float(len(test.differences)), "ab_labels": float(sum(test.labels))}
+    figures = {"ab_blocks": float(len(test.differences)), "ab_labels": float(sum(test.labels))}
     if test.differences:
         labels = np.array(test.labels, np.float64)
         champion, difference = test.champion_loss / labels.sum(), float((labels * test.differences).sum() / labels.sum())
-        found |= {"champion_loss": champion, "challenger_loss": champion + difference, "loss_difference": difference}
+        figures |= {"champion_loss": champion, "challenger_loss": champion + difference, "loss_difference": difference}
     for name, interval in (("loss_difference", loss), ("arm_difference", arms)):
-        found |= {f"{name}_low": interval.low, f"{name}_high": interval.high, f"{name}_by_block": interval.mean}
-        found |= {f"{name}_log_e_lower": interval.log_e_below, f"{name}_log_e_higher": interval.log_e_above}
+        figures |= {f"{name}_low": interval.low, f"{name}_high": interval.high, f"{name}_by_block": interval.mean}
+        figures |= {f"{name}_log_e_lower": interval.log_e_below, f"{name}_log_e_higher": interval.log_e_above}
     for place, arm in enumerate(("challenger", "champion")):
-        found[f"{arm}_arm_labels"] = float(test.arm_labels[place])
+        figures[f"{arm}_arm_labels"] = float(test.arm_labels[place])
         if test.arm_labels[place]:
-            found[f"{arm}_arm_label"] = test.label_sums[place] / test.arm_labels[place]
-    return found
+            figures[f"{arm}_arm_label"] = test.label_sums[place] / test.arm_labels[place]
+    return figures
 
 
 def _words(test: ABTest, metric: SequentialInterval, by_label: bool) -> str:

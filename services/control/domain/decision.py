@@ -6,7 +6,7 @@ from typing import Any
 
 
 @dataclass(frozen=True, slots=True)
-class Place:
+class JournalPlace:
     """Journal coordinates a decision follows from."""
 
     time_ms: int
@@ -14,7 +14,7 @@ class Place:
     offset: int = 0
 
 
-def decision(model: str, action: str, verdict: str, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
+def decision(model: str, action: str, verdict: str, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
     """Return a `tidemill.Decision`; its id follows from model, trigger and cause."""
     identity = "\x1f".join((model, trigger, cause))
     return {

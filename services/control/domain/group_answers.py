@@ -64,8 +64,8 @@ def unequal_answers(counts: Mapping[str, Sequence[Sequence[int]]], limits: Fairn
             )
             figures |= {f"{measure}__{column}": value, f"{measure}_low__{column}": max(0.0, low), f"{measure}_log_e__{column}": log_e}
             if log_e >= -np.log(each):
-                found = f"found {value:.3f} (e = {np.exp(min(log_e, 600.0)):.3g} of {1 / each:.0f})"
-                problems.append(f"expected groups of {column} to differ by at most {limit:g} in {measure}, {found}")
+                evidence = f"found {value:.3f} (e = {np.exp(min(log_e, 600.0)):.3g} of {1 / each:.0f})"
+                problems.append(f"expected groups of {column} to differ by at most {limit:g} in {measure}, {evidence}")
     return f"fairness: {'; '.join(problems)}" if problems else ""
 
 

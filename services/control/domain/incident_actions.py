@@ -52,15 +52,15 @@ class IncidentActions:
         self._incidents: dict[str, _Followed] = {}
         self._causes: dict[str, Record] = {}
 
-    def incident(self, found: Mapping[str, Any]) -> Record:
+    def incident(self, record: Mapping[str, Any]) -> Record:
         """Return what is said of an incident by what drift says of it."""
-        name = found["incident_id"]
-        one = self._incidents.setdefault(name, _Followed(dict(found)))
-        one.record = dict(found)
-        for cause in found["drift_ids"]:
+        name = record["incident_id"]
+        one = self._incidents.setdefault(name, _Followed(dict(record)))
+        one.record = dict(record)
+        for cause in record["drift_ids"]:
             if cause in self._causes:
                 _add(one, self._causes.pop(cause))
-        told = self._told(one, found["change"])
+        told = self._told(one, record["change"])
         self._forget()
         return told
 

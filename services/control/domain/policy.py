@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from tidemill.services.control.domain.decision import Place, decision
+from tidemill.services.control.domain.decision import JournalPlace, decision
 from tidemill.shared.application.schedule import next_instant, schedule_words
 
 _DAY_MS = 86_400_000
@@ -65,7 +65,7 @@ class _Model:
     spent: dict[str, tuple[int, float]] = field(default_factory=dict)
 
 
-class RetrainingPolicy:
+class RetrainingDecisions:
     """Decides once per cause; the same findings give the same decisions with the same ids.
 
     Alarms about loss or quality, and the first labels, ask for a training. Features that drift never do: seasons alone move them. A request
@@ -87,7 +87,7 @@ class RetrainingPolicy:
         model = self._models.get(record["model"])
         if trigger is None or model is None or (trigger == "drift" and record["severity"] != "alarm"):
             return []
-        at = Place(record["journal_time"], record["journal_partition"], record["journal_offset"])
+        at = JournalPlace(record["journal_time"], record["journal_partition"], record["journal_offset"])
         return [self._decide(model, trigger, record["drift_id"], at, f"{record['detector']}: {record['detail']}")]
 
     def trained(self, account: Mapping[str, Any]) -> None:
@@ -107,10 +107,10 @@ class RetrainingPolicy:
                 reason = schedule_words(schedule)
                 obstacle = self._obstacle(model, due)
                 if obstacle is None:
-                    said.append(_train(model, "requested", "schedule", str(due), Place(due), reason))
+                    said.append(_train(model, "requested", "schedule", str(due), JournalPlace(due), reason))
                     self._remember(model, due)
                 else:
-                    said.append(_train(model, "skipped", "schedule", str(due), Place(due), f"{obstacle} ({reason})"))
+                    said.append(_train(model, "skipped", "schedule", str(due), JournalPlace(due), f"{obstacle} ({reason})"))
                     model.slot = due
         return said
 
@@ -158,7 +158,7 @@ class RetrainingPolicy:
                 model.forgotten = saved.get("forgotten", _NEVER)
                 model.spent = {decision: (at, took_s) for decision, (at, took_s) in saved.get("spent", {}).items()}
 
-    def _decide(self, model: _Model, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
+    def _decide(self, model: _Model, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
         obstacle = self._obstacle(model, at.time_ms)
         if obstacle is not None:
             return _train(model, "skipped", trigger, cause, at, f"{obstacle} ({reason})")
@@ -206,13 +206,13 @@ def _problem(model: _Model, record: Mapping[str, Any]) -> str:
     return ""
 
 
-def _train(model: _Model, verdict: str, trigger: str, cause: str, at: Place, reason: str) -> dict[str, Any]:
+def _train(model: _Model, verdict: str, trigger: str, cause: str, at: JournalPlace, reason: str) -> dict[str, Any]:
     return decision(model.policy.model, "train", verdict, trigger, cause, at, reason)
 
 
 def _commanded(record: Mapping[str, Any], verdict: str, now_ms: int, reason: str) -> dict[str, Any]:
     what = record["command"]
     action = CARRIED_OUT.get(what, what if what in _COMMANDS else "unknown")
-    said = decision(record["model"], action, verdict, "manual", record["command_id"], Place(now_ms), reason)
+    said = decision(record["model"], action, verdict, "manual", record["command_id"], JournalPlace(now_ms), reason)
     given = {name: record.get(name, "") for name in ("version", "serving", "operator")}
     return {**said, **given, "issued_at": record.get("issued_at"), "share": record.get("share", 0.0) if verdict == "requested" else 0.0}

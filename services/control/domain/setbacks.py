@@ -35,11 +35,11 @@ def without_scores(policy: StagePolicy, trial: TrialState) -> str:
     limits = policy.stages.limits
     if trial.requests < _LEAST_REQUESTS or not trial.unscored > limits.errors * trial.requests:
         return ""
-    found = f"found none for {trial.unscored:,} of {trial.requests:,}"
+    missing = f"found none for {trial.unscored:,} of {trial.requests:,}"
     if 2 * trial.unscored_by_both > trial.unscored:
         late = f"{trial.unscored_by_both:,} of them without one of the champion's either, as requests are that wait too long"
-        return f"latency: expected a score for all but {limits.errors:.2%} of the requests, {found}, {late}"
-    return f"errors: expected it to have a score for all but {limits.errors:.2%} of the requests, {found}"
+        return f"latency: expected a score for all but {limits.errors:.2%} of the requests, {missing}, {late}"
+    return f"errors: expected it to have a score for all but {limits.errors:.2%} of the requests, {missing}"
 
 
 def harm_in_parts(policy: StagePolicy, trial: TrialState, figures: dict[str, float]) -> str:
@@ -96,7 +96,7 @@ def _worse_slices(policy: StagePolicy, trial: TrialState, figures: dict[str, flo
         evidence.append(below([-block.difference for block in blocks], -allowed).log_e)
     figures["slices_judged"] = float(len(names))
     level = _OF_SLICES * policy.level
-    worse = [name for name, found in zip(names, discoveries(evidence, level), strict=True) if found]
+    worse = [name for name, is_worse in zip(names, discoveries(evidence, level), strict=True) if is_worse]
     if not worse:
         return ""
     return f"slices: expected none of {len(names)} to be worse by more than {policy.slice_margin:g}, found {', '.join(worse)} (e-BH at {level:g})"

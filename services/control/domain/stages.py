@@ -6,7 +6,7 @@ from typing import Any
 import numpy as np
 
 from tidemill.services.control.domain.ab import ABTest, compare
-from tidemill.services.control.domain.decision import Place, decision
+from tidemill.services.control.domain.decision import JournalPlace, decision
 from tidemill.services.control.domain.group_answers import looks_equal
 from tidemill.services.control.domain.setbacks import harm_in_parts, setback, unequal, without_scores
 from tidemill.services.control.domain.trial_state import StagePolicy, TrialBlock, TrialState, days_of, figures_of, losses_of, margin_of
@@ -148,15 +148,15 @@ class StageWatch:
         )
         if problem:
             return [self._said(trial, record, "step_back", problem, figures)]
-        found = compare(test, stage, policy.level, margin_of(policy.margin, policy.kind, figures), record["block_end"], figures)
-        if found is None:
+        comparison = compare(test, stage, policy.level, margin_of(policy.margin, policy.kind, figures), record["block_end"], figures)
+        if comparison is None:
             return []
-        action = "promote" if found.winner == "challenger" else "step_back"
-        return [self._said(trial, record, action, f"{_WON[found.winner]}: {found.reason}", figures)]
+        action = "promote" if comparison.winner == "challenger" else "step_back"
+        return [self._said(trial, record, action, f"{_WON[comparison.winner]}: {comparison.reason}", figures)]
 
     def _said(self, trial: TrialState, record: Mapping[str, Any], action: str, reason: str, figures: Mapping[str, float]) -> dict[str, Any]:
         trial.decided = True
-        at = Place(record["journal_time"], record["journal_partition"], record["journal_offset"])
+        at = JournalPlace(record["journal_time"], record["journal_partition"], record["journal_offset"])
         cause = f"{trial.version}:{trial.sequence}:{action}"
         said = decision(record["model"], action, "requested", "trial", cause, at, f"{trial.version} {_STAGES[trial.stage]}: {reason}")
         known = {name: value for name, value in figures.items() if np.isfinite(value)}

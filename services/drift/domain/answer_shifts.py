@@ -87,16 +87,16 @@ class AnswerShifts:
         shifts = shifts_of(self.fold.history, self.fold.window)
         self.shift = shifts[name]
         self.tests.null = NullShifts.of({name: self.null})
-        found = self.tests.look(at, version, conditions, shifts, importance={}, unharmed=unharmed, tested=True)
+        findings = self.tests.look(at, version, conditions, shifts, importance={}, unharmed=unharmed, tested=True)
         if self.tests.severities.get(name, 0.0) <= 1:
             self.null = [*self.null, *fresh][-WINDOWS_KEPT:]
-        return found
+        return findings
 
     def figures(self) -> dict[str, float]:
         """Return what `health` says of the window."""
-        found = {} if self.shift is None else {"prediction_psi": self.shift.psi, "prediction_js": self.shift.js, "prediction_ks": self.shift.ks}
+        figures = {} if self.shift is None else {"prediction_psi": self.shift.psi, "prediction_js": self.shift.js, "prediction_ks": self.shift.ks}
         severity = self.tests.severities.get(self.column.name) if self.shift is not None else None
-        return found | ({} if severity is None else {"prediction_shift": severity})
+        return figures | ({} if severity is None else {"prediction_shift": severity})
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, numbers and texts."""

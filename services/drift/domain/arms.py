@@ -34,16 +34,16 @@ def arms_of(
     bucket = bucket_of(draw, share)
     weights = np.bincount(bucket, weight, 2 * BUCKETS)
     sums = np.bincount(bucket, weight * (label - expected), 2 * BUCKETS)
-    found: dict[str, Any] = {**NO_ARMS, "arm_weights": weights.tolist(), "arm_sums": sums.tolist()}
+    fields: dict[str, Any] = {**NO_ARMS, "arm_weights": weights.tolist(), "arm_sums": sums.tolist()}
     arms = {"challenger": slice(0, BUCKETS), "champion": slice(BUCKETS, 2 * BUCKETS)}
     excess = []
     for name, buckets in arms.items():
         own = (draw < share) == (name == "challenger")
         total = weights[buckets].sum()
-        found[f"{name}_arm_labels"] = int((own & (weight > 0)).sum())
+        fields[f"{name}_arm_labels"] = int((own & (weight > 0)).sum())
         if total > 0:
-            found[f"{name}_arm_label"] = float((weight[own] * label[own]).sum() / total)
+            fields[f"{name}_arm_label"] = float((weight[own] * label[own]).sum() / total)
             excess.append(float(sums[buckets].sum() / total))
     if len(excess) == len(arms):
-        found["arm_difference"] = excess[0] - excess[1]
-    return found
+        fields["arm_difference"] = excess[0] - excess[1]
+    return fields

@@ -45,10 +45,10 @@ class BrokenValues:
         weeks = scales(
             self.reference, {name: window[name] for name in judged if name in window}, {n: one.factor_unsure for n, one in self.usual.items()}
         )
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for name, one in judged.items():
-            found += self._feature(at, conditions, name, one, outside[name], factors.get(name), weeks.get(name))
-        return found
+            findings += self._feature(at, conditions, name, one, outside[name], factors.get(name), weeks.get(name))
+        return findings
 
     def _feature(
         self, at: Coordinates, conditions: Conditions, name: str, day: Summary, outside: float, factor: Scale | None, week: Scale | None
@@ -57,12 +57,12 @@ class BrokenValues:
         missing, usual, before = day.missing_share, self.usual[name], self.reference[name].missing_share
         distance, missing_bound = usual.missing(missing, day.rows, self.missing_shift)
         gone: Severity = "alarm" if distance > _GONE and missing > before else "warning"
-        found: list[Finding] = []
+        findings: list[Finding] = []
 
         def hold(kind: Kind, detector: str, statistic: float, bound: float, told: str, severity: Severity = "warning", **more: float) -> None:
             evidence = {"missing": missing, "missing_reference": before, "outside": outside, "rows": float(day.rows), **more}
             text = f"{name} against the data before champion {self.version}: {told}"
-            found.extend(conditions.hold(at, kind, name, detector, statistic, bound, text, evidence, severity))
+            findings.extend(conditions.hold(at, kind, name, detector, statistic, bound, text, evidence, severity))
 
         told = f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
         hold("missing", "missing_share", distance, missing_bound, told, gone)
@@ -76,4 +76,4 @@ class BrokenValues:
             hold("units", "scale_factor", statistic, usual.factor_log, told, severity, factor=told_by.factor)
         kind: Kind = "category" if isinstance(day, Tally) else "range"
         hold(kind, "outside_share", outside, usual.outside, f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}")
-        return found
+        return findings

@@ -119,7 +119,7 @@ class Scale:
 
 def outside_shares(reference: Mapping[str, Sketch | Tally], current: Mapping[str, Sketch | Tally]) -> dict[str, float]:
     """Share of each column's present values beyond the reference's range by more than a tenth of it, or of categories it never saw."""
-    found = dict.fromkeys(current, 0.0)
+    shares = dict.fromkeys(current, 0.0)
     numbers: dict[str, tuple[Sketch, Sketch]] = {}
     for name, now in current.items():
         before = reference[name]
@@ -128,26 +128,26 @@ def outside_shares(reference: Mapping[str, Sketch | Tally], current: Mapping[str
         if isinstance(before, Sketch) and isinstance(now, Sketch):
             numbers[name] = (before, now)
         elif isinstance(before, Tally) and isinstance(now, Tally):
-            found[name] = now.unseen(before) / now.present
+            shares[name] = now.unseen(before) / now.present
         else:
             raise TypeError(f"expected two summaries of one kind, got {type(before).__name__} and {type(now).__name__}")
     if numbers:
         low, high = np.array([(before.low, before.high) for before, _ in numbers.values()]).T
         margin = _MARGIN * (high - low)
         columns = Sketches([now for _, now in numbers.values()])
-        found |= zip(numbers, (columns.outside(low - margin, high + margin) / columns.present).tolist(), strict=True)
-    return found
+        shares |= zip(numbers, (columns.outside(low - margin, high + margin) / columns.present).tolist(), strict=True)
+    return shares
 
 
 def day_figures(history: Mapping[str, Sketch | Tally], day: Mapping[str, Sketch | Tally]) -> dict[str, dict[str, float]]:
     """Return each column's share of missing values; against what came before, the share of values never seen and the factor of its quantiles."""
-    found = {name: {"missing": one.missing_share} for name, one in day.items()}
+    figures = {name: {"missing": one.missing_share} for name, one in day.items()}
     known = {name: one for name, one in day.items() if history[name].rows}
     for name, share in outside_shares(history, known).items():
-        found[name]["outside"] = share
+        figures[name]["outside"] = share
     for name, factor in scales(history, known).items():
-        found[name]["factor_log"] = factor.factor_log
-    return found
+        figures[name]["factor_log"] = factor.factor_log
+    return figures
 
 
 def scales(
@@ -181,18 +181,18 @@ def scales(
     mean = logs.mean(axis=1)
     with np.errstate(invalid="ignore"):
         one_factor = np.abs(logs - mean[:, None]).max(axis=1) <= np.maximum(_SAME, 0.1 * np.abs(mean))
-    found: dict[str, Scale] = {}
+    scales_by_feature: dict[str, Scale] = {}
     names = list(numbers)
     maybe_degrees: NDArray[np.bool_] = np.logical_and(usable, _maybe_degrees(before, now))
     for row in np.flatnonzero(usable & (one_sign | maybe_degrees)).tolist():
         degrees = _degrees(before[row], now[row]) if maybe_degrees[row] else None
         if degrees is not None:
-            found[names[row]] = degrees
+            scales_by_feature[names[row]] = degrees
         elif one_sign[row]:
-            found[names[row]] = Scale(
+            scales_by_feature[names[row]] = Scale(
                 float(np.exp(mean[row])), _units(float(mean[row]), (tolerance or {}).get(names[row], _SAME)) if one_factor[row] else ""
             )
-    return found
+    return scales_by_feature
 
 
 def quantiles(sketch: Sketch, levels: Sequence[float]) -> Float64 | None:

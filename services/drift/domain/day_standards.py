@@ -171,14 +171,14 @@ class SelfStartingDays:
         mean = total / rows
         self.means = [*self.means, mean][-_DAYS_KEPT:]
         self.variances = [*self.variances, max(squares / rows - mean * mean, _LEAST_VARIANCE) / rows][-_DAYS_KEPT:]
-        found = None
+        surprise = None
         if self.count >= _FIRST_DAYS:
             distance = np.sqrt(self.count / (self.count + 1)) * (mean - self.mean) / self._deviation()
-            found = float(np.clip(ndtri(stdtr(self.count - 1, distance)), -_FARTHEST, _FARTHEST))
+            surprise = float(np.clip(ndtri(stdtr(self.count - 1, distance)), -_FARTHEST, _FARTHEST))
         self.count += 1
         before, self.mean = self.mean, self.mean + (mean - self.mean) / self.count
         self.squares += (mean - before) * (mean - self.mean)
-        return found
+        return surprise
 
     def begin(self) -> None:
         """Forget the level, but for the comparison with it."""

@@ -64,9 +64,9 @@ class EstimatedError:
         mean, square = self.absolute / self.answers, self.squared / self.answers
         reach, wide = (_NORMAL_95 * math.sqrt(variance) / self.answers for variance in (self.absolute_variance, self.squared_variance))
         absolute, root = "estimated_mean_absolute_error", "estimated_root_mean_squared_error"
-        found = {absolute: mean, f"{absolute}_low": max(0.0, mean - reach), f"{absolute}_high": mean + reach}
-        found |= {root: math.sqrt(square), f"{root}_low": math.sqrt(max(0.0, square - wide)), f"{root}_high": math.sqrt(square + wide)}
-        return {name: value for name, value in found.items() if math.isfinite(value)}
+        figures = {absolute: mean, f"{absolute}_low": max(0.0, mean - reach), f"{absolute}_high": mean + reach}
+        figures |= {root: math.sqrt(square), f"{root}_low": math.sqrt(max(0.0, square - wide)), f"{root}_high": math.sqrt(square + wide)}
+        return {name: value for name, value in figures.items() if math.isfinite(value)}
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain numbers."""
@@ -80,8 +80,8 @@ class EstimatedError:
 
 def _kurtosis(ratio: Float64) -> Float64:
     """Return E[e^4] / E[e^2]^2 of generalised normal errors, by E[e^2] / E[|e|]^2, shape (n,); where no error is expected, that of the normal."""
-    found: Float64 = np.interp(np.where(np.isfinite(ratio), ratio, math.pi / 2), _RATIOS, _KURTOSES)
-    return found
+    kurtosis: Float64 = np.interp(np.where(np.isfinite(ratio), ratio, math.pi / 2), _RATIOS, _KURTOSES)
+    return kurtosis
 
 
 def _moment(shape: float, power: int) -> float:

@@ -77,16 +77,16 @@ class EstimatedQuality:
         if self.answers < _LEAST_ANSWERS:
             return {}
         right, right_variance, entropy, entropy_variance, brier, brier_variance = (one / _UNITS for one in self.sums)
-        found = _with_interval("accuracy", right / self.answers, np.sqrt(right_variance) / self.answers, 1.0)
-        found |= _with_interval("log_loss", entropy / self.answers, np.sqrt(max(0.0, entropy_variance)) / self.answers, np.inf)
-        found |= _with_interval("brier", brier / self.answers, np.sqrt(max(0.0, brier_variance)) / self.answers, 2.0)
+        figures = _with_interval("accuracy", right / self.answers, np.sqrt(right_variance) / self.answers, 1.0)
+        figures |= _with_interval("log_loss", entropy / self.answers, np.sqrt(max(0.0, entropy_variance)) / self.answers, np.inf)
+        figures |= _with_interval("brier", brier / self.answers, np.sqrt(max(0.0, brier_variance)) / self.answers, 2.0)
         parts = [_class_figures(np.array([self.curves[name][key] for key in sorted(self.curves[name], key=int)]) / _SCALE) for name in self.curves]
         for name in ("precision", "recall", "f1"):
             values = [one[name] for one in parts]
-            found[f"estimated_{name}"] = float(np.mean(values))
+            figures[f"estimated_{name}"] = float(np.mean(values))
         # The deviation of a mean is at most the mean of the deviations.
-        found |= _with_interval("auc", float(np.mean([one["auc"] for one in parts])), float(np.mean([one["auc_deviation"] for one in parts])), 1.0)
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+        figures |= _with_interval("auc", float(np.mean([one["auc"] for one in parts])), float(np.mean([one["auc_deviation"] for one in parts])), 1.0)
+        return {name: value for name, value in figures.items() if np.isfinite(value)}
 
     def snapshot(self) -> dict[str, Any]:
         """State as whole numbers."""
@@ -127,7 +127,7 @@ def _class_figures(curve: Float64) -> dict[str, float]:
     answers, positive, given, hits = curve.T
     negative = answers - positive
     positives, negatives = positive.sum(), negative.sum()
-    found = {
+    figures = {
         "precision": float(hits.sum() / given.sum()) if given.sum() else float("nan"),
         "recall": float(hits.sum() / positives) if positives else float("nan"),
         "f1": float(2 * hits.sum() / (positives + given.sum())) if positives + given.sum() else float("nan"),
@@ -141,5 +141,5 @@ def _class_figures(curve: Float64) -> dict[str, float]:
         # How the area changes when a row of negative kind becomes a positive one; labels are independent given their probabilities.
         effect = (below - above - area * (negatives - positives)) / (positives * negatives)
         variance = positive * (1 - positive / answers)
-        found |= {"auc": area, "auc_deviation": float(np.sqrt(variance @ effect**2))}
-    return found
+        figures |= {"auc": area, "auc_deviation": float(np.sqrt(variance @ effect**2))}
+    return figures

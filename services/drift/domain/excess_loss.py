@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.day_standards import CalibratedDays, DayStandard
-from tidemill.services.drift.domain.promise import Kept
+from tidemill.services.drift.domain.promise import PromiseErrors
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
@@ -73,8 +73,8 @@ def request_ids(partition: Int64, offset: Int64) -> Int64:
 
 
 @dataclass(slots=True)
-class Day:
-    """Labels of the requests of one day: which request, and what came of its promise (`Kept.columns`), in the order in which they came."""
+class LabelDay:
+    """Labels of the requests of one day: which request, and what came of its promise (`PromiseErrors.columns`), in the order in which they came."""
 
     ids: list[Int64] = field(default_factory=list)
     rows: list[Float64] = field(default_factory=list)
@@ -91,10 +91,10 @@ class Day:
         return [base64.b64encode(np.concatenate(part).tobytes()).decode() for part in (self.ids, self.rows)]
 
     @staticmethod
-    def load(state: list[str]) -> "Day":
+    def load(state: list[str]) -> "LabelDay":
         """From a snapshot."""
         ids, rows = (base64.b64decode(part) for part in state)
-        return Day([np.frombuffer(ids, dtype=np.int64)], [np.frombuffer(rows, dtype=np.float64).reshape(-1, _COLUMNS)])
+        return LabelDay([np.frombuffer(ids, dtype=np.int64)], [np.frombuffer(rows, dtype=np.float64).reshape(-1, _COLUMNS)])
 
 
 @dataclass(slots=True)
@@ -129,8 +129,8 @@ class ExcessLoss:
 
     false_alarm_days: float = 3650.0
     remembered_ms: int = 0
-    blocks: dict[int, Day] = field(default_factory=dict)
-    judged: dict[int, Day] = field(default_factory=dict)
+    blocks: dict[int, LabelDay] = field(default_factory=dict)
+    judged: dict[int, LabelDay] = field(default_factory=dict)
     closed_until: int = -(2**62)
     sums: list[float] = field(default_factory=lambda: [0.0] * len(_SHIFTS))
     runs: list[list[float]] = field(default_factory=lambda: [[0.0] * 5 for _ in _SHIFTS])
@@ -139,13 +139,13 @@ class ExcessLoss:
     erring: list[float] | None = None
     standard: DayStandard = field(default_factory=CalibratedDays)
 
-    def absorb(self, ids: Int64, request_ms: Int64, kept: Kept, revision: Int64) -> None:
+    def absorb(self, ids: Int64, request_ms: Int64, kept: PromiseErrors, revision: Int64) -> None:
         """Take labels of requests; a further label of a request replaces the one before it."""
         days, rows = request_ms // DAY_MS, kept.columns()
         for day in np.unique(days).tolist():
             chosen = np.flatnonzero(days == day)
             if day >= self.closed_until:
-                block = self.blocks.setdefault(day, Day())
+                block = self.blocks.setdefault(day, LabelDay())
                 block.ids.append(ids[chosen])
                 block.rows.append(rows[chosen])
         for row in np.flatnonzero(days < self.closed_until).tolist():
@@ -154,20 +154,20 @@ class ExcessLoss:
     def close(self, time_ms: int, horizon_ms: int) -> Excess | None:
         """Look at the days whose horizon had passed at an instant; the first alarm among them."""
         ready = (time_ms - horizon_ms) // DAY_MS
-        found = None
+        first_alarm = None
         for day in sorted(day for day in self.blocks if day < ready):
             ids, rows = self.blocks.pop(day).settled()
             block = [float(len(ids)), *rows.sum(axis=0).tolist()]
             self.carried = [one + more for one, more in zip(self.carried, block, strict=True)]
             if self.remembered_ms:
-                self.judged[day] = Day([ids], [rows])
+                self.judged[day] = LabelDay([ids], [rows])
             if self.carried[0] >= _LEAST_ROWS:
                 alarm = self._observe(self.carried)
                 self.carried = [0.0] * len(self.carried)
-                found = found or alarm
+                first_alarm = first_alarm or alarm
         self.closed_until = max(self.closed_until, ready)
         self.judged = {day: one for day, one in self.judged.items() if (day + 1) * DAY_MS + self.remembered_ms > time_ms}
-        return found
+        return first_alarm
 
     def reset(self) -> None:
         """Begin anew for a new champion; how much days differ is kept."""
@@ -196,8 +196,8 @@ class ExcessLoss:
 
     def load(self, state: dict[str, Any]) -> None:
         """Take the state of a snapshot."""
-        self.blocks = {day: Day.load(saved) for day, saved in state["blocks"]}
-        self.judged = {day: Day.load(saved) for day, saved in state["judged"]}
+        self.blocks = {day: LabelDay.load(saved) for day, saved in state["blocks"]}
+        self.judged = {day: LabelDay.load(saved) for day, saved in state["judged"]}
         self.closed_until, self.quiet = state["closed_until"], state["quiet"]
         self.sums, self.carried = list(state["sums"]), list(state["carried"])
         self.standard.load(state["standard"])
@@ -217,9 +217,9 @@ class ExcessLoss:
                 excess, _, _, came, _ = (row - rows[place]).tolist()
                 more = [0.0, excess, 0.0, 0.0, came, 0.0]
                 rows = np.concatenate([rows[:place], row[None], rows[place + 1 :]])
-                self.judged[day] = Day([ids], [rows])
+                self.judged[day] = LabelDay([ids], [rows])
             else:
-                self.judged[day] = Day([np.insert(ids, place, request)], [np.insert(rows, place, row, axis=0)])
+                self.judged[day] = LabelDay([np.insert(ids, place, request)], [np.insert(rows, place, row, axis=0)])
         self.carried = [one + add for one, add in zip(self.carried, more, strict=True)]
 
     def _observe(self, block: list[float]) -> Excess | None:
@@ -231,19 +231,19 @@ class ExcessLoss:
             self.erring = [*self.erring, float(beyond)][-_JUDGED_DAYS:]
         if value is None:
             return None
-        found = None
+        alarm = None
         for i, shift in enumerate(_SHIFTS):
             self.sums[i] = max(0.0, self.sums[i] + value - shift)
             # A run: its days, rows, excess, scores and positives since the sum was last zero.
             more = [1.0, rows, excess, promised, came]
             self.runs[i] = [one + add for one, add in zip(self.runs[i], more, strict=True)] if self.sums[i] else [0.0] * 5
             bound = cusum_bound(shift, len(_SHIFTS) * self.false_alarm_days)
-            if found is None and self.sums[i] > bound and not self.quiet:
+            if alarm is None and self.sums[i] > bound and not self.quiet:
                 days, labels, total, scores, positives = self.runs[i]
-                found = Excess(self.sums[i], bound, int(days), int(labels), total / labels, scores / labels, positives / labels, self.standard.spread)
-        if found is not None:
+                alarm = Excess(self.sums[i], bound, int(days), int(labels), total / labels, scores / labels, positives / labels, self.standard.spread)
+        if alarm is not None:
             self.hush()
-        return found
+        return alarm
 
     def _begin(self) -> None:
         self.sums, self.runs = [0.0] * len(_SHIFTS), [[0.0] * 5 for _ in _SHIFTS]

@@ -42,14 +42,14 @@ class FeatureShifts:
     kind: Kind = "feature"
     null: NullShifts = field(default_factory=NullShifts)
     looks: int = 0
-    found: int = 0
+    discoveries: int = 0
     shown: dict[str, int] = field(default_factory=dict)
     severities: dict[str, float] = field(default_factory=dict)
     ranked: dict[str, float] = field(default_factory=dict)
 
     def begin(self, null: NullShifts) -> None:
         """Begin anew for another champion."""
-        self.null, self.looks, self.found = null, 0, 0
+        self.null, self.looks, self.discoveries = null, 0, 0
         self.shown.clear()
 
     def look(
@@ -80,11 +80,11 @@ class FeatureShifts:
         if not log_e:
             return []
         self.looks += 1
-        least = level(self.looks, self.found)
+        least = level(self.looks, self.discoveries)
         names = list(log_e)
         rejected = discoveries([log_e[name] for name in names], least)
         needed = float(np.log(len(names) / least))
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for name, is_found in zip(names, rejected.tolist(), strict=True):
             one = shifts[name]
             large = one.psi > self.psi
@@ -100,12 +100,12 @@ class FeatureShifts:
             told = f"{name} against {against}: population stability index {one.psi:.3f}, largest difference of the"
             told += f" cumulative shares {one.ks:.3f}; windows usually differ less (log e {log_e[name]:.1f})"
             if unharmed is not None and (self.kind, name) not in conditions.active and severity > CALM_LEVEL:
-                found += self._shown(at, conditions.model, name, severity, unharmed, told, evidence)
+                findings += self._shown(at, conditions.model, name, severity, unharmed, told, evidence)
                 continue
             self.shown.pop(name, None)
-            found += conditions.hold(at, self.kind, name, "e_lond", severity, 1.0, told, evidence)
-        self.found += len(found)
-        return sorted(found, key=lambda finding: -self.ranked.get(finding.subject, finding.statistic))
+            findings += conditions.hold(at, self.kind, name, "e_lond", severity, 1.0, told, evidence)
+        self.discoveries += len(findings)
+        return sorted(findings, key=lambda finding: -self.ranked.get(finding.subject, finding.statistic))
 
     def _shown(
         self, at: Coordinates, model: str, name: str, severity: float, unharmed: tuple[float, float], told: str, evidence: Mapping[str, float]
@@ -121,8 +121,8 @@ class FeatureShifts:
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, texts and numbers; the null belongs to its version."""
-        return {"looks": self.looks, "found": self.found, "shown": self.shown}
+        return {"looks": self.looks, "found": self.discoveries, "shown": self.shown}
 
     def load(self, state: Mapping[str, Any], null: NullShifts) -> None:
         """Take the state of a snapshot."""
-        self.looks, self.found, self.shown, self.null = state["looks"], state["found"], dict(state["shown"]), null
+        self.looks, self.discoveries, self.shown, self.null = state["looks"], state["found"], dict(state["shown"]), null

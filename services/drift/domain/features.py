@@ -52,19 +52,19 @@ def merged(first: Summary, second: Summary) -> Summary:
 
 def merged_all(parts: Mapping[str, Sequence[Summary]]) -> dict[str, Summary]:
     """Of all of each name together, in order; one at least."""
-    found: dict[str, Summary] = {}
+    merged_summaries: dict[str, Summary] = {}
     groups: dict[str, list[Sketch]] = {}
     for name, some in parts.items():
         sketches = [part for part in some if isinstance(part, Sketch)]
         if len(sketches) == len(some):
             groups[name] = sketches
             # Keeps the place of the name.
-            found[name] = sketches[0]
+            merged_summaries[name] = sketches[0]
             continue
-        found[name] = some[0]
+        merged_summaries[name] = some[0]
         for part in some[1:]:
-            found[name] = merged(found[name], part)
-    return found | dict(zip(groups, Sketches.union(list(groups.values())).parts, strict=True))
+            merged_summaries[name] = merged(merged_summaries[name], part)
+    return merged_summaries | dict(zip(groups, Sketches.union(list(groups.values())).parts, strict=True))
 
 
 @dataclass(frozen=True, slots=True)
@@ -135,11 +135,11 @@ class FeatureFold:
         table = pa.Table.from_batches(self._waiting).combine_chunks()
         values = {column.name: table.column(column.name).combine_chunks() for column in self.columns}
         numbers = [column.name for column in self.columns if column.type == "double"]
-        found: dict[str, Summary] = {column.name: Tally.of(values[column.name].to_pylist()) for column in self.columns if column.type == "string"}
+        summaries: dict[str, Summary] = {column.name: Tally.of(values[column.name].to_pylist()) for column in self.columns if column.type == "string"}
         if numbers:
-            found |= zip(numbers, Sketches.of(np.stack([floats(values[name]) for name in numbers])).parts, strict=True)
+            summaries |= zip(numbers, Sketches.of(np.stack([floats(values[name]) for name in numbers])).parts, strict=True)
         for name in self.today:
-            self.today[name] = merged(self.today[name], found[name])
+            self.today[name] = merged(self.today[name], summaries[name])
         if self._lags:
             self.lags = merged_lags(self.lags, np.concatenate(self._lags))
         self._waiting, self._lags, self._rows = [], [], 0

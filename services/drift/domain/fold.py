@@ -20,7 +20,7 @@ from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.schema_changes import ModelColumns, SchemaNews, SchemaWatch
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
-from tidemill.services.drift.domain.trial import Trial
+from tidemill.services.drift.domain.trial import ContestBlock
 from tidemill.services.drift.domain.trials import Trials
 from tidemill.services.drift.domain.watch import ModelWatch, feature_columns
 from tidemill.services.drift.domain.watch_settings import WatchSettings
@@ -30,7 +30,7 @@ from tidemill.shared.statistics.sketch import Sketch
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 _EMPTY_DAYS = 60
-DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision | Trial
+DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision | ContestBlock
 
 
 @dataclass(frozen=True, slots=True)
@@ -114,10 +114,10 @@ class DriftFold:
 
     def _close_trials(self, time_ms: int) -> list[DriftRecord]:
         """Close the blocks of trials whose label horizon has passed."""
-        found: list[DriftRecord] = []
+        records: list[DriftRecord] = []
         for model, trials in self._trials.items():
-            found += trials.close(time_ms, self._watches[model].verdict.horizon_ms(), self._closed_ms, self._offset)
-        return found
+            records += trials.close(time_ms, self._watches[model].verdict.horizon_ms(), self._closed_ms, self._offset)
+        return records
 
     def _until_trials(self, at: MergedCoordinates, begin: int, end: int, outcomes: OutcomeRows | None) -> Iterator[tuple[int, int]]:
         """Stretches of a segment within which no block of a trial is to be closed; the whole where nothing is tried."""
@@ -163,29 +163,29 @@ class DriftFold:
 
     def snapshot(self) -> dict[str, Any]:
         """State as entries of plain lists and numbers, by name."""
-        found: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty, "closed_ms": self._closed_ms}}
-        found["schemas"] = self._schemas.snapshot()
+        state: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty, "closed_ms": self._closed_ms}}
+        state["schemas"] = self._schemas.snapshot()
         for ask, fold in self._features.items():
             fold.settle()
             for name in fold.today:
-                found[f"today/{ask}/{name}"] = fold.today[name].snapshot()
-                found[f"history/{ask}/{name}"] = fold.history[name].snapshot()
-            found[f"null/{ask}"] = fold.null
+                state[f"today/{ask}/{name}"] = fold.today[name].snapshot()
+                state[f"history/{ask}/{name}"] = fold.history[name].snapshot()
+            state[f"null/{ask}"] = fold.null
             for one in fold.ring:
                 summaries = {name: summary.snapshot() for name, summary in one.summaries.items()}
-                found[f"ring/{ask}/{one.day}"] = {"rows": one.rows, "summaries": summaries}
+                state[f"ring/{ask}/{one.day}"] = {"rows": one.rows, "summaries": summaries}
             plain = {"windows": fold.daily, "rows": fold.rows, "hours": fold.hours, "lags": fold.lags.snapshot()}
-            found[f"daily/{ask}"] = {"ring": [one.day for one in fold.ring], **plain}
+            state[f"daily/{ask}"] = {"ring": [one.day for one in fold.ring], **plain}
         for model, watch in self._watches.items():
-            found[f"watch/{model}"] = watch.snapshot()
-            found[f"incidents/{model}"] = self._incidents[model].snapshot()
-            found[f"trials/{model}"] = self._trials[model].snapshot()
+            state[f"watch/{model}"] = watch.snapshot()
+            state[f"incidents/{model}"] = self._incidents[model].snapshot()
+            state[f"trials/{model}"] = self._trials[model].snapshot()
             if model in self._intervals:
-                found[f"intervals/{model}"] = self._intervals[model].snapshot()
+                state[f"intervals/{model}"] = self._intervals[model].snapshot()
             for version, reference in watch.references.items():
                 for name, summary in reference.items():
-                    found[f"reference/{model}/{version}/{name}"] = summary.snapshot()
-        return found
+                    state[f"reference/{model}/{version}/{name}"] = summary.snapshot()
+        return state
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
@@ -225,9 +225,9 @@ class DriftFold:
             yield begin, end, promotions.get(begin, [])
 
     def _promotions(self, rows: PredictionRows | None) -> dict[int, list[_Promotion]]:
-        found: dict[int, list[_Promotion]] = {}
+        promotions: dict[int, list[_Promotion]] = {}
         if rows is None:
-            return found
+            return promotions
         champion = rows.variant == "champion"
         for model, watch in self._watches.items():
             sequence, version = watch.sequence, watch.version
@@ -236,8 +236,8 @@ class DriftFold:
                 if rows.sequence[row] >= sequence and (rows.version[row] != version):
                     sequence, version = int(rows.sequence[row]), rows.version[row]
                     lower, upper = (float(ends[row] - rows.score[row]) for ends in (rows.lower, rows.upper))
-                    found.setdefault(int(rows.at.place[row]), []).append(_Promotion(model, str(version), sequence, lower, upper))
-        return found
+                    promotions.setdefault(int(rows.at.place[row]), []).append(_Promotion(model, str(version), sequence, lower, upper))
+        return promotions
 
     def _segment(self, begin: int, end: int, vectors: VectorRows | None, predictions: PredictionRows | None) -> None:
         if vectors is not None:
@@ -282,25 +282,25 @@ class DriftFold:
             return []
         part = outcomes.part(slice(int(first), int(last)))
         judged = champion_rows(part)
-        found = []
+        findings = []
         for model, watch in self._watches.items():
             mine = _mask(part.model == model)
-            found += watch.outcomes(judged, mine)
+            findings += watch.outcomes(judged, mine)
             self._trials[model].absorb(part, mine)
         said: list[DriftRecord] = []
-        for finding in sorted(found, key=lambda finding: finding.at):
+        for finding in sorted(findings, key=lambda finding: finding.at):
             said.append(finding)
             said += self._incidents[finding.model].absorb([finding])
         return said + self._revisions(part)
 
     def _revisions(self, rows: OutcomeRows) -> list[Revision]:
-        found: list[Revision] = []
+        revisions: list[Revision] = []
         for model, intervals in self._intervals.items():
             watch, mine = self._watches[model], _mask(rows.model == model)
             champion = mine & (rows.variant == "champion") & (rows.version == watch.version) & watch.settings.kind.is_label(rows.label)
             labels = np.flatnonzero(champion & (rows.status != "unmatched"))
-            found += intervals.absorb(rows, np.flatnonzero(mine), labels, watch.verdict.horizon_ms())
-        return sorted(found, key=lambda revision: revision.at)
+            revisions += intervals.absorb(rows, np.flatnonzero(mine), labels, watch.verdict.horizon_ms())
+        return sorted(revisions, key=lambda revision: revision.at)
 
 
 def _day(state: Mapping[str, Any], day: int, columns: Sequence[FeatureColumn]) -> Day:

@@ -107,9 +107,9 @@ def _codes(column: pa.Array, reference: Summary) -> Int64:
         return np.array([_BINS - 1 if text is None else places.get(text, _TOP) for text in texts], dtype=np.int64)
     values = floats(column)
     present = ~np.isnan(values)
-    found = np.full(len(values), _BINS - 1, dtype=np.int64)
-    found[present] = np.searchsorted(_edges(reference), coarser(cells(values[present]), reference.shift), side="left")
-    return found
+    codes = np.full(len(values), _BINS - 1, dtype=np.int64)
+    codes[present] = np.searchsorted(_edges(reference), coarser(cells(values[present]), reference.shift), side="left")
+    return codes
 
 
 def _edges(reference: Sketch) -> Int64:

@@ -10,7 +10,7 @@ from tidemill.services.drift.domain.findings import Coordinates, Finding, Severi
 from tidemill.shared.application.lineage import Lineage
 
 Status = Literal["open", "ongoing", "resolved"]
-Change = Literal["opened", "joined", "worse", "resolved"]
+IncidentChange = Literal["opened", "joined", "worse", "resolved"]
 Key = tuple[str, str]
 TOGETHER_MS = 86_400_000
 EXPLAINS_MS = 7 * TOGETHER_MS
@@ -149,7 +149,7 @@ class IncidentFold:
     def absorb(self, findings: Sequence[Finding], *, fallback_share: float = 0.0) -> list[IncidentUpdate]:
         """Take findings of one place of the journal; what is for information only opens nothing."""
         worth = [finding for finding in findings if finding.severity != "info"]
-        changed: dict[str, Change] = {}
+        changed: dict[str, IncidentChange] = {}
         alone: list[Finding] = []
         nodes = {finding.drift_id: self._nodes(finding, worth) for finding in worth}
         for finding in worth:
@@ -203,8 +203,8 @@ class IncidentFold:
 
     def load(self, state: Iterable[Mapping[str, Any]]) -> None:
         """Take the state of a snapshot."""
-        found = map(Incident.load, state)
-        self.open = {incident.incident_id: incident for incident in found}
+        incidents = map(Incident.load, state)
+        self.open = {incident.incident_id: incident for incident in incidents}
 
     def _nodes(self, finding: Finding, together: Sequence[Finding]) -> frozenset[str]:
         """Return what can be the cause of a finding."""
@@ -265,7 +265,7 @@ class IncidentFold:
         """Whether there is more than values of a range that was not learned from, which every season brings."""
         return any(kind != "range" and (kind in BROKEN or kind in OF_STREAM or kind == SCHEMA) for kind in incident.kinds)
 
-    def _open_incident(self, root: str, findings: Sequence[Finding], nodes: Mapping[str, frozenset[str]], changed: dict[str, Change]) -> None:
+    def _open_incident(self, root: str, findings: Sequence[Finding], nodes: Mapping[str, frozenset[str]], changed: dict[str, IncidentChange]) -> None:
         first = findings[0]
         name = hashlib.sha256("\x1f".join(map(str, (self._model, root, *first.at))).encode()).hexdigest()[:32]
         severity = max((finding.severity for finding in findings), key=_RANK.__getitem__)
@@ -278,7 +278,7 @@ class IncidentFold:
         while len(self.open) > _OPEN_KEPT:
             del self.open[next(iter(self.open))]
 
-    def _join(self, incident: Incident, finding: Finding, nodes: frozenset[str], changed: dict[str, Change]) -> None:
+    def _join(self, incident: Incident, finding: Finding, nodes: frozenset[str], changed: dict[str, IncidentChange]) -> None:
         before, breaks = incident.severity, finding.kind in BROKEN and not any(kind in BROKEN for kind in incident.kinds)
         incident.add(finding)
         if incident.nodes & nodes:
@@ -287,7 +287,7 @@ class IncidentFold:
         if changed.get(incident.incident_id) != "opened":
             changed[incident.incident_id] = "worse" if worse or changed.get(incident.incident_id) == "worse" else "joined"
 
-    def _say(self, incident: Incident, change: Change, at: Coordinates, fallback_share: float) -> IncidentUpdate:
+    def _say(self, incident: Incident, change: IncidentChange, at: Coordinates, fallback_share: float) -> IncidentUpdate:
         status: Status = {"opened": "open", "resolved": "resolved"}.get(change, "ongoing")  # type: ignore[assignment]
         incident.number += 1
         subjects = sorted({subject for _, subject in incident.calm})

@@ -139,11 +139,11 @@ class Intervals:
     def _revisions(self, rows: OutcomeRows, places: Int64, offsets: Float64) -> list[Revision]:
         numbers = self.labels + 1 + np.arange(len(places))
         self.labels += len(places)
-        found = []
+        revisions = []
         for i in np.flatnonzero((numbers % LABELS_PER_REVISION == 0) & np.isfinite(offsets).all(axis=1)).tolist():
             row = int(places[i])
             at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
             lower, upper = offsets[i].tolist()
-            found.append(Revision(self.model, at, self.sequence, str(self.version), lower, upper, int(numbers[i])))
+            revisions.append(Revision(self.model, at, self.sequence, str(self.version), lower, upper, int(numbers[i])))
             self.sequence += 1
-        return found
+        return revisions

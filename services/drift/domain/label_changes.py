@@ -7,9 +7,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.drift.domain.promise import Kept
+from tidemill.services.drift.domain.promise import PromiseErrors
 from tidemill.services.drift.domain.waiting_labels import Labels, WaitingLabels
-from tidemill.shared.detectors.catalogue import Choice
+from tidemill.shared.detectors.catalogue import DetectorChoice
 from tidemill.shared.detectors.cusum_mixture import SURE_BASELINE
 from tidemill.shared.detectors.detector import Change, Detector
 from tidemill.shared.detectors.detectors import detector
@@ -60,8 +60,8 @@ class LabelChanges:
         Corrections that came too late, since `passed` was asked.
     """
 
-    choices: Sequence[Choice]
-    hold: Callable[[Float64, Float64, Int64], Kept]
+    choices: Sequence[DetectorChoice]
+    hold: Callable[[Float64, Float64, Int64], PromiseErrors]
     width: int = 0
     detectors: list[Detector] = field(init=False)
     waiting: WaitingLabels = field(init=False)
@@ -133,7 +133,7 @@ class LabelChanges:
         for one, saved in zip(self.detectors, state["detectors"], strict=True):
             one.load(saved)
 
-    def _rises(self, kept: Kept, rows: Int64, days_known: bool) -> list[Rise]:
+    def _rises(self, kept: PromiseErrors, rows: Int64, days_known: bool) -> list[Rise]:
         loss, rises, begin = (kept.excess + 1) / 2, [], 0
         while begin < len(rows):
             # After a verdict all begin anew behind it: what they had seen beyond it was in vain, so they are given no more than a chunk.
@@ -152,7 +152,7 @@ class LabelChanges:
             begin = at + 1
         return rises
 
-    def _first(self, one: Detector, kept: Kept, loss: Float64, begin: int, end: int) -> tuple[int, int, Change | None]:
+    def _first(self, one: Detector, kept: PromiseErrors, loss: Float64, begin: int, end: int) -> tuple[int, int, Change | None]:
         """Return where a detector first sees a rise, its place in the list, and the rise."""
         values = kept.error if one.bits else loss
         which = self.detectors.index(one)

@@ -14,7 +14,7 @@ from tidemill.services.drift.domain.label_changes import LabelChanges, Rise
 from tidemill.services.drift.domain.promise import Promise, promise_of
 from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
-from tidemill.shared.detectors.catalogue import Choice
+from tidemill.shared.detectors.catalogue import DetectorChoice
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.kind import Kind
 
@@ -48,7 +48,7 @@ class LossSettings:
     max_delay_ms: int = 0
     silence_is_a_label: bool = False
     corrections: bool = False
-    detectors: tuple[Choice, ...] = ()
+    detectors: tuple[DetectorChoice, ...] = ()
     clusters: Literal["auto", "by_day", "none"] = "auto"
     false_alarm_days: float = 3650.0
     tolerance: float = 0.0
@@ -92,7 +92,7 @@ class LossVerdict:
             kept = self.promise.hold(came.label, came.score, came.predicted)
             self.excess.absorb(request_ids(came.partition, came.offset), came.request_ms, kept, came.revision)
         known, horizon_ms = self.settings.clusters != "auto" or self.excess.standard.days_known, self.horizon_ms()
-        found: list[Finding] = []
+        findings: list[Finding] = []
         # A correction replaces a label that waits, so what came before it is taken first.
         corrections = came.row[came.revision > 0].tolist()
         for begin, end in pairwise(sorted({0, *corrections, len(at.place)})):
@@ -102,8 +102,8 @@ class LossVerdict:
                 part = part.later(1)
             for rise in self.changes.absorb(part, at.time_ms[begin:end], horizon_ms, known):
                 self.excess.hush()
-                found.append(self._rise(rise, version, at, begin + rise.row))
-        return found
+                findings.append(self._rise(rise, version, at, begin + rise.row))
+        return findings
 
     def close(self, at: Coordinates, version: str | None, delays_ms: Sequence[float]) -> list[Finding]:
         """Look at the days whose label horizon has passed at the end of a window, in which labels came with these delays."""

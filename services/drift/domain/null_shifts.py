@@ -92,7 +92,7 @@ class NullShifts:
         return NullShifts(*state)
 
 
-def level(looks: int, found: int) -> float:
+def level(looks: int, discoveries: int) -> float:
     """Return the level of a champion's look number `looks`, from 1, when so many shifts have been found before it (e-LOND).
 
     At most a tenth of all that is ever found is false, in expectation, whatever depends on what: the levels of all looks add up to a tenth, times
@@ -106,7 +106,7 @@ def level(looks: int, found: int) -> float:
     True
     """
     share = 0.5 / (looks * (1 + np.log(looks)) ** 2)
-    return float(FALSE_SHARE * share * (found + 1))
+    return float(FALSE_SHARE * share * (discoveries + 1))
 
 
 def _lengths(statistics: Sequence[Sequence[float]]) -> NDArray[np.float64]:

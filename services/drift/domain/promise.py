@@ -16,7 +16,7 @@ _LARGEST_ERROR = 1e150
 
 
 @dataclass(frozen=True, slots=True)
-class Kept:
+class PromiseErrors:
     """How far promises were kept, by row, shape (n,) each.
 
     Attributes
@@ -44,7 +44,7 @@ class Kept:
         return np.column_stack([self.excess, self.variance, self.promised, self.came, self.loss])
 
 
-def kept(label: NDArray[np.int64], probabilities: Float64, predicted: NDArray[np.int64]) -> Kept:
+def kept(label: NDArray[np.int64], probabilities: Float64, predicted: NDArray[np.int64]) -> PromiseErrors:
     """Hold labels (class by index, shape (n,)) against probabilities, shape (n, K).
 
     With p(y) for the probability of the class that came, half of sum (y_k - p_k)^2 - sum p_k (1 - p_k) is sum p_k^2 - p(y); two classes give
@@ -62,16 +62,16 @@ def kept(label: NDArray[np.int64], probabilities: Float64, predicted: NDArray[np
     excess = concentration - probabilities[rows, label]
     variance = np.maximum(cubes - squares**2, _SURE**2)
     error, expected = (predicted != label).astype(np.float64), 1 - probabilities[rows, predicted]
-    return Kept(error, expected, excess, variance, error, expected, (1 - concentration) / 2)
+    return PromiseErrors(error, expected, excess, variance, error, expected, (1 - concentration) / 2)
 
 
-def kept_binary(label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
+def kept_binary(label: Float64, score: Float64, predicted: NDArray[np.int64]) -> PromiseErrors:
     """Hold labels, 0 or 1, against the scores of the positive class, shape (n,) each."""
     sure, decided = np.clip(score, _SURE, 1 - _SURE), predicted > 0
     variance = np.maximum(sure * (1 - sure) * (1 - 2 * sure) ** 2, _SURE**2)
     expected = np.where(decided, 1 - score, score)
     error, excess = (decided != (label > 0.5)).astype(np.float64), (label - score) * (1 - 2 * score)
-    return Kept(error, expected, excess, variance, label, score, score * (1 - score))
+    return PromiseErrors(error, expected, excess, variance, label, score, score * (1 - score))
 
 
 class Promise(Protocol):
@@ -86,7 +86,7 @@ class Promise(Protocol):
         """Learn from the first labels of a champion, in order, and return how many of these are used up by it."""
         ...
 
-    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
+    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> PromiseErrors:
         """Hold labels, shape (n,), against scores, shape (n,) or (n, K)."""
         ...
 
@@ -107,14 +107,14 @@ class Promise(Protocol):
 class Probabilities:
     """Probabilities say themselves how often they will be wrong: there is nothing to learn."""
 
-    rule: Callable[..., Kept]
+    rule: Callable[..., PromiseErrors]
     width: int = 0
 
     def learn(self, label: Float64, score: Float64) -> int:
         """Use nothing up."""
         return 0
 
-    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
+    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> PromiseErrors:
         """Hold classes against probabilities."""
         return self.rule(label, score, predicted)
 
@@ -148,13 +148,13 @@ class UsualError:
         self.count += used
         return used
 
-    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> Kept:
+    def hold(self, label: Float64, score: Float64, predicted: NDArray[np.int64]) -> PromiseErrors:
         """Return relative errors and their squares in place of excess loss and variance, the usual and the absolute error as promised and came."""
         usual = self.total / self.count if self.total else 1.0
         error = np.minimum(np.abs(score - label), _LARGEST_ERROR)
         relative = error / (error + usual)
         promised, none = np.full(len(label), usual), np.zeros(len(label))
-        return Kept(none, none, relative, relative**2, np.minimum(error, 1e6 * usual), promised, none)
+        return PromiseErrors(none, none, relative, relative**2, np.minimum(error, 1e6 * usual), promised, none)
 
     def reset(self) -> None:
         """Forget the usual error."""

@@ -143,7 +143,7 @@ class WindowRows:
         label, score, predicted = np.array(self.label), np.array(self.score), np.array(self.predicted)
         weights = self._weights(label.size)
         ended = label.size + self.timeouts
-        found = {
+        figures = {
             "predictions": float(self.scores),
             "labels": float(label.size),
             "timeouts": float(self.timeouts),
@@ -153,42 +153,42 @@ class WindowRows:
             "score_mean": self.score_sum / self.scores if self.scores else float("nan"),
         }
         if self.scores:
-            found["fallback_share"] = self.defaults / self.scores
+            figures["fallback_share"] = self.defaults / self.scores
         if self.latencies:
             by_value = sorted((int(value), count) for value, count in self.latencies.items())
             passed = np.cumsum([count for _, count in by_value])
             for name, share in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
-                found[name] = float(by_value[int(np.searchsorted(passed, share * passed[-1]))][0])
+                figures[name] = float(by_value[int(np.searchsorted(passed, share * passed[-1]))][0])
         if self.delay_ms:
-            found["label_delay_p50_ms"], found["label_delay_p95_ms"] = (float(q) for q in np.quantile(np.array(self.delay_ms), [0.5, 0.95]))
+            figures["label_delay_p50_ms"], figures["label_delay_p95_ms"] = (float(q) for q in np.quantile(np.array(self.delay_ms), [0.5, 0.95]))
         with np.errstate(over="ignore", invalid="ignore"):
-            found |= kind.figures(label, score, predicted, weights) if label.size else {}
+            figures |= kind.figures(label, score, predicted, weights) if label.size else {}
             if self.bounds:
                 rows = [self.requests[key] for key in self.bounds]
-                found |= interval_figures(label[rows], *np.array(list(self.bounds.values())).T)
-        found |= self._shares(kind, label, weights) | self.estimated.figures(kind) | self.expected.figures()
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+                figures |= interval_figures(label[rows], *np.array(list(self.bounds.values())).T)
+        figures |= self._shares(kind, label, weights) | self.estimated.figures(kind) | self.expected.figures()
+        return {name: value for name, value in figures.items() if np.isfinite(value)}
 
     def _weights(self, labels: int) -> Weights:
         if not self.weights:
             return None
-        found = np.ones(labels)
-        found[[self.requests[key] for key in self.weights]] = list(self.weights.values())
-        return found
+        weights = np.ones(labels)
+        weights[[self.requests[key] for key in self.weights]] = list(self.weights.values())
+        return weights
 
     def _shares(self, kind: Kind, label: Float64, weights: Weights) -> dict[str, float]:
         """How often each class came and was answered, and the mean of its probability."""
         if kind.name == "binary":
-            found = {"positive_rate": weighted_mean(label, weights)} if label.size else {}
-            return found | ({"predicted_positive_rate": self.positives / self.scores} if self.scores else {})
-        found = {}
+            shares = {"positive_rate": weighted_mean(label, weights)} if label.size else {}
+            return shares | ({"predicted_positive_rate": self.positives / self.scores} if self.scores else {})
+        shares = {}
         for number, name in enumerate(kind.classes):
             if label.size:
-                found[f"label_share__{name}"] = weighted_mean(label == number, weights)
+                shares[f"label_share__{name}"] = weighted_mean(label == number, weights)
             if self.class_counts:
-                found[f"predicted_share__{name}"] = self.class_counts[number] / self.scores
-                found[f"score_mean__{name}"] = self.class_sums[number] / self.scores
-        return found
+                shares[f"predicted_share__{name}"] = self.class_counts[number] / self.scores
+                shares[f"score_mean__{name}"] = self.class_sums[number] / self.scores
+        return shares
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""

@@ -25,7 +25,7 @@ class MetricBound:
 
 
 @dataclass(frozen=True, slots=True)
-class Judged:
+class MetricOfLabels:
     """A bounded metric of the last labels."""
 
     metric: str
@@ -68,7 +68,7 @@ class RecentLabels:
         for oldest in list(islice(self.rows, max(0, len(self.rows) - self.count))):
             del self.rows[oldest]
 
-    def judged(self, kind: Kind) -> list[Judged]:
+    def judged(self, kind: Kind) -> list[MetricOfLabels]:
         """Hold every bounded metric against its bound, once there are enough labels; one that is undefined says nothing."""
         if not self.bounds or len(self.rows) < self.count:
             return []
@@ -76,7 +76,7 @@ class RecentLabels:
         with np.errstate(over="ignore", invalid="ignore"):
             weights = None if (weight == 1.0).all() else weight
             figures = kind.figures(label, scores, predicted, weights) | interval_figures(label, lower, upper)
-        found = []
+        judged_days = []
         for one in self.bounds:
             value = figures.get(one.metric)
             if value is None:
@@ -87,8 +87,8 @@ class RecentLabels:
             evidence = {one.metric: value, "labels": float(len(label))}
             if kind.name == "binary":
                 evidence["positive_rate"] = weighted_mean(label, weights)
-            found.append(Judged(one.metric, value, one.bound, broken, len(label), words, evidence))
-        return found
+            judged_days.append(MetricOfLabels(one.metric, value, one.bound, broken, len(label), words, evidence))
+        return judged_days
 
     def clear(self) -> None:
         """Begin anew for another champion."""

@@ -85,12 +85,12 @@ class SchemaWatch:
 
     def close(self) -> list[SchemaNews]:
         """Return what is new in the day that is over, one for each stream and schema."""
-        found: dict[tuple[str, int], SchemaNews] = {}
+        by_subject: dict[tuple[str, int], SchemaNews] = {}
         for news in self.waiting:
             key = (news.stream, news.schema_id)
-            found[key] = found[key].joined(news) if key in found else news
+            by_subject[key] = by_subject[key].joined(news) if key in by_subject else news
         self.waiting = []
-        said = [news for news in map(self._untold, found.values()) if news is not None]
+        said = [news for news in map(self._untold, by_subject.values()) if news is not None]
         self.told = dict(list(self.told.items())[-_TOLD_KEPT:])
         return said
 

@@ -40,8 +40,8 @@ def shifts_of(reference: Mapping[str, Summary], current: Mapping[str, Summary]) 
     if not names:
         return {}
     pairs = _counts([reference[name] for name in names], [current[name] for name in names])
-    found = distances([expected for expected, _, _ in pairs], [seen for _, seen, _ in pairs], [ordered for _, _, ordered in pairs])
-    return {name: Shift(psi, js, ks, chi2, current[name].rows) for name, (psi, js, ks, chi2) in zip(names, found.tolist(), strict=True)}
+    measures = distances([expected for expected, _, _ in pairs], [seen for _, seen, _ in pairs], [ordered for _, _, ordered in pairs])
+    return {name: Shift(psi, js, ks, chi2, current[name].rows) for name, (psi, js, ks, chi2) in zip(names, measures.tolist(), strict=True)}
 
 
 def _counts(reference: Sequence[Summary], current: Sequence[Summary]) -> list[tuple[NDArray[np.int64], NDArray[np.int64], bool]]:
@@ -55,5 +55,5 @@ def _counts(reference: Sequence[Summary], current: Sequence[Summary]) -> list[tu
         else:
             raise TypeError(f"expected two summaries of one kind, got {type(first).__name__} and {type(second).__name__}")
     of_numbers = binned_all(Sketches([first for first, _ in numbers.values()]), Sketches([second for _, second in numbers.values()]))
-    found = tallies | {row: (*counts, True) for row, counts in zip(numbers, of_numbers, strict=True)}
-    return [found[row] for row in range(len(reference))]
+    counts_by_row = tallies | {row: (*counts, True) for row, counts in zip(numbers, of_numbers, strict=True)}
+    return [counts_by_row[row] for row in range(len(reference))]

@@ -63,9 +63,9 @@ class SliceLabels:
         """Return labels and, where there are enough, the figures of a slice with the ends of their intervals."""
         days = np.array([day[code] for day in self.days if day[code, 0] > 0]).reshape(-1, _WIDTH)
         total = days.sum(axis=0)
-        found = {"labels": float(total[0])}
+        figures = {"labels": float(total[0])}
         if total[0] < LEAST_LABELS or total[1] <= 0:
-            return found
+            return figures
         second = "mae" if kind.name == "regression" else "accuracy"
         for name, begin in (("loss", 3), (second, 6)):
             mean = total[begin] / total[1]
@@ -75,10 +75,10 @@ class SliceLabels:
             else:
                 spread, reach = float(total[begin + 2] - 2 * mean * total[begin + 1] + mean**2 * total[2]), _NORMAL_95
             half = reach * np.sqrt(max(spread, 0.0)) / total[1]
-            found |= {name: float(mean), f"{name}_low": float(max(0.0, mean - half)), f"{name}_high": float(mean + half)}
+            figures |= {name: float(mean), f"{name}_low": float(max(0.0, mean - half)), f"{name}_high": float(mean + half)}
         if kind.name != "regression":
-            found["accuracy_high"] = min(1.0, found["accuracy_high"])
-        return {name: value for name, value in found.items() if np.isfinite(value)}
+            figures["accuracy_high"] = min(1.0, figures["accuracy_high"])
+        return {name: value for name, value in figures.items() if np.isfinite(value)}
 
     def forget(self, codes: Sequence[int]) -> None:
         """Begin anew for codes that are used anew."""

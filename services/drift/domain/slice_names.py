@@ -46,14 +46,14 @@ class SliceNames:
 
     def encode(self, batch: pa.RecordBatch) -> Int64:
         """Return the codes of rows, shape (n, columns); values that are new take free codes."""
-        found = np.full((batch.num_rows, len(self.columns)), -1, np.int64)
+        encoded = np.full((batch.num_rows, len(self.columns)), -1, np.int64)
         for place, column in enumerate(self.columns):
             parts = batch.column(column).cast(pa.string()).dictionary_encode()
             codes = np.array([self._code(place, value) for value in parts.dictionary.to_pylist()] + [-1], np.int64)
-            found[:, place] = codes[parts.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
-            if (-2 in codes) and (lost := int((found[:, place] == -2).sum())):
+            encoded[:, place] = codes[parts.indices.fill_null(-1).to_numpy(zero_copy_only=False)]
+            if (-2 in codes) and (lost := int((encoded[:, place] == -2).sum())):
                 self.unnamed[place] += lost
-        return np.maximum(found, -1)
+        return np.maximum(encoded, -1)
 
     def release(self, stale: Sequence[int]) -> list[int]:
         """Free codes of columns that have unnamed values; return those that were freed."""

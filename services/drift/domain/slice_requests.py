@@ -32,7 +32,7 @@ class SliceRequests:
     def of(self, partition: Int64, offset: Int64) -> Int64:
         """Return the codes of requests, shape (n, width); -1 where nothing is known."""
         self._settle()
-        found = np.full((len(offset), self.width), -1, np.int64)
+        codes = np.full((len(offset), self.width), -1, np.int64)
         for number in np.unique(partition).tolist():
             known = self.offsets.get(number)
             if known is None:
@@ -40,8 +40,8 @@ class SliceRequests:
             rows = np.flatnonzero(partition == number)
             places = np.minimum(np.searchsorted(known, offset[rows]), len(known) - 1)
             here = known[places] == offset[rows]
-            found[rows[here]] = self.codes[number][places[here]]
-        return found
+            codes[rows[here]] = self.codes[number][places[here]]
+        return codes
 
     def forget(self, codes: list[int]) -> None:
         """Take codes that are used anew from the requests that had them."""

@@ -59,7 +59,7 @@ class SliceStreams:
         volume, labels
             Whether the day is a measure of the number of requests and of labels.
         """
-        found: list[tuple[int, Measure]] = []
+        measures: list[tuple[int, Measure]] = []
         for code in codes:
             kept = self.windows.setdefault(code, StreamQuality())
             figures = self.figures(code)
@@ -69,9 +69,9 @@ class SliceStreams:
                 figures["labels"] = float("nan")
             for one in kept.close(day, figures):
                 if one.kind not in ("volume", "labels") or one.usual >= LEAST_ROWS:
-                    found.append((code, Measure(one.kind, one.value, one.usual, one.distance, _REACH * one.bound, one.is_gone)))
+                    measures.append((code, Measure(one.kind, one.value, one.usual, one.distance, _REACH * one.bound, one.is_gone)))
         self.today = np.zeros((self.slices, 5))
-        return found
+        return measures
 
     def figures(self, code: int) -> dict[StreamKind, float]:
         """Return a slice's figures of the day; NaN where there are too few rows for one."""

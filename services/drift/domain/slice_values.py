@@ -139,13 +139,13 @@ class SliceValues:
         ended = np.flatnonzero(self.rows >= LEAST_ROWS)
         given_up = np.flatnonzero((self.windows >= _MOST_WINDOWS) & (self.rows < LEAST_ROWS))
         self.small = (self.small | set(given_up.tolist())) - set(ended.tolist())
-        found: list[SliceMeasure] = []
+        measures: list[SliceMeasure] = []
         if self.frozen is not None:
             judged = ended[self.frozen[0][ended] >= _LEAST_HISTORY]
-            found = self._measures(judged, outside_bounds, missing_shift, categories, active)
+            measures = self._measures(judged, outside_bounds, missing_shift, categories, active)
         self._learn(ended)
         self._clear(np.concatenate([ended, given_up]))
-        return found
+        return measures
 
     def judges(self, code: int) -> bool:
         """Whether a slice's values are held against anything."""

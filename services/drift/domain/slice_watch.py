@@ -130,29 +130,29 @@ class SliceWatch:
             candidates.append(_Candidate(one.kind, stream, names[code], "own_windows", one.distance, one.bound, words, evidence))
         self.labels.close()
         self._tell(codes, today)
-        found = self._hold(at, conditions, candidates) if usual else []
+        findings = self._hold(at, conditions, candidates) if usual else []
         freed = self.names.release(self.streams.stale())
         if freed:
             for part in (self.requests, self.labels, self.values, self.streams):
                 part.forget(freed)
-        return found
+        return findings
 
     def _hold(self, at: Coordinates, conditions: Conditions, candidates: Sequence[_Candidate]) -> list[Finding]:
         """Return findings that begin; conditions that nobody measured today stay as they were."""
         measured = set()
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for one in sorted(candidates, key=lambda one: (-one.level, one.kind, one.subject, one.part)):
             key, whole = (one.kind, condition_of(one.subject, one.part)), (one.kind, one.subject)
             measured.add(key)
             is_told = conditions.levels.get(whole, 0.0) > 1 or whole in conditions.active
-            if key not in conditions.active and (one.level <= 1 or is_told or len(found) == _MOST_FINDINGS):
+            if key not in conditions.active and (one.level <= 1 or is_told or len(findings) == _MOST_FINDINGS):
                 continue
             text = f"{one.subject} where {one.part}: {one.told}"
-            found += conditions.hold(at, one.kind, one.subject, one.detector, one.statistic, one.bound, text, one.evidence, part=one.part)
+            findings += conditions.hold(at, one.kind, one.subject, one.detector, one.statistic, one.bound, text, one.evidence, part=one.part)
             self.lasting[key] = one.level
         self.lasting = {key: level for key, level in self.lasting.items() if key in conditions.active}
         conditions.levels |= {key: level for key, level in self.lasting.items() if key not in measured}
-        return found
+        return findings
 
     def _active(self, conditions: Conditions) -> set[tuple[str, str, int]]:
         """Return the conditions of slices that last: kind, subject and code."""
@@ -162,7 +162,7 @@ class SliceWatch:
 
     def _tell(self, codes: Sequence[int], today: Mapping[int, Mapping[Any, float]]) -> None:
         """Make what `health` says of the slices: those with most labels first."""
-        found: dict[str, dict[str, float]] = {}
+        evidence: dict[str, dict[str, float]] = {}
         told: dict[str, dict[str, Any]] = {}
         for code in codes:
             name = self.names.names[code]
@@ -173,14 +173,14 @@ class SliceWatch:
                 "label_delay_ms": today[code]["label_delay"],
                 "label_share": today[code]["label_share"],
             }
-            found[name] = figures | {key: value for key, value in now.items() if np.isfinite(value)}
+            evidence[name] = figures | {key: value for key, value in now.items() if np.isfinite(value)}
             told[name] = {
                 "slice": name,
                 "judged": figures["labels"] >= LEAST_LABELS,
                 "values_judged": self.values.judges(code),
-                "metrics": found[name],
+                "metrics": evidence[name],
             }
-        self.figures = [told[name] for name in slice_order(found)]
+        self.figures = [told[name] for name in slice_order(evidence)]
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, numbers and texts."""

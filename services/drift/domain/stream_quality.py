@@ -58,7 +58,7 @@ class StreamQuality:
 
     def close(self, day: int, figures: Mapping[StreamKind, float]) -> list[Measure]:
         """Take a window's figures; those that are NaN were not to be had, and are left out."""
-        found = []
+        measures = []
         for kind, value in figures.items():
             if np.isnan(value):
                 continue
@@ -69,7 +69,7 @@ class StreamQuality:
                 spread = _REACH * max(abs(one) for _, _, one in kept[len(kept) // 2 :])
                 noise = _SIGMAS / np.sqrt(max(usual, 1.0)) if kind in ("volume", "labels") else 0.0
                 bound = max(_LEAST[kind], spread, float(noise))
-                found.append(Measure(kind, value, usual, abs(distance), bound, kind in ("volume", "labels") and value < _GONE * usual))
+                measures.append(Measure(kind, value, usual, abs(distance), bound, kind in ("volume", "labels") and value < _GONE * usual))
                 if abs(distance) > bound:
                     self.beyond[kind] = self.beyond.get(kind, 0) + 1
                     if self.beyond[kind] < _PATIENCE:
@@ -77,7 +77,7 @@ class StreamQuality:
                     kept.clear()
             self.beyond[kind] = 0
             self.windows[kind] = [*kept, (day, value, distance)][-_WINDOWS_KEPT:]
-        return found
+        return measures
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""

@@ -63,19 +63,19 @@ class StreamWatch:
         measures = self.streams.close(day, figures)
         if not judged:
             return []
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for one in measures:
             stream = self.label_stream if one.kind.startswith("label") else self.ask
             if one.kind == "freshness" and pause is not None and pause.share / pause.bound > one.distance / one.bound:
                 continue
             evidence = {one.kind: one.value, "usual": one.usual}
             severity: Severity = "alarm" if one.is_gone else "warning"
-            found += conditions.hold(at, one.kind, stream, "own_windows", one.distance, one.bound, words_of(one, stream), evidence, severity)
+            findings += conditions.hold(at, one.kind, stream, "own_windows", one.distance, one.bound, words_of(one, stream), evidence, severity)
         if pause is not None and ("freshness", self.ask) not in conditions.levels:
             evidence = {"rows": float(rows), "usual_before": pause.usual_before, "usual_after": pause.usual_after}
             words = words_of_pause(pause, self.ask)
-            found += conditions.hold(at, "freshness", self.ask, "silence", pause.share, pause.bound, words, evidence)
-        return found
+            findings += conditions.hold(at, "freshness", self.ask, "silence", pause.share, pause.bound, words, evidence)
+        return findings
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""

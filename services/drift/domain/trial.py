@@ -30,7 +30,7 @@ class Contest:
 
 
 @dataclass(frozen=True, slots=True)
-class Trial:
+class ContestBlock:
     """One block of a contest (`tidemill.Trial`).
 
     Attributes

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.arms import arms_of
 from tidemill.services.drift.domain.findings import Coordinates
 from tidemill.services.drift.domain.rows import Float64, OutcomeRows, PairRows
-from tidemill.services.drift.domain.trial import Contest, Trial
+from tidemill.services.drift.domain.trial import Contest, ContestBlock
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.propensity import weighted_mean
 
@@ -107,7 +107,7 @@ class Trials:
             block.rows.append(table[place])
             block.slices.append(str(pairs.slices[row]))
 
-    def close(self, now_ms: int, horizon_ms: int, floor_ms: int, offset: int) -> list[Trial]:
+    def close(self, now_ms: int, horizon_ms: int, floor_ms: int, offset: int) -> list[ContestBlock]:
         """Close the blocks whose horizon has passed at an instant before which everything is known.
 
         Parameters
@@ -117,13 +117,13 @@ class Trials:
         offset
             Journal offset of the last record read.
         """
-        found: list[Trial] = []
+        trials: list[ContestBlock] = []
         for start, sequence in sorted(key for key in self.blocks if key[0] + self.block_ms + horizon_ms <= now_ms):
             block = self.blocks.pop((start, sequence))
             at = Coordinates(max(start + self.block_ms + horizon_ms, floor_ms), 0, offset)
-            found += self._trials(block, at, start)
+            trials += self._trials(block, at, start)
         self.closed_ms = max(self.closed_ms, (now_ms - horizon_ms) // self.block_ms * self.block_ms)
-        return found
+        return trials
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists, numbers and texts."""
@@ -149,7 +149,7 @@ class Trials:
         answers = champion[:, 0], challenger[:, 0]
         return np.column_stack([by_canary, weight, label, *answers, pairs.draw[chosen], champion[:, 1:], challenger[:, 1:]]).astype(np.float64)
 
-    def _trials(self, block: _Block, at: Coordinates, start: int) -> list[Trial]:
+    def _trials(self, block: _Block, at: Coordinates, start: int) -> list[ContestBlock]:
         table, slices = block.settled()
         groups: dict[str, list[int]] = {}
         for row, text in enumerate(slices.tolist()):
@@ -161,7 +161,7 @@ class Trials:
         # The whole comes last: who decides on it has seen the slices.
         return [*sorted(largest, key=lambda one: one.part), self._trial("", block.contest, at, start, table)]
 
-    def _trial(self, part: str, contest: Contest, at: Coordinates, start: int, table: Float64) -> Trial:
+    def _trial(self, part: str, contest: Contest, at: Coordinates, start: int, table: Float64) -> ContestBlock:
         width = len(self.kind.classes) or 1
         champion, challenger = table[:, _SCORES : _SCORES + width], table[:, _SCORES + width :]
         has = [self._is_score(scores) for scores in (champion, challenger)]
@@ -194,7 +194,7 @@ class Trials:
             if len(difference) > 1:
                 means["difference_variance"] = weighted_mean((difference - mean) ** 2, weights) * len(difference) / (len(difference) - 1)
         arms = self._arms(contest, table, champion) if not part and contest.share > 0 else {}
-        return Trial(self.model, at, part, contest, start, start + self.block_ms, counts, means, arms)
+        return ContestBlock(self.model, at, part, contest, start, start + self.block_ms, counts, means, arms)
 
     def _arms(self, contest: Contest, table: Float64, champion: Float64) -> dict[str, Any]:
         known = self._is_score(champion) & ~np.isnan(table[:, _LABEL]) & ~np.isnan(table[:, _DRAW])

@@ -50,7 +50,7 @@ class Labels:
         return Labels(**{one.name: getattr(self, one.name)[count:] for one in fields(self)}) if count else self
 
 
-Columns = dict[str, NDArray[Any]]
+LabelColumns = dict[str, NDArray[Any]]
 _KINDS: Mapping[str, type] = {
     "request_ms": np.int64,
     "partition": np.int64,
@@ -76,8 +76,8 @@ class WaitingLabels:
 
     width: int = 0
     begin: int = 0
-    late: list[Columns] = field(default_factory=list)
-    sorted_: Columns = field(init=False)
+    late: list[LabelColumns] = field(default_factory=list)
+    sorted_: LabelColumns = field(init=False)
 
     def __post_init__(self) -> None:
         self.sorted_ = self._empty()
@@ -90,7 +90,7 @@ class WaitingLabels:
         """Forget all."""
         self.begin, self.late, self.sorted_ = 0, [], self._empty()
 
-    def take(self, came: Labels, time_ms: Int64, horizon_ms: int) -> tuple[Columns, Int64]:
+    def take(self, came: Labels, time_ms: Int64, horizon_ms: int) -> tuple[LabelColumns, Int64]:
         """Take labels that came in a batch; return those that are due, in order, and the row of the batch at which each is.
 
         Parameters
@@ -152,7 +152,7 @@ class WaitingLabels:
         self.sorted_ = {name: values[order] for name, values in columns.items()}
         self.begin, self.late = 0, []
 
-    def _empty(self) -> Columns:
+    def _empty(self) -> LabelColumns:
         return {name: np.zeros(self._shape(name, 0), dtype=kind) for name, kind in _KINDS.items()}
 
     def _shape(self, name: str, rows: int) -> tuple[int, ...]:

@@ -127,12 +127,12 @@ class ModelWatch:
         self.window.outcomes(kind, rows, labelled, int(timeouts.sum()))
         if self.slices is not None:
             self.slices.outcomes(rows, labelled, timeouts)
-        found = self._bootstrap(rows, labelled & (rows.revision == 0))
+        findings = self._bootstrap(rows, labelled & (rows.revision == 0))
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
-            found += self.verdict.outcomes(self.version, *_labels(kind, rows, mine, served))
+            findings += self.verdict.outcomes(self.version, *_labels(kind, rows, mine, served))
             self.recent.absorb(kind, rows, served)
-        return found
+        return findings
 
     def shifted(self, at: Coordinates, shifts: Mapping[str, Shift], *, tested: bool) -> list[Finding]:
         """Hold the distributions of a window, whether it is to be `tested` or not, against the reference's own windows."""
@@ -169,22 +169,22 @@ class ModelWatch:
     def loss(self, at: Coordinates) -> list[Finding]:
         """Look at the days whose label horizon has passed; what rang for this champion goes on as long as it errs."""
         self.window.corrections_passed_over = self.verdict.changes.passed()
-        found = self.verdict.close(at, self.version, self.window.delay_ms)
+        finding = self.verdict.close(at, self.version, self.window.delay_ms)
         level = self.verdict.excess.level
         if level is not None:
             self.conditions.levels |= {("loss", subject): level for subject in LOSS_SUBJECTS}
-        return found
+        return finding
 
     def quality(self, at: Coordinates) -> list[Finding]:
         """Hold the metrics of the last labels against their absolute bounds."""
-        found: list[Finding] = []
+        findings: list[Finding] = []
         for one in self.recent.judged(self.settings.kind):
             if self.conditions.begins("quality", one.metric, 2.0 if one.broken else 0.0, 1.0):
                 detail = f"{one.words} over the last {one.labels} labels of champion {self.version}"
-                found.append(
+                findings.append(
                     Finding(self.settings.model, at, "quality", one.metric, "threshold", "alarm", one.value, one.bound, detail, one.evidence)
                 )
-        return found
+        return findings
 
     def snapshot(self) -> dict[str, Any]:
         """State without references, as plain lists and numbers."""
@@ -231,7 +231,7 @@ class ModelWatch:
         self.verdict.load(state["verdict"])
 
     def _bootstrap(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:
-        found = []
+        findings = []
         places = np.flatnonzero(labelled)
         while self.version is None and self.labels + places.size >= self.next_bootstrap:
             row, needed = int(places[self.next_bootstrap - self.labels - 1]), self.next_bootstrap
@@ -240,9 +240,9 @@ class ModelWatch:
             detail = f"{needed} labels have come and no model serves: time for a first one"
             evidence = {"labels": float(needed)}
             bound = float(self.settings.bootstrap_labels)
-            found.append(Finding(self.settings.model, at, "bootstrap", "labels", "threshold", "info", float(needed), bound, detail, evidence))
+            findings.append(Finding(self.settings.model, at, "bootstrap", "labels", "threshold", "info", float(needed), bound, detail, evidence))
         self.labels += places.size
-        return found
+        return findings
 
 
 def _labels(kind: kinds.Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served: NDArray[np.bool_]) -> tuple[MergedCoordinates, Labels]:
@@ -266,8 +266,8 @@ def _labels(kind: kinds.Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served
 
 def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:
     """Columns to summarise by asking stream: those that some model of it reads, in the vector's order."""
-    found: dict[str, list[FeatureColumn]] = {}
+    columns: dict[str, list[FeatureColumn]] = {}
     for ask in dict.fromkeys(one.ask for one in settings):
         wanted = {name for one in settings if one.ask == ask for name in one.features}
-        found[ask] = [FeatureColumn(name, "string" if kind == "string" else "double") for name, kind in types.items() if name in wanted]
-    return found
+        columns[ask] = [FeatureColumn(name, "string" if kind == "string" else "double") for name, kind in types.items() if name in wanted]
+    return columns

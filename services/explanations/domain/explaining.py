@@ -88,10 +88,10 @@ def explain_predictions(
         return _records(predictions, reasons, None)
     own = vectors.take(pa.array(rows))
     answers = predictions.column("predicted").to_numpy()[rows].tolist()
-    found = explainer.explain_rows(explainer.scorer.signature.encode(own), answers)
-    reasons[rows[found.scores != predictions.column("score").to_numpy()[rows]]] = SCORE
-    reasons[rows[~found.adds_up & (reasons[rows] == "")]] = PARTS
-    return _records(predictions, reasons, _Found(found, rows, Largest.of(found.contributions, top), own, explainer))
+    explained = explainer.explain_rows(explainer.scorer.signature.encode(own), answers)
+    reasons[rows[explained.scores != predictions.column("score").to_numpy()[rows]]] = SCORE
+    reasons[rows[~explained.adds_up & (reasons[rows] == "")]] = PARTS
+    return _records(predictions, reasons, _Found(explained, rows, Largest.of(explained.contributions, top), own, explainer))
 
 
 @dataclass(frozen=True, slots=True)
@@ -105,19 +105,19 @@ class _Found:
     explainer: Explainer
 
 
-def _records(predictions: pa.RecordBatch, reasons: NDArray[np.object_], found: _Found | None) -> pa.RecordBatch:
+def _records(predictions: pa.RecordBatch, reasons: NDArray[np.object_], explained: _Found | None) -> pa.RecordBatch:
     n, good = predictions.num_rows, reasons == ""
     base, rest, rest_features = np.zeros(n), np.zeros(n), np.zeros(n, np.int32)
-    if found is not None:
-        base[found.rows], rest[found.rows] = found.explanations.base, found.largest.rest
-        rest_features[good] = len(found.explainer.scorer.columns) - found.largest.columns.shape[1]
+    if explained is not None:
+        base[explained.rows], rest[explained.rows] = explained.explanations.base, explained.largest.rest
+        rest_features[good] = len(explained.explainer.scorer.columns) - explained.largest.columns.shape[1]
     columns = {
         **{name: predictions.column(name) for name in _OF_THE_PREDICTION},
         "not_explained": pa.array([reason or None for reason in reasons.tolist()], pa.string()),
-        "method": _where(good, "" if found is None else found.explanations.method),
-        "link": _where(good, "" if found is None else _LINKS[found.explanations.unit]),
+        "method": _where(good, "" if explained is None else explained.explanations.method),
+        "link": _where(good, "" if explained is None else _LINKS[explained.explanations.unit]),
         "base": pa.array(base, mask=~good),
-        "contributions": _contributions(good, found),
+        "contributions": _contributions(good, explained),
         "rest": pa.array(rest, mask=~good),
         "rest_features": pa.array(rest_features),
     }
@@ -128,21 +128,21 @@ def _where(good: NDArray[np.bool_], word: str) -> pa.Array:
     return pa.array([word if one else None for one in good.tolist()], pa.string())
 
 
-def _contributions(good: NDArray[np.bool_], found: _Found | None) -> pa.Array:
+def _contributions(good: NDArray[np.bool_], explained: _Found | None) -> pa.Array:
     """Return a list of the largest for each row, empty where it is not explained."""
-    width = 0 if found is None else found.largest.columns.shape[1]
+    width = 0 if explained is None else explained.largest.columns.shape[1]
     stops = pa.array(np.concatenate([[0], np.cumsum(good * width)]).astype(np.int32))
-    if found is None or not width:
+    if explained is None or not width:
         return pa.ListArray.from_arrays(stops, pa.array([], CONTRIBUTION))
-    kept = np.flatnonzero(good[found.rows])
-    chosen = found.largest.columns[kept].ravel()
+    kept = np.flatnonzero(good[explained.rows])
+    chosen = explained.largest.columns[kept].ravel()
     of_row = np.repeat(kept, width)
     names, numbers, texts = np.empty(len(chosen), object), np.full(len(chosen), np.nan), np.full(len(chosen), None, object)
-    for place, column in enumerate(found.explainer.scorer.columns):
+    for place, column in enumerate(explained.explainer.scorer.columns):
         at = np.flatnonzero(chosen == place)
         if not len(at):
             continue
-        names[at], values = column.name, found.vectors.column(column.name)
+        names[at], values = column.name, explained.vectors.column(column.name)
         if column.type == "string":
             texts[at] = values.take(pa.array(of_row[at])).to_pylist()
         else:
@@ -151,6 +151,6 @@ def _contributions(good: NDArray[np.bool_], found: _Found | None) -> pa.Array:
         pa.array(names, pa.string()),
         pa.array(numbers, mask=np.isnan(numbers)),
         pa.array(texts, pa.string()),
-        pa.array(found.largest.contributions[kept].ravel()),
+        pa.array(explained.largest.contributions[kept].ravel()),
     ]
     return pa.ListArray.from_arrays(stops, pa.StructArray.from_arrays(parts, fields=list(CONTRIBUTION)))

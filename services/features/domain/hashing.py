@@ -37,10 +37,10 @@ class ValueHashes:
         known = np.empty(len(encoded.dictionary) + 1, np.int64)
         known[-1] = 0
         for i, text in enumerate(encoded.dictionary.to_pylist()):
-            found = self._known.get(text)
-            if found is None:
-                found = self._known[text] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True) or 1
-            known[i] = found
+            number = self._known.get(text)
+            if number is None:
+                number = self._known[text] = int.from_bytes(hashlib.blake2b(text.encode(), digest_size=8).digest(), "little", signed=True) or 1
+            known[i] = number
         if encoded.null_count:
             return known[np.asarray(pc.fill_null(encoded.indices, -1).to_numpy(zero_copy_only=False), np.int64)]
         return np.asarray(known[encoded.indices.to_numpy()], np.int64)

@@ -21,7 +21,7 @@ _NEVER = -(1 << 62)
 
 
 @entry
-def _latest(  # type: ignore[no-untyped-def]  # pragma: no cover
+def _latest(  # pragma: no cover
     update_rows, update_slots, update_times, deletes, offsets, ask_rows, ask_slots, time, included, newest, reach, chosen
 ):  # fmt: skip
     """For each request the update before it that counts (its number), or -1: what was there before the batch.

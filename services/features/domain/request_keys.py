@@ -24,7 +24,7 @@ _FIRST_ROOM = 1_024
 
 
 @inner
-def _find(table, one, two):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _find(table, one, two):  # pragma: no cover
     mask = table.shape[0] - 1
     i = (one ^ two) & mask
     while (table[i, 0] != 0 or table[i, 1] != 0) and (table[i, 0] != one or table[i, 1] != two):
@@ -33,7 +33,7 @@ def _find(table, one, two):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @entry
-def _put(table, ids, times, offsets, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _put(table, ids, times, offsets, slots):  # pragma: no cover
     """Add requests; returns how many were new."""
     new = 0
     for k in range(ids.shape[0]):
@@ -48,7 +48,7 @@ def _put(table, ids, times, offsets, slots):  # type: ignore[no-untyped-def]  # 
 
 
 @entry
-def _move(old, new, oldest):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _move(old, new, oldest):  # pragma: no cover
     kept = 0
     for i in range(old.shape[0]):
         if (old[i, 0] != 0 or old[i, 1] != 0) and old[i, 2] >= oldest:
@@ -60,7 +60,7 @@ def _move(old, new, oldest):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @entry
-def _look_up(table, ids, times, offsets, within, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _look_up(table, ids, times, offsets, within, slots):  # pragma: no cover
     for k in range(ids.shape[0]):
         i = _find(table, ids[k, 0], ids[k, 1])
         known = (table[i, 0] != 0 or table[i, 1] != 0) and times[k] - table[i, 2] <= within and table[i, 3] < offsets[k]

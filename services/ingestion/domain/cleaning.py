@@ -9,7 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk, Verdict
+from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk, RecordVerdict
 from tidemill.shared.application.debezium import PREFIX
 from tidemill.shared.application.expressions import Expression
 from tidemill.shared.application.plan import StreamPlan
@@ -45,7 +45,7 @@ class Cleaner:
     def clean(self, chunk: RawChunk) -> CleanRows:
         """Derive columns and name what is wrong with each record; the first finding counts."""
         n, rows, batch = len(chunk), chunk.decoded.rows, chunk.decoded.batch
-        verdicts = {error.index: Verdict(error.reason, error.detail) for error in chunk.decoded.errors}
+        verdicts = {error.index: RecordVerdict(error.reason, error.detail) for error in chunk.decoded.errors}
         flags = np.zeros(n, np.int64)
         flags[list(chunk.flags)] = list(chunk.flags.values())
         said = None
@@ -73,7 +73,7 @@ class Cleaner:
         )
 
     def _deletions(
-        self, chunk: RawChunk, verdicts: dict[int, Verdict], said: tuple[NDArray[np.int64], pa.RecordBatch] | None
+        self, chunk: RawChunk, verdicts: dict[int, RecordVerdict], said: tuple[NDArray[np.int64], pa.RecordBatch] | None
     ) -> Iterator[tuple[NDArray[np.int64], pa.RecordBatch]]:
         """Give which records delete a row, and their entries: nothing but key and times; name what is wrong with others.
 
@@ -88,12 +88,14 @@ class Cleaner:
             if i in chunk.flags:
                 continue
             if not self.is_reference:
-                verdicts.setdefault(i, Verdict("null_value", "expected an event, found no value: only rows of a reference stream can be deleted"))
+                verdicts.setdefault(
+                    i, RecordVerdict("null_value", "expected an event, found no value: only rows of a reference stream can be deleted")
+                )
                 continue
             key = _deleted_key(chunk.keys[i], kind)
             if key is None:
                 detail = f"expected the key of the row to delete, as text of {self._stream.key} ({kind}), found {chunk.keys[i]!r} and no value"
-                verdicts.setdefault(i, Verdict("unreadable_key", detail))
+                verdicts.setdefault(i, RecordVerdict("unreadable_key", detail))
                 continue
             gone.append(i)
             keys.append(key)
@@ -103,7 +105,7 @@ class Cleaner:
             yield np.array(gone, np.int64), self._deleting({self._stream.key: key_column.cast(kind)}, key_column, times)
 
     def _said_deletions(
-        self, chunk: RawChunk, verdicts: dict[int, Verdict], rows: NDArray[np.int64], batch: pa.RecordBatch
+        self, chunk: RawChunk, verdicts: dict[int, RecordVerdict], rows: NDArray[np.int64], batch: pa.RecordBatch
     ) -> tuple[NDArray[np.int64], pa.RecordBatch]:
         """Return the entries of rows that delete what has their key; what says of the change itself (the envelope's columns) stays."""
         stream = self._stream
@@ -115,7 +117,7 @@ class Cleaner:
         key = key_texts(batch.column(stream.key))
         missing = _missing(batch.column(stream.key))
         for i in rows[missing].tolist():
-            verdicts.setdefault(i, Verdict("missing_key", f"expected a value in {stream.key}, the key of the row to delete"))
+            verdicts.setdefault(i, RecordVerdict("missing_key", f"expected a value in {stream.key}, the key of the row to delete"))
         stamps = pa.array(np.maximum(chunk.timestamps_ms[rows], 0)).cast(_TIME)
         known = batch.column(stream.event_time).cast(_TIME, safe=False) if stream.event_time in kept else pa.nulls(len(rows), _TIME)
         return rows, self._deleting(kept, key, pc.coalesce(known, stamps))
@@ -125,12 +127,12 @@ class Cleaner:
         arrays = [made[field.name] if field.name in made else pa.nulls(len(key), field.type) for field in self.schema]
         return pa.RecordBatch.from_arrays([array.cast(field.type) for array, field in zip(arrays, self.schema, strict=True)], schema=self.schema)
 
-    def _judge(self, batch: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, Verdict], flags: NDArray[np.int64]) -> pa.RecordBatch:
+    def _judge(self, batch: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, RecordVerdict], flags: NDArray[np.int64]) -> pa.RecordBatch:
         stream = self._stream
 
         def refuse(bad: NDArray[np.bool_], reason: str, detail: str) -> None:
             for i in rows[bad].tolist() if bad.any() else ():
-                verdicts.setdefault(i, Verdict(reason, detail))
+                verdicts.setdefault(i, RecordVerdict(reason, detail))
 
         def finite(column: pa.Array, field: pa.Field) -> pa.Array:
             odd = _non_finite(column)

@@ -14,9 +14,9 @@ from tidemill.services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cle
 from tidemill.services.ingestion.domain.identity_hash import KEY_BYTES
 from tidemill.services.ingestion.domain.journal_clock import TICK, JournalClock
 from tidemill.services.ingestion.domain.journal_run import JournalRun
-from tidemill.services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, Verdict, WaitingRows, concatenate
+from tidemill.services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, RecordVerdict, WaitingRows, concatenate
 from tidemill.services.ingestion.domain.rejections import Rejections
-from tidemill.services.ingestion.domain.sequencing import Candidates, Sequencer
+from tidemill.services.ingestion.domain.sequencing import ReleasedEvents, Sequencer
 from tidemill.services.ingestion.domain.stream_writers import WrittenRows
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.application.schemas import DELETED
@@ -181,7 +181,7 @@ class IngestionCore:
             limit = np.datetime64(farthest_ms, "ms")
             rows = rows.refusing(
                 {
-                    row: Verdict(FUTURE, f"expected a record timestamp up to {limit}Z, found {int(rows.timestamps_ms[row])} ms")
+                    row: RecordVerdict(FUTURE, f"expected a record timestamp up to {limit}Z, found {int(rows.timestamps_ms[row])} ms")
                     for row in np.flatnonzero(beyond & ~rows.heartbeat).tolist()
                 }
             )
@@ -222,7 +222,7 @@ class IngestionCore:
 
     def _arranged(
         self, stream: StreamPlan, source: NDArray[np.int64], reached: NDArray[np.int64], taken: Sequence[Sequence[CleanRows]]
-    ) -> Candidates | None:
+    ) -> ReleasedEvents | None:
         """Put a stream's rows in order and judge their event times; none of them is a copy yet."""
         own = [i for i, (name, _) in enumerate(self.inputs) if name == stream.name]
         parts = [part for i in own for part in taken[i]]
@@ -238,10 +238,12 @@ class IngestionCore:
         ahead = _instants(rows.columns.column("_event_time")) - reached[places]
         future = (ahead > stream.allowed_skew_ms) & ~rows.refused & ~rows.heartbeat
         if stream.rejects_future and future.any():
-            rows = rows.refusing({row: Verdict(FUTURE, _too_far_ahead(stream, int(ahead[row]))) for row in np.flatnonzero(future).tolist()})
-        return Candidates(stream, places, rows, ~rows.refused & ~rows.heartbeat & ~rows.skipped, np.zeros(len(rows), np.bool_), future)
+            rows = rows.refusing({row: RecordVerdict(FUTURE, _too_far_ahead(stream, int(ahead[row]))) for row in np.flatnonzero(future).tolist()})
+        return ReleasedEvents(stream, places, rows, ~rows.refused & ~rows.heartbeat & ~rows.skipped, np.zeros(len(rows), np.bool_), future)
 
-    def _step(self, judged: Sequence[Candidates], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]) -> IngestionStep:
+    def _step(
+        self, judged: Sequence[ReleasedEvents], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]
+    ) -> IngestionStep:
         entries, keys, duplicates, late = {}, {}, {}, {}
         flagged: dict[tuple[str, str], int] = {}
         for part in judged:
@@ -285,7 +287,7 @@ class IngestionCore:
         return np.asarray(newest[:-1] - event_times, np.int64)
 
 
-def _written(part: Candidates, times: NDArray[np.int64]) -> WrittenRows:
+def _written(part: ReleasedEvents, times: NDArray[np.int64]) -> WrittenRows:
     """Return how a stream's records were written, those left out that are none."""
     rows, none = part.rows, part.rows.heartbeat | part.rows.skipped
     if not none.any():

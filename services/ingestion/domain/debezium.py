@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.domain.raw import SKIPPED, Verdict
+from tidemill.services.ingestion.domain.raw import SKIPPED, RecordVerdict
 from tidemill.shared.application.debezium import ID, OP, PREFIX, TS, EnvelopePlan
 from tidemill.shared.application.plan import StreamPlan
 from tidemill.shared.avro.columns import DecodedColumns
@@ -24,7 +24,7 @@ _OTHERS = {
 
 
 @dataclass(frozen=True, slots=True)
-class Changes:
+class RowChanges:
     """What became of a batch of Debezium's messages.
 
     Attributes
@@ -57,17 +57,17 @@ class Unwrapper:
         self._columns = [field.name for field in own]
         self._required = [field.name for field in own if not field.nullable]
 
-    def unwrap(self, decoded: DecodedColumns, tombstones: NDArray[np.bool_]) -> Changes:
+    def unwrap(self, decoded: DecodedColumns, tombstones: NDArray[np.bool_]) -> RowChanges:
         """Sort messages into rows, deletions, what is skipped and what is refused; `tombstones` says which have no value, shape (n,)."""
         flags = dict.fromkeys(np.flatnonzero(tombstones).tolist(), SKIPPED["tombstone"])
         wire, place = decoded.batch, decoded.rows
         n = wire.num_rows
         operations = wire.column("op").to_numpy(zero_copy_only=False)
         deleted, updated = operations == _DELETE, operations == _UPDATE
-        found: dict[int, Verdict] = {}
+        refusals: dict[int, RecordVerdict] = {}
         for i in np.flatnonzero(~np.isin(operations, _EVENTS)).tolist():
             op = str(operations[i])
-            found[i] = Verdict(*_OTHERS.get(op, ("unknown_operation", f"expected op c, r, u or d, found {op[:80]!r}")))
+            refusals[i] = RecordVerdict(*_OTHERS.get(op, ("unknown_operation", f"expected op c, r, u or d, found {op[:80]!r}")))
         skipped = np.zeros(n, np.bool_)
         if not self._is_reference:
             for mask, fate, what in ((deleted, self._envelope.deletes, "delete"), (updated, self._envelope.updates, "update")):
@@ -75,19 +75,22 @@ class Unwrapper:
                     flags |= dict.fromkeys(place[mask].tolist(), SKIPPED[f"skipped_{what}"])
                     skipped |= mask
                 elif fate == "reject":
-                    _refuse(found, mask, "unexpected_operation", f"expected no {what} of a row ({what}s: reject)")
+                    _refuse(refusals, mask, "unexpected_operation", f"expected no {what} of a row ({what}s: reject)")
         columns, unreadable = self.columns(wire)
         for name, bad in unreadable.items():
             detail = f"{name}: expected a time in ISO 8601 with an offset, such as 2024-01-15T12:30:45.123456Z"
-            _refuse(found, bad & ~skipped, "undecodable", detail)
-        self._judge(columns, wire, deleted, updated, skipped, found)
+            _refuse(refusals, bad & ~skipped, "undecodable", detail)
+        self._judge(columns, wire, deleted, updated, skipped, refusals)
         keep = ~skipped
-        keep[list(found)] = False
-        errors = [*decoded.errors, *(InvalidRecord(int(place[i]), verdict.reason, verdict.detail) for i, verdict in found.items() if not skipped[i])]
+        keep[list(refusals)] = False
+        errors = [
+            *decoded.errors,
+            *(InvalidRecord(int(place[i]), verdict.reason, verdict.detail) for i, verdict in refusals.items() if not skipped[i]),
+        ]
         chosen = pa.array(np.flatnonzero(keep))
         batch = pa.RecordBatch.from_arrays([columns[field.name].take(chosen) for field in self._arrow], schema=self._arrow)
         rows = replace(decoded, batch=batch, rows=place[keep], errors=sorted(errors, key=lambda error: error.index))
-        return Changes(rows, (deleted & self._is_reference)[keep], flags)
+        return RowChanges(rows, (deleted & self._is_reference)[keep], flags)
 
     def columns(self, wire: pa.RecordBatch) -> tuple[dict[str, pa.Array], Mapping[str, NDArray[np.bool_]]]:
         """Return every column of the stream for every message, whatever becomes of it, and where texts that are to be times are none."""
@@ -113,35 +116,37 @@ class Unwrapper:
 
     def _judge(
         self, columns: dict[str, pa.Array], wire: pa.RecordBatch, deleted: NDArray[np.bool_], updated: NDArray[np.bool_], skipped: NDArray[np.bool_],
-        found: dict[int, Verdict],
+        refusals: dict[int, RecordVerdict],
     ) -> None:  # fmt: skip
         whole = ~deleted if self._is_reference else ~skipped
         for name in self._required:
             absent = _absent(columns[name]) & whole
-            _refuse(found, absent & ~deleted, "missing_row", f"expected a row in after, with {name}; found null")
+            _refuse(refusals, absent & ~deleted, "missing_row", f"expected a row in after, with {name}; found null")
             detail = f"expected the whole row in before, found no {name}: the connector knows its key only; ALTER TABLE ... REPLICA IDENTITY FULL"
-            _refuse(found, absent & deleted, "incomplete_row", detail)
+            _refuse(refusals, absent & deleted, "incomplete_row", detail)
         for name in self._columns:
             _refuse(
-                found, _unavailable(columns[name]) & whole, "unavailable_value",
+                refusals, _unavailable(columns[name]) & whole, "unavailable_value",
                 f"{name}: the connector does not know its value, not changed (TOAST); leave it out, or ALTER TABLE ... REPLICA IDENTITY FULL",
             )  # fmt: skip
         if self._is_reference and self._key in self._columns:
             key = self._key
             _refuse(
-                found, deleted & _absent(columns[key]), "incomplete_row",
+                refusals, deleted & _absent(columns[key]), "incomplete_row",
                 f"expected {key}, the key of the row to delete, in before; let {key} be the table's primary key (message.key.columns), or"
                 " ALTER TABLE ... REPLICA IDENTITY FULL",
             )  # fmt: skip
             old = wire.column(f"before.{key}")
             moved = updated & np.asarray(pc.fill_null(pc.not_equal(old, columns[key]), False).to_numpy(zero_copy_only=False), np.bool_)
-            _refuse(found, moved, "changed_key", f"{key}, the key, has changed: the row under the old one would stay; set message.key.columns to it")
+            _refuse(
+                refusals, moved, "changed_key", f"{key}, the key, has changed: the row under the old one would stay; set message.key.columns to it"
+            )
         if self._envelope.primary_key:
             detail = (
                 "expected in source the place of the change in the database's log (lsn; file, pos; change_lsn; scn) and a value in"
                 f" {', '.join(self._envelope.primary_key)}; where the connector says neither, derive an event_id"
             )
-            _refuse(found, _absent(columns[ID]) & ~skipped, "missing_event_id", detail)
+            _refuse(refusals, _absent(columns[ID]) & ~skipped, "missing_event_id", detail)
 
     def _identity(self, columns: Mapping[str, pa.Array], wire: pa.RecordBatch) -> pa.Array:
         """Return operation, place in the log and primary key as text; null where one is missing. A message that is sent again has the same."""
@@ -179,9 +184,9 @@ def instants(texts: pa.Array) -> tuple[pa.Array, NDArray[np.bool_]]:
         return pa.array([one.as_py() for one in made], kind), bad
 
 
-def _refuse(found: dict[int, Verdict], rows: NDArray[np.bool_], reason: str, detail: str) -> None:
+def _refuse(refusals: dict[int, RecordVerdict], rows: NDArray[np.bool_], reason: str, detail: str) -> None:
     for i in np.flatnonzero(rows).tolist() if rows.any() else ():
-        found.setdefault(i, Verdict(reason, detail))
+        refusals.setdefault(i, RecordVerdict(reason, detail))
 
 
 def _absent(column: pa.Array) -> NDArray[np.bool_]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.domain.raw import CleanRows, Verdict
+from tidemill.services.ingestion.domain.raw import CleanRows, RecordVerdict
 from tidemill.shared.log.packed import Packed
 
 _ENVELOPE_BYTES = 128
@@ -54,13 +54,13 @@ class EntryProof:
             if 2 * columns.nbytes <= most or 2 * sum(map(_largest, columns.columns)) <= most:
                 return rows
         candidates = np.flatnonzero(~rows.refused & ~rows.heartbeat & ~rows.skipped)
-        found: dict[int, Verdict] = {}
-        self._judge(rows.columns.take(pa.array(candidates)), candidates, found)
-        return self._refuse(rows, found)
+        verdicts: dict[int, RecordVerdict] = {}
+        self._judge(rows.columns.take(pa.array(candidates)), candidates, verdicts)
+        return self._refuse(rows, verdicts)
 
     def _within_years(self, rows: CleanRows) -> CleanRows:
         """Refuse times of other years than 1 to 9999, which no lake or client could read (the event time has its own verdicts before)."""
-        found: dict[int, Verdict] = {}
+        verdicts: dict[int, RecordVerdict] = {}
         schema = rows.columns.schema
         if self._timed is None or (self._timed[0] is not schema and not self._timed[0].equals(schema)):
             # The columns of a stream are the same at every step: which of them hold times is looked up once.
@@ -70,18 +70,18 @@ class EntryProof:
             beyond = _beyond_years(rows.columns.column(i))
             if beyond is not None:
                 for row in np.flatnonzero(beyond & ~rows.refused & ~rows.heartbeat).tolist():
-                    found.setdefault(row, Verdict("out_of_range", f"{schema.names[i]}: expected a time of the years 1 to 9999"))
-        return self._refuse(rows, found)
+                    verdicts.setdefault(row, RecordVerdict("out_of_range", f"{schema.names[i]}: expected a time of the years 1 to 9999"))
+        return self._refuse(rows, verdicts)
 
     @staticmethod
-    def _refuse(rows: CleanRows, found: Mapping[int, Verdict]) -> CleanRows:
-        if not found:
+    def _refuse(rows: CleanRows, verdicts: Mapping[int, RecordVerdict]) -> CleanRows:
+        if not verdicts:
             return rows
         refused = rows.refused.copy()
-        refused[list(found)] = True
-        return replace(rows, refused=refused, verdicts={**rows.verdicts, **found})
+        refused[list(verdicts)] = True
+        return replace(rows, refused=refused, verdicts={**rows.verdicts, **verdicts})
 
-    def _judge(self, columns: pa.RecordBatch, rows: NDArray[np.int64], found: dict[int, Verdict]) -> None:
+    def _judge(self, columns: pa.RecordBatch, rows: NDArray[np.int64], verdicts: dict[int, RecordVerdict]) -> None:
         if not len(rows):
             return
         own = columns.select([name for name in columns.schema.names if not name.startswith("_")])
@@ -89,22 +89,22 @@ class EntryProof:
             entries = self._encode(own)
         except ValueError as error:
             if len(rows) == 1:
-                found[int(rows[0])] = Verdict("not_encodable", str(error)[:1_000])
+                verdicts[int(rows[0])] = RecordVerdict("not_encodable", str(error)[:1_000])
                 return
             half = len(rows) // 2
-            self._judge(columns.slice(0, half), rows[:half], found)
-            self._judge(columns.slice(half), rows[half:], found)
+            self._judge(columns.slice(0, half), rows[:half], verdicts)
+            self._judge(columns.slice(half), rows[half:], verdicts)
             return
         for i, (_, detail) in self._decode(entries).items():
-            found[int(rows[i])] = Verdict("not_decodable", f"the journal's readers would refuse the entry: {detail[:1_000]}")
+            verdicts[int(rows[i])] = RecordVerdict("not_decodable", f"the journal's readers would refuse the entry: {detail[:1_000]}")
         total = entries.lengths + _ENVELOPE_BYTES + 2 * _bytes(columns.column("_event_id")) + 2 * _bytes(columns.column("_key"))
         for name in self._names:
             for i in np.flatnonzero(_bytes(columns.column(name)) > self._name_bytes).tolist():
                 detail = f"{name}: expected a text of at most {self._name_bytes} bytes, as it names state; raise max.message.bytes of the checkpoints"
-                found.setdefault(int(rows[i]), Verdict("too_large", detail))
+                verdicts.setdefault(int(rows[i]), RecordVerdict("too_large", detail))
         for i in np.flatnonzero(total > self._limit).tolist():
             detail = f"expected a journal entry of at most {self._limit} bytes, this one has {int(total[i])}; raise max.message.bytes of the topics"
-            found.setdefault(int(rows[i]), Verdict("too_large", detail))
+            verdicts.setdefault(int(rows[i]), RecordVerdict("too_large", detail))
 
 
 def _beyond_years(column: pa.Array) -> NDArray[np.bool_] | None:

@@ -11,7 +11,7 @@ KEY_BYTES = 16
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _rounds(v, times):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _rounds(v, times):  # pragma: no cover
     a, b, c, d = v[0], v[1], v[2], v[3]
     for _ in range(times):
         a += b
@@ -28,7 +28,7 @@ def _rounds(v, times):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _siphash(content, stops, one, two, out):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _siphash(content, stops, one, two, out):  # pragma: no cover
     v = np.empty(4, np.uint64)
     for i in range(stops.size - 1):
         at, end = stops[i], stops[i + 1]

@@ -11,7 +11,7 @@ from tidemill.services.ingestion.domain.journal_clock import TICK
 
 
 @dataclass(frozen=True, slots=True)
-class Mark:
+class PauseMark:
     """Where in the journal a stream was paused, or resumed."""
 
     stream: str
@@ -40,9 +40,9 @@ class JournalRun:
     time_ms: NDArray[np.int64]
     entries: Mapping[str, pa.RecordBatch]
     keys: Mapping[str, pa.Array]
-    marks: Mapping[int, Mark] = field(default_factory=dict)
+    marks: Mapping[int, PauseMark] = field(default_factory=dict)
 
-    def begun_with(self, marks: Sequence[Mark], time_ms: int) -> "JournalRun":
+    def begun_with(self, marks: Sequence[PauseMark], time_ms: int) -> "JournalRun":
         """Return it with ticks before its first record that bear marks."""
         n = len(marks)
         if not n:
@@ -51,7 +51,7 @@ class JournalRun:
         moved = {row + n: mark for row, mark in self.marks.items()}
         return replace(self, source=source, time_ms=times, marks={**dict(enumerate(marks)), **moved})
 
-    def ended_with(self, marks: Sequence[Mark], time_ms: int) -> "JournalRun":
+    def ended_with(self, marks: Sequence[PauseMark], time_ms: int) -> "JournalRun":
         """Return it with ticks behind its last record that bear marks."""
         n, end = len(marks), len(self.source)
         if not n:

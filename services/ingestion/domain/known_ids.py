@@ -20,7 +20,7 @@ _NEVER = np.iinfo(np.int64).min
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find(table, one, two):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _find(table, one, two):  # pragma: no cover
     mask = table.shape[0] - 1
     i = (one ^ two) & mask
     while table[i, 3] != _EMPTY and (table[i, 0] != one or table[i, 1] != two):
@@ -29,7 +29,7 @@ def _find(table, one, two):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _claim(table, ids, earliest, latest, within, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _claim(table, ids, earliest, latest, within, slots):  # pragma: no cover
     """Claim a slot for each id that is new, -1 for copies; returns how many were claimed of empty slots, and the first row that is in doubt."""
     new = 0
     for k in range(ids.shape[0]):
@@ -48,20 +48,20 @@ def _claim(table, ids, earliest, latest, within, slots):  # type: ignore[no-unty
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _give_back(table, slots):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _give_back(table, slots):  # pragma: no cover
     for k in range(slots.size):
         if slots[k] >= 0:
             table[slots[k], 3] = _SETTLED
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _settle(table, slots, times):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _settle(table, slots, times):  # pragma: no cover
     for k in range(slots.size):
         table[slots[k], 2], table[slots[k], 3] = times[k], _SETTLED
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _put(table, ids, times):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _put(table, ids, times):  # pragma: no cover
     """Remember ids with their newest times; returns how many were new."""
     new = 0
     for k in range(ids.shape[0]):
@@ -75,7 +75,7 @@ def _put(table, ids, times):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _move(old, new, oldest):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _move(old, new, oldest):  # pragma: no cover
     kept = 0
     for i in range(old.shape[0]):
         if old[i, 3] != _EMPTY and old[i, 2] >= oldest:
@@ -113,11 +113,6 @@ class KnownIds:
         self._changed = False
         self._chunks: deque[tuple[int, int]] = deque()
         self._next_chunk = 0
-
-    @property
-    def held_rows(self) -> int:
-        """Rows of the table, 32 bytes each."""
-        return len(self._table)
 
     def hashes(self, texts: pa.Array) -> NDArray[np.int64]:
         """Return what stands for ids, shape (n, 2)."""

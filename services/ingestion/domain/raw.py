@@ -49,7 +49,7 @@ class RawChunk:
 
 
 @dataclass(frozen=True, slots=True)
-class Verdict:
+class RecordVerdict:
     """Why a record is refused: a stable code, and what was expected and what came."""
 
     reason: str
@@ -82,7 +82,7 @@ class CleanRows:
     timestamps_ms: NDArray[np.int64]
     keys: Sequence[bytes | None]
     values: Sequence[bytes | None]
-    verdicts: Mapping[int, Verdict]
+    verdicts: Mapping[int, RecordVerdict]
     writers: NDArray[np.int64]
 
     def __len__(self) -> int:
@@ -103,7 +103,7 @@ class CleanRows:
             self.writers[span],
         )  # fmt: skip
 
-    def refusing(self, verdicts: Mapping[int, Verdict]) -> "CleanRows":
+    def refusing(self, verdicts: Mapping[int, RecordVerdict]) -> "CleanRows":
         """Return the same with some more rows refused; a verdict that a row has already stands."""
         refused = self.refused.copy()
         refused[list(verdicts)] = True

@@ -8,7 +8,7 @@ from typing import TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.domain.raw import CleanRows, Verdict
+from tidemill.services.ingestion.domain.raw import CleanRows, RecordVerdict
 from tidemill.shared.log.packed import taken
 
 _Item = TypeVar("_Item")
@@ -43,7 +43,7 @@ class Rejections:
     """
 
     streams: Sequence[str]
-    verdicts: Sequence[Verdict]
+    verdicts: Sequence[RecordVerdict]
     partitions: NDArray[np.int32]
     offsets: NDArray[np.int64]
     timestamps_ms: NDArray[np.int64]
@@ -54,12 +54,12 @@ class Rejections:
     @classmethod
     def of(cls, parts: Sequence[tuple[str, NDArray[np.int64], CleanRows, NDArray[np.int64]]]) -> "Rejections":
         """Collect the refused rows of each stream, given as (name, places in the step, rows, journal times), by place."""
-        found = []
+        by_stream = []
         for name, places, rows, times in parts:
             if rows.verdicts:
                 chosen = np.sort(np.fromiter(rows.verdicts, np.int64, len(rows.verdicts)))
-                found.append((name, places[chosen], rows, times[chosen], chosen))
-        if not found:
+                by_stream.append((name, places[chosen], rows, times[chosen], chosen))
+        if not by_stream:
             none = np.empty(0, np.int64)
             return cls((), (), np.empty(0, np.int32), none, none, none, (), ())
         columns = [
@@ -67,11 +67,11 @@ class Rejections:
                 [name] * len(chosen), [rows.verdicts[row] for row in chosen.tolist()], rows.partition[chosen], rows.offsets[chosen],
                 rows.timestamps_ms[chosen], times, taken(rows.keys, chosen), taken(rows.values, chosen),
             )
-            for name, _, rows, times, chosen in found
+            for name, _, rows, times, chosen in by_stream
         ]  # fmt: skip
         if len(columns) == 1:
             return columns[0]
-        order = np.argsort(np.concatenate([places for _, places, *_ in found]), kind="stable")
+        order = np.argsort(np.concatenate([places for _, places, *_ in by_stream]), kind="stable")
 
         return cls(
             _merged([one.streams for one in columns], order), _merged([one.verdicts for one in columns], order),

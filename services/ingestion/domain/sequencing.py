@@ -20,7 +20,7 @@ _LONG_AGO = np.iinfo(np.int64).min
 
 
 @dataclass(frozen=True, slots=True)
-class Candidates:
+class ReleasedEvents:
     """A stream's released rows in order, with their places in the step.
 
     Attributes
@@ -92,7 +92,7 @@ class Sequencer:
         if stream in self._tables:
             self._tables[stream].remember(event_ids, times_ms)
 
-    def settle(self, judged: Sequence[Candidates], released: ReleasedRecords) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
+    def settle(self, judged: Sequence[ReleasedEvents], released: ReleasedRecords) -> tuple[NDArray[np.bool_], NDArray[np.int64], NDArray[np.bool_]]:
         """Find the copies and give times, together: what is a copy depends on journal time, and copies do not move that.
 
         Items are settled in stretches in which it is certain, without the exact times, what is a copy. Mostly that is all of them.
@@ -143,7 +143,7 @@ class Sequencer:
 class _Claim:
     """Rows of a stream that may be new, and their slots in its table (-1 for copies)."""
 
-    part: Candidates
+    part: ReleasedEvents
     table: KnownIds
     ids: NDArray[np.int64]
     rows: NDArray[np.int64]

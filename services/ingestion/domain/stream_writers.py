@@ -130,13 +130,13 @@ class StreamWriters:
             self.day = day
             part = slice(begin, end)
             self.rows += end - begin
-            found = _by_value(writers[part])
-            for writer, places in found:
+            by_writer = _by_value(writers[part])
+            for writer, places in by_writer:
                 if writer > 0:
                     own = begin + places
                     first = int(own[0])
                     self._count(writer, len(own), int(refused[own].sum()), [int(times[first]), int(rows.partition[first]), int(rows.offsets[first])])
-            if any(writer < 0 for writer, _ in found):
+            if any(writer < 0 for writer, _ in by_writer):
                 self._absorb_json(writers[part], refused[part], times[part], names)
         return said
 
@@ -157,9 +157,11 @@ class StreamWriters:
             records, refused = self.today[writer]
             changes = tuple(differences(schemas(self.usual), schemas(writer), self.columns))
             said.append(SchemaChange(self.stream, writer, self.usual, first_ms, partition, offset, self.day, records, refused, all_today, changes))
-        found = self.fields.close(self.columns, self._room)
-        if found is not None:
-            said.append(SchemaChange(self.stream, -1, -1, found.first_ms, -1, -1, self.day, found.records, found.refused, all_today, found.changes))
+        change = self.fields.close(self.columns, self._room)
+        if change is not None:
+            said.append(
+                SchemaChange(self.stream, -1, -1, change.first_ms, -1, -1, self.day, change.records, change.refused, all_today, change.changes)
+            )
         if self.today:
             self.usual = max(self.today, key=lambda writer: (self.today[writer][0], writer))
         self.known = [*self.known, *self.first][-_KNOWN_KEPT:]

@@ -4,7 +4,7 @@ from typing import Any
 
 from tidemill.services.outcomes.domain.identity_index import IdentityIndex
 from tidemill.services.outcomes.domain.packed_rows import PackedRows
-from tidemill.services.outcomes.domain.request import At, Label
+from tidemill.services.outcomes.domain.request import At, TimedLabel
 
 _COLUMNS = (
     ("offset", "i8"),
@@ -36,7 +36,7 @@ class EarlyLabels:
         """Return the ids that are waited for, one for each label."""
         return [self._rows.identity(row) for row in range(self._rows.first, self._rows.end) if self._rows.get(row)[4]]
 
-    def add(self, identity: str, label: Label, at: At) -> None:
+    def add(self, identity: str, label: TimedLabel, at: At) -> None:
         """Remember a label."""
         lower = self._index.find(identity)
         row = self._rows.end
@@ -48,20 +48,20 @@ class EarlyLabels:
             self._rows.set(self._rows.number(self._rows.get(head)[6]), "next", row & _ROW_MASK)
             self._rows.set(head, "last", row & _ROW_MASK)
 
-    def take(self, identity: str) -> list[tuple[Label, At]]:
+    def take(self, identity: str) -> list[tuple[TimedLabel, At]]:
         """Return the labels that wait for a request, which has come; they wait no longer."""
         lower = self._index.find(identity)
         if lower < 0:
             return []
         row = self._rows.number(lower)
         self._index.remove(identity, row)
-        found = []
+        labels = []
         while True:
             offset, time_ms, value, event_time_ms, _, following, _ = self._rows.get(row)
             self._rows.set(row, "waits", False)
-            found.append((Label(value, event_time_ms), At(time_ms, self._rows.repeated(row)[0], offset)))
+            labels.append((TimedLabel(value, event_time_ms), At(time_ms, self._rows.repeated(row)[0], offset)))
             if following == row & _ROW_MASK:
-                return found
+                return labels
             row = self._rows.number(following)
 
     def oldest(self) -> tuple[At, bool]:
@@ -70,7 +70,7 @@ class EarlyLabels:
         offset, time_ms, _, _, waits, _, _ = self._rows.get(row)
         return At(time_ms, self._rows.repeated(row)[0], offset), bool(waits)
 
-    def give_up_oldest(self) -> tuple[str, Label]:
+    def give_up_oldest(self) -> tuple[str, TimedLabel]:
         """Let go of the oldest label and return it."""
         row = self._rows.first
         _, _, value, event_time_ms, waits, following, last = self._rows.get(row)
@@ -83,7 +83,7 @@ class EarlyLabels:
                 self._index.replace(identity, row, heir)
                 self._rows.set(heir, "last", last)
         self._rows.forget_first()
-        return identity, Label(value, event_time_ms)
+        return identity, TimedLabel(value, event_time_ms)
 
     def between(self, low: int, high: int) -> list[tuple[Any, ...]]:
         """Return the labels with journal offsets in [low, high) that wait, each as id, value, event time and the fields of `At`."""

@@ -15,7 +15,7 @@ _FULLEST, _EMPTIEST, _GROWTH = 0.8, 0.2, 1.4
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _find(slots, tag, skip):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _find(slots, tag, skip):  # pragma: no cover
     """Return the row of the match number `skip`, -1 if there are not so many."""
     room = slots.size
     i = (tag * room) >> _TAG_BITS
@@ -29,7 +29,7 @@ def _find(slots, tag, skip):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _put(slots, entry):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _put(slots, entry):  # pragma: no cover
     room = slots.size
     i = ((entry >> _ROW_BITS) * room) >> _TAG_BITS
     while slots[i] != 0:
@@ -38,7 +38,7 @@ def _put(slots, entry):  # type: ignore[no-untyped-def]  # pragma: no cover
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _put_if_new(slots, entry):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _put_if_new(slots, entry):  # pragma: no cover
     """Put an entry if no other one has its tag, and return -1; otherwise return the first row that has it."""
     room = slots.size
     tag = entry >> _ROW_BITS
@@ -52,7 +52,7 @@ def _put_if_new(slots, entry):  # type: ignore[no-untyped-def]  # pragma: no cov
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _replace(slots, entry, by):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _replace(slots, entry, by):  # pragma: no cover
     room = slots.size
     i = ((entry >> _ROW_BITS) * room) >> _TAG_BITS
     while slots[i] != entry:
@@ -80,7 +80,7 @@ def _replace(slots, entry, by):  # type: ignore[no-untyped-def]  # pragma: no co
 
 
 @njit(cache=True, nogil=True, error_model="numpy")
-def _move(old, new):  # type: ignore[no-untyped-def]  # pragma: no cover
+def _move(old, new):  # pragma: no cover
     for i in range(old.size):
         if old[i] != 0:
             _put(new, old[i])
@@ -117,9 +117,9 @@ class IdentityIndex:
         if self._used >= _FULLEST * self._slots.size:
             self._resize(int(self._slots.size * _GROWTH) + 1)
         entry = _entry(identity, row)
-        found = int(_put_if_new(self._slots, entry))
-        if found >= 0:
-            if self._verified(identity, found) >= 0:
+        existing = int(_put_if_new(self._slots, entry))
+        if existing >= 0:
+            if self._verified(identity, existing) >= 0:
                 return False
             _put(self._slots, entry)
         self._used += 1
@@ -138,12 +138,12 @@ class IdentityIndex:
         if self._slots.size > _FIRST_ROOM and self._used < _EMPTIEST * self._slots.size:
             self._resize(max(_FIRST_ROOM, int(self._used * 2 / _FULLEST)))
 
-    def _verified(self, identity: str, found: int) -> int:
+    def _verified(self, identity: str, row: int) -> int:
         skip = 0
-        while found >= 0 and not self._is_named(found, identity):
+        while row >= 0 and not self._is_named(row, identity):
             skip += 1
-            found = int(_find(self._slots, _tag(identity), skip))
-        return found
+            row = int(_find(self._slots, _tag(identity), skip))
+        return row
 
     def _resize(self, room: int) -> None:
         fresh = np.zeros(room, np.int64)

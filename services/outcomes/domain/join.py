@@ -8,7 +8,7 @@ from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
 from tidemill.services.outcomes.domain.early_labels import EarlyLabels
-from tidemill.services.outcomes.domain.request import At, Label, Pair, Request
+from tidemill.services.outcomes.domain.request import At, Pair, Request, TimedLabel
 from tidemill.services.outcomes.domain.request_table import CORRECTED, INVALID, LABELLED, OPEN, PENDING, STATUSES, TIMEOUT, RequestTable
 
 CHUNK_REQUESTS = 256
@@ -51,7 +51,7 @@ class Outcome(NamedTuple):
     at: At
     request: Request
     status: str
-    label: Label | None
+    label: TimedLabel | None
     delay_ms: int | None
     revision: int
 
@@ -84,7 +84,7 @@ class _ModelState:
         self.due_ms = min(self.due_ms, request.time_ms + self.policy.max_delay_ms)
         return self.requests.add(request, status, revision)
 
-    def keep_early(self, identity: str, label: Label, at: At) -> None:
+    def keep_early(self, identity: str, label: TimedLabel, at: At) -> None:
         """Remember a label whose request has not come."""
         self.due_ms = min(self.due_ms, at.time_ms + self.policy.max_delay_ms)
         self.early.add(identity, label, at)
@@ -132,7 +132,7 @@ class OutcomeJoin:
             outcomes += self._labelled(state, state.requests.end - 1, label, at, label_at.time_ms)
         return outcomes
 
-    def label(self, model: str, request_id: str, label: Label, at: At) -> list[Outcome]:
+    def label(self, model: str, request_id: str, label: TimedLabel, at: At) -> list[Outcome]:
         """Take up a truth."""
         state = self._models[model]
         row = state.requests.find(request_id)
@@ -204,10 +204,10 @@ class OutcomeJoin:
         for name, _, blob in sorted(early):
             state = self._models[name]
             for identity, value, event_time, *at in _unpack(blob):
-                state.keep_early(identity, Label(value, event_time), At(*at))
+                state.keep_early(identity, TimedLabel(value, event_time), At(*at))
         self.due_ms = min((state.due_ms for state in self._models.values()), default=_NEVER)
 
-    def _labelled(self, state: _ModelState, row: int, label: Label, at: At, label_time_ms: int) -> list[Outcome]:
+    def _labelled(self, state: _ModelState, row: int, label: TimedLabel, at: At, label_time_ms: int) -> list[Outcome]:
         request, status, revision = state.requests.get(row)
         if status not in OPEN and not state.policy.last_correction_wins:
             self.ignored_labels += 1
@@ -232,7 +232,7 @@ class OutcomeJoin:
                 value = None if status == INVALID or (state.policy.has_control_share and _is_hidden(request)) else state.policy.timeout_label
                 requests.set(state.pending, TIMEOUT, revision)
                 state.touch(request.offset)
-                label = None if value is None else Label(value, expires_ms)
+                label = None if value is None else TimedLabel(value, expires_ms)
                 outcomes.append(Outcome(state.policy.model, at, request, STATUSES[TIMEOUT], label, None, 0))
             state.pending += 1
         while len(requests):

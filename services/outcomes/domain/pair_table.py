@@ -57,5 +57,5 @@ class PairTable:
             return None
         begin, row = self._stretches[place]
         end = self._stretches[place + 1][1] if place + 1 < len(self._stretches) else self._rows.end
-        found = row + request - begin
-        return found if self._rows.first <= found < end else None
+        pair = row + request - begin
+        return pair if self._rows.first <= pair < end else None

@@ -63,7 +63,7 @@ class Request(NamedTuple):
     pair: Pair | None = None
 
 
-class Label(NamedTuple):
+class TimedLabel(NamedTuple):
     """A truth and when it happened."""
 
     value: float

@@ -110,12 +110,12 @@ class RequestTable:
 
         Numbers are left out of rows that have none; a pair stands behind everything else.
         """
-        found: list[tuple[Any, ...]] = []
+        rows: list[tuple[Any, ...]] = []
         for identities, served, *columns in self._rows.between(low, high):
             own, (status, revision), numbers = columns[:5], columns[5:7], columns[7:]
             last = [list(zip(*numbers, strict=True))] if numbers else []
-            found += zip(identities, *own, *zip(*served, strict=True), *last, [STATUSES[one] for one in status], revision, strict=True)
-        return [self._with_pair(row) for row in found] if self._pairs else found
+            rows += zip(identities, *own, *zip(*served, strict=True), *last, [STATUSES[one] for one in status], revision, strict=True)
+        return [self._with_pair(row) for row in rows] if self._pairs else rows
 
     def _with_pair(self, row: tuple[Any, ...]) -> tuple[Any, ...]:
         number = self.find(row[0])

@@ -10,7 +10,7 @@ from scipy.special import expit, logit, logsumexp
 from sklearn.isotonic import IsotonicRegression
 
 from tidemill.services.retraining.domain.examples import DAY_MS
-from tidemill.services.retraining.domain.shrinkage import FLOOR, Sample, shrunk_level, shrunk_line
+from tidemill.services.retraining.domain.shrinkage import FLOOR, LogOddsSample, shrunk_level, shrunk_line
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.statistics.paired_test import paired_block_test
@@ -25,7 +25,7 @@ _LEAST_PER_KNOT, _MOST_KNOTS = 50, 20
 
 
 @dataclass(frozen=True, slots=True)
-class Choice:
+class CalibrationChoice:
     """What was chosen.
 
     Attributes
@@ -43,7 +43,7 @@ class Choice:
 
 def choose_calibration(
     kind: Kind, labels: Scores, scores: Scores, request_ms: NDArray[np.int64], is_weighted: bool = False, weights: Weights = None
-) -> Choice:
+) -> CalibrationChoice:
     """Choose a correction by log loss, or none where no one helps beyond noise.
 
     Each method is fitted on all blocks of time but one and judged on that one. One counts as helpful when its mean gain over blocks is above zero at
@@ -67,7 +67,7 @@ def choose_calibration(
     Platt: Probabilistic outputs for support vector machines. 1999. Zadrozny and Elkan: Transforming classifier scores into accurate multiclass
     probability estimates. KDD 2002. Guo et al.: On calibration of modern neural networks. ICML 2017.
     """
-    none = Choice("none", None, 0.0)
+    none = CalibrationChoice("none", None, 0.0)
     if kind.name == "regression" or len(labels) < _LEAST_ROWS or not np.isfinite(scores).all():
         return none
     blocks, methods = _blocks(request_ms), _methods(kind, labels, request_ms, is_weighted)
@@ -81,12 +81,12 @@ def choose_calibration(
         and (moved := offset(labels, scores, days, weights)) is not None
     ):
         helped = weighted_mean(plain - _apart(kind, labels, scores, blocks, days, offset, weights), weights)
-        best = Choice("offset", moved, helped)
+        best = CalibrationChoice("offset", moved, helped)
     for name, method in methods.items():
         losses = _apart(kind, labels, scores, blocks, days, method, weights)
         test, gain = paired_block_test(losses - plain, blocks, weights), weighted_mean(plain - losses, weights)
         if test.p_value_less < _LEVEL and gain > helped and (calibration := method(labels, scores, days, weights)) is not None:
-            best, helped = Choice(name, calibration, gain), gain
+            best, helped = CalibrationChoice(name, calibration, gain), gain
     return best
 
 
@@ -126,12 +126,12 @@ def _methods(kind: Kind, labels: Scores, request_ms: NDArray[np.int64], is_weigh
 
 def _shrunk_platt(labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Weights) -> Calibration | None:
     line = platt(labels, scores, weights)
-    return None if line is None else shrunk_line(Sample.of(labels, scores, days, weights), line.slope, line.offsets[0])
+    return None if line is None else shrunk_line(LogOddsSample.of(labels, scores, days, weights), line.slope, line.offsets[0])
 
 
 def _shrunk_isotonic(labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Weights) -> Calibration | None:
     line = isotonic(labels, scores, weights)
-    return None if line is None else shrunk_level(Sample.of(labels, scores, days, weights), line)
+    return None if line is None else shrunk_level(LogOddsSample.of(labels, scores, days, weights), line)
 
 
 def _rare(labels: Scores) -> int:
@@ -160,7 +160,7 @@ def offset(labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Wei
     """Move the log odds by as much as makes the mean score the rate; None where one class is absent."""
     if not _rare(labels):
         return None
-    sample = Sample.of(labels, scores, days, weights)
+    sample = LogOddsSample.of(labels, scores, days, weights)
     return Calibration(link="logit", offsets=(sample.level(sample.odds),))
 
 
@@ -171,17 +171,17 @@ def platt(labels: Scores, scores: Scores, weights: Weights = None) -> Calibratio
     """
     odds = logit(np.clip(scores, FLOOR, 1 - FLOOR))
     design = np.column_stack([odds, np.ones(len(odds))])
-    found, sizes = np.array([1.0, 0.0]), np.ones(len(odds)) if weights is None else weights
+    coefficients, sizes = np.array([1.0, 0.0]), np.ones(len(odds)) if weights is None else weights
     for _ in range(50):
-        rates = expit(design @ found)
+        rates = expit(design @ coefficients)
         curvature = design.T @ (design * (sizes * rates * (1 - rates))[:, None]) + 1e-9 * np.eye(2)
         step = np.linalg.solve(curvature, design.T @ (sizes * (labels - rates)))
         # A step that is too long where the curve is flat would leave for good.
-        found = found + step * min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))
+        coefficients = coefficients + step * min(1.0, 2.0 / max(1e-12, float(np.abs(step).max())))
         if np.abs(step).max() < 1e-10:
             break
-    slope, offset = found.tolist()
-    return Calibration(link="logit", slope=slope, offsets=(offset,)) if slope > 0.01 and np.isfinite(found).all() else None
+    slope, offset = coefficients.tolist()
+    return Calibration(link="logit", slope=slope, offsets=(offset,)) if slope > 0.01 and np.isfinite(coefficients).all() else None
 
 
 def isotonic(labels: Scores, scores: Scores, weights: Weights = None) -> Calibration | None:

@@ -40,8 +40,8 @@ def check_validation(rows: Examples, training: Training, kind: Kind) -> None:
         return check_rows(rows, 1, training, kind, "validation")
     counts = np.bincount(rows.labels.astype(np.int64), minlength=kind.width)
     if (counts >= training.min_positives).sum() < 2:
-        found = ", ".join(f"{count} {name}" for name, count in zip(kind.classes, counts.tolist(), strict=True))
-        raise TooFewRowsError(f"expected {training.min_positives} validation rows of two classes or more, found {found}")
+        counted = ", ".join(f"{count} {name}" for name, count in zip(kind.classes, counts.tolist(), strict=True))
+        raise TooFewRowsError(f"expected {training.min_positives} validation rows of two classes or more, found {counted}")
     return None
 
 

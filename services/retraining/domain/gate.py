@@ -5,7 +5,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.calibration_check import calibration_of, compare_calibration
 from tidemill.services.retraining.domain.examples import DAY_MS
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.metrics import roc_auc
 from tidemill.shared.statistics.paired_test import paired_block_test
@@ -26,7 +26,7 @@ def judge(
     min_positives: int = 2,
     block_ms: int = DAY_MS,
     weights: Weights = None,
-) -> Verdict:
+) -> GateVerdict:
     """Compare two models' scores of the same requests: loss by a paired one-sided t test over blocks (days), AUC (binary), calibration (classes).
 
     A candidate whose probabilities mean less than the champion's (calibration error larger by more than 0.02, sure at 95 %) does not serve,
@@ -49,18 +49,18 @@ def judge(
     """
     labelled = kind.is_label(labels)
     if not labelled.all():
-        return Verdict(False, f"expected labels of {kind.expected}, found {int((~labelled).sum())} others", _rows(labels))
+        return GateVerdict(False, f"expected labels of {kind.expected}, found {int((~labelled).sum())} others", _rows(labels))
     for whose, scores in (("candidate", challenger), ("champion", champion)):
         if not (answered := kind.is_score(scores)).all():
-            return Verdict(False, f"expected finite scores, the {whose} has none for {int((~answered).sum())} rows", _rows(labels))
+            return GateVerdict(False, f"expected finite scores, the {whose} has none for {int((~answered).sum())} rows", _rows(labels))
     if len(labels) and (lack := kind.lack(labels, min_positives)):
-        return Verdict(False, f"expected enough of each class to judge by, found {lack}", _rows(labels))
+        return GateVerdict(False, f"expected enough of each class to judge by, found {lack}", _rows(labels))
     days = request_ms // block_ms
-    found = len(np.unique(days)) if len(labels) else 0
-    if len(labels) < min_rows or found < _LEAST_DAYS:
-        figures = {"gate_rows": float(len(labels)), "gate_days": float(found)}
+    day_count = len(np.unique(days)) if len(labels) else 0
+    if len(labels) < min_rows or day_count < _LEAST_DAYS:
+        figures = {"gate_rows": float(len(labels)), "gate_days": float(day_count)}
         what = "days" if block_ms == DAY_MS else f"blocks of {block_ms / 1000:g} s"
-        return Verdict(False, f"{len(labels)} matured rows over {found} {what}; {min_rows} rows and {_LEAST_DAYS} {what} are needed", figures)
+        return GateVerdict(False, f"{len(labels)} matured rows over {day_count} {what}; {min_rows} rows and {_LEAST_DAYS} {what} are needed", figures)
     mine, theirs = kind.losses(labels, challenger), kind.losses(labels, champion)
     test = paired_block_test(mine - theirs, days, weights)
     loss, champion_loss = weighted_mean(mine, weights), weighted_mean(theirs, weights)
@@ -74,16 +74,16 @@ def judge(
     }
     shown = f"loss {loss:.4f} against {champion_loss:.4f}"
     if not test.p_value_less < alpha:
-        return Verdict(False, f"{shown}: p = {test.p_value_less:.3f}, needed < {alpha}", figures)
+        return GateVerdict(False, f"{shown}: p = {test.p_value_less:.3f}, needed < {alpha}", figures)
     # Written so that a figure that is NaN passes nothing.
     if kind.name == "binary":
         auc, champion_auc = roc_auc(labels, challenger, weights), roc_auc(labels, champion, weights)
         figures |= {"auc": auc, "champion_auc": champion_auc}
         if not auc >= champion_auc - _AUC_MARGIN:
-            return Verdict(False, f"the loss is better but AUC is not: {auc:.4f} against {champion_auc:.4f}", figures)
+            return GateVerdict(False, f"the loss is better but AUC is not: {auc:.4f} against {champion_auc:.4f}", figures)
     if kind.name != "regression" and (problem := _worse_calibration(kind, labels, challenger, champion, days, figures, weights)):
-        return Verdict(False, problem, figures)
-    return Verdict(True, f"{shown}: p = {test.p_value_less:.2g}", figures)
+        return GateVerdict(False, problem, figures)
+    return GateVerdict(True, f"{shown}: p = {test.p_value_less:.2g}", figures)
 
 
 def _worse_calibration(

@@ -6,10 +6,10 @@ from collections.abc import Callable, Mapping
 from typing import Any
 
 from tidemill.services.retraining.domain.families.family import Scores
-from tidemill.services.retraining.domain.stretches import Window
+from tidemill.services.retraining.domain.stretches import LearningWindow
 from tidemill.shared.kinds.kind import Kind
 
-Kept = Callable[[Callable[[], str], Callable[[], Scores]], Scores]
+FitAnswers = Callable[[Callable[[], str], Callable[[], Scores]], Scores]
 """Returns answers, given what makes their identity and what makes them anew."""
 
 
@@ -18,7 +18,7 @@ def anew(identity: Callable[[], str], make: Callable[[], Scores]) -> Scores:
     return make()
 
 
-def identity_of(window: Window, kind: Kind, parameters: Mapping[str, Any], seed: int, class_weight: str) -> str:
+def identity_of(window: LearningWindow, kind: Kind, parameters: Mapping[str, Any], seed: int, class_weight: str) -> str:
     """Return the digest of everything that the answers of one fit follow from, but for the code.
 
     Whatever a training is asked to do, equal identities mean equal answers; so nothing has to be forgotten when a request changes.

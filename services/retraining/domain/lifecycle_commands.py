@@ -22,7 +22,7 @@ _LATEST = 5
 
 
 @dataclass(frozen=True, slots=True)
-class Obeyed:
+class LifecycleAnswer:
     """The lifecycle event that answers a command (such as rolled_back or command_refused), the version it is about, and why."""
 
     event: str
@@ -30,7 +30,7 @@ class Obeyed:
     reason: str
 
 
-def obey(command: Mapping[str, Any], lifecycle: Lifecycle, is_refit: Callable[[str], bool] = lambda version: False) -> Obeyed:
+def obey(command: Mapping[str, Any], lifecycle: Lifecycle, is_refit: Callable[[str], bool] = lambda version: False) -> LifecycleAnswer:
     """Carry out a command, or refuse it with what was expected and what is.
 
     Two operators who command at once each saw the same version in service. The first is followed; the second names a version that serves no more
@@ -42,15 +42,15 @@ def obey(command: Mapping[str, Any], lifecycle: Lifecycle, is_refit: Callable[[s
         Whether a version is a refit of the champion's admitted recipe: only such a challenger is promoted by control's ``promote_refit``.
     """
     if problem := _problem(command, lifecycle) or _problem_of_refit(command, lifecycle, is_refit):
-        return Obeyed("command_refused", lifecycle.champion or _NOTHING, f"{command['action']}: {problem}")
+        return LifecycleAnswer("command_refused", lifecycle.champion or _NOTHING, f"{command['action']}: {problem}")
     if command["action"] == "roll_back":
         target = lifecycle.served_before(command["version"]) if command["version"] else lifecycle.retired[-1]
-        return Obeyed("rolled_back", target or _NOTHING, f"asked for: {command['reason']}")
+        return LifecycleAnswer("rolled_back", target or _NOTHING, f"asked for: {command['reason']}")
     about: ModelDeployment | Challenger | None = lifecycle.challenger if command["action"] in _OF_CHALLENGERS else lifecycle.champion
     if command["action"] == "ab":
         about = lifecycle.version(command["version"])
     deployment = ModelDeployment(about.version, about.artifact_sha256, about.sequence, about.threshold) if about else _NOTHING
-    return Obeyed(_EVENTS[command["action"]], deployment, command["reason"])
+    return LifecycleAnswer(_EVENTS[command["action"]], deployment, command["reason"])
 
 
 def _problem(command: Mapping[str, Any], lifecycle: Lifecycle) -> str:

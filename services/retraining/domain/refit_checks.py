@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.calibration_check import compare_calibration
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.paired_test import paired_block_test
 from tidemill.shared.statistics.propensity import weighted_mean
@@ -18,7 +18,7 @@ _SAMPLE = 64
 _LEAST_ROWS, _LEAST_BLOCKS = 100, 3
 
 
-class Answers(Protocol):
+class AnsweringModel(Protocol):
     """A model as it answers."""
 
     def score(self, batch: pa.RecordBatch) -> NDArray[np.float64]:
@@ -26,7 +26,7 @@ class Answers(Protocol):
         ...
 
 
-def missing_inputs(kind: Kind, scorer: Answers, features: pa.RecordBatch) -> str:
+def missing_inputs(kind: Kind, scorer: AnsweringModel, features: pa.RecordBatch) -> str:
     """Say which input a model cannot do without; empty when it answers whichever one is missing, and when all are.
 
     Parameters
@@ -46,7 +46,7 @@ def missing_inputs(kind: Kind, scorer: Answers, features: pa.RecordBatch) -> str
     return f"missing inputs: expected an answer when an input is missing, found none without {', '.join(silent)}" if silent else ""
 
 
-def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whose: str, block_ms: int = DAY_MS) -> Verdict:
+def check_refit(kind: Kind, rows: Examples, refit: AnsweringModel, other: AnsweringModel, whose: str, block_ms: int = DAY_MS) -> GateVerdict:
     """Refuse a refit that does worse than an older model on rows which it has learned and the other has not.
 
     Those rows cannot judge it, because it knows them; but one that fits them worse has gone wrong. The same holds for its calibration there.
@@ -61,14 +61,14 @@ def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whos
         Requests of so long share their error.
     """
     if problem := missing_inputs(kind, refit, rows.features):
-        return Verdict(False, problem, {})
+        return GateVerdict(False, problem, {})
     mine = refit.score(rows.features)
     if not (answered := kind.is_score(mine)).all():
-        return Verdict(False, f"scores: expected finite scores, the refit has none for {int((~answered).sum())} of {len(answered)} rows", {})
+        return GateVerdict(False, f"scores: expected finite scores, the refit has none for {int((~answered).sum())} of {len(answered)} rows", {})
     days = rows.request_ms // block_ms
     figures = {"refit_rows": float(len(rows))}
     if len(rows) < _LEAST_ROWS or len(np.unique(days)) < _LEAST_BLOCKS:
-        return Verdict(True, f"{len(rows)} rows that {whose} did not know hold nothing against it", figures)
+        return GateVerdict(True, f"{len(rows)} rows that {whose} did not know hold nothing against it", figures)
     theirs = other.score(rows.features)
     losses, other_losses = kind.losses(rows.labels, mine), kind.losses(rows.labels, theirs)
     loss, other_loss = weighted_mean(losses, rows.weights), weighted_mean(other_losses, rows.weights)
@@ -76,10 +76,10 @@ def check_refit(kind: Kind, rows: Examples, refit: Answers, other: Answers, whos
     test = paired_block_test(other_losses - losses, days, rows.weights)
     if not test.p_value_less >= _LEVEL:
         words = f"expected it to fit what it has learned no worse than {whose}, found a loss of {loss:.4f} against {other_loss:.4f}"
-        return Verdict(False, f"refit: {words}, p = {test.p_value_less:.2g}", figures)
+        return GateVerdict(False, f"refit: {words}, p = {test.p_value_less:.2g}", figures)
     if kind.name != "regression":
         check = compare_calibration(kind, rows.labels, mine, theirs, days, rows.weights)
         figures |= {"refit_calibration_difference": check.difference}
         if check.problem:
-            return Verdict(False, f"refit {check.problem}", figures)
-    return Verdict(True, f"loss {loss:.4f} against {other_loss:.4f} of {whose} on the rows that it adds", figures)
+            return GateVerdict(False, f"refit {check.problem}", figures)
+    return GateVerdict(True, f"loss {loss:.4f} against {other_loss:.4f} of {whose} on the rows that it adds", figures)

@@ -12,7 +12,7 @@ _NOBODY = {"version": "", "serving": "", "operator": "", "issued_at": None}
 
 
 @dataclass(slots=True)
-class Request:
+class TrainingRequest:
     """An open request.
 
     Attributes
@@ -45,7 +45,7 @@ class Requests:
     That is why the position never passes it.
     """
 
-    open: dict[str, Request] = field(default_factory=dict)
+    open: dict[str, TrainingRequest] = field(default_factory=dict)
     started: set[str] = field(default_factory=set)
     answered: set[str] = field(default_factory=set)
     steps: dict[str, set[Hashable]] = field(default_factory=dict)
@@ -59,14 +59,14 @@ class Requests:
         self._set_aside = [other for other in self._set_aside if other > offset]
         identity = decision["decision_id"]
         if decision["verdict"] == "requested" and identity not in self.answered:
-            self.open.setdefault(identity, Request(offset, decision))
+            self.open.setdefault(identity, TrainingRequest(offset, decision))
 
     def adopt(self, record: Mapping[str, Any]) -> None:
         """Read a request of a version before decisions had their own topic."""
         action = record["details"].get("action", "train")
         decision = {**record, "action": action, "cause": record["details"].get("cause", ""), **_NOBODY}
         if record["decision_id"] not in self.answered:
-            self.open.setdefault(record["decision_id"], Request(-1, decision))
+            self.open.setdefault(record["decision_id"], TrainingRequest(-1, decision))
 
     def set_aside(self, offsets: Iterable[int]) -> None:
         """Pass over decisions that are quarantined."""
@@ -109,21 +109,21 @@ class Requests:
         return min([self._last[0], *(request.offset for request in self.open.values() if request.offset >= 0)])
 
     @property
-    def commands(self) -> list[Request]:
+    def commands(self) -> list[TrainingRequest]:
         """Open commands to the lifecycle; they wait for no training."""
         return [request for request in self.open.values() if not request.is_training]
 
     @property
-    def trainings(self) -> list[Request]:
+    def trainings(self) -> list[TrainingRequest]:
         """The trainings whose turn it is: one at a time of each model, in control's order."""
-        turns: dict[str, Request] = {}
+        turns: dict[str, TrainingRequest] = {}
         for request in self.open.values():
             if request.is_training:
                 turns.setdefault(request.decision["model"], request)
         return list(turns.values())
 
     @property
-    def waiting(self) -> list[Request]:
+    def waiting(self) -> list[TrainingRequest]:
         """All trainings that have not begun, in control's order; one that had begun before a restart is none of them."""
         return [request for name, request in self.open.items() if request.is_training and request.champion is None and name not in self.started]
 

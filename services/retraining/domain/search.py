@@ -16,9 +16,9 @@ from tidemill.services.retraining.domain.families.family import Scores
 from tidemill.services.retraining.domain.families.registry import suggest
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CALIBRATION, CLASS_WEIGHT, INTERVAL, calibration_of, residual_interval
-from tidemill.services.retraining.domain.kept_answers import Kept, anew, identity_of
-from tidemill.services.retraining.domain.steps import Told, nobody
-from tidemill.services.retraining.domain.stretches import Stretches, Window
+from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew, identity_of
+from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
+from tidemill.services.retraining.domain.stretches import LearningWindow, Stretches
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.shared.application.families import families_of
 from tidemill.shared.application.training_policy import Training
@@ -31,7 +31,7 @@ _GENERAL = ("family", "window_days")
 
 
 @dataclass(frozen=True, slots=True)
-class Found:
+class SearchResult:
     """What a search found.
 
     Attributes
@@ -59,9 +59,9 @@ def search(
     training: Training,
     kind: Kind,
     known: Mapping[str, Any] | None = None,
-    told: Told = nobody,
-    kept: Kept = anew,
-) -> Found:
+    told: TrainingObserver = nobody,
+    kept: FitAnswers = anew,
+) -> SearchResult:
     """Search and choose by validation loss, before the gate's rows were asked about.
 
     Recipes are compared on up to three stretches of `training.holdout_days`, the newest first, each by a model that learned what was known when it
@@ -97,7 +97,7 @@ def search(
     recipes: dict[int, dict[str, Any]] = {}
     answers: dict[int, list[NDArray[np.float64]]] = {}
 
-    def answers_of(window: Window, parameters: Mapping[str, Any]) -> Scores:
+    def answers_of(window: LearningWindow, parameters: Mapping[str, Any]) -> Scores:
         model = fit(window.matrix, window.labels, kind, parameters, training.seed, window.weights, training.class_weight)
         return model.predict(window.asked)
 
@@ -161,7 +161,7 @@ def search(
         }
         for trial in study.trials
     ]
-    return Found(parameters, threshold, window_words(stretches.lacking), figures, trials)
+    return SearchResult(parameters, threshold, window_words(stretches.lacking), figures, trials)
 
 
 def _drawn(parameters: Mapping[str, Any]) -> dict[str, Any]:

@@ -18,7 +18,7 @@ _WEEKS = 0.25
 
 
 @dataclass(frozen=True, slots=True)
-class Sample:
+class LogOddsSample:
     """Scores that a correction is fitted on, as log odds.
 
     Attributes
@@ -33,7 +33,7 @@ class Sample:
     days: NDArray[np.int64]
 
     @classmethod
-    def of(cls, labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Weights) -> "Sample":
+    def of(cls, labels: Scores, scores: Scores, days: NDArray[np.int64], weights: Weights) -> "LogOddsSample":
         """Take scores."""
         return cls(labels, logit(np.clip(scores, FLOOR, 1 - FLOOR)), np.ones(len(labels)) if weights is None else weights, days)
 
@@ -71,7 +71,7 @@ class Sample:
         return max(0.0, 1.0 - float(stdtrit(count - 1, _SURE)) ** 2 * variance / change**2)
 
 
-def shrunk_line(sample: Sample, slope: float, offset: float) -> Calibration | None:
+def shrunk_line(sample: LogOddsSample, slope: float, offset: float) -> Calibration | None:
     """Return a fitted line of the log odds, drawn towards the identity by the evidence; None where nothing of it is left.
 
     Slope and level (the move of the mean score to the rate) are drawn apart. How much the days differ says how sure each is; a week whose days are
@@ -90,7 +90,7 @@ def shrunk_line(sample: Sample, slope: float, offset: float) -> Calibration | No
     return Calibration(link="logit", slope=kept, offsets=(moved,)) if kept != 1.0 or moved != 0.0 else None
 
 
-def shrunk_level(sample: Sample, line: Calibration) -> Calibration:
+def shrunk_level(sample: LogOddsSample, line: Calibration) -> Calibration:
     """Return a fitted rising line whose level is drawn back to the scores' own by the evidence."""
     level = sample.level(sample.odds)
     back = (1.0 - sample.kept_of_level(sample.odds, level)) * level

@@ -72,7 +72,7 @@ def judge_slices(
     margin
         For regression a share of the champion's mean loss in the slice.
     """
-    found: dict[str, tuple[int, float, Evidence]] = {}
+    by_slice: dict[str, tuple[int, float, Evidence]] = {}
     pooled: dict[str, int] = {}
     for name, rows in groups.items():
         count = int(rows.sum())
@@ -82,11 +82,11 @@ def judge_slices(
         own = of_rows(weights, rows)
         allowed = margin if kind.name != "regression" else margin * weighted_mean(theirs[rows], own)
         difference = mine[rows] - theirs[rows]
-        found[name] = count, weighted_mean(difference, own), below(-block_means(difference, blocks[rows], own), -allowed)
-    names = list(found)
-    harmed = tuple(name for name, bad in zip(names, discoveries([found[name][2].log_e for name in names], level), strict=True) if bad)
-    worst_first = sorted(names, key=lambda name: -found[name][1])[:_SHOWN]
-    shown = {name: [found[name][0], round(found[name][1], 5), round(max(-99.0, found[name][2].log_e), 2)] for name in worst_first}
+        by_slice[name] = count, weighted_mean(difference, own), below(-block_means(difference, blocks[rows], own), -allowed)
+    names = list(by_slice)
+    harmed = tuple(name for name, bad in zip(names, discoveries([by_slice[name][2].log_e for name in names], level), strict=True) if bad)
+    worst_first = sorted(names, key=lambda name: -by_slice[name][1])[:_SHOWN]
+    shown = {name: [by_slice[name][0], round(by_slice[name][1], 5), round(max(-99.0, by_slice[name][2].log_e), 2)] for name in worst_first}
     few = {"slices": len(pooled), "rows": sum(pooled.values())}
     text = json.dumps({"judged": shown, "not judged": few}, separators=(",", ":"))
-    return SliceFindings(harmed, len(found), max((one[1] for one in found.values()), default=float("nan")), few["rows"], text)
+    return SliceFindings(harmed, len(by_slice), max((one[1] for one in by_slice.values()), default=float("nan")), few["rows"], text)

@@ -2,7 +2,7 @@
 
 from collections.abc import Callable
 
-Told = Callable[[str, int, int], None]
+TrainingObserver = Callable[[str, int, int], None]
 """Is told what is done now, how many of its parts are done, and how many there are."""
 
 

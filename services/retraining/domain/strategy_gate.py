@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.calibration_check import compare_calibration
 from tidemill.services.retraining.domain.examples import DAY_MS
 from tidemill.services.retraining.domain.slices import Groups, judge_slices
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.shared.application.gate_policy import Gate
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.bootstrap import auc_difference_interval
@@ -20,7 +20,7 @@ _AUC_MARGIN = 0.005
 
 
 @dataclass(frozen=True, slots=True)
-class Paired:
+class PairedScores:
     """Two strategies' scores of the same requests, each given before it knew the request's label.
 
     Attributes
@@ -42,7 +42,7 @@ class Paired:
     weights: Weights = None
 
 
-def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each: int) -> Verdict:
+def judge_strategy(kind: Kind, rows: PairedScores, gate: Gate, level: float, min_each: int) -> GateVerdict:
     """Admit a recipe that is shown not to be worse by the margin, and neither in a slice nor in what its probabilities mean.
 
     In this order: enough rows, days and classes; finite scores; non-inferiority by a t e-process on the means of days in the order of requests; AUC
@@ -58,7 +58,7 @@ def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each:
     n, blocks = len(rows.labels), len(np.unique(rows.blocks))
     figures = {"gate_rows": float(n), "gate_days": float(blocks), "needed_log_e": float(-np.log(level))}
     if problem := _unfit(kind, rows, gate, blocks, min_each):
-        return Verdict(False, problem, figures)
+        return GateVerdict(False, problem, figures)
     mine, theirs = kind.losses(rows.labels, rows.candidate), kind.losses(rows.labels, rows.champion)
     loss, champion_loss = weighted_mean(mine, rows.weights), weighted_mean(theirs, rows.weights)
     margin, slice_margin = gate.margins(kind.name)
@@ -85,24 +85,24 @@ def judge_strategy(kind: Kind, rows: Paired, gate: Gate, level: float, min_each:
             else f"no difference would have passed on so few {_units(gate)}"
         )
         words = f"{shown}: expected evidence that it is worse by less than {allowed:.3g} (e of {1 / level:.0f} or more)"
-        return Verdict(False, f"non-inferiority: {words}, found e = {evidence.e:.3g} on {blocks} {_units(gate)}; {power}", figures)
+        return GateVerdict(False, f"non-inferiority: {words}, found e = {evidence.e:.3g} on {blocks} {_units(gate)}; {power}", figures)
     if problem := _worse_ranking(kind, rows, figures) or _worse_meaning(kind, rows, figures):
-        return Verdict(False, problem, figures)
+        return GateVerdict(False, problem, figures)
     slices = judge_slices(kind, rows.labels, mine, theirs, rows.blocks, rows.groups, slice_margin, gate.alpha, rows.weights)
     figures |= {"slices_judged": float(slices.judged), "slices_not_judged_rows": float(slices.pooled_rows), "slice_worst_difference": slices.worst}
     if slices.harmed:
         words = f"expected no slice of {slices.judged} to be worse by more than {slice_margin:g}, found {', '.join(slices.harmed)}"
-        return Verdict(False, f"slices: {words} (e-BH at {gate.alpha:g})", figures, {"slices": slices.text})
-    return Verdict(True, f"{shown}, e = {evidence.e:.3g} of {1 / level:.0f}: worse by less than {allowed:.3g}", figures, {"slices": slices.text})
+        return GateVerdict(False, f"slices: {words} (e-BH at {gate.alpha:g})", figures, {"slices": slices.text})
+    return GateVerdict(True, f"{shown}, e = {evidence.e:.3g} of {1 / level:.0f}: worse by less than {allowed:.3g}", figures, {"slices": slices.text})
 
 
-def _unfit(kind: Kind, rows: Paired, gate: Gate, blocks: int, min_each: int) -> str:
+def _unfit(kind: Kind, rows: PairedScores, gate: Gate, blocks: int, min_each: int) -> str:
     labelled = kind.is_label(rows.labels)
     if not labelled.all():
         return f"labels: expected {kind.expected}, found {int((~labelled).sum())} others"
     if len(rows.labels) < gate.min_rows or blocks < LEAST_BLOCKS:
-        found = f"found {len(rows.labels)} matured requests that a model answered, over {blocks}"
-        return f"rows: expected {gate.min_rows} requests over {LEAST_BLOCKS} {_units(gate)}, {found}; it can be judged when there are more"
+        matured = f"found {len(rows.labels)} matured requests that a model answered, over {blocks}"
+        return f"rows: expected {gate.min_rows} requests over {LEAST_BLOCKS} {_units(gate)}, {matured}; it can be judged when there are more"
     if lack := kind.lack(rows.labels, min_each):
         return f"classes: expected enough of each class to judge by, found {lack}"
     for whose, scores in (("recipe", rows.candidate), ("champion", rows.champion)):
@@ -112,7 +112,7 @@ def _unfit(kind: Kind, rows: Paired, gate: Gate, blocks: int, min_each: int) -> 
     return ""
 
 
-def _worse_ranking(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
+def _worse_ranking(kind: Kind, rows: PairedScores, figures: dict[str, float]) -> str:
     if kind.name != "binary":
         return ""
     gap = auc_difference_interval(rows.labels, rows.candidate, rows.champion, rows.blocks, weights=rows.weights)
@@ -123,7 +123,7 @@ def _worse_ranking(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
     return f"AUC: expected no loss of more than {_AUC_MARGIN:g}, found {gap.estimate:+.4f} (at best {gap.high:+.4f} at 95 %)"
 
 
-def _worse_meaning(kind: Kind, rows: Paired, figures: dict[str, float]) -> str:
+def _worse_meaning(kind: Kind, rows: PairedScores, figures: dict[str, float]) -> str:
     if kind.name == "regression":
         return ""
     check = compare_calibration(kind, rows.labels, rows.candidate, rows.champion, rows.blocks, rows.weights)

@@ -19,7 +19,7 @@ _MOST = 3
 
 
 @dataclass(frozen=True, slots=True)
-class Window:
+class LearningWindow:
     """What a model learns from, and the validation rows as its model would be given them: encoded as the refit encodes."""
 
     matrix: NDArray[np.float32]
@@ -28,7 +28,7 @@ class Window:
     asked: NDArray[np.float32]
 
     @classmethod
-    def of(cls, rows: Examples, validation: Examples, kind: Kind, limit: int) -> "Window":
+    def of(cls, rows: Examples, validation: Examples, kind: Kind, limit: int) -> "LearningWindow":
         """Encode rows to learn from, `limit` at most, and rows to be judged on."""
         encoding = encode(rows.features, rows.labels, rows.request_ms, kind, rows.weights)
         signature = Signature(model="", version="", family="", columns=encoding.columns, threshold=0.5, parity_rows=(), parity_scores=())
@@ -59,7 +59,7 @@ class Stretches:
 
     def __init__(self, examples: Examples, split: Split, training: Training, kind: Kind) -> None:
         self._examples, self._training, self._kind = examples, training, kind
-        self._windows: dict[tuple[int, int], Window] = {}
+        self._windows: dict[tuple[int, int], LearningWindow] = {}
         span, earliest = split.validation_end - split.validation_start, int(examples.request_ms.min(initial=split.validation_start))
         self._folds = Folds.of(split.validation_end, split.gate_start, split.horizon_ms, span, _MOST, earliest)
         check_rows(self._folds.learning(examples, 0, 0), training.min_rows, training, kind, "training")
@@ -88,11 +88,11 @@ class Stretches:
         """When the rows of all stretches were asked."""
         return np.concatenate([rows.request_ms for rows in self.validations])
 
-    def window(self, fold: int, days: int) -> Window:
+    def window(self, fold: int, days: int) -> LearningWindow:
         """Return what a stretch's models learn from."""
         if (fold, days) not in self._windows:
             rows = self._folds.learning(self._examples, fold, days)
-            self._windows[fold, days] = Window.of(rows, self.validations[fold], self._kind, _OLDER_ROWS if fold else _NEWEST_ROWS)
+            self._windows[fold, days] = LearningWindow.of(rows, self.validations[fold], self._kind, _OLDER_ROWS if fold else _NEWEST_ROWS)
         return self._windows[fold, days]
 
     def _can_judge(self, fold: int) -> bool:

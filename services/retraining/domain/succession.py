@@ -13,16 +13,16 @@ from tidemill.services.retraining.domain.examples import Examples, Split
 from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
 from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.domain.gate import judge
-from tidemill.services.retraining.domain.kept_answers import Kept, anew
+from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.refit_checks import check_refit
 from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.slices import groups_of
-from tidemill.services.retraining.domain.steps import Told, nobody
-from tidemill.services.retraining.domain.strategy_gate import LEAST_BLOCKS, Paired, judge_strategy
+from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
+from tidemill.services.retraining.domain.strategy_gate import LEAST_BLOCKS, PairedScores, judge_strategy
 from tidemill.services.retraining.domain.threshold import best_threshold
 from tidemill.services.retraining.domain.training import fit_at, refit, train
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.services.retraining.domain.walk_forward import walk_forward
 from tidemill.shared.application.model import Model
 from tidemill.shared.application.schedule import usual_interval_ms
@@ -37,7 +37,7 @@ _LEAST_FOR_THRESHOLD = 1_000
 
 
 @dataclass(frozen=True, slots=True)
-class Bench:
+class TrainingContext:
     """What a training has before it.
 
     Attributes
@@ -77,8 +77,8 @@ class Bench:
     is_admitted: bool = False
     is_searched: bool = True
     spent: tuple[tuple[int, float], ...] = ()
-    told: Told = nobody
-    kept: Kept = anew
+    told: TrainingObserver = nobody
+    kept: FitAnswers = anew
 
     def split(self) -> Split:
         """Cut time for the gate of recipes: its part is `gate.span`, or the last third of the history where that is shorter, in whole blocks."""
@@ -116,7 +116,7 @@ class Proposal:
 
     artifact: Artifact
     recipe: Recipe
-    verdict: Verdict
+    verdict: GateVerdict
     figures: Mapping[str, float]
     details: Mapping[str, str]
     spent: tuple[tuple[int, float], ...]
@@ -146,13 +146,13 @@ class _Notes:
 class _Judged:
     """A recipe after the gate: the verdict, the threshold and the last fit of its walk."""
 
-    verdict: Verdict
+    verdict: GateVerdict
     threshold: float
     last: OnnxScorer
     last_from_ms: int
 
 
-def first_model(bench: Bench) -> Proposal:
+def first_model(bench: TrainingContext) -> Proposal:
     """Search, judge a model of the recipe against the fallback on held-out days, fit it once more on everything known.
 
     Raises
@@ -174,12 +174,12 @@ def first_model(bench: Bench) -> Proposal:
     if verdict.passed:
         checked = check_refit(kind, rows.where(kind.is_label(rows.labels)), scorer, judged, "the fit that was judged", gate.block)
         figures |= checked.figures
-        verdict = verdict if checked.passed else Verdict(False, checked.reason, {})
+        verdict = verdict if checked.passed else GateVerdict(False, checked.reason, {})
     details = {"admission": "first model", "searched": "yes", "windows_left_out": candidate.left_out, "judged_sha256": _sha(candidate.artifact)}
     return Proposal(served, Recipe(candidate.parameters, bench.features), verdict, figures, details, bench.spent, split, candidate.trials)
 
 
-def successor(bench: Bench, champion: OnnxScorer) -> Proposal:
+def successor(bench: TrainingContext, champion: OnnxScorer) -> Proposal:
     """Look for a better recipe when that is due, and put it forward if it passes the gate; otherwise the refit of the recipe that serves.
 
     The refit of an admitted recipe goes out after light checks, also after an alarm: newer rows are what helps when the world has changed, and nobody
@@ -222,7 +222,7 @@ def successor(bench: Bench, champion: OnnxScorer) -> Proposal:
     return _refused(bench, split, incumbent, judged, notes)
 
 
-def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spent: tuple[tuple[int, float], ...]) -> Verdict:
+def does_better(bench: TrainingContext, predecessor: OnnxScorer, champion: OnnxScorer, spent: tuple[tuple[int, float], ...]) -> GateVerdict:
     """Look back: whether the champion before does better than the champion, on requests of the last `gate.span` that neither has learned from.
 
     The null hypothesis is that it does not; the look spends a level of its own.
@@ -236,7 +236,7 @@ def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spe
     blocks = bench.blocks(rows, split)
     figures = {"predecessor_rows": float(len(rows)), "predecessor_days": float(len(np.unique(blocks)))}
     if len(rows) < gate.min_rows or len(np.unique(blocks)) < LEAST_BLOCKS or kind.lack(rows.labels, bench.settings.training.min_positives):
-        return Verdict(False, "too few rows that neither model has learned from", figures)
+        return GateVerdict(False, "too few rows that neither model has learned from", figures)
     level = next_level(spent, bench.end_ms, gate.alpha)
     mine, theirs = (kind.losses(rows.labels, scorer.score(rows.features)) for scorer in (predecessor, champion))
     evidence = below(block_means(mine - theirs, blocks, rows.weights))
@@ -246,10 +246,10 @@ def does_better(bench: Bench, predecessor: OnnxScorer, champion: OnnxScorer, spe
     figures |= {"predecessor_loss": loss, "predecessor_champion_loss": champion_loss}
     figures |= {"predecessor_log_e": evidence.log_e}
     words = f"loss {loss:.4f} against {champion_loss:.4f}, e = {evidence.e:.3g} of {1 / level:.0f}"
-    return Verdict(evidence.shows(level), words, figures, spent=(look,))
+    return GateVerdict(evidence.shows(level), words, figures, spent=(look,))
 
 
-def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
+def answered_fairly(bench: TrainingContext, scorer: OnnxScorer) -> FairnessFindings:
     """Judge how differently a candidate answers groups on the last `gate.span`; rows that it has learned hide no difference of answers.
 
     Without `gate.fairness` nothing is judged.
@@ -263,15 +263,15 @@ def answered_fairly(bench: Bench, scorer: OnnxScorer) -> FairnessFindings:
     return judge_fairness(judged.labels, predicted, bench.blocks(judged, split), groups_of(judged, limits.columns), limits, judged.weights)
 
 
-def _searched(bench: Bench, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
-    found = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None, bench.told, bench.kept)
-    notes.figures |= found.figures
-    notes.trials = found.trials
-    notes.details |= {"searched": "yes", "windows_left_out": found.left_out}
-    return Recipe(found.parameters, bench.features), found.threshold
+def _searched(bench: TrainingContext, split: Split, incumbent: Recipe | None, notes: _Notes) -> tuple[Recipe, float]:
+    result = search(bench.examples, split, bench.settings.training, bench.kind, incumbent.parameters if incumbent else None, bench.told, bench.kept)
+    notes.figures |= result.figures
+    notes.trials = result.trials
+    notes.details |= {"searched": "yes", "windows_left_out": result.left_out}
+    return Recipe(result.parameters, bench.features), result.threshold
 
 
-def _judge(bench: Bench, split: Split, recipe: Recipe, threshold: float, notes: _Notes, level: str) -> _Judged:
+def _judge(bench: TrainingContext, split: Split, recipe: Recipe, threshold: float, notes: _Notes, level: str) -> _Judged:
     kind, rows = bench.kind, bench.examples
     bench.told("judging", 0, 1)
     answered = kind.is_score(bench.served) & kind.is_label(rows.labels)
@@ -281,7 +281,7 @@ def _judge(bench: Bench, split: Split, recipe: Recipe, threshold: float, notes: 
     every = None if schedule is None else usual_interval_ms(schedule)
     walk = walk_forward(judged, split, every, lambda at: bench.fit(split, at, recipe, threshold))
     blocks = bench.blocks(judged, split)
-    pair = Paired(judged.labels, walk.scores, champion, blocks, groups_of(judged, bench.settings.slices), judged.weights)
+    pair = PairedScores(judged.labels, walk.scores, champion, blocks, groups_of(judged, bench.settings.slices), judged.weights)
     gate, least = bench.settings.gate, bench.settings.training.min_positives
     verdict = judge_strategy(kind, pair, gate, notes.level(level, bench.end_ms, gate.alpha), least)
     return _Judged(verdict, _threshold(kind, judged.labels, walk.scores, threshold, judged.weights), walk.last, walk.last_from_ms)
@@ -294,14 +294,14 @@ def _threshold(kind: Kind, labels: NDArray[np.float64], scores: NDArray[np.float
     return best_threshold(labels, scores, weights)
 
 
-def _admitted(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
+def _admitted(bench: TrainingContext, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
     """Fit a recipe that has passed once more, on everything known, and hold that against the last fit that was judged."""
     about = {"judged_from_ms": str(split.gate_start), "judged_until_ms": str(split.gate_end), "known_until_ms": str(split.end)}
     artifact = bench.fit(split, split.end, recipe, judged.threshold, about)
     rows = bench.examples.where((bench.examples.request_ms >= judged.last_from_ms) & (bench.examples.request_ms < split.gate_end))
     rows = rows.where(bench.kind.is_label(rows.labels))
     checked = check_refit(bench.kind, rows, OnnxScorer(artifact), judged.last, "the last fit that was judged", bench.settings.gate.block)
-    verdict = judged.verdict if checked.passed else Verdict(False, checked.reason, {})
+    verdict = judged.verdict if checked.passed else GateVerdict(False, checked.reason, {})
     figures = {**notes.figures, **judged.verdict.figures, **checked.figures}
     return Proposal(
         artifact,
@@ -315,13 +315,13 @@ def _admitted(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes
     )
 
 
-def _refused(bench: Bench, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
+def _refused(bench: TrainingContext, split: Split, recipe: Recipe, judged: _Judged, notes: _Notes) -> Proposal:
     artifact = bench.fit(split, split.end, recipe, judged.threshold, {"known_until_ms": str(split.end)})
     figures, details = {**notes.figures, **judged.verdict.figures}, {**notes.details, **judged.verdict.details, "admission": "refused"}
-    return Proposal(artifact, recipe, Verdict(False, "; ".join(notes.refused), {}), figures, details, notes.spent, split, notes.trials)
+    return Proposal(artifact, recipe, GateVerdict(False, "; ".join(notes.refused), {}), figures, details, notes.spent, split, notes.trials)
 
 
-def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, notes: _Notes) -> Proposal:
+def _refitted(bench: TrainingContext, split: Split, recipe: Recipe, champion: OnnxScorer, notes: _Notes) -> Proposal:
     """Refit an admitted recipe on everything known, and hold that against the champion on the rows that it adds."""
     bench.told("fitting", 0, 1)
     kind, rows = bench.kind, bench.examples
@@ -333,12 +333,12 @@ def _refitted(bench: Bench, split: Split, recipe: Recipe, champion: OnnxScorer, 
     checked = check_refit(kind, added, OnnxScorer(artifact), champion, "the model that serves", bench.settings.gate.block)
     words = f"refit of {recipe.name}, which is admitted: {checked.reason}"
     figures = {**notes.figures, **checked.figures}
-    verdict = Verdict(checked.passed, words, {})
+    verdict = GateVerdict(checked.passed, words, {})
     return Proposal(artifact, recipe, _told(verdict, notes), figures, {**notes.details, "admission": REFIT}, notes.spent, split, notes.trials)
 
 
-def _told(verdict: Verdict, notes: _Notes) -> Verdict:
-    return Verdict(verdict.passed, "; ".join([verdict.reason, *notes.refused]), verdict.figures)
+def _told(verdict: GateVerdict, notes: _Notes) -> GateVerdict:
+    return GateVerdict(verdict.passed, "; ".join([verdict.reason, *notes.refused]), verdict.figures)
 
 
 def _sha(artifact: Artifact) -> str:

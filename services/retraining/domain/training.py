@@ -14,9 +14,9 @@ from tidemill.services.retraining.domain.expected_errors import fit_errors, has_
 from tidemill.services.retraining.domain.families.family import Matrix, Scores
 from tidemill.services.retraining.domain.fitting import fit
 from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibration_of, interval_of
-from tidemill.services.retraining.domain.kept_answers import Kept, anew
+from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.search import search
-from tidemill.services.retraining.domain.steps import Told, nobody
+from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
 from tidemill.shared.application.families import is_own
 from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
@@ -53,7 +53,14 @@ class Candidate:
 
 
 def train(
-    examples: Examples, split: Split, model: str, version: str, training: Training, kind: Kind, told: Told = nobody, kept: Kept = anew
+    examples: Examples,
+    split: Split,
+    model: str,
+    version: str,
+    training: Training,
+    kind: Kind,
+    told: TrainingObserver = nobody,
+    kept: FitAnswers = anew,
 ) -> Candidate:
     """Search, refit on everything known before the gate, export: the model that is judged. The refit takes all rows of the chosen window.
 
@@ -64,10 +71,10 @@ def train(
     FamilyError
         A family cannot learn this.
     """
-    found = search(examples, split, training, kind, told=told, kept=kept)
-    artifact = fit_at(examples, split, split.gate_start, found.parameters, found.threshold, model, version, training, kind)
-    figures = {**found.figures, "training_rows": float(artifact.signature.details["learned_rows"])}
-    return Candidate(artifact, found.parameters, found.threshold, found.left_out, figures, found.trials)
+    result = search(examples, split, training, kind, told=told, kept=kept)
+    artifact = fit_at(examples, split, split.gate_start, result.parameters, result.threshold, model, version, training, kind)
+    figures = {**result.figures, "training_rows": float(artifact.signature.details["learned_rows"])}
+    return Candidate(artifact, result.parameters, result.threshold, result.left_out, figures, result.trials)
 
 
 def refit(examples: Examples, split: Split, candidate: Candidate, training: Training, kind: Kind) -> Artifact:

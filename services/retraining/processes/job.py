@@ -13,13 +13,13 @@ from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
-from tidemill.services.retraining.domain.kept_answers import Kept, anew
+from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.latency import judge_latency
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
-from tidemill.services.retraining.domain.steps import Told, nobody
-from tidemill.services.retraining.domain.succession import Bench, Proposal, answered_fairly, does_better, first_model, successor
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
+from tidemill.services.retraining.domain.succession import Proposal, TrainingContext, answered_fairly, does_better, first_model, successor
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import PASSING, JobRequest, JobResult, progress_file, trials_folder, version_name
@@ -49,7 +49,7 @@ _ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms",
 _PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
-def run(request: JobRequest, told: Told = nobody, kept: Kept = anew) -> JobResult:
+def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers = anew) -> JobResult:
     """Make the model that is to serve next, store it, and say whether it may (`succession`).
 
     Parameters
@@ -93,7 +93,7 @@ def run(request: JobRequest, told: Told = nobody, kept: Kept = anew) -> JobResul
     cost = measure(scorer, champion, bench.examples.features) if limits is not None else None
     slow = judge_latency(limits, cost) if limits is not None and cost is not None else ""
     if verdict.passed and (problem := missing_inputs(bench.kind, scorer, bench.examples.features) or fairness.problem or slow):
-        verdict = Verdict(False, problem, {})
+        verdict = GateVerdict(False, problem, {})
     if reverse is None and predecessor is not None and champion is not None and not verdict.passed:
         reverse = does_better(bench, predecessor, champion, proposal.spent)
     served, environment = proposal.artifact.signature, training_environment()
@@ -116,7 +116,7 @@ def run(request: JobRequest, told: Told = nobody, kept: Kept = anew) -> JobResul
     better = reverse is not None and reverse.passed
     reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
     registered = registration(
-        request, plan, version, Verdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
+        request, plan, version, GateVerdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
     )
     _keep_record(request, plan, proposal, version, address, verdict.passed, reason, dataset, details)
     return JobResult(
@@ -148,22 +148,22 @@ def _keep_record(
     return records.put(record)
 
 
-def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake) -> tuple[Bench, dict[str, str]]:
+def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake) -> tuple[TrainingContext, dict[str, str]]:
     before, kind, definitions = int(request.retraining["journal_time"]), kind_of(model.settings), feature_versions(plan)
-    found = training_set(lake, model, before, definitions, request.versions)
-    served = served_scores(lake, model.name, kind, found.rows, before, int(found.version[f"{OUTCOMES}_version"]))
-    examples = examples_of(found, model)
+    rows = training_set(lake, model, before, definitions, request.versions)
+    served = served_scores(lake, model.name, kind, rows.rows, before, int(rows.version[f"{OUTCOMES}_version"]))
+    examples = examples_of(rows, model)
     label = model.settings.label
     horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled") if len(examples) else 0
     every = model.settings.training.search_every
     due = every is not None and before - request.searched_ms >= every
-    bench = Bench(
+    bench = TrainingContext(
         model=model.name, version=version, settings=model.settings, kind=kind, examples=examples, served=served,
         features=features_digest({name: definitions[name] for name in model.features}), end_ms=before, horizon_ms=horizon_ms,
         incumbent=request.recipe, is_admitted=request.admitted, is_searched=due or request.retraining["trigger"] in _SEARCHED,
         spent=tuple((int(at), float(level)) for at, level in request.spent),
     )  # fmt: skip
-    return bench, found.version
+    return bench, rows.version
 
 
 def _load(store: ArtifactStore, address: str) -> OnnxScorer | None:

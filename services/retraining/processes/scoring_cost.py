@@ -6,12 +6,14 @@ from collections.abc import Callable
 import pyarrow as pa
 
 from tidemill.services.retraining.domain.latency import Cost
-from tidemill.services.retraining.domain.refit_checks import Answers
+from tidemill.services.retraining.domain.refit_checks import AnsweringModel
 
 _ROWS, _REPEATS = 1_024, 9
 
 
-def measure(candidate: Answers, champion: Answers | None, features: pa.RecordBatch, clock: Callable[[], float] = time.perf_counter) -> Cost | None:
+def measure(
+    candidate: AnsweringModel, champion: AnsweringModel | None, features: pa.RecordBatch, clock: Callable[[], float] = time.perf_counter
+) -> Cost | None:
     """Measure both on the same rows in turns, and take the best of nine each: whatever else the machine does makes a turn longer, never shorter.
 
     Parameters
@@ -31,5 +33,5 @@ def measure(candidate: Answers, champion: Answers | None, features: pa.RecordBat
             begun = clock()
             scorer.score(rows)
             best[place] = min(best[place], clock() - begun)
-    found = [seconds * 1e6 / rows.num_rows for seconds in best]
-    return Cost(found[0], found[1] if champion is not None else None)
+    costs_us = [seconds * 1e6 / rows.num_rows for seconds in best]
+    return Cost(costs_us[0], costs_us[1] if champion is not None else None)

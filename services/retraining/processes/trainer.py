@@ -121,14 +121,14 @@ class ProcessTrainer(Trainer):
             return self._ended(f"the training process {how}", may_pass=code < 0 or code == PASSING, last=last)
         self._running = ""
         self._forget_trials()
-        found = JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
-        return replace(found, cpu_s=found.cpu_s + self._spent_s)
+        result = JobResult(**json.loads(self._result().read_text(encoding="utf-8")))
+        return replace(result, cpu_s=result.cpu_s + self._spent_s)
 
     def news(self) -> list[JobNews]:
         """Return what has happened to the training since the last call: how far it has come, and why it is begun again."""
         self._note_step()
-        found, self._news = self._news, []
-        return found
+        news, self._news = self._news, []
+        return news
 
     def _note_step(self) -> None:
         """Take note of the step that the attempt is at, where it has come further."""

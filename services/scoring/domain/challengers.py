@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.services.scoring.domain.request_columns import REQUEST
 from tidemill.services.scoring.domain.serving import Serving
-from tidemill.services.scoring.domain.settled import Settled
+from tidemill.services.scoring.domain.settled import SlotAnswers
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.models.assignment import fractions
 
@@ -57,12 +57,12 @@ class Challengers:
 
     def draw(self, keys: Sequence[bytes | None], n: int) -> NDArray[np.float64]:
         """Return the number in [0, 1) that each request has drawn of each challenger, shape (n, challengers); NaN of those in shadow."""
-        found = np.full((n, len(self.models)), np.nan)
+        draws = np.full((n, len(self.models)), np.nan)
         for j, challenge in self._drawn:
-            found[:, j] = fractions(keys, challenge.artifact_sha256)
-        return found
+            draws[:, j] = fractions(keys, challenge.artifact_sha256)
+        return draws
 
-    def slots(self, found: Settled, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
+    def slots(self, settled: SlotAnswers, drawn: NDArray[np.float64]) -> NDArray[np.int64]:
         """Return whose answer each request gets, shape (n, models).
 
         Parameters
@@ -70,13 +70,13 @@ class Challengers:
         drawn
             See `draw`.
         """
-        slots = np.tile(np.arange(self._width), (len(found.scores), 1))
+        slots = np.tile(np.arange(self._width), (len(settled.scores), 1))
         for j, challenge in self._drawn:
             slot = self._width + j
-            slots[(drawn[:, j] < challenge.share) & ~found.degraded[:, slot], self.models[j]] = slot
+            slots[(drawn[:, j] < challenge.share) & ~settled.degraded[:, slot], self.models[j]] = slot
         return slots
 
-    def shadow_scores(self, vectors: pa.RecordBatch, found: Settled, predictions: pa.RecordBatch, drawn: NDArray[np.float64]) -> pa.RecordBatch:
+    def shadow_scores(self, vectors: pa.RecordBatch, settled: SlotAnswers, predictions: pa.RecordBatch, drawn: NDArray[np.float64]) -> pa.RecordBatch:
         """Return one record per vector and challenged model, by vector: what both said, and who answered.
 
         Parameters
@@ -89,7 +89,7 @@ class Challengers:
         place = (np.arange(n)[:, None] * self._width + np.array(self.models)).ravel()
         slices = [self._slices(vectors, plan) for plan in self._plans]
         champions, challengers = np.array(self.models), self._width + np.arange(count)
-        theirs, own = self._columns(found, champions, self._champions), self._columns(found, challengers, self.serving)
+        theirs, own = self._columns(settled, champions, self._champions), self._columns(settled, challengers, self.serving)
         return pa.RecordBatch.from_arrays(
             [
                 vectors.column("_request_id").take(request),
@@ -106,17 +106,17 @@ class Challengers:
             schema=SHADOW_SCORES,
         )
 
-    def _columns(self, found: Settled, slots: NDArray[np.int64], serving: Sequence[Serving]) -> list[pa.Array]:
+    def _columns(self, settled: SlotAnswers, slots: NDArray[np.int64], serving: Sequence[Serving]) -> list[pa.Array]:
         """Return version, sequence, score, probabilities by class, class and reason of some slots, by request."""
-        n, count = len(found.scores), len(slots)
-        number, missing = np.tile(np.arange(count), n), found.degraded[:, slots].ravel()
+        n, count = len(settled.scores), len(slots)
+        number, missing = np.tile(np.arange(count), n), settled.degraded[:, slots].ravel()
         reasons = pa.array([*(now.reason_without_score for now in serving), None], pa.string())
         return [
             pa.array([now.version for now in serving], pa.string()).take(pa.array(number)),
             pa.array(np.array([now.deployment_sequence for now in serving], np.int64)[number]),
-            pa.array(found.scores[:, slots].ravel(), mask=missing),
-            _without(self._classes.scores({j: found.tables[slot] for j, slot in enumerate(slots.tolist()) if slot in found.tables}, n), missing),
-            pa.array(found.predicted[:, slots].ravel(), mask=missing),
+            pa.array(settled.scores[:, slots].ravel(), mask=missing),
+            _without(self._classes.scores({j: settled.tables[slot] for j, slot in enumerate(slots.tolist()) if slot in settled.tables}, n), missing),
+            pa.array(settled.predicted[:, slots].ravel(), mask=missing),
             reasons.take(pa.array(np.where(missing, number, count))),
         ]
 

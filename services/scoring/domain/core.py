@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from tidemill.services.scoring.domain.panel import Answers, Panel
+from tidemill.services.scoring.domain.panel import Panel, PanelAnswers
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.log.packed import taken
@@ -64,7 +64,7 @@ class ScoringCore:
         keys
             Journal keys of the requests, by which those of a canary are chosen; needed where there is one.
         """
-        parts: list[tuple[Answers, NDArray[np.int64]]] = []
+        parts: list[tuple[PanelAnswers, NDArray[np.int64]]] = []
         for ask in self._asked:
             panel = self._panel(ask, serving)
             rows = np.arange(vectors.num_rows)

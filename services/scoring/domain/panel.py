@@ -14,14 +14,14 @@ from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.services.scoring.domain.control_shares import ControlShares
 from tidemill.services.scoring.domain.request_columns import REQUEST
 from tidemill.services.scoring.domain.serving import Serving
-from tidemill.services.scoring.domain.settled import Settled
+from tidemill.services.scoring.domain.settled import SlotAnswers
 from tidemill.shared.application.plan import ModelPlan
 from tidemill.shared.models.forest import ForestStack
 from tidemill.shared.models.inputs import Inputs
 
 
 @dataclass(frozen=True, slots=True)
-class Answers:
+class PanelAnswers:
     """What a panel says of a batch.
 
     Attributes
@@ -114,7 +114,7 @@ class Panel:
         self._ends = np.array([now.interval or (np.nan, np.nan) for now in scoring])
         self._revisions = np.array([now.revision for now in scoring], np.int64)
 
-    def answer(self, vectors: pa.RecordBatch, keys: Sequence[bytes | None] = ()) -> Answers:
+    def answer(self, vectors: pa.RecordBatch, keys: Sequence[bytes | None] = ()) -> PanelAnswers:
         """Return the predictions of all models, and what champions and challengers said where there are both.
 
         Parameters
@@ -122,15 +122,15 @@ class Panel:
         keys
             Journal keys of the requests, by which a canary's are chosen; only looked at where there is one.
         """
-        found = self._settled(vectors)
+        settled = self._settled(vectors)
         if not self._challengers:
-            return Answers(self._predictions(vectors, found, None))
+            return PanelAnswers(self._predictions(vectors, settled, None))
         drawn = self._challengers.draw(keys, vectors.num_rows)
-        slots = self._challengers.slots(found, drawn)
-        predictions = self._predictions(vectors, found, slots)
-        return Answers(predictions, self._challengers.shadow_scores(vectors, found, predictions, drawn))
+        slots = self._challengers.slots(settled, drawn)
+        predictions = self._predictions(vectors, settled, slots)
+        return PanelAnswers(predictions, self._challengers.shadow_scores(vectors, settled, predictions, drawn))
 
-    def _settled(self, vectors: pa.RecordBatch) -> Settled:
+    def _settled(self, vectors: pa.RecordBatch) -> SlotAnswers:
         """Return what each model, and after them each challenger, answers."""
         n = vectors.num_rows
         scores, tables, errors = self._scores(vectors)
@@ -141,9 +141,9 @@ class Panel:
         for i in self._settling.models:
             answered[i], predicted[:, i], degraded[:, i] = self._settling.settle(i, tables.get(i), n)
             scores[:, i] = np.take_along_axis(answered[i], predicted[:, i, None], axis=1)[:, 0]
-        return Settled(scores, predicted, degraded, answered, errors)
+        return SlotAnswers(scores, predicted, degraded, answered, errors)
 
-    def _predictions(self, vectors: pa.RecordBatch, found: Settled, slots: NDArray[np.int64] | None) -> pa.RecordBatch:
+    def _predictions(self, vectors: pa.RecordBatch, settled: SlotAnswers, slots: NDArray[np.int64] | None) -> pa.RecordBatch:
         """Return one prediction per vector and model.
 
         Parameters
@@ -155,15 +155,15 @@ class Panel:
         request = np.repeat(np.arange(n), width)
         model = served = np.tile(np.arange(width), n)
         if slots is not None:
-            served, found = slots.ravel(), found.chosen(slots)
-        scores, default = found.scores, found.degraded.ravel()
-        lower, upper = self._intervals(scores, found.degraded, slots)
+            served, settled = slots.ravel(), settled.chosen(slots)
+        scores, default = settled.scores, settled.degraded.ravel()
+        lower, upper = self._intervals(scores, settled.degraded, slots)
         answering = pa.array(np.where(default, len(self._versions) - 1, served))
         requests = vectors.column("_request_id") if width == 1 else vectors.column("_request_id").take(pa.array(request))
         answered = {
             "score": pa.array(scores.ravel()),
-            "predicted": pa.array(found.predicted.ravel()),
-            "predicted_label": self._classes.names(found.predicted),
+            "predicted": pa.array(settled.predicted.ravel()),
+            "predicted_label": self._classes.names(settled.predicted),
             "lower": lower,
             "upper": upper,
         }
@@ -182,13 +182,13 @@ class Panel:
                 pa.array(self._sequences[served]),
                 _VARIANTS.take(pa.array((default if slots is None else np.where(served >= width, _CANARY, default)).astype(np.int8))),
                 self._reasons.take(pa.array(np.where(default, model, width))),
-                self._classes.scores(found.tables, n),
+                self._classes.scores(settled.tables, n),
                 answered["predicted_label"],
                 lower,
                 upper,
                 self._revision(lower, served),
                 *self._control.columns(requests, answered),
-                *_expected_errors(found, n * width),
+                *_expected_errors(settled, n * width),
             ],
             schema=ANSWERS,
         )
@@ -233,11 +233,11 @@ class Panel:
         return scores.T, tables, errors
 
 
-def _expected_errors(found: Settled, count: int) -> list[pa.Array]:
+def _expected_errors(settled: SlotAnswers, count: int) -> list[pa.Array]:
     """Return expected absolute and squared errors of what is served, `count` each; null where a model does not say, and of the default's answers."""
-    if found.errors is None:
+    if settled.errors is None:
         return [pa.nulls(count, pa.float64())] * 2
-    columns = np.where(found.degraded[..., None], np.nan, found.errors[:, : found.scores.shape[1]]).reshape(count, 2).T
+    columns = np.where(settled.degraded[..., None], np.nan, settled.errors[:, : settled.scores.shape[1]]).reshape(count, 2).T
     known = np.isfinite(columns).all(axis=0)
     return [pa.array(np.ascontiguousarray(values), mask=~known) for values in columns]
 

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 
 
 @dataclass(frozen=True, slots=True)
-class Settled:
+class SlotAnswers:
     """Answers of n requests in slots: the models' champions in the order of the panel, then the challengers.
 
     Attributes
@@ -27,7 +27,7 @@ class Settled:
     tables: Mapping[int, NDArray[np.float64]]
     errors: NDArray[np.float64] | None = None
 
-    def chosen(self, slots: NDArray[np.int64]) -> "Settled":
+    def chosen(self, slots: NDArray[np.int64]) -> "SlotAnswers":
         """Return what is served: of each request and model the answer of one slot, shape (n, models)."""
         tables = {}
         for model in (model for model in self.tables if model < slots.shape[1]):
@@ -37,4 +37,4 @@ class Settled:
                     tables[model] = np.where((slots[:, model] == other)[:, None], self.tables[other], tables[model])
         scores, predicted = np.take_along_axis(self.scores, slots, axis=1), np.take_along_axis(self.predicted, slots, axis=1)
         errors = None if self.errors is None else np.take_along_axis(self.errors, slots[..., None], axis=1)
-        return Settled(scores, predicted, np.take_along_axis(self.degraded, slots, axis=1), tables, errors)
+        return SlotAnswers(scores, predicted, np.take_along_axis(self.degraded, slots, axis=1), tables, errors)

@@ -10,10 +10,10 @@ from pathlib import Path
 
 import pytest
 
-from tidemill.deploy.embedded.artifacts import Artifact, ArtifactError, fetch, read_lock
+from tidemill.deploy.embedded.artifacts import ServerArchive, ServerArchiveError, fetch, read_lock
 
 CONTENT = b"not really a jar, but it has a hash"
-RIGHT = Artifact("kafka", "org.example.group:thing", "1.2", hashlib.sha256(CONTENT).hexdigest())
+RIGHT = ServerArchive("kafka", "org.example.group:thing", "1.2", hashlib.sha256(CONTENT).hexdigest())
 PLACE = Path("org/example/group/thing/1.2/thing-1.2.jar")
 
 
@@ -74,14 +74,14 @@ def test_the_committed_lock_names_both_servers_and_no_host() -> None:
 def test_a_malformed_lock_is_refused_with_file_and_line(tmp_path: Path, line: str) -> None:
     lock = tmp_path / "artifacts.lock"
     lock.write_text(f"# a comment\n\n{line}\n")
-    with pytest.raises(ArtifactError, match=r"artifacts\.lock:3: expected"):
+    with pytest.raises(ServerArchiveError, match=r"artifacts\.lock:3: expected"):
         read_lock(lock)
 
 
 def test_an_empty_lock_is_refused(tmp_path: Path) -> None:
     lock = tmp_path / "artifacts.lock"
     lock.write_text("# nothing\n")
-    with pytest.raises(ArtifactError, match="at least one"):
+    with pytest.raises(ServerArchiveError, match="at least one"):
         read_lock(lock)
 
 
@@ -126,15 +126,15 @@ def test_a_file_changed_after_verification_is_fetched_again(tmp_path: Path, repo
 def test_a_file_with_another_hash_is_refused(tmp_path: Path, repository: Repository) -> None:
     repository.publish(b"something else")
     cache = tmp_path / "cache"
-    with pytest.raises(ArtifactError, match=f"expected SHA-256 {RIGHT.sha256}, came {hashlib.sha256(b'something else').hexdigest()}"):
+    with pytest.raises(ServerArchiveError, match=f"expected SHA-256 {RIGHT.sha256}, came {hashlib.sha256(b'something else').hexdigest()}"):
         fetch([RIGHT], cache)
     assert not list(cache.rglob("*.jar"))
     assert not (cache / "verified.json").exists()
 
 
 def test_a_missing_artifact_names_itself(tmp_path: Path, repository: Repository) -> None:
-    absent = Artifact("kafka", "org.example.group:absent", "9.9.tidemill", "0" * 64)
-    with pytest.raises(ArtifactError, match=r"org\.example\.group:absent 9\.9\.tidemill: could not be fetched"):
+    absent = ServerArchive("kafka", "org.example.group:absent", "9.9.tidemill", "0" * 64)
+    with pytest.raises(ServerArchiveError, match=r"org\.example\.group:absent 9\.9\.tidemill: could not be fetched"):
         fetch([absent], tmp_path / "cache")
 
 
@@ -145,6 +145,6 @@ def test_the_record_survives_and_grows(tmp_path: Path, repository: Repository) -
     other = repository.folder / "org/example/group/other/1/other-1.jar"
     other.parent.mkdir(parents=True)
     other.write_bytes(b"other")
-    second = Artifact("kafka", "org.example.group:other", "1", hashlib.sha256(b"other").hexdigest())
+    second = ServerArchive("kafka", "org.example.group:other", "1", hashlib.sha256(b"other").hexdigest())
     fetch([second], cache)
     assert set(json.loads((cache / "verified.json").read_text())) == {RIGHT.sha256, second.sha256}

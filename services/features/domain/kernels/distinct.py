@@ -135,11 +135,11 @@ def count_since(pool, row, at, after):  # pragma: no cover
             return float(row[at + DISTINCT_COUNT])
         # A run of its own, so that the compiler makes vectors of it; places without a value were seen NEVER.
         seen = pool[block + (1 << (c - 1)) : block + (1 << c)]
-        found = 0
+        count = 0
         for i in range(seen.size):
-            found += 1 if seen[i] > after else 0
-        row[at + DISTINCT_COUNT], row[at + DISTINCT_SINCE] = found, after
-        return float(found)
+            count += 1 if seen[i] > after else 0
+        row[at + DISTINCT_COUNT], row[at + DISTINCT_SINCE] = count, after
+        return float(count)
     harmonic, empty = 0.0, 0
     for register in range(_REGISTERS):
         rank = RANKS

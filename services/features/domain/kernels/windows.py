@@ -242,20 +242,20 @@ def extreme(row, row_f, memory, layout, w, v, largest):  # pragma: no cover
     base = windows[w].row
     offset = accumulator.high if largest else accumulator.low
     at = base + WINDOW_WORDS + v * accumulator.words + offset
-    found = row_f[at]
-    if found == found:
-        return found
+    best = row_f[at]
+    if best == best:
+        return best
     g = windows[w].group
     group = layout.groups[g]
     place, width, kind = group.row, group.width, group.kind
     shift = 1 + v if kind == WindowKind.EXACT else CELL_RECORDS + 1 + v * accumulator.words + offset
-    found = -np.inf if largest else np.inf
+    best = -np.inf if largest else np.inf
     for p in range(row[base + POINTER], row[place + TAIL]):
         x = memory.pool_f[row[place + BLOCK] + p * width + shift]
         if x == x:
-            found = max(found, x) if largest else min(found, x)
-    row_f[at] = found
-    return found
+            best = max(best, x) if largest else min(best, x)
+    row_f[at] = best
+    return best
 
 
 @inner

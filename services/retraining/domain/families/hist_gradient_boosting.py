@@ -52,7 +52,7 @@ class HistGradientBoosting:
             base = np.atleast_1d(np.asarray(model._baseline_prediction, np.float64).ravel())  # noqa: SLF001 - as above
             # Two classes with names have one tree a round and two scores.
             both = several and len(base) == 1
-            trees = [tree for one in rounds for k, found in enumerate(one) for tree in _trees(found.nodes, k, both)]
+            trees = [tree for one in rounds for k, predictor in enumerate(one) for tree in _trees(predictor.nodes, k, both)]
             return trees_to_onnx(trees, np.concatenate([-base / 2, base / 2]) if both else base, _LINKS[sample.kind.name], width)
 
         return Fitted(predict, export)

@@ -5,13 +5,13 @@ from typing import Any
 
 import pytest
 
-from tidemill.services.control.domain.policy import Policy, RetrainingPolicy
+from tidemill.services.control.domain.policy import Policy, RetrainingDecisions
 
 DAY = 86_400_000
 
 
-def policy(cool_down: int = 3 * DAY, schedule: int | None = None, budget: int = 3, cpu_ms: int | None = None) -> RetrainingPolicy:
-    return RetrainingPolicy([Policy("m", cool_down, schedule, budget, cpu_ms)])
+def policy(cool_down: int = 3 * DAY, schedule: int | None = None, budget: int = 3, cpu_ms: int | None = None) -> RetrainingDecisions:
+    return RetrainingDecisions([Policy("m", cool_down, schedule, budget, cpu_ms)])
 
 
 def finding(day: float, kind: str = "loss", severity: str = "alarm", name: str = "") -> dict[str, Any]:
@@ -215,7 +215,7 @@ def test_a_calendar_asks_at_its_instants_from_the_first_request_on_whatever_the_
     monday, hour = 4, 3_600_000
 
     def asked(steps: list[int], restart: bool = False) -> list[tuple[str, str, int]]:
-        watched = RetrainingPolicy([Policy("m", 3 * DAY, "0 3 * * 1", 10)])
+        watched = RetrainingDecisions([Policy("m", 3 * DAY, "0 3 * * 1", 10)])
         assert watched.advance(2 * DAY) == [], "nothing is scheduled before the first request"
         watched.finding(finding(3, "bootstrap"))
         said = []
@@ -223,7 +223,7 @@ def test_a_calendar_asks_at_its_instants_from_the_first_request_on_whatever_the_
             said += watched.advance(step)
             if restart:
                 state = json.loads(json.dumps(watched.snapshot()))
-                watched = RetrainingPolicy([Policy("m", 3 * DAY, "0 3 * * 1", 10)])
+                watched = RetrainingDecisions([Policy("m", 3 * DAY, "0 3 * * 1", 10)])
                 watched.load(state)
         return [(one["verdict"], one["decision_id"], one["journal_time"]) for one in said]
 

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.day_standards import CalibratedDays
 from tidemill.services.drift.domain.excess_loss import DAY_MS, Excess, ExcessLoss, cusum_bound
-from tidemill.services.drift.domain.promise import Kept, kept, kept_binary
+from tidemill.services.drift.domain.promise import PromiseErrors, kept, kept_binary
 from tidemill.shared.detectors.river_adwin import RiverAdwin
 
 Year = tuple[NDArray[np.int64], NDArray[np.float64], NDArray[np.float64]]
@@ -39,7 +39,7 @@ def flights() -> Year:
     return frame["time"].to_numpy(), scores, frame["late"].to_numpy()
 
 
-def held(label: NDArray[np.float64], score: NDArray[np.float64]) -> Kept:
+def held(label: NDArray[np.float64], score: NDArray[np.float64]) -> PromiseErrors:
     return kept_binary(label, score, (score >= 0.5).astype(np.int64))
 
 

@@ -19,7 +19,7 @@ from tidemill.services.drift.domain.excess_loss import DAY_MS
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.label_changes import LabelChanges
 from tidemill.services.drift.domain.loss_verdict import LossSettings, LossVerdict
-from tidemill.services.drift.domain.promise import Kept, kept_binary
+from tidemill.services.drift.domain.promise import PromiseErrors, kept_binary
 from tidemill.services.drift.domain.rows import MergedCoordinates
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.shared.application.drift_policy import DriftPolicy
@@ -131,7 +131,7 @@ def test_labels_are_looked_at_in_request_order_once_their_horizon_has_passed(mer
             expected.append((waiting.pop(due), score[due]))
     seen: list[tuple[float, float]] = []
 
-    def hold(labels: Float64, scores: Float64, predicted: NDArray[np.int64]) -> Kept:
+    def hold(labels: Float64, scores: Float64, predicted: NDArray[np.int64]) -> PromiseErrors:
         seen.extend(zip(labels.tolist(), scores.tolist(), strict=True))
         return kept_binary(labels, scores, predicted)
 

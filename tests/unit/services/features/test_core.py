@@ -76,7 +76,7 @@ def test_every_view_agrees_with_pandas(plan: Plan, journal: JournalBatch) -> Non
         for aggregate in view.aggregates:
             value = aggregate.value.sql if aggregate.value is not None else None
             for i in chosen.tolist():
-                entity = asks.loc[i, view.ask_columns["departures"]]
+                entity = asks.loc[i, view.entity_columns["departures"]]
                 truth = expected(view, aggregate, source, entity if isinstance(entity, str) else None, asks.loc[i, "row"], asks.loc[i, "at"], value)
                 got = vectors.loc[i, aggregate.feature]
                 if math.isnan(truth):

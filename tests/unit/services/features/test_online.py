@@ -14,7 +14,7 @@ from tidemill.services.features import online
 from tidemill.services.features.online import OnlineWriter
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.observability.metrics import Metrics
-from tidemill.shared.online_store.memory_store import Memory, MemoryOnlineStore
+from tidemill.shared.online_store.memory_store import MemoryOnlineStore, SharedMemory
 from tidemill.shared.online_store.rows import FeatureRows
 from tidemill.shared.online_store.store import FeatureSlice, OnlineStore, Receipt
 
@@ -100,8 +100,8 @@ class Stopwatch:
 class Case:
     """A writer at work between a core and a store in memory."""
 
-    def __init__(self, memory: Memory | None = None, core: Core | None = None, executor: Executor | None = None, plan: Any = PLAN) -> None:
-        self.memory = memory or Memory()
+    def __init__(self, memory: SharedMemory | None = None, core: Core | None = None, executor: Executor | None = None, plan: Any = PLAN) -> None:
+        self.memory = memory or SharedMemory()
         self.store = MemoryOnlineStore(plan, self.memory)
         self.core = core or Core(self.store)
         self.seconds = Stopwatch()

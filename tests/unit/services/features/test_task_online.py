@@ -52,7 +52,7 @@ def store() -> MemoryOnlineStore:
 
 
 def asked(batch: JournalBatch, entity: str) -> list[str]:
-    column = next(view for view in PLAN.views if view.entity == entity).ask_columns["departures"]
+    column = next(view for view in PLAN.views if view.entity == entity).entity_columns["departures"]
     return sorted({key for key in batch.groups["departures"].columns.column(column).to_pylist() if key is not None})
 
 

@@ -4,7 +4,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, OutcomeJoin
-from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request import At, Request, TimedLabel
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers
 from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.avro.messages import message_schema
@@ -28,7 +28,7 @@ def test_silence_is_a_label_only_where_nobody_has_acted(restarts: bool) -> None:
         blobs = {key: blob for key, blob in join.snapshot().items() if blob is not None}
         join = OutcomeJoin([POLICY])
         join.load(blobs)
-    (told,) = join.label("fraud", "told", Label(1.0, 5), At(6, 0, 6))
+    (told,) = join.label("fraud", "told", TimedLabel(1.0, 5), At(6, 0, 6))
     found = {one.request.request_id: None if one.label is None else one.label.value for one in join.advance(At(1_000, 0, 9))}
     assert found == {"blocked": None, "control": 0.0, "passed": 0.0}
     columns = ServedNumbers({"fraud": Binary()}, ["fraud"]).outcome_columns([told])
@@ -49,7 +49,7 @@ def test_marks_pass_from_predictions_to_outcomes_beside_the_classes() -> None:
     outcomes = []
     for i, row in ((0, numbers[0]), (2, numbers[2])):
         join.request("m", Request(f"r{i}", i, i, i, 0.75, 1, "v", 1, "champion", row), At(i, 0, i))
-        outcomes += join.label("m", f"r{i}", Label(1.0, 5), At(10 + i, 0, 10 + i))
+        outcomes += join.label("m", f"r{i}", TimedLabel(1.0, 5), At(10 + i, 0, 10 + i))
     columns = served.outcome_columns(outcomes)
     assert columns["control"].to_pylist() == [True, None] and columns["propensity"].to_pylist() == [0.05, None]
     assert dict(columns["scores"][0].as_py()) == {"ok": 0.25, "fraud": 0.75} and columns["predicted_label"].to_pylist() == ["fraud", "fraud"]

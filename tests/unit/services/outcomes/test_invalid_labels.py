@@ -8,7 +8,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, OutcomeJoin
-from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request import At, Request, TimedLabel
 from tidemill.services.outcomes.task import OutcomesTask
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.plan import Plan
@@ -110,10 +110,10 @@ def test_a_request_with_an_invalid_label_has_not_met_silence(restarts: bool) -> 
         blobs = {key: blob for key, blob in join.snapshot().items() if blob is not None}
         join = OutcomeJoin([JoinPolicy("back", 100, timeout_label=0.0)])
         join.load(blobs)
-    (labelled,) = join.label("back", "mended", Label(1.0, 50), At(50, 0, 4))
+    (labelled,) = join.label("back", "mended", TimedLabel(1.0, 50), At(50, 0, 4))
     assert (labelled.status, labelled.revision) == ("labelled", 0)
     ended = {outcome.request.request_id: outcome.label for outcome in join.advance(At(101, 0, 5))}
-    assert ended == {"silent": Label(0.0, 100), "invalid": None}
+    assert ended == {"silent": TimedLabel(0.0, 100), "invalid": None}
 
 
 def test_a_regression_takes_every_finite_number(tmp_path: Path) -> None:

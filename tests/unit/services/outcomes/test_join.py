@@ -7,7 +7,7 @@ from typing import Any
 import pytest
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
-from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request import At, Request, TimedLabel
 
 DELAY = 100
 Event = tuple[int, int, str, str]  # journal time, offset, kind, request id
@@ -39,7 +39,7 @@ def play(events: list[Event], policy: JoinPolicy, restarts: random.Random | None
         if kind == "ask":
             outcomes += join.request("m", request(identity, offset, time), at)
         elif kind == "label":
-            outcomes += join.label("m", identity, Label(float(offset % 2), time), at)
+            outcomes += join.label("m", identity, TimedLabel(float(offset % 2), time), at)
         if restarts is not None and restarts.random() < 0.2:
             for key, blob in join.snapshot().items():
                 if blob is None:
@@ -131,8 +131,8 @@ def test_a_second_prediction_of_a_request_is_refused() -> None:
 def test_first_label_stays_and_further_ones_are_counted() -> None:
     join = OutcomeJoin([JoinPolicy("m", DELAY)])
     join.request("m", request("a", 1, 5), At(5, 0, 1))
-    assert [one.status for one in join.label("m", "a", Label(1.0, 9), At(9, 0, 2))] == ["labelled"]
-    assert join.label("m", "a", Label(0.0, 10), At(10, 0, 3)) == []
+    assert [one.status for one in join.label("m", "a", TimedLabel(1.0, 9), At(9, 0, 2))] == ["labelled"]
+    assert join.label("m", "a", TimedLabel(0.0, 10), At(10, 0, 3)) == []
     assert join.ignored_labels == 1
 
 
@@ -142,7 +142,7 @@ def test_many_labels_of_one_unknown_request_cost_what_as_many_of_different_ones_
     def seconds(identities: list[str]) -> float:
         join, begun = OutcomeJoin([JoinPolicy("m", DELAY)]), process_time()
         for offset, identity in enumerate(identities):
-            join.label("m", identity, Label(1.0, offset // 300), At(offset // 300, 0, offset))
+            join.label("m", identity, TimedLabel(1.0, offset // 300), At(offset // 300, 0, offset))
         join.snapshot()
         unmatched = join.advance(At(10**6, 0, len(identities)))
         assert [one.request.request_id for one in unmatched] == identities
@@ -156,8 +156,8 @@ def test_many_labels_of_one_unknown_request_cost_what_as_many_of_different_ones_
 def test_a_checkpoint_writes_what_changed_in_small_entries() -> None:
     join = OutcomeJoin([JoinPolicy("m", 10**9)])
     for offset in range(20_000):
-        join.label("m", f"early{offset}", Label(1.0, 5), At(5, 0, offset))
+        join.label("m", f"early{offset}", TimedLabel(1.0, 5), At(5, 0, offset))
     whole = join.snapshot()
     assert max(len(blob or b"") for blob in whole.values()) < 20_000
-    join.label("m", "one more", Label(1.0, 5), At(5, 0, 20_000))
+    join.label("m", "one more", TimedLabel(1.0, 5), At(5, 0, 20_000))
     assert len(join.snapshot()) == 1

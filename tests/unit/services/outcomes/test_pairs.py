@@ -10,7 +10,7 @@ from hypothesis import strategies as st
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
 from tidemill.services.outcomes.domain.pair_table import PairTable
-from tidemill.services.outcomes.domain.request import At, Label, Pair, Request
+from tidemill.services.outcomes.domain.request import At, Pair, Request, TimedLabel
 from tidemill.services.outcomes.domain.served_pairs import ServedPairs
 from tidemill.services.scoring.domain.challengers import SHADOW_SCORES
 from tidemill.shared.kinds.binary import Binary
@@ -69,7 +69,7 @@ def test_a_pair_is_forgotten_with_its_request_and_only_the_next_request_gets_it(
     again.load(saved)
     for one in (join, again):
         one.request("m", Request("c", 2, 2, 2, 0.5, 0, "v1", 3, "champion"), At(2, 0, 2))
-        found = {name: one.label("m", name, Label(1.0, 5), At(9, 0, 9))[0].request.pair for name in "abc"}
+        found = {name: one.label("m", name, TimedLabel(1.0, 5), At(9, 0, 9))[0].request.pair for name in "abc"}
         assert found == {"a": Pair("v2", 4, 0.75, 1), "b": None, "c": Pair("v2", 4, 0.25, 0)}
         one.advance(At(3 * HOUR, 0, 10))
         assert not one._models["m"].requests._pairs, "all are forgotten"

@@ -8,7 +8,7 @@ import pytest
 from tidemill.services.outcomes.domain.identity_index import IdentityIndex
 from tidemill.services.outcomes.domain.join import JoinPolicy, OutcomeJoin
 from tidemill.services.outcomes.domain.packed_rows import ROWS, PackedRows
-from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request import At, Request, TimedLabel
 
 BASE_MS = 1_700_000_000_000
 
@@ -21,7 +21,7 @@ def traced(join: OutcomeJoin, early: bool, begin: int, end: int) -> float:
         for i in range(begin, end):
             at = At(BASE_MS + i // 2, 0, 3 * i)
             if early:
-                join.label("m", f"payment-{i:09d}", Label(1.0, at.time_ms), at)
+                join.label("m", f"payment-{i:09d}", TimedLabel(1.0, at.time_ms), at)
             else:
                 served = Request(f"payment-{i:09d}", at.offset, at.time_ms, at.time_ms - 3, i / 7, 0, str(10**6), 2, "champion")
                 join.request("m", served, at)

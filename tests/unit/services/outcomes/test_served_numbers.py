@@ -8,7 +8,7 @@ import pytest
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
 from tidemill.services.outcomes.domain.packed_rows import ROWS
-from tidemill.services.outcomes.domain.request import At, Label, Request
+from tidemill.services.outcomes.domain.request import At, Request, TimedLabel
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers
 from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.avro.messages import message_schema
@@ -36,8 +36,8 @@ def test_numbers_come_out_of_packed_rows_and_checkpoints_bit_for_bit(restarts: b
         join = OutcomeJoin(policies)
         join.load(blobs)
     for name in ("r0", "r7", f"r{ROWS - 1}", f"r{ROWS + 299}"):
-        (three,) = join.label("three", name, Label(1.0, 50), At(9_999, 0, 9_999))
-        (plain,) = join.label("plain", name, Label(1.0, 50), At(9_999, 0, 9_999))
+        (three,) = join.label("three", name, TimedLabel(1.0, 50), At(9_999, 0, 9_999))
+        (plain,) = join.label("plain", name, TimedLabel(1.0, 50), At(9_999, 0, 9_999))
         assert repr(three.request) == repr(served[name]) and plain.request.numbers == ()
 
 
@@ -73,7 +73,7 @@ def test_classes_are_found_by_their_names_whatever_order_they_were_served_in() -
     assert numbers[0] == (0.1, 0.2, 0.7) and numbers[1] == (1.5, 1.5) and numbers[3] == ()
     assert numbers[2][:2] == (0.25, 0.75) and all(map(math.isnan, (numbers[2][2], *numbers[4], *numbers[5], *numbers[6])))
     outcomes = [
-        Outcome(model, At(0, 0, i), Request("r", i, 0, 0, 0.5, index, "v", 0, "champion", own), "labelled", Label(2.0, 0), 0, 0)
+        Outcome(model, At(0, 0, i), Request("r", i, 0, 0, 0.5, index, "v", 0, "champion", own), "labelled", TimedLabel(2.0, 0), 0, 0)
         for i, (model, index, own) in enumerate(zip(models, predicted, numbers, strict=True))
     ]
     columns = {name: column.to_pylist() for name, column in served.outcome_columns(outcomes).items()}

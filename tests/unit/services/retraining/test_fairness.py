@@ -5,8 +5,9 @@ import pytest
 from fairlearn.metrics import demographic_parity_difference, equalized_odds_difference
 from numpy.typing import NDArray
 
-from tidemill.services.retraining.domain.fairness import FairnessFindings, judge_fairness
+from tidemill.services.retraining.domain.fairness import FairnessFindings, _redrawn, judge_fairness
 from tidemill.shared.application.gate_policy import Fairness
+from tidemill.shared.statistics.blocks import drawn_blocks
 
 N = 6_000
 BLOCKS = np.repeat(np.arange(30), N // 30)
@@ -29,6 +30,18 @@ def test_the_measures_are_those_of_fairlearn() -> None:
     found = judged(labels, predicted, group).figures
     assert found["demographic_parity__place"] == pytest.approx(demographic_parity_difference(labels, predicted, sensitive_features=group))
     assert found["equalized_odds__place"] == pytest.approx(equalized_odds_difference(labels, predicted, sensitive_features=group))
+
+
+def test_a_redraw_of_the_blocks_has_fairlearns_measures_of_its_rows() -> None:
+    """A redraw is a weight for each row: how often its block was drawn, times the row's own."""
+    labels, predicted, group = rows(4, 0.1)
+    weights = np.random.default_rng(4).uniform(0.5, 2.0, N)
+    redrawn = _redrawn(labels, predicted, BLOCKS, [group == name for name in ("a", "b", "c")], weights)
+    draws = drawn_blocks(30, 500, 0)[1:]
+    for place in (0, 250, 499):
+        own = {"sensitive_features": group, "sample_weight": weights * draws[place][BLOCKS]}
+        assert redrawn[0][place] == pytest.approx(demographic_parity_difference(labels, predicted, **own))
+        assert redrawn[1][place] == pytest.approx(equalized_odds_difference(labels, predicted, **own))
 
 
 def test_what_surely_exceeds_a_limit_is_refused_and_chance_is_not() -> None:

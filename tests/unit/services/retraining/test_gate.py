@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
 from tidemill.services.retraining.domain.gate import judge
 from tidemill.services.retraining.domain.refit_checks import check_refit, missing_inputs
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.multiclass import Multiclass
 from tidemill.shared.kinds.regression import Regression
@@ -21,7 +21,7 @@ DULL = np.full(N, 0.3)
 TIMES = np.sort(RANDOM.integers(0, 20 * DAY_MS, N))
 
 
-def verdict(labels: NDArray[np.float64] = LABELS, challenger: NDArray[np.float64] = GOOD, champion: NDArray[np.float64] = DULL) -> Verdict:
+def verdict(labels: NDArray[np.float64] = LABELS, challenger: NDArray[np.float64] = GOOD, champion: NDArray[np.float64] = DULL) -> GateVerdict:
     return judge(Binary(), labels, challenger, champion, TIMES, 0.05, 100)
 
 
@@ -93,7 +93,7 @@ def rows(**columns: NDArray[np.float64]) -> Examples:
 def test_a_refit_that_went_wrong_does_not_serve() -> None:
     known = rows(good=GOOD, dull=DULL, turned=1.0 - GOOD, nothing=changed(GOOD, float("inf")), high=np.clip(GOOD + 0.15, 0.01, 0.99))
 
-    def check(mine: str, other: str) -> Verdict:
+    def check(mine: str, other: str) -> GateVerdict:
         return check_refit(Binary(), known, Says(mine), Says(other), "the champion")
 
     assert check("good", "dull").passed and check("good", "good").passed

@@ -9,7 +9,7 @@ from numpy.typing import NDArray
 from scipy.special import expit
 
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
-from tidemill.services.retraining.domain.strategy_gate import Paired, judge_strategy
+from tidemill.services.retraining.domain.strategy_gate import PairedScores, judge_strategy
 from tidemill.services.retraining.domain.training import train
 from tidemill.shared.application.control_share import ControlPlan
 from tidemill.shared.application.expressions import compile_expression
@@ -122,9 +122,9 @@ def test_the_gate_sees_harm_among_the_requests_that_are_blocked() -> None:
     # Better among the requests that pass, and it takes the blocked for honest.
     candidate = np.where(champion >= THRESHOLD, 0.02, expit(-2.0 + 1.4 * x + 1.0 * y))
     blocks, passing = seen.request_ms // DAY_MS, champion < THRESHOLD
-    unseen = Paired(seen.labels[passing], candidate[passing], champion[passing], blocks[passing], {})
+    unseen = PairedScores(seen.labels[passing], candidate[passing], champion[passing], blocks[passing], {})
     assert judge_strategy(KIND, unseen, Gate(), 0.05, 10).passed
-    verdict = judge_strategy(KIND, Paired(seen.labels, candidate, champion, blocks, {}, seen.weights), Gate(), 0.05, 10)
+    verdict = judge_strategy(KIND, PairedScores(seen.labels, candidate, champion, blocks, {}, seen.weights), Gate(), 0.05, 10)
     assert not verdict.passed and verdict.figures["loss_difference"] > 0.1
     whole = KIND.losses(all_of_it.rows.labels, np.where(all_of_it.blocked, 0.02, expit(-2.0 + 1.4 * _x(all_of_it, "x") + _x(all_of_it, "y"))))
     truth = float((whole - KIND.losses(all_of_it.rows.labels, all_of_it.served)).mean())

@@ -7,8 +7,8 @@ import pytest
 from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.slices import judge_slices
-from tidemill.services.retraining.domain.strategy_gate import Paired, judge_strategy
-from tidemill.services.retraining.domain.verdict import Verdict
+from tidemill.services.retraining.domain.strategy_gate import PairedScores, judge_strategy
+from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.shared.application.gate_policy import Gate
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.kinds.multiclass import Multiclass
@@ -29,8 +29,8 @@ def near(noise: float, seed: int = 1) -> NDArray[np.float64]:
     return 1 / (1 + np.exp(-logits))
 
 
-def judged(candidate: NDArray[np.float64], champion: NDArray[np.float64], level: float = LEVEL, **groups: NDArray[np.bool_]) -> Verdict:
-    return judge_strategy(Binary(), Paired(LABELS, candidate, champion, BLOCKS, groups), Gate(), level, 10)
+def judged(candidate: NDArray[np.float64], champion: NDArray[np.float64], level: float = LEVEL, **groups: NDArray[np.bool_]) -> GateVerdict:
+    return judge_strategy(Binary(), PairedScores(LABELS, candidate, champion, BLOCKS, groups), Gate(), level, 10)
 
 
 def test_an_equal_recipe_is_admitted_and_a_worse_one_is_not() -> None:
@@ -45,15 +45,15 @@ def test_a_refusal_says_what_it_could_have_seen() -> None:
     refused = judged(near(0.35, 1), near(0.35, 2))
     assert not refused.passed and "would have passed in 80 % of cases" in refused.reason
     assert -0.05 < refused.figures["detectable_difference"] < 0.005
-    few = judge_strategy(Binary(), Paired(LABELS[:1000], CHANCE[:1000], CHANCE[:1000], BLOCKS[:1000], {}), Gate(), LEVEL, 10)
+    few = judge_strategy(Binary(), PairedScores(LABELS[:1000], CHANCE[:1000], CHANCE[:1000], BLOCKS[:1000], {}), Gate(), LEVEL, 10)
     assert not few.passed and "over 7 days, found 1000 matured requests that a model answered, over 5" in few.reason
 
 
 def test_blocks_may_be_shorter_than_days() -> None:
     """A table of a day is judged in hours; less than seven of them show nothing, however many rows they have."""
     hours = Gate.model_validate({"block": "1h", "span": "28h"})
-    assert judge_strategy(Binary(), Paired(LABELS, near(0.1), near(0.1, 2), BLOCKS, {}), hours, LEVEL, 10).passed
-    few = judge_strategy(Binary(), Paired(LABELS, near(0.1), near(0.1, 2), BLOCKS // 5, {}), hours, LEVEL, 10)
+    assert judge_strategy(Binary(), PairedScores(LABELS, near(0.1), near(0.1, 2), BLOCKS, {}), hours, LEVEL, 10).passed
+    few = judge_strategy(Binary(), PairedScores(LABELS, near(0.1), near(0.1, 2), BLOCKS // 5, {}), hours, LEVEL, 10)
     assert "over 7 blocks of 3600 s, found 5600 matured requests that a model answered, over 6" in few.reason
     with pytest.raises(ValueError, match="at least seven blocks"):
         Gate.model_validate({"block": "1h", "span": "6h"})
@@ -63,9 +63,9 @@ def test_blocks_may_be_shorter_than_days() -> None:
 def test_what_is_no_score_passes_nothing(value: float) -> None:
     broken = np.where(np.arange(N) == 5, value, near(0.1))
     assert "finite" in judged(broken, near(0.1)).reason and "finite" in judged(near(0.1), broken).reason
-    wrong = Paired(np.where(np.arange(N) == 5, value, LABELS), CHANCE, CHANCE, BLOCKS, {})
+    wrong = PairedScores(np.where(np.arange(N) == 5, value, LABELS), CHANCE, CHANCE, BLOCKS, {})
     assert not judge_strategy(Binary(), wrong, Gate(), LEVEL, 10).passed
-    assert not judge_strategy(Binary(), Paired(np.zeros(N), CHANCE, CHANCE, BLOCKS, {}), Gate(), LEVEL, 10).passed
+    assert not judge_strategy(Binary(), PairedScores(np.zeros(N), CHANCE, CHANCE, BLOCKS, {}), Gate(), LEVEL, 10).passed
 
 
 def test_one_day_that_is_lucky_admits_nobody_although_its_rows_are_many() -> None:
@@ -86,12 +86,12 @@ def test_a_slice_that_is_harmed_refuses_and_small_ones_are_pooled() -> None:
     part = np.arange(N) % 8 == 0
     candidate = np.where(part, LABELS.mean(), CHANCE)
     groups = {f"place={i}": np.arange(N) % 8 == i for i in range(8)} | {f"tail={i}": np.arange(N) == i for i in range(30)}
-    found = judge_strategy(Binary(), Paired(LABELS, candidate, near(0.8), BLOCKS, groups), Gate(), LEVEL, 10)
+    found = judge_strategy(Binary(), PairedScores(LABELS, candidate, near(0.8), BLOCKS, groups), Gate(), LEVEL, 10)
     assert not found.passed
     assert found.reason == "slices: expected no slice of 8 to be worse by more than 0.02, found place=0 (e-BH at 0.05)"
     told = json.loads(found.details["slices"])
     assert told["not judged"] == {"slices": 30, "rows": 30} and next(iter(told["judged"])) == "place=0"
-    assert judge_strategy(Binary(), Paired(LABELS, near(0.1), near(0.1, 2), BLOCKS, groups), Gate(), LEVEL, 10).passed
+    assert judge_strategy(Binary(), PairedScores(LABELS, near(0.1), near(0.1, 2), BLOCKS, groups), Gate(), LEVEL, 10).passed
 
 
 @pytest.mark.lasts(2)
@@ -109,7 +109,9 @@ def test_regression_has_a_margin_relative_to_the_champions_loss_whatever_the_uni
     value = RANDOM.normal(size=N)
     noise = [np.random.default_rng(seed).normal(size=N) for seed in (1, 2)]
     for unit in (1.0, 1e6):
-        pair = [Paired(unit * value, unit * (value + own * noise[0] * 0.1 + noise[1]), unit * (value + noise[1]), BLOCKS, {}) for own in (0.3, 3.0)]
+        pair = [
+            PairedScores(unit * value, unit * (value + own * noise[0] * 0.1 + noise[1]), unit * (value + noise[1]), BLOCKS, {}) for own in (0.3, 3.0)
+        ]
         close, far = (judge_strategy(Regression(), rows, Gate(), LEVEL, 10) for rows in pair)
         assert close.passed and close.figures["margin"] == pytest.approx(0.01 * unit**2, rel=0.1)
         assert not far.passed
@@ -120,6 +122,6 @@ def test_classes_are_judged_by_log_loss_and_by_the_probability_of_what_is_answer
     truth = RANDOM.dirichlet([1.0, 1.0, 1.0], N)
     labels = (RANDOM.random(N)[:, None] > truth.cumsum(axis=1)).sum(axis=1).astype(np.float64)
     blunt = truth**0.5 / (truth**0.5).sum(axis=1, keepdims=True)
-    assert judge_strategy(kind, Paired(labels, truth, blunt, BLOCKS, {}), Gate(), LEVEL, 10).passed
-    worse = judge_strategy(kind, Paired(labels, blunt, truth, BLOCKS, {}), Gate(), LEVEL, 10)
+    assert judge_strategy(kind, PairedScores(labels, truth, blunt, BLOCKS, {}), Gate(), LEVEL, 10).passed
+    worse = judge_strategy(kind, PairedScores(labels, blunt, truth, BLOCKS, {}), Gate(), LEVEL, 10)
     assert not worse.passed and worse.reason.startswith("non-inferiority")

@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.retraining.domain.recipe import Recipe
-from tidemill.services.retraining.domain.succession import Bench, Proposal, does_better, first_model, successor
+from tidemill.services.retraining.domain.succession import Proposal, TrainingContext, does_better, first_model, successor
 from tidemill.services.retraining.domain.walk_forward import refit_instants, walk_forward
 from tidemill.shared.application.model import Model
 from tidemill.shared.application.training_policy import Training
@@ -45,10 +45,10 @@ def settings(**gate: object) -> Model:
     })  # fmt: skip
 
 
-def bench(examples: Examples, served: NDArray[np.float64] | None = None, **more: object) -> Bench:
+def bench(examples: Examples, served: NDArray[np.float64] | None = None, **more: object) -> TrainingContext:
     answers = np.full(len(examples), np.nan) if served is None else served
     values = {"is_admitted": False, "is_searched": False, **more}
-    return Bench("m", "v", settings(), Binary(), examples, answers, "digest", DAYS * DAY_MS, HOUR_MS, **values)  # type: ignore[arg-type]
+    return TrainingContext("m", "v", settings(), Binary(), examples, answers, "digest", DAYS * DAY_MS, HOUR_MS, **values)  # type: ignore[arg-type]
 
 
 def recipe(**changes: object) -> str:

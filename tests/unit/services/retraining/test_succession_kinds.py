@@ -7,7 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
-from tidemill.services.retraining.domain.succession import Bench, first_model, successor
+from tidemill.services.retraining.domain.succession import TrainingContext, first_model, successor
 from tidemill.shared.application.model import Model
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.kinds import kind_of
@@ -19,7 +19,7 @@ NUMBERS = {"kind": "regression", "fallback": {"default": 0.0}}
 FAMILY = {"multiclass": "logistic_regression", "regression": "ridge_regression"}
 
 
-def bench(asked: dict[str, object]) -> Bench:
+def bench(asked: dict[str, object]) -> TrainingContext:
     random, n = np.random.default_rng(7), DAYS * PER_DAY
     times = np.sort(random.integers(0, DAYS * DAY_MS, n))
     x, y = random.normal(size=n), random.normal(size=n)
@@ -36,7 +36,7 @@ def bench(asked: dict[str, object]) -> Bench:
     kind: Kind = kind_of(settings)
     rows = Examples(pa.RecordBatch.from_pydict({"x": pa.array(x), "y": pa.array(y)}), times, times + HOUR_MS // 2, labels)
     served = np.full((n, *([kind.width] if kind.classes else [])), np.nan)
-    return Bench("m", "v", settings, kind, rows, served, "digest", DAYS * DAY_MS, HOUR_MS)
+    return TrainingContext("m", "v", settings, kind, rows, served, "digest", DAYS * DAY_MS, HOUR_MS)
 
 
 @pytest.mark.lasts(4)

@@ -19,7 +19,7 @@ def with_stages(folder: Path, stages: str, kind: str = "") -> Plan:
 
 def test_a_test_stands_between_canary_and_champion_with_good_defaults(tmp_path: Path) -> None:
     stages = with_stages(tmp_path, "{canary: {}, ab: {}}").models["sent_back"].settings.stages
-    assert stages.ab is not None and not stages.are_direct
+    assert stages.ab is not None
     assert (stages.ab.share, stages.ab.duration, stages.ab.metric, stages.ab.better, stages.ab.margin) == (0.5, 14 * DAY, "loss", None, None)
     own = with_stages(tmp_path, "{ab: {share: 0.2, for: 28d, metric: label, better: lower, margin: 0.01}}").models["sent_back"].settings.stages.ab
     assert own is not None and (own.share, own.duration, own.metric, own.better, own.margin) == (0.2, 28 * DAY, "label", "lower", 0.01)

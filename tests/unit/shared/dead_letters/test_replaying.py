@@ -23,9 +23,9 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
-from tidemill.shared.dead_letters.letters import Letter, Place, Selection
+from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection
 from tidemill.shared.dead_letters.reading import DeadLetterOffice
-from tidemill.shared.dead_letters.replaying import DeadLetterReplay, ReplayResult
+from tidemill.shared.dead_letters.replaying import DeadLetterReplay, LetterReplayResult
 from tidemill.shared.log.broker import FencedError, TopicSpec
 from tidemill.shared.log.errors import InvalidRecord, TransientError
 from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
@@ -115,7 +115,7 @@ class World:
     def letters(self, selection: Selection = ALL) -> list[Letter]:
         return list(DeadLetterOffice(self.plan, self.broker, self.registry).letters(selection))
 
-    def replay(self, selection: Selection = ALL, **given: Any) -> ReplayResult:
+    def replay(self, selection: Selection = ALL, **given: Any) -> LetterReplayResult:
         return DeadLetterReplay(self.plan, self.broker, self.registry, on_replay_clock=True, clock_ms=lambda: NOON + 10**9, **given).run(selection)
 
 
@@ -137,9 +137,9 @@ def test_letters_that_are_named_by_their_places_are_read_alone(world: World) -> 
     for i in range(3_000):
         # Whoever reads what is not asked for fails on it.
         sink.publish(topic, b"", whole if i in (1_500, 2_999) else unreadable, NOON, 0)
-    named = [Place(0, offset) for offset in (first.place.offset, n + 1_500, n + 2_999)]
-    assert [letter.place for letter in world.letters(Selection(places=frozenset([*named, Place(0, 10**8), Place(7, 0)])))] == named
-    assert DeadLetterReplay(world.plan, world.broker, registry).run(Selection(places=frozenset([Place(0, 99_999_999)]))) == ReplayResult()
+    named = [LetterPlace(0, offset) for offset in (first.place.offset, n + 1_500, n + 2_999)]
+    assert [letter.place for letter in world.letters(Selection(places=frozenset([*named, LetterPlace(0, 10**8), LetterPlace(7, 0)])))] == named
+    assert DeadLetterReplay(world.plan, world.broker, registry).run(Selection(places=frozenset([LetterPlace(0, 99_999_999)]))) == LetterReplayResult()
     with pytest.raises(InvalidRecord):
         world.letters()
 
@@ -228,7 +228,7 @@ def test_two_who_replay_at_once_publish_nothing_twice(world: World, monkeypatch:
     monkeypatch.setattr("tidemill.shared.dead_letters.replaying._AT_ONCE", 4)
     first = DeadLetterReplay(world.plan, world.broker, world.registry)
     publish = DeadLetterReplay._publish
-    second: list[ReplayResult] = []
+    second: list[LetterReplayResult] = []
 
     def interrupted(self: DeadLetterReplay, *given: Any) -> None:
         if self is first and len(copies(world)) and max(copies(world).values()) == 2 and not second:
@@ -245,7 +245,7 @@ def test_what_is_selected(world: World) -> None:
     letters = world.letters()
     chosen = letters[3]
     assert world.letters(Selection(places=frozenset({chosen.place}))) == [chosen]
-    assert Place.parse(str(chosen.place)) == chosen.place and str(chosen.source) == f"{RAW}:0:13"
+    assert LetterPlace.parse(str(chosen.place)) == chosen.place and str(chosen.source) == f"{RAW}:0:13"
     assert world.letters(Selection(streams=frozenset({"weather"}))) == []
     time = chosen.record["source_timestamp"]
     assert world.letters(Selection(since_ms=time)) == letters[3:] and world.letters(Selection(until_ms=time)) == letters[:3]
@@ -253,7 +253,7 @@ def test_what_is_selected(world: World) -> None:
     assert list(newest) == letters[-2:]
     for text in ("", "1", "a:b", "1:-1", "1:2:3"):
         with pytest.raises(ValueError, match="PARTITION:OFFSET"):
-            Place.parse(text)
+            LetterPlace.parse(text)
 
 
 def test_what_cannot_be_replayed_says_why(world: World) -> None:

@@ -6,7 +6,7 @@ from itertools import pairwise
 import numpy as np
 import pytest
 
-from tidemill.shared.detectors.catalogue import CATALOGUE, DEFAULT, Choice, read_choice, read_choices
+from tidemill.shared.detectors.catalogue import CATALOGUE, DEFAULT, DetectorChoice, read_choice, read_choices
 from tidemill.shared.detectors.detector import Change, Detector
 from tidemill.shared.detectors.detectors import detector
 
@@ -15,7 +15,7 @@ ROWS = 9_000
 
 
 def made(name: str) -> Detector:
-    return detector(Choice(name, {"baseline": 1_000} if name == "cusum_mixture" else {}))
+    return detector(DetectorChoice(name, {"baseline": 1_000} if name == "cusum_mixture" else {}))
 
 
 def stream(name: str, seed: int = 3) -> tuple[list[float], list[float]]:
@@ -99,8 +99,8 @@ def test_errors_that_are_expected_are_no_change() -> None:
     generator = np.random.default_rng(4)
     expected = np.concatenate([generator.choice([0.1, 0.4], 20_000, p=[0.9, 0.1]), generator.choice([0.1, 0.4], 20_000, p=[0.1, 0.9])])
     errors = (generator.random(40_000) < expected).astype(np.float64).tolist()
-    assert not detector(Choice("cusum_mixture")).update(errors, expected.tolist())
-    assert detector(Choice("cusum_mixture")).update(errors)
+    assert not detector(DetectorChoice("cusum_mixture")).update(errors, expected.tolist())
+    assert detector(DetectorChoice("cusum_mixture")).update(errors)
 
 
 def test_a_baseline_that_came_out_low_is_no_change() -> None:
@@ -113,7 +113,7 @@ def test_a_baseline_that_came_out_low_is_no_change() -> None:
         generator = np.random.default_rng(seed)
         baseline = np.zeros(5_000)
         baseline[generator.permutation(5_000)[: 1_000 - 56]] = 1
-        one = detector(Choice("cusum_mixture"))
+        one = detector(DetectorChoice("cusum_mixture"))
         one.update(baseline.tolist())
         rings += len(one.update((generator.random(20_000) < 0.2).astype(np.float64).tolist()))
     assert rings <= 1

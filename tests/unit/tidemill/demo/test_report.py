@@ -10,7 +10,7 @@ import pytest
 
 from tidemill.demo.report import Mark, ReportData, Table, write_report
 from tidemill.demo.summary import slices_table
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 
 WEEK = 7 * 86_400_000
 START = 1_357_000_000_000
@@ -101,7 +101,7 @@ def test_refuses_what_does_not_fit(tmp_path: Path, change: dict[str, object], me
 
 
 def test_slices_have_their_intervals_and_small_ones_are_not_judged(tmp_path: Path) -> None:
-    seen = Seen()
+    seen = RunState()
     own = {
         "requests": 30.0,
         "labels": 900.0,

@@ -13,7 +13,7 @@ from sklearn.metrics import average_precision_score, precision_recall_curve
 from tidemill.experiments.comparison import Trial, compare, trade_off
 from tidemill.experiments.configuration import Configuration
 from tidemill.experiments.precision_recall import curve
-from tidemill.experiments.trial import Bench, Rules, run_trial
+from tidemill.experiments.trial import FoldedRows, Rules, run_trial
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
 from tidemill.services.retraining.domain.fitting import fit
@@ -39,8 +39,8 @@ def examples(kind: Kind, noise: float = 1.0) -> Examples:
     return Examples(features, asked, asked + random.integers(0, DAY_MS, n), labels)
 
 
-def bench(kind: Kind, rows: Examples | None = None, rules: Rules = RULES) -> Bench:
-    return Bench(rows or examples(kind), Folds.of(END_MS, DAYS * DAY_MS, DAY_MS, 7 * DAY_MS, 2, 0), kind, rules)
+def bench(kind: Kind, rows: Examples | None = None, rules: Rules = RULES) -> FoldedRows:
+    return FoldedRows(rows or examples(kind), Folds.of(END_MS, DAYS * DAY_MS, DAY_MS, 7 * DAY_MS, 2, 0), kind, rules)
 
 
 def configuration(kind: Kind, columns: tuple[str, ...] = ("x", "other", "place"), **parameters: Any) -> Configuration:

@@ -9,13 +9,13 @@ import pytest
 from tests.archives import archive_journal
 from tests.feature_oracle import FeatureOracle, Seen
 from tests.property.test_feature_engine import PLAN, as_batch, random_schedule
-from tidemill.offline.contributions import Asking, Contributions
+from tidemill.offline.contributions import ArchivedRequest, Contributions
 from tidemill.shared.lake.journal import ArchivedJournal
 from tidemill.shared.lake.tables import Lake
 
 
-def asking(request: Seen) -> Asking:
-    return Asking(request.stream, 0, request.offset, request.now, dict(request.fields))
+def asking(request: Seen) -> ArchivedRequest:
+    return ArchivedRequest(request.stream, 0, request.offset, request.now, dict(request.fields))
 
 
 @pytest.mark.parametrize("seed", [3, 4])

@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from typer.testing import CliRunner
 
 from tests.unit.services.retraining.test_job import BEGIN_MS, DAY_MS, MODEL, World
-from tidemill.offline.diagnosis import Diagnosis, Window, diagnose
+from tidemill.offline.diagnosis import AnsweredWindow, Diagnosis, diagnose
 from tidemill.services.cli.__main__ import app
 from tidemill.shared.kinds.binary import Binary
 from tidemill.shared.models.artifacts import Artifact
@@ -32,7 +32,7 @@ def score(batch: pa.RecordBatch) -> Float64:
     return relation(x, y)
 
 
-def window(seed: int, change: Callable[[dict[str, Float64], np.random.Generator], None] | None = None) -> Window:
+def window(seed: int, change: Callable[[dict[str, Float64], np.random.Generator], None] | None = None) -> AnsweredWindow:
     rng = np.random.default_rng(seed)
     rows = {"x": rng.normal(size=ROWS), "y": rng.normal(size=ROWS), "noise": rng.normal(size=ROWS)}
     if change is not None:
@@ -45,7 +45,7 @@ def window(seed: int, change: Callable[[dict[str, Float64], np.random.Generator]
     labels[turned] = 1 - labels[turned]
     columns = {name: pa.array(np.where(hidden, np.nan, values) if name == "x" else values, from_pandas=True) for name, values in rows.items()}
     batch = pa.RecordBatch.from_pydict(columns)
-    return Window(batch, labels, score(batch), np.arange(ROWS) // 200, ROWS, ROWS, 3.6e6)
+    return AnsweredWindow(batch, labels, score(batch), np.arange(ROWS) // 200, ROWS, ROWS, 3.6e6)
 
 
 def null_feature(rows: dict[str, Float64], rng: np.random.Generator) -> None:
@@ -88,14 +88,14 @@ def test_the_evidence_is_what_was_planted() -> None:
 def test_nothing_is_a_drop_where_nothing_changed_and_few_rows_are_refused() -> None:
     assert sum(found(None, seed).is_worse for seed in range(5, 11)) <= 1
     few = window(1)
-    few = Window(few.features.slice(0, 50), few.labels[:50], few.scores[:50], few.day[:50], 50, 50, 0.0)
+    few = AnsweredWindow(few.features.slice(0, 50), few.labels[:50], few.scores[:50], few.day[:50], 50, 50, 0.0)
     with pytest.raises(ValueError, match=r"expected 200 labelled answers in the current window, found 50: take a longer one \(--since\)"):
         diagnose(Binary(), window(2), few, score)
 
 
 def test_a_worse_model_is_named_where_the_one_before_would_have_done_better() -> None:
     reference, current = window(1), window(2)
-    worse = Window(current.features, current.labels, 1 - current.scores * 0.5, current.day, ROWS, ROWS, 0.0)
+    worse = AnsweredWindow(current.features, current.labels, 1 - current.scores * 0.5, current.day, ROWS, ROWS, 0.0)
     one = diagnose(Binary(), reference, worse, score, score)
     assert one.causes[0].kind == "model" and one.causes[0].loss == pytest.approx(one.rise, rel=0.2)
 
@@ -130,7 +130,7 @@ def test_the_command_reads_the_archive_and_writes_a_page(tmp_path: Path) -> None
     page = (tmp_path / "page.html").read_text()
     assert "<h1>Diagnosis of sent_back</h1>" in page and "http" not in page
     given = json.loads(CliRunner().invoke(app, [*words, "--since", since, "--json"]).stdout)
-    assert given["found"]["causes"][0]["kind"] == "label"
+    assert given["diagnosis"]["causes"][0]["kind"] == "label"
     few = CliRunner().invoke(app, [*words, "--since", "2100-01-01"])
     assert (few.exit_code == 1 and "expected 200 labelled answers in the" in few.output) or "fallback" in few.output
     wrong = CliRunner().invoke(app, ["diagnose", str(tmp_path), "nope"])

@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy.special import softmax
 
-from tidemill.offline.diagnosis import Diagnosis, Window, diagnose
+from tidemill.offline.diagnosis import AnsweredWindow, Diagnosis, diagnose
 from tidemill.shared.kinds.multiclass import Multiclass
 from tidemill.shared.kinds.regression import Regression
 
@@ -56,7 +56,7 @@ def number_scores(batch: pa.RecordBatch) -> Float64:
     return level(columns(batch)[0])
 
 
-def window(seed: int, is_class: bool, change: Change | None = None) -> Window:
+def window(seed: int, is_class: bool, change: Change | None = None) -> AnsweredWindow:
     rng = np.random.default_rng(seed)
     rows = Rows(rng.normal(size=ROWS), rng.normal(size=ROWS), rng.normal(size=ROWS), np.zeros(ROWS, np.bool_))
     if change is not None:
@@ -69,7 +69,7 @@ def window(seed: int, is_class: bool, change: Change | None = None) -> Window:
     labels = rows.label(labels, rng)
     x = pa.array(np.where(rows.hidden, np.nan, rows.x), from_pandas=True)
     batch = pa.RecordBatch.from_pydict({"x": x, "y": rows.y, "noise": rows.noise})
-    return Window(batch, labels, (class_scores if is_class else number_scores)(batch), np.arange(ROWS) // 200, ROWS, ROWS, 3.6e6)
+    return AnsweredWindow(batch, labels, (class_scores if is_class else number_scores)(batch), np.arange(ROWS) // 200, ROWS, ROWS, 3.6e6)
 
 
 def empty(rows: Rows, rng: np.random.Generator) -> None:

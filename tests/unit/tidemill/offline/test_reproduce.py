@@ -14,7 +14,7 @@ from deltalake import DeltaTable
 from typer.testing import CliRunner
 
 from tests.unit.services.retraining.test_job import MODEL, World
-from tidemill.offline.reproduce import Reproduction, ReproductionError, UnknownVersionError, reproduce
+from tidemill.offline.reproduce import Reproduction, ReproductionError, UnknownTrainingError, reproduce
 from tidemill.services.cli.__main__ import app
 from tidemill.services.retraining.processes.job_files import JobResult
 from tidemill.shared.application.planning import load_plan
@@ -98,7 +98,7 @@ def test_another_result_is_told_by_its_difference_of_scores(trained: tuple[World
 
 def test_what_cannot_be_made_again_is_said(trained: tuple[World, list[JobResult]], tmp_path: Path) -> None:
     world, (first, second, _) = trained
-    with pytest.raises(UnknownVersionError, match=f"got nope; found .*{first.version}"):
+    with pytest.raises(UnknownTrainingError, match=f"got nope; found .*{first.version}"):
         again(world, "nope")
     shutil.copytree(world.folder, tmp_path / "copy")
     artifacts, lake = str(tmp_path / "copy" / "artifacts"), tmp_path / "copy" / "lake"

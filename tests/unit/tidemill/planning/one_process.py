@@ -18,7 +18,6 @@ from tidemill.backtest.stages import (
     archive_runner,
     control_runner,
     drift_runner,
-    explanations_runner,
     outcomes_runner,
     path_runner,
     retraining_runner,
@@ -26,6 +25,7 @@ from tidemill.backtest.stages import (
 from tidemill.backtest.trainings import KeptRegistrar
 from tidemill.backtest.virtual_time import TimedSink, VirtualClock
 from tidemill.runs.topics import create_topics
+from tidemill.services.explanations.service import stage as explanations_stage
 from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
 from tidemill.services.retraining.processes.trainer import Trainer as TrainerPort
 from tidemill.shared.application.plan import Plan
@@ -142,7 +142,11 @@ class OneProcess:
         runners = {
             "ingestion": path_runner(world, raw=True),
             "outcomes": outcomes_runner(world),
-            **({"explanations": explanations_runner(world)} if "explanations" in self.plan.application.stages else {}),
+            **(
+                {"explanations": world.runner("explanations", explanations_stage(world.settings(), self.plan, self.registry))}
+                if "explanations" in self.plan.application.stages
+                else {}
+            ),
             "drift": drift_runner(world),
             "control": control_runner(world),
             "archive": archive_runner(world),

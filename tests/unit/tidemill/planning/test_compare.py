@@ -8,7 +8,7 @@ import pytest
 from tests.linear_models import linear_artifact
 from tests.unit.tidemill.planning.changed import EXAMPLE, SECOND_MODEL, changed, changed_plan
 from tidemill.planning.compare import compare
-from tidemill.planning.difference import Change, Difference
+from tidemill.planning.difference import ApplicationChange, Difference
 from tidemill.planning.make_plan import make_plan
 from tidemill.planning.running_application import RunningApplication
 from tidemill.runs.application_copy import content_digest
@@ -28,7 +28,7 @@ def difference(folder: Path, *edits: tuple[str, str], schema: tuple[str, str] | 
     return compare(RUNNING, changed_plan(folder / "changed", *edits, schema=schema))
 
 
-def only(found: Difference) -> Change:
+def only(found: Difference) -> ApplicationChange:
     assert len(found.changes) == 1 and found.can_be_applied, found
     return found.changes[0]
 

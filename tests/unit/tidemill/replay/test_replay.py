@@ -8,11 +8,11 @@ import pyarrow as pa
 import pytest
 
 from tidemill.replay.data_set_spans import refuse_before_1970, remarks
-from tidemill.replay.feed import Prepared, StreamTable
+from tidemill.replay.feed import EncodedRecords, StreamTable
 from tidemill.replay.file_rows import DataSetError
 from tidemill.replay.open_loop import Pace, publish_live
 from tidemill.replay.replay import ReplayRefused, refuse_a_journal_that_is_past, replay
-from tidemill.runs.watch import Seen, Watch
+from tidemill.runs.watch import RunState, Watch
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.application.topics import STAGES
 from tidemill.shared.log.broker import TopicSpec
@@ -32,9 +32,9 @@ def broker() -> MemoryBroker:
     return made
 
 
-def feed(topic: str, *hours: float) -> Prepared:
+def feed(topic: str, *hours: float) -> EncodedRecords:
     names = [f"{topic}@{hour}".encode() for hour in hours]
-    return Prepared(topic, names, names, np.array([START + int(hour * 3_600_000) for hour in hours], np.int64))
+    return EncodedRecords(topic, names, names, np.array([START + int(hour * 3_600_000) for hour in hours], np.int64))
 
 
 def read(made: MemoryBroker, topic: str) -> list[tuple[int, bytes | None]]:
@@ -47,9 +47,9 @@ class ObedientPipeline:
 
     def __init__(self, made: MemoryBroker) -> None:
         self._broker = made
-        self.seen = Seen()
+        self.seen = RunState()
 
-    def poll(self, timeout_s: float = 0.0) -> Seen:
+    def poll(self, timeout_s: float = 0.0) -> RunState:
         time = read(self._broker, CHARGEBACKS)[-1][0]
         for stage in STAGES:
             known = self.seen.progress.get((stage, 0))
@@ -90,7 +90,7 @@ def test_the_work_follows_the_data_not_the_years_it_spans() -> None:
     slices: list[int] = []
     far = 252_000_000_000_000
     times = np.array([0, START, START + 40 * DAY, far], np.int64)
-    feeds = [Prepared(PAYMENTS, [b"k"] * 4, [b"a", b"b", b"c", b"far"], times), feed(CHARGEBACKS)]
+    feeds = [EncodedRecords(PAYMENTS, [b"k"] * 4, [b"a", b"b", b"c", b"far"], times), feed(CHARGEBACKS)]
     pipeline = cast(Watch, ObedientPipeline(made))
     end = replay(PLAN, made.sink(), feeds, pipeline, DAY, lambda at, count, seen: slices.append(at), START + 100 * DAY)
     flush_days = PLAN.models["fraud"].label.max_delay_ms // DAY + 1

@@ -9,7 +9,7 @@ import typer
 from tidemill.runs.announcer import Announcer
 from tidemill.runs.screen import lag_text, rejected_text
 from tidemill.runs.verdict import RunProblem, Standstill, findings
-from tidemill.runs.watch import Seen
+from tidemill.runs.watch import RunState
 from tidemill.services.cli import terminal
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.log.flood import Refusals
@@ -29,9 +29,9 @@ def training(event: str, model: str = "fraud", reason: str = "") -> dict[str, An
     return {"event": event, "model": model, "reason": reason}
 
 
-def answered(count: int) -> Seen:
+def answered(count: int) -> RunState:
     progress = Progress("scoring", 0, covered_time=NOON, outputs={PLAN.topics.predictions: count})
-    return Seen({("scoring", 0): progress})
+    return RunState({("scoring", 0): progress})
 
 
 def test_a_run_without_faults_has_no_findings() -> None:
@@ -51,7 +51,7 @@ def test_rejections_fail_beyond_those_that_are_declared_or_allowed() -> None:
     assert not any(finding.fails for finding in findings(PLAN, seen, requests=5, allowed=2))
     assert any(finding.fails for finding in findings(PLAN, seen, requests=5, allowed=1))
     assert not any(finding.fails for finding in findings(PLAN, seen, requests=5, allowed=None))
-    assert rejected_text(seen) == "2 invalid_json, 1 expectation" and rejected_text(Seen()) == "none"
+    assert rejected_text(seen) == "2 invalid_json, 1 expectation" and rejected_text(RunState()) == "none"
 
 
 def test_streams_that_are_paused_or_throttled_are_named_and_a_pause_fails() -> None:
@@ -60,8 +60,8 @@ def test_streams_that_are_paused_or_throttled_are_named_and_a_pause_fails() -> N
     said: list[str] = []
     announcer = Announcer(PLAN, said.append)
 
-    def seen(*flows: dict[str, Flow]) -> Seen:
-        return Seen({("ingestion", p): Progress("ingestion", p, covered_time=NOON, flows=one) for p, one in enumerate(flows)})
+    def seen(*flows: dict[str, Flow]) -> RunState:
+        return RunState({("ingestion", p): Progress("ingestion", p, covered_time=NOON, flows=one) for p, one in enumerate(flows)})
 
     both = seen({topics["payments"]: junk.paused(NOON), topics["chargebacks"]: junk}, {topics["payments"]: junk.paused(NOON)})
     announcer.look(both, {}, 0.0)
@@ -96,16 +96,16 @@ def test_requests_that_nobody_answered_fail() -> None:
 
 
 def test_lag_is_never_counted_from_1970() -> None:
-    seen = Seen({("features", 0): Progress("features", 0, covered_time=-1), ("scoring", 0): Progress("scoring", 0, covered_time=0)})
+    seen = RunState({("features", 0): Progress("features", 0, covered_time=-1), ("scoring", 0): Progress("scoring", 0, covered_time=0)})
     assert lag_text(NOON, seen, {}) == "not begun: features, scoring"
     seen.progress["features", 0] = Progress("features", 0, covered_time=NOON - 7_200_000)
     assert lag_text(NOON, seen, {"scoring": 42.4}) == "2 h of event time (features); not begun: scoring; [red]scoring has stood still for 42 s[/red]"
-    assert lag_text(NOON, Seen(), {}) == "none"
+    assert lag_text(NOON, RunState(), {}) == "none"
 
 
 def test_a_stage_that_is_behind_and_does_not_move_stands_still() -> None:
     stands = Standstill()
-    seen = Seen({("features", 0): Progress("features", 0, covered_time=5), ("scoring", 0): Progress("scoring", 0, covered_time=3)})
+    seen = RunState({("features", 0): Progress("features", 0, covered_time=5), ("scoring", 0): Progress("scoring", 0, covered_time=3)})
     assert stands.stages(seen, 0.0) == {} and stands.stages(seen, 30.0) == {}
     assert stands.stages(seen, 31.0) == {"scoring": 31.0}
     seen.progress["scoring", 0] = Progress("scoring", 0, covered_time=4)
