@@ -132,7 +132,7 @@ def test_a_canary_that_outlives_its_trial_is_found(monkeypatch: pytest.MonkeyPat
             models.serving[name] = replace(serving, challenge=serving.challenge or before.get(name))
 
     monkeypatch.setattr(DeployedModels, "follow", forgetful)
-    assert "is no state of the lifecycle log" in first_failure((102,), 900).violation
+    assert "is no state of the lifecycle log" in first_failure((104,), 900).violation
 
 
 def test_shrinking_leaves_what_the_failure_needs() -> None:

@@ -58,7 +58,7 @@ def test_every_task_there_is_has_its_case_and_something_to_do(world: World) -> N
         "retraining": {topics.retraining, topics.deployments}, "archive": set(),
     }  # fmt: skip
     assert {stage: set(found["written"]) for stage, found in world.whole.items()} == expected
-    assert {"deployments", "decisions"} <= {table for table, _ in world.whole["archive"]["lake"]} and len(world.whole["archive"]["lake"]) == 9
+    assert {"deployments", "decisions"} <= {table for table, _ in world.whole["archive"]["lake"]} and len(world.whole["archive"]["lake"]) == 10
     codec = message_codec(world.registry, topics.predictions, "prediction")
     answers = [codec.decode(value or b"") for _, value, _ in world.predictions]
     assert len(answers) == ORDERS

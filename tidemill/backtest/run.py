@@ -4,7 +4,7 @@ import json
 import tempfile
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import closing, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -137,14 +137,18 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
     refuse_before_1970(tables)
     for remark in remarks(tables, FARTHEST_MS):
         console.print(f"[yellow]Note:[/yellow] {escape(remark)}", highlight=False, soft_wrap=True)
-    with _kept(options.folder) as folder, PredictionsFile(options.predictions) as answers:
+    with (
+        _kept(options.folder) as folder,
+        PredictionsFile(options.predictions) as answers,
+        closing(trainer or ProcessTrainer(folder / "trainings")) as learner,
+    ):
         clock, registry = VirtualClock(), MemorySchemaRegistry()
         broker = MemoryBroker(clock.now_ms, 0.0)
         create_topics(plan, broker)
         world = StageWorld(plan, application, folder, broker, registry, clock, str((folder / "artifacts").absolute()))
         feeds = feeds_of(plan, registry, tables)
         del tables
-        timed = TimedTrainer(trainer or ProcessTrainer(folder / "trainings"), clock, options.training_ms)
+        timed = TimedTrainer(learner, clock, options.training_ms)
         registrar = KeptRegistrar()
         log = PublicLog(plan, broker, registry, answers.write)
         runners = {

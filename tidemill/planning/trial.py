@@ -2,6 +2,7 @@
 
 import tempfile
 from collections.abc import Callable, Mapping
+from contextlib import closing
 from pathlib import Path
 from typing import Any
 
@@ -95,26 +96,27 @@ def _outcomes(
     except (UnfitArchiveError, DeltaError) as problem:
         raise TrialRefusedError(str(problem)) from problem
     world = StageWorld(plan, application, folder, broker, registry, clock, str((folder / "artifacts").absolute()))
-    timed = TimedTrainer(trainer(folder / "trainings"), clock, 0)
-    runners = {
-        "features": path_runner(world, raw=False),
-        "outcomes": outcomes_runner(world),
-        "drift": drift_runner(world),
-        "control": control_runner(world),
-        "archive": archive_runner(world),
-        "retraining": retraining_runner(world, timed, KeptRegistrar()),
-    }
-    stages = InProcess(plan.application.app, broker, runners, PublicLog(plan, broker, registry, lambda _: None), lambda: timed.is_due)
-    _end_ingestion(plan, broker, registry)
-    given, slice_ms = 0, usual_slice_ms(_span_ms(archive, plan, feed.begin_ms))
-    while (begin := feed.next_ms) is not None:
-        end = begin - begin % slice_ms + slice_ms
-        given += feed.give_until(end, broker.copy)
-        clock.reach(end)
-        stages.poll()
-        progress(given, feed.total)
-    stages.write_out()
-    stages.close()
+    with closing(trainer(folder / "trainings")) as learner:
+        timed = TimedTrainer(learner, clock, 0)
+        runners = {
+            "features": path_runner(world, raw=False),
+            "outcomes": outcomes_runner(world),
+            "drift": drift_runner(world),
+            "control": control_runner(world),
+            "archive": archive_runner(world),
+            "retraining": retraining_runner(world, timed, KeptRegistrar()),
+        }
+        stages = InProcess(plan.application.app, broker, runners, PublicLog(plan, broker, registry, lambda _: None), lambda: timed.is_due)
+        _end_ingestion(plan, broker, registry)
+        given, slice_ms = 0, usual_slice_ms(_span_ms(archive, plan, feed.begin_ms))
+        while (begin := feed.next_ms) is not None:
+            end = begin - begin % slice_ms + slice_ms
+            given += feed.give_until(end, broker.copy)
+            clock.reach(end)
+            stages.poll()
+            progress(given, feed.total)
+        stages.write_out()
+        stages.close()
     lake = Lake(world.lake, plan.application.app)
     if not lake.exists(OUTCOMES):
         return pa.table({name: pa.array([], pa.string() if name in ("model", "status") else pa.int64()) for name in _COLUMNS})

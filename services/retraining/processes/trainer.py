@@ -35,6 +35,10 @@ class Trainer(Protocol):
         """Return what has happened to the training since the last call: nothing, where nobody tells."""
         return []
 
+    def close(self) -> None:
+        """End what still runs, or waits for the next training; nothing where there is no such thing."""
+        return None
+
 
 class ProcessTrainer(Trainer):
     """Trainer with a child process, which stays for the next training; it dies with this process, and with nothing else that this process survives.
@@ -129,6 +133,11 @@ class ProcessTrainer(Trainer):
         self._note_step()
         news, self._news = self._news, []
         return news
+
+    def close(self) -> None:
+        """End the child process."""
+        self._child.kill()
+        self._running = ""
 
     def _note_step(self) -> None:
         """Take note of the step that the attempt is at, where it has come further."""

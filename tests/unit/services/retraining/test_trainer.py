@@ -39,6 +39,14 @@ def _is_training(child: psutil.Process) -> bool:
         return False
 
 
+def test_a_trainer_that_is_closed_leaves_no_process(tmp_path: Path) -> None:
+    trainer = ProcessTrainer(tmp_path)
+    trainer.start(request())
+    assert len(children()) == 1
+    trainer.close()
+    assert not children()
+
+
 def test_a_killed_training_is_begun_again_each_time_later_and_tells_so_until_its_retries_are_spent(tmp_path: Path) -> None:
     now, killed, told, result = 0.0, set[int](), list[JobNews](), None
     trainer = ProcessTrainer(tmp_path, clock=lambda: now)
