@@ -11,7 +11,7 @@ import shutil
 import subprocess
 import sys
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -28,6 +28,8 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 from tidemill.shared.kafka.broker import KafkaBroker
+from tidemill.shared.log.flow import Flow
+from tidemill.shared.log.partitioning import murmur2_partition
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.observability.secret_file import secret_file
 from tidemill.shared.runner.progress import Progress
@@ -38,6 +40,7 @@ _APPLICATION = """
 app: {app}
 owner: campaigns@example.org
 partition_by: id
+partitions: {partitions}
 streams:
   orders: {{topic: {app}-orders, schema: order.avsc, event_id: id, event_time: at}}
   parcels: {{topic: {app}-parcels, schema: order.avsc, event_id: id, event_time: at, on_flood: pause}}
@@ -78,12 +81,13 @@ class FloodResult:
 class Ingestion:
     """The real ingestion of an application of two streams, and what it has committed."""
 
-    def __init__(self, servers: Infrastructure, folder: Path, app: str) -> None:
+    def __init__(self, servers: Infrastructure, folder: Path, app: str, partitions: int = 1) -> None:
         application = folder / "application"
         application.mkdir(parents=True)
-        (application / "app.yaml").write_text(_APPLICATION.format(app=app))
+        (application / "app.yaml").write_text(_APPLICATION.format(app=app, partitions=partitions))
         (application / "order.avsc").write_text(json.dumps({"type": "record", "name": "Order", "namespace": "flood", "fields": _FIELDS}))
         self.plan: Plan = load_plan(application)
+        self.partitions = partitions
         self.broker = KafkaBroker(servers.bootstrap_servers)
         create_topics(self.plan, self.broker)
         registry = ConfluentSchemaRegistry(servers.registry_url)
@@ -99,31 +103,53 @@ class Ingestion:
         self._sink = self.broker.sink()
         self._reader = self.broker.reader()
 
-    def publish(self, stream: str, junk: int, good: int) -> None:
-        """Publish so much junk, and good records behind it."""
+    def publish(self, stream: str, junk: int, good: int, partition: int = 0) -> list[str]:
+        """Publish so much junk, and good records behind it; returns the ids of these."""
         topic = self.plan.streams[stream].topic
         for number in range(junk):
-            self._sink.publish(topic, b"k%d" % (number % 100), b"{}")
-        for _ in range(good):
+            self._sink.publish(topic, b"k%d" % (number % 100), b"{}", partition=partition)
+        names: list[str] = []
+        while len(names) < good:
             self._named += 1
-            value = json.dumps({"id": f"{stream}-{self._named}", "at": time.time_ns() // 1_000_000})
-            self._sink.publish(topic, f"{stream}-{self._named}".encode(), value.encode())
+            name = f"{stream}-{self._named}"
+            # A key has its place.
+            if murmur2_partition(name.encode(), self.partitions) == partition:
+                names.append(name)
+        self.send(stream, names, partition)
+        return names
+
+    def send(self, stream: str, names: Sequence[str], partition: int = 0) -> None:
+        """Publish events with these ids; an id that was there is a copy."""
+        for name in names:
+            value = json.dumps({"id": name, "at": time.time_ns() // 1_000_000})
+            self._sink.publish(self.plan.streams[stream].topic, name.encode(), value.encode(), partition=partition)
         self._sink.flush()
 
-    def progress(self) -> Progress:
-        """Return the newest progress record."""
-        place = TopicPartition(self.plan.topics.progress("ingestion"), 0)
+    def progress(self, partition: int = 0) -> Progress:
+        """Return a partition's newest progress record."""
+        place = TopicPartition(self.plan.topics.progress("ingestion"), partition)
         last = [records.values[-1] for records in self._reader.read(place, 0) if len(records)][-1:]
-        return Progress.decode(last[0], self._progress) if last and last[0] is not None else Progress("ingestion", 0)
+        return Progress.decode(last[0], self._progress) if last and last[0] is not None else Progress("ingestion", partition)
 
     def at_end(self, stream: str) -> bool:
         """Whether everything of a stream is committed."""
-        place = TopicPartition(self.plan.streams[stream].topic, 0)
-        return self.progress().input_offsets.get(place, 0) >= self._reader.watermarks(place)[1]
+        return all(self.position(stream, partition) >= self.published(stream, partition) for partition in range(self.partitions))
+
+    def flow(self, stream: str, partition: int = 0) -> Flow:
+        """Return what is committed of a stream's refusals and its pause."""
+        return self.progress(partition).flows[self.plan.streams[stream].topic]
+
+    def position(self, stream: str, partition: int) -> int:
+        """Return how far a stream is committed."""
+        return self.progress(partition).input_offsets.get(TopicPartition(self.plan.streams[stream].topic, partition), 0)
+
+    def published(self, stream: str, partition: int) -> int:
+        """Return how many records a stream has."""
+        return self._reader.watermarks(TopicPartition(self.plan.streams[stream].topic, partition))[1]
 
     def is_paused(self, stream: str) -> bool:
-        """Whether a stream is paused."""
-        return self.plan.streams[stream].topic in self.progress().paused
+        """Whether a stream is paused in every partition."""
+        return all(self.plan.streams[stream].topic in self.progress(partition).paused for partition in range(self.partitions))
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait for a condition."""
@@ -146,10 +172,13 @@ class Ingestion:
         times = self.process.cpu_times()
         return float(times.user + times.system)
 
-    def ids(self) -> list[str]:
+    def ids(self, partition: int = 0) -> list[str]:
         """Return the keys of the journal's entries."""
-        place = TopicPartition(self.plan.topics.journal, 0)
-        return [key.decode() for records in self._reader.read(place, 0) for key in records.keys if key not in (None, b"tick")]
+        return [key.decode() for key in self.keys(self.plan.topics.journal, partition) if key not in (None, b"tick")]
+
+    def keys(self, topic: str, partition: int) -> list[bytes | None]:
+        """Return the keys of a topic's committed records."""
+        return [key for records in self._reader.read(TopicPartition(topic, partition), 0) for key in records.keys]
 
     def close(self) -> None:
         """End it."""

@@ -1,7 +1,8 @@
-"""A counting stage as a process of its own, that some records kill: arguments are broker, application, partitions, state folder."""
+"""A counting stage as its own process; some records kill it or have it say too much. Arguments: broker, application, partitions, state folder."""
 
 import ctypes
 import os
+import random
 import signal
 import sys
 from functools import partial
@@ -15,11 +16,13 @@ from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.service.service_process import stop_on_signals
 
-BOOM, SEGFAULT, KILLED = b"boom", b"segfault", b"killed"
+BOOM, SEGFAULT, KILLED, LOUD = b"boom", b"segfault", b"killed", b"loud"
+# Nothing that compression makes smaller.
+NOISE = b"!" + random.Random(7).randbytes(20_000)
 
 
 class FragileTask(CountingTask):
-    """Raises, faults in native code, or is ended by the kernel, by the record."""
+    """Raises, faults in native code, is ended by the kernel, or says very much, by the record."""
 
     def _fold(self, records: Records) -> list[bytes]:
         for value in records.values:
@@ -27,7 +30,8 @@ class FragileTask(CountingTask):
                 ctypes.string_at(0)
             if value == KILLED:
                 os.kill(os.getpid(), signal.SIGKILL)
-        return super()._fold(records)
+        said = super()._fold(records)
+        return [what + (NOISE if value == LOUD else b"") for what, value in zip(said, records.values, strict=True)]
 
 
 def made(app: str, partitions: int, broker: Broker, folder: Path) -> Runner:
