@@ -52,7 +52,10 @@ def main() -> int:
     for kind, figures in results.recovery().items():
         _say(f"  {kind}: {figures['count']:.0f} faults, recovery p50 {figures['p50']:.1f} s, p99 {figures['p99']:.1f} s")
     _say(f"{results.struck:,} faults in {len(results.chunks)} runs, {results.failed} of them with problems; {results.file}")
-    return 1 if results.failed else 0
+    _say(f"  requests: {', '.join(f'{count:,} {name}' for name, count in results.trials.items())}")
+    for name in results.untested:
+        _say(f"  PROBLEM no request was {name}: trials of candidates were not tested")
+    return 1 if results.failed or results.untested else 0
 
 
 def _say(text: str) -> None:

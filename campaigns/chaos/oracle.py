@@ -9,10 +9,11 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from campaigns.chaos.trials import judge_trials
 from campaigns.hostile.messages import GOOD_ACCOUNTS
 from campaigns.hostile.oracle import judge, raw_records
 from tidemill.audit.audit_run import audit_topics
-from tidemill.audit.history import RunHistory, decoded, prediction_schema, read_history
+from tidemill.audit.history import RunHistory, decoded, prediction_schema, read_history, shadow_score_schema
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.shared.application.journal import JournalDecoder
 from tidemill.shared.application.plan import Plan
@@ -22,14 +23,14 @@ from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS, journal_t
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.partitioning import murmur2_partition
-from tidemill.shared.log.records import Records
+from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.online_store.redis_store import RedisOnlineStore
 from tidemill.shared.online_store.store import OnlineStoreUnavailableError
 
 ENTITY = "account"
 _SHOWN = 5
-_MOVES = ("registered", "gate_refused", "promoted", "shadow", "canary", "stepped_back", "rolled_back", "command_refused")
+_MOVES = ("registered", "gate_refused", "promoted", "shadow", "canary", "ab", "stepped_back", "rolled_back", "command_refused")
 # Of hostile disputes: they are entries of the journal, and no labels.
 _LABEL_REFUSED = "invalid_label"
 
@@ -88,7 +89,7 @@ class Oracle:
         findings.counts = {name: counted[name] for name in ("raw", "accepted", "rejected", "duplicates", "good", "vectors_compared")}
         moves = Counter(event["event"] for event in history.deployments)
         findings.counts |= {event: moves[event] for event in _MOVES}
-        findings.counts["canary_answers"] = predictions.column("variant").to_pylist().count("canary")
+        self._trials(history, predictions, findings)
         self._one_answer(predictions, findings)
         self._outcomes(history, labelled, findings)
         self._archive(history, findings)
@@ -104,6 +105,20 @@ class Oracle:
 
     def _history(self) -> RunHistory:
         return read_history(self._plan, self._broker, self._registry)
+
+    def _trials(self, history: RunHistory, predictions: pa.Table, findings: Findings) -> None:
+        reader, topic = self._broker.reader(), self._plan.topics.shadow_scores
+        try:
+            runs = {partition: list(reader.read(TopicPartition(topic, partition), 0, None)) for partition in range(self._plan.application.partitions)}
+        finally:
+            reader.close()
+        scores = decoded(self._registry, shadow_score_schema(), runs)
+        keys = [key for records in _runs(history.predictions) for key in records.keys]
+        columns = ["journal_partition", "journal_offset", "variant", "model_version"]
+        said = ["journal_partition", "journal_offset", "challenger_sequence", "challenger_version", "challenger_score"]
+        trials = judge_trials(predictions.select(columns).to_pylist(), keys, scores.select(said).to_pylist(), history.deployments)
+        findings.counts |= trials.counts
+        findings.problems += trials.problems
 
     def _one_answer(self, predictions: pa.Table, findings: Findings) -> None:
         asked = zip(*(predictions.column(name).to_pylist() for name in ("journal_partition", "journal_offset", "model")), strict=True)

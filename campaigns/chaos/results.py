@@ -11,6 +11,10 @@ import numpy as np
 
 from campaigns.chaos.chunk import ChunkResult
 
+MET = ("scored in shadow", "answered by a canary", "in an A/B test")
+"""How a request meets a candidate, as the books of trials count it."""
+ENOUGH_MOVES = 20
+
 
 class Results:
     """The file of a campaign: read at its start, written after each chunk.
@@ -34,6 +38,18 @@ class Results:
     def failed(self) -> int:
         """Chunks with problems."""
         return sum(bool(chunk["problems"]) for chunk in self.chunks)
+
+    @property
+    def trials(self) -> dict[str, int]:
+        """Requests that met a candidate, by how, over all chunks."""
+        lasts = [chunk["checkpoints"][-1] for chunk in self.chunks if chunk["checkpoints"]]
+        return {name: sum(last.get(name, 0) for last in lasts) for name in MET}
+
+    @property
+    def untested(self) -> list[str]:
+        """How no request met a candidate, although so many faults struck as candidates moved that some should have."""
+        moved = sum("candidate moves" in fault["kind"] for chunk in self.chunks for fault in chunk["faults"])
+        return [name for name, count in self.trials.items() if not count] if moved >= ENOUGH_MOVES else []
 
     def add(self, chunk: ChunkResult) -> None:
         """Take a chunk in and write the file."""
@@ -59,11 +75,12 @@ def line(chunk: Mapping[str, Any]) -> str:
     times = [fault["recovered_s"] for fault in chunk["faults"] if fault["recovered_s"] is not None]
     figures = _figures(times) if times else {}
     last = chunk["checkpoints"][-1] if chunk["checkpoints"] else {}
+    met = ", ".join(f"{last.get(name, 0):,} {name}" for name in MET)
     return (
         f"seed {chunk['seed']}: {len(chunk['faults'])} faults of {len({fault['kind'] for fault in chunk['faults']})} kinds"
         f" ({chunk['missed']} missed their moment), recovery p50 {figures.get('p50', 0):.1f} s, p99 {figures.get('p99', 0):.1f} s;"
         f" {last.get('good', 0):,} payments, raw {last.get('raw', 0):,} = {last.get('accepted', 0):,} accepted + {last.get('rejected', 0):,} rejected"
-        f" + {last.get('duplicates', 0):,} duplicates; {chunk['restarts']} restarts, {chunk['interventions']} interventions;"
+        f" + {last.get('duplicates', 0):,} duplicates; {met}; {chunk['restarts']} restarts, {chunk['interventions']} interventions;"
         f" {len(chunk['problems'])} problems; {chunk['seconds']:.0f} s"
     )
 

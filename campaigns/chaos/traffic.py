@@ -14,6 +14,7 @@ from confluent_kafka import Consumer, KafkaError, Message, Producer, TopicPartit
 from campaigns.hostile.messages import GOOD_ACCOUNTS, Encode, Grammar, good_payment
 from campaigns.watched_threads import WatchedThreads
 from tidemill.audit.history import prediction_schema
+from tidemill.runs.watch import record_codec
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import SchemaRegistry
@@ -64,6 +65,8 @@ class Traffic:
         self.due_s: list[float] = []
         self.answered_s: dict[str, float] = {}
         self.labelled: dict[str, float] = {}
+        self.deployments: list[dict[str, Any]] = []
+        self._deployment = record_codec(registry, plan.topics.deployments, "Deployment")
         self.hostile = 0
         self.refused: list[str] = []
         self._labels: deque[tuple[float, str]] = deque()
@@ -207,38 +210,43 @@ class Traffic:
             self.refused.append(f"{message.topic()}: {error.str()}")
 
     def _read(self) -> None:
-        places = {partition: 0 for partition in range(self._plan.application.partitions)}
+        topics = self._plan.topics
+        places = {(topics.predictions, partition): 0 for partition in range(self._plan.application.partitions)} | {(topics.deployments, 0): 0}
         consumer, heard = self._consumer(places), time.monotonic()
         while not self._finished.is_set():
-            values = []
+            values: list[bytes] = []
+            events: list[bytes] = []
             for message in consumer.consume(2_000, 0.05):
                 if message.error() is None:
-                    places[message.partition() or 0] = (message.offset() or 0) + 1
-                    values.append(message.value() or b"")
+                    topic = message.topic() or ""
+                    places[topic, message.partition() or 0] = (message.offset() or 0) + 1
+                    (events if topic == topics.deployments else values).append(message.value() or b"")
             now = time.monotonic()
-            if values:
+            if values or events:
                 heard = now
-                self._note(values, now)
+                self._note(values, events, now)
             elif now - heard > _SILENT_S:
                 # A client that has lost its broker may wait for ever for the connection it has given up (librdkafka's issue 5511).
                 consumer.close()
                 consumer, heard = self._consumer(places), now
         consumer.close()
 
-    def _note(self, values: list[bytes], now: float) -> None:
+    def _note(self, values: list[bytes], events: list[bytes], now: float) -> None:
         while not self._finished.is_set():
             with suppress(TransientError, OSError):  # The registry may be away.
-                for name in self._decoder.decode(values).batch.column("request_id").to_pylist():
+                deployments = [self._deployment.decode(value) for value in events]
+                names = self._decoder.decode(values).batch.column("request_id").to_pylist() if values else []
+                self.deployments += deployments
+                for name in names:
                     if name in self.good:
                         self.answered_s.setdefault(name, now)
                 return
             time.sleep(0.2)
 
-    def _consumer(self, places: Mapping[int, int]) -> Consumer:
+    def _consumer(self, places: Mapping[tuple[str, int], int]) -> Consumer:
         settings = {"bootstrap.servers": self._bootstrap, "group.id": "chaos", "enable.auto.commit": False, "isolation.level": "read_committed"}
         consumer = Consumer({**settings, "fetch.wait.max.ms": 20, "reconnect.backoff.max.ms": 500, "log_level": 0})
-        topic = self._plan.topics.predictions
-        consumer.assign([TopicPartition(topic, partition, offset) for partition, offset in places.items()])
+        consumer.assign([TopicPartition(topic, partition, offset) for (topic, partition), offset in places.items()])
         return consumer
 
 

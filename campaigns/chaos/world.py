@@ -19,6 +19,7 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.topics import STAGES
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.commands.signing import signed_command
+from tidemill.shared.models.deployments import Lifecycles
 from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 BEHIND = "behind"
@@ -152,9 +153,19 @@ class World:
         idle = [f"{machine.name} {stage} {said}" for machine in self.everything for stage in machine.stages if (said := machine.unready(stage))]
         return f"servers away: {', '.join(away) or 'none'}; not ready: {', '.join(idle) or 'none'}; {self.traffic.open_requests} without an answer"
 
-    def command(self, what: str) -> None:
+    def move(self, what: str, rng: random.Random) -> None:
+        """Have an operator move a candidate; an A/B test is of what is on trial, else of any version, and a training where there is none."""
+        lifecycle = Lifecycles().follow(list(self.traffic.deployments)).of(MODEL)
+        serving = "" if lifecycle.champion is None else lifecycle.champion.version
+        tried = lifecycle.challenger
+        others = [one.version for one in lifecycle.registered if one.version != serving] if tried is None else [tried.version]
+        if what == "ab" and not (serving and others):
+            what = "retrain"
+        self.command(what, rng.choice(others) if what == "ab" else "")
+
+    def command(self, what: str, version: str = "") -> None:
         """Command the control plane; the broker may be away, and gets it when it is back."""
-        record = signed_command(command_key(None, self.folder), MODEL, what, "chaos")
+        record = signed_command(command_key(None, self.folder), MODEL, what, "chaos", version=version)
         self._producer.produce(self.plan.topics.commands, self._codec.encode(record), MODEL.encode())
         self._producer.poll(0)
 

@@ -6,14 +6,14 @@ from random import Random
 from campaigns.chaos.fault import Kind, Strikes, Wait
 from campaigns.chaos.world import World, behind_place, machine_place
 
-_MOVES = ("retrain", "retrain", "retrain", "promote", "promote", "step_back", "roll_back")
+_MOVES = ("retrain", "retrain", "retrain", "promote", "promote", "step_back", "roll_back", "ab", "ab")
 _SWITCHES_WITHIN_S = 3.0
 
 
 def _kill_machine(world: World, target: str, rng: Random) -> Iterator[Wait]:
     """An instance is killed while it learns who answers from now on."""
     with world.holding(machine_place(target)):
-        world.command(rng.choice(_MOVES))
+        world.move(rng.choice(_MOVES), rng)
         yield rng.uniform(0.0, _SWITCHES_WITHIN_S)
         machine = world.machines[target]
         machine.kill(rng.choice(machine.stages))
@@ -24,7 +24,7 @@ def _kill_machine(world: World, target: str, rng: Random) -> Iterator[Wait]:
 def _kill_behind(world: World, target: str, rng: Random) -> Iterator[Wait]:
     """A stage that joins, judges or moves is killed while a candidate moves."""
     with world.holding(behind_place(target)):
-        world.command(rng.choice(_MOVES))
+        world.move(rng.choice(_MOVES), rng)
         yield rng.uniform(0.0, _SWITCHES_WITHIN_S)
         world.behind.kill(target)
         yield Strikes()
