@@ -7,6 +7,7 @@ import urllib.error
 import urllib.request
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from http.client import HTTPException
 from pathlib import Path
 
 import psutil
@@ -102,7 +103,10 @@ class Machine:
             with urllib.request.urlopen(f"http://127.0.0.1:{self._ports[stage]}/ready", timeout=0.5):
                 return ""
         except urllib.error.HTTPError as answer:
-            return f"({answer.read().decode(errors='replace').strip()})"
+            try:
+                return f"({answer.read().decode(errors='replace').strip()})"
+            except (OSError, HTTPException):  # It was stopped or killed in the middle of its answer.
+                return "(an answer without an end)"
         except OSError:
             return "(no answer)"
 

@@ -13,7 +13,7 @@ from campaigns.chaos.chunk import ChunkResult
 
 MET = ("scored in shadow", "answered by a canary", "in an A/B test")
 """How a request meets a candidate, as the books of trials count it."""
-ENOUGH_MOVES = 20
+ENOUGH_MOVES = 50
 
 
 class Results:

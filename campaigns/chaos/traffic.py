@@ -87,7 +87,9 @@ class Traffic:
         for number in range(payments):
             at_ms = now_ms - 2 * _HOUR_MS - (payments - number) * step_ms
             name = self._payment(at_ms, at_ms)
-            self._label(name, at_ms + step_ms, at_ms + step_ms)
+            # As soon as later ones: what is as old as labels usually take is judged on, so that candidates are judged within minutes.
+            labelled_ms = at_ms + int(_LABEL_DELAY_S * 1_000)
+            self._label(name, labelled_ms, labelled_ms)
         for number, account in enumerate(GOOD_ACCOUNTS):
             row = {"account": account, "changed_at": now_ms - 2 * _HOUR_MS, "age": 20 + number, "score": number / 7}
             self._produce("customers", self._encode("customers", row), account.encode(), now_ms - 2 * _HOUR_MS)

@@ -114,9 +114,9 @@ def test_a_campaign_goes_on_from_its_file(tmp_path: Any) -> None:
 def test_a_long_run_in_which_no_candidate_was_on_trial_is_not_green(tmp_path: Any) -> None:
     fault = {"kind": "SIGKILL as a candidate moves", "recovered_s": 2.0}
     results = Results(tmp_path / "results.json", 1)
-    results.add(ChunkResult(1, [fault] * 15, checkpoints=[{"scored in shadow": 9}, {"scored in shadow": 10, "answered by a canary": 3}]))
+    results.add(ChunkResult(1, [fault] * 30, checkpoints=[{"scored in shadow": 9}, {"scored in shadow": 10, "answered by a canary": 3}]))
     assert not results.untested and "10 scored in shadow, 3 answered by a canary, 0 in an A/B test" in line(results.chunks[0])
-    results.add(ChunkResult(2, [fault] * 5, checkpoints=[{"scored in shadow": 1}]))
+    results.add(ChunkResult(2, [fault] * 20, checkpoints=[{"scored in shadow": 1}]))
     assert results.untested == ["in an A/B test"]
     assert results.trials == {"scored in shadow": 11, "answered by a canary": 3, "in an A/B test": 0}
 
