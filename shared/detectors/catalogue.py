@@ -86,7 +86,7 @@ def read_choice(given: str | Mapping[str, Any]) -> DetectorChoice:
     Examples
     --------
     >>> read_choice({"adwin": {"delta": 0.001}})
-    Choice(name='adwin', parameters={'delta': 0.001})
+    DetectorChoice(name='adwin', parameters={'delta': 0.001})
     """
     if isinstance(given, str):
         given = {given: {}}

@@ -27,7 +27,7 @@ from tidemill.shared.runner.stage_child import StageChild
 from tidemill.shared.service.service_process import built_in_child
 
 __all__ = ["application"]
-DEADLINE_S = 100.0
+DEADLINE_S = 200.0
 
 
 @pytest.mark.lasts(70)
