@@ -40,6 +40,13 @@ def write(sink: KafkaTransactionalSink, value: bytes) -> None:
     sink.commit()
 
 
+def goes_on_as_another_producer(sink: KafkaTransactionalSink, proxy: KafkaProxy) -> None:
+    sink.abort()
+    write(sink, b"after")
+    first, *_, last = proxy.seen
+    assert last.error == 0 and (last.producer_id, last.epoch) != (first.producer_id, first.epoch)
+
+
 def test_clear_answers_cost_nothing(proxy: KafkaProxy, sink: KafkaTransactionalSink) -> None:
     for number in range(3):
         write(sink, b"%d" % number)
@@ -87,10 +94,7 @@ def test_a_client_in_a_fatal_state_is_replaced(proxy: KafkaProxy, sink: KafkaTra
     sink.produce(Emission("out", 0, [b"k"], [b"unclear"]))
     with pytest.raises(TransientError, match=rf"{call}: fatal: .*INVALID_TXN_STATE.*: a new producer takes the place of this one"):
         sink.commit() if call == "commit" else sink.abort()
-    sink.abort()
-    write(sink, b"after")
-    first, *_, last = proxy.seen
-    assert last.error == 0 and (last.producer_id, last.epoch) != (first.producer_id, first.epoch)
+    goes_on_as_another_producer(sink, proxy)
 
 
 def test_what_another_client_would_not_mend_ends_the_process(proxy: KafkaProxy) -> None:
@@ -112,10 +116,7 @@ def test_a_client_that_does_not_come_back_is_replaced(proxy: KafkaProxy, monkeyp
     sink.produce(Emission("out", 0, [b"k"], [b"dropped"]))
     with pytest.raises(TransientError, match=r"aborts: the client did not come back .*: a new producer takes its place"):
         sink.abort()
-    sink.abort()
-    write(sink, b"after")
-    first, *_, last = proxy.seen
-    assert last.error == 0 and (last.producer_id, last.epoch) != (first.producer_id, first.epoch)
+    goes_on_as_another_producer(sink, proxy)
     sink.close()
 
 
@@ -132,8 +133,5 @@ def test_an_end_without_an_answer_costs_the_producer_and_not_the_process(proxy: 
     sink.produce(Emission("out", 0, [b"k"], [b"unclear"]))
     with pytest.raises(TransientError, match=rf"{call}: no answer within 1 s: a new producer takes the place of this one"):
         sink.commit() if call == "commit" else sink.abort()
-    sink.abort()
-    write(sink, b"after")
-    first, *_, last = proxy.seen
-    assert last.error == 0 and (last.producer_id, last.epoch) != (first.producer_id, first.epoch)
+    goes_on_as_another_producer(sink, proxy)
     sink.close()

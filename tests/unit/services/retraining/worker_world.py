@@ -141,3 +141,18 @@ class World:
 
 def result(version: str, passed: bool = True, roll_back: bool = False, finished: bool = True) -> JobResult:
     return JobResult(finished, "because", version, passed, roll_back, f"sha-{version}", "uri", 0.4, {"auc": 0.7}, {"family": "lightgbm"})
+
+
+def events(world: World) -> list[str]:
+    """What the lifecycle log says, by name."""
+    return [event["event"] for event in world.said(world.plan.topics.deployments)]
+
+
+def finish(world: World, number: int, outcome: JobResult) -> None:
+    """Ask for a training, and let it end so."""
+    world.request(number, number * 100)
+    world.cover("control", number * 100 + 10)
+    world.cover("archive", number * 100 + 10)
+    world.step()
+    world.trainer.result = outcome
+    world.step()

@@ -3,16 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.linear_models import linear_artifact
+from tests.unit.tidemill.backtest.recipe_trainer import RecipeTrainer
 from tests.unit.tidemill.backtest.test_stages import ManyMeters
 from tests.unit.tidemill.planning.one_process import APP, write
-from tidemill.services.retraining.domain.first_stage import REFIT
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
-from tidemill.services.retraining.processes.trainer import Trainer
-from tidemill.shared.models.artifacts import ArtifactStore
 
 pytestmark = pytest.mark.lasts(10)
 
@@ -21,29 +16,10 @@ RARELY = APP.replace("cool_down: 1d, schedule: 4d", "cool_down: 1h, schedule: 8d
 )
 
 
-class RefitThenNew(Trainer):
-    """The second training refits what serves; the third finds another recipe, which is much better; the others refit."""
+class RefitThenNew(RecipeTrainer):
+    """The second training refits what serves; the third finds another recipe."""
 
-    def __init__(self, artifacts: ArtifactStore) -> None:
-        self._artifacts, self._made = artifacts, 0
-        self._request: JobRequest | None = None
-
-    def start(self, request: JobRequest) -> None:
-        """Begin one."""
-        self._request = request
-
-    def poll(self) -> JobResult:
-        """Return its result."""
-        assert self._request is not None
-        self._made += 1
-        is_new = self._made == 3
-        recipe = "steep" if is_new else self._request.recipe or "flat"
-        details = {"recipe": recipe, "admission": "first model" if self._made == 1 else "gate" if is_new else REFIT}
-        slope = (1.5 if recipe == "steep" else 0.2) + 0.001 * self._made
-        made = linear_artifact("binary", np.array([[slope], [-slope]]), version_name(self._request.retraining), (), model="faulty")
-        address = self._artifacts.put(made.to_bytes())
-        uri = self._artifacts.uri_of(address)
-        return JobResult(True, "because", made.signature.version, True, False, address, uri, 0.5, {}, details)
+    new = 3
 
 
 def test_a_refit_serves_when_it_has_baked_and_a_new_recipe_once_it_has_shown_that_it_is_no_worse(

@@ -3,16 +3,11 @@
 from collections import Counter
 from pathlib import Path
 
-import numpy as np
 import pytest
 
-from tests.linear_models import linear_artifact
+from tests.unit.tidemill.backtest.recipe_trainer import RecipeTrainer
 from tests.unit.tidemill.backtest.test_stages import ManyMeters
 from tests.unit.tidemill.planning.one_process import APP, write
-from tidemill.services.retraining.domain.first_stage import REFIT
-from tidemill.services.retraining.processes.job_files import JobRequest, JobResult, version_name
-from tidemill.services.retraining.processes.trainer import Trainer
-from tidemill.shared.models.artifacts import ArtifactStore
 
 pytestmark = pytest.mark.lasts(10)
 
@@ -21,33 +16,8 @@ OFTEN = APP.replace("cool_down: 1d, schedule: 4d", "cool_down: 1h, schedule: 12h
 )
 
 
-class DailyTrainer(Trainer):
-    """The second training finds another recipe, which is much better; every other one refits what serves."""
-
-    def __init__(self, artifacts: ArtifactStore) -> None:
-        self._artifacts, self._made = artifacts, 0
-        self._request: JobRequest | None = None
-
-    def start(self, request: JobRequest) -> None:
-        """Begin one."""
-        self._request = request
-
-    def poll(self) -> JobResult:
-        """Return its result."""
-        assert self._request is not None
-        version = version_name(self._request.retraining)
-        self._made += 1
-        is_new = self._made == 2
-        recipe = "steep" if is_new else self._request.recipe or "flat"
-        details = {"recipe": recipe, "admission": "first model" if self._made == 1 else "gate" if is_new else REFIT}
-        slope = (1.5 if recipe == "steep" else 0.2) + 0.001 * self._made
-        made = linear_artifact("binary", np.array([[slope], [-slope]]), version, (), model="faulty")
-        address = self._artifacts.put(made.to_bytes())
-        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, details)
-
-
 def test_refits_serve_while_another_recipe_is_tried_which_serves_in_the_end(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(ManyMeters, "trainer", DailyTrainer)
+    monkeypatch.setattr(ManyMeters, "trainer", RecipeTrainer)
     run = ManyMeters(tmp_path)
     run.start(write(tmp_path / "one", OFTEN))
     kept = ("canary", "promoted", "stepped_back")
