@@ -4,16 +4,16 @@ from base64 import b64encode
 from collections.abc import Callable
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import RandomForestRegressor
 
+from tidemill.services.retraining.domain.families.averaged_trees import tree_of
 from tidemill.services.retraining.domain.families.family import Matrix, Scores
 from tidemill.shared.models.error_model import ErrorModel
 from tidemill.shared.models.signature import within_range
-from tidemill.shared.models.tree_graph import Tree, trees_to_onnx
+from tidemill.shared.models.tree_graph import trees_to_onnx
 from tidemill.shared.statistics.propensity import Weights, of_rows
 
 _CUTS = (0.6, 0.8, 1.0)
@@ -102,13 +102,7 @@ def fit_errors(rows: HeldOut, parity_inputs: Matrix, seed: int) -> ErrorModel | 
         random_state=seed, n_jobs=1,
     )  # fmt: skip
     forest.fit(inputs, sizes / spreads, sample_weight=weights)
-    trees = [_tree(one.tree_, spreads / _TREES) for one in forest.estimators_]
+    trees = [tree_of(one.tree_, one.tree_.value[:, :, 0] * (spreads / _TREES)) for one in forest.estimators_]
     expected = forest.predict(parity_inputs) * spreads * np.array([scale, scale**2])
     graph = trees_to_onnx(trees, np.zeros(2), "none", inputs.shape[1])
     return ErrorModel(graph=b64encode(graph).decode(), scale=scale, parity=tuple((one, other) for one, other in expected.tolist()))
-
-
-def _tree(tree: Any, factors: NDArray[np.float64]) -> Tree:  # noqa: ANN401, RUF100 - scikit-learn is untyped
-    left, right = tree.children_left.astype(np.int64), tree.children_right.astype(np.int64)
-    missing = tree.missing_go_to_left.astype(np.bool_)
-    return Tree(tree.feature.astype(np.int64), tree.threshold, left, right, missing, tree.value[:, :, 0] * factors)

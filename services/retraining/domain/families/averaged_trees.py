@@ -61,7 +61,7 @@ class AveragedTrees:
             for estimator in model.estimators_:
                 values = _leaves(estimator.tree_.value[:, 0, :], numbers)
                 values = values if numbers else (1.0 - drawn) * values + drawn * rates
-                trees.append(_tree(estimator.tree_, (values if numbers or several else values[:, 1:]) / len(model.estimators_)))
+                trees.append(tree_of(estimator.tree_, (values if numbers or several else values[:, 1:]) / len(model.estimators_)))
             return trees_to_onnx(trees, np.zeros(trees[0].values.shape[1]), "none", width)
 
         return Fitted(predict, export)
@@ -79,6 +79,7 @@ def _leaves(values: NDArray[np.float64], numbers: bool) -> NDArray[np.float64]:
     return values if numbers else values / values.sum(axis=1, keepdims=True)
 
 
-def _tree(tree: Any, values: NDArray[np.float64]) -> Tree:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+def tree_of(tree: Any, values: NDArray[np.float64]) -> Tree:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+    """Return a tree of scikit-learn's with what each node answers, shape (nodes, outputs)."""
     left, right = tree.children_left.astype(np.int64), tree.children_right.astype(np.int64)
     return Tree(tree.feature.astype(np.int64), tree.threshold, left, right, tree.missing_go_to_left.astype(np.bool_), values)
