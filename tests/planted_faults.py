@@ -8,7 +8,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
-from tidemill.services.drift.domain.incidents import IncidentUpdate
+from tidemill.services.drift.domain.incident import IncidentUpdate
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.schema_changes import SchemaNews

@@ -10,7 +10,7 @@ import pyarrow as pa
 
 from tidemill.services.drift.domain.findings import Finding, HealthRecord
 from tidemill.services.drift.domain.fold import DriftFold, DriftRecord
-from tidemill.services.drift.domain.incidents import IncidentUpdate
+from tidemill.services.drift.domain.incident import IncidentUpdate
 from tidemill.services.drift.domain.intervals import Revision
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound

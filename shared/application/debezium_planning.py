@@ -1,7 +1,7 @@
 """From a stream's declaration and schema file to its columns and its envelope."""
 
 from tidemill.shared.application.debezium import EnvelopePlan, row_schema, source_columns, user_schema, wire_schema
-from tidemill.shared.application.model import Stream
+from tidemill.shared.application.stream_definition import Stream
 
 
 def debezium_stream(text: str, stream: Stream) -> tuple[str, EnvelopePlan]:

@@ -5,8 +5,10 @@ from typing import Any
 from pydantic import TypeAdapter
 
 from tidemill.shared.application.document import SECTIONS
-from tidemill.shared.application.model import AnyView, Application, Entity, Model, Stream
+from tidemill.shared.application.model import Application, Model
+from tidemill.shared.application.stream_definition import Stream
 from tidemill.shared.application.values import DURATION_PATTERN, UNITS_MS, Name, Owner
+from tidemill.shared.application.view_definition import AnyView, Entity
 
 _ENTRIES: dict[str, Any] = {"streams": dict[Name, Stream], "entities": dict[Name, Entity], "views": dict[Name, AnyView], "models": dict[Name, Model]}
 _WITH_OWNER = ("streams", "views", "models")

@@ -1,215 +1,28 @@
 """The application as its authors write it: frozen models, one per noun of the file."""
 
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
-from pydantic import BeforeValidator, Discriminator, Field, Tag, model_validator
+from pydantic import BeforeValidator, Field, model_validator
 
 from tidemill.shared.application.alerts import Alerts
 from tidemill.shared.application.drift_policy import DriftPolicy
 from tidemill.shared.application.families import FAMILIES, supports
 from tidemill.shared.application.gate_policy import Gate
 from tidemill.shared.application.stages import Stages
+from tidemill.shared.application.stream_definition import Stream
 from tidemill.shared.application.topics import EVERY_APPLICATIONS, STAGES
 from tidemill.shared.application.training_policy import RetrainingPolicy, Training
-from tidemill.shared.application.values import Columns, Duration, Frozen, Name, Owned, Owner, TimeFormat, parse_duration
+from tidemill.shared.application.values import Duration, Frozen, Name, Owned, Owner
+from tidemill.shared.application.view_definition import AnyView, Entity
 from tidemill.shared.detectors.catalogue import CATALOGUE, DetectorChoice, read_choices
 from tidemill.shared.kinds.spelling import spelled
 
-Fate = Literal["skip", "reject", "event"]
 Section = Literal["streams", "views", "models"]
 Topology = Literal["fused", "separate"]
 ClassName = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(spelled, json_schema_input_type=str | int | bool)]
 """A class, or a value that a label has in the data: a number or a truth value is its text."""
 Meaning = Annotated[float | str, BeforeValidator(lambda given: spelled(given) if isinstance(given, bool) else given)]
 """A label or a score as it is written: a number, or a class."""
-
-
-class Expectation(Frozen):
-    """A condition every record should meet; a record for which it is not true is rejected or flagged."""
-
-    name: str
-    check: str
-    otherwise: Literal["reject", "flag"] = "reject"
-
-
-class Deduplication(Frozen):
-    """How long a copy of an event may come after it and still be recognised, in journal time. Ids are kept for that long."""
-
-    within: Duration
-
-
-class Stream(Owned):
-    """One raw topic. A reference stream is state by key (weather at an airport); an event stream is a sequence of facts.
-
-    Attributes
-    ----------
-    times
-        How columns of times are written in JSON and in files, where no Avro schema says it.
-    nulls
-        Texts of a CSV file that mean that there is no value; an empty cell always does.
-    envelope
-        ``debezium``: records are changes of a table's rows, and the columns are those of the row.
-    primary_key
-        Debezium: the table's columns that identify a row.
-    updates, deletes
-        Debezium, event streams: whether a changed or a deleted row is an event.
-    decimals
-        Debezium in JSON: what a text in a column of decimals is.
-    """
-
-    topic: str
-    schema_file: str = Field(alias="schema")
-    kind: Literal["event", "reference"] = "event"
-    event_id: str | None = None
-    event_time: str | None = None
-    key: str | None = None
-    allowed_lateness: Duration = 0
-    allowed_skew: Duration = parse_duration("5m")
-    future: Literal["reject", "flag"] = "reject"
-    non_finite: Literal["null", "reject"] = "null"
-    on_flood: Literal["throttle", "pause"] = "throttle"
-    deduplicate: Deduplication | None = None
-    max_age: Duration | None = None
-    derive: dict[Name, str] = Field(default={})
-    expect: tuple[Expectation, ...] = ()
-    times: dict[str, TimeFormat] = Field(default={})
-    nulls: tuple[str, ...] = ()
-    envelope: Literal["debezium"] | None = None
-    primary_key: Columns = ()
-    updates: Fate | None = None
-    deletes: Fate | None = None
-    decimals: Literal["base64", "number"] | None = None
-
-    @model_validator(mode="after")
-    def _complete(self) -> "Stream":
-        if self.envelope is None:
-            for name in ("primary_key", "updates", "deletes", "decimals"):
-                if getattr(self, name):
-                    raise ValueError(f"no {name} without envelope: debezium")
-        elif self.kind == "reference" and (self.updates or self.deletes or self.primary_key):
-            raise ValueError("no updates, deletes or primary_key: a reference stream has one row by key, which updates replace and deletions delete")
-        if self.event_time is None and self.envelope is None:
-            raise ValueError("event_time: the column that says when it happened")
-        if self.kind == "event" and self.event_id is None and not self.primary_key:
-            if self.envelope is not None:
-                raise ValueError("event_id, or primary_key: the table's columns that identify a row; then debezium.id identifies the change")
-            raise ValueError("event_id: the column that identifies an event")
-        if self.kind == "reference" and (self.key is None or self.max_age is None):
-            raise ValueError("key and max_age: how a reference row is found and how long it is good")
-        if self.kind == "reference" and self.deduplicate is not None:
-            raise ValueError("no deduplicate: a row of a reference stream replaces the one before it")
-        return self
-
-
-class Entity(Frozen):
-    """Something features are kept about, and the column that names it in each stream."""
-
-    columns: dict[str, str] = Field(alias="from", min_length=1)
-    ttl: Duration | None = None
-
-
-class Window(Frozen):
-    """What part of the past an aggregate looks at; written ``3h`` (sliding), ``all``, or as a mapping.
-
-    ``{sliding: 24h, resolution: 1h}`` slides in steps of its resolution, ``{tumbling: 1h}`` is the running hour, ``{hopping: 1h, every: 10m}``
-    the hour that closes next, ``{session: 30m}`` the events up to now with no gap longer than that.
-    """
-
-    sliding: Duration | None = None
-    resolution: Duration | None = None
-    tumbling: Duration | None = None
-    hopping: Duration | None = None
-    every: Duration | None = None
-    session: Duration | None = None
-    all: bool = False
-
-    @model_validator(mode="before")
-    @classmethod
-    def _short(cls, given: Any) -> Any:  # noqa: ANN401, RUF100 - whatever stands in the file
-        if given == "all":
-            return {"all": True}
-        return given if isinstance(given, dict) else {"sliding": given}
-
-    @model_validator(mode="after")
-    def _one_kind(self) -> "Window":
-        lengths = [length for length in (self.sliding, self.tumbling, self.hopping, self.session) if length is not None]
-        if len(lengths) + self.all != 1 or any(length <= 0 for length in lengths):
-            raise ValueError("one window, longer than nothing: a duration, all, or {sliding|tumbling|hopping|session: a duration}")
-        if (self.every is None) != (self.hopping is None):
-            raise ValueError("hopping and every together: {hopping: 1h, every: 10m}")
-        if self.resolution is not None and self.sliding is None:
-            raise ValueError("resolution with a sliding window: {sliding: 24h, resolution: 1h}")
-        for step, length in ((self.every, self.hopping), (self.resolution, self.sliding)):
-            if step is not None and length is not None and (step <= 0 or length % step):
-                raise ValueError(f"a step that divides the window: {length} ms is not a multiple of {step} ms")
-        return self
-
-
-class Join(Frozen):
-    """Where a source record's entities stand when it carries nothing but a request's id: on the request itself.
-
-    Attributes
-    ----------
-    stream
-        The stream of the requests; `on_request` is its column with the id (by default its event id).
-    on
-        The source's column with the id.
-    within
-        How long a request is remembered, in journal time.
-    """
-
-    stream: Name
-    on: str
-    on_request: str | None = None
-    within: Duration
-
-
-class View(Owned):
-    """Aggregates of one stream per entity. Without `entity` it is over all records.
-
-    Attributes
-    ----------
-    time
-        Where a record stands in the windows: at its event time (but not after its journal time), or at its journal time, when it became known.
-    resolution
-        Step of the view's sliding windows that declare none; without it they are exact per event.
-    """
-
-    entity: Name | None = None
-    source: Name
-    join: Join | None = None
-    time: Literal["event", "journal"] = "event"
-    value: str | None = None
-    where: str | None = None
-    aggregate: tuple[str | dict[str, Any], ...] = Field(min_length=1)
-    windows: tuple[Window, ...] = ()
-    resolution: Duration | None = None
-
-
-class LabelRates(Owned):
-    """Decayed rates of a model's label, per value of columns of its requests and over all: outcome feedback in one line.
-
-    Attributes
-    ----------
-    by
-        Columns of the asking stream; ``all`` is every request together.
-    half_lives
-        In time or in labels.
-    """
-
-    label: Name
-    by: tuple[str, ...] = Field(min_length=1)
-    half_lives: tuple[str, ...] = Field(min_length=1)
-
-
-VIEW_KINDS = ("view", "label_rates")
-
-
-def _view_kind(given: Any) -> str:  # noqa: ANN401, RUF100 - whatever stands in the file
-    return "label_rates" if isinstance(given, LabelRates) or (isinstance(given, dict) and "label" in given) else "view"
-
-
-AnyView = Annotated[Annotated[View, Tag("view")] | Annotated[LabelRates, Tag("label_rates")], Discriminator(_view_kind)]
 
 
 class Label(Frozen):

@@ -2,35 +2,32 @@
 
 import fnmatch
 import hashlib
-import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
-import fastavro
 import pyarrow as pa
 from pydantic import ValidationError
 
 from tidemill.shared.application.alert_rules import AlertRuleError, compile_rule
 from tidemill.shared.application.column_roles import FEATURES, KEYS, feature_kind, is_key, way_out
 from tidemill.shared.application.control_share import ANSWER, ControlPlan
-from tidemill.shared.application.debezium import ID, PREFIX, SOURCE_TS, TS, EnvelopePlan, looks_wrapped
-from tidemill.shared.application.debezium_planning import debezium_stream
+from tidemill.shared.application.debezium import PREFIX
 from tidemill.shared.application.document import Document
-from tidemill.shared.application.expressions import Expression, ExpressionError, compile_expression
+from tidemill.shared.application.expressions import ExpressionError, compile_expression
+from tidemill.shared.application.file_expressions import FileExpressions
 from tidemill.shared.application.label_planning import check_kind, label_plan
-from tidemill.shared.application.model import VIEW_KINDS, Application, Label, Model, Stream
-from tidemill.shared.application.plan import AggregatePlan, ExpectationPlan, FeaturePlan, ModelPlan, Plan, StreamPlan, ViewPlan
-from tidemill.shared.application.schemas import entry_schema, vector_schema
+from tidemill.shared.application.model import Application, Label, Model
+from tidemill.shared.application.plan import AggregatePlan, FeaturePlan, ModelPlan, Plan, StreamPlan, ViewPlan
+from tidemill.shared.application.schemas import vector_schema
+from tidemill.shared.application.stream_planning import StreamPlanner
 from tidemill.shared.application.topics import Topics
-from tidemill.shared.application.values import UNITS_MS
+from tidemill.shared.application.view_definition import VIEW_KINDS
 from tidemill.shared.application.view_planning import ViewPlanner
 from tidemill.shared.avro.arrow_types import arrow_schema
-from tidemill.shared.avro.declared_schema import check_declared
 
 Path_ = Sequence[str | int]
-DEDUPLICATE_WITHIN_MS = 7 * UNITS_MS["d"]
 
 
 def load_application(folder: Path) -> Application:
@@ -41,7 +38,7 @@ def load_application(folder: Path) -> Application:
 def load_plan(folder: Path) -> Plan:
     """Read an application folder and resolve everything in it; raises ApplicationError."""
     document = Document(folder)
-    return _Planner(document, _application(document)).plan()
+    return _Planner(document, _application(document), FileExpressions(document)).plan()
 
 
 def _application(document: Document) -> Application:
@@ -58,13 +55,13 @@ def _application(document: Document) -> Application:
 class _Planner:
     document: Document
     application: Application
-    hashes: list[bytes] = field(default_factory=list)
-    compiled: dict[tuple[str, pa.Schema], Expression] = field(default_factory=dict)
+    expressions: FileExpressions
     matches: dict[str, frozenset[str]] = field(default_factory=dict)
 
     def plan(self) -> Plan:
         application = self.application
-        streams = {name: self._stream(name, i, stream) for i, (name, stream) in enumerate(application.streams.items())}
+        planner = StreamPlanner(self.document, application, self.expressions)
+        streams = {name: planner.plan(name, i, stream) for i, (name, stream) in enumerate(application.streams.items())}
         self._check_partitioning(streams)
         for name, model in application.models.items():
             if model.ask not in streams or streams[model.ask].is_reference:
@@ -79,8 +76,8 @@ class _Planner:
             exclude={"topology": True, "alerts": True, "models": {"__all__": {"explain": True, "retraining": {"cpu_per_day"}}}}
         )
         digest = hashlib.sha256(given.encode())
-        for part in self.hashes:
-            digest.update(part)
+        for schema in planner.schema_texts:
+            digest.update(schema.encode())
         topics = Topics(application.app, tuple(stream.topic for stream in streams.values()))
         self._check_alerts()
         return Plan(application, digest.hexdigest(), topics, streams, views, features, text, arrow_schema(text), models)
@@ -93,102 +90,6 @@ class _Planner:
             except AlertRuleError as error:
                 raise self.document.error(("alerts", "rules", name, error.key), error.expected, error.came) from error
 
-    def _stream(self, name: str, index: int, stream: Stream) -> StreamPlan:
-        path: Path_ = ("streams", name)
-        file = self.document.folder / stream.schema_file
-        if not file.is_file():
-            raise self.document.error((*path, "schema"), "an Avro schema file in the application folder", str(stream.schema_file))
-        text = file.read_text(encoding="utf-8")
-        self.hashes.append(text.encode())
-        envelope = None
-        try:
-            if stream.envelope is not None:
-                text, envelope = debezium_stream(text, stream)
-            user = arrow_schema(text)
-            check_declared(text)
-            fastavro.parse_schema(json.loads(text))
-        except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as error:
-            raise self.document.error((*path, "schema"), f"an Avro record schema in {stream.schema_file}", str(error)) from error
-        if reserved := [column for column in user.names if column.startswith("_")]:
-            raise self.document.error((*path, "schema"), "columns that do not begin with an underscore (reserved for the envelope)", reserved[0])
-        columns = user
-        derivations = []
-        for column, sql in stream.derive.items():
-            if column in columns.names:
-                raise self.document.error((*path, "derive", column), "a new column name", f"{column}, which the stream has already")
-            expression = self._compile(sql, columns, (*path, "derive", column))
-            derivations.append((column, expression))
-            columns = columns.append(pa.field(column, expression.type))
-        expectations = []
-        for i, expectation in enumerate(stream.expect):
-            check = self._compile(expectation.check, columns, (*path, "expect", i, "check"), pa.bool_())
-            expectations.append(ExpectationPlan(expectation.name, check, expectation.otherwise == "reject"))
-        key = stream.key or self.application.partition_by
-        event_id, event_time = stream.event_id, stream.event_time
-        if envelope is not None:
-            event_id = event_id or (ID if envelope.primary_key else None)
-            event_time = event_time or envelope.event_time
-            self._check_changes(path, stream, envelope, event_id, columns, derivations)
-        elif event_time is None:
-            raise self.document.error((*path, "event_time"), "the column that says when it happened", "nothing")
-        for what, named in (("event_id", event_id), ("event_time", event_time), ("key" if stream.key else "topic", key)):
-            if named is not None and named not in columns.names:
-                out = "" if stream.envelope or not looks_wrapped(columns.names) else "; these are of Debezium's envelope: declare envelope: debezium"
-                raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}{out}", named)
-        for what, named in (("event_id", event_id), ("key" if stream.key else "topic", key)):
-            if named is not None and not is_key(columns.field(named).type):
-                raise self.document.error(
-                    (*path, what), f"{what}: a column that identifies something: {KEYS}", f"{named}, {columns.field(named).type}"
-                )
-        if not pa.types.is_timestamp(columns.field(event_time).type):
-            raise self.document.error((*path, "event_time"), "a column of type timestamp-millis", str(columns.field(event_time).type))
-        for column in stream.times:
-            if column not in user.names or not pa.types.is_temporal(user.field(column).type):
-                timed = [column.name for column in user if pa.types.is_temporal(column.type)]
-                raise self.document.error((*path, "times", column), f"a column of times in the stream's schema: {', '.join(timed)}", column)
-        derived = [(column, expression.type) for column, expression in derivations]
-        entry = entry_schema(self.application.app, name, text, derived, stream.kind == "reference")
-        return StreamPlan(
-            name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), event_id, event_time, key,
-            stream.allowed_lateness, self._deduplicate_within(name, stream), stream.max_age, tuple(derivations), tuple(expectations), stream.times,
-            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
-            stream.on_flood == "pause", envelope,
-        )  # fmt: skip
-
-    def _check_changes(
-        self, path: Path_, stream: Stream, envelope: EnvelopePlan, event_id: str | None, columns: pa.Schema, derivations: list[tuple[str, Expression]]
-    ) -> None:
-        """A row's own column is the same for every change of it: as an event's id it would make duplicates of all changes but the first."""
-        for name in envelope.primary_key:
-            if name not in envelope.row or not is_key(columns.field(name).type):
-                raise self.document.error((*path, "primary_key"), f"columns of the row that identify it: {KEYS}", name)
-        if stream.kind == "reference" or (envelope.updates != "event" and envelope.deletes != "event"):
-            return
-        telling = {name for name in columns.names if name in (ID, TS, SOURCE_TS) or name.startswith(f"{PREFIX}.source.")}
-        for name, expression in derivations:
-            if telling.intersection(expression.compiled.meta.root_names()):
-                telling.add(name)
-        if event_id is not None and event_id not in telling and event_id in columns.names:
-            raise self.document.error(
-                (*path, "event_id"),
-                f"an id that tells a change of a row from the one before it: leave event_id out and declare the primary_key ({ID} is made of it, the"
-                " operation and the place in the database's log), derive one from columns of debezium.source; or say updates: skip, where only the"
-                " insertion of a row is an event",
-                event_id,
-            )
-
-    def _deduplicate_within(self, name: str, stream: Stream) -> int:
-        """Return how long ids are kept: a week, or longer where a request is; a second request of a known id would end the join of its labels."""
-        asked = [model.label.max_delay for model in self.application.models.values() if model.ask == name]
-        needed = 2 * max(asked, default=0)
-        if stream.deduplicate is None:
-            return max(DEDUPLICATE_WITHIN_MS, needed)
-        within = stream.deduplicate.within
-        if within < needed:
-            expected = f"at least {needed // 1000} s, twice the longest max_delay of the models that ask {name}: for so long a request is remembered"
-            raise self.document.error(("streams", name, "deduplicate", "within"), expected, f"{within // 1000} s")
-        return within
-
     def _check_partitioning(self, streams: dict[str, StreamPlan]) -> None:
         seen: dict[str, str] = {}
         for name, stream in streams.items():
@@ -197,10 +98,7 @@ class _Planner:
             seen[stream.topic] = name
 
     def _views(self, streams: Mapping[str, StreamPlan]) -> tuple[ViewPlan, ...]:
-        def condition(sql: str, columns: pa.Schema, path: Path_) -> Expression:
-            return self._compile(sql, columns, path, pa.bool_())
-
-        views = ViewPlanner(self.document, self.application, streams, self._number, condition, self._compile).plans()
+        views = ViewPlanner(self.document, self.application, streams, self.expressions).plans()
         known = {aggregate.feature: aggregate.kind for view in views for aggregate in view.aggregates}
         for view in views:
             for aggregate in view.aggregates:
@@ -281,7 +179,7 @@ class _Planner:
             raise self.document.error(
                 (*path, "label", "join"), f"a column that identifies a request: {KEYS}", f"{label.join}, {columns.field(label.join).type}"
             )
-        plan = label_plan(self.document, path, model, columns, self._compile)
+        plan = label_plan(self.document, path, model, columns, self.expressions.compile)
         self._check_corrections(path, label, streams[label.stream])
         asked = frozenset[str]().union(*(self.matches[pattern] for pattern in model.features))
         chosen = [feature.name for feature in features if feature.name in asked]
@@ -340,20 +238,3 @@ class _Planner:
                 f" label is a duplicate and dropped; give the labels an id of their own (streams.{stream.name}.event_id), or say corrections: first",
                 "last",
             )
-
-    def _compile(self, sql: str, columns: pa.Schema, path: Path_, kind: pa.DataType | None = None) -> Expression:
-        try:
-            if (sql, columns) not in self.compiled:
-                self.compiled[sql, columns] = compile_expression(sql, columns)
-            expression = self.compiled[sql, columns]
-        except ExpressionError as error:
-            raise self.document.error(path, "a SQL expression over the stream's columns", f"{sql!r}: {error}") from error
-        if kind is not None and expression.type != kind:
-            raise self.document.error(path, f"an expression of type {kind}", f"{sql!r} of type {expression.type}")
-        return expression
-
-    def _number(self, sql: str, columns: pa.Schema, path: Path_) -> Expression:
-        expression = self._compile(sql, columns, path)
-        if expression.type not in (pa.float64(), pa.int64(), pa.bool_()):
-            raise self.document.error(path, "a number or a truth value", f"{sql!r} of type {expression.type}")
-        return expression

@@ -5,7 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity, condition_of
-from tidemill.services.drift.domain.incidents import CALM_WINDOWS
+from tidemill.services.drift.domain.incident import CALM_WINDOWS
 
 CALM_LEVEL = 0.5
 """Statistic over bound below which a window is quiet."""

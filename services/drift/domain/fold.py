@@ -14,7 +14,8 @@ from tidemill.services.drift.domain.data_quality import quantiles
 from tidemill.services.drift.domain.features import Day, FeatureColumn, FeatureFold
 from tidemill.services.drift.domain.findings import Coordinates, Finding, HealthRecord
 from tidemill.services.drift.domain.health import health_of
-from tidemill.services.drift.domain.incidents import IncidentFold, IncidentUpdate
+from tidemill.services.drift.domain.incident import IncidentUpdate
+from tidemill.services.drift.domain.incidents import IncidentFold
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows

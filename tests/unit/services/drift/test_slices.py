@@ -13,7 +13,7 @@ from tests.planted_faults import FAULT, Fault, Table, said_of
 from tests.unit.services.drift.stream import APP, DAY, season, shop
 from tests.unit.services.drift.test_task import Pipeline, decoded
 from tidemill.services.drift.domain.findings import Finding, HealthRecord
-from tidemill.services.drift.domain.incidents import IncidentUpdate
+from tidemill.services.drift.domain.incident import IncidentUpdate
 from tidemill.services.drift.domain.slice_names import MOST_SLICES, SliceNames
 from tidemill.services.drift.domain.slice_requests import SliceRequests
 

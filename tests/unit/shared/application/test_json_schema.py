@@ -10,7 +10,8 @@ from typer.testing import CliRunner
 
 from tidemill.services.cli.__main__ import app
 from tidemill.shared.application.json_schema import json_schema
-from tidemill.shared.application.model import Application, Stream
+from tidemill.shared.application.model import Application
+from tidemill.shared.application.stream_definition import Stream
 
 ROOT = Path(__file__).parents[4]
 
