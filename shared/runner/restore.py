@@ -12,19 +12,15 @@ from tidemill.shared.log.records import Records, StateEntry, TopicPartition
 from tidemill.shared.runner.dead_letters import DeadLetters
 from tidemill.shared.runner.ownership import standing
 from tidemill.shared.runner.progress import Progress, RecordCodecPort, checkpoint_topic
+from tidemill.shared.runner.progress_check import ProgressCheck
 from tidemill.shared.runner.quarantine import Address, Quarantined, Withheld, given, verdict_key, without_verdicts
 from tidemill.shared.runner.running_task import RunningTask
 from tidemill.shared.runner.stage_topics import StageTopics
 from tidemill.shared.runner.state_parts import StateParts
 from tidemill.shared.runner.task import Task
 from tidemill.shared.runner.topic_identity import TopicIdentities
-from tidemill.shared.runner.written import TornTransactionError
 
 log = logging.getLogger(__name__)
-
-
-class PositionsDisagreeError(RuntimeError):
-    """The group's offsets and the progress record name different positions (crash): somebody moved one of them."""
 
 
 class SupersededError(Exception):
@@ -90,7 +86,7 @@ class Restore:
         self._make_task = make_task
         self._alive = alive
         self._identities, self._identified = identities, identified
-        self._accept_torn = accept_torn
+        self._check = ProgressCheck(topics, reader, self._read, accept_torn)
 
     def restore(self, partition: int, condemned: Iterable[Address] = (), withheld: Withheld | None = None) -> RunningTask:
         """Restore one task.
@@ -117,11 +113,11 @@ class Restore:
         fill = standing(self._reader, TopicPartition(self._topics.progress, partition), self._codec, self._alive)
         progress = self._progress(partition, fill.record)
         topic_ids = self._identities.of(self._identified, progress.topic_ids)
-        gone = self._cross_check(partition, grouped, committed, progress)
+        gone = self._check.positions(partition, grouped, committed, progress)
         if gone:
             # As after a take-over from another group: all of its offsets are committed again with the next step.
             progress = replace(progress, group="")
-        progress, marks = self._hold_outputs(partition, progress, fill.end)
+        progress, marks = self._check.outputs(partition, progress, fill.end)
         task = self._make_task(partition)
         stale: list[bytes] = []
         parts = StateParts(self._topics.part_bytes)
@@ -223,68 +219,6 @@ class Restore:
             running.stale_keys = [*running.stale_keys, *map(verdict_key, gone)]
             running.quarantined = Quarantined(address for address in running.quarantined if address not in set(gone))
 
-    def _cross_check(
-        self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress
-    ) -> dict[TopicPartition, int]:
-        """Hold the group's offsets against the progress record; returns those that are gone, which are taken from it."""
-        if progress.group not in ("", self._topics.group):
-            log.info("taking over from another topology", extra={"partition": partition, "found": progress.group, "own": self._topics.group})
-            return {}
-        recorded = {address: progress.input_offsets[address] for address in grouped if address in progress.input_offsets}
-        if any(recorded.get(address) != offset for address, offset in committed.items()):
-            raise PositionsDisagreeError(
-                f"task {partition} of {self._topics.group}: the group has committed {_text(committed)}, but the progress record says"
-                f" {_text(recorded)}; both are written by one transaction, so somebody reset the group or deleted a topic."
-                " Restore the group's offsets to the progress record's, or start the stage anew with a new group and empty topics"
-            )
-        gone = {address: offset for address, offset in recorded.items() if address not in committed}
-        if gone:
-            log.error(
-                "the group's offsets are gone (their retention has passed, or somebody deleted them): the progress record's are taken,"
-                " and committed again with the next step. Set the broker's offsets.retention.minutes above the longest stop",
-                extra={"group": self._topics.group, "partition": partition, "offsets": _text(gone)},
-            )
-        return gone
-
-    def _hold_outputs(self, partition: int, progress: Progress, recorded_to: int) -> tuple[Progress, dict[TopicPartition, int]]:
-        """Hold what the log has of the task's last outputs against its progress record; also where the logs of these places end.
-
-        The read waits for transactions that are under way, as a marker may come to one partition later than to another.
-        """
-        torn: dict[TopicPartition, str] = {}
-        marks: dict[TopicPartition, int] = {}
-        for place, written in progress.written.items():
-            low, end = self._reader.watermarks(place)
-            marks[place] = end
-            if low > written.after:
-                # Retention has passed over them: nothing is left to hold against the record.
-                continue
-            own = {*self._topics.inputs.sole_outputs, checkpoint_topic(self._topics.app, self._topics.stage)}
-            if end < written.after and place.topic not in own:
-                # No tear shortens a log: somebody has deleted what others write as well (dead letters), which nothing is computed from.
-                log.warning("a topic was cut off or created anew", extra={"topic": place.topic, "partition": place.partition, "end": end})
-                continue
-            missing = written.missing_from(self._read(place, written.after, end)) if end > written.after else written.count
-            if missing:
-                torn[place] = f"of the {written.count} from offset {written.after} on {missing} are not there (the log ends at {end})"
-            elif place.topic in self._topics.inputs.sole_outputs and (more := written.beyond(self._read(place, written.after, end))):
-                torn[place] = f"{more} more than the {written.count} from offset {written.after} on"
-        if not torn:
-            return progress, marks
-        record = TopicPartition(self._topics.progress, partition)
-        if self._reader.watermarks(record)[1] != recorded_to:
-            raise TransientError(f"{record.topic}:{partition}: somebody has written for the task since its progress was read")
-        name = f"{self._topics.stage}:{partition}:{progress.sequence}"
-        text = "; ".join(f"{topic}:{number}: {what}" for (topic, number), what in sorted(torn.items()))
-        if name not in self._accept_torn:
-            raise TornTransactionError(
-                f"task {partition} of {self._topics.group}: expected the outputs that its progress record {progress.sequence} tells of, found {text}."
-                " One transaction writes all of it, so it was torn (or a topic was cut off or created anew). What reads these outputs lacks them:"
-                f" find out why, then start with TIDEMILL_RUNNER__ACCEPT_TORN='[\"{name}\"]' to go on without them"
-            )
-        log.error("a torn transaction is accepted, as the settings say", extra={"transaction": name, "found": text})
-        return replace(progress, written={place: one for place, one in progress.written.items() if place not in torn}), marks
-
     def _replay(self, running: RunningTask, quarantined: Quarantined) -> None:
         stretches = self.stretches(running)
         if len(stretches) == 1 or self._topics.outputs_to_restore(running.partition):
@@ -341,7 +275,3 @@ def _keep_latest(latest: dict[bytes, bytes], keys: Iterable[bytes | None], value
             latest[key] = value
         elif key is not None:
             latest.pop(key, None)
-
-
-def _text(offsets: dict[TopicPartition, int]) -> dict[str, int]:
-    return {f"{topic}:{partition}": offset for (topic, partition), offset in sorted(offsets.items())}

@@ -3,15 +3,14 @@
 import json
 from collections.abc import Mapping, Sequence
 
-import pyarrow as pa
-
+from tidemill.services.alerts.domain.latest_records import LatestRecords
 from tidemill.services.alerts.domain.muting import Mutes
 from tidemill.services.alerts.domain.notification import Message, Notification, Status, digest
 from tidemill.services.alerts.domain.outbox import Outbox
 from tidemill.services.alerts.domain.policy import AlertPolicy
-from tidemill.services.alerts.domain.rows import AlertInput, Fields
-from tidemill.services.alerts.domain.series import Series
-from tidemill.shared.application.alert_rules import AGE, COLUMNS, TIME, CompiledRule
+from tidemill.services.alerts.domain.rows import AlertInput, Fields, record_batch
+from tidemill.services.alerts.domain.series import Series, series_key
+from tidemill.shared.application.alert_rules import CompiledRule
 from tidemill.shared.application.alerts import ALWAYS_THERE, AlertSource
 
 VERSION = 1
@@ -51,7 +50,7 @@ class AlertFold:
         self.positions: dict[str, int] = {}
         self._outbox = Outbox(policy)
         self._series: dict[tuple[str, ...], Series] = {}
-        self._kept: dict[tuple[str, ...], tuple[int, Fields, str]] = {}
+        self._latest = LatestRecords(rules)
 
     @property
     def outbox(self) -> Mapping[str, Message]:
@@ -78,7 +77,7 @@ class AlertFold:
             clock = max(clock, record.time_ms)
             clocks.append(clock)
         rules = [rule for rule in self._rules.values() if rule.source == source]
-        batch = _batch(source, [(record.time_ms, record.fields) for record in fresh], clocks)
+        batch = record_batch(source, [(record.time_ms, record.fields) for record in fresh], clocks)
         concerned = [None if rule.where is None else rule.where.evaluate(batch).to_pylist() for rule in rules]
         holds = [rule.when.evaluate(batch).to_pylist() for rule in rules]
         for i, record in enumerate(fresh):
@@ -110,7 +109,7 @@ class AlertFold:
             done = self._mutes.obey(record.fields, begin, self.clock_ms)
             if done is None or self._is_history(record.time_ms):
                 continue
-            origin = f"{record.topic}:{record.partition}:{record.offset}"
+            origin = record.origin
             labels = {name: str(record.fields[name]) for name in ("command_id", "command", "operator", "rules", "model")}
             notification = Notification(
                 digest(MUTED, origin), MUTED, "information", 1, "info", self._policy.owner, done, "", self.clock_ms, begin, 1, origin, True, labels
@@ -123,10 +122,7 @@ class AlertFold:
 
     def expect(self, source: AlertSource, topic: str, partition: int, fields: Fields) -> None:
         """Take note of a group that ought to write, as if it had written now: a stage that never says anything is missed, too."""
-        batch = _batch(source, [(self.clock_ms, fields)], [self.clock_ms])
-        for rule in self._rules.values():
-            if rule.source == source and rule.ages and (rule.where is None or rule.where.evaluate(batch)[0].as_py() is True):
-                self._kept.setdefault((rule.name, *_key(rule, fields)), (self.clock_ms, fields, f"{topic}:{partition}:-1"))
+        self._latest.expect(source, AlertInput(topic, partition, -1, self.clock_ms, fields))
 
     def delivered(self, message_id: str) -> None:
         """A message has reached its receiver."""
@@ -149,7 +145,7 @@ class AlertFold:
                 "mutes": self._mutes.snapshot(),
                 "positions": dict(sorted(self.positions.items())),
                 "series": [series.snapshot() for _, series in sorted(self._series.items())],
-                "kept": [[list(key), *kept] for key, kept in sorted(self._kept.items(), key=lambda item: item[0])],
+                "kept": self._latest.snapshot(),
                 **self._outbox.snapshot(),
             }
         ).encode()
@@ -182,15 +178,14 @@ class AlertFold:
         self._mutes.load(read.get("mutes", []))
         series = [Series.load(one) for one in read["series"]]
         self._series = {(one.rule, *one.key): one for one in series if one.rule in self._rules}
-        self._kept = {tuple(key): (time_ms, fields, origin) for key, time_ms, fields, origin in read["kept"] if key[0] in self._rules}
+        self._latest.load(read["kept"])
         self._outbox.load(read["groups"], read["outbox"])
 
     def _apply(self, rule: CompiledRule, record: AlertInput, holds: bool) -> None:
-        origin = f"{record.topic}:{record.partition}:{record.offset}"
-        key = rule.name, *_key(rule, record.fields)
+        key, origin = series_key(rule, record.fields), record.origin
         if rule.ages:
             # Looked at when the clock passes: of a backlog only the newest record says how old something is.
-            self._kept[key] = record.time_ms, record.fields, origin
+            self._latest.keep(key, record)
         elif rule.is_level:
             is_history = self._is_history(record.time_ms)
             if is_history and rule.source != "progress":  # a stage that is far behind writes old times for ever
@@ -275,13 +270,8 @@ class AlertFold:
     def _look_at_ages(self) -> None:
         if self.clock_ms < self.ages_from_ms:
             return
-        for rule in [rule for rule in self._rules.values() if rule.ages]:
-            kept = [(key, one) for key, one in sorted(self._kept.items(), key=lambda item: item[0]) if key[0] == rule.name]
-            if not kept:
-                continue
-            batch = _batch(rule.source, [(time_ms, fields) for _, (time_ms, fields, _) in kept], [self.clock_ms] * len(kept))
-            for (key, (_, fields, origin)), holds in zip(kept, rule.when.evaluate(batch).to_pylist(), strict=True):
-                self._set_level(rule, key, holds is True, origin, fields, record=False)
+        for one in self._latest.at(self.clock_ms):
+            self._set_level(one.rule, one.key, one.holds, one.origin, one.fields, record=False)
 
     def _tell(self, rule: CompiledRule, series: Series, status: Status) -> None:
         self._outbox.tell(rule, series.say(rule, status, self.clock_ms, self._is_muted(series)), self.clock_ms)
@@ -305,13 +295,3 @@ class AlertFold:
         if policy.history_ms is None:
             return False
         return time_ms < (self.began_ms - policy.history_ms if policy.since_ms is None else policy.since_ms)
-
-
-def _key(rule: CompiledRule, fields: Fields) -> tuple[str, ...]:
-    return tuple(str(fields.get(name)) for name in rule.group)
-
-
-def _batch(source: AlertSource, rows: Sequence[tuple[int, Fields]], clocks: Sequence[int]) -> pa.RecordBatch:
-    schema = COLUMNS[source]
-    made = [{**fields, TIME: time_ms, AGE: (clock - time_ms) / 1000} for (time_ms, fields), clock in zip(rows, clocks, strict=True)]
-    return pa.RecordBatch.from_pylist(made, schema)

@@ -1,7 +1,9 @@
 """What rules may ask of a record: its columns, made of the decoded record."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, Literal, NamedTuple
+
+import pyarrow as pa
 
 from tidemill.shared.application.alert_rules import AGE, COLUMNS, METRICS, TIME
 from tidemill.shared.application.alerts import AlertSource
@@ -22,6 +24,11 @@ class AlertInput(NamedTuple):
     time_ms: int
     fields: Fields
 
+    @property
+    def origin(self) -> str:
+        """Topic, partition and offset, as alerts name it."""
+        return f"{self.topic}:{self.partition}:{self.offset}"
+
 
 def fields_of(source: AgentSource, record: Mapping[str, Any]) -> tuple[int, Fields]:
     """Return a decoded record's time in milliseconds and its columns (of `COLUMNS`, but for its age); texts are cut at 1,000 characters.
@@ -34,6 +41,12 @@ def fields_of(source: AgentSource, record: Mapping[str, Any]) -> tuple[int, Fiel
     named = {name: made[name] if name in made else record.get(name) for name in COLUMNS[source].names if name not in (TIME, AGE)}
     time_ms = record["covered_time"] if source == "progress" else record["journal_time"]
     return time_ms, {name: value[:_LONGEST_TEXT] if isinstance(value, str) else value for name, value in named.items()}
+
+
+def record_batch(source: AlertSource, rows: Sequence[tuple[int, Fields]], clocks: Sequence[int]) -> pa.RecordBatch:
+    """Return records, as (time in milliseconds, columns), as a batch of what rules may ask for; ages are those at the instants `clocks`."""
+    made = [{**fields, TIME: time_ms, AGE: (clock - time_ms) / 1000} for (time_ms, fields), clock in zip(rows, clocks, strict=True)]
+    return pa.RecordBatch.from_pylist(made, COLUMNS[source])
 
 
 def _health(record: Mapping[str, Any]) -> Fields:

@@ -70,6 +70,11 @@ class Series:
         return Series(**{**state, "key": tuple(state["key"])})
 
 
+def series_key(rule: CompiledRule, fields: Mapping[str, Any]) -> tuple[str, ...]:
+    """Return what tells the series of a rule apart: its name and the columns that it groups by."""
+    return rule.name, *(str(fields.get(name)) for name in rule.group)
+
+
 def shown(value: object) -> str:
     """Return a column's value as people read it.
 

@@ -177,6 +177,35 @@ class FeatureFold:
         self.today = {column.name: column.empty() for column in self.columns}
         return closed
 
+    def snapshot(self, ask: str) -> dict[str, Any]:
+        """State as entries of plain lists and numbers, by kind, asking stream, and column or day."""
+        self.settle()
+        state: dict[str, Any] = {}
+        for name in self.today:
+            state[f"today/{ask}/{name}"] = self.today[name].snapshot()
+            state[f"history/{ask}/{name}"] = self.history[name].snapshot()
+        state[f"null/{ask}"] = self.null
+        for one in self.ring:
+            summaries = {name: summary.snapshot() for name, summary in one.summaries.items()}
+            state[f"ring/{ask}/{one.day}"] = {"rows": one.rows, "summaries": summaries}
+        plain = {"windows": self.daily, "rows": self.rows, "hours": self.hours, "lags": self.lags.snapshot()}
+        state[f"daily/{ask}"] = {"ring": [one.day for one in self.ring], **plain}
+        return state
+
+    def load(self, ask: str, state: Mapping[str, Any]) -> None:
+        """Take the entries of a snapshot."""
+        for column in self.columns:
+            self.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])
+            self.history[column.name] = column.load(state[f"history/{ask}/{column.name}"])
+        self.null = {name: [list(one) for one in values] for name, values in state[f"null/{ask}"].items()}
+        own = state[f"daily/{ask}"]
+        self.daily = {name: {figure: list(values) for figure, values in some.items()} for name, some in own["windows"].items()}
+        self.rows, self.hours, self.lags = own["rows"], list(own["hours"]), Sketch.load(own["lags"])
+        self.ring = [self._day(int(number), state[f"ring/{ask}/{number}"]) for number in own["ring"]]
+
+    def _day(self, day: int, state: Mapping[str, Any]) -> Day:
+        return Day(day, state["rows"], {column.name: column.load(state["summaries"][column.name]) for column in self.columns}, Sketch.empty())
+
     def _trim(self, day: int) -> None:
         """Move the days that the window can do without into the history."""
         rows = sum(one.rows for one in self.ring)

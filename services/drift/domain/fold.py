@@ -11,7 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.champion_rows import champion_rows
 from tidemill.services.drift.domain.data_quality import quantiles
-from tidemill.services.drift.domain.features import Day, FeatureColumn, FeatureFold
+from tidemill.services.drift.domain.features import FeatureColumn, FeatureFold
 from tidemill.services.drift.domain.findings import Coordinates, Finding, HealthRecord
 from tidemill.services.drift.domain.health import health_of
 from tidemill.services.drift.domain.incident import IncidentUpdate
@@ -26,7 +26,6 @@ from tidemill.services.drift.domain.trials import Trials
 from tidemill.services.drift.domain.watch import ModelWatch, feature_columns
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.lineage import Lineage
-from tidemill.shared.statistics.sketch import Sketch
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -167,16 +166,7 @@ class DriftFold:
         state: dict[str, Any] = {"fold": {"day": self._day, "offset": self._offset, "empty": self._empty, "closed_ms": self._closed_ms}}
         state["schemas"] = self._schemas.snapshot()
         for ask, fold in self._features.items():
-            fold.settle()
-            for name in fold.today:
-                state[f"today/{ask}/{name}"] = fold.today[name].snapshot()
-                state[f"history/{ask}/{name}"] = fold.history[name].snapshot()
-            state[f"null/{ask}"] = fold.null
-            for one in fold.ring:
-                summaries = {name: summary.snapshot() for name, summary in one.summaries.items()}
-                state[f"ring/{ask}/{one.day}"] = {"rows": one.rows, "summaries": summaries}
-            plain = {"windows": fold.daily, "rows": fold.rows, "hours": fold.hours, "lags": fold.lags.snapshot()}
-            state[f"daily/{ask}"] = {"ring": [one.day for one in fold.ring], **plain}
+            state |= fold.snapshot(ask)
         for model, watch in self._watches.items():
             state[f"watch/{model}"] = watch.snapshot()
             state[f"incidents/{model}"] = self._incidents[model].snapshot()
@@ -194,14 +184,7 @@ class DriftFold:
         self._closed_ms = state["fold"]["closed_ms"]
         self._schemas.load(state["schemas"])
         for ask, fold in self._features.items():
-            for column in fold.columns:
-                fold.today[column.name] = column.load(state[f"today/{ask}/{column.name}"])
-                fold.history[column.name] = column.load(state[f"history/{ask}/{column.name}"])
-            fold.null = {name: [list(one) for one in values] for name, values in state[f"null/{ask}"].items()}
-            own = state[f"daily/{ask}"]
-            fold.daily = {name: {figure: list(values) for figure, values in some.items()} for name, some in own["windows"].items()}
-            fold.rows, fold.hours, fold.lags = own["rows"], list(own["hours"]), Sketch.load(own["lags"])
-            fold.ring = [_day(state[f"ring/{ask}/{number}"], int(number), fold.columns) for number in own["ring"]]
+            fold.load(ask, state)
         for model, watch in self._watches.items():
             own = state[f"watch/{model}"]
             columns = {column.name: column for column in self._features[watch.settings.ask].columns}
@@ -302,10 +285,6 @@ class DriftFold:
             labels = np.flatnonzero(champion & (rows.status != "unmatched"))
             revisions += intervals.absorb(rows, np.flatnonzero(mine), labels, watch.verdict.horizon_ms())
         return sorted(revisions, key=lambda revision: revision.at)
-
-
-def _day(state: Mapping[str, Any], day: int, columns: Sequence[FeatureColumn]) -> Day:
-    return Day(day, state["rows"], {column.name: column.load(state["summaries"][column.name]) for column in columns}, Sketch.empty())
 
 
 def _keys(at: MergedCoordinates, rows: NDArray[np.int64]) -> list[str]:

@@ -18,7 +18,7 @@ from tidemill.shared.log.records import Emission, Records, StateEntry, Step
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
-from tidemill.shared.runner.restore import PositionsDisagreeError
+from tidemill.shared.runner.progress_check import PositionsDisagreeError
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.running_task import UndeclaredOutputError
 from tidemill.shared.runner.task import StepContext, TaskInputs

@@ -16,7 +16,7 @@ from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.memory.log import COMMITTED, Transaction
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.progress import Progress
-from tidemill.shared.runner.restore import PositionsDisagreeError
+from tidemill.shared.runner.progress_check import PositionsDisagreeError
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.task import TaskInputs
 from tidemill.shared.runner.written import TornTransactionError
