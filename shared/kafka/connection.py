@@ -8,7 +8,7 @@ from typing import Any, TypeVar
 import numpy as np
 from confluent_kafka import KafkaError, KafkaException, Message
 
-from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, RecordRefusedError
+from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, RecordRefusedError, TopicAwayError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Records
 
@@ -55,6 +55,12 @@ UNSETTLED = {
     NO_LEADER,
     *OLD_EPOCH,
 }
+# The protocol's, and the client's own for a topic of which it has heard that it is not there.
+_MISSING = {
+    KafkaError.UNKNOWN_TOPIC_OR_PART,
+    KafkaError._UNKNOWN_TOPIC,  # noqa: SLF001
+    KafkaError._UNKNOWN_PARTITION,  # noqa: SLF001
+}
 
 
 class KafkaFailureError(RuntimeError):
@@ -63,6 +69,10 @@ class KafkaFailureError(RuntimeError):
 
 class UnsettledError(KafkaFailureError, TransientError):
     """A leader, coordinator or controller was not there until the deadline (retry: a stage waits for it, and a new process would as well)."""
+
+
+class MissingTopicError(KafkaFailureError, TopicAwayError):
+    """A topic or partition is not there (retry: a stage waits until somebody makes it, and a new process would as well)."""
 
 
 class Connection:
@@ -99,9 +109,9 @@ class Connection:
 
         Raises
         ------
-        FencedError, RecordRefusedError, TransientError, BrokerUnreachableError, UnsettledError, KafkaFailureError
+        FencedError, RecordRefusedError, TransientError, BrokerUnreachableError, UnsettledError, MissingTopicError, KafkaFailureError
             A successor took over; a record is not taken for what it is; the transaction must be aborted; no answer until the deadline;
-            nobody who was in charge until then; anything else.
+            nobody who was in charge until then; no such topic; anything else.
         """
         deadline, pause_s = time.monotonic() + self.deadline_s, _RETRY_S
         while True:
@@ -124,8 +134,13 @@ class Connection:
                     time.sleep(pause_s)
                     pause_s = min(2 * pause_s, _RETRY_MOST_S)
                     continue
-                failure = UnsettledError if error.code() in UNSETTLED else KafkaFailureError
-                raise failure(f"{doing}: {_text(error)}") from problem
+                raise _failure(error)(f"{doing}: {_text(error)}") from problem
+
+
+def _failure(error: KafkaError) -> type[KafkaFailureError]:
+    if error.code() in _MISSING:
+        return MissingTopicError
+    return UnsettledError if error.code() in UNSETTLED else KafkaFailureError
 
 
 def _text(error: KafkaError) -> str:

@@ -5,6 +5,7 @@ from concurrent.futures import Future
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, Records, TopicPartition
 
 
@@ -26,6 +27,10 @@ class TopicRemadeError(OffsetLostError):
 
 class RecordRefusedError(RuntimeError):
     """The broker does not take a record for what it is (its size, its form): whatever was it made of is looked for (crash)."""
+
+
+class TopicAwayError(TransientError):
+    """There is no such topic or partition, or none any more: whoever needs it waits until somebody makes it (retry)."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,7 +108,13 @@ class Reader(Protocol):
     """Reads stretches of the log outside of any group, committed records only."""
 
     def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
-        """First offset and end of the log, records of open transactions included."""
+        """First offset and end of the log, records of open transactions included.
+
+        Raises
+        ------
+        TransientError
+            There is no such partition: TopicAwayError where the reader has known it, else as if its leader were being elected.
+        """
         ...
 
     def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:

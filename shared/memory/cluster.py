@@ -8,7 +8,7 @@ from concurrent.futures import Future
 
 import numpy as np
 
-from tidemill.shared.log.broker import FencedError, RecordRefusedError, TopicSpec
+from tidemill.shared.log.broker import FencedError, RecordRefusedError, TopicAwayError, TopicSpec
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, Records, TopicPartition
 from tidemill.shared.memory.log import ABORTED, COMMITTED, OPEN, Group, PartitionLog, Transaction
@@ -131,10 +131,10 @@ class MemoryCluster:
         return self.group(group).owned(instance, {topic: len(logs) for topic, logs in self._topics.items()})
 
     def log(self, partition: TopicPartition) -> PartitionLog:
-        """One partition; ValueError when there is none."""
+        """One partition; TopicAwayError when there is none."""
         logs = self._topics.get(partition.topic, [])
         if partition.partition >= len(logs):
-            raise ValueError(f"expected an existing partition, there is no {partition.topic}:{partition.partition}")
+            raise TopicAwayError(f"expected an existing partition, there is no {partition.topic}:{partition.partition}")
         return logs[partition.partition]
 
     def logs(self) -> list[PartitionLog]:

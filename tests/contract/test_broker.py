@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 
 from tests.contract.brokers import DEADLINE_S, collect, delete_topic, publish, read, run, until
-from tidemill.shared.log.broker import Broker, Source, TopicSpec, TransactionalSink
+from tidemill.shared.log.broker import Broker, Reader, Source, TopicSpec, TransactionalSink
+from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import TopicPartition
 
 
@@ -92,21 +93,33 @@ def test_topics_are_created_once(broker: Broker, topic: str, topic_prefix: str) 
         broker.create_topics([TopicSpec(topic, 3)])
 
 
+def is_away(reader: Reader, place: TopicPartition) -> bool:
+    """Whether a topic is not there: whoever reads it hears of an error that may pass."""
+    try:
+        reader.watermarks(place)
+    except TransientError:
+        return True
+    return False
+
+
 def test_a_topic_that_is_made_anew_has_another_id(broker: Broker, topic: str) -> None:
     names = [topic, f"{topic}-absent"]
     before = broker.topic_ids(names).result(DEADLINE_S)
     assert set(before) == {topic}, "what does not exist is left out"
     publish(broker, topic, [b"a"])
     assert broker.topic_ids(names).result(DEADLINE_S) == before, "a topic keeps it for life"
+    reader = broker.reader()
+    assert reader.watermarks(TopicPartition(topic, 0)) == (0, 1)
     delete_topic(broker, topic)
     until(lambda: broker.topic_ids(names).result(DEADLINE_S) == {})
+    until(lambda: is_away(reader, TopicPartition(topic, 0)))
     broker.create_topics([TopicSpec(topic, 2)])
     until(lambda: bool(broker.topic_ids(names).result(DEADLINE_S)))
     after = broker.topic_ids(names).result(DEADLINE_S)
     assert set(after) == {topic}
     assert after != before
     assert broker.topic_ids([]).result(DEADLINE_S) == {}
-    assert broker.reader().watermarks(TopicPartition(topic, 0)) == (0, 0)
+    assert reader.watermarks(TopicPartition(topic, 0)) == (0, 0)
 
 
 def test_a_group_has_no_offsets_in_a_topic_that_was_deleted(

@@ -66,9 +66,9 @@ class Stage:
         found = [codec("rejected").decode(value or b"") for value in output(self.broker, f"{self.app}-rejected", WORK)]
         return [(letter["source_offset"], letter["reason"], letter["detail"]) for letter in found]
 
-    def has_tried(self, since: int) -> bool:
-        """Whether the stage has met an error since its log was so long."""
-        return b"transient error, trying again" in self._log.read_bytes()[since:]
+    def tries(self, since: int) -> int:
+        """How many errors the stage has met since its log was so long."""
+        return self._log.read_bytes()[since:].count(b"transient error, trying again")
 
     def log_bytes(self) -> int:
         """Return how long the log is."""
@@ -129,7 +129,7 @@ def test_an_output_that_no_longer_fits_costs_its_record_and_a_topic_that_is_away
     stage.admin.delete_topics([stage.output])[stage.output].result(30)
     stage.until(lambda: stage.broker.partitions(stage.output) == 0, "the topic is gone")
     stage.publish()
-    stage.until(lambda: stage.has_tried(since), "the stage has noticed")
+    stage.until(lambda: stage.tries(since) > 1, "the stage has noticed, when it wrote and when its state was restored")
     stage.broker.create_topics([TopicSpec(stage.output, PARTITIONS)])
     stage.until(lambda: len(stage.answers()) == SLICE, "what was published while there was no topic")
     assert stage.answers() == expected(stage.keys, without=[culprit])[-SLICE:]

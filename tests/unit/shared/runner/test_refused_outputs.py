@@ -143,6 +143,25 @@ def test_an_output_that_nobody_may_or_can_write_costs_no_record(tmp_path: Path, 
     assert output(cluster, OUTPUT) == expected("abcab") and not output(cluster, REJECTED)
 
 
+def test_an_output_topic_that_is_away_while_state_is_restored_ends_no_process(tmp_path: Path) -> None:
+    """A restore looks at the last outputs, and waits for their topic as a write does."""
+    cluster = Cluster(says_at_commit=False)
+    cluster.fill("abc")
+    runner = start(cluster, tmp_path)
+    for keys in ("", "ca"):
+        cluster.fill(keys)
+        for _ in range(5):
+            runner.step()
+    assert output(cluster, OUTPUT) == expected("abcca")
+    cluster.delete_topic(OUTPUT)
+    cluster.fill("abcab")
+    assert not any(runner.step() for _ in range(5))
+    cluster.create_topics([TopicSpec(OUTPUT, 1)])
+    for _ in range(5):
+        runner.step()
+    assert output(cluster, OUTPUT) == expected("abccaabcab")[5:] and not output(cluster, REJECTED)
+
+
 def test_a_dead_letter_that_cannot_be_written_keeps_its_record_and_says_so(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
     cluster, ends = Cluster(True), list[str]()
     cluster.fill("abcab", big=[2])
