@@ -18,7 +18,8 @@ from tidemill.services.retraining.domain.latency import judge_latency
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
-from tidemill.services.retraining.domain.succession import Proposal, TrainingContext, answered_fairly, does_better, first_model, successor
+from tidemill.services.retraining.domain.succession import answered_fairly, does_better, first_model, successor
+from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
 from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.services.retraining.labelled_rows import examples_of
 from tidemill.services.retraining.own_families import check_own_families

@@ -11,7 +11,8 @@ from numpy.typing import NDArray
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Split
 from tidemill.services.retraining.domain.recipe import Recipe
-from tidemill.services.retraining.domain.succession import Proposal, TrainingContext, does_better, first_model, successor
+from tidemill.services.retraining.domain.succession import does_better, first_model, successor
+from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
 from tidemill.services.retraining.domain.walk_forward import refit_instants, walk_forward
 from tidemill.shared.application.model import Model
 from tidemill.shared.application.training_policy import Training

@@ -7,7 +7,8 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples
-from tidemill.services.retraining.domain.succession import TrainingContext, first_model, successor
+from tidemill.services.retraining.domain.succession import first_model, successor
+from tidemill.services.retraining.domain.training_context import TrainingContext
 from tidemill.shared.application.model import Model
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.kinds import kind_of
