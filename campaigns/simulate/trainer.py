@@ -76,7 +76,7 @@ class SeededTrainer(Trainer):
         asked = self._request.retraining
         version = version_name(asked)
         if drawn % 7 == 0:
-            return JobResult(False, "simulated: too few rows", version, False, False, "", "", 0.5, {}, {})
+            return JobResult(finished=False, reason="simulated: too few rows", version=version)
         model = self._plan.models[asked["model"]]
         types = {feature.name: feature.type for feature in self._plan.features}
         content = candidates(tuple((name, types[name]) for name in model.features))[drawn % _CANDIDATES]
@@ -84,7 +84,11 @@ class SeededTrainer(Trainer):
         passed = drawn % 3 != 0
         back = not passed and bool(self._request.predecessor) and drawn % 2 == 0
         details = {"seed": str(drawn), "admission": REFIT if drawn % 5 < 3 else RECIPE}
-        return JobResult(True, "simulated", version, passed, back, address, self._artifacts.uri_of(address), 0.5, {"auc": 0.5}, details)
+        return JobResult(
+            finished=True, reason="simulated", version=version, passed=passed, roll_back=back,
+            artifact_sha256=address, artifact_uri=self._artifacts.uri_of(address),
+            figures={"auc": 0.5}, details=details,
+        )  # fmt: skip
 
     def news(self) -> list[JobNews]:
         """Return the steps since the last call."""

@@ -43,6 +43,33 @@ class StreamPlanner:
     def plan(self, name: str, index: int, stream: Stream) -> StreamPlan:
         """Return the plan of one stream."""
         path: Path_ = ("streams", name)
+        text, user, envelope = self._schema(path, stream)
+        derivations, columns = self._derivations(path, stream, user)
+        expectations = []
+        for i, expectation in enumerate(stream.expect):
+            check = self.expressions.condition(expectation.check, columns, (*path, "expect", i, "check"))
+            expectations.append(ExpectationPlan(expectation.name, check, expectation.otherwise == "reject"))
+        key = stream.key or self.application.partition_by
+        event_id, event_time = stream.event_id, stream.event_time
+        if envelope is not None:
+            event_id = event_id or (ID if envelope.primary_key else None)
+            event_time = event_time or envelope.event_time
+            self._check_changes(path, stream, envelope, event_id, columns, derivations)
+        elif event_time is None:
+            raise self.document.error((*path, "event_time"), "the column that says when it happened", "nothing")
+        self._check_columns(path, stream, columns, event_id, event_time, key)
+        self._check_times(path, stream, user)
+        derived = [(column, expression.type) for column, expression in derivations]
+        entry = entry_schema(self.application.app, name, text, derived, stream.kind == "reference")
+        return StreamPlan(
+            name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), event_id, event_time, key,
+            stream.allowed_lateness, self._deduplicate_within(name, stream), stream.max_age, tuple(derivations), tuple(expectations), stream.times,
+            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
+            stream.on_flood == "pause", envelope,
+        )  # fmt: skip
+
+    def _schema(self, path: Path_, stream: Stream) -> tuple[str, pa.Schema, EnvelopePlan | None]:
+        """Read a stream's schema file: the schema of its rows as text and in Arrow, and how they lie in a message."""
         file = self.document.folder / stream.schema_file
         if not file.is_file():
             raise self.document.error((*path, "schema"), "an Avro schema file in the application folder", str(stream.schema_file))
@@ -59,49 +86,38 @@ class StreamPlanner:
             raise self.document.error((*path, "schema"), f"an Avro record schema in {stream.schema_file}", str(error)) from error
         if reserved := [column for column in user.names if column.startswith("_")]:
             raise self.document.error((*path, "schema"), "columns that do not begin with an underscore (reserved for the envelope)", reserved[0])
-        columns = user
-        derivations = []
+        return text, user, envelope
+
+    def _derivations(self, path: Path_, stream: Stream, user: pa.Schema) -> tuple[list[tuple[str, Expression]], pa.Schema]:
+        """Compile the derived columns, each of which may name those before it; also all columns together."""
+        columns, derivations = user, []
         for column, sql in stream.derive.items():
             if column in columns.names:
                 raise self.document.error((*path, "derive", column), "a new column name", f"{column}, which the stream has already")
             expression = self.expressions.compile(sql, columns, (*path, "derive", column))
             derivations.append((column, expression))
             columns = columns.append(pa.field(column, expression.type))
-        expectations = []
-        for i, expectation in enumerate(stream.expect):
-            check = self.expressions.compile(expectation.check, columns, (*path, "expect", i, "check"), pa.bool_())
-            expectations.append(ExpectationPlan(expectation.name, check, expectation.otherwise == "reject"))
-        key = stream.key or self.application.partition_by
-        event_id, event_time = stream.event_id, stream.event_time
-        if envelope is not None:
-            event_id = event_id or (ID if envelope.primary_key else None)
-            event_time = event_time or envelope.event_time
-            self._check_changes(path, stream, envelope, event_id, columns, derivations)
-        elif event_time is None:
-            raise self.document.error((*path, "event_time"), "the column that says when it happened", "nothing")
-        for what, named in (("event_id", event_id), ("event_time", event_time), ("key" if stream.key else "topic", key)):
+        return derivations, columns
+
+    def _check_columns(self, path: Path_, stream: Stream, columns: pa.Schema, event_id: str | None, event_time: str, key: str) -> None:
+        named_key = "key" if stream.key else "topic"
+        for what, named in (("event_id", event_id), ("event_time", event_time), (named_key, key)):
             if named is not None and named not in columns.names:
                 out = "" if stream.envelope or not looks_wrapped(columns.names) else "; these are of Debezium's envelope: declare envelope: debezium"
                 raise self.document.error((*path, what), f"{what}: one of the columns {', '.join(columns.names)}{out}", named)
-        for what, named in (("event_id", event_id), ("key" if stream.key else "topic", key)):
+        for what, named in (("event_id", event_id), (named_key, key)):
             if named is not None and not is_key(columns.field(named).type):
                 raise self.document.error(
                     (*path, what), f"{what}: a column that identifies something: {KEYS}", f"{named}, {columns.field(named).type}"
                 )
         if not pa.types.is_timestamp(columns.field(event_time).type):
             raise self.document.error((*path, "event_time"), "a column of type timestamp-millis", str(columns.field(event_time).type))
+
+    def _check_times(self, path: Path_, stream: Stream, user: pa.Schema) -> None:
         for column in stream.times:
             if column not in user.names or not pa.types.is_temporal(user.field(column).type):
                 timed = [column.name for column in user if pa.types.is_temporal(column.type)]
                 raise self.document.error((*path, "times", column), f"a column of times in the stream's schema: {', '.join(timed)}", column)
-        derived = [(column, expression.type) for column, expression in derivations]
-        entry = entry_schema(self.application.app, name, text, derived, stream.kind == "reference")
-        return StreamPlan(
-            name, index, stream.topic, stream.kind == "reference", text, user, entry, arrow_schema(entry), event_id, event_time, key,
-            stream.allowed_lateness, self._deduplicate_within(name, stream), stream.max_age, tuple(derivations), tuple(expectations), stream.times,
-            stream.nulls, stream.allowed_skew, stream.future == "reject", stream.non_finite == "reject",
-            stream.on_flood == "pause", envelope,
-        )  # fmt: skip
 
     def _check_changes(
         self, path: Path_, stream: Stream, envelope: EnvelopePlan, event_id: str | None, columns: pa.Schema, derivations: list[tuple[str, Expression]]

@@ -56,7 +56,10 @@ class Trainer(TrainerPort):
         drawn = self._drawn(self.request)
         version = f"v{self.request.retraining['decision_id']}"
         passed, back = drawn % 4 != 0, bool(self.request.predecessor) and drawn % 2 == 0
-        return JobResult(drawn % 7 != 0, "because", version, passed, back and not passed, f"sha-{version}", "uri", 0.5, {}, {})
+        return JobResult(
+            finished=drawn % 7 != 0, reason="because", version=version, passed=passed, roll_back=back and not passed,
+            artifact_sha256=f"sha-{version}", artifact_uri="uri",
+        )  # fmt: skip
 
     def news(self) -> list[JobNews]:
         return [JobNews("step", "searching", {"step": "searching", "done": "1", "of": "2"})] if self.left >= 0 else []

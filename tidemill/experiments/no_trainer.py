@@ -16,4 +16,4 @@ class NoTrainer(Trainer):
 
     def poll(self) -> JobResult | None:
         """Return that nothing was trained."""
-        return JobResult(False, "nothing is trained: the data is being archived for experiments", self._version, False, False, "", "", 0.5, {}, {})
+        return JobResult(finished=False, reason="nothing is trained: the data is being archived for experiments", version=self._version)

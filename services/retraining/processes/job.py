@@ -121,8 +121,8 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
     )
     _keep_record(request, plan, proposal, version, address, verdict.passed, reason, dataset, details)
     return JobResult(
-        True, reason, version, verdict.passed, better, address, store.uri_of(address), served.threshold,
-        figures, details, registered,
+        finished=True, reason=reason, version=version, passed=verdict.passed, roll_back=better, artifact_sha256=address,
+        artifact_uri=store.uri_of(address), threshold=served.threshold, figures=figures, details=details, record=registered,
     )  # fmt: skip
 
 
@@ -172,7 +172,7 @@ def _load(store: ArtifactStore, address: str) -> OnnxScorer | None:
 
 
 def _failed(version: str, reason: str, details: dict[str, str] | None = None) -> JobResult:
-    return JobResult(False, reason, version, False, False, "", "", 0.5, {}, details or {})
+    return JobResult(finished=False, reason=reason, version=version, details=details or {})
 
 
 def _put(store: ArtifactStore, content: bytes) -> str:

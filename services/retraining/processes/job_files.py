@@ -65,9 +65,9 @@ class JobNews:
     details: dict[str, str]
 
 
-@dataclass(frozen=True, slots=True)
+@dataclass(frozen=True, slots=True, kw_only=True)
 class JobResult:
-    """What came of it.
+    """What came of it. One that did not finish has a reason and a version only.
 
     Attributes
     ----------
@@ -84,13 +84,13 @@ class JobResult:
     finished: bool
     reason: str
     version: str
-    passed: bool
-    roll_back: bool
-    artifact_sha256: str
-    artifact_uri: str
-    threshold: float
-    figures: dict[str, float]
-    details: dict[str, str]
+    passed: bool = False
+    roll_back: bool = False
+    artifact_sha256: str = ""
+    artifact_uri: str = ""
+    threshold: float = 0.5
+    figures: dict[str, float] = field(default_factory=dict)
+    details: dict[str, str] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     cpu_s: float = 0.0
 

@@ -164,7 +164,7 @@ class ProcessTrainer(Trainer):
             self._forget_trials()
             log.error("training ended without a result", extra={"decision_id": self._decision, "how": how, "last": last})
             times = f", attempt {self._failures + 1} of {self._retries + 1}" if self._failures else ""
-            return JobResult(False, f"{how}{times}{why}", self._version, False, False, "", "", 0.5, {}, {}, cpu_s=self._spent_s)
+            return JobResult(finished=False, reason=f"{how}{times}{why}", version=self._version, cpu_s=self._spent_s)
         self._failures += 1
         self._failures_file().write_text(str(self._failures), encoding="utf-8")
         wait_s = self._delay_s * 2 ** (self._failures - 1) * (0.5 + _share(f"{self._decision}/{self._failures}"))

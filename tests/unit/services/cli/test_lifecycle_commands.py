@@ -45,7 +45,7 @@ class Trainer(TrainerPort):
         self.version = f"t{request.retraining['decision_id'][:4]}"
 
     def poll(self) -> JobResult | None:
-        return JobResult(True, "better", self.version, True, False, f"sha-{self.version}", "uri", 0.5, {}, {})
+        return JobResult(finished=True, reason="better", version=self.version, passed=True, artifact_sha256=f"sha-{self.version}", artifact_uri="uri")
 
 
 class Registrar:

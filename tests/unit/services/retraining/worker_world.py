@@ -140,7 +140,10 @@ class World:
 
 
 def result(version: str, passed: bool = True, roll_back: bool = False, finished: bool = True) -> JobResult:
-    return JobResult(finished, "because", version, passed, roll_back, f"sha-{version}", "uri", 0.4, {"auc": 0.7}, {"family": "lightgbm"})
+    return JobResult(
+        finished=finished, reason="because", version=version, passed=passed, roll_back=roll_back, artifact_sha256=f"sha-{version}",
+        artifact_uri="uri", threshold=0.4, figures={"auc": 0.7}, details={"family": "lightgbm"},
+    )  # fmt: skip
 
 
 def events(world: World) -> list[str]:

@@ -94,4 +94,8 @@ class LinearTrainer(Trainer):
         made = linear_artifact(self._kind, WEIGHTS[self._kind] + noise, version, classes, model="heat", **changes)
         address, passed = self._artifacts.put(made.to_bytes()), self.trained % 3 != 0
         figures = {"log_loss": 0.5, "champion_log_loss": 0.6, "p_value": 0.01}
-        return JobResult(True, "because", version, passed, False, address, self._artifacts.uri_of(address), 0.5, figures, {"family": "linear"})
+        return JobResult(
+            finished=True, reason="because", version=version, passed=passed,
+            artifact_sha256=address, artifact_uri=self._artifacts.uri_of(address),
+            figures=figures, details={"family": "linear"},
+        )  # fmt: skip

@@ -33,4 +33,7 @@ class RecipeTrainer(Trainer):
         slope = (1.5 if recipe == "steep" else 0.2) + 0.001 * self._made
         made = linear_artifact("binary", np.array([[slope], [-slope]]), version, (), model="faulty")
         address = self._artifacts.put(made.to_bytes())
-        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, details)
+        return JobResult(
+            finished=True, reason="because", version=version, passed=True,
+            artifact_sha256=address, artifact_uri=self._artifacts.uri_of(address), details=details
+        )  # fmt: skip

@@ -52,7 +52,10 @@ class PlannedTrainer(Trainer):
         slope = self._asked.setdefault(version, SLOPES[min(len(self._asked), len(SLOPES) - 1)])
         made = linear_artifact("binary", np.array([[slope], [-slope]]), version, (), model="faulty")
         address = self._artifacts.put(made.to_bytes())
-        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, {"family": "linear"})
+        return JobResult(
+            finished=True, reason="because", version=version, passed=True,
+            artifact_sha256=address, artifact_uri=self._artifacts.uri_of(address), details={"family": "linear"}
+        )  # fmt: skip
 
 
 class ManyMeters(OneProcess):

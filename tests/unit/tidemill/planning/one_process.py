@@ -104,7 +104,10 @@ class Trainer(TrainerPort):
             raise RuntimeError("expected a training, none was started")
         model, version = self._request.retraining["model"], version_name(self._request.retraining)
         address = self._artifacts.put(self.made(model, version).to_bytes())
-        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, {"family": "linear"})
+        return JobResult(
+            finished=True, reason="because", version=version, passed=True,
+            artifact_sha256=address, artifact_uri=self._artifacts.uri_of(address), details={"family": "linear"}
+        )  # fmt: skip
 
     def made(self, model: str, version: str) -> Artifact:
         """Return a version."""

@@ -73,7 +73,10 @@ class WeightedTrainer(Trainer):
         version = version_name(self._request.retraining)
         made = linear_artifact("binary", self._weights, version, (), model="faulty")
         address = self._artifacts.put(made.to_bytes())
-        return JobResult(True, "because", version, True, False, address, self._artifacts.uri_of(address), 0.5, {}, {"family": "linear"})
+        return JobResult(
+            finished=True, reason="because", version=version, passed=True,
+            artifact_sha256=address, artifact_uri=self._artifacts.uri_of(address), details={"family": "linear"}
+        )  # fmt: skip
 
 
 def test_both_are_run_over_the_archive_of_a_run(tmp_path: Path) -> None:
