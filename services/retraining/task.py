@@ -154,17 +154,16 @@ class RetrainingTask(Task):
         if decision["model"] not in self._plan.models:
             reason = f"expected one of the application's models ({', '.join(self._plan.models)}), got {decision['model']}: was it removed?"
             self._say(training(decision, "refused", reason), said)
-        elif request.champion is None:
+        elif request.judged_against is None:
             archived = self._state.is_archived(decision["journal_time"], self._plan.application.partitions)
             if archived and self._slots.takes(decision["decision_id"]):
                 self._start(request, said)
         elif (result := self._polled(decision, said)) is not None:
-            champion = self._state.lifecycle(decision["model"]).champion
-            if request.champion == (champion.artifact_sha256 if champion else ""):
+            if request.judged_against == self._state.lifecycle(decision["model"]).compared:
                 self._finish(decision, result, said, events)
             else:
                 known = {"decision_id": decision["decision_id"]}
-                log.warning("another model serves than the candidate was judged against: again", extra=known)
+                log.warning("another model serves, or served before, than the training compared: again", extra=known)
                 self._start(request, said)
 
     def _tell_places(self, said: list[dict[str, Any]]) -> None:
@@ -195,14 +194,12 @@ class RetrainingTask(Task):
 
     def _start(self, request: TrainingRequest, said: list[dict[str, Any]]) -> None:
         decision = request.decision
-        lifecycle = self._state.lifecycle(decision["model"])
-        request.champion = lifecycle.champion.artifact_sha256 if lifecycle.champion else ""
-        predecessor = lifecycle.retired[-1].artifact_sha256 if lifecycle.retired else ""
+        champion, predecessor = request.judged_against = self._state.lifecycle(decision["model"]).compared
         places, own = self._places, self._plan.models[decision["model"]].settings
         gate = self._state.admission(decision["model"])
         looks = [[at_ms, level] for at_ms, level in gate.spent]
         job = JobRequest(
-            places.application, places.lake, places.artifacts, asked(decision), request.champion, predecessor, own.training.max_duration,
+            places.application, places.lake, places.artifacts, asked(decision), champion, predecessor, own.training.max_duration,
             gate.serving, gate.is_admitted, gate.searched_ms, looks, retries=own.retraining.retries, retry_delay_ms=own.retraining.retry_delay,
         )  # fmt: skip
         self._slots.start(job)

@@ -97,6 +97,11 @@ class Lifecycle:
         return next((old for old in reversed(self.retired) if old.version == version), None)
 
     @property
+    def compared(self) -> tuple[str, str]:
+        """SHA-256 of the champion and of the champion before it, which a training holds against each other; empty where there is none."""
+        return self.champion.artifact_sha256 if self.champion else "", self.retired[-1].artifact_sha256 if self.retired else ""
+
+    @property
     def compares(self) -> bool:
         """Whether an A/B test runs: both versions stay what they are until it has ended."""
         return self.challenger is not None and self.challenger.stage == "ab"

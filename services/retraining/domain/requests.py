@@ -19,13 +19,13 @@ class TrainingRequest:
     ----------
     offset
         Where its decision stands; -1 of one that a version of the worker before decisions had their own topic has left open.
-    champion
-        SHA-256 of what its training is to beat (empty: there is none); None while no training runs.
+    judged_against
+        SHA-256 of the champion and of the champion before it (empty: there is none), as its training compares them; None while no training runs.
     """
 
     offset: int
     decision: Mapping[str, Any]
-    champion: str | None = None
+    judged_against: tuple[str, str] | None = None
 
     @property
     def is_training(self) -> bool:
@@ -125,7 +125,7 @@ class Requests:
     @property
     def waiting(self) -> list[TrainingRequest]:
         """All trainings that have not begun, in control's order; one that had begun before a restart is none of them."""
-        return [request for name, request in self.open.items() if request.is_training and request.champion is None and name not in self.started]
+        return [request for name, request in self.open.items() if request.is_training and request.judged_against is None and name not in self.started]
 
     @property
     def oldest_ms(self) -> int | None:

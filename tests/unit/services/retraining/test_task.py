@@ -89,6 +89,21 @@ def test_a_roll_back_waits_for_no_training_and_the_candidate_is_judged_against_w
     assert said == [("1", "started"), ("1", "finished"), ("2", "started"), ("2", "finished"), ("3", "started"), ("3", "finished")]
 
 
+def test_versions_with_the_same_bytes_do_not_hide_that_the_predecessor_has_changed(world: World) -> None:
+    """Seed 60033 of the simulation: the training wanted the champion before, which a command had brought back already."""
+    finish(world, 1, result("v1"))
+    finish(world, 2, replace(result("v2"), artifact_sha256="sha-v1"))
+    world.request(3, 300)
+    world.cover("archive", 310)
+    world.step()
+    world.request(4, 400, "roll_back")
+    world.step()
+    world.trainer.result = result("v3", passed=False, roll_back=True)
+    world.step()
+    assert [asked.predecessor for asked in world.trainer.asked[-2:]] == ["sha-v1", ""], "compared again"
+    assert world.lifecycle.champion is not None and world.lifecycle.champion.version == "v1"
+
+
 def test_a_roll_back_that_was_done_before_a_crash_is_not_done_again(world: World) -> None:
     for number, version in enumerate(("v1", "v2", "v3"), 1):
         finish(world, number, result(version))
