@@ -201,16 +201,18 @@ class OutcomesTask(MergingTask):
             for name, label in models:
                 # As text by the rule that made the request's id text, or a number would never meet its request.
                 identities = key_texts(group.columns.column(label.join))
-                given = label.value.evaluate(group.columns)
+                given, failed = label.value.attempt(group.columns)
                 values, good = label.labels(given)
-                present = pc.and_(pc.is_valid(identities), pc.is_valid(given)).to_numpy(zero_copy_only=False)
+                # No value by failure is no label either, and is said; a null is a label that is not known yet.
+                present = pc.and_(pc.is_valid(identities), pc.or_(pc.is_valid(given), pa.array(failed))).to_numpy(zero_copy_only=False)
                 chosen = np.flatnonzero(present & good)
                 taken = identities.take(pa.array(chosen)).to_pylist()
                 for row, identity, value, time in zip(rows[chosen].tolist(), taken, values[chosen].tolist(), times[chosen].tolist(), strict=True):
                     labels.setdefault(row, []).append((name, identity, TimedLabel(value, time)))
                 for i in np.flatnonzero(present & ~good).tolist():
                     row, request = int(rows[i]), (name, identities[i].as_py())
-                    came = short_text(repr(given[i].as_py()), _LONGEST_LABEL)
+                    came = f"a record for which {label.value.sql} has no value" if failed[i] else repr(given[i].as_py())
+                    came = short_text(came, _LONGEST_LABEL)
                     detail = f"expected {label.expected} as the label of {name}, found {came}; the record is in the journal, without it"
                     known = invalid.setdefault(row, _Invalid(records[row : row + 1], detail, []))
                     known.requests.append(request)

@@ -89,6 +89,8 @@ def _bits(column: pa.Array) -> list[str]:
 
 
 def _node(tree: Any, schema: pa.Schema) -> tuple[Evaluate, pa.DataType]:  # noqa: ANN401, RUF100 - polars' JSON
+    if not isinstance(tree, dict):
+        raise _Unsupported
     (kind, body), *rest = tree.items()
     if rest:
         raise _Unsupported
@@ -113,6 +115,8 @@ def _node(tree: Any, schema: pa.Schema) -> tuple[Evaluate, pa.DataType]:  # noqa
 
 
 def _function(inputs: Any, function: Any, schema: pa.Schema) -> tuple[Evaluate, pa.DataType]:  # noqa: ANN401, RUF100
+    if not isinstance(function, dict):
+        raise _Unsupported  # a function of no family, such as Abs or Coalesce
     (kind, name), *_ = function.items()
     if kind == "Boolean" and name in ("IsNull", "IsNotNull", "Not"):
         inner, type_ = _node(inputs[0], schema)

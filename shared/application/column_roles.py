@@ -24,19 +24,27 @@ def feature_values(column: pa.Array, kind: pa.DataType) -> pa.Array:
     """Return a column as a vector has it: text, or float64 (a date as days since 1970)."""
     if column.type == kind:
         return column
-    if pa.types.is_decimal(column.type) and pa.types.is_floating(kind):
-        return _doubles(column)
-    return (column.view(pa.int32()) if pa.types.is_date32(column.type) and pa.types.is_floating(kind) else column).cast(kind)
+    if pa.types.is_floating(kind):
+        return doubles(column)
+    return column.cast(kind)
+
+
+def doubles(column: pa.Array) -> pa.Array:
+    """Return a column of numbers, truth values, decimals or dates (as days since 1970) as the nearest float64: whole numbers beyond 2^53 as well."""
+    if pa.types.is_decimal(column.type):
+        return _decimal_doubles(column)
+    days = column.view(pa.int32()) if pa.types.is_date32(column.type) else column
+    return days.cast(pa.float64(), safe=False)
 
 
 def whole_numbers(column: pa.Array) -> pa.Array:
     """Return dates and times as the whole numbers they are stored as; other columns as they are."""
     if not pa.types.is_temporal(column.type):
-        return _doubles(column) if pa.types.is_decimal(column.type) else column
+        return _decimal_doubles(column) if pa.types.is_decimal(column.type) else column
     return column.view(pa.int32() if column.type.bit_width == 32 else pa.int64())
 
 
-def _doubles(column: pa.Array) -> pa.Array:
+def _decimal_doubles(column: pa.Array) -> pa.Array:
     """Return decimals as the nearest doubles. Arrow's own cast is an ulp off for some: 5.10 becomes 5.1000000000000005."""
     n, scale = len(column), column.type.scale
     words = np.frombuffer(column.buffers()[1], np.int64).reshape(-1, 2)[column.offset : column.offset + n] if n else np.empty((0, 2), np.int64)

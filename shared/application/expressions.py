@@ -2,12 +2,16 @@
 
 import re
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
 
+import numpy as np
 import polars as pl
 import pyarrow as pa
+from numpy.typing import NDArray
 
 from tidemill.shared.application.arrow_expressions import Evaluate, agrees, compile_arrow
 from tidemill.shared.application.column_roles import feature_values
+from tidemill.shared.application.expression_tree import other_rows, widen
 
 _LITERAL = re.compile(r"""('(?:[^']|'')*'|"[^"]*")""")
 _WORDS = frozenset(
@@ -15,6 +19,7 @@ _WORDS = frozenset(
     " INTO IS JOIN LEFT LIKE LIMIT NATURAL NOT NULL OFFSET ON OR ORDER OUTER OVER PARTITION RIGHT SELECT SET TABLE THEN TO TRUE UNION USING VALUES"
     " WHEN WHERE WINDOW WITH DATE TIME TIMESTAMP".split()
 )
+_CLOCK = re.compile(r"\b(?:CURRENT_(?:DATE|TIME|TIMESTAMP)|LOCALTIME|LOCALTIMESTAMP|(?:NOW|TODAY)\s*\(\s*\))(?!\w)", re.IGNORECASE)
 
 
 class ExpressionError(ValueError):
@@ -41,12 +46,38 @@ class Expression:
     quick: Evaluate | None = field(default=None, repr=False, compare=False)
 
     def evaluate(self, batch: pa.RecordBatch) -> pa.Array:
-        """Return the value of every row, shape (n,)."""
-        return self.evaluate_generally(batch) if self.quick is None else self.quick(batch)
+        """Return the value of every row, shape (n,); null where there is none (a cast that cannot be done, digits that no decimal has)."""
+        return self.attempt(batch)[0]
+
+    def attempt(self, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
+        """Return the value of every row, and which rows have none because the expression fails for them: one record costs itself only."""
+        n = batch.num_rows
+        if self.quick is not None:
+            return self.quick(batch), np.zeros(n, np.bool_)
+        names = [name for name in batch.schema.names if name in _columns(self)]
+        return self._attempt(batch.select(names or batch.schema.names[:1]))
+
+    def _attempt(self, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
+        n = batch.num_rows
+        try:
+            return self.evaluate_generally(batch), np.zeros(n, np.bool_)
+        except (pl.exceptions.PolarsError, pa.ArrowException, OverflowError):
+            if n == 1:
+                return pa.nulls(1, self.type), np.ones(1, np.bool_)
+            half = n // 2
+            (first, failed), (second, failed_too) = self._attempt(batch.slice(0, half)), self._attempt(batch.slice(half))
+            return pa.concat_arrays([first, second]), np.concatenate([failed, failed_too])
 
     def evaluate_generally(self, batch: pa.RecordBatch) -> pa.Array:
-        """Return the same from the general engine, polars."""
+        """Return the same from the general engine, polars.
+
+        Raises
+        ------
+        polars.exceptions.PolarsError, pyarrow.ArrowException, OverflowError
+            The expression fails for a row.
+        """
         n = batch.num_rows
+        batch = _widened(batch)
         # polars divides a column by a literal through the reciprocal, but a single row by division: other bits. One row is therefore
         # evaluated as two (joined in Arrow: two equal rows joined in polars would stay one scalar).
         frame = pl.from_arrow(pa.concat_batches([batch, batch]) if n == 1 else batch)
@@ -65,19 +96,49 @@ def compile_expression(sql: str, schema: pa.Schema) -> Expression:
     Raises
     ------
     ExpressionError
-        With the parser's or type checker's own words.
+        With the parser's or type checker's own words; or it asks for the clock, or for other rows than a record's own (aggregates, windows): what a
+        record gives would depend on the batch it came in.
     """
-    empty = pl.from_arrow(schema.empty_table())
+    _refuse_clock(sql)
+    frame = pl.DataFrame(pl.from_arrow(_widened(pa.RecordBatch.from_pylist([], schema=schema))))
     try:
         compiled = pl.sql_expr(_quoted(sql, schema))
-        result = pl.DataFrame(empty).select(compiled.alias("value")).to_arrow().schema.field("value").type
+        result = frame.select(compiled.alias("value")).to_arrow().schema.field("value").type
+        others = other_rows(compiled)
+        compiled = compiled if others else widen(compiled, frame)
     except (pl.exceptions.PolarsError, ValueError, TypeError) as error:
         raise ExpressionError(str(error).splitlines()[0] + _about_words(sql, schema)) from error
+    if others is not None:
+        raise ExpressionError(f"an expression sees one record, this one asks for others ({others}); aggregates over records are views")
     expression = Expression(sql, _public(result), compiled)
     quick = compile_arrow(compiled, schema)
     if quick is not None and agrees(quick, expression.evaluate_generally, sorted(set(compiled.meta.root_names())), schema):
         expression = replace(expression, quick=quick)
     return expression
+
+
+@lru_cache(maxsize=1024)
+def _columns(expression: Expression) -> frozenset[str]:
+    """Columns an expression reads: only they are handed over, which is most of the cost of a small batch."""
+    return frozenset(expression.compiled.meta.root_names())
+
+
+def _widened(batch: pa.RecordBatch) -> pa.RecordBatch:
+    """Return columns of 32-bit integers as of 64 bits: cents times pieces do not wrap around at two thousand million."""
+    for i, one in enumerate(batch.schema):
+        if one.type == pa.int32():
+            batch = batch.set_column(i, one.name, batch.column(i).cast(pa.int64()))
+        elif pa.types.is_list(one.type) and one.type.value_type == pa.int32():
+            batch = batch.set_column(i, one.name, batch.column(i).cast(pa.list_(pa.int64())))
+    return batch
+
+
+def _refuse_clock(sql: str) -> None:
+    words = _CLOCK.search("".join(part for i, part in enumerate(_LITERAL.split(sql)) if not i % 2))
+    if words:
+        raise ExpressionError(
+            f"{words.group()} is another instant in each run, so that no replay gives the same; a record's own times are its columns"
+        )
 
 
 def _public(kind: pa.DataType) -> pa.DataType:

@@ -8,6 +8,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
+from tidemill.shared.application.column_roles import doubles
 from tidemill.shared.application.control_share import ControlPlan
 from tidemill.shared.application.debezium import EnvelopePlan
 from tidemill.shared.application.expressions import Expression
@@ -211,7 +212,7 @@ class LabelPlan:
 
     def labels(self, given: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the labels that values of the expression are, shape (n,), and which of the values are labels; NaN where one is none."""
-        numbers = given.cast(pa.float64()) if self.codes is None else self.codes.decode(given)
+        numbers = doubles(given) if self.codes is None else self.codes.decode(given)
         values: NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False)
         return values, self.kind.is_label(values)
 

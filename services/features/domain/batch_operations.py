@@ -13,6 +13,7 @@ from tidemill.services.features.domain.hashing import ValueHashes
 from tidemill.services.features.domain.kernels.layout_planning import ViewLayout
 from tidemill.services.features.domain.kernels.state import Operations
 from tidemill.services.features.domain.request_keys import JoinKey, RequestKeys, join_key
+from tidemill.shared.application.column_roles import doubles
 from tidemill.shared.application.expressions import Expression
 from tidemill.shared.application.journal import JournalBatch, JournalGroup
 from tidemill.shared.application.plan import Plan, ViewPlan
@@ -90,7 +91,7 @@ class BatchOperations:
         at = np.minimum(now, int64_ms(group.columns.column("_event_time"))) if view.event_time else now
         values = np.empty((n, len(layout.values)))
         for v, expression in enumerate(layout.values):
-            values[:, v] = _column(expression, group.columns).cast(pa.float64()).to_numpy(zero_copy_only=False)
+            values[:, v] = doubles(_column(expression, group.columns)).to_numpy(zero_copy_only=False)
         # What an expression of the view makes of finite columns may be none (1e200 * 1e200): no value, as at ingestion's door.
         values[np.isinf(values)] = np.nan
         hashes = np.empty((n, len(layout.distincts)), np.int64)

@@ -1,17 +1,14 @@
 """Judges raw records one by one: derived columns, expectations, keys, ids, times."""
 
 from collections.abc import Iterator, Mapping
-from functools import lru_cache
 
 import numpy as np
-import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk, RecordVerdict
 from tidemill.shared.application.debezium import PREFIX
-from tidemill.shared.application.expressions import Expression
 from tidemill.shared.application.plan import StreamPlan
 from tidemill.shared.avro.key_text import key_texts
 from tidemill.shared.log.partitioning import partitions_of
@@ -54,7 +51,7 @@ class Cleaner:
             rows, batch = rows[~chunk.deletes], batch.filter(pa.array(~chunk.deletes))
         good = self._judge(batch, rows, verdicts, flags)
         for bit, expectation in enumerate(self.flagging):
-            holds, _ = evaluate(expectation.check, good)
+            holds, _ = expectation.check.attempt(good)
             flags[rows] |= (~_truth(holds)).astype(np.int64) << bit
         if len(rows) != n:
             at = np.full(n, -1, np.int64)
@@ -111,7 +108,7 @@ class Cleaner:
         stream = self._stream
         kept = {name: batch.column(name) for name in batch.schema.names if name == stream.key or name.startswith(f"{PREFIX}.")}
         for name, expression in stream.derivations:
-            values, _ = evaluate(expression, batch)
+            values, _ = expression.attempt(batch)
             batch = batch.append_column(name, values)
             kept |= {name: values} if name == stream.key else {}
         key = key_texts(batch.column(stream.key))
@@ -152,7 +149,7 @@ class Cleaner:
                 if repaired is not column:
                     batch = batch.set_column(i, field.with_nullable(True), repaired)
         for name, expression in stream.derivations:
-            values, failed = evaluate(expression, batch)
+            values, failed = expression.attempt(batch)
             refuse(failed, "expression_failed", f"{name}: {expression.sql} has no value for this record")
             values = finite(values, pa.field(name, expression.type)) if pa.types.is_floating(expression.type) else values
             batch = batch.append_column(name, values)
@@ -174,30 +171,10 @@ class Cleaner:
                 refuse(homes == home, "misplaced_key", f"{detail}; set partitioner=murmur2_random in the producer")
         for expectation in stream.expectations:
             if expectation.rejects:
-                holds, _ = evaluate(expectation.check, batch)
+                holds, _ = expectation.check.attempt(batch)
                 refuse(~_truth(holds), "expectation", f"expected {expectation.name}: {expectation.check.sql}")
         arrays = [batch.column(field.name).cast(field.type) for field in self._columns]
         return pa.RecordBatch.from_arrays([*arrays, key, identity, event_time], schema=self.schema)
-
-
-def evaluate(expression: Expression, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
-    """Evaluate an expression; rows for which it fails (a cast that cannot be done) are null, and marked: one record costs itself only."""
-    n = batch.num_rows
-    names = [name for name in batch.schema.names if name in _columns(expression)]
-    try:
-        return expression.evaluate(batch.select(names or batch.schema.names[:1])), np.zeros(n, np.bool_)
-    except (pl.exceptions.PolarsError, pa.ArrowException, OverflowError):
-        if n == 1:
-            return pa.nulls(1, expression.type), np.ones(1, np.bool_)
-        half = n // 2
-        (first, failed), (second, failed_too) = evaluate(expression, batch.slice(0, half)), evaluate(expression, batch.slice(half))
-        return pa.concat_arrays([first, second]), np.concatenate([failed, failed_too])
-
-
-@lru_cache(maxsize=1024)
-def _columns(expression: Expression) -> frozenset[str]:
-    """Columns an expression reads: only they are handed over, which is most of the cost of a small batch."""
-    return frozenset(expression.compiled.meta.root_names())
 
 
 def _deleted_key(key: bytes | None, kind: pa.DataType) -> str | None:

@@ -1,0 +1,127 @@
+"""A SQL expression as polars parsed it: what it may ask for, and whole numbers that do not wrap around.
+
+polars gives the parts of a time in 8 bits and lengths in 32 without a sign: ``EXTRACT(hour FROM t) * 60`` is -36 for eleven o'clock at night, and
+``LENGTH(s) - 5`` is 4294967294 for three letters. SQL knows no such numbers, so each part of an expression that is narrower than 64 bits is cast.
+"""
+
+import io
+import json
+from collections.abc import Iterator, Mapping
+from dataclasses import dataclass
+from typing import Any
+
+import polars as pl
+
+Node = Any
+"""A node of polars' JSON: a mapping of one kind to its body, or a word such as ``Len``."""
+
+_PARTS = {"BinaryExpr": ("left", "right"), "Cast": ("expr",), "Ternary": ("predicate", "truthy", "falsy")}
+_LEAVES = ("Column", "Literal")
+_TABLE_FUNCTIONS = frozenset(
+    "All Any ApproxNUnique ArgMax ArgMin ArgUnique BackwardFill Correlation CumCount CumMax CumMin CumProd CumSum Diff DropNans DropNulls Entropy"
+    " ForwardFill Implode IsDuplicated IsFirstDistinct IsLastDistinct IsUnique Kurtosis Mode NullCount Quantile Random Range Rank Shift Skew Unique"
+    " UniqueCounts ValueCounts".split()
+)
+"""Functions whose value in a row depends on the other rows that happen to be in the batch."""
+_IN_WORDS = {"Agg": "an aggregate", "Over": "a window", "Len": "the number of rows", "Explode": "a row for each item"}
+_NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
+
+
+def other_rows(compiled: pl.Expr) -> str | None:
+    """Say what an expression asks of other rows than a record's own, in words; None for one that sees one row."""
+    culprit = next(_other_rows(_tree(compiled)), None)
+    return None if culprit is None else _IN_WORDS.get(culprit, culprit)
+
+
+def widen(compiled: pl.Expr, frame: pl.DataFrame) -> pl.Expr:
+    """Return an expression whose whole numbers have 64 bits at every step.
+
+    Parameters
+    ----------
+    frame
+        Columns it may name, without rows.
+
+    Raises
+    ------
+    polars.exceptions.PolarsError
+        It does not type-check, or has a literal that is no finite number.
+    """
+    tree = _tree(compiled)
+    wide = _widened(tree, frame.schema).node
+    return compiled if wide == tree else _expression(wide)
+
+
+def _tree(compiled: pl.Expr) -> Node:
+    return json.loads(compiled.meta.serialize(format="json"))
+
+
+def _expression(tree: Node) -> pl.Expr:
+    return pl.Expr.deserialize(io.StringIO(json.dumps(tree)), format="json")
+
+
+def _children(kind: str, body: Any) -> list[Node]:  # noqa: ANN401, RUF100
+    if kind == "Function":
+        return list(body["input"])
+    return [body[0]] if kind == "Alias" else [body[part] for part in _PARTS[kind]]
+
+
+def _with_children(kind: str, body: Any, children: list[Node]) -> Node:  # noqa: ANN401, RUF100
+    if kind == "Function":
+        return {kind: {**body, "input": children}}
+    return {kind: [*children, *body[1:]]} if kind == "Alias" else {kind: {**body, **dict(zip(_PARTS[kind], children, strict=True))}}
+
+
+def _other_rows(node: Node) -> Iterator[str]:
+    if not isinstance(node, dict):
+        yield str(node)
+        return
+    (kind, body), *_ = node.items()
+    if kind in _LEAVES:
+        return
+    if kind not in _PARTS and kind not in ("Function", "Alias"):
+        yield kind
+        return
+    if kind == "Function" and (name := _function_name(body["function"])) in _TABLE_FUNCTIONS:
+        yield name
+    for child in _children(kind, body):
+        yield from _other_rows(child)
+
+
+def _function_name(function: Any) -> str:  # noqa: ANN401, RUF100
+    """Return the name of a function, which polars gives as a word, or below its family or before its options."""
+    while isinstance(function, dict):
+        (name, body), *_ = function.items()
+        if name not in ("Boolean", "Sql"):
+            return str(name)
+        function = body
+    return str(function)
+
+
+@dataclass(frozen=True, slots=True)
+class _Part:
+    """A part of an expression: its node, its type (None for a column or a constant, which stay as they are), and whether it names a column."""
+
+    node: Node
+    type: Any
+    names_column: bool
+
+
+def _widened(node: Node, schema: Mapping[str, Any]) -> _Part:
+    (kind, body), *_ = node.items()
+    if kind in _LEAVES:
+        return _Part(node, None, kind == "Column")
+    parts = [_widened(child, schema) for child in _children(kind, body)]
+    # The type of a node follows from those of its children: a column in place of each keeps the work linear. Constants stay, since many functions
+    # take nothing else.
+    known, inputs = dict(schema), []
+    for i, part in enumerate(parts):
+        if part.type is None or not part.names_column:
+            inputs.append(part.node)
+        else:
+            known[f"_part{i}"] = part.type
+            inputs.append({"Column": f"_part{i}"})
+    type_ = pl.LazyFrame(schema=known).select(_expression(_with_children(kind, body, inputs)).alias("value")).collect_schema()["value"]
+    whole = _with_children(kind, body, [part.node for part in parts])
+    if type_ in _NARROW:
+        whole, type_ = {"Cast": {"expr": whole, "dtype": {"Literal": "Int64"}, "options": "NonStrict"}}, pl.Int64()
+    return _Part(whole, type_, any(part.names_column for part in parts))

@@ -1,0 +1,110 @@
+"""An expression sees one record, fails for one record, and its whole numbers are SQL's. Oracles: Python's own arithmetic, datetime, decimal."""
+
+from datetime import UTC, date, datetime
+from decimal import Decimal
+from typing import Any
+
+import pyarrow as pa
+import pytest
+
+from tidemill.shared.application.expressions import ExpressionError, compile_expression
+
+SCHEMA = pa.schema(
+    [
+        ("n", pa.int64()), ("i", pa.int32()), ("x", pa.float64()), ("s", pa.string()), ("b", pa.bool_()), ("t", pa.timestamp("ms")),
+        ("d", pa.date32()), ("money", pa.decimal128(38, 18)), ("items", pa.list_(pa.int32())), ("now", pa.string()),
+    ]
+)  # fmt: skip
+LATE = datetime(2024, 12, 31, 23, 59, 7, tzinfo=UTC)
+ROW: dict[str, Any] = {
+    "n": -7, "i": 2**31 - 1, "x": 2.5, "s": "abc", "b": True, "t": LATE.replace(tzinfo=None), "d": date(2024, 12, 31), "money": Decimal("1.5"),
+    "items": [2**31 - 1, 1], "now": "x",
+}  # fmt: skip
+
+
+def value(sql: str, **changes: Any) -> Any:
+    batch = pa.RecordBatch.from_pylist([{**ROW, **changes}], schema=SCHEMA)
+    return compile_expression(sql, SCHEMA).evaluate(batch)[0].as_py()
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("EXTRACT(hour FROM t) * 60 + EXTRACT(minute FROM t)", LATE.hour * 60 + LATE.minute),
+        ("EXTRACT(month FROM d) * 100 + EXTRACT(day FROM d)", 1231),
+        ("EXTRACT(year FROM d) * EXTRACT(year FROM d) * 1000", 2024 * 2024 * 1000),
+        ("CASE WHEN b THEN EXTRACT(hour FROM t) ELSE 0 END * 60", 23 * 60),
+        ("LENGTH(s) - 5", -2),
+        ("-LENGTH(s)", -3),
+        ("STRPOS(s, 'q') - 1", -1),
+        ("ARRAY_LENGTH(items) - 3", -1),
+        ("ARRAY_SUM(items)", 2**31),
+        ("items[1] * 2", (2**31 - 1) * 2),
+        ("i * 3", (2**31 - 1) * 3),
+        ("i + 1", 2**31),
+        ("CAST(b AS INT) * 3000000000", 3_000_000_000),
+        ("b + b", 2),
+    ],
+)
+def test_whole_numbers_do_not_wrap_around(sql: str, expected: int) -> None:
+    expression = compile_expression(sql, SCHEMA)
+    assert expression.type == pa.int64()
+    assert value(sql) == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "expected"),
+    [
+        ("ABS(n)", 7), ("SIGN(x)", 1.0), ("FLOOR(x)", 2.0), ("CEIL(x)", 3.0), ("COALESCE(s, 'none')", "abc"), ("IFNULL(n, 0)", -7),
+        ("GREATEST(n, 3)", 3), ("LEAST(n, 3)", -7), ("ABS(money)", 1.5), ("LN(x) > 0.9", True), ("EXP(x) > 12", True), ("LOG10(x) < 1", True),
+        ("POSITION('c' IN s)", 3), ("CASE WHEN COALESCE(n, 0) > 0 THEN 1.0 ELSE 0.0 END", 0.0), ("COALESCE(x, 0) > 2", True),
+        ("now = 'NOW()'", False),
+    ],
+)  # fmt: skip
+def test_functions_of_no_family_compile(sql: str, expected: object) -> None:
+    assert value(sql) == expected
+
+
+@pytest.mark.parametrize(
+    ("sql", "says"),
+    [
+        ("SUM(n)", r"asks for others \(an aggregate\); aggregates over records are views"),
+        ("x / MAX(x)", "an aggregate"),
+        ("COUNT(*)", "the number of rows"),
+        ("COUNT(DISTINCT s)", "an aggregate"),
+        ("STDDEV(x)", "an aggregate"),
+        ("CORR(x, n)", "asks for others"),
+        ("QUANTILE_CONT(x, 0.5)", "Quantile"),
+        ("ROW_NUMBER() OVER ()", "asks for others"),
+        ("LAG(n) OVER (ORDER BY n)", "a window"),
+        ("SUM(n) OVER (PARTITION BY s)", "a window"),
+        ("UNNEST(items)", "a row for each item"),
+        ("CASE WHEN b THEN FIRST(n) ELSE 0 END", "an aggregate"),
+        ("x + COALESCE(AVG(x), 0)", "an aggregate"),
+        ("d = CURRENT_DATE", "CURRENT_DATE is another instant in each run"),
+        ("t < now()", r"now\(\) is another instant"),
+    ],
+)
+def test_what_sees_other_records_or_the_clock_is_refused(sql: str, says: str) -> None:
+    with pytest.raises(ExpressionError, match=says):
+        compile_expression(sql, SCHEMA)
+
+
+@pytest.mark.parametrize(
+    ("sql", "column", "good", "bad"),
+    [
+        ("money * 2", "money", Decimal("1.5"), Decimal("99999999999999999999.5")),
+        ("ROUND(money * money, 2)", "money", Decimal("1.5"), Decimal("99999999999999999999.5")),
+        ("CAST(s AS DOUBLE)", "s", "1.5", "abc"),
+        ("REGEXP_LIKE('abc', s)", "s", "b", "("),
+        ("CAST(x AS INT)", "x", 2.0, 1e300),
+    ],
+)
+def test_a_row_for_which_an_expression_fails_costs_itself_only(sql: str, column: str, good: object, bad: object) -> None:
+    expression = compile_expression(sql, SCHEMA)
+    rows = [{**ROW, column: bad if i in (3, 4, 11) else good} for i in range(12)]
+    values, failed = expression.attempt(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+    alone = expression.evaluate(pa.RecordBatch.from_pylist(rows[:1], schema=SCHEMA))[0].as_py()
+    assert alone is not None
+    assert values.to_pylist() == [None if i in (3, 4, 11) else alone for i in range(12)]
+    assert failed.nonzero()[0].tolist() == [3, 4, 11]
