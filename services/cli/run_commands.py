@@ -18,6 +18,7 @@ from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan, tell
 
 if TYPE_CHECKING:
+    from tidemill.runs.running import Running
     from tidemill.shared.application.plan import Plan
 
 
@@ -63,9 +64,7 @@ def up(
     from tidemill.runs.run_watch import watching
     from tidemill.runs.running import running_application
     from tidemill.runs.settings import read_settings
-    from tidemill.services.cli.first_steps import first_steps
     from tidemill.shared.avro.registry import ConfluentSchemaRegistry
-    from tidemill.shared.observability.redaction import redacted
 
     plan = read_plan(application)
     place, began = folder / plan.application.app, time.monotonic()
@@ -87,16 +86,9 @@ def up(
     announcer = Announcer(plan, say)
     with failures(), running_application(application, plan, place, clock.value) as run, watching(plan, run.infrastructure, say) as watch:
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
-        for name, value in run.infrastructure.environment.items():
-            console.print(f"  {name}={redacted(value)}", highlight=False)
-        for topic in plan.topics.raw:
-            console.print(f"  publish to {topic}", highlight=False)
-        console.print(f"  gateway    {run.gateway}", highlight=False)
-        console.print(f"  read from  {plan.topics.predictions}", highlight=False)
+        _show_addresses(plan, run)
         wait_for_gateway(run.gateway, goes_on)
-        console.print("In another terminal (stop this one before the last):")
-        for line in first_steps(application, plan, run.infrastructure.environment, run.gateway, time.time_ns() // 1_000_000):
-            console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
+        _show_first_steps(application, plan, run)
         broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
         first = FirstPrediction(plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url), began, console, only_new=True)
         with ChangeDesk(place).opened() as desk:
@@ -108,6 +100,25 @@ def up(
         seen = watch.poll()
         announcer.look(seen, run.supervisor.restarts())
     tell(announcer.summary(seen), "The run")
+
+
+def _show_addresses(plan: "Plan", run: "Running") -> None:
+    from tidemill.shared.observability.redaction import redacted
+
+    for name, value in run.infrastructure.environment.items():
+        console.print(f"  {name}={redacted(value)}", highlight=False)
+    for topic in plan.topics.raw:
+        console.print(f"  publish to {topic}", highlight=False)
+    console.print(f"  gateway    {run.gateway}", highlight=False)
+    console.print(f"  read from  {plan.topics.predictions}", highlight=False)
+
+
+def _show_first_steps(application: Path, plan: "Plan", run: "Running") -> None:
+    from tidemill.services.cli.first_steps import first_steps
+
+    console.print("In another terminal (stop this one before the last):")
+    for line in first_steps(application, plan, run.infrastructure.environment, run.gateway, time.time_ns() // 1_000_000):
+        console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 
 def _feed(application: Path, plan: "Plan", data: str, place: Path, clock: Clock) -> None:

@@ -5,10 +5,10 @@ from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 from contextlib import asynccontextmanager, suppress
 from dataclasses import dataclass, field
 
-from fastapi import FastAPI, HTTPException, Request, Response
+from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
-from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, Counter, generate_latest
+from prometheus_client import CollectorRegistry, Counter
 
 from tidemill.services.gateway.admission import Admission
 from tidemill.services.gateway.bodies import Bodies
@@ -19,6 +19,7 @@ from tidemill.services.gateway.entity_keys import EntityKeys
 from tidemill.services.gateway.events import events_router
 from tidemill.services.gateway.features import FeatureReader, features_router
 from tidemill.services.gateway.incidents import DriftDesk, incidents_router
+from tidemill.services.gateway.probes import probes_router
 from tidemill.services.gateway.publisher import Publisher
 from tidemill.services.gateway.rate_limit import RateLimit
 from tidemill.services.gateway.settings import DoorSettings
@@ -97,20 +98,7 @@ def build_app(
         shown = [{"loc": [_shown(part, 100) for part in one["loc"]], "msg": _shown(one["msg"], 300)} for one in problems[:_PROBLEMS_SHOWN]]
         return JSONResponse({"detail": shown}, 422)
 
-    @app.get("/live")
-    async def live() -> dict[str, str]:
-        return {"status": "live"}
-
-    @app.get("/ready", responses={503: {"description": "The online store does not answer."}})
-    async def ready() -> dict[str, str]:
-        if not await reader.ping():
-            raise HTTPException(503, "the online store does not answer")
-        return {"status": "ready"}
-
-    @app.get("/metrics")
-    def prometheus() -> Response:
-        return Response(generate_latest(metrics), media_type=CONTENT_TYPE_LATEST)
-
+    app.include_router(probes_router(reader, metrics))
     app.include_router(features_router(reader, keys, counted))
     app.include_router(events_router(plan, publisher, limits, counted))
     if desk is not None:

@@ -1,7 +1,7 @@
 """Training examples: a point-in-time join of archived vectors and outcomes, never a copy."""
 
 import hashlib
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 import numpy as np
@@ -60,20 +60,7 @@ def training_set(
     outcome_columns = [*_OUTCOME_COLUMNS, *(_CONTROL if weighted else [])]
     known = lake.read(OUTCOMES, outcome_columns, before_ms, "journal_time", versions[OUTCOMES])
     vectors = _frame(asked).filter(pl.col("_ask") == model.ask).drop("_ask").rename({"_journal_time": "_request_time"})
-    labels = (
-        _frame(known)
-        .filter((pl.col("model") == model.name) & pl.col("label").is_not_null() & (pl.col("status") != "unmatched"))
-        .sort("revision")
-        .group_by("journal_partition", "request_journal_offset", maintain_order=True)
-        .agg(pl.col("journal_time").first(), pl.col("label", *(_CONTROL if weighted else [])).last())
-        .select(
-            pl.col("journal_partition").alias(PLACE[0]),
-            pl.col("request_journal_offset").alias(PLACE[1]),
-            pl.col("journal_time").alias("_label_time"),
-            pl.col("label").alias("_label"),
-            *(_CONTROL if weighted else []),
-        )
-    )
+    labels = _last_labels(_frame(known), model.name, _CONTROL if weighted else [])
     joined = vectors.join(labels, on=PLACE, how="inner").sort(PLACE)
     known_labels = joined.height
     # A lake may hold labels from before they were judged at their join: one of another kind must not end every training.
@@ -102,6 +89,23 @@ def training_set(
             **({"rows_without_weight": str(valid - labelled)} if weighted else {}),
             "sha256": content_hash(rows),
         },
+    )
+
+
+def _last_labels(outcomes: pl.DataFrame, model: str, more: Sequence[str]) -> pl.DataFrame:
+    """Return the last revision of each request's label, when its first one came, and some more columns of the last."""
+    return (
+        outcomes.filter((pl.col("model") == model) & pl.col("label").is_not_null() & (pl.col("status") != "unmatched"))
+        .sort("revision")
+        .group_by("journal_partition", "request_journal_offset", maintain_order=True)
+        .agg(pl.col("journal_time").first(), pl.col("label", *more).last())
+        .select(
+            pl.col("journal_partition").alias(PLACE[0]),
+            pl.col("request_journal_offset").alias(PLACE[1]),
+            pl.col("journal_time").alias("_label_time"),
+            pl.col("label").alias("_label"),
+            *more,
+        )
     )
 
 

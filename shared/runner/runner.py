@@ -132,7 +132,32 @@ class Runner:
         self._links = [self._link(number, stage, topics, codec(stage.name), letters[stage.name], instance) for number, stage in enumerate(stages)]
         crashed_before = self._note.death is not None or any(link.verdicts.any for link in self._links)
         fresh_until = self._timer() + _FRESH_S if crashed_before else 0.0
-        restores = GuardedRestore(
+        self._chain = Chain(self._links, self._reader, limits.max_batch, self._note)
+        self._search = CrashSearch(self._links, self._chain, self._source, self._timer, fresh_until, limits.max_batch, self._clock_ms)
+        self._lender = Lender(broker, self._reader, self._source)
+        self._children = limits.state_folder / f"{app}-{self._name}-{instance}.child"
+        self._loop = StageLoop(
+            topics=self._topics,
+            source=self._source,
+            clients=self._clients,
+            tenure=self._tenure,
+            ownership=ownership,
+            identities=self._identities,
+            restores=self._guarded_restore(floods, fresh_until),
+            chain=self._chain,
+            links=self._links,
+            steps=self._chain_step(floods, steady),
+            search=self._search,
+            backoff=Backoff(self._name, limits, self._health),
+            settings=limits,
+            metrics=self._metrics,
+            health=self._health,
+            timer=self._timer,
+        )
+
+    def _guarded_restore(self, floods: FloodReport, fresh_until: float) -> GuardedRestore:
+        limits = self._settings
+        return GuardedRestore(
             self._links,
             self._topics.group,
             self._note,
@@ -143,9 +168,9 @@ class Runner:
             self._metrics,
             self._health,
         )
-        self._chain = Chain(self._links, self._reader, limits.max_batch, self._note)
-        self._search = CrashSearch(self._links, self._chain, self._source, self._timer, fresh_until, limits.max_batch, self._clock_ms)
-        steps = ChainStep(
+
+    def _chain_step(self, floods: FloodReport, steady: Callable[[], int] | None) -> ChainStep:
+        return ChainStep(
             self._chain,
             self._links,
             self._source,
@@ -153,30 +178,10 @@ class Runner:
             self._search,
             self._note,
             CommitReport(floods, self._metrics, self._health),
-            limits,
+            self._settings,
             self._metrics,
             self._health,
             StepClocks(self._clock_ms, steady, self._timer),
-        )
-        self._lender = Lender(broker, self._reader, self._source)
-        self._children = limits.state_folder / f"{app}-{self._name}-{instance}.child"
-        self._loop = StageLoop(
-            topics=self._topics,
-            source=self._source,
-            clients=self._clients,
-            tenure=self._tenure,
-            ownership=ownership,
-            identities=self._identities,
-            restores=restores,
-            chain=self._chain,
-            links=self._links,
-            steps=steps,
-            search=self._search,
-            backoff=Backoff(self._name, limits, self._health),
-            settings=limits,
-            metrics=self._metrics,
-            health=self._health,
-            timer=self._timer,
         )
 
     def _link(self, number: int, stage: Stage, chain: Sequence[StageTopics], codec: RecordCodecPort, letters: DeadLetters, instance: str) -> Link:

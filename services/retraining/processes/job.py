@@ -6,6 +6,7 @@ Run as ``python -m tidemill.services.retraining.processes.job``.
 import json
 import logging
 import time
+from collections.abc import Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
 
@@ -97,8 +98,24 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
         verdict = GateVerdict(False, problem, {})
     if reverse is None and predecessor is not None and champion is not None and not verdict.passed:
         reverse = does_better(bench, predecessor, champion, proposal.spent)
+    details = _details(plan, bench, proposal, dataset)
+    figures = {**proposal.figures, **fairness.figures, **(cost.figures if cost else {}), **(reverse.figures if reverse else {})}
+    better = reverse is not None and reverse.passed
+    reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
+    registered = registration(
+        request, plan, version, GateVerdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
+    )
+    _keep_record(request, plan, proposal, version, address, verdict.passed, reason, dataset, details)
+    return JobResult(
+        finished=True, reason=reason, version=version, passed=verdict.passed, roll_back=better, artifact_sha256=address,
+        artifact_uri=store.uri_of(address), threshold=proposal.artifact.signature.threshold, figures=figures, details=details, record=registered,
+    )  # fmt: skip
+
+
+def _details(plan: Plan, bench: TrainingContext, proposal: Proposal, dataset: Mapping[str, str]) -> dict[str, str]:
+    """Return what stands beside the figures: the recipe, the rows, the code and the application that it was made by."""
     served, environment = proposal.artifact.signature, training_environment()
-    details = {
+    return {
         **{name: str(value) for name, value in proposal.recipe.parameters.items()},
         **dataset,
         **{name: value for name, value in served.details.items() if name.startswith(("learned_", "judged_", "known_"))},
@@ -111,19 +128,8 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
         "python": environment["python"],
         "application": plan.application_hash,
         "views": view_version(plan),
-        "seed": str(model.settings.training.seed),
+        "seed": str(bench.settings.training.seed),
     }
-    figures = {**proposal.figures, **fairness.figures, **(cost.figures if cost else {}), **(reverse.figures if reverse else {})}
-    better = reverse is not None and reverse.passed
-    reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
-    registered = registration(
-        request, plan, version, GateVerdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
-    )
-    _keep_record(request, plan, proposal, version, address, verdict.passed, reason, dataset, details)
-    return JobResult(
-        finished=True, reason=reason, version=version, passed=verdict.passed, roll_back=better, artifact_sha256=address,
-        artifact_uri=store.uri_of(address), threshold=served.threshold, figures=figures, details=details, record=registered,
-    )  # fmt: skip
 
 
 def _keep_record(
