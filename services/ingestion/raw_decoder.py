@@ -74,7 +74,12 @@ class RawDecoder:
 def _all_avro(values: Sequence[bytes | None]) -> bool:
     """Say whether all are there and none can be JSON, by their first bytes."""
     packed = Packed.of(values)
-    return packed is not None and not _FIRST_OF_TEXT[packed.content[packed.stops[:-1][packed.lengths > 0]]].any()
+    if packed is None:
+        return False
+    # An empty message stands where the next one begins; those at the end have none.
+    begins = packed.stops[: int(np.searchsorted(packed.stops, packed.stops[-1]))]
+    firsts = packed.content[begins]
+    return not firsts.any() or not _FIRST_OF_TEXT[firsts].any()
 
 
 def _is_text(value: bytes) -> bool:

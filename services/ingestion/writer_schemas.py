@@ -1,6 +1,6 @@
 """Watches with which schemas the records of every stream are written, and tells on `<app>-schema-changes` what changes."""
 
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence, Set
 from dataclasses import replace
 from functools import partial
 
@@ -16,6 +16,7 @@ from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaNotFound, SchemaRegistry
 from tidemill.shared.avro.schema_fields import SchemaField, columns_by_name, schema_fields
 from tidemill.shared.avro.schema_tree import UnreadableSchema, parse_record
+from tidemill.shared.avro.writer_ids import only_writer
 from tidemill.shared.log.flow import Flow
 from tidemill.shared.log.records import Emission
 from tidemill.shared.short_text import LONGEST_TEXT
@@ -43,6 +44,8 @@ class WriterSchemas:
         self._writers = {stream.name: StreamWriters(stream.name, _columns(stream), name_bytes=room) for stream in told}
         self._names = {stream.name: decoders[stream.topic].names for stream in told}
         self._schemas: dict[str, dict[int, Mapping[str, SchemaField]]] = {stream.name: {} for stream in told}
+        # Writers of a progress record are looked up once; all others when their records come.
+        self._loaded = False
 
     def load(self, flows: Mapping[str, Flow]) -> None:
         """Take up what the last progress record says, by topic."""
@@ -50,15 +53,18 @@ class WriterSchemas:
             flow = flows.get(self._plan.streams[name].topic)
             if flow is not None and flow.writers:
                 writers.load(flow.writers)
+                self._loaded = True
 
     def learn(self, taken: Iterable[tuple[str, int, CleanRows]]) -> None:
         """Look up the schemas that a change is told by, before anything of a step is folded; raises TransientError."""
         for name, _, rows in taken:
             if name in self._writers and len(rows.writers):
-                ids = rows.writers[:1] if (rows.writers == rows.writers[0]).all() else np.unique(rows.writers)
-                self._look_up(name, {one for one in ids.tolist() if one > 0} - self._schemas[name].keys())
-        for name, writers in self._writers.items():
-            self._look_up(name, (writers.needed() | {writers.usual}) - self._schemas[name].keys())
+                only = only_writer(rows.writers)
+                self._look_up(name, {only} if only is not None else set(np.unique(rows.writers).tolist()))
+        if self._loaded:
+            for name, writers in self._writers.items():
+                self._look_up(name, writers.needed() | {writers.usual})
+            self._loaded = False
 
     def absorb(self, step: IngestionStep, covered_ms: int) -> list[Emission]:
         """Count what a step has released; returns what is told of the days that are over."""
@@ -84,11 +90,10 @@ class WriterSchemas:
                 merged[topic] = replace(merged.get(topic, Flow()), writers=text)
         return merged
 
-    def _look_up(self, stream: str, ids: Iterable[int]) -> None:
-        plan = self._plan.streams[stream]
-        for one in sorted(ids):
+    def _look_up(self, stream: str, ids: Set[int]) -> None:
+        for one in sorted(ids - self._schemas[stream].keys()):
             if one > 0:
-                self._schemas[stream][one] = _fields(plan, self._registry, one)
+                self._schemas[stream][one] = _fields(self._plan.streams[stream], self._registry, one)
 
     def _encoded(self, change: SchemaChange) -> bytes:
         return self._codec.encode(

@@ -19,6 +19,7 @@ from tidemill.shared.avro.record_writer import RecordWriter
 from tidemill.shared.avro.registry import SchemaNotFound, SchemaRegistry
 from tidemill.shared.avro.schema_tree import UnreadableSchema, parse_record
 from tidemill.shared.avro.wire import HEADER_BYTES, header
+from tidemill.shared.avro.writer_ids import repeated_writer
 from tidemill.shared.log.errors import InvalidRecord
 from tidemill.shared.log.packed import Packed, packed_or_list, taken
 
@@ -38,7 +39,8 @@ class DecodedColumns:
     errors
         One per bad row, by position.
     writers : int64 array, shape (n,), or None
-        Of every message of the input the schema id that it names, 0 where it names none that the registry has; None: not known.
+        Of every message of the input the schema id that it names, 0 where it names none that the registry has; None: not known. Not to be written to
+        (`repeated_writer`).
     """
 
     batch: pa.RecordBatch
@@ -117,12 +119,16 @@ class ColumnDecoder:
         errors: list[InvalidRecord] = []
         parts: list[tuple[pa.RecordBatch, NDArray[np.int64]]] = []
         values = packed_or_list(messages)
-        writers = np.zeros(len(values), np.int64)
+        writers: NDArray[np.int64] | None = None
         for schema_id, rows in by_schema(values):
             place = np.arange(len(values)) if rows is None else rows
             reader = self._writer(schema_id)
-            if schema_id in self._writers:
-                writers[place] = schema_id
+            known = schema_id if schema_id in self._writers else 0
+            if rows is None:
+                writers = repeated_writer(known, len(values))
+            else:
+                writers = np.zeros(len(values), np.int64) if writers is None else writers
+                writers[rows] = known
             if isinstance(reader, InvalidRecord):
                 errors.extend(InvalidRecord(i, reader.reason, _detail(reader, values[i])) for i in place.tolist())
                 continue
@@ -131,7 +137,7 @@ class ColumnDecoder:
                 raise TypeError("expected framed messages, found null")
             self._read(reader, packed, place, parts, errors)
         errors.sort(key=_index)
-        return DecodedColumns(*self._assemble(parts), errors, writers)
+        return DecodedColumns(*self._assemble(parts), errors, np.zeros(len(values), np.int64) if writers is None else writers)
 
     def _writer(self, schema_id: int) -> RecordReader | InvalidRecord:
         """Return what reads a writer's records, or what is wrong with all of them (index 0)."""

@@ -6,6 +6,8 @@ from typing import Literal
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.ingestion.domain.running_maximum import running_maximum
+
 _NOTHING = np.iinfo(np.int64).min
 _EVERYTHING = np.iinfo(np.int64).max
 
@@ -74,8 +76,8 @@ class AvailabilityMerge:
             return
         queue = self._queues[source]
         # A heartbeat comes after the records of its instant in every input, so that the first one released closes the instant.
-        rank = np.maximum(np.maximum.accumulate(2 * times_ms + heartbeat), queue.newest)
-        self.inversions += int(((rank >> 1) > times_ms).sum())
+        rank = running_maximum(2 * times_ms + heartbeat, queue.newest)
+        self.inversions += int(np.count_nonzero((rank >> 1) > times_ms))
         queue.rank = np.concatenate([queue.rank, rank])
         queue.time_ms = np.concatenate([queue.time_ms, times_ms])
         queue.heartbeat = np.concatenate([queue.heartbeat, heartbeat])
@@ -105,9 +107,11 @@ class AvailabilityMerge:
             counts[i] = certain
         source = np.repeat(np.arange(len(counts)), counts)
         leaving = list(zip(self._queues, counts.tolist(), strict=True))
-        order = np.lexsort((source, np.concatenate([queue.rank[:k] for queue, k in leaving])))
-        time_ms = np.concatenate([queue.time_ms[:k] for queue, k in leaving])[order]
-        heartbeat = np.concatenate([queue.heartbeat[:k] for queue, k in leaving])[order]
+        time_ms = np.concatenate([queue.time_ms[:k] for queue, k in leaving])
+        heartbeat = np.concatenate([queue.heartbeat[:k] for queue, k in leaving])
+        if np.count_nonzero(counts) > 1:
+            order = np.lexsort((source, np.concatenate([queue.rank[:k] for queue, k in leaving])))
+            source, time_ms, heartbeat = source[order], time_ms[order], heartbeat[order]
         for queue, k in leaving:
             queue.rank, queue.time_ms, queue.heartbeat = queue.rank[k:], queue.time_ms[k:], queue.heartbeat[k:]
-        return ReleasedRecords(source[order], time_ms, heartbeat, counts)
+        return ReleasedRecords(source, time_ms, heartbeat, counts)

@@ -10,7 +10,9 @@ from numpy.typing import NDArray
 from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk, RecordVerdict
 from tidemill.shared.application.debezium import PREFIX
 from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.key_text import key_texts
+from tidemill.shared.avro.writer_ids import repeated_writer
 from tidemill.shared.log.partitioning import partitions_of
 
 _TIME = pa.timestamp("ms")
@@ -64,7 +66,7 @@ class Cleaner:
         refused = np.zeros(n, np.bool_)
         refused[list(verdicts)] = True
         partition = np.full(n, chunk.partition, np.int32)
-        writers = np.zeros(n, np.int64) if chunk.decoded.writers is None else chunk.decoded.writers
+        writers = repeated_writer(0, n) if chunk.decoded.writers is None else chunk.decoded.writers
         return CleanRows(
             good, refused, chunk.heartbeat, flags, partition, chunk.offsets, chunk.timestamps_ms, chunk.keys, chunk.values, verdicts, writers
         )
@@ -158,12 +160,13 @@ class Cleaner:
         identity = key_texts(batch.column(stream.event_id)) if stream.event_id else key
         if stream.event_id:
             refuse(_missing(batch.column(stream.event_id)), "missing_event_id", f"expected a value in {stream.event_id}, the event id")
-        event_time = batch.column(stream.event_time).cast(_TIME, safe=False)
-        absent = _absent(event_time)
-        refuse(absent, "missing_event_time", f"expected a time in {stream.event_time}")
-        instant = np.asarray(pc.fill_null(event_time.view(pa.int64()), 0).to_numpy(zero_copy_only=False), np.int64)
-        impossible = (instant < _YEAR_1_MS) | (instant >= _YEAR_10000_MS)
-        refuse(impossible & ~absent, "impossible_event_time", f"expected a year from 1 to 9999 in {stream.event_time}")
+        event_time = batch.column(stream.event_time)
+        event_time = event_time if event_time.type == _TIME else event_time.cast(_TIME, safe=False)
+        refuse(_absent(event_time), "missing_event_time", f"expected a time in {stream.event_time}")
+        instant = int64_ms(event_time.view(pa.int64()).fill_null(0) if event_time.null_count else event_time)
+        if len(instant) and (int(instant.min()) < _YEAR_1_MS or int(instant.max()) >= _YEAR_10000_MS):
+            impossible = (instant < _YEAR_1_MS) | (instant >= _YEAR_10000_MS)
+            refuse(impossible, "impossible_event_time", f"expected a year from 1 to 9999 in {stream.event_time}")
         if self._partitions > 1:
             homes = partitions_of([text.encode() for text in pc.fill_null(key, "").to_pylist()], self._partitions)
             for home in np.unique(homes[homes != self._partition]).tolist():
@@ -173,7 +176,8 @@ class Cleaner:
             if expectation.rejects:
                 holds, _ = expectation.check.attempt(batch)
                 refuse(~_truth(holds), "expectation", f"expected {expectation.name}: {expectation.check.sql}")
-        arrays = [batch.column(field.name).cast(field.type) for field in self._columns]
+        columns = [(batch.column(field.name), field.type) for field in self._columns]
+        arrays = [column if column.type == kind else column.cast(kind) for column, kind in columns]
         return pa.RecordBatch.from_arrays([*arrays, key, identity, event_time], schema=self.schema)
 
 
@@ -216,5 +220,13 @@ def _missing(column: pa.Array) -> NDArray[np.bool_]:
     if pa.types.is_floating(column.type):
         return missing | _truth(pc.is_nan(column))
     if pa.types.is_string(column.type):
-        return missing | _truth(pc.equal(column, ""))
+        return np.asarray(missing | (_text_bytes(column) == 0), np.bool_)
     return missing
+
+
+def _text_bytes(column: pa.Array) -> NDArray[np.int32]:
+    """Return the lengths of texts, of nulls whatever lies there; shape (n,)."""
+    if not len(column):
+        return np.empty(0, np.int32)
+    ends = np.frombuffer(column.buffers()[1], np.int32)[column.offset : column.offset + len(column) + 1]
+    return ends[1:] - ends[:-1]

@@ -16,6 +16,7 @@ from tidemill.services.ingestion.domain.journal_clock import TICK, JournalClock
 from tidemill.services.ingestion.domain.journal_run import JournalRun
 from tidemill.services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, RecordVerdict, WaitingRows, concatenate
 from tidemill.services.ingestion.domain.rejections import Rejections
+from tidemill.services.ingestion.domain.running_maximum import running_maximum
 from tidemill.services.ingestion.domain.sequencing import ReleasedEvents, Sequencer
 from tidemill.services.ingestion.domain.stream_writers import WrittenRows
 from tidemill.shared.application.plan import Plan, StreamPlan
@@ -207,7 +208,7 @@ class IngestionCore:
         done = np.array([place in idle for place in self.inputs], np.bool_)
         released = self._merge.release(done, np.array([name in held for name, _ in self.inputs], np.bool_))
         taken = [waiting.take(int(count)) for waiting, count in zip(self._waiting, released.counts, strict=True)]
-        reached = np.maximum(np.maximum.accumulate(released.time_ms), self._reached_ms) if len(released.time_ms) else released.time_ms
+        reached = running_maximum(released.time_ms, self._reached_ms)
         self._reached_ms = int(reached[-1]) if len(reached) else self._reached_ms
         judged = [part for stream in self._streams if (part := self._arranged(stream, released.source, reached, taken)) is not None]
         accepted, times, ticks = self._sequencer.settle(judged, released)
@@ -239,7 +240,8 @@ class IngestionCore:
         future = (ahead > stream.allowed_skew_ms) & ~rows.refused & ~rows.heartbeat
         if stream.rejects_future and future.any():
             rows = rows.refusing({row: RecordVerdict(FUTURE, _too_far_ahead(stream, int(ahead[row]))) for row in np.flatnonzero(future).tolist()})
-        return ReleasedEvents(stream, places, rows, ~rows.refused & ~rows.heartbeat & ~rows.skipped, np.zeros(len(rows), np.bool_), future)
+        silent = rows.heartbeat | rows.skipped
+        return ReleasedEvents(stream, places, rows, ~(rows.refused | silent), np.zeros(len(rows), np.bool_), future, silent)
 
     def _step(
         self, judged: Sequence[ReleasedEvents], times: NDArray[np.int64], source: NDArray[np.int64], journal: NDArray[np.int64]
@@ -252,29 +254,30 @@ class IngestionCore:
             if part.copied.any():
                 duplicates[name] = _address(stream, rows, own, np.flatnonzero(part.copied))
             if part.accepted.any():
-                good = np.flatnonzero(part.accepted)
-                columns = rows.columns.take(pa.array(good)) if len(good) < len(rows) else rows.columns
-                event_times = int64_ms(columns.column("_event_time"))
+                # Mostly all of them are good: then nothing is copied.
+                good = slice(None) if part.accepted.all() else np.flatnonzero(part.accepted)
+                columns = rows.columns if isinstance(good, slice) else rows.columns.take(pa.array(good))
+                event_times, flags = int64_ms(columns.column("_event_time")), rows.flags[good]
                 behind = self._behind(name, event_times, own[good])
-                is_late = np.zeros(len(good), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
+                is_late = np.zeros(len(behind), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
                 entries[name] = _entry(stream, columns, own[good], is_late, rows, good)
                 keys[name] = columns.column("_key")
                 if is_late.any():
-                    copy = _address(stream, rows, own, good[is_late])
+                    copy = _address(stream, rows, own, np.arange(len(rows))[good][is_late])
                     copy = copy.append_column("event_time", pa.array(event_times[is_late]).cast(_TIME))
                     late[name] = copy.append_column("lateness_ms", pa.array(behind[is_late]))
                 for bit, expectation in enumerate(self._cleaners[name].flagging):
-                    if count := int(((rows.flags[good] >> bit) & 1).sum()):
+                    if count := int(np.count_nonzero((flags >> bit) & 1)):
                         flagged[name, expectation.name] = count
-                if count := int(np.count_nonzero(rows.flags[good] & NON_FINITE)):
+                if count := int(np.count_nonzero(flags & NON_FINITE)):
                     flagged[name, "non_finite"] = count
-                if count := int((part.future & part.accepted).sum()):
+                if count := int(np.count_nonzero(part.future & part.accepted)):
                     flagged[name, FUTURE] = count
-            for what, flag in SKIPPED.items() if rows.skipped.any() else ():
-                if count := int(((rows.flags & flag) != 0).sum()):
+            for what, flag in SKIPPED.items() if part.silent.any() and rows.skipped.any() else ():
+                if count := int(np.count_nonzero(rows.flags & flag)):
                     flagged[name, what] = count
         counts = {stream.name: 0 for stream in self._streams}
-        counts |= {part.stream.name: int((~part.rows.heartbeat & ~part.rows.skipped).sum()) for part in judged}
+        counts |= {part.stream.name: len(part.rows) - int(np.count_nonzero(part.silent)) for part in judged}
         rejections = Rejections.of([(part.stream.name, part.places, part.rows, times[part.places]) for part in judged])
         written = {part.stream.name: _written(part, times[part.places]) for part in judged}
         return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged, written)
@@ -282,17 +285,18 @@ class IngestionCore:
     def _behind(self, stream: str, event_times: NDArray[np.int64], journal_times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Distance to the newest event time of the stream seen before, milliseconds; what is dated ahead of its journal time counts as of now."""
         known = np.minimum(event_times, journal_times)
-        newest = np.maximum.accumulate(np.concatenate([[self._newest_event.get(stream, int(known[0]))], known]))
+        before = self._newest_event.get(stream, int(known[0]))
+        newest = running_maximum(known, before)
         self._newest_event[stream] = int(newest[-1])
-        return np.asarray(newest[:-1] - event_times, np.int64)
+        return np.concatenate([[before], newest[:-1]]) - event_times
 
 
 def _written(part: ReleasedEvents, times: NDArray[np.int64]) -> WrittenRows:
     """Return how a stream's records were written, those left out that are none."""
-    rows, none = part.rows, part.rows.heartbeat | part.rows.skipped
-    if not none.any():
+    rows = part.rows
+    if not part.silent.any():
         return WrittenRows(times, rows.writers, rows.refused, rows.partition, rows.offsets)
-    kept = np.flatnonzero(~none)
+    kept = np.flatnonzero(~part.silent)
     return WrittenRows(times[kept], rows.writers[kept], rows.refused[kept], rows.partition[kept], rows.offsets[kept])
 
 
@@ -329,10 +333,10 @@ def _entry(
     times: NDArray[np.int64],
     is_late: NDArray[np.bool_],
     rows: CleanRows,
-    good: NDArray[np.int64],
+    good: NDArray[np.int64] | slice,
 ) -> pa.RecordBatch:
     made = {
-        "_journal_time": pa.array(times).cast(_TIME),
+        "_journal_time": pa.array(times).view(_TIME),
         "_event_id": columns.column("_event_id"),
         "_event_time": columns.column("_event_time"),
         "_late": pa.array(is_late),

@@ -65,7 +65,8 @@ class EntryProof:
         if self._timed is None or (self._timed[0] is not schema and not self._timed[0].equals(schema)):
             # The columns of a stream are the same at every step: which of them hold times is looked up once.
             kinds = (pa.types.is_timestamp, pa.types.is_nested)
-            self._timed = schema, [i for i, kind in enumerate(schema.types) if any(of(kind) for of in kinds)]
+            timed = [field.name for field in schema if field.name != "_event_time" and any(of(field.type) for of in kinds)]
+            self._timed = schema, [schema.get_field_index(name) for name in timed]
         for i in self._timed[1]:
             beyond = _beyond_years(rows.columns.column(i))
             if beyond is not None:

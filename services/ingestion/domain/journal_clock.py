@@ -3,6 +3,8 @@
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.ingestion.domain.running_maximum import running_maximum
+
 TICK = -1
 _LONG_AGO = np.iinfo(np.int64).min
 
@@ -45,12 +47,14 @@ class JournalClock:
         if not len(available_ms):
             return available_ms, ticks
         moving = np.where(accepted, available_ms, _LONG_AGO)
-        before = np.maximum(np.maximum.accumulate(moving), self.time_ms)
-        for i in np.flatnonzero(heartbeat).tolist():
-            if available_ms[i] > self.tick_ms:
-                ticks[i] = True
-                self.tick_ms = moving[i] = max(int(available_ms[i]), int(before[i]), self.tick_ms)
-        newest = np.maximum(np.maximum.accumulate(moving), self.time_ms)
+        newest = running_maximum(moving, self.time_ms)
+        if heartbeat.any():
+            before = newest
+            for i in np.flatnonzero(heartbeat).tolist():
+                if available_ms[i] > self.tick_ms:
+                    ticks[i] = True
+                    self.tick_ms = moving[i] = max(int(available_ms[i]), int(before[i]), self.tick_ms)
+            newest = running_maximum(moving, self.time_ms)
         self.time_ms = int(newest[-1])
         return np.maximum(available_ms, newest), ticks
 

@@ -12,6 +12,7 @@ from tidemill.services.ingestion.domain.availability_merge import ReleasedRecord
 from tidemill.services.ingestion.domain.journal_clock import JournalClock
 from tidemill.services.ingestion.domain.known_ids import KnownIds
 from tidemill.services.ingestion.domain.raw import CleanRows
+from tidemill.services.ingestion.domain.running_maximum import running_maximum
 from tidemill.shared.application.plan import StreamPlan
 from tidemill.shared.log.records import StateEntry
 
@@ -31,6 +32,8 @@ class ReleasedEvents:
         Nothing is copied before `Sequencer.settle` has changed both.
     future : bool array, shape (n,)
         Dated further ahead than the stream allows.
+    silent : bool array, shape (n,)
+        Heartbeats, and what is skipped.
     """
 
     stream: StreamPlan
@@ -39,6 +42,7 @@ class ReleasedEvents:
     accepted: NDArray[np.bool_]
     copied: NDArray[np.bool_]
     future: NDArray[np.bool_]
+    silent: NDArray[np.bool_]
 
 
 class Sequencer:
@@ -114,14 +118,15 @@ class Sequencer:
         begin = 0
         while begin < n:
             earliest = np.maximum(released.time_ms[begin:], self._clock.time_ms)
-            latest = np.maximum(np.maximum.accumulate(moving[begin:]), earliest)
+            latest = np.maximum(running_maximum(moving[begin:], _LONG_AGO), earliest)
             # Of what is refused nobody asks whether it is a copy: a flood of it is one stretch, also where no journal time is known yet.
             asked = np.where(accepted[begin:], latest, _LONG_AGO)
-            # One item is always certain: journal time stands where it stands.
-            end = begin + max(1, int(np.searchsorted(np.maximum.accumulate(asked), self._clock.time_ms + self._shortest_ms, side="right")))
+            # One item is always certain: journal time stands where it stands. Mostly a stretch is all there is.
+            certain_ms = self._clock.time_ms + self._shortest_ms
+            within = n - begin if int(asked.max()) <= certain_ms else int((asked > certain_ms).argmax())
+            end = begin + max(1, within)
             claims = []
             for part, table, ids in hashed:
-                # Mostly a stretch is all there is.
                 low, high = np.searchsorted(part.places, (begin, end)).tolist() if end - begin < n else (0, len(part.places))
                 rows = low + part.accepted[low:high].nonzero()[0]
                 at = part.places[rows]

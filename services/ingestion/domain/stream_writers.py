@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.ingestion.domain.json_fields import JsonFields, NameRoom
 from tidemill.shared.avro.schema_fields import FieldChange, SchemaField, differences
+from tidemill.shared.avro.writer_ids import only_writer
 
 DAY_MS = 86_400_000
 _KNOWN_KEPT = 100
@@ -18,6 +19,7 @@ _NEW_A_DAY = 20
 _COUNTED_A_DAY = 100
 # Of all streams together: a progress record has them all, and no topic takes more than 1 MB unless somebody has set it.
 NAMES_BYTES = 96 << 10
+_JSON = json.JSONEncoder(separators=(",", ":"))
 Names = Callable[[int], tuple[str, ...]]
 Schemas = Callable[[int], Mapping[str, SchemaField]]
 
@@ -112,6 +114,8 @@ class StreamWriters:
     first: dict[int, list[int]] = field(default_factory=dict)
     fields: JsonFields = field(default_factory=JsonFields)
     name_bytes: int = NAMES_BYTES
+    # The last snapshot, as long as it holds: most streams have no record in most steps.
+    _text: str | None = None
 
     @property
     def _room(self) -> NameRoom:
@@ -127,16 +131,15 @@ class StreamWriters:
         times, writers, refused = rows.times, rows.writers, rows.refused
         for day, begin, end in _days(times, max(self.day, self.closed + 1)):
             said += self.close(day, schemas)
-            self.day = day
+            self.day, self._text = day, None
             part = slice(begin, end)
             self.rows += end - begin
             by_writer = _by_value(writers[part])
-            for writer, places in by_writer:
+            for writer, first, places in by_writer:
                 if writer > 0:
-                    own = begin + places
-                    first = int(own[0])
-                    self._count(writer, len(own), int(refused[own].sum()), [int(times[first]), int(rows.partition[first]), int(rows.offsets[first])])
-            if any(writer < 0 for writer, _ in by_writer):
+                    own, at = refused[part][places], begin + first
+                    self._count(writer, len(own), int(np.count_nonzero(own)), [int(times[at]), int(rows.partition[at]), int(rows.offsets[at])])
+            if any(writer < 0 for writer, _, _ in by_writer):
                 self._absorb_json(writers[part], refused[part], times[part], names)
         return said
 
@@ -144,7 +147,7 @@ class StreamWriters:
         in_json = np.cumsum(writers < 0)
         for count, chosen in ((self.fields.accept, ~refused), (self.fields.refuse, refused)):
             own = np.flatnonzero((writers < 0) & chosen)
-            for writer, places in _by_value(writers[own]) if len(own) else ():
+            for writer, _, places in _by_value(writers[own]) if len(own) else ():
                 count(names(writer), in_json[own[places]] - 1, times[own[places]], self._room)
         self.fields.passed(int(in_json[-1]))
 
@@ -152,6 +155,7 @@ class StreamWriters:
         """Return what is told of the day that has records if it is before `day`."""
         if self.day < 0 or day <= self.day:
             return []
+        self._text = None
         said, all_today = [], self.rows
         for writer, (first_ms, partition, offset) in self.first.items():
             records, refused = self.today[writer]
@@ -181,15 +185,21 @@ class StreamWriters:
 
     def snapshot(self) -> str:
         """State as text of JSON; empty before the first record."""
+        if self._text is None:
+            self._text = self._encoded()
+        return self._text
+
+    def _encoded(self) -> str:
         if self.usual < 0 and not self.fields.rows and not self.rows:
             return ""
         today = [[writer, *count] for writer, count in self.today.items()]
         first = [[writer, *place] for writer, place in self.first.items()]
         own = {"usual": self.usual, "known": self.known, "day": self.day, "closed": self.closed, "rows": self.rows}
-        return json.dumps({**own, "today": today, "first": first, "fields": self.fields.snapshot()}, separators=(",", ":"))
+        return _JSON.encode({**own, "today": today, "first": first, "fields": self.fields.snapshot()})
 
     def load(self, text: str) -> None:
         """Take up a snapshot."""
+        self._text = None
         state: Mapping[str, Any] = json.loads(text)
         self.usual, self.known, self.rows = state["usual"], list(state["known"]), state["rows"]
         self.day, self.closed = state["day"], state["closed"]
@@ -214,10 +224,10 @@ def _days(times: NDArray[np.int64], least: int) -> list[tuple[int, int, int]]:
     return [(int(days[begin]), begin, end) for begin, end in pairwise(cuts)]
 
 
-def _by_value(values: NDArray[np.int64]) -> list[tuple[int, NDArray[np.int64]]]:
-    """Return the rows of each value, values in the order of their first row."""
-    first = int(values[0])
-    if (values == first).all():
-        return [(first, np.arange(len(values)))]
+def _by_value(values: NDArray[np.int64]) -> list[tuple[int, int, slice | NDArray[np.int64]]]:
+    """Return each value, its first row and all of its rows, values in the order of their first row."""
+    only = only_writer(values)
+    if only is not None:
+        return [(only, 0, slice(None))]
     distinct, at = np.unique(values, return_index=True)
-    return [(int(distinct[k]), np.flatnonzero(values == distinct[k])) for k in np.argsort(at)]
+    return [(int(distinct[k]), int(at[k]), np.flatnonzero(values == distinct[k])) for k in np.argsort(at)]
