@@ -4,6 +4,7 @@ import asyncio
 import logging
 import signal
 
+import tidemill.shared.without_pandas  # noqa: F401 - before all that makes arrays
 from tidemill.services.alerts.app import credentials
 from tidemill.services.alerts.service import NAME, AlertService
 from tidemill.services.alerts.settings import AlertServiceSettings

@@ -1,5 +1,6 @@
 """Run explanations: ``python -m tidemill.services.explanations``."""
 
+import tidemill.shared.without_pandas  # noqa: F401 - before all that makes arrays
 from tidemill.services.explanations.service import STAGE, build
 from tidemill.shared.observability.settings import ServiceSettings
 from tidemill.shared.service.service_process import run_service

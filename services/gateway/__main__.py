@@ -7,6 +7,7 @@ import sys
 from pydantic import ValidationError
 from pydantic_settings import SettingsError
 
+import tidemill.shared.without_pandas  # noqa: F401 - before all that makes arrays
 from tidemill.services.gateway.app import Door, build_app
 from tidemill.services.gateway.command_desk import SigningDesk
 from tidemill.services.gateway.drift_desk import KafkaDriftDesk

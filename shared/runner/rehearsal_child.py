@@ -5,6 +5,7 @@ import os
 import sys
 from multiprocessing.connection import Connection
 
+import tidemill.shared.without_pandas  # noqa: F401 - before all that makes arrays
 from tidemill.shared.lifeline import tie_to
 from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.observability.redaction import redact_tracebacks
