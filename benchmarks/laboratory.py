@@ -11,7 +11,6 @@ from types import TracebackType
 from typing import Self
 
 from confluent_kafka import KafkaException
-from confluent_kafka.admin import AdminClient, NewTopic  # type: ignore[attr-defined]
 
 from benchmarks.environments import PEERS
 from benchmarks.latency import Latency, measure_latency
@@ -21,6 +20,7 @@ from benchmarks.systems import RESULT_SCHEMAS, System
 from benchmarks.throughput import RunFailed, Throughput, committed_records, measure
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.kafka.admin import AdminClient, NewTopic
 
 Say = Callable[[str], None]
 WARM_UP_S, MEASURED_S = 6.0, 12.0

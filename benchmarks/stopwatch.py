@@ -21,12 +21,12 @@ class Stopwatch:
         self._undo: list[Callable[[], None]] = []
         self.ns: defaultdict[str, int] = defaultdict(int)
 
-    def wrap(self, owner: Any, name: str, part: str) -> None:  # noqa: ANN401, RUF100
+    def wrap(self, owner: Any, name: str, part: str) -> None:
         """Count calls of `owner.name` (a class, an instance or a module) under a part."""
         inner = getattr(owner, name)
 
         @functools.wraps(inner)
-        def timed(*given: Any, **named: Any) -> Any:  # noqa: ANN401, RUF100
+        def timed(*given: Any, **named: Any) -> Any:
             began = self._clock()
             frame = [0]
             self._open.append(frame)

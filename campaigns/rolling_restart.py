@@ -111,7 +111,7 @@ def main() -> int:
                     time.sleep(options.settle)
                     alone = load.published
                     one.start()
-                    until(lambda one=one: one.ready, f"instance {one.name} is ready again")  # type: ignore[misc]
+                    until(lambda one=one: one.ready, f"instance {one.name} is ready again")  # type: ignore[misc]  # mypy cannot infer a lambda with a default
                     time.sleep(options.settle)
                     until(lambda: load.lag_s < 1.0, "the load is answered")
                     waits = [float(np.nanmax(load.latencies_s(*part))) for part in ((begin, alone), (alone, load.published))]

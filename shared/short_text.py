@@ -19,7 +19,7 @@ def short_text(text: str, longest: int = LONGEST_TEXT) -> str:
     return f"{text[:longest]}… ({len(text)} characters, SHA-256 {digest}…)"
 
 
-def with_short_texts(value: Any, longest: int = LONGEST_TEXT) -> Any:  # noqa: ANN401, RUF100 - a record of any shape
+def with_short_texts(value: Any, longest: int = LONGEST_TEXT) -> Any:  # a record of any shape
     """Return a record in which every text, also as a key or inside lists and maps, is short."""
     if isinstance(value, str):
         return short_text(value, longest)

@@ -50,7 +50,7 @@ def test_infrastructure() -> Iterator[Infrastructure]:
         raise RuntimeError(f"{BACKEND}: expected embedded, testcontainers or given, came {backend!r}")
 
 
-test_infrastructure.__test__ = False  # type: ignore[attr-defined]
+test_infrastructure.__test__ = False  # type: ignore[attr-defined]  # a mark for pytest: the function is no test
 
 
 @contextmanager

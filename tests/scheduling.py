@@ -8,7 +8,7 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 
 
-class LongestFirst(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]
+class LongestFirst(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]  # xdist has no types
     """Gives the next test to the worker that has time; a module that shares a set-up between its tests stays on one worker.
 
     (`--dist loadgroup` would do the same with a mark per module; pytest-xdist 3.8 writes the group into an attribute that pytest 9.2 does not read.)

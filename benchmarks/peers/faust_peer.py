@@ -99,7 +99,7 @@ elif WORKLOAD == "W4":
             state = empty_state() if kept is None else array("d", kept)
 
             def get_hour(merchant: str, account: str = account) -> int | None:
-                return merchants.get(account + merchant)  # type: ignore[no-any-return]
+                return merchants.get(account + merchant)  # type: ignore[no-any-return]  # faust has no types
 
             def set_hour(merchant: str, hour: int, account: str = account) -> None:
                 merchants[account + merchant] = hour

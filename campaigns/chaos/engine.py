@@ -166,4 +166,4 @@ class Engine:
             what = "answers do not flow" if fault.recovered_s is None else "what it struck is not back"
             self._found(f"{DEADLINE_S:.0f} s after {fault.kind} ({fault.target}): {what}")
             self._under_way.remove(one)
-            one.course.close()  # type: ignore[attr-defined]
+            one.course.close()  # type: ignore[attr-defined]  # courses are generators

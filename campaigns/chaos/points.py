@@ -74,7 +74,7 @@ def struck(call: Callable[..., Any], order: Path) -> Callable[..., Any]:
     taken = order.with_name(order.name + STRUCK)
 
     @functools.wraps(call)
-    def asks(*arguments: Any, **options: Any) -> Any:  # noqa: ANN401, RUF100 - any call
+    def asks(*arguments: Any, **options: Any) -> Any:  # any call
         try:
             order.rename(taken)
         except FileNotFoundError:
@@ -85,7 +85,7 @@ def struck(call: Callable[..., Any], order: Path) -> Callable[..., Any]:
     return asks
 
 
-def _strike(how: str, seconds: float, call: Callable[[], Any]) -> Any:  # noqa: ANN401, RUF100
+def _strike(how: str, seconds: float, call: Callable[[], Any]) -> Any:
     if how == "kill before":
         _die()
     if how == "kill within":

@@ -105,7 +105,7 @@ def _rows(batch: pa.RecordBatch) -> list[str]:
     return [repr(row) for row in batch.to_pylist()]
 
 
-def _record(declared: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+def _record(declared: Any) -> dict[str, Any]:  # Avro JSON is free-form
     return {"type": "record", "name": "R", "fields": [{"name": "x", "type": declared}, {"name": "end", "type": "string"}]}
 
 

@@ -53,7 +53,7 @@ class _Maker:
         fields = [{"name": f"f{i}", "type": self.maybe_union(depth)} for i in range(self._dice.randint(1, 4))]
         return {"type": "record", "name": self._name("R"), "fields": fields}
 
-    def maybe_union(self, depth: int) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+    def maybe_union(self, depth: int) -> Any:  # Avro JSON is free-form
         one = self.type(depth)
         draw = self._dice.random()
         if draw < 0.25:
@@ -62,7 +62,7 @@ class _Maker:
             return self._dice.sample(["null", "string", "long", "double", "boolean"], 3)
         return one
 
-    def type(self, depth: int) -> Any:  # noqa: ANN401, RUF100
+    def type(self, depth: int) -> Any:
         kind = self._dice.choice([*_PLAIN, *_PLAIN, "enum", "fixed", *(("array", "map", "record") if depth else ())])
         if kind == "enum":
             avro_type: dict[str, Any] = {"type": "enum", "name": self._name("E"), "symbols": list(_SYMBOLS[: self._dice.randint(1, 4)])}
@@ -73,7 +73,7 @@ class _Maker:
             return {"type": kind, "items" if kind == "array" else "values": self.maybe_union(depth - 1)}
         return self.record(depth - 1) if kind == "record" else kind
 
-    def value(self, kind: Any) -> Any:  # noqa: ANN401, RUF100
+    def value(self, kind: Any) -> Any:
         dice = self._dice
         if isinstance(kind, list):
             branch = dice.choice(kind)
@@ -122,7 +122,7 @@ class _Maker:
         dice.shuffle(fields)
         return {**record, "fields": fields}
 
-    def changed(self, kind: Any) -> Any:  # noqa: ANN401, RUF100
+    def changed(self, kind: Any) -> Any:
         dice = self._dice
         if isinstance(kind, list):
             others = [branch for branch in kind if branch != "null"]
@@ -154,7 +154,7 @@ class _Maker:
             return {**kind, part: self.changed(kind[part])}
         return self.changed_record(kind) if name == "record" else kind
 
-    def _default(self, kind: Any) -> Any:  # noqa: ANN401, RUF100
+    def _default(self, kind: Any) -> Any:
         """Return a default in JSON, of a union one of its first branch; `_NO_DEFAULT` where none is made."""
         first = kind[0] if isinstance(kind, list) else kind
         name = first if isinstance(first, str) else first["type"]

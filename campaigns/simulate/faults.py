@@ -121,22 +121,22 @@ class Port:
         The port's name in `POINTS`.
     """
 
-    def __init__(self, target: Any, name: str, points: FaultPoints) -> None:  # noqa: ANN401, RUF100 - any port
+    def __init__(self, target: Any, name: str, points: FaultPoints) -> None:  # any port
         self._target, self._name, self._points = target, name, points
 
-    def __getattr__(self, method: str) -> Any:  # noqa: ANN401, RUF100
+    def __getattr__(self, method: str) -> Any:
         attribute = getattr(self._target, method)
         point = f"{self._name}.{method}"
         if point not in POINTS:
             return attribute
 
-        def call(*args: Any, **options: Any) -> Any:  # noqa: ANN401, RUF100
+        def call(*args: Any, **options: Any) -> Any:
             return self._points.call(point, lambda: _whole(attribute(*args, **options)))
 
         return call
 
 
-def _whole(result: Any) -> Any:  # noqa: ANN401, RUF100
+def _whole(result: Any) -> Any:
     """A read that is cut is cut before its first record or after its last: the caller gets all of it at once."""
     return iter(list(result)) if isinstance(result, Iterator) else result
 
@@ -147,22 +147,22 @@ class FaultyBroker:
     Nobody waits in a simulation: `consume` returns at once. What is read must be committed, which is checked at every call.
     """
 
-    def __init__(self, broker: Any, points: FaultPoints) -> None:  # noqa: ANN401, RUF100 - MemoryBroker
+    def __init__(self, broker: Any, points: FaultPoints) -> None:  # MemoryBroker
         self._broker, self._points = broker, points
 
-    def source(self, group: str, instance: str) -> Any:  # noqa: ANN401, RUF100
+    def source(self, group: str, instance: str) -> Any:
         """Make a member of a group."""
         return Port(_Impatient(self._broker.source(group, instance)), "source", self._points)
 
-    def reader(self) -> Any:  # noqa: ANN401, RUF100
+    def reader(self) -> Any:
         """Make a reader."""
         return Port(self._broker.reader(), "reader", self._points)
 
-    def sink(self) -> Any:  # noqa: ANN401, RUF100
+    def sink(self) -> Any:
         """Make a publisher."""
         return self._broker.sink()
 
-    def transactional_sink(self, transactional_id: str) -> Any:  # noqa: ANN401, RUF100
+    def transactional_sink(self, transactional_id: str) -> Any:
         """Make a transactional producer."""
         return Port(self._broker.transactional_sink(transactional_id), "sink", self._points)
 
@@ -174,11 +174,11 @@ class FaultyBroker:
         """Greatest record of a topic."""
         return int(self._broker.max_message_bytes(topic))
 
-    def topic_ids(self, topics: Sequence[str]) -> Any:  # noqa: ANN401, RUF100
+    def topic_ids(self, topics: Sequence[str]) -> Any:
         """Which topics these names stand for."""
         return self._broker.topic_ids(topics)
 
-    def members(self, group: str) -> Any:  # noqa: ANN401, RUF100
+    def members(self, group: str) -> Any:
         """Return who is in a group."""
         return self._points.call("broker.members", lambda: self._broker.members(group))
 
@@ -190,11 +190,11 @@ class FaultyBroker:
 class _Impatient:
     """A source that does not wait."""
 
-    def __init__(self, source: Any) -> None:  # noqa: ANN401, RUF100
+    def __init__(self, source: Any) -> None:
         self._source = source
 
-    def __getattr__(self, name: str) -> Any:  # noqa: ANN401, RUF100
+    def __getattr__(self, name: str) -> Any:
         return getattr(self._source, name)
 
-    def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> Any:  # noqa: ANN401, RUF100
+    def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> Any:
         return self._source.consume(max_records, 0.0, 0.0)

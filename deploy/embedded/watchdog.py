@@ -39,7 +39,7 @@ def watch(command: list[str], grace_s: float) -> int:
         signal.signal(ignored, signal.SIG_IGN)
     asked: list[int] = []
     signal.signal(signal.SIGTERM, lambda number, _: asked.append(number))
-    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=_die_with_parent)  # noqa: PLW1509, S603, RUF100
+    child = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=sys.stderr, preexec_fn=_die_with_parent)
     sys.stdout.write(f"{child.pid}\n")
     sys.stdout.flush()
     while child.poll() is None:

@@ -263,7 +263,7 @@ def compare(oracle: FlightsOracle, vectors: pd.DataFrame, requests: int = 1000, 
     return OracleResult(len(drawn), values, mismatches, len(future), sensitive, misplaced, tuple(examples))
 
 
-def milliseconds(column: Any) -> NDArray[np.int64]:  # noqa: ANN401, RUF100
+def milliseconds(column: Any) -> NDArray[np.int64]:
     """Times as int64 milliseconds since the epoch, from datetimes (UTC) or milliseconds."""
     series = pd.Series(column)
     if pd.api.types.is_datetime64_any_dtype(series):
@@ -290,11 +290,11 @@ def duration_name(length_ms: int) -> str:
     return f"{length_ms // size}{unit}"
 
 
-def _parts(item: Any) -> tuple[str, Any]:  # noqa: ANN401, RUF100
+def _parts(item: Any) -> tuple[str, Any]:
     return (item, None) if isinstance(item, str) else next(iter(item.items()))
 
 
-def _lengths(spec: Mapping[str, Any], item: Any) -> list[tuple[str, int | None]]:  # noqa: ANN401, RUF100
+def _lengths(spec: Mapping[str, Any], item: Any) -> list[tuple[str, int | None]]:
     """End of the feature's name, and window or half-life, of everything one aggregate stands for."""
     kind, argument = _parts(item)
     if kind in ("last", "time_since_last"):
@@ -316,7 +316,7 @@ def _value_column(spec: Mapping[str, Any], item: Any) -> str | None:
     return str(argument) if kind == "last" and argument is not None else str(spec["value"])
 
 
-def _event_answer(value: Any, exact: bool = True) -> Answer:  # noqa: ANN401, RUF100
+def _event_answer(value: Any, exact: bool = True) -> Answer:
     if pd.isna(value):
         return Answer(None)
     return Answer(value) if isinstance(value, str) else Answer(float(value) if isinstance(value, int | float | np.number) else None, exact)

@@ -18,7 +18,7 @@ class Answer:
     slack: float = 0.0
     squared: bool = False
 
-    def equals(self, came: Any) -> bool:  # noqa: ANN401, RUF100
+    def equals(self, came: Any) -> bool:
         """Whether a value that came is right."""
         if self.value is None or came is None or (not isinstance(came, str) and pd.isna(came)):
             return self.value is None and (came is None or (not isinstance(came, str) and bool(pd.isna(came))))

@@ -49,7 +49,7 @@ class _CommittedConsumerThread(AIOKafkaConsumerThread):  # type: ignore[misc, un
 
     logger = logging.getLogger("faust.consumer")  # mode would take this module's, with a line for every step
 
-    def _create_worker_consumer(self, transport: Any) -> Any:  # noqa: ANN401, RUF100 - aiokafka has no types
+    def _create_worker_consumer(self, transport: Any) -> Any:  # aiokafka has no types
         consumer = super()._create_worker_consumer(transport)
         if not hasattr(consumer, "_isolation_level"):
             raise RuntimeError("expected aiokafka's consumer to keep its isolation level as version 0.14.0 does; install that version")
@@ -119,7 +119,7 @@ def build_app(
 
 
 def _agent(one: AgentInput, take: Take, failed: "asyncio.Future[None]") -> Callable[[Any], Awaitable[None]]:
-    async def agent(stream: Any) -> None:  # noqa: ANN401, RUF100 - faust's Stream
+    async def agent(stream: Any) -> None:  # faust's Stream
         async for events in stream.take_events(_MOST_AT_ONCE, within=one.within_s):
             try:
                 await take(one.source, decoded(one, [event.message for event in events]))
@@ -150,7 +150,7 @@ def decoded(one: AgentInput, messages: Sequence[Any]) -> list[AlertInput]:
     return inputs
 
 
-def credentials(options: Mapping[str, str]) -> Any:  # noqa: ANN401, RUF100 - faust's credentials, or None
+def credentials(options: Mapping[str, str]) -> Any:  # faust's credentials, or None
     """Return faust's credentials for librdkafka's options.
 
     Raises

@@ -69,7 +69,7 @@ class Dispatch:
         target: str,
         action: str,
         unanswered: str,
-        **details: Any,  # noqa: ANN401, RUF100 - those of `CommandChannel.send`
+        **details: Any,  # those of `CommandChannel.send`
     ) -> Answered:
         """Send a command and return its answer; where there is none in time, say so and end with 1.
 
@@ -102,7 +102,7 @@ def dispatched(command: Callable[..., None]) -> Callable[..., None]:
     options = [one.replace(kind=inspect.Parameter.KEYWORD_ONLY) for one in (*own, *shared)]
 
     @functools.wraps(command)
-    def with_options(**given: Any) -> None:  # noqa: ANN401, RUF100 - whatever the command and `Dispatch` take
+    def with_options(**given: Any) -> None:  # whatever the command and `Dispatch` take
         dispatch = Dispatch(**{one.name: given.pop(one.name) for one in shared})
         command(**given, dispatch=dispatch)
 

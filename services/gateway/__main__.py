@@ -33,7 +33,7 @@ log = logging.getLogger(__name__)
 def main() -> int:
     """Serve until a signal; 2 when settings, tokens or application are wrong."""
     try:
-        settings = GatewaySettings()  # type: ignore[call-arg, unused-ignore] # from the environment
+        settings = GatewaySettings()  # type: ignore[call-arg, unused-ignore]  # from the environment
         tokens = read_tokens(settings.gateway)
         key = settings.commands.secret()
         plan = load_plan(settings.application)

@@ -7,7 +7,8 @@ from collections.abc import Mapping, Sequence
 from typing import Protocol
 
 from confluent_kafka import KafkaError, KafkaException, Message, Producer
-from confluent_kafka.admin import AdminClient, ConfigResource  # type: ignore[attr-defined]
+
+from tidemill.shared.kafka.admin import AdminClient, ConfigResource
 
 log = logging.getLogger(__name__)
 _DELIVERY_S = 10.0

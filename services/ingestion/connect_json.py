@@ -44,7 +44,7 @@ class DebeziumJsonDecoder(JsonDecoder):
         self._schema: Any = None
         self._problem = ""
 
-    def row(self, parsed: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - whatever the JSON holds
+    def row(self, parsed: Any) -> dict[str, Any]:  # whatever the JSON holds
         """Return the values of a message by column of the wire schema."""
         payload = unwrapped(parsed)
         if payload is not parsed and parsed["schema"] is not None:
@@ -59,7 +59,7 @@ class DebeziumJsonDecoder(JsonDecoder):
         return super().row(payload)
 
 
-def _problem(schema: Any, units: Mapping[str, str]) -> str:  # noqa: ANN401, RUF100
+def _problem(schema: Any, units: Mapping[str, str]) -> str:
     """Say which field is another quantity in a message's own schema than in the stream's; empty when none is."""
     for side in _fields(schema):
         for field in _fields(side):
@@ -76,12 +76,12 @@ def _problem(schema: Any, units: Mapping[str, str]) -> str:  # noqa: ANN401, RUF
     return ""
 
 
-def _fields(schema: Any) -> list[dict[str, Any]]:  # noqa: ANN401, RUF100
+def _fields(schema: Any) -> list[dict[str, Any]]:
     fields = schema.get("fields") if isinstance(schema, dict) else None
     return [field for field in fields if isinstance(field, dict)] if isinstance(fields, list) else []
 
 
-def _bytes(item: Any, size: int | None, name: str) -> bytes:  # noqa: ANN401, RUF100
+def _bytes(item: Any, size: int | None, name: str) -> bytes:
     content = _of_base64(item)
     if content is None:
         raise ValueError(f"expected bytes in base64 in {name}, found {shown(item)}")
@@ -90,7 +90,7 @@ def _bytes(item: Any, size: int | None, name: str) -> bytes:  # noqa: ANN401, RU
     return content
 
 
-def _decimal(texts: Texts | None, item: Any, precision: int, scale: int, name: str) -> Decimal:  # noqa: ANN401, RUF100
+def _decimal(texts: Texts | None, item: Any, precision: int, scale: int, name: str) -> Decimal:
     """Read a number, or a text that is one (`decimal.handling.mode: string`) or the bytes of its digits in base64 (`precise`, the default)."""
     if not isinstance(item, str) or texts == "number":
         return decimal_value(item, precision, scale, name)
@@ -108,7 +108,7 @@ def _decimal(texts: Texts | None, item: Any, precision: int, scale: int, name: s
     return decimal_value(Decimal(f"{int.from_bytes(content, 'big', signed=True)}E-{scale}"), precision, scale, name)
 
 
-def _of_base64(item: Any) -> bytes | None:  # noqa: ANN401, RUF100
+def _of_base64(item: Any) -> bytes | None:
     if not isinstance(item, str) or _BASE64.fullmatch(item) is None:
         return None
     try:

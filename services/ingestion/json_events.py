@@ -82,7 +82,7 @@ class JsonDecoder:
         """Return the fields that a number below 0 of `DecodedColumns.writers` stands for; numbers are of this process."""
         return self._fields[-1 - writer]
 
-    def _writer(self, parsed: Any) -> int:  # noqa: ANN401, RUF100 - whatever the JSON holds
+    def _writer(self, parsed: Any) -> int:  # whatever the JSON holds
         """Return the number of an object's fields, whatever their order; 0 where it is no object, and beyond a thousand of such sets.
 
         Sets with names that the schema does not have, which anybody can invent, are a thousand by themselves.
@@ -104,17 +104,17 @@ class JsonDecoder:
             self._orders[order] = number
         return number
 
-    def parse(self, value: bytes | str) -> Any:  # noqa: ANN401, RUF100 - whatever the JSON holds
+    def parse(self, value: bytes | str) -> Any:  # whatever the JSON holds
         """Parse a text of JSON, numbers as exactly as the schema's types need them."""
         return self._parse(value if isinstance(value, str) else value.decode(json.detect_encoding(value), "surrogatepass"))
 
-    def row(self, parsed: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - whatever the JSON holds
+    def row(self, parsed: Any) -> dict[str, Any]:  # whatever the JSON holds
         """Return the values of a parsed object by column; ValueError or TypeError says what was expected and what came."""
         row: dict[str, Any] = dict.fromkeys(self.arrow.names)
         self._put(parsed, row)
         return row
 
-    def _milliseconds(self, name: str, item: Any) -> int:  # noqa: ANN401, RUF100 - whatever the JSON holds
+    def _milliseconds(self, name: str, item: Any) -> int:  # whatever the JSON holds
         declared = self._times.get(name)
         digits = isinstance(item, str) and declared is None and item.strip().isdigit()
         item = float(item) if isinstance(item, Decimal) else item

@@ -52,7 +52,7 @@ class AggregatePlanner:
         for argument, path in ratios:
             yield self._ratio(argument, path)
 
-    def _windowed(self, kind: Kind, argument: Any, path: Path_) -> Iterator[AggregatePlan]:  # noqa: ANN401, RUF100
+    def _windowed(self, kind: Kind, argument: Any, path: Path_) -> Iterator[AggregatePlan]:
         if not self.windows:
             raise self.document.error(path, f"windows for {kind}, e.g. windows: [3h, 7d, all]", "none")
         value = self.value
@@ -73,7 +73,7 @@ class AggregatePlanner:
                 plan = AggregatePlan(kind, f"{self.view_name}__{named}_{window.text}", window, argument=number)
                 yield plan if kind in ("count", "rate") else _with_value(plan, value)
 
-    def _ever(self, kind: Kind, argument: Any, path: Path_) -> Iterator[AggregatePlan]:  # noqa: ANN401, RUF100
+    def _ever(self, kind: Kind, argument: Any, path: Path_) -> Iterator[AggregatePlan]:
         name = f"{self.view_name}__{kind}"
         if kind in ("time_since_first", "time_since_last"):
             yield AggregatePlan(kind, name)
@@ -90,7 +90,7 @@ class AggregatePlanner:
         else:
             yield from self._decayed(kind, argument, path)
 
-    def _decayed(self, kind: Kind, argument: Any, path: Path_) -> Iterator[AggregatePlan]:  # noqa: ANN401, RUF100
+    def _decayed(self, kind: Kind, argument: Any, path: Path_) -> Iterator[AggregatePlan]:
         given = argument.get("half_life") if isinstance(argument, dict) and set(argument) == {"half_life"} else None
         try:
             half_lives = [parse_half_life(text) for text in (given if isinstance(given, list) else [given])]
@@ -104,14 +104,14 @@ class AggregatePlanner:
                 half_life_ms=duration, half_life_events=events, value=self.value if kind != "decayed_count" else None,
             )  # fmt: skip
 
-    def _ratio(self, argument: Any, path: Path_) -> AggregatePlan:  # noqa: ANN401, RUF100
+    def _ratio(self, argument: Any, path: Path_) -> AggregatePlan:
         if not isinstance(argument, list) or len(argument) != 2 or not all(isinstance(name, str) for name in argument):
             raise self.document.error(path, _EXAMPLES["ratio"], str(argument))
         operands = tuple(name if "__" in name else f"{self.view_name}__{name}" for name in argument)
         text = "_per_".join(name.removeprefix(f"{self.view_name}__") for name in operands)
         return AggregatePlan("ratio", f"{self.view_name}__ratio_{text}", operands=operands)
 
-    def _numbers(self, argument: Any, path: Path_, expected: str) -> list[float]:  # noqa: ANN401, RUF100
+    def _numbers(self, argument: Any, path: Path_, expected: str) -> list[float]:
         given = argument if isinstance(argument, list) else [argument]
         if not given or any(isinstance(number, bool) or not isinstance(number, int | float) for number in given):
             raise self.document.error(path, expected, str(argument))

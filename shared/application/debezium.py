@@ -150,7 +150,7 @@ def source_columns(row: RowSchema) -> tuple[str, ...]:
     return tuple(field.name for field in _source_fields(row, ()))
 
 
-def changed_row(message: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100 - whatever the JSON holds
+def changed_row(message: Mapping[str, Any]) -> Any:  # whatever the JSON holds
     """Return the row that a message in JSON is about, with or without Kafka Connect's `schema` and `payload`; None without one."""
     payload = unwrapped(message)
     if not isinstance(payload, Mapping):
@@ -158,7 +158,7 @@ def changed_row(message: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100 - wh
     return payload.get("before") if payload.get("op") == "d" else payload.get("after")
 
 
-def unwrapped(message: Any) -> Any:  # noqa: ANN401, RUF100 - whatever the JSON holds
+def unwrapped(message: Any) -> Any:  # whatever the JSON holds
     """Return what Kafka Connect's JSON converter has put into `payload`, or the message itself."""
     return message["payload"] if isinstance(message, dict) and message.keys() >= {"schema", "payload"} else message
 
@@ -199,7 +199,7 @@ def _connect_names(text: str) -> list[tuple[str, str]]:
     """Return dotted name and Connect's name of every field's type that has one; records are followed where they are defined."""
     names: list[tuple[str, str]] = []
 
-    def visit(declared: Any, prefix: str) -> None:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+    def visit(declared: Any, prefix: str) -> None:  # Avro JSON is free-form
         if isinstance(declared, list):
             for branch in declared:
                 visit(branch, prefix)

@@ -10,7 +10,7 @@ from tidemill.shared.detectors.catalogue import DEFAULT as DETECTORS
 from tidemill.shared.detectors.catalogue import read_choice, read_choices
 
 
-def _detector(given: Any) -> Any:  # noqa: ANN401, RUF100 - whatever stands in the file
+def _detector(given: Any) -> Any:  # whatever stands in the file
     if isinstance(given, str | Mapping):
         try:
             read_choice(given)

@@ -50,7 +50,7 @@ def duration_text(milliseconds: int) -> str:
     return f"{milliseconds}ms" if milliseconds else "0s"
 
 
-def _write_durations(node: Any) -> None:  # noqa: ANN401, RUF100 - a JSON document
+def _write_durations(node: Any) -> None:  # a JSON document
     """Defaults of durations are kept in milliseconds; the file has them as text."""
     if isinstance(node, list):
         for item in node:

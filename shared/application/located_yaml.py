@@ -49,7 +49,7 @@ class LocatedYaml:
 def load_yaml(file: Path) -> LocatedYaml:
     """Read a file whose contents must be a mapping; raises ApplicationError."""
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.CBaseLoader)  # noqa: S506, RUF100 - nodes only, nothing is constructed
+        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.CBaseLoader)  # nodes only, nothing is constructed
     except yaml.MarkedYAMLError as error:
         raise ApplicationError(file, error.problem_mark.line + 1 if error.problem_mark else 1, "YAML", str(error.problem)) from error
     except yaml.YAMLError as error:
@@ -62,7 +62,7 @@ def load_yaml(file: Path) -> LocatedYaml:
     return LocatedYaml(file, _value(file, node, ()), node)
 
 
-def _value(file: Path, node: yaml.Node, inside: tuple[yaml.Node, ...]) -> Any:  # noqa: ANN401, RUF100
+def _value(file: Path, node: yaml.Node, inside: tuple[yaml.Node, ...]) -> Any:
     if any(node is outer for outer in inside):
         raise ApplicationError(file, node.start_mark.line + 1, "a value that does not contain itself", "an alias to what it stands in")
     if isinstance(node, yaml.ScalarNode):
@@ -86,7 +86,7 @@ def _value(file: Path, node: yaml.Node, inside: tuple[yaml.Node, ...]) -> Any:  
     return {**merged, **mapping}
 
 
-def _scalar(file: Path, node: yaml.ScalarNode) -> Any:  # noqa: ANN401, RUF100
+def _scalar(file: Path, node: yaml.ScalarNode) -> Any:
     text: str = node.value
     if node.tag not in (f"{_TAG}str", "!", "?"):
         raise ApplicationError(file, node.start_mark.line + 1, "a value without a tag", f"{node.tag.removeprefix(_TAG)} {text!r}")

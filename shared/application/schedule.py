@@ -18,7 +18,7 @@ _FROM_MS = 1_704_067_200_000
 _EXPECTED = 'a duration such as 30d, or a cron expression of five fields in UTC such as "0 3 * * 1" (Mondays at 3:00)'
 
 
-def parse_schedule(text: Any) -> int | str:  # noqa: ANN401, RUF100 - whatever stands in the file
+def parse_schedule(text: Any) -> int | str:  # whatever stands in the file
     """Return milliseconds of a duration, or a cron expression that names instants at least an hour apart.
 
     >>> parse_schedule("7d"), parse_schedule("0  3 * * 1")

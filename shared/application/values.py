@@ -13,7 +13,7 @@ _DURATION = re.compile(DURATION_PATTERN)
 _EVENTS = re.compile(r"^(\d+(?:\.\d+)?) (events?|labels?)$")
 
 
-def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands in the file
+def parse_duration(text: Any) -> int:  # whatever stands in the file
     """Return milliseconds for ``30s``, ``15m``, ``3h``, ``7d``.
 
     >>> parse_duration("3h")
@@ -25,7 +25,7 @@ def parse_duration(text: Any) -> int:  # noqa: ANN401, RUF100 - whatever stands 
     return round(float(match[1]) * UNITS_MS[match[2]])
 
 
-def parse_half_life(text: Any) -> tuple[int | None, float | None]:  # noqa: ANN401, RUF100
+def parse_half_life(text: Any) -> tuple[int | None, float | None]:
     """Return a half-life in milliseconds or in events; exactly one of the two is not None.
 
     >>> parse_half_life("6h"), parse_half_life("30 events")

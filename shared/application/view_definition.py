@@ -31,7 +31,7 @@ class Window(Frozen):
 
     @model_validator(mode="before")
     @classmethod
-    def _short(cls, given: Any) -> Any:  # noqa: ANN401, RUF100 - whatever stands in the file
+    def _short(cls, given: Any) -> Any:  # whatever stands in the file
         if given == "all":
             return {"all": True}
         return given if isinstance(given, dict) else {"sliding": given}
@@ -111,7 +111,7 @@ class LabelRates(Owned):
 VIEW_KINDS = ("view", "label_rates")
 
 
-def _view_kind(given: Any) -> str:  # noqa: ANN401, RUF100 - whatever stands in the file
+def _view_kind(given: Any) -> str:  # whatever stands in the file
     return "label_rates" if isinstance(given, LabelRates) or (isinstance(given, dict) and "label" in given) else "view"
 
 

@@ -48,14 +48,14 @@ def with_logical_types(schema: str) -> str:
     return json.dumps(parsed)
 
 
-def connect_name(declared: Any) -> str:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+def connect_name(declared: Any) -> str:  # Avro JSON is free-form
     """Return Connect's name of a field's type, of the other type where it may be null; empty without one."""
     branches = [branch for branch in declared if branch != "null"] if isinstance(declared, list) else [declared]
     name = branches[0].get("connect.name", "") if len(branches) == 1 and isinstance(branches[0], dict) else ""
     return name if isinstance(name, str) else ""
 
 
-def _named(node: Any) -> Iterator[dict[str, Any]]:  # noqa: ANN401, RUF100
+def _named(node: Any) -> Iterator[dict[str, Any]]:
     """Every object with Connect's name below a node; a stack, since anybody may register a schema of any depth."""
     stack = [node]
     while stack:

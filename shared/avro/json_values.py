@@ -32,7 +32,7 @@ def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     return members
 
 
-def shown(item: Any) -> str:  # noqa: ANN401, RUF100 - whatever the JSON holds
+def shown(item: Any) -> str:  # whatever the JSON holds
     """Return a value as a message shows it: never the whole of a long one."""
     text = repr(item)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
@@ -104,7 +104,7 @@ def nullable_converter(kind: AvroType, name: str, form: JsonForm | None = None) 
     base, null = kind.without_null()
     convert = converter(base, name, form)
 
-    def either(item: Any) -> Any:  # noqa: ANN401, RUF100
+    def either(item: Any) -> Any:
         if item is None:
             if null < 0:
                 raise ValueError(f"expected a value in {name}, found none")
@@ -139,7 +139,7 @@ def flat_record(
             default = converter(base, path, AVRO_DEFAULT), None
         steps.append((field.name, field.default, field.has_default, null >= 0, given, default))
 
-    def put(item: Any, row: dict[str, Any]) -> None:  # noqa: ANN401, RUF100
+    def put(item: Any, row: dict[str, Any]) -> None:
         if not isinstance(item, dict):
             raise TypeError(f"expected an object in {name}, found {shown(item)}" if name else f"expected a JSON object, found {type(item).__name__}")
         if not lenient and not allowed.issuperset(item):
@@ -164,7 +164,7 @@ def flat_record(
 def _record(kind: AvroType, name: str, form: JsonForm | None) -> Convert:
     put = flat_record(kind, "", None, form)
 
-    def convert(item: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100
+    def convert(item: Any) -> dict[str, Any]:
         row: dict[str, Any] = {}
         try:
             put(item, row)
@@ -175,13 +175,13 @@ def _record(kind: AvroType, name: str, form: JsonForm | None) -> Convert:
     return convert
 
 
-def _of(item: Any, kind: type, what: str, name: str) -> Any:  # noqa: ANN401, RUF100
+def _of(item: Any, kind: type, what: str, name: str) -> Any:
     if not isinstance(item, kind):
         raise TypeError(f"expected {what} in {name}, found {shown(item)}")
     return item
 
 
-def _text(item: Any, name: str) -> str:  # noqa: ANN401, RUF100
+def _text(item: Any, name: str) -> str:
     if not isinstance(item, str):
         raise TypeError(f"expected string in {name}, found {shown(item)}")
     if not item.isascii():
@@ -192,7 +192,7 @@ def _text(item: Any, name: str) -> str:  # noqa: ANN401, RUF100
     return item
 
 
-def integer(item: Any, bits: int, name: str) -> int:  # noqa: ANN401, RUF100
+def integer(item: Any, bits: int, name: str) -> int:
     """Return a whole number that fits so many bits; TypeError or ValueError names the field."""
     if isinstance(item, bool) or not isinstance(item, int):
         raise TypeError(f"expected int{bits} in {name}, found {shown(item)}")
@@ -201,7 +201,7 @@ def integer(item: Any, bits: int, name: str) -> int:  # noqa: ANN401, RUF100
     return item
 
 
-def _number(item: Any, name: str) -> float:  # noqa: ANN401, RUF100
+def _number(item: Any, name: str) -> float:
     if isinstance(item, bool) or not isinstance(item, (int, float, Decimal)):
         raise TypeError(f"expected double in {name}, found {shown(item)}")
     try:
@@ -210,7 +210,7 @@ def _number(item: Any, name: str) -> float:  # noqa: ANN401, RUF100
         raise ValueError(f"expected a number that a double can hold in {name}, found {shown(item)}") from error
 
 
-def decimal_value(item: Any, precision: int, scale: int, name: str) -> Decimal:  # noqa: ANN401, RUF100
+def decimal_value(item: Any, precision: int, scale: int, name: str) -> Decimal:
     """Return a number, or the text of one, as a decimal that loses no digit; ValueError or TypeError names the field."""
     if isinstance(item, bool) or not isinstance(item, (int, float, str, Decimal)):
         raise TypeError(f"expected decimal({precision}, {scale}) in {name}, found {shown(item)}")
@@ -228,13 +228,13 @@ def decimal_value(item: Any, precision: int, scale: int, name: str) -> Decimal: 
     raise ValueError(f"expected decimal({precision}, {scale}) in {name}, found {shown(str(item))}")
 
 
-def _uuid(item: Any, name: str) -> str:  # noqa: ANN401, RUF100
+def _uuid(item: Any, name: str) -> str:
     if not isinstance(item, str) or UUID.fullmatch(item) is None:
         raise ValueError(f"expected a uuid such as 123e4567-e89b-12d3-a456-426614174000 in {name}, found {shown(item)}")
     return item.lower()
 
 
-def _date(item: Any, name: str) -> int:  # noqa: ANN401, RUF100
+def _date(item: Any, name: str) -> int:
     if isinstance(item, str):
         return date.fromisoformat(item).toordinal() - _DAY_ZERO
     if isinstance(item, bool) or not isinstance(item, int):
@@ -244,7 +244,7 @@ def _date(item: Any, name: str) -> int:  # noqa: ANN401, RUF100
     return item
 
 
-def _time(item: Any, logical: str, name: str) -> int:  # noqa: ANN401, RUF100
+def _time(item: Any, logical: str, name: str) -> int:
     most = DAY_UNITS[logical]
     if isinstance(item, str):
         parsed = time.fromisoformat(item)
@@ -257,7 +257,7 @@ def _time(item: Any, logical: str, name: str) -> int:  # noqa: ANN401, RUF100
     return item
 
 
-def _timestamp(item: Any, per_second: int, name: str) -> int:  # noqa: ANN401, RUF100
+def _timestamp(item: Any, per_second: int, name: str) -> int:
     if isinstance(item, bool) or not isinstance(item, (int, str)):
         what = "milliseconds" if per_second == 1_000 else "microseconds"
         raise TypeError(f"expected {what} or ISO 8601 text in {name}, found {shown(item)}")
@@ -272,7 +272,7 @@ def _timestamp(item: Any, per_second: int, name: str) -> int:  # noqa: ANN401, R
     return round(micros / 1_000) if per_second == 1_000 else micros
 
 
-def _bytes(item: Any, size: int | None, name: str) -> bytes:  # noqa: ANN401, RUF100
+def _bytes(item: Any, size: int | None, name: str) -> bytes:
     if not isinstance(item, str):
         raise TypeError(f"expected text of the code points 0 to 255 (Avro's JSON of bytes) in {name}, found {shown(item)}")
     try:
@@ -288,7 +288,7 @@ AVRO_JSON = JsonForm(_bytes, decimal_value)
 """Bytes as text of the code points 0 to 255, decimals as numbers or their text."""
 
 
-def _decimal_of_bytes(item: Any, precision: int, scale: int, name: str) -> Decimal:  # noqa: ANN401, RUF100
+def _decimal_of_bytes(item: Any, precision: int, scale: int, name: str) -> Decimal:
     unscaled = int.from_bytes(_bytes(item, None, name), "big", signed=True)
     if abs(unscaled) >= 10**precision:
         raise ValueError(f"expected decimal({precision}, {scale}) in {name}, found {unscaled} without its point")
@@ -299,7 +299,7 @@ AVRO_DEFAULT = JsonForm(_bytes, _decimal_of_bytes)
 """Defaults in schemas: decimals, too, as the code points of their bytes."""
 
 
-def _symbol(item: Any, symbols: frozenset[str], default: str | None, name: str) -> str:  # noqa: ANN401, RUF100
+def _symbol(item: Any, symbols: frozenset[str], default: str | None, name: str) -> str:
     if isinstance(item, str):
         if item in symbols:
             return item

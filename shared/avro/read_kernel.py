@@ -158,7 +158,7 @@ def read_rows(
     places: Any,
     ends: Any,
     verdicts: Any,
-) -> Any:  # noqa: ANN401, RUF100, E501  # pragma: no cover
+) -> Any:  # pragma: no cover
     """Read every row; returns how many of them are not whole, in range, and (if `exact`) end where their message ends.
 
     Parameters
@@ -303,7 +303,7 @@ def read_rows(
 
 
 @njit(cache=True, nogil=True)
-def gather_texts(content: Any, places: Any, ends: Any, out: Any) -> None:  # noqa: ANN401, RUF100  # pragma: no cover
+def gather_texts(content: Any, places: Any, ends: Any, out: Any) -> None:  # pragma: no cover
     """Copy the texts of one column, one after the other."""
     for i in range(places.size):
         place, begin = places[i], ends[i]
@@ -312,7 +312,7 @@ def gather_texts(content: Any, places: Any, ends: Any, out: Any) -> None:  # noq
 
 
 @njit(cache=True, nogil=True)
-def count_items(content: Any, places: Any, ends: Any, item: Any, is_map: Any, nodes: Any, children: Any, counts: Any) -> None:  # noqa: ANN401, RUF100  # pragma: no cover
+def count_items(content: Any, places: Any, ends: Any, item: Any, is_map: Any, nodes: Any, children: Any, counts: Any) -> None:  # pragma: no cover
     """Count the items of every array or map whose encoding `read_rows` has walked over; `counts` (n,) gets them."""
     stack, left = np.empty(_DEPTH, np.int64), np.empty(_DEPTH, np.int64)
     for i in range(places.size):
@@ -332,7 +332,9 @@ def count_items(content: Any, places: Any, ends: Any, item: Any, is_map: Any, no
 
 
 @njit(cache=True, nogil=True)
-def place_items(content: Any, places: Any, ends: Any, item: Any, is_map: Any, nodes: Any, children: Any, begins: Any, stops: Any) -> None:  # noqa: ANN401, RUF100  # pragma: no cover
+def place_items(
+    content: Any, places: Any, ends: Any, item: Any, is_map: Any, nodes: Any, children: Any, begins: Any, stops: Any
+) -> None:  # pragma: no cover
     """Find where every item (of a map: key and value) begins and ends, all arrays one after the other."""
     stack, left = np.empty(_DEPTH, np.int64), np.empty(_DEPTH, np.int64)
     k = 0
@@ -354,7 +356,7 @@ def place_items(content: Any, places: Any, ends: Any, item: Any, is_map: Any, no
 
 
 @njit(cache=True, nogil=True)
-def read_branches(content: Any, places: Any, ends: Any, branches: Any, begins: Any) -> None:  # noqa: ANN401, RUF100  # pragma: no cover
+def read_branches(content: Any, places: Any, ends: Any, branches: Any, begins: Any) -> None:  # pragma: no cover
     """Read which branch each union has taken (-1 for null rows), and where its value begins."""
     for i in range(places.size):
         branches[i], begins[i] = -1, 0

@@ -15,7 +15,7 @@ from tidemill.shared.log.errors import InvalidRecord
 from tidemill.shared.short_text import with_short_texts
 
 
-def plain(schema: Any) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+def plain(schema: Any) -> Any:  # Avro JSON is free-form
     """Return the schema without timestamp logical types, so that fastavro gives integers instead of datetimes."""
     if isinstance(schema, dict):
         kept = {
@@ -28,7 +28,7 @@ def plain(schema: Any) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form
 
 
 @lru_cache(maxsize=256)
-def parse(schema: str) -> Any:  # noqa: ANN401, RUF100
+def parse(schema: str) -> Any:
     """Parse an Avro schema (JSON) for fastavro, times as integers; the same text is parsed once in a process, and fastavro changes nothing in it."""
     return fastavro.parse_schema(plain(json.loads(schema)))
 

@@ -68,7 +68,7 @@ class ConfluentSchemaRegistry:
                 if error.http_status_code in (409, 422):
                     raise IncompatibleSchema(f"{self._url}: subject {subject} refuses the schema: {error.error_message}") from error
                 raise self._transient(error) from error
-            except Exception as error:  # noqa: BLE001, RUF100 - httpx errors of every kind mean: not reachable
+            except Exception as error:  # httpx errors of every kind mean: not reachable
                 raise self._transient(error) from error
             self._ids[key] = known
             self._unknown.learn(known)
@@ -86,7 +86,7 @@ class ConfluentSchemaRegistry:
                     self._unknown.remember(schema_id, time.monotonic())
                     raise SchemaNotFound(f"{self._url}: no schema with id {schema_id}") from error
                 raise self._transient(error) from error
-            except Exception as error:  # noqa: BLE001, RUF100 - httpx errors of every kind mean: not reachable
+            except Exception as error:  # httpx errors of every kind mean: not reachable
                 raise self._transient(error) from error
             self._schemas[schema_id] = str(answer.schema_str)
             self._unknown.learn(schema_id)

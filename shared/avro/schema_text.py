@@ -16,7 +16,7 @@ def schema_text(kind: AvroType) -> str:
     return json.dumps(_declared(kind, set()))
 
 
-def _declared(kind: AvroType, named: set[str]) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+def _declared(kind: AvroType, named: set[str]) -> Any:  # Avro JSON is free-form
     if kind.kind == "union":
         return [_declared(branch, named) for branch in kind.branches]
     if kind.kind in ("array", "map"):

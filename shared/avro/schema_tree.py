@@ -114,7 +114,7 @@ class _Parser:
         self._named: dict[str, AvroType] = {}
         self._count = 0
 
-    def type(self, declared: Any, namespace: str, depth: int) -> AvroType:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+    def type(self, declared: Any, namespace: str, depth: int) -> AvroType:  # Avro JSON is free-form
         self._count += 1
         if depth > MOST_DEPTH or self._count > MOST_TYPES:
             raise UnreadableSchema(f"expected at most {MOST_DEPTH} types within each other and {MOST_TYPES} in all")
@@ -136,7 +136,7 @@ class _Parser:
             return AvroType(kind, branches=[self.type(declared[key], namespace, depth + 1)])
         return self._with_logical(self._reference(kind, namespace), declared)
 
-    def _reference(self, name: Any, namespace: str) -> AvroType:  # noqa: ANN401, RUF100
+    def _reference(self, name: Any, namespace: str) -> AvroType:
         if name in PRIMITIVES:
             return AvroType(name)
         if isinstance(name, str):
@@ -179,7 +179,7 @@ class _Parser:
             self._fields(made, declared.get("fields"), namespace, depth)
         return made
 
-    def _fields(self, record: AvroType, declared: Any, namespace: str, depth: int) -> None:  # noqa: ANN401, RUF100
+    def _fields(self, record: AvroType, declared: Any, namespace: str, depth: int) -> None:
         if not isinstance(declared, list):
             raise UnreadableSchema(f"expected fields of {record.name}")
         names: set[str] = set()
@@ -206,7 +206,7 @@ class _Parser:
         return made
 
 
-def _texts(declared: Any, what: str) -> tuple[str, ...]:  # noqa: ANN401, RUF100
+def _texts(declared: Any, what: str) -> tuple[str, ...]:
     if not isinstance(declared, list) or not all(isinstance(text, str) for text in declared):
         raise UnreadableSchema(f"expected a list of names as {what}, found {str(declared)[:80]}")
     return tuple(declared)

@@ -33,7 +33,7 @@ def _put_four(out, at, bits):  # pragma: no cover
 @njit(cache=True)
 def write_rows(
     head: Any, kinds: Any, nulls: Any, sizes: Any, slots: Any, numbers: Any, valid: Any, ends: Any, texts: Any, out: Any, stops: Any
-) -> None:  # noqa: ANN401, RUF100, E501  # pragma: no cover
+) -> None:  # pragma: no cover
     """Write every row behind the header.
 
     Parameters
@@ -99,7 +99,7 @@ def write_rows(
 
 
 @njit(cache=True, nogil=True)
-def join_items(content: Any, stops: Any, offsets: Any, valid: Any, out: Any, ends: Any) -> None:  # noqa: ANN401, RUF100  # pragma: no cover
+def join_items(content: Any, stops: Any, offsets: Any, valid: Any, out: Any, ends: Any) -> None:  # pragma: no cover
     """Write arrays (or maps) as one block each, from the encodings of their items.
 
     Parameters

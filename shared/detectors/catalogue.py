@@ -123,7 +123,7 @@ def read_choices(given: Sequence[str | Mapping[str, Any]]) -> tuple[DetectorChoi
     return choices
 
 
-def _check(name: str, key: str, value: Any) -> None:  # noqa: ANN401, RUF100 - whatever stands in the file
+def _check(name: str, key: str, value: Any) -> None:  # whatever stands in the file
     known = CATALOGUE[name].parameters
     if key not in known:
         raise ValueError(f"{name}: expected one of its parameters {', '.join(known)}, found {key!r}{_nearest(key, known)}")

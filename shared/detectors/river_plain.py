@@ -120,5 +120,5 @@ class RiverPlain:
         self._recent: deque[float] = deque(maxlen=_RECENT)
 
 
-def _plain(value: Any) -> Any:  # noqa: ANN401, RUF100 - a number, a truth value, None, or river's compiled mean
+def _plain(value: Any) -> Any:  # a number, a truth value, None, or river's compiled mean
     return value.__getstate__().hex() if hasattr(value, "update") else value

@@ -29,7 +29,7 @@ class BoundedCalls:
         self._doing: str | None = None
         self._hanging: str | None = None
 
-    def call(self, doing: str, action: Callable[[], Any]) -> Any:  # noqa: ANN401, RUF100
+    def call(self, doing: str, action: Callable[[], Any]) -> Any:
         """Do it; what it returns or raises.
 
         Raises
@@ -61,7 +61,7 @@ class BoundedCalls:
         """Whether a call was begun and its result not asked for yet."""
         return self._doing is not None
 
-    def result(self) -> Any:  # noqa: ANN401, RUF100
+    def result(self) -> Any:
         """Return what the call that was begun returns, or raise what it raises; the limit counts from here on.
 
         Raises

@@ -8,8 +8,8 @@ from concurrent.futures import Future
 from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
-from confluent_kafka.admin import AdminClient, ClusterMetadata, ConfigResource, ConsumerGroupDescription, NewTopic, TopicDescription  # type: ignore[attr-defined]
 
+from tidemill.shared.kafka.admin import AdminClient, ClusterMetadata, ConfigResource, ConsumerGroupDescription, NewTopic, TopicDescription
 from tidemill.shared.kafka.connection import UNSETTLED, Connection, KafkaFailureError, UnsettledError
 from tidemill.shared.kafka.plain_sink import MESSAGE_BYTES, KafkaSink
 from tidemill.shared.kafka.reader import KafkaReader

@@ -41,7 +41,7 @@ class Fetched:
 
 
 @njit(cache=True, nogil=True)
-def _look(messages, timestamp, place, errors, topics, partitions, offsets, times, key_bytes, value_bytes):  # noqa: PLR0913, RUF100  # pragma: no cover
+def _look(messages, timestamp, place, errors, topics, partitions, offsets, times, key_bytes, value_bytes):  # pragma: no cover
     """Read what messages say of themselves.
 
     Parameters

@@ -41,7 +41,7 @@ class Room:
 
 
 @njit(cache=True, nogil=True)
-def _produce_each(function, handle, arguments, place, keys, key_bytes, values, value_bytes, times):  # noqa: PLR0913, RUF100  # pragma: no cover
+def _produce_each(function, handle, arguments, place, keys, key_bytes, values, value_bytes, times):  # pragma: no cover
     """Produce records in order; returns how many are done and the error that ended it (0: none).
 
     Parameters

@@ -93,7 +93,7 @@ class Connection:
             **(options or {}),
         }
 
-    def settings(self, **special: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100
+    def settings(self, **special: Any) -> dict[str, Any]:
         """Librdkafka settings; underscores of the names become dots (those of callbacks stay)."""
         return {**self._shared, **{name if callable(value) else name.replace("_", "."): value for name, value in special.items()}}
 

@@ -63,44 +63,44 @@ def handle_of(client: Producer | Consumer) -> int:
     return handle
 
 
-def address_of(function: Any) -> int:  # noqa: ANN401, RUF100 - a ctypes function
+def address_of(function: Any) -> int:  # a ctypes function
     """Return where a C function begins."""
     return int(ctypes.cast(function, ctypes.c_void_p).value or 0)
 
 
 @intrinsic
-def call1(_context: Any, address: Any, first: Any) -> Any:  # noqa: ANN401, RUF100
+def call1(_context: Any, address: Any, first: Any) -> Any:
     """Call the C function at an address with a word; its word."""
     return types.int64(types.int64, types.int64), _emit_call
 
 
 @intrinsic
-def call2(_context: Any, address: Any, first: Any, second: Any) -> Any:  # noqa: ANN401, RUF100
+def call2(_context: Any, address: Any, first: Any, second: Any) -> Any:
     """Call the C function at an address with two words; its word."""
     return types.int64(types.int64, types.int64, types.int64), _emit_call
 
 
 @intrinsic
-def call3(_context: Any, address: Any, first: Any, second: Any, third: Any) -> Any:  # noqa: ANN401, RUF100
+def call3(_context: Any, address: Any, first: Any, second: Any, third: Any) -> Any:
     """Call the C function at an address with three words; its word."""
     return types.int64(types.int64, types.int64, types.int64, types.int64), _emit_call
 
 
 @intrinsic
-def load(_context: Any, address: Any) -> Any:  # noqa: ANN401, RUF100
+def load(_context: Any, address: Any) -> Any:
     """Return the word at an address."""
 
-    def emit(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401, RUF100
+    def emit(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         return builder.load(builder.inttoptr(arguments[0], _WORD.as_pointer()))
 
     return types.int64(types.int64), emit
 
 
 @intrinsic
-def copy(_context: Any, target: Any, source: Any, size: Any) -> Any:  # noqa: ANN401, RUF100
+def copy(_context: Any, target: Any, source: Any, size: Any) -> Any:
     """Copy bytes from one address to another."""
 
-    def emit(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401, RUF100
+    def emit(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
         byte = ir.IntType(8).as_pointer()
         target, source = (builder.inttoptr(address, byte) for address in arguments[:2])
         cgutils.raw_memcpy(builder, target, source, arguments[2], 1)  # type: ignore[no-untyped-call]  # Numba has no types
@@ -109,6 +109,6 @@ def copy(_context: Any, target: Any, source: Any, size: Any) -> Any:  # noqa: AN
     return types.int64(types.int64, types.int64, types.int64), emit
 
 
-def _emit_call(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:  # noqa: ANN401, RUF100
+def _emit_call(_target: Any, builder: Any, _signature: Any, arguments: Any) -> Any:
     words = [_WORD] * (len(arguments) - 1)
     return builder.call(builder.inttoptr(arguments[0], ir.FunctionType(_WORD, words).as_pointer()), arguments[1:])

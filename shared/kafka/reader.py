@@ -6,8 +6,8 @@ from collections.abc import Iterator
 
 from confluent_kafka import Consumer, IsolationLevel, KafkaError, KafkaException
 from confluent_kafka import TopicPartition as Address
-from confluent_kafka.admin import AdminClient, OffsetSpec  # type: ignore[attr-defined]
 
+from tidemill.shared.kafka.admin import AdminClient, OffsetSpec
 from tidemill.shared.kafka.bulk_consume import BulkConsume
 from tidemill.shared.kafka.connection import NO_LEADER, OLD_EPOCH, PARTITION_EOF, Connection, check, to_columns
 from tidemill.shared.kafka.source import READING

@@ -267,7 +267,7 @@ class KafkaTransactionalSink:
             self._lost = True
             raise TransientError(f"transactional id {self._id}: {problem}: a new producer takes its place, and the tasks are restored") from problem
 
-    def _call(self, doing: str, action: Any) -> Any:  # noqa: ANN401, RUF100
+    def _call(self, doing: str, action: Any) -> Any:
         try:
             return self._within(lambda: self._connection.call(f"transactional id {self._id}: {doing}", action))
         except KafkaFailureError as problem:

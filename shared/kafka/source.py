@@ -4,6 +4,7 @@ import logging
 import threading
 import time
 from collections.abc import Mapping, Sequence, Set
+from functools import partial
 from typing import Any
 
 from confluent_kafka import Consumer, KafkaError, Message
@@ -90,7 +91,7 @@ class KafkaSource:
         """Read exactly these partitions."""
         # A client that is given a topic it does not know looks for its leader once a second.
         for topic in {partition.topic for partition in positions} - self._known_topics:
-            self._connection.call(f"metadata of {topic}", lambda topic=topic: self._consumer.list_topics(topic, timeout=2.0))  # type: ignore[misc]
+            self._connection.call(f"metadata of {topic}", partial(self._consumer.list_topics, topic, timeout=2.0))
             self._known_topics.add(topic)
         self._assigned = set(positions)
         self._caught_up.clear()
@@ -196,7 +197,7 @@ class KafkaSource:
             # After a fatal error (a fenced static member) the client delivers nothing more, not even rebalances.
             check(f"group {self._group} reads", self._fatal)
 
-    def _is_event(self, message: Any) -> bool:  # noqa: ANN401, RUF100
+    def _is_event(self, message: Any) -> bool:
         error = message.error()
         if error is None:
             return False

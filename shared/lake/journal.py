@@ -105,7 +105,7 @@ class ArchivedJournal:
             if batch is not None:
                 yield batch
 
-    def of_stream(self, stream: str, partition: int, until: int, **equal: Any) -> tuple[NDArray[np.int64], pa.RecordBatch]:  # noqa: ANN401, RUF100 - values of any type
+    def of_stream(self, stream: str, partition: int, until: int, **equal: Any) -> tuple[NDArray[np.int64], pa.RecordBatch]:  # values of any type
         """Return one stream's entries up to an offset (inclusive), in order, and their offsets.
 
         Parameters

@@ -77,7 +77,7 @@ class Refusals:
     @classmethod
     def of_list(cls, values: Sequence[int]) -> "Refusals":
         """Refusals of a progress record."""
-        return cls(values[0], values[1], values[2], bool(values[3])) if len(values) == 4 else cls()  # noqa: PLR2004, RUF100
+        return cls(values[0], values[1], values[2], bool(values[3])) if len(values) == 4 else cls()
 
 
 class Throttle:

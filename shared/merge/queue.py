@@ -133,9 +133,9 @@ class MergeQueue:
             count = len(chunk[0]) if bound is None else _rows_within(chunk, self._rank, bound)
             if count == 0:
                 break
-            taken.append(tuple(column[:count] for column in chunk))  # type: ignore[arg-type]
+            taken.append(tuple(column[:count] for column in chunk))  # type: ignore[arg-type]  # a named tuple's columns, each cut
             if count < len(chunk[0]):
-                self._chunks[0] = tuple(column[count:] for column in chunk)  # type: ignore[assignment]
+                self._chunks[0] = tuple(column[count:] for column in chunk)  # type: ignore[assignment]  # likewise
                 break
             self._chunks.popleft()
         if taken:

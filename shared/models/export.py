@@ -97,7 +97,7 @@ _LINKS: Mapping[Link, tuple[str, str, str, str]] = {
 }
 
 
-def estimator_to_onnx(estimator: Any, means: NDArray[np.float32], probabilities: bool) -> bytes:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+def estimator_to_onnx(estimator: Any, means: NDArray[np.float32], probabilities: bool) -> bytes:  # scikit-learn is untyped
     """Export a fitted estimator or pipeline of scikit-learn as skl2onnx converts it; a missing value counts as its column's mean.
 
     Parameters

@@ -28,7 +28,7 @@ def _splat(builder: ir.IRBuilder, value: ir.Value, kind: ir.VectorType) -> ir.Va
     return builder.shuffle_vector(one, ir.Constant(kind, ir.Undefined), ir.Constant(ir.VectorType(_I32, LANES), [0] * LANES))
 
 
-def _rule_out(missing_passes: bool) -> Any:  # noqa: ANN401, RUF100 - numba's intrinsics are untyped
+def _rule_out(missing_passes: bool) -> Any:  # numba's intrinsics are untyped
     """Make ``f(block, columns, thresholds, keeps, begin, end, alive)``: run nodes [begin, end) over one block and update its leaves alive.
 
     A node's test is ``value <= threshold``; a missing value (NaN) passes it or not.

@@ -129,7 +129,7 @@ class ModelRegistry:
         return RegisteredVersion(dict(versions[0].tags), dict(run.data.params), dict(run.data.metrics))
 
 
-def _input(dataset: Mapping[str, Any]) -> Any:  # noqa: ANN401, RUF100 - MLflow is untyped
+def _input(dataset: Mapping[str, Any]) -> Any:  # MLflow is untyped
     """Return a training set as MLflow shows it; its digest takes 36 characters."""
     from mlflow.entities import Dataset, DatasetInput, InputTag
 

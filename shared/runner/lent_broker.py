@@ -22,7 +22,7 @@ class LentBroker:
     def __init__(self, connection: Connection) -> None:
         self._connection = connection
 
-    def ask(self, what: str, *about: Any) -> Any:  # noqa: ANN401, RUF100
+    def ask(self, what: str, *about: Any) -> Any:
         """Ask the parent."""
         self._connection.send(("ask", what, about))
         return self._connection.recv()
@@ -143,7 +143,7 @@ class Lender:
         self._broker, self._reader, self._source = broker, reader, source
         self._readings: dict[int, Iterator[Records]] = {}
 
-    def answer(self, what: str, about: Sequence[Any]) -> Any:  # noqa: ANN401, RUF100
+    def answer(self, what: str, about: Sequence[Any]) -> Any:
         """Answer one question; what a client raises is raised here."""
         match what:
             case "read":

@@ -51,7 +51,7 @@ def test_kills_and_a_change_of_topology_lose_and_double_nothing(
         running = start()
         for turn in range(KILLS):
             publish(turn)
-            until(lambda enough=turn * SLICE: len(values(plan.topics.predictions)) > enough, f"predictions of slice {turn}", tmp_path)  # type: ignore[misc]
+            until(lambda enough=turn * SLICE: len(values(plan.topics.predictions)) > enough, f"predictions of slice {turn}", tmp_path)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             running.send_signal(signal.SIGKILL)
             running.wait()
             running = start()

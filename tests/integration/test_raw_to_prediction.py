@@ -120,7 +120,7 @@ def test_every_request_has_one_vector_and_one_prediction_although_every_service_
         third = EVENTS // len(starts)
         for turn, (name, start) in enumerate(starts.items()):
             publish(turn * third, (turn + 1) * third)
-            until(lambda enough=turn * third: len(values(plan.topics.predictions)) > enough, f"predictions of slice {turn}", tmp_path)  # type: ignore[misc]
+            until(lambda enough=turn * third: len(values(plan.topics.predictions)) > enough, f"predictions of slice {turn}", tmp_path)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             running[name].send_signal(signal.SIGKILL)
             running[name].wait()
             running[name] = start()

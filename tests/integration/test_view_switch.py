@@ -74,7 +74,7 @@ def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
                 before = log.read_text().count(said)
                 process = last()
                 if said:
-                    until(lambda said=said, before=before: log.read_text().count(said) > before, said, tmp_path, poll_s=0.01)  # type: ignore[misc]
+                    until(lambda said=said, before=before: log.read_text().count(said) > before, said, tmp_path, poll_s=0.01)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
                 else:
                     until(lambda: len(values(topics.vectors)) > SLICE, "the first vectors by the new view", tmp_path)
                 process.send_signal(signal.SIGKILL)

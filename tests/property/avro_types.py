@@ -89,7 +89,7 @@ def record_and_rows(draw: st.DrawFn, depth: int = 2) -> tuple[str, list[dict[str
     return json.dumps(drawn.declared), draw(st.lists(drawn.values, min_size=1, max_size=5))
 
 
-def plain(schema: Any) -> Any:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+def plain(schema: Any) -> Any:  # Avro JSON is free-form
     """Return the schema without the logical types whose values are plain numbers or text here."""
     if isinstance(schema, dict):
         kept = {key: plain(value) for key, value in schema.items() if not (key == "logicalType" and value != "decimal")}
@@ -104,7 +104,7 @@ def encoded(schema: str, row: dict[str, Any]) -> bytes:
     return body.getvalue()
 
 
-def decoded(schema: str, reader: str, body: bytes) -> Any:  # noqa: ANN401, RUF100
+def decoded(schema: str, reader: str, body: bytes) -> Any:
     """Decode a row with fastavro, resolved to the reader's schema."""
     stream = io.BytesIO(body)
     found = fastavro.schemaless_reader(stream, fastavro.parse_schema(plain(json.loads(schema))), fastavro.parse_schema(plain(json.loads(reader))))
@@ -127,7 +127,7 @@ def flattened(schema: dict[str, Any], row: dict[str, Any] | None, prefix: str = 
     return out
 
 
-def _column_value(declared: Any, value: Any) -> Any:  # noqa: ANN401, RUF100
+def _column_value(declared: Any, value: Any) -> Any:
     if isinstance(declared, list):
         declared = next(branch for branch in declared if branch != "null")
     if value is None or not isinstance(declared, dict):

@@ -108,7 +108,7 @@ class System:
                         raise ZeroDivisionError("poison")
                 return process(inputs, context)
 
-            task.process = process_or_crash  # type: ignore[method-assign]
+            task.process = process_or_crash  # type: ignore[method-assign]  # the fault is planted here
         return task
 
     def finish(self, *runners: Runner) -> None:

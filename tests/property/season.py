@@ -181,7 +181,7 @@ CASES: Mapping[str, Case] = {
     "explanations": Case(explanations_inputs, lambda season, _: ExplanationsTask(season.plan, season.registry, season.artifacts, 0)),
     "drift": Case(drift_inputs, lambda season, _: DriftTask(season.plan, season.registry)),
     "control": Case(what_is_merged, lambda season, _: ControlTask(season.plan, season.registry)),
-    "archive": Case(archive_inputs, lambda season, lake: ArchiveTask(season.plan, season.registry, lake, 0, 40, 10**9)),  # type: ignore[arg-type]
+    "archive": Case(archive_inputs, lambda season, lake: ArchiveTask(season.plan, season.registry, lake, 0, 40, 10**9)),  # type: ignore[arg-type]  # a lake in memory
     "retraining": Case(retraining_inputs, retraining),
 }
 

@@ -111,8 +111,8 @@ def _stages(log: RunLog, registry: SchemaRegistry, partition: int, events: Seque
             tried[model] = sequence
         elif ends_a_trial(event):
             began = tried.pop(model, None)
-            if event["event"] in _ENDS and (model, began) in last:
-                first[model, sequence] = last[model, began] + 1  # type: ignore[index]
+            if event["event"] in _ENDS and began is not None and (model, began) in last:
+                first[model, sequence] = last[model, began] + 1
     return first
 
 

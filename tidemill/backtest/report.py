@@ -67,7 +67,7 @@ def _headline(name: str, quality: Quality | None) -> str:
     )
 
 
-def _tiles(values: Any, quality: Quality | None) -> list[tuple[str, str, str]]:  # noqa: ANN401, RUF100 - what stands in the JSON
+def _tiles(values: Any, quality: Quality | None) -> list[tuple[str, str, str]]:  # what stands in the JSON
     return [
         *(_quality_tiles(quality) if quality else [("Quality served", "-", "")]),
         ("Promotions", str(values["promotions"]), f"{values['refusals']} refused, {values['rollbacks']} rolled back"),
@@ -88,7 +88,7 @@ def _quality_tiles(quality: Quality) -> list[tuple[str, str, str]]:
     return tiles
 
 
-def _summary(values: Any) -> list[tuple[str, str]]:  # noqa: ANN401, RUF100 - what stands in the JSON
+def _summary(values: Any) -> list[tuple[str, str]]:  # what stands in the JSON
     return [(name, f"{value:,}" if isinstance(value, int) else str(value)) for name, value in values.items() if not isinstance(value, (dict, list))]
 
 

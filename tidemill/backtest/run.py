@@ -229,7 +229,7 @@ def _write(plan: Plan, options: BacktestOptions, figures: BacktestFigures, seen:
         write_html(options.html, plan.application.app, figures, seen)
 
 
-def _json(value: Any) -> Any:  # noqa: ANN401, RUF100 - figures of any shape
+def _json(value: Any) -> Any:  # figures of any shape
     return (
         [_json(item) for item in value]
         if isinstance(value, list)

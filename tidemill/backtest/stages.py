@@ -1,6 +1,5 @@
 """Every stage of an application on the runner, in this process: the live tasks, the broker in memory, virtual time."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -133,7 +132,10 @@ def control_runner(world: StageWorld) -> Runner:
 def archive_runner(world: StageWorld) -> Runner:
     """Return the runner of archive: it writes when much has come, or when a training waits for it."""
     plan, registry, lake = world.plan, world.registry, Lake(world.lake, world.plan.application.app)
-    task: Callable[[int], ArchiveTask] = lambda p: ArchiveTask(plan, registry, lake, p, _FLUSH_ROWS, _NEVER_MS)  # noqa: E731, RUF100
+
+    def task(partition: int) -> ArchiveTask:
+        return ArchiveTask(plan, registry, lake, partition, _FLUSH_ROWS, _NEVER_MS)
+
     return world.runner("archive", Stage("archive", archive_inputs(plan), task))
 
 

@@ -108,7 +108,7 @@ def faults(figures: Mapping[str, Any], year: FlightsYear, history: RunHistory) -
     return wrong
 
 
-def finite(value: Any) -> Any:  # noqa: ANN401, RUF100
+def finite(value: Any) -> Any:
     """Return the figures as JSON can hold them: null for what is no number."""
     if isinstance(value, Mapping):
         return {name: finite(inner) for name, inner in value.items()}

@@ -165,5 +165,5 @@ def refits_in_service(
     return candidates, versions
 
 
-def _milliseconds(time: Any) -> int:  # noqa: ANN401, RUF100 - milliseconds, or a datetime
+def _milliseconds(time: Any) -> int:  # milliseconds, or a datetime
     return round(time.timestamp() * 1000) if hasattr(time, "timestamp") else int(time)

@@ -35,7 +35,7 @@ def _row(trial: Trial) -> dict[str, Any]:
     return {**named, **asdict(trial.configuration), **row, **best}
 
 
-def _finite(value: Any) -> Any:  # noqa: ANN401, RUF100 - figures of any shape
+def _finite(value: Any) -> Any:  # figures of any shape
     if isinstance(value, dict):
         return {name: _finite(one) for name, one in value.items()}
     if isinstance(value, list | tuple):

@@ -27,7 +27,7 @@ class _Ranges:
         value = self._number(low, high, log)
         return int(low + step * min(round((value - low) / step), (high - low) // step))
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401, RUF100 - whatever a family chooses from
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # whatever a family chooses from
         return self._choice(choices)
 
 

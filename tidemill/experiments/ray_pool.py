@@ -186,7 +186,7 @@ def _died(reason: str, configuration: Configuration) -> dict[str, Any]:
     return {"status": "died", "reason": reason, "configuration": asdict(configuration)}
 
 
-def _ray() -> Any:  # noqa: ANN401, RUF100 - an optional package, without types where it is not installed
+def _ray() -> Any:  # an optional package, without types where it is not installed
     try:
         return importlib.import_module("ray")
     except ModuleNotFoundError as problem:

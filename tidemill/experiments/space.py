@@ -107,7 +107,7 @@ def _families(source: LocatedYaml, model: ModelPlan) -> Iterator[tuple[str, Mapp
         yield family, {name: _alike(values[name], middle) if values and name in values else [middle] for name, middle in known.items()}
 
 
-def _alike(values: Any, middle: Any) -> list[Any]:  # noqa: ANN401, RUF100 - of any type
+def _alike(values: Any, middle: Any) -> list[Any]:  # of any type
     return [float(one) if isinstance(middle, float) else one for one in _listed(values)]
 
 
@@ -132,7 +132,7 @@ def _feature_sets(source: LocatedYaml, model: ModelPlan) -> dict[str, tuple[str,
     return sets
 
 
-def _listed(value: Any) -> list[Any]:  # noqa: ANN401, RUF100 - whatever stands in the file
+def _listed(value: Any) -> list[Any]:  # whatever stands in the file
     return value if isinstance(value, list) else [value]
 
 

@@ -99,7 +99,7 @@ class Contributions:
         entries = self._entries(view.name)
         return self._told(view.source, entries.take(self._chosen(view, aggregate, entries)))
 
-    def _read(self, stream: str, **equal: Any) -> _Entries:  # noqa: ANN401, RUF100 - values of any type
+    def _read(self, stream: str, **equal: Any) -> _Entries:  # values of any type
         return _Entries(*self._journal.of_stream(stream, self._asking.partition, self._asking.offset, **equal))
 
     def _reference(self, stream: str) -> Contribution:
@@ -126,7 +126,7 @@ class Contributions:
         entries = entries.where(pc.invert(pc.fill_null(entries.columns.column("_late"), False)))
         return entries if view.where is None else entries.where(view.where.evaluate(entries.columns))
 
-    def _joined(self, view: ViewPlan, entity: Any) -> _Entries:  # noqa: ANN401, RUF100 - whatever names an entity
+    def _joined(self, view: ViewPlan, entity: Any) -> _Entries:  # whatever names an entity
         """Entries whose request, the first of its id before them, is of the entity."""
         join = view.join
         if join is None:

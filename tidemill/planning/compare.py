@@ -139,7 +139,7 @@ def _section(section: Section, before: Mapping[str, Any], after: Mapping[str, An
     return changes
 
 
-def _dump(model: Any) -> Any:  # noqa: ANN401, RUF100 - any part of the application
+def _dump(model: Any) -> Any:  # any part of the application
     return model.model_dump(mode="json", by_alias=True)
 
 

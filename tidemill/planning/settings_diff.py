@@ -7,7 +7,7 @@ from typing import Any
 _LONGEST = 80
 
 
-def changed_keys(before: Any, after: Any) -> list[str]:  # noqa: ANN401, RUF100 - JSON of any shape
+def changed_keys(before: Any, after: Any) -> list[str]:  # JSON of any shape
     """Return a line for each key whose value differs, with both values.
 
     >>> changed_keys({"gate": {"alpha": 0.05, "span": 1}}, {"gate": {"alpha": 0.1, "span": 1}, "slices": ["a"]})
@@ -26,7 +26,7 @@ def changed_keys(before: Any, after: Any) -> list[str]:  # noqa: ANN401, RUF100 
 _NOTHING = object()
 
 
-def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401, RUF100
+def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:
     if isinstance(value, dict) and value:
         for name, inner in value.items():
             yield from _leaves(inner, f"{path}.{name}" if path else str(name))
@@ -34,7 +34,7 @@ def _leaves(value: Any, path: str) -> Iterator[tuple[str, Any]]:  # noqa: ANN401
         yield path, value
 
 
-def _line(name: str, before: Any, after: Any) -> str:  # noqa: ANN401, RUF100
+def _line(name: str, before: Any, after: Any) -> str:
     if isinstance(before, list) and isinstance(after, list) and set(map(_text, before)) != set(map(_text, after)):
         gone = [f"- {_text(item)}" for item in before if item not in after]
         come = [f"+ {_text(item)}" for item in after if item not in before]
@@ -42,7 +42,7 @@ def _line(name: str, before: Any, after: Any) -> str:  # noqa: ANN401, RUF100
     return f"{name}: {_text(before)} -> {_text(after)}"
 
 
-def _text(value: Any) -> str:  # noqa: ANN401, RUF100
+def _text(value: Any) -> str:
     if value is _NOTHING:
         return "nothing"
     if isinstance(value, dict):

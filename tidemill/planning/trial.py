@@ -77,11 +77,16 @@ def try_changes(
             own = Path(folder) / str(number)
             own.mkdir()
             archive = Lake(running.lake, plan.application.app)
-            outcomes.append(_outcomes(plan, place, archive, own, lambda given, total, n=number: progress(n * total + given, 2 * total), trainer))  # type: ignore[misc]
+            outcomes.append(_outcomes(plan, place, archive, own, _half(progress, number), trainer))
         return {
             name: compared(model, running.plan.models.get(name), outcomes[0], outcomes[1], Lake(running.lake, new.application.app))
             for name, model in new.models.items()
         }
+
+
+def _half(progress: Callable[[int, int], None], number: int) -> Callable[[int, int], None]:
+    """Return what tells how far one of two runs of the same length has come, of both."""
+    return lambda given, total: progress(number * total + given, 2 * total)
 
 
 def _outcomes(

@@ -159,7 +159,7 @@ def _at_its_place(rows: FileRows, name: str, make: Callable[[], pa.Array]) -> pa
         raise DataSetError(f"{rows.place(error.row)}: {name}: {error}") from error
 
 
-def _constant(field: pa.Field, value: Any, count: int) -> pa.Array:  # noqa: ANN401, RUF100 - whatever the schema's default is
+def _constant(field: pa.Field, value: Any, count: int) -> pa.Array:  # whatever the schema's default is
     return pa.nulls(count, field.type) if value is None else pa.array([value] * count).cast(field.type)
 
 

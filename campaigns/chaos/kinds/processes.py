@@ -70,7 +70,7 @@ def _kill_in_recovery(world: World, target: str, rng: Random) -> Iterator[Wait]:
         for _ in range(2):
             before = machine.pid(stage)
             machine.kill(stage)
-            yield lambda before=before: machine.pid(stage) != before  # type: ignore[misc]
+            yield lambda before=before: machine.pid(stage) != before  # type: ignore[misc]  # mypy cannot infer a lambda with a default
             # From its first line to a place in the group takes some two seconds.
             yield rng.uniform(0.1, 3.0)
         yield world.ready(target)

@@ -23,11 +23,11 @@ def title_of(app: str, message: Message) -> str:
     return f"[{app}] {first.status} ({first.severity}): {first.summary}{more}"
 
 
-def _tidemill(app: str, message: Message) -> Any:  # noqa: ANN401, RUF100 - JSON
+def _tidemill(app: str, message: Message) -> Any:  # JSON
     return {"version": 1, "app": app, "message_id": message.message_id, "notifications": [one.record() for one in message.notifications]}
 
 
-def _slack(app: str, message: Message) -> Any:  # noqa: ANN401, RUF100 - JSON
+def _slack(app: str, message: Message) -> Any:  # JSON
     shown = message.notifications[:_MOST_ATTACHMENTS]
     return {
         "text": title_of(app, message),
@@ -44,7 +44,7 @@ def _slack(app: str, message: Message) -> Any:  # noqa: ANN401, RUF100 - JSON
     }
 
 
-def _alertmanager(app: str, message: Message) -> Any:  # noqa: ANN401, RUF100 - JSON
+def _alertmanager(app: str, message: Message) -> Any:  # JSON
     return [_alert(app, one) for one in message.notifications]
 
 

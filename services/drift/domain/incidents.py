@@ -201,7 +201,7 @@ class IncidentFold:
             changed[incident.incident_id] = "worse" if worse or changed.get(incident.incident_id) == "worse" else "joined"
 
     def _say(self, incident: Incident, change: IncidentChange, at: Coordinates, fallback_share: float) -> IncidentUpdate:
-        status: Status = {"opened": "open", "resolved": "resolved"}.get(change, "ongoing")  # type: ignore[assignment]
+        status: Status = "open" if change == "opened" else "resolved" if change == "resolved" else "ongoing"
         incident.number += 1
         subjects = sorted({subject for _, subject in incident.calm})
         return IncidentUpdate(

@@ -132,7 +132,7 @@ class _Trials:
     recipes: dict[int, dict[str, Any]] = field(default_factory=dict)
     answers: dict[int, list[Scores]] = field(default_factory=dict)
 
-    def loss(self, trial: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
+    def loss(self, trial: Any) -> float:  # optuna is untyped
         """Return a trial's loss over the stretches, which the pruner may cut short."""
         stretches, training, kind = self.stretches, self.training, self.kind
         self.told("searching", trial.number, self.count)

@@ -26,7 +26,7 @@ _INNER: dict[str, Any] = {**_ALLOCATING, "_nrt": False}
 _CACHE_DIR = _keyed_by_source()
 
 
-def entry(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100 - a dispatcher, which has no type
+def entry(function: Callable[..., object]) -> Any:  # a dispatcher, which has no type
     """Compile a function that Python calls.
 
     Numba chooses the folder of a function's compiled code when it decorates the function, by one setting of the process. The setting is put back
@@ -40,7 +40,7 @@ def entry(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100 - a d
         setattr(config, "CACHE_DIR", before)  # noqa: B010
 
 
-def inner(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
+def inner(function: Callable[..., object]) -> Any:
     """Compile a function that only kernels call and that makes no array: less to compile, nothing to cache, and no references are counted.
 
     A call of Numba's reference counter for every array at every turn, even for one that owns nothing, was half the time of the fold.
@@ -48,6 +48,6 @@ def inner(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
     return njit(**_INNER)(function)
 
 
-def allocating(function: Callable[..., object]) -> Any:  # noqa: ANN401, RUF100
+def allocating(function: Callable[..., object]) -> Any:
     """Compile a function as `inner` does, but one that makes arrays of its own."""
     return njit(**_ALLOCATING)(function)

@@ -24,10 +24,10 @@ class AveragedTrees:
         Classes of scikit-learn.
     """
 
-    def __init__(self, classifier: Any, regressor: Any) -> None:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+    def __init__(self, classifier: Any, regressor: Any) -> None:  # scikit-learn is untyped
         self._classifier, self._regressor = classifier, regressor
 
-    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw how many trees there are, and how large and how different from each other."""
         return {
             "trees": trial.suggest_int("trees", 60, 120, step=20),
@@ -79,7 +79,7 @@ def _leaves(values: NDArray[np.float64], numbers: bool) -> NDArray[np.float64]:
     return values if numbers else values / values.sum(axis=1, keepdims=True)
 
 
-def tree_of(tree: Any, values: NDArray[np.float64]) -> Tree:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+def tree_of(tree: Any, values: NDArray[np.float64]) -> Tree:  # scikit-learn is untyped
     """Return a tree of scikit-learn's with what each node answers, shape (nodes, outputs)."""
     left, right = tree.children_left.astype(np.int64), tree.children_right.astype(np.int64)
     return Tree(tree.feature.astype(np.int64), tree.threshold, left, right, tree.missing_go_to_left.astype(np.bool_), values)

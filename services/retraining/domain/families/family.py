@@ -67,7 +67,7 @@ class Family(Protocol):
     `tidemill.shared.application.families`.
     """
 
-    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw hyperparameters; the names of other families' are no matter."""
         ...
 

@@ -20,7 +20,7 @@ class HistGradientBoosting:
     One thread: the number of threads is part of the result. Where LightGBM can be used it is the faster one.
     """
 
-    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw the number of rounds and what keeps each tree simple."""
         return {
             "trees": trial.suggest_int("trees", 60, 120, step=20),

@@ -23,7 +23,7 @@ class LightGBM:
     Ke et al.: LightGBM: a highly efficient gradient boosting decision tree. NeurIPS 2017.
     """
 
-    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw the number of rounds and what keeps each tree simple."""
         return {
             "trees": trial.suggest_int("trees", 60, 120, step=20),

@@ -14,7 +14,7 @@ from tidemill.shared.models.export import Link, linear_to_onnx
 class LogisticRegression:
     """A linear model of the log odds on standardised columns, of several classes of the log probabilities."""
 
-    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw how far the coefficients may go."""
         return {"strength": trial.suggest_float("strength", 1e-3, 1.0, log=True)}
 

@@ -32,7 +32,7 @@ class OwnEstimator:
 
     path: str
 
-    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw nothing."""
         return {}
 
@@ -76,7 +76,7 @@ class OwnEstimator:
         labels = np.arange(_PROBE_ROWS) % max(2, kind.width) if kind.name != "regression" else rows[:, 0]
         return self.fit(Sample(rows, labels.astype(np.float64), kind), {}, 0).export()
 
-    def _made(self, kind: Kind, seed: int) -> Any:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+    def _made(self, kind: Kind, seed: int) -> Any:  # scikit-learn is untyped
         estimator = self._factory()()
         wanted = ("fit", "get_params", "set_params", "predict" if kind.name == "regression" else "predict_proba")
         if lacking := [name for name in wanted if not hasattr(estimator, name)]:
@@ -98,7 +98,7 @@ class OwnEstimator:
             raise FamilyError(f"the family {self.path}: expected a function {name} without arguments in {module}, found {factory!r}")
         return lambda: factory()
 
-    def _exported(self, estimator: Any, means: NDArray[np.float32], kind: Kind) -> bytes:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+    def _exported(self, estimator: Any, means: NDArray[np.float32], kind: Kind) -> bytes:  # scikit-learn is untyped
         try:
             return estimator_to_onnx(estimator, means, probabilities=kind.name != "regression")
         except Exception as error:  # the converters raise whatever their libraries do
@@ -107,7 +107,7 @@ class OwnEstimator:
             raise FamilyError(f"{words}; return one that skl2onnx converts, or name a family of ours (hist_gradient_boosting, lightgbm)") from error
 
 
-def _weight_argument(estimator: Any) -> str | None:  # noqa: ANN401, RUF100 - scikit-learn is untyped
+def _weight_argument(estimator: Any) -> str | None:  # scikit-learn is untyped
     """Return how a fit is told weights; None where it takes none."""
     last, prefix = (estimator.steps[-1][1], f"{estimator.steps[-1][0]}__") if hasattr(estimator, "steps") else (estimator, "")
     return f"{prefix}sample_weight" if "sample_weight" in inspect.signature(last.fit).parameters else None

@@ -25,7 +25,7 @@ def family_of(name: str) -> Family:
     return cast("Family", import_module(f"{__package__}.{name}").FAMILY)
 
 
-def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) -> dict[str, Any]:  # optuna is untyped
     """Draw a family, a training window and the family's own hyperparameters.
 
     The search knows a hyperparameter by its family's name and its own, so that two families may draw one of the same name from different ranges.
@@ -38,14 +38,14 @@ def suggest(trial: Any, families: Sequence[str], windows_days: Sequence[int]) ->
 class _Subspace:
     """A trial as one family sees it."""
 
-    def __init__(self, trial: Any, family: str) -> None:  # noqa: ANN401, RUF100 - optuna is untyped
+    def __init__(self, trial: Any, family: str) -> None:  # optuna is untyped
         self._trial, self._family = trial, family
 
-    def suggest_float(self, name: str, low: float, high: float, **how: Any) -> float:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest_float(self, name: str, low: float, high: float, **how: Any) -> float:  # optuna is untyped
         return float(self._trial.suggest_float(f"{self._family}.{name}", low, high, **how))
 
-    def suggest_int(self, name: str, low: int, high: int, **how: Any) -> int:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest_int(self, name: str, low: int, high: int, **how: Any) -> int:  # optuna is untyped
         return int(self._trial.suggest_int(f"{self._family}.{name}", low, high, **how))
 
-    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest_categorical(self, name: str, choices: Sequence[Any]) -> Any:  # optuna is untyped
         return self._trial.suggest_categorical(f"{self._family}.{name}", choices)

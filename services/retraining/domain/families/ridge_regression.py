@@ -14,7 +14,7 @@ from tidemill.shared.models.export import linear_to_onnx
 class RidgeRegression:
     """A linear model of a number on standardised columns, its coefficients drawn towards zero."""
 
-    def suggest(self, trial: Any) -> dict[str, Any]:  # noqa: ANN401, RUF100 - optuna is untyped
+    def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw the penalty, in rows."""
         return {"penalty": trial.suggest_float("penalty", 1e-2, 1e3, log=True)}
 

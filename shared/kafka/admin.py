@@ -1,0 +1,28 @@
+"""Kafka's admin client.
+
+`confluent_kafka.admin` takes these names from modules of its own and exports none of them, which mypy is told here, once.
+"""
+
+from confluent_kafka.admin import (  # type: ignore[attr-defined]
+    AdminClient,
+    AlterConfigOpType,
+    ClusterMetadata,
+    ConfigEntry,
+    ConfigResource,
+    ConsumerGroupDescription,
+    NewTopic,
+    OffsetSpec,
+    TopicDescription,
+)
+
+__all__ = [
+    "AdminClient",
+    "AlterConfigOpType",
+    "ClusterMetadata",
+    "ConfigEntry",
+    "ConfigResource",
+    "ConsumerGroupDescription",
+    "NewTopic",
+    "OffsetSpec",
+    "TopicDescription",
+]
