@@ -18,6 +18,7 @@ from tidemill.services.drift.domain.rows import LATENCY, MergedCoordinates, gath
 from tidemill.services.drift.domain.schema_changes import schema_news
 from tidemill.services.drift.domain.trial import ContestBlock
 from tidemill.services.drift.domain.watch_settings import WatchSettings
+from tidemill.services.drift.state_text import compressed
 from tidemill.shared.application.drift_policy import DriftPolicy
 from tidemill.shared.application.lineage import Lineage, lineage_of
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -151,7 +152,9 @@ class DriftTask(MergingTask):
         if self._rows_since_snapshot < _SNAPSHOT_ROWS:
             return Checkpoint((), self._marker)
         self._rows_since_snapshot = 0
-        blobs = {name.encode(): zlib.compress(json.dumps(value, default=_plain).encode(), 1) for name, value in self._fold.snapshot().items()}
+        state = self._fold.snapshot()
+        # What is compressed is let go at once.
+        blobs = {name.encode(): compressed(state.pop(name)) for name in list(state)}
         blobs[_MERGE_KEY] = self.merge.state()
         digests = {key: hashlib.sha256(blob).digest() for key, blob in blobs.items()}
         entries = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != digests[key]]
@@ -217,10 +220,3 @@ class DriftTask(MergingTask):
                 keys = [one.model.encode() for one in chosen]
                 emissions.append(Emission(topic, 0, keys, [codec.encode(one.record()) for one in chosen], times))
         return emissions
-
-
-def _plain(value: object) -> object:
-    """Return NumPy's numbers and truth values as Python's: one that slips into the state must not end every start of the stage."""
-    if isinstance(value, np.generic):
-        return value.item()
-    raise TypeError(f"expected plain state, found {type(value).__name__}")
