@@ -1,12 +1,12 @@
 """A SQL expression as polars parsed it: what it may ask for, and whole numbers that do not wrap around.
 
 polars gives the parts of a time in 8 bits and lengths in 32 without a sign: ``EXTRACT(hour FROM t) * 60`` is -36 for eleven o'clock at night, and
-``LENGTH(s) - 5`` is 4294967294 for three letters. SQL knows no such numbers, so each part of an expression that is narrower than 64 bits is cast.
+``LENGTH(s) - 5`` is 4294967294 for three letters. SQL knows no such numbers, so what such an operator or function takes is cast to 64 bits.
 """
 
 import io
 import json
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +34,7 @@ def other_rows(compiled: pl.Expr) -> str | None:
 
 
 def widen(compiled: pl.Expr, frame: pl.DataFrame) -> pl.Expr:
-    """Return an expression whose whole numbers have 64 bits at every step.
+    """Return an expression in which no operator or function computes whole numbers of fewer than 64 bits.
 
     Parameters
     ----------
@@ -44,7 +44,9 @@ def widen(compiled: pl.Expr, frame: pl.DataFrame) -> pl.Expr:
     Raises
     ------
     polars.exceptions.PolarsError
-        It does not type-check, or has a literal that is no finite number.
+        It does not type-check.
+    ValueError
+        It has whole numbers to widen and a literal that is no finite number, or is nested too deeply to be written anew.
     """
     tree = _tree(compiled)
     wide = _widened(tree, frame.schema).node
@@ -56,16 +58,19 @@ def _tree(compiled: pl.Expr) -> Node:
 
 
 def _expression(tree: Node) -> pl.Expr:
-    return pl.Expr.deserialize(io.StringIO(json.dumps(tree)), format="json")
+    try:
+        return pl.Expr.deserialize(io.StringIO(json.dumps(tree)), format="json")
+    except pl.exceptions.ComputeError as error:
+        raise ValueError("a simpler expression: its parts stand in each other more than some fifty deep, or it names a number without end") from error
 
 
-def _children(kind: str, body: Any) -> list[Node]:  # noqa: ANN401, RUF100
+def _children(kind: str, body: Any) -> list[Node]:
     if kind == "Function":
         return list(body["input"])
     return [body[0]] if kind == "Alias" else [body[part] for part in _PARTS[kind]]
 
 
-def _with_children(kind: str, body: Any, children: list[Node]) -> Node:  # noqa: ANN401, RUF100
+def _with_children(kind: str, body: Any, children: list[Node]) -> Node:
     if kind == "Function":
         return {kind: {**body, "input": children}}
     return {kind: [*children, *body[1:]]} if kind == "Alias" else {kind: {**body, **dict(zip(_PARTS[kind], children, strict=True))}}
@@ -87,7 +92,7 @@ def _other_rows(node: Node) -> Iterator[str]:
         yield from _other_rows(child)
 
 
-def _function_name(function: Any) -> str:  # noqa: ANN401, RUF100
+def _function_name(function: Any) -> str:
     """Return the name of a function, which polars gives as a word, or below its family or before its options."""
     while isinstance(function, dict):
         (name, body), *_ = function.items()
@@ -111,8 +116,19 @@ def _widened(node: Node, schema: Mapping[str, Any]) -> _Part:
     if kind in _LEAVES:
         return _Part(node, None, kind == "Column")
     parts = [_widened(child, schema) for child in _children(kind, body)]
-    # The type of a node follows from those of its children: a column in place of each keeps the work linear. Constants stay, since many functions
-    # take nothing else.
+    type_ = _type_of(kind, body, parts, schema)
+    if kind in ("BinaryExpr", "Function") and type_ in _NARROW:
+        # A choice or a cast computes nothing, so that a CASE of many branches is left as it is.
+        parts = [_cast(part) if part.type in _NARROW else part for part in parts]
+        type_ = _type_of(kind, body, parts, schema)
+    return _Part(_with_children(kind, body, [part.node for part in parts]), type_, any(part.names_column for part in parts))
+
+
+def _type_of(kind: str, body: Any, parts: Sequence[_Part], schema: Mapping[str, Any]) -> Any:
+    """Return the type of a node, which follows from those of its parts: a column in place of each keeps the work linear.
+
+    Constants stay, since many functions take nothing else.
+    """
     known, inputs = dict(schema), []
     for i, part in enumerate(parts):
         if part.type is None or not part.names_column:
@@ -120,8 +136,9 @@ def _widened(node: Node, schema: Mapping[str, Any]) -> _Part:
         else:
             known[f"_part{i}"] = part.type
             inputs.append({"Column": f"_part{i}"})
-    type_ = pl.LazyFrame(schema=known).select(_expression(_with_children(kind, body, inputs)).alias("value")).collect_schema()["value"]
-    whole = _with_children(kind, body, [part.node for part in parts])
-    if type_ in _NARROW:
-        whole, type_ = {"Cast": {"expr": whole, "dtype": {"Literal": "Int64"}, "options": "NonStrict"}}, pl.Int64()
-    return _Part(whole, type_, any(part.names_column for part in parts))
+    return pl.LazyFrame(schema=known).select(_expression(_with_children(kind, body, inputs)).alias("value")).collect_schema()["value"]
+
+
+def _cast(part: _Part) -> _Part:
+    wide = {"Cast": {"expr": part.node, "dtype": {"Literal": "Int64"}, "options": "NonStrict"}}
+    return _Part(wide, pl.Int64(), part.names_column)

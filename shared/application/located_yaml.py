@@ -5,8 +5,9 @@ core schema of YAML 1.2, where ``no`` is a word and not a truth value.
 """
 
 import re
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from itertools import count
 from pathlib import Path
 from typing import Any
 
@@ -25,6 +26,8 @@ _SCALARS: tuple[tuple[re.Pattern[str], Callable[[str], Any]], ...] = (
     (re.compile(r"\.(nan|NaN|NAN)"), lambda _: float("nan")),
 )
 _TAG = "tag:yaml.org,2002:"
+_MOST_VALUES, _MOST_DIGITS, _DEEPEST = 1_000_000, 400, 100
+"""Far above any application: 500 models have some 20,000 values. A few aliases of aliases would be billions of them."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -59,30 +62,34 @@ def load_yaml(file: Path) -> LocatedYaml:
     if not isinstance(node, yaml.MappingNode):
         came = "nothing" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else repr(node.value)
         raise ApplicationError(file, 1, "a mapping", came)
-    return LocatedYaml(file, _value(file, node, ()), node)
+    return LocatedYaml(file, _value(file, node, (), count(1)), node)
 
 
-def _value(file: Path, node: yaml.Node, inside: tuple[yaml.Node, ...]) -> Any:
+def _value(file: Path, node: yaml.Node, inside: tuple[yaml.Node, ...], values: Iterator[int]) -> Any:
+    if next(values) > _MOST_VALUES:
+        raise ApplicationError(file, node.start_mark.line + 1, f"at most {_MOST_VALUES:,} values, aliases written out", "more")
+    if len(inside) > _DEEPEST:
+        raise ApplicationError(file, node.start_mark.line + 1, f"at most {_DEEPEST} lists and mappings within each other", "more")
     if any(node is outer for outer in inside):
         raise ApplicationError(file, node.start_mark.line + 1, "a value that does not contain itself", "an alias to what it stands in")
     if isinstance(node, yaml.ScalarNode):
         return _scalar(file, node)
     if isinstance(node, yaml.SequenceNode):
-        return [_value(file, item, (*inside, node)) for item in node.value]
+        return [_value(file, item, (*inside, node), values) for item in node.value]
     mapping: dict[Any, Any] = {}
     merged: dict[Any, Any] = {}
     for key, item in node.value:
-        name = _value(file, key, ())
+        name = _value(file, key, (), values)
         if name == "<<":
             for part in item.value if isinstance(item, yaml.SequenceNode) else [item]:
                 if not isinstance(part, yaml.MappingNode):
                     raise ApplicationError(file, key.start_mark.line + 1, "a mapping after <<", repr(part.value))
-                merged = {**_value(file, part, (*inside, node)), **merged}
+                merged = {**_value(file, part, (*inside, node), values), **merged}
             continue
         if isinstance(name, (list, dict)) or name in mapping:
             came = f"{name!r} again" if not isinstance(name, (list, dict)) else repr(name)
             raise ApplicationError(file, key.start_mark.line + 1, "each key once, as a word or a number", came)
-        mapping[name] = _value(file, item, (*inside, node))
+        mapping[name] = _value(file, item, (*inside, node), values)
     return {**merged, **mapping}
 
 
@@ -93,7 +100,7 @@ def _scalar(file: Path, node: yaml.ScalarNode) -> Any:
     if node.style:  # quoted, or a block
         return text
     for pattern, meaning in _SCALARS:
-        if pattern.fullmatch(text):
+        if len(text) <= _MOST_DIGITS and pattern.fullmatch(text):
             return meaning(text)
     return text
 

@@ -157,10 +157,10 @@ class Model(Owned):
 class Application(Frozen):
     """Everything a team writes down."""
 
-    app: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$")]
+    app: Annotated[str, Field(pattern=r"^[a-z][a-z0-9-]*$", max_length=100)]
     owner: Owner
     partition_by: str
-    partitions: int = Field(default=1, ge=1)
+    partitions: int = Field(default=1, ge=1, le=10_000)
     topology: Topology = "fused"
     streams: dict[Name, Stream] = Field(min_length=1)
     entities: dict[Name, Entity] = Field(default={})

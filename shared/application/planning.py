@@ -26,6 +26,7 @@ from tidemill.shared.application.topics import Topics
 from tidemill.shared.application.view_definition import VIEW_KINDS
 from tidemill.shared.application.view_planning import ViewPlanner
 from tidemill.shared.avro.arrow_types import arrow_schema
+from tidemill.shared.log.topics import catalogue_topics
 
 Path_ = Sequence[str | int]
 
@@ -92,7 +93,19 @@ class _Planner:
 
     def _check_partitioning(self, streams: dict[str, StreamPlan]) -> None:
         seen: dict[str, str] = {}
+        # Kafka takes `.` and `_` for one letter where it names metrics, and refuses topics that differ in them alone.
+        own = {topic.name.replace(".", "_"): topic.name for topic in catalogue_topics(self.application.app, 1)}
         for name, stream in streams.items():
+            place, alike = ("streams", name, "topic"), stream.topic.replace(".", "_")
+            if stream.topic in (".", "..") or stream.topic.startswith("__"):
+                raise self.document.error(place, "the name of a topic: Kafka keeps . and .. and names that begin with two underscores", stream.topic)
+            if alike in own:
+                raise self.document.error(place, f"a topic that is none of {self.application.app}'s own ({own[alike]})", stream.topic)
+            for other in seen:
+                if other != stream.topic and other.replace(".", "_") == alike:
+                    raise self.document.error(
+                        place, f"a topic that differs from {other} in more than . and _, which Kafka takes for one", stream.topic
+                    )
             if stream.topic in seen:
                 raise self.document.error(("streams", name, "topic"), "a topic of its own", f"{stream.topic}, which {seen[stream.topic]} reads")
             seen[stream.topic] = name

@@ -1,6 +1,6 @@
 """A stream as its authors write it: one raw topic, its schema, and what every record of it should meet."""
 
-from typing import Literal
+from typing import Annotated, Literal
 
 from pydantic import Field, model_validator
 
@@ -42,7 +42,7 @@ class Stream(Owned):
         Debezium in JSON: what a text in a column of decimals is.
     """
 
-    topic: str
+    topic: Annotated[str, Field(pattern=r"^[A-Za-z0-9._-]{1,249}$")]
     schema_file: str = Field(alias="schema")
     kind: Literal["event", "reference"] = "event"
     event_id: str | None = None

@@ -10,11 +10,12 @@ from tidemill.shared.avro.times import parse_time_format
 UNITS_MS = {"ms": 1, "s": 1_000, "m": 60_000, "h": 3_600_000, "d": 86_400_000}
 DURATION_PATTERN = r"^(\d+(?:\.\d+)?)(ms|s|m|h|d)$"
 _DURATION = re.compile(DURATION_PATTERN)
+LONGEST_MS = 36_525 * UNITS_MS["d"]
 _EVENTS = re.compile(r"^(\d+(?:\.\d+)?) (events?|labels?)$")
 
 
 def parse_duration(text: Any) -> int:  # whatever stands in the file
-    """Return milliseconds for ``30s``, ``15m``, ``3h``, ``7d``.
+    """Return milliseconds for ``30s``, ``15m``, ``3h``, ``7d``; a century is the longest.
 
     >>> parse_duration("3h")
     10800000
@@ -22,7 +23,10 @@ def parse_duration(text: Any) -> int:  # whatever stands in the file
     match = _DURATION.match(text) if isinstance(text, str) else None
     if match is None:
         raise ValueError(f"a duration such as 30s, 15m, 3h or 7d, found {text!r}")
-    return round(float(match[1]) * UNITS_MS[match[2]])
+    duration = float(match[1]) * UNITS_MS[match[2]]
+    if duration > LONGEST_MS:
+        raise ValueError(f"a duration of at most 36525d, a century, found {text!r}")
+    return round(duration)
 
 
 def parse_half_life(text: Any) -> tuple[int | None, float | None]:
@@ -45,7 +49,7 @@ def parse_half_life(text: Any) -> tuple[int | None, float | None]:
 
 _DurationText = Annotated[str, Field(pattern=DURATION_PATTERN, examples=["30s", "15m", "3h", "7d"])]
 Duration = Annotated[int, BeforeValidator(parse_duration, json_schema_input_type=_DurationText)]
-Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$")]
+Name = Annotated[str, Field(pattern=r"^[a-z][a-z0-9_]*$", max_length=100)]
 Owner = Annotated[str, Field(min_length=1)]
 TimeFormat = Annotated[str, AfterValidator(parse_time_format), Field(examples=["seconds", "%Y%m%d"])]
 Columns = Annotated[

@@ -17,13 +17,14 @@ from tidemill.init.column_types import typed
 from tidemill.init.names import avro_names, slug
 from tidemill.init.policies import policies, too_rare
 from tidemill.init.profile import profile
-from tidemill.init.question import Question, QuestionKind, ask, class_text
+from tidemill.init.question import Question, QuestionKind, ask, class_text, whole_numbers
 from tidemill.init.raw_table import RawTable
 from tidemill.init.reading import read_table
 from tidemill.init.roles import Roles, duplicates
 from tidemill.init.timeline import LabelDelay, timeline
 from tidemill.replay.file_rows import DataSetError
 
+_LAST_EXACT = 2**53
 _FILES = ("app.yaml", "schemas", "data", "examples")
 
 
@@ -110,9 +111,12 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
         is_rare = pl.Series([text in rare for text in map(class_text, label.values)])
         columns[roles.label] = label = InputColumn(label.name, label.values.set(is_rare, None), label.kind, label.notes)
         question = ask(label, options.kind)
-    if question.kind != "regression" and label.kind == "number":
+    if question.kind != "regression" and label.kind == "number" and whole_numbers(label.values.drop_nulls()):
         # Classes are spelled 1 and 2, also where a gap has made 1.0 and 2.0 of them.
         columns[roles.label] = label = InputColumn(label.name, label.values.cast(pl.Int64), "integer", label.notes)
+    for option, name in (("--id", roles.identity), *(("--entity", name) for name in roles.entities)):
+        if name is not None:
+            columns[name] = _naming(option, columns[name])
     identity, identities = _identity(columns, roles)
     names = _names(options, columns, identity)
     taken = [names.identity, names.time, "event_id", "label_time"]
@@ -146,6 +150,21 @@ def _refuse_to_overwrite(folder: Path) -> None:
         raise DataSetError(f"{folder}: expected a new or an empty folder, found {', '.join(there)} in it: choose another, or delete them first")
 
 
+def _naming(option: str, column: InputColumn) -> InputColumn:
+    """Return a column that names something: texts, whole numbers (also where gaps have made 3.0 of 3) or dates."""
+    if column.kind == "number":
+        whole = column.values.drop_nulls()
+        if bool(((whole == whole.round()) & (whole.abs() <= _LAST_EXACT)).all()):
+            return InputColumn(column.name, column.values.cast(pl.Int64), "integer", column.notes)
+    able = ("integer", "text", "date") if option == "--id" else ("integer", "text", "boolean")
+    if column.kind not in able:
+        kinds = {"number": "numbers with fractions, or beyond 2^53", "boolean": "truth values", "date": "dates", "time": "times"}
+        expected = "texts, whole numbers or dates" if option == "--id" else "texts, whole numbers or truth values"
+        came = kinds.get(column.kind, str(column.values.dtype))
+        raise DataSetError(f"{option} {column.name!r}: expected {expected}, found {came}; leave {option} {column.name!r} out")
+    return column
+
+
 def _identity(columns: dict[str, InputColumn], roles: Roles) -> tuple[InputColumn | None, pl.Series]:
     """Return the column of ids, if there is one, and the ids of all rows."""
     count = len(next(iter(columns.values())))
@@ -153,10 +172,6 @@ def _identity(columns: dict[str, InputColumn], roles: Roles) -> tuple[InputColum
         width = len(str(count))
         return None, pl.Series([f"row-{i:0{width}}" for i in range(1, count + 1)], dtype=pl.String)
     column = columns[roles.identity]
-    if column.kind not in ("integer", "text", "date"):
-        raise DataSetError(
-            f"--id {roles.identity!r}: expected texts or whole numbers, found {column.values.dtype}; leave --id out and rows are numbered"
-        )
     if column.nulls:
         row = int(column.values.is_null().arg_true()[0])
         raise DataSetError(f"--id {roles.identity!r}: expected a value in every row, found none in {column.nulls:,} (the first: row {row + 1})")

@@ -42,6 +42,8 @@ def single_column_score(column: InputColumn, question: Question) -> float | None
     # Neighbours in time may be alike, and then shuffled folds are no strict judges; but only a warning follows.
     np.random.default_rng(7).shuffle(folds)
     if question.kind == "regression":
+        # R2 knows no unit; sums and squares of 1e308 would be infinite.
+        labels = labels / np.abs(labels).max()
         return float(r2_score(labels, _scores(bins, labels, folds)))
     aucs = []
     for target in _targets(question, labels):

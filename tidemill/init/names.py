@@ -20,6 +20,8 @@ _LETTERS = {
 }
 _PLAIN = re.compile(r"^[A-Za-z][A-Za-z0-9_]*$")
 _LONGEST = 60
+_NO_WORDS_OF_YAML = ("null", "true", "false")
+"""Names that would stand in the application file as nothing, or as a truth value."""
 
 
 def avro_names(columns: Iterable[str], taken: Iterable[str] = ()) -> Mapping[str, str]:
@@ -29,7 +31,7 @@ def avro_names(columns: Iterable[str], taken: Iterable[str] = ()) -> Mapping[str
     {'amount': 'amount', 'Größe (cm)': 'Grosse_cm', '名前': 'column_3', 'order-id': 'order_id_2', 'order_id': 'order_id', '2nd': 'c_2nd', '_x': 'x'}
     """
     given = list(columns)
-    used = {name.lower() for name in taken}
+    used = {*_NO_WORDS_OF_YAML, *(name.lower() for name in taken)}
     # Whoever has a good name keeps it, whatever its neighbours would become.
     names_by_column = {}
     for column in given:
@@ -49,7 +51,9 @@ def slug(text: str, otherwise: str) -> str:
     ('my_table_2024', 'table')
     """
     name = _letters(text).lower()
-    return name if name and name[0].isalpha() else f"c_{name}" if name else otherwise
+    if not name:
+        return otherwise
+    return name if name[0].isalpha() and name not in _NO_WORDS_OF_YAML else f"c_{name}"
 
 
 def _letters(text: str) -> str:

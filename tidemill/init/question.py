@@ -5,6 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
+import numpy as np
 import polars as pl
 
 from tidemill.init.column import InputColumn
@@ -19,6 +20,9 @@ _NO = frozenset("false no nein non não n f 0 0.0 -1 negative neg none not norma
 _MOST_CLASSES_OF_NUMBERS = 20
 _MOST_CLASSES = 100
 _ROWS_A_CLASS = 5
+_LONGEST_CLASS = 200
+_HUGE = 1e150
+_LAST_EXACT = 2.0**53
 _TWO = 2
 
 
@@ -58,7 +62,11 @@ class Question:
     def mean(self) -> float:
         """Mean of the labels: of a binary question the share of the positive class."""
         values = self.labels.drop_nulls().to_numpy()
-        return float(values.mean()) if len(values) else 0.0
+        if not len(values):
+            return 0.0
+        # Sums of 1e308 are infinite; their mean is not.
+        unit = 2.0**512 if np.abs(values).max() > _HUGE else 1.0
+        return float((values / unit).mean() * unit)
 
     @property
     def rarest(self) -> tuple[str, int]:
@@ -102,11 +110,14 @@ def ask(label: InputColumn, kind: QuestionKind | None, declared: Sequence[str] =
                 f" say --kind {'binary' if distinct == _TWO else 'multiclass'}"
             )
         return Question("regression", evidence, label.values.cast(pl.Float64), (), {}, {})
+    if (longest := max((len(class_text(value)) for value in texts), default=0)) > _LONGEST_CLASS:
+        way = "say --kind regression" if numeric else "is it a free text?"
+        raise DataSetError(f"label {label.name!r}: expected classes of at most {_LONGEST_CLASS} characters, found one of {longest:,}: {way}")
     if chosen == "binary" and distinct != _TWO:
         some = f": {', '.join(map(class_text, texts[:8]))}" if texts else f" different values such as {given[0]!r}"
         way = "regression or --kind multiclass" if numeric else "multiclass"
         raise DataSetError(f"label {label.name!r}: expected two different values (kind: binary), found {distinct}{some}; say --kind {way}")
-    if distinct > _MOST_CLASSES or (label.kind == "number" and chosen == "multiclass" and not _whole(given)):
+    if distinct > _MOST_CLASSES or (label.kind == "number" and chosen == "multiclass" and not whole_numbers(given)):
         raise DataSetError(
             f"label {label.name!r}: expected at most {_MOST_CLASSES} classes (kind: {chosen}), found {distinct:,} different values such as"
             f" {given[0]!r}: {'say --kind regression' if numeric else 'is it an id or a free text? name another column with --label'}"
@@ -122,14 +133,15 @@ def _infer(label: InputColumn, distinct: int, numeric: bool) -> tuple[QuestionKi
     if not numeric:
         return "multiclass", f"{distinct:,} different texts"
     given = label.values.drop_nulls()
-    if distinct <= _MOST_CLASSES_OF_NUMBERS and _whole(given) and len(given) >= distinct * _ROWS_A_CLASS:
+    if distinct <= _MOST_CLASSES_OF_NUMBERS and whole_numbers(given) and len(given) >= distinct * _ROWS_A_CLASS:
         # Counts have few values, too; but the most frequent of them lie side by side, as class numbers do, so this is said and can be overruled.
         return "multiclass", f"{distinct} different whole numbers (if they are amounts or counts, say --kind regression)"
     return "regression", f"{distinct:,} different numbers"
 
 
-def _whole(given: pl.Series) -> bool:
-    return given.dtype == pl.Int64 or bool((given == given.round()).all())
+def whole_numbers(given: pl.Series) -> bool:
+    """Tell whether values are whole numbers that a double holds exactly."""
+    return given.dtype == pl.Int64 or bool(((given == given.round()) & (given.abs() <= _LAST_EXACT)).all())
 
 
 def _binary(label: InputColumn, values: list[object], evidence: str) -> Question:

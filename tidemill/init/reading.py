@@ -3,6 +3,7 @@
 import csv
 import gzip
 import json
+import math
 from collections import Counter
 from pathlib import Path
 from typing import Any
@@ -16,6 +17,7 @@ from tidemill.init.raw_table import RawTable
 from tidemill.replay.csv_file import CsvDialect, read_csv, records_of
 from tidemill.replay.file_rows import DataSetError, not_utf8
 from tidemill.replay.json_file import lines_of
+from tidemill.shared.avro.json_values import each_once
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LOOKED_AT = 200
@@ -150,22 +152,41 @@ def _json(file: Path) -> RawTable:
 
 def _json_array(file: Path, whole: bytes) -> tuple[list[dict[str, Any]], list[int]]:
     try:
-        rows = json.loads(whole)
+        rows = _parsed(whole)
     except ValueError as error:
         raise DataSetError(f"{file}: expected JSON lines or an array of objects: {error}") from error
     if not all(isinstance(row, dict) for row in rows):
         raise DataSetError(f"{file}: expected an array of objects, found {next(row for row in rows if not isinstance(row, dict))!r:.60} in it")
-    return [_flat(row) for row in rows], list(range(1, len(rows) + 1))
+    try:
+        return [_flat(row) for row in rows], list(range(1, len(rows) + 1))
+    except RecursionError as error:
+        raise DataSetError(f"{file}: expected objects of some hundred levels at most") from error
 
 
 def _json_object(place: str, line: bytes) -> dict[str, Any]:
     try:
-        row = json.loads(line)
+        row = _parsed(line)
+        flat = _flat(row) if isinstance(row, dict) else None
     except (ValueError, RecursionError) as error:
         raise DataSetError(f"{place}: expected a JSON object a line: {error}") from error
-    if not isinstance(row, dict):
+    if flat is None:
         raise DataSetError(f"{place}: expected a JSON object a line, found {row!r:.60}")
-    return _flat(row)
+    return flat
+
+
+def _parsed(text: bytes) -> Any:
+    """Parse JSON; ValueError for what is none, has a name twice, or has text that no file can hold (half of a pair of surrogates)."""
+    try:
+        value = json.loads(text, object_pairs_hook=each_once)
+    except RecursionError as error:
+        raise ValueError("expected some hundred objects and arrays within each other at most") from error
+    if b"\\u" in text:
+        try:
+            json.dumps(value, ensure_ascii=False).encode()
+        except UnicodeEncodeError as error:
+            half = error.object[error.start : error.end]
+            raise ValueError(f"expected text of Unicode, found half of a pair of surrogates ({ascii(half)[1:-1]})") from error
+    return value
 
 
 def _flat(row: dict[str, Any], before: str = "") -> dict[str, Any]:
@@ -181,12 +202,20 @@ def _json_column(name: str, values: list[Any]) -> pl.Series:
     if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values if value is not None):
         return pl.Series(name, values, pl.Int64)
     if kinds <= {int, float}:
-        return pl.Series(name, [None if value is None else float(value) for value in values], pl.Float64)
+        return pl.Series(name, [None if value is None else _nearest(value) for value in values], pl.Float64)
     if kinds == {bool}:
         return pl.Series(name, values, pl.Boolean)
     if kinds == {list}:
         return pl.Series(name, [None if value is None else [str(item) for item in value] for value in values], pl.List(pl.String))
     return pl.Series(name, [None if value is None else value if isinstance(value, str) else json.dumps(value) for value in values], pl.String)
+
+
+def _nearest(number: int | float) -> float:
+    """Return a number as a double; one of more than 308 digits is infinite, as 1e400 is."""
+    try:
+        return float(number)
+    except OverflowError:
+        return math.inf if number > 0 else -math.inf
 
 
 def _parquet(file: Path) -> RawTable:

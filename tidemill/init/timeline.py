@@ -12,11 +12,12 @@ from tidemill.init.column import InputColumn
 from tidemill.init.roles import Roles
 from tidemill.init.time_formats import numbers_as_times, texts_as_times
 from tidemill.replay.file_rows import DataSetError
-from tidemill.shared.application.values import UNITS_MS, parse_duration
+from tidemill.shared.application.values import DURATION_PATTERN, LONGEST_MS, UNITS_MS, parse_duration
 from tidemill.shared.avro.times import instant_text
 
 DAY_MS = UNITS_MS["d"]
 _ROWS = re.compile(r"^\d+$")
+_MOST_DIGITS = 9
 _SPAN_DAYS = 60
 _STEPS_MS = tuple(
     count * UNITS_MS[unit]
@@ -49,10 +50,14 @@ class LabelDelay:
         (LabelDelay(duration_ms=None, rows=500), LabelDelay(duration_ms=129600000, rows=None))
         """
         if _ROWS.match(text.strip()):
+            if len(text.strip()) > _MOST_DIGITS:
+                raise ValueError(f"at most {10**_MOST_DIGITS - 1:,} rows, found {text.strip()[:40]!r}")
             return cls(rows=int(text))
         try:
             return cls(duration_ms=parse_duration(text.strip()))
         except ValueError as problem:
+            if re.match(DURATION_PATTERN, text.strip()):
+                raise
             raise ValueError(f"a duration such as 36h, or a number of rows such as 500, found {text!r}") from problem
 
 
@@ -176,7 +181,10 @@ def _delayed(asked: NDArray[np.int64], delay: LabelDelay | None, step: int | Non
     usual = step or max(1, int((asked[-1] - asked[0]) // max(1, count - 1)))
     later = np.arange(count) + delay.rows
     inside = np.minimum(later, count - 1)
-    return np.asarray(np.maximum(asked[inside] + (later - inside) * usual, asked + 1), np.int64)
+    labelled = np.asarray(np.maximum(asked[inside] + (later - inside) * usual, asked + 1), np.int64)
+    if (longest := int((labelled - asked).max())) > LONGEST_MS:
+        raise DataSetError(f"--label-delay {delay.rows}: expected labels within a century of their rows, found {longest // DAY_MS:,} days")
+    return labelled
 
 
 def _delay_words(delay: LabelDelay | None) -> str:

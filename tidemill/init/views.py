@@ -114,6 +114,6 @@ def _windows(entity: ColumnProfile, times: Timeline) -> tuple[str, str]:
     rows = entity.column.values.gather(pl.Series(times.rows))
     each = max(1.0, len(rows) / max(1, entity.distinct))
     between = times.span_ms / each
-    short = next((nice for nice in _NICE_MS if nice >= 3 * between), _NICE_MS[-2])
+    short = next((nice for nice in _NICE_MS[:-1] if nice >= 3 * between), _NICE_MS[-2])
     long = next((nice for nice in _NICE_MS if nice >= 30 * between), _NICE_MS[-1])
     return words(short), words(max(long, next(nice for nice in _NICE_MS if nice > short)))

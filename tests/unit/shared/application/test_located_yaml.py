@@ -1,3 +1,4 @@
+import itertools
 from pathlib import Path
 
 import pytest
@@ -44,3 +45,23 @@ def test_what_is_refused_is_refused_with_its_line(tmp_path: Path, text: str) -> 
     with pytest.raises(ApplicationError) as caught:
         load_yaml(file)
     assert caught.value.line == text.count("\n") and caught.value.file == file
+
+
+def test_a_file_that_would_be_more_than_any_memory_is_refused(tmp_path: Path) -> None:
+    """Nine lines of aliases of aliases are 9 to the power of 9 values, and a mapping of two aliases in each other 2 to the power of 40."""
+    file = tmp_path / "a.yaml"
+    laughs = "a: &a [x, x, x, x, x, x, x, x, x]\n" + "".join(f"{b}: &{b} [{', '.join([f'*{a}'] * 9)}]\n" for a, b in itertools.pairwise("abcdefghi"))
+    doubled = "a0: &a0 {k: 1}\n" + "".join(f"a{i + 1}: &a{i + 1} {{x: *a{i}, y: *a{i}}}\n" for i in range(40))
+    for text in (laughs, doubled):
+        file.write_text(text)
+        with pytest.raises(ApplicationError, match="at most 1,000,000 values, aliases written out"):
+            load_yaml(file)
+    file.write_text("a: " + "[" * 5_000 + "]" * 5_000 + "\n")
+    with pytest.raises(ApplicationError, match="at most 100 lists and mappings within each other"):
+        load_yaml(file)
+
+
+def test_digits_beyond_every_number_are_a_text(tmp_path: Path) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"a: {'9' * 5_000}\n")
+    assert load_yaml(file).data == {"a": "9" * 5_000}

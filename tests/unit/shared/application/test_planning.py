@@ -74,6 +74,17 @@ def test_the_same_files_have_the_same_hash_and_others_another(folder: Path) -> N
         ("join: flight_id", "join: flight", "a column of arrivals", "flight"),
         ("schema: schemas/weather.avsc", "schema: schemas/wether.avsc", "an Avro schema file", "wether"),
         ("topic: flights-arrivals", "topic: flights-departures", "a topic of its own", "flights-departures"),
+        ("topic: flights-arrivals", "topic: flights-journal", "a topic that is none of flights's own (flights-journal)", "flights-journal"),
+        ("topic: flights-arrivals", "topic: flights-drift-progress", "a topic that is none of flights's own", "flights-drift-progress"),
+        ("topic: flights-arrivals", "topic: __consumer_offsets", "Kafka keeps . and ..", "__consumer_offsets"),
+        ("topic: flights-arrivals", "topic: '..'", "Kafka keeps . and ..", ".."),
+        ("topic: flights-arrivals", "topic: flights arrivals", "String should match pattern", "flights arrivals"),
+        ("topic: flights-arrivals", f"topic: {'a' * 250}", "String should match pattern", "aaa"),
+        ("app: flights", f"app: {'a' * 101}", "String should have at most 100 characters", "aaa"),
+        ("partitions: 1", "partitions: 1000000", "Input should be less than or equal to 10000", "1000000"),
+        ("allowed_lateness: 2h", "allowed_lateness: 9999999999999d", "at most 36525d, a century", "9999999999999d"),
+        ("windows: [3h]", "windows: [99999999d]", "at most 36525d, a century", "99999999d"),
+        ("max_delay: 36h", "max_delay: 1000000000000000000000ms", "at most 36525d, a century", "1000000000000000000000ms"),
         ("event_time: observed", "times: {temp: seconds}\n    event_time: observed", "a column of times in the stream's schema: observed", "temp"),
         ("event_time: observed", "times: {observed: minutes}\n    event_time: observed", "one of milliseconds, seconds", "'minutes'"),
         ("event_time: observed", "event_time: temp", "a column of type timestamp-millis", "double"),
@@ -93,6 +104,14 @@ def test_mistakes_name_file_line_expected_and_found(folder: Path, old: str, new:
     assert came in caught.value.came
     if came not in ("nothing", "double", "origin"):
         assert caught.value.line == line
+
+
+def test_topics_that_kafka_takes_for_one_are_refused(folder: Path) -> None:
+    change(folder, "topic: flights-departures", "topic: my.flights")
+    line = change(folder, "topic: flights-arrivals", "topic: my_flights")
+    with pytest.raises(ApplicationError, match=r"a topic that differs from my\.flights in more than \. and _") as caught:
+        load_plan(folder)
+    assert caught.value.line == line
 
 
 def test_reserved_columns_are_refused(folder: Path) -> None:

@@ -90,6 +90,21 @@ def test_what_sees_other_records_or_the_clock_is_refused(sql: str, says: str) ->
         compile_expression(sql, SCHEMA)
 
 
+@pytest.mark.parametrize("sql", [" + ".join(["x"] * 20_000), " || ".join(["s"] * 1_000), "CASE " + "WHEN n > 1 THEN 1 " * 5_000 + "END"])
+def test_what_would_end_the_process_is_refused(sql: str) -> None:
+    """polars takes minutes for it, or ends with SIGSEGV."""
+    with pytest.raises(ExpressionError, match=r"at most 300 operators and branches, \d+ came"):
+        compile_expression(sql, SCHEMA)
+
+
+def test_a_choice_of_many_branches_compiles() -> None:
+    branches = "CASE " + " ".join(f"WHEN n = {i} THEN {i * 7}" for i in range(200)) + " END"
+    assert value(branches, n=150) == 1_050
+    assert value(f"n * 60 + {branches}", n=150) == 150 * 60 + 1_050
+    with pytest.raises(ExpressionError, match="its parts stand in each other more than some fifty deep"):
+        compile_expression(" + ".join(["EXTRACT(hour FROM t)"] * 150), SCHEMA)
+
+
 @pytest.mark.parametrize(
     ("sql", "column", "good", "bad"),
     [

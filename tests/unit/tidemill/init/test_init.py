@@ -203,6 +203,20 @@ BANANAS = river_table("Bananas", "y", 120).rename(columns={"1": "width", "2": "h
         (BANANAS.assign(t="soon"), ["--label", "y", "--time", "t"], "expected times, found texts such as 'soon'"),
         (BANANAS, ["--label", "y", "--label-time", "width"], "expected --time as well"),
         (BANANAS, ["--label", "y", "--label-delay", "soon"], "a duration such as 36h, or a number of rows such as 500"),
+        (BANANAS, ["--label", "y", "--label-delay", "9" * 20], "at most 999,999,999 rows"),
+        (BANANAS, ["--label", "y", "--label-delay", "9" * 9], "expected labels within a century of their rows"),
+        (BANANAS, ["--label", "y", "--label-delay", "99999999d"], "a duration of at most 36525d, a century"),
+        (
+            BANANAS,
+            ["--label", "y", "--entity", "width"],
+            "--entity 'width': expected texts, whole numbers or truth values, found numbers with fractions",
+        ),
+        (
+            BANANAS.assign(y=[1e308, -1e308] * 60),
+            ["--label", "y"],
+            "expected classes of at most 200 characters, found one of 310: say --kind regression",
+        ),
+        (BANANAS.assign(y=["a" * 500, "b" * 500] * 60), ["--label", "y"], "expected classes of at most 200 characters, found one of 500"),
         (BANANAS, ["--label", "y", "--exclude", "y"], "--exclude: expected another column than the label"),
     ],
 )
@@ -211,6 +225,43 @@ def test_what_cannot_work_is_refused_in_words(tmp_path: Path, frame: pd.DataFram
     assert result.exit_code == 2, result.output
     assert expected in " ".join(result.output.replace("│", "").split()) and "Traceback" not in result.output
     assert sorted(path.name for path in tmp_path.iterdir()) == ["table.csv"]
+
+
+@pytest.mark.parametrize("word", ["null", "True", "FALSE"])
+def test_columns_that_are_words_of_yaml_have_a_name(tmp_path: Path, word: str) -> None:
+    frame = BANANAS.rename(columns={"width": word}).assign(shop=["x", "y", "z"] * 40)
+    for part in ("feature", "entity", "label"):
+        (tmp_path / part).mkdir()
+    made(tmp_path / "feature", frame, "y")
+    made(tmp_path / "entity", frame.rename(columns={word: "w", "shop": word}), "y", entities=[word])
+    made(tmp_path / "label", frame.rename(columns={word: "w", "y": word}), word)
+    assert f"{word}_2" in load_plan(tmp_path / "feature/app").models["y"].features
+    assert [view.name for view in load_plan(tmp_path / "entity/app").views if view.name.startswith(f"{word.lower()}_2_recent")]
+    assert list(load_plan(tmp_path / "label/app").models) == [f"c_{word.lower()}"]
+
+
+def test_whole_numbers_with_gaps_name_entities_and_ids(tmp_path: Path) -> None:
+    """pandas writes 3.0 for 3 in a column with a gap, and for any whole number that was once a float."""
+    frame = BANANAS.assign(shop=np.where(np.arange(120) % 10 == 0, np.nan, np.arange(120) % 7.0), nr=np.arange(120.0))
+    made(tmp_path, frame, "y", entities=["shop"], identity="nr")
+    assert "shop_recent" in [view.name for view in load_plan(tmp_path / "app").views]
+    fields = {field["name"]: field["type"] for field in json.loads((tmp_path / "app/schemas/event.avsc").read_text())["fields"]}
+    assert fields["nr"] == "long" and fields["shop"] == ["null", "long"]
+
+
+def test_labels_near_the_end_of_double_have_a_mean(tmp_path: Path) -> None:
+    made(tmp_path, BANANAS.assign(y=[1e308, -1e308, 5e307] * 40), "y")
+    assert load_plan(tmp_path / "app").models["y"].settings.fallback.default == pytest.approx(5e307 / 3, rel=1e-5)
+
+
+def test_two_fractions_are_two_classes(tmp_path: Path) -> None:
+    """They were cut to whole numbers, 0 and 0, of which none was a label."""
+    made(tmp_path, BANANAS.assign(y=[0.2, 0.7] * 60), "y")
+    plan = load_plan(tmp_path / "app")
+    label = plan.models["y"].label
+    (rows,) = read_folder(plan, tmp_path / "app/data", FileOptions())["labels"].columns.combine_chunks().to_batches()
+    labels, good = label.labels(label.value.evaluate(rows))
+    assert good.all() and labels.tolist() == [0.0, 1.0] * 60
 
 
 def test_nothing_is_overwritten(tmp_path: Path) -> None:
