@@ -1,4 +1,4 @@
-"""Control as a task: findings, trials, incidents and commands in; decisions, marks for the archive, and incidents with what was done out."""
+"""Control as a task: findings, trials, scoring times, incidents and commands in; decisions, marks for the archive, and incidents out."""
 
 import json
 from collections.abc import Iterable, Mapping, Sequence
@@ -7,8 +7,10 @@ from typing import Any
 
 import numpy as np
 
+from tidemill.services.control.domain.decision import JournalPlace
 from tidemill.services.control.domain.incident_actions import IncidentActions
 from tidemill.services.control.domain.policy import UNREADABLE, UNSIGNED, Policy, RetrainingDecisions
+from tidemill.services.control.domain.scoring_times import ScoringTimeWatch
 from tidemill.services.control.domain.stages import StageWatch
 from tidemill.services.control.domain.trial_state import StagePolicy
 from tidemill.shared.application.plan import ModelPlan, Plan
@@ -24,13 +26,14 @@ from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = "drift"
 _VERSION = "control-4"
-_STATE, _MERGE, _TRIALS, _INCIDENTS = b"policy", b"merge", b"trials", b"incidents"
+_STATE, _MERGE, _TRIALS, _TIMES, _INCIDENTS = b"policy", b"merge", b"trials", b"scoring-times", b"incidents"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:
-    """Findings, trials and incidents, how far they are complete, operators' commands, and what became of decisions."""
+    """Findings, trials and incidents, how far they are complete, operators' commands, what became of decisions, and scoring times."""
     topics = plan.topics
-    read = (topics.drift, topics.trials, topics.found_incidents, topics.progress(_UPSTREAM), topics.commands, topics.retraining, topics.deployments)
+    merged = (topics.drift, topics.trials, topics.found_incidents, topics.progress(_UPSTREAM))
+    read = (*merged, topics.commands, topics.retraining, topics.deployments, topics.scoring_times)
     return TaskInputs(read, gathered=True, sole_outputs=(topics.decisions, topics.flush_marks, topics.incidents))
 
 
@@ -46,7 +49,7 @@ class ControlTask(MergingTask):
     Findings are followed in journal order up to what drift has covered; schedules run on that journal time. A command takes effect at the
     journal time it is read at; one for a training waits until there is any. How it fell between the findings is written nowhere but in the
     state, so the state (it is small) goes out with every step that changes it and nothing is ever replayed. So it is with what became of decisions,
-    which is told of their incidents.
+    which is told of their incidents, and with scoring times, which are measured.
 
     Parameters
     ----------
@@ -68,18 +71,20 @@ class ControlTask(MergingTask):
             for model, own in ((model, model.settings.retraining) for model in plan.models.values())
         ]
         self._policy = RetrainingDecisions(policies)
-        self._stages = StageWatch([stage_policy(model) for model in plan.models.values()])
+        stages = [stage_policy(model) for model in plan.models.values()]
+        self._stages, self._times = StageWatch(stages), ScoringTimeWatch(stages)
         self._actions = IncidentActions()
         read = {topics.drift: "drift", topics.trials: "trial", topics.found_incidents: "incident"}
-        read |= {topics.retraining: "retraining", topics.deployments: "deployment"}
+        read |= {topics.retraining: "retraining", topics.deployments: "deployment", topics.scoring_times: "scoring-time"}
         self._codecs = {topic: message_codec(registry, topic, name, LONGEST_TEXT) for topic, name in read.items()}
         self._incident = message_codec(registry, topics.incidents, "incident", LONGEST_TEXT)
         self._command = message_codec(registry, topics.commands, "command", LONGEST_TEXT)
         self._decision = message_codec(registry, topics.decisions, "decision", LONGEST_TEXT)
         self._flush_mark = message_codec(registry, topics.flush_marks, "flush-mark", LONGEST_TEXT)
         self._decided = 0
-        self._read: dict[str, int] = {}
+        self._read: dict[TopicPartition, int] = {}
         self._answers: list[tuple[bool, dict[str, Any]]] = []
+        self._windows: list[dict[str, Any]] = []
         self._written: dict[bytes, bytes] = {}
         # With the offset that each stands at.
         self._commands: list[tuple[int, dict[str, Any]]] = []
@@ -91,6 +96,10 @@ class ControlTask(MergingTask):
             self._policy.load(json.loads(self._written[_STATE]))
         if _TRIALS in self._written:
             self._stages.load(json.loads(self._written[_TRIALS]))
+        if _TIMES in self._written:
+            self._times.load(json.loads(self._written[_TIMES]))
+            for challenger in self._times.sent_back():
+                self._stages.sent_back(*challenger)
         if _INCIDENTS in self._written:
             self._actions.load(json.loads(self._written[_INCIDENTS]))
         if _MERGE in self._written:
@@ -100,8 +109,8 @@ class ControlTask(MergingTask):
         """Stand where the last progress record stood."""
         super().resume(positions, outputs, coverage_offset, coverage_time_ms)
         topics = self._plan.topics
-        read = {topic: positions.get(TopicPartition(topic, 0), 0) for topic in (topics.commands, topics.retraining, topics.deployments)}
-        self._read = {topic: offset for topic, offset in read.items() if offset}
+        aside = (topics.commands, topics.retraining, topics.deployments, topics.scoring_times)
+        self._read = {place: offset for place, offset in positions.items() if place.topic in aside and offset}
         self._decided = outputs.get(self._plan.topics.decisions, 0)
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
@@ -113,6 +122,7 @@ class ControlTask(MergingTask):
         # Of the instant itself something may still come, so a schedule waits until it has passed.
         told.decide(self._policy.advance(self.coverage.time_ms - 1))
         told.decide(self._obey())
+        told.decide(self._timed())
         while self._answers:
             of_training, answer = self._answers.pop(0)
             if of_training:
@@ -128,6 +138,8 @@ class ControlTask(MergingTask):
         state = {_STATE: json.dumps(self._policy.snapshot()).encode(), _MERGE: self.merge.state()}
         if trials := self._stages.snapshot():
             state[_TRIALS] = json.dumps(trials).encode()
+        if times := self._times.snapshot():
+            state[_TIMES] = json.dumps(times).encode()
         if incidents := self._actions.snapshot():
             state[_INCIDENTS] = json.dumps(incidents).encode()
         changed = [StateEntry(key, value) for key, value in state.items() if self._written.get(key) != value]
@@ -156,9 +168,10 @@ class ControlTask(MergingTask):
             self.coverage = Coverage(0, covered.time_ms)
 
     def take(self, records: Records) -> None:
-        """Add findings, trials and incidents, hear commands, or learn what became of decisions."""
+        """Add findings, trials and incidents, hear commands, or learn what became of decisions and how long scoring took."""
         topics = self._plan.topics
         is_command, is_answer = records.topic == topics.commands, records.topic in (topics.retraining, topics.deployments)
+        is_window = records.topic == topics.scoring_times
         for row, value in enumerate(records.values):
             if value is None:
                 continue
@@ -169,6 +182,9 @@ class ControlTask(MergingTask):
             if is_answer:
                 self._answers.append((records.topic == topics.retraining, finding))
                 continue
+            if is_window:
+                self._windows.append(finding)
+                continue
             self.merge.add(
                 records.topic,
                 records.partition,
@@ -178,8 +194,8 @@ class ControlTask(MergingTask):
                 journal_offset=np.array([finding["journal_offset"]]),
                 payload=finding,
             )
-        if is_command or is_answer:
-            self._read[records.topic] = int(records.offsets[-1]) + 1
+        if is_command or is_answer or is_window:
+            self._read[TopicPartition(records.topic, records.partition)] = int(records.offsets[-1]) + 1
 
     def _hear(self, records: Records, row: int, value: bytes) -> None:
         try:
@@ -220,6 +236,19 @@ class ControlTask(MergingTask):
             said += self._policy.command(self._commands.pop(0)[1], max(self.coverage.time_ms, 0))
         return said
 
+    def _timed(self) -> list[dict[str, Any]]:
+        """Follow windows of scoring times: like commands they count when they are read, and are dated by what is covered."""
+        said: list[dict[str, Any]] = []
+        for window in self._windows:
+            challenger = window["model"], window["challenger_version"], window["challenger_sequence"]
+            at = JournalPlace(max(self.coverage.time_ms, 0))
+            decisions = self._times.take(window, at, decides=not self._stages.has_decided(*challenger))
+            if decisions:
+                self._stages.sent_back(*challenger)
+            said += decisions
+        self._windows.clear()
+        return said
+
     def _emissions(self, told: "_Told") -> list[Emission]:
         said, topics = told.decisions, self._plan.topics
         decisions = [self._decision.encode({"sequence": number, **record}) for number, record in enumerate(said, self._decided)]
@@ -231,9 +260,9 @@ class ControlTask(MergingTask):
         return [Emission(topic, 0, [record["model"].encode() for record in records], values) for topic, records, values in written if values]
 
     def _positions(self) -> dict[TopicPartition, int]:
-        commands = self._plan.topics.commands
+        commands = TopicPartition(self._plan.topics.commands, 0)
         read = {**self._read, commands: self._commands[0][0]} if self._commands else self._read
-        return {**self.merge.positions(), **{TopicPartition(topic, 0): offset for topic, offset in read.items() if offset}}
+        return {**self.merge.positions(), **{place: offset for place, offset in read.items() if offset}}
 
 
 @dataclass(slots=True)

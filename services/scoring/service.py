@@ -1,5 +1,6 @@
 """Scoring: reads vectors, writes one prediction per request and model; follows the deployments log."""
 
+import time
 from typing import Literal
 
 from tidemill.services.scoring.settings import ScoringSettings
@@ -29,10 +30,12 @@ def build(
 
 
 def stage(settings: ServiceSettings, plan: Plan, registry: SchemaRegistry, metrics: Metrics, clock: Literal["live", "replay"]) -> Stage:
-    """Describe the stage; in a replay nobody waits, so that no answer is late."""
+    """Describe the stage; in a replay nobody waits, so that no answer is late and no challenger too slow."""
     artifacts = ArtifactStore(settings.artifacts.uri)
 
+    live = clock == "live"
+
     def task(partition: int) -> ScoringTask:
-        return ScoringTask(plan, registry, artifacts, partition, metrics, live=clock == "live")
+        return ScoringTask(plan, registry, artifacts, partition, metrics, live=live, clock_ns=time.perf_counter_ns if live else None)
 
     return Stage(STAGE, task_inputs(plan), task)

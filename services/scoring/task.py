@@ -3,7 +3,7 @@
 import json
 import logging
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 
 import numpy as np
 import pyarrow as pa
@@ -11,6 +11,7 @@ import pyarrow as pa
 from tidemill.services.scoring.deployed_models import DeployedModels
 from tidemill.services.scoring.domain.core import Predictions, ScoringCore
 from tidemill.services.scoring.domain.latency import LATENCY, LatencySwitch
+from tidemill.services.scoring.domain.scoring_times import LastRequest, ScoringTimes
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -35,7 +36,9 @@ def task_inputs(plan: Plan) -> TaskInputs:
     """Where scoring's records come from."""
     inputs = (plan.topics.vectors, plan.topics.progress(_UPSTREAM))
     return TaskInputs(
-        inputs, broadcast=(plan.topics.deployments, plan.topics.revisions), sole_outputs=(plan.topics.predictions, plan.topics.shadow_scores)
+        inputs,
+        broadcast=(plan.topics.deployments, plan.topics.revisions),
+        sole_outputs=(plan.topics.predictions, plan.topics.shadow_scores, plan.topics.scoring_times),
     )
 
 
@@ -51,22 +54,35 @@ class ScoringTask(MergingTask):
     ----------
     live
         Journal time is processing time, so that a request's wait can be measured and held against `fallback.latency_limit`.
+    clock_ns
+        Monotonic, in nanoseconds: measures how long champions and challengers take to score. None, as in replays: that is not measured.
     """
 
     def __init__(
-        self, plan: Plan, registry: SchemaRegistry, artifacts: ArtifactStore, partition: int, metrics: Metrics | None = None, *, live: bool = True
+        self,
+        plan: Plan,
+        registry: SchemaRegistry,
+        artifacts: ArtifactStore,
+        partition: int,
+        metrics: Metrics | None = None,
+        *,
+        live: bool = True,
+        clock_ns: Callable[[], int] | None = None,
     ) -> None:
         topics = plan.topics
         told = topics.progress(_UPSTREAM)
         super().__init__([MergeInput(topics.vectors, 0, (partition,), _UPSTREAM)], {told: message_codec(registry, told, "progress")})
         self._plan = plan
         self._partition = partition
-        self._core = ScoringCore(plan)
+        self._core = ScoringCore(plan, clock_ns=clock_ns)
+        limits = {name: model.settings.stages.limits.scoring_time for name, model in plan.models.items()}
+        self._times = ScoringTimes({name: limit.window for name, limit in limits.items() if limit is not None})
         self._deployments = TopicPartition(topics.deployments, 0)
         self._revisions = TopicPartition(topics.revisions, 0)
         self._vectors = ColumnDecoder(registry, plan.vector_schema)
         self._predictions = message_encoder(registry, topics.predictions, "prediction")
         self._shadow_scores = message_encoder(registry, topics.shadow_scores, "shadow-score")
+        self._scoring_time = message_codec(registry, topics.scoring_times, "scoring-time")
         self._deployment = message_codec(registry, topics.deployments, "deployment")
         self._revision = message_codec(registry, topics.revisions, "revision")
         self._models = DeployedModels(plan, artifacts)
@@ -108,6 +124,8 @@ class ScoringTask(MergingTask):
             answers = self._core.process(batch, serving, keys)
             self._count(answers.batch)
             emissions += self._emissions(answers, keys)
+            if answers.times:
+                emissions += self._measured(answers, batch)
         self.cover()
         return Step(emissions, self._positions(), self.coverage, self._models.head)
 
@@ -172,6 +190,15 @@ class ScoringTask(MergingTask):
             values = self._shadow_scores.encode(answers.shadow_scores)
             emissions.append(Emission(topics.shadow_scores, partition, taken(keys, answers.shadowed), values))
         return emissions
+
+    def _measured(self, answers: Predictions, vectors: pa.RecordBatch) -> list[Emission]:
+        """Return the windows of scoring times that a batch ends."""
+        partition, offset, time_ms = (vectors.column(f"_journal_{name}")[-1] for name in ("partition", "offset", "time"))
+        over = self._times.take(answers.times, LastRequest(partition.as_py(), offset.as_py(), time_ms.value))
+        if not over:
+            return []
+        values = [self._scoring_time.encode(record) for record in over]
+        return [Emission(self._plan.topics.scoring_times, self._partition, [record["model"].encode() for record in over], values)]
 
     def _in_time(self, oldest_ms: Sequence[int], now_ms: int) -> Mapping[str, Serving]:
         """Return what answers a step's requests: the fallback where they have waited too long."""

@@ -72,6 +72,24 @@ class ABStage(Frozen):
         return self
 
 
+class ScoringTimeLimit(Frozen):
+    """How much slower than the champion a candidate may score the same requests; it is too slow in a window in which it exceeds both limits.
+
+    Attributes
+    ----------
+    times_champion
+        In times of what the champion takes.
+    excess_us
+        In microseconds a request above it: what nobody would notice is no fault of a candidate, however many times it is.
+    window
+        Means are of so long, in journal time.
+    """
+
+    times_champion: float = Field(default=3.0, gt=1, allow_inf_nan=False)
+    excess_us: float = Field(default=250.0, gt=0, allow_inf_nan=False)
+    window: _POSITIVE_MS = parse_duration("1m")
+
+
 class StageLimits(Frozen):
     """What sends a candidate back, in any stage.
 
@@ -81,10 +99,13 @@ class StageLimits(Frozen):
         Its mean score may be farther from the mean label than the champion's by so much (classes).
     errors
         Share of requests for which it has no score.
+    scoring_time
+        How much longer it may take than the champion; None: that is not measured.
     """
 
     calibration: float = Field(default=0.05, gt=0, le=1)
     errors: float = Field(default=0.01, gt=0, le=1)
+    scoring_time: ScoringTimeLimit | None = ScoringTimeLimit()
 
 
 class Stages(Frozen):

@@ -73,6 +73,11 @@ class Topics:
         return f"{self.app}-shadow-scores"
 
     @property
+    def scoring_times(self) -> str:
+        """How long champions and challengers took to score the same requests."""
+        return f"{self.app}-scoring-times"
+
+    @property
     def explanations(self) -> str:
         """Why answers have their scores."""
         return f"{self.app}-explanations"

@@ -2,6 +2,7 @@
 
 import hashlib
 import json
+import time
 from itertools import pairwise
 from typing import Any
 
@@ -194,9 +195,11 @@ def rows_of(batch: pa.RecordBatch | None, left_out: tuple[str, ...] = ()) -> lis
 
 
 @settings(max_examples=40, deadline=None)
-@given(cuts=st.lists(st.integers(0, ROWS), max_size=8), share=st.sampled_from([0.0, 0.1, 0.5, 1.0]), packed=st.booleans())
-def test_any_batching_gives_what_a_loop_over_requests_does(plan: Plan, vectors: pa.RecordBatch, cuts: list[int], share: float, packed: bool) -> None:
-    core, served = ScoringCore(plan), serving(share)
+@given(cuts=st.lists(st.integers(0, ROWS), max_size=8), share=st.sampled_from([0.0, 0.1, 0.5, 1.0]), packed=st.booleans(), timed=st.booleans())
+def test_any_batching_gives_what_a_loop_over_requests_does(
+    plan: Plan, vectors: pa.RecordBatch, cuts: list[int], share: float, packed: bool, timed: bool
+) -> None:
+    core, served = ScoringCore(plan, clock_ns=time.perf_counter_ns if timed else None), serving(share)
     answers, shadows = expected_of(plan, vectors, served)
     found: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
     for begin, end in pairwise([0, *sorted(cuts), ROWS]):

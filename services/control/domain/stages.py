@@ -9,7 +9,7 @@ from tidemill.services.control.domain.ab import ABTest, compare
 from tidemill.services.control.domain.decision import JournalPlace, decision
 from tidemill.services.control.domain.group_answers import looks_equal
 from tidemill.services.control.domain.setbacks import harm_in_parts, setback, unequal, without_scores
-from tidemill.services.control.domain.trial_state import StagePolicy, TrialBlock, TrialState, days_of, figures_of, losses_of, margin_of
+from tidemill.services.control.domain.trial_state import STAGE_WORDS, StagePolicy, TrialBlock, TrialState, days_of, figures_of, losses_of, margin_of
 from tidemill.shared.application.stages import ABStage, Stages
 from tidemill.shared.statistics.eprocess import below
 
@@ -41,6 +41,7 @@ class StageWatch:
     def __init__(self, policies: Sequence[StagePolicy]) -> None:
         self._policies = {policy.model: policy for policy in policies}
         self._trials: dict[str, TrialState] = {}
+        self._sent_back: dict[str, tuple[str, int]] = {}
 
     def trial(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Decide on a record of a trial."""
@@ -64,6 +65,18 @@ class StageWatch:
         if trial.ab is not None:
             trial.ab.take(record)
         return [] if trial.decided else self._decide(policy, trial, record)
+
+    def sent_back(self, model: str, version: str, sequence: int) -> None:
+        """Learn of a step back that rests on something else than a trial: nothing more is decided on that stage of the challenger."""
+        self._sent_back[model] = version, sequence
+        trial = self._trials.get(model)
+        if trial is not None and (trial.version, trial.sequence) == (version, sequence):
+            trial.decided = True
+
+    def has_decided(self, model: str, version: str, sequence: int) -> bool:
+        """Whether a trial has decided on that stage of a challenger."""
+        trial = self._trials.get(model)
+        return trial is not None and (trial.version, trial.sequence) == (version, sequence) and trial.decided
 
     def answered(self, event: Mapping[str, Any]) -> None:
         """Take an event of the lifecycle log: the refusal of a challenger that was asked for as a refit says that it is none."""
@@ -108,6 +121,8 @@ class StageWatch:
             trial.sequence, trial.stage, trial.stage_begins_ms = sequence, record["stage"], record["block_start"]
             trial.stage_labels, trial.requests, trial.unscored, trial.unscored_by_both, trial.decided = 0, 0, 0, 0, False
             trial.asked_as_refit, trial.is_new_recipe = "", False
+        if self._sent_back.get(record["model"]) == (trial.version, trial.sequence):
+            trial.decided = True
         if trial.stage == "ab" and (trial.ab is None or trial.ab.sequence != trial.sequence):
             trial.ab = ABTest(trial.sequence, record["block_start"])
         return trial
@@ -158,13 +173,12 @@ class StageWatch:
         trial.decided = True
         at = JournalPlace(record["journal_time"], record["journal_partition"], record["journal_offset"])
         cause = f"{trial.version}:{trial.sequence}:{action}"
-        said = decision(record["model"], action, "requested", "trial", cause, at, f"{trial.version} {_STAGES[trial.stage]}: {reason}")
+        said = decision(record["model"], action, "requested", "trial", cause, at, f"{trial.version} {STAGE_WORDS[trial.stage]}: {reason}")
         known = {name: value for name, value in figures.items() if np.isfinite(value)}
         return {**said, "version": trial.version, "serving": "", "figures": known}
 
 
 _SLOTS = tuple(slot for slot in TrialState.__slots__ if slot not in ("slices", "ab"))
-_STAGES = {"shadow": "in shadow", "canary": "as a canary", "ab": "in an A/B test"}
 _WON = {"challenger": "the challenger wins", "champion": "the champion wins", "nobody": "nobody wins, the champion stays"}
 
 

@@ -14,6 +14,8 @@ from tidemill.shared.statistics.levels import YEAR_MS, level_left, next_level
 OF_TRIALS = 0.75
 """What trials may spend of the yearly level. With all of it 5.2 % of years of days that go together (.3) promoted a challenger that is too bad."""
 
+STAGE_WORDS = {"shadow": "in shadow", "canary": "as a canary", "ab": "in an A/B test"}
+
 
 @dataclass(frozen=True, slots=True)
 class StagePolicy:

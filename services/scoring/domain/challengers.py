@@ -8,6 +8,7 @@ from numpy.typing import NDArray
 
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.services.scoring.domain.request_columns import REQUEST
+from tidemill.services.scoring.domain.scoring_times import Pair
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.domain.settled import SlotAnswers
 from tidemill.shared.application.plan import ModelPlan
@@ -45,6 +46,16 @@ class Challengers:
         self._shares = np.array([challenge.share for _, _, challenge in challenged])
         self._stages = pa.array([challenge.stage for _, _, challenge in challenged], pa.string())
         self._drawn = [(j, challenge) for j, (_, _, challenge) in enumerate(challenged) if challenge.share > 0]
+
+    def timed(self) -> list[tuple[int, int, Pair]]:
+        """Return slots of champion and challenger, and who they are, where both score and how long that takes is held against a limit."""
+        found = []
+        for j, (i, plan, now, own) in enumerate(zip(self.models, self._plans, self._champions, self.serving, strict=True)):
+            challenge = now.challenge
+            if challenge is None or now.scorer is None or own.scorer is None or plan.settings.stages.limits.scoring_time is None:
+                continue
+            found.append((i, self._width + j, Pair(plan.name, now.version, own.version, own.deployment_sequence, challenge.stage)))
+        return found
 
     def __bool__(self) -> bool:
         """Whether there are any."""

@@ -1,6 +1,6 @@
 """Scoring: every request gets exactly one prediction per model that asks its stream, whatever happens to the model."""
 
-from collections.abc import Collection, Mapping, Sequence
+from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.services.scoring.domain.panel import Panel, PanelAnswers
+from tidemill.services.scoring.domain.scoring_times import PairTime
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.log.packed import taken
@@ -29,12 +30,15 @@ class Predictions:
         What champions and challengers said of the same requests, in the same order; None where no model has a challenger.
     shadowed : int64 array, shape (shadow_scores.num_rows,)
         Row of the vector that each shadow score is of.
+    times
+        What champions and challengers took to score the batch, where that is measured.
     """
 
     batch: pa.RecordBatch
     requests: NDArray[np.int64]
     shadow_scores: pa.RecordBatch | None = None
     shadowed: NDArray[np.int64] = field(default_factory=lambda: np.empty(0, np.int64))
+    times: Sequence[PairTime] = ()
 
 
 class ScoringCore:
@@ -44,13 +48,16 @@ class ScoringCore:
     ----------
     models
         Which of the plan's models answer; all by default.
+    clock_ns
+        Monotonic, in nanoseconds: how long champions and challengers take is measured by it. None: nothing is. No answer depends on it.
     """
 
-    def __init__(self, plan: Plan, models: Collection[str] | None = None) -> None:
+    def __init__(self, plan: Plan, models: Collection[str] | None = None, clock_ns: Callable[[], int] | None = None) -> None:
         chosen = [model for name, model in plan.models.items() if models is None or name in models]
         self._asked = {ask: [model for model in chosen if model.ask == ask] for ask in dict.fromkeys(model.ask for model in chosen)}
         self._streams = len(plan.asking_streams)
         self._panels: dict[str, Panel] = {}
+        self._clock_ns = clock_ns
 
     def process(self, vectors: pa.RecordBatch, serving: Mapping[str, Serving], keys: Sequence[bytes | None] = ()) -> Predictions:
         """Return the predictions of every model, and the shadow scores of those with a challenger.
@@ -75,14 +82,15 @@ class ScoringCore:
             parts.append((panel.answer(vectors if whole else vectors.take(pa.array(rows)), own), rows))
         predictions = _in_order([(answers.predictions, rows) for answers, rows in parts])
         shadowed = [(answers.shadow_scores, rows) for answers, rows in parts if answers.shadow_scores is not None]
-        return Predictions(*predictions, *_in_order(shadowed)) if shadowed else Predictions(*predictions)
+        times = [time for answers, _ in parts for time in answers.times]
+        return Predictions(*predictions, *_in_order(shadowed), times) if shadowed else Predictions(*predictions)
 
     def _panel(self, ask: str, serving: Mapping[str, Serving]) -> Panel:
         models = self._asked[ask]
         now = tuple(serving.get(model.name) or Serving(threshold=model.settings.threshold) for model in models)
         panel = self._panels.get(ask)
         if panel is None or panel.serving != now:
-            panel = self._panels[ask] = (panel and panel.revised(now)) or Panel(models, now)
+            panel = self._panels[ask] = (panel and panel.revised(now)) or Panel(models, now, self._clock_ns)
         return panel
 
 

@@ -1,6 +1,6 @@
 """The models that answer one stream's requests, ready to score a batch together."""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from copy import copy
 from dataclasses import dataclass, replace
 from itertools import groupby
@@ -13,6 +13,7 @@ from tidemill.services.scoring.domain.challengers import Challengers
 from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
 from tidemill.services.scoring.domain.control_shares import ControlShares
 from tidemill.services.scoring.domain.request_columns import REQUEST
+from tidemill.services.scoring.domain.scoring_times import PairTime
 from tidemill.services.scoring.domain.serving import Serving
 from tidemill.services.scoring.domain.settled import SlotAnswers
 from tidemill.shared.application.plan import ModelPlan
@@ -30,10 +31,13 @@ class PanelAnswers:
         One per vector and model: by vector, within a vector in the order of the models.
     shadow_scores
         One per vector and model that has a challenger, in the same order; None without any challenger.
+    times
+        What champions and challengers took for the batch, where that is measured.
     """
 
     predictions: pa.RecordBatch
     shadow_scores: pa.RecordBatch | None = None
+    times: Sequence[PairTime] = ()
 
 
 class Panel:
@@ -45,26 +49,35 @@ class Panel:
     ----------
     models, serving
         In the order of the application file.
+    clock_ns
+        Monotonic, in nanoseconds: how long champions and challengers take is measured by it. None: nothing is. No answer depends on it.
 
     Attributes
     ----------
     inputs
         What the models read, as one table.
     stacks
-        Which models are forests, and the forests: one stack for each width of masks.
+        Which models are forests, and the forests: one stack for each width of masks, and one for each that is measured.
     """
 
-    def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving]) -> None:
+    def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving], clock_ns: Callable[[], int] | None = None) -> None:
         self.serving = tuple(serving)
         self._width = len(models)
         self._challengers = Challengers(models, serving)
         asked = [*models, *(models[i] for i in self._challengers.models)]
         scoring = [*serving, *self._challengers.serving]
         scorers = [(i, now.scorer) for i, now in enumerate(scoring) if now.scorer is not None]
+        self._timed = [] if clock_ns is None else self._challengers.timed()
+        self._clock_ns = clock_ns if clock_ns is not None and self._timed else _no_clock
+        alone = {slot for champion, challenger, _ in self._timed for slot in (champion, challenger)}
         self.inputs = Inputs([scorer.columns for _, scorer in scorers])
         placed = list(zip(scorers, self.inputs.positions, strict=True))
         forests = sorted(
-            ((scorer.forest.keeps.itemsize, i, scorer.forest, rows) for (i, scorer), rows in placed if scorer.forest is not None),
+            (
+                ((scorer.forest.keeps.itemsize, i if i in alone else -1), i, scorer.forest, rows)
+                for (i, scorer), rows in placed
+                if scorer.forest is not None
+            ),
             key=lambda one: one[:2],
         )
         self.stacks: list[tuple[NDArray[np.int64], ForestStack]] = []
@@ -128,12 +141,20 @@ class Panel:
         drawn = self._challengers.draw(keys, vectors.num_rows)
         slots = self._challengers.slots(settled, drawn)
         predictions = self._predictions(vectors, settled, slots)
-        return PanelAnswers(predictions, self._challengers.shadow_scores(vectors, settled, predictions, drawn))
+        shadow_scores = self._challengers.shadow_scores(vectors, settled, predictions, drawn)
+        return PanelAnswers(predictions, shadow_scores, self._times(settled, vectors.num_rows))
+
+    def _times(self, settled: SlotAnswers, requests: int) -> list[PairTime]:
+        took = settled.took_ns
+        if took is None or not requests:
+            return []
+        return [PairTime(pair, requests, int(took[champion]), int(took[challenger])) for champion, challenger, pair in self._timed]
 
     def _settled(self, vectors: pa.RecordBatch) -> SlotAnswers:
         """Return what each model, and after them each challenger, answers."""
         n = vectors.num_rows
-        scores, tables, errors = self._scores(vectors)
+        took_ns = np.zeros(len(self._sequences), np.int64)
+        scores, tables, errors = self._scores(vectors, took_ns)
         degraded = ~np.isfinite(scores)
         scores = np.where(degraded, self._defaults, scores)
         predicted = (scores >= self._thresholds).astype(np.int32)
@@ -141,7 +162,7 @@ class Panel:
         for i in self._settling.models:
             answered[i], predicted[:, i], degraded[:, i] = self._settling.settle(i, tables.get(i), n)
             scores[:, i] = np.take_along_axis(answered[i], predicted[:, i, None], axis=1)[:, 0]
-        return SlotAnswers(scores, predicted, degraded, answered, errors)
+        return SlotAnswers(scores, predicted, degraded, answered, errors, took_ns)
 
     def _predictions(self, vectors: pa.RecordBatch, settled: SlotAnswers, slots: NDArray[np.int64] | None) -> pa.RecordBatch:
         """Return one prediction per vector and model.
@@ -209,8 +230,17 @@ class Panel:
         numbers = self._revisions[served]
         return pa.array(numbers, mask=(numbers < 0) | lower.is_null().to_numpy(zero_copy_only=False))
 
-    def _scores(self, vectors: pa.RecordBatch) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]], NDArray[np.float64] | None]:
-        """Return scores, shape (n, models and challengers), not finite where one has none, tables of classes by model, and expected errors."""
+    def _scores(
+        self, vectors: pa.RecordBatch, took_ns: NDArray[np.int64]
+    ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]], NDArray[np.float64] | None]:
+        """Return scores, shape (n, models and challengers), not finite where one has none, tables of classes by model, and expected errors.
+
+        Parameters
+        ----------
+        took_ns : shape (models and challengers,)
+            What each model takes is added to it; of models that are not measured what their stack takes, or nothing.
+        """
+        clock_ns = self._clock_ns
         n = vectors.num_rows
         scores: NDArray[np.float64] = np.full((len(self._sequences), n), np.nan)
         tables: dict[int, NDArray[np.float64]] = {}
@@ -218,11 +248,17 @@ class Panel:
         if self.inputs.positions and n:
             blocks = self.inputs.encode(vectors)
             for rows, stack in self.stacks:
+                begun = clock_ns()
                 scores[rows] = stack.score(blocks)[:, :n]
+                took_ns[rows] += clock_ns() - begun
             for i, calibration in self._calibrations:
+                begun = clock_ns()
                 scores[i] = calibration.apply(scores[i])
+                took_ns[i] += clock_ns() - begun
             for i, scorer, positions in self._others:
+                begun = clock_ns()
                 answered = scorer.score_blocks(blocks, positions)[:n]
+                took_ns[i] += clock_ns() - begun
                 if i in self._settling.models:
                     tables[i] = answered
                 else:
@@ -231,6 +267,10 @@ class Panel:
                 for i, forest, positions in self._errors:
                     errors[:, i] = forest.estimate(blocks, positions, scores[i])
         return scores.T, tables, errors
+
+
+def _no_clock() -> int:
+    return 0
 
 
 def _expected_errors(settled: SlotAnswers, count: int) -> list[pa.Array]:

@@ -19,6 +19,8 @@ class SlotAnswers:
         Probabilities by class, shape (n, K), by slot of a multiclass model.
     errors : shape (n, slots, 2)
         Expected absolute and squared error, NaN where a model does not say; None where none does.
+    took_ns
+        What each slot took to score them, measured, shape (slots,); zero where it is not.
     """
 
     scores: NDArray[np.float64]
@@ -26,6 +28,7 @@ class SlotAnswers:
     degraded: NDArray[np.bool_]
     tables: Mapping[int, NDArray[np.float64]]
     errors: NDArray[np.float64] | None = None
+    took_ns: NDArray[np.int64] | None = None
 
     def chosen(self, slots: NDArray[np.int64]) -> "SlotAnswers":
         """Return what is served: of each request and model the answer of one slot, shape (n, models)."""

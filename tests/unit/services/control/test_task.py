@@ -13,6 +13,7 @@ from tidemill.runs.watch import record_codec
 from tidemill.services.control.task import ControlTask
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
 from tidemill.shared.commands.signing import RESUME_STREAM, signature, signed_command
@@ -37,8 +38,9 @@ class World:
         names |= {topics.found_incidents: "Incident", topics.incidents: "Incident", topics.trials: "Trial"}
         names |= {topics.retraining: "Retraining", topics.deployments: "Deployment"}
         self.codecs = {topic: record_codec(self.registry, topic, name) for topic, name in names.items()}
+        self.codecs[topics.scoring_times] = message_codec(self.registry, topics.scoring_times, "scoring-time")
         self.marks: list[int] = []
-        self.topics: dict[str, list[bytes]] = {topic: [] for topic in names}
+        self.topics: dict[str, list[bytes]] = {topic: [] for topic in self.codecs}
         self.state: dict[bytes, bytes | None] = {}
         self.last = Step([], {}, ControlTask(self.plan, self.registry).coverage)
         self.start()
@@ -356,6 +358,37 @@ def test_the_answer_on_a_refit_is_read_from_the_lifecycle_log_and_outlives_a_res
             world.restart()
     assert [one["action"] for one in asked] == ["promote_refit", "promote"]
     assert asked[0]["journal_offset"] == 0 and asked[1]["journal_offset"] > 10, "evidence is looked at once it is known that it is needed"
+
+
+@pytest.mark.parametrize("restarts", [False, True])
+def test_a_challenger_that_scores_too_slowly_goes_back_once_and_its_trial_says_no_more(tmp_path: Path, restarts: bool) -> None:
+    world = World(tmp_path)
+    topics = world.plan.topics
+    world.cover(DAY)
+    times = json.loads((SCHEMAS / "examples" / "scoring-time.json").read_text(encoding="utf-8"))[0]
+    times |= {"model": "sent_back", "stage": "shadow", "challenger_version": "v2", "challenger_sequence": 5}
+    asked: list[dict[str, Any]] = []
+    for minute in range(40):
+        taken = {"requests": 10, "calls": 10, "champion_ns": 400_000, "challenger_ns": 9_000_000, "window_start": minute * 60_000}
+        world.append(topics.scoring_times, {**times, **taken, "window_end": (minute + 1) * 60_000})
+        asked += world.step()
+        if restarts:
+            world.restart()
+    (said,) = asked
+    assert (said["action"], said["version"], said["journal_time"], said["trigger"]) == ("step_back", "v2", DAY, "trial")
+    assert said["reason"].startswith("v2 in shadow: scoring time: expected at most 3 times the champion's 40 µs")
+    example = json.loads((SCHEMAS / "examples" / "trial.json").read_text(encoding="utf-8"))[0]
+    who = {"model": "sent_back", "stage": "shadow", "challenger_sequence": 5, "challenger_version": "v2", "slice": ""}
+    world.append(topics.trials, {**example, **who, "journal_time": DAY + 5, "requests": 900, "challenger_failures": 900})
+    world.topics[topics.progress("drift")].append(
+        Progress("drift", 0, covered_time=DAY + 6, outputs={topics.trials: 1}).encode(world.codecs[topics.progress("drift")])
+    )
+    assert not world.step(), "one without scores would go back"
+    world.append(topics.trials, {**example, **who, "challenger_sequence": 6, "journal_time": DAY + 7, "requests": 900, "challenger_failures": 900})
+    world.topics[topics.progress("drift")].append(
+        Progress("drift", 0, covered_time=DAY + 8, outputs={topics.trials: 2}).encode(world.codecs[topics.progress("drift")])
+    )
+    assert [one["action"] for one in world.step()] == ["step_back"], "another stage is judged again"
 
 
 def test_a_roll_back_ends_in_the_lifecycle_log(tmp_path: Path) -> None:
