@@ -11,6 +11,7 @@ import tidemill.shared.without_pandas  # noqa: F401 - before all that makes arra
 from tidemill.services.gateway.app import Door, build_app
 from tidemill.services.gateway.command_desk import SigningDesk
 from tidemill.services.gateway.drift_desk import KafkaDriftDesk
+from tidemill.services.gateway.explanation_desk import KafkaExplanationDesk
 from tidemill.services.gateway.letter_desk import KafkaLetterDesk
 from tidemill.services.gateway.publisher import KafkaPublisher
 from tidemill.services.gateway.server import server
@@ -66,6 +67,7 @@ def main() -> int:
         door=Door(door, TokenBook(tokens), publisher.limits),
         desk=SigningDesk(plan, publisher, registry, key),
         drift=KafkaDriftDesk(plan, broker, registry),
+        explanations=KafkaExplanationDesk(plan, broker, registry) if "explanations" in plan.application.stages else None,
         letters=KafkaLetterDesk(plan, broker, registry, settings.ingestion.clock == "replay", Lake(settings.lake.uri, plan.application.app)),
     )
     with socket.create_server((door.host, door.port), family=socket.AF_INET6 if ":" in door.host else socket.AF_INET) as listening:

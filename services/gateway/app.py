@@ -1,4 +1,4 @@
-"""The HTTP door: probes, metrics, online features, events as JSON, commands, dead letters, incidents."""
+"""The HTTP door: probes, metrics, online features, events as JSON, commands, dead letters, incidents, explanations."""
 
 import asyncio
 from collections.abc import AsyncIterator, Callable, Mapping, Sequence
@@ -17,6 +17,7 @@ from tidemill.services.gateway.dead_letters import LetterDesk, dead_letters_rout
 from tidemill.services.gateway.direct_reads import DirectReads
 from tidemill.services.gateway.entity_keys import EntityKeys
 from tidemill.services.gateway.events import events_router
+from tidemill.services.gateway.explanations import ExplanationDesk, explanations_router
 from tidemill.services.gateway.features import FeatureReader, features_router
 from tidemill.services.gateway.incidents import DriftDesk, incidents_router
 from tidemill.services.gateway.probes import probes_router
@@ -61,6 +62,7 @@ def build_app(
     desk: CommandDesk | None = None,
     letters: LetterDesk | None = None,
     drift: DriftDesk | None = None,
+    explanations: ExplanationDesk | None = None,
 ) -> FastAPI:
     """Return the application: ``/live``, ``/ready``, ``/metrics``, ``/v1/features/...``, ``/v1/events/{stream}``, and those of operators.
 
@@ -68,8 +70,8 @@ def build_app(
     ----------
     door
         None: without tokens and open to requests of every host, for tests.
-    desk, letters, drift
-        Take commands, look after dead letters, read what drift tells; None: there are no such routes.
+    desk, letters, drift, explanations
+        Take commands, look after dead letters, read what drift tells and what was explained; None: there are no such routes.
     """
     metrics = registry or CollectorRegistry()
     counted = Counter("tidemill_gateway_requests_total", "Requests answered.", ["route", "status"], registry=metrics)
@@ -88,7 +90,8 @@ def build_app(
     app = FastAPI(
         title=f"Tidemill: {plan.application.app}",
         version=plan.application_hash[:12],
-        description="Online features of the application's entities, events as JSON, commands, dead letters, incidents. See `docs/guide/gateway.md`.",
+        description="Online features of the application's entities, events as JSON, commands, dead letters, incidents, explanations: see"
+        " `docs/guide/gateway.md`.",
         lifespan=following,
     )
 
@@ -107,6 +110,8 @@ def build_app(
         app.include_router(dead_letters_router(letters, counted))
     if drift is not None:
         app.include_router(incidents_router(list(plan.models), drift, counted))
+    if explanations is not None:
+        app.include_router(explanations_router([name for name, one in plan.models.items() if one.settings.explain], explanations, counted))
 
     topics = {stream.name: stream.topic for stream in plan.streams.values()}
 

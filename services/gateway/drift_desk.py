@@ -19,7 +19,7 @@ Record = Mapping[str, Any]
 
 
 class NewestRecords:
-    """The newest record of every key of a topic with one partition; each look reads on from where the last one ended.
+    """The newest record of every key of one partition of a topic; each look reads on from where the last one ended.
 
     Parameters
     ----------
@@ -27,10 +27,23 @@ class NewestRecords:
         Of a record.
     kept
         Keys that are kept, those whose newest record is newest.
+    reach
+        How many offsets before the end are read at most: what came before is never known. None: all.
     """
 
-    def __init__(self, broker: Broker, topic: str, codec: RecordCodec, key: Callable[[Record], object], kept: int = _KEPT) -> None:
-        self._broker, self._place, self._codec, self._key, self._kept = broker, TopicPartition(topic, 0), codec, key, kept
+    def __init__(
+        self,
+        broker: Broker,
+        topic: str,
+        codec: RecordCodec,
+        key: Callable[[Record], object],
+        kept: int = _KEPT,
+        *,
+        partition: int = 0,
+        reach: int | None = None,
+    ) -> None:
+        self._broker, self._place, self._codec, self._key, self._kept = broker, TopicPartition(topic, partition), codec, key, kept
+        self._reach = reach
         self._begin()
 
     def _begin(self) -> None:
@@ -56,6 +69,8 @@ class NewestRecords:
             if end < self._position:
                 # Deleted and made anew, and the broker is too old for ids or did not give them in time.
                 self._begin()
+            if self._reach is not None:
+                self._position = max(self._position, end - self._reach)
             for records in reader.read(self._place, self._position, end) if end > self._position else ():
                 for offset, value in zip(records.offsets.tolist(), records.values, strict=True):
                     self._position = offset + 1

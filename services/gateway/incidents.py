@@ -2,7 +2,6 @@
 
 import asyncio
 import logging
-import math
 from collections.abc import Callable, Mapping, Sequence
 from typing import Annotated, Any, Literal, Protocol
 
@@ -11,6 +10,7 @@ from prometheus_client import Counter
 from pydantic import BaseModel, Field
 
 from tidemill.services.gateway.features import Problem
+from tidemill.services.gateway.json_number import json_number
 from tidemill.shared.log.broker import BrokerUnreachableError
 from tidemill.shared.log.errors import TransientError
 
@@ -165,24 +165,19 @@ def incidents_router(models: Sequence[str], desk: DriftDesk, counted: Counter) -
     return router
 
 
-def _number(value: float) -> float | None:
-    """Return a number that JSON has."""
-    return value if math.isfinite(value) else None
-
-
 def _evidence(record: Mapping[str, Any]) -> dict[str, float | None]:
-    return {name: _number(value) for name, value in record["evidence"].items()}
+    return {name: json_number(value) for name, value in record["evidence"].items()}
 
 
 def _incident(record: Mapping[str, Any]) -> IncidentRow:
     decisions = [DecisionRow(**{name: one[name] for name in _DECISION}) for one in record["decisions"]]
     own = {name: record[name] for name in _INCIDENT}
     return IncidentRow(
-        **own, updated=record["journal_time"], level=_number(record["level"]), evidence=_evidence(record), decisions=decisions
+        **own, updated=record["journal_time"], level=json_number(record["level"]), evidence=_evidence(record), decisions=decisions
     )  # fmt: skip
 
 
 def _finding(record: Mapping[str, Any]) -> FindingRow:
     own = {name: record[name] for name in _FINDING}
-    figures = {name: _number(record[name]) for name in ("statistic", "threshold")}
+    figures = {name: json_number(record[name]) for name in ("statistic", "threshold")}
     return FindingRow(**own, **figures, found=record["journal_time"], evidence=_evidence(record))

@@ -53,8 +53,17 @@ class Drift:
         return []
 
 
+EXPLANATION = json.loads((Path(__file__).parents[2] / "schemas" / "examples" / "explanation.json").read_text())[0]
+
+
+class Explanations:
+    def of_request(self, request_id: str) -> list[dict[str, Any]]:
+        return [{**EXPLANATION, "request_id": request_id, "score": float("nan")}] if len(request_id) % 2 else []
+
+
 def gateway(door: Door | None) -> FastAPI:
-    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), Publisher(), door=door, desk=Desk(), letters=Letters(), drift=Drift())
+    desks: dict[str, Any] = {"desk": Desk(), "letters": Letters(), "drift": Drift(), "explanations": Explanations()}
+    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), Publisher(), door=door, **desks)
 
 
 APP = gateway(Door(DoorSettings(requests_per_s=1e9, burst=10**9), TokenBook({})))
