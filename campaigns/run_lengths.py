@@ -71,15 +71,15 @@ def independent(rate: float, generator: np.random.Generator, count: int, spread:
 
 def false_alarms(rate: float, labels: int, seed: int, spread: bool, day_rows: int = _DAY_ROWS) -> list[Finding]:
     """Alarms among independent labels of one rate."""
-    generator, stream, found = np.random.default_rng(seed), Stream.new(), []
+    generator, stream, alarms = np.random.default_rng(seed), Stream.new(), []
     for _ in range(labels // day_rows):
-        found += stream.feed(*independent(rate, generator, day_rows, spread))
-    return found
+        alarms += stream.feed(*independent(rate, generator, day_rows, spread))
+    return alarms
 
 
 def delays(before: float, after: float, trials: int, seed: int, longest: int = 20_000) -> Float64:
     """Labels from a change of the rate to the alarm, of which `longest` and more are infinite, shape (trials,)."""
-    found = []
+    run_lengths = []
     for trial in range(trials):
         generator, stream = np.random.default_rng([seed, trial]), Stream.new()
         stream.feed(np.full(100, before), np.full(100, 0.0))
@@ -87,30 +87,30 @@ def delays(before: float, after: float, trials: int, seed: int, longest: int = 2
         stream.feed(np.full(_BASELINE, before), (generator.random(_BASELINE) < before).astype(np.float64), close=False)
         start = stream.rows
         alarms = stream.feed(np.full(longest, before), (generator.random(longest) < after).astype(np.float64))
-        found.append(alarms[0].at.offset - start + 1 if alarms else np.inf)
-    return np.array(found, dtype=np.float64)
+        run_lengths.append(alarms[0].at.offset - start + 1 if alarms else np.inf)
+    return np.array(run_lengths, dtype=np.float64)
 
 
 def number_alarms(labels: int, seed: int, day_rows: int, day_effect: float = 0.0) -> list[Finding]:
     """Alarms of a regression whose errors (Laplace) stay as they are, or move by a factor of each day."""
-    generator, stream, found = np.random.default_rng(seed), Stream.new(Regression()), []
+    generator, stream, alarms = np.random.default_rng(seed), Stream.new(Regression()), []
     for _ in range(labels // day_rows):
         factor = np.exp(day_effect * generator.normal())
-        found += stream.feed(np.zeros(day_rows), factor * generator.laplace(size=day_rows))
-    return found
+        alarms += stream.feed(np.zeros(day_rows), factor * generator.laplace(size=day_rows))
+    return alarms
 
 
 def number_delays(factor: float, trials: int, seed: int, longest: int = 20_000) -> Float64:
     """Labels from the row on which a regression's errors grow by a factor to the alarm, shape (trials,)."""
-    found = []
+    run_lengths = []
     for trial in range(trials):
         generator, stream = np.random.default_rng([seed, trial]), Stream.new(Regression())
         for _ in range(10):
             stream.feed(np.zeros(2_000), generator.laplace(size=2_000))
         start = stream.rows
         alarms = stream.feed(np.zeros(longest), factor * generator.laplace(size=longest))
-        found.append(alarms[0].at.offset - start + 1 if alarms else np.inf)
-    return np.array(found, dtype=np.float64)
+        run_lengths.append(alarms[0].at.offset - start + 1 if alarms else np.inf)
+    return np.array(run_lengths, dtype=np.float64)
 
 
 def flight_days() -> list[Scored]:
@@ -164,25 +164,25 @@ def main() -> None:
     chosen = parser.parse_args()
     kept = True
     for rate in RATES:
-        found = [one for spread in (False, True) for one in false_alarms(rate, chosen.labels // 2, chosen.seed, spread)]
-        names = {name: sum(one.detector == name for one in found) for name in sorted({one.detector for one in found})}
-        kept &= len(found) * 1_000_000 <= chosen.labels
-        print(f"errors {rate:.2f}: {len(found)} false alarms in {chosen.labels:,} independent labels {names or ''}", flush=True)
+        alarms = [one for spread in (False, True) for one in false_alarms(rate, chosen.labels // 2, chosen.seed, spread)]
+        names = {name: sum(one.detector == name for one in alarms) for name in sorted({one.detector for one in alarms})}
+        kept &= len(alarms) * 1_000_000 <= chosen.labels
+        print(f"errors {rate:.2f}: {len(alarms)} false alarms in {chosen.labels:,} independent labels {names or ''}", flush=True)
     for (before, after), (median, nearly_all) in zip(CHANGES, ((180, 600), (2_000, 6_000)), strict=True):
         rows = delays(before, after, chosen.trials, chosen.seed)
         kept &= bool(np.median(rows) <= median and np.quantile(rows, 0.99) <= nearly_all)
         print(f"errors {before:.2f} -> {after:.2f}: median {np.median(rows):.0f} labels, 99 % within {np.quantile(rows, 0.99):.0f}", flush=True)
     days = flight_days()
     for perfect in (False, True):
-        found = day_alarms(days, chosen.days, chosen.seed, perfect)
-        kept &= len(found) * 90 <= chosen.days
-        print(f"{'a perfect model' if perfect else 'real labels'}: {len(found)} alarms in {chosen.days:,} resampled days of the flights", flush=True)
-    found = number_alarms(chosen.labels // 5, chosen.seed, _DAY_ROWS)
-    kept &= len(found) * 1_000_000 <= chosen.labels // 5
-    print(f"regression: {len(found)} false alarms in {chosen.labels // 5:,} independent labels", flush=True)
-    found = number_alarms(chosen.days * 500, chosen.seed, 500, 0.2)
-    kept &= len(found) * 90 <= chosen.days
-    print(f"regression: {len(found)} alarms in {chosen.days:,} days whose errors have a factor of their own", flush=True)
+        alarms = day_alarms(days, chosen.days, chosen.seed, perfect)
+        kept &= len(alarms) * 90 <= chosen.days
+        print(f"{'a perfect model' if perfect else 'real labels'}: {len(alarms)} alarms in {chosen.days:,} resampled days of the flights", flush=True)
+    alarms = number_alarms(chosen.labels // 5, chosen.seed, _DAY_ROWS)
+    kept &= len(alarms) * 1_000_000 <= chosen.labels // 5
+    print(f"regression: {len(alarms)} false alarms in {chosen.labels // 5:,} independent labels", flush=True)
+    alarms = number_alarms(chosen.days * 500, chosen.seed, 500, 0.2)
+    kept &= len(alarms) * 90 <= chosen.days
+    print(f"regression: {len(alarms)} alarms in {chosen.days:,} days whose errors have a factor of their own", flush=True)
     for factor in (1.25, 1.5, 2.0):
         rows = number_delays(factor, chosen.trials // 5, chosen.seed)
         print(f"regression, errors x {factor}: median {np.median(rows):.0f} labels, 99 % within {np.quantile(rows, 0.99):.0f}", flush=True)

@@ -129,9 +129,9 @@ class Oracle:
 
     def _outcomes(self, history: RunHistory, labelled: Mapping[str, float], findings: Findings) -> None:
         outcomes = history.outcomes.select(["request_id", "label", "status", "revision"]).to_pylist()
-        found = Counter(row["request_id"] for row in outcomes)
+        outcome_counts = Counter(row["request_id"] for row in outcomes)
         findings.counts["outcomes"] = len(outcomes)
-        missing, doubled = [name for name in labelled if not found[name]], [name for name in labelled if found[name] > 1]
+        missing, doubled = [name for name in labelled if not outcome_counts[name]], [name for name in labelled if outcome_counts[name] > 1]
         if missing or doubled:
             findings.problems.append(
                 f"of {len(labelled)} labels {len(missing)} have no outcome ({missing[:_SHOWN]}), {len(doubled)} several ({doubled[:_SHOWN]})"

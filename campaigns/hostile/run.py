@@ -161,7 +161,7 @@ def attack(infrastructure: Infrastructure, folder: Path, app: str, plan: Attack)
         setattr(result, f"p50_{name}_ms", p50)
         setattr(result, f"p99_{name}_ms", p99)
     result.memory_before_mb, result.memory_after_mb = round(sum(before.values()), 1), round(sum(after.values()), 1)
-    result.memory_by_service_mb = samples.found(after)
+    result.memory_by_service_mb = samples.by_service(after)
     result.disconnects, result.refused_by_broker = dict(sender.sent.disconnects), dict(sender.sent.refused)
     result.hostile_by_kind, result.http_answers = dict(sender.sent.hostile), dict(sender.sent.answers)
     result.seconds = round(time.monotonic() - began, 1)
@@ -188,7 +188,7 @@ class MemorySamples:
             self._due += _SAMPLE_S
             self._samples.append(_memory_mb(self._supervisor))
 
-    def found(self, last: Mapping[str, float]) -> dict[str, list[float]]:
+    def by_service(self, last: Mapping[str, float]) -> dict[str, list[float]]:
         """Return the samples of each service, with a last one."""
         return {name: [round(sample.get(name, 0.0), 1) for sample in (*self._samples, last)] for name in last}
 

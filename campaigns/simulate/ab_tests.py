@@ -51,7 +51,7 @@ def check_ab_tests(world: World) -> int:
             answers = of_challenger and row["challenger_reason"] is None
             if (variants[row["journal_offset"]] == "canary") != answers:
                 raise ViolationError(f"{where}: it drew {row['draw']} of {row['share']}, {variants[row['journal_offset']]} answered")
-    torn = [(sequence, customer) for sequence, found in arms.items() for customer, own in found.items() if len(own) > 1]
+    torn = [(sequence, customer) for sequence, customers in arms.items() for customer, own in customers.items() if len(own) > 1]
     if torn:
         raise ViolationError(f"{len(torn)} customers were in both arms of a test, first {torn[0]}")
     _check_labels(world)
@@ -66,7 +66,7 @@ def ab_tests_of(events: Iterable[Mapping[str, Any]]) -> dict[int, ABTest]:
     ViolationError
         Something else was tried, or promoted beside it, before a test had ended.
     """
-    found: dict[int, ABTest] = {}
+    tests: dict[int, ABTest] = {}
     champion, running = -1, -1
     for event in events:
         name = event["event"]
@@ -74,14 +74,14 @@ def ab_tests_of(events: Iterable[Mapping[str, Any]]) -> dict[int, ABTest]:
             raise ViolationError(f"deployment {event['sequence']}: {name} of {event['version']} while the A/B test of event {running} runs")
         if name == "ab":
             running = event["sequence"]
-            found[running] = ABTest(champion, event["share"])
+            tests[running] = ABTest(champion, event["share"])
         elif name in _ENDS:
             running = -1
         if name in _SERVES:
             champion = event["sequence"]
         elif name == "retired":
             champion = -1
-    return found
+    return tests
 
 
 def _check_labels(world: World) -> None:

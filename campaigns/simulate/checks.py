@@ -209,7 +209,7 @@ class SafetyChecks:
             raise ViolationError(f"{records.topic}:{records.partition}: predictions out of the journal's order")
 
     def _take_progress(self, records: Records) -> set[tuple[str, int]]:
-        found = set()
+        tasks = set()
         for value in records.values:
             if value is None:
                 # A claim: whoever writes next has restored what is here.
@@ -223,8 +223,8 @@ class SafetyChecks:
                 raise ViolationError(f"{where}: covered {progress.covered_time} after {before.covered_time}")
             self.pauses += bool(progress.paused and not (before and before.paused))
             self.progress[progress.stage, progress.partition] = progress
-            found.add((progress.stage, progress.partition))
-        return found
+            tasks.add((progress.stage, progress.partition))
+        return tasks
 
     def _check_progress(self, stage: str, task: int) -> None:
         """Hold the last progress record against the group's offsets and against what is in the topics."""

@@ -21,7 +21,7 @@ _CHANNELS = ("web", "shop", "phone")
 @lru_cache(maxsize=8)
 def candidates(features: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
     """Return a few models of these features (name, type), as artifacts."""
-    found = []
+    made = []
     for seed in range(_CANDIDATES):
         rng = np.random.default_rng(seed)
         n = len(features)
@@ -42,8 +42,8 @@ def candidates(features: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
             parity_scores=tuple(scores.tolist()),
             parity_tolerance=1e-4,
         )
-        found.append(Artifact(signature, logistic_to_onnx(means, scales, weights, bias)).to_bytes())
-    return tuple(found)
+        made.append(Artifact(signature, logistic_to_onnx(means, scales, weights, bias)).to_bytes())
+    return tuple(made)
 
 
 class SeededTrainer(Trainer):

@@ -81,14 +81,14 @@ def _artifact_fails(world: World, target: str, rng: Random) -> Iterator[Wait]:
 
 
 def _jobs(world: World) -> list[psutil.Process]:
-    found = []
+    jobs = []
     for child in world.behind.children("retraining"):
         try:
             if _JOB in child.cmdline():
-                found.append(child)
+                jobs.append(child)
         except psutil.NoSuchProcess:
             continue
-    return found
+    return jobs
 
 
 def _limit(pid: int, size: int) -> None:
