@@ -6,9 +6,10 @@ Run as ``python -m tidemill.services.retraining.processes.job``.
 import json
 import logging
 import time
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, replace
 from pathlib import Path
+from typing import TypeVar
 
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
@@ -45,6 +46,7 @@ from tidemill.shared.models.training_environment import training_environment
 from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
 log = logging.getLogger(__name__)
+Result = TypeVar("Result")
 _ALARM = "drift"
 _SEARCHED = (_ALARM, "manual")
 _ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms", "retries", "retry_delay_ms")
@@ -85,7 +87,8 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
         proposal = first_model(bench) if champion is None else successor(bench, champion)
         verdict = proposal.verdict
         told("storing", 0, 1)
-        address = _put(store, proposal.artifact.to_bytes())
+        content = proposal.artifact.to_bytes()
+        address = _stored("model", lambda: store.put(content))
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
     except (TooFewRowsError, FamilyError, ArtifactError) as error:
         return _failed(version, str(error), dataset)
@@ -146,13 +149,7 @@ def _keep_record(
         library_text=proposal.artifact.library_text,
     )  # fmt: skip
     records = TrainingRecords(request.artifacts)
-    for wait_s in _PUT_WAITS_S:
-        try:
-            return records.put(record)
-        except TransientError as problem:
-            log.warning("the record could not be stored, trying again: %s", problem)
-            time.sleep(wait_s)
-    return records.put(record)
+    _stored("record", lambda: records.put(record))
 
 
 def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake) -> tuple[TrainingContext, dict[str, str]]:
@@ -181,15 +178,15 @@ def _failed(version: str, reason: str, details: dict[str, str] | None = None) ->
     return JobResult(finished=False, reason=reason, version=version, details=details or {})
 
 
-def _put(store: ArtifactStore, content: bytes) -> str:
-    """Store a model; a disk that is full for a moment does not cost the training."""
+def _stored(what: str, put: Callable[[], Result]) -> Result:
+    """Store something; a disk that is full for a moment does not cost the training."""
     for wait_s in _PUT_WAITS_S:
         try:
-            return store.put(content)
+            return put()
         except TransientError as problem:
-            log.warning("the model could not be stored, trying again: %s", problem)
+            log.warning("the %s could not be stored, trying again: %s", what, problem)
             time.sleep(wait_s)
-    return store.put(content)
+    return put()
 
 
 def work(source: Path, target: Path) -> None:

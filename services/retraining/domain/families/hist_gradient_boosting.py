@@ -7,6 +7,7 @@ import numpy as np
 from numpy.typing import NDArray
 from sklearn.ensemble import HistGradientBoostingClassifier, HistGradientBoostingRegressor
 
+from tidemill.services.retraining.domain.families.boosting import suggest_boosting
 from tidemill.services.retraining.domain.families.family import Fitted, Matrix, Sample, Scores
 from tidemill.shared.models.export import Link
 from tidemill.shared.models.tree_graph import Tree, trees_to_onnx
@@ -22,14 +23,7 @@ class HistGradientBoosting:
 
     def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw the number of rounds and what keeps each tree simple."""
-        return {
-            "trees": trial.suggest_int("trees", 60, 120, step=20),
-            "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.2, log=True),
-            "leaves": trial.suggest_int("leaves", 12, 48, log=True),
-            "rows_per_leaf": trial.suggest_int("rows_per_leaf", 20, 300, log=True),
-            "feature_share": trial.suggest_float("feature_share", 0.4, 0.9),
-            "ridge": trial.suggest_float("ridge", 1e-2, 30.0, log=True),
-        }
+        return suggest_boosting(trial, 20)
 
     def fit(self, sample: Sample, parameters: Mapping[str, Any], seed: int) -> Fitted:
         """Train without early stopping: the search decides how many rounds."""

@@ -6,6 +6,7 @@ from typing import Any
 import lightgbm
 import numpy as np
 
+from tidemill.services.retraining.domain.families.boosting import suggest_boosting
 from tidemill.services.retraining.domain.families.family import Fitted, Matrix, Sample, Scores
 from tidemill.shared.models.export import lightgbm_to_onnx
 
@@ -25,14 +26,7 @@ class LightGBM:
 
     def suggest(self, trial: Any) -> dict[str, Any]:  # optuna is untyped
         """Draw the number of rounds and what keeps each tree simple."""
-        return {
-            "trees": trial.suggest_int("trees", 60, 120, step=20),
-            "learning_rate": trial.suggest_float("learning_rate", 0.05, 0.2, log=True),
-            "leaves": trial.suggest_int("leaves", 12, 48, log=True),
-            "rows_per_leaf": trial.suggest_int("rows_per_leaf", 30, 300, log=True),
-            "feature_share": trial.suggest_float("feature_share", 0.4, 0.9),
-            "ridge": trial.suggest_float("ridge", 1e-2, 30.0, log=True),
-        }
+        return suggest_boosting(trial, 30)
 
     def fit(self, sample: Sample, parameters: Mapping[str, Any], seed: int) -> Fitted:
         """Train on two threads; their number is part of the result."""
