@@ -13,13 +13,15 @@ from tidemill.shared.application.values import DURATION_PATTERN, parse_duration
 
 _FIELDS = 5
 _LEAST_MS = 3_600_000
+_SHORTEST_MS = 1_000
+"""Each instant that is due is told, also when nothing is trained: a schedule of nothing would never come to an end."""
 _LOOKED_AT = 60
 _FROM_MS = 1_704_067_200_000
 _EXPECTED = 'a duration such as 30d, or a cron expression of five fields in UTC such as "0 3 * * 1" (Mondays at 3:00)'
 
 
 def parse_schedule(text: Any) -> int | str:  # whatever stands in the file
-    """Return milliseconds of a duration, or a cron expression that names instants at least an hour apart.
+    """Return milliseconds of a duration of a second at least, or a cron expression that names instants at least an hour apart.
 
     >>> parse_schedule("7d"), parse_schedule("0  3 * * 1")
     (604800000, '0 3 * * 1')
@@ -27,7 +29,10 @@ def parse_schedule(text: Any) -> int | str:  # whatever stands in the file
     if not isinstance(text, str):
         raise ValueError(f"{_EXPECTED}, found {text!r}")
     if re.match(DURATION_PATTERN, text):
-        return parse_duration(text)
+        duration = parse_duration(text)
+        if duration < _SHORTEST_MS:
+            raise ValueError(f"a second between trainings at least, found {text!r}")
+        return duration
     fields = text.split()
     if len(fields) != _FIELDS:
         raise ValueError(f"{_EXPECTED}, found {text!r}, which is neither")

@@ -73,10 +73,10 @@ class StreamPlanner:
         file = self.document.folder / stream.schema_file
         if not file.is_file():
             raise self.document.error((*path, "schema"), "an Avro schema file in the application folder", str(stream.schema_file))
-        text = file.read_text(encoding="utf-8")
-        self.schema_texts.append(text)
         envelope = None
         try:
+            text = file.read_text(encoding="utf-8-sig")
+            self.schema_texts.append(text)
             if stream.envelope is not None:
                 text, envelope = debezium_stream(text, stream)
             user = arrow_schema(text)

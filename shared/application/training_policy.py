@@ -28,9 +28,9 @@ class Training(Frozen):
     """
 
     families: tuple[FamilyName, ...] = ()
-    trials: int = Field(default=6, ge=1)
-    windows_days: tuple[int, ...] = (0, 60)
-    holdout_days: int | float = Field(default=7, gt=0)
+    trials: int = Field(default=6, ge=1, le=10_000)
+    windows_days: Annotated[tuple[Annotated[int, Field(ge=0, le=36_525)], ...], Field(min_length=1)] = (0, 60)
+    holdout_days: int | float = Field(default=7, gt=0, le=36_525)
     min_rows: int = Field(default=1_000, ge=10)
     min_positives: int = Field(default=10, ge=2)
     class_weight: Literal["none", "balanced"] = "none"

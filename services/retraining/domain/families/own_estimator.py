@@ -52,7 +52,7 @@ class OwnEstimator:
             else:
                 repeated = _as_often(weights)
                 estimator.fit(rows[repeated], labels[repeated])
-        except Exception as error:  # what an estimator of others raises is its own
+        except (Exception, SystemExit) as error:  # what an estimator of others raises is its own
             raise FamilyError(f"the estimator of {self.path} does not fit {rows.shape[0]} rows of {rows.shape[1]} columns: {error}") from error
         answer = estimator.predict if kind.name == "regression" else estimator.predict_proba
         several = bool(kind.classes)
@@ -77,7 +77,11 @@ class OwnEstimator:
         return self.fit(Sample(rows, labels.astype(np.float64), kind), {}, 0).export()
 
     def _made(self, kind: Kind, seed: int) -> Any:  # scikit-learn is untyped
-        estimator = self._factory()()
+        factory = self._factory()
+        try:
+            estimator = factory()
+        except (Exception, SystemExit) as error:  # what a function of others raises is its own
+            raise FamilyError(f"the family {self.path}: expected an estimator, its factory ended with {type(error).__name__}: {error}") from error
         wanted = ("fit", "get_params", "set_params", "predict" if kind.name == "regression" else "predict_proba")
         if lacking := [name for name in wanted if not hasattr(estimator, name)]:
             what = "a regressor" if kind.name == "regression" else "a classifier with probabilities"
@@ -90,7 +94,7 @@ class OwnEstimator:
         module, _, name = self.path.partition(":")
         try:
             factory = getattr(import_module(module), name, None)
-        except Exception as error:  # what a module of others raises is its own
+        except (Exception, SystemExit) as error:  # what a module of others raises is its own
             raise FamilyError(
                 f"the family {self.path}: module {module} cannot be imported ({error}); it must stand in the application's folder or be installed"
             ) from error

@@ -21,6 +21,15 @@ def steps():
 def boosting():
     return HistGradientBoostingClassifier()
 
+def fails():
+    raise RuntimeError("no licence")
+
+def leaves():
+    raise SystemExit(0)
+
+def asks(rows):
+    return LogisticRegression()
+
 def averaged():
     return RandomForestClassifier(5, max_depth=3)
 """
@@ -29,6 +38,9 @@ def averaged():
 @pytest.mark.parametrize(("family", "code", "words"), [
     ("estimators_of_a_test:steps", 0, "models"),
     ("estimators_of_a_test:boosting", 2, "HistGradientBoostingClassifier of estimators_of_a_test:boosting cannot become an ONNX graph"),
+    ("estimators_of_a_test:fails", 2, "estimators_of_a_test:fails: expected an estimator, its factory ended with RuntimeError: no licence"),
+    ("estimators_of_a_test:leaves", 2, "its factory ended with SystemExit: 0"),
+    ("estimators_of_a_test:asks", 2, "its factory ended with TypeError: asks() missing 1 required positional argument"),
     ("estimators_of_a_test:missing", 2, "expected a function missing without arguments in estimators_of_a_test"),
     ("ridge_regression", 2, "families that learn a model of kind binary (logistic_regression, lightgbm"),
 ])  # fmt: skip

@@ -85,6 +85,10 @@ def test_the_same_files_have_the_same_hash_and_others_another(folder: Path) -> N
         ("allowed_lateness: 2h", "allowed_lateness: 9999999999999d", "at most 36525d, a century", "9999999999999d"),
         ("windows: [3h]", "windows: [99999999d]", "at most 36525d, a century", "99999999d"),
         ("max_delay: 36h", "max_delay: 1000000000000000000000ms", "at most 36525d, a century", "1000000000000000000000ms"),
+        ("schedule: 21d", "schedule: 0s", "a second between trainings at least", "0s"),
+        ("windows_days: [0, 60]", "windows_days: []", "at least 1 item", "[]"),
+        ("windows_days: [0, 60]", "windows_days: [-1]", "greater than or equal to 0", "-1"),
+        ("holdout_days: 7", "holdout_days: .inf", "less than or equal to 36525", "inf"),
         ("event_time: observed", "times: {temp: seconds}\n    event_time: observed", "a column of times in the stream's schema: observed", "temp"),
         ("event_time: observed", "times: {observed: minutes}\n    event_time: observed", "one of milliseconds, seconds", "'minutes'"),
         ("event_time: observed", "event_time: temp", "a column of type timestamp-millis", "double"),
@@ -104,6 +108,16 @@ def test_mistakes_name_file_line_expected_and_found(folder: Path, old: str, new:
     assert came in caught.value.came
     if came not in ("nothing", "double", "origin"):
         assert caught.value.line == line
+
+
+def test_a_schema_file_may_begin_with_a_mark_and_is_utf_8(folder: Path) -> None:
+    schema = folder / "schemas/weather.avsc"
+    text, plain = schema.read_text(), load_plan(folder)
+    schema.write_bytes(text.encode("utf-8-sig"))
+    assert load_plan(folder).application_hash == plain.application_hash
+    schema.write_bytes(text.replace('"record"', '"record", "doc": "Wärme"', 1).encode("latin-1"))
+    with pytest.raises(ApplicationError, match=r"an Avro record schema in schemas/weather\.avsc, found 'utf-8' codec can't decode byte 0xe4"):
+        load_plan(folder)
 
 
 def test_topics_that_kafka_takes_for_one_are_refused(folder: Path) -> None:
