@@ -26,6 +26,11 @@ _TABLE_NUMBERS = 4_000_000
 _ROWS_AT_ONCE = 32
 _SHARES = np.array([[factorial(a) * factorial(b) / factorial(a + b + 1) for b in range(64)] for a in range(64)])
 """What one of a + 1 columns gets of a leaf that b others keep the row from; trees have at most 64 leaves."""
+_DE_BRUIJN = np.uint64(0x03F79D71B4CB0A89)
+_PLACES = np.zeros(64, np.int64)
+for _place in range(64):
+    _PLACES[((1 << _place) * int(_DE_BRUIJN) & 2**64 - 1) >> 58] = _place
+"""Place of a power of two, by the upper six bits of its product with a de Bruijn sequence."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,6 +47,8 @@ class LeafShares:
         A value leads on where ``low < value <= high``, a missing one where it passes.
     first_pattern, patterns, weights
         Per leaf the different answers of the stored rows, one bit for each column, and the leaf's value times the share of the rows that give them.
+    passers : shape (first[-1], words)
+        Per column of a leaf, a bit for each of the leaf's patterns: whether the column leads it on.
     first_number, numbers
         Per leaf, where it has at most 10 columns (fewer, where the tables of all leaves would hold more than 32 MB), what each of them is given for
         every answer; an empty range where not.
@@ -56,6 +63,7 @@ class LeafShares:
     first_pattern: NDArray[np.int64]
     patterns: NDArray[np.int64]
     weights: Float64
+    passers: NDArray[np.uint64]
     first_number: NDArray[np.int64]
     numbers: Float64
 
@@ -87,11 +95,13 @@ class LeafShares:
         sizes = _table_sizes(widths)
         first_number = np.concatenate([[0], np.cumsum(sizes)]).astype(np.int64)
         numbers = np.zeros(int(first_number[-1]), np.float64)
-        _tabulate(starts, first_pattern, patterns, weights, first_number, numbers, _SHARES)
+        passers = _passers(starts, first_pattern, patterns, -(-int(np.diff(first_pattern).max(initial=1)) // 64))
+        _tabulate(starts, first_pattern, patterns, weights, passers, first_number, numbers, _SHARES)
         whole = np.repeat((np.int64(1) << widths) - 1, np.diff(first_pattern))
         return cls(
-            float(weights[patterns == whole].sum()), starts, columns, lows, highs, missing, first_pattern, patterns, weights, first_number, numbers
-        )
+            float(weights[patterns == whole].sum()), starts, columns, lows, highs, missing, first_pattern, patterns, weights, passers, first_number,
+            numbers,
+        )  # fmt: skip
 
     def contributions(self, matrix: Matrix) -> Float64:
         """Return what each column adds to the base, shape of the matrix; a row's do not depend on the batch it comes in.
@@ -103,7 +113,7 @@ class LeafShares:
         contributions = np.zeros(matrix.shape, np.float64)
         _add_leaves(
             self.first, self.columns, self.lows, self.highs, self.missing_passes, self.first_pattern, self.patterns, self.weights,
-            self.first_number, self.numbers, _SHARES, np.ascontiguousarray(matrix, np.float32), contributions,
+            self.passers, self.first_number, self.numbers, _SHARES, np.ascontiguousarray(matrix, np.float32), contributions,
         )  # fmt: skip
         return contributions
 
@@ -154,6 +164,19 @@ def _patterns(first, columns, lows, highs, missing_passes, values, background): 
 
 
 @njit(cache=True, nogil=True)
+def _passers(first, first_pattern, patterns, words):  # pragma: no cover
+    """Return for each of a leaf's columns which of the leaf's patterns it leads on, shape (columns of all leaves, words)."""
+    passers = np.zeros((first[-1], words), np.uint64)
+    for leaf in range(first.size - 1):
+        for place in range(first_pattern[leaf + 1] - first_pattern[leaf]):
+            pattern = patterns[first_pattern[leaf] + place]
+            for i in range(first[leaf + 1] - first[leaf]):
+                if pattern >> i & 1:
+                    passers[first[leaf] + i, place >> 6] |= np.uint64(1) << np.uint64(place & 63)
+    return passers
+
+
+@njit(cache=True, nogil=True)
 def _ones(bits):  # pragma: no cover
     count = 0
     while bits:
@@ -163,39 +186,76 @@ def _ones(bits):  # pragma: no cover
 
 
 @njit(cache=True, nogil=True)
-def _tabulate(first, first_pattern, patterns, weights, first_number, numbers, shares):  # pragma: no cover
+def _lowest(bits):  # pragma: no cover
+    """Return the place of the lowest bit of a number that has one."""
+    return _PLACES[((bits & (~bits + np.uint64(1))) * _DE_BRUIJN) >> np.uint64(58)]
+
+
+@njit(cache=True, nogil=True)
+def _tabulate(first, first_pattern, patterns, weights, passers, first_number, numbers, shares):  # pragma: no cover
+    alive = np.empty(passers.shape[1], np.uint64)
     for leaf in range(first.size - 1):
         width = first[leaf + 1] - first[leaf]
         if first_number[leaf + 1] == first_number[leaf]:
             continue
         for answers in range(1 << width):
             at = first_number[leaf] + answers * width
-            _share_out(width, answers, first_pattern[leaf], first_pattern[leaf + 1], patterns, weights, shares, numbers[at : at + width])
+            _share_out(
+                width, answers, first_pattern[leaf], first_pattern[leaf + 1], patterns, weights, passers[first[leaf] : first[leaf + 1]], alive,
+                shares, numbers[at : at + width],
+            )  # fmt: skip
 
 
 @njit(cache=True, nogil=True)
-def _share_out(width, answers, begin, end, patterns, weights, shares, contributions):  # pragma: no cover
-    """Add a leaf's shares to `contributions`, one place for each of its columns: it is reached when every column is led on by one of the two rows."""
-    whole = (1 << width) - 1
-    for at in range(begin, end):
-        others = patterns[at]
-        if answers | others != whole:
-            continue
-        mine, theirs = answers & ~others, others & ~answers
-        count, other_count = _ones(mine), _ones(theirs)
-        for i in range(width):
-            if mine >> i & 1:
-                contributions[i] += weights[at] * shares[count - 1, other_count]
-            elif theirs >> i & 1:
-                contributions[i] -= weights[at] * shares[other_count - 1, count]
+def _share_out(width, answers, begin, end, patterns, weights, passers, alive, shares, contributions):  # pragma: no cover
+    """Add a leaf's shares to `contributions`, one place for each of its columns, and return whether there are any.
+
+    A leaf is reached when every column is led on by one of the two rows.
+
+    So a stored row counts where it is led on by all columns that keep the explained one from the leaf. These are the same for all that count, and
+    share the same sum; each of the other columns has the sum over those that it keeps from the leaf.
+    """
+    fails = ((np.int64(1) << width) - 1) & ~answers
+    for word in range(alive.size):
+        most = end - begin - 64 * word
+        alive[word] = ~np.uint64(0) if most >= 64 else (np.uint64(1) << np.uint64(max(most, 0))) - np.uint64(1)
+    rest = fails
+    while rest:
+        i = _lowest(np.uint64(rest))
+        rest &= rest - 1
+        some = np.uint64(0)
+        for word in range(alive.size):
+            alive[word] &= passers[i, word]
+            some |= alive[word]
+        if some == 0:
+            return False
+    failing, taken = _ones(fails), 0.0
+    for word in range(alive.size):
+        left = alive[word]
+        while left:
+            at = begin + 64 * word + _lowest(left)
+            left &= left - np.uint64(1)
+            mine = answers & ~patterns[at]
+            count = _ones(mine)
+            if failing:
+                taken += weights[at] * shares[failing - 1, count]
+            if count:
+                given = weights[at] * shares[count - 1, failing]
+                while mine:
+                    contributions[_lowest(np.uint64(mine))] += given
+                    mine &= mine - 1
+    while fails:
+        contributions[_lowest(np.uint64(fails))] -= taken
+        fails &= fails - 1
+    return True
 
 
 @njit(cache=True, nogil=True)
 def _add_leaves(  # pragma: no cover
-    first, columns, lows, highs, missing_passes, first_pattern, patterns, weights, first_number, numbers, shares, matrix, contributions
+    first, columns, lows, highs, missing_passes, first_pattern, patterns, weights, passers, first_number, numbers, shares, matrix, contributions
 ):
     """Add every leaf's shares, leaf after leaf for some rows at a time: comparisons of a column's values are then vector instructions."""
-    own, answers = np.empty(64, np.float64), np.empty(_ROWS_AT_ONCE, np.int64)
+    own, answers, alive = np.empty(64, np.float64), np.empty(_ROWS_AT_ONCE, np.int64), np.empty(passers.shape[1], np.uint64)
     values, sums = np.zeros((matrix.shape[1], _ROWS_AT_ONCE), np.float32), np.empty((matrix.shape[1], _ROWS_AT_ONCE), np.float64)
     for start in range(0, matrix.shape[0], _ROWS_AT_ONCE):
         rows = min(_ROWS_AT_ONCE, matrix.shape[0] - start)
@@ -220,8 +280,10 @@ def _add_leaves(  # pragma: no cover
                 continue
             for row in range(rows):
                 own[: end - begin] = 0.0
-                _share_out(end - begin, answers[row], first_pattern[leaf], first_pattern[leaf + 1], patterns, weights, shares, own)
-                for i in range(begin, end):
-                    sums[columns[i], row] += own[i - begin]
+                if _share_out(
+                    end - begin, answers[row], first_pattern[leaf], first_pattern[leaf + 1], patterns, weights, passers[begin:end], alive, shares, own
+                ):
+                    for i in range(begin, end):
+                        sums[columns[i], row] += own[i - begin]
         for row in range(rows):
             contributions[start + row] = sums[:, row]
