@@ -256,7 +256,8 @@ def compare(oracle: FlightsOracle, vectors: pd.DataFrame, requests: int = 1000, 
         values += len(names)
         mismatches += len(wrong)
         sensitive += sum(not expected[name].equals(later[name].value) for name in names)
-        if wrong and any(oracle.features(request, ahead)[name].equals(came[name]) for ahead in _LOOK_AHEAD for name in wrong):
+        looks_ahead = (oracle.features(request, ahead) for ahead in _LOOK_AHEAD) if wrong else ()
+        if any(seen[name].equals(came[name]) for seen in looks_ahead for name in wrong):
             future.add(request)
         for name in wrong[: max(0, first_examples - len(examples))]:
             examples.append(f"{request} {name}: expected {expected[name].value!r}, the vector has {came[name]!r}")
