@@ -52,7 +52,9 @@ class LocatedYaml:
 def load_yaml(file: Path) -> LocatedYaml:
     """Read a file whose contents must be a mapping; raises ApplicationError."""
     try:
-        node = yaml.compose(file.read_text(encoding="utf-8"), Loader=yaml.CBaseLoader)  # nodes only, nothing is constructed
+        text = file.read_text(encoding="utf-8")
+        _refuse_deep(file, text)
+        node = yaml.compose(text, Loader=yaml.CBaseLoader)  # nodes only, nothing is constructed
     except yaml.MarkedYAMLError as error:
         raise ApplicationError(file, error.problem_mark.line + 1 if error.problem_mark else 1, "YAML", str(error.problem)) from error
     except yaml.YAMLError as error:
@@ -63,6 +65,18 @@ def load_yaml(file: Path) -> LocatedYaml:
         came = "nothing" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else repr(node.value)
         raise ApplicationError(file, 1, "a mapping", came)
     return LocatedYaml(file, _value(file, node, (), count(1)), node)
+
+
+def _refuse_deep(file: Path, text: str) -> None:
+    """Refuse a file that is nested too deep before it is composed: libyaml composes by recursion, and the process would die of it."""
+    depth = 0
+    for event in yaml.parse(text, Loader=yaml.CBaseLoader):
+        if isinstance(event, yaml.CollectionStartEvent):
+            depth += 1
+            if depth > _DEEPEST:
+                raise ApplicationError(file, event.start_mark.line + 1, f"at most {_DEEPEST} lists and mappings within each other", "more")
+        elif isinstance(event, yaml.CollectionEndEvent):
+            depth -= 1
 
 
 def _value(file: Path, node: yaml.Node, inside: tuple[yaml.Node, ...], values: Iterator[int]) -> Any:

@@ -56,7 +56,12 @@ def test_a_file_that_would_be_more_than_any_memory_is_refused(tmp_path: Path) ->
         file.write_text(text)
         with pytest.raises(ApplicationError, match="at most 1,000,000 values, aliases written out"):
             load_yaml(file)
-    file.write_text("a: " + "[" * 5_000 + "]" * 5_000 + "\n")
+
+
+@pytest.mark.parametrize("text", ["[" * 5_000 + "]" * 5_000, "[" * 1_000_000, "{a: " * 1_000_000, "\n  " + "- " * 100_000])
+def test_a_file_that_is_nested_deeper_than_a_stack_is_refused(tmp_path: Path, text: str) -> None:
+    file = tmp_path / "a.yaml"
+    file.write_text(f"a: {text}\n")
     with pytest.raises(ApplicationError, match="at most 100 lists and mappings within each other"):
         load_yaml(file)
 
