@@ -17,10 +17,14 @@ from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.signature import Column, Signature
 
 THREE_CLASSES = Path(__file__).parent / "applications" / "three_classes"
+LEARNED_CLASSES = Path(__file__).parent / "applications" / "learned_classes"
 AMOUNTS = Path(__file__).parent / "applications" / "amounts"
 SPECIES = ("setosa", "versicolor", "virginica")
 START = datetime(2026, 1, 5, tzinfo=UTC)
 WEIGHT_BOUND = 3.5
+# Columns: petal length and sepal length. The fourth species is one that only later models know.
+_WEIGHTS = np.array([[-1.0, 0.2, 0.9, 0.3], [0.1, 0.0, 0.3, 0.2]])
+_BIASES = np.array([3.0, 0.5, -3.0, 0.0])
 Event = dict[str, Any]
 
 
@@ -72,14 +76,16 @@ def write_csv(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
         writer.writerows({name: value.isoformat() if isinstance(value, datetime) else value for name, value in event.items()} for event in events)
 
 
-def species_scores(rows: NDArray[np.float64]) -> NDArray[np.float64]:
-    """What `species_model` scores, shape (n, 3), of petal lengths and sepal lengths, shape (n, 2)."""
-    found: NDArray[np.float64] = softmax(rows @ _WEIGHTS + _BIASES, axis=1)
+def species_scores(rows: NDArray[np.float64], count: int = len(SPECIES)) -> NDArray[np.float64]:
+    """What `species_model` of so many species scores, shape (n, count), of petal lengths and sepal lengths, shape (n, 2)."""
+    found: NDArray[np.float64] = softmax(rows @ _WEIGHTS[:, :count] + _BIASES[:count], axis=1)
     return found
 
 
 def species_model(version: str = "v1", **changes: Any) -> Artifact:
-    """A softmax of two columns, without missing values."""
+    """A softmax of two columns, without missing values, of three classes or of more."""
+    count = max(len(SPECIES), len(changes.get("classes", SPECIES)))
+    weights, biases = _WEIGHTS[:, :count].astype(np.float32), _BIASES[:count].astype(np.float32)
     graph = helper.make_graph(
         [
             helper.make_node("MatMul", ["input", "weights"], ["product"]),
@@ -88,12 +94,12 @@ def species_model(version: str = "v1", **changes: Any) -> Artifact:
         ],
         "species",
         [helper.make_tensor_value_info("input", TensorProto.FLOAT, [None, 2])],
-        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, 3])],
-        [numpy_helper.from_array(_WEIGHTS.astype(np.float32), "weights"), numpy_helper.from_array(_BIASES.astype(np.float32), "biases")],
+        [helper.make_tensor_value_info("probabilities", TensorProto.FLOAT, [None, count])],
+        [numpy_helper.from_array(weights, "weights"), numpy_helper.from_array(biases, "biases")],
     )
     columns = (Column(name="petal_length", type="double"), Column(name="sepal_length", type="double"))
     rows = np.random.default_rng(1).uniform(1, 6, (8, 2))
-    scores = tuple(tuple(row) for row in species_scores(rows).tolist())
+    scores = tuple(tuple(row) for row in species_scores(rows, count).tolist())
     made = {"columns": columns, "kind": "multiclass", "classes": SPECIES, "parity_scores": scores, **changes}
     return _artifact(graph, rows, model="species", version=version, **made)
 
@@ -114,10 +120,6 @@ def weight_model(version: str = "v1", **changes: Any) -> Artifact:
         "interval_lower": -2.0, "interval_upper": 3.0, "errors": errors, **changes,
     }  # fmt: skip
     return _artifact(graph, rows, model="weight", version=version, **made)
-
-
-_WEIGHTS = np.array([[-1.0, 0.2, 0.9], [0.1, 0.0, 0.3]])
-_BIASES = np.array([3.0, 0.5, -3.0])
 
 
 def _artifact(graph: onnx.GraphProto, rows: NDArray[np.float64], **signature: Any) -> Artifact:

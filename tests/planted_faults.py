@@ -244,6 +244,7 @@ def _day(
         np.where(has, "labelled", "timeout").astype(object), np.zeros(m, np.int64), score[due], (score[due] > 0.5).astype(np.int64),
         np.where(has, rows.label[due], np.nan), np.where(has, delay[due], np.nan).astype(np.float64),
         pa.nulls(m, pa.map_(pa.string(), pa.float64())), np.full(m, np.nan), np.full(m, np.nan), np.ones(m),
+        pa.nulls(m, pa.string()),
     )  # fmt: skip
     return at, vectors, predicted, outcomes
 

@@ -117,8 +117,11 @@ def _experiment(  # noqa: PLR0913, RUF100 - what the command was given
     from tidemill.experiments.space import draw, read_grid
     from tidemill.offline.training_set import read_training_set
     from tidemill.services.cli.terminal import checked
+    from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
+    from tidemill.services.retraining.learned_classes import learned_from
     from tidemill.services.retraining.own_families import find_own_modules
     from tidemill.shared.application.values import parse_duration
+    from tidemill.shared.lake.journal import UnfitArchiveError
     from tidemill.shared.lake.tables import Lake
 
     longest_s = checked("--longest", lambda: parse_duration(longest)) / 1e3
@@ -129,6 +132,11 @@ def _experiment(  # noqa: PLR0913, RUF100 - what the command was given
     with archive_failures(), tempfile.TemporaryDirectory(prefix="tidemill-experiments-") as made:
         uri = _archived(application, data, days, Path(made)) if data else lake_uri(plan.application.app, lake, run_folder, os.environ)
         dataset = read_training_set(plan, model.name, Lake(uri, plan.application.app), end)
+        if model.learns_classes:
+            try:
+                model, dataset = learned_from(model, dataset)
+            except TooFewRowsError as problem:
+                raise UnfitArchiveError(str(problem)) from problem
         experiment = prepare(plan, model, dataset, configurations, Cuts(folds, rows), seed, folder)
     if trials is not None and len(configurations) < trials:
         errors.print(f"there are {len(configurations)} different configurations, not {trials}", highlight=False)

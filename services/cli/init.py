@@ -27,6 +27,12 @@ class AskedKind(StrEnum):
     regression = "regression"
 
 
+class Classes(StrEnum):
+    """What is said of the classes."""
+
+    learned = "learned"
+
+
 class Decimal(StrEnum):
     """The mark before the fraction of a number."""
 
@@ -49,6 +55,9 @@ def init(
     ] = None,
     exclude: Annotated[list[str] | None, typer.Option(metavar="COL", help="A column that must not be seen: it is known too late, say.")] = None,
     kind: Annotated[AskedKind | None, typer.Option(help="Two classes, several, or a number. (default: as the label's values are)")] = None,
+    classes: Annotated[
+        Classes | None, typer.Option(help="Classes are learned from the labels, new ones while it runs. (default: those of the table are declared)")
+    ] = None,
     name: Annotated[str | None, typer.Option(help="Name of the application. (default: that of the folder)")] = None,
     separator: Annotated[str | None, typer.Option(help="CSV: what separates columns. (default: found in the file)")] = None,
     decimal: Annotated[Decimal | None, typer.Option(help="CSV: the mark before the fraction. (default: found in the file)")] = None,
@@ -72,6 +81,8 @@ def init(
 
     if label_time is not None and label_delay is not None:
         raise typer.BadParameter("give --label-time or --label-delay, not both", param_hint="--label-time, --label-delay")
+    if classes is not None and kind not in (None, AskedKind.multiclass):
+        raise typer.BadParameter(f"expected --kind multiclass, found {kind.value}", param_hint="--classes")
     delay = None if label_delay is None else checked("--label-delay", lambda: LabelDelay.parse(label_delay))
     if separator is not None and len(separator.replace("\\t", "\t")) != 1:
         raise typer.BadParameter(f"expected one character, found {separator!r}", param_hint="--separator")
@@ -87,6 +98,7 @@ def init(
         None,
         name,
         shlex.join(["tidemill", *sys.argv[1:]]) if sys.argv[1:2] == ["init"] else "tidemill init",
+        classes is not None,
     )
     with failures():
         result = make(options, time.time_ns() // 1_000_000)

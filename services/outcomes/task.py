@@ -6,8 +6,10 @@ from typing import NamedTuple
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
+from numpy.typing import NDArray
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
+from tidemill.services.outcomes.domain.known_classes import KnownClasses
 from tidemill.services.outcomes.domain.request import At, Pair, Request, TimedLabel
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers, count_of_numbers
 from tidemill.services.outcomes.domain.served_pairs import ServedPairs
@@ -26,8 +28,8 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import short_text
 
 _UPSTREAM = "scoring"
-_FOLD_VERSION = "outcomes-4"
-_MERGE_KEY = b"merge"
+_FOLD_VERSION = "outcomes-5"
+_MERGE_KEY, _CLASSES_KEY = b"merge", b"classes"
 _LONGEST_LABEL = 200
 
 
@@ -100,20 +102,22 @@ class OutcomesTask(MergingTask):
         self._outcomes = message_encoder(registry, topics.outcomes, "outcome")
         self._dead_letters = DeadLetters(topics.rejected, "outcomes", message_codec(registry, topics.rejected, "rejected").encode, letter_bytes)
         self._join = OutcomeJoin(join_policy(model) for model in plan.models.values())
-        kinds = {name: model.kind for name, model in plan.models.items()}
-        self._served = ServedNumbers(kinds, [name for name, model in plan.models.items() if model.control is not None])
-        self._pairs = ServedPairs(kinds)
+        self._classes = KnownClasses({name: model.kind for name, model in plan.models.items()})
+        self._served = ServedNumbers(self._classes, [name for name, model in plan.models.items() if model.control is not None])
+        self._pairs = ServedPairs(self._classes)
         self._labels: dict[str, list[tuple[str, LabelPlan]]] = {}
         for name, model in plan.models.items():
             self._labels.setdefault(model.label.stream, []).append((name, model.label))
-        self._written = b""
+        self._written: dict[bytes, bytes] = {}
 
     def restore(self, entries: Sequence[StateEntry]) -> None:
         """Load the last checkpoint."""
         blobs = {entry.key: entry.value for entry in entries if entry.value is not None}
-        if _MERGE_KEY in blobs:
-            self._written = blobs.pop(_MERGE_KEY)
-            self.merge.restore(self._written)
+        self._written = {key: blobs.pop(key) for key in (_MERGE_KEY, _CLASSES_KEY) if key in blobs}
+        if _MERGE_KEY in self._written:
+            self.merge.restore(self._written[_MERGE_KEY])
+        if _CLASSES_KEY in self._written:
+            self._classes.load(self._written[_CLASSES_KEY])
         self._join.load({key.decode(): value for key, value in blobs.items()})
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
@@ -128,10 +132,9 @@ class OutcomesTask(MergingTask):
         """Write all that has changed since the last time, and the positions of this moment."""
         self.finish_replay()
         changed = [StateEntry(key.encode(), blob) for key, blob in self._join.snapshot().items()]
-        counts = self.merge.state()
-        if counts != self._written:
-            self._written = counts
-            changed.append(StateEntry(_MERGE_KEY, counts))
+        own = {_MERGE_KEY: self.merge.state()} | ({_CLASSES_KEY: self._classes.snapshot()} if self._classes.learning else {})
+        changed += [StateEntry(key, blob) for key, blob in own.items() if blob != self._written.get(key)]
+        self._written = own
         return Checkpoint(changed, self.merge.positions())
 
     def versions(self) -> Mapping[str, str]:
@@ -202,13 +205,14 @@ class OutcomesTask(MergingTask):
                 # As text by the rule that made the request's id text, or a number would never meet its request.
                 identities = key_texts(group.columns.column(label.join))
                 given, failed = label.value.attempt(group.columns)
-                values, good = label.labels(given)
+                values, names, good = _labels(label, given, learned=name in self._classes.learning)
                 # No value by failure is no label either, and is said; a null is a label that is not known yet.
                 present = pc.and_(pc.is_valid(identities), pc.or_(pc.is_valid(given), pa.array(failed))).to_numpy(zero_copy_only=False)
                 chosen = np.flatnonzero(present & good)
                 taken = identities.take(pa.array(chosen)).to_pylist()
-                for row, identity, value, time in zip(rows[chosen].tolist(), taken, values[chosen].tolist(), times[chosen].tolist(), strict=True):
-                    labels.setdefault(row, []).append((name, identity, TimedLabel(value, time)))
+                said = zip(values[chosen].tolist(), times[chosen].tolist(), names.take(pa.array(chosen)).to_pylist(), strict=True)
+                for row, identity, one in zip(rows[chosen].tolist(), taken, said, strict=True):
+                    labels.setdefault(row, []).append((name, identity, TimedLabel(*one)))
                 for i in np.flatnonzero(present & ~good).tolist():
                     row, request = int(rows[i]), (name, identities[i].as_py())
                     came = f"a record for which {label.value.sql} has no value" if failed[i] else repr(given[i].as_py())
@@ -262,7 +266,7 @@ class OutcomesTask(MergingTask):
                 "deployment_sequence": pa.array([request.deployment_sequence for request in requests], pa.int64()),
                 "variant": pa.array([request.variant for request in requests], pa.string()),
                 "status": pa.array([outcome.status for outcome in outcomes], pa.string()),
-                "label": pa.array([outcome.label.value if outcome.label else None for outcome in outcomes], pa.float64()),
+                "label": self._served.labels(outcomes),
                 "label_event_time": pa.array([outcome.label.event_time_ms if outcome.label else None for outcome in outcomes], pa.int64()).cast(
                     times
                 ),
@@ -274,3 +278,12 @@ class OutcomesTask(MergingTask):
         )
         keys: list[bytes | None] = [request.request_id.encode() for request in requests]
         return [Emission(self._plan.topics.outcomes, self._partition, keys, self._outcomes.encode(batch))]
+
+
+def _labels(label: LabelPlan, given: pa.Array, *, learned: bool) -> tuple[NDArray[np.float64], pa.Array, NDArray[np.bool_]]:
+    """Return what values of a label's expression are as numbers and as names (of learned classes), and which are labels."""
+    if learned:
+        names = label.names(given)
+        return np.full(len(given), np.nan), names, names.is_valid().to_numpy(zero_copy_only=False)
+    values, good = label.labels(given)
+    return values, pa.repeat("", len(given)), good

@@ -35,7 +35,9 @@ def judged(
     decision: Mapping[str, Any], event: str, candidate: ModelDeployment, result: JobResult, lifecycle: Lifecycle, share: float = 0.0
 ) -> dict[str, Any]:
     """Return the `tidemill.Deployment` of a candidate: registered, gate_passed, gate_refused, shadow, canary, ab or promoted."""
-    figures = {"figures": dict(result.figures), "details": dict(result.details), "artifact_uri": result.artifact_uri, "share": share}
+    figures: dict[str, Any] = {"figures": dict(result.figures), "details": dict(result.details), "artifact_uri": result.artifact_uri, "share": share}
+    if event == "registered":
+        figures["classes"] = result.classes
     return {**_event(decision, event, candidate, result.reason, lifecycle), **figures}
 
 
@@ -103,4 +105,5 @@ def _event(decision: Mapping[str, Any], event: str, deployment: ModelDeployment,
         "operator": "",
         "command_id": "",
         "issued_at": None,
+        "classes": None,
     }

@@ -4,7 +4,9 @@ import sys
 from pathlib import Path
 
 from tidemill.shared.application.families import FAMILIES, is_own, supports
-from tidemill.shared.application.plan import Plan
+from tidemill.shared.application.plan import ModelPlan, Plan
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.multiclass import Multiclass
 
 
 def find_own_modules(folder: Path) -> None:
@@ -31,7 +33,7 @@ def check_own_families(plan: Plan, folder: Path) -> None:
     FamilyError
         One cannot be trained or served: bad configuration, which stops the process before the first record.
     """
-    own = [(family, model.kind) for model in plan.models.values() for family in model.settings.training.families if is_own(family)]
+    own = [(family, _probed(model)) for model in plan.models.values() for family in model.settings.training.families if is_own(family)]
     if not own:
         return
     # Loaded when needed: the libraries of estimators take seconds.
@@ -66,11 +68,17 @@ def check_explained_families(plan: Plan, folder: Path) -> None:
 
     find_own_modules(folder)
     for model, family in own:
-        graph = onnx.load_from_string(OwnEstimator(family).check(model.kind)).graph
-        if parts_of(graph, Forest.from_graph(graph), len(model.kind.classes), np.zeros((1, PROBE_COLUMNS), np.float32)) is None:
+        kind = _probed(model)
+        graph = onnx.load_from_string(OwnEstimator(family).check(kind)).graph
+        if parts_of(graph, Forest.from_graph(graph), len(kind.classes), np.zeros((1, PROBE_COLUMNS), np.float32)) is None:
             able = ", ".join(name for name in FAMILIES if supports(name, model.kind.name))
             nodes = ", ".join(node.op_type for node in graph.node)
             raise FamilyError(
                 f"models.{model.name}.explain: expected families whose models can be taken apart ({able}), found {family}, which becomes a graph of "
                 f"{nodes}: each prediction would be told as not explained (graph). Leave out explain and ask `tidemill explain ID`, or {family}"
             )
+
+
+def _probed(model: ModelPlan) -> Kind:
+    """Return the kind that a family is tried with: as many classes as it takes, where nobody knows them yet."""
+    return Multiclass(("first", "second", "third")) if model.learns_classes else model.kind

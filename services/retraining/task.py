@@ -201,6 +201,7 @@ class RetrainingTask(Task):
         job = JobRequest(
             places.application, places.lake, places.artifacts, asked(decision), champion, predecessor, own.training.max_duration,
             gate.serving, gate.is_admitted, gate.searched_ms, looks, retries=own.retraining.retries, retry_delay_ms=own.retraining.retry_delay,
+            classes=list(self._state.lifecycle(decision["model"]).classes),
         )  # fmt: skip
         self._slots.start(job)
         if decision["decision_id"] not in self._state.requests.started:

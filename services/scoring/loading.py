@@ -24,7 +24,7 @@ def load_serving(plan: Plan, artifacts: ArtifactStore, model: str, champion: Mod
         scorer = OnnxScorer(Artifact.from_bytes(artifacts.get(champion.artifact_sha256)))
         scorer.check_inputs(plan.vector_arrow)
         if model in plan.models:
-            scorer.check_kind(plan.models[model].kind)
+            scorer.check_kind(plan.models[model].kind_of_version(scorer.kind))
     except ArtifactError as error:
         log.error("model cannot be served", extra={"model": model, "version": champion.version, "error": str(error)})
         return Serving(champion.version, champion.sequence, champion.threshold, None, FAILED)

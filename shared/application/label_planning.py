@@ -12,10 +12,9 @@ import pyarrow.compute as pc
 
 from tidemill.shared.application.document import Document
 from tidemill.shared.application.expressions import Expression
-from tidemill.shared.application.model import Model
-from tidemill.shared.application.plan import LabelPlan
+from tidemill.shared.application.model import LEARNED, Model
+from tidemill.shared.application.plan import LabelPlan, declared_kind
 from tidemill.shared.kinds.kind import Kind, words
-from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.kinds.label_codes import LabelCodes, UnfitSpellingError
 from tidemill.shared.kinds.spelling import spelled
 
@@ -26,8 +25,10 @@ _TRUTH = {"0": 0.0, "1": 1.0, "false": 0.0, "true": 1.0}
 
 def check_kind(document: Document, path: Path_, model: Model) -> Kind:
     """Return a model's kind; raises ApplicationError for classes, a time-out or a fallback that do not fit it."""
+    if model.classes == LEARNED:
+        return _check_learned(document, path, model)
     if model.kind == "multiclass":
-        expected = "classes: the names of two or more classes, in an order that stays (kind: multiclass)"
+        expected = "classes: learned, or the names of two or more classes, in an order that stays (kind: multiclass)"
         if len(model.classes) < 2:
             raise document.error((*path, "classes"), expected, f"only {model.classes[0]}" if model.classes else "no classes")
         for i, name in enumerate(model.classes):
@@ -35,7 +36,7 @@ def check_kind(document: Document, path: Path_, model: Model) -> Kind:
                 raise document.error((*path, "classes", i), "each class once", f"{name} again")
     elif model.classes:
         raise document.error((*path, "classes"), f"no classes (kind: {model.kind}), or kind: multiclass", f"classes: {words(model.classes)}")
-    kind = kind_of(model)
+    kind = declared_kind(model)
     if model.label.on_timeout == "negative" and kind.name != "binary":
         out = "unlabelled, or value with a timeout_value"
         raise document.error((*path, "label", "on_timeout"), f"{out} (kind: {kind.name}: there is no negative class)", "negative")
@@ -44,6 +45,25 @@ def check_kind(document: Document, path: Path_, model: Model) -> Kind:
     except ValueError as error:
         default = model.fallback.default
         raise document.error((*path, "fallback", "default"), str(error), default if isinstance(default, str) else repr(default)) from error
+    _check_bounds(document, (*path, "drift"), model, kind)
+    return kind
+
+
+def _check_learned(document: Document, path: Path_, model: Model) -> Kind:
+    """Refuse what names a class before anybody knows one."""
+    if model.kind != "multiclass":
+        raise document.error((*path, "classes"), f"no classes (kind: {model.kind}), or kind: multiclass", f"classes: {LEARNED}")
+    out = f"classes that are declared, where something names one (classes: {LEARNED})"
+    if model.label.values:
+        raise document.error((*path, "label", "values"), f"no values, or {out}", f"{len(model.label.values)} values")
+    if model.label.on_timeout != "unlabelled":
+        raise document.error((*path, "label", "on_timeout"), f"unlabelled, or {out}", model.label.on_timeout)
+    if model.fallback.default is not None:
+        expected = f"no default: no class is answered without a model; or {out}"
+        raise document.error((*path, "fallback", "default"), expected, repr(model.fallback.default))
+    if model.control is not None:
+        raise document.error((*path, "control"), f"no control share, or {out}", "control")
+    kind = declared_kind(model)
     _check_bounds(document, (*path, "drift"), model, kind)
     return kind
 
@@ -68,13 +88,13 @@ def label_plan(
 
     What a record says is judged record by record: outcomes makes a dead letter (`invalid_label`) of what is no label.
     """
-    label, kind = model.label, kind_of(model)
+    label, kind = model.label, declared_kind(model)
     place = (*path, "label", "value")
     given = compiled(label.value, columns, place)
     codes = _codes(document, path, model, kind, given)
     timeout = _timeout(document, path, model, kind)
     plan = LabelPlan(label.stream, label.join, given, label.max_delay, label.on_timeout, timeout, label.corrections, kind, codes)
-    if not given.compiled.meta.root_names():
+    if not given.compiled.meta.root_names() and not model.learns_classes:
         constant = given.evaluate(pa.RecordBatch.from_pydict({"_": pa.array([0])}))
         if not plan.labels(constant)[1].all():
             raise document.error(place, f"a label: {plan.expected} (kind: {kind.name})", f"always {constant[0].as_py()!r}")
@@ -88,8 +108,8 @@ def _codes(document: Document, path: Path_, model: Model, kind: Kind, given: Exp
         raise document.error(place, f"an expression that is {', '.join(_TYPES.values())}", f"{given.sql!r} of type {given.type}")
     if kind.name == "regression" and values:
         raise document.error((*path, "label", "values"), "no values (kind: regression): the label is a number as it comes", f"{len(values)} values")
-    if not values and kind.name != "multiclass":
-        if given.type == pa.string():
+    if not values and (model.learns_classes or kind.name != "multiclass"):
+        if given.type == pa.string() and not model.learns_classes:
             out = ', or texts with their meaning declared, for example values: {"yes": 1, "no": 0}' if kind.name == "binary" else ""
             raise document.error(place, f"a number or a truth value{out} (kind: {kind.name})", f"{given.sql!r} of type string")
         return None

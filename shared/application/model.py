@@ -15,12 +15,14 @@ from tidemill.shared.application.training_policy import RetrainingPolicy, Traini
 from tidemill.shared.application.values import Duration, Frozen, Name, Owned, Owner
 from tidemill.shared.application.view_definition import AnyView, Entity
 from tidemill.shared.detectors.catalogue import CATALOGUE, DetectorChoice, read_choices
-from tidemill.shared.kinds.spelling import spelled
+from tidemill.shared.kinds.spelling import LONGEST_CLASS, spelled
 
 Section = Literal["streams", "views", "models"]
 Topology = Literal["fused", "separate"]
-ClassName = Annotated[str, Field(min_length=1, max_length=200), BeforeValidator(spelled, json_schema_input_type=str | int | bool)]
+ClassName = Annotated[str, Field(min_length=1, max_length=LONGEST_CLASS), BeforeValidator(spelled, json_schema_input_type=str | int | bool)]
 """A class, or a value that a label has in the data: a number or a truth value is its text."""
+LEARNED: Literal["learned"] = "learned"
+"""In place of the classes: those that the labels turn out to have."""
 Meaning = Annotated[float | str, BeforeValidator(lambda given: spelled(given) if isinstance(given, bool) else given)]
 """A label or a score as it is written: a number, or a class."""
 
@@ -52,12 +54,13 @@ class Fallback(Frozen):
     Attributes
     ----------
     default
-        A probability (binary), a value (regression), a class or a probability for each class (multiclass).
+        A probability (binary), a value (regression), a class or a probability for each class (multiclass). None with learned classes: no class is
+        answered.
     latency_limit
         Milliseconds that a request may have waited when it comes to be scored; without it the model answers however late it is.
     """
 
-    default: Meaning | dict[ClassName, float]
+    default: Meaning | dict[ClassName, float] | None = None
     latency_limit: Annotated[Duration, Field(gt=0)] | None = None
 
 
@@ -109,18 +112,19 @@ class Model(Owned):
     Attributes
     ----------
     classes
-        The answers of a multiclass model. Their order is what labels and scores are numbered by, so it stays.
+        The answers of a multiclass model. Their order is what labels and scores are numbered by, so it stays. ``learned``: those with
+        `training.min_positives` labels when the first model is trained, to which later trainings add.
     explain
         None: its predictions are not explained on a topic. It changes nothing that others compute, so it is no part of the application's hash.
     """
 
     kind: Literal["binary", "multiclass", "regression"] = "binary"
-    classes: tuple[ClassName, ...] = ()
+    classes: tuple[ClassName, ...] | Literal["learned"] = ()
     ask: Name
     features: tuple[str, ...] = Field(min_length=1)
     label: Label
     slices: tuple[str, ...] = ()
-    fallback: Fallback
+    fallback: Fallback = Fallback()
     control: Control | None = None
     threshold: float = 0.5
     training: Training = Training()
@@ -130,6 +134,11 @@ class Model(Owned):
     drift: DriftPolicy = DriftPolicy()
     explain: Explain | None = None
     card: Card = Card()
+
+    @property
+    def learns_classes(self) -> bool:
+        """Whether the classes are learned from the labels."""
+        return self.classes == LEARNED
 
     @property
     def detectors(self) -> tuple[DetectorChoice, ...]:

@@ -1,8 +1,8 @@
 """The application as the services need it: names resolved, expressions compiled, schemas generated."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
-from typing import Literal, get_args
+from dataclasses import dataclass, field, replace
+from typing import Literal, NamedTuple, get_args
 
 import numpy as np
 import pyarrow as pa
@@ -16,6 +16,8 @@ from tidemill.shared.application.model import Application, Model
 from tidemill.shared.application.topics import Topics
 from tidemill.shared.kinds import kind, kinds
 from tidemill.shared.kinds.label_codes import LabelCodes
+from tidemill.shared.kinds.multiclass import Multiclass
+from tidemill.shared.kinds.spelling import LONGEST_CLASS, class_names
 
 WindowedKind = Literal["count", "sum", "mean", "variance", "std", "min", "max", "rate", "distinct", "quantile", "difference", "zscore"]
 EverKind = Literal["first", "last", "lag", "time_since_first", "time_since_last", "decayed_sum", "decayed_count", "decayed_mean"]
@@ -192,7 +194,8 @@ class LabelPlan:
     timeout_value
         The label that silence is, with ``on_timeout: value``.
     codes
-        Which values are labels, where that is declared (classes, ``values``); else numbers and truth values are labels as they are.
+        Which values are labels, where that is declared (classes, ``values``); else numbers and truth values are labels as they are, and of learned
+        classes any value is one, by its text.
     """
 
     stream: str
@@ -208,7 +211,9 @@ class LabelPlan:
     @property
     def expected(self) -> str:
         """What a label must be, in words for messages."""
-        return self.kind.expected if self.codes is None else self.codes.expected
+        if self.codes is not None:
+            return self.codes.expected
+        return f"the name of a class, of 1 to {LONGEST_CLASS} characters," if self.kind.has_classes else self.kind.expected
 
     def labels(self, given: pa.Array) -> tuple[NDArray[np.float64], NDArray[np.bool_]]:
         """Return the labels that values of the expression are, shape (n,), and which of the values are labels; NaN where one is none."""
@@ -216,10 +221,34 @@ class LabelPlan:
         values: NDArray[np.float64] = numbers.to_numpy(zero_copy_only=False)
         return values, self.kind.is_label(values)
 
+    def names(self, given: pa.Array) -> pa.Array:
+        """Return the classes that values of the expression name where any value does; null where one is none."""
+        return class_names(given)
+
+
+AnyKind = kind.Kind
+"""What a model answers; `Kind` is here what an aggregate computes."""
+
+
+def declared_kind(model: Model) -> AnyKind:
+    """Return a model's kind as the application file says it: with no class where the classes are learned."""
+    return Multiclass((), is_learned=True) if model.learns_classes else kinds.kind_of(_Declared(model.kind, tuple(model.classes)))
+
+
+class _Declared(NamedTuple):
+    kind: str
+    classes: tuple[str, ...]
+
 
 @dataclass(frozen=True, slots=True)
 class ModelPlan:
-    """One model: its columns of the vector, its label, and its control share if its answers hide labels."""
+    """One model: its columns of the vector, its label, and its control share if its answers hide labels.
+
+    Attributes
+    ----------
+    learned
+        Classes of a model that learns them, as far as whoever holds the plan knows them: of the version that it works with.
+    """
 
     name: str
     ask: str
@@ -227,11 +256,25 @@ class ModelPlan:
     label: LabelPlan
     settings: Model
     control: ControlPlan | None = None
+    learned: tuple[str, ...] = ()
+
+    @property
+    def learns_classes(self) -> bool:
+        """Whether the classes are learned from the labels."""
+        return self.settings.learns_classes
 
     @property
     def kind(self) -> kind.Kind:
         """What the model answers, and everything that depends on it."""
-        return kinds.kind_of(self.settings)
+        return Multiclass(self.learned, is_learned=True) if self.learns_classes else declared_kind(self.settings)
+
+    def with_classes(self, classes: Sequence[str]) -> "ModelPlan":
+        """Return the plan of a model that has learned these classes; a model whose classes are declared stays as it is."""
+        return replace(self, learned=tuple(classes)) if self.learns_classes else self
+
+    def kind_of_version(self, version: AnyKind) -> AnyKind:
+        """Return the kind that a version must have to serve: of learned classes those that it has."""
+        return version if self.learns_classes and version.has_classes else self.kind
 
 
 @dataclass(frozen=True, slots=True)

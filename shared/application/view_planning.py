@@ -122,6 +122,8 @@ class ViewPlanner:
             raise self.document.error((*path, "label"), f"one of the models {', '.join(self.application.models)}", rates.label)
         if model.ask not in self.streams or model.label.stream not in self.streams:
             raise self.document.error(("models", rates.label, "ask"), f"one of the streams {', '.join(self.streams)}", model.ask)
+        if model.learns_classes:
+            raise self.document.error((*path, "label"), "a model whose classes are declared: each has a rate", f"{rates.label}, classes: learned")
         asked, label = self.streams[model.ask], self.streams[model.label.stream]
         plan = label_plan(self.document, ("models", rates.label), model, label.entry_arrow, self.expressions.compile)
         values = rate_values(plan)

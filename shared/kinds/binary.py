@@ -25,6 +25,8 @@ class Binary:
     headline: str = "auc"
     rising: tuple[str, ...] = RISING
     falling: tuple[str, ...] = FALLING
+    has_classes: bool = False
+    is_learned: bool = False
     classes: tuple[str, ...] = ()
     expected: str = "0 or 1"
     width: int = 1

@@ -9,8 +9,8 @@ from numpy.typing import ArrayLike, NDArray
 from tidemill.shared.statistics.bootstrap import Interval
 from tidemill.shared.statistics.propensity import Weights
 
-Default = float | str | Mapping[str, float]
-"""What `fallback.default` may be: a probability or a value, a class, or a probability by class."""
+Default = float | str | Mapping[str, float] | None
+"""What `fallback.default` may be: a probability or a value, a class, or a probability by class; None, where none is given, fits no kind."""
 
 
 class Kind(Protocol):
@@ -24,8 +24,13 @@ class Kind(Protocol):
     ----------
     name
         As in the application file: ``binary``, ``multiclass`` or ``regression``.
+    has_classes
+        Whether it is one of several classes: multiclass.
+    is_learned
+        Whether the classes are learned: a version may know the first of them only, and gives the others no probability.
     classes
-        Names of the classes of a multiclass model, in the order of the application file; empty for the other kinds.
+        Names of the classes of a multiclass model, in the order of the application file, or in which they were learned; empty for the other kinds,
+        and as long as none is learned.
     expected
         What a label must be, in words for messages.
     headline
@@ -38,6 +43,12 @@ class Kind(Protocol):
 
     @property
     def name(self) -> str: ...  # noqa: D102
+
+    @property
+    def has_classes(self) -> bool: ...  # noqa: D102
+
+    @property
+    def is_learned(self) -> bool: ...  # noqa: D102
 
     @property
     def classes(self) -> tuple[str, ...]: ...  # noqa: D102

@@ -28,7 +28,9 @@ class Multiclass:
     """
 
     classes: tuple[str, ...]
+    is_learned: bool = False
     name: str = "multiclass"
+    has_classes: bool = True
     headline: str = "auc"
     rising: tuple[str, ...] = RISING
     falling: tuple[str, ...] = FALLING
@@ -110,7 +112,7 @@ class Multiclass:
                 raise ValueError(f"a probability for each class, together 1 (kind: multiclass): {words(self.classes)}")
             return np.array([given[name] / total for name in self.classes])
         name = spelled(default)
-        if name not in self.classes:
+        if default is None or name not in self.classes:
             raise ValueError(f"a class, or a probability for each (kind: multiclass): {words(self.classes)}")
         scores = np.full(len(self.classes), 1.0 / (len(self.classes) + 1))
         scores[self.classes.index(name)] *= 2

@@ -24,6 +24,8 @@ class Regression:
     headline: str = "mean_absolute_error"
     rising: tuple[str, ...] = ("r2", "coverage")
     falling: tuple[str, ...] = ("mean_absolute_error", "root_mean_squared_error", "pinball_loss", "interval_width")
+    has_classes: bool = False
+    is_learned: bool = False
     classes: tuple[str, ...] = ()
     expected: str = "a finite number"
     width: int = 1

@@ -1,6 +1,13 @@
 """How a value of a file or a record is written when it names a class."""
 
+import math
 from typing import Any
+
+import pyarrow as pa
+import pyarrow.compute as pc
+
+LONGEST_CLASS = 200
+"""Characters of a class's name."""
 
 
 def spelled(value: Any) -> str:  # noqa: ANN401, RUF100 - whatever stands in the file
@@ -14,3 +21,20 @@ def spelled(value: Any) -> str:  # noqa: ANN401, RUF100 - whatever stands in the
     if isinstance(value, float) and value.is_integer():
         return str(int(value))
     return str(value)
+
+
+def class_names(values: pa.Array) -> pa.Array:
+    """Return the class that each value names, as text; null where it is none: no value, an empty or a very long text, no finite number.
+
+    >>> class_names(pa.array([3.0, 2.5, None, float("nan")])).to_pylist()
+    ['3', '2.5', None, None]
+    """
+    encoded = pc.dictionary_encode(values)
+    return pa.array([_name(value) for value in encoded.dictionary.to_pylist()], pa.string()).take(encoded.indices)
+
+
+def _name(value: Any) -> str | None:  # noqa: ANN401, RUF100 - whatever stands in a record
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    name = spelled(value)
+    return name if 1 <= len(name) <= LONGEST_CLASS else None

@@ -4,9 +4,11 @@ import numpy as np
 import polars as pl
 import pyarrow as pa
 import pyarrow.compute as pc
+import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.served_scores import class_scores, classes_answered
 from tidemill.shared.lake.names import OUTCOMES
 from tidemill.shared.lake.tables import Lake
 
@@ -26,7 +28,7 @@ def served_scores(lake: Lake, model: str, kind: Kind, places: pa.Table, before_m
     before_ms, version
         The cut, and the version of the table of outcomes, as of the training set.
     """
-    wide = bool(kind.classes)
+    wide = kind.has_classes
     table = lake.read(OUTCOMES, [*_COLUMNS, *(["scores"] if wide else [])], before_ms, "journal_time", version)
     table = table.filter(pc.and_(pc.equal(table.column("model"), model), pc.equal(table.column("variant"), _CHAMPION)))
     frame = pl.DataFrame({"p": table.column("journal_partition").to_numpy(), "o": table.column("request_journal_offset").to_numpy()})
@@ -38,6 +40,18 @@ def served_scores(lake: Lake, model: str, kind: Kind, places: pa.Table, before_m
     rows = pa.array(joined["row"].cast(pl.Int64).to_arrow())
     if not wide:
         return np.asarray(table.column("score").take(rows).to_numpy(zero_copy_only=False), np.float64)
-    scores = table.column("scores").combine_chunks()
-    by_class = [pc.map_lookup(scores, pa.scalar(name), "first").take(rows).to_numpy(zero_copy_only=False) for name in kind.classes]
-    return np.stack([np.asarray(values, np.float64) for values in by_class], axis=1)
+    return class_scores(table.column("scores").take(rows).combine_chunks(), kind)
+
+
+def classes_of_answers(lake: Lake, model: str, version: int | None = None) -> tuple[str, ...]:
+    """Return the classes that the versions of a model have answered with, in the order in which all have them; empty where none has.
+
+    Parameters
+    ----------
+    version
+        Of the table of outcomes; the latest when None.
+    """
+    table = lake.dataset(OUTCOMES, lake.version(OUTCOMES) if version is None else version).to_table(
+        columns=["scores"], filter=ds.field("model") == model
+    )
+    return tuple(classes_answered(table.column("scores").combine_chunks()))

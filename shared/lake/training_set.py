@@ -1,6 +1,7 @@
 """Training examples: a point-in-time join of archived vectors and outcomes, never a copy."""
 
 import hashlib
+import json
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
@@ -19,6 +20,7 @@ PLACE = ["_journal_partition", "_journal_offset"]
 WEIGHT = "_weight"
 _CONTROL = ["control", "propensity"]
 _OUTCOME_COLUMNS = ["journal_partition", "request_journal_offset", "journal_time", "model", "status", "label", "revision"]
+_NAMED = "label_class"
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,7 +32,8 @@ class TrainingSet:
     rows
         The model's features, then `_request_time` and `_label_time` (int64 milliseconds: availability of the request and of its
         first label, which a correction may have replaced since) and `_label`, sorted by journal partition and offset. Of a model with a control
-        share also `_weight`, how many requests each row stands for (`label_weights`); rows that stand for none are left out.
+        share also `_weight`, how many requests each row stands for (`label_weights`); rows that stand for none are left out. Of a model that learns
+        its classes and whose plan has none yet, `_label` is the class's name (`numbered`).
     version
         What reproduces it: table versions, cut-off, range of its requests and the content's SHA-256.
     """
@@ -57,14 +60,19 @@ def training_set(
     versions = versions or {VECTORS: lake.version(VECTORS), OUTCOMES: lake.version(OUTCOMES)}
     asked = lake.read(VECTORS, [*PLACE, "_journal_time", *model.features, "_ask"], before_ms, "_journal_time", versions[VECTORS])
     weighted = model.control is not None and set(_CONTROL) <= set(lake.dataset(OUTCOMES, versions[OUTCOMES]).schema.names)
-    outcome_columns = [*_OUTCOME_COLUMNS, *(_CONTROL if weighted else [])]
+    outcome_columns = [*_OUTCOME_COLUMNS, *(_CONTROL if weighted else []), *([_NAMED] if model.learns_classes else [])]
     known = lake.read(OUTCOMES, outcome_columns, before_ms, "journal_time", versions[OUTCOMES])
     vectors = _frame(asked).filter(pl.col("_ask") == model.ask).drop("_ask").rename({"_journal_time": "_request_time"})
-    labels = _last_labels(_frame(known), model.name, _CONTROL if weighted else [])
+    outcomes = _frame(known)
+    if model.learns_classes:
+        # Its number depends on the version that answered.
+        outcomes = outcomes.with_columns(pl.col(_NAMED).alias("label"))
+    labels = _last_labels(outcomes, model.name, _CONTROL if weighted else [])
     joined = vectors.join(labels, on=PLACE, how="inner").sort(PLACE)
     known_labels = joined.height
     # A lake may hold labels from before they were judged at their join: one of another kind must not end every training.
-    joined = joined.filter(pl.Series(model.kind.is_label(joined["_label"].to_numpy()), dtype=pl.Boolean))
+    if not model.learns_classes:
+        joined = joined.filter(pl.Series(model.kind.is_label(joined["_label"].to_numpy()), dtype=pl.Boolean))
     valid = joined.height
     if weighted:
         control, propensity = (joined[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in _CONTROL)
@@ -77,7 +85,7 @@ def training_set(
     columns = [*PLACE, "_request_time", "_label_time", "_label", *([WEIGHT] if weighted else []), *model.features]
     rows = joined.select(columns).to_arrow().combine_chunks()
     names = {f"{table}_version": str(version) for table, version in versions.items()}
-    return TrainingSet(
+    named = TrainingSet(
         rows,
         {
             **names,
@@ -90,6 +98,25 @@ def training_set(
             "sha256": content_hash(rows),
         },
     )
+    return numbered(named, model.learned) if model.learned else named
+
+
+def numbered(named: TrainingSet, classes: Sequence[str]) -> TrainingSet:
+    """Return the rows whose label is one of some classes, each with the class's number as its label.
+
+    Parameters
+    ----------
+    named
+        With the names of classes as labels.
+    classes
+        In their order.
+    """
+    place = named.rows.schema.get_field_index("_label")
+    numbers = pc.index_in(named.rows.column(place), pa.array(classes, named.rows.schema.field(place).type)).cast(pa.float64())
+    rows = named.rows.set_column(place, "_label", numbers).filter(numbers.is_valid()).combine_chunks()
+    others = int(named.version["rows_of_invalid_labels"]) + named.rows.num_rows - rows.num_rows
+    about = {"rows": str(rows.num_rows), "rows_of_invalid_labels": str(others), "sha256": content_hash(rows), "classes": json.dumps(list(classes))}
+    return TrainingSet(rows, {**named.version, **_range(rows), **about})
 
 
 def _last_labels(outcomes: pl.DataFrame, model: str, more: Sequence[str]) -> pl.DataFrame:

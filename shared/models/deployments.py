@@ -82,6 +82,8 @@ class Lifecycle:
         but for a refit of the champion's recipe whose promotion says that the trial goes on: recipes are compared, and the champion's serves.
     registered
         Every version that was trained, the latest last, whatever its gate said.
+    classes
+        Of a model that learns them: those that some version knows, in the order in which all versions have them.
     """
 
     head: int = -1
@@ -91,6 +93,7 @@ class Lifecycle:
     pin: Pin | None = None
     challenger: Challenger | None = None
     registered: tuple[ModelDeployment, ...] = ()
+    classes: tuple[str, ...] = ()
 
     def served_before(self, version: str) -> ModelDeployment | None:
         """Return an earlier champion by its version; None when it never was one, or was rolled back itself."""
@@ -124,7 +127,8 @@ class Lifecycle:
             after = replace(after, challenger=None)
         deployment = ModelDeployment(event["version"], event["artifact_sha256"], event["sequence"], event["threshold"])
         if event["event"] == "registered":
-            return replace(after, registered=(*self.registered, deployment))
+            classes = max(self.classes, tuple(event.get("classes") or ()), key=len)
+            return replace(after, registered=(*self.registered, deployment), classes=classes)
         if event["event"] == "promoted":
             earlier = (*self.retired, self.champion) if self.champion is not None else self.retired
             return replace(after, champion=deployment, retired=earlier)

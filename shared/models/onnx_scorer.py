@@ -32,6 +32,8 @@ class Scorer(Protocol):
 
     Attributes
     ----------
+    kind
+        What it answers.
     columns
         What it reads, in order.
     forest
@@ -42,6 +44,7 @@ class Scorer(Protocol):
         How far from the truth a served score is expected to be; None where the model does not say.
     """
 
+    kind: Kind
     columns: tuple[Column, ...]
     forest: Forest | None
     calibration: Calibration | None

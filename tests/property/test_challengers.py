@@ -18,6 +18,10 @@ from tidemill.services.scoring.domain.core import ScoringCore
 from tidemill.services.scoring.domain.serving import Challenge, Serving
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.kinds.binary import Binary
+from tidemill.shared.kinds.kind import Kind
+from tidemill.shared.kinds.multiclass import Multiclass
+from tidemill.shared.kinds.regression import Regression
 from tidemill.shared.log.packed import Packed
 from tidemill.shared.models.blocks import Blocks
 from tidemill.shared.models.calibration import Calibration
@@ -34,10 +38,14 @@ STAGES: dict[str, Stage] = {"risk_000": "canary", "risk_001": "ab", "risk_002": 
 KEYS = [None if i % 11 == 0 else f"card-{i % 17}".encode() for i in range(ROWS)]
 
 
+_KINDS: dict[str, Kind] = {"binary": Binary(), "regression": Regression(), "multiclass": Multiclass(CLASSES)}
+
+
 class Plain:
     """A model of a few lines: from one number to a score, and none for some of them."""
 
     def __init__(self, slope: float, kind: str, fails_above: float = float("inf"), error_bound: float | None = None) -> None:
+        self.kind: Kind = _KINDS[kind]
         self.columns: tuple[Column, ...] = (Column(name="amount", type="double"),)
         self.forest: Forest | None = None
         self.calibration: Calibration | None = None

@@ -1,4 +1,4 @@
-"""Stages that answer and judge three classes and numbers write the same bytes in portions of any size, one by one and over restarts."""
+"""Stages that answer and judge classes, declared or learned, and numbers write the same bytes in any portions, one by one and over restarts."""
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -10,7 +10,8 @@ import numpy as np
 import pytest
 
 from campaigns.simulate.lake import MemoryLake
-from tests.kind_events import AMOUNTS, START, THREE_CLASSES, Event, flowers, parcels, species_model, weight_model
+from tests.kind_events import AMOUNTS, LEARNED_CLASSES, SPECIES, START, THREE_CLASSES, Event, flowers, parcels, species_model, weight_model
+from tests.lifecycle_events import publish_event
 from tests.property.season import outcome_of
 from tests.property.task_driver import Driver
 from tidemill.services.drift.task import DriftTask
@@ -60,12 +61,36 @@ def season(application: Path, streams: dict[str, list[Event]], times: dict[str, 
     return run
 
 
-@pytest.fixture(scope="module", params=["classes", "numbers"])
+def learned_season() -> ApplicationRun:
+    """Go through the life of classes that are learned: none, three, a challenger that knows four, which then serves, and a roll-back to three."""
+    asked, said = flowers(200, per_day=20)
+    for i, one in enumerate(said):
+        one["species"] = "orchid" if i % 6 == 2 else "lily" if i % 23 == 5 else one["species"]
+    three, four = species_model(), species_model("v2", classes=(*SPECIES, "orchid"))
+    moves = {30: (three, "promoted"), 70: (four, "canary"), 110: (four, "promoted"), 150: (three, "rolled_back")}
+    run, requests = ApplicationRun(LEARNED_CLASSES, START.isoformat()), 0
+    rows = [(one["seen_at"], "flowers", one) for one in asked] + [(one["named_at"], "namings", one) for one in said]
+    for at, name, event in sorted(rows, key=lambda one: one[0]):
+        if name == "flowers" and requests in moves:
+            run.run()
+            made, move = moves[requests]
+            publish_event(run, "species", made, move, 0.3 if move == "canary" else 1.0)
+        requests += name == "flowers"
+        run.clock.set(at.isoformat())
+        run.publish(name, event)
+    run.clock.set((START + timedelta(days=20)).isoformat())
+    run.run()
+    return run
+
+
+@pytest.fixture(scope="module", params=["classes", "learned classes", "numbers"])
 def world(request: pytest.FixtureRequest) -> Iterator[World]:
     if request.param == "classes":
         asked, said = flowers(150, per_day=20)
         said[3]["species"], said[9]["species"] = "orchid", None
         run = season(THREE_CLASSES, {"flowers": asked, "namings": said}, {"flowers": "seen_at", "namings": "named_at"}, "species", species_model())
+    elif request.param == "learned classes":
+        run = learned_season()
     else:
         asked, said = parcels(150, per_day=20)
         run = season(AMOUNTS, {"parcels": asked, "weighings": said}, {"parcels": "shipped_at", "weighings": "weighed_at"}, "weight", weight_model())

@@ -14,10 +14,11 @@ from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
 from tidemill.shared.lake.tables import Lake, milliseconds
 from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.models.learned_plan import learned_plan
 
 _OUTCOME_COLUMNS = (
     "model", "journal_partition", "request_journal_offset", "request_journal_time", "score", "predicted", "deployment_sequence", "status", "label",
-    "delay_ms", "revision", "scores", "lower", "upper", "control", "propensity",
+    "delay_ms", "revision", "scores", "lower", "upper", "control", "propensity", "label_class",
 )  # fmt: skip
 _BLOCKS_MS = (WEEK_MS, DAY_MS, 6 * 3_600_000, 3_600_000, 600_000, 60_000, 1_000, 1)
 _LEAST_BLOCKS, _FEWEST_BLOCKS = 8, 3
@@ -72,6 +73,7 @@ def figures_of(plan: Plan, log: PublicLog, lake: Lake, artifacts: ArtifactStore,
         What only the run knows, by the name it has in the report.
     """
     seen, outcomes = log.seen, _outcomes(lake)
+    plan = learned_plan(plan, seen.deployments)
     block_ms = block_of(span_ms, len(outcomes))
     quality = {
         name: compare(seen.deployments, outcomes, vectors, artifacts, name, model.kind, model.settings.gate.margins(model.kind.name)[0], block_ms)

@@ -79,7 +79,7 @@ def labelled(lake: Lake, model: ModelPlan, version: str, columns: list[str]) -> 
         return LabelledAnswers(empty, empty, empty, np.empty(0, np.int64), pl.DataFrame(), None)
     frame = frame.filter(pl.col("label").is_not_null()).sort("revision").group_by(_PLACE, maintain_order=True).last().sort("request_journal_time")
     frame = frame.filter(pl.Series(model.kind.is_label(frame["label"].to_numpy()), dtype=pl.Boolean))
-    several = bool(model.kind.classes)
+    several = model.kind.has_classes
     scores = np.array(frame["scores"].to_list(), np.float64).reshape(len(frame), -1) if several else frame["score"].to_numpy().astype(np.float64)
     weights = None
     if more and frame["propensity"].drop_nulls().len():

@@ -94,6 +94,7 @@ def gather(plan: Plan, name: str, version: str | None, lake: Lake, store: Artifa
     if version not in known:
         raise UnknownModelError(f"expected a version of {name} ({', '.join(known)}), got {version}")
     address, artifact, size = known[version]
+    model = model.with_classes(artifact.signature.classes)
     fairness = model.settings.gate.fairness
     columns = list(dict.fromkeys([*model.settings.slices, *(fairness.columns if fairness else ())]))
     answered = services(lake, name, version)

@@ -99,8 +99,11 @@ class JudgedRequests:
         batch = self.vectors if rows is None else self.vectors.filter(pa.array(rows))
         scorer = OnnxScorer(Artifact.from_bytes(artifacts.get(event["artifact_sha256"])))
         scores = scorer.score(batch)
+        if self.kind.is_learned:
+            # What it did not know it would not have answered.
+            scores = np.column_stack([scores, np.zeros((len(scores), self.kind.width - scores.shape[1]))])
         low, high = scorer.signature.interval or (np.nan, np.nan)
-        line = scores if not self.kind.classes else np.full(len(scores), np.nan)
+        line = scores if not self.kind.has_classes else np.full(len(scores), np.nan)
         return JudgedScores(scores, self.kind.decide(scores, event["threshold"]).astype(np.int64), line + low, line + high)
 
 
@@ -131,7 +134,7 @@ def labelled(outcomes: pa.Table, model: str, kind: Kind) -> pl.DataFrame:
 
     Of a model with a control share the column `_weight` says how many requests each stands for; those whose answer hides the label are left out.
     """
-    rows = _frame(outcomes).with_columns(pl.col("label").cast(pl.Float64))
+    rows = _frame(outcomes).with_columns(_label(kind))
     is_label = pl.Series(kind.is_label(rows["label"].fill_null(np.nan).to_numpy()))
     known = (
         rows.filter((pl.col("model") == model) & (pl.col("status") != "unmatched") & is_label)
@@ -142,6 +145,14 @@ def labelled(outcomes: pa.Table, model: str, kind: Kind) -> pl.DataFrame:
         return known
     control, propensity = (known[name].cast(pl.Float64).fill_null(np.nan).to_numpy() for name in ("control", "propensity"))
     return known.with_columns(pl.Series(_WEIGHT, label_weights(control, propensity))).filter(pl.col(_WEIGHT) > 0)
+
+
+def _label(kind: Kind) -> pl.Expr:
+    """Return the label as the kind numbers it: of learned classes by name, null for one that no version knows."""
+    if not kind.is_learned:
+        return pl.col("label").cast(pl.Float64)
+    numbers = [float(i) for i in range(kind.width)]
+    return pl.col("label_class").cast(pl.String).replace_strict(list(kind.classes), numbers, default=None, return_dtype=pl.Float64).alias("label")
 
 
 def _frame(table: pa.Table) -> pl.DataFrame:

@@ -77,7 +77,7 @@ def bench_of(folder: Path, application: Path) -> FoldedRows:
     said = json.loads((folder / SUBJECT).read_text(encoding="utf-8"))
     plan = load_plan(application)
     find_own_modules(application)
-    model = plan.models[said["model"]]
+    model = plan.models[said["model"]].with_classes(said["classes"])
     with pa.memory_map(str(folder / ROWS)) as source:
         rows = pa.ipc.open_file(source).read_all()
     folds = Folds(said["folds"]["horizon_ms"], said["folds"]["known_ms"], tuple((begin, end) for begin, end in said["folds"]["spans"]))

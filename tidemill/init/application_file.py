@@ -199,7 +199,7 @@ def _model(written: ApplicationDraft) -> list[str]:
     lines += [f"# Not a feature: {_comment(one.column.name)} ({_comment(one.why)})" for one in left]
     lines += ["features:"] + [f"  - {_quote(name) if '*' in name else name}" for name in written.features]
     lines += _label(written)
-    lines += [_fallback(question), "# Labels until the first model, and the rest between two trainings."]
+    lines += [*_fallback(question), "# Labels until the first model, and the rest between two trainings."]
     schedule = policy.schedule or "null"
     why = "" if policy.schedule else "   # the table ends long ago; with live events, for example 30d"
     lines.append(
@@ -238,17 +238,20 @@ def _label(written: ApplicationDraft) -> list[str]:
     lines = [f"label: {{{', '.join(parts)}}}"]
     if question.kind == "multiclass":
         rows = ", ".join(f"{_comment(name)} {count:,}" for name, count in question.counts.items())
-        lines = [f"classes: [{', '.join(_quote(name) for name in question.classes)}]   # rows: {rows}", *lines]
+        declared = "learned" if question.learned else f"[{', '.join(_quote(name) for name in question.classes)}]"
+        lines = [f"classes: {declared}   # rows: {rows}", *lines]
     return lines
 
 
-def _fallback(question: Question) -> str:
+def _fallback(question: Question) -> list[str]:
+    if question.learned:
+        return ["# Without a model no class is answered."]
     if question.kind == "binary":
-        return f"fallback: {{default: {question.mean:.4g}}}   # the share of {_comment(question.classes[1])}: what is answered without a model"
+        return [f"fallback: {{default: {question.mean:.4g}}}   # the share of {_comment(question.classes[1])}: what is answered without a model"]
     if question.kind == "regression":
-        return f"fallback: {{default: {question.mean:.6g}}}   # the mean: what is answered without a model"
+        return [f"fallback: {{default: {question.mean:.6g}}}   # the mean: what is answered without a model"]
     shares = ", ".join(f"{_quote(name)}: {count / max(1, question.known):.6g}" for name, count in question.counts.items())
-    return f"fallback: {{default: {{{shares}}}}}   # their shares: what is answered without a model"
+    return [f"fallback: {{default: {{{shares}}}}}   # their shares: what is answered without a model"]
 
 
 def _quote(text: str) -> str:

@@ -3,7 +3,7 @@
 import json
 import shutil
 from collections.abc import Iterable, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import date
 from pathlib import Path
 
@@ -46,6 +46,8 @@ class InitOptions:
         Of the application; None: that of the folder.
     command
         The command line, for the head of the file.
+    learned_classes
+        Whether the application learns its classes from the labels.
     """
 
     folder: Path
@@ -59,6 +61,7 @@ class InitOptions:
     first_ms: int | None = None
     name: str | None = None
     command: str = "tidemill init"
+    learned_classes: bool = False
 
 
 @dataclass(frozen=True, slots=True)
@@ -104,16 +107,22 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
         label = InputColumn(label.name, label.values.set(pl.Series(times.unknown), None), label.kind, label.notes)
         columns[roles.label] = label
     declared = raw.declared.get(roles.label, ())
-    question = ask(label, options.kind, declared)
+    kind: QuestionKind | None = "multiclass" if options.learned_classes else options.kind
+    question = ask(label, kind, declared)
     rare = () if declared else too_rare(question)
     counts = question.counts
+    told = label
     if rare:
         is_rare = pl.Series([text in rare for text in map(class_text, label.values)])
         columns[roles.label] = label = InputColumn(label.name, label.values.set(is_rare, None), label.kind, label.notes)
-        question = ask(label, options.kind)
+        question = ask(label, kind)
     if question.kind != "regression" and label.kind == "number" and whole_numbers(label.values.drop_nulls()):
         # Classes are spelled 1 and 2, also where a gap has made 1.0 and 2.0 of them.
         columns[roles.label] = label = InputColumn(label.name, label.values.cast(pl.Int64), "integer", label.notes)
+        if whole_numbers(told.values.drop_nulls()):
+            told = InputColumn(told.name, told.values.cast(pl.Int64), "integer", told.notes)
+    if options.learned_classes:
+        question = replace(question, learned=True, evidence=f"its classes are learned; {len(question.classes)} with enough rows")
     for option, name in (("--id", roles.identity), *(("--entity", name) for name in roles.entities)):
         if name is not None:
             columns[name] = _naming(option, columns[name])
@@ -125,15 +134,16 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
     chosen = policies(question, times, now_ms)
     written = ApplicationDraft(names, profiled, question, times, chosen, options.table.name, raw.form, options.command, notes_of(columns.values()))
 
-    files = _write(options.folder, written, label, identities)
+    # Whoever learns the classes has to see the rare ones, too.
+    files = _write(options.folder, written, told if question.learned else label, identities)
     warnings = [
         *_nothing_to_learn_from(written),
         *times.warnings,
         *raw.notes,
-        *_left_out(rare, counts),
+        *_left_out(rare, counts, learned=question.learned),
         *chosen.short,
         *profiled.warnings,
-        *_unlabelled(question),
+        *([] if question.learned else _unlabelled(question)),
     ]
     return InitResult(written, raw, files, warnings)
 
@@ -211,8 +221,10 @@ def _nothing_to_learn_from(written: ApplicationDraft) -> list[str]:
     return ["no column may be learned from: all that a model sees is how the label was before"]
 
 
-def _left_out(rare: Sequence[str], counts: Mapping[str, int]) -> list[str]:
+def _left_out(rare: Sequence[str], counts: Mapping[str, int], *, learned: bool) -> list[str]:
     rows = {name: f"{counts[name]:,} {'row' if counts[name] == 1 else 'rows'}" for name in rare}
+    if learned:
+        return [f"the class {name!r} has {rows[name]}: it is learned once it has training.min_positives labels" for name in rare]
     return [
         f"the class {name!r} has {rows[name]}, too few to learn from: it is none of the question's, and its rows count as rows without a label."
         " A label that says so is a dead letter when it comes; with more rows of it, run init again"

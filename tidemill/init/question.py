@@ -44,6 +44,8 @@ class Question:
         Binary: what the label's values mean, where they are neither 0 and 1 nor true and false.
     counts
         Rows by class.
+    learned
+        Whether the classes are left to be learned from the labels; those here are what the table has enough rows of.
     """
 
     kind: QuestionKind
@@ -52,6 +54,7 @@ class Question:
     classes: Sequence[str]
     values: Mapping[str | int | float, int]
     counts: Mapping[str, int]
+    learned: bool = False
 
     @property
     def known(self) -> int:

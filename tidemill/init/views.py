@@ -68,10 +68,13 @@ def derived_columns(columns: Sequence[ColumnProfile], time: str, times: Timeline
 
 def views(columns: Sequence[ColumnProfile], question: Question, times: Timeline, model: str) -> list[WrittenView]:
     """Return label rates over all and by entity or category, and what each entity did before."""
-    declared = []
+    declared: list[WrittenView] = []
     entities = [one for one in columns if one.use == "entity"]
     what = {"binary": "share of the class", "multiclass": "share of each class", "regression": "mean of the label"}[question.kind]
     lives = "100 labels" if question.kind == "multiclass" else "30 labels, 300 labels"
+    if question.learned:
+        # There is no rate of a class that nobody has named.
+        return [view for entity in entities for view in _of_entity(entity, columns, times)]
     declared.append(WrittenView("label_rate", f"{{label: {model}, by: [all], half_lives: [{lives}]}}", f"{what} lately, over all requests"))
     by = [one.name for one in (*entities, *_telling(columns))][:_MOST_RATES]
     if by and question.kind != "multiclass":

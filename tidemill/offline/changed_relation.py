@@ -55,7 +55,7 @@ def changed_relation(kind: Kind, rows: pa.RecordBatch, labels: Float64, scores: 
         The remainder.
     """
     plain = kind.losses(labels, scores)
-    simple = (_binary if kind.name == "binary" else _classes if kind.classes else _number)(kind, labels, scores)
+    simple = (_binary if kind.name == "binary" else _classes if kind.has_classes else _number)(kind, labels, scores)
     relearned = _relearned(kind, rows, labels, scores)
     anew = kind.losses(labels, relearned)
     losses = {name: kind.losses(labels, one.scores) for name, one in simple.items()}
@@ -140,7 +140,7 @@ def _relearned(kind: Kind, rows: pa.RecordBatch, labels: Float64, scores: Float6
     learned = np.column_stack([matrix, scores])
     if kind.name == "binary":
         return np.clip(predicted_apart(learned, labels, "binary"), _LEAST_PROBABILITY, 1 - _LEAST_PROBABILITY)
-    if kind.classes:
+    if kind.has_classes:
         answers = np.clip(predicted_apart(learned, labels, "multiclass", kind.width), _LEAST_PROBABILITY, 1.0)
         return np.asarray(answers / answers.sum(axis=1, keepdims=True))
     return scores + predicted_apart(learned, labels - scores, "regression")

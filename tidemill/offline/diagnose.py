@@ -14,11 +14,12 @@ from tidemill.shared.application.view_version import feature_versions
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.lake.journal import UnfitArchiveError
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
-from tidemill.shared.lake.served_scores import served_scores
+from tidemill.shared.lake.served_scores import classes_of_answers, served_scores
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.lake.training_set import training_set
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.served_model import as_kind
 from tidemill.shared.models.stored_versions import artifact_of
 
 _DAY_MS = 86_400_000
@@ -59,6 +60,8 @@ def diagnose_model(plan: Plan, lake: Lake, store: ArtifactStore, name: str, sinc
     if not (lake.exists(VECTORS) and lake.exists(OUTCOMES)):
         raise UnfitArchiveError(f"expected archived vectors and outcomes in {lake.root}, found none; look at --run, --lake")
     model = plan.models[name]
+    if model.learns_classes:
+        model = model.with_classes(classes_of_answers(lake, name))
     rows = training_set(lake, model, _LAST_MS, feature_versions(plan))
     scores = served_scores(lake, name, model.kind, rows.rows, _LAST_MS, int(rows.version[f"{OUTCOMES}_version"]))
     times = np.asarray(rows.rows.column("_request_time").to_numpy(), np.int64)
@@ -75,8 +78,8 @@ def diagnose_model(plan: Plan, lake: Lake, store: ArtifactStore, name: str, sinc
             f"{instant_text(int(times.min()))}, what is older was pruned or never archived; give a later --since"
         )
     versions = [_version(lake, name, span) for span in ((begin, since), (since, until))]
-    now = _scorer(store, name, versions[1] or versions[0])
-    before = _scorer(store, name, versions[0]) if versions[0] and versions[1] and versions[0] != versions[1] else None
+    now = _scorer(store, model, versions[1] or versions[0])
+    before = _scorer(store, model, versions[0]) if versions[0] and versions[1] and versions[0] != versions[1] else None
     diagnosis = diagnose(model.kind, windows[0], windows[1], now, before)
     return ModelDiagnosis(name, max(begin, int(times.min())), since, until, versions[1], versions[0], diagnosis)
 
@@ -114,10 +117,10 @@ def _version(lake: Lake, name: str, span: tuple[int, int]) -> str:
     return str(mine.sort("request_journal_time")["model_version"][-1]) if mine.height else ""
 
 
-def _scorer(store: ArtifactStore, name: str, version: str) -> Score:
+def _scorer(store: ArtifactStore, model: ModelPlan, version: str) -> Score:
     if not version:
-        raise ValueError(f"expected answers of a model {name} in these windows, found the fallback's only")
-    return OnnxScorer(artifact_of(store, name, version)).score
+        raise ValueError(f"expected answers of a model {model.name} in these windows, found the fallback's only")
+    return as_kind(OnnxScorer(artifact_of(store, model.name, version)), model.kind).score
 
 
 def sentences(one: ModelDiagnosis) -> list[str]:

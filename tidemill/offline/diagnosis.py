@@ -182,7 +182,7 @@ def diagnose(kind: Kind, reference: AnsweredWindow, current: AnsweredWindow, sco
 
 def _levels(kind: Kind, when: str, window: AnsweredWindow) -> dict[str, float]:
     """Return mean label and mean score, of several classes the rate and the mean probability of each."""
-    if not kind.classes:
+    if not kind.has_classes:
         return {f"mean label {when}": float(window.labels.mean()), f"mean score {when}": float(window.scores.mean())}
     rates = np.bincount(window.labels.astype(np.int64), minlength=kind.width) / len(window.labels)
     levels = zip(kind.classes, rates.tolist(), window.scores.mean(axis=0).tolist(), strict=True)

@@ -1,5 +1,6 @@
 """Trains a version again from its record and the archive, and says whether the same bytes come."""
 
+import json
 import shutil
 import tempfile
 from collections.abc import Callable, Mapping
@@ -148,6 +149,7 @@ def _reproduced(plan: Plan, lake: Lake, lake_uri: str, store: ArtifactStore, rec
 def _dataset(plan: Plan, lake: Lake, record: TrainingRecord, notes: list[str]) -> tuple[TrainingSet, dict[str, int]]:
     """Return the rows as they were, and the Delta versions that give them."""
     model, before = plan.models[record.model], int(record.dataset["before_ms"])
+    model = model.with_classes(json.loads(record.dataset.get("classes", "[]")))
     versions = {table: int(record.dataset[f"{table}_version"]) for table in (VECTORS, OUTCOMES)}
     name = f"{record.model}@{record.version}"
     try:

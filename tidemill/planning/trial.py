@@ -34,7 +34,7 @@ from tidemill.shared.runner.progress import Progress
 _NEVER_MS = 1 << 53
 _COLUMNS = (
     "model", "journal_partition", "request_journal_offset", "request_journal_time", "score", "predicted", "deployment_sequence", "status", "label",
-    "revision", "scores",
+    "revision", "scores", "label_class",
 )  # fmt: skip
 
 

@@ -5,19 +5,21 @@ from typing import Any
 
 import polars as pl
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.backtest.figures import block_of
 from tidemill.demo.judged_requests import labelled
 from tidemill.demo.quality import DAY_MS
 from tidemill.shared.application.plan import ModelPlan
-from tidemill.shared.kinds.served_scores import served_scores
+from tidemill.shared.kinds.served_scores import classes_answered, served_scores
 from tidemill.shared.lake.journal import OFFSET, PARTITION
 from tidemill.shared.lake.names import journal_table
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.statistics.bootstrap import Interval, mean_difference_interval
 
 _LEAST_ROWS, _LEAST_OF_A_SLICE, _MOST_SLICES = 50, 200, 10
+_SCORES = pa.map_(pa.string(), pa.float64())
 _PLACE = ["journal_partition", "request_journal_offset"]
 
 
@@ -38,6 +40,9 @@ def compared(model: ModelPlan, before: ModelPlan | None, running: pa.Table, chan
         return {**nothing, "why": "it is new: nothing runs beside it"}
     if before.kind.name != model.kind.name:
         return {**nothing, "why": "it is of another kind"}
+    if model.learns_classes:
+        names = [name for table in (running, changed) for name in classes_answered(_scores_of(table, model.name))]
+        model = model.with_classes(tuple(dict.fromkeys(names)))
     kind = model.kind
     old, new = (labelled(table, model.name, kind).filter(pl.col("deployment_sequence") >= 0) for table in (running, changed))
     both = old.join(new, on=_PLACE, how="inner", suffix="_changed").sort("request_journal_time", *_PLACE)
@@ -64,6 +69,11 @@ def compared(model: ModelPlan, before: ModelPlan | None, running: pa.Table, chan
         "loss": _interval(mean_difference_interval(*losses, days)),
         "slices": _slices(model, both, losses, days, archive),
     }
+
+
+def _scores_of(outcomes: pa.Table, model: str) -> pa.Array:
+    own = outcomes.filter(pc.equal(outcomes.column("model"), model))
+    return own.column("scores").combine_chunks() if len(own) else pa.array([], _SCORES)
 
 
 def _slices(

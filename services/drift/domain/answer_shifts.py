@@ -56,7 +56,7 @@ class AnswerShifts:
     @property
     def column(self) -> FeatureColumn:
         """What is compared: the classes answered, or the scores."""
-        return FeatureColumn("classes", "string") if self.kind.classes else FeatureColumn("scores", "double")
+        return FeatureColumn("classes", "string") if self.kind.has_classes else FeatureColumn("scores", "double")
 
     def begin(self) -> None:
         """Begin anew for another champion; how windows differ stays known."""
@@ -67,7 +67,7 @@ class AnswerShifts:
         """Take answers; `chosen` are the champion's, shape (n,)."""
         if not chosen.any():
             return
-        if self.kind.classes:
+        if self.kind.has_classes:
             names = np.array([*self.kind.classes], dtype=np.object_)
             values = pa.array(names[np.clip(rows.predicted[chosen], 0, len(names) - 1)], pa.string())
         else:

@@ -45,7 +45,7 @@ class EstimatedQuality:
         """Take answers: scores of shape (n,) or (n, K) and the classes given, shape (n,). Regressions have no probabilities, and are left out."""
         if kind.name == "regression" or not len(scores):
             return
-        table = scores if kind.classes else np.column_stack([1 - scores, scores])
+        table = scores if kind.has_classes else np.column_stack([1 - scores, scores])
         usable = np.isfinite(table).all(axis=1) & (predicted >= 0) & (predicted < table.shape[1])
         table, given = np.clip(table[usable], 0.0, 1.0), predicted[usable]
         if not len(table):
@@ -57,14 +57,14 @@ class EstimatedQuality:
         losses = (table * information**2).sum(axis=1) - entropy**2
         brier = 4 * ((table**3).sum(axis=1) - squares**2)
         shown = 1 - squares
-        if not kind.classes:
+        if not kind.has_classes:
             # Of two classes the Brier score counts one of the two squares.
             shown, brier = shown / 2, brier / 4
         self.answers += len(table)
         for place, values in enumerate((right, right * (1 - right), entropy, losses, shown, brier)):
             self.sums[place] += int(np.rint(values * _UNITS).astype(np.int64).sum())
         step = _STEP if table.shape[1] <= _FEW_CLASSES else _WIDE_STEP
-        for number in range(table.shape[1]) if kind.classes else (1,):
+        for number in range(table.shape[1]) if kind.has_classes else (1,):
             self._curve(str(number), table[:, number], given == number, step)
 
     @property

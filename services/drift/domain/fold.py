@@ -1,6 +1,6 @@
 """The drift fold: merged vectors, predictions and outcomes in, findings, incidents, trials and health records out."""
 
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
@@ -17,6 +17,7 @@ from tidemill.services.drift.domain.health import health_of
 from tidemill.services.drift.domain.incident import IncidentUpdate
 from tidemill.services.drift.domain.incidents import IncidentFold
 from tidemill.services.drift.domain.intervals import Intervals, Revision
+from tidemill.services.drift.domain.new_classes import new_classes
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.schema_changes import ModelColumns, SchemaNews, SchemaWatch
@@ -78,9 +79,13 @@ class DriftFold:
     ) -> list[DriftRecord]:
         """Fold released rows (the coordinates of all of them, and the rows by input) and return what is to be said."""
         said: list[DriftRecord] = []
-        for begin, end, promotions in self._segments(at, predictions):
+        growths = new_classes({model: watch.settings.kind for model, watch in self._watches.items()}, predictions, outcomes)
+        for begin, end, promotions in self._segments(at, predictions, growths):
             said += self.advance(int(at.time_ms[begin]))
             self._day = int(at.time_ms[begin]) // DAY_MS
+            for model, classes in growths.get(begin, {}).items():
+                self._watches[model].widen(classes)
+                self._trials[model].widen(self._watches[model].settings.kind)
             for one in promotions:
                 watch = self._watches[one.model]
                 fold = self._features[watch.settings.ask]
@@ -191,6 +196,7 @@ class DriftFold:
             references = {version: self._reference(state, f"reference/{model}/{version}/", watch, columns) for version in own["references"]}
             watch.load(own, references)
             self._incidents[model].load(state[f"incidents/{model}"])
+            self._trials[model].kind = watch.settings.kind
             self._trials[model].load(state[f"trials/{model}"])
             if model in self._intervals:
                 self._intervals[model].load(state[f"intervals/{model}"])
@@ -198,13 +204,15 @@ class DriftFold:
     def _reference(self, state: Mapping[str, Any], prefix: str, watch: ModelWatch, columns: Mapping[str, FeatureColumn]) -> dict[str, Summary]:
         return {name: columns[name].load(state[prefix + name]) for name in watch.settings.features}
 
-    def _segments(self, at: MergedCoordinates, predictions: PredictionRows | None) -> Iterator[tuple[int, int, list[_Promotion]]]:
-        """Stretches of one day and one champion, with the promotions at each one's begin."""
+    def _segments(
+        self, at: MergedCoordinates, predictions: PredictionRows | None, growths: Collection[int]
+    ) -> Iterator[tuple[int, int, list[_Promotion]]]:
+        """Stretches of one day, one champion and the same classes, with the promotions at each one's begin."""
         if not at.place.size:
             return
         promotions = self._promotions(predictions)
         days = np.flatnonzero(np.diff(at.time_ms // DAY_MS)) + 1
-        cuts = sorted({0, *days.tolist(), *promotions, at.place.size})
+        cuts = sorted({0, *days.tolist(), *promotions, *growths, at.place.size})
         for begin, end in pairwise(cuts):
             yield begin, end, promotions.get(begin, [])
 
@@ -268,9 +276,9 @@ class DriftFold:
         judged = champion_rows(part)
         findings = []
         for model, watch in self._watches.items():
-            mine = _mask(part.model == model)
-            findings += watch.outcomes(judged, mine)
-            self._trials[model].absorb(part, mine)
+            mine, kind = _mask(part.model == model), watch.settings.kind
+            findings += watch.outcomes(judged.labelled_as(kind), mine)
+            self._trials[model].absorb(part.labelled_as(kind), mine)
         said: list[DriftRecord] = []
         for finding in sorted(findings, key=lambda finding: finding.at):
             said.append(finding)

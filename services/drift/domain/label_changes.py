@@ -79,6 +79,11 @@ class LabelChanges:
         self.waiting.clear()
         self._begin()
 
+    def widen(self, hold: Callable[[Float64, Float64, Int64], PromiseErrors], width: int) -> None:
+        """Hold labels against the scores of more classes from now on."""
+        self.hold, self.width = hold, width
+        self.waiting.widen(width)
+
     def absorb(self, came: Labels, time_ms: Int64, horizon_ms: int, days_known: bool) -> list[Rise]:
         """Take labels and look at those whose horizon has passed.
 

@@ -1,7 +1,7 @@
 """One verdict on a champion's loss: by its days where labels cluster by day, else label by label."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import Any, Literal
 
@@ -77,6 +77,12 @@ class LossVerdict:
         self.changes = LabelChanges(settings.detectors, self.promise.hold, self.promise.width)
         self._choose()
 
+    def widen(self, kind: Kind) -> None:
+        """Take up a kind with more classes."""
+        self.settings = replace(self.settings, kind=kind)
+        self.promise = promise_of(kind)
+        self.changes.widen(self.promise.hold, self.promise.width)
+
     def outcomes(self, version: str, at: MergedCoordinates, came: Labels) -> list[Finding]:
         """Take a champion's labels into days and into the detectors; what these find, in order.
 
@@ -121,11 +127,11 @@ class LossVerdict:
             )
             evidence = {"relative_error": alarm.loss, "absolute_error": alarm.came, "usual_error": alarm.promised}
         else:
-            promised, came = ("error promised", "error rate") if self.settings.kind.classes else ("mean score", "rate")
+            promised, came = ("error promised", "error rate") if self.settings.kind.has_classes else ("mean score", "rate")
             detail = f"champion {version} errs more than it promises {since}: excess loss {alarm.loss:.4f}"
             detail += f", {promised} {alarm.promised:.3f}, {came} {alarm.came:.3f}"
             evidence = {"excess_loss": alarm.loss, "score_mean": alarm.promised, "positive_rate": alarm.came}
-            if self.settings.kind.classes:
+            if self.settings.kind.has_classes:
                 evidence = {"excess_loss": alarm.loss, "error_promised": alarm.promised, "error_rate": alarm.came}
         evidence |= {"days": float(alarm.days), "labels": float(alarm.labels), "spread": alarm.spread, "clustered": float(self.changes.resting)}
         subject = "absolute_error" if self.settings.kind.name == "regression" else "excess_loss"

@@ -173,6 +173,6 @@ def promise_of(kind: Kind) -> Promise:
     """Return how labels of a kind are held against scores."""
     if kind.name == "regression":
         return UsualError()
-    if not kind.classes:
+    if not kind.has_classes:
         return Probabilities(kept_binary)
     return Probabilities(lambda label, score, predicted: kept(label.astype(np.int64), score, predicted), kind.width)

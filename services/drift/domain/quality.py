@@ -36,6 +36,8 @@ class WindowRows:
         Those of them that came after their request's horizon, when the detectors on single labels had taken the label before.
     requests
         Row of each labelled request, by `request_key`.
+    unknown_classes
+        Labels of classes that no version knows yet, of a model that learns its classes.
     class_counts, class_sums
         Answers by class, and the sums of the classes' probabilities, of a model that has several.
     estimated
@@ -56,6 +58,7 @@ class WindowRows:
     latencies: dict[str, int] = field(default_factory=dict)
     positives: int = 0
     timeouts: int = 0
+    unknown_classes: int = 0
     label: list[float] = field(default_factory=list)
     score: list[float] | list[list[float]] = field(default_factory=list)
     predicted: list[int] = field(default_factory=list)
@@ -103,18 +106,19 @@ class WindowRows:
             self.latencies[str(value)] = self.latencies.get(str(value), 0) + count
         self.defaults += int((rows.variant[chosen] == "default").sum())
         self.positives += int((rows.predicted[chosen] > 0).sum())
-        if kind.classes and chosen.any():
+        if kind.has_classes and chosen.any():
             width = len(kind.classes)
             before = np.array([self.class_sums or [0.0] * width])
             self.class_sums = np.add.accumulate(np.vstack([before, np.nan_to_num(rows.scores_of(kind, chosen))]))[-1].tolist()
-            counts = np.bincount(np.clip(rows.predicted[chosen], 0, width - 1), minlength=width)
+            answers = rows.predicted[chosen]
+            counts = np.bincount(np.minimum(answers[answers >= 0], width - 1), minlength=width)
             self.class_counts = (counts + np.array(self.class_counts or [0] * width)).tolist()
 
-    def outcomes(self, kind: Kind, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int) -> None:
+    def outcomes(self, kind: Kind, rows: OutcomeRows, labelled: NDArray[np.bool_], timeouts: int, unknown: NDArray[np.bool_] | None = None) -> None:
         """Take the labels that came, and the count of those that never will.
 
         Silence that is a label is one. A correction replaces the label that its request got in this window; the windows before are closed, so a
-        correction of theirs is a label of this one.
+        correction of theirs is a label of this one. A label of a class that no version knows is only counted; `unknown` are such.
         """
         self.timeouts += timeouts
         self.corrections += int((labelled & (rows.revision > 0)).sum())
@@ -132,7 +136,17 @@ class WindowRows:
         self.weights |= {keys[row]: float(weight[row]) for row in np.flatnonzero(weight != 1.0).tolist()}
         for row in np.flatnonzero(np.isfinite(lower) & np.isfinite(upper)).tolist():
             self.bounds.setdefault(keys[row], [float(lower[row]), float(upper[row])])
-        self.delay_ms += rows.delay_ms[labelled & ~np.isnan(rows.delay_ms)].tolist()
+        came = labelled if unknown is None else labelled | unknown
+        self.unknown_classes += int((came & ~labelled).sum())
+        self.delay_ms += rows.delay_ms[came & ~np.isnan(rows.delay_ms)].tolist()
+
+    def widen(self, kind: Kind) -> None:
+        """Make room for the classes that a kind has more: nobody has answered them until now."""
+        self.score = [[*one, *[0.0] * (kind.width - len(one))] for one in self.score if isinstance(one, list)]
+        if self.class_sums or self.class_counts:
+            self.class_sums += [0.0] * (kind.width - len(self.class_sums))
+            self.class_counts += [0] * (kind.width - len(self.class_counts))
+        self.estimated = EstimatedQuality()
 
     def served_by(self) -> str | None:
         """Version that gave most answers (ties by name); None without answers."""
@@ -148,6 +162,7 @@ class WindowRows:
             "labels": float(label.size),
             "timeouts": float(self.timeouts),
             "corrections": float(self.corrections),
+            **({"labels_of_unknown_classes": float(self.unknown_classes)} if kind.is_learned else {}),
             "corrections_passed_over": float(self.corrections_passed_over),
             "label_share": label.size / ended if ended else float("nan"),
             "score_mean": self.score_sum / self.scores if self.scores else float("nan"),

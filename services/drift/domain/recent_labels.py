@@ -68,6 +68,10 @@ class RecentLabels:
         for oldest in list(islice(self.rows, max(0, len(self.rows) - self.count))):
             del self.rows[oldest]
 
+    def widen(self, kind: Kind) -> None:
+        """Make room for the classes that a kind has more."""
+        self.rows = {key: (label, [*scores, *[0.0] * (kind.width - len(scores))], *rest) for key, (label, scores, *rest) in self.rows.items()}
+
     def judged(self, kind: Kind) -> list[MetricOfLabels]:
         """Hold every bounded metric against its bound, once there are enough labels; one that is undefined says nothing."""
         if not self.bounds or len(self.rows) < self.count:

@@ -1,10 +1,11 @@
 """The columns that drift detection reads of its three inputs, in merge order."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import pyarrow as pa
+import pyarrow.compute as pc
 from numpy.typing import NDArray
 
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -105,7 +106,7 @@ class OutcomeRows:
     `request` is the journal offset of the request, in the same partition, and `request_ms` its journal time. `lower` and `upper` are the ends of the
     prediction interval, NaN where there was none; `scores` as in `PredictionRows`. `weight` is how many requests a label stands for: 0 where the
     answer has hidden its label, and 1 without a control share.
-    `pairs` are None where nobody was tried for any row.
+    `label_class` is the name of the true class of models that have several. `pairs` are None where nobody was tried for any row.
     """
 
     at: MergedCoordinates
@@ -124,11 +125,19 @@ class OutcomeRows:
     lower: Float64
     upper: Float64
     weight: Float64
+    label_class: pa.Array
     pairs: PairRows | None = None
 
     def scores_of(self, kind: Kind, chosen: NDArray[np.bool_]) -> Float64:
         """Return the scores of some rows as their model's kind has them: shape (n,), or (n, K)."""
         return _scores_of(kind, self.score, self.scores, chosen)
+
+    def labelled_as(self, kind: Kind) -> "OutcomeRows":
+        """Return the rows with labels as a kind numbers its classes; where they are learned, -1 stands for one that it does not know."""
+        if not kind.is_learned:
+            return self
+        places = pc.index_in(self.label_class, pa.array(kind.classes, pa.string())).fill_null(-1)
+        return replace(self, label=floats(pc.if_else(self.label_class.is_valid(), places, None)))
 
     def part(self, chosen: slice) -> "OutcomeRows":
         """Return those of some rows."""
@@ -139,9 +148,9 @@ class OutcomeRows:
 
 
 def _scores_of(kind: Kind, score: Float64, scores: pa.Array, chosen: NDArray[np.bool_]) -> Float64:
-    if not kind.classes:
+    if not kind.has_classes:
         return score[chosen]
-    return class_scores(scores.take(pa.array(np.flatnonzero(chosen))), kind.classes)
+    return class_scores(scores.take(pa.array(np.flatnonzero(chosen))), kind)
 
 
 def _texts(column: pa.Array) -> NDArray[np.object_]:
@@ -182,8 +191,10 @@ def outcome_rows(at: MergedCoordinates, batch: pa.RecordBatch) -> OutcomeRows:
     score, label, delay, lower, upper = (floats(batch.column(name)) for name in ("score", "label", "delay_ms", "lower", "upper"))
     asked, scores = int64_ms(batch.column("request_journal_time")), batch.column("scores")
     weight = label_weights(floats(batch.column("control")), floats(batch.column("propensity")))
+    classes = batch.column("label_class")
     return OutcomeRows(
-        at, request, asked, model, version, variant, status, revision, score, predicted, label, delay, scores, lower, upper, weight, _pairs(batch)
+        at, request, asked, model, version, variant, status, revision, score, predicted, label, delay, scores, lower, upper, weight, classes,
+        _pairs(batch),
     )  # fmt: skip
 
 

@@ -80,6 +80,13 @@ class Trials:
     blocks: dict[tuple[int, int], _Block] = field(default_factory=dict)
     closed_ms: int = -(2**62)
 
+    def widen(self, kind: Kind) -> None:
+        """Take up a kind with more classes, which nobody had answered."""
+        before, self.kind = self.kind.width, kind
+        more = np.zeros(kind.width - before)
+        for block in self.blocks.values():
+            block.rows = [np.concatenate([row[: _SCORES + before], more, row[_SCORES + before :], more]) for row in block.rows]
+
     def absorb(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> None:
         """Take outcomes in merge order; `mine` are the model's, shape (n,)."""
         pairs = rows.pairs
@@ -132,7 +139,7 @@ class Trials:
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
         self.closed_ms = state["closed_ms"]
-        width = _SCORES + 2 * (len(self.kind.classes) or 1)
+        width = _SCORES + 2 * self.kind.width
         self.blocks = {(start, sequence): _Block.load(block, width) for start, sequence, block in state["blocks"]}
 
     def _table(self, rows: OutcomeRows, pairs: PairRows, chosen: NDArray[np.int64]) -> Float64:
@@ -162,7 +169,7 @@ class Trials:
         return [*sorted(largest, key=lambda one: one.part), self._trial("", block.contest, at, start, table)]
 
     def _trial(self, part: str, contest: Contest, at: Coordinates, start: int, table: Float64) -> ContestBlock:
-        width = len(self.kind.classes) or 1
+        width = self.kind.width
         champion, challenger = table[:, _SCORES : _SCORES + width], table[:, _SCORES + width :]
         has = [self._is_score(scores) for scores in (champion, challenger)]
         paired = has[0] & has[1] & ~np.isnan(table[:, _LABEL])
@@ -183,9 +190,9 @@ class Trials:
             counts |= {f"{whose}_yes": int((answer > 0).sum()) if binary else 0, f"{whose}_hits": int(label[answer > 0].sum()) if binary else 0}
             if not len(label):
                 continue
-            own = scores if self.kind.classes else scores[:, 0]
+            own = scores if self.kind.has_classes else scores[:, 0]
             losses.append(self.kind.losses(label, own))
-            said, truth = (own, label) if not self.kind.classes else (own.max(axis=1), own.argmax(axis=1) == label)
+            said, truth = (own, label) if not self.kind.has_classes else (own.max(axis=1), own.argmax(axis=1) == label)
             figures = (("loss", losses[-1]), ("score", said), ("truth", truth))
             means |= {f"{whose}_{what}": weighted_mean(values, weights) for what, values in figures}
         if losses:
@@ -199,9 +206,9 @@ class Trials:
     def _arms(self, contest: Contest, table: Float64, champion: Float64) -> dict[str, Any]:
         known = self._is_score(champion) & ~np.isnan(table[:, _LABEL]) & ~np.isnan(table[:, _DRAW])
         label, expected = table[known, _LABEL], champion[known, 0]
-        if self.kind.classes:
+        if self.kind.has_classes:
             label, expected = (label > 0).astype(np.float64), 1.0 - expected
         return arms_of(label, expected, table[known, _WEIGHT], table[known, _DRAW], contest.share)
 
     def _is_score(self, scores: Float64) -> NDArray[np.bool_]:
-        return self.kind.is_score(scores if self.kind.classes else scores[:, 0])
+        return self.kind.is_score(scores if self.kind.has_classes else scores[:, 0])

@@ -90,6 +90,13 @@ class WaitingLabels:
         """Forget all."""
         self.begin, self.late, self.sorted_ = 0, [], self._empty()
 
+    def widen(self, width: int) -> None:
+        """Give every row more scores: 0, as those of classes that nobody had answered."""
+        before, self.width = self.width, width
+        for one in (self.sorted_, *self.late):
+            count = len(one["label"])
+            one["score"] = np.column_stack([one["score"].reshape(count, before), np.zeros((count, width - before))])
+
     def take(self, came: Labels, time_ms: Int64, horizon_ms: int) -> tuple[LabelColumns, Int64]:
         """Take labels that came in a batch; return those that are due, in order, and the row of the batch at which each is.
 

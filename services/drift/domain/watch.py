@@ -1,7 +1,7 @@
 """Watches one model: who serves, whether its loss has changed, whether its inputs still look like what it learned from."""
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -27,6 +27,7 @@ from tidemill.services.drift.domain.stream_watch import StreamWatch
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.kinds import kind as kinds
+from tidemill.shared.kinds.multiclass import Multiclass
 
 _REFERENCES_KEPT = 8
 _BOOTSTRAP_AGAIN = 1.25
@@ -109,10 +110,21 @@ class ModelWatch:
         self.shifts.begin(self.nulls[version])
         self.answers.begin()
         # Of several classes no one number is the answer.
-        self.importance = None if self.settings.kind.classes else Importance(self.settings.features)
+        self.importance = None if self.settings.kind.has_classes else Importance(self.settings.features)
         self.estimates = EstimatedLoss()
         self.recent.clear()
         self.verdict.reset()
+
+    def widen(self, classes: Sequence[str]) -> None:
+        """Take note of classes that a version has answered which nobody knew before: those known, and more at their end."""
+        kind = Multiclass(tuple(classes), is_learned=True)
+        self.settings = replace(self.settings, kind=kind, loss=replace(self.settings.loss, kind=kind))
+        self.answers.kind = kind
+        if self.slices is not None:
+            self.slices.settings = self.settings
+        self.window.widen(kind)
+        self.recent.widen(kind)
+        self.verdict.widen(kind)
 
     def outcomes(self, rows: OutcomeRows, mine: NDArray[np.bool_]) -> list[Finding]:
         """Absorb outcomes in order: labels, silence that is one, and corrections, which replace; time-outs without a label are counted.
@@ -124,10 +136,12 @@ class ModelWatch:
         joined = mine & (rows.status != "unmatched") & (rows.weight > 0)
         labelled = joined & kind.is_label(rows.label)
         timeouts = joined & (rows.revision == 0) & np.isnan(rows.label)
-        self.window.outcomes(kind, rows, labelled, int(timeouts.sum()))
+        # Labels of classes that nobody knows yet are what the first ones are learned from.
+        came = joined & ~np.isnan(rows.label) if kind.is_learned else labelled
+        self.window.outcomes(kind, rows, labelled, int(timeouts.sum()), came)
         if self.slices is not None:
             self.slices.outcomes(rows, labelled, timeouts)
-        findings = self._bootstrap(rows, labelled & (rows.revision == 0))
+        findings = self._bootstrap(rows, came & (rows.revision == 0))
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
             findings += self.verdict.outcomes(self.version, *_labels(kind, rows, mine, served))
@@ -191,6 +205,7 @@ class ModelWatch:
         if self.slices is not None:
             self.slices.values.settle(self.reference)
         return {
+            "classes": list(self.settings.kind.classes) if self.settings.kind.is_learned else [],
             "version": self.version,
             "sequence": self.sequence,
             "labels": self.labels,
@@ -212,6 +227,8 @@ class ModelWatch:
 
     def load(self, state: Mapping[str, Any], references: Mapping[str, Mapping[str, Summary]]) -> None:
         """Take the state of a snapshot."""
+        if state["classes"]:
+            self.widen(state["classes"])
         self.version, self.sequence, self.labels = state["version"], state["sequence"], state["labels"]
         self.next_bootstrap = state["next_bootstrap"]
         self.window = WindowRows.load(state["window"])

@@ -40,7 +40,9 @@ class EarlyLabels:
         """Remember a label."""
         lower = self._index.find(identity)
         row = self._rows.end
-        self._rows.append(identity, (at.partition,), at.offset, at.time_ms, *label, True, row & _ROW_MASK, row & _ROW_MASK)
+        value, event_time_ms, name = label
+        common = at.partition, name
+        self._rows.append(identity, common, at.offset, at.time_ms, value, event_time_ms, True, row & _ROW_MASK, row & _ROW_MASK)
         if lower < 0:
             self._index.add(identity, row)
         else:
@@ -59,7 +61,8 @@ class EarlyLabels:
         while True:
             offset, time_ms, value, event_time_ms, _, following, _ = self._rows.get(row)
             self._rows.set(row, "waits", False)
-            labels.append((TimedLabel(value, event_time_ms), At(time_ms, self._rows.repeated(row)[0], offset)))
+            partition, name = self._rows.repeated(row)
+            labels.append((TimedLabel(value, event_time_ms, name), At(time_ms, partition, offset)))
             if following == row & _ROW_MASK:
                 return labels
             row = self._rows.number(following)
@@ -74,7 +77,7 @@ class EarlyLabels:
         """Let go of the oldest label and return it."""
         row = self._rows.first
         _, _, value, event_time_ms, waits, following, last = self._rows.get(row)
-        identity = self._rows.identity(row)
+        identity, name = self._rows.identity(row), self._rows.repeated(row)[1]
         if waits:
             if following == row & _ROW_MASK:
                 self._index.remove(identity, row)
@@ -83,13 +86,13 @@ class EarlyLabels:
                 self._index.replace(identity, row, heir)
                 self._rows.set(heir, "last", last)
         self._rows.forget_first()
-        return identity, TimedLabel(value, event_time_ms)
+        return identity, TimedLabel(value, event_time_ms, name)
 
     def between(self, low: int, high: int) -> list[tuple[Any, ...]]:
-        """Return the labels with journal offsets in [low, high) that wait, each as id, value, event time and the fields of `At`."""
+        """Return the labels with journal offsets in [low, high) that wait, each as id, the fields of `At`, and those of the label."""
         return [
-            (identity, value, event_time_ms, time_ms, partition, offset)
+            (identity, time_ms, partition, offset, value, event_time_ms, name)
             for columns in self._rows.between(low, high)
-            for identity, (partition,), offset, time_ms, value, event_time_ms, waits, _, _ in zip(*columns, strict=True)
+            for identity, (partition, name), offset, time_ms, value, event_time_ms, waits, _, _ in zip(*columns, strict=True)
             if waits
         ]

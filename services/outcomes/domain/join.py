@@ -29,7 +29,7 @@ class JoinPolicy:
     last_correction_wins
         False: the first label stays; True: every further one makes a new revision.
     numbers, classes
-        How many numbers a request has beside its score, and a pair.
+        How many numbers a request has beside its score, and a pair. Of a model that learns its classes 0: as many as come.
     has_control_share
         The last two of them are the propensity of the label and whether the request is in the control share. Silence about a request whose answer
         has hidden its label is no label.
@@ -82,6 +82,10 @@ class _ModelState:
     def keep_request(self, request: Request, status: int = PENDING, revision: int = 0) -> bool:
         """Remember a request; False if there is one with its id."""
         self.due_ms = min(self.due_ms, request.time_ms + self.policy.max_delay_ms)
+        numbers, classes = len(request.numbers), len(request.pair.numbers) if request.pair is not None else 0
+        if not self.requests.holds(numbers, classes):
+            self.pending -= self.requests.first
+            self.requests = self.requests.widened(numbers, classes)
         return self.requests.add(request, status, revision)
 
     def keep_early(self, identity: str, label: TimedLabel, at: At) -> None:
@@ -199,12 +203,12 @@ class OutcomeJoin:
             for row in _unpack(blob):
                 pair = _pair(row.pop()) if isinstance(row[-1], list) else None
                 *request, status, revision = row
-                numbers = tuple(request.pop()) if state.policy.numbers else ()
+                numbers = tuple(request.pop()) if isinstance(request[-1], list) else ()
                 state.keep_request(Request._make((*request, numbers, pair)), STATUSES.index(status), revision)
         for name, _, blob in sorted(early):
             state = self._models[name]
-            for identity, value, event_time, *at in _unpack(blob):
-                state.keep_early(identity, TimedLabel(value, event_time), At(*at))
+            for identity, time_ms, partition, offset, value, event_time, label_name in _unpack(blob):
+                state.keep_early(identity, TimedLabel(value, event_time, label_name), At(time_ms, partition, offset))
         self.due_ms = min((state.due_ms for state in self._models.values()), default=_NEVER)
 
     def _labelled(self, state: _ModelState, row: int, label: TimedLabel, at: At, label_time_ms: int) -> list[Outcome]:

@@ -64,7 +64,16 @@ class Request(NamedTuple):
 
 
 class TimedLabel(NamedTuple):
-    """A truth and when it happened."""
+    """A truth and when it happened.
+
+    Attributes
+    ----------
+    value
+        NaN of a model that learns its classes: which number a class has depends on the version that answered.
+    name
+        The class, of such a model.
+    """
 
     value: float
     event_time_ms: int
+    name: str = ""

@@ -1,5 +1,6 @@
 """The requests of one model that are known, in journal order."""
 
+import math
 from typing import Any, NamedTuple
 
 from tidemill.services.outcomes.domain.identity_index import IdentityIndex
@@ -44,7 +45,7 @@ class RequestTable:
     """
 
     def __init__(self, numbers: int = 0, classes: int = 0) -> None:
-        self._numbers = numbers
+        self._numbers, self._classes = numbers, classes
         self._pairs = PairTable(classes)
         self._rows = PackedRows([*_COLUMNS, *((f"number{i}", "f8") for i in range(numbers))])
         self._index = IdentityIndex(lambda lower, identity: self._rows.is_named(self._rows.number(lower), identity))
@@ -62,10 +63,28 @@ class RequestTable:
         if not self._index.add(request.request_id, self._rows.end):
             return False
         name, offset, time_ms, event_time_ms, score, predicted, *served, numbers, pair = request
+        numbers = _padded(numbers, self._numbers)
         if pair is not None:
+            pair = pair._replace(numbers=_padded(pair.numbers, self._classes))
             self._pairs.add(self._rows.end, offset, time_ms, pair)
         self._rows.append(name, tuple(served), offset, time_ms, event_time_ms, score, predicted, status, revision, *numbers)
         return True
+
+    @property
+    def first(self) -> int:
+        """Number of the oldest request."""
+        return self._rows.first
+
+    def holds(self, numbers: int, classes: int) -> bool:
+        """Whether a request with so many numbers, and so many of its pair, has room."""
+        return numbers <= self._numbers and classes <= self._classes
+
+    def widened(self, numbers: int, classes: int) -> "RequestTable":
+        """Return the same requests, numbered from 0 on, with room for more numbers: NaN, where they had none."""
+        wide = RequestTable(max(numbers, self._numbers), max(classes, self._classes))
+        for row in range(self._rows.first, self._rows.end):
+            wide.add(*self.get(row))
+        return wide
 
     def find(self, identity: str) -> int | None:
         """Return the number of the request with an id."""
@@ -121,3 +140,7 @@ class RequestTable:
         number = self.find(row[0])
         pair = None if number is None else self._pairs.find(number)
         return row if pair is None else (*row, pair)
+
+
+def _padded(numbers: tuple[float, ...], count: int) -> tuple[float, ...]:
+    return numbers if len(numbers) == count else (*numbers, *[math.nan] * (count - len(numbers)))

@@ -2,15 +2,15 @@
 
 import json
 import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.services.outcomes.domain.join import Outcome
+from tidemill.services.outcomes.domain.known_classes import KnownClasses
 from tidemill.services.outcomes.domain.request import Pair
-from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.kinds.served_scores import class_scores
 
 _SCORES = pa.map_(pa.string(), pa.field("value", pa.float64(), nullable=False))
@@ -22,12 +22,13 @@ class ServedPairs:
 
     Parameters
     ----------
-    kinds
-        By model.
+    classes
+        Kinds by model, as far as their classes are known.
     """
 
-    def __init__(self, kinds: Mapping[str, Kind]) -> None:
-        self._kinds = kinds
+    def __init__(self, classes: KnownClasses) -> None:
+        self._classes = classes
+        self._models = [name for name in classes.models if classes.of(name).has_classes]
 
     def pairs(self, shadow_scores: pa.RecordBatch) -> list[Pair]:
         """Return, of shadow scores in their schema, what the one said that did not answer.
@@ -43,13 +44,17 @@ class ServedPairs:
         answers = predicted.fill_null(-1).to_pylist()
         numbers: list[tuple[float, ...]] = [()] * batch.num_rows
         models = np.array(batch.column("model").to_pylist(), dtype=object)
-        for name, kind in self._kinds.items():
-            rows = np.flatnonzero(models == name) if kind.classes else np.empty(0, np.int64)
+        for name in self._models:
+            rows = np.flatnonzero(models == name)
             if not len(rows):
                 continue
-            table = class_scores(scores.take(pa.array(rows)), kind.classes)
-            known = kind.is_score(table)
-            decided = kind.decide(np.where(known[:, None], table, 0.0), 0.0)
+            own_scores = scores.take(pa.array(rows))
+            self._classes.follow(name, own_scores)
+            kind = self._classes.of(name)
+            table = class_scores(own_scores, kind)
+            filled = np.where(np.isnan(table), 0.0, table) if name in self._classes.learning else table
+            known = kind.is_score(filled)
+            decided = kind.decide(np.where(known[:, None], filled, 0.0), 0.0) if kind.classes else np.full(len(rows), -1)
             for row, own, is_known, place in zip(rows.tolist(), table.tolist(), known.tolist(), decided.tolist(), strict=True):
                 numbers[row], answers[row] = tuple(own), place if is_known else -1
         slices = [json.dumps(dict(one)) if one else "" for one in batch.column("slices").to_pylist()]
@@ -91,4 +96,4 @@ class ServedPairs:
     def _table(self, model: str, pair: Pair | None) -> list[tuple[str, float]] | None:
         if pair is None or not pair.numbers:
             return None
-        return [(name, one) for name, one in zip(self._kinds[model].classes, pair.numbers, strict=True) if not math.isnan(one)] or None
+        return [(name, one) for name, one in zip(self._classes.of(model).classes, pair.numbers, strict=False) if not math.isnan(one)] or None

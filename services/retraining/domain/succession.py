@@ -27,6 +27,7 @@ from tidemill.shared.application.schedule import usual_interval_ms
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.served_model import ServedModel
 from tidemill.shared.statistics.eprocess import below, block_means
 from tidemill.shared.statistics.levels import level_left, next_level
 from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
@@ -76,7 +77,7 @@ def first_model(bench: TrainingContext) -> Proposal:
     served = refit(bench.examples, split, candidate, training, kind)
     judged, scorer = OnnxScorer(candidate.artifact), OnnxScorer(served)
     rows = split.gate(bench.examples, 0)
-    default = kind.default_scores(bench.settings.fallback.default)
+    default = _fallback_scores(bench)
     scores = judged.score(rows.features)
     fallback = np.broadcast_to(default, scores.shape)
     verdict = judge(kind, rows.labels, scores, fallback, rows.request_ms, gate.alpha, gate.min_rows, training.min_positives, gate.block, rows.weights)
@@ -89,7 +90,13 @@ def first_model(bench: TrainingContext) -> Proposal:
     return Proposal(served, Recipe(candidate.parameters, bench.features), verdict, figures, details, bench.spent, split, candidate.trials)
 
 
-def successor(bench: TrainingContext, champion: OnnxScorer) -> Proposal:
+def _fallback_scores(bench: TrainingContext) -> NDArray[np.float64]:
+    """Return what answers without a model; where it answers no class (classes are learned), any class may be the one."""
+    default, kind = bench.settings.fallback.default, bench.kind
+    return np.full(kind.width, 1.0 / kind.width) if default is None else kind.default_scores(default)
+
+
+def successor(bench: TrainingContext, champion: ServedModel) -> Proposal:
     """Look for a better recipe when that is due, and put it forward if it passes the gate; otherwise the refit of the recipe that serves.
 
     The refit of an admitted recipe goes out after light checks, also after an alarm: newer rows are what helps when the world has changed, and nobody
@@ -132,7 +139,7 @@ def successor(bench: TrainingContext, champion: OnnxScorer) -> Proposal:
     return _refused(bench, split, incumbent, judged, notes)
 
 
-def does_better(bench: TrainingContext, predecessor: OnnxScorer, champion: OnnxScorer, spent: tuple[tuple[int, float], ...]) -> GateVerdict:
+def does_better(bench: TrainingContext, predecessor: ServedModel, champion: ServedModel, spent: tuple[tuple[int, float], ...]) -> GateVerdict:
     """Look back: whether the champion before does better than the champion, on requests of the last `gate.span` that neither has learned from.
 
     The null hypothesis is that it does not; the look spends a level of its own.
@@ -231,7 +238,7 @@ def _refused(bench: TrainingContext, split: Split, recipe: Recipe, judged: _Judg
     return Proposal(artifact, recipe, GateVerdict(False, "; ".join(notes.refused), {}), figures, details, notes.spent, split, notes.trials)
 
 
-def _refitted(bench: TrainingContext, split: Split, recipe: Recipe, champion: OnnxScorer, notes: _Notes) -> Proposal:
+def _refitted(bench: TrainingContext, split: Split, recipe: Recipe, champion: ServedModel, notes: _Notes) -> Proposal:
     """Refit an admitted recipe on everything known, and hold that against the champion on the rows that it adds."""
     bench.told("fitting", 0, 1)
     kind, rows = bench.kind, bench.examples

@@ -6,8 +6,8 @@ Run as ``python -m tidemill.services.retraining.processes.job``.
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping
-from dataclasses import asdict, replace
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import TypeVar
 
@@ -24,6 +24,7 @@ from tidemill.services.retraining.domain.succession import answered_fairly, does
 from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
 from tidemill.services.retraining.domain.verdict import GateVerdict
 from tidemill.services.retraining.labelled_rows import examples_of
+from tidemill.services.retraining.learned_classes import choices_of_classes, left_out
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import PASSING, JobRequest, JobResult, progress_file, trials_folder, version_name
 from tidemill.services.retraining.processes.kept_files import KeptFiles
@@ -34,14 +35,15 @@ from tidemill.shared.application.application_files import application_texts
 from tidemill.shared.application.plan import ModelPlan, Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.application.view_version import feature_versions, view_version
-from tidemill.shared.kinds.kinds import kind_of
+from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
 from tidemill.shared.lake.served_scores import served_scores
 from tidemill.shared.lake.tables import Lake
-from tidemill.shared.lake.training_set import training_set
+from tidemill.shared.lake.training_set import TrainingSet, numbered, training_set
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore
 from tidemill.shared.models.onnx_scorer import OnnxScorer
+from tidemill.shared.models.served_model import ServedModel, as_kind
 from tidemill.shared.models.training_environment import training_environment
 from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
@@ -71,20 +73,13 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
     if missing := [table for table in (VECTORS, OUTCOMES) if not lake.exists(table)]:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
     store = ArtifactStore(request.artifacts)
-    bench, dataset = _bench(request, plan, model, version, lake)
-    bench = replace(bench, told=told, kept=kept)
+    rows = training_set(lake, model, int(request.retraining["journal_time"]), feature_versions(plan), request.versions)
+    dataset = rows.version
     try:
-        champion, predecessor = _load(store, request.champion), _load(store, request.predecessor)
-        if not len(bench.examples):
-            others = int(dataset["rows_of_other_views"])
-            raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
         check_own_families(plan, Path(request.application))
-        reverse = None
-        if request.retraining["trigger"] == _ALARM and predecessor is not None and champion is not None:
-            # Whether the model itself is what has gone wrong, and not the world: then its recipe has to pass again, or the model before comes back.
-            reverse = does_better(bench, predecessor, champion, bench.spent)
-            bench = replace(bench, spent=(*bench.spent, *reverse.spent), is_admitted=bench.is_admitted and not reverse.passed)
-        proposal = first_model(bench) if champion is None else successor(bench, champion)
+        attempt = _proposed(request, plan, model, version, lake, store, rows, told, kept)
+        bench, dataset, proposal = attempt.bench, attempt.dataset, attempt.proposal
+        champion, predecessor, reverse = attempt.champion, attempt.predecessor, attempt.reverse
         verdict = proposal.verdict
         told("storing", 0, 1)
         content = proposal.artifact.to_bytes()
@@ -112,6 +107,7 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
     return JobResult(
         finished=True, reason=reason, version=version, passed=verdict.passed, roll_back=better, artifact_sha256=address,
         artifact_uri=store.uri_of(address), threshold=proposal.artifact.signature.threshold, figures=figures, details=details, record=registered,
+        classes=list(bench.kind.classes) if model.learns_classes else None,
     )  # fmt: skip
 
 
@@ -152,26 +148,81 @@ def _keep_record(
     _stored("record", lambda: records.put(record))
 
 
-def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake) -> tuple[TrainingContext, dict[str, str]]:
-    before, kind, definitions = int(request.retraining["journal_time"]), kind_of(model.settings), feature_versions(plan)
-    rows = training_set(lake, model, before, definitions, request.versions)
+@dataclass(frozen=True, slots=True)
+class _Attempt:
+    """What a training has come to."""
+
+    bench: TrainingContext
+    dataset: dict[str, str]
+    proposal: Proposal
+    champion: ServedModel | None
+    predecessor: ServedModel | None
+    reverse: GateVerdict | None
+
+
+def _proposed(
+    request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake, store: ArtifactStore, rows: TrainingSet, told: TrainingObserver,
+    kept: FitAnswers,
+) -> _Attempt:  # fmt: skip
+    """Make the candidate; of a model that learns its classes with as many of them as there are rows for."""
+    if not model.learns_classes:
+        return _attempt(request, plan, model, version, lake, store, rows, told, kept)
+    known: Sequence[str] = request.classes
+    if not known and request.champion:
+        # It was trained when the classes were declared.
+        known = Artifact.from_bytes(store.get(request.champion)).signature.classes
+    *more, fewest = choices_of_classes(rows, known, model.settings.training.min_positives)
+    for classes in more:
+        try:
+            return _attempt(request, plan, model.with_classes(classes), version, lake, store, _of_classes(rows, classes), told, kept)
+        except TooFewRowsError as error:
+            log.info("too few rows with %d classes, trying with fewer: %s", len(classes), error)
+    return _attempt(request, plan, model.with_classes(fewest), version, lake, store, _of_classes(rows, fewest), told, kept)
+
+
+def _of_classes(rows: TrainingSet, classes: tuple[str, ...]) -> TrainingSet:
+    others, made = left_out(rows, classes), numbered(rows, classes)
+    return TrainingSet(made.rows, {**made.version, **({"classes_left_out": others} if others else {})})
+
+
+def _attempt(
+    request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake, store: ArtifactStore, rows: TrainingSet, told: TrainingObserver,
+    kept: FitAnswers,
+) -> _Attempt:  # fmt: skip
+    bench = replace(_bench(request, plan, model, version, lake, rows), told=told, kept=kept)
+    champion, predecessor = (_load(store, address, bench.kind) for address in (request.champion, request.predecessor))
+    if not len(bench.examples):
+        others = int(rows.version["rows_of_other_views"])
+        raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
+    reverse = None
+    if request.retraining["trigger"] == _ALARM and predecessor is not None and champion is not None:
+        # Whether the model itself is what has gone wrong, and not the world: then its recipe has to pass again, or the model before comes back.
+        reverse = does_better(bench, predecessor, champion, bench.spent)
+        bench = replace(bench, spent=(*bench.spent, *reverse.spent), is_admitted=bench.is_admitted and not reverse.passed)
+    proposal = first_model(bench) if champion is None else successor(bench, champion)
+    return _Attempt(bench, rows.version, proposal, champion, predecessor, reverse)
+
+
+def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake, rows: TrainingSet) -> TrainingContext:
+    before, kind, definitions = int(request.retraining["journal_time"]), model.kind, feature_versions(plan)
     served = served_scores(lake, model.name, kind, rows.rows, before, int(rows.version[f"{OUTCOMES}_version"]))
     examples = examples_of(rows, model)
     label = model.settings.label
     horizon_ms = label_horizon_ms(examples, before, label.max_delay, label.on_timeout != "unlabelled") if len(examples) else 0
     every = model.settings.training.search_every
     due = every is not None and before - request.searched_ms >= every
-    bench = TrainingContext(
+    return TrainingContext(
         model=model.name, version=version, settings=model.settings, kind=kind, examples=examples, served=served,
         features=features_digest({name: definitions[name] for name in model.features}), end_ms=before, horizon_ms=horizon_ms,
         incumbent=request.recipe, is_admitted=request.admitted, is_searched=due or request.retraining["trigger"] in _SEARCHED,
         spent=tuple((int(at), float(level)) for at, level in request.spent),
     )  # fmt: skip
-    return bench, rows.version
 
 
-def _load(store: ArtifactStore, address: str) -> OnnxScorer | None:
-    return OnnxScorer(Artifact.from_bytes(store.get(address))) if address else None
+def _load(store: ArtifactStore, address: str, kind: Kind) -> ServedModel | None:
+    if not address:
+        return None
+    return as_kind(OnnxScorer(Artifact.from_bytes(store.get(address))), kind)
 
 
 def _failed(version: str, reason: str, details: dict[str, str] | None = None) -> JobResult:

@@ -29,6 +29,8 @@ class JobRequest:
         Instant and level of each look of the last year.
     versions
         Delta version by table, of a training that is made again; the latest ones where there is none.
+    classes
+        Of a model that learns them: those that its versions know until now.
     retries, retry_delay_ms
         How often a training is begun again that something ended which may pass; how long after the first time, and twice as long after each
         further one.
@@ -46,6 +48,7 @@ class JobRequest:
     searched_ms: int = -1
     spent: list[list[float]] = field(default_factory=list)
     versions: dict[str, int] = field(default_factory=dict)
+    classes: list[str] = field(default_factory=list)
     retries: int = 0
     retry_delay_ms: int = 10_000
 
@@ -77,6 +80,8 @@ class JobResult:
         The predecessor should.
     record
         What the registry is told.
+    classes
+        Of a model that learns them: those that the candidate knows; None of any other.
     cpu_s
         Processor time of all its attempts, in seconds; 0 where it was not measured. It says nothing of the model, and no verdict rests on it.
     """
@@ -93,6 +98,7 @@ class JobResult:
     details: dict[str, str] = field(default_factory=dict)
     record: dict[str, Any] = field(default_factory=dict)
     cpu_s: float = 0.0
+    classes: list[str] | None = None
 
 
 def progress_file(request: Path) -> Path:

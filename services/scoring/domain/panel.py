@@ -10,7 +10,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.scoring.domain.challengers import Challengers
-from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers
+from tidemill.services.scoring.domain.class_answers import SCORES, ClassAnswers, with_learned_classes
 from tidemill.services.scoring.domain.control_shares import ControlShares
 from tidemill.services.scoring.domain.request_columns import REQUEST
 from tidemill.services.scoring.domain.scoring_times import PairTime
@@ -63,6 +63,7 @@ class Panel:
     def __init__(self, models: Sequence[ModelPlan], serving: Sequence[Serving], clock_ns: Callable[[], int] | None = None) -> None:
         self.serving = tuple(serving)
         self._width = len(models)
+        models = [with_learned_classes(model, now) for model, now in zip(models, serving, strict=True)]
         self._challengers = Challengers(models, serving)
         asked = [*models, *(models[i] for i in self._challengers.models)]
         scoring = [*serving, *self._challengers.serving]
@@ -96,7 +97,7 @@ class Panel:
         self._control = ControlShares(models)
         self._classes, self._settling = ClassAnswers(models), ClassAnswers(asked)
         self._defaults = np.array(
-            [np.nan if model.kind.classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in asked]
+            [np.nan if model.kind.has_classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in asked]
         )
         # What has no threshold never reaches it.
         self._thresholds = np.array([now.threshold if model.kind.name == "binary" else np.inf for model, now in zip(asked, scoring, strict=True)])
@@ -160,8 +161,7 @@ class Panel:
         predicted = (scores >= self._thresholds).astype(np.int32)
         answered = {}
         for i in self._settling.models:
-            answered[i], predicted[:, i], degraded[:, i] = self._settling.settle(i, tables.get(i), n)
-            scores[:, i] = np.take_along_axis(answered[i], predicted[:, i, None], axis=1)[:, 0]
+            answered[i], scores[:, i], predicted[:, i], degraded[:, i] = self._settling.settle(i, tables.get(i), n)
         return SlotAnswers(scores, predicted, degraded, answered, errors, took_ns)
 
     def _predictions(self, vectors: pa.RecordBatch, settled: SlotAnswers, slots: NDArray[np.int64] | None) -> pa.RecordBatch:

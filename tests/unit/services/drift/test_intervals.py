@@ -25,6 +25,7 @@ def rows(residuals: NDArray[np.float64], delays_ms: NDArray[np.int64]) -> Outcom
     return OutcomeRows(
         at, order.astype(np.int64), asked[order], model, version, variant, status, zeros, np.zeros(n), zeros, residuals[order],
         delays_ms[order].astype(float), pa.nulls(n, pa.map_(pa.string(), pa.float64())), nothing, nothing, np.ones(n),
+        pa.nulls(n, pa.string()),
     )  # fmt: skip
 
 

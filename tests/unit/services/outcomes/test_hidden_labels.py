@@ -4,6 +4,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, OutcomeJoin
+from tidemill.services.outcomes.domain.known_classes import KnownClasses
 from tidemill.services.outcomes.domain.request import At, Request, TimedLabel
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers
 from tidemill.shared.avro.arrow_types import arrow_schema
@@ -31,13 +32,13 @@ def test_silence_is_a_label_only_where_nobody_has_acted(restarts: bool) -> None:
     (told,) = join.label("fraud", "told", TimedLabel(1.0, 5), At(6, 0, 6))
     found = {one.request.request_id: None if one.label is None else one.label.value for one in join.advance(At(1_000, 0, 9))}
     assert found == {"blocked": None, "control": 0.0, "passed": 0.0}
-    columns = ServedNumbers({"fraud": Binary()}, ["fraud"]).outcome_columns([told])
+    columns = ServedNumbers(KnownClasses({"fraud": Binary()}), ["fraud"]).outcome_columns([told])
     assert columns["control"].to_pylist() == [False] and columns["propensity"].to_pylist() == [0.05]
 
 
 def test_marks_pass_from_predictions_to_outcomes_beside_the_classes() -> None:
     kind = Multiclass(("ok", "fraud"))
-    served = ServedNumbers({"m": kind, "plain": Binary()}, ["m"])
+    served = ServedNumbers(KnownClasses({"m": kind, "plain": Binary()}), ["m"])
     common: dict[str, object] = {field.name: None if field.nullable else 0 for field in SCHEMA}
     common |= {"request_id": "r", "model_version": "v", "variant": "champion"}
     scores = {"scores": {"ok": 0.25, "fraud": 0.75}, "predicted_label": "fraud", "predicted": 1}

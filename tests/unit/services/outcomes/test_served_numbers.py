@@ -7,6 +7,7 @@ import pyarrow as pa
 import pytest
 
 from tidemill.services.outcomes.domain.join import JoinPolicy, Outcome, OutcomeJoin
+from tidemill.services.outcomes.domain.known_classes import KnownClasses
 from tidemill.services.outcomes.domain.packed_rows import ROWS
 from tidemill.services.outcomes.domain.request import At, Request, TimedLabel
 from tidemill.services.outcomes.domain.served_numbers import ServedNumbers
@@ -57,7 +58,7 @@ def predictions(*rows: tuple[str, dict[str, float] | None, int, str | None, floa
 
 
 def test_classes_are_found_by_their_names_whatever_order_they_were_served_in() -> None:
-    served = ServedNumbers({"colour": Multiclass(("red", "green", "blue")), "weight": Regression(), "plain": Binary()})
+    served = ServedNumbers(KnownClasses({"colour": Multiclass(("red", "green", "blue")), "weight": Regression(), "plain": Binary()}))
     batch = predictions(
         ("colour", {"red": 0.1, "green": 0.2, "blue": 0.7}, 2, "blue", None),
         ("weight", None, 0, None, 1.5),
@@ -86,6 +87,6 @@ def test_classes_are_found_by_their_names_whatever_order_they_were_served_in() -
 
 
 def test_binary_models_alone_need_nothing() -> None:
-    served = ServedNumbers({"plain": Binary()})
+    served = ServedNumbers(KnownClasses({"plain": Binary()}))
     assert served.columns(["plain"], predictions(("plain", None, 1, None, None))) == ([1], [])
     assert {column.null_count for column in served.outcome_columns([]).values()} == {0}

@@ -10,8 +10,8 @@ from tidemill.services.retraining.domain.examples import DAY_MS, Examples
 from tidemill.services.retraining.domain.succession import first_model, successor
 from tidemill.services.retraining.domain.training_context import TrainingContext
 from tidemill.shared.application.model import Model
+from tidemill.shared.application.plan import declared_kind
 from tidemill.shared.kinds.kind import Kind
-from tidemill.shared.kinds.kinds import kind_of
 from tidemill.shared.models.onnx_scorer import OnnxScorer
 
 DAYS, PER_DAY, HOUR_MS = 90, 100, 3_600_000
@@ -34,7 +34,7 @@ def bench(asked: dict[str, object]) -> TrainingContext:
         "retraining": {"schedule": "14d"}, "training": {"families": [FAMILY[str(asked["kind"])]], "trials": 2, "windows_days": [0], "min_rows": 500},
         **asked,
     })  # fmt: skip
-    kind: Kind = kind_of(settings)
+    kind: Kind = declared_kind(settings)
     rows = Examples(pa.RecordBatch.from_pydict({"x": pa.array(x), "y": pa.array(y)}), times, times + HOUR_MS // 2, labels)
     served = np.full((n, *([kind.width] if kind.classes else [])), np.nan)
     return TrainingContext("m", "v", settings, kind, rows, served, "digest", DAYS * DAY_MS, HOUR_MS)

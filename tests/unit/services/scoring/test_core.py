@@ -15,6 +15,8 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.arrow_types import arrow_schema
 from tidemill.shared.avro.messages import message_schema
+from tidemill.shared.kinds.binary import Binary
+from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.models.blocks import Blocks, rows_of
 from tidemill.shared.models.calibration import Calibration
 from tidemill.shared.models.error_forest import ErrorForest
@@ -66,6 +68,7 @@ def test_a_champion_answers_with_its_score_and_its_place_in_the_log(
 
 
 class Broken:
+    kind: Kind = Binary()
     columns: tuple[Column, ...] = (Column(name="distance", type="double"),)
     forest: Forest | None = None
     calibration: Calibration | None = None

@@ -19,6 +19,8 @@ from tidemill.services.scoring.domain.serving import Challenge, Serving
 from tidemill.services.scoring.task import ScoringTask
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.records import RecordCodec
+from tidemill.shared.kinds.binary import Binary
+from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.log.records import Step
 from tidemill.shared.models.artifacts import Artifact
 from tidemill.shared.models.blocks import Blocks
@@ -44,6 +46,7 @@ class Ticks:
 class Slow:
     """A scorer that takes so long for a call, by a clock of ticks."""
 
+    kind: Kind = Binary()
     columns: tuple[Column, ...] = (COLUMNS[0],)
     forest: Forest | None = None
     calibration: Calibration | None = None

@@ -307,3 +307,18 @@ def test_rare_classes_that_are_a_part_of_the_question_stay(tmp_path: Path) -> No
     result = made(tmp_path, visits(1_500, a=8, b=8, c=8), "answer", time="when")
     assert {"a", "b", "c"} <= set(result.written.question.classes), "together more than a hundredth"
     assert any("a first model needs about" in warning for warning in result.warnings)
+
+
+def test_classes_that_are_learned_are_not_declared_and_every_label_is_kept(tmp_path: Path) -> None:
+    frame = visits(1_500, lost=4)
+    frame.to_csv(tmp_path / "table.csv", index=False)
+    options = [str(tmp_path / "app"), "--from-table", str(tmp_path / "table.csv"), "--label", "answer"]
+    said = CliRunner().invoke(app, ["init", *options, "--classes", "learned"])
+    assert said.exit_code == 0, said.output
+    assert "it is learned once it has training.min_positives labels" in " ".join(said.output.split())
+    model = load_plan(tmp_path / "app").models["answer"]
+    assert model.learns_classes and model.settings.fallback.default is None and not any("label_rate" in name for name in model.features)
+    labels = pl.read_parquet(tmp_path / "app" / "data" / "labels.parquet")["answer"]
+    assert labels.value_counts().sort("answer").rows() == pl.Series("answer", frame["answer"]).value_counts().sort("answer").rows()
+    refused = CliRunner().invoke(app, ["init", *options, "--classes", "learned", "--kind", "regression"])
+    assert refused.exit_code == 2 and "expected --kind multiclass, found regression" in " ".join(refused.output.split())

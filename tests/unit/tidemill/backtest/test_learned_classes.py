@@ -1,0 +1,213 @@
+"""A table whose classes nobody has declared, through a whole backtest with real trainings: held against the file, audited, and given again."""
+
+import io
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, ClassVar
+
+import numpy as np
+import pandas as pd
+import pyarrow.parquet as pq
+import pytest
+from rich.console import Console
+from sklearn import metrics as oracle
+
+from tests.unit.tidemill.backtest.meters import DELAY_MS, START, STEP_MS
+from tidemill.audit.audit import audit
+from tidemill.audit.run_log import TopicLog
+from tidemill.backtest.public_log import PublicLog
+from tidemill.backtest.recorded_run import recorded_switches
+from tidemill.backtest.rerun import rerun
+from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
+from tidemill.backtest.stages import StageWorld
+from tidemill.backtest.virtual_time import VirtualClock
+from tidemill.offline.reproduce import reproduce
+from tidemill.runs.topics import create_topics
+from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.lake.tables import Lake
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.memory.broker import MemoryBroker
+from tidemill.shared.models.artifacts import Artifact, ArtifactStore
+
+pytestmark = pytest.mark.lasts(60)
+ROWS, NEW_FROM, LEAST = 2_400, 900, 20
+_APP = """
+app: meters
+owner: meters@example.org
+partition_by: reading_id
+streams:
+  readings: {topic: readings, schema: reading.avsc, event_id: reading_id, event_time: at}
+  truths: {topic: truths, schema: truth.avsc, event_id: reading_id, event_time: at}
+models:
+  heat:
+    kind: multiclass
+    classes: learned
+    ask: readings
+    features: [f0, f1]
+    label: {stream: truths, join: reading_id, value: truth, max_delay: 1d}
+    retraining: {bootstrap_labels: 450, cool_down: 1d, schedule: 6d, budget_per_30d: 10}
+    training: {families: [logistic_regression], holdout_days: 2, windows_days: [0], min_rows: 100, trials: 2, min_positives: 20}
+    gate: {min_rows: 50}
+"""
+
+
+class Remembering(MemoryBroker):
+    """Forgets nothing, so that a backtest's topics can be read afterwards."""
+
+    made: ClassVar[list["Remembering"]] = []
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.made.append(self)
+
+    def forget(self) -> None:
+        """Keep everything."""
+
+    def written(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+        runs = self.reader().read(TopicPartition(topic, 0), 0)
+        return [pair for records in runs for pair in zip(records.keys, records.values, strict=True)]
+
+
+class Registry(MemorySchemaRegistry):
+    """Remembered as well."""
+
+    made: ClassVar[list["Registry"]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made.append(self)
+
+
+@dataclass(frozen=True)
+class Run:
+    """A backtest and what it has left."""
+
+    folder: Path
+    result: BacktestResult
+    broker: Remembering
+    registry: Registry
+    answers: pd.DataFrame
+    truths: pd.DataFrame
+
+    @property
+    def artifacts(self) -> ArtifactStore:
+        """Its models."""
+        return ArtifactStore(str(self.folder / "kept" / "artifacts"))
+
+    @property
+    def versions(self) -> dict[str, tuple[str, ...]]:
+        """Classes that the lifecycle log says of each version, in the order of the trainings."""
+        return {one["version"]: tuple(one["classes"]) for one in self.result.seen.deployments if one["event"] == "registered"}
+
+
+def write(folder: Path) -> list[str]:
+    """Write the application and its files: three classes, a fourth from a while on, and one that hardly ever comes."""
+    generator = np.random.default_rng(5)
+    (folder / "app").mkdir()
+    (folder / "app" / "app.yaml").write_text(_APP)
+    stamp = {"type": "long", "logicalType": "timestamp-millis"}
+    for name, fields in {"reading": {"at": stamp, "f0": "double", "f1": "double"}, "truth": {"at": stamp, "truth": "string"}}.items():
+        columns = [{"name": "reading_id", "type": "string"}, *({"name": column, "type": kind} for column, kind in fields.items())]
+        (folder / "app" / f"{name}.avsc").write_text(json.dumps({"type": "record", "name": name.title(), "fields": columns}))
+    late = np.arange(ROWS) >= NEW_FROM
+    truth = np.where(late & (generator.random(ROWS) < 0.25), 3, generator.choice(3, ROWS, p=[0.45, 0.33, 0.22]))
+    names = np.array(["mild", "hot", "cold", "storm"])[truth]
+    names[100::240] = "hail"
+    features = generator.normal(size=(ROWS, 2)) + np.array([[0.0, 0.0], [2.5, 0.0], [-2.5, 0.0], [0.0, 3.0]])[truth]
+    at = START + STEP_MS * np.arange(ROWS)
+    keys = [f"r{i}" for i in range(ROWS)]
+    pd.DataFrame({"reading_id": keys, "at": at, "f0": features[:, 0], "f1": features[:, 1]}).to_csv(folder / "readings.csv", index=False)
+    known = generator.random(ROWS) < 0.9
+    truths = pd.DataFrame({"reading_id": keys, "at": at + DELAY_MS, "truth": names})[known]
+    truths.to_csv(folder / "truths.csv", index=False)
+    return [f"readings={folder / 'readings.csv'}", f"truths={folder / 'truths.csv'}"]
+
+
+@pytest.fixture(scope="module")
+def run(tmp_path_factory: pytest.TempPathFactory) -> Run:
+    folder = tmp_path_factory.mktemp("learned")
+    files = write(folder)
+    options = BacktestOptions(DataChoice(files), folder=folder / "kept", predictions=folder / "p.parquet", report=folder / "r.json")
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tidemill.backtest.run.MemoryBroker", Remembering)
+        patch.setattr("tidemill.backtest.run.MemorySchemaRegistry", Registry)
+        result = backtest(folder / "app", options, Console(file=io.StringIO()))
+    truths = pd.read_csv(folder / "truths.csv")
+    rows = (
+        pq.read_table(folder / "p.parquet").to_pandas().merge(truths[["reading_id", "truth"]], left_on="event_id", right_on="reading_id", how="left")
+    )
+    return Run(folder, result, Remembering.made[-1], Registry.made[-1], rows, truths)
+
+
+def test_the_first_training_fixes_the_classes_and_a_later_one_adds_to_their_end(run: Run) -> None:
+    first, *later = run.versions.values()
+    # Those with enough labels, by name; hail has three, and storm had not come yet.
+    assert first == ("cold", "hot", "mild")
+    assert later[-1] == (*first, "storm")
+    for before, after in zip(run.versions.values(), later, strict=False):
+        assert after[: len(before)] == before
+    events = [one for one in run.result.seen.deployments if one["event"] == "registered"]
+    assert events[0]["details"]["classes_left_out"].startswith("hail (")
+    for one in events:
+        assert Artifact.from_bytes(run.artifacts.get(one["artifact_sha256"])).signature.classes == tuple(one["classes"])
+
+
+def test_answers_have_the_classes_of_their_version_and_none_before_the_first(run: Run) -> None:
+    rows, served = run.answers, run.answers[~run.answers["degraded"]]
+    nothing = rows[rows["degraded"]]
+    assert len(nothing) > 300 and nothing["scores"].isna().all() and nothing["predicted_label"].isna().all()
+    assert set(nothing["predicted"]) == {-1} and set(nothing["score"]) == {0.0}
+    for version, own in served.groupby("model_version"):
+        classes = run.versions[str(version)]
+        assert all(tuple(name for name, _ in row) == classes for row in own["scores"])
+        assert (own["predicted_label"] == [classes[i] for i in own["predicted"]]).all()
+    assert served["model_version"].nunique() >= 3 and "storm" in set(served["predicted_label"])
+
+
+def test_the_report_judges_by_every_class_that_some_version_knows(run: Run) -> None:
+    own = json.loads((run.folder / "r.json").read_text())["models"]["heat"]
+    classes = list(run.versions.values())[-1]
+    judged = run.answers[~run.answers["degraded"] & run.answers["truth"].isin(classes)]
+    scores = np.array([[dict(row).get(name, 0.0) for name in classes] for row in judged["scores"]])
+    truth = judged["truth"].map(classes.index)
+    assert own["judged_rows"] == len(judged)
+    assert own["served"]["accuracy"] == pytest.approx((judged["predicted_label"] == judged["truth"]).mean())
+    expected = np.mean([oracle.roc_auc_score(truth == i, scores[:, i]) for i in range(len(classes))])
+    assert own["served"]["auc"] == pytest.approx(expected)
+    # A first model that never says storm is worse.
+    assert own["static"]["accuracy"] < own["served"]["accuracy"] - 0.05
+
+
+def test_health_counts_the_labels_that_no_version_knows(run: Run) -> None:
+    days = [one["metrics"] for one in run.result.seen.health]
+    counted = sum(one["labels_of_unknown_classes"] for one in days)
+    labels = sum(one["labels"] for one in days)
+    assert counted + labels == len(run.truths)
+    # All until the first model answers, then every storm until a model knows it, and hail for ever.
+    assert counted > 400 and days[-1]["labels_of_unknown_classes"] <= 2
+    busy = [one for one in days if one["predictions"]]
+    assert {"label_share__storm", "predicted_share__storm"} <= set(busy[-1]) and "label_share__storm" not in busy[15]
+
+
+def test_the_audit_agrees_and_the_run_is_given_again_bit_for_bit(run: Run) -> None:
+    plan, log = load_plan(run.folder / "app"), TopicLog(load_plan(run.folder / "app"), run.broker, run.registry)
+    audited = audit(plan, run.registry, run.artifacts, log)
+    assert audited.clean and audited.predictions_compared == ROWS
+    switches, clock = recorded_switches(plan, log, run.registry), VirtualClock()
+    again = Remembering(clock.now_ms, 0.0)
+    create_topics(plan, again)
+    world = StageWorld(plan, run.folder / "app", run.folder / "again", again, run.registry, clock, str(run.folder / "kept" / "artifacts"))
+    rerun(world, again, log, switches, PublicLog(plan, again, run.registry, lambda _: None), lambda at, count, seen: None)
+    for topic in (plan.topics.predictions, plan.topics.outcomes):
+        assert again.written(topic) == run.broker.written(topic) and again.written(topic)
+
+
+def test_a_version_with_a_class_more_is_made_again_byte_for_byte(run: Run) -> None:
+    plan, kept = load_plan(run.folder / "app"), run.folder / "kept"
+    longer = next(version for version, classes in run.versions.items() if "storm" in classes)
+    lake = str(kept / "lake")
+    made = reproduce(plan, Lake(lake, "meters"), lake, str(kept / "artifacts"), "heat", longer)
+    assert made.is_identical and made.verdict_agrees
