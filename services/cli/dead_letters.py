@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Annotated, Any
 import typer
 from rich.table import Table
 
+from tidemill.runs.safe_console import visible_json
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
 from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection
@@ -96,7 +97,7 @@ def show(application: ApplicationFolder, place: Annotated[str, typer.Argument(he
     if shown is None:
         errors.print(f"expected a dead letter at {chosen}, found none", markup=False)
         raise typer.Exit(2)
-    typer.echo(json.dumps(shown, indent=2, ensure_ascii=False))
+    typer.echo(visible_json(json.dumps(shown, indent=2, ensure_ascii=False)))
     if "original_missing" in shown:
         raise typer.Exit(1)
 

@@ -10,7 +10,7 @@ from typing import Annotated
 import typer
 
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
-from tidemill.services.cli.terminal import ApplicationFolder, errors, read_plan
+from tidemill.services.cli.terminal import ApplicationFolder, console, errors, read_plan
 from tidemill.services.cli.trace import Artifacts, artifact_store, traced_failures
 
 
@@ -52,4 +52,8 @@ def diagnose(
             raise typer.Exit(1) from problem
     if html is not None:
         html.write_text(to_html(diagnosis), encoding="utf-8")
-    typer.echo(json.dumps(asdict(diagnosis)) if as_json else "\n".join(sentences(diagnosis)))
+    if as_json:
+        typer.echo(json.dumps(asdict(diagnosis)))
+        return
+    for sentence in sentences(diagnosis):
+        console.print(sentence, markup=False, highlight=False, soft_wrap=True)

@@ -182,9 +182,8 @@ def _archived(application: Path, data: list[str], days: int | None, folder: Path
 
 
 def _show(comparison: "Comparison") -> None:
-    from rich.console import Console
-
     from tidemill.runs.metric_words import metric_text, metric_words
+    from tidemill.runs.safe_console import SafeConsole
 
     name = comparison.kind.headline
     shown = [name, *(["average_precision", "f1"] if comparison.kind.name != "regression" else ["r2"])]
@@ -201,7 +200,7 @@ def _show(comparison: "Comparison") -> None:
             table.add_row(*begin, f"{trial.loss:.5g}", behind, *figures, f"{trial.result['train_s']:.2f}", settings)
         else:
             table.add_row(*begin, trial.status, "", *[""] * len(shown), "", trial.reason)
-    Console(width=max(console.width, _WIDTH)).print(table)
+    SafeConsole(width=max(console.width, _WIDTH)).print(table)
     more = len(comparison.rows) - _SHOWN
     if more > 0:
         console.print(f"... and {more} more in the page; * is surely worse than the best (days as observations, 5 %).", highlight=False)

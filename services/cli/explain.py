@@ -6,9 +6,9 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
+from tidemill.runs.safe_console import SafeConsole
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.services.cli.terminal import ApplicationFolder, errors, read_plan
 from tidemill.services.cli.trace import Artifacts, artifact_store, text_of, traced_failures
@@ -54,10 +54,10 @@ def explain(
         typer.echo(json.dumps([{**asdict(one), "value": one.value} for one in contributions]))
         return
     for one in contributions:
-        _show(one, top, Console(width=max(Console().width, _WIDTH)))
+        _show(one, top, SafeConsole(width=max(SafeConsole().width, _WIDTH)))
 
 
-def _show(one: "AnswerExplained", top: int, console: Console) -> None:
+def _show(one: "AnswerExplained", top: int, console: SafeConsole) -> None:
     console.print(f"[bold]{one.model}[/] {one.version} answered {one.score:.6g}", highlight=False)
     table = Table(Column("feature"), Column("value", justify="right"), Column(one.unit, justify="right"), box=None)
     for share in one.shares[:top]:

@@ -11,10 +11,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.progress import Progress
 from rich.table import Column, Table
 
+from tidemill.runs.safe_console import SafeConsole
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.plan import Plan
@@ -23,8 +23,8 @@ if TYPE_CHECKING:
     from tidemill.shared.lake.switches import ViewSwitch
     from tidemill.shared.lake.tables import Lake
 
-_console = Console(soft_wrap=True)
-_errors = Console(stderr=True, soft_wrap=True)
+_console = SafeConsole(soft_wrap=True)
+_errors = SafeConsole(stderr=True, soft_wrap=True)
 _TABLE_WIDTH = 150
 _COLOURS = re.compile(r"\x1b\[[0-9;]*m")
 _Application = Annotated[Path, typer.Argument(help="Folder with app.yaml.", exists=True, file_okay=False)]
@@ -167,7 +167,7 @@ def skew(
             shares = [f"{row.missing_served_ratio:.2%}", f"{row.missing_recomputed_ratio:.2%}"]
             ages = [_cell(row.age_median_s), _cell(row.age_p99_s)]
             table.add_row(row.feature, str(row.compared), str(row.mismatches), _cell(row.largest_difference), _cell(where), *shares, *ages)
-        Console(width=max(_console.width, _TABLE_WIDTH)).print(table)
+        SafeConsole(width=max(_console.width, _TABLE_WIDTH)).print(table)
         _console.print(f"{report.sampled} vectors sampled, {report.unfounded} of them without a request in the journal", highlight=False)
         for partition, offset in sorted(report.begins.items()):
             _console.print(f"journal partition {partition}: from offset {offset}, where the present views took over", highlight=False)
@@ -203,7 +203,7 @@ def switches(application: _Application, run: RunFolder = None, lake: LakeUri = N
         views = f"{switch.view_version}{' (these)' if switch.view_version == own else ''}"
         table.add_row(str(switch.journal_partition), str(switch.journal_offset), at, views, switch.previous, _changes(old, switch))
         before[switch.journal_partition] = switch
-    Console(width=max(_console.width, _TABLE_WIDTH)).print(table)
+    SafeConsole(width=max(_console.width, _TABLE_WIDTH)).print(table)
 
 
 def _lake(plan: Plan, lake: str | None, run: Path | None) -> "Lake":

@@ -7,10 +7,10 @@ from collections.abc import Sequence
 from typing import TYPE_CHECKING, Annotated
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 from rich.table import Column, Table
 
+from tidemill.runs.safe_console import SafeConsole
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.services.cli.terminal import ApplicationFolder, errors, read_plan
 from tidemill.services.cli.trace import Artifacts, artifact_uri, traced_failures
@@ -81,7 +81,7 @@ def reproduce(
     elif every:
         _show_all(reproduced)
     elif reproduced[0].reproduction is not None:
-        _show(reproduced[0].reproduction, Console(soft_wrap=True))
+        _show(reproduced[0].reproduction, SafeConsole(soft_wrap=True))
     else:
         errors.print(reproduced[0].reason, markup=False, soft_wrap=True)
     if any(one.status != "identical" for one in reproduced):
@@ -100,7 +100,7 @@ class _Progress:
 
 
 def _show_all(reproduced: "Sequence[ReproducedVersion]") -> None:
-    console = Console(width=max(Console().width, _WIDTH))
+    console = SafeConsole(width=max(SafeConsole().width, _WIDTH))
     table = Table(Column("version", no_wrap=True), Column("bytes", no_wrap=True), Column("largest", justify="right"), Column("mean", justify="right"),
                   Column("why, and what is to be known"), box=None)  # fmt: skip
     for one in reproduced:
@@ -113,7 +113,7 @@ def _show_all(reproduced: "Sequence[ReproducedVersion]") -> None:
     console.print(f"{counts['identical']} of {len(reproduced)} are the same bytes{f'; {others}' if others else ''}", highlight=False)
 
 
-def _show(reproduction: "Reproduction", console: Console) -> None:
+def _show(reproduction: "Reproduction", console: SafeConsole) -> None:
     name = f"{reproduction.model}@{reproduction.version}"
     if reproduction.is_identical:
         console.print(f"{name}: the same bytes ({reproduction.made_sha256[:12]})", highlight=False)

@@ -6,17 +6,17 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, TypeVar
 
 import typer
-from rich.console import Console
 from rich.markup import escape
 
+from tidemill.runs.safe_console import SafeConsole
 from tidemill.shared.application.errors import ApplicationError
 
 if TYPE_CHECKING:
     from tidemill.runs.verdict import RunProblem
     from tidemill.shared.application.plan import Plan
 
-console = Console()
-errors = Console(stderr=True)
+console = SafeConsole()
+errors = SafeConsole(stderr=True)
 Value = TypeVar("Value")
 ApplicationFolder = Annotated[Path, typer.Argument(metavar="APPLICATION", help="Folder with app.yaml.", exists=True, file_okay=False)]
 NOT_WELL = 3

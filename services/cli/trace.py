@@ -10,9 +10,9 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
-from rich.console import Console
 from rich.table import Column, Table
 
+from tidemill.runs.safe_console import SafeConsole
 from tidemill.services.cli.offline import archive_failures
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.services.cli.terminal import ApplicationFolder, errors, read_plan
@@ -57,7 +57,7 @@ def trace(
     if as_json:
         typer.echo(json.dumps(asdict(traced), default=_plain))
     else:
-        _show(traced, Console(width=max(Console().width, _WIDTH)))
+        _show(traced, SafeConsole(width=max(SafeConsole().width, _WIDTH)))
 
 
 @contextmanager
@@ -96,7 +96,7 @@ def artifact_store(given: str | None, lake: str, environment: Mapping[str, str])
     return None if uri is None else ArtifactStore(uri)
 
 
-def _show(traced: "Trace", console: Console) -> None:
+def _show(traced: "Trace", console: SafeConsole) -> None:
     asking = traced.asking
     console.print(f"[bold]Request[/] {traced.request_id}", highlight=False)
     topic, partition, offset = traced.source

@@ -13,6 +13,7 @@ from rich.progress_bar import ProgressBar
 from rich.table import Table
 
 from tidemill.runs.metric_words import metric_text, metric_words
+from tidemill.runs.safe_console import SafeConsole
 from tidemill.runs.verdict import Standstill
 from tidemill.runs.watch import RunState
 from tidemill.shared.avro.times import instant_text
@@ -30,7 +31,7 @@ class Screen:
 
     def __init__(self, events: int, console: Console | None = None) -> None:
         self._events = events
-        self._console = console or Console()
+        self._console = console or SafeConsole()
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
         self._started = time.monotonic()
         self._shown = 0.0
