@@ -117,10 +117,10 @@ def test_records_get_the_offsets_they_were_to_have(broker: Broker, topic: str, p
         assert set(ends) == {place, other}
         # Also where no offset was asked for: what was written lies before it, and the next record does not. The marker between them comes after the
         # commit has been answered.
-        until(lambda expected=ends[other]: reader.watermarks(other)[1] == expected)  # type: ignore[misc]
+        until(lambda expected=ends[other]: reader.watermarks(other)[1] == expected)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
         assert [len(records) for records in reader.read(other, ends[other] - 2, ends[other])] == [1]
         end = ends[place]
-        until(lambda expected=end: reader.watermarks(place)[1] == expected)  # type: ignore[misc]
+        until(lambda expected=end: reader.watermarks(place)[1] == expected)  # type: ignore[misc]  # mypy cannot infer a lambda with a default
     sink.begin()
     sink.produce(Emission(topic, 0, [b"k"], [b"given up"], first_offset=end))
     sink.abort()

@@ -230,7 +230,7 @@ def test_wrong_questions_and_wrong_values_are_refused(store: OnlineStore) -> Non
     with pytest.raises(TypeError, match="sequence of keys"):
         store.read_features("route", "JFK-LAX")
     with pytest.raises(TypeError, match="7 \\(int\\)"):
-        store.read_features("route", ["a", 7])  # type: ignore[list-item]
+        store.read_features("route", ["a", 7])  # type: ignore[list-item]  # what is refused
     with pytest.raises(UnicodeEncodeError):
         store.read_features("route", ["\ud800"])
     with pytest.raises(ValueError, match=r"route: expected values of shape \(1, \d+\), got \(1, 3\)"):

@@ -49,7 +49,7 @@ READERS = [name for name in TYPES if name != "any"]
 EMPTY: list[Any] = [[], {}]
 
 
-def _record(declared: Any, extra: list[dict[str, Any]] | None = None) -> str:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+def _record(declared: Any, extra: list[dict[str, Any]] | None = None) -> str:  # Avro JSON is free-form
     fields = [{"name": "x", "type": declared}, {"name": "end", "type": "string"}]
     return json.dumps({"type": "record", "name": "R", "fields": [*(extra or []), *fields]})
 
@@ -106,7 +106,7 @@ def _read(writer: str, reader: str, rows: list[dict[str, Any]]) -> tuple[dict[in
     return dict(zip(found.rows.tolist(), rows_of(found.batch), strict=True)), [error.reason for error in found.errors]
 
 
-def _holding(record: Any) -> Any:  # noqa: ANN401, RUF100
+def _holding(record: Any) -> Any:
     return {**SIDE, "fields": [{"name": "deep", "type": {**record, "name": "D"}}]}
 
 
@@ -126,8 +126,8 @@ A, B = ({**SIDE, "fields": [{"name": "a", "type": kind}, {"name": "b", "type": "
     ],
 )  # fmt: skip
 @pytest.mark.parametrize("within", [False, True])
-def test_null_is_read_whatever_else_the_union_holds(theirs: Any, ours: Any, value: Any, within: bool) -> None:  # noqa: ANN401, RUF100
-    def of(declared: Any) -> str:  # noqa: ANN401, RUF100
+def test_null_is_read_whatever_else_the_union_holds(theirs: Any, ours: Any, value: Any, within: bool) -> None:
+    def of(declared: Any) -> str:
         return _record({"type": "array", "items": declared} if within else declared)
 
     rows = [{"x": [one] if within else one, "end": "z"} for one in (None, value, None)]

@@ -29,7 +29,7 @@ class Flaky:
 
     def lose(self, commits: int) -> None:
         """Make steps of which the first commits fail."""
-        sink = self._shop.runner._sink  # noqa: SLF001, RUF100 - the fault is planted where the network is
+        sink = self._shop.runner._sink
         assert isinstance(sink, MemoryTransactionalSink)
         commit, left = sink.commit, [commits]
 
@@ -39,10 +39,10 @@ class Flaky:
                 raise TransientError("no answer")
             return commit()
 
-        sink.commit = failing  # type: ignore[method-assign, assignment]
+        sink.commit = failing  # type: ignore[method-assign, assignment]  # the fault is planted here
         for _ in range(2 * commits):
             self._shop.runner.step()
-        sink.commit = commit  # type: ignore[method-assign]
+        sink.commit = commit  # type: ignore[method-assign]  # the fault is planted here
 
 
 @pytest.mark.lasts(30)

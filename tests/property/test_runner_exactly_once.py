@@ -77,7 +77,7 @@ def test_killed_again_and_again(tmp_path: Path, keys: list[str], kills: list[tup
     assert output(broker, OUTPUT) == expected(keys)
     progress = runner.tasks[0].progress
     assert progress.outputs == {OUTPUT: len(keys)}
-    assert runner.tasks[0].task.counts == {key: keys.count(key) for key in keys}  # type: ignore[attr-defined]
+    assert runner.tasks[0].task.counts == {key: keys.count(key) for key in keys}  # type: ignore[attr-defined]  # a CountingTask
     # The group's offsets and the progress record tell the same story.
     group = broker.group(f"{APP}-{STAGE}").committed
     assert group == {TopicPartition(INPUT, 0): progress.input_offsets[TopicPartition(INPUT, 0)]}
@@ -147,5 +147,5 @@ def test_restore_reads_the_checkpoint_and_little_else(tmp_path: Path) -> None:
         runner.step()
     broker.sink().publish(INPUT, b"a", b"", 1, 0)
     finish(again := Runner(**arguments(APP, broker, settings=quick(tmp_path))), broker)
-    assert again.tasks[0].task.replayed == 0  # type: ignore[attr-defined]
+    assert again.tasks[0].task.replayed == 0  # type: ignore[attr-defined]  # a CountingTask
     assert output(broker, OUTPUT) == expected([*keys, "a"])

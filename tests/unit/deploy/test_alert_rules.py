@@ -22,6 +22,6 @@ def test_a_rule_speaks_of_a_metric_with_its_labels(rule: dict[str, Any]) -> None
     labels = set(re.findall(r"\$labels\.(\w+)", str(rule["annotations"])))
     for name in named:
         assert name in known, f"there is no metric {name}"
-        assert labels <= {*known[name]._labelnames}, name  # type: ignore[attr-defined]
+        assert labels <= {*known[name]._labelnames}, name  # type: ignore[attr-defined]  # prometheus_client keeps the names there
     assert rule["annotations"]["description"]
     assert rule["labels"]["severity"] in ("warning", "critical")

@@ -42,7 +42,7 @@ def parsed(words: list[str], folder: Path) -> None:
             (folder / word).write_text("{}")
     given = [str(folder / word) if word.endswith(".json") else word for word in given]
     group = typer.main.get_command(app)
-    found = group.get_command(None, name)  # type: ignore[attr-defined]
+    found = group.get_command(None, name)  # type: ignore[attr-defined]  # a typer application is a click group
     assert found is not None, name
     found.make_context(name, given)
 

@@ -180,7 +180,7 @@ def test_every_carried_type_reaches_the_vector_and_the_lake(tmp_path: Path, form
         (["null", "Order"], "field x: a record that contains itself"),
     ],
 )
-def test_what_is_not_carried_is_refused_with_the_fields_name_and_a_way_out(tmp_path: Path, declared: Any, says: str) -> None:  # noqa: ANN401, RUF100
+def test_what_is_not_carried_is_refused_with_the_fields_name_and_a_way_out(tmp_path: Path, declared: Any, says: str) -> None:
     schema = {**SCHEMA, "fields": [*SCHEMA["fields"][:2], {"name": "x", "type": declared}]}
     with pytest.raises(ApplicationError, match=says):
         load_plan(_application(tmp_path, schema))
@@ -197,7 +197,7 @@ def test_what_is_not_carried_is_refused_with_the_fields_name_and_a_way_out(tmp_p
         ({"type": "record", "name": "Inner", "fields": [{"name": "y", "type": "int", "default": 1 << 31}]}, None),
     ],
 )
-def test_a_default_that_its_type_cannot_have_is_refused_with_the_fields_name(tmp_path: Path, declared: Any, default: object) -> None:  # noqa: ANN401, RUF100
+def test_a_default_that_its_type_cannot_have_is_refused_with_the_fields_name(tmp_path: Path, declared: Any, default: object) -> None:
     one = {"name": "x", "type": declared} | ({} if default is None else {"default": default})
     with pytest.raises(ApplicationError, match=r"field x(\.y)?: expected a default that its type can have"):
         load_plan(_application(tmp_path, {**SCHEMA, "fields": [*SCHEMA["fields"][:2], one]}))

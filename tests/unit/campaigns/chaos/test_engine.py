@@ -34,7 +34,7 @@ class Answering:
 
 
 class Plan:
-    class application:  # noqa: N801, RUF100
+    class application:
         partitions = 4
 
 

@@ -150,7 +150,7 @@ def test_a_crash_between_append_and_commit_writes_nothing_twice(world: World, cr
             task.restore(state.entries)
             task.resume(committed.positions, {}, committed.coverage.offset, committed.coverage.time_ms)
             again = [
-                world.topics.records(topic, int(dict(committed.positions).get((topic, 0), 0)), end)  # type: ignore[call-overload]
+                world.topics.records(topic, int(dict(committed.positions).get((topic, 0), 0)), end)  # type: ignore[call-overload]  # plain integers at run time
                 for topic, end in begin.items()
             ]
             made = task.process(again, StepContext(now_ms=step * FLUSH_MS))
@@ -226,7 +226,7 @@ def test_two_restarts_between_two_checkpoints_lose_no_count(world: World) -> Non
     again.restore(entries)
     again.resume(made.positions, {}, made.coverage.offset, made.coverage.time_ms)
     again.replay(
-        [world.topics.records(topic, int(written.marker[topic, 0]), int(made.positions[topic, 0])) for topic in begin]  # type: ignore[index]
+        [world.topics.records(topic, int(written.marker[topic, 0]), int(made.positions[topic, 0])) for topic in begin]  # type: ignore[index]  # plain integers at run time
     )
     step_again = again.process([], StepContext(now_ms=3 * FLUSH_MS))
     later = again.checkpoint(0)
@@ -234,9 +234,9 @@ def test_two_restarts_between_two_checkpoints_lose_no_count(world: World) -> Non
     third.restore(list({entry.key: entry for entry in [*entries, *later.entries]}.values()))
     third.resume(step_again.positions, {}, step_again.coverage.offset, step_again.coverage.time_ms)
     third.replay(
-        [world.topics.records(topic, int(later.marker[topic, 0]), int(step_again.positions[topic, 0])) for topic in begin]  # type: ignore[index]
+        [world.topics.records(topic, int(later.marker[topic, 0]), int(step_again.positions[topic, 0])) for topic in begin]  # type: ignore[index]  # plain integers at run time
     )
-    held = {topic: int(step_again.positions[topic, 0]) for topic in begin}  # type: ignore[index]
+    held = {topic: int(step_again.positions[topic, 0]) for topic in begin}  # type: ignore[index]  # plain integers at run time
     third.process([], StepContext(now_ms=3 * FLUSH_MS))
     for step in range(4, STEPS + 1):
         made = third.process(world.inputs(step, held), StepContext(now_ms=step * FLUSH_MS))
@@ -271,7 +271,7 @@ def test_explanations_land_once_and_nobody_waits_for_them(tmp_path: Path) -> Non
     again = world.task()
     again.restore(list(written.entries))
     again.resume(made.positions, {}, made.coverage.offset, before)
-    again.replay([world.topics.records(name, int(written.marker[name, 0]), int(made.positions[name, 0])) for name in begin])  # type: ignore[index]
+    again.replay([world.topics.records(name, int(written.marker[name, 0]), int(made.positions[name, 0])) for name in begin])  # type: ignore[index]  # plain integers at run time
     again.process([records(3, 7)], StepContext(now_ms=0))
     made = again.process([], StepContext(now_ms=FLUSH_MS))
     assert made.positions[TopicPartition(topic, 0)] == 7 and made.coverage.time_ms == before

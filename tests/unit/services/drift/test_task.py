@@ -58,7 +58,7 @@ class Pipeline:
                 task.resume(last.positions, {}, last.coverage.offset, last.coverage.time_ms)
                 for run in self.topics.until(dict(last.positions), dict(checkpoint.marker)):
                     task.replay([run])
-                held = [self.topics.records(topic, last.positions.get((topic, 0), 0), begin[topic]) for topic in ends]  # type: ignore[call-overload]
+                held = [self.topics.records(topic, last.positions.get((topic, 0), 0), begin[topic]) for topic in ends]  # type: ignore[call-overload]  # plain integers at run time
                 again = task.process(held, CONTEXT)
                 said += [(one.topic, value) for one in again.emissions for value in one.values if value is not None]
                 assert again.coverage.time_ms >= last.coverage.time_ms

@@ -199,7 +199,7 @@ def test_a_store_that_is_away_is_asked_once_a_second() -> None:
         attempts += 1
         return standing(entity, partition)
 
-    case.store.standing = counted  # type: ignore[method-assign]
+    case.store.standing = counted  # type: ignore[method-assign]  # the fault is planted here
     for _ in range(30):
         case.core.touch("route", "a")
         case.writer.flush(case.core, 1, 10)
@@ -350,7 +350,7 @@ def test_what_is_no_absence_of_the_store_is_not_swallowed() -> None:
     def broken(entity: str, part: FeatureSlice) -> Receipt:
         raise ZeroDivisionError("a bug")
 
-    case.store.write = broken  # type: ignore[method-assign]
+    case.store.write = broken  # type: ignore[method-assign]  # the fault is planted here
     case.core.touch("route", "a")
     with pytest.raises(ZeroDivisionError):
         case.flush(2)

@@ -8,7 +8,7 @@ from tidemill.services.features.domain.kernels.sums import add, add_square, vari
 
 
 @njit
-def left_in_window(values, width, last):  # type: ignore[no-untyped-def]
+def left_in_window(values, width, last):  # type: ignore[no-untyped-def]  # numba compiles it for the types it is called with
     """Return the variance of `width` times alternating `last` after all values have passed through a window of that width."""
     words = np.zeros(5)
     passing = np.concatenate((values, last[np.arange(width) % last.size]))

@@ -76,10 +76,10 @@ class Publisher:
 
 
 def app(settings: DoorSettings | None = None, tokens: dict[str, TokenSettings] | None = None, **given: object) -> FastAPI:
-    door = Door(settings or DoorSettings(), TokenBook(TOKENS if tokens is None else tokens), given.pop("ask", lambda topics: {}))  # type: ignore[arg-type]
+    door = Door(settings or DoorSettings(), TokenBook(TOKENS if tokens is None else tokens), given.pop("ask", lambda topics: {}))  # type: ignore[arg-type]  # doubles of the ports
     publisher = given.pop("publisher", None) or Publisher()
     desk = given.pop("desk", None) or Desk()
-    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), publisher, CollectorRegistry(), door, desk)  # type: ignore[arg-type]
+    return build_app(PLAN, ThreadedReader(MemoryOnlineStore(PLAN)), publisher, CollectorRegistry(), door, desk)  # type: ignore[arg-type]  # doubles of the ports
 
 
 def bearer(name: str) -> dict[str, str]:

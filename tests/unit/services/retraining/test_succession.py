@@ -49,7 +49,7 @@ def settings(**gate: object) -> Model:
 def bench(examples: Examples, served: NDArray[np.float64] | None = None, **more: object) -> TrainingContext:
     answers = np.full(len(examples), np.nan) if served is None else served
     values = {"is_admitted": False, "is_searched": False, **more}
-    return TrainingContext("m", "v", settings(), Binary(), examples, answers, "digest", DAYS * DAY_MS, HOUR_MS, **values)  # type: ignore[arg-type]
+    return TrainingContext("m", "v", settings(), Binary(), examples, answers, "digest", DAYS * DAY_MS, HOUR_MS, **values)  # type: ignore[arg-type]  # values of any type, by name
 
 
 def recipe(**changes: object) -> str:
@@ -149,7 +149,7 @@ def test_the_walk_learns_nothing_of_its_future() -> None:
     for changed in (examples, replace(examples, labels=np.where(examples.label_ms >= turned, 1 - examples.labels, examples.labels))):
         mine = bench(changed)
         part = changed.where((changed.request_ms >= split.gate_start) & (changed.request_ms < split.gate_end))
-        walk = walk_forward(part, split, 7 * DAY_MS, lambda at, mine=mine: mine.fit(split, at, Recipe(FAMILY, "digest"), 0.5))  # type: ignore[misc]
+        walk = walk_forward(part, split, 7 * DAY_MS, lambda at, mine=mine: mine.fit(split, at, Recipe(FAMILY, "digest"), 0.5))  # type: ignore[misc]  # mypy cannot infer a lambda with a default
         scores.append(walk.scores)
     before = part.request_ms < turned
     assert (scores[0][before] == scores[1][before]).all() and len(scores[0]) == len(part)

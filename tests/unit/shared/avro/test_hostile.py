@@ -37,7 +37,7 @@ def _hostile() -> dict[str, tuple[str, bytes]]:
     fields: list[Any] = own["fields"]
     namespace = own.get("namespace")
 
-    def with_first(declared: Any) -> str:  # noqa: ANN401, RUF100 - Avro JSON is free-form
+    def with_first(declared: Any) -> str:  # Avro JSON is free-form
         return json.dumps({**own, "fields": [{"name": "zz", "type": declared}, *fields]})
 
     bombs: list[Any] = [{"type": "record", "name": "B0", "fields": [{"name": "n", "type": "null"}]}]

@@ -163,7 +163,7 @@ def test_a_row_the_graph_cannot_answer_costs_no_other_row_its_score(monkeypatch:
                 raise RuntimeError("overflow")
             return self.session.run(outputs, inputs)
 
-    monkeypatch.setattr(scorer._engine, "_session", Fragile(scorer._engine._session))  # type: ignore[union-attr]
+    monkeypatch.setattr(scorer._engine, "_session", Fragile(scorer._engine._session))  # type: ignore[union-attr]  # the forest is served by onnxruntime here
     scores = scorer.score_matrix(rows)
     assert np.isnan(scores[40])
     assert np.delete(scores, 40).tobytes() == np.delete(expected, 40).tobytes()

@@ -117,7 +117,7 @@ def test_a_wrong_setting_is_named_and_its_secret_is_not(name: str, value: str, m
     monkeypatch.setenv("TIDEMILL_APPLICATION", str(ROOT))
     monkeypatch.setenv(f"TIDEMILL_{name}", value)
     with pytest.raises(ValidationError) as caught:
-        GatewaySettings()  # type: ignore[call-arg, unused-ignore]
+        GatewaySettings()  # type: ignore[call-arg, unused-ignore]  # from the environment
     told = settings_problem(caught.value)
     assert f"TIDEMILL_{name.split('__')[0]}" in told and SECRET not in told and "\n" not in told
 
@@ -125,7 +125,7 @@ def test_a_wrong_setting_is_named_and_its_secret_is_not(name: str, value: str, m
 def test_a_missing_application_is_said_plainly(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("TIDEMILL_APPLICATION", raising=False)
     with pytest.raises(ValidationError) as caught:
-        ServiceSettings()  # type: ignore[call-arg, unused-ignore]
+        ServiceSettings()  # type: ignore[call-arg, unused-ignore]  # from the environment
     assert "TIDEMILL_APPLICATION: expected a value" in settings_problem(caught.value)
 
 

@@ -69,7 +69,7 @@ def port() -> int:
 def make(port: int, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> partial[Runner]:
     monkeypatch.setenv("TIDEMILL_APPLICATION", str(PAYMENTS))
     monkeypatch.setenv("TIDEMILL_RUNNER__STATE_FOLDER", str(tmp_path))
-    settings = ScoringSettings()  # type: ignore[call-arg, unused-ignore] # from the environment
+    settings = ScoringSettings()  # type: ignore[call-arg, unused-ignore]  # from the environment
     plan, broker = load_plan(PAYMENTS), MemoryBroker()
     broker.create_topics(catalogue_topics(plan.application.app, plan.application.partitions))
     return partial(build, settings, broker, ConfluentSchemaRegistry(f"http://127.0.0.1:{port}"))

@@ -123,7 +123,7 @@ def test_a_run_through_all_stages_is_clean(run: Trial, check: Callable[..., Audi
 
 def test_a_request_that_the_wrong_one_answered_is_found(run: Trial, check: Callable[..., AuditResult]) -> None:
     canary, champion = canary_and_champion(run)
-    everybody = replace(run.stages[2], challenge=replace(run.stages[2].challenge, share=1.0))  # type: ignore[type-var]
+    everybody = replace(run.stages[2], challenge=replace(run.stages[2].challenge, share=1.0))  # type: ignore[type-var]  # a trial is under way here
     for place, whose in ((canary, run.stages[0]), (champion, everybody)):
         (answer,), _ = run.said(whose, place, place + 1)
         assert answer != run.answers.values[place]

@@ -70,8 +70,8 @@ class TrainerByTime(SeededTrainer):
 
 
 def run(folder: Path, sources: Sequence[str], slice_ms: int = 10_000, **options: object) -> BacktestResult:
-    data = DataChoice(sources, **{name: options.pop(name) for name in ("begin_ms", "end_ms") if name in options})  # type: ignore[arg-type]
-    chosen = BacktestOptions(data, slice_ms, folder=folder, predictions=folder / "predictions.parquet", allow_rejected=5, **options)  # type: ignore[arg-type]
+    data = DataChoice(sources, **{name: options.pop(name) for name in ("begin_ms", "end_ms") if name in options})  # type: ignore[arg-type]  # options of any type, by name
+    chosen = BacktestOptions(data, slice_ms, folder=folder, predictions=folder / "predictions.parquet", allow_rejected=5, **options)  # type: ignore[arg-type]  # options of any type, by name
     trainer = TrainerByTime(PLAN, ArtifactStore(str((folder / "artifacts").absolute())))
     return backtest(FOLDER, chosen, Console(file=io.StringIO()), trainer)
 
@@ -163,7 +163,7 @@ def test_logs_hold_what_a_slice_makes_and_no_more(tmp_path: Path, monkeypatch: p
     append = PartitionLog.append
 
     def noting(log: PartitionLog, *arguments: object) -> None:
-        append(log, *arguments)  # type: ignore[arg-type]
+        append(log, *arguments)  # type: ignore[arg-type]  # options of any type, by name
         kept.append(log.end - log.low)
 
     monkeypatch.setattr(PartitionLog, "append", noting)

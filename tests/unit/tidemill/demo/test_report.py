@@ -97,7 +97,7 @@ def test_says_so_when_there_is_nothing(tmp_path: Path) -> None:
 )
 def test_refuses_what_does_not_fit(tmp_path: Path, change: dict[str, object], message: str) -> None:
     with pytest.raises(ValueError, match=message):
-        write_report(tmp_path, replace(report_data(), **change))  # type: ignore[arg-type]
+        write_report(tmp_path, replace(report_data(), **change))  # type: ignore[arg-type]  # changes of any type, by name
 
 
 def test_slices_have_their_intervals_and_small_ones_are_not_judged(tmp_path: Path) -> None:

@@ -22,7 +22,7 @@ from tidemill.shared.application.values import parse_duration
 
 def made(tmp_path: Path, frame: pd.DataFrame, label: str, delay: str | None = None, **roles: object) -> InitResult:
     parsed = None if delay is None else LabelDelay.parse(delay)
-    return init(InitOptions(tmp_path / "app", csv(tmp_path, frame), Roles(label, **roles), delay=parsed), NOW_MS)  # type: ignore[arg-type]
+    return init(InitOptions(tmp_path / "app", csv(tmp_path, frame), Roles(label, **roles), delay=parsed), NOW_MS)  # type: ignore[arg-type]  # roles of any type, by name
 
 
 def test_a_messy_table_becomes_an_application_that_check_takes(tmp_path: Path) -> None:
