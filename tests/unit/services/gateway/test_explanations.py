@@ -1,6 +1,8 @@
 """Explanations over HTTP, from the topic that the stage of explanations writes."""
 
+import gc
 import json
+import tracemalloc
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
@@ -93,6 +95,24 @@ def test_the_newest_of_each_model_holds_and_what_is_long_ago_is_in_the_archive(w
         late.write(f"r{number}")
     late.get("r2", 404)
     assert late.get("r3")["explanations"], "of those before it asked for the first time the newest are known"
+
+
+def test_what_nobody_asks_for_stays_encoded() -> None:
+    world, count = World(newest=150), 150
+    for request in ("first", *map(str, range(count))):
+        parts = [{**EXAMPLE["contributions"][0], "feature": f"feature-{number}", "number": number / 7} for number in range(5)]
+        world.write(request, contributions=parts)
+        if request == "first":
+            world.get("first")  # what is made once, as the reader of the schema
+    gc.collect()
+    tracemalloc.start()
+    try:
+        assert len(world.get("7")["explanations"]) == 1
+        gc.collect()
+        held_bytes = tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+    assert held_bytes / count < 1_000, "a decoded one takes 2,700"
 
 
 def test_who_asks_wrongly_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:

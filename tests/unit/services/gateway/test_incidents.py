@@ -8,8 +8,9 @@ import pytest
 from fastapi.testclient import TestClient
 
 from tidemill.services.gateway.app import Door, build_app
-from tidemill.services.gateway.drift_desk import KafkaDriftDesk, NewestRecords
+from tidemill.services.gateway.drift_desk import KafkaDriftDesk
 from tidemill.services.gateway.features import ThreadedReader
+from tidemill.services.gateway.newest_records import NewestRecords
 from tidemill.services.gateway.settings import DoorSettings, TokenSettings
 from tidemill.services.gateway.tokens import TokenBook
 from tidemill.shared.application.planning import load_plan
@@ -121,8 +122,7 @@ def test_kafka_that_is_away_is_said(world: World, monkeypatch: pytest.MonkeyPatc
 
 
 def test_what_is_kept_is_bounded(world: World) -> None:
-    codec = message_codec(world.registry, TOPICS.incidents, "incident")
-    book = NewestRecords(world.broker, TOPICS.incidents, codec, lambda one: one["incident_id"], kept=3)
+    book = NewestRecords(world.broker, world.registry, TOPICS.incidents, "incident", ("incident_id",), kept=3)
     names = [world.incident(number) for number in range(5)]
     world.incident(2, status="resolved")
     assert [one["incident_id"] for one in book.read()] == [names[3], names[4], names[2]]
@@ -130,8 +130,7 @@ def test_what_is_kept_is_bounded(world: World) -> None:
 
 
 def test_a_topic_made_anew_is_read_from_its_beginning_however_long_it_is(world: World) -> None:
-    codec = message_codec(world.registry, TOPICS.incidents, "incident")
-    book = NewestRecords(world.broker, TOPICS.incidents, codec, lambda one: one["incident_id"])
+    book = NewestRecords(world.broker, world.registry, TOPICS.incidents, "incident", ("incident_id",), kept=100)
     world.incident(1)
     world.incident(2)
     assert len(book.read()) == 2
