@@ -150,7 +150,9 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
         create_topics(plan, broker)
         registry = ConfluentSchemaRegistry(infrastructure.registry_url)
         laps.end("servers_s")
-        console.print("Starting the services (the first time on a machine they compile their kernels: about a minute) ...", soft_wrap=True)
+        console.print(
+            "Starting the services. On the first run of a machine they compile their kernels: a minute, more where it is busy ...", soft_wrap=True
+        )
         supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay", settings))
         watch = Watch(plan, kafka, registry)
         first = FirstPrediction(plan, broker, registry, started, console)

@@ -12,12 +12,14 @@ from rich.markup import escape
 from rich.progress_bar import ProgressBar
 from rich.table import Table
 
+from tidemill.runs.kernel_cache import compiled_kernels
 from tidemill.runs.metric_words import metric_text, metric_words
 from tidemill.runs.safe_console import SafeConsole
 from tidemill.runs.verdict import Standstill
 from tidemill.runs.watch import RunState
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.models.deployments import Lifecycles
+from tidemill.shared.service.stage import FUSIBLE
 
 _REFRESH_S = 0.5
 _PLAIN_S = 15.0
@@ -34,6 +36,7 @@ class Screen:
         self._console = console or SafeConsole()
         self._live = Live(console=self._console, auto_refresh=False, transient=True) if self._console.is_terminal else None
         self._started = time.monotonic()
+        self._compiled = compiled_kernels()
         self._shown = 0.0
         self._rate = (self._started, 0)
         self._standstill = Standstill()
@@ -55,6 +58,9 @@ class Screen:
         rate = (published - self._rate[1]) / max(now - self._rate[0], 1e-9)
         self._shown, self._rate = now, (now, published)
         rows = self._rows(instant, published, rate, seen)
+        if not seen.has_begun("scoring"):
+            waiting = waiting_text(seen, compiled_kernels() - self._compiled)
+            rows = [("waiting for the first prediction", f"{now - self._started:.0f} s"), ("stages", waiting), rows[1], rows[-1]]
         if self._live is None:
             self._console.print(" · ".join(f"{name} {value}" for name, value in rows[:-1]), highlight=False, soft_wrap=True)
             return
@@ -82,6 +88,20 @@ class Screen:
             ("lag", lag_text(instant, seen, self._standstill.stages(seen, time.monotonic()))),
             ("last decision", escape(f"{decided[-1]['event']}: {decided[-1]['reason'][:110]}") if decided else "-"),
         ]
+
+
+def waiting_text(seen: RunState, compiled: int) -> str:
+    """Return what the first prediction waits for.
+
+    Parameters
+    ----------
+    compiled
+        Kernels that were compiled since the screen was opened: many on the first run of a machine, none later.
+    """
+    started = {stage for stage, _ in seen.progress}
+    states = ["works" if seen.has_begun(stage) else "started" if stage in started else "starting" for stage in FUSIBLE]
+    kernels = f"; {compiled} kernels compiled so far, which a machine does once" if compiled else ""
+    return ", ".join(f"{stage} {state}" for stage, state in zip(FUSIBLE, states, strict=True)) + kernels
 
 
 def tried_text(seen: RunState) -> str:

@@ -100,6 +100,10 @@ class RunState:
         needed = 1 if stage in ("drift", "control", "retraining") else partitions
         return min(times) if len(times) >= needed else -1
 
+    def has_begun(self, stage: str) -> bool:
+        """Whether a stage has worked on anything."""
+        return any(name == stage and progress.covered_time > 0 for (name, _), progress in self.progress.items())
+
     def produced(self, stage: str, topic: str) -> int:
         """Return how many records a stage has written to a topic."""
         return sum(progress.outputs.get(topic, 0) for (name, _), progress in self.progress.items() if name == stage)

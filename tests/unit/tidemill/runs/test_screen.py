@@ -1,9 +1,15 @@
-"""The live screen says what is tried beside which champion."""
+"""The live screen says what is tried beside which champion, and what the first prediction waits for."""
 
+import io
+from pathlib import Path
 from typing import Any
 
-from tidemill.runs.screen import tried_text
+import pytest
+from rich.console import Console
+
+from tidemill.runs.screen import Screen, tried_text
 from tidemill.runs.watch import RunState
+from tidemill.shared.runner.progress import Progress
 
 DAY = 86_400_000
 
@@ -22,3 +28,22 @@ def test_what_is_tried_is_shown_with_its_stage_share_and_day_as_long_as_it_is() 
     assert tried_text(RunState(deployments=events[:3])) == "fraud: v2 as a canary with 30% of the requests beside v1, since 1970-01-11"
     assert tried_text(RunState(deployments=events)) == "fraud: v2 in an A/B test with 30% of the requests beside v1, since 1970-01-14"
     assert tried_text(RunState(deployments=[*events, event(4, "promoted", "v2", 20)])) == ""
+
+
+def test_a_run_without_a_prediction_says_what_it_waits_for(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("NUMBA_CACHE_DIR", str(tmp_path))
+    shown = io.StringIO()
+    screen = Screen(2_000, Console(file=shown, width=400))
+    for name in ("walk.nbi", "read_rows.nbi", "read_rows.1.nbc"):
+        (tmp_path / name).touch()
+    begun = {("ingestion", 0): Progress("ingestion", 0, covered_time=DAY), ("features", 0): Progress("features", 0)}
+    screen.update(DAY, 1_258, RunState(progress=begun))
+    line = shown.getvalue()
+    assert "ingestion works, features started, scoring starting; 2 kernels compiled so far" in line, line
+    assert "events 1,258 of 2,000" in line and "quality" not in line, line
+
+
+def test_a_run_with_a_prediction_says_how_well_it_serves() -> None:
+    shown = io.StringIO()
+    Screen(2_000, Console(file=shown, width=400)).update(DAY, 1_258, RunState(progress={("scoring", 0): Progress("scoring", 0, covered_time=DAY)}))
+    assert "quality, last days -" in shown.getvalue() and "waiting" not in shown.getvalue()
