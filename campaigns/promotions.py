@@ -8,10 +8,12 @@ A year's third of a generated shop (`tests/planted_faults.py`) goes through a ba
 import argparse
 import io
 import tempfile
-from collections.abc import Callable
-from dataclasses import dataclass, replace
+from collections import Counter
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
@@ -47,6 +49,7 @@ def outage(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator
 
 FAULTS: dict[str, Fault] = {name: EXPECTED[name][0] for name in ("nothing", "covariate", "null", "units", "flips", "abrupt", "gradual", "two")}
 FAULTS["outage"] = outage
+_ROOTS = {"model:m": "model:sent_back"}
 
 
 @dataclass(frozen=True)
@@ -61,6 +64,12 @@ class Verdict:
         Promotions that did harm, by the labels that came and by the true probabilities.
     worst
         Largest true cost of a promotion in nats a row.
+    found
+        Streams of which the right finding was told, or that have none to tell.
+    false, most_false
+        False incidents, of all streams and of the one with the most of them.
+    roots
+        What they are about, with their number.
     """
 
     rows: int
@@ -70,12 +79,19 @@ class Verdict:
     by_labels: int
     by_truth: int
     worst: float
+    streams: int = 0
+    found: int = 0
+    false: int = 0
+    most_false: int = 0
+    roots: Counter[str] = field(default_factory=Counter)
 
     def __add__(self, other: "Verdict") -> "Verdict":
-        counts = {name: getattr(self, name) + getattr(other, name) for name in ("rows", "trainings", "promotions", "judged", "by_labels", "by_truth")}
-        return replace(self, worst=max(self.worst, other.worst), **counts)
+        counts = {name: getattr(self, name) + getattr(other, name) for name in _ADDED}
+        most = max(self.most_false, other.most_false)
+        return replace(self, worst=max(self.worst, other.worst), most_false=most, roots=self.roots + other.roots, **counts)
 
 
+_ADDED = ("rows", "trainings", "promotions", "judged", "by_labels", "by_truth", "streams", "found", "false")
 NOTHING = Verdict(0, 0, 0, 0, 0, 0, -np.inf)
 
 
@@ -112,16 +128,28 @@ def written(folder: Path, fault: Fault, seed: int, days: int) -> tuple[list[str]
     return [f"{name}={folder / name}.parquet" for name in ("orders", "returns")], dict(zip(ids.tolist(), truth.tolist(), strict=True))
 
 
-def judge(fault: Fault, seed: int, days: int = DAYS) -> Verdict:
-    """Run one backtest and judge its promotions."""
-    with tempfile.TemporaryDirectory() as name:
-        folder = Path(name)
-        data, truth = written(folder, fault, seed, days)
+def told(name: str, incidents: Sequence[Mapping[str, Any]]) -> tuple[list[str], list[str]]:
+    """Return the roots that a fault should have been told of and was not, and the kinds and roots of false incidents."""
+    expected = {_ROOTS.get(root, root): kind for root, kind in EXPECTED[name][1].items()}
+    begin = _BEGIN_MS + FAULT * DAY
+    right = {one["incident_id"]: one["root"] for one in incidents if expected.get(one["root"]) in one["kinds"] and one["opened"] >= begin}
+    # That the stream of orders ends with the data is true.
+    ended = _BEGIN_MS + DAYS * DAY
+    false = [f"{'+'.join(one['kinds'])} {one['root']}" for one in incidents if one["incident_id"] not in right and one["opened"] < ended]
+    return sorted(set(expected) - set(right.values())), false
+
+
+def judge(name: str, seed: int, days: int = DAYS) -> Verdict:
+    """Run one backtest with a fault, and judge what was told and promoted."""
+    with tempfile.TemporaryDirectory() as place:
+        folder = Path(place)
+        data, truth = written(folder, FAULTS[name], seed, days)
         trainer = TrainerHere()
         result = backtest(APPLICATION, BacktestOptions(DataChoice(data), folder=folder / "kept"), Console(file=io.StringIO()), trainer)
         costs = _true_costs(result, folder / "kept", truth)
     quality = result.figures.quality["sent_back"]
     effects = [effect for effect in (quality.promotions if quality else ()) if effect.difference.low == effect.difference.low]
+    missed, false = told(name, result.seen.newest_incidents())
     return Verdict(
         result.predictions,
         len(trainer.results),
@@ -130,6 +158,11 @@ def judge(fault: Fault, seed: int, days: int = DAYS) -> Verdict:
         sum(effect.is_harmful for effect in effects),
         sum(cost > _MARGIN for cost in costs),
         max(costs, default=-np.inf),
+        1,
+        int(not missed),
+        len(false),
+        len(false),
+        Counter(false),
     )
 
 
@@ -170,16 +203,17 @@ def main() -> None:
     """Plant every fault with every seed, and print what the promotions cost."""
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--seeds", type=int, default=20, help="of each fault")
+    parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--stationary-rows", type=int, default=1_000_000, help="requests of the streams without a fault, in all")
     parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="only these")
     chosen = parser.parse_args()
     harm = 0
     for name in chosen.fault or FAULTS:
         whole = NOTHING
-        seed, ended = 0, _until(name, chosen.seeds, chosen.stationary_rows)
+        seed, ended = chosen.first_seed, _until(name, chosen.first_seed + chosen.seeds, chosen.stationary_rows)
         while not ended(seed, whole):
-            whole, seed = whole + judge(FAULTS[name], seed), seed + 1
-            print(f"{name}, seeds 0 to {seed - 1}: {words(whole)}", flush=True)
+            whole, seed = whole + judge(name, seed), seed + 1
+            print(f"{name}, seeds {chosen.first_seed} to {seed - 1}: {words(whole)}", flush=True)
         harm += whole.by_truth
     raise SystemExit(0 if not harm else f"expected no harmful promotion, found {harm}")
 
@@ -194,7 +228,8 @@ def words(whole: Verdict) -> str:
     """Return a verdict in words."""
     return (
         f"{whole.rows:,} requests, {whole.trainings} trainings, {whole.promotions} promotions, {whole.judged} judged; harmful by the labels that came"
-        f" {whole.by_labels}, by the truth {whole.by_truth}; the worst cost {whole.worst:+.4f} nats a row"
+        f" {whole.by_labels}, by the truth {whole.by_truth}; the worst cost {whole.worst:+.4f} nats a row; found in {whole.found} of {whole.streams},"
+        f" false incidents {whole.false}, in one stream at most {whole.most_false}: {dict(whole.roots)}"
     )
 
 

@@ -32,7 +32,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes", "ingestion")
-_FOLD_VERSION = "drift-25"
+_FOLD_VERSION = "drift-26"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 
@@ -71,6 +71,7 @@ def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = Non
         aggregates=frozenset(name for name, one in (lineage or {}).items() if one.view),
         block_ms=own.gate.block,
         slices=tuple(name for name in own.slices if name in columns),
+        labels_of_class=own.training.min_positives,
     )
 
 

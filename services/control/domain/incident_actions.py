@@ -12,6 +12,7 @@ _SHORT_ID = 8
 _LONGEST_REASON = 160
 _OF_TRAININGS = ("started", "finished", "failed", "refused")
 _NOTHING = "nothing: what shifts without a loss never retrains by itself"
+_WAITS = "nothing yet: a training is asked for once a class can be learned"
 Record = dict[str, Any]
 
 
@@ -68,7 +69,7 @@ class IncidentActions:
         """Take a decision; what is to be said of incidents that last."""
         own: Record = {name: decision[name] for name in ("decision_id", "action", "verdict", "trigger", "reason", "version", "operator", "cause")}
         own |= {"decided": decision["journal_time"], "outcome": "", "result": ""}
-        if decision["trigger"] == "drift":
+        if decision["trigger"] in ("drift", "new_class"):
             self._causes[decision["cause"]] = own
             while len(self._causes) > _CAUSES_KEPT:
                 del self._causes[next(iter(self._causes))]
@@ -116,7 +117,7 @@ class IncidentActions:
         where = dict(zip(("journal_time", "journal_partition", "journal_offset"), place, strict=True))
         one.record |= where
         public = [{name: value for name, value in decision.items() if name != "cause"} for decision in one.decisions]
-        return {**one.record, "change": change, "number": one.number, "action": _words(one.record["action"], one.decisions), "decisions": public}
+        return {**one.record, "change": change, "number": one.number, "action": _words(one.record, one.decisions), "decisions": public}
 
     def _forget(self) -> None:
         for name in [name for name, one in self._incidents.items() if one.is_over]:
@@ -133,13 +134,13 @@ def _is_final(decision: Mapping[str, Any]) -> bool:
     return decision["outcome"] not in ("", "started")
 
 
-def _words(of_drift: str, decisions: list[Record]) -> str:
+def _words(record: Mapping[str, Any], decisions: list[Record]) -> str:
     """Return what drift knows of (the fallback's share) and the last decisions, in words."""
     earlier = len(decisions) - _IN_WORDS
-    parts = [of_drift] if of_drift else []
+    parts = [record["action"]] if record["action"] else []
     parts += [f"{earlier} earlier decisions"] if earlier > 0 else []
     parts += [_decision_words(one) for one in decisions[-_IN_WORDS:]]
-    return "; ".join(parts) or _NOTHING
+    return "; ".join(parts) or (_WAITS if record["root"].startswith("labels:") else _NOTHING)
 
 
 def _decision_words(one: Mapping[str, Any]) -> str:

@@ -16,7 +16,8 @@ _STREAM = {
     "label_delay": "brings its labels with another delay than usual",
 }
 _SCHEMA = "is written otherwise by its producer than before: a field that is read from it was dropped, renamed or given another type, or is refused"
-_MOST_PARTS = 3
+_CLASSES = "the version that serves does not know: something new began, or what sends the labels has changed its code list"
+_MOST_PARTS, _MOST_CLASSES = 3, 5
 _SHIFT = "has another distribution than in the data the model learned from, with no sign of a broken input: the world has changed, or a season"
 
 
@@ -29,8 +30,13 @@ def cause_of(root: str, kinds: Sequence[str], subjects: Sequence[str]) -> str:
     'Stream orders is written otherwise by its producer than before'
     >>> cause_of("column:orders.weight", ["range"], ["weight in country=de"])
     'Column orders.weight has values beyond what the model learned from, where country=de.'
+    >>> cause_of("labels:species", ["unknown_class"], ["rosa", "lily"])[:53]
+    'Labels of species name classes (rosa, lily) which the'
     """
     what, _, name = root.partition(":")
+    if what == "labels":
+        classes = f"{', '.join(subjects[:_MOST_CLASSES])}{', ...' if len(subjects) > _MOST_CLASSES else ''}"
+        return f"Labels of {name} name classes ({classes}) which {_CLASSES}."
     if what == "model":
         if "prediction" in kinds and len(kinds) == 1:
             return f"The answers of {name} have another distribution while no input stands out: several inputs moved a little."

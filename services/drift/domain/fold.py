@@ -27,6 +27,7 @@ from tidemill.services.drift.domain.trials import Trials
 from tidemill.services.drift.domain.watch import ModelWatch, feature_columns
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.application.lineage import Lineage
+from tidemill.shared.kinds.served_scores import classes_answered
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
@@ -36,13 +37,14 @@ DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision | ContestBlock
 
 @dataclass(frozen=True, slots=True)
 class _Promotion:
-    """A model's first answer by another version, and how far from its score the ends of its interval lie."""
+    """A model's first answer by another version: how far from its score the ends of its interval lie, and the classes that it names."""
 
     model: str
     version: str
     sequence: int
     lower_offset: float
     upper_offset: float
+    classes: Sequence[str]
 
 
 class DriftFold:
@@ -92,7 +94,8 @@ class DriftFold:
                 if one.model in self._intervals and one.version != watch.version:
                     place = Coordinates(int(at.time_ms[begin]), int(at.partition[begin]), int(at.offset[begin]))
                     said += self._intervals[one.model].begin(one.version, one.lower_offset, one.upper_offset, place)
-                watch.promote(one.version, one.sequence, {} if one.version in watch.references else fold.seen(), fold.null, fold.daily)
+                seen = {} if one.version in watch.references else fold.seen()
+                watch.promote(one.version, one.sequence, seen, fold.null, fold.daily, one.classes)
             self._schemas.waiting += [news for news in schemas if begin <= news.place < end]
             for first, last in self._until_trials(at, begin, end, outcomes):
                 said += self._close_trials(int(at.time_ms[first]))
@@ -155,7 +158,7 @@ class DriftFold:
             watch.estimates.close(watch.window.estimated_loss)
             findings += watch.shifted(at, shifts, tested=self._features[ask].has_window(day))
             findings += watch.answers_shifted(at, day)
-            findings += [*watch.quality(at), *watch.loss(at)]
+            findings += [*watch.unknown_classes(at, day), *watch.quality(at), *watch.loss(at)]
             incidents, fallback = self._incidents[watch.settings.model], watch.window.fallback_share
             said += findings
             said += incidents.absorb(findings, fallback_share=fallback)
@@ -228,7 +231,8 @@ class DriftFold:
                 if rows.sequence[row] >= sequence and (rows.version[row] != version):
                     sequence, version = int(rows.sequence[row]), rows.version[row]
                     lower, upper = (float(ends[row] - rows.score[row]) for ends in (rows.lower, rows.upper))
-                    promotions.setdefault(int(rows.at.place[row]), []).append(_Promotion(model, str(version), sequence, lower, upper))
+                    classes = classes_answered(rows.scores.slice(row, 1))
+                    promotions.setdefault(int(rows.at.place[row]), []).append(_Promotion(model, str(version), sequence, lower, upper, classes))
         return promotions
 
     def _segment(self, begin: int, end: int, vectors: VectorRows | None, predictions: PredictionRows | None) -> None:

@@ -17,9 +17,11 @@ OF_STREAM = frozenset({"volume", "freshness", "label_delay", "label_share", "lab
 """Kinds of findings about a stream as a whole; their subject is its name."""
 SCHEMA = "schema_change"
 """Kind of the finding that a stream's records are written otherwise; its subject is the stream."""
+OF_CLASSES = frozenset({"unknown_class", "new_class"})
+"""Kinds of findings about labels of classes that the champion does not know; their subject is the class."""
 SYMPTOMS = frozenset({"loss", "quality", "prediction"})
 """Kinds of findings that say that something is wrong, and not where."""
-_FINER = {"column": 0, "view": 1, "stream": 2, "model": 3}
+_FINER = {"column": 0, "view": 1, "stream": 2, "labels": 3, "model": 3}
 _OPEN_KEPT = 200
 _LEAST_COLUMNS = 3
 
@@ -36,6 +38,7 @@ class IncidentFold:
       at least) broke together.
     - A change of how a stream's records are written shares the stream, the columns that it concerns, and the stream with what of these is broken.
     - Shifted distributions share streams as well: weather and seasons move all columns of a stream.
+    - Labels of classes that the champion does not know share nothing but the label: they are one incident, whatever else happens to the stream.
     - Loss, quality and predictions do not say where: they join what is broken, else they are an incident of their own.
 
     An incident is over when each of its conditions has been below half of its bound for three windows; a condition that is not measured in a window
@@ -123,6 +126,8 @@ class IncidentFold:
         """Return what can be the cause of a finding."""
         if finding.kind == SCHEMA:
             return frozenset({f"stream:{finding.subject}"} | {f"column:{finding.subject}.{column}" for column in finding.columns})
+        if finding.kind in OF_CLASSES:
+            return frozenset({f"labels:{self._model}"})
         if finding.kind in OF_STREAM:
             return frozenset({f"stream:{finding.subject}"} | (self._without_rows(together) if finding.kind.startswith("label") else set()))
         own = self._lineage.get(finding.subject)

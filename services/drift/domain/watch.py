@@ -5,6 +5,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
+import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.answer_shifts import AnswerShifts
@@ -24,6 +25,7 @@ from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
 from tidemill.services.drift.domain.shifts import Shift, Summary
 from tidemill.services.drift.domain.slice_watch import SliceWatch
 from tidemill.services.drift.domain.stream_watch import StreamWatch
+from tidemill.services.drift.domain.unknown_classes import UnknownClasses
 from tidemill.services.drift.domain.waiting_labels import Labels
 from tidemill.services.drift.domain.watch_settings import WatchSettings
 from tidemill.shared.kinds import kind as kinds
@@ -53,6 +55,7 @@ class ModelWatch:
     estimates: EstimatedLoss = field(default_factory=EstimatedLoss)
     importance: Importance | None = None
     slices: SliceWatch | None = None
+    unknown: UnknownClasses | None = None
     conditions: Conditions = field(init=False)
     shifts: FeatureShifts = field(init=False)
     answers: AnswerShifts = field(init=False)
@@ -68,6 +71,7 @@ class ModelWatch:
         self.answers = AnswerShifts(own.kind, own.psi, own.min_rows)
         self.streams = StreamWatch(own.ask, own.label_stream)
         self.slices = SliceWatch(own) if own.slices else None
+        self.unknown = UnknownClasses(own.model, own.label_stream, own.labels_of_class) if own.kind.is_learned else None
         self.recent = RecentLabels(own.bounds_of_metrics, own.recent_labels)
         self.verdict = LossVerdict(own.model, own.loss)
 
@@ -83,8 +87,9 @@ class ModelWatch:
         seen: Mapping[str, Summary],
         null: Mapping[str, Sequence[Sequence[float]]],
         daily: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+        classes: Sequence[str] = (),
     ) -> None:
-        """Take note of a new champion, whose training data were what had been seen, and of how their days differed (`null`, `daily`).
+        """Take note of a new champion, whose training data were what had been seen, of how their days differed (`null`, `daily`), and of its classes.
 
         After a roll-back the champion is one that served before: it keeps the reference it had, and `seen` is not read.
         """
@@ -93,6 +98,8 @@ class ModelWatch:
             return
         if self.slices is not None:
             self.slices.promote(self.reference)
+        if self.unknown is not None:
+            self.unknown.promote(classes)
         self.version = version
         if version in self.references:
             self.references[version] = self.references.pop(version)
@@ -141,7 +148,10 @@ class ModelWatch:
         self.window.outcomes(kind, rows, labelled, int(timeouts.sum()), came)
         if self.slices is not None:
             self.slices.outcomes(rows, labelled, timeouts)
-        findings = self._bootstrap(rows, came & (rows.revision == 0))
+        first = came & (rows.revision == 0)
+        if self.unknown is not None:
+            self.unknown.absorb(rows.label_class.filter(pa.array(first)).to_pylist(), rows.request_ms[first].tolist())
+        findings = self._bootstrap(rows, first)
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
             findings += self.verdict.outcomes(self.version, *_labels(kind, rows, mine, served))
@@ -179,6 +189,10 @@ class ModelWatch:
         usual = {} if self.version is None else self.usual[self.version]
         volume, labels = self.streams.whole_volume, self.streams.whole_labels
         return self.slices.close(at, self.conditions, day, self.reference, usual, volume=volume, labels=labels)
+
+    def unknown_classes(self, at: Coordinates, day: int) -> list[Finding]:
+        """Say which labels of a week are of classes that the champion does not know, and which of these can be learned."""
+        return [] if self.unknown is None else self.unknown.close(at, self.version, day, self.conditions, self.verdict.horizon_ms())
 
     def loss(self, at: Coordinates) -> list[Finding]:
         """Look at the days whose label horizon has passed; what rang for this champion goes on as long as it errs."""
@@ -221,6 +235,7 @@ class ModelWatch:
             "answers": self.answers.snapshot(),
             "streams": self.streams.snapshot(),
             "slices": None if self.slices is None else self.slices.snapshot(),
+            "unknown": None if self.unknown is None else self.unknown.snapshot(),
             "recent": self.recent.snapshot(),
             "verdict": self.verdict.snapshot(),
         }
@@ -244,6 +259,8 @@ class ModelWatch:
         self.streams.load(state["streams"])
         if self.slices is not None:
             self.slices.load(state["slices"])
+        if self.unknown is not None:
+            self.unknown.load(state["unknown"])
         self.recent.load(state["recent"])
         self.verdict.load(state["verdict"])
 

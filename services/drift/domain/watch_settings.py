@@ -27,6 +27,8 @@ class WatchSettings:
         Length of a block of requests in trials of challengers.
     slices
         Columns of the vectors whose values are slices.
+    labels_of_class
+        Labels that a class needs to be learned, where classes are.
     """
 
     model: str
@@ -46,3 +48,4 @@ class WatchSettings:
     aggregates: frozenset[str] = frozenset()
     block_ms: int = 86_400_000
     slices: tuple[str, ...] = ()
+    labels_of_class: int = 10

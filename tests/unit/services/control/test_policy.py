@@ -47,6 +47,17 @@ def test_the_first_labels_ask_although_they_are_no_alarm() -> None:
     assert (asked["verdict"], asked["trigger"]) == ("requested", "bootstrap")
 
 
+def test_a_class_with_labels_enough_asks_within_cool_down_and_budget() -> None:
+    watched = policy(cool_down=2 * DAY, budget=2)
+    said = [watched.finding(finding(day, "new_class", "warning"))[0] for day in (1, 2, 3, 6)]
+    assert [(one["trigger"], one["verdict"], one["cause"]) for one in said] == [
+        ("new_class", "requested", "new_class1"), ("new_class", "skipped", "new_class2"),
+        ("new_class", "requested", "new_class3"), ("new_class", "skipped", "new_class6"),
+    ]  # fmt: skip
+    assert said[1]["reason"].startswith("cool-down: 24 h") and said[3]["reason"].startswith("budget: 2 requests")
+    assert policy().finding(finding(1, "unknown_class", "alarm")) == []
+
+
 def test_cool_down_counts_from_the_last_request_not_from_the_last_alarm() -> None:
     watched = policy()
     days = (1, 2, 3.9, 4, 5, 6.9, 7)

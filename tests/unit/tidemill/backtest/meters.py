@@ -1,7 +1,8 @@
-"""An application of meters whose model answers with one of three classes or with a number, its data as files, and a trainer of linear models."""
+"""An application of meters that answers with one of three classes, with classes that it learns or with a number; its data as files, and a trainer."""
 
 import json
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pandas as pd
@@ -17,7 +18,10 @@ STEP_MS = 1_800_000
 DELAY_MS = 5 * 3_600_000
 CLASSES = ("cold", "mild", "hot")
 WEIGHTS = {"multiclass": np.array([[2.0, -1.0, -1.0], [0.0, 2.0, -2.0]]), "regression": np.array([[3.0], [-2.0]])}
+LEARNED, NEW_FROM = ("cold", "hot", "mild", "storm"), 480
+"""Classes of the kind `learned`: the last one comes from a row on, and one more, hail, hardly ever."""
 _MODELS = {
+    "learned": "kind: multiclass\n    classes: learned",
     "multiclass": "kind: multiclass\n    classes: [cold, mild, hot]\n    fallback: {default: mild}\n    drift: {floors: {accuracy: 0.4}}",
     "regression": "kind: regression\n    fallback: {default: 0.0}\n    drift: {ceilings: {mean_absolute_error: 3}}",
 }
@@ -44,7 +48,7 @@ def application(folder: Path, kind: str) -> Path:
     """Write the application."""
     folder.mkdir(parents=True)
     stamp = {"type": "long", "logicalType": "timestamp-millis"}
-    truth = "string" if kind == "multiclass" else "double"
+    truth = "double" if kind == "regression" else "string"
     for name, fields in {"reading": {"at": stamp, "f0": "double", "f1": "double"}, "truth": {"at": stamp, "truth": truth}}.items():
         columns = [{"name": "reading_id", "type": "string"}, *({"name": column, "type": kind_} for column, kind_ in fields.items())]
         (folder / f"{name}.avsc").write_text(json.dumps({"type": "record", "name": name.title(), "fields": columns}))
@@ -56,11 +60,7 @@ def files(folder: Path, kind: str, rows: int = 1_500, seed: int = 0) -> list[str
     """Write readings half an hour apart, and the truth of nine of ten five hours later."""
     generator = np.random.default_rng(seed)
     features = generator.normal(size=(rows, 2)).astype(np.float32).astype(float)
-    line = features @ WEIGHTS[kind]
-    if kind == "multiclass":
-        truth: NDArray[np.object_] | NDArray[np.float64] = np.array(CLASSES, object)[np.argmax(line + generator.gumbel(size=line.shape), axis=1)]
-    else:
-        truth = line[:, 0] + generator.normal(size=rows)
+    truth = _learned_truth(features, generator) if kind == "learned" else _truth(kind, features @ WEIGHTS[kind], generator)
     at = START + STEP_MS * np.arange(rows)
     ids = [f"r{i}" for i in range(rows)]
     pd.DataFrame({"reading_id": ids, "at": at, "f0": features[:, 0], "f1": features[:, 1]}).to_csv(folder / "readings.csv", index=False)
@@ -68,6 +68,23 @@ def files(folder: Path, kind: str, rows: int = 1_500, seed: int = 0) -> list[str
     told = pd.DataFrame({"reading_id": [ids[i] for i in known], "at": at[known] + DELAY_MS, "truth": truth[known]})
     told.to_csv(folder / "truths.csv", index=False)
     return [f"readings={folder / 'readings.csv'}", f"truths={folder / 'truths.csv'}"]
+
+
+def _truth(kind: str, line: NDArray[np.float64], generator: np.random.Generator) -> NDArray[Any]:
+    if kind == "multiclass":
+        return np.asarray(np.array(CLASSES, object)[np.argmax(line + generator.gumbel(size=line.shape), axis=1)])
+    return np.asarray(line[:, 0] + generator.normal(size=len(line)))
+
+
+def _learned_truth(features: NDArray[np.float64], generator: np.random.Generator) -> NDArray[Any]:
+    """Draw the classes and move each row's features to where its class is."""
+    rows = len(features)
+    late = np.arange(rows) >= NEW_FROM
+    truth = np.where(late & (generator.random(rows) < 0.25), 3, generator.choice(3, rows, p=[0.22, 0.33, 0.45]))
+    features += np.array([[-2.5, 0.0], [2.5, 0.0], [0.0, 0.0], [0.0, 3.0]])[truth]
+    names: NDArray[Any] = np.array(LEARNED, object)[truth]
+    names[100::240] = "hail"
+    return names
 
 
 class LinearTrainer(Trainer):
