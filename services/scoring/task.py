@@ -35,9 +35,11 @@ _LOG = logging.getLogger(__name__)
 def task_inputs(plan: Plan) -> TaskInputs:
     """Where scoring's records come from."""
     inputs = (plan.topics.vectors, plan.topics.progress(_UPSTREAM))
+    who_serves = (plan.topics.deployments, plan.topics.revisions)
     return TaskInputs(
         inputs,
-        broadcast=(plan.topics.deployments, plan.topics.revisions),
+        broadcast=who_serves,
+        read_first=who_serves,
         sole_outputs=(plan.topics.predictions, plan.topics.shadow_scores, plan.topics.scoring_times),
     )
 

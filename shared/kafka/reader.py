@@ -36,10 +36,17 @@ class KafkaReader:
 
     def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
         """First offset and end of the log, records of open transactions included."""
+        return self._offset(partition, _EARLIEST), self._offset(partition, _LATEST)
+
+    def stable_end(self, partition: TopicPartition) -> int:
+        """Offset up to which no transaction is open (Kafka's last stable offset)."""
+        return self._offset(partition, _LATEST, IsolationLevel.READ_COMMITTED)
+
+    def _offset(self, partition: TopicPartition, spec: OffsetSpec, isolation: IsolationLevel = IsolationLevel.READ_UNCOMMITTED) -> int:
         address = Address(*partition)
 
-        def ask(spec: OffsetSpec) -> int:
-            asked = self._admin.list_offsets({address: spec}, isolation_level=IsolationLevel.READ_UNCOMMITTED, request_timeout=5.0)
+        def ask() -> int:
+            asked = self._admin.list_offsets({address: spec}, isolation_level=isolation, request_timeout=5.0)
             try:
                 offset = int(asked[address].result().offset)
             except KafkaException as problem:
@@ -54,8 +61,7 @@ class KafkaReader:
                 raise KafkaException(KafkaError(KafkaError.OFFSET_NOT_AVAILABLE))
             return offset
 
-        doing = f"ends of {partition.topic}:{partition.partition}"
-        return self._connection.call(doing, lambda: ask(_EARLIEST)), self._connection.call(doing, lambda: ask(_LATEST))
+        return self._connection.call(f"ends of {partition.topic}:{partition.partition}", ask)
 
     def _renew_admin(self) -> None:
         """Ask with a new client from now on, unless this one is new itself."""

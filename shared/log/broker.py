@@ -117,6 +117,16 @@ class Reader(Protocol):
         """
         ...
 
+    def stable_end(self, partition: TopicPartition) -> int:
+        """Offset up to which no transaction is open, so that a read up to it waits for nobody.
+
+        Raises
+        ------
+        TransientError
+            As `watermarks`.
+        """
+        ...
+
     def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
         """Records from `begin` (or the first there is) up to `end`, by default the end at the time of the call.
 

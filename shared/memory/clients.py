@@ -137,6 +137,11 @@ class MemoryReader:
         log = self._broker.log(partition)
         return log.low, log.end
 
+    def stable_end(self, partition: TopicPartition) -> int:
+        """Offset up to which no transaction is open."""
+        with self._broker.changed:
+            return self._broker.log(partition).last_stable()
+
     def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
         """Committed records of a stretch."""
         log = self._broker.log(partition)

@@ -70,6 +70,7 @@ class Chain:
         self._max_batch = max_batch
         self._note = note
         self._left_out: set[tuple[int, int]] = set()
+        self._read_first: dict[TopicPartition, int] = {}
         self._inner = frozenset(topic for link in links[1:] for topic in link.topics.inputs.partitioned)
         self._own = links[0].topics.inputs.restores_from_outputs
         self._placed = self._inner | frozenset(self._own)
@@ -82,12 +83,19 @@ class Chain:
         self.tasks = tasks
         self._ends = {TopicPartition(one.topics.progress, one.partition): one.end for chain in tasks.values() for one in chain}
         self._progress = frozenset(self._ends)
+        self._read_first = {place: self._reader.stable_end(place) for link in self._links if tasks for place in link.topics.read_first()}
 
     def drop(self) -> None:
         """Forget all tasks."""
         self.tasks = {}
         self._ends = {}
         self._left_out = set()
+        self._read_first = {}
+
+    @property
+    def is_behind(self) -> bool:
+        """Whether stages may have to read on in the log (`backlog`) before they read what is new."""
+        return bool(self.tasks) and (len(self._links) > 1 or bool(self._read_first))
 
     @property
     def output_ends(self) -> Mapping[TopicPartition, int]:
@@ -173,7 +181,12 @@ class Chain:
         return bool(left_out)
 
     def backlog(self) -> Iterator[tuple[int, int, Records]]:
-        """Give what later stages have not read of the log yet, as (partition, stage, records), the last stage first; then the ends are known."""
+        """Give what stages have to read of the log before they read what is new, as (partition, stage, records); then the ends are known.
+
+        What decides how other inputs are answered comes first (`TaskInputs.read_first`), to the end that it had when the tasks were taken up. Then what
+        later stages have not read yet, the last stage first.
+        """
+        yield from self._first_inputs()
         for partition, chain in self.tasks.items():
             for link in self._links[len(chain) :]:
                 self._ends.update({place: self._reader.watermarks(place)[1] for place in link.topics.inner(partition)})
@@ -195,6 +208,24 @@ class Chain:
                         raise TransientError(f"{expected}, it ends at {end}: another process has taken the task over since it was restored here")
                     chain[stage].reading[place] = self._ends[place] = end
                 self._links[stage].verdicts.drained(partition)
+
+    def _first_inputs(self) -> Iterator[tuple[int, int, Records]]:
+        """Give all tasks what they read first, by one reading of the log for all of them."""
+        for place in list(self._read_first):
+            readers = [
+                (partition, stage, chain[stage])
+                for partition, chain in self.tasks.items()
+                for stage, link in enumerate(self._links[: len(chain)])
+                if place.topic in link.topics.inputs.read_first
+            ]
+            position, end = min((running.reading[place] for _, _, running in readers), default=0), self._read_first[place]
+            # No record is asked for behind the end: an offset there is one of a transaction's end, or of one that was open when the end was looked up.
+            runs = list(self._reader.read(place, position, end)) if readers and position < end else []
+            for records in runs:
+                for partition, stage, running in readers:
+                    for piece in running.unread(records):
+                        yield partition, stage, piece
+            del self._read_first[place]
 
     def _place(self, emission: Emission, places: dict[TopicPartition, int], written: list[Records]) -> Emission:
         """Give an emission its place when a later stage reads it, or the stage itself after a restart, or when it is a progress record."""

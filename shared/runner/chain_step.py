@@ -182,12 +182,16 @@ class ChainStep:
         return end
 
     def _measure(self, works: Sequence[Work], took_s: float) -> None:
-        if len({work.stage for work in works if work.inputs}) == len(self._links):
+        if len({work.stage for work in works if self._has_data(work)}) == len(self._links):
             # One in which every stage had something to do, and has compiled its kernels.
             self._took_s = took_s
             self._health.set_warm(True)
         self._metrics.observe_process(took_s)
         self._throttle.observe(sum(work.outcome.read for work in works if work.stage == 0), took_s)
+
+    def _has_data(self, work: Work) -> bool:
+        partitioned = self._links[work.stage].topics.inputs.partitioned
+        return any(records.topic in partitioned for records in work.inputs)
 
     def _commit(self, transaction: StepTransaction) -> Mapping[TopicPartition, int]:
         begun = self._clocks.timer()

@@ -77,6 +77,10 @@ class LentReader:
         low, end = self._broker.ask("watermarks", partition)
         return int(low), int(end)
 
+    def stable_end(self, partition: TopicPartition) -> int:
+        """Offset up to which no transaction is open."""
+        return int(self._broker.ask("stable_end", partition))
+
     def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
         """Committed records of a stretch, one run with each question."""
         number = self._broker.ask("read", partition, begin, end)
@@ -154,6 +158,8 @@ class Lender:
                 return next(self._readings[about[0]], None)
             case "watermarks":
                 return self._reader.watermarks(*about)
+            case "stable_end":
+                return self._reader.stable_end(*about)
             case "committed":
                 return self._source.committed(*about)
             case "partitions":

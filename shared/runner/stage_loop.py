@@ -217,7 +217,7 @@ class StageLoop:
         self._tenure.keep()
         self._chain.take_up(tasks)
         self._chain.find_ends()
-        if len(self._links) > 1 and tasks:
+        if self._chain.is_behind:
             self._backlog = self._chain.backlog()
         else:
             self._source.assign(self._chain.reading())

@@ -101,6 +101,10 @@ class StageTopics:
         """Inputs every task reads in full."""
         return [TopicPartition(topic, number) for topic in self.inputs.broadcast for number in range(self.counts[topic])]
 
+    def read_first(self) -> list[TopicPartition]:
+        """Broadcast inputs that are read to their end before anything else."""
+        return [place for place in self.broadcast() if place.topic in self.inputs.read_first]
+
     def outputs_to_restore(self, task: int) -> list[TopicPartition]:
         """Own outputs that hold the task's state."""
         return [TopicPartition(topic, task) for topic in self.inputs.restores_from_outputs]

@@ -46,6 +46,9 @@ class TaskInputs:
         Topics of which task p reads partition p (through the consumer group).
     broadcast
         Topics every task reads in full (assigned by hand; offsets live in the progress record only).
+    read_first
+        Those of `broadcast` that a task reads to their end, as it stands when the task is restored, before it is given anything else: what decides how
+        its other inputs are answered (who serves). Not for inputs that the task puts in order itself: it would hold all of them back meanwhile.
     restores_from_outputs
         Topics of the task's own outputs, read to their end before the first step (ingestion); else the inputs are replayed.
     gathered
@@ -58,6 +61,7 @@ class TaskInputs:
 
     partitioned: tuple[str, ...]
     broadcast: tuple[str, ...] = ()
+    read_first: tuple[str, ...] = ()
     restores_from_outputs: tuple[str, ...] = ()
     gathered: bool = False
     sole_outputs: tuple[str, ...] = ()

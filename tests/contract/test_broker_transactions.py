@@ -41,14 +41,20 @@ def test_an_aborted_transaction_leaves_nothing(
 
 
 def test_records_behind_an_open_transaction_wait_for_it(broker: Broker, topic: str, producer: Callable[[str], TransactionalSink]) -> None:
-    sink = producer(f"{topic}-tx")
+    sink, reader, place = producer(f"{topic}-tx"), broker.reader(), TopicPartition(topic, 0)
+    assert reader.stable_end(place) == 0
     sink.begin()
     sink.produce(run(topic, [b"open"] * 2))
     sink.commit()
+    until(lambda: reader.stable_end(place) == 3)
     sink.begin()
     sink.produce(run(topic, [b"never"]))
     publish(broker, topic, [b"after"])
+    until(lambda: reader.watermarks(place)[1] == 5)
+    assert reader.stable_end(place) == 3
+    assert [list(records.values) for records in reader.read(place, 0, 3)] == [[b"open"] * 2], "it waits for nobody"
     assert producer(f"{topic}-tx") is not sink  # the successor aborts what was left open
+    until(lambda: reader.stable_end(place) == 6)
     assert read(broker, topic) == [b"open", b"open", b"after"]
 
 

@@ -10,7 +10,7 @@ import pytest
 from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, expected, output, topics
 from tests.unit.shared.runner.runners import HERE, INPUT, OUTPUT, filled, quick, steps
 from tidemill.shared.log.broker import TopicSpec
-from tidemill.shared.log.records import Coverage, Records, Step, TopicPartition
+from tidemill.shared.log.records import Coverage, Emission, Records, Step, TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.runner.runner import Runner
@@ -81,6 +81,74 @@ def test_every_task_hears_every_broadcast_record_once(tmp_path: Path) -> None:
         task = running.task
         assert sorted(task.heard) == sorted([*said, b"last"])
     assert HERE not in broker.group(f"{APP}-{STAGE}").committed
+
+
+class Following(Watching):
+    """Notes for every step which topics it is given."""
+
+    given: list[str]
+
+    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
+        self.given = [*getattr(self, "given", []), *(records.topic for records in inputs)]
+        return super().process(inputs, context)
+
+
+def reading_first(broker: MemoryBroker, folder: Path, partitions: int = 1) -> Runner:
+    reference = f"{APP}-reference"
+    changes: dict[str, Any] = {
+        "inputs": TaskInputs((INPUT,), (reference,), read_first=(reference,), other_outputs=(OUTPUT,)),
+        "task_factory": lambda partition: Following(APP, partition),
+        "settings": quick(folder, max_batch=4),
+    }
+    return Runner(**arguments(APP, broker, partitions, **changes))
+
+
+@pytest.mark.parametrize("partitions", [1, 3])
+def test_what_is_read_first_is_read_to_the_end_it_had_before_anything_else(tmp_path: Path, partitions: int) -> None:
+    """Of several steps, with what transactions leave behind at the end of the log: markers, aborted records, and one that is open."""
+    broker, said = MemoryBroker(), [b"%d" % number for number in range(6)]
+    broker.create_topics(topics(APP, partitions))
+    for number in range(30):
+        broker.sink().publish(INPUT, b"k", b"", 1, number % partitions)
+    sink = broker.transactional_sink("aborts")
+    sink.open()
+    for value in said:
+        sink.begin()
+        sink.produce(Emission(f"{APP}-reference", 0, [None], [value]))
+        sink.commit()
+    sink.begin()
+    sink.produce(Emission(f"{APP}-reference", 0, [None], [b"aborted"]))
+    sink.abort()
+    sink.begin()
+    sink.produce(Emission(f"{APP}-reference", 0, [None], [b"open"]))
+    runner = steps(reading_first(broker, tmp_path, partitions), 30)
+    for running in runner.tasks.values():
+        task: Any = running.task
+        first = task.given.index(INPUT)
+        assert set(task.given[:first]) == {f"{APP}-reference"}
+        assert set(task.given[first:]) == {INPUT}, "no transaction that does not end holds it up"
+        assert task.heard == said
+    sink.commit()
+    steps(runner, 10)
+    assert [running.task.heard for running in runner.tasks.values()] == [[*said, b"open"]] * partitions  # type: ignore[attr-defined]  # of Watching
+    assert sum(len(output(broker, OUTPUT, number)) for number in range(partitions)) == 30
+    # And again, where it goes on: what came meanwhile is heard before what came with it.
+    runner.close()
+    for number in range(9):
+        broker.sink().publish(INPUT, b"k", b"", 1, number % partitions)
+        broker.sink().publish(f"{APP}-reference", None, b"late", 1, 0)
+    again = steps(reading_first(broker, tmp_path, partitions), 30)
+    for running in again.tasks.values():
+        task = running.task
+        assert task.heard == [*said, b"open", *[b"late"] * 9]
+        assert f"{APP}-reference" not in task.given[task.given.index(INPUT) :]
+    assert sum(len(output(broker, OUTPUT, number)) for number in range(partitions)) == 39
+
+
+def test_a_topic_that_is_read_first_and_holds_nothing_holds_nothing_up(tmp_path: Path) -> None:
+    broker = filled("abc")
+    steps(reading_first(broker, tmp_path))
+    assert output(broker, OUTPUT) == expected("abc")
 
 
 def test_a_gathered_stage_has_one_task_for_all_partitions(tmp_path: Path) -> None:
