@@ -7,6 +7,7 @@ import time
 from pathlib import Path
 
 from campaigns.chaos.chunk import ChunkPlan, run_chunk
+from campaigns.chaos.endings import endings, keep_logs
 from campaigns.chaos.kinds.catalogue import KINDS
 from campaigns.chaos.results import Results, line
 from tidemill.deploy.embedded.infrastructure import Infrastructure
@@ -27,6 +28,7 @@ def main() -> int:
     parser.add_argument("--at-once", type=int, default=3, help="faults under way at most: with 1 each is recovered from before the next strikes")
     parser.add_argument("--seconds", type=float, default=float("inf"), help="no new chunk after so long")
     parser.add_argument("--verbose", action="store_true", help="say every fault")
+    parser.add_argument("--keep", action="store_true", help="keep everything of a run, the servers' logs among it, also where there is no problem")
     parser.add_argument("--folder", type=Path, default=Path(".tidemill/chaos"))
     options = parser.parse_args()
     words = [word for word in options.kinds.split(",") if word]
@@ -47,12 +49,20 @@ def main() -> int:
             _say(f"  PROBLEM {problem}")
         if chunk.problems:
             _say(f"  its logs: {folder}")
+        elif options.keep:
+            _say(f"  kept: {folder}")
         else:
+            if chunk.endings:
+                kept = options.folder / f"logs-{folder.name.removeprefix('run-')}"
+                keep_logs(endings(folder / "logs"), folder / "logs", kept)
+                _say(f"  logs of processes that ended by themselves: {kept}")
             shutil.rmtree(folder)
     for kind, figures in results.recovery().items():
         _say(f"  {kind}: {figures['count']:.0f} faults, recovery p50 {figures['p50']:.1f} s, p99 {figures['p99']:.1f} s")
     _say(f"{results.struck:,} faults in {len(results.chunks)} runs, {results.failed} of them with problems; {results.file}")
     _say(f"  requests: {', '.join(f'{count:,} {name}' for name, count in results.trials.items())}")
+    for reason, count in results.endings.items():
+        _say(f"  {count:,} ended by themselves: {reason}")
     for name in results.untested:
         _say(f"  PROBLEM no request was {name}: trials of candidates were not tested")
     return 1 if results.failed or results.untested else 0

@@ -8,6 +8,7 @@ from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import Any
 
+from campaigns.chaos.endings import endings, reasons
 from campaigns.chaos.engine import Engine
 from campaigns.chaos.fault import Kind
 from campaigns.chaos.oracle import Oracle
@@ -70,7 +71,7 @@ class ChunkPlan:
 
 @dataclass(slots=True)
 class ChunkResult:
-    """What came of it."""
+    """What came of it; `endings` counts processes that ended by themselves, by stage and reason."""
 
     seed: int
     faults: list[dict[str, Any]] = field(default_factory=list)
@@ -81,6 +82,7 @@ class ChunkResult:
     hostile: int = 0
     seconds: float = 0.0
     problems: list[str] = field(default_factory=list)
+    endings: dict[str, int] = field(default_factory=dict)
 
 
 def run_chunk(
@@ -133,6 +135,7 @@ def run_chunk(
     result.missed = len(engine.faults) - len(result.faults)
     result.hostile = traffic.hostile
     result.problems = [*engine.problems, *result.problems]
+    result.endings = reasons(endings(folder / "logs"))
     result.seconds = round(time.monotonic() - began, 1)
     return result
 

@@ -1,7 +1,7 @@
 """What the chunks of a campaign found, in one file that is whole at any time."""
 
 import json
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping
 from dataclasses import asdict
 from pathlib import Path
@@ -51,6 +51,14 @@ class Results:
         moved = sum("candidate moves" in fault["kind"] for chunk in self.chunks for fault in chunk["faults"])
         return [name for name, count in self.trials.items() if not count] if moved >= ENOUGH_MOVES else []
 
+    @property
+    def endings(self) -> dict[str, int]:
+        """Processes that ended by themselves over all chunks, by stage and reason."""
+        total = Counter[str]()
+        for chunk in self.chunks:
+            total.update(chunk.get("endings", {}))
+        return dict(total.most_common())
+
     def add(self, chunk: ChunkResult) -> None:
         """Take a chunk in and write the file."""
         self.chunks.append(asdict(chunk))
@@ -80,7 +88,8 @@ def line(chunk: Mapping[str, Any]) -> str:
         f"seed {chunk['seed']}: {len(chunk['faults'])} faults of {len({fault['kind'] for fault in chunk['faults']})} kinds"
         f" ({chunk['missed']} missed their moment), recovery p50 {figures.get('p50', 0):.1f} s, p99 {figures.get('p99', 0):.1f} s;"
         f" {last.get('good', 0):,} payments, raw {last.get('raw', 0):,} = {last.get('accepted', 0):,} accepted + {last.get('rejected', 0):,} rejected"
-        f" + {last.get('duplicates', 0):,} duplicates; {met}; {chunk['restarts']} restarts, {chunk['interventions']} interventions;"
+        f" + {last.get('duplicates', 0):,} duplicates; {met}; {chunk['restarts']} restarts,"
+        f" {sum(chunk.get('endings', {}).values())} of processes that ended by themselves, {chunk['interventions']} interventions;"
         f" {len(chunk['problems'])} problems; {chunk['seconds']:.0f} s"
     )
 

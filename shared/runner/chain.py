@@ -183,8 +183,8 @@ class Chain:
     def backlog(self) -> Iterator[tuple[int, int, Records]]:
         """Give what stages have to read of the log before they read what is new, as (partition, stage, records); then the ends are known.
 
-        What decides how other inputs are answered comes first (`TaskInputs.read_first`), to the end that it had when the tasks were taken up. Then what
-        later stages have not read yet, the last stage first.
+        What decides how other inputs are answered comes first (`TaskInputs.read_first`), to the end that it had when the tasks were taken up. Then
+        comes what later stages have not read yet, the last stage first.
         """
         yield from self._first_inputs()
         for partition, chain in self.tasks.items():
@@ -219,7 +219,7 @@ class Chain:
                 if place.topic in link.topics.inputs.read_first
             ]
             position, end = min((running.reading[place] for _, _, running in readers), default=0), self._read_first[place]
-            # No record is asked for behind the end: an offset there is one of a transaction's end, or of one that was open when the end was looked up.
+            # The end lies before any transaction that was open when it was looked up: nobody is waited for.
             runs = list(self._reader.read(place, position, end)) if readers and position < end else []
             for records in runs:
                 for partition, stage, running in readers:

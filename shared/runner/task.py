@@ -47,8 +47,8 @@ class TaskInputs:
     broadcast
         Topics every task reads in full (assigned by hand; offsets live in the progress record only).
     read_first
-        Those of `broadcast` that a task reads to their end, as it stands when the task is restored, before it is given anything else: what decides how
-        its other inputs are answered (who serves). Not for inputs that the task puts in order itself: it would hold all of them back meanwhile.
+        Those of `broadcast` that a task reads to their end, as it stands when the task is restored, before it is given anything else: what decides
+        how its other inputs are answered (who serves). Not for inputs that the task puts in order itself: it would hold all of them back meanwhile.
     restores_from_outputs
         Topics of the task's own outputs, read to their end before the first step (ingestion); else the inputs are replayed.
     gathered
