@@ -8,6 +8,7 @@ from typing import Any
 import pytest
 
 from tests.infrastructure import test_infrastructure as running_infrastructure
+from tests.patience import patient
 from tests.shared_servers import ServerDesk, ask_for_servers
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 
@@ -49,8 +50,18 @@ def pytest_unconfigure(config: pytest.Config) -> None:
 
 
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests: what is left for the end is short, so that no worker is alone at the end."""
+    """Begin with the longest tests: what is left for the end is short, so that no worker is alone at the end. And have patience with each."""
     items.sort(key=duration_s, reverse=True)
+    for item in items:
+        if item.config.getoption("timeout") is None:
+            # Before the markers of the test itself, so that it is the one that counts.
+            item.add_marker(pytest.mark.timeout(patient(limit_s(item))), append=False)
+
+
+def limit_s(item: pytest.Item) -> float:
+    """Return after how long a test is taken to hang, on a machine that does nothing else: by its marker, else the usual limit; 0 for never."""
+    marker = item.get_closest_marker("timeout")
+    return float(marker.args[0]) if marker is not None else float(item.config.getini("timeout"))
 
 
 def duration_s(item: pytest.Item) -> float:

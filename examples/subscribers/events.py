@@ -3,18 +3,27 @@
     python events.py APP
 
 At least once: faust commits an offset after the agent has come back for the next record, so a record may come again after a kill.
-`drift_id`, `decision_id` with `verdict`, and `decision_id` with `event` tell what was seen before.
+`drift_id`, `decision_id` with `verdict`, and `decision_id` with `event` tell what was seen before. It may be started before the application: it
+looks for the topics every few seconds.
 """
 
+import asyncio
 import os
 import sys
+from collections.abc import Callable
 from typing import Any
 
 import faust
-from confluent_kafka.schema_registry import SchemaRegistryClient
+import httpx
+from confluent_kafka.schema_registry import SchemaRegistryClient, SchemaRegistryError
 from confluent_kafka.schema_registry.avro import AvroDeserializer
 from confluent_kafka.serialization import MessageField, SerializationContext
 from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, Transport
+
+# By default, topics that did not exist when faust joined are found after five minutes, and a request that is never answered holds the agent up.
+TOPICS_LOOKED_FOR_EVERY_MS = 3_000
+REGISTRY_ANSWERS_WITHIN_S = 10.0
+ASKED_AGAIN_AFTER_S = 1.0
 
 
 class CommittedConsumerThread(AIOKafkaConsumerThread):
@@ -39,15 +48,27 @@ class CommittedTransport(Transport):
     Consumer = CommittedConsumer
 
 
+async def decoded(decode: Callable[[bytes, SerializationContext], Any], topic: str, value: bytes) -> Any:
+    """Return the record of a value, however long the registry is away: an agent that raises is started again behind the record that it raised on."""
+    while True:
+        try:
+            # In a thread: faust's own work goes on while the registry is asked.
+            return await asyncio.to_thread(decode, value, SerializationContext(topic, MessageField.VALUE))
+        except (httpx.TransportError, SchemaRegistryError) as problem:
+            print(f"{topic}: the registry does not answer, asking again: {problem!r}", file=sys.stderr, flush=True)
+            await asyncio.sleep(ASKED_AGAIN_AFTER_S)
+
+
 def event_app(name: str) -> faust.App:
     """Return the faust application for a Tidemill application of this name."""
-    decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["TIDEMILL_REGISTRY__URL"]}))
+    decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["TIDEMILL_REGISTRY__URL"], "timeout": REGISTRY_ANSWERS_WITHIN_S}))
     brokers = [f"kafka://{server}" for server in os.environ["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"].split(",")]
     app = faust.App(
         f"{name}-events",  # the consumer group, too
         broker=brokers,
         value_serializer="raw",
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=TOPICS_LOOKED_FOR_EVERY_MS,
         topic_allow_declare=False,
         topic_disable_leader=True,
         web_enabled=False,
@@ -60,7 +81,7 @@ def event_app(name: str) -> faust.App:
     async def tell(stream: Any) -> None:
         async for event in stream.events():
             topic = event.message.topic
-            record = decode(event.value, SerializationContext(topic, MessageField.VALUE))
+            record = await decoded(decode, topic, event.value)
             if topic.endswith("-drift"):
                 print(f"drift {record['severity']} {record['model']} {record['kind']}: {record['detail']}", flush=True)
             elif topic.endswith("-decisions"):

@@ -51,7 +51,7 @@ def write_range(folder: Path, topic: str, partition: int, records: list[Record],
 def follow(app: str, folder: Path, rows: int, every_s: float, stopping: Event) -> None:
     """Write a file per partition whenever `rows` have come or `every_s` have passed; what is not written is read again next time."""
     folder.mkdir(parents=True, exist_ok=True)
-    decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["TIDEMILL_REGISTRY__URL"]}))
+    decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["TIDEMILL_REGISTRY__URL"], "timeout": 10.0}))
     # librdkafka wants the name of a group, which is never used: offsets come from the files.
     settings: dict[str, str | bool] = {
         "group.id": "unused",

@@ -26,7 +26,7 @@ def process(prediction: dict[str, Any]) -> None:
 def follow(app: str, group: str, limit: int | None) -> None:
     """Process predictions until SIGTERM or Ctrl-C, or until `limit` of them are done."""
     topic = f"{app}-predictions"
-    decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["TIDEMILL_REGISTRY__URL"]}))
+    decode = AvroDeserializer(SchemaRegistryClient({"url": os.environ["TIDEMILL_REGISTRY__URL"], "timeout": 10.0}))
     consumer = Consumer(
         {
             "bootstrap.servers": os.environ["TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"],

@@ -18,6 +18,8 @@ from tidemill.shared.log.errors import InvalidRecord
 _READ_COMMITTED = "read_committed"
 _MOST_AT_ONCE = 2_000
 _SOON_S = 0.2
+# How soon a partition is read that was made while the service runs; aiokafka's own five minutes are too long to wait for an alert.
+_METADATA_AGE_MS = 5_000
 log = logging.getLogger(__name__)
 
 
@@ -108,6 +110,7 @@ def build_app(
         web_enabled=False,
         autodiscover=False,
         consumer_auto_offset_reset="earliest",
+        consumer_metadata_max_age_ms=_METADATA_AGE_MS,
         broker_commit_interval=1.0,
         stream_wait_empty=False,
     )

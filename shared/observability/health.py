@@ -9,12 +9,15 @@ from typing import Self
 
 from prometheus_client import CONTENT_TYPE_LATEST, CollectorRegistry, generate_latest
 
+WAITING = "waiting for a server"
+
 
 class ProcessHealth:
     """What a process says about itself.
 
     Live: the loop has advanced its offsets, or found nothing to do, within `stalled_after_s`. A loop that hangs in a call, or that
-    retries the same transaction for ever, stops being live. Ready: partitions are assigned and their state is restored.
+    retries the same transaction for ever, stops being live. Ready: partitions are assigned, their state is restored, and no server is waited for
+    (the trouble `WAITING`).
 
     Parameters
     ----------
@@ -61,7 +64,7 @@ class ProcessHealth:
     @property
     def ready(self) -> bool:
         """Whether work can be done now."""
-        return self._ready and self.live
+        return self._ready and self.live and WAITING not in self.troubles
 
 
 class HealthServer:

@@ -4,11 +4,10 @@ import logging
 import threading
 
 from tidemill.shared.log.errors import ServerAwayError, TransientError
-from tidemill.shared.observability.health import ProcessHealth
+from tidemill.shared.observability.health import WAITING, ProcessHealth
 from tidemill.shared.observability.settings import RunnerSettings
 
 log = logging.getLogger(__name__)
-_WAITS = "waiting for a server"
 _DOUBLINGS = 30
 
 
@@ -28,11 +27,25 @@ class Backoff:
         self._settings = settings
         self._health = health
         self._failures = 0
+        self._in_a_row = 0
 
-    def over(self) -> None:
-        """Take note of a step without an error: the next wait is the first again."""
-        self._failures = 0
-        self._health.report(_WAITS, None)
+    @property
+    def waits(self) -> bool:
+        """Whether a server is waited for: the stage is not ready."""
+        return WAITING in self._health.troubles
+
+    def stepped(self, *, past: bool) -> None:
+        """Take note of a step without an error.
+
+        Parameters
+        ----------
+        past
+            Whether the stage has got past what a server was away for (`Outage`): the wait is over, and the next one is the first again.
+        """
+        self._in_a_row = 0
+        if past:
+            self._failures = 0
+            self._health.report(WAITING, None)
 
     def wait(self, problem: TransientError, stop: threading.Event) -> None:
         """Wait after an error, or until `stop` is set.
@@ -45,9 +58,11 @@ class Backoff:
         self._failures += 1
         if isinstance(problem, ServerAwayError):
             # No process is helped by being another one: it waits, live and not ready, for as long as it takes.
-            self._health.report(_WAITS, str(problem))
+            self._health.report(WAITING, str(problem))
             self._health.advanced()
-        elif self._failures > self._settings.retries:
+        else:
+            self._in_a_row += 1
+        if self._in_a_row > self._settings.retries:
             raise RuntimeError(f"stage {self._name}: still failing after {self._settings.retries} retries: {problem}") from problem
         wait_ms = min(self._settings.backoff_max_ms, self._settings.backoff_initial_ms * 2 ** min(self._failures - 1, _DOUBLINGS))
         log.warning("transient error, trying again", extra={"wait_ms": wait_ms, "failures": self._failures, "error": str(problem)})

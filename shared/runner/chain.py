@@ -133,6 +133,15 @@ class Chain:
                         positions[place] = min(position, positions.get(place, position))
         return positions
 
+    def positions(self) -> dict[TopicPartition, int]:
+        """How far all inputs have been given to tasks, those that later stages read of this process included: the least position of each place."""
+        positions: dict[TopicPartition, int] = {}
+        for running in (running for chain in self.tasks.values() for running in chain):
+            for place, position in running.reading.items():
+                if place.topic not in running.progress.paused:
+                    positions[place] = min(position, positions.get(place, position))
+        return positions
+
     def advance(
         self, partition: int, first: int, given: Mapping[int, Sequence[Records]], context: StepContext, interval_ms: int, size_bytes: int
     ) -> Iterator[Work]:

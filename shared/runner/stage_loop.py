@@ -4,7 +4,7 @@ import logging
 from collections.abc import Callable, Iterator, Sequence
 
 from tidemill.shared.log.broker import Source
-from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.log.records import Records
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
@@ -14,6 +14,7 @@ from tidemill.shared.runner.chain import Chain, Link
 from tidemill.shared.runner.chain_step import ChainStep, StepEnd
 from tidemill.shared.runner.crash_search import CrashSearch
 from tidemill.shared.runner.guarded_restore import GuardedRestore
+from tidemill.shared.runner.outage import Outage
 from tidemill.shared.runner.restore import SupersededError
 from tidemill.shared.runner.shares import Share, first_records
 from tidemill.shared.runner.stage_clients import StageClients
@@ -88,9 +89,11 @@ class StageLoop:
         self._health = health
         self._timer = timer
         self._backlog: Iterator[tuple[int, int, Records]] | None = None
+        self._outage = Outage()
 
     def step(self) -> bool:
         """Make one step; True when a transaction was committed."""
+        self._outage.begin_step()
         try:
             if self._clients.open():
                 self._tenure.begin()
@@ -106,7 +109,10 @@ class StageLoop:
         except TransientError as problem:
             self._start_over(problem)
             return False
-        self._backoff.over()
+        waited = self._backoff.waits
+        self._backoff.stepped(past=self._outage.is_over(self._chain.positions()))
+        if waited and not self._backoff.waits:
+            self._metrics.observe_readiness(self._health.ready)
         self._health.advanced()
         return committed
 
@@ -135,6 +141,7 @@ class StageLoop:
             return False
         for records in inputs:
             self._metrics.count_read(records.topic, len(records))
+        self._outage.give(inputs)
         shares = self._chain.shares(inputs)
         verdicts = self._links[0].verdicts
         # Who looks for a culprit makes small steps, each by itself; the others go on as ever.
@@ -164,6 +171,7 @@ class StageLoop:
             self._become_ready()
             return False
         partition, stage, records = behind
+        self._outage.give([records])
         committed, rest = False, {stage: [records]}
         if not self._search.survives(partition, stage, rest, reading=False):
             self._restore_again()
@@ -199,6 +207,7 @@ class StageLoop:
             self._steps.acknowledge()
         except TransientError as problem:
             self._backoff.wait(problem, self._tenure.stop)
+            self._metrics.observe_readiness(self._health.ready)
             return False
         return True
 
@@ -226,7 +235,7 @@ class StageLoop:
 
     def _become_ready(self) -> None:
         self._health.set_ready(bool(self._chain.tasks))
-        self._metrics.observe_readiness(bool(self._chain.tasks))
+        self._metrics.observe_readiness(self._health.ready)
 
     def _drop(self) -> None:
         self._chain.drop()
@@ -237,6 +246,8 @@ class StageLoop:
 
     def _start_over(self, problem: TransientError) -> None:
         self._metrics.count_abort("transient")
+        if isinstance(problem, ServerAwayError):
+            self._outage.undo_step()
         self._drop()
         self._tenure.end()
         try:

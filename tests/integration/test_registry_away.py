@@ -16,6 +16,7 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
+from tests import patience
 from tests.integration.meters import READING, record, write_application
 from tests.late_registry import LateRegistry
 from tests.tcp_gate import TcpGate
@@ -31,8 +32,6 @@ from tidemill.shared.log.broker import Reader, TopicSpec
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.log.topics import CATALOGUE
 
-# Kernels that are not in the cache yet are compiled meanwhile.
-DEADLINE_S = 120.0
 SERVICES = ("control", "alerts")
 # Two minutes are tried by hand: TIDEMILL_TEST_AWAY_S=120, with --log-cli-level=INFO for the figures.
 AWAY_S = float(os.environ.get("TIDEMILL_TEST_AWAY_S", "15"))
@@ -41,16 +40,13 @@ log = logging.getLogger(__name__)
 
 
 def until(condition: Callable[[], bool], supervisor: Supervisor) -> None:
-    deadline = time.monotonic() + DEADLINE_S
-    while not condition():
-        supervisor.check()
-        assert time.monotonic() < deadline, [supervisor.log_tail(name, 5) for name in supervisor.pids()]
-        time.sleep(0.05)
+    patience.until(condition, lambda: str([supervisor.log_tail(name, 5) for name in supervisor.pids()]), check=supervisor.check)
 
 
 def probe(port: int, what: str) -> tuple[int, dict[str, Any]]:
+    """Return what a process says of itself; 0 of one that is not there."""
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{what}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}/{what}", timeout=patience.patient(30)) as answer:
             return answer.status, json.loads(answer.read())
     except urllib.error.HTTPError as problem:
         return problem.code, json.loads(problem.read())
@@ -111,7 +107,7 @@ def test_what_runs_goes_on_without_a_registry_until_a_schema_is_new_and_what_sta
         values = encoder.encode(pa.RecordBatch.from_pylist(rows, schema=encoder.arrow))
         for row, value in zip(rows, values, strict=True):
             producer.produce(topic, value, row["meter"])
-        assert producer.flush(30) == 0
+        assert producer.flush(patience.patient(30)) == 0
         sent.extend(row["reading_id"] for row in rows)
 
     def answers() -> Counter[str]:
@@ -158,9 +154,10 @@ def test_what_runs_goes_on_without_a_registry_until_a_schema_is_new_and_what_sta
             publish(unknown, "new")
             until(lambda: "waiting for a server" in probe(ports["fused"], "ready")[1].get("troubles", {}), supervisor)
             while time.monotonic() < gone + AWAY_S:
-                assert all(probe(port, "live")[0] == 200 and probe(port, "ready")[0] == 503 for port in ports.values())
+                said = {name: (probe(port, "live")[0], probe(port, "ready")) for name, port in ports.items()}
+                assert all((live, ready) == (200, 503) for live, (ready, _) in said.values()), said
                 supervisor.check()
-                time.sleep(0.5)
+                time.sleep(0.1)
             publish(known, "behind")
             assert answers().total() == served, "records of a schema that nobody could ask for wait, and what comes behind them"
 

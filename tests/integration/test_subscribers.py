@@ -20,6 +20,7 @@ import polars as pl
 import pytest
 from rich.console import Console
 
+from tests.patience import patient, until
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.replay.replay_run import ReplayOptions, replay_run
@@ -36,7 +37,6 @@ ROOT = Path(__file__).parents[2]
 README = (ROOT / "examples" / "subscribers" / "README.md").read_text()
 KEY = "at least 16 characters"
 DATA = DataSetOptions(count=2_000, interval_ms=900_000.0)
-DEADLINE_S = 120.0
 APP_CHANGES = {
     "bootstrap_labels: 10000, cool_down: 5d, schedule: 14d, budget_per_30d: 6": "bootstrap_labels: 900",
     "trials: 4, windows_days: [0, 14], holdout_days: 3, min_rows: 1500": "families: [logistic_regression], trials: 1, holdout_days: 3, min_rows: 100",
@@ -66,17 +66,21 @@ class Program:
     def records(self) -> list[dict[str, Any]]:
         return [json.loads(line) for line in self.lines()]
 
+    def errors(self) -> str:
+        return self._errors.read_text()
+
     def until(self, condition: Callable[[], bool], what: str) -> None:
-        end = time.monotonic() + DEADLINE_S
-        while not condition():
-            assert time.monotonic() < end and self.process.poll() is None, (
-                f"not seen: {what}; {self.process.poll()}\n{self.output.read_text()[-1000:]}\n{self._errors.read_text()[-3000:]}"
-            )
-            time.sleep(0.05)
+        def running() -> None:
+            assert self.process.poll() is None, said()
+
+        def said() -> str:
+            return f"{what}; {self.process.poll()}\n{self.output.read_text()[-1000:]}\n{self.errors()[-3000:]}"
+
+        until(condition, said, check=running)
 
     def end(self, number: int = signal.SIGTERM) -> int:
         self.process.send_signal(number)
-        return self.process.wait(30)
+        return self.process.wait(patient(30))
 
 
 @contextmanager
@@ -142,7 +146,7 @@ def test_the_subscribers_of_the_readme_on_one_real_run(
             webhook.until(lambda: any("fraud is to be trained" in line for line in webhook.lines()), "an alert")
             events.until(lambda: any(line.startswith("retraining finished") for line in events.lines()), "a training")
 
-        assert first.process.wait(60) == 0 and len(first.records()) == 700
+        assert first.process.wait(patient(60)) == 0 and len(first.records()) == 700
         killed = start("predictions")
         killed.until(lambda: len(killed.lines()) > 300, "some predictions")
         killed.end(signal.SIGKILL)
