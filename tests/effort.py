@@ -29,20 +29,20 @@ class Effort:
 @contextmanager
 def effort() -> Iterator[Effort]:
     """Count the calls of this thread inside the block. The collector rests: its callbacks belong to whatever ran before."""
-    found = Effort()
+    effort = Effort()
 
     def count(frame: FrameType, event: str, argument: Any) -> None:
         if event == "call":
-            found.calls += 1
+            effort.calls += 1
         elif event == "c_call":
-            found.calls += 1
-            found.c_functions[getattr(argument, "__qualname__", "")] += 1
+            effort.calls += 1
+            effort.c_functions[getattr(argument, "__qualname__", "")] += 1
 
     before, collected = sys.getprofile(), gc.isenabled()
     gc.disable()
     sys.setprofile(count)
     try:
-        yield found
+        yield effort
     finally:
         sys.setprofile(before)
         if collected:
@@ -51,6 +51,6 @@ def effort() -> Iterator[Effort]:
 
 def calls_of(function: Callable[[], object]) -> int:
     """Return how many calls a function makes."""
-    with effort() as found:
+    with effort() as measured:
         function()
-    return found.calls
+    return measured.calls

@@ -109,15 +109,15 @@ class Shop:
 
     def journal(self) -> list[tuple[str, str | None]]:
         """Return (stream, id) of the entries in order, and (paused or resumed, stream) of the marks, decoded with fastavro."""
-        found: list[tuple[str, str | None]] = []
+        entries: list[tuple[str, str | None]] = []
         for value in self.values("shop-journal"):
             schema = json.loads(self.registry.schema(int.from_bytes(value[1:5], "big")))
             entry: Any = fastavro.schemaless_reader(io.BytesIO(value[5:]), fastavro.parse_schema(schema), None)
             if schema["name"] != "Tick":
-                found.append((entry["_event_id"].split("-")[0], entry["_event_id"]))
+                entries.append((entry["_event_id"].split("-")[0], entry["_event_id"]))
             elif entry["_paused"] or entry["_resumed"]:
-                found.append(("paused", entry["_paused"]) if entry["_paused"] else ("resumed", entry["_resumed"]))
-        return found
+                entries.append(("paused", entry["_paused"]) if entry["_paused"] else ("resumed", entry["_resumed"]))
+        return entries
 
     def values(self, topic: str) -> list[bytes]:
         log = self.broker.log(TopicPartition(topic, 0))

@@ -136,17 +136,17 @@ def _end(connection: socket.socket) -> None:
 
 def _frame(connection: socket.socket) -> bytes | None:
     """One request or answer with its length; None at the connection's end."""
-    found = b""
-    while len(found) < 4 or len(found) < 4 + struct.unpack_from(">i", found)[0]:
-        wanted = 4 if len(found) < 4 else 4 + struct.unpack_from(">i", found)[0]
+    content = b""
+    while len(content) < 4 or len(content) < 4 + struct.unpack_from(">i", content)[0]:
+        wanted = 4 if len(content) < 4 else 4 + struct.unpack_from(">i", content)[0]
         try:
-            more = connection.recv(wanted - len(found))
+            more = connection.recv(wanted - len(content))
         except OSError:
             return None
         if not more:
             return None
-        found += more
-    return found
+        content += more
+    return content
 
 
 def _request(request: bytes, api: int) -> Seen:

@@ -78,8 +78,8 @@ def write_csv(path: Path, events: Sequence[Mapping[str, Any]]) -> None:
 
 def species_scores(rows: NDArray[np.float64], count: int = len(SPECIES)) -> NDArray[np.float64]:
     """What `species_model` of so many species scores, shape (n, count), of petal lengths and sepal lengths, shape (n, 2)."""
-    found: NDArray[np.float64] = softmax(rows @ _WEIGHTS[:, :count] + _BIASES[:count], axis=1)
-    return found
+    scores: NDArray[np.float64] = softmax(rows @ _WEIGHTS[:, :count] + _BIASES[:count], axis=1)
+    return scores
 
 
 def species_model(version: str = "v1", **changes: Any) -> Artifact:

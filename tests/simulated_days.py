@@ -12,11 +12,11 @@ Booleans = NDArray[np.bool_]
 def correlated_days(rng: np.random.Generator, runs: int, days: int, correlation: float, spread: float) -> Floats:
     """Return stationary day effects of mean 0 with a lag-1 correlation, shape (runs, days)."""
     noise = rng.normal(size=(runs, days))
-    found = np.empty_like(noise)
-    found[:, 0] = noise[:, 0]
+    course = np.empty_like(noise)
+    course[:, 0] = noise[:, 0]
     for day in range(1, days):
-        found[:, day] = correlation * found[:, day - 1] + np.sqrt(1 - correlation**2) * noise[:, day]
-    return spread * found
+        course[:, day] = correlation * course[:, day - 1] + np.sqrt(1 - correlation**2) * noise[:, day]
+    return spread * course
 
 
 def decisions(days: Floats, level: float) -> tuple[Booleans, Booleans]:

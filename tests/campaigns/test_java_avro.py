@@ -21,7 +21,7 @@ def test_generated_pairs_are_schemas_with_rows_and_one_seed_gives_the_same_ones(
         registry = MemorySchemaRegistry()
         place = header(registry.register("s", json.dumps(pair.writer)))
         decoder = ColumnDecoder(registry, json.dumps(pair.reader), exact_length=True)
-        found = decoder.decode([place + encoded(json.dumps(pair.writer), row) for row in pair.rows])
-        found.batch.validate(full=True)
-        read, refused = read + len(found.rows), refused + len(found.errors)
+        decoded = decoder.decode([place + encoded(json.dumps(pair.writer), row) for row in pair.rows])
+        decoded.batch.validate(full=True)
+        read, refused = read + len(decoded.rows), refused + len(decoded.errors)
     assert min(read, refused) > 50

@@ -97,11 +97,11 @@ def test_two_writers_of_other_names_are_found_and_shrunk_to_a_few_actions(monkey
         chain._progress = frozenset()
 
     monkeypatch.setattr(Chain, "take_up", careless)
-    found = first_failure([24, 26, 5], 300)
-    assert "expected to follow" in found.violation
-    small, again = shrunk(found, budget=25)
-    assert kind_of(again.violation) == kind_of(found.violation)
-    assert len(small) < len(found.actions) / 2
+    failure = first_failure([24, 26, 5], 300)
+    assert "expected to follow" in failure.violation
+    small, again = shrunk(failure, budget=25)
+    assert kind_of(again.violation) == kind_of(failure.violation)
+    assert len(small) < len(failure.actions) / 2
     kept = json.loads(as_test("doubled", again, small))
     assert [Action.from_json(action) for action in kept["actions"]] == small
 

@@ -41,14 +41,14 @@ def read(broker: Broker, topic: str, partition: int = 0) -> list[bytes | None]:
 
 
 def collect(source: Source, count: int) -> list[Records]:
-    found: list[Records] = []
+    records: list[Records] = []
 
     def enough() -> bool:
-        found.extend(source.consume(1000, 0.05))
-        return sum(map(len, found)) >= count
+        records.extend(source.consume(1000, 0.05))
+        return sum(map(len, records)) >= count
 
     until(enough)
-    return found
+    return records
 
 
 def delete_records(broker: Broker, place: TopicPartition, before: int) -> None:

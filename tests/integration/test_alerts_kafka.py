@@ -19,9 +19,9 @@ AWAY_S = 25.0
 
 @pytest.fixture
 def receiver() -> Iterator[Receiver]:
-    found = Receiver()
-    yield found
-    found.close()
+    receiver = Receiver()
+    yield receiver
+    receiver.close()
 
 
 @pytest.mark.lasts(72)
@@ -75,7 +75,7 @@ def test_what_was_committed_is_told_and_a_kill_between_sending_and_remembering_l
         by_model: dict[str, set[str]] = {}
         for one in (told for told in running.told() if told["rule"] == "finding"):
             by_model.setdefault(one["labels"]["model"], set()).add(one["alert_id"])
-        assert {model: len(found) for model, found in by_model.items()} == {"m1": 1, "m4": 1, "m5": 1, "m6": 1}
+        assert {model: len(versions) for model, versions in by_model.items()} == {"m1": 1, "m4": 1, "m5": 1, "m6": 1}
         memory = psutil.Process(running.process.pid).memory_info().rss / 2**20
         assert running.stop() == 0, running.log.read_text()
         log = running.log.read_text()

@@ -227,9 +227,9 @@ def _use(store: RedisOnlineStore) -> dict[str, float]:
 def dead_letters(run: Run) -> dict[Place, dict[str, Any]]:
     codec = record_codec(run.registry, run.plan.topics.rejected, "Rejected")
     letters = [codec.decode(value) for value in run.values(run.plan.topics.rejected)]
-    found = {(letter["source_topic"], letter["source_partition"], letter["source_offset"]): letter for letter in letters}
-    assert len(found) == len(letters), "each bad record is one dead letter"
-    return found
+    by_place = {(letter["source_topic"], letter["source_partition"], letter["source_offset"]): letter for letter in letters}
+    assert len(by_place) == len(letters), "each bad record is one dead letter"
+    return by_place
 
 
 def test_every_bad_record_is_a_dead_letter_with_its_reason_its_place_and_its_bytes(run: Run) -> None:

@@ -52,13 +52,13 @@ def test_two_replays_at_once_and_a_third_publish_every_original_once(infrastruct
     assert last.returncode == 0, told
     assert f"{COUNT:,} had been before" in told[-1] or "replayed" in told[-1], told
     reader = broker.reader()
-    found: Counter[int] = Counter()
+    published: Counter[int] = Counter()
     for partition in (0, 1):
         for records in reader.read(TopicPartition(plan.streams["readings"].topic, partition), 0):
-            found.update(json.loads(value)["n"] for value in records.values if value)
+            published.update(json.loads(value)["n"] for value in records.values if value)
             assert all(json.loads(value)["n"] % 2 == partition for value in records.values if value)
     reader.close()
-    assert found == Counter(range(COUNT)), told
+    assert published == Counter(range(COUNT)), told
     office = DeadLetterOffice(plan, broker, registry)
     assert not list(office.letters(Selection(replayed=False))) and len(list(office.letters(Selection(replayed=True)))) == COUNT
     file = tmp_path / "letters.jsonl"

@@ -44,12 +44,12 @@ def wait_for(condition: Callable[[], bool], deadline_s: float = 30.0) -> bool:
 
 def processes_of(folder: Path) -> list[psutil.Process]:
     """Every living process that works in, or names, the folder."""
-    found = []
+    processes = []
     for process in psutil.process_iter(["cmdline", "cwd", "status"]):
         words = " ".join(process.info["cmdline"] or [])
         if process.info["status"] != psutil.STATUS_ZOMBIE and (str(folder) in words or (process.info["cwd"] or "").startswith(str(folder))):
-            found.append(process)
-    return found
+            processes.append(process)
+    return processes
 
 
 @pytest.fixture

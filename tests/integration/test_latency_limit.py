@@ -50,13 +50,13 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
         assert producer.flush(30) == 0
 
     def answers(prefix: str) -> Counter[tuple[str | None, str]]:
-        found = Counter[tuple[str | None, str]]()
+        counts = Counter[tuple[str | None, str]]()
         for partition in range(2):
             for records in reader.read(TopicPartition(plan.topics.predictions, partition), 0):
                 batch = decoder.decode([value for value in records.values if value is not None]).batch
                 rows = zip(*(batch.column(name).to_pylist() for name in ("request_id", "reason", "variant")), strict=True)
-                found.update((reason, variant) for request, reason, variant in rows if request.startswith(prefix))
-        return found
+                counts.update((reason, variant) for request, reason, variant in rows if request.startswith(prefix))
+        return counts
 
     def until_answered(prefix: str, process: "subprocess.Popen[bytes]") -> Counter[tuple[str | None, str]]:
         end = time.monotonic() + DEADLINE_S

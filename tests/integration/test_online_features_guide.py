@@ -49,7 +49,7 @@ def address(tmp_path: Path) -> Iterator[str]:
 
 
 def blocks(language: str) -> list[str]:
-    return [text for found, text in BLOCKS if found == language]
+    return [text for named, text in BLOCKS if named == language]
 
 
 def test_the_python_example_prints_what_the_guide_says(address: str, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -38,9 +38,9 @@ def server(tmp_path: Path) -> Iterator[Component]:
 
 @pytest.fixture
 def client(server: Component) -> Iterator[redis.Redis]:
-    found = redis.Redis.from_url(server.address)
-    yield found
-    found.close()
+    client = redis.Redis.from_url(server.address)
+    yield client
+    client.close()
 
 
 class Core:
@@ -57,8 +57,8 @@ class Core:
         self._touched.extend(keys)
 
     def touched(self) -> Mapping[str, Sequence[str]]:
-        found, self._touched = self._touched, []
-        return {"route": found}
+        touched_keys, self._touched = self._touched, []
+        return {"route": touched_keys}
 
     def read(self, entity: str, keys: Sequence[str], now_ms: int) -> NDArray[np.float64]:
         values = np.full((len(keys), self._width), float(now_ms))
@@ -86,10 +86,10 @@ class Pipeline:
     def step(self, *keys: str) -> None:
         self.offset += 1
         self.core.touch(*keys)
-        with effort() as found:
+        with effort() as measured:
             self.writer.flush(self.core, self.offset, self.offset)
-        self.most_calls = max(self.most_calls, found.calls)
-        self.waits += sum(calls for name, calls in found.c_functions.items() if name.split(".")[-1] in _WAITS)
+        self.most_calls = max(self.most_calls, measured.calls)
+        self.waits += sum(calls for name, calls in measured.c_functions.items() if name.split(".")[-1] in _WAITS)
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Make idle steps until the condition holds."""
@@ -115,18 +115,18 @@ class Pipeline:
 
 @pytest.fixture
 def executor() -> Iterator[ThreadPoolExecutor]:
-    with ThreadPoolExecutor(1) as found:
-        yield found
+    with ThreadPoolExecutor(1) as pool:
+        yield pool
 
 
 @pytest.fixture
 def pipeline(server: Component, executor: ThreadPoolExecutor) -> Iterator[Pipeline]:
     """Run the pipeline until every route is in the store."""
-    found = Pipeline(server, executor)
-    found.step(*ROUTES)
-    found.until(found.complete, "every route is in the store")
-    yield found
-    found.store.close()
+    pipeline = Pipeline(server, executor)
+    pipeline.step(*ROUTES)
+    pipeline.until(pipeline.complete, "every route is in the store")
+    yield pipeline
+    pipeline.store.close()
 
 
 def test_everything_is_written_again_after_a_flush(pipeline: Pipeline, client: redis.Redis) -> None:

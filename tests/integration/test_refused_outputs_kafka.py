@@ -63,8 +63,8 @@ class Stage:
 
     def letters(self) -> list[tuple[int, str, str]]:
         """Return offset, reason and detail of the dead letters."""
-        found = [codec("rejected").decode(value or b"") for value in output(self.broker, f"{self.app}-rejected", WORK)]
-        return [(letter["source_offset"], letter["reason"], letter["detail"]) for letter in found]
+        letters = [codec("rejected").decode(value or b"") for value in output(self.broker, f"{self.app}-rejected", WORK)]
+        return [(letter["source_offset"], letter["reason"], letter["detail"]) for letter in letters]
 
     def tries(self, since: int) -> int:
         """How many errors the stage has met since its log was so long."""

@@ -111,11 +111,11 @@ def test_what_runs_goes_on_without_a_registry_until_a_schema_is_new_and_what_sta
         sent.extend(row["reading_id"] for row in rows)
 
     def answers() -> Counter[str]:
-        found: Counter[str] = Counter()
+        counts: Counter[str] = Counter()
         for partition in range(2):
             for records in reader.read(TopicPartition(plan.topics.predictions, partition), 0):
-                found.update(decoder.decode([value for value in records.values if value is not None]).batch.column("request_id").to_pylist())
-        return found
+                counts.update(decoder.decode([value for value in records.values if value is not None]).batch.column("request_id").to_pylist())
+        return counts
 
     def answered() -> bool:
         return answers().total() >= len(sent)

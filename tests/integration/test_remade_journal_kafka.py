@@ -70,9 +70,9 @@ def test_a_journal_that_was_made_anew_stops_who_works_by_it_live_and_at_the_star
 
     def journal() -> list[Records]:
         reader = broker.reader()
-        found = [records for number in range(2) for records in reader.read(TopicPartition(plan.topics.journal, number), 0)]
+        entries = [records for number in range(2) for records in reader.read(TopicPartition(plan.topics.journal, number), 0)]
         reader.close()
-        return found
+        return entries
 
     def has_read(runner: Runner) -> bool:
         offsets = [

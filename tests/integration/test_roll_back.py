@@ -89,15 +89,15 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         value = json.dumps({"reading_id": identity, "meter": "1", "read_at": int(time.time() * 1e3), "kwh": 1.0}).encode()
         producer.produce(plan.streams["readings"].topic, value, b"1", partition)
         assert producer.flush(30) == 0
-        found: list[dict[str, Any]] = []
+        answers: list[dict[str, Any]] = []
 
         def look() -> bool:
             decoded = ColumnDecoder(registry, (ROOT / "schemas" / "prediction.avsc").read_text()).decode(values(topics.predictions, 2))
-            found.extend(row for row in decoded.batch.to_pylist() if row["request_id"] == identity)
-            return bool(found)
+            answers.extend(row for row in decoded.batch.to_pylist() if row["request_id"] == identity)
+            return bool(answers)
 
         until(look, f"the prediction of {identity}")
-        return found[0]
+        return answers[0]
 
     def champion() -> str:
         try:
@@ -142,7 +142,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         after = ask("last")
         assert (after["model_version"], after["variant"], after["deployment_sequence"], after["reason"]) == ("v1", "champion", 3, None)
         until(lambda: champion() == "v1", "the registry follows")
-        tags = {found.tags["version"]: found.tags for found in client.search_model_versions(f"name = '{application_name}.faulty'")}
+        tags = {one.tags["version"]: one.tags for one in client.search_model_versions(f"name = '{application_name}.faulty'")}
         assert {"promoted_at", "retired_at", "restored_at"} <= set(tags["v1"]) and {"promoted_at", "rolled_back_at"} <= set(tags["v2"])
 
         # Two operators begin an A/B test at once: one is followed. The meter answers with the version that has its draw.

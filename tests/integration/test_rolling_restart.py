@@ -102,10 +102,10 @@ def test_a_rolling_restart_pauses_no_partition_for_the_session_time_out(
 
         def shares() -> list[int]:
             try:
-                found = admin.describe_consumer_groups([group], request_timeout=5)[group].result()
+                description = admin.describe_consumer_groups([group], request_timeout=5)[group].result()
             except KafkaException:  # The group's coordinator is still being made.
                 return []
-            return [len(member.assignment.topic_partitions) for member in found.members]
+            return [len(member.assignment.topic_partitions) for member in description.members]
 
         until(lambda: shares() == [PARTITIONS // 2] * 2, "half of the partitions for each instance")
         goes_on(load)

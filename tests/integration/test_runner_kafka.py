@@ -62,9 +62,9 @@ def publish(broker: KafkaBroker, topic: str, keys: list[str], partition: int) ->
 
 def ends(broker: KafkaBroker, topic: str, partitions: int) -> list[int]:
     reader = broker.reader()
-    found = [reader.watermarks(TopicPartition(topic, number))[1] for number in range(partitions)]
+    ends = [reader.watermarks(TopicPartition(topic, number))[1] for number in range(partitions)]
     reader.close()
-    return found
+    return ends
 
 
 def wait_until(condition: Callable[[], bool], what: str) -> None:

@@ -72,9 +72,9 @@ def test_a_transaction_that_lost_a_part_stops_the_next_start(
         torn.produce(said, b"a=3@5", None, 0)
     torn.commit_transaction(DEADLINE_S)
     first.close()
-    found = f"{said}:0: of the 3 from offset 7 on 3 are not there" if "outputs" in lost else f"{said}:0: 1 more than the 3 from offset"
+    message = f"{said}:0: of the 3 from offset 7 on 3 are not there" if "outputs" in lost else f"{said}:0: 1 more than the 3 from offset"
     second = start()
-    with pytest.raises(TornTransactionError, match=found):
+    with pytest.raises(TornTransactionError, match=message):
         step_until(second, lambda: False)
     second.close()
     third = start(f"{STAGE}:0:{3 if 'outputs' in lost else progress.sequence}")

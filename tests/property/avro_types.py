@@ -107,10 +107,10 @@ def encoded(schema: str, row: dict[str, Any]) -> bytes:
 def decoded(schema: str, reader: str, body: bytes) -> Any:
     """Decode a row with fastavro, resolved to the reader's schema."""
     stream = io.BytesIO(body)
-    found = fastavro.schemaless_reader(stream, fastavro.parse_schema(plain(json.loads(schema))), fastavro.parse_schema(plain(json.loads(reader))))
+    content = fastavro.schemaless_reader(stream, fastavro.parse_schema(plain(json.loads(schema))), fastavro.parse_schema(plain(json.loads(reader))))
     if stream.tell() != len(body):
         raise ValueError("trailing bytes")
-    return found
+    return content
 
 
 def flattened(schema: dict[str, Any], row: dict[str, Any] | None, prefix: str = "") -> dict[str, Any]:

@@ -148,5 +148,5 @@ class System:
 
     def rows(self, topic: str, schema: str) -> list[dict[str, Any]]:
         """Decoded records of one schema."""
-        found: list[dict[str, Any]] = ColumnDecoder(self.registry, schema).decode(self.read(topic).values).batch.to_pylist()
-        return found
+        rows: list[dict[str, Any]] = ColumnDecoder(self.registry, schema).decode(self.read(topic).values).batch.to_pylist()
+        return rows

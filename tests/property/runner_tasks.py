@@ -147,9 +147,9 @@ def arguments(
 
 def output(broker: Broker, topic: str, partition: int = 0) -> list[bytes | None]:
     reader = broker.reader()
-    found = [value for records in reader.read(TopicPartition(topic, partition), 0) for value in records.values]
+    values = [value for records in reader.read(TopicPartition(topic, partition), 0) for value in records.values]
     reader.close()
-    return found
+    return values
 
 
 class Killed(BaseException):

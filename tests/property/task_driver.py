@@ -89,14 +89,14 @@ class Driver:
         places = [place for place in left if place.topic in self.first] or list(left)
         if not places:
             return None
-        found = []
+        batches = []
         chosen = [places[int(self.rng.integers(len(places)))]] if self.portion == 1 else [one for one in places if self.rng.random() < 0.7]
         for place in chosen:
             begin = self._reading.get(place, 0)
             end = min(begin + int(self.rng.integers(1, self.portion + 1)), begin + left[place])
-            found += list(self._read(place, begin, end))
+            batches += list(self._read(place, begin, end))
             self._reading[place] = end
-        return found
+        return batches
 
     def _step(self, task: Task, inputs: Sequence[Records], stopping: bool = False) -> None:
         self._now_ms += 10

@@ -49,13 +49,13 @@ class Challengers:
 
     def timed(self) -> list[tuple[int, int, Pair]]:
         """Return slots of champion and challenger, and who they are, where both score and how long that takes is held against a limit."""
-        found = []
+        pairs = []
         for j, (i, plan, now, own) in enumerate(zip(self.models, self._plans, self._champions, self.serving, strict=True)):
             challenge = now.challenge
             if challenge is None or now.scorer is None or own.scorer is None or plan.settings.stages.limits.scoring_time is None:
                 continue
-            found.append((i, self._width + j, Pair(plan.name, now.version, own.version, own.deployment_sequence, challenge.stage)))
-        return found
+            pairs.append((i, self._width + j, Pair(plan.name, now.version, own.version, own.deployment_sequence, challenge.stage)))
+        return pairs
 
     def __bool__(self) -> bool:
         """Whether there are any."""

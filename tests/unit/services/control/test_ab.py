@@ -127,11 +127,11 @@ def test_a_candidate_goes_through_every_stage_and_the_test_begins_anew() -> None
     said: list[dict[str, Any]] = []
     for record in losses(-0.02, 9, count=60):
         stage, sequence = stages[-1]
-        found = one.trial(record | {"stage": stage, "challenger_sequence": sequence})
-        said += found
-        if found and found[0]["action"] in ("canary", "ab"):
-            stages.append((found[0]["action"], sequence + 1))
-        if found and found[0]["action"] == "promote":
+        setback = one.trial(record | {"stage": stage, "challenger_sequence": sequence})
+        said += setback
+        if setback and setback[0]["action"] in ("canary", "ab"):
+            stages.append((setback[0]["action"], sequence + 1))
+        if setback and setback[0]["action"] == "promote":
             break
     assert [one["action"] for one in said] == ["canary", "ab", "promote"]
     begins, ends = (one["journal_time"] // DAY for one in said[1:])

@@ -26,13 +26,13 @@ def people(rates: Sequence[float], seed: int, blocks: int = 14, each: int = 60) 
 
 
 def counted(group: np.ndarray, day: np.ndarray, label: np.ndarray, answer: np.ndarray) -> dict[str, list[list[int]]]:
-    found: dict[str, list[list[int]]] = {}
+    counts: dict[str, list[list[int]]] = {}
     for name in np.unique(group):
         rows = [(group == name) & (day == one) for one in np.unique(day)]
-        found[f"country=c{name}"] = [
+        counts[f"country=c{name}"] = [
             [number, int(of.sum()), int(label[of].sum()), int(answer[of].sum()), int((label & answer)[of].sum())] for number, of in enumerate(rows)
         ]
-    return found
+    return counts
 
 
 def test_the_differences_are_those_of_fairlearn() -> None:

@@ -165,14 +165,14 @@ def test_a_new_recipe_that_began_as_a_canary_is_known_by_the_workers_answer_and_
     for day, record in enumerate(list(days(-0.002, 11, 0.002))):
         if said and said[-1]["action"] != "promote_refit":
             break
-        found = one.trial(record | {"stage": "canary"})
-        said += found
-        if found and found[0]["action"] == "promote_refit":
+        setback = one.trial(record | {"stage": "canary"})
+        said += setback
+        if setback and setback[0]["action"] == "promote_refit":
             at = day
-            one.answered({**refusal(found[0]), "decision_id": "another"})
-            one.answered({**refusal(found[0]), "event": "promoted"})
+            one.answered({**refusal(setback[0]), "decision_id": "another"})
+            one.answered({**refusal(setback[0]), "event": "promoted"})
             assert not one.snapshot()["m"]["is_new_recipe"], "neither was its refusal"
-            one.answered(refusal(found[0]))
+            one.answered(refusal(setback[0]))
             if restart:
                 state = json.loads(json.dumps(one.snapshot()))
                 one = watch(stages)

@@ -133,10 +133,10 @@ class Topics:
         self.times: dict[str, list[int]] = {}
         self.stages = {topics.vectors: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.schema_changes: "ingestion"}
         self.progress = {topic: topics.progress(stage) for topic, stage in self.stages.items()}
-        for topic, found in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes, rows.schema_changes), strict=True):
+        for topic, findings in zip(self.stages, (rows.vectors, rows.predictions, rows.outcomes, rows.schema_changes), strict=True):
             encoder = ColumnEncoder(registry, topic, schemas[topic])
-            self.values[topic] = list(encoder.encode(pa.RecordBatch.from_pylist(found, schema=encoder.arrow)))
-            self.times[topic] = [int(row["journal_time"] if "journal_time" in row else row["_journal_time"]) for row in found]
+            self.values[topic] = list(encoder.encode(pa.RecordBatch.from_pylist(findings, schema=encoder.arrow)))
+            self.times[topic] = [int(row["journal_time"] if "journal_time" in row else row["_journal_time"]) for row in findings]
         self.codec = RecordCodec(registry, "progress", (SCHEMAS / "progress.avsc").read_text())
         self.sequence = dict.fromkeys(self.progress.values(), 0)
 
@@ -159,8 +159,8 @@ class Topics:
 
     def until(self, positions: dict[TopicPartition, int], begin: dict[TopicPartition, int]) -> list[Records]:
         """Data records between two positions, for a replay."""
-        found = []
+        findings = []
         for topic in self.values:
             key = TopicPartition(topic, 0)
-            found.append(self.records(topic, begin.get(key, 0), positions.get(key, 0)))
-        return found
+            findings.append(self.records(topic, begin.get(key, 0), positions.get(key, 0)))
+        return findings

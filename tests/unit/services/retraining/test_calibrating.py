@@ -30,26 +30,26 @@ def sample(seed: int = 0, n: int = 4_000, days: int = 7) -> tuple[Scores, Scores
 def test_platt_scaling_is_a_logistic_regression_on_the_log_odds() -> None:
     labels, truth, _ = sample()
     scores = expit(2.0 * logit(truth) + 1.0)
-    found = platt(labels, scores)
+    calibration = platt(labels, scores)
     oracle = LogisticRegression(C=np.inf, tol=1e-10, max_iter=1_000).fit(logit(scores).reshape(-1, 1), labels)
-    assert found is not None and found.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-4)
-    assert found.offsets[0] == pytest.approx(oracle.intercept_[0], rel=1e-3)
+    assert calibration is not None and calibration.slope == pytest.approx(oracle.coef_[0, 0], rel=1e-4)
+    assert calibration.offsets[0] == pytest.approx(oracle.intercept_[0], rel=1e-3)
     assert platt(1 - labels, scores) is None, "never turns the order round"
 
 
 def test_the_rising_line_is_isotonic_regression_that_keeps_the_order() -> None:
     labels, truth, _ = sample(n=20_000)
     scores = truth**3
-    found = isotonic(labels, scores)
-    assert found is not None
-    served = found.apply(scores)
+    calibration = isotonic(labels, scores)
+    assert calibration is not None
+    served = calibration.apply(scores)
     oracle = IsotonicRegression(out_of_bounds="clip").fit(scores, labels).predict(scores)
     assert np.abs(served - oracle).mean() < 0.02 and np.abs(served - truth).mean() < 0.02
     assert roc_auc(labels, served) == pytest.approx(roc_auc(labels, scores), abs=1e-12), "no ties are made"
-    ends = found.apply(np.array([0.0, 1.0]))
+    ends = calibration.apply(np.array([0.0, 1.0]))
     assert 0 < ends[0] < ends[1] < 1
     grid = np.sort(np.concatenate([np.linspace(0, 1, 2_001), np.geomspace(1e-7, 1e-2, 500)]))
-    assert (np.diff(found.apply(grid)) <= np.diff(grid) * found.steepness * (1 + 1e-9) + 1e-12).all()
+    assert (np.diff(calibration.apply(grid)) <= np.diff(grid) * calibration.steepness * (1 + 1e-9) + 1e-12).all()
 
 
 def test_the_temperature_is_the_best_of_a_grid() -> None:
@@ -57,11 +57,11 @@ def test_the_temperature_is_the_best_of_a_grid() -> None:
     table = softmax(rng.normal(size=(5_000, 3)), axis=1)
     labels = np.array([rng.choice(3, p=row) for row in table]).astype(np.float64)
     sharp = softmax(2.5 * np.log(table), axis=1)
-    found = temperature(labels, sharp)
+    calibration = temperature(labels, sharp)
     grid = np.exp(np.linspace(-2, 1, 601))
     losses = [THREE.losses(labels, softmax(power * np.log(sharp), axis=1)).mean() for power in grid]
-    assert found is not None and found.slope == pytest.approx(grid[int(np.argmin(losses))], rel=0.01)
-    assert (found.apply(sharp).argmax(axis=1) == sharp.argmax(axis=1)).all()
+    assert calibration is not None and calibration.slope == pytest.approx(grid[int(np.argmin(losses))], rel=0.01)
+    assert (calibration.apply(sharp).argmax(axis=1) == sharp.argmax(axis=1)).all()
 
 
 @pytest.mark.parametrize(("bend", "method"), [("sharp", ("platt", "isotonic")), ("power", ("isotonic",)), ("none", ("none",))])

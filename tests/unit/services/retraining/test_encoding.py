@@ -52,7 +52,7 @@ def test_codes_equal_a_plain_count() -> None:
     values = [LEVELS[i] for i in np.minimum(generator.geometric(0.15, n) - 1, 40)]
     labels = (generator.random(n) < 0.3).astype(np.float64)
     times = generator.permutation(n).astype(np.int64)
-    found = encode(pa.RecordBatch.from_pydict({"c": pa.array(values)}), labels, times, Binary())
+    encoding = encode(pa.RecordBatch.from_pydict({"c": pa.array(values)}), labels, times, Binary())
     rate, order = labels.mean(), np.argsort(times)
     count = {level: values.count(level) for level in set(values)}
     groups = [None if v is None else v if count[v] >= 20 else "" for v in values]
@@ -63,7 +63,7 @@ def test_codes_equal_a_plain_count() -> None:
         return float((sum(mine) + 50 * rate) / (len(mine) + 50))
 
     everything = list(range(n))
-    column = found.columns[0]
+    column = encoding.columns[0]
     assert column.codes == pytest.approx({level: code(everything, level) for level, many in count.items() if level is not None and many >= 20})
     assert column.unknown == pytest.approx(code(everything, ""))
     for begin in range(0, n, n // 20):
@@ -71,9 +71,9 @@ def test_codes_equal_a_plain_count() -> None:
         for row in order[begin : begin + n // 20 : 83].tolist():
             group = groups[row]
             if group is None:
-                assert np.isnan(found.matrix[row, 0])
+                assert np.isnan(encoding.matrix[row, 0])
             else:
-                assert found.matrix[row, 0] == pytest.approx(code(before, group), rel=1e-6)
+                assert encoding.matrix[row, 0] == pytest.approx(code(before, group), rel=1e-6)
 
 
 def test_the_label_of_a_row_changes_no_code_of_it() -> None:
@@ -89,6 +89,6 @@ def test_the_label_of_a_row_changes_no_code_of_it() -> None:
 
 def test_numbers_and_empty_columns_pass() -> None:
     rows = pa.RecordBatch.from_pydict({"none": pa.array([None, None], pa.string()), "x": pa.array([1.0, None])})
-    found = encode(rows, np.array([0.0, 1.0]), np.array([1, 2]), Binary())
-    assert np.isnan(found.matrix[:, 0]).all() and found.matrix[0, 1] == 1.0 and np.isnan(found.matrix[1, 1])
-    assert signature(found).encode(rows).shape == (2, 2)
+    encoding = encode(rows, np.array([0.0, 1.0]), np.array([1, 2]), Binary())
+    assert np.isnan(encoding.matrix[:, 0]).all() and encoding.matrix[0, 1] == 1.0 and np.isnan(encoding.matrix[1, 1])
+    assert signature(encoding).encode(rows).shape == (2, 2)

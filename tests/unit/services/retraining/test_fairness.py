@@ -27,9 +27,9 @@ def judged(labels: NDArray[np.float64], predicted: NDArray[np.int32], group: NDA
 
 def test_the_measures_are_those_of_fairlearn() -> None:
     labels, predicted, group = rows(1, 0.1)
-    found = judged(labels, predicted, group).figures
-    assert found["demographic_parity__place"] == pytest.approx(demographic_parity_difference(labels, predicted, sensitive_features=group))
-    assert found["equalized_odds__place"] == pytest.approx(equalized_odds_difference(labels, predicted, sensitive_features=group))
+    verdict = judged(labels, predicted, group).figures
+    assert verdict["demographic_parity__place"] == pytest.approx(demographic_parity_difference(labels, predicted, sensitive_features=group))
+    assert verdict["equalized_odds__place"] == pytest.approx(equalized_odds_difference(labels, predicted, sensitive_features=group))
 
 
 def test_a_redraw_of_the_blocks_has_fairlearns_measures_of_its_rows() -> None:
@@ -56,6 +56,6 @@ def test_small_groups_are_not_judged() -> None:
     labels, predicted, group = rows(3, 0.0)
     group = np.where(np.arange(N) < 150, "few", np.where(group == "c", "a", group))
     predicted = np.where(group == "few", 1, predicted).astype(np.int32)
-    found = judged(labels, predicted, group)
-    assert not found.problem and found.figures["fairness_groups__place"] == 2
+    verdict = judged(labels, predicted, group)
+    assert not verdict.problem and verdict.figures["fairness_groups__place"] == 2
     assert judged(labels, predicted, np.full(N, "one")).figures == {"fairness_groups__place": 1.0}

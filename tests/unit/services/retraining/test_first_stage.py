@@ -12,13 +12,13 @@ SHADOW, CANARY, AB = {"shadow": ShadowStage()}, {"canary": CanaryStage(share=0.2
 
 
 def lifecycle(*events: str) -> Lifecycle:
-    found = Lifecycle()
+    lifecycle = Lifecycle()
     for event in events:
-        found = found.apply({
-            "sequence": found.head + 1, "parent": found.head, "model": "m", "event": event, "version": f"v{found.head + 1}", "artifact_sha256": "a",
-            "threshold": 0.5, "share": 0.5, "reason": "because", "operator": "", "journal_time": 0,
+        lifecycle = lifecycle.apply({
+            "sequence": lifecycle.head + 1, "parent": lifecycle.head, "model": "m", "event": event, "version": f"v{lifecycle.head + 1}",
+            "artifact_sha256": "a", "threshold": 0.5, "share": 0.5, "reason": "because", "operator": "", "journal_time": 0,
         })  # fmt: skip
-    return found
+    return lifecycle
 
 
 @pytest.mark.parametrize(

@@ -30,8 +30,8 @@ def test_each_fold_is_what_a_loop_over_its_rows_says(window: int) -> None:
             if known < begin and asked < begin - HORIZON_MS and (not window or asked >= begin - HORIZON_MS - window * DAY_MS)
         ]
         judged = [(asked, known) for asked, known in pairs if begin <= asked < stop and known < DAYS * DAY_MS]
-        for expected, found in ((learned, folds.learning(examples, fold, window)), (judged, folds.validation(examples, fold))):
-            assert expected and expected == list(zip(found.request_ms.tolist(), found.label_ms.tolist(), strict=True))
+        for expected, chosen in ((learned, folds.learning(examples, fold, window)), (judged, folds.validation(examples, fold))):
+            assert expected and expected == list(zip(chosen.request_ms.tolist(), chosen.label_ms.tolist(), strict=True))
 
 
 def test_a_short_history_has_fewer_folds_and_at_least_one() -> None:

@@ -41,14 +41,14 @@ def test_data_of_hours_are_judged_in_shorter_blocks() -> None:
 
 @pytest.mark.parametrize("only", [0.0, 1.0])
 def test_one_class_judges_nobody(only: float) -> None:
-    found = verdict(np.full(N, only), np.full(N, only))
-    assert not found.passed and "enough of each class" in found.reason
+    judgement = verdict(np.full(N, only), np.full(N, only))
+    assert not judgement.passed and "enough of each class" in judgement.reason
 
 
 def test_too_few_of_a_class_judge_nobody_and_it_is_said_which() -> None:
     few = np.where(np.arange(N) % 200 == 0, 1.0, 0.0)
-    found = judge(Binary(), few, GOOD, DULL, TIMES, 0.05, 100, 10)
-    assert not found.passed and "5 positives of 1000 rows, 10 are needed" in found.reason
+    verdict = judge(Binary(), few, GOOD, DULL, TIMES, 0.05, 100, 10)
+    assert not verdict.passed and "5 positives of 1000 rows, 10 are needed" in verdict.reason
     assert "5 negatives" in judge(Binary(), 1 - few, GOOD, DULL, TIMES, 0.05, 100, 10).reason
 
 
@@ -58,15 +58,15 @@ def test_probabilities_that_mean_less_than_the_champions_do_not_serve() -> None:
     n = 6_000
     chance = generator.beta(0.8, 1.9, n)
     labels, times = (generator.random(n) < chance).astype(np.float64), np.sort(generator.integers(0, 20 * DAY_MS, n))
-    found = judge(Binary(), labels, np.clip(chance + 0.15, 0.01, 0.99), np.full(n, labels.mean()), times, 0.05, 100, 10)
-    assert not found.passed and "calibration" in found.reason and found.figures["calibration_difference_low"] > 0.05
+    verdict = judge(Binary(), labels, np.clip(chance + 0.15, 0.01, 0.99), np.full(n, labels.mean()), times, 0.05, 100, 10)
+    assert not verdict.passed and "calibration" in verdict.reason and verdict.figures["calibration_difference_low"] > 0.05
     assert judge(Binary(), labels, np.clip(chance, 0.01, 0.99), np.full(n, labels.mean()), times, 0.05, 100, 10).passed
 
 
 @pytest.mark.parametrize("value", [2.0, float("nan"), float("inf"), 0.5])
 def test_a_label_of_another_kind_judges_nobody(value: float) -> None:
-    found = verdict(changed(LABELS, value))
-    assert not found.passed and "labels of 0 or 1" in found.reason
+    judgement = verdict(changed(LABELS, value))
+    assert not judgement.passed and "labels of 0 or 1" in judgement.reason
 
 
 @pytest.mark.parametrize("value", [float("nan"), float("inf"), float("-inf")])

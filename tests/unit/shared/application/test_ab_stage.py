@@ -41,9 +41,9 @@ def test_a_test_stands_between_canary_and_champion_with_good_defaults(tmp_path: 
     ],
 )
 def test_what_does_not_fit_is_refused_by_line(tmp_path: Path, ab: str, words: str) -> None:
-    with pytest.raises(ApplicationError, match=r"app\.yaml:\d+") as found:
+    with pytest.raises(ApplicationError, match=r"app\.yaml:\d+") as refusal:
         with_stages(tmp_path, f"{{ab: {ab}}}")
-    assert words in str(found.value)
+    assert words in str(refusal.value)
 
 
 @pytest.mark.parametrize("share", ["0", "1", "-0.1", "1.5", ".nan"])
@@ -64,6 +64,6 @@ def test_labels_of_several_classes_are_neither_lower_nor_higher(tmp_path: Path) 
         .replace("{default: 0.3}", "{default: fine}")
         .replace('value: "bad"', "value: \"IF(bad > 0, 'bad', 'fine')\"")
     )
-    with pytest.raises(ApplicationError, match=r"app\.yaml:\d+") as found:
+    with pytest.raises(ApplicationError, match=r"app\.yaml:\d+") as refusal:
         shop(tmp_path, text)
-    assert "loss: labels of several classes have no mean" in str(found.value)
+    assert "loss: labels of several classes have no mean" in str(refusal.value)

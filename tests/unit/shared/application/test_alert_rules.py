@@ -12,10 +12,10 @@ FLIGHTS = Path(__file__).parents[4] / "examples" / "flights"
 
 
 def application(folder: Path, alerts: str) -> Path:
-    found = Path(shutil.copytree(FLIGHTS, folder / "flights"))
-    with (found / "app.yaml").open("a") as file:
+    copied = Path(shutil.copytree(FLIGHTS, folder / "flights"))
+    with (copied / "app.yaml").open("a") as file:
         file.write(alerts)
-    return found
+    return copied
 
 
 @pytest.mark.parametrize(

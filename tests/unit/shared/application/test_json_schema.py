@@ -17,14 +17,14 @@ ROOT = Path(__file__).parents[4]
 
 
 def test_names_every_key_and_the_defaults_as_the_file_has_them() -> None:
-    found = json_schema()
-    assert set(found["properties"]) == set(Application.model_fields) and set(found["required"]) == {"app", "owner", "partition_by"}
-    stream = found["$defs"]["Stream"]
+    schema = json_schema()
+    assert set(schema["properties"]) == set(Application.model_fields) and set(schema["required"]) == {"app", "owner", "partition_by"}
+    stream = schema["$defs"]["Stream"]
     assert set(stream["properties"]) == {field.alias or name for name, field in Stream.model_fields.items()}
     assert stream["additionalProperties"] is False
     lateness = stream["properties"]["allowed_lateness"]
     assert lateness["type"] == "string" and lateness["default"] == "0s" and re.match(lateness["pattern"], "2h")
-    retraining = found["$defs"]["RetrainingPolicy"]["properties"]
+    retraining = schema["$defs"]["RetrainingPolicy"]["properties"]
     assert (retraining["cool_down"]["default"], retraining["schedule"]["default"]) == ("3d", "30d")
 
 
@@ -38,11 +38,11 @@ def test_windows_may_be_text() -> None:
 def test_a_section_has_a_schema_of_its_own(section: str) -> None:
     printed = CliRunner().invoke(app, ["schema", "--section", section])
     assert printed.exit_code == 0
-    found: dict[str, Any] = json.loads(printed.output)
-    (pattern,) = found["patternProperties"]
-    assert found["additionalProperties"] is False and re.match(pattern, "payments") and not re.match(pattern, "Payments")
+    schema: dict[str, Any] = json.loads(printed.output)
+    (pattern,) = schema["patternProperties"]
+    assert schema["additionalProperties"] is False and re.match(pattern, "payments") and not re.match(pattern, "Payments")
     assert bool(re.match(pattern, "owner")) == (section == "entities"), "else it is who answers for the file"
-    assert ("owner" in found.get("properties", {})) == (section != "entities")
+    assert ("owner" in schema.get("properties", {})) == (section != "entities")
 
 
 def test_an_unknown_section_is_refused() -> None:

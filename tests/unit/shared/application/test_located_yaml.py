@@ -34,8 +34,8 @@ def test_lines_are_those_of_the_deepest_part_that_exists(tmp_path: Path) -> None
     file = tmp_path / "a.yaml"
     file.write_text("a:\n  b:\n    - 1\n    - c: 2\n<<: {z: 1}\n")
     located = load_yaml(file)
-    found = [located.line(path) for path in ((), ("a",), ("a", "b"), ("a", "b", 1), ("a", "b", 1, "c"), ("a", "b", 7), ("a", "no", "b"), ("z",))]
-    assert found == [1, 1, 2, 4, 4, 2, 1, 5]
+    lines = [located.line(path) for path in ((), ("a",), ("a", "b"), ("a", "b", 1), ("a", "b", 1, "c"), ("a", "b", 7), ("a", "no", "b"), ("z",))]
+    assert lines == [1, 1, 2, 4, 4, 2, 1, 5]
 
 
 @pytest.mark.parametrize("text", ["a: 1\n<<: 3\n", "a: 1\n[1, 2]: 3\n", "a: 1\n1: x\n1: y\n", "b: 1\na: !!int '3'\n"])

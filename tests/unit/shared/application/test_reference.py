@@ -30,9 +30,9 @@ NOUNS = [
 
 def rows(noun: type[BaseModel]) -> dict[str, tuple[str, str]]:
     """Default and example by key, as the section of a noun has them."""
-    found = re.search(rf"^## {noun.__name__}\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S)
-    assert found, f"no section {noun.__name__}"
-    return {key: (default, example.replace("\\|", "|")) for key, _, default, _, example in ROW.findall(found[1])}
+    match = re.search(rf"^## {noun.__name__}\n(.*?)(?=^## |\Z)", TEXT, re.M | re.S)
+    assert match, f"no section {noun.__name__}"
+    return {key: (default, example.replace("\\|", "|")) for key, _, default, _, example in ROW.findall(match[1])}
 
 
 def default_text(field: Any) -> str:

@@ -29,8 +29,8 @@ def test_the_next_instant_is_the_first_minute_after_that_the_expression_names(te
         walked = at + timedelta(minutes=1)
         while not KNOWN[text](walked):
             walked += timedelta(minutes=1)
-        found = next_instant(schedule, round(at.timestamp() * 1000))
-        assert found == round(walked.timestamp() * 1000)
+        instant = next_instant(schedule, round(at.timestamp() * 1000))
+        assert instant == round(walked.timestamp() * 1000)
         at = walked
 
 

@@ -63,7 +63,7 @@ def test_figures_of_classes_are_scikit_learns(seed: int, digits: int) -> None:
     labels, scores = table(np.random.default_rng(seed), 500, 3, digits)
     predicted = THREE.decide(scores, 0.5)
     assert predicted.tolist() == [row.tolist().index(max(row.tolist())) for row in scores]
-    found = THREE.figures(labels, scores, predicted)
+    figures = THREE.figures(labels, scores, predicted)
     hot = labels[:, None] == np.arange(3)
     macro = {"average": "macro", "zero_division": 0}
     expected = {
@@ -78,8 +78,8 @@ def test_figures_of_classes_are_scikit_learns(seed: int, digits: int) -> None:
         "recall": oracle.recall_score(labels, predicted, **macro),
         "f1": oracle.f1_score(labels, predicted, **macro),
     }
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
-    assert set(found) == {*expected, "calibration_error"}
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    assert set(figures) == {*expected, "calibration_error"}
     assert THREE.losses(labels, scores).mean() == pytest.approx(expected["log_loss"])
 
 
@@ -102,21 +102,21 @@ def test_figures_of_yes_and_no_are_scikit_learns(seed: int) -> None:
         "recall": oracle.recall_score(labels, predicted),
         "f1": oracle.f1_score(labels, predicted),
     }
-    found = Binary().figures(labels, scores, predicted)
-    assert {name: found[name] for name in expected} == pytest.approx(expected, abs=1e-12)
+    figures = Binary().figures(labels, scores, predicted)
+    assert {name: figures[name] for name in expected} == pytest.approx(expected, abs=1e-12)
 
 
 def test_figures_of_numbers_are_scikit_learns() -> None:
     generator = np.random.default_rng(5)
     labels = generator.normal(10, 3, 300)
     scores = labels + generator.normal(0, 1, 300)
-    found = Regression().figures(labels, scores, Regression().decide(scores, 0.5))
+    figures = Regression().figures(labels, scores, Regression().decide(scores, 0.5))
     expected = {
         "mean_absolute_error": oracle.mean_absolute_error(labels, scores),
         "root_mean_squared_error": oracle.root_mean_squared_error(labels, scores),
         "r2": oracle.r2_score(labels, scores),
     }
-    assert found == pytest.approx(expected, rel=1e-12)
+    assert figures == pytest.approx(expected, rel=1e-12)
     assert Regression().losses(labels, scores).mean() == pytest.approx(oracle.mean_squared_error(labels, scores))
 
 
@@ -134,8 +134,8 @@ def test_rows_of_other_classes_than_todays_spoil_nothing() -> None:
     predicted = THREE.decide(scores, 0.5)
     expected = THREE.figures(labels, scores, predicted)
     more = np.vstack([scores, [[0.5, 0.5, np.nan], [np.nan, np.nan, np.nan], [0.2, 0.3, 0.5]]])
-    found = THREE.figures(np.append(labels, [1.0, 0.0, 3.0]), more, np.append(predicted, [-1, 5, 2]))
-    assert found == expected
+    figures = THREE.figures(np.append(labels, [1.0, 0.0, 3.0]), more, np.append(predicted, [-1, 5, 2]))
+    assert figures == expected
 
 
 def test_a_certain_wrong_answer_has_a_finite_loss() -> None:

@@ -63,10 +63,10 @@ def test_a_note_says_what_a_process_died_in(tmp_path: Path) -> None:
     assert note.death is None
     note.begin(2, 7, 41, [run(5, 6), run(9)])
     note.advanced()
-    found = DeathNote(path).death
-    assert found is not None
-    assert (found.stage, found.partition, found.sequence, found.step) == (2, 7, 41, Span(3, {"t:0": 5}, {"t:0": 9}))
-    assert not found.held and not found.restoring
+    death = DeathNote(path).death
+    assert death is not None
+    assert (death.stage, death.partition, death.sequence, death.step) == (2, 7, 41, Span(3, {"t:0": 5}, {"t:0": 9}))
+    assert not death.held and not death.restoring
     assert DeathNote(path).death is None, "said once"
     note.begin(0, 0, 1, [run(5)], {TopicPartition("t", 0): 8})
     held = DeathNote(path).death

@@ -27,10 +27,10 @@ def test_progress_survives_its_wire_format() -> None:
 
 
 def test_the_catalogue_makes_every_topic_of_every_stage() -> None:
-    found = {spec.name: spec for spec in catalogue_topics("shop", 6)}
-    assert found["shop-journal"].partitions == 6
-    assert found["shop-journal"].config == {"cleanup.policy": "delete", "retention.ms": "-1"}
-    assert found["shop-deployments"].partitions == 1
-    assert found["shop-features-progress"].config["cleanup.policy"] == "compact"
-    assert {"shop-scoring-checkpoint", "shop-control-progress", "shop-archive-checkpoint"} <= set(found)
-    assert not any("{" in name for name in found)
+    specs = {spec.name: spec for spec in catalogue_topics("shop", 6)}
+    assert specs["shop-journal"].partitions == 6
+    assert specs["shop-journal"].config == {"cleanup.policy": "delete", "retention.ms": "-1"}
+    assert specs["shop-deployments"].partitions == 1
+    assert specs["shop-features-progress"].config["cleanup.policy"] == "compact"
+    assert {"shop-scoring-checkpoint", "shop-control-progress", "shop-archive-checkpoint"} <= set(specs)
+    assert not any("{" in name for name in specs)

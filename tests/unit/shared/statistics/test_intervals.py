@@ -109,12 +109,12 @@ def test_figures_equal_scikit_learn() -> None:
     generator = np.random.default_rng(4)
     labels = generator.normal(size=300)
     lower, upper = labels - generator.normal(0.5, 1, 300), labels + generator.normal(0.5, 1, 300)
-    found = interval_figures(labels, lower, upper)
+    figures = interval_figures(labels, lower, upper)
     inside = sum(low <= label <= high for label, low, high in zip(labels, lower, upper, strict=True))
-    assert found["coverage"] == inside / 300
-    assert found["interval_width"] == pytest.approx(float(np.mean(upper - lower)), rel=1e-12)
+    assert figures["coverage"] == inside / 300
+    assert figures["interval_width"] == pytest.approx(float(np.mean(upper - lower)), rel=1e-12)
     losses = [mean_pinball_loss(labels, bound, alpha=share) for bound, share in ((lower, 0.05), (upper, 0.95))]
-    assert found["pinball_loss"] == pytest.approx(sum(losses) / 2, rel=1e-12)
+    assert figures["pinball_loss"] == pytest.approx(sum(losses) / 2, rel=1e-12)
 
 
 def test_rows_without_an_interval_are_left_out() -> None:

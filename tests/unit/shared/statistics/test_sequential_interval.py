@@ -28,19 +28,19 @@ def independent(n: int, seed: int) -> NDArray[np.float64]:
 @pytest.mark.parametrize("n", [7, 14, 40])
 def test_a_bound_is_where_the_evidence_is_just_enough(n: int) -> None:
     values = independent(n, 1)
-    found = sequential_interval(values, LEVEL)
-    assert np.exp(below(values, found.high).log_e) == pytest.approx(1 / LEVEL, rel=1e-6)
-    assert np.exp(below(-values, -found.low).log_e) == pytest.approx(1 / LEVEL, rel=1e-6)
-    assert found.log_e_below == pytest.approx(below(values).log_e) and found.log_e_above == pytest.approx(below(-values).log_e)
+    interval = sequential_interval(values, LEVEL)
+    assert np.exp(below(values, interval.high).log_e) == pytest.approx(1 / LEVEL, rel=1e-6)
+    assert np.exp(below(-values, -interval.low).log_e) == pytest.approx(1 / LEVEL, rel=1e-6)
+    assert interval.log_e_below == pytest.approx(below(values).log_e) and interval.log_e_above == pytest.approx(below(-values).log_e)
 
 
 def test_the_critical_ratio_is_that_of_a_numerical_integral() -> None:
     def e_value(n: int, ratio: float) -> float:
-        found = 0.0
+        integral = 0.0
         for effect in (0.15, 0.3, 0.6, 1.2):
             area, _ = quad(lambda v, d=effect: v ** (n - 1) * np.exp(-(v**2) / 2 + d * ratio * v), 0, 60, epsabs=0, epsrel=1e-10, limit=200)
-            found += area * np.exp(-n * effect**2 / 2 - (n / 2 - 1) * np.log(2) - gammaln(n / 2)) / 4
-        return found
+            integral += area * np.exp(-n * effect**2 / 2 - (n / 2 - 1) * np.log(2) - gammaln(n / 2)) / 4
+        return integral
 
     for n in (7, 12, 30):
         assert e_value(n, critical_ratio(n, LEVEL)) == pytest.approx(1 / LEVEL, rel=1e-6)
@@ -55,8 +55,8 @@ def test_slack_widens_the_interval_and_weakens_the_evidence() -> None:
 
 def test_few_or_undefined_blocks_show_nothing() -> None:
     for values in ([], [0.1], [-1.0] * 6, [0.1] * 20 + [float("nan")]):
-        found = sequential_interval(values, LEVEL)
-        assert not (found.is_above or found.is_below or found.is_within(1e9)) and found.detectable == float("inf")
+        interval = sequential_interval(values, LEVEL)
+        assert not (interval.is_above or interval.is_below or interval.is_within(1e9)) and interval.detectable == float("inf")
 
 
 def test_years_of_equal_versions_looked_at_daily_are_seldom_decided_and_better_ones_are() -> None:
@@ -79,14 +79,14 @@ def test_the_simulation_decides_as_the_interval_does() -> None:
     above, below_zero = decisions(days, LEVEL)
     for run in range(len(days)):
         for day in range(40):
-            found = sequential_interval(days[run, : day + 1], LEVEL)
-            assert (found.is_above, found.is_below) == (above[run, day], below_zero[run, day]), (run, day)
+            interval = sequential_interval(days[run, : day + 1], LEVEL)
+            assert (interval.is_above, interval.is_below) == (above[run, day], below_zero[run, day]), (run, day)
 
 
 def test_what_is_said_to_be_seen_is_seen_in_four_of_five_cases() -> None:
     rng = np.random.default_rng(7)
-    found = sequential_interval(independent(28, 3), LEVEL)
-    shift = found.detectable / found.spread
+    interval = sequential_interval(independent(28, 3), LEVEL)
+    shift = interval.detectable / interval.spread
     days = rng.normal(-shift, 1.0, (400, 28))
     last = [sequential_interval(run, LEVEL) for run in days]
     seen = np.mean([one.is_below for one in last if one.days_per_block == 1])
@@ -96,17 +96,17 @@ def test_what_is_said_to_be_seen_is_seen_in_four_of_five_cases() -> None:
 def arms(rng: np.random.Generator, entities: int, spread: float, effect: float) -> list[bool]:
     """Whether three weeks of two arms of sticky entities, which differ among each other, show a difference: by days alone, and with the slack."""
     draw, own = rng.random(entities), rng.normal(0, spread, entities)
-    bucket, asked, found, days = bucket_of(draw, 0.5), 600, StickyArms(), list[float]()
+    bucket, asked, effects, days = bucket_of(draw, 0.5), 600, StickyArms(), list[float]()
     shown = [False, False]
     for day in range(21):
         who = rng.integers(0, entities, asked)
         value = 0.2 + own[who] + rng.normal(0, 0.4, asked) + effect * (bucket[who] < BUCKETS)
         weights, sums = np.bincount(bucket[who], minlength=2 * BUCKETS), np.bincount(bucket[who], value, minlength=2 * BUCKETS)
-        found.add(weights, sums)
+        effects.add(weights, sums)
         first = slice(0, BUCKETS)
         days.append(float(sums[first].sum() / weights[first].sum() - sums[BUCKETS:].sum() / weights[BUCKETS:].sum()))
         if day % 7 == 6:
-            for place, slack in enumerate((0.0, 2.58 * found.standard_error())):
+            for place, slack in enumerate((0.0, 2.58 * effects.standard_error())):
                 interval = sequential_interval(days, LEVEL, slack)
                 shown[place] |= interval.is_above or interval.is_below
     return shown

@@ -33,7 +33,7 @@ def repeated(values: NDArray[Any]) -> NDArray[Any]:
 
 def test_binary_figures_are_those_of_scikit_learn() -> None:
     predicted = (SCORES >= 0.5).astype(int)
-    found = Binary().figures(LABELS, SCORES, predicted, WEIGHTS)
+    figures = Binary().figures(LABELS, SCORES, predicted, WEIGHTS)
     own = {"sample_weight": WEIGHTS}
     expected = {
         "auc": oracle.roc_auc_score(LABELS, SCORES, **own),
@@ -48,17 +48,17 @@ def test_binary_figures_are_those_of_scikit_learn() -> None:
         "f1": oracle.f1_score(LABELS, predicted, **own),
     }
     for name, value in expected.items():
-        assert found[name] == pytest.approx(value, abs=1e-12), name
+        assert figures[name] == pytest.approx(value, abs=1e-12), name
 
 
 def test_figures_of_other_kinds_are_those_of_scikit_learn() -> None:
     table = RANDOM.dirichlet(np.ones(3), N)
     labels, predicted = RANDOM.integers(0, 3, N).astype(float), table.argmax(axis=1)
-    found = Multiclass(("a", "b", "c")).figures(labels, table, predicted, WEIGHTS)
+    figures = Multiclass(("a", "b", "c")).figures(labels, table, predicted, WEIGHTS)
     own = {"sample_weight": WEIGHTS}
-    assert found["log_loss"] == pytest.approx(oracle.log_loss(labels, table, **own))
-    assert found["kappa"] == pytest.approx(oracle.cohen_kappa_score(labels, predicted, **own))
-    assert found["auc"] == pytest.approx(np.mean([oracle.roc_auc_score(labels == i, table[:, i], **own) for i in range(3)]))
+    assert figures["log_loss"] == pytest.approx(oracle.log_loss(labels, table, **own))
+    assert figures["kappa"] == pytest.approx(oracle.cohen_kappa_score(labels, predicted, **own))
+    assert figures["auc"] == pytest.approx(np.mean([oracle.roc_auc_score(labels == i, table[:, i], **own) for i in range(3)]))
     numbers = Regression().figures(LABELS * 3, SCORES, predicted, WEIGHTS)
     assert numbers["r2"] == pytest.approx(oracle.r2_score(LABELS * 3, SCORES, **own))
     assert numbers["root_mean_squared_error"] == pytest.approx(np.sqrt(oracle.mean_squared_error(LABELS * 3, SCORES, **own)))

@@ -31,9 +31,9 @@ def test_the_feature_that_moved_comes_first_and_by_how_much(tmp_path: Path) -> N
     world.features = world.features.set_column(0, "amount", pl.Series(shifted).to_arrow())
     world.archive(80)
     middle, end = BEGIN_MS + 40 * DAY_MS, BEGIN_MS + 80 * DAY_MS
-    found = moved(world.lake, ("country", "amount", "weight"), "orders", (0, middle), (middle, end))
-    assert found[0].feature == "amount" and {one.feature for one in found[1:]} == {"country", "weight"}
-    assert found[0].psi == pytest.approx(plain_psi(shifted[~late].astype(float), shifted[late].astype(float)), rel=1e-6) and found[0].psi > 0.2
-    by_name = {one.feature: one for one in found}
+    moves = moved(world.lake, ("country", "amount", "weight"), "orders", (0, middle), (middle, end))
+    assert moves[0].feature == "amount" and {one.feature for one in moves[1:]} == {"country", "weight"}
+    assert moves[0].psi == pytest.approx(plain_psi(shifted[~late].astype(float), shifted[late].astype(float)), rel=1e-6) and moves[0].psi > 0.2
+    by_name = {one.feature: one for one in moves}
     assert by_name["country"].psi < 0.05 and (by_name["weight"].before, by_name["weight"].since, by_name["weight"].psi) == (1.0, 1.0, 0.0)
     assert moved(world.lake, ("amount",), "orders", (0, BEGIN_MS), (middle, end)) == [], "nothing was learned then"

@@ -24,12 +24,12 @@ def test_a_grid_is_every_combination(tmp_path: Path, model: ModelPlan) -> None:
         "families:\n  lightgbm: {trees: [60, 80], learning_rate: 1}\n  logistic_regression:\n"
         "windows_days: [0, 30]\nfeature_sets:\n  all: ['*']\n  some: ['*', '-amount']\n"
     )
-    found = read_grid(file, model)
-    trees = [(one.window_days, one.feature_set, one.parameters["trees"]) for one in found if one.family == "lightgbm"]
+    grid = read_grid(file, model)
+    trees = [(one.window_days, one.feature_set, one.parameters["trees"]) for one in grid if one.family == "lightgbm"]
     assert sorted(trees) == sorted(itertools.product((0, 30), ("all", "some"), (60, 80)))
-    assert all(one.parameters["learning_rate"] == 1.0 and one.parameters["leaves"] == 24 for one in found if one.family == "lightgbm")
-    assert len(found) == 12 and len({one.identity for one in found}) == 12
-    assert {one.columns for one in found if one.feature_set == "some"} == {tuple(name for name in model.features if name != "amount")}
+    assert all(one.parameters["learning_rate"] == 1.0 and one.parameters["leaves"] == 24 for one in grid if one.family == "lightgbm")
+    assert len(grid) == 12 and len({one.identity for one in grid}) == 12
+    assert {one.columns for one in grid if one.feature_set == "some"} == {tuple(name for name in model.features if name != "amount")}
 
 
 def test_the_same_configuration_under_two_names_is_one(tmp_path: Path, model: ModelPlan) -> None:

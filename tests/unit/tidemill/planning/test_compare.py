@@ -28,9 +28,9 @@ def difference(folder: Path, *edits: tuple[str, str], schema: tuple[str, str] | 
     return compare(RUNNING, changed_plan(folder / "changed", *edits, schema=schema))
 
 
-def only(found: Difference) -> ApplicationChange:
-    assert len(found.changes) == 1 and found.can_be_applied, found
-    return found.changes[0]
+def only(difference_given: Difference) -> ApplicationChange:
+    assert len(difference_given.changes) == 1 and difference_given.can_be_applied, difference_given
+    return difference_given.changes[0]
 
 
 def test_the_same_application_changes_nothing_however_it_is_written(tmp_path: Path) -> None:
@@ -43,14 +43,14 @@ def test_the_same_application_changes_nothing_however_it_is_written(tmp_path: Pa
     (folder / "views" / "all.yaml").write_text("\n".join(line.removeprefix("  ") for line in text[begin:end].splitlines()[1:]) + "\n")
     (folder / "app.yaml").write_text(text[:begin] + text[end:])
     assert load_plan(folder).application_hash == plan.application_hash
-    found = compare(RUNNING, load_plan(folder))
-    assert found.is_empty and found == Difference()
+    changes = compare(RUNNING, load_plan(folder))
+    assert changes.is_empty and changes == Difference()
 
 
 def test_a_changed_view_is_a_new_version_with_its_columns(tmp_path: Path) -> None:
-    found = difference(tmp_path, (SPENDING, SPENDING.replace("value", "where: amount > 10, value")))
-    change, model = found.changes
-    assert found.can_be_applied and model.name == "fraud" and "retrained" in model.effects[0]
+    changes = difference(tmp_path, (SPENDING, SPENDING.replace("value", "where: amount > 10, value")))
+    change, model = changes.changes
+    assert changes.can_be_applied and model.name == "fraud" and "retrained" in model.effects[0]
     assert (change.section, change.name, change.action, change.details) == (
         "views",
         "account_spending",
@@ -58,16 +58,16 @@ def test_a_changed_view_is_a_new_version_with_its_columns(tmp_path: Path) -> Non
         ("where: nothing -> amount > 10",),
     )
     own = {one.name for one in RUNNING.features if one.source == "account_spending"}
-    assert set(found.columns.changed) == own and not found.columns.added and not found.columns.removed
-    assert len(found.warnings) == 1 and "its champion goes on with" in found.warnings[0]
+    assert set(changes.columns.changed) == own and not changes.columns.added and not changes.columns.removed
+    assert len(changes.warnings) == 1 and "its champion goes on with" in changes.warnings[0]
 
 
 def test_an_added_window_adds_columns_and_touches_no_other(tmp_path: Path) -> None:
-    found = difference(tmp_path, ("windows: [5m, 1h, 24h]", "windows: [5m, 1h, 24h, 3d]"))
-    assert found.can_be_applied and [(change.section, change.action) for change in found.changes] == [("views", "changed"), ("models", "changed")]
-    assert found.columns.added and all(name.endswith("_3d") for name in found.columns.added)
-    assert not found.columns.changed and not found.columns.removed and not found.warnings
-    assert "retrained" in " ".join(found.changes[1].effects)
+    changes = difference(tmp_path, ("windows: [5m, 1h, 24h]", "windows: [5m, 1h, 24h, 3d]"))
+    assert changes.can_be_applied and [(change.section, change.action) for change in changes.changes] == [("views", "changed"), ("models", "changed")]
+    assert changes.columns.added and all(name.endswith("_3d") for name in changes.columns.added)
+    assert not changes.columns.changed and not changes.columns.removed and not changes.warnings
+    assert "retrained" in " ".join(changes.changes[1].effects)
 
 
 def test_models_are_added_removed_and_changed_by_policy(tmp_path: Path) -> None:
@@ -83,15 +83,15 @@ def test_models_are_added_removed_and_changed_by_policy(tmp_path: Path) -> None:
 
 
 def test_alerts_alone_restart_alerts_alone(tmp_path: Path) -> None:
-    found = difference(tmp_path, ("entities:\n", "alerts: {group_wait: 30s}\nentities:\n"))
-    assert only(found).section == "alerts" and found.restarts == ("alerts",)
+    changes = difference(tmp_path, ("entities:\n", "alerts: {group_wait: 30s}\nentities:\n"))
+    assert only(changes).section == "alerts" and changes.restarts == ("alerts",)
 
 
 def test_an_added_stream_is_a_topic_to_create_and_its_schema_follows_avros_rules(tmp_path: Path) -> None:
     stream = "entities:\n"
     added = "  visits:\n    topic: payments-visits\n    schema: schemas/payment.avsc\n    event_id: payment_id\n    event_time: event_time\n"
-    found = difference(tmp_path, (stream, added + stream))
-    assert only(found).name == "visits" and found.topics == ("payments-visits",)
+    changes = difference(tmp_path, (stream, added + stream))
+    assert only(changes).name == "visits" and changes.topics == ("payments-visits",)
     field = '{"name": "currency", "type": "string"}'
     new = difference(tmp_path / "new", schema=(field, field + ', {"name": "channel", "type": ["null", "string"], "default": null}'))
     assert new.can_be_applied and "schema: +channel" in new.changes[0].details
@@ -113,10 +113,10 @@ REFUSED = {
 
 @pytest.mark.parametrize("code", REFUSED)
 def test_what_a_run_cannot_become_is_refused_by_name_with_the_way_out(code: str, tmp_path: Path) -> None:
-    found = difference(tmp_path, *REFUSED[code])
-    assert code in {refusal.code for refusal in found.refusals}, found.refusals
-    assert not found.can_be_applied and found.changes
-    for refusal in found.refusals:
+    changes = difference(tmp_path, *REFUSED[code])
+    assert code in {refusal.code for refusal in changes.refusals}, changes.refusals
+    assert not changes.can_be_applied and changes.changes
+    for refusal in changes.refusals:
         assert refusal.where and refusal.why and any(word in refusal.way_out for word in ("declare", "start", "name", "leave")), refusal
 
 
@@ -140,8 +140,8 @@ def test_a_stream_that_is_gone_or_of_another_kind_or_key_is_refused(tmp_path: Pa
     ],
 )
 def test_a_schema_that_cannot_read_what_is_written_is_refused(tmp_path: Path, schema: tuple[str, str], code: str) -> None:
-    found = difference(tmp_path, schema=schema)
-    assert code in {refusal.code for refusal in found.refusals}, found
+    changes = difference(tmp_path, schema=schema)
+    assert code in {refusal.code for refusal in changes.refusals}, changes
 
 
 def test_a_derived_column_cannot_be_computed_over_entries_that_lack_it(tmp_path: Path) -> None:
@@ -221,9 +221,9 @@ def test_a_champion_that_reads_what_would_be_gone_is_refused_by_its_version(tmp_
     running = RunningApplication(
         old, load_plan(old), content_digest(old), {"fraud": ModelDeployment("v7", address, 3, 0.5)}, 0, "", str(tmp_path / "artifacts")
     )
-    found = make_plan(running, new, measured=False).difference
-    (refusal,) = [one for one in found.refusals if one.code == "champion"]
+    changes = make_plan(running, new, measured=False).difference
+    (refusal,) = [one for one in changes.refusals if one.code == "champion"]
     assert refusal.where == "models.fraud" and "its champion v7 could not answer any more" in refusal.why and "merchant_id" in refusal.why
-    assert "until a model that does not read it serves" in refusal.way_out and not found.can_be_applied
+    assert "until a model that does not read it serves" in refusal.way_out and not changes.can_be_applied
     unread = make_plan(running, old, measured=False).difference
     assert unread.is_empty, "while the column is there, nothing is refused"

@@ -25,11 +25,11 @@ def plan() -> Plan:
 
 def read(plan: Plan, folder: Path, available: str = "_available") -> dict[str, list[dict[str, object]]]:
     tables = load_data_set(plan, str(folder), DataSetOptions(available=available))
-    found = {name: table.columns.to_pylist() for name, table in tables.items()}
+    columns = {name: table.columns.to_pylist() for name, table in tables.items()}
     for name, table in tables.items():
-        for row, at in zip(found[name], table.available_ms.tolist(), strict=True):
+        for row, at in zip(columns[name], table.available_ms.tolist(), strict=True):
             row["available"] = at
-    return found
+    return columns
 
 
 def test_csv_json_lines_and_parquet_say_the_same(plan: Plan, tmp_path: Path) -> None:
