@@ -85,10 +85,13 @@ class ABTest:
         return ABTest(**{**state, "entities": StickyArms.load(state["entities"])})
 
 
-def compare(test: ABTest, stage: ABStage, level: float, margin: float, ends_ms: int, figures: dict[str, float]) -> ABVerdict | None:
+def compare(
+    test: ABTest, stage: ABStage, level: float, margin: float, ends_ms: int, figures: dict[str, float], drawn: float | None = None
+) -> ABVerdict | None:
     """Return who has won; None while the test goes on.
 
-    Each version is shown to be the better one with a probability of error of 0.3 of the level, over all looks together. The test ends without a
+    Each version is shown to be the better one with a probability of error of 0.3 of the level, over all looks together; the challenger with one of
+    `drawn`, where that is less. The test ends without a
     winner once the difference is shown to lie within the margin, when the time is over, and, where the loss is the metric, once labels differ between
     the arms: then answers influence them, and the loss of an answer that was not given cannot be known.
 
@@ -100,6 +103,8 @@ def compare(test: ABTest, stage: ABStage, level: float, margin: float, ends_ms: 
         End of the last block, in journal time.
     figures
         Receives what the verdict rests on.
+    drawn
+        Level at which the challenger wins, where it is drawn from an account; None: as that of the champion.
     """
     loss = sequential_interval(test.differences, _OF_SIDE * level)
     by_label = stage.metric == "label"
@@ -107,17 +112,21 @@ def compare(test: ABTest, stage: ABStage, level: float, margin: float, ends_ms: 
     # Both arms keep their entities from the first day to the last: that is drawn once, so it takes a quantile and no sequence of looks.
     slack = -float(ndtri(_OF_ARMS * level)) * test.entities.standard_error() if test.arms else 0.0
     arms = sequential_interval(test.arms, spent * level, slack)
+    side = _OF_SIDE * level if drawn is None else min(drawn, _OF_SIDE * level)
     figures |= _figures(test, loss, arms)
     metric = arms if by_label else loss
+    promoting = metric if drawn is None else sequential_interval(test.arms if by_label else test.differences, side, metric.slack)
     sign = -1.0 if by_label and stage.better == "higher" else 1.0
     allowed = stage.margin if stage.margin is not None else (None if by_label else margin)
-    figures |= {"needed_log_e": -float(np.log(_OF_SIDE * level)), "detectable_difference": metric.detectable}
+    figures |= {"needed_log_e": -float(np.log(side)), "detectable_difference": promoting.detectable}
     shown = _words(test, metric, by_label)
     if not by_label and (arms.is_above or arms.is_below):
         low, high = f"{arms.low:+.4f}", f"{arms.high:+.4f}"
         return ABVerdict("nobody", f"labels differ between the arms ({low} to {high}): answers influence them; ask for metric: label. {shown}")
-    if metric.is_below or metric.is_above:
-        return ABVerdict("challenger" if metric.is_below == (sign > 0) else "champion", shown)
+    if promoting.is_below if sign > 0 else promoting.is_above:
+        return ABVerdict("challenger", _words(test, promoting, by_label))
+    if metric.is_above if sign > 0 else metric.is_below:
+        return ABVerdict("champion", shown)
     if allowed is not None and metric.is_within(allowed):
         return ABVerdict("nobody", f"no difference of {allowed:.3g} or more: {shown}")
     if ends_ms - test.begins_ms >= stage.duration:

@@ -29,7 +29,8 @@ class StageWatch:
     shown by t e-processes on the means of blocks, which may be looked at after every block.
 
     Where the application has an A/B test, it comes in place of the promotion, and what it shows decides (`ab.compare`): the winner serves, and where
-    there is none the champion stays. An operator may ask for one of any version.
+    there is none the champion stays. A challenger wins at a level that is drawn from the account of trials, as a promotion without a test is. An
+    operator may ask for one of any version, which draws nothing.
 
     A refit of an admitted recipe is promoted when it has baked, without that evidence. Which challenger is one is not in its trial: where refits
     bake as canaries, one that began as a canary is asked for as a refit first, and the worker, which has the recipes, obeys or refuses. Refused, it
@@ -163,7 +164,10 @@ class StageWatch:
         )
         if problem:
             return [self._said(trial, record, "step_back", problem, figures)]
-        comparison = compare(test, stage, policy.level, margin_of(policy.margin, policy.kind, figures), record["block_end"], figures)
+        now_ms = record["block_end"]
+        # One that an operator asks for is asked once; those that come by themselves come for every candidate of a year.
+        drawn = None if policy.stages.ab is None or trial.began_in == "ab" else trial.spend(now_ms, policy.level, figures)
+        comparison = compare(test, stage, policy.level, margin_of(policy.margin, policy.kind, figures), now_ms, figures, drawn)
         if comparison is None:
             return []
         action = "promote" if comparison.winner == "challenger" else "step_back"

@@ -140,6 +140,27 @@ def test_a_candidate_goes_through_every_stage_and_the_test_begins_anew() -> None
     assert play(only, (record | {"stage": "shadow", "challenger_sequence": 5} for record in losses(0.0, 10)))["action"] == "ab"
 
 
+def test_tests_that_come_by_themselves_draw_on_the_account_of_trials_and_those_of_an_operator_do_not() -> None:
+    one, levels = watch(Stages(shadow=ShadowStage(), ab=ABStage())), list[float]()
+    for number in range(5):
+        said: list[dict[str, Any]] = []
+        for record in losses(-0.02, 20 + number, count=60):
+            stage = "ab" if said else "shadow"
+            own = {"stage": stage, "challenger_sequence": 10 * number + len(said), "challenger_version": f"v{number}"}
+            said += one.trial(record | own)
+            if said and said[-1]["action"] == "promote":
+                break
+        figures = said[-1]["figures"]
+        levels.append(figures["level"])
+        assert (
+            figures["needed_log_e"] == pytest.approx(-np.log(figures["level"])) and figures["loss_difference_log_e_lower"] >= figures["needed_log_e"]
+        )
+        assert f"of {1 / figures['level']:.0f}" in said[-1]["reason"]
+    assert levels == pytest.approx([0.0075 * 0.75**number for number in range(5)])
+    asked = play(watch(Stages(shadow=ShadowStage(), ab=ABStage())), losses(-0.02, 20))
+    assert "level" not in asked["figures"] and asked["figures"]["needed_log_e"] == pytest.approx(np.log(1 / 0.015))
+
+
 def test_a_refit_that_has_baked_is_promoted_without_a_test() -> None:
     refits = Stages(shadow=ShadowStage(), canary=CanaryStage(), ab=ABStage(), refits="canary")
     said = play(watch(refits), (record | {"stage": "canary"} for record in losses(0.0, 11, 0.002)))
