@@ -13,6 +13,7 @@ from tidemill.shared.application.plan import Plan
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 from tidemill.shared.models.export import logistic_to_onnx
 from tidemill.shared.models.signature import Column, Signature
+from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
 _CANDIDATES = 3
 _CHANNELS = ("web", "shop", "phone")
@@ -81,6 +82,9 @@ class SeededTrainer(Trainer):
         types = {feature.name: feature.type for feature in self._plan.features}
         content = candidates(tuple((name, types[name]) for name in model.features))[drawn % _CANDIDATES]
         address = self._artifacts.put(content)
+        # Versions share their bytes, which name none of them: the record tells which is which.
+        made = {"artifact_sha256": address, "request": {}, "dataset": {}, "application_hash": "", "application": {}, "environment": {}}
+        TrainingRecords(self._artifacts.uri).put(TrainingRecord(model=asked["model"], version=version, **made))
         passed = drawn % 3 != 0
         back = not passed and bool(self._request.predecessor) and drawn % 2 == 0
         details = {"seed": str(drawn), "admission": REFIT if drawn % 5 < 3 else RECIPE}

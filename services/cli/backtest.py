@@ -27,6 +27,10 @@ def backtest(
     until: Annotated[int | None, typer.Option(parser=journal_time_ms, metavar="TIME", help="Rows known from it on are left out.")] = None,
     report: Annotated[Path | None, typer.Option(help="Figures as JSON, by model and block of time.")] = None,
     predictions: Annotated[Path | None, typer.Option(help="One row for each request and model, as Parquet.")] = None,
+    explanations: Annotated[
+        Path | None,
+        typer.Option(help="Why each prediction of models that declare `explain` has its score, as Parquet."),
+    ] = None,
     html: Annotated[Path | None, typer.Option(help="Figures and plots as one page.")] = None,
     training_time: Annotated[str, typer.Option(help="Event time that a training takes, e.g. 90s: its model serves so much later.")] = "0s",
     slice_: Annotated[
@@ -65,7 +69,9 @@ def backtest(
     from tidemill.shared.application.values import parse_duration
     from tidemill.shared.avro.times import parse_time_format
 
-    read_plan(application)
+    plan = read_plan(application)
+    if explanations is not None and "explanations" not in plan.application.stages:
+        raise typer.BadParameter("expected a model that declares explain: {top: 5}, found none in the application", param_hint="--explanations")
     if (run is None) == (not data):
         raise typer.BadParameter("expected either --data STREAM=FILE or --run FOLDER", param_hint="--data, --run")
     if run is not None and (begin, until, slice_) != (None, None, None):
@@ -80,7 +86,7 @@ def backtest(
     choice = DataChoice([*(data or ()), *(more or ())], DataSetOptions(days, count, interval_ms, seed, available, available_format), begin, until)
     training_ms = checked("--training-time", lambda: parse_duration(training_time))
     slice_ms = None if slice_ is None else checked("--slice", lambda: _positive(parse_duration(slice_)))
-    options = BacktestOptions(choice, slice_ms, training_ms, report, predictions, html, keep, allow_rejected)
+    options = BacktestOptions(choice, slice_ms, training_ms, report, predictions, html, keep, allow_rejected, explanations)
     with failures():
         outcome = run_data(application, options, console) if run is None else backtest_of_run(application, run, options, os.environ, console)
     table = Table(show_header=False, box=None)
@@ -98,7 +104,7 @@ def backtest(
             text = f"{metric_words(quality.headline)} {served} served, {static} by the first model kept ({quality.rows:,} labels)"
         table.add_row(model, text)
     console.print(table)
-    for path in (report, predictions, html):
+    for path in (report, predictions, explanations, html):
         if path is not None:
             console.print(f"Written: {path}", highlight=False, soft_wrap=True)
     tell(outcome.findings, "The backtest")

@@ -1,29 +1,28 @@
 """What the stages of a backtest publish, read as it comes."""
 
 from collections.abc import Callable, Sequence
-from pathlib import Path
 
 import pyarrow as pa
 
 from tidemill.runs.watch import RunState, record_codec
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.topics import STAGES
-from tidemill.shared.avro.columns import ColumnDecoder
+from tidemill.shared.avro.messages import message_decoder
 from tidemill.shared.avro.registry import SchemaRegistry
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.records import Records, TopicPartition
 from tidemill.shared.runner.progress import Progress
 
-_PREDICTION = (Path(__file__).parents[1] / "schemas" / "prediction.avsc").read_text(encoding="utf-8")
+Taking = Callable[[pa.RecordBatch], None]
 
 
 class PublicLog:
-    """Follows progress, drift, health, decisions, trainings, deployments, dead letters and predictions.
+    """Follows progress, drift, health, decisions, trainings, deployments, dead letters, predictions and explanations.
 
     Parameters
     ----------
-    on_predictions
-        Takes every batch of predictions, in the columns of their schema.
+    on_predictions, on_explanations
+        Takes every batch of them, in the columns of their schema. Explanations are not read when None.
 
     Attributes
     ----------
@@ -31,18 +30,20 @@ class PublicLog:
         How many copies were dropped; how many records came behind their allowed lateness.
     """
 
-    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, on_predictions: Callable[[pa.RecordBatch], None]) -> None:
+    def __init__(self, plan: Plan, broker: Broker, registry: SchemaRegistry, on_predictions: Taking, on_explanations: Taking | None = None) -> None:
         topics = plan.topics
         self.seen = RunState()
         self.duplicates = self.late = 0
-        self._topics, self._on_predictions = topics, on_predictions
+        self._topics = topics
         self._lists = self.seen.lists(topics, registry)
         self._stages = {topics.progress(stage): record_codec(registry, topics.progress(stage), "Progress") for stage in STAGES}
         self._letters = record_codec(registry, topics.rejected, "Rejected")
-        self._predictions = ColumnDecoder(registry, _PREDICTION)
+        self._columns = {topics.predictions: (message_decoder(registry, "prediction"), on_predictions)}
+        if on_explanations is not None:
+            self._columns[topics.explanations] = (message_decoder(registry, "explanation"), on_explanations)
         self._reader = broker.reader()
         single = [TopicPartition(topic, 0) for topic in self._lists]
-        spread = (*self._stages, topics.rejected, topics.duplicates, topics.late, topics.predictions)
+        spread = (*self._stages, topics.rejected, topics.duplicates, topics.late, *self._columns)
         places = [*single, *(TopicPartition(topic, number) for topic in spread for number in range(broker.partitions(topic)))]
         self._positions = dict.fromkeys(places, 0)
 
@@ -58,8 +59,9 @@ class PublicLog:
 
     def _take(self, records: Records) -> None:
         topic, values = records.topic, [value for value in records.values if value is not None]
-        if topic == self._topics.predictions:
-            self._on_predictions(self._predictions.decode(records.values).batch)
+        if topic in self._columns:
+            decoder, on_rows = self._columns[topic]
+            on_rows(decoder.decode(records.values).batch)
         elif topic in self._stages:
             self._progress(topic, values)
         elif topic == self._topics.rejected:

@@ -7,7 +7,7 @@ from tidemill.audit.run_log import TopicLog, without
 from tidemill.backtest.in_process import InProcess
 from tidemill.backtest.public_log import PublicLog
 from tidemill.backtest.recorded_run import END, JournalPieces, Switch
-from tidemill.backtest.stages import StageWorld, archive_runner, drift_runner, outcomes_runner, path_runner
+from tidemill.backtest.stages import StageWorld, archive_runner, drift_runner, explanations_runner, outcomes_runner, path_runner
 from tidemill.runs.watch import RunState, record_codec
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.log.records import Records
@@ -22,6 +22,8 @@ def rerun(
     public: PublicLog,
     on_progress: Callable[[int, int, RunState], None],
     skipped: Callable[[int], frozenset[int]] = lambda _: frozenset(),
+    *,
+    explains: bool = False,
 ) -> None:
     """Give a run's journal to features, scoring, outcomes and drift, and let scoring follow each deployment and revision where the run did.
 
@@ -35,11 +37,14 @@ def rerun(
         Called with journal time, the records given so far, and what is seen.
     skipped
         Journal offsets of a partition that the run put aside after crashes.
+    explains
+        Whether predictions are explained.
     """
     plan, partitions = world.plan, range(world.plan.application.partitions)
     runners = {
         "features": path_runner(world, raw=False),
         "outcomes": outcomes_runner(world),
+        **({"explanations": explanations_runner(world)} if explains else {}),
         "drift": drift_runner(world, revises=False),
         "archive": archive_runner(world),
     }

@@ -15,7 +15,7 @@ from rich.markup import escape
 from tidemill.audit.run_log import TopicLog
 from tidemill.backtest.figures import BacktestFigures, figures_of
 from tidemill.backtest.in_process import InProcess
-from tidemill.backtest.predictions_file import PredictionsFile
+from tidemill.backtest.predictions_file import ExplanationsFile, PredictionsFile
 from tidemill.backtest.public_log import PublicLog
 from tidemill.backtest.recorded_run import recorded_switches
 from tidemill.backtest.report import write_html
@@ -26,6 +26,7 @@ from tidemill.backtest.stages import (
     archive_runner,
     control_runner,
     drift_runner,
+    explanations_runner,
     outcomes_runner,
     path_runner,
     retraining_runner,
@@ -80,6 +81,8 @@ class BacktestOptions:
         Event time that a training takes.
     report, predictions, html
         Files to write.
+    explanations
+        File for why predictions have their scores; the stage runs where it is asked for.
     folder
         Where lake, models, trainings and MLflow's store are kept; None: they are deleted at the end.
     allow_rejected
@@ -94,6 +97,7 @@ class BacktestOptions:
     html: Path | None = None
     folder: Path | None = None
     allow_rejected: int = 0
+    explanations: Path | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -140,6 +144,7 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
     with (
         _kept(options.folder) as folder,
         PredictionsFile(options.predictions) as answers,
+        ExplanationsFile(options.explanations) as reasons,
         closing(trainer or ProcessTrainer(folder / "trainings")) as learner,
     ):
         clock, registry = VirtualClock(), MemorySchemaRegistry()
@@ -150,10 +155,11 @@ def backtest(application: Path, options: BacktestOptions, console: Console, trai
         del tables
         timed = TimedTrainer(learner, clock, options.training_ms)
         registrar = KeptRegistrar()
-        log = PublicLog(plan, broker, registry, answers.write)
+        log = PublicLog(plan, broker, registry, answers.write, None if options.explanations is None else reasons.write)
         runners = {
             "ingestion": path_runner(world, raw=True),
             "outcomes": outcomes_runner(world),
+            **({} if options.explanations is None else {"explanations": explanations_runner(world)}),
             "drift": drift_runner(world),
             "control": control_runner(world),
             "archive": archive_runner(world),
@@ -190,7 +196,12 @@ def backtest_of_run(application: Path, folder: Path, options: BacktestOptions, e
         What is wrong, and what to do.
     """
     plan, settings, instance = load_plan(application), read_settings(), find_instance(folder, environment)
-    with reachable(instance) as infrastructure, _kept(options.folder) as kept, PredictionsFile(options.predictions) as answers:
+    with (
+        reachable(instance) as infrastructure,
+        _kept(options.folder) as kept,
+        PredictionsFile(options.predictions) as answers,
+        ExplanationsFile(options.explanations) as reasons,
+    ):
         source = connect(settings.kafka_at(infrastructure.bootstrap_servers))
         if not source.partitions(plan.topics.journal):
             raise InstanceError(f"expected the topic {plan.topics.journal} at {infrastructure.bootstrap_servers}, found none: nothing ran there")
@@ -201,10 +212,10 @@ def backtest_of_run(application: Path, folder: Path, options: BacktestOptions, e
         broker = MemoryBroker(clock.now_ms, 0.0)
         create_topics(plan, broker)
         world = StageWorld(plan, application, kept, broker, registry, clock, instance.artifacts)
-        log = PublicLog(plan, broker, registry, answers.write)
+        log = PublicLog(plan, broker, registry, answers.write, None if options.explanations is None else reasons.write)
         begun, cpu, first = time.monotonic(), time.process_time(), _first_time(plan, run)
         with Screen(events, console) as screen:
-            rerun(world, broker, run, switches, log, screen.update, skipped)
+            rerun(world, broker, run, switches, log, screen.update, skipped, explains=options.explanations is not None)
         seconds, cpu_s = time.monotonic() - begun, time.process_time() - cpu
         figures = _figures(world, log, max(1, clock.now_ms() - first), events, answers)
     _write(plan, options, figures, log.seen)

@@ -10,6 +10,7 @@ from tidemill.services.control.task import ControlTask
 from tidemill.services.control.task import task_inputs as control_inputs
 from tidemill.services.drift.task import DriftTask
 from tidemill.services.drift.task import task_inputs as drift_inputs
+from tidemill.services.explanations.service import stage as explanations_stage
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.features.task import task_inputs as features_inputs
 from tidemill.services.ingestion.service import stage as ingestion_stage
@@ -115,6 +116,11 @@ def outcomes_runner(world: StageWorld) -> Runner:
     """Return the runner of outcomes."""
     plan, registry, limit = world.plan, world.registry, letter_limit(world.plan, world.broker)
     return world.runner("outcomes", Stage("outcomes", outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p, limit)))
+
+
+def explanations_runner(world: StageWorld) -> Runner:
+    """Return the runner of explanations: what a live one writes, bit for bit."""
+    return world.runner("explanations", explanations_stage(world.settings(), world.plan, world.registry))
 
 
 def drift_runner(world: StageWorld, *, revises: bool = True) -> Runner:
