@@ -14,7 +14,7 @@ from tidemill.shared.kafka.bounded_calls import BoundedCalls, CallHangsError
 from tidemill.shared.kafka.bulk_produce import BulkProduce
 from tidemill.shared.kafka.connection import ALL_DOWN, UNCLEAR, Connection, KafkaFailureError, Result
 from tidemill.shared.kafka.plain_sink import ROOM, WRITING, produce_run
-from tidemill.shared.log.broker import FencedError
+from tidemill.shared.log.broker import FencedError, TopicAwayError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, TopicPartition
 
@@ -64,6 +64,7 @@ class KafkaTransactionalSink:
         self._bounded = BoundedCalls(_HANGS_S)
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
+        self._topics: set[str] = set()
         self._offsets: tuple[list[Address], Any] | None = None
         # A logger of its own, which nothing else hears: the client's remarks are looked at for breaks only.
         self._breaks = logging.Logger(f"{__name__}.{transactional_id}", logging.INFO)
@@ -110,7 +111,7 @@ class KafkaTransactionalSink:
 
     def begin(self) -> None:
         """Start a transaction."""
-        self._asked, self._given, self._offsets = {}, {}, None
+        self._asked, self._given, self._topics, self._offsets = {}, {}, set(), None
         self._producer.poll(0)
         if self._lost:
             self._reopen()
@@ -120,6 +121,7 @@ class KafkaTransactionalSink:
 
     def produce(self, emission: Emission) -> None:
         """Add records."""
+        self._topics.add(emission.topic)
         if emission.first_offset is not None and len(emission):
             asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
             asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
@@ -218,11 +220,24 @@ class KafkaTransactionalSink:
         """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""
         for place, asked in self._asked.items():
             given = self._given.get(place, [])
+            if len(given) < len(asked):
+                raise self._unwritten()
             if given != asked:
                 raise TransientError(
                     f"{place.topic}:{place.partition}: expected the offsets {asked[0]} to {asked[-1]}, the broker gave {given or 'none'}:"
                     " somebody else has written there"
                 )
+
+    def _unwritten(self) -> TransientError:
+        """Say why records are not acknowledged: a topic that is gone holds up all of its transaction."""
+        topics = self._call("metadata of the topics written to", lambda: self._producer.list_topics(timeout=2.0)).topics
+        gone = [topic for topic in sorted(self._topics) if topic not in topics or topics[topic].error is not None]
+        name = f"transactional id {self._id}"
+        if gone:
+            return TopicAwayError(f"{name}: there is no topic {', '.join(gone)}: what was to be written with it is undone until somebody makes it")
+        return TransientError(
+            f"{name}: {len(self._producer)} records for {', '.join(sorted(self._topics))} are not acknowledged within {FLUSH_S:.0f} s"
+        )
 
     def _note_place(self, error: KafkaError | None, message: Message) -> None:
         topic, partition, offset = message.topic(), message.partition(), message.offset()

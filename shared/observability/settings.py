@@ -144,9 +144,10 @@ class RunnerSettings(_Frozen):
     accept_torn
         Torn transactions to go on from, each as the error names it (``stage:partition:sequence``): what they lost stays lost.
     topic_check_ms
-        How often a running process asks whether its topics are still those that it has read.
+        How often a running process asks whether its topics are still those that it has read and written.
     accept_topics
-        Topics made anew that hold the records of their predecessors at the same offsets, as the error names them (``topic:id``).
+        Topics made anew with which to go on, as the error names them (``topic:id``): inputs that hold the records of their predecessors at the same
+        offsets, and outputs of which nobody misses what they held.
     state_folder
         Where crashes are counted across restarts.
     """

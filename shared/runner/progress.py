@@ -57,7 +57,7 @@ class Progress:
     written
         By topic partition: outputs of the last transaction that wrote there.
     topic_ids
-        By topic: the id of the one that was read, see `tidemill.shared.runner.topic_identity`.
+        By topic: the id of the one that was read or written, see `tidemill.shared.runner.topic_identity`.
     """
 
     stage: str

@@ -56,7 +56,7 @@ class Restore:
     identities
         Of the topics of this process.
     identified
-        Topics whose ids the task's progress record keeps.
+        Topics whose ids the task's progress record keeps: those its state was made from, and those it writes.
     accept_torn
         Torn transactions (``stage:partition:sequence``) whose loss somebody has accepted.
     """
@@ -112,7 +112,9 @@ class Restore:
         self._alive()
         fill = standing(self._reader, TopicPartition(self._topics.progress, partition), self._codec, self._alive)
         progress = self._progress(partition, fill.record)
-        topic_ids = self._identities.of(self._identified, progress.topic_ids)
+        known = self._identities.of(self._identified, progress.topic_ids)
+        if known.emptied:
+            progress = replace(progress, written={place: one for place, one in progress.written.items() if place.topic not in known.emptied})
         gone = self._check.positions(partition, grouped, committed, progress)
         if gone:
             # As after a take-over from another group: all of its offsets are committed again with the next step.
@@ -136,7 +138,7 @@ class Restore:
             task.take_over(progress.versions)
             task.take_flows(progress.flows)
         running = RunningTask(partition, task, progress, self._topics, self._dead_letters, self._codec, self._instance, parts, stale)
-        running.writer, running.end, running.recovered, running.topic_ids = self._writer, fill.end, gone, topic_ids
+        running.writer, running.end, running.recovered, running.topic_ids = self._writer, fill.end, gone, known.ids
         running.end_of, running.marks = lambda place: self._reader.watermarks(place)[1], marks
         running.unwritten = [address for address in sorted(progress.quarantined) if address not in verdicts]
         running.quarantined = Quarantined([*running.unwritten, *verdicts])

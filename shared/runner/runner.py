@@ -119,14 +119,16 @@ class Runner:
         gives_way = precedence(self._reader) if precedence is not None else None
         ownership = TakeOver(broker, self._source, self._sink, self._writer, topics, rivals, gives_way, self._timer)
         limits = self._settings
+        letters = {stage.name: dead_letters(stage.name) for stage in stages}
         self._identities = TopicIdentities(
             broker,
             [name for each in topics for name in (*each.identified, each.progress)],
             limits.topic_check_ms / 1000,
             self._timer,
             limits.accept_topics,
+            sole=[name for stage in stages for name in stage.inputs.sole_outputs],
+            shared=[name for stage in stages for name in (*stage.inputs.other_outputs, letters[stage.name].topic)],
         )
-        letters = {stage.name: dead_letters(stage.name) for stage in stages}
         floods = FloodReport(letters[lead].topic, self._metrics, self._health)
         self._note = DeathNote(limits.state_folder / f"{app}-{self._name}-{instance}.note")
         self._links = [self._link(number, stage, topics, codec(stage.name), letters[stage.name], instance) for number, stage in enumerate(stages)]
@@ -187,7 +189,8 @@ class Runner:
     def _link(self, number: int, stage: Stage, chain: Sequence[StageTopics], codec: RecordCodecPort, letters: DeadLetters, instance: str) -> Link:
         limits, topics = self._settings, chain[number]
         # No group holds offsets of the stages behind the first: without this, a progress topic made anew would look like a stage that never ran.
-        identified = [*topics.identified, *(each.progress for each in chain[1:] if number == 0)]
+        behind = [each.progress for each in chain[1:] if number == 0]
+        identified = list(dict.fromkeys([*topics.identified, *behind, *sorted(stage.inputs.outputs), letters.topic]))
         restore = Restore(
             topics,
             self._source,

@@ -74,7 +74,7 @@ class RunningTask:
     marks
         An offset per place written to that all earlier transactions of the task stand before.
     topic_ids
-        Of the topics that the task reads.
+        Of the topics that the task reads and writes.
     """
 
     partition: int

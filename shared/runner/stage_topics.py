@@ -71,7 +71,7 @@ class StageTopics:
 
     @property
     def identified(self) -> list[str]:
-        """Topics that the state depends on, whose identity the progress record keeps: inputs and the task's own memory."""
+        """Topics that the state depends on: inputs and the task's own memory."""
         own = checkpoint_topic(self.app, self.stage)
         return list(dict.fromkeys([*self.inputs.partitioned, *self.inputs.broadcast, *self.inputs.restores_from_outputs, own]))
 

@@ -9,7 +9,7 @@ import pytest
 
 from tests.property.fused_stages import PLAN, System
 from tests.property.runner_tasks import APP, STAGE, arguments, codec, expected, output, topics
-from tests.unit.shared.runner.runners import INPUT, OUTPUT, filled, quick, steps
+from tests.unit.shared.runner.runners import INPUT, OUTPUT, REJECTED, filled, quick, steps
 from tidemill.shared.log.broker import TopicRemadeError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.topics import catalogue_topics
@@ -17,6 +17,8 @@ from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.runner import topic_identity
 from tidemill.shared.runner.progress import Progress, checkpoint_topic
 from tidemill.shared.runner.runner import Runner
+from tidemill.shared.runner.task import TaskInputs
+from tidemill.shared.runner.written import TornTransactionError
 from tidemill.shared.service.stage import FUSIBLE
 
 
@@ -92,6 +94,60 @@ def test_the_progress_of_a_stage_behind_the_first_that_was_made_anew_stops_their
     assert system.written(PLAN.topics.predictions) == before
 
 
+SOLE, SHARED = TaskInputs((INPUT,), sole_outputs=(OUTPUT,)), TaskInputs((INPUT,), other_outputs=(OUTPUT,))
+
+
+def writer(broker: MemoryBroker, folder: Path, inputs: TaskInputs, **settings: Any) -> Runner:
+    return Runner(**arguments(APP, broker, inputs=inputs, settings=quick(folder, topic_check_ms=1, **settings)))
+
+
+@pytest.mark.parametrize("grown", ["", "x", "xyzxyzxyz"])
+def test_an_output_that_was_made_anew_stops_the_stage_by_its_name_however_long_it_has_grown(tmp_path: Path, grown: str) -> None:
+    """One transaction was ever written there, or many."""
+    broker = filled("abc")
+    before = broker.topic_ids([OUTPUT]).result()[OUTPUT]
+    running = steps(writer(broker, tmp_path, SOLE))
+    assert progress(broker).topic_ids[OUTPUT] == before
+    remake(broker, OUTPUT, grown)
+    after = broker.topic_ids([OUTPUT]).result()[OUTPUT]
+    told = (
+        rf"^{OUTPUT}: .*id {before}, which was written so far.*id {after}: somebody has deleted it.*this stage had written there is gone"
+        rf".*ACCEPT_TOPICS='\[\"{OUTPUT}:{after}\"\]'"
+    )
+    for made in (running, writer(broker, tmp_path, SOLE)):
+        with pytest.raises(TopicRemadeError, match=told):
+            steps(made)
+    broker.sink().publish(INPUT, b"a", b"", 9, 0)
+    steps(writer(broker, tmp_path, SOLE, accept_topics=(f"{OUTPUT}:{after}",)))
+    assert output(broker, OUTPUT) == [b"other"] * len(grown) + expected("abca")[3:]
+    assert progress(broker).topic_ids[OUTPUT] == after
+    broker.sink().publish(INPUT, b"b", b"", 9, 0)
+    steps(writer(broker, tmp_path, SOLE))
+    assert output(broker, OUTPUT)[len(grown) :] == expected("abcab")[3:], "who has accepted it once is asked no more"
+
+
+def test_an_output_that_others_write_as_well_and_that_was_made_anew_stops_nobody(tmp_path: Path, caplog: pytest.LogCaptureFixture) -> None:
+    """However long it has grown: that the last outputs are not in it is then no torn transaction."""
+    broker = filled("abc")
+    steps(writer(broker, tmp_path, SHARED))
+    remake(broker, OUTPUT, "xyzxyz")
+    broker.sink().publish(INPUT, b"a", b"", 9, 0)
+    steps(writer(broker, tmp_path, SHARED))
+    assert "an output topic was made anew: what it held is gone" in caplog.text
+    assert output(broker, OUTPUT) == [b"other"] * 6 + expected("abca")[3:]
+
+
+def test_a_record_from_before_outputs_had_ids_is_held_against_the_log_alone(tmp_path: Path) -> None:
+    """Of a broker that told no ids, or written by an earlier version."""
+    broker = Reserved(filled("abc"))
+    broker.is_old = True
+    steps(Runner(**arguments(APP, broker, inputs=SOLE, settings=quick(tmp_path))))
+    broker.is_old = False
+    remake(broker.broker, OUTPUT, "xyz")
+    with pytest.raises(TornTransactionError, match=f"found {OUTPUT}:0: of the 3 from offset 0 on 3 are not there"):
+        steps(Runner(**arguments(APP, broker, inputs=SOLE, settings=quick(tmp_path))))
+
+
 class Reserved:
     """A broker that does not say which topics there are."""
 
@@ -153,4 +209,4 @@ def test_ids_that_a_broker_learns_to_tell_are_no_reason_to_commit(tmp_path: Path
     assert progress(broker.broker) == before
     broker.broker.sink().publish(INPUT, b"d", b"", 1, 0)
     steps(runner(broker, tmp_path))
-    assert progress(broker.broker).topic_ids == broker.topic_ids([INPUT, checkpoint_topic(APP, STAGE)]).result()
+    assert progress(broker.broker).topic_ids == broker.topic_ids([INPUT, checkpoint_topic(APP, STAGE), OUTPUT, REJECTED]).result()

@@ -175,14 +175,13 @@ def test_state_that_a_later_transaction_deleted_is_not_missed(tmp_path: Path) ->
 
 
 @pytest.mark.parametrize("sole", [True, False])
-def test_an_output_that_was_created_anew_is_missed_unless_others_write_it_too(tmp_path: Path, caplog: pytest.LogCaptureFixture, sole: bool) -> None:
+def test_an_output_that_was_cut_off_is_missed_unless_others_write_it_too(tmp_path: Path, caplog: pytest.LogCaptureFixture, sole: bool) -> None:
     broker = TearingBroker()
     broker.publish("ab")
     runner = start(broker, tmp_path, sole=sole)
     broker.publish("c")
     runner.step()
-    broker._topics.pop(OUTPUT)
-    broker.create_topics([TopicSpec(OUTPUT)])
+    broker.log(TopicPartition(OUTPUT, 0)).cut_off(0)
     if sole:
         with pytest.raises(TornTransactionError, match=r"of the 1 from offset 3 on 1 are not there \(the log ends at 0\)"):
             start(broker, tmp_path)
