@@ -18,12 +18,12 @@ PARTITION_EOF = KafkaError._PARTITION_EOF  # noqa: SLF001
 OFFSET_LOST = {KafkaError._AUTO_OFFSET_RESET, KafkaError.OFFSET_OUT_OF_RANGE}  # noqa: SLF001
 POLLED_TOO_RARELY = KafkaError._MAX_POLL_EXCEEDED  # noqa: SLF001
 ALL_DOWN = KafkaError._ALL_BROKERS_DOWN  # noqa: SLF001
-_FENCED = {
+PRODUCER_FENCED = {
     KafkaError._FENCED,  # noqa: SLF001
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
-    KafkaError.FENCED_INSTANCE_ID,
 }
+_FENCED = {*PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID}
 # The broker (or the client for it) does not take a record for what it is.
 _REFUSED = {
     KafkaError.MSG_SIZE_TOO_LARGE,

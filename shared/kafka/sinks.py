@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as Address
 
 from tidemill.shared.kafka.bounded_calls import BoundedCalls, CallHangsError
 from tidemill.shared.kafka.bulk_produce import BulkProduce
-from tidemill.shared.kafka.connection import ALL_DOWN, UNCLEAR, Connection, KafkaFailureError, Result
+from tidemill.shared.kafka.connection import ALL_DOWN, PRODUCER_FENCED, UNCLEAR, Connection, KafkaFailureError, Result
 from tidemill.shared.kafka.plain_sink import ROOM, WRITING, produce_run
 from tidemill.shared.log.broker import FencedError, TopicAwayError
 from tidemill.shared.log.errors import TransientError
@@ -28,6 +28,8 @@ _LOOK_S = 0.05
 # Whoever waits longer for the client has no transaction any more: the broker has aborted it.
 _HANGS_S = TRANSACTION_TIMEOUT_MS / 1000
 _END_S = 5.0
+# From this age on the broker may have ended a transaction by itself.
+TIMED_OUT_S = TRANSACTION_TIMEOUT_MS / 1000
 # A fatal state of the client that is of its own making, or of what became of its transaction: nothing but a new client leads out of it. The rest
 # (fenced, not allowed, not supported) would be the new one's as well.
 _WRECKED = {
@@ -51,9 +53,9 @@ class KafkaTransactionalSink:
     again after its connection broke, may so end a *later* transaction of the same epoch (Jepsen on Bufstream, 2024; KIP-890 mends it for
     clients that bump the epoch with each transaction, which librdkafka does not: its issue 5423). So a connection that broke, or an
     answer that did not come, between begin and end costs the producer: a new one, whose epoch fences whatever is under way, and
-    (TransientError) a restore of the tasks, which holds progress records and offsets against each other. So does a client that does not come
-    back from a call, and one in a fatal state that another would not be in: the broker says that a transaction is in another state than the
-    client thinks, mostly after an election.
+    (TransientError) a restore of the tasks, which holds progress records and offsets against each other. So does a transaction that stood
+    open for so long that the broker has aborted it, a client that does not come back from a call, and one in a fatal state that another
+    would not be in: the broker says that a transaction is in another state than the client thinks, mostly after an election.
     """
 
     def __init__(self, connection: Connection, transactional_id: str) -> None:
@@ -61,6 +63,7 @@ class KafkaTransactionalSink:
         self._id = transactional_id
         self._open = False
         self._fenced = False
+        self._begun = 0.0
         self._bounded = BoundedCalls(_HANGS_S)
         self._asked: dict[TopicPartition, list[int]] = {}
         self._given: dict[TopicPartition, list[int]] = {}
@@ -116,6 +119,7 @@ class KafkaTransactionalSink:
         if self._lost:
             self._reopen()
         self._unclear = self._failed = False
+        self._begun = time.monotonic()
         self._call("begin", self._producer.begin_transaction)
         self._open = True
 
@@ -282,6 +286,12 @@ class KafkaTransactionalSink:
             self._lost = True
             raise TransientError(f"transactional id {self._id}: {problem}: a new producer takes its place, and the tasks are restored") from problem
 
+    @staticmethod
+    def _is_producers(problem: FencedError) -> bool:
+        """Whether a producer was fenced, and not a member of its group."""
+        cause = problem.__cause__
+        return isinstance(cause, KafkaException) and cause.args[0].code() in PRODUCER_FENCED
+
     def _call(self, doing: str, action: Any) -> Any:
         try:
             return self._within(lambda: self._connection.call(f"transactional id {self._id}: {doing}", action))
@@ -292,6 +302,14 @@ class KafkaTransactionalSink:
             self._lost = True
             raise TransientError(f"{problem}: a new producer takes the place of this one, and the tasks are restored") from problem
         except FencedError as problem:
+            if self._open and self._is_producers(problem) and (age_s := time.monotonic() - self._begun) >= TIMED_OUT_S:
+                # While a leader or coordinator is elected, nothing ends it in time. A successor, should there be one, shows in the group: its member
+                # fences this one's. It loses its transaction to the new producer, and nothing else: each commit proves that nobody else has written.
+                self._lost, self._open = True, False
+                raise TransientError(
+                    f"{problem}: the transaction stood open for longer than {TRANSACTION_TIMEOUT_MS / 1000:.0f} s ({age_s:.0f} s), so the broker has"
+                    " aborted it and fenced its producer: a new one takes its place, and the tasks are restored"
+                ) from problem
             # Fatal is the producer's own fencing, not its group's: the successor has aborted what was open. To abort it here fails after a minute.
             if isinstance(problem.__cause__, KafkaException) and problem.__cause__.args[0].fatal():
                 self._fenced, self._open = True, False
