@@ -33,6 +33,8 @@ class KafkaReader:
         self._admin, self._renewed_s = AdminClient(connection.settings()), 0.0
         self._consumer = Consumer(connection.settings(**{**READING, "fetch.wait.max.ms": _FETCH_WAIT_MS}, group_id=f"reader-{uuid.uuid4().hex}"))
         self._bulk = BulkConsume.of(self._consumer)
+        # Of the stretch that the client stands in: one may be read while another is, in turns.
+        self._turn: object | None = None
 
     def watermarks(self, partition: TopicPartition) -> tuple[int, int]:
         """First offset and end of the log, records of open transactions included."""
@@ -80,12 +82,14 @@ class KafkaReader:
             return
         # A client that is given a topic it does not know looks for its leader once a second.
         self._connection.call(f"metadata of {partition.topic}", lambda: self._consumer.list_topics(partition.topic, timeout=2.0))
-        if self._bulk is not None:
-            self._bulk.begin([partition])
-        self._consumer.assign([Address(*partition, position)])
+        turn = object()
         try:
             advanced = time.monotonic()
             while position < last:
+                if self._turn is not turn:
+                    # The first time, and whenever another stretch was read since a run of this one was given out.
+                    self._turn = turn
+                    self._stand_at(partition, position)
                 runs, ends = self._take(partition)
                 before = position
                 for run in runs:
@@ -99,13 +103,19 @@ class KafkaReader:
                     name = f"{partition.topic}:{partition.partition}"
                     raise TransientError(f"{name}: stuck at offset {position} of {last}, behind a transaction that does not end")
         finally:
-            self._consumer.unassign()
+            if self._turn is turn:
+                self._consumer.unassign()
 
     def close(self) -> None:
         """Give the connection back."""
         if self._bulk is not None:
             self._bulk.close()
         self._consumer.close()
+
+    def _stand_at(self, partition: TopicPartition, position: int) -> None:
+        if self._bulk is not None:
+            self._bulk.begin([partition])
+        self._consumer.assign([Address(*partition, position)])
 
     def _take(self, partition: TopicPartition) -> tuple[list[Records], list[int]]:
         """Take what is there; runs, and the offsets at which the partition is said to end."""

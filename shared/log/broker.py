@@ -130,7 +130,7 @@ class Reader(Protocol):
     def read(self, partition: TopicPartition, begin: int, end: int | None = None) -> Iterator[Records]:
         """Records from `begin` (or the first there is) up to `end`, by default the end at the time of the call.
 
-        Waits for open transactions to end, as they may have been somebody's last words.
+        Waits for open transactions to end, as they may have been somebody's last words. A second stretch may be read while this one is.
 
         Raises
         ------
