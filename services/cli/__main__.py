@@ -167,12 +167,11 @@ def check(application: ApplicationFolder) -> None:
     A mistake is shown with file and line, what was expected and what came; the exit code is then 2.
     """
     from tidemill.services.retraining.domain.families.family import FamilyError
-    from tidemill.services.retraining.own_families import check_explained_families, check_own_families
+    from tidemill.services.retraining.processes.family_check import try_own_families
 
     plan = read_plan(application)
     try:
-        check_own_families(plan, application)
-        check_explained_families(plan, application)
+        try_own_families(plan, application, explained=True)
     except FamilyError as problem:
         errors.print(str(problem), markup=False, soft_wrap=True)
         raise typer.Exit(2) from problem

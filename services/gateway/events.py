@@ -1,7 +1,6 @@
 """Events over HTTP: one JSON object, published under its partition key."""
 
 import asyncio
-import json
 import logging
 from typing import Annotated, Any
 
@@ -14,12 +13,13 @@ from tidemill.services.gateway.publisher import EventTooLargeError, Publisher
 from tidemill.services.gateway.topic_limits import TopicLimits
 from tidemill.shared.application.debezium import changed_row
 from tidemill.shared.application.plan import Plan, StreamPlan
-from tidemill.shared.avro.json_values import each_once
+from tidemill.shared.avro.json_text import json_parser
 from tidemill.shared.avro.key_text import KeyTextError, key_text
 
 log = logging.getLogger(__name__)
 _BOM = b"\xef\xbb\xbf"
 _BLANKS = b" \t\r\n"
+_PARSE = json_parser()
 
 
 def events_router(plan: Plan, publisher: Publisher, limits: TopicLimits, counted: Counter) -> APIRouter:
@@ -83,7 +83,7 @@ def _text(body: bytes) -> bytes:
 def _key(stream: StreamPlan, value: bytes) -> bytes:
     """Return an event's partition key as every stage writes it; ValueError for what ingestion could not place."""
     try:
-        event = json.loads(value.decode(), object_pairs_hook=each_once)
+        event = _PARSE(value.decode())
     except (UnicodeDecodeError, ValueError, RecursionError) as error:
         raise ValueError(f"expected one JSON object: {error}") from error
     if not isinstance(event, dict):

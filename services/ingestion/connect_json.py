@@ -12,7 +12,8 @@ from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.shared.application.debezium import EnvelopePlan, unwrapped
 from tidemill.shared.avro.arrow_types import leaves
 from tidemill.shared.avro.connect_types import INSTANTS_AS_TEXT, LOGICAL, NOT_CARRIED
-from tidemill.shared.avro.json_values import JsonForm, decimal_value, shown
+from tidemill.shared.avro.json_text import shown
+from tidemill.shared.avro.json_values import JsonForm, decimal_value
 from tidemill.shared.avro.schema_tree import parse_record
 
 _BASE64 = re.compile(r"(?:[A-Za-z0-9+/]{4})*(?:[A-Za-z0-9+/]{2}==|[A-Za-z0-9+/]{3}=)?")

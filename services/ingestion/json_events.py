@@ -2,16 +2,17 @@
 
 import json
 from collections.abc import Mapping, Sequence
-from decimal import Decimal
+from decimal import Decimal, InvalidOperation
 from functools import partial
-from typing import Any, NoReturn
+from typing import Any
 
 import numpy as np
 import pyarrow as pa
 
 from tidemill.shared.avro.arrow_types import arrow_schema, leaves
 from tidemill.shared.avro.columns import DecodedColumns
-from tidemill.shared.avro.json_values import JsonForm, each_once, flat_record, integer, shown
+from tidemill.shared.avro.json_text import json_parser, shown
+from tidemill.shared.avro.json_values import JsonForm, flat_record, integer
 from tidemill.shared.avro.schema_tree import parse_record
 from tidemill.shared.avro.times import DoubtfulTimeError, read_time
 from tidemill.shared.log.errors import InvalidRecord
@@ -52,9 +53,8 @@ class JsonDecoder:
         self._orders: dict[tuple[str, ...], int] = {}
         self._put = flat_record(record, "", read_as, form)
         # A decimal loses digits as a double; everything else is quicker as one.
-        self._float = Decimal if any(column.type.logical or column.type.branches for column in leaves(record)) and "decimal" in schema else float
-        # What json.loads does, which makes a decoder for each text.
-        self._parse = json.JSONDecoder(object_pairs_hook=each_once, parse_constant=_no_constant, parse_float=self._float).decode
+        self._float = _exact if any(column.type.logical or column.type.branches for column in leaves(record)) and "decimal" in schema else float
+        self._parse = json_parser(self._float)
 
     def decode(self, values: Sequence[bytes | None]) -> DecodedColumns:
         """Decode every value; a bad one becomes an error at its position, the same whatever its neighbours are."""
@@ -128,5 +128,9 @@ class JsonDecoder:
             raise (DoubtfulTimeError if isinstance(problem, DoubtfulTimeError) else ValueError)(f"{name}: {problem}") from problem
 
 
-def _no_constant(text: str) -> NoReturn:
-    raise ValueError(f"expected a number, found {text[:80]}, which JSON does not have")
+def _exact(text: str) -> Decimal | tuple[str]:
+    """Return a number with all its digits; one whose exponent no decimal has as what no type takes, so that its field is named."""
+    try:
+        return Decimal(text)
+    except InvalidOperation:
+        return (text,)

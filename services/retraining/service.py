@@ -1,6 +1,6 @@
 """Retraining: trains when asked, judges, and writes the lifecycle of models."""
 
-from tidemill.services.retraining.own_families import check_own_families
+from tidemill.services.retraining.processes.family_check import try_own_families
 from tidemill.services.retraining.processes.registrar import ProcessRegistrar
 from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
@@ -23,7 +23,7 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
-    check_own_families(plan, settings.application)
+    try_own_families(plan, settings.application)
     places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri)
     folder = settings.runner.state_folder / "trainings"
     # The same for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.

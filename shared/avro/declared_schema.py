@@ -11,7 +11,8 @@ from collections import Counter
 from collections.abc import Callable, Iterable, Mapping
 from typing import Any
 
-from tidemill.shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID, shown
+from tidemill.shared.avro.json_text import shown
+from tidemill.shared.avro.json_values import DAY_UNITS, FIRST_DAY, LAST_DAY, UUID
 from tidemill.shared.avro.schema_tree import LOGICAL_BASES, PRIMITIVES, UnreadableSchema
 
 _NAME = re.compile(r"[A-Za-z_][A-Za-z0-9_]*")

@@ -1,15 +1,16 @@
 """JSON values of Avro types as the Python values Arrow takes: events in JSON, and defaults of schemas."""
 
 import re
-from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, date, datetime, time
 from decimal import Context, Decimal, InvalidOperation, localcontext
-from typing import Any
+from typing import Any, TypeVar
 
+from tidemill.shared.avro.json_text import shown
 from tidemill.shared.avro.schema_tree import AvroType
 
+_T = TypeVar("_T")
 Convert = Callable[[Any], Any]
 # How a field becomes a column, or (a record) columns of a row.
 _Way = tuple[Convert | None, Callable[[Any, dict[str, Any]], None] | None]
@@ -20,22 +21,6 @@ _DAY_ZERO = date(1970, 1, 1).toordinal()
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 FIRST_DAY, LAST_DAY = 1 - _DAY_ZERO, date.max.toordinal() - _DAY_ZERO
 DAY_UNITS = {"time-millis": 86_400_000, "time-micros": 86_400_000_000}
-_SHOWN = 80
-
-
-def each_once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Make an object of JSON (`object_pairs_hook`); ValueError when a name comes twice, since nothing says which of its values is meant."""
-    members = dict(pairs)
-    if len(members) < len(pairs):
-        name, times = Counter(name for name, _ in pairs).most_common(1)[0]
-        raise ValueError(f"expected each field once, found {shown(name)} {times} times")
-    return members
-
-
-def shown(item: Any) -> str:  # whatever the JSON holds
-    """Return a value as a message shows it: never the whole of a long one."""
-    text = repr(item)
-    return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -228,6 +213,13 @@ def decimal_value(item: Any, precision: int, scale: int, name: str) -> Decimal:
     raise ValueError(f"expected decimal({precision}, {scale}) in {name}, found {shown(str(item))}")
 
 
+def _iso(read: Callable[[str], _T], item: str, what: str, name: str) -> _T:
+    try:
+        return read(item)
+    except ValueError as error:
+        raise ValueError(f"expected {what} in {name}, found {shown(item)}") from error
+
+
 def _uuid(item: Any, name: str) -> str:
     if not isinstance(item, str) or UUID.fullmatch(item) is None:
         raise ValueError(f"expected a uuid such as 123e4567-e89b-12d3-a456-426614174000 in {name}, found {shown(item)}")
@@ -236,7 +228,7 @@ def _uuid(item: Any, name: str) -> str:
 
 def _date(item: Any, name: str) -> int:
     if isinstance(item, str):
-        return date.fromisoformat(item).toordinal() - _DAY_ZERO
+        return _iso(date.fromisoformat, item, "an ISO 8601 date", name).toordinal() - _DAY_ZERO
     if isinstance(item, bool) or not isinstance(item, int):
         raise TypeError(f"expected days since 1970 or an ISO 8601 date in {name}, found {shown(item)}")
     if not FIRST_DAY <= item <= LAST_DAY:
@@ -247,7 +239,9 @@ def _date(item: Any, name: str) -> int:
 def _time(item: Any, logical: str, name: str) -> int:
     most = DAY_UNITS[logical]
     if isinstance(item, str):
-        parsed = time.fromisoformat(item)
+        parsed = _iso(time.fromisoformat, item, "an ISO 8601 time of day", name)
+        if parsed.utcoffset():
+            raise ValueError(f"expected a time of day without an offset in {name}, found {shown(item)}")
         micros = ((parsed.hour * 60 + parsed.minute) * 60 + parsed.second) * 1_000_000 + parsed.microsecond
         return micros * most // DAY_UNITS["time-micros"]
     if isinstance(item, bool) or not isinstance(item, int):
@@ -263,10 +257,7 @@ def _timestamp(item: Any, per_second: int, name: str) -> int:
         raise TypeError(f"expected {what} or ISO 8601 text in {name}, found {shown(item)}")
     if isinstance(item, int):
         return integer(item, 64, name)
-    try:
-        moment = datetime.fromisoformat(item)
-    except ValueError as error:
-        raise ValueError(f"expected ISO 8601 text in {name}, found {shown(item)}") from error
+    moment = _iso(datetime.fromisoformat, item, "ISO 8601 text", name)
     since = (moment if moment.tzinfo else moment.replace(tzinfo=UTC)) - _EPOCH
     micros = (since.days * 86_400 + since.seconds) * 1_000_000 + since.microseconds
     return round(micros / 1_000) if per_second == 1_000 else micros

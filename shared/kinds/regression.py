@@ -1,6 +1,5 @@
 """How much: a label and a score that are numbers."""
 
-import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -10,6 +9,8 @@ from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, mean_difference_interval
 from tidemill.shared.statistics.propensity import Weights
+
+_LARGEST = float(np.finfo(np.float32).max)
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,13 +28,13 @@ class Regression:
     has_classes: bool = False
     is_learned: bool = False
     classes: tuple[str, ...] = ()
-    expected: str = "a finite number"
+    expected: str = "a finite number that 32 bits hold (at most 3.4e38), as models answer"
     width: int = 1
 
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
-        """Return which values are finite."""
-        finite: NDArray[np.bool_] = np.isfinite(np.asarray(values, np.float64))
-        return finite
+        """Return which values are numbers that a model can answer: sums of the squares of others are not finite."""
+        known: NDArray[np.bool_] = np.abs(np.asarray(values, np.float64)) <= _LARGEST
+        return known
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which scores are finite."""
@@ -65,6 +66,6 @@ class Regression:
 
     def default_scores(self, default: Default) -> NDArray[np.float64]:
         """Return the value that the fallback answers."""
-        if isinstance(default, bool) or not isinstance(default, int | float) or not math.isfinite(default):
-            raise ValueError("a finite number (kind: regression)")
+        if isinstance(default, bool) or not isinstance(default, int | float) or not abs(default) <= _LARGEST:
+            raise ValueError("a finite number of at most 3.4e38 (kind: regression)")
         return np.array(float(default))

@@ -21,7 +21,7 @@ _MOST_CLASSES_OF_NUMBERS = 20
 _MOST_CLASSES = 100
 _ROWS_A_CLASS = 5
 _LONGEST_CLASS = 200
-_HUGE = 1e150
+_LARGEST = float(np.finfo(np.float32).max)
 _LAST_EXACT = 2.0**53
 _TWO = 2
 
@@ -67,9 +67,7 @@ class Question:
         values = self.labels.drop_nulls().to_numpy()
         if not len(values):
             return 0.0
-        # Sums of 1e308 are infinite; their mean is not.
-        unit = 2.0**512 if np.abs(values).max() > _HUGE else 1.0
-        return float((values / unit).mean() * unit)
+        return float(values.mean())
 
     @property
     def rarest(self) -> tuple[str, int]:
@@ -112,7 +110,10 @@ def ask(label: InputColumn, kind: QuestionKind | None, declared: Sequence[str] =
                 f"label {label.name!r}: expected numbers (kind: regression), found {_kind_words(label)} such as {given[0]!r}:"
                 f" say --kind {'binary' if distinct == _TWO else 'multiclass'}"
             )
-        return Question("regression", evidence, label.values.cast(pl.Float64), (), {}, {})
+        numbers = label.values.cast(pl.Float64)
+        if (largest := max(numbers.drop_nulls().abs().to_list(), default=0.0)) > _LARGEST:
+            raise DataSetError(f"label {label.name!r}: expected numbers of at most {_LARGEST:.1e}, which is what models answer, found {largest}")
+        return Question("regression", evidence, numbers, (), {}, {})
     if (longest := max((len(class_text(value)) for value in texts), default=0)) > _LONGEST_CLASS:
         way = "say --kind regression" if numeric else "is it a free text?"
         raise DataSetError(f"label {label.name!r}: expected classes of at most {_LONGEST_CLASS} characters, found one of {longest:,}: {way}")

@@ -17,7 +17,7 @@ from tidemill.init.raw_table import RawTable
 from tidemill.replay.csv_file import CsvDialect, read_csv, records_of
 from tidemill.replay.file_rows import DataSetError, not_utf8
 from tidemill.replay.json_file import lines_of
-from tidemill.shared.avro.json_values import each_once
+from tidemill.shared.avro.json_text import json_parser
 
 _SEPARATORS = (",", ";", "\t", "|")
 _LOOKED_AT = 200
@@ -26,6 +26,7 @@ _GZIP, _PARQUET, _ZIP, _ORC, _SQLITE, _PDF = b"\x1f\x8b", b"PAR1", b"PK\x03\x04"
 _OTHERS = {_ZIP: "a ZIP archive, as Excel's workbooks are: save the sheet as CSV", _ORC: "ORC", _SQLITE: "an SQLite database", _PDF: "a PDF"}
 _FORMS = "CSV, ARFF, JSON lines or Parquet"
 _JSON, _ARFF = (".jsonl", ".ndjson", ".json"), (".arff",)
+_PARSE = json_parser(constants=True)
 
 
 def read_table(file: Path, separator: str | None = None) -> RawTable:
@@ -177,7 +178,7 @@ def _json_object(place: str, line: bytes) -> dict[str, Any]:
 def _parsed(text: bytes) -> Any:
     """Parse JSON; ValueError for what is none, has a name twice, or has text that no file can hold (half of a pair of surrogates)."""
     try:
-        value = json.loads(text, object_pairs_hook=each_once)
+        value = _PARSE(text.decode(json.detect_encoding(text), "surrogatepass"))
     except RecursionError as error:
         raise ValueError("expected some hundred objects and arrays within each other at most") from error
     if b"\\u" in text:

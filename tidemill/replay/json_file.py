@@ -1,6 +1,7 @@
 """JSON lines, read as ingestion reads JSON: the same values, the same verdicts."""
 
 import json
+from decimal import Decimal
 from pathlib import Path
 from typing import Any
 
@@ -9,7 +10,6 @@ import pyarrow as pa
 from tidemill.replay.file_rows import DataSetError, FileRows, not_utf8, open_text
 from tidemill.services.ingestion.json_events import JsonDecoder
 from tidemill.shared.application.plan import StreamPlan
-from tidemill.shared.avro.json_values import each_once
 
 
 def read_json(file: Path, stream: StreamPlan, available: str) -> FileRows:
@@ -33,12 +33,12 @@ def read_json(file: Path, stream: StreamPlan, available: str) -> FileRows:
         if not content.strip():
             continue
         try:
-            parsed = json.loads(content, object_pairs_hook=each_once)
+            parsed = decoder.parse(content)
             known.append(_text(parsed.pop(available, None)) if isinstance(parsed, dict) and available not in decoder.arrow.names else None)
             rows.append(decoder.row(parsed))
         except UnicodeDecodeError as error:
             raise not_utf8(file) or error from error
-        except (ValueError, TypeError, RecursionError) as error:
+        except (ValueError, TypeError, ArithmeticError, RecursionError) as error:
             raise _refusal(file, number, stream, error) from error
         lines.append(number)
     table = pa.Table.from_batches([_batch(file, stream, decoder, rows, lines)])
@@ -74,4 +74,4 @@ def _refusal(file: Path, number: int, stream: StreamPlan, error: Exception) -> D
 
 
 def _text(value: object) -> str | None:
-    return None if value is None else value if isinstance(value, str) else json.dumps(value)
+    return None if value is None else str(value) if isinstance(value, str | Decimal) else json.dumps(value)

@@ -16,6 +16,7 @@ from tidemill.shared.log.records import Emission
 
 _CHUNK = 20_000
 _SLICES_AFTER_THE_LAST = 100
+_SLICES_BETWEEN = 100
 FARTHEST_MS = 253_402_300_800_000
 
 
@@ -41,7 +42,7 @@ def replay(
     instant and scoring has switched to the last deployment, so the result does not depend on the machine's speed. After the last record the
     slices go on until every label has come or timed out, in a hundred steps if that takes more: a label may take a day where all requests came in
     a second. Where nothing became known for longer than that, the next slice is that of the next
-    record: the work follows the data, not the years it spans.
+    record, and until then such a stretch takes a hundred slices at most: the work follows the data, not the years it spans.
 
     Parameters
     ----------
@@ -72,17 +73,18 @@ def replay(
     begin = first - first % slice_ms
     at = {feed.topic: 0 for feed in feeds}
     published = 0
-    busy_until = first
+    busy_until = quiet_since = first
+    stride_ms = slice_ms
     limit = max(last, until_ms) + 1
     while begin <= last + flush_ms and begin < limit:
-        step_ms = slice_ms if begin <= last else max(slice_ms, flush_ms // _SLICES_AFTER_THE_LAST)
+        step_ms = stride_ms if begin <= last else max(slice_ms, flush_ms // _SLICES_AFTER_THE_LAST)
         end = min(limit, begin + step_ms if cut is None else cut(begin, begin + step_ms))
         for feed in feeds:
             stop = int(np.searchsorted(feed.available_ms, end)) if end <= last else len(feed.available_ms)
             for chunk in range(at[feed.topic], stop, _CHUNK):
                 _publish(sink, feed, chunk, min(stop, chunk + _CHUNK), plan.application.partitions == 1)
             if stop > at[feed.topic]:
-                busy_until = end + flush_ms
+                busy_until, quiet_since = end + flush_ms, end
             published += stop - at[feed.topic]
             at[feed.topic] = stop
         for stream in plan.streams.values():
@@ -91,7 +93,9 @@ def replay(
         sink.flush(60)
         wait_until_covered(plan, watch, end, partial(on_progress, end, published), stages=stages)
         waiting = [int(feed.available_ms[at[feed.topic]]) for feed in feeds if at[feed.topic] < len(feed.available_ms)]
-        begin = end if end <= busy_until or not waiting else max(end, min(waiting) - min(waiting) % slice_ms)
+        coming = min(waiting) - min(waiting) % slice_ms if waiting else end
+        begin = end if end <= busy_until else max(end, coming)
+        stride_ms = max(slice_ms, min((coming - quiet_since) // _SLICES_BETWEEN // slice_ms * slice_ms, coming - begin))
     return end
 
 

@@ -17,6 +17,8 @@ SCHEMA = json.dumps(
             {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
             {"name": "x", "type": ["null", "double"], "default": None},
             {"name": "n", "type": "int", "default": 4},
+            {"name": "day", "type": ["null", {"type": "int", "logicalType": "date"}], "default": None},
+            {"name": "hour", "type": ["null", {"type": "int", "logicalType": "time-millis"}], "default": None},
         ],
     }
 )
@@ -43,7 +45,11 @@ def test_times_are_milliseconds_or_text_and_defaults_fill_in() -> None:
         (b'{"id": "a", "at": true}', "expected milliseconds or ISO 8601 text in at, found True"),
         (b'{"id": "a", "at": "noon"}', "noon"),
         (b'{"id": "a", "at": 1, "xx": 1}', "found xx"),
-        (b'{"id": "a", "at": 1, "x": NaN}', "found NaN"),
+        (b'{"id": "a", "at": 1, "x": NaN}', "expected a number in x, found NaN, which JSON does not have"),
+        (b'{"id": "a", "at": 1, "n": ' + b"9" * 5_000 + b"}", "expected a number of at most 4,300 digits in n, found one of 5,000"),
+        (b'{"id": "a", "at": 1, "day": "2024-02-30"}', "expected an ISO 8601 date in day, found '2024-02-30'"),
+        (b'{"id": "a", "at": 1, "hour": "25:00"}', "expected an ISO 8601 time of day in hour, found '25:00'"),
+        (b'{"id": "a", "at": 1, "hour": "12:00+02:00"}', "expected a time of day without an offset in hour, found '12:00+02:00'"),
         (b'{"id": 5, "at": 1}', "expected string in id, found 5"),
         (b'{"id": "a", "at": 1, "n": 1.5}', "expected int32 in n, found 1.5"),
         (b'{"id": "a", "at": 1, "n": true}', "expected int32 in n, found True"),

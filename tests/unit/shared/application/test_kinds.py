@@ -83,7 +83,7 @@ THREE = {"KIND": "multiclass", "CLASSES": "[red, green, blue]", "DEFAULT": "gree
         ({**THREE, "CLASSES": '["1", "2.5"]', "VALUE": "number", "DEFAULT": '"1"'}, "number", [2.5, 1.0, 2.0], [1, 0, None]),
         ({**THREE, "CLASSES": '["false", "true"]', "VALUE": "truth", "DEFAULT": "true"}, "truth", [True, False, None], [1, 0, None]),
         ({**THREE, "CLASSES": '["it\'s", Größe]', "DEFAULT": "Größe"}, "word", ["Größe", "it's"], [1, 0]),
-        ({"KIND": "regression", "VALUE": "number", "DEFAULT": "-7"}, "number", [1e300, float("inf"), None], [1e300, None, None]),
+        ({"KIND": "regression", "VALUE": "number", "DEFAULT": "-7"}, "number", [1e300, -3.4e38, float("inf"), None], [None, -3.4e38, None, None]),
     ],
 )
 def test_labels_are_what_is_declared(
@@ -107,7 +107,7 @@ def test_labels_are_what_is_declared(
         ({**THREE, "DEFAULT": "{red: 0.5, green: 0.5}"}, "DEFAULT", "a probability for each class, together 1"),
         ({**THREE, "DEFAULT": "0.5"}, "DEFAULT", "a class, or a probability for each (kind: multiclass)"),
         ({"DEFAULT": "2"}, "DEFAULT", "a probability from 0 to 1 (kind: binary)"),
-        ({"KIND": "regression", "VALUE": "number", "DEFAULT": "much"}, "DEFAULT", "a finite number (kind: regression), found much"),
+        ({"KIND": "regression", "VALUE": "number", "DEFAULT": "much"}, "DEFAULT", "a finite number of at most 3.4e38 (kind: regression), found much"),
         ({"KIND": "regression", "VALUE": "word"}, "VALUE", "a number or a truth value (kind: regression)"),
         ({"VALUE": "word"}, "VALUE", 'values: {"yes": 1, "no": 0} (kind: binary)'),
         ({"VALUE": "word", "MEANINGS": '{"yes": 2}'}, "MEANINGS", "a meaning: 0 or 1 (kind: binary), found 2"),

@@ -47,8 +47,8 @@ def test_labels() -> None:
     with np.errstate(all="raise"):
         assert Binary().is_label(values).tolist() == [value in (0.0, 1.0) for value in values.tolist()]
         assert THREE.is_label(values).tolist() == [value in (0.0, 1.0, 2.0) for value in values.tolist()]
-        assert Regression().is_label(values).tolist() == np.isfinite(values).tolist()
-    assert (Binary().expected, THREE.expected, Regression().expected) == ("0 or 1", "one of the classes a, b, c", "a finite number")
+        assert Regression().is_label(values).tolist() == (np.abs(values) < 1e38).tolist()
+    assert (Binary().expected, THREE.expected, Regression().expected[:28]) == ("0 or 1", "one of the classes a, b, c", "a finite number that 32 bits")
 
 
 def table(generator: np.random.Generator, n: int, classes: int, digits: int = 12) -> tuple[np.ndarray, np.ndarray]:

@@ -4,6 +4,7 @@ import csv
 import gzip
 import io
 import json
+from dataclasses import replace
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -14,6 +15,7 @@ import pyarrow.parquet
 import pytest
 
 from tidemill.replay.file_rows import DataSetError
+from tidemill.replay.json_file import read_json
 from tidemill.services.cli.dataset import DataSetOptions, load_data_set
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
@@ -244,6 +246,21 @@ def test_parquet_numbers_keep_their_digits(tmp_path: Path) -> None:
 def test_parquet_that_does_not_fit_is_refused_by_row(tmp_path: Path, columns: dict[str, pa.Array], says: str) -> None:
     with pytest.raises(DataSetError, match=r"orders\.parquet: " + says):
         read(plan_of(tmp_path), tmp_path, "orders.parquet", parquet(**columns, **TWO))
+
+
+def test_json_lines_keep_the_digits_of_decimals_and_are_json_to_the_letter(tmp_path: Path) -> None:
+    money = {"name": "money", "type": {"type": "bytes", "logicalType": "decimal", "precision": 20, "scale": 2}}
+    plan = plan_of(tmp_path)
+    stream = replace(plan.streams["orders"], user_schema=json.dumps({"type": "record", "name": "Order", "fields": [FIELDS[0], money]}))
+    file = tmp_path / "orders.jsonl"
+    file.write_text('{"id": 1, "money": 12345678901234567.89, "seen": 1.5}\n')
+    rows = read_json(file, stream, "seen").columns.to_pylist()
+    assert rows == [{"id": 1, "money": Decimal("12345678901234567.89"), "seen": "1.5"}]
+    huge = "1e99999999999999999999"
+    for text, says in [("NaN", "expected a number in money, found NaN, which JSON does not have"), (huge, rf"decimal\(20, 2\) in money.*{huge}")]:
+        file.write_text('{"id": 1, "money": 2.5}\n{"id": 1, "money": ' + text + "}\n")
+        with pytest.raises(DataSetError, match=rf"orders\.jsonl:2: .*{says}"):
+            read_json(file, stream, "seen")
 
 
 def test_an_empty_json_file_and_a_lone_header_are_no_rows(tmp_path: Path) -> None:

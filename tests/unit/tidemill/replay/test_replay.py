@@ -1,5 +1,6 @@
 """A replay publishes in order of availability with heartbeats between; an open loop keeps its pace, whatever the order of the feeds."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import cast
 
@@ -101,6 +102,21 @@ def test_the_work_follows_the_data_not_the_years_it_spans() -> None:
     assert [(at, value) for at, value in published if value is not None] == [(1, b"a"), (START, b"b"), (START + 40 * DAY, b"c"), (far, b"far")]
     assert [at for at, value in published if value is None] == sorted(set(slices))
     assert end == START + (41 + flush_days) * DAY
+
+
+def test_a_label_of_years_later_is_waited_for_in_a_hundred_slices() -> None:
+    """A horizon of 4,000 days was walked day by day, whether a label came or not."""
+    made = broker()
+    slices: list[int] = []
+    labels = {"fraud": replace(PLAN.models["fraud"], label=replace(PLAN.models["fraud"].label, max_delay_ms=5_000 * DAY))}
+    late = [4_000 * 24 + 5.0, 4_000 * 24 + 30.0]
+    feeds = [feed(PAYMENTS, 1, 30), feed(CHARGEBACKS, *late)]
+    plan, pipeline = replace(PLAN, models=labels), cast(Watch, ObedientPipeline(made))
+    replay(plan, made.sink(), feeds, pipeline, DAY, lambda at, count, seen: slices.append(at) if count < 4 else None)
+    assert 100 <= len(set(slices)) <= 108
+    # A slice begins and ends where it does when every day is walked: what comes in it is known with nothing that came later.
+    assert {START + DAY, START + 2 * DAY, START + 4_000 * DAY} < set(slices) and not any(at % DAY for at in slices)
+    assert [at for at, value in read(made, CHARGEBACKS) if value is not None] == [START + int(hour * 3_600_000) for hour in late]
 
 
 def test_the_wait_for_the_last_label_takes_a_hundred_steps_where_all_requests_came_in_a_second() -> None:
