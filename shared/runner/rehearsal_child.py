@@ -13,6 +13,7 @@ from tidemill.shared.runner.lent_broker import LentBroker
 from tidemill.shared.runner.rehearsal import RESTORING
 from tidemill.shared.runner.restore import ReplayCrashedError
 from tidemill.shared.runner.stage_child import Offer
+from tidemill.shared.without_blas import leave_out_blas
 
 
 def main() -> None:
@@ -26,6 +27,8 @@ def main() -> None:
     connection = Connection(int(sys.argv[1]))
     offer = connection.recv()
     assert isinstance(offer, Offer)  # noqa: S101 - nobody else has the other end
+    # The offer brings its service's modules.
+    leave_out_blas()
     offer.folder.mkdir()
     at = RESTORING
 

@@ -32,6 +32,7 @@ from tidemill.shared.observability.settings_problem import settings_problem
 from tidemill.shared.observability.stall import StallGuard, leave
 from tidemill.shared.runner.runner import Runner
 from tidemill.shared.service.starting import once_it_answers
+from tidemill.shared.without_blas import leave_out_blas
 
 STOPPED, CRASHED, MISCONFIGURED = 0, 1, 2
 _YOUNG_OBJECTS = 50_000
@@ -81,6 +82,7 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
 
         raise SystemExit(run_service("features", build, FeaturesSettings))
     """
+    leave_out_blas()
 
     def work(surroundings: Surroundings[Settings]) -> None:
         settings, health = surroundings.settings, surroundings.health

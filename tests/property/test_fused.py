@@ -70,7 +70,7 @@ def test_the_same_bytes_on_every_topic(tmp_path: Path, separate: System) -> None
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
 def test_killed_at_every_call_once(tmp_path: Path, separate: System, after: bool) -> None:
     survived = 0
-    for lives in range(1 + after, 400, 5):
+    for lives in range(1 + after, 400, 8):
         fused = System(tmp_path / str(lives), COUNT)
         try:
             fused.finish(fused.runner(FUSIBLE, DyingBroker(fused.broker, lives, after)))

@@ -69,7 +69,7 @@ def expected(view: ViewPlan, aggregate: AggregatePlan, source: pd.DataFrame, ent
 def test_every_view_agrees_with_pandas(plan: Plan, journal: JournalBatch) -> None:
     vectors = FeaturesCore(plan).process(journal).to_pandas()
     asks = frame(journal, "departures").reset_index(drop=True)
-    chosen = np.random.default_rng(0).choice(len(asks), 120, replace=False)
+    chosen = np.random.default_rng(0).choice(len(asks), 40, replace=False)
     checked = 0
     for view in plan.views:
         source = frame(journal, view.source)
@@ -84,17 +84,17 @@ def test_every_view_agrees_with_pandas(plan: Plan, journal: JournalBatch) -> Non
                 else:
                     assert got == pytest.approx(truth, rel=1e-9, abs=1e-9), (aggregate.feature, i)
                 checked += 1
-    assert checked > 3_000
+    assert checked > 1_000
 
 
 def test_the_latest_reference_row_counts_until_it_is_too_old(plan: Plan, journal: JournalBatch) -> None:
     vectors = FeaturesCore(plan).process(journal).to_pandas()
     asks, weather = frame(journal, "departures"), frame(journal, "weather")
     max_age = plan.streams["weather"].max_age_ms or 0
+    rows: list[dict[str, Any]] = [dict(zip(map(str, weather.columns), row, strict=True)) for row in weather.itertuples(index=False, name=None)]
     for i, ask in enumerate(asks.itertuples()):
         # The newest event time counts, of equal ones the later row; a deletion leaves nothing.
         latest: dict[str, Any] | None = None
-        rows: list[dict[str, Any]] = [dict(zip(map(str, weather.columns), row, strict=True)) for row in weather.itertuples(index=False, name=None)]
         for row in (row for row in rows if row["row"] < ask.row and row["origin"] == ask.origin):
             if row["_deleted"] or latest is None or row["_event_time"] >= latest["_event_time"]:
                 latest = None if row["_deleted"] else row

@@ -144,7 +144,7 @@ def test_a_model_serves_from_the_instant_its_training_ends(tmp_path: Path, train
 def test_the_result_does_not_depend_on_the_size_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     sources = shop_files(tmp_path)
     run(tmp_path / "whole", sources, slice_ms=4_000)
-    monkeypatch.setattr("tidemill.backtest.stages._MAX_BATCH", 11)
+    monkeypatch.setattr("tidemill.backtest.stages._MAX_BATCH", 23)
     run(tmp_path / "pieces", sources, slice_ms=4_000)
     pd.testing.assert_frame_equal(predictions(tmp_path / "whole"), predictions(tmp_path / "pieces"), check_exact=True)
 

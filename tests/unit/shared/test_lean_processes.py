@@ -1,4 +1,4 @@
-"""Processes of stages leave pandas out; who asks for it has it."""
+"""Processes of stages leave out pandas, and the BLAS that Numba looks for; who asks for them has them."""
 
 import subprocess
 import sys
@@ -21,13 +21,20 @@ lake.append("t", pa.table({"n": [1, 2], "_t": pa.array([0, 1]).cast(pa.timestamp
 read = lake.read("t", ["n"], 10**9, "_t")
 assert sorted(read.column("n").to_pylist()) == [1, 2] and pa.array([1.5, float("nan")], from_pandas=True).null_count == 1
 print("pandas" in sys.modules)
+from tidemill.shared.log.partitioning import partitions_of
+from tidemill.shared.without_blas import leave_out_blas
+leave_out_blas()
+partitions_of([b"key"], 2)
+print("scipy.linalg" in sys.modules)
+import scipy.linalg
+print(scipy.linalg.norm([3.0, 4.0]))
 print(read.to_pandas()["n"].sum(), "pandas" in sys.modules)
 """
 
 
-def test_a_stage_works_without_pandas_and_a_frame_can_still_be_asked_for(tmp_path: Path) -> None:
+def test_a_stage_works_without_pandas_and_blas_and_both_can_still_be_asked_for(tmp_path: Path) -> None:
     done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False)
-    assert (done.returncode, done.stdout.splitlines()) == (0, ["False", "3 True"]), done.stderr
+    assert (done.returncode, done.stdout.splitlines()) == (0, ["False", "False", "5.0", "3 True"]), done.stderr
 
 
 @pytest.mark.parametrize("entry", [entry for entry in ENTRIES if entry.parent.name not in OWN_CODE], ids=lambda entry: entry.parent.name)
