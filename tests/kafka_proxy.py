@@ -6,6 +6,8 @@ import threading
 import time
 from dataclasses import dataclass, field
 
+from tests.patience import patient
+
 ADD_PARTITIONS, ADD_OFFSETS, END_TXN = 24, 25, 26
 
 
@@ -61,7 +63,7 @@ class KafkaProxy:
 
     def deliver(self, late: Seen) -> int:
         """Let a held request reach the broker after all; the error code of its answer."""
-        with socket.create_connection((self.host, self.port), timeout=10) as broker:
+        with socket.create_connection((self.host, self.port), timeout=patient(10)) as broker:
             broker.sendall(late.frame)
             answer = _frame(broker)
         if answer is None:

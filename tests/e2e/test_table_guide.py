@@ -14,13 +14,14 @@ import httpx
 import pytest
 from typer.testing import CliRunner
 
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.services.cli.__main__ import app
 
 ROOT = Path(__file__).parents[2]
 GUIDE = (ROOT / "docs" / "guide" / "from-a-table.md").read_text(encoding="utf-8")
 COMMANDS = re.findall(r"^```sh\n(.*)\n```$", GUIDE, re.MULTILINE)
-DEADLINE_S = 200.0
+DEADLINE_S = patient(200.0)
 
 
 def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[str], int]:
@@ -38,11 +39,11 @@ def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[
             lines.append(line.strip())
             if line.strip().startswith("curl "):
                 curl = shlex.split(line)
-                answer = httpx.post(curl[-1], content=curl[curl.index("-d") + 1], headers={"content-type": "application/json"}, timeout=60)
+                answer = httpx.post(curl[-1], content=curl[curl.index("-d") + 1], headers={"content-type": "application/json"}, timeout=patient(60))
                 assert answer.status_code == 202, answer.text
             if line.startswith("First prediction"):
                 process.send_signal(signal.SIGINT)
-        return lines, process.wait(60)
+        return lines, process.wait(patient(60))
     finally:
         guard.cancel()
         process.kill()
@@ -54,7 +55,7 @@ def live(folder: Path, command: str, environment: dict[str, str]) -> tuple[list[
 def test_from_a_file_to_a_live_answer_as_the_guide_says(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, infrastructure: Infrastructure) -> None:
     monkeypatch.chdir(tmp_path)
     table, *offline, up = COMMANDS
-    subprocess.run([sys.executable, *shlex.split(table)[1:]], check=True, timeout=120)
+    subprocess.run([sys.executable, *shlex.split(table)[1:]], check=True, timeout=patient(120))
     begun = time.monotonic()
     for command in offline:
         result = CliRunner().invoke(app, shlex.split(command)[1:])

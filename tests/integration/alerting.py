@@ -16,6 +16,7 @@ from typing import Any
 import numpy as np
 
 from tests.integration.meters import write_application
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.watch import record_codec
 from tidemill.shared.application.topics import Topics
@@ -26,7 +27,7 @@ from tidemill.shared.log.records import Emission, TopicPartition
 from tidemill.shared.log.topics import catalogue_topics
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 60.0
+DEADLINE_S = patient(60.0)
 KEY = "a key of the test's own"
 
 
@@ -131,7 +132,7 @@ class Alerts:
     def stop(self) -> int:
         assert self.process is not None
         self.process.send_signal(signal.SIGTERM)
-        return self.process.wait(20)
+        return self.process.wait(patient(20))
 
 
 @contextmanager

@@ -12,6 +12,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.integration.meters import write_application
+from tests.patience import patient
 from tidemill.audit.audit_run import audit_run
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.planning.apply import apply, follow_changes
@@ -35,7 +36,7 @@ from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.observability.secret_file import secret_file
 from tidemill.shared.service.stage import FUSED
 
-DEADLINE_S = 120.0
+DEADLINE_S = patient(120.0)
 SECOND = """  worn:
     ask: readings
     features: [kwh]
@@ -84,7 +85,7 @@ def test_a_run_takes_over_a_changed_application_while_requests_come(application_
             meter = f"m{i % 7}"
             event = {"reading_id": f"r{i}", "meter": meter, "read_at": time.time_ns() // 1_000_000, "kwh": float(i % 10)}
             producer.produce(plan.topics.raw[0], json.dumps(event).encode(), meter)
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
         published += count
 
     def answers() -> Counter[tuple[str, str]]:

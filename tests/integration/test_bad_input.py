@@ -18,6 +18,7 @@ import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
 from tests.integration.meters import write_application
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.pipeline import pipeline_environment
 from tidemill.runs.settings import read_settings
@@ -40,7 +41,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(50)]
 ROOT = Path(__file__).parents[2]
 NOON = 1_358_424_000_000
 MINUTE, HOUR = 60_000, 3_600_000
-DEADLINE_S = 120.0
+DEADLINE_S = patient(120.0)
 STAGES = ("ingestion", "features", "scoring", "outcomes")
 Place = tuple[str, int, int]
 
@@ -88,7 +89,7 @@ class Run:
         for stream in ("readings", "faults"):
             for partition in (0, 1):
                 self.send(stream, None, partition)
-        assert self.producer.flush(60) == 0
+        assert self.producer.flush(patient(60)) == 0
 
     def until(self, condition: Callable[[], bool], what: str) -> None:
         """Wait, supervising."""
@@ -133,7 +134,7 @@ def spoil(run: Run) -> None:
 
     home = murmur2_partition(b"1", 2)
     url, subject = run.infrastructure.registry_url, f"{plan.application.app}-stranger"
-    made = httpx.post(f"{url}/subjects/{subject}/versions", json={"schema": '"string"', "schemaType": "AVRO"}, timeout=30)
+    made = httpx.post(f"{url}/subjects/{subject}/versions", json={"schema": '"string"', "schemaType": "AVRO"}, timeout=patient(30))
     stranger = int(made.json()["id"])
     whole = reading()
     for stream, reason, value, partition in (

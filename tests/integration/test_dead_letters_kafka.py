@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 
 from tests.integration.meters import write_application
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.topics import create_topics
 from tidemill.runs.watch import record_codec
@@ -46,9 +47,9 @@ def test_two_replays_at_once_and_a_third_publish_every_original_once(infrastruct
         return subprocess.Popen(arguments, cwd=ROOT, env=environment, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
 
     racers = [command("replay", "--reason", "expectation") for _ in range(2)]
-    told = [racer.communicate(timeout=60)[0] for racer in racers]
+    told = [racer.communicate(timeout=patient(60))[0] for racer in racers]
     last = command("replay", "--all")
-    told.append(last.communicate(timeout=60)[0])
+    told.append(last.communicate(timeout=patient(60))[0])
     assert last.returncode == 0, told
     assert f"{COUNT:,} had been before" in told[-1] or "replayed" in told[-1], told
     reader = broker.reader()
@@ -63,11 +64,11 @@ def test_two_replays_at_once_and_a_third_publish_every_original_once(infrastruct
     assert not list(office.letters(Selection(replayed=False))) and len(list(office.letters(Selection(replayed=True)))) == COUNT
     file = tmp_path / "letters.jsonl"
     exporting = command("export", str(file), "--stream", "readings", "--until", "2013-01-17T12:00:00.010Z")
-    assert exporting.wait(60) == 0, exporting.communicate()[0]
+    assert exporting.wait(patient(60)) == 0, exporting.communicate()[0]
     exported = [json.loads(line) for line in file.read_text().splitlines()]
     assert sorted(json.loads(one["value"])["n"] for one in exported) == list(range(10)) and exported[0]["replayed_at"]
     listing = command("list", "--limit", "3")
-    printed = listing.communicate(timeout=60)[0]
+    printed = listing.communicate(timeout=patient(60))[0]
     assert listing.returncode == 0 and f"{COUNT:,} dead letters" in printed and f"{COUNT:,} of readings: expectation" in printed
     shown = command("show", exported[0]["place"])
-    assert json.loads(shown.communicate(timeout=60)[0])["reason"] == "expectation"
+    assert json.loads(shown.communicate(timeout=patient(60))[0])["reason"] == "expectation"

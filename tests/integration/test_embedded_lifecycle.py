@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import patient
 from tidemill.deploy.embedded.component import ComponentError
 from tidemill.deploy.embedded.infrastructure import Infrastructure, InfrastructureError
 
@@ -32,7 +33,7 @@ with Infrastructure.embedded(Path(sys.argv[1])) as servers:
 """
 
 
-def wait_for(condition: Callable[[], bool], deadline_s: float = 30.0) -> bool:
+def wait_for(condition: Callable[[], bool], deadline_s: float = patient(30.0)) -> bool:
     """Poll until the condition holds; say whether it did."""
     deadline = time.monotonic() + deadline_s
     while time.monotonic() < deadline:
@@ -88,7 +89,7 @@ def test_a_killed_parent_leaves_no_server(program: tuple["subprocess.Popen[str]"
 def test_an_interrupted_parent_leaves_no_server(program: tuple["subprocess.Popen[str]", list[int]], tmp_path: Path, number: signal.Signals) -> None:
     process, pids = program
     process.send_signal(number)
-    process.wait(30)
+    process.wait(patient(30))
     assert wait_for(lambda: not [left for left in processes_of(tmp_path) if left.pid != pids[0]]), processes_of(tmp_path)
 
 

@@ -10,6 +10,7 @@ import pytest
 from deltalake import DeltaTable
 
 from tests.integration.meters import write_application
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 ROOT = Path(__file__).parents[2]
@@ -39,7 +40,7 @@ def write_files(folder: Path) -> None:
 
 def tidemill(*words: str, environment: dict[str, str]) -> "subprocess.CompletedProcess[str]":
     command = [sys.executable, "-m", "tidemill", *words]
-    return subprocess.run(command, cwd=ROOT, env={**environment, "COLUMNS": "300"}, capture_output=True, text=True, timeout=200, check=False)
+    return subprocess.run(command, cwd=ROOT, env={**environment, "COLUMNS": "300"}, capture_output=True, text=True, timeout=patient(200), check=False)
 
 
 @pytest.mark.lasts(46)

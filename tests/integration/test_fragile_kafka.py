@@ -12,6 +12,7 @@ import pytest
 
 from tests.integration.fragile_process import BOOM, KILLED, SEGFAULT
 from tests.integration.test_raw_to_prediction import ROOT, application
+from tests.patience import patient
 from tests.property.runner_tasks import codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.services.ingestion.settings import IngestionSettings
@@ -27,7 +28,7 @@ from tidemill.shared.runner.stage_child import StageChild
 from tidemill.shared.service.service_process import built_in_child
 
 __all__ = ["application"]
-DEADLINE_S = 200.0
+DEADLINE_S = patient(200.0)
 
 
 @pytest.mark.lasts(70)

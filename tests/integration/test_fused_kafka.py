@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.integration.test_raw_to_prediction import NOON, ROOT, STREAMS, application, departure, service, until
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -45,7 +46,7 @@ def test_kills_and_a_change_of_topology_lose_and_double_nothing(
             producer.produce(plan.streams["departures"].topic, departure(i), f"f{i}".encode(), timestamp=NOON + i * 1_000)
         for stream in STREAMS:
             producer.produce(plan.streams[stream].topic, None, HEARTBEAT_KEY, timestamp=NOON + end * 1_000)
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
 
     with service(FUSED, application, infrastructure, tmp_path) as start:
         running = start()

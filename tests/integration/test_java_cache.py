@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tidemill.deploy.embedded.java_cache import JavaCache, JavaProgram
 from tidemill.deploy.embedded.java_training import make_java_caches
 from tidemill.deploy.embedded.programs import java_caches, java_programs
@@ -32,7 +33,7 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> tuple[JavaProgram, JavaCac
         shutil.copy2(jar, jars[-1])
     program = replace(program, jars=tuple(jars))
     cache = JavaCache(folder, program)
-    subprocess.run(program.command(cache.writing, arguments=["random-uuid"]), check=True, capture_output=True, timeout=240)
+    subprocess.run(program.command(cache.writing, arguments=["random-uuid"]), check=True, capture_output=True, timeout=patient(240))
     cache.accept()
     return program, cache
 
@@ -40,7 +41,7 @@ def tool(tmp_path_factory: pytest.TempPathFactory) -> tuple[JavaProgram, JavaCac
 def loaded_from_cache(program: JavaProgram, cache: JavaCache, log: Path) -> bool:
     """Run the tool, hold what it prints to one id, and say whether its main class came from the cache."""
     command = program.command([*cache.reading, f"-Xlog:class+load:file={log}"], arguments=["random-uuid"])
-    run = subprocess.run(command, capture_output=True, text=True, timeout=120, check=False, cwd=log.parent)
+    run = subprocess.run(command, capture_output=True, text=True, timeout=patient(120), check=False, cwd=log.parent)
     assert run.returncode == 0, (run.returncode, run.stdout, run.stderr)
     assert len(run.stdout.split()) == 1, run.stdout
     assert not run.stderr

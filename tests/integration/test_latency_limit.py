@@ -1,5 +1,6 @@
 """What has waited too long is answered by the fallback, and says so; then the model answers again: real servers, a killed process."""
 
+import itertools
 import json
 import os
 import subprocess
@@ -13,6 +14,7 @@ from confluent_kafka import Producer
 
 from campaigns.starting_model import promote_starting_model
 from tests.integration.meters import APP, write_application
+from tests.patience import patient, until
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -25,7 +27,8 @@ from tidemill.shared.log.topics import catalogue_topics
 from tidemill.shared.models.artifacts import ArtifactStore
 
 ROOT = Path(__file__).parents[2]
-LIMIT_S, DEADLINE_S = 1.5, 90.0
+# A loaded machine answers within the limit as well.
+LIMIT_S, DEADLINE_S = 4.0, patient(90.0)
 
 
 @pytest.mark.lasts(12)
@@ -47,7 +50,7 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
         for i in range(20):
             reading = {"reading_id": f"{prefix}{i}", "meter": f"m{i}", "read_at": time.time_ns() // 1_000_000, "kwh": 1.0}
             producer.produce(plan.streams["readings"].topic, json.dumps(reading), f"m{i}")
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
 
     def answers(prefix: str) -> Counter[tuple[str | None, str]]:
         counts = Counter[tuple[str | None, str]]()
@@ -65,9 +68,15 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
             time.sleep(0.1)
         return answers(prefix)
 
-    def model_answers(turn: int, process: "subprocess.Popen[bytes]") -> bool:
-        publish(f"calm-{turn}-")
-        return until_answered(f"calm-{turn}-", process) == {(None, "champion"): 20}
+    turns = itertools.count()
+
+    def until_the_model_answers(process: "subprocess.Popen[bytes]") -> None:
+        def answers_in_time() -> bool:
+            prefix = f"calm-{next(turns)}-"
+            publish(prefix)
+            return until_answered(prefix, process) == {(None, "champion"): 20}
+
+        until(answers_in_time, "the model's answers in time")
 
     environment = {
         **os.environ, **infrastructure.environment, "TIDEMILL_APPLICATION": str(folder), "TIDEMILL_ARTIFACTS__URI": str(tmp_path / "artifacts"),
@@ -83,7 +92,7 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
 
     try:
         process = start()
-        assert any(model_answers(turn, process) for turn in range(10)), "the model never answered in time"
+        until_the_model_answers(process)
         process.kill()
         process.wait()
         publish("late-")
@@ -91,9 +100,9 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
         time.sleep(LIMIT_S)
         process = start()
         assert until_answered("late-", process) == {("latency", "default"): 20}
-        assert any(model_answers(turn, process) for turn in range(10, 20)), "the model did not come back"
+        until_the_model_answers(process)
     finally:
         for one in running:
             one.terminate()
-            one.wait(30)
+            one.wait(patient(30))
         reader.close()

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient
 
+from tests.patience import patient
 from tests.property.runner_tasks import STAGE, arguments, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.kafka.broker import KafkaBroker
@@ -17,7 +18,7 @@ from tidemill.shared.log.records import Emission, TopicPartition
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.runner import Runner
 
-DEADLINE_S = 30.0
+DEADLINE_S = patient(30.0)
 
 
 def step_until(runner: Runner, condition: Callable[[], bool]) -> None:

@@ -8,6 +8,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.integration.test_raw_to_prediction import NOON, ROOT, STREAMS, application, departure, service, until
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -41,7 +42,7 @@ def test_a_sleeping_replica_of_another_name_and_topology_wakes_and_doubles_nothi
             producer.produce(plan.streams["departures"].topic, departure(i), f"f{i}".encode(), timestamp=NOON + i * 1_000)
         for stream in STREAMS:
             producer.produce(plan.streams[stream].topic, None, b"heartbeat", timestamp=NOON + (turn + 1) * SLICE * 1_000)
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
 
     def answered(count: int) -> None:
         until(lambda: len(values(plan.topics.predictions)) >= count, f"{count} predictions", tmp_path)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from tests.effort import effort
 from tests.online_features import FLIGHTS, changed_plan
+from tests.patience import patient
 from tidemill.deploy.embedded.component import Component, free_port
 from tidemill.deploy.embedded.redis_server import redis_component
 from tidemill.services.features.online import OnlineWriter
@@ -24,7 +25,7 @@ from tidemill.shared.online_store.store import CorruptValueError, FeatureSlice, 
 
 PLAN = load_plan(FLIGHTS)
 ROUTES = [f"route-{i}" for i in range(3_000)]
-DEADLINE_S = 30.0
+DEADLINE_S = patient(30.0)
 
 
 @pytest.fixture

@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 from confluent_kafka import Producer
 
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -75,10 +76,10 @@ def service(name: str, application: Path, infrastructure: Infrastructure, folder
             if process.poll() is None:
                 process.terminate()
         for process in running:
-            process.wait(30)
+            process.wait(patient(30))
 
 
-def until(condition: Callable[[], bool], what: str, folder: Path, deadline_s: float = 120.0, poll_s: float = 0.1) -> None:
+def until(condition: Callable[[], bool], what: str, folder: Path, deadline_s: float = patient(120.0), poll_s: float = 0.1) -> None:
     end = time.monotonic() + deadline_s
     while not condition():
         if time.monotonic() > end:
@@ -108,7 +109,7 @@ def test_every_request_has_one_vector_and_one_prediction_although_every_service_
             producer.produce(plan.streams["departures"].topic, departure(i), f"f{i}".encode(), timestamp=NOON + i * 1_000)
         for stream in STREAMS:
             producer.produce(plan.streams[stream].topic, None, HEARTBEAT_KEY, timestamp=NOON + end * 1_000)
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
 
     with (
         service("ingestion", application, infrastructure, tmp_path) as ingestion,

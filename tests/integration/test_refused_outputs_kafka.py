@@ -16,6 +16,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
 )
 
 from tests.integration.fragile_process import LOUD, NOISE
+from tests.patience import patient
 from tests.property.runner_tasks import codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.kafka.broker import KafkaBroker
@@ -24,7 +25,7 @@ from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import Emission, TopicPartition
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 90.0
+DEADLINE_S = patient(90.0)
 SLICE, LOUD_AT = 200, 57
 # The second partition is the test's own: it shows when a change of the topic's settings has reached the broker.
 WORK, PROBE, PARTITIONS = 0, 1, 2
@@ -96,7 +97,7 @@ class Stage:
         codes: list[int] = []
         producer = Producer({"bootstrap.servers": self._servers.bootstrap_servers})
         producer.produce(self.output, value, partition=PROBE, on_delivery=lambda error, _: codes.append(0 if error is None else error.code()))
-        producer.flush(30)
+        producer.flush(patient(30))
         return codes == [KafkaError.MSG_SIZE_TOO_LARGE]
 
 

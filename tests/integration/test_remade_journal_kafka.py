@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka.admin import AdminClient
 
 from tests.integration.meters import write_application
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.services.features.service import build as features
 from tidemill.services.ingestion.service import build as ingestion
@@ -25,7 +26,7 @@ from tidemill.shared.log.topics import catalogue_topics
 from tidemill.shared.observability.settings import LakeSettings, RedisSettings, RunnerSettings, ServiceSettings
 from tidemill.shared.runner.runner import Runner
 
-DEADLINE_S = 60.0
+DEADLINE_S = patient(60.0)
 COUNT = 40
 
 

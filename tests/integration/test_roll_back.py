@@ -14,6 +14,7 @@ from typer.testing import CliRunner
 
 from tests.integration.meters import write_application
 from tests.models import artifact
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.command_channel import command_key
 from tidemill.runs.pipeline import pipeline_environment
@@ -38,7 +39,7 @@ pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(40)]
 ROOT = Path(__file__).parents[2]
 SERVICES = ("ingestion", "features", "scoring", "explanations", "control", "retraining")
 COLUMNS = tuple(Column(name=name, type="double") for name in ("kwh", "use__count_6h"))
-DEADLINE_S = 120.0
+DEADLINE_S = patient(120.0)
 
 
 def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
@@ -67,7 +68,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
             "share": 1.0, "threshold": 0.5, "figures": {}, "details": {}, "reason": "",
         }  # fmt: skip
         producer.produce(topics.deployments, codecs[topics.deployments].encode(event), b"faulty")
-    assert producer.flush(30) == 0
+    assert producer.flush(patient(30)) == 0
     supervisor = Supervisor(tmp_path / "logs", environment)
     client = MlflowClient(environment["TIDEMILL_TRACKING__URI"], environment["TIDEMILL_TRACKING__URI"])
 
@@ -88,7 +89,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         partition = murmur2_partition(b"1", 2)
         value = json.dumps({"reading_id": identity, "meter": "1", "read_at": int(time.time() * 1e3), "kwh": 1.0}).encode()
         producer.produce(plan.streams["readings"].topic, value, b"1", partition)
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
         answers: list[dict[str, Any]] = []
 
         def look() -> bool:
@@ -119,7 +120,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         producer.produce(topics.commands, codecs[topics.commands].encode(late), b"faulty")
         stranger = signed_command(key, "stranger", "roll_back", "complaints", "other")
         producer.produce(topics.commands, codecs[topics.commands].encode(stranger), b"stranger")
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
         until(lambda: len(values(topics.decisions)) >= 5, "requested, twice refused, requested by another, and a stranger's answer")
         until(lambda: len(values(topics.deployments)) >= 5, "rolled back, and the second operator's command refused")
         log = [codecs[topics.deployments].decode(value) for value in values(topics.deployments)]
@@ -150,7 +151,7 @@ def test_a_roll_back_by_command_reaches_predictions_and_registry_once(infrastruc
         for name, share in (("ann", drawn + 1e-9), ("bob", 0.5)):
             ab = signed_command(key, "faulty", "ab", "worth it?", f"ab-{name}", version="v3", serving="v1", operator=name, share=share)
             producer.produce(topics.commands, codecs[topics.commands].encode(ab), b"faulty")
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
         until(lambda: len(values(topics.deployments)) >= 7, "a test begins, and the second operator's command is refused")
         first, second = (codecs[topics.deployments].decode(value) for value in values(topics.deployments)[5:])
         assert (first["event"], first["version"], first["share"], first["operator"]) == ("ab", "v3", drawn + 1e-9, "ann")

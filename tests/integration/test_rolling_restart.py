@@ -13,6 +13,7 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests.patience import patient
 from tests.property.runner_tasks import STAGE, expected, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.kafka.broker import KafkaBroker
@@ -23,8 +24,8 @@ ROOT = Path(__file__).parents[2]
 PARTITIONS, KEYS = 4, "abcde"
 # What a member that only falls silent would cost. The bounds below are loose, as the machine is busy with other tests; the strict ones
 # (5 s to stop, no pause above 3 s) are those of `campaigns.rolling_restart`.
-SESSION_TIMEOUT_MS = 60_000
-STOP_S, PAUSE_S, DEADLINE_S = 20.0, 40.0, 60.0
+SESSION_TIMEOUT_MS = int(1_000 * patient(60.0))
+STOP_S, PAUSE_S, DEADLINE_S = patient(20.0), patient(40.0), patient(60.0)
 
 
 def until(condition: Callable[[], bool], what: str) -> None:
@@ -102,7 +103,7 @@ def test_a_rolling_restart_pauses_no_partition_for_the_session_time_out(
 
         def shares() -> list[int]:
             try:
-                description = admin.describe_consumer_groups([group], request_timeout=5)[group].result()
+                description = admin.describe_consumer_groups([group], request_timeout=patient(5))[group].result()
             except KafkaException:  # The group's coordinator is still being made.
                 return []
             return [len(member.assignment.topic_partitions) for member in description.members]

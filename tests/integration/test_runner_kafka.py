@@ -11,6 +11,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.patience import patient
 from tests.property.runner_tasks import arguments, expected, output, topics
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import Infrastructure
@@ -23,7 +24,7 @@ from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.runner import Runner
 
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 90.0
+DEADLINE_S = patient(90.0)
 Start = Callable[[str], subprocess.Popen[bytes]]
 
 
@@ -92,7 +93,7 @@ def test_sigkill_loses_and_doubles_nothing(broker: KafkaBroker, application_name
     publish(broker, f"{application_name}-input", slices[kills], 0)
     wait_until(lambda: len(output(broker, f"{application_name}-output")) >= len(keys), "all outputs")
     process.terminate()
-    assert process.wait(20) == 0
+    assert process.wait(patient(20)) == 0
     assert output(broker, f"{application_name}-output") == expected(keys)
 
 
@@ -131,7 +132,7 @@ def test_an_address_where_nobody_answers_is_named_within_the_deadline() -> None:
     begun = time.monotonic()
     with pytest.raises(BrokerUnreachableError, match=f"{address}.*TIDEMILL_KAFKA__BOOTSTRAP_SERVERS"):
         Runner(**arguments("nowhere", broker))
-    assert time.monotonic() - begun < 10
+    assert time.monotonic() - begun < patient(10)
 
 
 @pytest.mark.lasts(20)

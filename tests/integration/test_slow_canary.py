@@ -12,6 +12,7 @@ from confluent_kafka import Producer
 
 from tests.integration.meters import write_application
 from tests.models import artifact, data
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.pipeline import pipeline_environment
 from tidemill.runs.settings import read_settings
@@ -30,7 +31,7 @@ from tidemill.shared.models.signature import Column, Signature
 pytestmark = [pytest.mark.timeout(300), pytest.mark.lasts(45)]
 SERVICES = ("ingestion", "features", "scoring", "control", "retraining")
 COLUMNS = tuple(Column(name=name, type="double") for name in ("kwh", "use__count_6h"))
-DEADLINE_S = 120.0
+DEADLINE_S = patient(120.0)
 STAGES = """
     stages: {canary: {share: 0.5, for: 1m}, ab: {for: 1m}, longest: 1m, limits: {scoring_time: {excess_us: 20, window: 500ms}}}
 """
@@ -73,7 +74,7 @@ def test_a_slow_canary_goes_back_with_figures_and_an_equally_fast_one_stays(
                 "figures": {}, "details": {}, "reason": "",
             }  # fmt: skip
             producer.produce(topics.deployments, deployment.encode(record), name.encode())
-    assert producer.flush(30) == 0
+    assert producer.flush(patient(30)) == 0
     supervisor = Supervisor(tmp_path / "logs", environment)
 
     def values(topic: str, count: int = 1) -> list[bytes]:
@@ -98,7 +99,7 @@ def test_a_slow_canary_goes_back_with_figures_and_an_equally_fast_one_stays(
                 producer.poll(0)
                 time.sleep(0.01)
             log = [(event["model"], event["event"]) for event in map(deployment.decode, values(topics.deployments))]
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
         assert Counter(log) == {(name, event): 1 for name in ("faulty", "calm") for event in ("promoted", "canary")} | {("faulty", "stepped_back"): 1}
 
         (said,) = map(decision.decode, values(topics.decisions))

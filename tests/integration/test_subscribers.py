@@ -138,8 +138,10 @@ def test_the_subscribers_of_the_readme_on_one_real_run(
     with starting(application_name, infrastructure, tmp_path) as start:
         webhook = start("webhook", port=url.rsplit(":", 1)[1].strip("/"))
         webhook.until(lambda: answers(url), "the receiver's port")
+        events = start("events")
+        events.until(lambda: events.errors().count("not found in cluster metadata") >= 3, "that there are no topics yet")
         with running_application(application, plan, run, "replay"):
-            events, outcomes, first = start("events"), start("outcomes", every=0.5), start("predictions", limit=700)
+            outcomes, first = start("outcomes", every=0.5), start("predictions", limit=700)
             options = ReplayOptions("payments", lambda plan: load_data_set(plan, "payments", DATA), slice_ms=2 * 86_400_000, folder=run)
             result = replay_run(application, options, os.environ, Console(quiet=True))
             assert result.answered == len(paid) == DATA.count

@@ -9,6 +9,7 @@ import pytest
 from confluent_kafka import Producer
 from confluent_kafka import TopicPartition as Address
 
+from tests.patience import patient
 from tests.property.runner_tasks import STAGE, arguments, codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.kafka.broker import KafkaBroker
@@ -18,7 +19,7 @@ from tidemill.shared.runner.runner import Runner
 from tidemill.shared.runner.task import TaskInputs
 from tidemill.shared.runner.written import LastOutputs, TornTransactionError
 
-DEADLINE_S = 30.0
+DEADLINE_S = patient(30.0)
 # Outputs that the log does not hold: the second transaction's end with their commit marker at offset 6.
 MORE = LastOutputs(after=7, count=3, first=1, last=2)
 

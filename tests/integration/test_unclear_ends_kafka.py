@@ -6,6 +6,7 @@ from collections.abc import Callable, Iterator
 import pytest
 
 from tests.kafka_proxy import ADD_OFFSETS, ADD_PARTITIONS, KafkaProxy
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.kafka.sinks import KafkaTransactionalSink
@@ -108,7 +109,7 @@ def member(infrastructure: Infrastructure, application_name: str, topic: str) ->
     """A member of a group that has its partitions."""
     source = KafkaBroker(infrastructure.bootstrap_servers).source(f"{application_name}-group", "0")
     source.subscribe([topic])
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patient(20)
     while not source.assignment.partitions:
         source.consume(1, 0.1)
         assert time.monotonic() < deadline, "no assignment"

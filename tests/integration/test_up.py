@@ -15,6 +15,7 @@ import pytest
 from confluent_kafka import Producer
 
 from tests.integration.meters import write_application
+from tests.patience import patient
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import VARIABLES
 from tidemill.runs.command_channel import command_key
@@ -27,7 +28,7 @@ from tidemill.shared.service.stage import FUSED
 
 pytestmark = pytest.mark.timeout(300)
 ROOT = Path(__file__).parents[2]
-DEADLINE_S = 120.0
+DEADLINE_S = patient(120.0)
 
 
 def wait_for(condition: Callable[[], bool], what: str, deadline_s: float = DEADLINE_S) -> None:
@@ -46,7 +47,7 @@ def running(process: psutil.Process) -> bool:
 
 def answers(url: str) -> bool:
     try:
-        return httpx.get(url, timeout=5).status_code == 200
+        return httpx.get(url, timeout=patient(5)).status_code == 200
     except httpx.TransportError:
         return False
 
@@ -96,7 +97,7 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
     key = command_key(None, folder / "up" / plan.application.app)
     command = signed_command(key, "faulty", "retrain", "a test")
     producer.produce(plan.topics.commands, codec.encode(command), b"faulty")
-    assert producer.flush(30) == 0
+    assert producer.flush(patient(30)) == 0
     found: list[psutil.Process] = []
 
     def look() -> bool:
@@ -126,7 +127,7 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
             process.kill()
         else:
             os.killpg(process.pid, signal.SIGINT)  # what a terminal does
-        code = process.wait(60)
+        code = process.wait(patient(60))
         wait_for(lambda: not [child for child in family if running(child)], f"the end of all: {[c for c in family if running(c)]}", 30)
         assert code == (-signal.SIGKILL if ending == "SIGKILL" else 0)
     assert "Traceback" not in (tmp_path / "errors").read_text()
@@ -135,7 +136,13 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
 def service(stage: str, application: Path, folder: Path, **settings: str) -> "subprocess.CompletedProcess[str]":
     environment = {**os.environ, "TIDEMILL_APPLICATION": str(application), "TIDEMILL_RUNNER__STATE_FOLDER": str(folder / "state"), **settings}
     return subprocess.run(
-        [sys.executable, "-m", f"tidemill.services.{stage}"], cwd=ROOT, env=environment, capture_output=True, text=True, timeout=120, check=False
+        [sys.executable, "-m", f"tidemill.services.{stage}"],
+        cwd=ROOT,
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=patient(120),
+        check=False,
     )
 
 
@@ -158,7 +165,7 @@ def test_a_broken_application_ends_a_service_and_the_command_with_file_and_line(
     assert ended.returncode == 2
     assert f"{file}:{line}" in ended.stderr and "soon" in ended.stderr and "Traceback" not in ended.stderr
     command = [sys.executable, "-m", "tidemill", "up", str(application), "--folder", str(tmp_path / "up")]
-    told = subprocess.run(command, cwd=ROOT, env={**os.environ, "COLUMNS": "400"}, capture_output=True, text=True, timeout=60, check=False)
+    told = subprocess.run(command, cwd=ROOT, env={**os.environ, "COLUMNS": "400"}, capture_output=True, text=True, timeout=patient(60), check=False)
     assert told.returncode == 2
     assert f"{file}:{line}" in told.stderr.replace("\n", "") and "Traceback" not in told.stderr
     assert not (tmp_path / "up").exists(), "before anything was started"

@@ -9,6 +9,7 @@ from confluent_kafka import Producer
 from typer.testing import CliRunner
 
 from tests.integration.test_raw_to_prediction import NOON, ROOT, STREAMS, application, departure, service, until
+from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.services.cli.__main__ import app
 from tidemill.shared.application.planning import load_plan
@@ -52,7 +53,7 @@ def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
             producer.produce(topics.raw[0], departure(i), f"f{i}".encode(), timestamp=NOON + i * 1_000)
         for stream in STREAMS:
             producer.produce(old.streams[stream].topic, None, HEARTBEAT_KEY, timestamp=NOON + (turn + 1) * SLICE * 1_000)
-        assert producer.flush(30) == 0
+        assert producer.flush(patient(30)) == 0
 
     log = tmp_path / f"{path[-1]}.log"
     with service(path[0], application, infrastructure, tmp_path) as lead, service(path[-1], application, infrastructure, tmp_path) as last:
@@ -82,7 +83,7 @@ def test_a_changed_view_is_switched_at_one_marked_offset_whenever_it_is_killed(
             process = last()
             until(lambda: len(values(topics.vectors)) == 2 * SLICE, "vectors by the new view", tmp_path)
             process.terminate()
-            process.wait(30)
+            process.wait(patient(30))
             process = last()  # with nothing changed
             publish(2)
             until(lambda: len(values(topics.vectors)) == 3 * SLICE, "vectors after a restart", tmp_path)
