@@ -7,7 +7,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from tidemill.services.ingestion.domain.core import IngestionStep
+from tidemill.services.ingestion.domain.ingestion_step import IngestionStep
 from tidemill.services.ingestion.domain.journal_run import JournalRun
 from tidemill.services.ingestion.letters import LetterWriter
 from tidemill.services.ingestion.sizes import Quarantine

@@ -6,7 +6,7 @@ from collections.abc import Mapping
 
 import numpy as np
 
-from tidemill.services.ingestion.domain.core import FUTURE, IngestionStep
+from tidemill.services.ingestion.domain.ingestion_step import FUTURE, IngestionStep
 from tidemill.services.ingestion.domain.rejections import Rejections
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.arrow_types import int64_ms

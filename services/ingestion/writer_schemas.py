@@ -6,7 +6,7 @@ from functools import partial
 
 import numpy as np
 
-from tidemill.services.ingestion.domain.core import IngestionStep
+from tidemill.services.ingestion.domain.ingestion_step import IngestionStep
 from tidemill.services.ingestion.domain.raw import CleanRows
 from tidemill.services.ingestion.domain.stream_writers import DAY_MS, NAMES_BYTES, SchemaChange, StreamWriters
 from tidemill.services.ingestion.raw_decoder import RawDecoder

@@ -136,48 +136,78 @@ def diagnose(kind: Kind, reference: AnsweredWindow, current: AnsweredWindow, sco
     ----------
     Sugiyama et al.: Covariate shift adaptation by importance weighted cross validation. JMLR 8 (2007).
     """
-    for name, window in (("reference", reference), ("current", current)):
-        if len(window.labels) < LEAST:
-            more = "take a longer one (--since)" if name == "current" else "it ends where --since begins: give a later one"
-            raise ValueError(f"expected {LEAST} labelled answers in the {name} window, found {len(window.labels)}: {more}")
+    _check_sizes(reference, current)
     old, new = kind.losses(reference.labels, reference.scores), kind.losses(current.labels, current.scores)
     low, high = _interval(old, reference.day, new, current.day)
     shifts = _shifts(reference.features, current.features, score)
-    causes: list[Cause] = []
-    clean, broken = _clean(current.features, shifts)
-    if broken and clean.sum() >= LEAST // 2:
-        part = float(new.mean() - new[clean].mean())
-        nulls = {f"missing {one.column}": one.nulls_now for one in broken} | {f"missing {one.column} before": one.nulls_before for one in broken}
-        causes.append(Cause("data", part, f"newly missing inputs: {', '.join(one.column for one in broken)}", nulls))
-    elif broken:
-        clean = np.ones(len(new), np.bool_)
+    clean, causes = _missing_inputs(current.features, shifts, new)
     rows, labels, served = current.features.filter(pa.array(clean)), current.labels[clean], current.scores[clean]
     own = new[clean]
     if before is not None:
-        others = kind.losses(labels, before(rows))
+        served = before(rows)
+        others = kind.losses(labels, served)
         words = "the model that serves does worse on these requests than the one before it would have"
         causes.append(Cause("model", float(own.mean() - others.mean()), words, {"loss of the model before": float(others.mean())}))
-        own, served = others, before(rows)
-    weights, separable = _ratio(reference.features, rows)
-    mixed = float((weights * old).sum() / weights.sum())
-    first = _first_moved(shifts, len(old), len(own))
-    size = float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
-    evidence = {"reference loss at the present mix": mixed, "windows told apart (AUC)": separable, "effective share of rows": size}
-    if size < _LEAST_OVERLAP:
-        words = "inputs or relation: the windows hardly overlap, so the two cannot be told apart; look into a shorter time (--since)"
-        causes.append(Cause("undivided", float(own.mean() - old.mean()), words, evidence))
-    else:
-        words = f"other inputs than before, {first} above all: harder requests, the relation unchanged"
-        causes.append(Cause("feature", mixed - float(old.mean()), words, evidence))
-        rest = float(own.mean()) - mixed
-        relation = changed_relation(kind, rows, labels, served, rest)
-        causes.append(Cause(relation.kind, rest, relation.words, relation.evidence))
+        own = others
+    causes += _inputs_or_relation(kind, reference.features, old, rows, labels, served, own, shifts)
     figures = {
         "labelled before": reference.labelled / max(1, reference.asked), "labelled now": current.labelled / max(1, current.asked),
         "label delay before h": reference.delay_ms / 3.6e6, "label delay now h": current.delay_ms / 3.6e6,
         **_levels(kind, "before", reference), **_levels(kind, "now", current),
     }  # fmt: skip
     return Diagnosis(float(old.mean()), float(new.mean()), low, high, sorted(causes, key=lambda one: -one.loss), shifts, figures)
+
+
+def _check_sizes(reference: AnsweredWindow, current: AnsweredWindow) -> None:
+    for name, window in (("reference", reference), ("current", current)):
+        if len(window.labels) < LEAST:
+            more = "take a longer one (--since)" if name == "current" else "it ends where --since begins: give a later one"
+            raise ValueError(f"expected {LEAST} labelled answers in the {name} window, found {len(window.labels)}: {more}")
+
+
+def _missing_inputs(features: pa.RecordBatch, shifts: Sequence[ColumnShift], losses: Float64) -> tuple[NDArray[np.bool_], list[Cause]]:
+    """Return the rows without inputs that are newly missing, shape (n,), and what those with them cost; all rows where too few are without."""
+    clean, broken = _clean(features, shifts)
+    if not broken:
+        return clean, []
+    if clean.sum() < LEAST // 2:
+        return np.ones(len(losses), np.bool_), []
+    nulls = {f"missing {one.column}": one.nulls_now for one in broken} | {f"missing {one.column} before": one.nulls_before for one in broken}
+    words = f"newly missing inputs: {', '.join(one.column for one in broken)}"
+    return clean, [Cause("data", float(losses.mean() - losses[clean].mean()), words, nulls)]
+
+
+def _inputs_or_relation(
+    kind: Kind,
+    reference: pa.RecordBatch,
+    old: Float64,
+    rows: pa.RecordBatch,
+    labels: Float64,
+    served: Float64,
+    own: Float64,
+    shifts: Sequence[ColumnShift],
+) -> list[Cause]:
+    """Divide what is left of the rise between other inputs and a changed relation.
+
+    Parameters
+    ----------
+    reference, old
+        Inputs of the reference window, n rows, and their losses, shape (n,).
+    rows, labels, served, own
+        Those rows of the current window that are compared, m of them; their labels, scores and losses.
+    """
+    weights, separable = _ratio(reference, rows)
+    mixed = float((weights * old).sum() / weights.sum())
+    size = float(weights.sum() ** 2 / (weights**2).sum() / len(weights))
+    evidence = {"reference loss at the present mix": mixed, "windows told apart (AUC)": separable, "effective share of rows": size}
+    if size < _LEAST_OVERLAP:
+        words = "inputs or relation: the windows hardly overlap, so the two cannot be told apart; look into a shorter time (--since)"
+        return [Cause("undivided", float(own.mean() - old.mean()), words, evidence)]
+    first = _first_moved(shifts, len(old), len(own))
+    words = f"other inputs than before, {first} above all: harder requests, the relation unchanged"
+    rest = float(own.mean()) - mixed
+    relation = changed_relation(kind, rows, labels, served, rest)
+    return [Cause("feature", mixed - float(old.mean()), words, evidence), Cause(relation.kind, rest, relation.words, relation.evidence)]
 
 
 def _levels(kind: Kind, when: str, window: AnsweredWindow) -> dict[str, float]:

@@ -46,6 +46,19 @@ class SliceMeasure:
     evidence: Mapping[str, float]
 
 
+@dataclass(frozen=True, slots=True)
+class _Scaling:
+    """By which known factor the values of slices have moved: arrays of shape (judged slices, features).
+
+    `moved` is the move of the mean logarithm, 0 where no known factor explains it; `bound` the least that counts; `nearest` a place in the list of
+    known factors.
+    """
+
+    moved: Float64
+    bound: Float64
+    nearest: Int64
+
+
 @dataclass(slots=True)
 class SliceValues:
     """Counts of each feature's values in each slice, held against the slice's own windows before the champion's promotion.
@@ -204,9 +217,36 @@ class SliceValues:
         share = self.counts["missing"][judged] / rows
         near = np.clip(share, usual["low"], usual["high"])
         noise = _SIGMAS * np.sqrt(np.maximum(near * (1 - near), 1 / rows) / rows)
-        missing_bound = np.maximum(np.maximum(missing_shift, usual["high"] - usual["low"]), noise)
+        distance, missing_bound = np.abs(share - near), np.maximum(np.maximum(missing_shift, usual["high"] - usual["low"]), noise)
         outside = self.counts["outside"][judged] / np.maximum(rows - self.counts["missing"][judged], 1)
         least = np.array([min(1.0, outside_bounds.get(name, 1.0)) for name in self.features])
+        # A hundred rows of a cold day: as many as the bound lets pass, and their chance.
+        outside_bound = least + _SIGMAS * np.sqrt(least * (1 - least) / rows)
+        scaling = self._scaling(judged, rows, usual)
+        far = np.abs(scaling.moved)
+        measures: list[SliceMeasure] = []
+
+        def measure(kind: Kind, row: int, place: int, detector: str, statistic: Float64, bound: Float64, told: str, **more: float) -> None:
+            evidence = {"missing": float(share[row, place]), "outside": float(outside[row, place]), "rows": float(rows[row, 0]), **more}
+            own = float(statistic[row, place]), float(bound[row, place])
+            measures.append(SliceMeasure(kind, self.features[place], int(judged[row]), detector, *own, told, evidence))
+
+        for row, place in self._worth(judged, distance, missing_bound, ("missing",), active):
+            low, high = usual["low"][row, place], usual["high"][row, place]
+            told = f"{share[row, place]:.1%} missing, usually {low:.1%} to {high:.1%}"
+            measure("missing", row, place, "missing_share", distance, missing_bound, told)
+        for row, place in self._worth(judged, outside, outside_bound, ("range", "category"), active):
+            kind: Kind = "category" if self.features[place] in categories else "range"
+            told = f"{outside[row, place]:.1%} of the values outside of what was seen, bound {outside_bound[row, place]:.1%}"
+            measure(kind, row, place, "outside_share", outside, outside_bound, told)
+        for row, place in self._worth(judged, far, scaling.bound, ("units",), active):
+            factor = float(np.exp(scaling.moved[row, place]))
+            told = f"values are {factor:.4g} times what they were, as after a change of {_KNOWN_NAMES[int(scaling.nearest[row, place])]}"
+            measure("units", row, place, "scale_factor", far, scaling.bound, told, factor=factor)
+        return measures
+
+    def _scaling(self, judged: Int64, rows: Int64, usual: Mapping[str, Float64]) -> _Scaling:
+        """Return by which known factor the values of each feature in each judged slice have moved."""
         is_own = np.array([name not in self.aggregates for name in self.features], np.bool_)
         mean, spread, has_logs = self._logs(judged)
         with np.errstate(invalid="ignore", divide="ignore"):
@@ -215,47 +255,23 @@ class SliceValues:
             error, unsure = spread / np.sqrt(rows), 1 / np.sqrt(2 * rows)
             is_scaled = is_own & has_logs & (usual["log_windows"] >= _LEAST_HISTORY)
             is_scaled &= np.abs(spread / usual["log_spread"] - 1) < _SAME_SPREAD + 2 * unsure
-        factor_bound = np.maximum(np.maximum(_LEAST_FACTOR_LOG, _REACH * usual["log_far"]), _SIGMAS * np.nan_to_num(error))
+        bound = np.maximum(np.maximum(_LEAST_FACTOR_LOG, _REACH * usual["log_far"]), _SIGMAS * np.nan_to_num(error))
         nearest = np.abs(moved[..., None] - _KNOWN).argmin(axis=-1) if moved.size else np.zeros(moved.shape, np.int64)
         is_scaled &= np.abs(moved - _KNOWN[nearest]) < _SAME + 2 * np.nan_to_num(error)
-        # A hundred rows of a cold day: as many as the bound lets pass, and their chance.
-        outside_bound = least + _SIGMAS * np.sqrt(least * (1 - least) / rows)
-        far = np.where(is_scaled, np.abs(moved), 0.0)
-        measures: list[SliceMeasure] = []
+        return _Scaling(np.where(is_scaled, moved, 0.0), bound, nearest)
 
-        def measure(kind: Kind, row: int, place: int, detector: str, statistic: Float64, bound: Float64, told: str, **more: float) -> None:
-            evidence = {"missing": float(share[row, place]), "outside": float(outside[row, place]), "rows": float(rows[row, 0]), **more}
-            own = float(statistic[row, place]), float(bound[row, place])
-            measures.append(SliceMeasure(kind, self.features[place], int(judged[row]), detector, *own, told, evidence))
-
-        def worth(statistic: Float64, bound: Float64, kinds: tuple[Kind, ...]) -> list[list[int]]:
-            places: list[list[int]] = np.argwhere(statistic > CALM_LEVEL * bound).tolist()
-            lasting = (
-                [
-                    [row, place]
-                    for row, code in enumerate(judged.tolist())
-                    for place, name in enumerate(self.features)
-                    if any((kind, name, code) in active for kind in kinds)
-                ]
-                if active
-                else []
-            )
-            return [*places, *(one for one in lasting if one not in places)]
-
-        distance = np.abs(share - near)
-        for row, place in worth(distance, missing_bound, ("missing",)):
-            low, high = usual["low"][row, place], usual["high"][row, place]
-            told = f"{share[row, place]:.1%} missing, usually {low:.1%} to {high:.1%}"
-            measure("missing", row, place, "missing_share", distance, missing_bound, told)
-        for row, place in worth(outside, outside_bound, ("range", "category")):
-            kind: Kind = "category" if self.features[place] in categories else "range"
-            told = f"{outside[row, place]:.1%} of the values outside of what was seen, bound {outside_bound[row, place]:.1%}"
-            measure(kind, row, place, "outside_share", outside, outside_bound, told)
-        for row, place in worth(far, factor_bound, ("units",)):
-            factor = float(np.exp(moved[row, place])) if is_scaled[row, place] else 1.0
-            told = f"values are {factor:.4g} times what they were, as after a change of {_KNOWN_NAMES[int(nearest[row, place])]}"
-            measure("units", row, place, "scale_factor", far, factor_bound, told, factor=factor)
-        return measures
+    def _worth(self, judged: Int64, statistic: Float64, bound: Float64, kinds: tuple[Kind, ...], active: Collection[_Active]) -> list[list[int]]:
+        """Return (slice, feature) of what is beyond half of its bound, then of what lasts."""
+        places: list[list[int]] = np.argwhere(statistic > CALM_LEVEL * bound).tolist()
+        if not active:
+            return places
+        lasting = [
+            [row, place]
+            for row, code in enumerate(judged.tolist())
+            for place, name in enumerate(self.features)
+            if any((kind, name, code) in active for kind in kinds)
+        ]
+        return [*places, *(one for one in lasting if one not in places)]
 
     def _learn(self, ended: Int64) -> None:
         if not ended.size:

@@ -2,7 +2,6 @@
 
 import json
 from collections.abc import Mapping, Sequence, Set
-from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
@@ -10,52 +9,32 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.ingestion.domain.availability_merge import AvailabilityMerge
-from tidemill.services.ingestion.domain.cleaning import DELETES, NON_FINITE, Cleaner
+from tidemill.services.ingestion.domain.cleaning import Cleaner
 from tidemill.services.ingestion.domain.identity_hash import KEY_BYTES
+from tidemill.services.ingestion.domain.ingestion_step import (
+    FUTURE,
+    TIME,
+    AcceptedRows,
+    IngestionStep,
+    addresses,
+    flags_of_accepted,
+    flags_of_skipped,
+    journal_entries,
+    written_rows,
+)
 from tidemill.services.ingestion.domain.journal_clock import TICK, JournalClock
 from tidemill.services.ingestion.domain.journal_run import JournalRun
-from tidemill.services.ingestion.domain.raw import SKIPPED, CleanRows, RawChunk, RecordVerdict, WaitingRows, concatenate
+from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk, RecordVerdict, WaitingRows, concatenate
 from tidemill.services.ingestion.domain.rejections import Rejections
 from tidemill.services.ingestion.domain.running_maximum import running_maximum
 from tidemill.services.ingestion.domain.sequencing import ReleasedEvents, Sequencer
-from tidemill.services.ingestion.domain.stream_writers import WrittenRows
 from tidemill.shared.application.plan import Plan, StreamPlan
-from tidemill.shared.application.schemas import DELETED
 from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.log.records import StateEntry
 
-_TIME = pa.timestamp("ms")
 _CLOCK = b"clock"
-FUTURE = "future"
 # Beyond any data set that is replayed while it still grows: its labels' horizon and a slice lie ahead of the host's clock at most.
 FARTHEST_AHEAD_MS = 400 * 86_400_000
-
-
-@dataclass(frozen=True, slots=True)
-class IngestionStep:
-    """One step's results and counts.
-
-    Attributes
-    ----------
-    duplicates, late
-        By stream, columns of `tidemill.Duplicate` and `tidemill.Late`.
-    released
-        Raw records per stream that this step accounts for; heartbeats and what is skipped are not among them.
-    flagged
-        Accepted records for which a flagging expectation did not hold, by (stream, expectation). `non_finite` are those in which a NaN or an
-        infinity became null, `future` those dated too far ahead and accepted by declaration; `tombstone`, `skipped_delete` and `skipped_update` are
-        changes of Debezium's that are no events.
-    written
-        By stream, how the released records were written.
-    """
-
-    journal: JournalRun
-    rejections: Rejections
-    duplicates: Mapping[str, pa.RecordBatch]
-    late: Mapping[str, pa.RecordBatch]
-    released: Mapping[str, int]
-    flagged: Mapping[tuple[str, str], int]
-    written: Mapping[str, WrittenRows] = field(default_factory=dict)
 
 
 class IngestionCore:
@@ -249,38 +228,38 @@ class IngestionCore:
         entries, keys, duplicates, late = {}, {}, {}, {}
         flagged: dict[tuple[str, str], int] = {}
         for part in judged:
-            stream, rows, own = part.stream, part.rows, times[part.places]
-            name = stream.name
+            name, own = part.stream.name, times[part.places]
             if part.copied.any():
-                duplicates[name] = _address(stream, rows, own, np.flatnonzero(part.copied))
+                duplicates[name] = addresses(part.stream, part.rows, own, np.flatnonzero(part.copied))
             if part.accepted.any():
-                # Mostly all of them are good: then nothing is copied.
-                good = slice(None) if part.accepted.all() else np.flatnonzero(part.accepted)
-                columns = rows.columns if isinstance(good, slice) else rows.columns.take(pa.array(good))
-                event_times, flags = int64_ms(columns.column("_event_time")), rows.flags[good]
-                behind = self._behind(name, event_times, own[good])
-                is_late = np.zeros(len(behind), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
-                entries[name] = _entry(stream, columns, own[good], is_late, rows, good)
-                keys[name] = columns.column("_key")
-                if is_late.any():
-                    copy = _address(stream, rows, own, np.arange(len(rows))[good][is_late])
-                    copy = copy.append_column("event_time", pa.array(event_times[is_late]).cast(_TIME))
-                    late[name] = copy.append_column("lateness_ms", pa.array(behind[is_late]))
-                for bit, expectation in enumerate(self._cleaners[name].flagging):
-                    if count := int(np.count_nonzero((flags >> bit) & 1)):
-                        flagged[name, expectation.name] = count
-                if count := int(np.count_nonzero(flags & NON_FINITE)):
-                    flagged[name, "non_finite"] = count
-                if count := int(np.count_nonzero(part.future & part.accepted)):
-                    flagged[name, FUTURE] = count
-            for what, flag in SKIPPED.items() if part.silent.any() and rows.skipped.any() else ():
-                if count := int(np.count_nonzero(rows.flags & flag)):
-                    flagged[name, what] = count
+                accepted = self._accepted(part, own)
+                entries[name], keys[name] = accepted.entries, accepted.keys
+                if accepted.late is not None:
+                    late[name] = accepted.late
+                flagged |= flags_of_accepted(part, accepted.flags, self._cleaners[name].flagging)
+            if part.silent.any():
+                flagged |= flags_of_skipped(part)
         counts = {stream.name: 0 for stream in self._streams}
         counts |= {part.stream.name: len(part.rows) - int(np.count_nonzero(part.silent)) for part in judged}
         rejections = Rejections.of([(part.stream.name, part.places, part.rows, times[part.places]) for part in judged])
-        written = {part.stream.name: _written(part, times[part.places]) for part in judged}
+        written = {part.stream.name: written_rows(part, times[part.places]) for part in judged}
         return IngestionStep(JournalRun(source, journal, entries, keys), rejections, duplicates, late, counts, flagged, written)
+
+    def _accepted(self, part: ReleasedEvents, times: NDArray[np.int64]) -> AcceptedRows:
+        """Return what a stream adds to the journal, and which of it is late; moves the newest event time."""
+        stream, rows = part.stream, part.rows
+        # Mostly all of them are good: then nothing is copied.
+        good = slice(None) if part.accepted.all() else np.flatnonzero(part.accepted)
+        columns = rows.columns if isinstance(good, slice) else rows.columns.take(pa.array(good))
+        event_times = int64_ms(columns.column("_event_time"))
+        behind = self._behind(stream.name, event_times, times[good])
+        is_late = np.zeros(len(behind), np.bool_) if stream.is_reference else behind > stream.allowed_lateness_ms
+        late = None
+        if is_late.any():
+            late = addresses(stream, rows, times, np.arange(len(rows))[good][is_late])
+            late = late.append_column("event_time", pa.array(event_times[is_late]).cast(TIME))
+            late = late.append_column("lateness_ms", pa.array(behind[is_late]))
+        return AcceptedRows(journal_entries(stream, columns, times[good], is_late, rows, good), columns.column("_key"), late, rows.flags[good])
 
     def _behind(self, stream: str, event_times: NDArray[np.int64], journal_times: NDArray[np.int64]) -> NDArray[np.int64]:
         """Distance to the newest event time of the stream seen before, milliseconds; what is dated ahead of its journal time counts as of now."""
@@ -289,15 +268,6 @@ class IngestionCore:
         newest = running_maximum(known, before)
         self._newest_event[stream] = int(newest[-1])
         return np.concatenate([[before], newest[:-1]]) - event_times
-
-
-def _written(part: ReleasedEvents, times: NDArray[np.int64]) -> WrittenRows:
-    """Return how a stream's records were written, those left out that are none."""
-    rows = part.rows
-    if not part.silent.any():
-        return WrittenRows(times, rows.writers, rows.refused, rows.partition, rows.offsets)
-    kept = np.flatnonzero(~part.silent)
-    return WrittenRows(times[kept], rows.writers[kept], rows.refused[kept], rows.partition[kept], rows.offsets[kept])
 
 
 def _instants(times: pa.Array) -> NDArray[np.int64]:
@@ -311,39 +281,3 @@ def _too_far_ahead(stream: StreamPlan, ahead_ms: int) -> str:
         f"expected {stream.event_time} at most {stream.allowed_skew_ms / 1000:g} s (allowed_skew) ahead of when the record became available,"
         f" found {ahead_ms / 1000:g} s; where event times lie ahead by their nature, set allowed_skew, or future: flag"
     )
-
-
-def _address(stream: StreamPlan, rows: CleanRows, times: NDArray[np.int64], chosen: NDArray[np.int64]) -> pa.RecordBatch:
-    n = len(chosen)
-    return pa.RecordBatch.from_pydict(
-        {
-            "stream": pa.array([stream.name] * n),
-            "event_id": rows.columns.column("_event_id").take(pa.array(chosen)),
-            "source_topic": pa.array([stream.topic] * n),
-            "source_partition": pa.array(rows.partition[chosen]),
-            "source_offset": pa.array(rows.offsets[chosen]),
-            "journal_time": pa.array(times[chosen]).cast(_TIME),
-        }
-    )
-
-
-def _entry(
-    stream: StreamPlan,
-    columns: pa.RecordBatch,
-    times: NDArray[np.int64],
-    is_late: NDArray[np.bool_],
-    rows: CleanRows,
-    good: NDArray[np.int64] | slice,
-) -> pa.RecordBatch:
-    made = {
-        "_journal_time": pa.array(times).view(_TIME),
-        "_event_id": columns.column("_event_id"),
-        "_event_time": columns.column("_event_time"),
-        "_late": pa.array(is_late),
-        "_source_partition": pa.array(rows.partition[good]),
-        "_source_offset": pa.array(rows.offsets[good]),
-    }
-    if stream.is_reference:
-        made[DELETED] = pa.array((rows.flags[good] & DELETES) != 0)
-    schema = stream.entry_arrow
-    return pa.RecordBatch.from_arrays([made[name] if name in made else columns.column(name) for name in schema.names], schema=schema)

@@ -47,20 +47,9 @@ def judge(
     weights : shape (n,)
         How many requests each row stands for; counts of rows are counts.
     """
-    labelled = kind.is_label(labels)
-    if not labelled.all():
-        return GateVerdict(False, f"expected labels of {kind.expected}, found {int((~labelled).sum())} others", _rows(labels))
-    for whose, scores in (("candidate", challenger), ("champion", champion)):
-        if not (answered := kind.is_score(scores)).all():
-            return GateVerdict(False, f"expected finite scores, the {whose} has none for {int((~answered).sum())} rows", _rows(labels))
-    if len(labels) and (lack := kind.lack(labels, min_positives)):
-        return GateVerdict(False, f"expected enough of each class to judge by, found {lack}", _rows(labels))
     days = request_ms // block_ms
-    day_count = len(np.unique(days)) if len(labels) else 0
-    if len(labels) < min_rows or day_count < _LEAST_DAYS:
-        figures = {"gate_rows": float(len(labels)), "gate_days": float(day_count)}
-        what = "days" if block_ms == DAY_MS else f"blocks of {block_ms / 1000:g} s"
-        return GateVerdict(False, f"{len(labels)} matured rows over {day_count} {what}; {min_rows} rows and {_LEAST_DAYS} {what} are needed", figures)
+    if (unfit := _unfit(kind, labels, challenger, champion, days, min_rows, min_positives, block_ms)) is not None:
+        return unfit
     mine, theirs = kind.losses(labels, challenger), kind.losses(labels, champion)
     test = paired_block_test(mine - theirs, days, weights)
     loss, champion_loss = weighted_mean(mine, weights), weighted_mean(theirs, weights)
@@ -84,6 +73,33 @@ def judge(
     if kind.name != "regression" and (problem := _worse_calibration(kind, labels, challenger, champion, days, figures, weights)):
         return GateVerdict(False, problem, figures)
     return GateVerdict(True, f"{shown}: p = {test.p_value_less:.2g}", figures)
+
+
+def _unfit(
+    kind: Kind,
+    labels: NDArray[np.float64],
+    challenger: NDArray[np.float64],
+    champion: NDArray[np.float64],
+    days: NDArray[np.int64],
+    min_rows: int,
+    min_positives: int,
+    block_ms: int,
+) -> GateVerdict | None:
+    """Return the refusal of rows that nobody can be judged by; None where they will do."""
+    labelled = kind.is_label(labels)
+    if not labelled.all():
+        return GateVerdict(False, f"expected labels of {kind.expected}, found {int((~labelled).sum())} others", _rows(labels))
+    for whose, scores in (("candidate", challenger), ("champion", champion)):
+        if not (answered := kind.is_score(scores)).all():
+            return GateVerdict(False, f"expected finite scores, the {whose} has none for {int((~answered).sum())} rows", _rows(labels))
+    if len(labels) and (lack := kind.lack(labels, min_positives)):
+        return GateVerdict(False, f"expected enough of each class to judge by, found {lack}", _rows(labels))
+    day_count = len(np.unique(days)) if len(labels) else 0
+    if len(labels) < min_rows or day_count < _LEAST_DAYS:
+        figures = {"gate_rows": float(len(labels)), "gate_days": float(day_count)}
+        what = "days" if block_ms == DAY_MS else f"blocks of {block_ms / 1000:g} s"
+        return GateVerdict(False, f"{len(labels)} matured rows over {day_count} {what}; {min_rows} rows and {_LEAST_DAYS} {what} are needed", figures)
+    return None
 
 
 def _worse_calibration(

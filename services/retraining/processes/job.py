@@ -6,10 +6,9 @@ Run as ``python -m tidemill.services.retraining.processes.job``.
 import json
 import logging
 import time
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import TypeVar
 
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.enough_rows import TooFewRowsError
@@ -28,6 +27,7 @@ from tidemill.services.retraining.learned_classes import choices_of_classes, lef
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import PASSING, JobRequest, JobResult, progress_file, trials_folder, version_name
 from tidemill.services.retraining.processes.kept_files import KeptFiles
+from tidemill.services.retraining.processes.patient_put import put_patiently
 from tidemill.services.retraining.processes.scoring_cost import measure
 from tidemill.services.retraining.processes.warm_child import serve
 from tidemill.services.retraining.registration import registration
@@ -48,11 +48,9 @@ from tidemill.shared.models.training_environment import training_environment
 from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
 log = logging.getLogger(__name__)
-Result = TypeVar("Result")
 _ALARM = "drift"
 _SEARCHED = (_ALARM, "manual")
 _ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms", "retries", "retry_delay_ms")
-_PUT_WAITS_S = (1.0, 2.0, 4.0, 8.0, 16.0, 30.0)
 
 
 def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers = anew) -> JobResult:
@@ -83,7 +81,7 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
         verdict = proposal.verdict
         told("storing", 0, 1)
         content = proposal.artifact.to_bytes()
-        address = _stored("model", lambda: store.put(content))
+        address = put_patiently("model", lambda: store.put(content))
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
     except (TooFewRowsError, FamilyError, ArtifactError) as error:
         return _failed(version, str(error), dataset)
@@ -145,7 +143,7 @@ def _keep_record(
         library_text=proposal.artifact.library_text,
     )  # fmt: skip
     records = TrainingRecords(request.artifacts)
-    _stored("record", lambda: records.put(record))
+    put_patiently("record", lambda: records.put(record))
 
 
 @dataclass(frozen=True, slots=True)
@@ -227,17 +225,6 @@ def _load(store: ArtifactStore, address: str, kind: Kind) -> ServedModel | None:
 
 def _failed(version: str, reason: str, details: dict[str, str] | None = None) -> JobResult:
     return JobResult(finished=False, reason=reason, version=version, details=details or {})
-
-
-def _stored(what: str, put: Callable[[], Result]) -> Result:
-    """Store something; a disk that is full for a moment does not cost the training."""
-    for wait_s in _PUT_WAITS_S:
-        try:
-            return put()
-        except TransientError as problem:
-            log.warning("the %s could not be stored, trying again: %s", what, problem)
-            time.sleep(wait_s)
-    return put()
 
 
 def work(source: Path, target: Path) -> None:

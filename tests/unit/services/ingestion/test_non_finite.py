@@ -8,7 +8,8 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
-from tidemill.services.ingestion.domain.core import IngestionCore, IngestionStep
+from tidemill.services.ingestion.domain.core import IngestionCore
+from tidemill.services.ingestion.domain.ingestion_step import IngestionStep
 from tidemill.services.ingestion.domain.raw import CleanRows, RawChunk
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
