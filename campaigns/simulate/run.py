@@ -9,6 +9,7 @@ from pathlib import Path
 
 from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import SafetyChecks, ViolationError
+from campaigns.simulate.learned_classes import check_classes
 from campaigns.simulate.oracle import check_end
 from campaigns.simulate.process import STAGES
 from campaigns.simulate.scheduler import Scheduler
@@ -44,6 +45,8 @@ class RunResult:
         In which everything drained.
     tried
         How many requests a challenger scored too, how many it answered, and how many were within an A/B test.
+    classes
+        How many classes the versions know, where they are learned.
     fingerprint
         SHA-256 of all that was written: equal for equal runs.
     """
@@ -57,6 +60,7 @@ class RunResult:
     pauses: int = 0
     rounds: int = 0
     tried: tuple[int, int, int] = (0, 0, 0)
+    classes: int = 0
     fingerprint: str = ""
 
 
@@ -69,6 +73,7 @@ def settings_of(seed: int) -> RunSettings:
         checkpoint_bytes=rng.choice((1, 300, 2_000, 1 << 20)),
         checkpoint_interval_ms=rng.choice((0, 0, 300)),
         topology=rng.choice(("separate", FUSED, "mixed")),
+        learned=seed % 9 == 0,
     )
 
 
@@ -100,6 +105,7 @@ def _run(settings: RunSettings, source: int | Sequence[Action], length: int) -> 
             result.rounds = settle(system, checks)
             checks.check()
             result.tried = check_end(world, checks, bool(system.faults["clock"]))
+            result.classes = check_classes(world)
         except (ViolationError, UnexpectedEndError) as problem:
             result.violation = str(problem)
         result.faults, result.records, result.ended = system.faults, system.records, system.ended

@@ -1,10 +1,12 @@
 """Models and trainings of a simulation: small, seeded, the same for the same request."""
 
 import hashlib
+from collections.abc import Sequence
 from functools import lru_cache
 
 import numpy as np
 
+from tests.linear_models import linear_artifact
 from tidemill.services.retraining.domain.admissions import RECIPE
 from tidemill.services.retraining.domain.first_stage import REFIT
 from tidemill.services.retraining.processes.job_files import JobNews, JobRequest, JobResult, version_name
@@ -17,6 +19,8 @@ from tidemill.shared.models.training_record import TrainingRecord, TrainingRecor
 
 _CANDIDATES = 3
 _CHANNELS = ("web", "shop", "phone")
+_NUMBERS = ("amount", "items")
+_FIRST, _LATER = ("3", "bad"), ("7", "0", "5", "9")
 
 
 @lru_cache(maxsize=8)
@@ -45,6 +49,14 @@ def candidates(features: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
         )
         made.append(Artifact(signature, logistic_to_onnx(means, scales, weights, bias)).to_bytes())
     return tuple(made)
+
+
+@lru_cache(maxsize=64)
+def candidate_of_classes(classes: tuple[str, ...], seed: int) -> bytes:
+    """Return a model of several classes, as an artifact: a softmax of what every order has."""
+    weights = np.random.default_rng([seed, len(classes)]).normal(0, 0.01, (len(_NUMBERS), len(classes)))
+    columns = tuple(Column(name=name, type="double") for name in _NUMBERS)
+    return linear_artifact("multiclass", weights, f"candidate-{seed}", classes, model="fraud", columns=columns).to_bytes()
 
 
 class SeededTrainer(Trainer):
@@ -80,7 +92,11 @@ class SeededTrainer(Trainer):
             return JobResult(finished=False, reason="simulated: too few rows", version=version)
         model = self._plan.models[asked["model"]]
         types = {feature.name: feature.type for feature in self._plan.features}
-        content = candidates(tuple((name, types[name]) for name in model.features))[drawn % _CANDIDATES]
+        classes = _classes(self._request.classes, drawn) if model.learns_classes else None
+        if classes is not None:
+            content = candidate_of_classes(tuple(classes), drawn % _CANDIDATES)
+        else:
+            content = candidates(tuple((name, types[name]) for name in model.features))[drawn % _CANDIDATES]
         address = self._artifacts.put(content)
         # Versions share their bytes, which name none of them: the record tells which is which.
         made = {"artifact_sha256": address, "request": {}, "dataset": {}, "application_hash": "", "application": {}, "environment": {}}
@@ -91,13 +107,21 @@ class SeededTrainer(Trainer):
         return JobResult(
             finished=True, reason="simulated", version=version, passed=passed, roll_back=back,
             artifact_sha256=address, artifact_uri=self._artifacts.uri_of(address),
-            figures={"auc": 0.5}, details=details,
+            figures={"auc": 0.5}, details=details, classes=classes,
         )  # fmt: skip
 
     def news(self) -> list[JobNews]:
         """Return the steps since the last call."""
         news, self._news = self._news, []
         return news
+
+
+def _classes(known: Sequence[str], drawn: int) -> list[str]:
+    """Return the classes of a candidate: those known, and every other time one more."""
+    if not known:
+        return list(_FIRST)
+    new = [name for name in _LATER if name not in known]
+    return [*known, *new[: drawn // 3 % 2]]
 
 
 def _draw(request: JobRequest) -> int:

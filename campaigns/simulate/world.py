@@ -1,6 +1,8 @@
 """One application with all that its services share: broker, registry, online store, lake, artifacts, time."""
 
 import hashlib
+import shutil
+import tempfile
 from collections.abc import Callable, Iterator
 from concurrent.futures import Executor, Future
 from dataclasses import dataclass
@@ -30,10 +32,30 @@ from tidemill.shared.online_store.memory_store import MemoryOnlineStore, SharedM
 FOLDER = Path(__file__).parent / "application"
 
 
+_LEARNED = {
+    "  fraud:\n": "  fraud:\n    kind: multiclass\n    classes: learned\n",
+    'value: "bad > 0.5"': "value: \"CASE WHEN bad > 0.5 THEN 'bad' ELSE RIGHT(verdict_id, 1) END\"",
+    ", on_timeout: negative": "",
+    "    fallback: {default: 0.1}\n": "",
+    "    training: {": "    training: {min_positives: 2, ",
+}
+"""What is another one where the classes are learned: a bad order, or one of a few kinds of good ones."""
+
+
 @cache
-def shop_plan() -> Plan:
-    """Return the plan of the campaigns' application, loaded once."""
-    return load_plan(FOLDER)
+def shop_plan(*, learned: bool = False) -> Plan:
+    """Return the plan of the campaigns' application, loaded once; with classes that are learned, if they are to be."""
+    if not learned:
+        return load_plan(FOLDER)
+    text = (FOLDER / "app.yaml").read_text(encoding="utf-8")
+    for declared, other in _LEARNED.items():
+        if text.count(declared) != 1:
+            raise ValueError(f"expected {declared!r} once in {FOLDER / 'app.yaml'}")
+        text = text.replace(declared, other)
+    with tempfile.TemporaryDirectory() as folder:
+        shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
+        (Path(folder) / "app.yaml").write_text(text, encoding="utf-8")
+        return load_plan(Path(folder))
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +70,8 @@ class RunSettings:
         As in `RunnerSettings`.
     topology
         ``separate``, ``fused``, or ``mixed``: the instances take turns.
+    learned
+        Whether the model answers with classes that it learns.
     """
 
     instances: int = 2
@@ -55,6 +79,7 @@ class RunSettings:
     checkpoint_bytes: int = 600
     checkpoint_interval_ms: int = 0
     topology: str = "separate"
+    learned: bool = False
 
 
 class InlineExecutor(Executor):
@@ -85,7 +110,7 @@ class World:
     """
 
     def __init__(self, folder: Path, settings: RunSettings) -> None:
-        self.plan, self.settings, self.folder = shop_plan(), settings, folder
+        self.plan, self.settings, self.folder = shop_plan(learned=settings.learned), settings, folder
         self.clock = SimulatedClock()
         self.broker = MemoryBroker(self.clock.wall_ms, stable_timeout_s=0.0)
         self.registry = MemorySchemaRegistry()

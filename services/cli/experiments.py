@@ -112,7 +112,7 @@ def _experiment(  # noqa: PLR0913, RUF100 - what the command was given
     from tidemill.experiments.pool import ProcessPool
     from tidemill.experiments.ray_pool import RayMissingError, RayPool
     from tidemill.experiments.report import write_html
-    from tidemill.experiments.run import Cuts, Pool, prepare
+    from tidemill.experiments.run import Cuts, Pool, prepare_first
     from tidemill.experiments.run import run as run_experiment
     from tidemill.experiments.space import draw, read_grid
     from tidemill.offline.training_set import read_training_set
@@ -132,12 +132,11 @@ def _experiment(  # noqa: PLR0913, RUF100 - what the command was given
     with archive_failures(), tempfile.TemporaryDirectory(prefix="tidemill-experiments-") as made:
         uri = _archived(application, data, days, Path(made)) if data else lake_uri(plan.application.app, lake, run_folder, os.environ)
         dataset = read_training_set(plan, model.name, Lake(uri, plan.application.app), end)
-        if model.learns_classes:
-            try:
-                model, dataset = learned_from(model, dataset)
-            except TooFewRowsError as problem:
-                raise UnfitArchiveError(str(problem)) from problem
-        experiment = prepare(plan, model, dataset, configurations, Cuts(folds, rows), seed, folder)
+        try:
+            choices = learned_from(model, dataset) if model.learns_classes else [(model, dataset)]
+        except TooFewRowsError as problem:
+            raise UnfitArchiveError(str(problem)) from problem
+        model, experiment = prepare_first(plan, choices, configurations, Cuts(folds, rows), seed, folder)
     if trials is not None and len(configurations) < trials:
         errors.print(f"there are {len(configurations)} different configurations, not {trials}", highlight=False)
     for words in experiment.earlier:

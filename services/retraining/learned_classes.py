@@ -46,16 +46,16 @@ def choices_of_classes(named: TrainingSet, known: Sequence[str], least: int) -> 
     return [one for one in dict.fromkeys(choices) if len(one) >= 2]
 
 
-def learned_from(model: ModelPlan, named: TrainingSet) -> tuple[ModelPlan, TrainingSet]:
-    """Return a model, and its rows, with the classes that a first training on them would learn.
+def learned_from(model: ModelPlan, named: TrainingSet) -> list[tuple[ModelPlan, TrainingSet]]:
+    """Return a model, and its rows, with the classes that a first training on them would try, the most first.
 
     Raises
     ------
     TooFewRowsError
         There are not two classes.
     """
-    classes = choices_of_classes(named, (), model.settings.training.min_positives)[0]
-    return model.with_classes(classes), numbered(named, classes)
+    choices = choices_of_classes(named, (), model.settings.training.min_positives)
+    return [(model.with_classes(classes), numbered(named, classes)) for classes in choices]
 
 
 def left_out(named: TrainingSet, classes: Sequence[str]) -> str:

@@ -13,6 +13,7 @@ from campaigns.simulate.ab_tests import ABTest, ab_tests_of
 from campaigns.simulate.actions import Action, dump, load
 from campaigns.simulate.checks import ViolationError
 from campaigns.simulate.lake import MemoryLake
+from campaigns.simulate.learned_classes import longest
 from campaigns.simulate.run import RunResult, replay, run_seed
 from campaigns.simulate.shrink import as_test, kind_of, shrink, shrunk
 from campaigns.simulate.world import RunSettings
@@ -30,19 +31,28 @@ KEPT = sorted((Path(__file__).parent / "kept").glob("*.json"))
 
 def test_a_short_campaign_finds_nothing() -> None:
     faults: Counter[str] = Counter()
-    pauses = tried = answered = compared = 0
-    for seed in (4, 6):
+    pauses = tried = answered = compared = classes = 0
+    # The second one learns its classes.
+    for seed in (4, 18):
         result = run_seed(seed, 1_000)
         assert not result.violation, f"make simulate SEED={seed}: {result.violation}"
         assert result.rounds > 0
         faults += result.faults
-        pauses += result.pauses
+        pauses, classes = pauses + result.pauses, max(classes, result.classes)
         tried, answered, compared = tried + result.tried[0], answered + result.tried[1], compared + result.tried[2]
     assert pauses, "a flood pauses the stream that declares it"
     assert tried > answered > 0, "candidates are tried, and canaries answer"
     assert compared, "A/B tests have requests"
+    assert classes > 2, "a version adds a class to those of the first"
     assert sum(faults.values()) > 150
     assert len(faults) > 30, "kinds of faults"
+
+
+@pytest.mark.parametrize("versions", [[("a", "b"), ("a",)], [("a", "b"), ("b", "a", "c")]])
+def test_classes_that_are_dropped_or_moved_are_found(versions: list[tuple[str, ...]]) -> None:
+    assert longest([("a",), ("a", "b"), ("a", "b")]) == ("a", "b")
+    with pytest.raises(ViolationError, match="only ever added"):
+        longest(versions)
 
 
 def test_one_seed_is_one_run() -> None:

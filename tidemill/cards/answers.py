@@ -9,6 +9,7 @@ import pyarrow.dataset as ds
 from numpy.typing import NDArray
 
 from tidemill.shared.application.plan import ModelPlan
+from tidemill.shared.kinds.served_scores import served_scores
 from tidemill.shared.lake.names import OUTCOMES, PREDICTIONS, VECTORS
 from tidemill.shared.lake.tables import Lake, milliseconds
 from tidemill.shared.statistics.propensity import Weights, label_weights
@@ -79,8 +80,8 @@ def labelled(lake: Lake, model: ModelPlan, version: str, columns: list[str]) -> 
         return LabelledAnswers(empty, empty, empty, np.empty(0, np.int64), pl.DataFrame(), None)
     frame = frame.filter(pl.col("label").is_not_null()).sort("revision").group_by(_PLACE, maintain_order=True).last().sort("request_journal_time")
     frame = frame.filter(pl.Series(model.kind.is_label(frame["label"].to_numpy()), dtype=pl.Boolean))
-    several = model.kind.has_classes
-    scores = np.array(frame["scores"].to_list(), np.float64).reshape(len(frame), -1) if several else frame["score"].to_numpy().astype(np.float64)
+    table = frame.select("score", "scores").to_arrow().combine_chunks()
+    scores = served_scores(model.kind, table.column("score").combine_chunks(), table.column("scores").combine_chunks())
     weights = None
     if more and frame["propensity"].drop_nulls().len():
         weights = label_weights(

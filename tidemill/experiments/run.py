@@ -2,6 +2,7 @@
 
 import json
 from collections.abc import Callable, Mapping, Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Protocol
@@ -97,6 +98,23 @@ def prepare(
     earlier = _earlier(folder, subject)
     subject.write(place, made.rows)
     return Experiment(subject, place, configurations, _kept(place, configurations), earlier)
+
+
+def prepare_first(
+    plan: Plan, choices: Sequence[tuple[ModelPlan, TrainingSet]], configurations: Sequence[Configuration], cuts: Cuts, seed: int, folder: Path
+) -> tuple[ModelPlan, Experiment]:
+    """Prepare the first of several choices of classes that there are rows enough for, as a training would take it.
+
+    Raises
+    ------
+    UnfitArchiveError
+        There are too few labelled rows for each of them.
+    """
+    *more, (fewest, rows) = choices
+    for model, made in more:
+        with suppress(UnfitArchiveError):
+            return model, prepare(plan, model, made, configurations, cuts, seed, folder)
+    return fewest, prepare(plan, fewest, rows, configurations, cuts, seed, folder)
 
 
 def run(experiment: Experiment, model: ModelPlan, pool: Pool, told: Callable[[Trial], None]) -> Comparison:

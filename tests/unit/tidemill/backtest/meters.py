@@ -18,7 +18,7 @@ STEP_MS = 1_800_000
 DELAY_MS = 5 * 3_600_000
 CLASSES = ("cold", "mild", "hot")
 WEIGHTS = {"multiclass": np.array([[2.0, -1.0, -1.0], [0.0, 2.0, -2.0]]), "regression": np.array([[3.0], [-2.0]])}
-LEARNED, NEW_FROM = ("cold", "hot", "mild", "storm"), 480
+LEARNED, NEW_FROM = ("cold", "hot", "mild", "storm"), 600
 """Classes of the kind `learned`: the last one comes from a row on, and one more, hail, hardly ever."""
 _MODELS = {
     "learned": "kind: multiclass\n    classes: learned",

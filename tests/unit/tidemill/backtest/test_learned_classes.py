@@ -2,7 +2,7 @@
 
 import io
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -14,7 +14,7 @@ from rich.console import Console
 from sklearn import metrics as oracle
 
 from tests.trainer_here import TrainerHere
-from tests.unit.tidemill.backtest.meters import application, files
+from tests.unit.tidemill.backtest.meters import LEARNED, START, STEP_MS, application, files
 from tidemill.audit.audit import audit
 from tidemill.audit.run_log import TopicLog
 from tidemill.backtest.public_log import PublicLog
@@ -23,11 +23,24 @@ from tidemill.backtest.rerun import rerun
 from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
 from tidemill.backtest.stages import StageWorld
 from tidemill.backtest.virtual_time import VirtualClock
+from tidemill.cards.facts import gather
+from tidemill.cards.figures import part
+from tidemill.cards.page import write_card
+from tidemill.experiments.run import Cuts, prepare_first
+from tidemill.experiments.space import draw
+from tidemill.experiments.trial import FoldedRows, run_trial
+from tidemill.offline.diagnose import diagnose_model
+from tidemill.offline.explain import explain_request
 from tidemill.offline.reproduce import reproduce
+from tidemill.offline.training_set import read_training_set
+from tidemill.planning.trial_figures import compared
 from tidemill.runs.topics import create_topics
 from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.services.retraining.labelled_rows import examples_of
+from tidemill.services.retraining.learned_classes import learned_from
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.lake.names import OUTCOMES
 from tidemill.shared.lake.tables import Lake
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
@@ -81,6 +94,11 @@ class Run:
         return ArtifactStore(str(self.folder / "kept" / "artifacts"))
 
     @property
+    def lake(self) -> Lake:
+        """Its archive."""
+        return Lake(str(self.folder / "kept" / "lake"), "meters")
+
+    @property
     def versions(self) -> dict[str, tuple[str, ...]]:
         """Classes that the lifecycle log says of each version, in the order of the trainings."""
         return {one["version"]: tuple(one["classes"]) for one in self.result.seen.deployments if one["event"] == "registered"}
@@ -129,7 +147,11 @@ def test_a_class_that_can_be_learned_is_asked_for_by_name_and_its_incident_says_
     seen = run.result.seen
     first, second = run.versions
     (asked,) = [one for one in seen.decisions if one["trigger"] == "new_class"]
-    assert asked["verdict"] == "requested" and asked["reason"].startswith("threshold: 12 labels of class storm, unknown to champion")
+    assert (
+        asked["verdict"] == "requested"
+        and asked["reason"].startswith("threshold: ")
+        and " labels of class storm, unknown to champion" in asked["reason"]
+    )
     assert [(one["trigger"], one["reason"].split(" ")[0]) for one in seen.retraining if one["event"] == "finished"] == [
         ("bootstrap", first), ("new_class", second)
     ]  # fmt: skip
@@ -195,3 +217,64 @@ def test_a_version_with_a_class_more_is_made_again_byte_for_byte(run: Run) -> No
     lake = str(kept / "lake")
     made = reproduce(plan, Lake(lake, "meters"), lake, str(kept / "artifacts"), "heat", longer)
     assert made.is_identical and made.verdict_agrees
+
+
+def test_an_answer_is_explained_with_the_classes_of_its_version(run: Run) -> None:
+    plan = load_plan(run.folder / "app")
+    for version in run.versions:
+        answers = run.answers[run.answers["model_version"] == version]
+        request = answers[answers["predicted_label"] == run.versions[version][-1]].iloc[-1]
+        (one,) = explain_request(plan, run.lake, run.artifacts, request["event_id"])
+        assert one.reproduced and one.version == version and one.score == request["score"]
+        # A margin against the mean row, in which the features that the class lies at push towards it.
+        assert one.shares[0].feature == {"storm": "f1", "mild": "f0"}[request["predicted_label"]] and one.shares[0].contribution > 0
+
+
+def test_a_diagnosis_compares_a_version_with_one_that_knows_a_class_more(run: Run) -> None:
+    first, second = run.versions
+    own = run.answers["model_version"] == second
+    begin = START + STEP_MS * int(np.flatnonzero(own)[0])
+    found = diagnose_model(load_plan(run.folder / "app"), run.lake, run.artifacts, "heat", begin)
+    assert (found.version, found.version_before) == (second, first)
+    known = run.answers[own & run.answers["truth"].isin(LEARNED)]
+    assert found.diagnosis.figures["rate of storm now"] == pytest.approx((known["truth"] == "storm").mean())
+    assert np.isfinite([cause.loss for cause in found.diagnosis.causes]).all()
+
+
+def test_a_card_has_the_classes_of_its_version(run: Run) -> None:
+    plan = load_plan(run.folder / "app")
+    for version, classes in run.versions.items():
+        facts = gather(plan, "heat", version, run.lake, run.artifacts, None)
+        judged = run.answers[(run.answers["model_version"] == version) & run.answers["truth"].isin(classes)]
+        assert facts.model.kind.classes == classes and facts.since.scores.shape == (len(judged), len(classes))
+        accuracy = part(facts.model.kind, facts.since, "all").figures["accuracy"]
+        assert accuracy == pytest.approx((judged["predicted_label"] == judged["truth"]).mean())
+        write_card(run.folder / "card.html", facts)
+        assert version in (run.folder / "card.html").read_text()
+
+
+def test_an_experiment_takes_the_classes_that_there_are_rows_enough_of(run: Run) -> None:
+    plan = load_plan(run.folder / "app")
+    settings = plan.models["heat"].settings
+    training = settings.training.model_copy(update={"holdout_days": 4})
+    model = replace(plan.models["heat"], settings=settings.model_copy(update={"training": training}))
+    configurations = draw(model, 1, 0)
+    ends = {"all": None, "early": START + 14 * 86_400_000}
+    learned = {}
+    for name, end in ends.items():
+        choices = learned_from(model, read_training_set(plan, "heat", run.lake, end))
+        chosen, experiment = prepare_first(plan, choices, configurations, Cuts(1, 0), 0, run.folder / f"experiments-{name}")
+        learned[name] = chosen.kind.classes
+        rows = next(rows for one, rows in choices if one is chosen)
+        folded = FoldedRows(examples_of(rows, chosen), experiment.subject.folds, chosen.kind, experiment.subject.rules)
+        assert run_trial(folded, configurations[0])["loss"] < np.log(len(chosen.kind.classes)) - 0.3
+    assert learned == {"all": LEARNED, "early": LEARNED[:3]}
+
+
+def test_a_plan_compares_answers_by_every_class_that_either_knows(run: Run) -> None:
+    model = load_plan(run.folder / "app").models["heat"]
+    outcomes = run.lake.dataset(OUTCOMES).to_table()
+    found = compared(model, model, outcomes, outcomes, run.lake)
+    judged = run.answers[~run.answers["degraded"] & run.answers["truth"].isin(LEARNED)]
+    assert found["rows"] == len(judged)
+    assert found["running"] == found["changed"] and (found["gap"]["low"], found["gap"]["high"]) == (0.0, 0.0)
