@@ -7,12 +7,13 @@ import numpy as np
 from confluent_kafka import TopicPartition as Address
 from confluent_kafka.admin import AdminClient
 
+from tests.patience import patient
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import Broker, Source
 from tidemill.shared.log.records import Emission, Records, TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
 
-DEADLINE_S = 20.0
+DEADLINE_S = patient(20.0)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -13,12 +13,13 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import patient
 from tidemill.services.retraining.processes import job
 from tidemill.services.retraining.processes.job_files import PASSING, JobNews, JobRequest, JobResult, progress_file, trials_folder
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
 from tidemill.services.retraining.processes.warm_child import WarmChild
 
-DEADLINE_S = 30.0
+DEADLINE_S = patient(30.0)
 
 
 def request(champion: str = "", max_duration_ms: int = 60_000, retries: int = 3) -> JobRequest:

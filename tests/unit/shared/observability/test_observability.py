@@ -10,6 +10,7 @@ from pathlib import Path
 import pytest
 from pydantic import ValidationError
 
+from tests.patience import patient
 from tidemill.shared.observability.health import HealthServer, ProcessHealth
 from tidemill.shared.observability.logging import configure_logging
 from tidemill.shared.observability.metrics import Metrics
@@ -18,7 +19,7 @@ from tidemill.shared.observability.settings import RunnerSettings, ServiceSettin
 
 def get(port: int, path: str) -> tuple[int, str]:
     try:
-        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=5) as answer:
+        with urllib.request.urlopen(f"http://127.0.0.1:{port}{path}", timeout=patient(5)) as answer:
             return answer.status, answer.read().decode()
     except urllib.error.HTTPError as error:
         return error.code, error.read().decode()

@@ -9,10 +9,11 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.patience import patient
 from tidemill.audit.audit_process import AuditFailedError, auditing
 from tidemill.shared.observability.settings import KafkaSettings
 
-DEADLINE_S = 30.0
+DEADLINE_S = patient(30.0)
 PROGRAM = """
 import multiprocessing, signal
 from pathlib import Path

@@ -5,9 +5,10 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tidemill.runs.supervisor import ServiceFailed, ServiceSpec, Supervisor
 
-DEADLINE_S = 20.0
+DEADLINE_S = patient(20.0)
 
 
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, crash_limit: int = 3) -> Supervisor:
