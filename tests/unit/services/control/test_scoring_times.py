@@ -95,7 +95,10 @@ def test_a_stage_begins_with_the_evidence_of_the_one_before_and_a_newer_challeng
     assert one.sent_back() == [("m", "v2", 5)]
     ((_, said),) = play(one, (window(minute, 40, 800, challenger_sequence=6, stage="canary") for minute in range(40, 80)))
     assert said["reason"].startswith("v2 as a canary") and said["figures"]["slow_windows"] >= 40
-    assert not one.take(window(80, 40, 800), AT), "of the stage before"
+    before = one.snapshot()
+    for minute in (80, 81, 82):
+        assert not one.take(window(minute, 40, 800), AT)
+    assert one.snapshot() == before, "windows of the stage before come late and count nothing"
     assert not play(one, (window(minute, 40, 800, challenger_sequence=9, challenger_version="v3") for minute in range(81, 100)))
     assert one.snapshot()["m"]["version"] == "v3" and one.snapshot()["m"]["slow"] == 18
 

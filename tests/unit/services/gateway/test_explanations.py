@@ -8,11 +8,14 @@ from typing import Any
 from urllib.parse import quote
 
 import pytest
+from fastapi import FastAPI
 from fastapi.testclient import TestClient
+from prometheus_client import CollectorRegistry, Counter
 
 from tests.unit.services.gateway.test_incidents import Publisher
 from tidemill.services.gateway.app import Door, build_app
 from tidemill.services.gateway.explanation_desk import KafkaExplanationDesk
+from tidemill.services.gateway.explanations import explanations_router
 from tidemill.services.gateway.features import ThreadedReader
 from tidemill.services.gateway.settings import DoorSettings, TokenSettings
 from tidemill.services.gateway.tokens import TokenBook
@@ -113,6 +116,18 @@ def test_what_nobody_asks_for_stays_encoded() -> None:
     finally:
         tracemalloc.stop()
     assert held_bytes / count < 1_000, "a decoded one takes 2,700"
+
+
+def test_the_answer_of_one_model_alone_can_be_asked_for() -> None:
+    class Desk:
+        def of_request(self, request_id: str) -> list[dict[str, Any]]:
+            return [{**EXAMPLE, "request_id": request_id, "model": name} for name in ("risk", "delay")]
+
+    app = FastAPI()
+    app.include_router(explanations_router(["risk", "delay"], Desk(), Counter("asked", "of what", ["what", "status"], registry=CollectorRegistry())))
+    client = TestClient(app)
+    for asked, models in (("", ["risk", "delay"]), ("?model=delay", ["delay"])):
+        assert [one["model"] for one in client.get(f"/v1/explanations/one{asked}").json()["explanations"]] == models
 
 
 def test_who_asks_wrongly_is_told(world: World, monkeypatch: pytest.MonkeyPatch) -> None:
