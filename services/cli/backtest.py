@@ -8,6 +8,7 @@ import typer
 from rich.table import Table
 
 from tidemill.services.cli.offline import journal_time_ms
+from tidemill.services.cli.output_file import output_file, output_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, failures, read_plan, tell
 
 
@@ -25,19 +26,21 @@ def backtest(
     ] = None,
     begin: Annotated[int | None, typer.Option("--from", parser=journal_time_ms, metavar="TIME", help="Rows known before it are left out.")] = None,
     until: Annotated[int | None, typer.Option(parser=journal_time_ms, metavar="TIME", help="Rows known from it on are left out.")] = None,
-    report: Annotated[Path | None, typer.Option(help="Figures as JSON, by model and block of time.")] = None,
-    predictions: Annotated[Path | None, typer.Option(help="One row for each request and model, as Parquet.")] = None,
+    report: Annotated[Path | None, typer.Option(callback=output_file, help="Figures as JSON, by model and block of time.")] = None,
+    predictions: Annotated[Path | None, typer.Option(callback=output_file, help="One row for each request and model, as Parquet.")] = None,
     explanations: Annotated[
         Path | None,
-        typer.Option(help="Why each prediction of models that declare `explain` has its score, as Parquet."),
+        typer.Option(callback=output_file, help="Why each prediction of models that declare `explain` has its score, as Parquet."),
     ] = None,
-    html: Annotated[Path | None, typer.Option(help="Figures and plots as one page.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=output_file, help="Figures and plots as one page.")] = None,
     training_time: Annotated[str, typer.Option(help="Event time that a training takes, e.g. 90s: its model serves so much later.")] = "0s",
     slice_: Annotated[
         str | None,
         typer.Option("--slice", help="Event time given at once, e.g. 1h; models switch between slices. (default: 1d, less where the data is short)"),
     ] = None,
-    keep: Annotated[Path | None, typer.Option(help="New folder in which lake, models and trainings stay. (default: they are deleted)")] = None,
+    keep: Annotated[
+        Path | None, typer.Option(callback=output_folder, help="New folder for lake, models and trainings, which stay. (default: they are deleted)")
+    ] = None,
     allow_rejected: Annotated[int, typer.Option(min=0, help="So many records may be rejected for reasons the application does not declare.")] = 0,
     available: Annotated[str, typer.Option(help="Files: column that says when a row became known; without it, the event time.")] = "_available",
     available_format: Annotated[str | None, typer.Option(help="How that column is written: seconds, '%Y%m%d', ...")] = None,
@@ -76,7 +79,7 @@ def backtest(
         raise typer.BadParameter("expected either --data STREAM=FILE or --run FOLDER", param_hint="--data, --run")
     if run is not None and (begin, until, slice_) != (None, None, None):
         raise typer.BadParameter("expected --run without --from, --until and --slice: a run's journal is given whole, cut where its models switched")
-    if keep is not None and keep.exists() and any(keep.iterdir()):
+    if keep is not None and any(keep.iterdir()):
         raise typer.BadParameter(
             f"expected a new or an empty folder, {keep} holds files: what another run left there would be learned from", param_hint="--keep"
         )

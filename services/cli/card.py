@@ -6,6 +6,7 @@ from typing import Annotated
 
 import typer
 
+from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, read_plan
 from tidemill.services.cli.trace import Artifacts, artifact_store, traced_failures
@@ -14,7 +15,7 @@ from tidemill.services.cli.trace import Artifacts, artifact_store, traced_failur
 def card(
     application: ApplicationFolder,
     model: Annotated[str, typer.Argument(metavar="MODEL[@VERSION]", help="Which model; without a version the newest one that has answered.")],
-    out: Annotated[Path | None, typer.Option(help="The page. (default: MODEL-VERSION.html here)")] = None,
+    out: Annotated[Path | None, typer.Option(callback=output_file, help="The page. (default: MODEL-VERSION.html here)")] = None,
     run: RunFolder = None,
     lake: LakeUri = None,
     artifacts: Artifacts = None,

@@ -15,6 +15,7 @@ import typer
 from rich.table import Table
 
 from tidemill.runs.safe_console import visible_json
+from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
 from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection
@@ -105,7 +106,7 @@ def show(application: ApplicationFolder, place: Annotated[str, typer.Argument(he
 @app.command()
 def export(
     application: ApplicationFolder,
-    file: Annotated[Path, typer.Argument(help="JSON lines; must not exist.", dir_okay=False)],
+    file: Annotated[Path, typer.Argument(callback=output_file, help="JSON lines; must not exist.")],
     reason: Reasons = None,
     stream: Streams = None,
     since: Since = None,

@@ -9,6 +9,7 @@ from typing import Annotated
 
 import typer
 
+from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, read_plan
 from tidemill.services.cli.trace import Artifacts, artifact_store, traced_failures
@@ -18,7 +19,7 @@ def diagnose(
     application: ApplicationFolder,
     model: Annotated[str, typer.Argument(help="Which model.")],
     since: Annotated[datetime | None, typer.Option(help="Begin of what is looked into, UTC. (default: the last seven days)")] = None,
-    html: Annotated[Path | None, typer.Option(help="Write a page, too.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=output_file, help="Write a page, too.")] = None,
     run: RunFolder = None,
     lake: LakeUri = None,
     artifacts: Artifacts = None,

@@ -15,6 +15,7 @@ from rich.progress import Progress
 from rich.table import Column, Table
 
 from tidemill.runs.safe_console import SafeConsole
+from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.plan import Plan
@@ -62,7 +63,7 @@ def backfill(
         int | None, typer.Option(parser=journal_time_ms, metavar="TIME", help="Read nothing before this journal time (windows only).")
     ] = None,
     from_state: Annotated[Path | None, typer.Option(help="Begin at this state instead of the beginning.", exists=True, dir_okay=False)] = None,
-    save_state: Annotated[Path | None, typer.Option(help="Keep the state at the end of the range here.")] = None,
+    save_state: Annotated[Path | None, typer.Option(callback=output_file, help="Keep the state at the end of the range here.")] = None,
 ) -> None:
     """Compute the vectors of the application's views over the archived journal: the bits that were, or would have been, served.
 
@@ -105,7 +106,7 @@ def backfill(
 def training_set(
     application: _Application,
     model: Annotated[str, typer.Argument(help="A model of the application.")],
-    out: Annotated[Path, typer.Option(help="The Parquet file.")],
+    out: Annotated[Path, typer.Option(callback=output_file, help="The Parquet file.")],
     run: RunFolder = None,
     lake: LakeUri = None,
     end: Annotated[

@@ -8,6 +8,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, console, errors, failures, read_plan
 
@@ -39,7 +40,7 @@ def plan(
         Path | None, typer.Option(help="Compare with the application in this folder instead of a run's: needs no run.", exists=True, file_okay=False)
     ] = None,
     as_json: Annotated[bool, typer.Option("--json", help="Print the plan as JSON, which `tidemill apply --plan` takes.")] = False,
-    html: Annotated[Path | None, typer.Option(help="Write the plan as one page.")] = None,
+    html: Annotated[Path | None, typer.Option(callback=output_file, help="Write the plan as one page.")] = None,
     backtest: Annotated[
         bool, typer.Option(help="Run the changed application and the running one over the run's archive, with their trainings, and compare.")
     ] = True,

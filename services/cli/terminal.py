@@ -73,6 +73,12 @@ def failures() -> Iterator[None]:
     ) as problem:
         errors.print(redacted(str(problem)), markup=False, soft_wrap=True)
         raise typer.Exit(1) from problem
+    except OSError as problem:
+        if problem.filename is None:
+            raise
+        words = f"expected a path that can be read or written, found {problem.filename}: {problem.strerror}"
+        errors.print(redacted(words), markup=False, soft_wrap=True)
+        raise typer.Exit(2) from problem
 
 
 def tell(problems: "Sequence[RunProblem]", what: str) -> None:

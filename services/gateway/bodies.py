@@ -3,6 +3,7 @@
 import asyncio
 import re
 from collections.abc import Callable
+from contextlib import suppress
 
 from prometheus_client import Counter
 from starlette.types import ASGIApp, Message, Receive, Scope, Send
@@ -11,6 +12,7 @@ from tidemill.services.gateway.answers import refuse
 
 LARGE_BYTES = 65_536
 """Bodies from this size on are looked through in a thread."""
+_THROWN_AWAY = 8 << 20
 _BRACKETS = re.compile(rb'"(?:[^"\\]|\\.)*+"|[\[{]|[\]}]', re.DOTALL)
 
 
@@ -38,10 +40,18 @@ class Bodies:
         limit = self._limit(scope["path"])
         problem = _declared(scope, limit)
         body = b""
+        more_comes = True
+
+        async def receive_part() -> Message:
+            nonlocal more_comes
+            message = await receive()
+            more_comes = bool(message.get("more_body", False))
+            return message
+
         if problem is None:
             try:
                 async with asyncio.timeout(self._timeout_s):
-                    content = await _read(receive, limit)
+                    content = await _read(receive_part, limit)
             except TimeoutError:
                 problem = 408, f"expected the whole body within {self._timeout_s:g} s"
             else:
@@ -54,6 +64,8 @@ class Bodies:
                     problem = 422, f"expected JSON nested at most {self._depth} deep"
         if problem is not None:
             self._counted.labels("door", str(problem[0])).inc()
+            if more_comes and problem[0] in (413, 415):
+                await self._throw_away(scope, receive)
             await refuse(send, *problem, close=True)
             return
         given: Message | None = {"type": "http.request", "body": body, "more_body": False}
@@ -64,6 +76,16 @@ class Bodies:
             return message if message is not None else await receive()
 
         await self._app(scope, receive_whole, send)
+
+    async def _throw_away(self, scope: Scope, receive: Receive) -> None:
+        """Read on for a while: a connection that is closed while its client writes is reset, and the client never sees why."""
+        declared = next((value for name, value in scope["headers"] if name == b"content-length"), b"")
+        waits_to_be_asked = any(name == b"expect" for name, _ in scope["headers"])
+        if waits_to_be_asked or (declared.isdigit() and int(declared[:20]) > _THROWN_AWAY):
+            return
+        with suppress(TimeoutError):
+            async with asyncio.timeout(self._timeout_s):
+                await _read(receive, _THROWN_AWAY, kept=False)
 
 
 async def _deeper(body: bytes, depth: int) -> bool:
@@ -86,15 +108,18 @@ def deeper(body: bytes, depth: int) -> bool:
     return False
 
 
-async def _read(receive: Receive, limit: int) -> bytes | None:
-    """Return a body, or its beginning once that is longer than the limit; None when the client has gone."""
-    body = bytearray()
+async def _read(receive: Receive, limit: int, *, kept: bool = True) -> bytes | None:
+    """Return a body, or its beginning once that is longer than the limit; None when the client has gone. Nothing is kept where nobody wants it."""
+    body, size = bytearray(), 0
     while True:
         message = await receive()
         if message["type"] == "http.disconnect":
             return None
-        body += message.get("body", b"")
-        if len(body) > limit or not message.get("more_body", False):
+        part = message.get("body", b"")
+        size += len(part)
+        if kept:
+            body += part
+        if size > limit or not message.get("more_body", False):
             return bytes(body)
 
 

@@ -61,6 +61,8 @@ def load_yaml(file: Path) -> LocatedYaml:
         raise ApplicationError(file, 1, "YAML", str(error).splitlines()[0]) from error
     except UnicodeDecodeError as error:
         raise ApplicationError(file, 1, "UTF-8 text", str(error)) from error
+    except OSError as error:
+        raise ApplicationError(file, 1, "a file that can be read", str(error.strerror)) from error
     if not isinstance(node, yaml.MappingNode):
         came = "nothing" if node is None else "a list" if isinstance(node, yaml.SequenceNode) else repr(node.value)
         raise ApplicationError(file, 1, "a mapping", came)

@@ -82,7 +82,7 @@ class StreamPlanner:
             user = arrow_schema(text)
             check_declared(text)
             fastavro.parse_schema(json.loads(text))
-        except (ValueError, TypeError, KeyError, fastavro.schema.SchemaParseException) as error:
+        except (ValueError, TypeError, KeyError, OSError, fastavro.schema.SchemaParseException) as error:
             raise self.document.error((*path, "schema"), f"an Avro record schema in {stream.schema_file}", str(error)) from error
         if reserved := [column for column in user.names if column.startswith("_")]:
             raise self.document.error((*path, "schema"), "columns that do not begin with an underscore (reserved for the envelope)", reserved[0])

@@ -273,6 +273,20 @@ def test_a_body_is_refused_while_it_is_read() -> None:
                 assert sent < 20_000_000, "the server stops reading"
 
 
+@pytest.mark.parametrize("chunked", [False, True])
+def test_who_sends_too_much_is_told(chunked: bool) -> None:
+    """The connection was reset while the client still wrote: an ordinary one saw no 413 but a broken pipe."""
+    settings = DoorSettings(max_request_bytes=2_000)
+    application = app(settings, tokens={}, ask=lambda topics: {"flights-departures": 10_000})
+    with serving(application, settings) as (place, _):
+        client = http.client.HTTPConnection(*place, timeout=30)
+        for size in (4_000_000, 9_489):
+            body = (b"x" * (size // 3) for _ in range(4)) if chunked else b"x" * size
+            client.request("POST", "/v1/events/departures", body, {"content-type": "application/json"}, encode_chunked=chunked)
+            answer = client.getresponse()
+            assert answer.status == 413 and b"expected at most 9488 bytes" in answer.read()
+
+
 def test_a_client_that_is_slow_with_its_request_or_with_the_answer_is_left() -> None:
     settings = DoorSettings(head_timeout_s=0.2, body_timeout_s=0.2, answer_timeout_s=0.2)
     application = app(settings, tokens={})

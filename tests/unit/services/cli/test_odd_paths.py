@@ -1,0 +1,65 @@
+"""Paths that cannot be what a command takes them for: a message that names the path and exit code 2, before the work begins, never a traceback."""
+
+import os
+import shutil
+from pathlib import Path
+
+import pytest
+import typer
+from typer.testing import CliRunner
+
+from tidemill.services.cli.__main__ import app
+from tidemill.services.cli.output_file import output_file, output_folder
+from tidemill.services.cli.terminal import failures
+
+PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
+UNREADABLE = Path("/proc/self/mem")
+"""Reading its beginning is an error, also for root."""
+
+
+@pytest.mark.parametrize(("file", "place", "words"), [
+    ("app.yaml", UNREADABLE, "app.yaml:1: expected a file that can be read, found Input/output error"),
+    ("views/more.yaml", UNREADABLE, "more.yaml:1: expected a file that can be read, found Input/output error"),
+    ("views/more.yaml", Path("nowhere"), "more.yaml:1: expected a file that can be read, found No such file or directory"),
+    ("streams/more.yaml", Path("/"), "more.yaml:1: expected a file that can be read, found Is a directory"),
+    ("schemas/payment.avsc", UNREADABLE, "expected an Avro record schema in schemas/payment.avsc, found [Errno 5] Input/output error"),
+])  # fmt: skip
+def test_an_application_that_cannot_be_read_is_refused_by_file(tmp_path: Path, file: str, place: Path, words: str) -> None:
+    folder = tmp_path / "app"
+    shutil.copytree(PAYMENTS, folder)
+    (folder / file).parent.mkdir(exist_ok=True)
+    (folder / file).unlink(missing_ok=True)
+    (folder / file).symlink_to(place)
+    result = CliRunner().invoke(app, ["check", str(folder)])
+    assert result.exit_code == 2 and words in " ".join(result.output.split())
+
+
+def test_a_name_that_no_file_has_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
+    with pytest.raises(typer.Exit) as ended, failures():
+        Path("x" * 300).is_dir()
+    assert ended.value.exit_code == 2 and "File name too long" in capsys.readouterr().err
+    with pytest.raises(OSError, match="nobody's path"), failures():
+        raise OSError("nobody's path")
+
+
+def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> None:
+    """A backtest ended in a traceback after its last event; as root, --predictions /dev/null made a file of the device."""
+    device = tmp_path / "device"
+    os.mkfifo(device)
+    taken = tmp_path / "file"
+    taken.write_text("x")
+    for path, words in [
+        (tmp_path, "is a folder"),
+        (device, "a device or a pipe, which would be replaced"),
+        (taken / "report", "File exists"),
+        (tmp_path / ("x" * 300), "File name too long"),
+        (Path("/proc/none/report"), "No such file or directory"),
+    ]:
+        with pytest.raises(typer.BadParameter, match=words):
+            output_file(path)
+    assert output_file(taken) == taken and output_file(tmp_path / "new/report") and (tmp_path / "new").is_dir() and output_file(None) is None
+    for path, words in [(taken, "expected a folder"), (device, "expected a folder"), (taken / "kept", "Not a directory")]:
+        with pytest.raises(typer.BadParameter, match=words):
+            output_folder(path)
+    result = CliRunner().invoke(app, ["backtest", str(PAYMENTS), "--data", "payments", "--report", "."])
+    assert result.exit_code == 2 and "expected a file to write, . is a folder" in result.output
