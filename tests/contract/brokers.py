@@ -14,6 +14,8 @@ from tidemill.shared.log.records import Emission, Records, TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
 
 DEADLINE_S = patient(20.0)
+# Longer than everything else here lasts: who waits for it is late by far.
+SESSION_TIMEOUT_S = patient(30.0)
 
 
 def until(condition: Callable[[], bool]) -> None:

@@ -5,7 +5,7 @@ from collections.abc import Callable, Iterator
 
 import pytest
 
-from tests.contract.brokers import until
+from tests.contract.brokers import SESSION_TIMEOUT_S, until
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.kafka import sinks
 from tidemill.shared.kafka.broker import KafkaBroker
@@ -18,7 +18,7 @@ def broker(request: pytest.FixtureRequest) -> Broker:
     if request.param == "memory":
         return MemoryBroker()
     infrastructure: Infrastructure = request.getfixturevalue("infrastructure")
-    return KafkaBroker(infrastructure.bootstrap_servers, session_timeout_ms=6_000)
+    return KafkaBroker(infrastructure.bootstrap_servers, session_timeout_ms=int(1_000 * SESSION_TIMEOUT_S))
 
 
 @pytest.fixture

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from mlflow import MlflowClient
 
+from tests.patience import patient
 from tidemill.services.retraining.domain.service_times import ServiceTimes
 from tidemill.services.retraining.processes.registrar import ProcessRegistrar
 from tidemill.shared.models.registry import ModelRegistry
@@ -52,7 +53,7 @@ def test_a_training_is_recorded_once_and_its_service_times_follow_the_lifecycle_
     registrar.want({"m": ServiceTimes({"v1": {"promoted_at": "2013-02-05"}, "v2": {"rolled_back_at": "2013-03-01"}}, "v1"), "new": ServiceTimes()})
     registrar.poll()
     assert registrar._process is not None
-    assert registrar._process.wait(60) == 0, (tmp_path / "registrar.log").read_text()
+    assert registrar._process.wait(patient(60)) == 0, (tmp_path / "registrar.log").read_text()
     registrar.poll()
     assert registrar._process is None, "told, and nothing more to tell"
     assert client.get_model_version_by_alias("shop.m", "champion").tags["promoted_at"] == "2013-02-05"
@@ -86,7 +87,7 @@ def test_a_registry_that_does_not_know_a_version_yet_is_told_again_later(uri: st
     registrar = ProcessRegistrar(tmp_path, "shop", "no-such-scheme://", clock=lambda: now)
     registrar.want({"m": ServiceTimes({"v1": {}}, "v1")})
     registrar.poll()
-    assert registrar._process is not None and registrar._process.wait(60) != 0
+    assert registrar._process is not None and registrar._process.wait(patient(60)) != 0
     registrar.poll()
     now = 9.0
     registrar.poll()
@@ -111,13 +112,13 @@ def test_a_training_that_ended_while_the_registry_was_away_is_recorded_when_it_i
     away.record("d9", {**record, "metrics": {"auc": 0.8}})
     away.record("d9", {**record, "metrics": {"auc": 0.8}})
     away.poll()
-    assert away._process is not None and away._process.wait(60) != 0
+    assert away._process is not None and away._process.wait(patient(60)) != 0
     uri = f"sqlite:///{tmp_path / 'late.db'}"
     registrar = ProcessRegistrar(tmp_path, "late", uri)
     registrar.want({"m": ServiceTimes({"v9": {"promoted_at": "2013-02-05"}}, "v9")})
     registrar.poll()
     assert registrar._process is not None
-    assert registrar._process.wait(60) == 0, (tmp_path / "registrar.log").read_text()
+    assert registrar._process.wait(patient(60)) == 0, (tmp_path / "registrar.log").read_text()
     registrar.poll()
     assert registrar._process is None, "the queue is empty"
     found = MlflowClient(uri, uri).get_model_version_by_alias("late.m", "champion")

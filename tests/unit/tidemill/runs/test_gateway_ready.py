@@ -41,4 +41,4 @@ def test_it_ends_with_the_run_and_at_its_deadline() -> None:
     assert not wait_for_gateway(address, lambda: False)
     begin = time.monotonic()
     assert not wait_for_gateway(address, lambda: True, deadline_s=0.1)
-    assert time.monotonic() - begin < 5
+    assert time.monotonic() - begin < 30, "half of the usual deadline"
