@@ -21,7 +21,7 @@ _SEPARATOR = "\x1f"
 
 def floats(column: pa.Array) -> Float64:
     """Numbers with NaN for null."""
-    return np.asarray(column.cast(pa.float64()).to_numpy(zero_copy_only=False), dtype=np.float64)
+    return np.asarray(column.cast(pa.float64(), safe=False).to_numpy(zero_copy_only=False), dtype=np.float64)
 
 
 @dataclass(frozen=True, slots=True)

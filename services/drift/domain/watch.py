@@ -280,9 +280,12 @@ class ModelWatch:
 
 
 def _labels(kind: kinds.Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served: NDArray[np.bool_]) -> tuple[MergedCoordinates, Labels]:
-    """Return the coordinates of a model's outcomes, and those that are labels of its champion with scores that say something."""
+    """Return the coordinates of a model's outcomes, and those that are labels of its champion with scores that say something.
+
+    Of an answer from before a class was taken out of the application, the scores may still say something, and the number of its class nothing.
+    """
     scores = rows.scores_of(kind, served)
-    usable = kind.is_score(scores)
+    usable = kind.is_score(scores) & kind.is_label(rows.predicted[served])
     places, of = np.flatnonzero(mine), np.flatnonzero(served)[usable]
     at = MergedCoordinates(rows.at.place[places], rows.at.time_ms[places], rows.at.partition[places], rows.at.offset[places])
     labels = Labels(

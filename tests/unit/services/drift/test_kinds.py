@@ -93,6 +93,16 @@ def test_three_classes(tmp_path: Path) -> None:
     assert "AUC" in broken["auc"]["detail"] and "below 0.6 over the last 2000 labels" in broken["auc"]["detail"]
 
 
+def test_answers_with_a_class_that_is_declared_no_more_end_nothing(tmp_path: Path) -> None:
+    """Its number lies behind the last of the others, and its share of the probability may have been nothing."""
+    rows = of_classes(season(days=4, per_day=60, promoted=1))
+    for row in rows.outcomes[80:90]:
+        row |= {"predicted": 3, "delay_ms": 2**62}
+    pipeline = Pipeline(shop(tmp_path, bounded(THREE, "{floors: {auc: 0.6}}")), rows)
+    _, health = decoded(pipeline, pipeline.run(0))
+    assert sum(one["metrics"]["labels"] for one in health) >= len(rows.outcomes) - 60
+
+
 def test_numbers(tmp_path: Path) -> None:
     policy = "{floors: {coverage: 0.8}, ceilings: {mean_absolute_error: 1.2}}"
     pipeline = Pipeline(shop(tmp_path, bounded(NUMBER, policy)), of_numbers(season(per_day=420)))
