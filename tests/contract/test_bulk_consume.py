@@ -11,6 +11,7 @@ from confluent_kafka import TopicPartition as Address
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.patience import patient
 from tidemill.shared.kafka.bulk_consume import BulkConsume, QueueEvent
 from tidemill.shared.log.records import Records, TopicPartition
 
@@ -24,14 +25,14 @@ class Log:
 
     def __init__(self) -> None:
         self.producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "linger.ms": 0})
-        server = next(iter(self.producer.list_topics(timeout=10).brokers.values()))
+        server = next(iter(self.producer.list_topics(timeout=patient(10)).brokers.values()))
         self.settings = {"bootstrap.servers": f"{server.host}:{server.port}", "group.id": "g", "enable.partition.eof": True, "fetch.wait.max.ms": 20}
         self.ends = dict.fromkeys(PLACES, 0)
 
     def write(self, place: TopicPartition, written: list[Row]) -> None:
         for key, value, at in written:
             self.producer.produce(place.topic, value, key, place.partition, timestamp=at)
-        assert self.producer.flush(20) == 0
+        assert self.producer.flush(patient(20)) == 0
         self.ends[place] += len(written)
 
     def reader(self) -> tuple[Consumer, BulkConsume]:
@@ -49,7 +50,7 @@ class Log:
 
 
 def until(condition: Callable[[], bool]) -> None:
-    deadline = time.monotonic() + 20
+    deadline = time.monotonic() + patient(20)
     while not condition():
         assert time.monotonic() < deadline, "condition not met"
 
@@ -172,6 +173,6 @@ print("gone")
 """
     log.write(PLACES[0], [(b"k", b"v", 1)] * 20)
     done = subprocess.run(
-        [sys.executable, "-c", program, str(log.settings["bootstrap.servers"])], capture_output=True, text=True, timeout=60, check=False
+        [sys.executable, "-c", program, str(log.settings["bootstrap.servers"])], capture_output=True, text=True, timeout=patient(60), check=False
     )
     assert done.stdout == "gone\n", done.stderr

@@ -8,6 +8,7 @@ from confluent_kafka import Consumer, KafkaException, Producer, TopicPartition, 
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.patience import patient
 from tidemill.shared.kafka.bulk_produce import BulkProduce, RefusedError, Room
 from tidemill.shared.kafka.librdkafka import KNOWN
 from tidemill.shared.log.packed import packed_or_list
@@ -27,14 +28,14 @@ class Topic:
 
     def __init__(self) -> None:
         self.producer = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1, "linger.ms": 0, "queue.buffering.max.messages": 30})
-        self.producer.list_topics(timeout=10)
-        server = next(iter(self.producer.list_topics(timeout=10).brokers.values()))
+        self.producer.list_topics(timeout=patient(10))
+        server = next(iter(self.producer.list_topics(timeout=patient(10)).brokers.values()))
         settings = {"bootstrap.servers": f"{server.host}:{server.port}", "group.id": "g", "auto.offset.reset": "earliest"}
         self.consumer = Consumer({**settings, "fetch.wait.max.ms": 20})  # the mock holds a fetch back as long as it may
         self.read = 0
 
     def records(self, topic: str, count: int) -> list[Row]:
-        assert self.producer.flush(20) == 0
+        assert self.producer.flush(patient(20)) == 0
         self.consumer.assign([TopicPartition(topic, 1, self.read)])
         found: list[Row] = []
         while len(found) < count:
@@ -62,7 +63,7 @@ def test_every_record_arrives_as_it_was_given_in_order(topic: Topic, given_rows:
         if done < len(run):
             with pytest.raises(BufferError):
                 topic.producer.produce("t", values[done], keys[done], 1)
-            topic.producer.flush(20)
+            topic.producer.flush(patient(20))
     assert topic.records("t", done) == given_rows
 
 
@@ -85,7 +86,7 @@ def test_records_without_timestamps_arrive_in_order_however_they_are_packed(
     run, done = Emission("t", 1, keys, values), 0
     while done < len(run):
         done = bulk.produce(run, done, min(len(run), done + 10))
-        topic.producer.flush(20)
+        topic.producer.flush(patient(20))
     assert [row[:2] for row in topic.records("t", done)] == given_rows
 
 

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from tests.patience import patient
 from tests.property.fragile_tasks import (
     BOOM,
     COPIES,
@@ -149,7 +150,7 @@ def test_a_step_without_input_that_ends_the_process_is_tried_again_in_a_child_un
         runner.step()
     Idle.bad = False
     monkeypatch.setenv("WORLD", "good")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(60)
     while not read_all(machine)(runner):
         assert time.monotonic() < deadline
         runner.step()
@@ -203,7 +204,7 @@ def test_a_native_fault_while_a_task_is_brought_back_sets_it_aside_and_blames_no
     deaths = machine.deaths
     Relic.bad = False
     monkeypatch.setenv("WORLD", "good")
-    deadline = time.monotonic() + 60
+    deadline = time.monotonic() + patient(60)
     while not read_all(machine)(runner):
         assert time.monotonic() < deadline
         runner.step()

@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.patience import patient
 from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, ReadingAhead, Ticking
 from tests.property.runner_tasks import APP, CountingTask, DyingBroker, Killed, arguments, codec, expected, output, topics
 from tidemill.shared.log.errors import TransientError
@@ -62,7 +63,7 @@ class Machine:
         for _ in range(limit):
             broker: Any = DyingBroker(self.broker, *killed.pop(0)) if killed else Unsteady(self.broker, unsteady) if unsteady else self.broker
             threading.Thread(target=self._live, args=(broker, make, done), daemon=True).start()
-            end = self._ends.get(timeout=120)
+            end = self._ends.get(timeout=patient(120))
             if isinstance(end, Runner):
                 return end
             if not isinstance(end, (ZeroDivisionError, Killed, type(None))):
@@ -256,7 +257,7 @@ def test_a_task_that_cannot_be_brought_back_is_set_aside_and_the_others_go_on(
     )
     assert output(machine.broker, REJECTED, 0) == [], "no record is blamed"
     Unrestorable.bad = False
-    deadline = time.monotonic() + 30
+    deadline = time.monotonic() + patient(30)
     while not read_all(machine)(runner):
         assert time.monotonic() < deadline
         runner.step()

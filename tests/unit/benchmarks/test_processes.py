@@ -4,6 +4,7 @@ import time
 from pathlib import Path
 
 from benchmarks.processes import SystemUnderTest, cores, cpu_s, peak_memory_mb
+from tests.patience import patient
 
 _BUSY = "import os, subprocess, sys\nsubprocess.Popen([sys.executable, '-c', 'while True: pass'])\nprint('up', flush=True)\nwhile True: pass\n"
 
@@ -12,7 +13,7 @@ def test_a_system_is_measured_with_its_children_on_its_core_and_ends_with_them(t
     core, _ = cores()
     system = SystemUnderTest([sys.executable, "-c", _BUSY], {}, tmp_path / "log", {core})
     try:
-        deadline = time.monotonic() + 60
+        deadline = time.monotonic() + patient(60)
         while (len(system.pids) < 2 or cpu_s(system.pids) < 0.2) and time.monotonic() < deadline:
             time.sleep(0.02)
         pids = system.pids
@@ -24,7 +25,7 @@ def test_a_system_is_measured_with_its_children_on_its_core_and_ends_with_them(t
         assert system.tail() == "up"
     finally:
         system.stop()
-    deadline = time.monotonic() + 10
+    deadline = time.monotonic() + patient(10)
     while any(_alive(pid) for pid in pids) and time.monotonic() < deadline:
         time.sleep(0.02)
     assert not any(_alive(pid) for pid in pids)

@@ -8,6 +8,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tidemill.deploy.embedded.java_cache import JavaCache, JavaProgram, one_writer
 
 
@@ -84,8 +85,8 @@ def test_there_is_one_writer_at_a_time(tmp_path: Path) -> None:
     with one_writer(tmp_path):
         other.start()
         assert not entered.wait(1.0)
-    assert entered.wait(30)
-    other.join(30)
+    assert entered.wait(patient(30))
+    other.join(patient(30))
     assert other.exitcode == 0
 
 

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tidemill.deploy.wheel import build, constraints
 
 ROOT = Path(__file__).parents[3]
@@ -44,7 +45,7 @@ def test_its_command_checks_its_example(unpacked: Path, tmp_path: Path) -> None:
     environment = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"} | {"NUMBA_CACHE_DIR": str(tmp_path)}
     application = unpacked / "tidemill" / "examples" / "payments"
     command = [sys.executable, "-S", "-c", program, "check", str(application)]
-    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=120)
+    done = subprocess.run(command, cwd=tmp_path, env=environment, capture_output=True, text=True, check=False, timeout=patient(120))
     assert done.returncode == 0, done.stdout + done.stderr
     where = subprocess.run(
         [*command[:3], program.replace("from tidemill.__main__ import main; main()", "import tidemill.shared; print(tidemill.shared.__path__[0])")],

@@ -13,6 +13,7 @@ import pytest
 import typer
 import yaml
 
+from tests.patience import patient
 from tests.unit.tidemill.planning.changed import EXAMPLE, changed
 from tidemill.services.cli.__main__ import app
 
@@ -73,7 +74,9 @@ def test_a_merge_request_passes_when_its_plan_can_be_applied(tmp_path: Path, edi
     (tools / "tidemill").write_text(f'#!/bin/sh\nexec "{sys.executable}" -m tidemill "$@"\n')
     (tools / "tidemill").chmod(0o755)
     environment = {"PATH": f"{tools}:/usr/bin:/bin", "APPLICATION": "payments", "PYTHONPATH": str(ROOT), "HOME": str(tmp_path)}
-    done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=120, check=False)
+    done = subprocess.run(
+        ["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, text=True, timeout=patient(120), check=False
+    )
     assert done.returncode == verdict, done.stdout + done.stderr
     assert (tmp_path / "plan.html").is_file() and json.loads((tmp_path / "plan.json").read_text())["app"] == "payments"
 
@@ -87,6 +90,6 @@ def test_the_main_branch_applies_what_can_be_applied_and_stops_at_what_cannot(tm
     for planned, verdict, called in ((0, 0, ["plan"]), (10, 0, ["plan", "apply"]), (1, 1, ["plan"]), (2, 2, ["plan"])):
         (tmp_path / "called").unlink(missing_ok=True)
         environment = {"PATH": f"{tools}:/usr/bin:/bin", "APPLICATION": "payments", "RUN": "run", "PLANNED": str(planned)}
-        done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, timeout=60, check=False)
+        done = subprocess.run(["bash", "-e", "-c", script], cwd=tmp_path, env=environment, capture_output=True, timeout=patient(60), check=False)
         assert done.returncode == verdict
         assert [line.split()[0] for line in (tmp_path / "called").read_text().splitlines()] == called

@@ -6,6 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
+
 ROOT = Path(__file__).parents[3]
 # Both run code of the application's own, which may hand Arrow what pandas made.
 OWN_CODE = {"cli", "retraining"}
@@ -33,7 +35,7 @@ print(read.to_pandas()["n"].sum(), "pandas" in sys.modules)
 
 
 def test_a_stage_works_without_pandas_and_blas_and_both_can_still_be_asked_for(tmp_path: Path) -> None:
-    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=100, check=False)
+    done = subprocess.run([sys.executable, "-c", SCRIPT, str(tmp_path)], capture_output=True, text=True, timeout=patient(100), check=False)
     assert (done.returncode, done.stdout.splitlines()) == (0, ["False", "False", "5.0", "3 True"]), done.stderr
 
 

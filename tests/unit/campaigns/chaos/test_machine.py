@@ -7,6 +7,7 @@ from collections.abc import Iterator
 import pytest
 
 from campaigns.chaos.machine import Machine
+from tests.patience import patient
 
 
 @pytest.fixture(params=["stays", "hangs up"])
@@ -20,7 +21,7 @@ def port(request: pytest.FixtureRequest) -> Iterator[int]:
             connection.recv(1_000)
             connection.sendall(b"HTTP/1.1 503 Service Unavailable\r\nContent-Length: 100\r\n\r\nwaits for")
             if request.param == "stays":
-                over.wait(10)
+                over.wait(patient(10))
 
     with socket.create_server(("127.0.0.1", 0)) as server:
         thread = threading.Thread(target=answer)

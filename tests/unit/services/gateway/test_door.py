@@ -21,6 +21,7 @@ from prometheus_client import CollectorRegistry
 from pydantic import SecretStr, ValidationError
 from uvicorn import Server
 
+from tests.patience import patient
 from tidemill.services.gateway.app import Door, build_app
 from tidemill.services.gateway.bodies import deeper
 from tidemill.services.gateway.commands import Command
@@ -230,12 +231,12 @@ def serving(application: FastAPI, settings: DoorSettings) -> Iterator[tuple[tupl
         running = server(application, settings)
         thread = threading.Thread(target=running.run, args=([door],), daemon=True)
         thread.start()
-        deadline = time.monotonic() + 10
+        deadline = time.monotonic() + patient(10)
         while not running.started and time.monotonic() < deadline:
             time.sleep(0.005)
         yield door.getsockname(), running
         running.should_exit = True
-        thread.join(10)
+        thread.join(patient(10))
         assert not thread.is_alive()
 
 
@@ -305,7 +306,7 @@ def test_a_client_that_is_slow_with_its_request_or_with_the_answer_is_left() -> 
             reader.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             reader.sendall(b"GET /large HTTP/1.1\r\nhost: localhost\r\n\r\n")
             assert reader.recv(100)
-            deadline = time.monotonic() + 10
+            deadline = time.monotonic() + patient(10)
             while running.server_state.connections and time.monotonic() < deadline:
                 time.sleep(0.01)
             assert not running.server_state.connections, "a client that does not read holds nothing"

@@ -4,6 +4,7 @@ import threading
 
 import pytest
 
+from tests.patience import patient
 from tidemill.shared.kafka.bounded_calls import BoundedCalls, CallHangsError
 
 
@@ -29,7 +30,7 @@ def test_calls_run_in_one_thread_that_is_not_the_callers() -> None:
 
 def test_a_call_goes_on_while_the_caller_does_something_else() -> None:
     calls, on = BoundedCalls(limit_s=30.0), threading.Event()
-    calls.begin("waits", lambda: on.wait(30.0))
+    calls.begin("waits", lambda: on.wait(patient(30.0)))
     assert calls.pending
     on.set()
     assert calls.result() is True

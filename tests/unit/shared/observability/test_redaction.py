@@ -16,6 +16,7 @@ import httpx
 import pytest
 from pydantic import SecretStr, ValidationError
 
+from tests.patience import patient
 from tidemill.runs.instance import Instance
 from tidemill.services.cli.doctor import findings
 from tidemill.services.gateway.settings import DoorSettings, GatewaySettings, TokenSettings
@@ -176,11 +177,11 @@ def test_services_that_cannot_connect_say_so_without_passwords(tmp_path: Path) -
             )
     try:
         answers = _asked(tmp_path / "gateway.log")
-        assert processes["features"].wait(60) == 1, "unreachable: a crash, which the supervisor restarts"
+        assert processes["features"].wait(patient(60)) == 1, "unreachable: a crash, which the supervisor restarts"
     finally:
         for process in processes.values():
             process.terminate()
-            process.wait(20)
+            process.wait(patient(20))
     logs = {name: (tmp_path / f"{name}.log").read_text() for name in processes}
     assert "127.0.0.1:1" in logs["features"] and "the online store is away" in logs["gateway"], "the operator learns what the caller does not"
     assert SECRET not in "".join(logs.values()) + answers and "127.0.0.1:1" not in answers
@@ -188,13 +189,13 @@ def test_services_that_cannot_connect_say_so_without_passwords(tmp_path: Path) -
 
 def _asked(log: Path) -> str:
     """Ask a gateway whose servers are all away everything; returns all that it answers."""
-    deadline, port = time.monotonic() + 60, 0
+    deadline, port = time.monotonic() + patient(60), 0
     while not port and time.monotonic() < deadline:
         port = next((json.loads(line)["port"] for line in log.read_text().splitlines() if '"message": "listening"' in line), 0)
         time.sleep(0.05)
     assert port, log.read_text()
     told = ""
-    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=30) as client:
+    with httpx.Client(base_url=f"http://127.0.0.1:{port}", timeout=patient(30)) as client:
         for header in ({}, {"authorization": "Bearer x"}, {"authorization": f"Bearer {SECRET}{SECRET}"}):
             for path in ("/live", "/ready", "/metrics", "/v1/features/origin/JFK", "/openapi.json"):
                 told += client.get(path, headers=header).text

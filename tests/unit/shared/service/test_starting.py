@@ -11,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from tests.patience import patient
 from tidemill.services.scoring.service import build
 from tidemill.services.scoring.settings import ScoringSettings
 from tidemill.shared.application.planning import load_plan
@@ -86,7 +87,7 @@ def test_a_start_waits_for_the_registry(port: int, make: partial[Runner], monkey
     assert "did not answer as expected" in health.troubles["starting"]
     assert health.live and not health.ready
     with answering(port):
-        thread.join(30.0)
+        thread.join(patient(30.0))
         assert isinstance(made[0], Runner)
     assert not health.troubles
 

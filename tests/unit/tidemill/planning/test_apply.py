@@ -8,6 +8,7 @@ import psutil
 import pytest
 from typer.testing import CliRunner
 
+from tests.patience import patient
 from tests.unit.tidemill.planning.changed import EXAMPLE, SECOND_MODEL, changed
 from tidemill.planning.application_plan import PlanFileError
 from tidemill.planning.apply import check_plan
@@ -132,7 +133,7 @@ def test_a_run_is_asked_by_a_file_and_answers_by_one(tmp_path: Path) -> None:
                     desk.ask(EXAMPLE, EXAMPLE, "state", lambda: True)
             else:
                 desk.ask(EXAMPLE, EXAMPLE, "state", lambda: True)
-            thread.join(10)
+            thread.join(patient(10))
             assert not thread.is_alive() and desk.take() is None
     with desk.opened(), pytest.raises(ChangeRefusedError, match="has ended"):
         desk.ask(EXAMPLE, EXAMPLE, "state", lambda: False)
