@@ -203,13 +203,11 @@ def _readable(value: bytes) -> object:
 
 
 def _selection(reasons: list[str] | None, streams: list[str] | None, since: str | None, until: str | None, places: list[str] | None) -> Selection:
-    return Selection(
-        frozenset(reasons or ()),
-        frozenset(streams or ()),
-        since_ms=None if since is None else checked("--since", lambda: _instant(since)),
-        until_ms=None if until is None else checked("--until", lambda: _instant(until)),
-        places=frozenset(checked("PLACE", lambda: [LetterPlace.parse(place) for place in places or ()])),
-    )
+    since_ms = None if since is None else checked("--since", lambda: _instant(since))
+    until_ms = None if until is None else checked("--until", lambda: _instant(until))
+    named = frozenset(checked("PLACE", lambda: [LetterPlace.parse(place) for place in places or ()]))
+    chosen = frozenset(reasons or ()), frozenset(streams or ())
+    return checked("--since, --until", lambda: Selection(*chosen, since_ms=since_ms, until_ms=until_ms, places=named))
 
 
 def _instant(text: str) -> int:

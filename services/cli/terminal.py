@@ -53,7 +53,7 @@ def failures() -> Iterator[None]:
     from tidemill.runs.instance import InstanceError
     from tidemill.runs.settings import SettingsError
     from tidemill.runs.supervisor import ServiceFailed
-    from tidemill.shared.log.broker import BrokerUnreachableError
+    from tidemill.shared.log.broker import BrokerUnreachableError, FencedError
     from tidemill.shared.models.artifacts import ArtifactError as ModelArtifactError
     from tidemill.shared.observability.redaction import redacted
 
@@ -72,6 +72,9 @@ def failures() -> Iterator[None]:
         BrokerUnreachableError,
     ) as problem:
         errors.print(redacted(str(problem)), markup=False, soft_wrap=True)
+        raise typer.Exit(1) from problem
+    except FencedError as problem:
+        errors.print("Somebody else has begun the same; what was done until then is done, and nothing twice.", markup=False, soft_wrap=True)
         raise typer.Exit(1) from problem
     except OSError as problem:
         if problem.filename is None:

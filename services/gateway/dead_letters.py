@@ -105,7 +105,10 @@ def dead_letters_router(desk: LetterDesk, counted: Counter) -> APIRouter:
         limit: Annotated[int, Query(ge=1, le=MOST)] = 100,
     ) -> LetterPage:
         """Return the newest dead letters, oldest first; of each partition, the newest 100,000 are looked at."""
-        selection = Selection(frozenset(reason or ()), frozenset(stream or ()), since_ms=_instant(since), until_ms=_instant(until))
+        try:
+            selection = Selection(frozenset(reason or ()), frozenset(stream or ()), since_ms=_instant(since), until_ms=_instant(until))
+        except ValueError as error:
+            raise refused(422, str(error)) from error
         letters = await waited(lambda: desk.newest(selection, limit))
         counted.labels("dead_letters", "200").inc()
         return LetterPage(letters=[_row(letter) for letter in letters])
@@ -113,10 +116,13 @@ def dead_letters_router(desk: LetterDesk, counted: Counter) -> APIRouter:
     @router.post("/v1/dead-letters/replay", summary="Replay dead letters", responses={409: {"model": Problem}, 503: {"model": Problem}})
     async def replay(question: ReplayQuestion) -> ReplayAnswer:
         """Publish the originals of dead letters again, each once, after what refused them was mended."""
-        selection = Selection(
-            frozenset(question.reasons), frozenset(question.streams), since_ms=_instant(question.since), until_ms=_instant(question.until),
-            places=frozenset(map(LetterPlace.parse, question.places)),
-        )  # fmt: skip
+        try:
+            selection = Selection(
+                frozenset(question.reasons), frozenset(question.streams), since_ms=_instant(question.since), until_ms=_instant(question.until),
+                places=frozenset(map(LetterPlace.parse, question.places)),
+            )  # fmt: skip
+        except ValueError as error:
+            raise refused(422, str(error)) from error
         if selection == Selection():
             raise refused(422, "expected places, reasons, streams, since or until, got none of them")
         result = await waited(lambda: desk.replay(selection))

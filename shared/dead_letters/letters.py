@@ -4,6 +4,8 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
+from tidemill.shared.avro.times import instant_text
+
 
 class LetterSource(NamedTuple):
     """Where the record stood that became a dead letter."""
@@ -78,6 +80,11 @@ class Selection:
     until_ms: int | None = None
     places: frozenset[LetterPlace] = field(default_factory=frozenset)
     replayed: bool | None = None
+
+    def __post_init__(self) -> None:
+        """Refuse a stretch of time that holds nothing: ValueError."""
+        if self.since_ms is not None and self.until_ms is not None and self.since_ms >= self.until_ms:
+            raise ValueError(f"expected since before until, found {instant_text(self.since_ms)} and {instant_text(self.until_ms)}")
 
     def holds(self, letter: Letter) -> bool:
         """Whether a dead letter is one of them."""

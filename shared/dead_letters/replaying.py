@@ -17,6 +17,8 @@ from tidemill.shared.log.records import Emission, TopicPartition
 
 _AT_ONCE, _AT_ONCE_BYTES = 500, 16 << 20
 _LOOKED_BACK = 1_000
+# As of ingestion: a copy that is stamped later would be refused as one of the future.
+_FARTHEST_AHEAD_MS = 400 * 86_400_000
 _INGESTION = "ingestion"
 _MISPLACED = "misplaced_key"
 
@@ -110,7 +112,9 @@ class DeadLetterReplay:
             yield letter, original, target
 
     def _original(self, letter: Letter) -> Original:
-        if letter.record["stage"] != _INGESTION or not letter.stream:
+        if letter.record["stage"] == _INGESTION and not letter.stream:
+            raise OriginalGone(f"expected a stream of the application on the topic {letter.source.topic}, found none; export it instead")
+        if letter.record["stage"] != _INGESTION:
             raise OriginalGone(
                 f"expected a record that ingestion refused, this one was accepted and set aside by {letter.record['stage']}: the journal has it, and"
                 " ingestion would take a copy for a duplicate"
@@ -120,6 +124,8 @@ class DeadLetterReplay:
     def _target(self, letter: Letter, original: Original) -> int:
         """Return the partition that a copy belongs in: that of its original, unless that was what was wrong."""
         count = self._partitions[letter.source.topic]
+        if not count:
+            raise OriginalGone(f"expected the topic {letter.source.topic}, found none; make it with `tidemill topics`")
         if letter.record["reason"] != _MISPLACED:
             return min(letter.source.partition, count - 1)
         home = murmur2_partition(original.key or b"", count)
@@ -150,15 +156,15 @@ class DeadLetterReplay:
             raise
 
     def _newest_ms(self) -> int:
-        """Return the newest timestamp on the raw topics, 0 when there is none."""
-        reader, newest = self._broker.reader(), 0
+        """Return the newest timestamp on the raw topics that ingestion believes, 0 when there is none."""
+        reader, newest, farthest = self._broker.reader(), 0, self._clock_ms() + _FARTHEST_AHEAD_MS
         try:
             for topic, count in self._partitions.items():
                 for partition in range(count):
                     place = TopicPartition(topic, partition)
                     low, high = reader.watermarks(place)
                     for records in reader.read(place, max(low, high - _LOOKED_BACK), high):
-                        newest = max(newest, int(records.timestamps_ms.max()))
+                        newest = max(newest, int(records.timestamps_ms.max(where=records.timestamps_ms <= farthest, initial=0)))
         finally:
             reader.close()
         return newest

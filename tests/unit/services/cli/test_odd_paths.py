@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 from tidemill.services.cli.__main__ import app
 from tidemill.services.cli.output_file import output_file, output_folder
 from tidemill.services.cli.terminal import failures
+from tidemill.shared.log.broker import FencedError
 
 PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
 UNREADABLE = Path("/proc/self/mem")
@@ -38,6 +39,9 @@ def test_a_name_that_no_file_has_is_refused(capsys: pytest.CaptureFixture[str]) 
     with pytest.raises(typer.Exit) as ended, failures():
         Path("x" * 300).is_dir()
     assert ended.value.exit_code == 2 and "File name too long" in capsys.readouterr().err
+    with pytest.raises(typer.Exit) as fenced, failures():
+        raise FencedError("a replay by another operator")
+    assert fenced.value.exit_code == 1 and "Somebody else has begun the same" in capsys.readouterr().err
     with pytest.raises(OSError, match="nobody's path"), failures():
         raise OSError("nobody's path")
 

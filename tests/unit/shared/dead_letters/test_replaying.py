@@ -249,6 +249,8 @@ def test_what_is_selected(world: World) -> None:
     assert world.letters(Selection(streams=frozenset({"weather"}))) == []
     time = chosen.record["source_timestamp"]
     assert world.letters(Selection(since_ms=time)) == letters[3:] and world.letters(Selection(until_ms=time)) == letters[:3]
+    with pytest.raises(ValueError, match="expected since before until, found 2013-01-17T12:00"):
+        Selection(since_ms=time, until_ms=time)
     newest = KafkaLetterDesk(world.plan, world.broker, world.registry, True).newest(Selection(), 2)
     assert list(newest) == letters[-2:]
     for text in ("", "1", "a:b", "1:-1", "1:2:3"):
@@ -259,13 +261,33 @@ def test_what_is_selected(world: World) -> None:
 def test_what_cannot_be_replayed_says_why(world: World) -> None:
     codec = RecordCodec(world.registry, "r", (ROOT / "schemas" / "rejected.avsc").read_text())
     like = dict(world.letters()[0].record)
-    for changes in ({"stage": "features", "source_topic": world.plan.topics.journal}, {"value": None}, {"reason": "misplaced_key", "key": None}):
+    gone: dict[str, Any] = {"stage": "ingestion", "source_topic": "flights-gates"}
+    odd: list[dict[str, Any]] = [{"stage": "features", "source_topic": world.plan.topics.journal}, {"value": None}]
+    for changes in (*odd, {"reason": "misplaced_key", "key": None}, gone):
         letter = codec.encode({**like, "source_offset": 1_000 + len(str(changes)), **changes})
         world.broker.sink().publish(world.plan.topics.rejected, b"", letter, NOON, 0)
-    result = world.replay(Selection(places=frozenset(letter.place for letter in world.letters()[-3:])))
+    result = world.replay(Selection(places=frozenset(letter.place for letter in world.letters()[-4:])))
     told = [why for _, why in result.refused]
-    assert result.replayed == 0 and len(told) == 3
+    assert result.replayed == 0 and len(told) == 4
     assert "the journal has it" in told[0] and "no value" in told[1] and "partition key as key" in told[2]
+    assert "expected a stream of the application on the topic flights-gates, found none" in told[3]
+
+
+def test_letters_of_a_topic_that_is_gone_are_kept(world: World) -> None:
+    broker = MemoryBroker()
+    broker.create_topics(catalogue_topics("flights", 1))
+    for value in world.values(world.plan.topics.rejected):
+        broker.sink().publish(world.plan.topics.rejected, b"", value, NOON, 0)
+    result = DeadLetterReplay(world.plan, broker, world.registry).run(Selection(reasons=frozenset({"expectation"})))
+    assert result.replayed == 0 and {why for _, why in result.refused} == {f"expected the topic {RAW}, found none; make it with `tidemill topics`"}
+
+
+def test_a_copy_is_not_dated_by_a_record_of_the_far_future(world: World) -> None:
+    """Every copy was stamped like it, and refused as one of the future."""
+    world.broker.sink().publish(RAW, b"f1", b"{}", 253_402_000_000_000, 0)
+    assert world.replay(Selection(reasons=frozenset({"expectation"}))).replayed == 10
+    log = world.broker.log(TopicPartition(RAW, 0))
+    assert log.read(0, log.end, 10**9)[0].timestamps_ms[-1] < NOON + 10**9
 
 
 def test_a_misplaced_record_goes_where_its_key_belongs(tmp_path: Path) -> None:
@@ -305,6 +327,6 @@ def test_over_http_readers_see_dead_letters_and_operators_replay_them(world: Wor
     question = {"places": [rows[0]["place"], rows[1]["place"]]}
     assert ask("operate", "POST", "/v1/dead-letters/replay", question).json() == {"replayed": 2, "already": 0, "refused": 0, "why": []}
     assert ask("operate", "POST", "/v1/dead-letters/replay", question).json() == {"replayed": 0, "already": 2, "refused": 0, "why": []}
-    for wrong in ({}, {"places": ["x"]}, {"reason": "x"}, {"since": "soon"}):
+    for wrong in ({}, {"places": ["x"]}, {"reason": "x"}, {"since": "soon"}, {"since": "2026-01-02", "until": "2026-01-01"}):
         assert ask("operate", "POST", "/v1/dead-letters/replay", wrong).status_code == 422
     assert sum(count == 2 for count in copies(world).values()) == 2
