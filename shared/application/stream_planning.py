@@ -3,6 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass, field
+from pathlib import Path
 
 import fastavro
 import pyarrow as pa
@@ -71,7 +72,7 @@ class StreamPlanner:
     def _schema(self, path: Path_, stream: Stream) -> tuple[str, pa.Schema, EnvelopePlan | None]:
         """Read a stream's schema file: the schema of its rows as text and in Arrow, and how they lie in a message."""
         file = self.document.folder / stream.schema_file
-        if not file.is_file():
+        if not _is_file(file):
             raise self.document.error((*path, "schema"), "an Avro schema file in the application folder", str(stream.schema_file))
         envelope = None
         try:
@@ -152,3 +153,10 @@ class StreamPlanner:
             expected = f"at least {needed // 1000} s, twice the longest max_delay of the models that ask {name}: for so long a request is remembered"
             raise self.document.error(("streams", name, "deduplicate", "within"), expected, f"{within // 1000} s")
         return within
+
+
+def _is_file(path: Path) -> bool:
+    try:
+        return path.is_file()
+    except OSError:  # no file has such a name
+        return False

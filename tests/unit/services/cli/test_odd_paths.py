@@ -35,6 +35,16 @@ def test_an_application_that_cannot_be_read_is_refused_by_file(tmp_path: Path, f
     assert result.exit_code == 2 and words in " ".join(result.output.split())
 
 
+def test_a_schema_whose_name_no_file_has_is_refused(tmp_path: Path) -> None:
+    folder = tmp_path / "app"
+    shutil.copytree(PAYMENTS, folder)
+    (folder / "app.yaml").write_text((PAYMENTS / "app.yaml").read_text().replace("schemas/payment.avsc", "x" * 300))
+    result = CliRunner().invoke(app, ["check", str(folder)])
+    assert result.exit_code == 2 and "app.yaml:9: expected an Avro schema file in the application folder, found xxx" in result.output.replace(
+        "\n", " "
+    )
+
+
 def test_a_name_that_no_file_has_is_refused(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(typer.Exit) as ended, failures():
         Path("x" * 300).is_dir()
