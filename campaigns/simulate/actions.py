@@ -18,7 +18,8 @@ class Action:
         is cut, as after a loss of power), ``handover`` (every instance changes its topology), ``intrude`` (an instance of another name joins, whole,
         in either topology, or goes again), ``compact`` and ``retain`` (what the broker does with old records), ``forget`` (a group's offsets are
         gone), ``flood`` (junk in the stream that may be paused, so many records), ``resume`` (an operator lets it go on), ``command`` (an operator
-        commands something of the model), ``settle`` (faults stop until everything is drained).
+        commands something of the model), ``slow`` (challengers take so many microseconds more to score), ``rush`` (so many orders, and everybody
+        works on each), ``settle`` (faults stop until everything is drained).
     actor
         ``<stage>/<instance>``.
     number

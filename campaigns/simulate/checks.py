@@ -6,7 +6,7 @@ from pathlib import Path
 
 import numpy as np
 
-from campaigns.simulate.process import GATHERED, STAGES, stage_inputs
+from campaigns.simulate.process import EXPLANATIONS, GATHERED, stage_inputs
 from campaigns.simulate.world import World
 from tidemill.shared.application.journal import JournalDecoder
 from tidemill.shared.avro.arrow_types import int64_ms
@@ -39,6 +39,7 @@ class SafetyChecks:
         topics = self._topics = plan.topics
         self._journal = JournalDecoder(plan, registry)
         self._predictions = ColumnDecoder(registry, schema("prediction"))
+        self._explanations = ColumnDecoder(registry, schema("explanation"))
         self._duplicates = ColumnDecoder(registry, schema("duplicate"))
         self._codecs = {name: RecordCodec(registry, name, schema(name)) for name in ("rejected", "progress", "retraining", "decision")}
         self._inputs = stage_inputs(world)
@@ -48,12 +49,14 @@ class SafetyChecks:
         self._owners |= {topics.health: "drift", topics.trials: "drift", topics.shadow_scores: "scoring"}
         self._owners |= {topics.deployments: "retraining", topics.retraining: "retraining"}
         self._owners |= {topics.decisions: "control", topics.flush_marks: "control"}
+        self._owners |= {topics.scoring_times: "scoring", topics.explanations: EXPLANATIONS}
         self._owners |= {topics.schema_changes: "ingestion", topics.found_incidents: "drift", topics.incidents: "control"}
         self._written: Counter[tuple[str, str, int]] = Counter()
         self._accounted: dict[tuple[int, TopicPartition], dict[int, str]] = defaultdict(dict)
         self._checked: dict[tuple[int, TopicPartition], int] = {}
         self._journal_time: dict[int, int] = {}
         self._answered: dict[tuple[str, str], tuple[int, int]] = {}
+        self._explained: dict[tuple[str, str], int] = {}
         self._sequence: dict[tuple[int, str], tuple[int, int]] = {}
         self._due: set[tuple[str, int]] = set()
         self._decisions = 0
@@ -63,6 +66,11 @@ class SafetyChecks:
         self.quarantined: dict[tuple[str, int], dict[tuple[str, int], set[int]]] = defaultdict(dict)
         self.progress: dict[tuple[str, int], Progress] = {}
         self.pauses = 0
+
+    @property
+    def stages(self) -> tuple[str, ...]:
+        """Those that run, in the order of the data."""
+        return tuple(self._inputs)
 
     @property
     def answered(self) -> dict[tuple[str, str], tuple[int, int]]:
@@ -88,6 +96,8 @@ class SafetyChecks:
             self._take_duplicates(records)
         for records in self._fresh(topics.predictions):
             self._take_predictions(records)
+        for records in self._fresh(topics.explanations):
+            self._take_explanations(records)
         for records in self._fresh(topics.decisions):
             self._take_decisions(records)
         for records in self._fresh(topics.retraining):
@@ -95,11 +105,11 @@ class SafetyChecks:
         for topic in (
             *(topics.late, topics.vectors, topics.view_switches, topics.outcomes, topics.drift, topics.health, topics.deployments),
             *(topics.flush_marks, topics.found_incidents, topics.incidents),
-            *(topics.trials, topics.shadow_scores, topics.schema_changes),
+            *(topics.trials, topics.shadow_scores, topics.scoring_times, topics.schema_changes),
         ):
             for records in self._fresh(topic):
                 self._count(records)
-        self._due.update(place for stage in STAGES for records in self._fresh(topics.progress(stage)) for place in self._take_progress(records))
+        self._due.update(place for stage in self.stages for records in self._fresh(topics.progress(stage)) for place in self._take_progress(records))
         for stage, task in sorted(self._due):
             if not self._is_hidden(task):
                 self._check_progress(stage, task)
@@ -207,6 +217,18 @@ class SafetyChecks:
             self._sequence[records.partition, model] = (champion, sequence) if variant == "canary" else (sequence, canary)
         if (np.diff(int64_ms(batch.column("journal_offset"))) < 0).any():
             raise ViolationError(f"{records.topic}:{records.partition}: predictions out of the journal's order")
+
+    def _take_explanations(self, records: Records) -> None:
+        """One of each prediction that is there to be read, with its answer."""
+        self._count(records)
+        batch = self._explanations.decode(records.values).batch
+        for offset, request, model in zip(
+            records.offsets.tolist(), *(batch.column(name).to_pylist() for name in ("request_id", "model")), strict=True
+        ):
+            if (request, model) not in self._answered:
+                raise ViolationError(f"{records.topic}:{records.partition}@{offset} explains an answer of {model} to {request} that nobody gave")
+            if self._explained.setdefault((request, model), offset) != offset:
+                raise ViolationError(f"two explanations of {model} for {request}: at {self._explained[request, model]} and {offset}")
 
     def _take_progress(self, records: Records) -> set[tuple[str, int]]:
         tasks = set()

@@ -14,6 +14,8 @@ from tidemill.services.control.task import ControlTask
 from tidemill.services.control.task import task_inputs as control_inputs
 from tidemill.services.drift.task import DriftTask
 from tidemill.services.drift.task import task_inputs as drift_inputs
+from tidemill.services.explanations.task import ExplanationsTask
+from tidemill.services.explanations.task import task_inputs as explanations_inputs
 from tidemill.services.features.online import OnlineWriter
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.features.task import task_inputs as features_inputs
@@ -39,16 +41,20 @@ from tidemill.shared.service.stage import FUSED, FUSIBLE, chain_runner
 _FLOODS = FloodLimits(0.5, 40, 12)
 GATHERED = ("drift", "control", "retraining")
 STAGES = (*FUSIBLE, "outcomes", *GATHERED, "archive")
+"""Those of every application."""
+EXPLANATIONS = "explanations"
 
 
 def stage_inputs(world: World) -> dict[str, TaskInputs]:
-    """Return what every stage reads."""
+    """Return what every stage that runs reads, in the order of the data."""
     plan = world.plan
+    explained = {EXPLANATIONS: explanations_inputs(plan)} if world.settings.explains else {}
     return {
         "ingestion": ingestion_inputs(plan),
         "features": features_inputs(plan),
         "scoring": scoring_inputs(plan),
         "outcomes": outcomes_inputs(plan),
+        **explained,
         "drift": drift_inputs(plan),
         "control": control_inputs(plan),
         "retraining": retraining_inputs(plan),
@@ -100,7 +106,7 @@ class Process:
     Parameters
     ----------
     stage
-        One of `STAGES`, or ``fused``.
+        One of `stage_inputs`, or ``fused``.
     struck
         Told of every fault that strikes.
     """
@@ -210,7 +216,9 @@ class Process:
                 lambda p: FeaturesTask(plan, registry, p, OnlineWriter(store, p, executor, Metrics("features"), world.clock.monotonic_s)),
             )
         if stage == "scoring":
-            return Stage(stage, scoring_inputs(plan), lambda p: ScoringTask(plan, registry, artifacts, p))
+            return Stage(stage, scoring_inputs(plan), lambda p: ScoringTask(plan, registry, artifacts, p, clock_ns=world.scoring_clock))
+        if stage == EXPLANATIONS:
+            return Stage(stage, explanations_inputs(plan), lambda p: ExplanationsTask(plan, registry, artifacts, p))
         if stage == "outcomes":
             return Stage(stage, outcomes_inputs(plan), lambda p: OutcomesTask(plan, registry, p))
         if stage == "drift":

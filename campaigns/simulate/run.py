@@ -10,8 +10,8 @@ from pathlib import Path
 from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import SafetyChecks, ViolationError
 from campaigns.simulate.learned_classes import check_classes
-from campaigns.simulate.oracle import check_end
-from campaigns.simulate.process import STAGES
+from campaigns.simulate.oracle import EndCounts, check_end
+from campaigns.simulate.process import GATHERED
 from campaigns.simulate.scheduler import Scheduler
 from campaigns.simulate.system import System, UnexpectedEndError
 from campaigns.simulate.world import RunSettings, World
@@ -43,8 +43,8 @@ class RunResult:
         How often a task paused the stream that may be paused.
     rounds
         In which everything drained.
-    tried
-        How many requests a challenger scored too, how many it answered, and how many were within an A/B test.
+    counts
+        What was held against an oracle at the end.
     classes
         How many classes the versions know, where they are learned.
     fingerprint
@@ -59,7 +59,7 @@ class RunResult:
     ended: Counter[str] = field(default_factory=Counter)
     pauses: int = 0
     rounds: int = 0
-    tried: tuple[int, int, int] = (0, 0, 0)
+    counts: EndCounts = field(default_factory=EndCounts)
     classes: int = 0
     fingerprint: str = ""
 
@@ -73,6 +73,8 @@ def settings_of(seed: int) -> RunSettings:
         checkpoint_bytes=rng.choice((1, 300, 2_000, 1 << 20)),
         checkpoint_interval_ms=rng.choice((0, 0, 300)),
         topology=rng.choice(("separate", FUSED, "mixed")),
+        explains=rng.random() < 0.5,
+        times_scoring=rng.random() < 0.5,
         learned=seed % 9 == 0,
     )
 
@@ -104,7 +106,7 @@ def _run(settings: RunSettings, source: int | Sequence[Action], length: int) -> 
                     system.do(action)
             result.rounds = settle(system, checks)
             checks.check()
-            result.tried = check_end(world, checks, bool(system.faults["clock"]))
+            result.counts = check_end(world, checks, bool(system.faults["clock"]))
             result.classes = check_classes(world)
         except (ViolationError, UnexpectedEndError) as problem:
             result.violation = str(problem)
@@ -122,6 +124,9 @@ def _schedule(system: System, source: int | Sequence[Action], length: int) -> It
         if source % 2 == 0 and number == length * 3 // 5:
             # Models come late in a schedule: an A/B test that begins when one serves has the rest of it, with its requests and faults.
             yield from (Action("settle"), Action("command", text="ab"), Action("settle"))
+        if source % 2 == 0 and number == length * 4 // 5 and system.world.settings.times_scoring:
+            # Evidence of a slow challenger is more requests than a schedule has.
+            yield from (Action("slow", number=10_000), *(Action("start", name) for name in system.actors()), Action("rush", number=60))
         yield scheduler.next()
 
 
@@ -179,7 +184,7 @@ def _set_aside(checks: SafetyChecks) -> int:
 
 def _first_behind(checks: SafetyChecks, target_ms: int) -> tuple[object, ...]:
     """Return where the tasks stand of the first stage that is behind: those after it wait for it, and may be moved by others."""
-    for stage in STAGES:
+    for stage in checks.stages:
         tasks = [(task, one) for (name, task), one in checks.progress.items() if name == stage and one.covered_time < target_ms]
         if tasks:
             return (stage, *((task, one.covered_time, sum(one.input_offsets.values())) for task, one in tasks))
@@ -202,7 +207,7 @@ def _behind(system: System, checks: SafetyChecks, target_ms: int) -> list[str]:
                     end -= 1
                 if progress.input_offsets.get(place, 0) < end:
                     behind.append(f"{stage} {task} stands at {progress.input_offsets.get(place, 0)} of {end} of {topic}")
-    tasks = 5 * 2 + 3
+    tasks = sum(1 if stage in GATHERED else 2 for stage in checks.stages)
     if len(checks.progress) < tasks:
         behind.append(f"{tasks - len(checks.progress)} of {tasks} tasks never committed: there are {sorted(checks.progress)}")
     return behind

@@ -4,8 +4,9 @@ import random
 
 from campaigns.simulate.actions import Action
 from campaigns.simulate.faults import MODES
-from campaigns.simulate.system import STAGES, System
-from campaigns.simulate.traffic import HOSTILE, POISON
+from campaigns.simulate.process import EXPLANATIONS, STAGES
+from campaigns.simulate.system import System
+from campaigns.simulate.traffic import HOSTILE, POISONS
 from tidemill.shared.service.stage import FUSED, FUSIBLE
 
 _EVERYWHERE = (
@@ -14,6 +15,7 @@ _EVERYWHERE = (
     "sink.commit", "sink.commit", "sink.commit", "sink.abort", "registry.register", "registry.schema",
 )  # fmt: skip
 _OF_STAGE = {"features": ("store.write", "store.standing"), "archive": ("lake.append", "lake.append"), "scoring": ("artifacts.get",)}
+_OF_STAGE[EXPLANATIONS] = _OF_STAGE["scoring"]
 _OF_STAGE[FUSED] = (*_OF_STAGE["features"], *_OF_STAGE["scoring"])
 _WEIGHTS = {
     "step": 50, "publish": 14, "fault": 26, "start": 16, "advance": 6, "zombie": 2, "expire": 1.2, "kill": 1, "jump": 0.3, "flush": 0.2, "away": 0.3,
@@ -43,6 +45,7 @@ class Scheduler:
         self._flood_rng = random.Random(f"floods-{seed}")
         self._flood_ratio = _FLOOD_RATIO if seed % 3 != 1 else 0.0
         self._command_rng = random.Random(f"commands-{seed}")
+        self._explains = system.world.settings.explains
         self._numbers: dict[str, int] = {}
         self._kinds, self._shares = tuple(_WEIGHTS), tuple(_WEIGHTS.values())
 
@@ -81,7 +84,7 @@ class Scheduler:
         if kind == "intrude":
             return Action("intrude", rng.choice(("a", "z")), rng.randrange(2), rng.choice((FUSED, "separate")))
         if kind == "forget":
-            return Action("forget", rng.choice(STAGES))
+            return Action("forget", rng.choice((*STAGES, EXPLANATIONS) if self._explains else STAGES))
         if kind == "expire":
             return Action("expire", rng.choice(self._system.sessions()))
         if kind == "kill":
@@ -94,7 +97,7 @@ class Scheduler:
     def _record(self) -> Action:
         rng = self._rng
         if rng.random() < self._poison_ratio:
-            kind = rng.choice(tuple(POISON))
+            kind = rng.choice(POISONS if self._explains else POISONS[:-1])
         elif rng.random() < self._hostile_ratio:
             kind = rng.choice(tuple(HOSTILE))
         else:

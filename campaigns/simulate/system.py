@@ -7,12 +7,14 @@ from contextlib import suppress
 from campaigns.simulate.actions import Action
 from campaigns.simulate.checks import ViolationError
 from campaigns.simulate.faults import Fault, KilledError
-from campaigns.simulate.process import GATHERED, STAGES, PoisonError, Process, membership
+from campaigns.simulate.process import EXPLANATIONS, GATHERED, PoisonError, Process, membership
 from campaigns.simulate.traffic import JUNK
 from campaigns.simulate.world import World
 from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, OffsetLostError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.service.stage import FUSED, FUSIBLE
+
+_RUSHED = 1_000_000
 
 
 class UnexpectedEndError(AssertionError):
@@ -46,7 +48,8 @@ class System:
         names = []
         for instance, topology in self._topology.items():
             lead = (FUSED,) if topology == FUSED else FUSIBLE
-            names += [f"{stage}/{instance}" for stage in (*lead, "outcomes", "archive")]
+            beside = (EXPLANATIONS,) if self.world.settings.explains else ()
+            names += [f"{stage}/{instance}" for stage in (*lead, "outcomes", *beside, "archive")]
         return names + [f"{stage}/0" for stage in GATHERED]
 
     def sessions(self) -> list[str]:
@@ -180,6 +183,19 @@ class System:
     def _resume(self, action: Action) -> None:
         self.world.resume()
 
+    def _rush(self, action: Action) -> None:
+        """Publish orders one after the other, and let everybody work on each."""
+        for number in range(action.number):
+            self._publish(Action("publish", number=_RUSHED + number, text="order"))
+            self.world.clock.advance(110)
+            for name in self.actors():
+                self.step(name)
+
+    def _slow(self, action: Action) -> None:
+        """Let challengers take so many microseconds more to score."""
+        if self.world.scoring_clock is not None:
+            self.world.scoring_clock.slow_down(action.number * 1_000)
+
     def _command(self, action: Action) -> None:
         self.world.command(action.text)
         self.faults["command"] += 1
@@ -237,7 +253,7 @@ class System:
                     self.start(name)
             self.faults["intruder"] += 1
         else:
-            self._depart(action.actor, (*FUSIBLE, FUSED, "outcomes", "archive"), bool(action.number))
+            self._depart(action.actor, (*FUSIBLE, FUSED, "outcomes", EXPLANATIONS, "archive"), bool(action.number))
 
     def read_by(self, stage: str) -> int:
         """Return how far the processes of a stage have read, committed or not."""
@@ -259,6 +275,3 @@ class System:
         self.world.broker.group(group).committed.clear()
         self.world.forgotten.add(group)
         self.faults["offsets gone"] += 1
-
-
-__all__ = ["STAGES", "System", "UnexpectedEndError"]

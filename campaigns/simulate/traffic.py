@@ -172,8 +172,10 @@ HOSTILE: Mapping[str, Make] = {
     "duplicate": _duplicate,
     "odd verdict": _odd_verdict,
 }
-POISONED_STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "archive")
+POISONED_STAGES = ("ingestion", "features", "scoring", "outcomes", "drift", "archive", "explanations")
 POISON: Mapping[str, Make] = {f"poison for {stage}": _bad_order(channel=f"poison-{stage}") for stage in POISONED_STAGES}
+POISONS = tuple(POISON)
+"""Kinds; the last one is for a stage that not every run has."""
 # What a flood of the stream that may be paused is made of.
 JUNK = "junk verdict"
 KINDS = {**GOOD, **HOSTILE, **POISON, JUNK: _raw(b"{}", VERDICTS)}

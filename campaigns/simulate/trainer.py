@@ -13,7 +13,7 @@ from tidemill.services.retraining.processes.job_files import JobNews, JobRequest
 from tidemill.services.retraining.processes.trainer import Trainer
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.models.artifacts import Artifact, ArtifactStore
-from tidemill.shared.models.export import logistic_to_onnx
+from tidemill.shared.models.export import linear_to_onnx, logistic_to_onnx
 from tidemill.shared.models.signature import Column, Signature
 from tidemill.shared.models.training_record import TrainingRecord, TrainingRecords
 
@@ -53,10 +53,12 @@ def candidates(features: tuple[tuple[str, str], ...]) -> tuple[bytes, ...]:
 
 @lru_cache(maxsize=64)
 def candidate_of_classes(classes: tuple[str, ...], seed: int) -> bytes:
-    """Return a model of several classes, as an artifact: a softmax of what every order has."""
-    weights = np.random.default_rng([seed, len(classes)]).normal(0, 0.01, (len(_NUMBERS), len(classes)))
+    """Return a model of several classes, as an artifact: a softmax of what every order has, in the graph of a trained one, which can be explained."""
+    n, width = len(_NUMBERS), len(classes)
+    weights = np.random.default_rng([seed, width]).normal(0, 0.01, (n, width))
     columns = tuple(Column(name=name, type="double") for name in _NUMBERS)
-    return linear_artifact("multiclass", weights, f"candidate-{seed}", classes, model="fraud", columns=columns).to_bytes()
+    signature = linear_artifact("multiclass", weights, f"candidate-{seed}", classes, model="fraud", columns=columns).signature
+    return Artifact(signature, linear_to_onnx(np.zeros(n), np.ones(n), weights.T, np.zeros(width), "softmax")).to_bytes()
 
 
 class SeededTrainer(Trainer):

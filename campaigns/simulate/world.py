@@ -12,7 +12,7 @@ from typing import Any
 
 import fsspec
 
-from campaigns.simulate.clock import SimulatedClock
+from campaigns.simulate.clock import ScoringClock, SimulatedClock
 from campaigns.simulate.lake import MemoryLake
 from campaigns.simulate.traffic import RawRecord, record
 from tidemill.shared.application.plan import Plan
@@ -30,8 +30,8 @@ from tidemill.shared.models.deployments import Lifecycles
 from tidemill.shared.online_store.memory_store import MemoryOnlineStore, SharedMemory
 
 FOLDER = Path(__file__).parent / "application"
-
-
+_EXPLAINS = {"    retraining: {": "    explain: {top: 3}\n    retraining: {"}
+"""What is another one where the model's answers are explained."""
 _LEARNED = {
     "  fraud:\n": "  fraud:\n    kind: multiclass\n    classes: learned\n",
     'value: "bad > 0.5"': "value: \"CASE WHEN bad > 0.5 THEN 'bad' ELSE RIGHT(verdict_id, 1) END\"",
@@ -43,19 +43,28 @@ _LEARNED = {
 
 
 @cache
-def shop_plan(*, learned: bool = False) -> Plan:
-    """Return the plan of the campaigns' application, loaded once; with classes that are learned, if they are to be."""
-    if not learned:
+def shop_plan(*, explains: bool = False, learned: bool = False) -> Plan:
+    """Return the plan of the campaigns' application, loaded once.
+
+    Parameters
+    ----------
+    explains
+        Whether its model declares `explain`.
+    learned
+        Whether its model learns its classes.
+    """
+    others = (_EXPLAINS if explains else {}) | (_LEARNED if learned else {})
+    if not others:
         return load_plan(FOLDER)
     text = (FOLDER / "app.yaml").read_text(encoding="utf-8")
-    for declared, other in _LEARNED.items():
+    for declared, other in others.items():
         if text.count(declared) != 1:
             raise ValueError(f"expected {declared!r} once in {FOLDER / 'app.yaml'}")
         text = text.replace(declared, other)
-    with tempfile.TemporaryDirectory() as folder:
-        shutil.copytree(FOLDER, folder, dirs_exist_ok=True)
-        (Path(folder) / "app.yaml").write_text(text, encoding="utf-8")
-        return load_plan(Path(folder))
+    with tempfile.TemporaryDirectory(prefix="simulate-") as made:
+        folder = Path(shutil.copytree(FOLDER, Path(made) / "application"))
+        (folder / "app.yaml").write_text(text, encoding="utf-8")
+        return load_plan(folder)
 
 
 @dataclass(frozen=True, slots=True)
@@ -70,6 +79,10 @@ class RunSettings:
         As in `RunnerSettings`.
     topology
         ``separate``, ``fused``, or ``mixed``: the instances take turns.
+    explains
+        Whether the model declares `explain`: a stage more.
+    times_scoring
+        Whether scoring has a clock.
     learned
         Whether the model answers with classes that it learns.
     """
@@ -79,6 +92,8 @@ class RunSettings:
     checkpoint_bytes: int = 600
     checkpoint_interval_ms: int = 0
     topology: str = "separate"
+    explains: bool = False
+    times_scoring: bool = False
     learned: bool = False
 
 
@@ -110,8 +125,9 @@ class World:
     """
 
     def __init__(self, folder: Path, settings: RunSettings) -> None:
-        self.plan, self.settings, self.folder = shop_plan(learned=settings.learned), settings, folder
+        self.plan, self.settings, self.folder = shop_plan(explains=settings.explains, learned=settings.learned), settings, folder
         self.clock = SimulatedClock()
+        self.scoring_clock = ScoringClock() if settings.times_scoring else None
         self.broker = MemoryBroker(self.clock.wall_ms, stable_timeout_s=0.0)
         self.registry = MemorySchemaRegistry()
         self.memory = SharedMemory()
