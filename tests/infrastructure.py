@@ -9,6 +9,8 @@ from tidemill.deploy.embedded.infrastructure import VARIABLES, Infrastructure
 from tidemill.deploy.embedded.registry import API
 
 BACKEND = "TIDEMILL_TEST_BACKEND"
+# Nobody kills this broker, and on a loaded machine it may get no processor time for seconds: its partitions would have no leader then.
+_SESSION_S = 60.0
 KAFKA_ENVIRONMENT = {
     "KAFKA_PROCESS_ROLES": "broker,controller",
     "KAFKA_NODE_ID": "1",
@@ -25,6 +27,7 @@ KAFKA_ENVIRONMENT = {
     "KAFKA_TRANSACTION_ABORT_TIMED_OUT_TRANSACTION_CLEANUP_INTERVAL_MS": "1000",
     "KAFKA_GROUP_INITIAL_REBALANCE_DELAY_MS": "0",
     "KAFKA_GROUP_MIN_SESSION_TIMEOUT_MS": "1000",
+    "KAFKA_BROKER_SESSION_TIMEOUT_MS": str(round(1_000 * _SESSION_S)),
     "KAFKA_MESSAGE_MAX_BYTES": "10485760",
     "KAFKA_LOG_RETENTION_MS": "-1",
 }
@@ -35,7 +38,7 @@ def test_infrastructure() -> Iterator[Infrastructure]:
     """Run, or reach, the servers of the backend that `TIDEMILL_TEST_BACKEND` names: embedded, testcontainers or given."""
     backend = os.environ.get(BACKEND) or ("given" if any(os.environ.get(name) for name in VARIABLES) else "embedded")
     if backend == "embedded":
-        with Infrastructure.embedded() as infrastructure:
+        with Infrastructure.embedded(session_s=_SESSION_S) as infrastructure:
             yield infrastructure
     elif backend == "testcontainers":
         with _containers() as infrastructure:

@@ -9,6 +9,7 @@ from typing import Self
 
 from tidemill.deploy.embedded.component import Component, ComponentError
 from tidemill.deploy.embedded.folders import new_run_folder
+from tidemill.deploy.embedded.kafka import SESSION_S
 from tidemill.deploy.embedded.programs import java_caches, java_programs
 from tidemill.deploy.embedded.servers import prepare_servers
 
@@ -40,6 +41,7 @@ class Infrastructure:
         folder: Path | None = None,
         temporary: bool = False,
         brokers: int = 1,
+        session_s: float = SESSION_S,
     ) -> None:
         self.bootstrap_servers = bootstrap_servers
         self.registry_url = registry_url
@@ -47,10 +49,11 @@ class Infrastructure:
         self._folder = folder
         self._temporary = temporary
         self._brokers = brokers
+        self._session_s = session_s
         self._components: dict[str, Component] = {}
 
     @classmethod
-    def embedded(cls, folder: Path | None = None, brokers: int = 1) -> Self:
+    def embedded(cls, folder: Path | None = None, brokers: int = 1, session_s: float = SESSION_S) -> Self:
         """Run the servers here, without Docker, Java or root.
 
         Parameters
@@ -60,8 +63,10 @@ class Infrastructure:
             without error.
         brokers
             Nodes of the Kafka cluster; a process of 430 MB each.
+        session_s
+            How long a broker may get no processor time before its partitions have no leader; one that was killed comes back after so long.
         """
-        return cls(folder=folder.resolve() if folder else new_run_folder(), temporary=folder is None, brokers=brokers)
+        return cls(folder=folder.resolve() if folder else new_run_folder(), temporary=folder is None, brokers=brokers, session_s=session_s)
 
     @classmethod
     def given(cls, bootstrap_servers: str, registry_url: str, redis_url: str) -> Self:
@@ -134,7 +139,8 @@ class Infrastructure:
         if not self._components:
             programs = java_programs()
             caches = java_caches(programs)
-            self._components = prepare_servers(self._folder, programs, {name: cache.reading for name, cache in caches.items()}, self._brokers)
+            reading = {name: cache.reading for name, cache in caches.items()}
+            self._components = prepare_servers(self._folder, programs, reading, self._brokers, self._session_s)
         try:
             for component in self._components.values():
                 component.launch()

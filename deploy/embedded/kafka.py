@@ -20,6 +20,7 @@ OPTIONS = (
     "-Dorg.slf4j.simpleLogger.dateTimeFormat=HH:mm:ss.SSS",
 )
 FORMAT_TIMEOUT_S = 60
+SESSION_S = 3.0
 # Few partitions and threads: a node that serves one application on a laptop. Time-outs that let a killed instance's transaction and
 # group membership expire in seconds, and a killed broker's leadership too. Records are never dropped for their age: a replay carries
 # old timestamps.
@@ -48,7 +49,7 @@ share.coordinator.state.topic.replication.factor=1
 share.coordinator.state.topic.min.isr=1
 group.initial.rebalance.delay.ms=0
 group.min.session.timeout.ms=1000
-broker.session.timeout.ms=3000
+broker.session.timeout.ms={session_ms}
 broker.heartbeat.interval.ms=500
 replica.lag.time.max.ms=5000
 num.network.threads=2
@@ -69,7 +70,14 @@ def kafka_program(jars: Sequence[Path]) -> JavaProgram:
 
 
 def kafka_component(
-    folder: Path, program: JavaProgram, cache: Sequence[str], port: int, controller_ports: Sequence[int], template: Path, node: int = 1
+    folder: Path,
+    program: JavaProgram,
+    cache: Sequence[str],
+    port: int,
+    controller_ports: Sequence[int],
+    template: Path,
+    node: int = 1,
+    session_s: float = SESSION_S,
 ) -> Component:
     """Prepare a broker; data already in the folder is kept.
 
@@ -85,6 +93,9 @@ def kafka_component(
         Where the formatted, empty storage is kept from the first start on: formatting takes a Java start of its own.
     node
         Which of the nodes this is, from 1. Where there are three, everything has three copies, two of them in sync.
+    session_s
+        How long the controller hears nothing of a broker before it takes its partitions from it; also how long one that was killed is not let in
+        again.
 
     Raises
     ------
@@ -97,6 +108,7 @@ def kafka_component(
     voters = ",".join(f"{number}@127.0.0.1:{at}" for number, at in enumerate(controller_ports, 1))
     copies = len(controller_ports)
     given = {"port": port, "controller_port": controller_ports[node - 1], "voters": voters, "copies": copies, "in_sync": copies // 2 + 1}
+    given["session_ms"] = round(1_000 * session_s)
     properties.write_text(PROPERTIES.format(node=node, logs=logs, **given), encoding="utf-8")
     if not (logs / "meta.properties").exists():
         _format(properties, logs, program.jars, template)

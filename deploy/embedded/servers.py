@@ -5,13 +5,15 @@ from pathlib import Path
 
 from tidemill.deploy.embedded.component import Component, free_port
 from tidemill.deploy.embedded.folders import cache_folder
-from tidemill.deploy.embedded.kafka import kafka_component
+from tidemill.deploy.embedded.kafka import SESSION_S, kafka_component
 from tidemill.deploy.embedded.programs import JavaPrograms
 from tidemill.deploy.embedded.redis_server import redis_component
 from tidemill.deploy.embedded.registry import registry_component
 
 
-def prepare_servers(folder: Path, programs: JavaPrograms, caches: Mapping[str, Sequence[str]], brokers: int = 1) -> dict[str, Component]:
+def prepare_servers(
+    folder: Path, programs: JavaPrograms, caches: Mapping[str, Sequence[str]], brokers: int = 1, session_s: float = SESSION_S
+) -> dict[str, Component]:
     """Prepare Redis, the brokers and the registry.
 
     Parameters
@@ -22,6 +24,8 @@ def prepare_servers(folder: Path, programs: JavaPrograms, caches: Mapping[str, S
         What the Java servers are started with, and their options of Java's cache, by the program's name.
     brokers
         Nodes of the Kafka cluster.
+    session_s
+        As of `kafka_component`.
 
     Returns
     -------
@@ -38,6 +42,7 @@ def prepare_servers(folder: Path, programs: JavaPrograms, caches: Mapping[str, S
             voters,
             cache_folder() / "embedded" / ("kafka-formatted" if node == 1 else f"kafka-formatted-{node}"),
             node,
+            session_s,
         )
         for node in range(1, brokers + 1)
     ]

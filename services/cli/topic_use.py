@@ -18,6 +18,7 @@ def topic_use(topics: Topics) -> TopicUse:
                 topics.view_switches,
                 topics.predictions,
                 topics.shadow_scores,
+                topics.explanations,
                 topics.outcomes,
                 topics.drift,
                 topics.incidents,

@@ -26,9 +26,17 @@ def test_nodes_of_a_cluster(tmp_path: Path, nodes: int, copies: str, in_sync: st
     settings = [written(tmp_path / str(node)) for node in range(1, nodes + 1)]
     assert [one["node.id"] for one in settings] == [str(node) for node in range(1, nodes + 1)]
     assert {one["controller.quorum.voters"] for one in settings} == {",".join(f"{i}@127.0.0.1:{port}" for i, port in enumerate(controllers, 1))}
+    assert {one["broker.session.timeout.ms"] for one in settings} == {"3000"}
     for one, port in zip(settings, controllers, strict=True):
         assert f"CONTROLLER://127.0.0.1:{port}" in one["listeners"]
         assert (
             one["offsets.topic.replication.factor"] == one["transaction.state.log.replication.factor"] == one["default.replication.factor"] == copies
         )
         assert one["transaction.state.log.min.isr"] == in_sync
+
+
+def test_a_broker_that_nobody_kills_may_be_silent_for_longer(tmp_path: Path) -> None:
+    (tmp_path / "logs").mkdir()
+    (tmp_path / "logs" / "meta.properties").touch()
+    kafka_component(tmp_path, kafka_program([]), [], 30_001, [20_001], tmp_path / "template", session_s=60)
+    assert written(tmp_path)["broker.session.timeout.ms"] == "60000"
