@@ -92,7 +92,9 @@ def _check_labels(world: World) -> None:
             continue
         own = [row for row in outcomes if trial["challenger_sequence"] in (row["deployment_sequence"], row["other_sequence"]) and _within(row, trial)]
         for arm in ("challenger", "champion"):
-            labels = [row["label"] for row in own if (row["draw"] < row["share"]) == (arm == "challenger") and _score(row, trial) is not None]
+            rows = [row for row in own if (row["draw"] < row["share"]) == (arm == "challenger") and _score(row, trial) is not None]
+            # Of several classes, the arms compare how many labels are others than the first class.
+            labels = [float(row["label"] != 0) if world.settings.learned else row["label"] for row in rows]
             said, mean = trial[f"{arm}_arm_labels"], trial[f"{arm}_arm_label"]
             if said > len(labels) or (said == len(labels) > 0 and abs(mean - sum(labels) / said) > 1e-9):
                 raise ViolationError(
