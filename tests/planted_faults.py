@@ -1,6 +1,6 @@
 """A generated stream with a champion, faults planted into it, and the incidents that drift makes of them."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -174,10 +174,17 @@ def incidents(fault: Fault, seed: int) -> list[IncidentUpdate]:
     return [one for one in said_of(fault, seed) if isinstance(one, IncidentUpdate)]
 
 
-def said_of(fault: Fault, seed: int, slices: tuple[str, ...] = (), error_of: Callable[[Table], Float64] | None = None) -> list[DriftRecord]:
+def said_of(
+    fault: Fault,
+    seed: int,
+    slices: tuple[str, ...] = (),
+    error_of: Callable[[Table], Float64] | None = None,
+    promoted: Sequence[float] = (PROMOTED,),
+) -> list[DriftRecord]:
     """Return all that is said of a stream with a fault from day 64 on.
 
     With `error_of`, the absolute error that is to be expected of each row, the model answers with a number that errs so (normal errors) and says it.
+    A champion begins to answer on each of the days `promoted`.
     """
     rows, generator = table(seed), np.random.default_rng(seed + 1_000)
     fault(rows, rows.day >= FAULT, generator)
@@ -203,12 +210,18 @@ def said_of(fault: Fault, seed: int, slices: tuple[str, ...] = (), error_of: Cal
         due = places[(known[places] // DAY == day) & (rows.day[places] <= day)]
         due = due[np.argsort(known[due], kind="stable")]
         news = [rows.rewritten[day]] if day in rows.rewritten else []
-        said += fold.absorb(*_day(rows, score, delay, asked, due, known), schemas=news)
+        said += fold.absorb(*_day(rows, score, delay, asked, due, known, promoted), schemas=news)
     return said + fold.advance(DAYS * DAY)
 
 
 def _day(
-    rows: Table, score: Float64, delay: NDArray[np.int64], asked: NDArray[np.int64], due: NDArray[np.int64], known: NDArray[np.int64]
+    rows: Table,
+    score: Float64,
+    delay: NDArray[np.int64],
+    asked: NDArray[np.int64],
+    due: NDArray[np.int64],
+    known: NDArray[np.int64],
+    promoted: Sequence[float],
 ) -> tuple[MergedCoordinates, VectorRows, PredictionRows, OutcomeRows]:
     n, m = len(asked), len(due)
     times = np.concatenate([rows.time_ms[asked], rows.time_ms[asked], known[due]])
@@ -229,9 +242,11 @@ def _day(
     columns = {name: pa.array(values[asked], from_pandas=True) for name, values in rows.columns.items()}
     batch = pa.RecordBatch.from_pydict({name: columns[name] if name in columns else pa.array(rows.country[asked]) for name in TYPES})
     vectors = VectorRows(placed(0, n), texts("orders", n), batch, np.full(n, 500.0))
-    served = [np.where(rows.day[some] >= PROMOTED, "v1", "default").astype(object) for some in (asked, due)]
-    variant = [np.where(rows.day[some] >= PROMOTED, "champion", "default").astype(object) for some in (asked, due)]
-    sequence = np.where(rows.day[asked] >= PROMOTED, 1, -1).astype(np.int64)
+    names = np.array(["default", *(f"v{number + 1}" for number in range(len(promoted)))], dtype=object)
+    champions = [np.searchsorted(np.array(promoted) * DAY, rows.time_ms[some], side="right") for some in (asked, due)]
+    served = [names[one] for one in champions]
+    variant = [np.where(one > 0, "champion", "default").astype(object) for one in champions]
+    sequence = np.where(champions[0] > 0, champions[0], -1).astype(np.int64)
     nothing_known = pa.nulls(n, pa.map_(pa.string(), pa.float64()))
     predicted = PredictionRows(
         placed(n, 2 * n), texts("m", n), served[0], variant[0], sequence, score[asked], (score[asked] > 0.5).astype(np.int64),

@@ -4,8 +4,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from tidemill.services.drift.domain.conditions import Conditions
-from tidemill.services.drift.domain.data_quality import QualityBounds, Scale, outside_shares, scales
+from tidemill.services.drift.domain.data_quality import QualityBounds, outside_shares
 from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind, Severity
+from tidemill.services.drift.domain.scale import Scale, UsualScale, scales
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.shared.statistics.histogram import Tally
 
@@ -18,6 +19,8 @@ class BrokenValues:
 
     Attributes
     ----------
+    scales
+        Of numbers that have any values.
     min_rows
         Vectors that a day needs before its features are judged.
     missing_shift
@@ -27,6 +30,7 @@ class BrokenValues:
     version: str
     reference: Mapping[str, Summary]
     usual: Mapping[str, QualityBounds]
+    scales: Mapping[str, UsualScale]
     min_rows: int
     missing_shift: float
 
@@ -41,10 +45,10 @@ class BrokenValues:
             Summaries of the window that ends with the day; empty before it has its length.
         """
         judged = {name: day[name] for name, one in self.reference.items() if one.rows and day[name].rows >= self.min_rows}
-        outside, factors = outside_shares(self.reference, judged), scales(self.reference, judged)
-        weeks = scales(
-            self.reference, {name: window[name] for name in judged if name in window}, {n: one.factor_unsure for n, one in self.usual.items()}
-        )
+        levels = {name: one.levels for name, one in self.scales.items()}
+        outside, factors = outside_shares(self.reference, judged), scales(levels, judged)
+        unsure = {name: one.factor_unsure for name, one in self.scales.items()}
+        weeks = scales(levels, {name: window[name] for name in judged if name in window}, unsure)
         findings: list[Finding] = []
         for name, one in judged.items():
             findings += self._feature(at, conditions, name, one, outside[name], factors.get(name), weeks.get(name))
@@ -67,13 +71,14 @@ class BrokenValues:
         told = f"{missing:.1%} missing, usually {usual.missing_low:.1%} to {usual.missing_high:.1%}"
         hold("missing", "missing_share", distance, missing_bound, told, gone)
         if factor is not None:
-            is_other = [one is not None and bool(one.units) and one.factor_log > usual.factor_log for one in (factor, week)]
+            bound = self.scales[name].factor_log
+            is_other = [one is not None and bool(one.units) and one.factor_log > bound for one in (factor, week)]
             # A day says it for sure, a week is less so: a level may have moved by about as much.
             severity: Severity
             told_by, severity = (week, "warning") if week is not None and is_other == [False, True] else (factor, "alarm")
             statistic = told_by.factor_log if any(is_other) else 0.0
             told = f"values are {told_by.factor:.4g} times what they were, as after a change of {told_by.units}"
-            hold("units", "scale_factor", statistic, usual.factor_log, told, severity, factor=told_by.factor)
+            hold("units", "scale_factor", statistic, bound, told, severity, factor=told_by.factor)
         kind: Kind = "category" if isinstance(day, Tally) else "range"
         hold(kind, "outside_share", outside, usual.outside, f"{outside:.1%} of the values outside of what was seen, bound {usual.outside:.1%}")
         return findings

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from tidemill.services.drift.domain.data_quality import day_figures
 from tidemill.services.drift.domain.null_shifts import WINDOWS_KEPT
 from tidemill.services.drift.domain.rows import floats
+from tidemill.services.drift.domain.scale import UsualScale, levels_of
 from tidemill.services.drift.domain.shifts import STATISTICS, Summary, shifts_of
 from tidemill.services.drift.domain.silence import HOURS
 from tidemill.shared.statistics.histogram import Tally
@@ -22,6 +23,7 @@ _LEAST_ROWS = 100
 _WINDOW_DAYS = 7
 _WINDOW_ROWS = 2_000
 _MOST_DAYS = 60
+_LEAST_PARTS = 3
 
 
 @dataclass(frozen=True, slots=True)
@@ -149,6 +151,21 @@ class FeatureFold:
         self.settle()
         names = [column.name for column in self.columns]
         return merged_all({name: [self.history[name], *(day.summaries[name] for day in self.ring), self.today[name]] for name in names})
+
+    def scales(self) -> dict[str, UsualScale]:
+        """Return the usual scale of each column of numbers: by the days before the window, if at least two thirds of the days came before it.
+
+        A fault within the window may not have been told yet: a day of some hundred rows hides a factor of units, the window shows it when all of its
+        days have it. As what a new champion is held against, these days would hide it for good.
+        """
+        recent = sum(one.rows >= _LEAST_ROWS for one in self.ring)
+        levels, before = levels_of(self.seen()), levels_of(self.history)
+        usual: dict[str, UsualScale] = {}
+        for name in levels:
+            figures = self.daily[name].get("factor_log", [])
+            is_settled = name in before and recent > 0 and len(figures) >= _LEAST_PARTS * recent
+            usual[name] = UsualScale.of(figures[:-recent], before[name]) if is_settled else UsualScale.of(figures, levels[name])
+        return usual
 
     def has_window(self, day: int) -> bool:
         """Whether the window that ends with a day has its length in days and in rows, or as many days as are kept."""

@@ -95,7 +95,8 @@ class DriftFold:
                     place = Coordinates(int(at.time_ms[begin]), int(at.partition[begin]), int(at.offset[begin]))
                     said += self._intervals[one.model].begin(one.version, one.lower_offset, one.upper_offset, place)
                 seen = {} if one.version in watch.references else fold.seen()
-                watch.promote(one.version, one.sequence, seen, fold.null, fold.daily, one.classes)
+                scales = {} if one.version in watch.references else fold.scales()
+                watch.promote(one.version, one.sequence, seen, fold.null, fold.daily, scales, one.classes)
             self._schemas.waiting += [news for news in schemas if begin <= news.place < end]
             for first, last in self._until_trials(at, begin, end, outcomes):
                 said += self._close_trials(int(at.time_ms[first]))

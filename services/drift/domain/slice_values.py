@@ -10,8 +10,8 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.conditions import CALM_LEVEL
-from tidemill.services.drift.domain.data_quality import FACTORS
 from tidemill.services.drift.domain.findings import Kind
+from tidemill.services.drift.domain.scale import FACTORS
 from tidemill.services.drift.domain.shifts import Summary
 from tidemill.services.drift.domain.value_counts import COUNTS, UNIT, counted
 

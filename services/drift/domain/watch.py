@@ -22,6 +22,7 @@ from tidemill.services.drift.domain.null_shifts import NullShifts
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import RecentLabels
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
+from tidemill.services.drift.domain.scale import UsualScale
 from tidemill.services.drift.domain.shifts import Shift, Summary
 from tidemill.services.drift.domain.slice_watch import SliceWatch
 from tidemill.services.drift.domain.stream_watch import StreamWatch
@@ -52,6 +53,7 @@ class ModelWatch:
     references: dict[str, Mapping[str, Summary]] = field(default_factory=dict)
     nulls: dict[str, NullShifts] = field(default_factory=dict)
     usual: dict[str, dict[str, QualityBounds]] = field(default_factory=dict)
+    scales: dict[str, dict[str, UsualScale]] = field(default_factory=dict)
     estimates: EstimatedLoss = field(default_factory=EstimatedLoss)
     importance: Importance | None = None
     slices: SliceWatch | None = None
@@ -86,12 +88,13 @@ class ModelWatch:
         sequence: int,
         seen: Mapping[str, Summary],
         null: Mapping[str, Sequence[Sequence[float]]],
-        daily: Mapping[str, Mapping[str, Sequence[float]]] | None = None,
+        daily: Mapping[str, Mapping[str, Sequence[float]]],
+        scales: Mapping[str, UsualScale],
         classes: Sequence[str] = (),
     ) -> None:
-        """Take note of a new champion, whose training data were what had been seen, of how their days differed (`null`, `daily`), and of its classes.
+        """Take note of a new champion, of its training data (what had been seen), their days (`null`, `daily`) and usual scales, and of its classes.
 
-        After a roll-back the champion is one that served before: it keeps the reference it had, and `seen` is not read.
+        After a roll-back the champion is one that served before: it keeps the reference it had, and neither `seen` nor `scales` is read.
         """
         self.sequence = sequence
         if version == self.version:
@@ -105,14 +108,14 @@ class ModelWatch:
             self.references[version] = self.references.pop(version)
         else:
             self.references[version] = {name: seen[name] for name in self.settings.features}
-            days = daily or {}
             self.usual[version] = {
-                name: QualityBounds.of(days.get(name, {}), seen[name].missing_share, self.settings.outside) for name in self.settings.features
+                name: QualityBounds.of(daily.get(name, {}), seen[name].missing_share, self.settings.outside) for name in self.settings.features
             }
+            self.scales[version] = {name: scales[name] for name in self.settings.features if name in scales}
             warned = [name for name in self.settings.features if name not in self.settings.shown_only]
             self.nulls[version] = NullShifts.of({name: null.get(name, ()) for name in warned})
         for oldest in list(self.references)[:-_REFERENCES_KEPT]:
-            del self.references[oldest], self.nulls[oldest], self.usual[oldest]
+            del self.references[oldest], self.nulls[oldest], self.usual[oldest], self.scales[oldest]
         self.conditions.active.clear()
         self.shifts.begin(self.nulls[version])
         self.answers.begin()
@@ -175,7 +178,7 @@ class ModelWatch:
     def broken(self, at: Coordinates, day: Mapping[str, Summary], window: Mapping[str, Summary]) -> list[Finding]:
         """Hold a day's missing and unknown values, and its scale and that of the window it ends, against the days of the reference."""
         version, own = str(self.version), self.settings
-        values = BrokenValues(version, self.references[version], self.usual[version], own.min_rows, own.missing_shift)
+        values = BrokenValues(version, self.references[version], self.usual[version], self.scales[version], own.min_rows, own.missing_shift)
         return values.look(at, self.conditions, day, window)
 
     def streams_quality(self, at: Coordinates, day: int, hours: Sequence[int], lag_ms: float) -> list[Finding]:
@@ -228,6 +231,7 @@ class ModelWatch:
             "references": list(self.references),
             "nulls": {version: one.snapshot() for version, one in self.nulls.items()},
             "usual": {version: {name: one.snapshot() for name, one in some.items()} for version, some in self.usual.items()},
+            "scales": {version: {name: one.snapshot() for name, one in some.items()} for version, some in self.scales.items()},
             "estimates": self.estimates.snapshot(),
             "importance": None if self.importance is None else self.importance.snapshot(),
             "conditions": self.conditions.snapshot(),
@@ -250,6 +254,7 @@ class ModelWatch:
         self.references = {version: references[version] for version in state["references"]}
         self.nulls = {version: NullShifts.load(state["nulls"][version]) for version in state["references"]}
         self.usual = {version: {name: QualityBounds.load(one) for name, one in state["usual"][version].items()} for version in state["references"]}
+        self.scales = {version: {name: UsualScale.load(one) for name, one in state["scales"][version].items()} for version in state["references"]}
         self.estimates = EstimatedLoss.load(state["estimates"])
         own = state["importance"]
         self.importance = None if own is None else Importance.load(self.settings.features, own)

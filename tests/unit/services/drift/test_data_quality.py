@@ -5,14 +5,15 @@ import json
 import numpy as np
 import pytest
 
-from tidemill.services.drift.domain.data_quality import QualityBounds, Scale, quantiles, scales
+from tidemill.services.drift.domain.data_quality import QualityBounds, quantiles
+from tidemill.services.drift.domain.scale import Scale, levels_of, scales
 from tidemill.services.drift.domain.stream_quality import StreamKind, StreamQuality
 from tidemill.shared.statistics.sketch import Sketch
 
 
 def scale(reference: Sketch, current: Sketch) -> Scale | None:
     """Of one column."""
-    return scales({"column": reference}, {"column": current}).get("column")
+    return scales(levels_of({"column": reference}), {"column": current}).get("column")
 
 
 @pytest.mark.parametrize("seed", range(3))

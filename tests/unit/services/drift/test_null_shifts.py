@@ -32,7 +32,7 @@ def days(seed: int, promoted: int, end: int, changed: int, jump: float, shown_on
         level[0] += jump if day >= changed else 0.0
         columns = [pa.array(np.exp(generator.normal(one, 1.0, ROWS))) for one in level]
         if day == promoted:
-            watch.promote("v1", 1, fold.seen(), fold.null, fold.daily)
+            watch.promote("v1", 1, fold.seen(), fold.null, fold.daily, fold.scales())
         fold.absorb(pa.RecordBatch.from_arrays(columns, names=list(NAMES)))
         fold.close_day(day)
         if day >= promoted:

@@ -3,7 +3,7 @@
 import numpy as np
 import pytest
 
-from tests.planted_faults import DAY, EXPECTED, FAULT, incidents, judged, said_of
+from tests.planted_faults import DAY, EXPECTED, FAULT, PROMOTED, incidents, judged, said_of
 from tidemill.services.drift.domain.findings import Finding, HealthRecord
 
 
@@ -23,6 +23,14 @@ def test_a_factor_that_no_day_shows_is_shown_by_its_week() -> None:
     found = [one for one in said_of(EXPECTED["units"][0], 16) if isinstance(one, Finding) and one.kind == "units"]
     assert [(one.subject, one.severity) for one in found] == [("amount", "warning")] and found[0].at.time_ms >= (FAULT + 7) * DAY
     assert "miles to kilometres" in found[0].detail and abs(found[0].evidence["factor"] / 1.609344 - 1) < 0.08
+
+
+def test_other_units_are_named_by_a_champion_that_is_promoted_two_days_after_them() -> None:
+    """Neither of these two days shows the factor: what the second champion is held against holds them."""
+    said = said_of(EXPECTED["units"][0], 2, promoted=(PROMOTED, FAULT + 2))
+    found = [one for one in said if isinstance(one, Finding) and one.kind == "units"]
+    assert [one.subject for one in found] == ["amount"]
+    assert "before champion v2" in found[0].detail and "miles to kilometres" in found[0].detail
 
 
 def test_a_stream_that_ends_within_a_day_brings_no_other_number_of_rows() -> None:
