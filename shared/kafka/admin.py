@@ -13,6 +13,7 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     NewTopic,
     OffsetSpec,
     TopicDescription,
+    TopicMetadata,
 )
 
 __all__ = [
@@ -25,4 +26,5 @@ __all__ = [
     "NewTopic",
     "OffsetSpec",
     "TopicDescription",
+    "TopicMetadata",
 ]

@@ -9,7 +9,15 @@ from functools import partial
 
 from confluent_kafka import KafkaError, KafkaException, TopicCollection
 
-from tidemill.shared.kafka.admin import AdminClient, ClusterMetadata, ConfigResource, ConsumerGroupDescription, NewTopic, TopicDescription
+from tidemill.shared.kafka.admin import (
+    AdminClient,
+    ClusterMetadata,
+    ConfigResource,
+    ConsumerGroupDescription,
+    NewTopic,
+    TopicDescription,
+    TopicMetadata,
+)
 from tidemill.shared.kafka.connection import UNSETTLED, Connection, KafkaFailureError, UnsettledError
 from tidemill.shared.kafka.plain_sink import MESSAGE_BYTES, KafkaSink
 from tidemill.shared.kafka.reader import KafkaReader
@@ -25,6 +33,7 @@ SESSION_TIMEOUT_MS = 10_000
 _IDS_S = 10.0
 # So long a client is given to answer before another one takes its place.
 _RENEWED_FOR_S = 0.25
+_LOOKS_EVERY_S = 0.1
 # What a broker without ids says.
 _NO_ID = "AAAAAAAAAAAAAAAAAAAAAA"
 
@@ -62,7 +71,15 @@ class KafkaBroker:
         self._renewed_s = 0.0
 
     def create_topics(self, topics: Sequence[TopicSpec]) -> None:
-        """Create the topics that do not exist."""
+        """Create the topics that do not exist; when it returns, all of them can be read and written.
+
+        Raises
+        ------
+        ValueError
+            One has another number of partitions.
+        TransientError
+            The broker does not show them in time.
+        """
         for spec in topics:
             count = self.partitions(spec.name)
             if count not in (0, spec.partitions):
@@ -80,6 +97,19 @@ class KafkaBroker:
                 cause = problem.__cause__
                 if not (isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS):
                     raise
+        self._await_leaders([spec.name for spec in topics])
+
+    def _await_leaders(self, names: Sequence[str]) -> None:
+        """Wait until the broker shows topics that its controller has made: it learns of them a little later, and later yet on a loaded machine."""
+        deadline = time.monotonic() + self._connection.deadline_s
+        while True:
+            there = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0)).topics
+            missing = [name for name in names if not _is_led(there.get(name))]
+            if not missing:
+                return
+            if time.monotonic() > deadline:
+                raise TransientError(f"expected the topics {', '.join(missing)} with leaders, not shown within {self._connection.deadline_s:.0f} s")
+            time.sleep(_LOOKS_EVERY_S)
 
     def _warn_of_few_copies(self, wanted: Mapping[str, int], cluster: ClusterMetadata) -> None:
         """Say what the loss of one broker's disk would cost."""
@@ -189,3 +219,8 @@ class KafkaBroker:
         if self._admin is None:
             self._admin = AdminClient(self._connection.settings())
         return self._admin
+
+
+def _is_led(topic: TopicMetadata | None) -> bool:
+    """Whether each partition of a topic has a leader, who can be asked."""
+    return topic is not None and topic.error is None and bool(topic.partitions) and all(one.leader >= 0 for one in topic.partitions.values())
