@@ -1,7 +1,7 @@
 """What errors lead to: retry, crash, search and quarantine, or a loud stop; nothing half done is ever visible."""
 
 import threading
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -13,10 +13,9 @@ from prometheus_client import CollectorRegistry
 from tests.property.runner_tasks import APP, STAGE, CountingTask, arguments, codec, expected, output
 from tests.unit.shared.runner.runners import HERE, INPUT, OUTPUT, REJECTED, filled, quick, steps
 from tidemill.shared.log.broker import OffsetLostError
-from tidemill.shared.log.errors import ServerAwayError, TransientError
-from tidemill.shared.log.records import Emission, Records, StateEntry, Step, TopicPartition
+from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import Emission, Records, StateEntry, Step
 from tidemill.shared.memory.broker import MemoryBroker
-from tidemill.shared.memory.clients import MemorySource
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.progress_check import PositionsDisagreeError
@@ -146,76 +145,6 @@ def test_a_transient_error_that_stays_ends_the_process(tmp_path: Path) -> None:
     runner = Runner(**arguments(APP, filled("abc"), settings=quick(tmp_path, retries=4), task_factory=lambda partition: Troubled(APP, partition)))
     with pytest.raises(RuntimeError, match="after 4 retries: registry away"):
         steps(runner, 50)
-
-
-class Waiting(CountingTask):
-    """Needs a server that answers when it has been asked often enough."""
-
-    asked = 0
-
-    def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        if inputs and type(self).asked < 1_100:
-            type(self).asked += 1
-            raise ServerAwayError("registry away")
-        return super().process(inputs, context)
-
-
-def test_a_server_beside_kafka_is_waited_for_however_long_it_is_away(tmp_path: Path) -> None:
-    Waiting.asked = 0
-    broker, health = filled("abcab"), ProcessHealth()
-    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path, retries=4), task_factory=lambda p: Waiting(APP, p)), health=health)
-    steps(runner, 1_000)
-    advances = health.advances
-    steps(runner)
-    # Live, so that nobody restarts it, and not ready; the probes say what for.
-    assert (health.live, health.ready, health.troubles) == (True, False, {"waiting for a server": "registry away"})
-    assert health.advances > advances
-    steps(runner, 100)
-    assert (health.ready, health.troubles) == (True, {})
-    assert output(broker, OUTPUT) == expected("abcab")
-
-
-@pytest.fixture
-def hesitant(monkeypatch: pytest.MonkeyPatch) -> None:
-    """Sources that give nothing at first when they have been assigned anew, as Kafka's client."""
-    assign, consume = MemorySource.assign, MemorySource.consume
-    hesitating: set[MemorySource] = set()
-
-    def assign_anew(source: MemorySource, positions: Mapping[TopicPartition, int]) -> None:
-        hesitating.add(source)
-        assign(source, positions)
-
-    def consume_later(source: MemorySource, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
-        if source in hesitating:
-            hesitating.discard(source)
-            return []
-        return consume(source, max_records, timeout_s, linger_s)
-
-    monkeypatch.setattr(MemorySource, "assign", assign_anew)
-    monkeypatch.setattr(MemorySource, "consume", consume_later)
-
-
-@pytest.mark.usefixtures("hesitant")
-def test_between_two_tries_a_stage_that_waits_for_a_server_is_not_ready_and_waits_longer_each_time(
-    tmp_path: Path, caplog: pytest.LogCaptureFixture
-) -> None:
-    Waiting.asked = 1_090
-    broker, health, registry = filled("abcab"), ProcessHealth(), CollectorRegistry()
-    settings = quick(tmp_path, backoff_initial_ms=1, backoff_max_ms=4)
-    runner = Runner(
-        **arguments(APP, broker, settings=settings, task_factory=lambda p: Waiting(APP, p)), health=health, metrics=Metrics(STAGE, registry)
-    )
-    while Waiting.asked < 1_092:
-        steps(runner, 1)
-    shown = set()
-    while Waiting.asked < 1_100:
-        steps(runner, 1)
-        shown.add((health.live, health.ready, tuple(health.troubles), registry.get_sample_value("tidemill_ready", {"stage": STAGE})))
-    assert shown == {(True, False, ("waiting for a server",), 0.0)}
-    assert [record.__dict__["wait_ms"] for record in caplog.records if "trying again" in record.message][:4] == [1, 2, 4, 4]
-    steps(runner)
-    assert (health.ready, health.troubles, registry.get_sample_value("tidemill_ready", {"stage": STAGE})) == (True, {}, 1.0)
-    assert output(broker, OUTPUT) == expected("abcab")
 
 
 def test_external_writes_are_retried_before_the_next_step(tmp_path: Path) -> None:
