@@ -3,14 +3,17 @@
 A year's third of a generated shop (`tests/planted_faults.py`) goes through a backtest with the real trainer, and a fault is planted into it on day
 64, when the first models serve. A promotion did harm where the new champion surely loses more than the gate's margin against the old one on the next
 5,000 requests: by their labels as they came, which a fault may have turned round, and by the probabilities that the truth was drawn from.
+Verdicts are kept in a file, a line for each stream: a campaign goes on where it was ended. Delete lines to run their streams again.
 """
 
 import argparse
 import io
+import json
+import subprocess
 import tempfile
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, field, replace
+from dataclasses import asdict, dataclass, field, replace
 from itertools import pairwise
 from pathlib import Path
 from typing import Any
@@ -26,6 +29,7 @@ from tests.planted_faults import DAY, EXPECTED, FAULT, HOUR, Fault, Table, table
 from tests.trainer_here import TrainerHere
 from tidemill.backtest.run import BacktestOptions, BacktestResult, backtest
 from tidemill.services.cli.backtest_data import DataChoice
+from tidemill.services.retraining.processes.job_files import JobResult
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.lake.names import OUTCOMES, VECTORS
 from tidemill.shared.lake.tables import Lake
@@ -35,6 +39,7 @@ from tidemill.shared.models.onnx_scorer import OnnxScorer
 Float64 = NDArray[np.float64]
 APPLICATION = Path(__file__).parent / "applications" / "orders"
 DAYS = 140
+KEPT = Path(__file__).parent / "kept" / "promotions.jsonl"
 _BEGIN_MS = 1_700_000_000_000 // DAY * DAY
 _NEXT = 5_000
 _MARGIN = 0.005
@@ -50,6 +55,15 @@ def outage(rows: Table, after: NDArray[np.bool_], generator: np.random.Generator
 FAULTS: dict[str, Fault] = {name: EXPECTED[name][0] for name in ("nothing", "covariate", "null", "units", "flips", "abrupt", "gradual", "two")}
 FAULTS["outage"] = outage
 _ROOTS = {"model:m": "model:sent_back"}
+
+
+class Unrecorded(TrainerHere):
+    """Trainer that has nothing to tell a registry: to write one costs as much as the trainings."""
+
+    def poll(self) -> JobResult | None:
+        """Return the result without its record."""
+        result = super().poll()
+        return result and replace(result, record={})
 
 
 @dataclass(frozen=True)
@@ -144,7 +158,7 @@ def judge(name: str, seed: int, days: int = DAYS) -> Verdict:
     with tempfile.TemporaryDirectory() as place:
         folder = Path(place)
         data, truth = written(folder, FAULTS[name], seed, days)
-        trainer = TrainerHere()
+        trainer = Unrecorded()
         result = backtest(APPLICATION, BacktestOptions(DataChoice(data), folder=folder / "kept"), Console(file=io.StringIO()), trainer)
         costs = _true_costs(result, folder / "kept", truth)
     quality = result.figures.quality["sent_back"]
@@ -199,6 +213,23 @@ def _true_costs(result: BacktestResult, folder: Path, truth: dict[str, float]) -
     return costs
 
 
+def read_kept(file: Path) -> dict[tuple[str, int], Verdict]:
+    """Return the verdicts of a file by fault and seed; none where there is no file."""
+    lines = map(json.loads, file.read_text(encoding="utf-8").splitlines() if file.exists() else ())
+    return {(one["fault"], one["seed"]): Verdict(**{**one["verdict"], "roots": Counter(one["verdict"]["roots"])}) for one in lines}
+
+
+def keep(file: Path, name: str, seed: int, verdict: Verdict) -> None:
+    """Add a verdict to a file, with the commit that it was found on."""
+    commit = subprocess.run(["git", "describe", "--always", "--dirty"], cwd=Path(__file__).parent, capture_output=True, text=True, check=True)
+    file.parent.mkdir(parents=True, exist_ok=True)
+    with file.open("a", encoding="utf-8") as lines:
+        lines.write(
+            json.dumps({"fault": name, "seed": seed, "commit": commit.stdout.strip(), "verdict": {**asdict(verdict), "roots": dict(verdict.roots)}})
+            + "\n"
+        )
+
+
 def main() -> None:
     """Plant every fault with every seed, and print what the promotions cost."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -206,13 +237,18 @@ def main() -> None:
     parser.add_argument("--first-seed", type=int, default=0)
     parser.add_argument("--stationary-rows", type=int, default=1_000_000, help="requests of the streams without a fault, in all")
     parser.add_argument("--fault", action="append", choices=sorted(FAULTS), help="only these")
+    parser.add_argument("--kept", type=Path, default=KEPT, help="where the verdicts of streams are kept: %(default)s")
     chosen = parser.parse_args()
+    kept = read_kept(chosen.kept)
     harm = 0
     for name in chosen.fault or FAULTS:
         whole = NOTHING
         seed, ended = chosen.first_seed, _until(name, chosen.first_seed + chosen.seeds, chosen.stationary_rows)
         while not ended(seed, whole):
-            whole, seed = whole + judge(name, seed), seed + 1
+            if (name, seed) not in kept:
+                kept[name, seed] = judge(name, seed)
+                keep(chosen.kept, name, seed, kept[name, seed])
+            whole, seed = whole + kept[name, seed], seed + 1
             print(f"{name}, seeds {chosen.first_seed} to {seed - 1}: {words(whole)}", flush=True)
         harm += whole.by_truth
     raise SystemExit(0 if not harm else f"expected no harmful promotion, found {harm}")

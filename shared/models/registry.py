@@ -2,10 +2,13 @@
 
 import json
 import logging
+import time
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
+
+_AT_ONCE = 100
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,13 +76,7 @@ class ModelRegistry:
         known = self._client.search_runs([number], f"tags.decision_id = '{tags['decision_id']}'")
         run = known[0] if known else self._client.create_run(number, run_name=version, tags=dict(tags))
         identity = run.info.run_id
-        for name, value in tags.items():
-            self._client.set_tag(identity, name, value)
-        for name, value in parameters.items():
-            self._client.log_param(identity, name, value)
-        for name, measured in metrics.items():
-            if run.data.metrics.get(name) != measured:
-                self._client.log_metric(identity, name, measured)
+        self._write(run, tags, {name: str(value) for name, value in parameters.items()}, metrics)
         if dataset is not None and not known:
             self._client.log_inputs(identity, [_input(dataset)])
         for name, document in (documents or {}).items():
@@ -89,11 +86,26 @@ class ModelRegistry:
             self._client.create_registered_model(name, tags={"owner": tags.get("owner", "")})
         self._client.update_registered_model(name, about)
         versions = self._client.search_model_versions(f"run_id = '{identity}'")
-        own = versions[0] if versions else self._client.create_model_version(name, artifact_uri, identity)
+        described = {**tags, "version": version}
+        own = versions[0] if versions else self._client.create_model_version(name, artifact_uri, identity, tags=described)
         self._client.update_model_version(name, own.version, description)
-        for tag, value in {**tags, "version": version}.items():
-            self._client.set_model_version_tag(name, own.version, tag, value)
+        for tag, value in described.items():
+            if own.tags.get(tag) != value:
+                self._client.set_model_version_tag(name, own.version, tag, value)
         self._client.set_terminated(identity)
+
+    def _write(self, run: Any, tags: Mapping[str, str], parameters: Mapping[str, str], metrics: Mapping[str, float]) -> None:  # MLflow is untyped
+        """Write what a run does not hold yet, by the hundred: a call for each name reads the run anew and commits."""
+        from mlflow.entities import Metric, Param, RunTag
+
+        now = int(time.time() * 1_000)
+        new: list[Any] = [Metric(name, value, now, 0) for name, value in metrics.items() if run.data.metrics.get(name) != value]
+        new += [Param(name, value) for name, value in parameters.items() if run.data.params.get(name) != value]
+        new += [RunTag(name, value) for name, value in tags.items() if run.data.tags.get(name) != value]
+        for begin in range(0, len(new), _AT_ONCE):
+            some = new[begin : begin + _AT_ONCE]
+            batch = {"metrics": Metric, "params": Param, "tags": RunTag}
+            self._client.log_batch(run.info.run_id, **{field: [one for one in some if isinstance(one, of)] for field, of in batch.items()})
 
     def deployed(self, app: str, model: str, times: Mapping[str, Mapping[str, str]], champion: str) -> None:
         """Take over from the lifecycle log when which version went into and out of service, and which one serves.
