@@ -14,6 +14,7 @@ from tidemill.shared.kafka.admin import (
     ClusterMetadata,
     ConfigResource,
     ConsumerGroupDescription,
+    MemberDescription,
     NewTopic,
     TopicDescription,
     TopicMetadata,
@@ -170,23 +171,29 @@ class KafkaBroker:
 
     def members(self, group: str) -> Mapping[str, Set[TopicPartition]]:
         """Return who is in a group."""
+        return {
+            member.group_instance_id: frozenset(TopicPartition(one.topic, one.partition) for one in member.assignment.topic_partitions)
+            for member in self._members(group)
+            if member.group_instance_id is not None
+        }
+
+    def _holder(self, group: str, instance: str) -> str | None:
+        """Return the ``client.id`` of the member with a static name, None if nobody has it."""
+        return next((member.client_id for member in self._members(group) if member.group_instance_id == instance), None)
+
+    def _members(self, group: str) -> Sequence[MemberDescription]:
         asked = f"members of group {group}"
         try:
-            description = self._connection.call(asked, lambda: self._described(group))
+            return self._connection.call(asked, lambda: self._described(group)).members
         except KafkaFailureError as problem:
             cause = problem.__cause__
             code = cause.args[0].code() if isinstance(cause, KafkaException) else None
             if code == KafkaError.GROUP_ID_NOT_FOUND:
-                return {}
+                return []
             if code == KafkaError.UNKNOWN:
                 # Of a coordinator that comes back and has not read all of its groups.
                 raise UnsettledError(str(problem)) from problem
             raise
-        return {
-            member.group_instance_id: frozenset(TopicPartition(one.topic, one.partition) for one in member.assignment.topic_partitions)
-            for member in description.members
-            if member.group_instance_id is not None
-        }
 
     def _described(self, group: str) -> ConsumerGroupDescription:
         client = self._client()
@@ -201,7 +208,7 @@ class KafkaBroker:
 
     def source(self, group: str, instance: str) -> KafkaSource:
         """Make a member of a group."""
-        return KafkaSource(self._connection, group, instance, self._session_timeout_ms)
+        return KafkaSource(self._connection, group, instance, self._session_timeout_ms, self._holder)
 
     def reader(self) -> KafkaReader:
         """Make a reader."""

@@ -23,7 +23,8 @@ PRODUCER_FENCED = {
     KafkaError.INVALID_PRODUCER_EPOCH,
     KafkaError.PRODUCER_FENCED,
 }
-_FENCED = {*PRODUCER_FENCED, KafkaError.FENCED_INSTANCE_ID}
+MEMBER_FENCED = KafkaError.FENCED_INSTANCE_ID
+_FENCED = {*PRODUCER_FENCED, MEMBER_FENCED}
 # The broker (or the client for it) does not take a record for what it is.
 _REFUSED = {
     KafkaError.MSG_SIZE_TOO_LARGE,

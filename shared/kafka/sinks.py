@@ -12,7 +12,7 @@ from confluent_kafka import TopicPartition as Address
 
 from tidemill.shared.kafka.bounded_calls import BoundedCalls, CallHangsError
 from tidemill.shared.kafka.bulk_produce import BulkProduce
-from tidemill.shared.kafka.connection import ALL_DOWN, PRODUCER_FENCED, UNCLEAR, Connection, KafkaFailureError, Result
+from tidemill.shared.kafka.connection import ALL_DOWN, MEMBER_FENCED, PRODUCER_FENCED, UNCLEAR, Connection, KafkaFailureError, Result
 from tidemill.shared.kafka.plain_sink import ROOM, WRITING, produce_run
 from tidemill.shared.log.broker import FencedError, TopicAwayError
 from tidemill.shared.log.errors import TransientError
@@ -287,10 +287,10 @@ class KafkaTransactionalSink:
             raise TransientError(f"transactional id {self._id}: {problem}: a new producer takes its place, and the tasks are restored") from problem
 
     @staticmethod
-    def _is_producers(problem: FencedError) -> bool:
-        """Whether a producer was fenced, and not a member of its group."""
+    def _code(problem: FencedError) -> int | None:
+        """Return what the broker said."""
         cause = problem.__cause__
-        return isinstance(cause, KafkaException) and cause.args[0].code() in PRODUCER_FENCED
+        return int(cause.args[0].code()) if isinstance(cause, KafkaException) else None
 
     def _call(self, doing: str, action: Any) -> Any:
         try:
@@ -302,7 +302,10 @@ class KafkaTransactionalSink:
             self._lost = True
             raise TransientError(f"{problem}: a new producer takes the place of this one, and the tasks are restored") from problem
         except FencedError as problem:
-            if self._open and self._is_producers(problem) and (age_s := time.monotonic() - self._begun) >= TIMED_OUT_S:
+            if self._code(problem) == MEMBER_FENCED:
+                # Nothing of it is committed, and whether the name has another holder its member of the group finds out.
+                raise TransientError(f"{problem}: the group knows another member of this name, or has lost this one") from problem
+            if self._open and self._code(problem) in PRODUCER_FENCED and (age_s := time.monotonic() - self._begun) >= TIMED_OUT_S:
                 # While a leader or coordinator is elected, nothing ends it in time. A successor, should there be one, shows in the group: its member
                 # fences this one's. It loses its transaction to the new producer, and nothing else: each commit proves that nobody else has written.
                 self._lost, self._open = True, False

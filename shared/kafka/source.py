@@ -3,7 +3,8 @@
 import logging
 import threading
 import time
-from collections.abc import Mapping, Sequence, Set
+import uuid
+from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
@@ -11,8 +12,8 @@ from confluent_kafka import Consumer, KafkaError, Message
 from confluent_kafka import TopicPartition as Address
 
 from tidemill.shared.kafka.bulk_consume import BulkConsume
+from tidemill.shared.kafka.client_errors import ClientErrors
 from tidemill.shared.kafka.connection import (
-    ALL_DOWN,
     OFFSET_LOST,
     PARTITION_EOF,
     POLLED_TOO_RARELY,
@@ -21,7 +22,8 @@ from tidemill.shared.kafka.connection import (
     check,
     to_columns,
 )
-from tidemill.shared.log.broker import Assignment
+from tidemill.shared.log.broker import Assignment, FencedError
+from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.lost_offset import offset_lost
 from tidemill.shared.log.records import Records, TopicPartition
 
@@ -46,29 +48,51 @@ class KafkaSource:
 
     Range assignment gives partition p of all co-partitioned topics to the same member. A rebalance revokes everything (eager);
     a static member that comes back within the session time-out causes none.
+
+    A coordinator that was elected anew may fence a static member that has no successor: it knows the member under an id that it gave out in an answer
+    which never arrived, or not at all. So a fenced member asks its group who holds its name. Another process does: FencedError, there is one writer.
+    This client itself or nobody does: a new client joins under the name, which fences whatever the old one left under way, and the caller hears of
+    it by a TransientError. The holder is told by its ``client.id``, one of a kind for each client; where the connection's options set another, it
+    may be anybody's, and only a name that nobody holds is taken up again.
+
+    Parameters
+    ----------
+    holder
+        Returns the ``client.id`` of who holds a static name in a group, None if nobody does.
     """
 
-    def __init__(self, connection: Connection, group: str, instance: str, session_timeout_ms: int) -> None:
+    def __init__(self, connection: Connection, group: str, instance: str, session_timeout_ms: int, holder: Callable[[str, str], str | None]) -> None:
         self._connection = connection
         self._group = group
-        self._down_since: float | None = None
-        self._fatal: KafkaError | None = None
+        self._instance = instance
+        self._session_timeout_ms = session_timeout_ms
+        self._holder = holder
+        self._subscribed: list[str] = []
         self._assignment = Assignment()
         self._assigned: set[TopicPartition] = set()
         self._caught_up: set[TopicPartition] = set()
+        self._make()
+
+    def _make(self) -> None:
+        """Make a client."""
+        self._errors = ClientErrors()
         self._known_topics: set[str] = set()
+        self._client_id = f"{self._instance}-{uuid.uuid4().hex}"
         self._consumer = Consumer(
-            connection.settings(
-                **READING,
-                group_id=group,
-                group_instance_id=instance,
-                session_timeout_ms=session_timeout_ms,
-                # A member learns at its next heartbeat that another joins or leaves, and until then nobody has the partitions.
-                heartbeat_interval_ms=max(100, session_timeout_ms // 20),
-                max_poll_interval_ms=max(600_000, session_timeout_ms),
-                partition_assignment_strategy="range",
-                error_cb=self._note_error,
-            )
+            {
+                "client.id": self._client_id,
+                **self._connection.settings(
+                    **READING,
+                    group_id=self._group,
+                    group_instance_id=self._instance,
+                    session_timeout_ms=self._session_timeout_ms,
+                    # A member learns at its next heartbeat that another joins or leaves, and until then nobody has the partitions.
+                    heartbeat_interval_ms=max(100, self._session_timeout_ms // 20),
+                    max_poll_interval_ms=max(600_000, self._session_timeout_ms),
+                    partition_assignment_strategy="range",
+                    error_cb=self._errors.note,
+                ),
+            }
         )
         self._bulk = BulkConsume.of(self._consumer)
 
@@ -85,7 +109,11 @@ class KafkaSource:
     def subscribe(self, topics: Sequence[str]) -> None:
         """Join the group; BrokerUnreachableError when nobody answers."""
         self._connection.call(f"group {self._group} joins", lambda: self._consumer.list_topics(timeout=2.0))
-        self._consumer.subscribe(list(topics), on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
+        self._subscribed = list(topics)
+        self._subscribe()
+
+    def _subscribe(self) -> None:
+        self._consumer.subscribe(self._subscribed, on_assign=self._on_assign, on_revoke=self._on_revoke, on_lost=self._on_revoke)
 
     def assign(self, positions: Mapping[TopicPartition, int]) -> None:
         """Read exactly these partitions."""
@@ -101,6 +129,27 @@ class KafkaSource:
 
     def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
         """Take what is there, waiting for it."""
+        try:
+            return self._take(max_records, timeout_s, linger_s)
+        except FencedError as problem:
+            self._join_again(problem)
+            raise TransientError(f"{problem}: nobody else holds the name {self._instance}, so a new member takes it up") from problem
+
+    def _join_again(self, fenced: FencedError) -> None:
+        """Join with a new client where the name is this one's own, or nobody's; else raise."""
+        holder = self._holder(self._group, self._instance)
+        if holder not in (None, self._client_id):
+            fenced.add_note(f"the member {self._instance} of group {self._group} is the client {holder}, this one is {self._client_id}")
+            raise fenced
+        log.warning("fenced without a successor: joins again", extra={"group": self._group, "member": self._instance, "holder": holder})
+        if self._bulk is not None:
+            self._bulk.close()
+        threading.Thread(target=self._consumer.close, name=f"retired-{self._group}", daemon=True).start()
+        self._make()
+        self._move(frozenset())
+        self._subscribe()
+
+    def _take(self, max_records: int, timeout_s: float, linger_s: float) -> list[Records]:
         if self._bulk is None:
             return self._consume(max_records, timeout_s, linger_s)
         # The client's own queue has what is no record. Callbacks run in here; a rebalance may take all partitions away.
@@ -112,7 +161,7 @@ class KafkaSource:
         if not taken.runs and not taken.events:
             self._notice_silence()
             return []
-        self._down_since = None
+        self._errors.down_since = None
         for event in taken.events:
             self._note_event(event.place, event.offset, event.error)
         for records in taken.runs:
@@ -128,7 +177,7 @@ class KafkaSource:
             return []
         if max_records > 1:
             messages += self._consumer.consume(max_records - 1, linger_s)
-        self._down_since = None
+        self._errors.down_since = None
         if any(map(Message.error, messages)):
             messages = [message for message in messages if not self._is_event(message)]
         taken = to_columns(messages)
@@ -157,7 +206,7 @@ class KafkaSource:
         A client that closes as a static member says nothing to its group, which then waits for the session time-out; one that ends its subscription
         does leave. A broker that is away is not waited for: the session time-out serves as well.
         """
-        if self._fatal is not None or self._down_since is not None:
+        if self._errors.fatal is not None or self._errors.down_since is not None:
             return
         epoch, deadline = self._assignment.epoch, time.monotonic() + _LEAVE_S
         self._consumer.unsubscribe()
@@ -181,11 +230,14 @@ class KafkaSource:
     def _on_assign(self, consumer: Consumer, partitions: list[Address]) -> None:
         # Nothing is read until the state is restored and `assign` says from where.
         consumer.assign([])
-        self._move(frozenset(TopicPartition(address.topic, address.partition) for address in partitions))
+        if consumer is self._consumer:
+            self._move(frozenset(TopicPartition(address.topic, address.partition) for address in partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[Address]) -> None:
         consumer.unassign()
-        self._move(frozenset())
+        # One that was replaced closes beside its successor.
+        if consumer is self._consumer:
+            self._move(frozenset())
 
     def _move(self, partitions: frozenset[TopicPartition]) -> None:
         self._assigned = set()
@@ -193,9 +245,8 @@ class KafkaSource:
         self._assignment = Assignment(self._assignment.epoch + 1, partitions)
 
     def _raise_fatal(self) -> None:
-        if self._fatal is not None:
-            # After a fatal error (a fenced static member) the client delivers nothing more, not even rebalances.
-            check(f"group {self._group} reads", self._fatal)
+        if self._errors.fatal is not None:
+            check(f"group {self._group} reads", self._errors.fatal)
 
     def _is_event(self, message: Any) -> bool:
         error = message.error()
@@ -227,14 +278,8 @@ class KafkaSource:
         else:
             self._caught_up.discard(partition)
 
-    def _note_error(self, error: KafkaError) -> None:
-        if error.fatal():
-            self._fatal = error
-        if error.code() == ALL_DOWN and self._down_since is None:
-            self._down_since = time.monotonic()
-
     def _notice_silence(self) -> None:
-        if self._down_since is None or time.monotonic() - self._down_since < self._connection.deadline_s:
+        if self._errors.down_since is None or time.monotonic() - self._errors.down_since < self._connection.deadline_s:
             return
         self._connection.call(f"group {self._group} reads", lambda: self._consumer.list_topics(timeout=2.0))
-        self._down_since = None
+        self._errors.down_since = None

@@ -1,50 +1,19 @@
 """What a broker does not take ends its transaction with the broker's own reason, at once, whatever else was written with it."""
 
-import ctypes
 from collections.abc import Iterator
 
 import pytest
-from confluent_kafka import KafkaError, Producer
+from confluent_kafka import KafkaError
 
+from tests.kafka_mock import Mock
 from tidemill.shared.kafka import sinks
 from tidemill.shared.kafka.broker import KafkaBroker
-from tidemill.shared.kafka.librdkafka import handle_of, library
 from tidemill.shared.kafka.sinks import KafkaTransactionalSink
 from tidemill.shared.log.broker import FencedError, RecordRefusedError, TopicAwayError
 from tidemill.shared.log.errors import TransientError
-from tidemill.shared.log.records import Emission
+from tidemill.shared.log.records import Emission, TopicPartition
 
-PRODUCE, ADD_PARTITIONS, END_TRANSACTION = 0, 24, 26
-
-
-class Mock:
-    """A broker that librdkafka mocks, which can be told what to answer next."""
-
-    def __init__(self) -> None:
-        self._client = Producer({"bootstrap.servers": "mock", "test.mock.num.brokers": 1})
-        for topic in ("out", "progress"):
-            self._client.produce(topic, b"made")
-        self._client.flush(10)
-        (broker,) = self._client.list_topics(timeout=10).brokers.values()
-        self.address = f"{broker.host}:{broker.port}"
-
-    def refuse(self, *codes: int, request: int = PRODUCE) -> None:
-        """Answer the next requests (to write) with these errors."""
-        found, cluster = self._cluster()
-        errors = (ctypes.c_int * len(codes))(*codes)
-        found.rd_kafka_mock_push_request_errors_array(cluster, ctypes.c_int16(request), ctypes.c_size_t(len(codes)), errors)
-
-    def take_away(self, topic: str) -> None:
-        """Know a topic no more: a transaction that is to write there waits for it, with all that it writes elsewhere."""
-        found, cluster = self._cluster()
-        found.rd_kafka_mock_topic_set_error(cluster, topic.encode(), ctypes.c_int(KafkaError.UNKNOWN_TOPIC_OR_PART))
-        self.refuse(*[KafkaError.UNKNOWN_TOPIC_OR_PART] * 1_000, request=ADD_PARTITIONS)
-
-    def _cluster(self) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
-        found = library()
-        assert found is not None, "expected the librdkafka that is known"
-        found.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
-        return found, ctypes.c_void_p(found.rd_kafka_handle_mock_cluster(ctypes.c_void_p(handle_of(self._client))))
+END_TRANSACTION, COMMIT_OFFSETS = 26, 28
 
 
 @pytest.fixture
@@ -114,3 +83,17 @@ def test_a_topic_that_may_not_be_written_is_no_fault_of_the_record(mock: Mock, s
     with pytest.raises(TransientError, match=r"[Aa]uthorization|TOPIC_AUTHORIZATION_FAILED"):
         write(sink)
     sink.abort()
+
+
+def test_a_group_that_fences_the_member_whose_offsets_are_added_costs_the_transaction_alone(mock: Mock, sink: KafkaTransactionalSink) -> None:
+    """Whether another process holds the name is the member's to find out, when it reads next."""
+    source = KafkaBroker(mock.address, deadline_s=20).source("readers", "0")
+    source.subscribe(["out"])
+    sink.begin()
+    mock.refuse(KafkaError.FENCED_INSTANCE_ID, request=COMMIT_OFFSETS)
+    with pytest.raises(TransientError, match=r"FENCED_INSTANCE_ID.*the group knows another member of this name"):
+        sink.send_offsets({TopicPartition("out", 0): 1}, source.membership())
+        sink.commit()
+    sink.abort()
+    write(sink, "commit", None)
+    source.close()
