@@ -2,15 +2,19 @@
 
 polars gives the parts of a time in 8 bits and lengths in 32 without a sign: ``EXTRACT(hour FROM t) * 60`` is -36 for eleven o'clock at night, and
 ``LENGTH(s) - 5`` is 4294967294 for three letters. SQL knows no such numbers, so what such an operator or function takes is cast to 64 bits.
+Beyond 64 bits an expression fails (`exact_integers`).
 """
 
 import io
 import json
-from collections.abc import Iterator, Mapping, Sequence
+import operator
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
 import polars as pl
+
+from tidemill.shared.application.exact_integers import RING, Exact, combined, exact, list_sum, magnitude, nanoseconds, power
 
 Node = Any
 """A node of polars' JSON: a mapping of one kind to its body, or a word such as ``Len``."""
@@ -25,6 +29,12 @@ _TABLE_FUNCTIONS = frozenset(
 """Functions whose value in a row depends on the other rows that happen to be in the batch."""
 _IN_WORDS = {"Agg": "an aggregate", "Over": "a window", "Len": "the number of rows", "Explode": "a row for each item"}
 _NARROW = (pl.Int8, pl.Int16, pl.Int32, pl.UInt8, pl.UInt16, pl.UInt32)
+_WHOLE = (pl.Int64, pl.UInt64)
+_OPERATORS: Mapping[str, Callable[[Any, Any], Any]] = {
+    "Plus": operator.add, "Minus": operator.sub, "Multiply": operator.mul, "And": operator.and_, "Or": operator.or_, "Eq": operator.eq,
+    "NotEq": operator.ne, "Lt": operator.lt, "LtEq": operator.le, "Gt": operator.gt, "GtEq": operator.ge,
+}  # fmt: skip
+_TYPES: Mapping[str, Any] = {"Int64": pl.Int64, "Int128": pl.Int128, "Float64": pl.Float64}
 
 
 def other_rows(compiled: pl.Expr) -> str | None:
@@ -34,7 +44,7 @@ def other_rows(compiled: pl.Expr) -> str | None:
 
 
 def widen(compiled: pl.Expr, frame: pl.DataFrame) -> pl.Expr:
-    """Return an expression in which no operator or function computes whole numbers of fewer than 64 bits.
+    """Return an expression in which no operator or function computes whole numbers of fewer than 64 bits, and which fails beyond them.
 
     Parameters
     ----------
@@ -58,6 +68,14 @@ def _tree(compiled: pl.Expr) -> Node:
 
 
 def _expression(tree: Node) -> pl.Expr:
+    """Build an expression. polars reads JSON some fifty levels deep only, so operators, choices and casts are joined here."""
+    (kind, body), *_ = tree.items()
+    if kind == "BinaryExpr" and body["op"] in _OPERATORS:
+        return _OPERATORS[body["op"]](_expression(body["left"]), _expression(body["right"]))  # type: ignore[no-any-return]
+    if kind == "Ternary":
+        return pl.when(_expression(body["predicate"])).then(_expression(body["truthy"])).otherwise(_expression(body["falsy"]))
+    if kind == "Cast" and body["options"] != "Overflowing" and (type_ := _TYPES.get(str(body["dtype"].get("Literal")))):
+        return _expression(body["expr"]).cast(type_, strict=body["options"] == "Strict")
     try:
         return pl.Expr.deserialize(io.StringIO(json.dumps(tree)), format="json")
     except pl.exceptions.ComputeError as error:
@@ -104,11 +122,24 @@ def _function_name(function: Any) -> str:
 
 @dataclass(frozen=True, slots=True)
 class _Part:
-    """A part of an expression: its node, its type (None for a column or a constant, which stay as they are), and whether it names a column."""
+    """A part of an expression.
+
+    Attributes
+    ----------
+    node
+        Its whole numbers have 64 bits.
+    type
+        None for a column or a constant, which stay as they are.
+    names_column
+        Whether it names one.
+    exact
+        The same in 128 bits, of a sum, a difference or a product of whole numbers.
+    """
 
     node: Node
     type: Any
     names_column: bool
+    exact: Exact | None = None
 
 
 def _widened(node: Node, schema: Mapping[str, Any]) -> _Part:
@@ -121,7 +152,33 @@ def _widened(node: Node, schema: Mapping[str, Any]) -> _Part:
         # A choice or a cast computes nothing, so that a CASE of many branches is left as it is.
         parts = [_cast(part) if part.type in _NARROW else part for part in parts]
         type_ = _type_of(kind, body, parts, schema)
-    return _Part(_with_children(kind, body, [part.node for part in parts]), type_, any(part.names_column for part in parts))
+    names_column = any(part.names_column for part in parts)
+    if type_ in _WHOLE and names_column:
+        if number := _exact(kind, body, parts):
+            return _Part(number.checked(), pl.Int64(), True, number)
+        if kind == "Function" and body["function"] == {"Pow": "Generic"}:
+            return _Part(power(body, *(part.node for part in parts)), type_, True)
+        if kind == "Function" and body["function"] == {"TemporalExpr": {"TimeStamp": "Nanoseconds"}}:
+            time = parts[0].type or _type_of("Alias", [parts[0].node, "value"], parts, schema)
+            return _Part(nanoseconds(parts[0].node, time == pl.Datetime("us")), pl.Float64(), True)
+    return _Part(_with_children(kind, body, [part.node for part in parts]), type_, names_column)
+
+
+def _exact(kind: str, body: Any, parts: Sequence[_Part]) -> Exact | None:
+    """Return what can leave 64 bits in 128; None for an operator or function whose value cannot."""
+    if kind == "BinaryExpr":
+        op = body["op"]
+    elif kind == "Function":
+        function = body["function"]
+        if function == {"ListExpr": "Sum"}:
+            return list_sum(parts[0].node)
+        op = function.get("Sql", {}).get("Binary") if isinstance(function, dict) and isinstance(function.get("Sql"), dict) else function
+    else:
+        return None
+    if not isinstance(op, str) or (op != "Abs" and op not in RING):
+        return None
+    numbers = [part.exact or exact(part.node) for part in parts]
+    return magnitude(numbers[0]) if op == "Abs" else combined(op, *numbers)
 
 
 def _type_of(kind: str, body: Any, parts: Sequence[_Part], schema: Mapping[str, Any]) -> Any:

@@ -117,7 +117,10 @@ def compile_expression(sql: str, schema: pa.Schema) -> Expression:
     if others is not None:
         raise ExpressionError(f"an expression sees one record, this one asks for others ({others}); aggregates over records are views")
     expression = Expression(sql, _public(result), compiled)
-    quick = compile_arrow(compiled, schema)
+    try:
+        quick = compile_arrow(compiled, schema)
+    except RecursionError as error:
+        raise ExpressionError("a simpler expression: its parts stand in each other hundreds deep") from error
     if quick is not None and agrees(quick, expression.evaluate_generally, sorted(set(compiled.meta.root_names())), schema):
         expression = replace(expression, quick=quick)
     return expression

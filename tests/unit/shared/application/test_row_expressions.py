@@ -53,6 +53,38 @@ def test_whole_numbers_do_not_wrap_around(sql: str, expected: int) -> None:
 
 
 @pytest.mark.parametrize(
+    ("sql", "column", "fits", "beyond"),
+    [
+        ("-n", "n", -(2**63) + 1, -(2**63)),
+        ("ABS(n)", "n", -(2**63) + 1, -(2**63)),
+        ("n * n", "n", 3_037_000_499, 3_037_000_500),
+        ("n + n", "n", -(2**62), 2**62),
+        ("POW(n, 2)", "n", 3_037_000_499, -3_037_000_500),
+        ("POW(n, 63)", "n", -2, 2),
+        ("n + b", "n", 2**63 - 2, 2**63 - 1),
+        ("ARRAY_SUM(items) * n", "n", -(2**31), 2**32),
+        ("n * 3 - n * 2", "n", 2**63 - 1, None),
+        ("n * n * n", "n", 2**20, 2**21 + 1),
+        ("CASE WHEN n < 10 THEN 0 ELSE n * 2 END", "n", -(2**63), 2**62),
+    ],
+)
+def test_beyond_64_bits_an_expression_fails(sql: str, column: str, fits: int, beyond: int | None) -> None:
+    expression = compile_expression(sql, SCHEMA)
+    python = {"POW": pow, "ABS": abs, "n": fits, "b": True, "ARRAY_SUM": sum, "items": ROW["items"]}
+    expected = 0 if sql.startswith("CASE") else eval(sql, python)
+    rows = [{**ROW, column: fits}] * 3 + [{**ROW, column: beyond}] + [{**ROW, column: fits}]
+    values, failed = expression.attempt(pa.RecordBatch.from_pylist(rows, schema=SCHEMA))
+    assert values.to_pylist() == [expected, expected, expected, None, expected]
+    assert failed.nonzero()[0].tolist() == ([] if beyond is None else [3])
+
+
+def test_the_seconds_of_a_time_after_2262_do_not_wrap_around() -> None:
+    """64 bits hold the nanoseconds until then only."""
+    last = datetime(9999, 12, 31, 23, 59, 59, tzinfo=UTC)
+    assert value("EXTRACT(epoch FROM t)", t=last.replace(tzinfo=None)) == last.timestamp()
+
+
+@pytest.mark.parametrize(
     ("sql", "expected"),
     [
         ("ABS(n)", 7), ("SIGN(x)", 1.0), ("FLOOR(x)", 2.0), ("CEIL(x)", 3.0), ("COALESCE(s, 'none')", "abc"), ("IFNULL(n, 0)", -7),
@@ -101,8 +133,9 @@ def test_a_choice_of_many_branches_compiles() -> None:
     branches = "CASE " + " ".join(f"WHEN n = {i} THEN {i * 7}" for i in range(200)) + " END"
     assert value(branches, n=150) == 1_050
     assert value(f"n * 60 + {branches}", n=150) == 150 * 60 + 1_050
-    with pytest.raises(ExpressionError, match="its parts stand in each other more than some fifty deep"):
-        compile_expression(" + ".join(["EXTRACT(hour FROM t)"] * 150), SCHEMA)
+    with pytest.raises(ExpressionError, match="its parts stand in each other hundreds deep"):
+        compile_expression(" * ".join(["n"] * 300), SCHEMA)
+    assert value(" + ".join(["EXTRACT(hour FROM t)"] * 150)) == 150 * 23
 
 
 @pytest.mark.parametrize(
