@@ -4,7 +4,7 @@ import base64
 import json
 import os
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -18,12 +18,13 @@ from tidemill.runs.safe_console import visible_json
 from tidemill.services.cli.output_file import output_file
 from tidemill.services.cli.run_option import RunFolder, run_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, errors, failures, read_plan
-from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection
+from tidemill.shared.dead_letters.letters import Letter, LetterPlace, Selection, absent_reasons
 
 if TYPE_CHECKING:
     from tidemill.shared.application.plan import Plan
     from tidemill.shared.avro.registry import SchemaRegistry
     from tidemill.shared.dead_letters.originals import Originals
+    from tidemill.shared.dead_letters.reading import DeadLetterOffice
     from tidemill.shared.log.broker import Broker
 
 _CUT = 100
@@ -65,8 +66,9 @@ def list_(
     selection = _selection(reason, stream, since, until, None)
     table = Table("place", "published", "stream", "stage", "reason", "detail", "replayed", box=None)
     counts: Counter[tuple[str, str]] = Counter()
-    with _desk(application, run) as desk:
-        for number, letter in enumerate(DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(selection)):
+    with _desk(application, run, stream) as desk:
+        office = DeadLetterOffice(desk.plan, desk.broker, desk.registry)
+        for number, letter in enumerate(office.letters(selection)):
             record = letter.record
             counts[letter.stream or record["source_topic"], record["reason"]] += 1
             if number < limit:
@@ -75,6 +77,7 @@ def list_(
                 table.add_row(
                     str(letter.place), _time(record["source_timestamp"]), where, record["stage"], record["reason"], record["detail"][:_CUT], again
                 )
+        _explain_nothing(office, selection, sum(counts.values()))
     console.print(table)
     for (where, why), count in counts.most_common():
         console.print(f"{count:,} of {where}: {why}", highlight=False)
@@ -125,12 +128,14 @@ def export(
         raise typer.BadParameter(f"expected a file that does not exist yet, {file} does", param_hint="FILE")
     selection, count, missing = _selection(reason, stream, since, until, None), 0, 0
     part = file.with_name(f"{file.name}.part")
-    with _desk(application, run) as desk, part.open("w", encoding="utf-8") as out:
-        for letter in DeadLetterOffice(desk.plan, desk.broker, desk.registry).letters(selection):
+    with _desk(application, run, stream) as desk, part.open("w", encoding="utf-8") as out:
+        office = DeadLetterOffice(desk.plan, desk.broker, desk.registry)
+        for letter in office.letters(selection):
             shown = whole(letter, desk.originals)
             out.write(json.dumps(shown) + "\n")
             count += 1
             missing += "original_missing" in shown
+        _explain_nothing(office, selection, count)
     part.rename(file)
     console.print(f"{count:,} dead letters in {file}", highlight=False)
     if missing:
@@ -158,13 +163,16 @@ def replay(
 
     Exits with 1 when some of them cannot be replayed (it says why), with 2 when nothing was selected.
     """
+    from tidemill.shared.dead_letters.reading import DeadLetterOffice
     from tidemill.shared.dead_letters.replaying import DeadLetterReplay
 
     selection = _selection(reason, stream, since, until, places)
     if selection == Selection() and not all_:
         raise typer.BadParameter("name places, --reason, --stream, --since or --until, or say --all")
-    with _desk(application, run) as desk:
+    with _desk(application, run, stream) as desk:
         result = DeadLetterReplay(desk.plan, desk.broker, desk.registry, desk.originals, desk.on_replay_clock).run(selection)
+        count = result.replayed + result.already + len(result.refused)
+        _explain_nothing(DeadLetterOffice(desk.plan, desk.broker, desk.registry), selection, count)
     console.print(f"{result.replayed:,} replayed, {result.already:,} had been before, {len(result.refused):,} cannot be", highlight=False)
     for why, count in Counter(why for _, why in result.refused).most_common():
         errors.print(f"  {count:,}: {why}", markup=False, highlight=False, soft_wrap=True)
@@ -210,6 +218,12 @@ def _selection(reasons: list[str] | None, streams: list[str] | None, since: str 
     return checked("--since, --until", lambda: Selection(*chosen, since_ms=since_ms, until_ms=until_ms, places=named))
 
 
+def _explain_nothing(office: "DeadLetterOffice", selection: Selection, count: int) -> None:
+    """Where nothing was selected by a reason that no dead letter has, name those that there are."""
+    if count == 0 and selection.reasons and (why := absent_reasons(selection, office.letters())):
+        errors.print(why, markup=False, highlight=False, soft_wrap=True)
+
+
 def _instant(text: str) -> int:
     moment = datetime.fromisoformat(text)
     return round((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1_000)
@@ -223,8 +237,8 @@ def _time(time_ms: int) -> str:
 
 
 @contextmanager
-def _desk(application: Path, run: Path | None) -> Iterator[_Desk]:
-    """Reach the servers of a run; those of one that has ended are started for the command."""
+def _desk(application: Path, run: Path | None, streams: Sequence[str] | None = None) -> Iterator[_Desk]:
+    """Reach the servers of a run; those of one that has ended are started for the command. Streams that the application has not are refused."""
     from tidemill.deploy.embedded.infrastructure import VARIABLES
     from tidemill.runs.instance import InstanceError, find_instance, reachable
     from tidemill.runs.kafka_clients import connect
@@ -236,6 +250,9 @@ def _desk(application: Path, run: Path | None) -> Iterator[_Desk]:
     from tidemill.shared.observability.settings import LakeSettings
 
     plan = read_plan(application)
+    unknown = [name for name in streams or () if name not in plan.streams]
+    if unknown:
+        raise typer.BadParameter(f"expected streams of the application ({', '.join(plan.streams)}), got {', '.join(unknown)}", param_hint="--stream")
     with failures():
         folder = run_folder(plan.application.app, run, os.environ)
         settings, instance = read_settings(), find_instance(folder, os.environ)

@@ -19,7 +19,7 @@ from tidemill.shared.runner.task import StepContext, Task, TaskInputs
 from tidemill.shared.version import CODE_VERSION
 
 # Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
-STATE_VERSION = "4"
+STATE_VERSION = "5"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:

@@ -56,11 +56,17 @@ class Expression:
 
     def attempt(self, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
         """Return the value of every row, and which rows have none because the expression fails for them: one record costs itself only."""
-        n = batch.num_rows
-        if self.quick is not None:
-            return self.quick(batch), np.zeros(n, np.bool_)
+        try:
+            if self.quick is not None:
+                return self.quick(batch), np.zeros(batch.num_rows, np.bool_)
+        except pa.ArrowInvalid:
+            # Whole numbers beyond 64 bits: the general engine tells a step in between from the end.
+            return self._attempt(self._own(batch))
+        return self._attempt(self._own(batch))
+
+    def _own(self, batch: pa.RecordBatch) -> pa.RecordBatch:
         names = [name for name in batch.schema.names if name in _columns(self)]
-        return self._attempt(batch.select(names or batch.schema.names[:1]))
+        return batch.select(names or batch.schema.names[:1])
 
     def _attempt(self, batch: pa.RecordBatch) -> tuple[pa.Array, NDArray[np.bool_]]:
         n = batch.num_rows

@@ -1,6 +1,7 @@
 """Dead letters as they are read back: what was refused, where and why."""
 
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, NamedTuple
 
@@ -98,3 +99,13 @@ class Selection:
             and (not self.places or letter.place in self.places)
             and (self.replayed is None or (letter.replayed_at is not None) == self.replayed)
         )
+
+
+def absent_reasons(selection: Selection, letters: Iterable[Letter]) -> str:
+    """Say which reasons of a selection no dead letter has, and which there are; nothing where each has one."""
+    there = Counter(letter.record["reason"] for letter in letters)
+    absent = sorted(selection.reasons - set(there))
+    if not absent:
+        return ""
+    counts = ", ".join(f"{reason} ({count:,})" for reason, count in there.most_common())
+    return f"no dead letter has the reason {', '.join(absent)}; " + (f"there are: {counts}" if counts else "there are none at all")

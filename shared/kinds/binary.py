@@ -5,12 +5,12 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tidemill.shared.kinds.classification import FALLING, RISING
+from tidemill.shared.kinds.classification import FALLING, RISING, SCORE_TOLERANCE
 from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, auc_difference_interval
 from tidemill.shared.statistics.calibration import calibration_error
-from tidemill.shared.statistics.propensity import Weights
+from tidemill.shared.statistics.propensity import Weights, of_rows
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,6 +30,8 @@ class Binary:
     classes: tuple[str, ...] = ()
     expected: str = "0 or 1"
     width: int = 1
+    least: float = -SCORE_TOLERANCE
+    most: float = 1.0 + SCORE_TOLERANCE
 
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return which values are 0 or 1."""
@@ -38,8 +40,9 @@ class Binary:
         return is_class
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which scores are finite. Sums of a forest's leaves may leave [0, 1] by a rounding: that is an answer all the same."""
-        return np.isfinite(scores)
+        """Return which scores are probabilities. Sums of a forest's leaves may leave [0, 1] by a rounding: that is an answer all the same."""
+        is_probability: NDArray[np.bool_] = (scores >= self.least) & (scores <= self.most)
+        return is_probability
 
     def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
         """Return log losses in nats, scores clipped to [eps, 1 - eps]."""
@@ -54,14 +57,21 @@ class Binary:
         return metrics.too_few(np.bincount(np.asarray(labels, np.float64).astype(np.int64), minlength=2), ("negatives", "positives"), least)
 
     def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike, weights: Weights = None) -> dict[str, float]:
-        """Return ranking, probability and class metrics; precision, recall and F1 are those of the positive class."""
+        """Return ranking, probability and class metrics; precision, recall and F1 are those of the positive class.
+
+        Rows whose score is no probability are left out of ranking and probability metrics.
+        """
+        confusion = metrics.confusion(labels, predicted, 2, weights)
+        table = np.asarray(scores, np.float64)
+        scored = self.is_score(table)
+        truth, table, weights = np.asarray(labels, np.float64)[scored], table[scored], of_rows(weights, scored)
         figures = {
-            "auc": metrics.roc_auc(labels, scores, weights),
-            "average_precision": metrics.average_precision(labels, scores, weights),
-            "log_loss": metrics.log_loss(labels, scores, weights),
-            "brier": metrics.brier(labels, scores, weights),
-            "calibration_error": calibration_error(labels, scores, weights=weights),
-            **metrics.class_figures(metrics.confusion(labels, predicted, 2, weights), positive=1),
+            "auc": metrics.roc_auc(truth, table, weights),
+            "average_precision": metrics.average_precision(truth, table, weights),
+            "log_loss": metrics.log_loss(truth, table, weights),
+            "brier": metrics.brier(truth, table, weights),
+            "calibration_error": calibration_error(truth, table, weights=weights),
+            **metrics.class_figures(confusion, positive=1),
         }
         return metrics.defined(figures)
 

@@ -39,6 +39,8 @@ class Kind(Protocol):
         Names of the metrics of which more is better, and less.
     width
         Scores of one row: K for multiclass, else 1.
+    least, most
+        Between which each score of an answer lies.
     """
 
     @property
@@ -60,6 +62,12 @@ class Kind(Protocol):
     def width(self) -> int: ...  # noqa: D102
 
     @property
+    def least(self) -> float: ...  # noqa: D102
+
+    @property
+    def most(self) -> float: ...  # noqa: D102
+
+    @property
     def headline(self) -> str: ...  # noqa: D102
 
     @property
@@ -73,7 +81,7 @@ class Kind(Protocol):
         ...
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which rows have scores that can be answered, shape (n,): finite ones, and of a class between 0 and 1."""
+        """Return which rows have scores that can be answered, shape (n,): probabilities (that sum up to 1), and numbers that 32 bits hold."""
         ...
 
     def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:

@@ -6,16 +6,13 @@ from dataclasses import dataclass
 import numpy as np
 from numpy.typing import ArrayLike, NDArray
 
-from tidemill.shared.kinds.classification import FALLING, RISING
+from tidemill.shared.kinds.classification import FALLING, RISING, SCORE_TOLERANCE
 from tidemill.shared.kinds.kind import Default, words
 from tidemill.shared.kinds.spelling import spelled
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, class_auc_difference_interval
 from tidemill.shared.statistics.calibration import calibration_error
 from tidemill.shared.statistics.propensity import Weights, of_rows, weighted_mean
-
-_SUM_TOLERANCE = 1e-3
-"""How far a row's probabilities may sum up beside 1: graphs compute them in 32 bits, and other libraries normalise them loosely."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -34,6 +31,8 @@ class Multiclass:
     headline: str = "auc"
     rising: tuple[str, ...] = RISING
     falling: tuple[str, ...] = FALLING
+    least: float = -SCORE_TOLERANCE
+    most: float = 1.0 + SCORE_TOLERANCE
 
     @property
     def expected(self) -> str:
@@ -53,9 +52,9 @@ class Multiclass:
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
         """Return which rows are probabilities that sum up to about 1."""
-        with np.errstate(invalid="ignore"):
-            bounded = ((scores >= -_SUM_TOLERANCE) & (scores <= 1 + _SUM_TOLERANCE)).all(axis=1)
-            sums_to_one: NDArray[np.bool_] = bounded & (np.abs(scores.sum(axis=1) - 1.0) <= _SUM_TOLERANCE)
+        with np.errstate(invalid="ignore", over="ignore"):
+            bounded = ((scores >= self.least) & (scores <= self.most)).all(axis=1)
+            sums_to_one: NDArray[np.bool_] = bounded & (np.abs(scores.sum(axis=1) - 1.0) <= SCORE_TOLERANCE)
         return sums_to_one
 
     def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
@@ -108,7 +107,7 @@ class Multiclass:
         if isinstance(default, Mapping):
             given = {spelled(name): float(share) for name, share in default.items()}
             total = sum(given.values())
-            if set(given) != set(self.classes) or min(given.values()) < 0 or not abs(total - 1.0) <= _SUM_TOLERANCE:
+            if set(given) != set(self.classes) or min(given.values()) < 0 or not abs(total - 1.0) <= SCORE_TOLERANCE:
                 raise ValueError(f"a probability for each class, together 1 (kind: multiclass): {words(self.classes)}")
             return np.array([given[name] / total for name in self.classes])
         name = spelled(default)

@@ -8,7 +8,7 @@ from numpy.typing import ArrayLike, NDArray
 from tidemill.shared.kinds.kind import Default
 from tidemill.shared.statistics import metrics
 from tidemill.shared.statistics.bootstrap import Interval, mean_difference_interval
-from tidemill.shared.statistics.propensity import Weights
+from tidemill.shared.statistics.propensity import Weights, of_rows
 
 _LARGEST = float(np.finfo(np.float32).max)
 
@@ -30,6 +30,8 @@ class Regression:
     classes: tuple[str, ...] = ()
     expected: str = "a finite number that 32 bits hold (at most 3.4e38), as models answer"
     width: int = 1
+    least: float = -_LARGEST
+    most: float = _LARGEST
 
     def is_label(self, values: ArrayLike) -> NDArray[np.bool_]:
         """Return which values are numbers that a model can answer: sums of the squares of others are not finite."""
@@ -37,8 +39,8 @@ class Regression:
         return known
 
     def is_score(self, scores: NDArray[np.float64]) -> NDArray[np.bool_]:
-        """Return which scores are finite."""
-        return np.isfinite(scores)
+        """Return which scores are numbers that 32 bits hold, as labels are."""
+        return self.is_label(scores)
 
     def losses(self, labels: ArrayLike, scores: ArrayLike) -> NDArray[np.float64]:
         """Return squared errors."""
@@ -55,8 +57,10 @@ class Regression:
         return f"{count} rows, {least} are needed" if count < least else ""
 
     def figures(self, labels: ArrayLike, scores: ArrayLike, predicted: ArrayLike, weights: Weights = None) -> dict[str, float]:
-        """Return mean absolute error, root mean squared error and the share of variance explained."""
-        return metrics.defined(metrics.number_figures(labels, scores, weights))
+        """Return mean absolute error, root mean squared error and the share of variance explained; rows without a score are left out."""
+        numbers = np.asarray(scores, np.float64)
+        scored = self.is_score(numbers)
+        return metrics.defined(metrics.number_figures(np.asarray(labels, np.float64)[scored], numbers[scored], of_rows(weights, scored)))
 
     def lead(self, labels: ArrayLike, first: ArrayLike, second: ArrayLike, blocks: ArrayLike, weights: Weights = None) -> Interval:
         """Return the mean absolute error of the first scores minus that of the second, with its interval."""

@@ -40,7 +40,7 @@ class EstimatedError:
 
     def absorb(self, absolute: Float64, squared: Float64) -> None:
         """Take what was expected of answers, shape (n,) each; NaN where nothing was."""
-        known = np.isfinite(absolute) & (squared <= _LARGEST)
+        known = (absolute >= 0) & (absolute <= _LARGEST**0.5) & (squared >= 0) & (squared <= _LARGEST)
         if not known.any():
             return
         size, square = absolute[known], squared[known]

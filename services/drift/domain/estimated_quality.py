@@ -46,7 +46,7 @@ class EstimatedQuality:
         if kind.name == "regression" or not len(scores):
             return
         table = scores if kind.has_classes else np.column_stack([1 - scores, scores])
-        usable = np.isfinite(table).all(axis=1) & (predicted >= 0) & (predicted < table.shape[1])
+        usable = kind.is_score(scores) & (predicted >= 0) & (predicted < table.shape[1])
         table, given = np.clip(table[usable], 0.0, 1.0), predicted[usable]
         if not len(table):
             return

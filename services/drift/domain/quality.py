@@ -98,7 +98,7 @@ class WindowRows:
             self.versions[version] = self.versions.get(version, 0) + 1
         self.scores += int(chosen.sum())
         # One by one, whatever the batch: a sum of sums has other bits.
-        self.score_sum = float(np.add.accumulate([self.score_sum, *rows.score[chosen].tolist()])[-1])
+        self.score_sum = float(np.add.accumulate([self.score_sum, *_answered(kind, rows.score[chosen]).tolist()])[-1])
         latency = rows.latency_ms[chosen]
         live = latency[(latency >= 0) & (latency <= _REPLAY_MS)]
         step = 10 ** np.maximum(np.floor(np.log10(np.maximum(live, 1))).astype(np.int64) - 2, 0)
@@ -109,7 +109,7 @@ class WindowRows:
         if kind.has_classes and chosen.any():
             width = len(kind.classes)
             before = np.array([self.class_sums or [0.0] * width])
-            self.class_sums = np.add.accumulate(np.vstack([before, np.nan_to_num(rows.scores_of(kind, chosen))]))[-1].tolist()
+            self.class_sums = np.add.accumulate(np.vstack([before, _answered(kind, rows.scores_of(kind, chosen))]))[-1].tolist()
             answers = rows.predicted[chosen]
             counts = np.bincount(np.minimum(answers[answers >= 0], width - 1), minlength=width)
             self.class_counts = (counts + np.array(self.class_counts or [0] * width)).tolist()
@@ -134,7 +134,7 @@ class WindowRows:
             self.predicted.append(answer)
         weight, lower, upper = rows.weight[labelled], rows.lower[labelled], rows.upper[labelled]
         self.weights |= {keys[row]: float(weight[row]) for row in np.flatnonzero(weight != 1.0).tolist()}
-        for row in np.flatnonzero(np.isfinite(lower) & np.isfinite(upper)).tolist():
+        for row in np.flatnonzero((lower >= kind.least) & (lower <= upper) & (upper <= kind.most)).tolist():
             self.bounds.setdefault(keys[row], [float(lower[row]), float(upper[row])])
         came = labelled if unknown is None else labelled | unknown
         self.unknown_classes += int((came & ~labelled).sum())
@@ -215,3 +215,8 @@ class WindowRows:
         """From a snapshot."""
         estimates = {"estimated": EstimatedQuality.load(state["estimated"]), "expected": EstimatedError.load(state["expected"])}
         return WindowRows(**state | estimates)
+
+
+def _answered(kind: Kind, scores: Float64) -> Float64:
+    """Return scores with 0 where there is none, or what no answer of the kind is: one record would outweigh all others of its window."""
+    return np.where((scores >= kind.least) & (scores <= kind.most), scores, 0.0)

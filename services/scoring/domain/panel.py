@@ -99,6 +99,7 @@ class Panel:
         self._defaults = np.array(
             [np.nan if model.kind.has_classes else float(model.kind.default_scores(model.settings.fallback.default)) for model in asked]
         )
+        self._least, self._most = np.array([[model.kind.least, model.kind.most] for model in asked]).T
         # What has no threshold never reaches it.
         self._thresholds = np.array([now.threshold if model.kind.name == "binary" else np.inf for model, now in zip(asked, scoring, strict=True)])
         self._follow(self.serving)
@@ -156,7 +157,7 @@ class Panel:
         n = vectors.num_rows
         took_ns = np.zeros(len(self._sequences), np.int64)
         scores, tables, errors = self._scores(vectors, took_ns)
-        degraded = ~np.isfinite(scores)
+        degraded = ~((scores >= self._least) & (scores <= self._most))
         scores = np.where(degraded, self._defaults, scores)
         predicted = (scores >= self._thresholds).astype(np.int32)
         answered = {}
@@ -233,7 +234,7 @@ class Panel:
     def _scores(
         self, vectors: pa.RecordBatch, took_ns: NDArray[np.int64]
     ) -> tuple[NDArray[np.float64], dict[int, NDArray[np.float64]], NDArray[np.float64] | None]:
-        """Return scores, shape (n, models and challengers), not finite where one has none, tables of classes by model, and expected errors.
+        """Return scores, shape (n, models and challengers), no answer of the kind where one has none, tables of classes, and expected errors.
 
         Parameters
         ----------

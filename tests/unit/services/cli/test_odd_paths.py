@@ -77,3 +77,11 @@ def test_what_cannot_be_written_is_refused_before_the_work(tmp_path: Path) -> No
             output_folder(path)
     result = CliRunner().invoke(app, ["backtest", str(PAYMENTS), "--data", "payments", "--report", "."])
     assert result.exit_code == 2 and "expected a file to write, . is a folder" in result.output
+
+
+@pytest.mark.parametrize("command", [["list"], ["export", "refused.jsonl"], ["replay"]], ids=lambda words: words[0])
+def test_dead_letters_of_a_stream_that_the_application_has_not_are_a_word_and_no_empty_list(command: list[str]) -> None:
+    """Before any server is looked for: a stream that was misspelled had 0 dead letters."""
+    words = ["dead-letters", command[0], str(PAYMENTS), *command[1:], "--stream", "payment"]
+    result = CliRunner().invoke(app, words)
+    assert result.exit_code == 2 and "expected streams of the application" in result.output and "got payment" in result.output

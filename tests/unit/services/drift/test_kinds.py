@@ -1,5 +1,6 @@
 """Health and bounds of models that answer with one of three classes, or with a number, against scikit-learn on the rows as served."""
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -101,6 +102,31 @@ def test_answers_with_a_class_that_is_declared_no_more_end_nothing(tmp_path: Pat
     pipeline = Pipeline(shop(tmp_path, bounded(THREE, "{floors: {auc: 0.6}}")), rows)
     _, health = decoded(pipeline, pipeline.run(0))
     assert sum(one["metrics"]["labels"] for one in health) >= len(rows.outcomes) - 60
+
+
+@pytest.mark.parametrize("kind", ["binary", "multiclass", "regression"])
+def test_scores_that_no_model_of_the_kind_gives_end_nothing_and_stay_out_of_the_figures(tmp_path: Path, kind: str) -> None:
+    """As a version before scoring refused them left them on its topics."""
+    odd = [1e308, -1e308, 5.0, float("nan"), float("-inf"), 3.4e38, 5e-324]
+    cases: dict[str, tuple[str, Callable[[Shop], Shop]]] = {
+        "binary": (APP, lambda rows: rows),
+        "multiclass": (bounded(THREE, "{}"), of_classes),
+        "regression": (bounded(NUMBER, "{}"), of_numbers),
+    }
+    application, made = cases[kind]
+    rows = made(season(days=3, per_day=40, promoted=1))
+    for number, row in enumerate([*rows.predictions[45::7], *rows.outcomes[45::7]]):
+        row |= {"score": odd[number % 7], "lower": odd[number % 5], "upper": odd[number % 6], "expected_error": odd[number % 7]}
+        if kind == "multiclass":
+            row["scores"] = {"small": odd[number % 7], "other": odd[number % 5]}
+    pipeline = Pipeline(shop(tmp_path, application), rows)
+    said = pipeline.run(0)
+    assert pipeline.run(0, restarts=(3, 7)) == said
+    _, health = decoded(pipeline, said)
+    assert sum(one["metrics"]["predictions"] for one in health) == len(rows.predictions)
+    if kind != "regression":
+        means = [value for one in health for name, value in one["metrics"].items() if name.startswith(("score_mean", "brier", "estimated"))]
+        assert means and all(-0.01 <= value <= 2 for value in means)
 
 
 def test_numbers(tmp_path: Path) -> None:

@@ -153,7 +153,16 @@ def test_too_few_rows_are_named() -> None:
 def test_scores_that_can_be_answered() -> None:
     scores = np.array([[0.2, 0.3, 0.5], [0.2, 0.3, 0.4], [np.nan, 0.5, 0.5], [1.5, -0.5, 0.0], [1.0, 0.0, 0.0], [1 / 3] * 3])
     assert THREE.is_score(scores).tolist() == [True, False, False, False, True, True]
-    assert Regression().is_score(np.array([1.0, np.inf, np.nan])).tolist() == [True, False, False]
+    assert Regression().is_score(np.array([1.0, np.inf, np.nan, 1e39, -3.4e38])).tolist() == [True, False, False, False, True]
+    assert Binary().is_score(np.array([0.0, 1.0, 1.0005, 5.0, -0.5, 1e308, np.inf, np.nan])).tolist() == [True] * 3 + [False] * 5
+
+
+def test_rows_without_a_score_of_the_kind_count_in_no_figure_of_scores() -> None:
+    labels, odd = np.array([0.0, 1.0, 1.0, 0.0, 1.0]), np.array([0.2, 0.9, 0.4, 1e308, -7.0])
+    figures, known = (Binary().figures(labels[rows], odd[rows], (odd[rows] > 0.5).astype(int)) for rows in (slice(5), slice(3)))
+    assert {name: figures[name] for name in ("auc", "log_loss", "brier")} == {name: known[name] for name in ("auc", "log_loss", "brier")}
+    assert figures["accuracy"] == 0.4, "what was answered is right or wrong whatever its score"
+    assert Regression().figures(labels, np.array([0.5, 1.0, 1.0, 1e308, np.nan]), labels)["mean_absolute_error"] == pytest.approx(0.5 / 3)
 
 
 def test_fallbacks() -> None:
