@@ -65,6 +65,9 @@ def install() -> None:
     folder = os.environ.get(VARIABLE)
     if not folder:
         return
+    # A service that is forked from a process which had loaded its modules comes by here with them.
+    for name in {point.module for point in POINTS.values()} & sys.modules.keys():
+        _wrap(sys.modules[name], Path(folder))
     sys.meta_path.insert(0, _PointFinder(Path(folder)))
     _SetClock(Path(folder) / CLOCK).start()
 
@@ -112,7 +115,7 @@ class _PointFinder(MetaPathFinder):
 
     def __init__(self, folder: Path) -> None:
         self._folder = folder
-        self._left = {point.module for point in POINTS.values()}
+        self._left = {point.module for point in POINTS.values()} - sys.modules.keys()
 
     def find_spec(self, fullname: str, path: Sequence[str] | None, target: ModuleType | None = None) -> ModuleSpec | None:
         if fullname not in self._left:
@@ -133,10 +136,15 @@ class _PointLoader(Loader):
 
     def exec_module(self, module: ModuleType) -> None:
         self._inner.exec_module(module)
-        for point in POINTS.values():
-            if point.module == module.__name__:
-                owner = getattr(module, point.owner) if point.owner else module
-                setattr(owner, point.function, struck(getattr(owner, point.function), self._folder / point.name))
+        _wrap(module, self._folder)
+
+
+def _wrap(module: ModuleType, folder: Path) -> None:
+    """Turn the calls of a module into points."""
+    for point in POINTS.values():
+        if point.module == module.__name__:
+            owner = getattr(module, point.owner) if point.owner else module
+            setattr(owner, point.function, struck(getattr(owner, point.function), folder / point.name))
 
 
 class _SetClock(threading.Thread):

@@ -7,7 +7,7 @@ that does not agree is not used. Whole numbers are computed in 64 bits: a step b
 """
 
 import json
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from itertools import product
 from math import prod
 from random import Random
@@ -76,8 +76,7 @@ def agrees(evaluate: Evaluate, general: Callable[[pa.RecordBatch], pa.Array], na
 
 
 def _agree(evaluate: Evaluate, general: Callable[[pa.RecordBatch], pa.Array], names: list[str], schema: pa.Schema, probes: list[list[Any]]) -> bool:
-    rows = _combinations(probes)
-    columns = [pa.array([row[i] for row in rows], schema.field(name).type) for i, name in enumerate(names)]
+    columns = [pa.array(values, schema.field(name).type) for values, name in zip(_combinations(probes), names, strict=True)]
     batch = pa.RecordBatch.from_arrays(columns, names=names)
     try:
         expected, answer = general(batch), evaluate(batch)
@@ -86,12 +85,12 @@ def _agree(evaluate: Evaluate, general: Callable[[pa.RecordBatch], pa.Array], na
     return bool(answer.type == expected.type) and _bits(answer) == _bits(expected)
 
 
-def _combinations(probes: list[list[Any]]) -> list[tuple[Any, ...]]:
-    """Return combinations of values, one of each list. Of ten columns there are billions, so no list of them all is ever made."""
+def _combinations(probes: list[list[Any]]) -> list[Sequence[Any]]:
+    """Return combinations of values, a column for each list. Of ten columns there are billions, so no list of them all is ever made."""
     if prod(map(len, probes)) <= _MOST_ROWS:
-        return list(product(*probes))
+        return list(zip(*product(*probes), strict=True))
     draw = Random(7)
-    return [tuple(draw.choice(values) for values in probes) for _ in range(_MOST_ROWS)]
+    return [draw.choices(values, k=_MOST_ROWS) for values in probes]
 
 
 def _bits(column: pa.Array) -> list[str]:

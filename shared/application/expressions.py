@@ -112,9 +112,9 @@ def compile_expression(sql: str, schema: pa.Schema) -> Expression:
         record gives would depend on the batch it came in.
     """
     _refuse_text(sql)
-    frame = pl.DataFrame(pl.from_arrow(_widened(pa.RecordBatch.from_pylist([], schema=schema))))
     try:
         compiled = pl.sql_expr(_quoted(sql, schema))
+        frame = _empty(schema, compiled.meta.root_names())
         result = frame.select(compiled.alias("value")).to_arrow().schema.field("value").type
         others = other_rows(compiled)
         compiled = compiled if others else widen(compiled, frame)
@@ -130,6 +130,13 @@ def compile_expression(sql: str, schema: pa.Schema) -> Expression:
     if quick is not None and agrees(quick, expression.evaluate_generally, sorted(set(compiled.meta.root_names())), schema):
         expression = replace(expression, quick=quick)
     return expression
+
+
+def _empty(schema: pa.Schema, names: list[str]) -> pl.DataFrame:
+    """Return columns without rows: those that are named, since a table may have hundreds; all of them where a name is unknown."""
+    if names and set(names) <= set(schema.names):
+        schema = pa.schema([field for field in schema if field.name in names])
+    return pl.DataFrame(pl.from_arrow(_widened(pa.RecordBatch.from_pylist([], schema=schema))))
 
 
 @lru_cache(maxsize=1024)

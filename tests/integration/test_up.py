@@ -55,7 +55,7 @@ def answers(url: str) -> bool:
 def module_of(process: psutil.Process) -> str:
     """The Python module a process runs, else nothing."""
     try:
-        words = process.cmdline()
+        words = " ".join(process.cmdline()).split()
     except (psutil.NoSuchProcess, psutil.ZombieProcess):
         return ""
     return words[words.index("-m") + 1] if "-m" in words[:-1] else ""

@@ -1,15 +1,14 @@
-"""Runs the services as child processes: starts, watches, restarts with back-off, stops; none outlives the parent."""
+"""Runs the services as processes of their own: starts, watches, restarts with back-off, stops; none outlives the parent."""
 
 import os
 import subprocess
-import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tidemill.shared.lifeline import tied_to_parent
+from tidemill.shared.fork_server.client import ForkedProcess, ForkServer
 from tidemill.shared.runner.death_note import advances
 from tidemill.shared.service.service_process import MISCONFIGURED
 
@@ -17,6 +16,14 @@ _STABLE_AFTER_S = 30.0
 _BACK_OFF_S = 0.25
 _LONGEST_BACK_OFF_S = 5.0
 _STATE_FOLDER = "TIDEMILL_RUNNER__STATE_FOLDER"
+# What the services have in common. What one alone needs is left to it (scipy, river), and so is what starts threads when it is loaded
+# (onnxruntime) or is a world of its own (faust, the web server).
+_LOADED_ONCE = (
+    "tidemill.shared.without_pandas",
+    "onnx",
+    *(f"tidemill.services.{name}.service" for name in ("ingestion", "features", "outcomes", "retraining", "archive")),
+    "tidemill.shared.service.service_process",
+)
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,7 +49,7 @@ class ServiceFailed(RuntimeError):
 @dataclass(slots=True)
 class _Child:
     spec: ServiceSpec
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess
     started: float
     restarts: int = 0
     crashes: int = 0
@@ -52,7 +59,7 @@ class _Child:
 
 
 class Supervisor:
-    """Keeps a set of services running.
+    """Keeps a set of services running, each in a process that is forked from one that has loaded their libraries.
 
     A service that ends while the supervisor runs is restarted: at once the first time, then after a back-off that doubles. One that crashes more
     than `crash_limit` times within half a minute each without having come further is given up, one that says it is misconfigured at once (a restart
@@ -65,11 +72,14 @@ class Supervisor:
         Where the logs go, one file a service.
     environment
         Variables every service gets.
+    modules
+        What is loaded once for all of them (`tidemill.shared.fork_server.client.ForkServer`).
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, crash_limit: int = 6) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, modules: Sequence[str] = _LOADED_ONCE, crash_limit: int = 6) -> None:
         self._folder = folder
         self._environment = dict(environment)
+        self._server = ForkServer(environment, modules, folder / "fork-server.log")
         self._crash_limit = crash_limit
         self._children: dict[str, _Child] = {}
         self._lock = threading.Lock()
@@ -81,7 +91,7 @@ class Supervisor:
         return self._environment
 
     def start(self, specs: Sequence[ServiceSpec]) -> None:
-        """Start every service (call from the main thread: children are tied to the thread's life)."""
+        """Start every service (call from the main thread: they are tied to the thread's life)."""
         for spec in specs:
             self._children[spec.name] = _Child(spec, self._spawn(spec), time.monotonic())
 
@@ -153,6 +163,7 @@ class Supervisor:
             children, self._children = self._children, {}
         for last in (False, True):
             _end([child.process for child in children.values() if child.spec.stops_last == last], timeout_s)
+        self._server.close()
 
     def _advances(self, spec: ServiceSpec) -> int:
         """How often the processes of a service have come further, by their notes."""
@@ -160,25 +171,12 @@ class Supervisor:
         notes = Path(folder).glob(f"*-{spec.name}-*.note") if folder else ()
         return sum(map(advances, notes))
 
-    def _spawn(self, spec: ServiceSpec) -> subprocess.Popen[bytes]:
-        tie = tied_to_parent()
-
-        def prepare() -> None:
-            tie()
-            os.nice(spec.niceness)
-
-        with (self._folder / f"{spec.name}.log").open("ab") as log:
-            return subprocess.Popen(
-                [sys.executable, "-m", spec.module],
-                env={**os.environ, **self._environment, **spec.environment},
-                stdin=subprocess.DEVNULL,
-                stdout=log,
-                stderr=log,
-                preexec_fn=prepare,
-            )
+    def _spawn(self, spec: ServiceSpec) -> ForkedProcess:
+        environment = {**os.environ, **self._environment, **spec.environment}
+        return self._server.start(spec.module, environment, self._folder / f"{spec.name}.log", spec.niceness)
 
 
-def _end(processes: Sequence[subprocess.Popen[bytes]], timeout_s: float) -> None:
+def _end(processes: Sequence[ForkedProcess], timeout_s: float) -> None:
     for process in processes:
         if process.poll() is None:
             process.terminate()

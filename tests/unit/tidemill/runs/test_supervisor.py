@@ -14,7 +14,7 @@ DEADLINE_S = patient(20.0)
 def supervisor(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, program: str, crash_limit: int = 3) -> Supervisor:
     (tmp_path / "tried.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    made = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")}, crash_limit=crash_limit)
+    made = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")}, modules=(), crash_limit=crash_limit)
     made.start([ServiceSpec("tried", "tried")])
     return made
 
@@ -86,7 +86,7 @@ time.sleep(600)
 """
     (tmp_path / "tried.py").write_text(program)
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    made = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")})
+    made = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")}, modules=())
     made.start([ServiceSpec("archive", "tried", {"NAME": "archive"}, stops_last=True), ServiceSpec("scoring", "tried", {"NAME": "scoring"})])
     deadline = time.monotonic() + DEADLINE_S
     while len(list(tmp_path.glob("runs*"))) < 2 and time.monotonic() < deadline:
@@ -99,7 +99,7 @@ def test_one_that_is_not_vital_is_started_again_and_again_and_the_others_work_on
     monkeypatch.setattr("tidemill.runs.supervisor._BACK_OFF_S", 0.0)
     (tmp_path / "tried.py").write_text(RUN + "sys.exit(1)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    watched = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")}, crash_limit=2)
+    watched = Supervisor(tmp_path / "logs", {"RUNS": str(tmp_path / "runs")}, modules=(), crash_limit=2)
     watched.start([ServiceSpec("tried", "tried", vital=False)])
     deadline = time.monotonic() + DEADLINE_S
     while watched.restarts()["tried"] < 5:
