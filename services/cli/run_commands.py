@@ -84,7 +84,8 @@ def up(
         return not stop.is_set()
 
     announcer = Announcer(plan, say)
-    with failures(), running_application(application, plan, place, clock.value) as run, watching(plan, run.infrastructure, say) as watch:
+    begun = running_application(application, plan, place, clock.value, lambda: not stop.is_set())
+    with failures(), begun as run, watching(plan, run.infrastructure, say) as watch:
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
         _show_addresses(plan, run)
         wait_for_gateway(run.gateway, goes_on)

@@ -50,6 +50,7 @@ def failures() -> Iterator[None]:
     from tidemill.replay.file_rows import DataSetError
     from tidemill.replay.replay import ReplayRefused
     from tidemill.runs.coverage import CoverageTimeout
+    from tidemill.runs.former_requests import RunEndedError
     from tidemill.runs.instance import InstanceError
     from tidemill.runs.settings import SettingsError
     from tidemill.runs.supervisor import ServiceFailed
@@ -64,6 +65,7 @@ def failures() -> Iterator[None]:
         raise typer.Exit(2) from problem
     except (
         CoverageTimeout,
+        RunEndedError,
         ServiceFailed,
         InfrastructureError,
         ComponentError,

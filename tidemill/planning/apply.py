@@ -1,41 +1,37 @@
 """Changes of a run's application: asked for by `tidemill apply`, taken over in the process of `tidemill up`."""
 
 import os
-import time
-import urllib.error
-import urllib.request
 from collections.abc import Callable
-from dataclasses import dataclass, replace
+from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
-from tidemill.deploy.embedded.component import free_port
 from tidemill.planning.application_plan import ApplicationPlan, planned_change
 from tidemill.planning.make_plan import make_plan
+from tidemill.planning.run_services import RunServices
 from tidemill.planning.running_application import RunningApplication, of_run
-from tidemill.planning.take_over import RunEndedError, switch_all
+from tidemill.planning.take_over import switch_all
 from tidemill.runs.application_copy import keep_application
 from tidemill.runs.change_desk import ChangeDesk, ChangeRefusedError, ChangeRequest
-from tidemill.runs.gateway_ready import wait_for_gateway
+from tidemill.runs.former_requests import RunEndedError
 from tidemill.runs.instance import InstanceError, read_instance
 from tidemill.runs.kafka_clients import connect
+from tidemill.runs.path_backlog import PathBacklog
 from tidemill.runs.pipeline import start_missing
 from tidemill.runs.running import Running
 from tidemill.runs.settings import SettingsError, read_settings
-from tidemill.runs.supervisor import ServiceFailed
 from tidemill.runs.topics import create_topics
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 from tidemill.shared.kafka.connection import KafkaFailureError
 from tidemill.shared.log.broker import BrokerUnreachableError
 from tidemill.shared.log.errors import TransientError
-from tidemill.shared.service.stage import FUSED
 
-_APPLICATION, _PORT = "TIDEMILL_APPLICATION", "TIDEMILL_HEALTH__PORT"
-_READY_WITHIN_S = 900.0
-_LOOKS_EVERY_S = 0.1
 # All of them before the first service is touched, but for a change that was put back, and a run that is ended.
 _HINDERED = (
     ChangeRefusedError,
+    RunEndedError,
     ApplicationError,
     InstanceError,
     SettingsError,
@@ -96,44 +92,6 @@ def _goes_on(run: Path) -> bool:
     return instance is not None and instance.runs
 
 
-@dataclass(frozen=True, slots=True)
-class RunServices:
-    """The services of a run, and how each is seen to be ready.
-
-    Attributes
-    ----------
-    goes_on
-        Looks after all servers and services; false when the run is to end.
-    """
-
-    run: Running
-    goes_on: Callable[[], bool]
-
-    def switch(self, name: str, content: Path) -> None:
-        """Start a service again with an application, and wait until its partitions are assigned and their state is there."""
-        port = free_port()
-        self.run.supervisor.replace(name, {_APPLICATION: str(content), **({} if name == "gateway" else {_PORT: str(port)})})
-        if name == "gateway":
-            if not wait_for_gateway(self.run.gateway, self._still_runs):
-                raise ServiceFailed(f"service gateway did not answer at {self.run.gateway}:\n{self.run.supervisor.log_tail(name)}")
-            return
-        # Alerts is ready when its first assignment has come, which nobody waits for.
-        path = "live" if name == "alerts" else "ready"
-        deadline = time.monotonic() + _READY_WITHIN_S
-        while not _answers(f"http://127.0.0.1:{port}/{path}"):
-            self._still_runs()
-            if time.monotonic() > deadline:
-                raise ServiceFailed(f"service {name} is not ready after {_READY_WITHIN_S:.0f} s:\n{self.run.supervisor.log_tail(name)}")
-            time.sleep(_LOOKS_EVERY_S)
-        # By the next start another process may have taken that port.
-        self.run.supervisor.set_variables(name, {_PORT: "0"})
-
-    def _still_runs(self) -> bool:
-        if not self.goes_on():
-            raise RunEndedError("the run was ended while it took the change over; it goes on with the application that it is started with")
-        return True
-
-
 def follow_changes(desk: ChangeDesk, folder: Path, run: Running, goes_on: Callable[[], bool], say: Callable[[str], None]) -> None:
     """Take over the change that waits for a run, if one does, and answer. Called by the run's own process, between two looks at its services."""
     request = desk.take()
@@ -154,26 +112,15 @@ def _take_over(request: ChangeRequest, folder: Path, run: Running, goes_on: Call
     made = check_plan(running, content, None)
     if made.state != request.state:
         raise ChangeRefusedError(STALE)
-    if run.topology != FUSED:
-        raise ChangeRefusedError(
-            "expected a run whose ingestion, features and scoring are fused: in separate processes they would follow the change at different"
-            " requests; stop the run and start it with `tidemill up` and the changed application"
-        )
-    create_topics(load_plan(content), connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers)))
+    broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
+    create_topics(load_plan(content), broker)
     alerts_only = made.difference.restarts == ("alerts",)
     # The supervisor has them in the order in which they were started: that of the data.
     order = ("alerts",) if alerts_only else tuple(run.supervisor.pids())
-    switch_all(RunServices(run, goes_on), order, running.folder, content, say)
+    with closing(PathBacklog(running.plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url))) as backlog:
+        switch_all(RunServices(run, backlog, goes_on), order, running.folder, content, say)
     start_missing(run.supervisor, content)
     instance = read_instance(folder)
     if instance is None or instance.pid != os.getpid():
         raise ChangeRefusedError(f"{folder}: expected the file of this run, found another's")
     replace(instance, application=request.application, content=request.content).write(folder)
-
-
-def _answers(address: str) -> bool:
-    try:
-        with urllib.request.urlopen(address, timeout=2.0):  # noqa: S310 - an address of this run
-            return True
-    except (urllib.error.URLError, OSError):
-        return False

@@ -1,12 +1,13 @@
 """An application with everything it needs, running for as long as the block lasts."""
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.application_copy import keep_application
+from tidemill.runs.former_requests import answer_former_requests
 from tidemill.runs.instance import Instance, InstanceError, read_instance
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.pipeline import TOPOLOGY, gateway_address, pipeline_environment, start_services
@@ -14,6 +15,7 @@ from tidemill.runs.settings import read_settings
 from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.topics import create_topics
 from tidemill.shared.application.plan import Plan
+from tidemill.shared.avro.registry import ConfluentSchemaRegistry
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,8 +29,10 @@ class Running:
 
 
 @contextmanager
-def running_application(application: Path, plan: Plan, folder: Path, clock: str) -> Iterator[Running]:
+def running_application(application: Path, plan: Plan, folder: Path, clock: str, goes_on: Callable[[], bool] = lambda: True) -> Iterator[Running]:
     """Run an application: servers (embedded unless given by address), topics, every service.
+
+    A run that had another application when it ended answers first, with that one, what it had begun to answer (`tidemill.runs.former_requests`).
 
     Parameters
     ----------
@@ -36,6 +40,8 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
         Where logs, lake, models, the servers' data and the run's own copy of the application lie; a run that was stopped goes on where it was.
     clock
         ``live`` or ``replay``, see ingestion.
+    goes_on
+        Asked while requests of a former application are answered: whether the run is wanted still.
 
     Raises
     ------
@@ -43,6 +49,8 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
         Another process runs from this folder.
     SettingsError
         The environment asks for something that does not exist.
+    ServiceFailed, RunEndedError
+        Requests of the former application could not be answered, or not yet.
     """
     settings = read_settings()
     folder.mkdir(parents=True, exist_ok=True)
@@ -51,8 +59,11 @@ def running_application(application: Path, plan: Plan, folder: Path, clock: str)
         raise InstanceError(f"{folder}: process {before.pid} runs {plan.application.app} from there; stop it, or choose another folder")
     servers = folder / "servers"
     with Infrastructure.from_environment(servers) as infrastructure:
-        create_topics(plan, connect(settings.kafka_at(infrastructure.bootstrap_servers)))
+        broker = connect(settings.kafka_at(infrastructure.bootstrap_servers))
+        create_topics(plan, broker)
         content = keep_application(application, folder)
+        registry = ConfluentSchemaRegistry(infrastructure.registry_url)
+        answer_former_requests(plan, folder, clock, infrastructure, settings, broker, registry, goes_on)
         instance = Instance.of_this_process(application, content, clock, infrastructure, servers if servers.is_dir() else None, folder)
         environment = pipeline_environment(content, infrastructure, folder, clock, settings)
         supervisor = start_services(folder, environment)

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from collections.abc import Sequence
 from pathlib import Path
 
 import psutil
@@ -14,9 +15,10 @@ from tidemill.planning.application_plan import PlanFileError
 from tidemill.planning.apply import check_plan
 from tidemill.planning.make_plan import make_plan
 from tidemill.planning.running_application import RunningApplication, of_folder, of_run
-from tidemill.planning.take_over import RunEndedError, switch_all
+from tidemill.planning.take_over import switch_all
 from tidemill.runs.application_copy import keep_application
 from tidemill.runs.change_desk import ChangeDesk, ChangeRefusedError
+from tidemill.runs.former_requests import RunEndedError
 from tidemill.runs.instance import Instance
 from tidemill.runs.supervisor import ServiceFailed
 from tidemill.services.cli.__main__ import app
@@ -29,19 +31,35 @@ ORDER = ("fused", "outcomes", "drift", "control", "retraining", "archive", "gate
 class Services:
     """Processes that come up with any application but, one of them, with the changed one."""
 
-    def __init__(self, fails: str = "", fails_always: str = "") -> None:
-        self.reads = dict.fromkeys(ORDER, Path("before"))
+    def __init__(self, fails: str = "", fails_always: str = "", order: Sequence[str] = ORDER) -> None:
+        self.reads: dict[str, Path | None] = dict.fromkeys(order, Path("before"))
         self._fails, self._fails_always = fails, fails_always
+        self._crashed = ""
 
     def switch(self, name: str, content: Path) -> None:
+        self._crashed = "" if name == self._crashed else self._crashed
+        self._look()
         self.reads[name] = content
         if name == self._fails_always or (name == self._fails and content == Path("after")):
-            raise ServiceFailed(f"service {name} ended with 1")
+            self._crashed = name
+        self._look()
+
+    def wait_covered(self, name: str) -> None:
+        self._look()
+
+    def end(self, name: str) -> None:
+        self.reads[name] = None
+        self._crashed = "" if name == self._crashed else self._crashed
+
+    def _look(self) -> None:
+        """Look after all of them, as everybody does who waits for one: a supervisor tells again and again of one that it has given up."""
+        if self._crashed:
+            raise ServiceFailed(f"service {self._crashed} ended with 1")
 
 
-def switch(services: Services) -> list[str]:
+def switch(services: Services, order: Sequence[str] = ORDER) -> list[str]:
     said: list[str] = []
-    switch_all(services, ORDER, Path("before"), Path("after"), said.append)
+    switch_all(services, order, Path("before"), Path("after"), said.append)
     return said
 
 
@@ -56,6 +74,36 @@ def test_a_service_that_does_not_come_puts_all_of_them_back(step: str) -> None:
     services = Services(fails=step)
     with pytest.raises(ChangeRefusedError, match=f"{step} did not come up .* goes on with the one it had"):
         switch(services)
+    assert set(services.reads.values()) == {Path("before")}
+
+
+SEPARATE = ("ingestion", "features", "scoring", *ORDER[1:])
+
+
+def test_separate_processes_end_in_the_order_of_the_data_and_begin_in_the_other() -> None:
+    services = Services(order=SEPARATE)
+    said = switch(services, SEPARATE)
+    assert [line.split()[0] for line in said] == ["ingestion", "features", "scoring", "scoring", "features", "ingestion", *ORDER[1:]]
+    assert ["ends when it has covered" in line for line in said].count(True) == 3 and set(services.reads.values()) == {Path("after")}
+
+
+@pytest.mark.parametrize("step", SEPARATE)
+def test_a_separate_process_that_does_not_come_puts_all_of_them_back(step: str) -> None:
+    services = Services(fails=step, order=SEPARATE)
+    with pytest.raises(ChangeRefusedError, match=f"{step} did not come up"):
+        switch(services, SEPARATE)
+    assert set(services.reads.values()) == {Path("before")}
+
+
+def test_one_that_never_covers_what_was_written_for_it_changes_nothing() -> None:
+    class Slow(Services):
+        def wait_covered(self, name: str) -> None:
+            if name == "features" and self.reads[name] == Path("before"):
+                raise ServiceFailed("service features has not covered what was written for it after 900 s")
+
+    services = Slow(order=SEPARATE)
+    with pytest.raises(ChangeRefusedError, match="has not covered"):
+        switch(services, SEPARATE)
     assert set(services.reads.values()) == {Path("before")}
 
 
