@@ -31,11 +31,11 @@ from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.observability.secret_file import secret_file
 
 PARTITIONS, HISTORY = 4, 1_000
-# A training always searches, so that candidates have other recipes than what serves: those begin in shadow, refits as canaries.
+# A training always searches, and draws enough that another recipe than the one that serves is found: those begin in shadow, refits as canaries.
 # Blocks are short, as all requests that a model has answered are minutes old.
 LEARNING = """\
     training:
-      {families: [logistic_regression, lightgbm], trials: 2, windows_days: [0, 2, 7], holdout_days: 4, min_rows: 50, search_every: 1s}
+      {families: [logistic_regression, lightgbm], trials: 6, windows_days: [0, 2, 7], holdout_days: 4, min_rows: 50, search_every: 1s}
     retraining: {bootstrap_labels: 500, cool_down: 1h, budget_per_30d: 1000}
     gate: {min_rows: 50, alpha: 0.2, margin: 0.1, block: 1s}
     stages:

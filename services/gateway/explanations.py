@@ -10,13 +10,15 @@ from prometheus_client import Counter
 from pydantic import BaseModel, Field
 
 from tidemill.services.gateway.features import Problem
-from tidemill.services.gateway.json_number import json_number
 from tidemill.shared.log.broker import BrokerUnreachableError
 from tidemill.shared.log.errors import TransientError
 
 log = logging.getLogger(__name__)
 _AWAY = (TransientError, BrokerUnreachableError)
-_PLAIN = ("request_id", "model", "model_version", "variant", "predicted", "predicted_label", "not_explained", "method", "link", "rest_features")
+_PLAIN = (
+    "request_id", "model", "model_version", "variant", "score", "predicted", "predicted_label", "not_explained", "method", "link", "base", "rest",
+    "rest_features",
+)  # fmt: skip
 
 
 class ExplanationDesk(Protocol):
@@ -107,10 +109,8 @@ def explanations_router(models: Sequence[str], desk: ExplanationDesk, counted: C
 
 def _explanation(record: Mapping[str, Any]) -> ExplanationRow:
     rows = [
-        ContributionRow(
-            feature=one["feature"], value=one["text"] if one["text"] is not None else json_number(one["number"]), contribution=one["contribution"]
-        )
+        ContributionRow(feature=one["feature"], value=one["text"] if one["text"] is not None else one["number"], contribution=one["contribution"])
         for one in record["contributions"]
     ]
-    figures = {name: json_number(record[name]) for name in ("score", "base", "rest")}
-    return ExplanationRow(**{name: record[name] for name in _PLAIN}, **figures, contributions=rows, requested=record["journal_time"])
+    # The pages are written with null where JSON has no number: pydantic's way with NaN and infinities.
+    return ExplanationRow(**{name: record[name] for name in _PLAIN}, contributions=rows, requested=record["journal_time"])

@@ -1,6 +1,6 @@
 """What a model registry is told of a training: a record that ties a version to its data, code, figures and streams."""
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from typing import Any
 
 import numpy as np
@@ -25,6 +25,7 @@ def registration(
     figures: Mapping[str, float],
     details: Mapping[str, str],
     recipe: Recipe,
+    trials: Sequence[Mapping[str, Any]] = (),
 ) -> dict[str, Any]:
     """Return the arguments of `ModelRegistry.record` as plain data.
 
@@ -34,6 +35,8 @@ def registration(
         Where the artifact lies, and its SHA-256.
     figures, details
         The training's record. What is a parameter of the recipe becomes a parameter, the rest tags.
+    trials
+        Of its search, as `tidemill.services.retraining.domain.search` describes them; none of a refit.
     """
     asked = request.retraining
     model = plan.models[asked["model"]]
@@ -62,7 +65,23 @@ def registration(
             "lineage.json": lineage,
             "record.json": {"version": version, "tags": tags, "parameters": dict(recipe.parameters), "figures": metrics},
         },
+        "tables": {"trials.json": trials_table(trials)} if trials else {},
     }
+
+
+def trials_table(trials: Sequence[Mapping[str, Any]]) -> dict[str, Any]:
+    """Return the trials of a search as a table, `columns` and rows of `data`: number, state, mean loss over its stretches, every parameter.
+
+    >>> trials_table([{"number": 0, "state": "complete", "parameters": {"family": "lightgbm"}, "losses": [0.5, 0.3]}])
+    {'columns': ['trial', 'state', 'loss', 'stretches', 'family'], 'data': [[0, 'complete', 0.4, 2, 'lightgbm']]}
+    """
+    names = list(dict.fromkeys(name for trial in trials for name in trial["parameters"]))
+    rows = []
+    for trial in trials:
+        losses = trial["losses"]
+        loss = float(np.mean(losses)) if losses else None
+        rows.append([trial["number"], trial["state"], loss, len(losses), *(trial["parameters"].get(name) for name in names)])
+    return {"columns": ["trial", "state", "loss", "stretches", *names], "data": rows}
 
 
 def lineage_document(plan: Plan, name: str) -> dict[str, Any]:

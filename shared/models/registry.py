@@ -9,6 +9,8 @@ from pathlib import Path
 from typing import Any
 
 _AT_ONCE = 100
+# Without it MLflow opens an experiment as one of language models, without its figures.
+_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,6 +59,7 @@ class ModelRegistry:
         about: str = "",
         dataset: Mapping[str, Any] | None = None,
         documents: Mapping[str, Mapping[str, Any]] | None = None,
+        tables: Mapping[str, Mapping[str, Any]] | None = None,
     ) -> None:
         """Record a training as a run and its model as a version; recording it again, also after a crash half-way, leaves one of each.
 
@@ -70,16 +73,19 @@ class ModelRegistry:
             `name`, `sha256` of the content, `source` (where it lies) and `profile` (how large it is): the run's input.
         documents
             JSON files among the run's artifacts, by name.
+        tables
+            Further ones, of `columns` and rows of `data`, which MLflow shows as tables.
         """
         experiment = self._client.get_experiment_by_name(app)
-        number = experiment.experiment_id if experiment is not None else self._client.create_experiment(app, self._artifacts)
+        number = experiment.experiment_id if experiment is not None else self._client.create_experiment(app, self._artifacts, _KIND)
         known = self._client.search_runs([number], f"tags.decision_id = '{tags['decision_id']}'")
         run = known[0] if known else self._client.create_run(number, run_name=version, tags=dict(tags))
         identity = run.info.run_id
-        self._write(run, tags, {name: str(value) for name, value in parameters.items()}, metrics)
+        told = {**tags, **_shown(tags, description, tables or {})}
+        self._write(run, told, {name: str(value) for name, value in parameters.items()}, metrics)
         if dataset is not None and not known:
             self._client.log_inputs(identity, [_input(dataset)])
-        for name, document in (documents or {}).items():
+        for name, document in {**(documents or {}), **(tables or {})}.items():
             self._client.log_dict(identity, dict(document), name)
         name = f"{app}.{model}"
         if not self._client.search_registered_models(f"name = '{name}'"):
@@ -139,6 +145,18 @@ class ModelRegistry:
             return None
         run = self._client.get_run(versions[0].run_id)
         return RegisteredVersion(dict(versions[0].tags), dict(run.data.params), dict(run.data.metrics))
+
+
+def _shown(tags: Mapping[str, str], description: str, tables: Mapping[str, Any]) -> dict[str, str]:
+    """Return the tags by which MLflow's pages say who has made a run, by what, why, and which of its files are tables."""
+    listed = [{"path": name, "type": "table"} for name in tables]
+    return {
+        "mlflow.user": tags.get("owner", ""),
+        "mlflow.source.name": "tidemill retraining",
+        "mlflow.source.type": "JOB",
+        "mlflow.note.content": description,
+        **({"mlflow.loggedArtifacts": json.dumps(listed)} if listed else {}),
+    }
 
 
 def _input(dataset: Mapping[str, Any]) -> Any:  # MLflow is untyped

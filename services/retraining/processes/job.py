@@ -99,8 +99,9 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
     better = reverse is not None and reverse.passed
     reason = f"{verdict.reason}; the model before does better: {reverse.reason}" if reverse is not None and better else verdict.reason
     registered = registration(
-        request, plan, version, GateVerdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe
-    )
+        request, plan, version, GateVerdict(verdict.passed, reason, {}), store.uri_of(address), address, figures, details, proposal.recipe,
+        proposal.trials,
+    )  # fmt: skip
     _keep_record(request, plan, proposal, version, address, verdict.passed, reason, dataset, details)
     return JobResult(
         finished=True, reason=reason, version=version, passed=verdict.passed, roll_back=better, artifact_sha256=address,

@@ -33,8 +33,9 @@ EXAMPLE = json.loads((ROOT / "schemas" / "examples" / "explanation.json").read_t
 
 
 def explained_plan() -> Plan:
-    """The payments, whose models are explained."""
+    """The payments in three partitions, whose models are explained."""
     plan = load_plan(ROOT / "examples" / "payments")
+    object.__setattr__(plan, "application", plan.application.model_copy(update={"partitions": 3}))
     for model in plan.models.values():
         object.__setattr__(model, "settings", model.settings.model_copy(update={"explain": Explain(top=2)}))
     return plan
@@ -70,8 +71,9 @@ def world() -> World:
 
 def test_a_request_is_explained_whatever_its_partition_and_its_id(world: World) -> None:
     last = world.plan.application.partitions - 1
+    assert last == 2
     for number, request in enumerate(("a/b c", "ü?#", "plain")):
-        world.write(request, partition=min(number, last))
+        world.write(request, partition=number)
     for request in ("a/b c", "ü?#", "plain"):
         (one,) = world.get(quote(request, safe=""))["explanations"]
         assert (one["request_id"], one["model"], one["model_version"], one["link"]) == (
@@ -86,9 +88,10 @@ def test_a_request_is_explained_whatever_its_partition_and_its_id(world: World) 
 
 def test_the_newest_of_each_model_holds_and_what_is_long_ago_is_in_the_archive(world: World) -> None:
     world.write("one", score=0.25)
-    world.write("one", score=float("nan"))
+    odd = {**EXAMPLE["contributions"][0], "number": float("nan"), "text": None}
+    world.write("one", score=float("nan"), base=float("inf"), rest=float("-inf"), contributions=[odd])
     (one,) = world.get("one")["explanations"]
-    assert one["score"] is None, "JSON has no NaN"
+    assert one["score"] is one["base"] is one["rest"] is one["contributions"][0]["value"] is None, "JSON has neither NaN nor infinities"
     for number in range(4):
         world.write(f"later-{number}")
     assert "tidemill explain ID" in world.get("one", 404)["detail"]
@@ -98,6 +101,11 @@ def test_the_newest_of_each_model_holds_and_what_is_long_ago_is_in_the_archive(w
         late.write(f"r{number}")
     late.get("r2", 404)
     assert late.get("r3")["explanations"], "of those before it asked for the first time the newest are known"
+    late.write("seldom")
+    for _ in range(2):
+        late.write("often")
+    late.get("seldom", 404)
+    assert late.get("often")["explanations"], "what is read is bounded, also where few requests are explained again and again"
 
 
 def test_what_nobody_asks_for_stays_encoded() -> None:

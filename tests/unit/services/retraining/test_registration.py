@@ -2,6 +2,8 @@
 
 from pathlib import Path
 
+import pytest
+
 from tests.unit.services.retraining.test_job import DAY_MS, MODEL, World
 from tidemill.services.retraining.registration import lineage_document
 from tidemill.shared.application.planning import load_plan
@@ -21,6 +23,10 @@ def test_a_training_is_tied_to_delta_versions_range_and_content(tmp_path: Path) 
     assert told["dataset"]["profile"]["rows"] == str(len(times))
     assert (told["tags"]["requests_from_ms"], told["tags"]["requests_until_ms"]) == (str(times[0]), str(times[-1]))
     assert told["documents"]["record.json"]["figures"] == told["metrics"] and told["description"].startswith("passed: ")
+    trials = told["tables"]["trials.json"]
+    assert len(trials["data"]) == told["metrics"]["trials"] and {"trial", "loss", "family"} <= set(trials["columns"])
+    losses = [row[trials["columns"].index("loss")] for row in trials["data"] if row[1] == "complete"]
+    assert min(losses) == pytest.approx(told["metrics"]["validation_loss"])
     assert {"code", "application", "views", "seed", "owner", "decision_id", "artifact_sha256"} <= told["tags"].keys()
 
 

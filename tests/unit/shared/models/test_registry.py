@@ -65,17 +65,21 @@ def test_a_version_is_tied_to_its_data_and_streams_beside_the_store(tmp_path: Pa
     registry, client = ModelRegistry(store), MlflowClient(store, store)
     dataset = {"name": "shop.m", "sha256": "ab" * 32, "source": {"vectors": {"uri": "lake/vectors", "version": "4"}}, "profile": {"rows": "12"}}
     documents: dict[str, dict[str, Any]] = {"lineage.json": {"streams": {"orders": {"topic": "orders"}}}, "record.json": {"version": "v1"}}
+    tables: dict[str, dict[str, Any]] = {"trials.json": {"columns": ["trial", "loss"], "data": [[0, 0.4], [1, None]]}}
     for _ in range(2):  # As after a crash: said again.
-        registry.record("shop", "m", "v1", "artifacts/v1", TAGS, {}, {}, "passed: better", "Which orders to check.", dataset, documents)
+        registry.record("shop", "m", "v1", "artifacts/v1", TAGS, {}, {}, "passed: better", "Which orders to check.", dataset, documents, tables)
     experiment = client.get_experiment_by_name("shop")
     assert experiment is not None and experiment.artifact_location == (tmp_path / "run" / "mlflow-artifacts").as_uri()
+    assert experiment.tags["mlflow.experimentKind"] == "custom_model_development", "opened with its runs, not as one of language models"
     (run,) = client.search_runs([experiment.experiment_id])
+    assert (run.data.tags["mlflow.note.content"], run.data.tags["mlflow.user"]) == ("passed: better", TAGS["owner"])
+    assert json.loads(run.data.tags["mlflow.loggedArtifacts"]) == [{"path": "trials.json", "type": "table"}]
     assert run.inputs is not None
     (shown,) = run.inputs.dataset_inputs
     assert (shown.dataset.name, shown.dataset.digest, json.loads(shown.dataset.source)) == ("shop.m", "ab" * 18, dataset["source"])
     assert {tag.key: tag.value for tag in shown.tags} == {"mlflow.data.context": "training", "sha256": "ab" * 32}
     files = {path.name: json.loads(path.read_text()) for path in (tmp_path / "run" / "mlflow-artifacts").rglob("*.json")}
-    assert files == documents
+    assert files == documents | tables
     (version,) = client.search_model_versions("name = 'shop.m'")
     assert version.description == "passed: better" and client.get_registered_model("shop.m").description == "Which orders to check."
 
