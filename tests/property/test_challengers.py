@@ -3,13 +3,14 @@
 import hashlib
 import json
 import time
+from collections.abc import Collection, Sequence
 from itertools import pairwise
 from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pytest
-from hypothesis import given, settings
+from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.error_models import stump, stump_errors
@@ -31,6 +32,8 @@ from tidemill.shared.models.forest import Forest
 from tidemill.shared.models.signature import Column
 
 ROWS = 60
+ABSENT = "latency"
+"""Why a challenger that is absent has no score."""
 CLASSES = ("low", "middle", "high")
 SALTS = {name: hashlib.sha256(name.encode()).hexdigest() for name in ("risk_000", "risk_001", "risk_002")}
 STAGES: dict[str, Stage] = {"risk_000": "canary", "risk_001": "ab", "risk_002": "canary"}
@@ -87,8 +90,8 @@ MODEL = """
     label: {stream: verdicts, join: payment, value: %s, max_delay: 3d}
 """
 PARTS = (
-    ("slices: [currency]\n    fallback: {default: 0.5}", "amount > 1"),
-    ("kind: regression\n    fallback: {default: 2.5}", "amount"),
+    ("gate: {fairness: {columns: [currency]}}\n    fallback: {default: 0.5}", "amount > 1"),
+    ("kind: regression\n    slices: [currency]\n    fallback: {default: 2.5}", "amount"),
     ("kind: multiclass\n    classes: [low, middle, high]\n    fallback: {default: middle}", "name"),
     ("fallback: {default: 0.5}", "amount > 1"),
 )
@@ -125,20 +128,22 @@ def vectors(plan: Plan) -> pa.RecordBatch:
     return pa.RecordBatch.from_arrays(columns, schema=plan.vector_arrow)
 
 
-def serving(share: float) -> dict[str, Serving]:
-    """Three champions of three kinds, each with a challenger; a fourth without one."""
+def serving(shares: Sequence[float], challenged: Collection[int] = (0, 1, 2), absent: int | None = None) -> dict[str, Serving]:
+    """Three champions of three kinds, those in `challenged` each with a challenger, one of which may be absent; a fourth champion without one."""
     found = {}
-    for name, kind in (("risk_000", "binary"), ("risk_001", "regression"), ("risk_002", "multiclass")):
+    for number, (name, kind) in enumerate((("risk_000", "binary"), ("risk_001", "regression"), ("risk_002", "multiclass"))):
         interval, bound = ((-1.5, 2.0), 0.3) if kind == "regression" else (None, None)
-        own = Serving("v2", 9, 0.4, Plain(-0.7, kind, fails_above=1.5), None, (-0.5, 0.25) if interval else None)
+        own = Serving(f"v2-{number}", 9 + number, 0.4, Plain(-0.7, kind, fails_above=1.5), None, (-0.5, 0.25) if interval else None)
+        own = own.without_model(ABSENT) if number == absent else own
+        share = shares[number]
         found[name] = Serving(
-            "v1",
-            4,
+            f"v1-{number}",
+            4 + number,
             0.6,
             Plain(0.9, kind, fails_above=2.5, error_bound=bound),
             None,
             interval,
-            challenge=Challenge(own, SALTS[name], share, STAGES[name] if share else "shadow"),
+            challenge=Challenge(own, SALTS[name], share, STAGES[name] if share else "shadow") if number in challenged else None,
         )
     return {**found, "risk_003": Serving("v1", 2, 0.5, Plain(1.0, "binary"), None)}
 
@@ -152,7 +157,7 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
             said = {"champion": now.scorer.score_of(row["amount"])}  # type: ignore[union-attr]
             challenge, variant, draw = now.challenge, "champion", None
             if challenge is not None:
-                said["challenger"] = challenge.serving.scorer.score_of(row["amount"])  # type: ignore[union-attr]
+                said["challenger"] = None if challenge.serving.scorer is None else challenge.serving.scorer.score_of(row["amount"])  # type: ignore[attr-defined]
                 draw = (hash_of(key or b"", challenge.artifact_sha256) >> 11) / 2**53 if challenge.share else None
                 variant = "canary" if draw is not None and draw < challenge.share and said["challenger"] is not None else "champion"
             who = now if variant == "champion" or challenge is None else challenge.serving
@@ -181,8 +186,8 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
                 figures = {"version": one.version, "sequence": one.deployment_sequence}
                 figures |= dict(zip(("score", "predicted", "scores"), given, strict=True))
                 record |= {f"{whose}_{what}": figure for what, figure in figures.items()}
-                record[f"{whose}_reason"] = "model_failed" if value is None else None
-            record |= {"slices": [("currency", row["currency"] or "")] if name == "risk_000" else None}
+                record[f"{whose}_reason"] = None if value is not None else "model_failed" if one.scorer is not None else ABSENT
+            record |= {"slices": [("currency", row["currency"] or "")] if name in ("risk_000", "risk_001") else None}
             shadows.append(record | {"share": challenge.share, "draw": draw, "stage": (STAGES[name] if challenge.share else "shadow")})
     return answers, shadows
 
@@ -202,12 +207,28 @@ def rows_of(batch: pa.RecordBatch | None, left_out: tuple[str, ...] = ()) -> lis
     return [{name: value for name, value in row.items() if name not in places} for row in rows]
 
 
-@settings(max_examples=40, deadline=None)
-@given(cuts=st.lists(st.integers(0, ROWS), max_size=8), share=st.sampled_from([0.0, 0.1, 0.5, 1.0]), packed=st.booleans(), timed=st.booleans())
+@settings(max_examples=30, deadline=None)
+@given(
+    cuts=st.lists(st.integers(0, ROWS), max_size=8),
+    shares=st.tuples(*[st.sampled_from([0.0, 0.1, 0.5, 1.0])] * 3),
+    challenged=st.frozensets(st.integers(0, 2), min_size=1),
+    absent=st.sampled_from([None, 0, 1, 2]),
+    packed=st.booleans(),
+    timed=st.booleans(),
+)
+@example([20], (0.5, 0.1, 1.0), frozenset({0, 1, 2}), None, True, False)
+@example([20], (0.5, 1.0, 0.1), frozenset({1, 2}), 2, False, True)
 def test_any_batching_gives_what_a_loop_over_requests_does(
-    plan: Plan, vectors: pa.RecordBatch, cuts: list[int], share: float, packed: bool, timed: bool
+    plan: Plan,
+    vectors: pa.RecordBatch,
+    cuts: list[int],
+    shares: tuple[float, float, float],
+    challenged: frozenset[int],
+    absent: int | None,
+    packed: bool,
+    timed: bool,
 ) -> None:
-    core, served = ScoringCore(plan, clock_ns=time.perf_counter_ns if timed else None), serving(share)
+    core, served = ScoringCore(plan, clock_ns=time.perf_counter_ns if timed else None), serving(shares, challenged, absent)
     answers, shadows = expected_of(plan, vectors, served)
     found: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
     for begin, end in pairwise([0, *sorted(cuts), ROWS]):
@@ -220,16 +241,17 @@ def test_any_batching_gives_what_a_loop_over_requests_does(
             assert own.to_pylist() == part.shadow_scores.column("request_id").to_pylist()
     assert found[0] == answers
     assert found[1] == shadows
-    assert {row["variant"] for row in found[0]} == {"champion", "default"} | ({"canary"} if share else set())
+    answering = any(shares[number] >= 0.5 for number in challenged - {absent})
+    assert not answering or "canary" in {row["variant"] for row in found[0]}
 
 
 def test_a_challenger_in_shadow_changes_no_answer_and_one_without_a_model_says_why(plan: Plan, vectors: pa.RecordBatch) -> None:
-    core, served = ScoringCore(plan), serving(0.0)
+    core, served = ScoringCore(plan), serving((0.0, 0.0, 0.0))
     alone = {name: Serving(now.version, now.deployment_sequence, now.threshold, now.scorer, None, now.interval) for name, now in served.items()}
     expected = core.process(vectors, alone)
     assert expected.shadow_scores is None
     assert core.process(vectors, served).batch.equals(expected.batch)
-    failed = {name: now.without_challenger("model_failed") for name, now in serving(1.0).items()}
+    failed = {name: now.without_challenger("model_failed") for name, now in serving((1.0, 1.0, 1.0)).items()}
     found = core.process(vectors, failed, KEYS)
     assert found.batch.equals(expected.batch)
     records = rows_of(found.shadow_scores)

@@ -3,6 +3,8 @@
 from collections.abc import Callable
 from typing import TypeVar
 
+import numpy as np
+
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.avro.registry import SchemaRegistry
@@ -70,9 +72,9 @@ class PathBacklog:
     def _has_more(self, stage: str, partition: int) -> bool:
         place, progress = TopicPartition(self._inputs[stage], partition), self._standing(stage, partition)
         begin = progress.input_offsets.get(place, 0) if progress is not None else 0
-        set_aside = frozenset() if progress is None else {offset for topic, number, offset in progress.quarantined if (topic, number) == place}
         # Records that were set aside move no position of a task.
-        return any(not set_aside.issuperset(records.offsets.tolist()) for records in self._reader.read(place, begin))
+        set_aside = [offset for topic, number, offset in (progress.quarantined if progress is not None else ()) if (topic, number) == place]
+        return any(not np.isin(records.offsets, set_aside).all() for records in self._reader.read(place, begin))
 
     def _standing(self, stage: str, partition: int) -> Progress | None:
         record = standing(self._reader, TopicPartition(self._progress[stage], partition), self._codecs[stage]).record

@@ -2,6 +2,7 @@
 
 from collections import Counter
 from contextlib import closing
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -16,7 +17,10 @@ from tidemill.runs.instance import InstanceError
 from tidemill.runs.path_backlog import PathBacklog, former_application, patiently
 from tidemill.runs.settings import CommandSettings
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.avro.messages import message_codec
 from tidemill.shared.log.errors import TransientError
+from tidemill.shared.log.records import TopicPartition
+from tidemill.shared.runner.progress import Progress
 
 CHANGED = APP.replace(*COUNTED).replace("fallback: {default: 0.1}", "fallback: {default: 0.2}") + SECOND
 # Each of three ends when it has covered the one before, then each of four begins.
@@ -105,15 +109,29 @@ def test_a_run_without_a_copy_of_what_has_to_answer_says_what_to_do(tmp_path: Pa
         answer()
 
 
+def test_what_was_set_aside_at_the_end_waits_for_nobody(tmp_path: Path) -> None:
+    run, _, _ = begun(tmp_path)
+    run.rest()
+    topic, journal = run.plan.topics.progress("features"), TopicPartition(run.plan.topics.journal, 0)
+    codec = message_codec(run.registry, topic, "progress")
+    last = Progress.decode(run.values(topic)[-1], codec)
+    run.send(3, "ingestion")
+    with closing(run.backlog()) as backlog:
+        assert backlog.waits("features")
+        new = [offset for records in run.broker.reader().read(journal, last.input_offsets[journal]) for offset in records.offsets.tolist()]
+        for count in (len(new) - 1, len(new)):
+            condemned = replace(last, quarantined=frozenset((journal.topic, 0, offset) for offset in new[:count]))
+            run.broker.sink().publish(topic, last.key, condemned.encode(codec), 0, 0)
+            assert backlog.waits("features") == (count < len(new))
+
+
 def test_a_broker_that_gives_no_answer_now_is_asked_again() -> None:
-    answers = iter([TransientError("no leader"), TransientError("a transaction is open"), 7])
     looks: list[int] = []
 
     def ask() -> int:
-        answer = next(answers)
-        if isinstance(answer, TransientError):
-            raise answer
-        return answer
+        if len(looks) < 2:
+            raise TransientError("a transaction is open")
+        return 7
 
     assert patiently(ask, lambda: looks.append(1)) == 7 and len(looks) == 2
 
