@@ -178,8 +178,8 @@ class KafkaBroker:
         }
 
     def _holder(self, group: str, instance: str) -> str | None:
-        """Return the ``client.id`` of the member with a static name, None if nobody has it."""
-        return next((member.client_id for member in self._members(group) if member.group_instance_id == instance), None)
+        """Return the id of the member with a static name, None if nobody has it."""
+        return next((member.member_id for member in self._members(group) if member.group_instance_id == instance), None)
 
     def _members(self, group: str) -> Sequence[MemberDescription]:
         asked = f"members of group {group}"

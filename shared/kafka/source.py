@@ -3,7 +3,6 @@
 import logging
 import threading
 import time
-import uuid
 from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
@@ -49,16 +48,15 @@ class KafkaSource:
     Range assignment gives partition p of all co-partitioned topics to the same member. A rebalance revokes everything (eager);
     a static member that comes back within the session time-out causes none.
 
-    A coordinator that was elected anew may fence a static member that has no successor: it knows the member under an id that it gave out in an answer
-    which never arrived, or not at all. So a fenced member asks its group who holds its name. Another process does: FencedError, there is one writer.
-    This client itself or nobody does: a new client joins under the name, which fences whatever the old one left under way, and the caller hears of
-    it by a TransientError. The holder is told by its ``client.id``, one of a kind for each client; where the connection's options set another, it
-    may be anybody's, and only a name that nobody holds is taken up again.
+    A coordinator that was elected anew may fence a static member that has no successor: what it has read of the group is older than the member's id.
+    So a fenced member asks its group who holds its name. Nobody does, or the holder's id is one that this member itself has had: a new client joins
+    under the name, which fences whatever the old one left under way, and the caller hears of it by a TransientError. Any other id is that of another
+    process: FencedError, there is one writer. (The ``client.id`` of a holder says nothing: Kafka keeps that of who joined under the name first.)
 
     Parameters
     ----------
     holder
-        Returns the ``client.id`` of who holds a static name in a group, None if nobody does.
+        Returns the member id of who holds a static name in a group, None if nobody does.
     """
 
     def __init__(self, connection: Connection, group: str, instance: str, session_timeout_ms: int, holder: Callable[[str, str], str | None]) -> None:
@@ -68,6 +66,7 @@ class KafkaSource:
         self._session_timeout_ms = session_timeout_ms
         self._holder = holder
         self._subscribed: list[str] = []
+        self._ids: set[str] = set()
         self._assignment = Assignment()
         self._assigned: set[TopicPartition] = set()
         self._caught_up: set[TopicPartition] = set()
@@ -77,22 +76,18 @@ class KafkaSource:
         """Make a client."""
         self._errors = ClientErrors()
         self._known_topics: set[str] = set()
-        self._client_id = f"{self._instance}-{uuid.uuid4().hex}"
         self._consumer = Consumer(
-            {
-                "client.id": self._client_id,
-                **self._connection.settings(
-                    **READING,
-                    group_id=self._group,
-                    group_instance_id=self._instance,
-                    session_timeout_ms=self._session_timeout_ms,
-                    # A member learns at its next heartbeat that another joins or leaves, and until then nobody has the partitions.
-                    heartbeat_interval_ms=max(100, self._session_timeout_ms // 20),
-                    max_poll_interval_ms=max(600_000, self._session_timeout_ms),
-                    partition_assignment_strategy="range",
-                    error_cb=self._errors.note,
-                ),
-            }
+            self._connection.settings(
+                **READING,
+                group_id=self._group,
+                group_instance_id=self._instance,
+                session_timeout_ms=self._session_timeout_ms,
+                # A member learns at its next heartbeat that another joins or leaves, and until then nobody has the partitions.
+                heartbeat_interval_ms=max(100, self._session_timeout_ms // 20),
+                max_poll_interval_ms=max(600_000, self._session_timeout_ms),
+                partition_assignment_strategy="range",
+                error_cb=self._errors.note,
+            )
         )
         self._bulk = BulkConsume.of(self._consumer)
 
@@ -136,10 +131,11 @@ class KafkaSource:
             raise TransientError(f"{problem}: nobody else holds the name {self._instance}, so a new member takes it up") from problem
 
     def _join_again(self, fenced: FencedError) -> None:
-        """Join with a new client where the name is this one's own, or nobody's; else raise."""
+        """Join with a new client where the name is this member's own, or nobody's; else raise."""
         holder = self._holder(self._group, self._instance)
-        if holder not in (None, self._client_id):
-            fenced.add_note(f"the member {self._instance} of group {self._group} is the client {holder}, this one is {self._client_id}")
+        self._note_id()
+        if holder is not None and holder not in self._ids:
+            fenced.add_note(f"the name {self._instance} in group {self._group} is held by {holder}, this member has been {sorted(self._ids)}")
             raise fenced
         log.warning("fenced without a successor: joins again", extra={"group": self._group, "member": self._instance, "holder": holder})
         if self._bulk is not None:
@@ -149,7 +145,14 @@ class KafkaSource:
         self._move(frozenset())
         self._subscribe()
 
+    def _note_id(self) -> None:
+        """Remember the id that the coordinator has given out last."""
+        if identity := self._consumer.memberid():
+            self._ids.add(identity)
+
     def _take(self, max_records: int, timeout_s: float, linger_s: float) -> list[Records]:
+        if not self._assignment.partitions:
+            self._note_id()
         if self._bulk is None:
             return self._consume(max_records, timeout_s, linger_s)
         # The client's own queue has what is no record. Callbacks run in here; a rebalance may take all partitions away.
@@ -231,6 +234,7 @@ class KafkaSource:
         # Nothing is read until the state is restored and `assign` says from where.
         consumer.assign([])
         if consumer is self._consumer:
+            self._note_id()
             self._move(frozenset(TopicPartition(address.topic, address.partition) for address in partitions))
 
     def _on_revoke(self, consumer: Consumer, partitions: list[Address]) -> None:
