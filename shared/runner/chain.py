@@ -8,8 +8,9 @@ import numpy as np
 from tidemill.shared.log.broker import Reader
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, Records, TopicPartition
+from tidemill.shared.runner.crash_verdicts import CrashVerdicts
 from tidemill.shared.runner.death_note import DeathNote
-from tidemill.shared.runner.isolation import CrashVerdicts
+from tidemill.shared.runner.death_verdicts import DeathVerdicts
 from tidemill.shared.runner.restore import Restore
 from tidemill.shared.runner.running_task import RunningTask, StepOutcome
 from tidemill.shared.runner.stage_topics import StageTopics
@@ -46,6 +47,7 @@ class Link:
     topics: StageTopics
     restore: Restore
     verdicts: CrashVerdicts
+    deaths: DeathVerdicts
     trials: CrashTrials
 
 

@@ -8,8 +8,8 @@ from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, Sour
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Records
 from tidemill.shared.runner.chain import Chain, Link, TaskCrashedError, Work
+from tidemill.shared.runner.crash_verdicts import CrashVerdict
 from tidemill.shared.runner.culprit_walk import CulpritWalk, Survives
-from tidemill.shared.runner.isolation import CrashVerdict
 from tidemill.shared.runner.rehearsal import Rehearsal
 from tidemill.shared.runner.shares import Share
 
@@ -77,7 +77,7 @@ class CrashSearch:
             if reading:
                 self._source.assign(self._chain.reading())
             return True
-        verdicts.found(partition, finding)
+        verdicts.learn(partition, finding)
         return False
 
     def try_ticks(self) -> None:

@@ -6,9 +6,9 @@ from tidemill.shared.log.flood import FloodLimits
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.runner.chain import Link
+from tidemill.shared.runner.crash_verdicts import CrashVerdict
 from tidemill.shared.runner.death_note import DeathNote
 from tidemill.shared.runner.flood_report import FloodReport
-from tidemill.shared.runner.isolation import CrashVerdict
 from tidemill.shared.runner.restore import ReplayCrashedError
 from tidemill.shared.runner.running_task import RunningTask
 
@@ -98,7 +98,7 @@ class GuardedRestore:
                 break
             self._note.begin(stage, partition, 0, restoring=True)
             try:
-                running = link.restore.restore(partition, verdicts.condemned(partition))
+                running = link.restore.restore(partition, verdicts.owed.addresses(partition))
             except ReplayCrashedError as crash:
                 error = f"{type(crash.cause).__name__}: {crash.cause}"
                 if verdicts.restoring_died(partition, error, native=False) is CrashVerdict.END and self._timer() >= self._fresh_until:
@@ -106,9 +106,10 @@ class GuardedRestore:
                 continue
             finally:
                 self._note.done()
-            verdicts.take_up(running, death if mine else None, stage > 0, link.restore.record_at)
-            if mine:
-                self._death, death, mine = None, None, False
+            if mine and death is not None:
+                link.deaths.count(running, death, stage > 0, link.restore.record_at)
+                self._death, mine = None, False
+            verdicts.take_up(running)
             if verdicts.suspected(partition) is None:
                 running.limits = self._flood_limits
                 self._floods.begin(partition, running.progress)

@@ -16,13 +16,14 @@ from tidemill.shared.runner.chain_step import ChainStep, StepClocks
 from tidemill.shared.runner.commit_report import CommitReport
 from tidemill.shared.runner.crash_log import CrashLog
 from tidemill.shared.runner.crash_search import CrashSearch
+from tidemill.shared.runner.crash_verdicts import CrashVerdicts
 from tidemill.shared.runner.culprit_walk import CulpritWalk
 from tidemill.shared.runner.dead_letters import DeadLetters
 from tidemill.shared.runner.death_note import DeathNote
+from tidemill.shared.runner.death_verdicts import DeathVerdicts
 from tidemill.shared.runner.flood_report import FloodReport
 from tidemill.shared.runner.guarded_restore import GuardedRestore
 from tidemill.shared.runner.host_clocks import steady_ms, steady_of, wall_ms
-from tidemill.shared.runner.isolation import CrashVerdicts
 from tidemill.shared.runner.lent_broker import Lender
 from tidemill.shared.runner.ownership import Precedence
 from tidemill.shared.runner.progress import RecordCodecPort
@@ -207,7 +208,8 @@ class Runner:
         )
         crash_log = CrashLog(limits.state_folder / f"{topics.app}-{stage.name}-{instance}.crash.json", self._note.advanced)
         verdicts = CrashVerdicts(crash_log, limits.crash_limit, self._timer)
-        return Link(topics, restore, verdicts, CrashTrials(number, restore, verdicts, limits.max_batch, self._clock_ms))
+        deaths = DeathVerdicts(crash_log, limits.crash_limit, verdicts)
+        return Link(topics, restore, verdicts, deaths, CrashTrials(number, restore, verdicts, limits.max_batch, self._clock_ms))
 
     def use_children(self, make: MakeStage) -> None:
         """Have child processes try what has ended this one without an exception, instead of dying of it again and again.

@@ -7,7 +7,7 @@ from dataclasses import dataclass, replace
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.runner.crash_log import Crash
-from tidemill.shared.runner.isolation import CrashVerdicts
+from tidemill.shared.runner.crash_verdicts import CrashVerdicts
 from tidemill.shared.runner.quarantine import Withheld
 from tidemill.shared.runner.rehearsal import RESTORING, Rehearsal, batches, perform
 from tidemill.shared.runner.restore import ReplayCrashedError, Restore, SupersededError
@@ -164,7 +164,7 @@ class CrashTrials:
             crash.partition,
             self._clock_ms(),
             self._max_batch,
-            self._verdicts.owed(crash.partition),
+            self._verdicts.owed.of(crash.partition),
             withheld,
             {_place(name): last for name, last in crash.held.items()},
             list(batches(self._restore, step, self._max_batch)),

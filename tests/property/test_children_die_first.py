@@ -131,7 +131,7 @@ class Idle(Fragile):
 def test_a_step_without_input_that_ends_the_process_is_tried_again_in_a_child_until_it_is_survived(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.1)
+    monkeypatch.setattr("tidemill.shared.runner.suspensions._FIRST_S", 0.1)
     monkeypatch.setenv("WORLD", "bad")
     Idle.bad = True
     values = [column({}, 20), column({}, 20)]
@@ -186,7 +186,7 @@ def test_a_native_fault_while_a_task_is_brought_back_sets_it_aside_and_blames_no
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str
 ) -> None:
     """The process dies of it twice, children after that; the other partition goes on, and with another world the task does as well."""
-    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.05)
+    monkeypatch.setattr("tidemill.shared.runner.suspensions._FIRST_S", 0.05)
     monkeypatch.setenv("WORLD", "bad")
     monkeypatch.setenv("WHERE", where)
     values = [column({}, 20), column({}, 20)]

@@ -242,7 +242,7 @@ class Unrestorable(Fragile):
 def test_a_task_that_cannot_be_brought_back_is_set_aside_and_the_others_go_on(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch, where: str, before: bool
 ) -> None:
-    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.01)
+    monkeypatch.setattr("tidemill.shared.runner.suspensions._FIRST_S", 0.01)
     values = [column({}), column({})]
     machine = Machine(tmp_path, filled(values), 2)
     if before:
@@ -310,7 +310,7 @@ def test_a_crash_without_input_stops_nothing_else(tmp_path: Path) -> None:
 
 
 def test_a_task_that_crashes_whatever_it_is_given_is_set_aside_and_the_others_go_on(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidemill.shared.runner.isolation._SUSPENDED_S", 0.01)
+    monkeypatch.setattr("tidemill.shared.runner.suspensions._FIRST_S", 0.01)
     values = [column({}), column({})]
     machine = Machine(tmp_path, filled(values), 2)
     Broken.bad = True
