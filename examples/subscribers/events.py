@@ -24,6 +24,8 @@ from faust.transport.drivers.aiokafka import AIOKafkaConsumerThread, Consumer, T
 TOPICS_LOOKED_FOR_EVERY_MS = 3_000
 REGISTRY_ANSWERS_WITHIN_S = 10.0
 ASKED_AGAIN_AFTER_S = 1.0
+# A registry that is there says it: no schema has the id that stands before the record.
+SCHEMA_NOT_FOUND = 40403
 
 
 class CommittedConsumerThread(AIOKafkaConsumerThread):
@@ -49,12 +51,18 @@ class CommittedTransport(Transport):
 
 
 async def decoded(decode: Callable[[bytes, SerializationContext], Any], topic: str, value: bytes) -> Any:
-    """Return the record of a value, however long the registry is away: an agent that raises is started again behind the record that it raised on."""
+    """Return the record of a value, however long the registry is away.
+
+    An agent that raises is started again behind the record that it raised on. That is right for a record that cannot be read, as one whose schema
+    the registry does not know, and would lose one that can be read once the registry is back.
+    """
     while True:
         try:
             # In a thread: faust's own work goes on while the registry is asked.
             return await asyncio.to_thread(decode, value, SerializationContext(topic, MessageField.VALUE))
         except (httpx.TransportError, SchemaRegistryError) as problem:
+            if isinstance(problem, SchemaRegistryError) and problem.error_code == SCHEMA_NOT_FOUND:
+                raise
             print(f"{topic}: the registry does not answer, asking again: {problem!r}", file=sys.stderr, flush=True)
             await asyncio.sleep(ASKED_AGAIN_AFTER_S)
 

@@ -1,6 +1,6 @@
 """Retraining: trains when asked, judges, and writes the lifecycle of models."""
 
-from tidemill.services.retraining.processes.family_check import try_own_families
+from tidemill.services.retraining.processes.family_check import try_own_families_once
 from tidemill.services.retraining.processes.registrar import ProcessRegistrar
 from tidemill.services.retraining.processes.slots import Slots
 from tidemill.services.retraining.processes.trainer import ProcessTrainer
@@ -23,9 +23,9 @@ def build(
 ) -> Runner:
     """Wire the stage."""
     plan = load_plan(settings.application)
-    try_own_families(plan, settings.application)
     places = Places(str(settings.application.absolute()), settings.lake.uri, settings.artifacts.uri)
     folder = settings.runner.state_folder / "trainings"
+    try_own_families_once(plan, settings.application, folder / "own-families")
     # The same for all incarnations of the task: a child outlives a rebalance or a retry, and must not get a twin.
     slots = Slots([ProcessTrainer(folder) for _ in range(settings.trainings.at_once)], tells_places=True)
     registrar = ProcessRegistrar(folder, plan.application.app, settings.tracking.uri)

@@ -1,5 +1,6 @@
 """The files that an application is made of, as text that can be kept and written again."""
 
+import hashlib
 import os
 from collections.abc import Mapping
 from pathlib import Path
@@ -23,6 +24,15 @@ def application_files(folder: Path) -> list[Path]:
     if any(is_own(family) for model in application.models.values() for family in model.training.families):
         files += [file for file in folder.rglob("*.py") if not any(part.startswith((".", "__pycache__")) for part in file.relative_to(folder).parts)]
     return sorted({Path(os.path.abspath(file)) for file in files})
+
+
+def content_digest(folder: Path) -> str:
+    """Return the digest of an application's content: the names and the bytes of its files. Comments count; where the folder stands does not."""
+    digest, root = hashlib.sha256(), Path(os.path.abspath(folder))
+    for file in application_files(folder):
+        for part in (os.path.relpath(file, root).encode(), file.read_bytes()):
+            digest.update(len(part).to_bytes(8, "big") + part)
+    return digest.hexdigest()
 
 
 def application_texts(folder: Path) -> tuple[dict[str, str], str]:

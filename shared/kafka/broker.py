@@ -74,6 +74,8 @@ class KafkaBroker:
     def create_topics(self, topics: Sequence[TopicSpec]) -> None:
         """Create the topics that do not exist; when it returns, all of them can be read and written.
 
+        Where all are there, one look at the cluster is all that is asked.
+
         Raises
         ------
         ValueError
@@ -81,30 +83,42 @@ class KafkaBroker:
         TransientError
             The broker does not show them in time.
         """
-        for spec in topics:
-            count = self.partitions(spec.name)
-            if count not in (0, spec.partitions):
-                raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {count}")
         if not topics:
             return
-        cluster = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0))
+        cluster = self._cluster()
+        for spec in topics:
+            count = _partitions(cluster.topics.get(spec.name))
+            if count not in (0, spec.partitions):
+                raise ValueError(f"topic {spec.name}: expected {spec.partitions} partitions, found {count}")
         made = {spec.name: self._topics.of(spec, len(cluster.brokers)) for spec in topics}
         self._warn_of_few_copies({name: copies for name, (copies, _) in made.items()}, cluster)
-        asked = [NewTopic(spec.name, spec.partitions, made[spec.name][0], config=made[spec.name][1]) for spec in topics]
-        for name, future in self._client().create_topics(asked, request_timeout=self._connection.deadline_s).items():
+        missing = [spec for spec in topics if not _partitions(cluster.topics.get(spec.name))]
+        if missing:
+            self._create([NewTopic(spec.name, spec.partitions, made[spec.name][0], config=made[spec.name][1]) for spec in missing])
+        unled = [spec.name for spec in topics if not _is_led(cluster.topics.get(spec.name))]
+        if unled:
+            self._await_leaders(unled)
+
+    def _create(self, topics: Sequence[NewTopic]) -> None:
+        """Ask for topics; one that somebody else makes at the same time is as good."""
+        for name, future in self._client().create_topics(topics, request_timeout=self._connection.deadline_s).items():
             try:
                 self._connection.call(f"create topic {name}", future.result)
             except RuntimeError as problem:
                 cause = problem.__cause__
                 if not (isinstance(cause, KafkaException) and cause.args[0].code() == KafkaError.TOPIC_ALREADY_EXISTS):
                     raise
-        self._await_leaders([spec.name for spec in topics])
+
+    def _cluster(self) -> ClusterMetadata:
+        """Return the brokers and all topics, as the broker knows them now."""
+        cluster: ClusterMetadata = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0))
+        return cluster
 
     def _await_leaders(self, names: Sequence[str]) -> None:
         """Wait until the broker shows topics that its controller has made: it learns of them a little later, and later yet on a loaded machine."""
         deadline = time.monotonic() + self._connection.deadline_s
         while True:
-            there = self._connection.call("metadata of the cluster", lambda: self._client().list_topics(timeout=2.0)).topics
+            there = self._cluster().topics
             missing = [name for name in names if not _is_led(there.get(name))]
             if not missing:
                 return
@@ -125,8 +139,7 @@ class KafkaBroker:
 
     def partitions(self, topic: str) -> int:
         """Number of partitions, 0 when there is no such topic."""
-        metadata = self._connection.call(f"metadata of {topic}", lambda: self._client().list_topics(topic, timeout=2.0)).topics[topic]
-        return 0 if metadata.error is not None else len(metadata.partitions)
+        return _partitions(self._connection.call(f"metadata of {topic}", lambda: self._client().list_topics(topic, timeout=2.0)).topics[topic])
 
     def max_message_bytes(self, topic: str) -> int:
         """Greatest record the topic takes, of the broker or of its producers, whichever is less."""
@@ -226,6 +239,11 @@ class KafkaBroker:
         if self._admin is None:
             self._admin = AdminClient(self._connection.settings())
         return self._admin
+
+
+def _partitions(topic: TopicMetadata | None) -> int:
+    """Number of partitions, 0 when there is no such topic."""
+    return 0 if topic is None or topic.error is not None else len(topic.partitions)
 
 
 def _is_led(topic: TopicMetadata | None) -> bool:

@@ -1,6 +1,6 @@
 """Which records a stage has to get past before a server that was away counts as back."""
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 
 from tidemill.shared.log.records import Records, TopicPartition
 
@@ -32,7 +32,15 @@ class Outage:
         for place, end in self._given.items():
             self._missed[place] = max(self._missed.get(place, 0), end)
 
-    def is_over(self, positions: Mapping[TopicPartition, int]) -> bool:
-        """Return whether the tasks have got past all that they missed; what nobody here reads any more is somebody else's."""
-        self._missed = {place: end for place, end in self._missed.items() if positions.get(place, end) < end}
+    def is_over(self, positions: Callable[[], Mapping[TopicPartition, int]]) -> bool:
+        """Return whether the tasks have got past all that they missed; what nobody here reads any more is somebody else's.
+
+        Parameters
+        ----------
+        positions
+            How far the tasks have been given their inputs. Called only while something is missed: it goes through the inputs of all tasks.
+        """
+        if self._missed:
+            reached = positions()
+            self._missed = {place: end for place, end in self._missed.items() if reached.get(place, end) < end}
         return not self._missed

@@ -110,7 +110,7 @@ class StageLoop:
             self._start_over(problem)
             return False
         waited = self._backoff.waits
-        self._backoff.stepped(past=self._outage.is_over(self._chain.positions()))
+        self._backoff.stepped(past=self._outage.is_over(self._chain.positions))
         if waited and not self._backoff.waits:
             self._metrics.observe_readiness(self._health.ready)
         self._health.advanced()

@@ -7,7 +7,7 @@ from tidemill.planning.compare import compare
 from tidemill.planning.difference import Difference, Refusal
 from tidemill.planning.fold_rate import fold_rate
 from tidemill.planning.running_application import RunningApplication
-from tidemill.runs.application_copy import content_digest
+from tidemill.shared.application.application_files import content_digest
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.models.artifacts import Artifact, ArtifactError, ArtifactStore

@@ -1,23 +1,13 @@
 """The application as a run has it: its files, kept with the run, so that an edited folder changes nothing until it is applied."""
 
-import hashlib
 import os
 import shutil
 from pathlib import Path
 
-from tidemill.shared.application.application_files import application_files
+from tidemill.shared.application.application_files import application_files, content_digest
 
 COPIES = "applications"
 _DIGITS = 16
-
-
-def content_digest(folder: Path) -> str:
-    """Return the digest of an application's content: the names and the bytes of its files. Comments count; where the folder stands does not."""
-    digest, root = hashlib.sha256(), Path(os.path.abspath(folder))
-    for file in application_files(folder):
-        for part in (os.path.relpath(file, root).encode(), file.read_bytes()):
-            digest.update(len(part).to_bytes(8, "big") + part)
-    return digest.hexdigest()
 
 
 def keep_application(folder: Path, run: Path) -> Path:

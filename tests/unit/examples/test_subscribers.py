@@ -58,3 +58,15 @@ def test_a_record_that_is_none_is_no_matter_of_the_registry() -> None:
 
     with pytest.raises(ValueError, match="no Avro"):
         asyncio.run(events.decoded(decode, "shop-drift", b"junk"))
+
+
+def test_a_record_whose_schema_nobody_knows_holds_nothing_up() -> None:
+    asked: list[bytes] = []
+
+    def decode(value: bytes, context: SerializationContext) -> None:
+        asked.append(value)
+        raise SchemaRegistryError(404, 40403, "Schema not found")
+
+    with pytest.raises(SchemaRegistryError, match="Schema not found"):
+        asyncio.run(asyncio.wait_for(events.decoded(decode, "shop-drift", b"junk"), 20.0))
+    assert asked == [b"junk"]

@@ -9,7 +9,7 @@ from typer.testing import CliRunner
 from tidemill.services.cli.__main__ import app
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.own_families import check_explained_families, check_own_families
-from tidemill.services.retraining.processes.family_check import try_own_families
+from tidemill.services.retraining.processes.family_check import try_own_families, try_own_families_once
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.planning import load_plan
 
@@ -92,6 +92,31 @@ def test_a_family_that_hangs_is_ended(tmp_path: Path) -> None:
     folder = payments_with(tmp_path, '"worse_estimators_of_a_test:hangs"')
     with pytest.raises(FamilyError, match=r"within 0\.5 s, found one that hangs or takes longer \(models\..*worse_estimators_of_a_test:hangs"):
         try_own_families(load_plan(folder), folder, longest_s=0.5)
+
+
+def test_a_service_tries_the_same_families_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    tried: list[Path] = []
+    monkeypatch.setattr("tidemill.services.retraining.processes.family_check.try_own_families", lambda _plan, folder: tried.append(folder))
+    folder, verdict = payments_with(tmp_path, '"estimators_of_a_test:steps"'), tmp_path / "state" / "own-families"
+
+    def start() -> int:
+        try_own_families_once(load_plan(folder), folder, verdict)
+        return len(tried)
+
+    assert [start(), start()] == [1, 1]
+    (folder / "estimators_of_a_test.py").write_text(MODULE + "\n")
+    assert [start(), start()] == [2, 2], "another content"
+    verdict.write_text("torn")
+    assert start() == 3
+    payments_with(tmp_path, "lightgbm")
+    assert start() == 3, "none of its own"
+
+
+def test_families_that_failed_are_tried_at_each_start(tmp_path: Path) -> None:
+    folder, verdict = payments_with(tmp_path, '"worse_estimators_of_a_test:ends"'), tmp_path / "own-families"
+    for _ in range(2):
+        with pytest.raises(FamilyError, match="found one that ended its process"):
+            try_own_families_once(load_plan(folder), folder, verdict)
 
 
 @pytest.mark.parametrize("family", ["estimators_of_a_test:steps", "estimators_of_a_test:averaged"])

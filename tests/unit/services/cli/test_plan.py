@@ -8,9 +8,10 @@ import pytest
 from typer.testing import CliRunner
 
 from tests.unit.tidemill.planning.changed import EXAMPLE, SECOND_MODEL, changed
-from tidemill.runs.application_copy import content_digest, keep_application
+from tidemill.runs.application_copy import keep_application
 from tidemill.runs.instance import Instance
 from tidemill.services.cli.__main__ import app
+from tidemill.shared.application.application_files import content_digest
 
 LAST = "holdout_days: 3, min_rows: 1500}"
 

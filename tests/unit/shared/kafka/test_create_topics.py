@@ -1,5 +1,6 @@
 """Topics that were asked for can be used when the call returns, however late the broker learns of them from its controller."""
 
+from collections.abc import Sequence
 from concurrent.futures import Future
 from types import SimpleNamespace
 from typing import Any
@@ -12,31 +13,56 @@ from tidemill.shared.log.errors import TransientError
 
 
 class LateClient:
-    """A broker that shows a new topic only when it is looked at for the third time, without a leader at first."""
+    """A cluster that shows a new topic only when it is looked at for the third time after it was asked for, without a leader at first."""
 
-    def __init__(self, shows_at: int) -> None:
-        self.looked, self._shows_at, self._asked = 0, shows_at, False
+    def __init__(self, shows_at: int, there: Sequence[str] = ()) -> None:
+        self.looks, self.asked = 0, list[str]()
+        self._looked_since, self._shows_at, self._there = 0, shows_at, there
 
-    def list_topics(self, topic: str | None = None, timeout: float = 0.0) -> Any:
-        unknown = SimpleNamespace(error="unknown", partitions={})
-        if topic is not None:
-            return SimpleNamespace(topics={topic: unknown})
-        self.looked += self._asked
-        leader = 1 if self.looked >= self._shows_at else -1
-        led = SimpleNamespace(error=None, partitions={0: SimpleNamespace(leader=leader, replicas=[1])})
-        return SimpleNamespace(brokers={1: None}, topics={"new": led} if self.looked >= self._shows_at - 1 > 0 else {})
+    def list_topics(self, timeout: float = 0.0) -> Any:
+        self.looks += 1
+        self._looked_since += bool(self.asked)
+        shown = dict.fromkeys(self._there, 1)
+        if self._looked_since >= self._shows_at - 1:
+            shown |= dict.fromkeys(self.asked, 1 if self._looked_since >= self._shows_at else -1)
+        return SimpleNamespace(brokers={1: None}, topics={name: topic(leader) for name, leader in shown.items()})
 
     def create_topics(self, asked: Any, request_timeout: float) -> dict[str, Future[None]]:
-        self._asked, made = True, Future[None]()
+        self.asked += [one.topic for one in asked]
+        made = Future[None]()
         made.set_result(None)
-        return {topic.topic: made for topic in asked}
+        return dict.fromkeys(self.asked, made)
+
+
+def topic(leader: int) -> SimpleNamespace:
+    """Return what a cluster says of a topic with one partition; leader -1: nobody leads it yet."""
+    return SimpleNamespace(error=None, partitions={0: SimpleNamespace(leader=leader, replicas=[1])})
 
 
 def test_topics_have_leaders_when_they_have_been_made(monkeypatch: pytest.MonkeyPatch) -> None:
-    broker, client = KafkaBroker("nobody"), LateClient(3)
+    broker, client = KafkaBroker("nobody"), LateClient(3, there=["old"])
     monkeypatch.setattr(broker, "_client", lambda: client)
-    broker.create_topics([TopicSpec("new")])
-    assert client.looked == 3
+    broker.create_topics([TopicSpec("new"), TopicSpec("old")])
+    assert (client.asked, client.looks) == (["new"], 1 + 3)
+
+
+def test_nothing_is_made_or_waited_for_where_all_is_there(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, client = KafkaBroker("nobody"), LateClient(3, there=["old", "older"])
+    monkeypatch.setattr(broker, "_client", lambda: client)
+    broker.create_topics([TopicSpec("old"), TopicSpec("older")])
+    assert (client.asked, client.looks) == ([], 1)
+    with pytest.raises(ValueError, match="topic old: expected 2 partitions, found 1"):
+        broker.create_topics([TopicSpec("new"), TopicSpec("old", 2)])
+    assert client.asked == []
+
+
+def test_a_topic_that_nobody_leads_yet_is_waited_for_and_not_made_again(monkeypatch: pytest.MonkeyPatch) -> None:
+    broker, client = KafkaBroker("nobody", deadline_s=0.2), LateClient(3, there=["old"])
+    monkeypatch.setattr(broker, "_client", lambda: client)
+    monkeypatch.setattr(client, "list_topics", lambda timeout: SimpleNamespace(brokers={1: None}, topics={"old": topic(-1)}))
+    with pytest.raises(TransientError, match="expected the topics old with leaders"):
+        broker.create_topics([TopicSpec("old")])
+    assert client.asked == []
 
 
 def test_topics_that_are_not_shown_in_time_are_named(monkeypatch: pytest.MonkeyPatch) -> None:

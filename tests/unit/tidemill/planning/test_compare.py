@@ -11,7 +11,7 @@ from tidemill.planning.compare import compare
 from tidemill.planning.difference import ApplicationChange, Difference
 from tidemill.planning.make_plan import make_plan
 from tidemill.planning.running_application import RunningApplication
-from tidemill.runs.application_copy import content_digest
+from tidemill.shared.application.application_files import content_digest
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.models.artifacts import ArtifactStore
 from tidemill.shared.models.deployments import ModelDeployment

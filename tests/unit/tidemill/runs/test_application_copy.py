@@ -4,7 +4,8 @@ import shutil
 from pathlib import Path
 
 from tests.unit.tidemill.planning.changed import EXAMPLE
-from tidemill.runs.application_copy import content_digest, keep_application, kept_applications
+from tidemill.runs.application_copy import keep_application, kept_applications
+from tidemill.shared.application.application_files import content_digest
 from tidemill.shared.application.planning import load_plan
 
 
