@@ -22,18 +22,18 @@ class Mock:
 
     def refuse(self, *codes: int, request: int = PRODUCE) -> None:
         """Answer the next requests (to write) with these errors."""
-        found, cluster = self._cluster()
+        library, cluster = self._cluster()
         errors = (ctypes.c_int * len(codes))(*codes)
-        found.rd_kafka_mock_push_request_errors_array(cluster, ctypes.c_int16(request), ctypes.c_size_t(len(codes)), errors)
+        library.rd_kafka_mock_push_request_errors_array(cluster, ctypes.c_int16(request), ctypes.c_size_t(len(codes)), errors)
 
     def take_away(self, topic: str) -> None:
         """Know a topic no more: a transaction that is to write there waits for it, with all that it writes elsewhere."""
-        found, cluster = self._cluster()
-        found.rd_kafka_mock_topic_set_error(cluster, topic.encode(), ctypes.c_int(KafkaError.UNKNOWN_TOPIC_OR_PART))
+        library, cluster = self._cluster()
+        library.rd_kafka_mock_topic_set_error(cluster, topic.encode(), ctypes.c_int(KafkaError.UNKNOWN_TOPIC_OR_PART))
         self.refuse(*[KafkaError.UNKNOWN_TOPIC_OR_PART] * 1_000, request=ADD_PARTITIONS)
 
     def _cluster(self) -> tuple[ctypes.CDLL, ctypes.c_void_p]:
-        found = library()
-        assert found is not None, "expected the librdkafka that is known"
-        found.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
-        return found, ctypes.c_void_p(found.rd_kafka_handle_mock_cluster(ctypes.c_void_p(handle_of(self._client))))
+        librdkafka = library()
+        assert librdkafka is not None, "expected the librdkafka that is known"
+        librdkafka.rd_kafka_handle_mock_cluster.restype = ctypes.c_void_p
+        return librdkafka, ctypes.c_void_p(librdkafka.rd_kafka_handle_mock_cluster(ctypes.c_void_p(handle_of(self._client))))

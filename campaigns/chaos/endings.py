@@ -43,14 +43,14 @@ def endings(logs: Path) -> list[Ending]:
     return sorted((ending for log in logs.rglob("*.log") for ending in _of(log)), key=lambda ending: ending.time)
 
 
-def reasons(found: Iterable[Ending]) -> dict[str, int]:
+def reasons(ended: Iterable[Ending]) -> dict[str, int]:
     """How many processes ended for which reason, by stage, the most frequent first."""
-    return dict(Counter(f"{ending.log.stem}: {ending.reason}" for ending in found).most_common())
+    return dict(Counter(f"{ending.log.stem}: {ending.reason}" for ending in ended).most_common())
 
 
-def keep_logs(found: Iterable[Ending], logs: Path, target: Path) -> None:
+def keep_logs(ended: Iterable[Ending], logs: Path, target: Path) -> None:
     """Copy the logs in which processes ended by themselves; their places below `logs` stay."""
-    for log in sorted({ending.log for ending in found}):
+    for log in sorted({ending.log for ending in ended}):
         copy = target / log.relative_to(logs)
         copy.parent.mkdir(parents=True, exist_ok=True)
         shutil.copy2(log, copy)

@@ -129,8 +129,8 @@ class OnnxScorer:
     def _check_errors(self, forest: ErrorForest, model: ErrorModel, scores: NDArray[np.float64]) -> None:
         """Hold the error model against its parity rows, given the recorded scores: one rounded otherwise could take another branch."""
         positions = np.arange(len(self.columns), dtype=np.int32)
-        found = forest.estimate(blocks_of_rows(self.signature.parity_matrix()), positions, scores)
-        worst = float((np.abs(found - np.array(model.parity)) / np.array([model.scale, model.scale**2])).max())
+        estimated = forest.estimate(blocks_of_rows(self.signature.parity_matrix()), positions, scores)
+        worst = float((np.abs(estimated - np.array(model.parity)) / np.array([model.scale, model.scale**2])).max())
         if not worst <= _ERROR_TOLERANCE:
             words = f"expected errors of the parity rows differ by {worst:.3g} of their unit, allowed {_ERROR_TOLERANCE:.3g}"
             raise ArtifactError(f"model {self.signature.version}: {words}")

@@ -29,11 +29,11 @@ def test_records_come_back_in_order_with_all_their_parts(broker: Broker, topic: 
     publish(broker, topic, [b"%d" % n for n in range(500)])
     source = member()
     source.assign({TopicPartition(topic, 0): 0})
-    found = collect(source, 500)
-    assert [value for records in found for value in records.values] == [b"%d" % n for n in range(500)]
-    assert np.concatenate([records.offsets for records in found]).tolist() == list(range(500))
-    assert np.concatenate([records.timestamps_ms for records in found]).tolist() == list(range(1000, 1500))
-    assert {key for records in found for key in records.keys} == {b"k"}
+    arrived = collect(source, 500)
+    assert [value for records in arrived for value in records.values] == [b"%d" % n for n in range(500)]
+    assert np.concatenate([records.offsets for records in arrived]).tolist() == list(range(500))
+    assert np.concatenate([records.timestamps_ms for records in arrived]).tolist() == list(range(1000, 1500))
+    assert {key for records in arrived for key in records.keys} == {b"k"}
 
 
 def test_a_reader_does_not_linger_over_topics_it_has_not_seen(

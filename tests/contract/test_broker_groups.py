@@ -54,11 +54,11 @@ def test_ends_are_reported_and_taken_back(broker: Broker, topic: str, member: Ca
     source.assign(dict.fromkeys(both, 0))
     until(lambda: source.consume(10, 0.05) == [] and source.caught_up == both)
     publish(broker, topic, [b"x"] * 50)
-    found = 0
+    read = 0
     deadline = time.monotonic() + DEADLINE_S
-    while found < 50:
-        found += sum(map(len, source.consume(10, 0.05)))
-        if 0 < found < 50:
+    while read < 50:
+        read += sum(map(len, source.consume(10, 0.05)))
+        if 0 < read < 50:
             assert TopicPartition(topic, 0) not in source.caught_up
         assert time.monotonic() < deadline
     until(lambda: source.consume(10, 0.05) == [] and source.caught_up == both)

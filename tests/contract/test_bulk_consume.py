@@ -64,7 +64,7 @@ def take(bulk: BulkConsume, count: int) -> tuple[dict[TopicPartition, list[Recor
         for run in taken.runs:
             runs[TopicPartition(run.topic, run.partition)].append(run)
         events[:] += taken.events
-        return sum(len(run) for found in runs.values() for run in found) >= count
+        return sum(len(run) for part in runs.values() for run in part) >= count
 
     until(enough)
     return runs, events
@@ -106,16 +106,16 @@ def test_the_end_of_a_partition_is_told(log: Log, reader: tuple[Consumer, BulkCo
 
 def test_no_more_are_taken_than_asked_for_and_none_is_lost(log: Log, reader: tuple[Consumer, BulkConsume]) -> None:
     log.write(PLACES[0], [(b"k", b"%d" % n, 1) for n in range(25)])
-    found: list[bytes | None] = []
+    taken: list[bytes | None] = []
 
     def enough() -> bool:
         runs = reader[1].take(10, 0.05, 0.01).runs
         assert sum(map(len, runs)) <= 10
-        found.extend(value for run in runs for value in run.values)
-        return len(found) >= 25
+        taken.extend(value for run in runs for value in run.values)
+        return len(taken) >= 25
 
     until(enough)
-    assert found == [b"%d" % n for n in range(25)]
+    assert taken == [b"%d" % n for n in range(25)]
 
 
 def test_another_assignment_begins_where_it_says_and_nothing_of_the_one_before_comes(log: Log) -> None:
@@ -127,7 +127,7 @@ def test_another_assignment_begins_where_it_says_and_nothing_of_the_one_before_c
             bulk.take(1, 0.05, 0.0)  # some have been read, others wait
         log.assign(consumer, bulk, {PLACES[n % 2]: begins[PLACES[n % 2]]})
         runs, _ = take(bulk, 2)
-        assert [value for found in runs.values() for run in found for value in run.values] == [b"%d" % n, b"more"]
+        assert [value for part in runs.values() for run in part for value in run.values] == [b"%d" % n, b"more"]
         assert consumer.poll(0) is None
     bulk.close()
     consumer.close()

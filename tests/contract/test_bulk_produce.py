@@ -37,13 +37,13 @@ class Topic:
     def records(self, topic: str, count: int) -> list[Row]:
         assert self.producer.flush(patient(20)) == 0
         self.consumer.assign([TopicPartition(topic, 1, self.read)])
-        found: list[Row] = []
-        while len(found) < count:
-            messages = self.consumer.consume(count - len(found), 20)
+        read: list[Row] = []
+        while len(read) < count:
+            messages = self.consumer.consume(count - len(read), 20)
             assert messages and all(message.error() is None for message in messages)
-            found += [(message.key(), message.value(), message.timestamp()[1]) for message in messages]
+            read += [(message.key(), message.value(), message.timestamp()[1]) for message in messages]
         self.read += count
-        return found
+        return read
 
 
 @pytest.fixture(scope="module")

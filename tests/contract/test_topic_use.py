@@ -59,29 +59,29 @@ Uses = dict[str, tuple[set[str], set[str]]]
 @pytest.fixture(scope="module")
 def plan() -> Plan:
     """An application with everything that makes a stage read more: a reference stream, a stream that can be paused, a model that is explained."""
-    found = load_plan(ROOT / "examples" / "flights")
-    models = {name: model.model_copy(update={"explain": Explain()}) for name, model in found.application.models.items()}
-    streams = {**found.streams, "departures": replace(found.streams["departures"], pauses_on_flood=True)}
-    return replace(found, streams=streams, application=found.application.model_copy(update={"models": models}))
+    flights = load_plan(ROOT / "examples" / "flights")
+    models = {name: model.model_copy(update={"explain": Explain()}) for name, model in flights.application.models.items()}
+    streams = {**flights.streams, "departures": replace(flights.streams["departures"], pauses_on_flood=True)}
+    return replace(flights, streams=streams, application=flights.application.model_copy(update={"models": models}))
 
 
 def declared(plan: Plan) -> Uses:
     """Producers and consumers by topic; what the runner itself writes and reads for every stage is added."""
     topics, raw = plan.topics, set(plan.topics.raw)
-    found: Uses = defaultdict(lambda: (set(), set()))
+    roles: Uses = defaultdict(lambda: (set(), set()))
     for stage, inputs in DECLARED.items():
         own = inputs(plan)
         for topic in (*own.outputs, topics.rejected, topics.progress(stage), topics.checkpoint(stage)):
-            found[topic][0].add(stage)
+            roles[topic][0].add(stage)
         for topic in (*own.partitioned, *own.broadcast, *own.restores_from_outputs, topics.progress(stage), topics.checkpoint(stage)):
             if topic not in raw:
-                found[topic][1].add(stage)
+                roles[topic][1].add(stage)
     for party, use in BESIDE.items():
         for topic in use(topics).writes:
-            found[topic][0].add(party)
+            roles[topic][0].add(party)
         for topic in use(topics).reads:
-            found[topic][1].add(party)
-    return dict(found)
+            roles[topic][1].add(party)
+    return dict(roles)
 
 
 def catalogued(app: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
@@ -93,10 +93,10 @@ def catalogued(app: str) -> Iterator[tuple[str, str, dict[str, Any]]]:
 
 
 def test_producers_and_consumers_are_those_that_the_code_declares(plan: Plan) -> None:
-    found, seen = declared(plan), set()
+    roles, seen = declared(plan), set()
     readers_of_progress: set[str] = set()
     for topic, stage, entry in catalogued(plan.application.app):
-        producers, consumers = found.get(topic, (set(), set()))
+        producers, consumers = roles.get(topic, (set(), set()))
         written = {stage if party == "{stage}" else party for party in entry["producers"]}
         read = {stage if party == "{stage}" else party for party in entry["consumers"]}
         assert written - {"users"} == producers, topic
@@ -112,7 +112,7 @@ def test_producers_and_consumers_are_those_that_the_code_declares(plan: Plan) ->
     assert readers_of_progress == {party for _, _, entry in catalogued("x") if entry["schemas"] == ["progress"] for party in entry["consumers"]} - {
         "{stage}"
     }
-    assert set(found) == seen, "every topic that is used is in the catalogue"
+    assert set(roles) == seen, "every topic that is used is in the catalogue"
     assert set(DECLARED) == set(STAGES)
 
 
@@ -132,7 +132,7 @@ def test_what_is_no_stage_names_no_topic_that_it_has_not_declared(party: str) ->
 
 
 def _named(folder: Path, names: set[str]) -> set[str]:
-    found = set()
+    named = set()
     for file in folder.rglob("*.py"):
         if file.name == "topic_use.py":
             continue
@@ -140,7 +140,7 @@ def _named(folder: Path, names: set[str]) -> set[str]:
             if isinstance(node, ast.Attribute) and isinstance(node.value, ast.Name | ast.Attribute):
                 owner = node.value.id if isinstance(node.value, ast.Name) else node.value.attr
                 if owner.lstrip("_") == "topics" and (node.attr in names or node.attr in ("progress", "checkpoint")):
-                    found.add(node.attr)
+                    named.add(node.attr)
             if isinstance(node, ast.Name) and node.id == "checkpoint_topic":
-                found.add("checkpoint")
-    return found
+                named.add("checkpoint")
+    return named

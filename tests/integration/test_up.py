@@ -98,15 +98,15 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
     command = signed_command(key, "faulty", "retrain", "a test")
     producer.produce(plan.topics.commands, codec.encode(command), b"faulty")
     assert producer.flush(patient(30)) == 0
-    found: list[psutil.Process] = []
+    trainings: list[psutil.Process] = []
 
     def look() -> bool:
-        found.extend(child for child in parent.children(recursive=True) if module_of(child) == "tidemill.services.retraining.processes.job")
-        return bool(found)
+        trainings.extend(child for child in parent.children(recursive=True) if module_of(child) == "tidemill.services.retraining.processes.job")
+        return bool(trainings)
 
     wait_for(look, f"a training process; {folder}")
-    found[0].suspend()
-    return found[0]
+    trainings[0].suspend()
+    return trainings[0]
 
 
 @pytest.mark.lasts(35)

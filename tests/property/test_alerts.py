@@ -35,7 +35,7 @@ Step = tuple[AlertSource | None, int, dict[str, Any]]
 @st.composite
 def steps(draw: st.DrawFn) -> list[Step]:
     """Records and ticks (no source) of half an hour; the times of records are a little out of order."""
-    found: list[Step] = []
+    made: list[Step] = []
     clock = 0
     for _ in range(draw(st.integers(1, 40))):
         clock += draw(st.sampled_from([0, 500, 20_000, MINUTE, 3 * MINUTE]))
@@ -52,8 +52,8 @@ def steps(draw: st.DrawFn) -> list[Step]:
             "progress": {"stage": model, "partition": 0},
         }
         fields = columns.get(source or "", {})
-        found.append((source, max(0, clock - draw(st.sampled_from([0, 0, 40_000]))), fields))
-    return found
+        made.append((source, max(0, clock - draw(st.sampled_from([0, 0, 40_000]))), fields))
+    return made
 
 
 def started() -> AlertFold:
@@ -62,14 +62,14 @@ def started() -> AlertFold:
 
 def items(given_steps: list[Step]) -> list[tuple[AlertSource | None, int, AlertInput | None]]:
     offsets: dict[str, int] = {}
-    found: list[tuple[AlertSource | None, int, AlertInput | None]] = []
+    drawn: list[tuple[AlertSource | None, int, AlertInput | None]] = []
     for source, time_ms, fields in given_steps:
         record = None
         if source is not None:
             offsets[source] = offsets.get(source, -1) + 1
             record = AlertInput(f"shop-{source}", 0, offsets[source], time_ms, fields)
-        found.append((source, time_ms, record))
-    return found
+        drawn.append((source, time_ms, record))
+    return drawn
 
 
 def one_by_one(given_steps: list[Step]) -> AlertFold:

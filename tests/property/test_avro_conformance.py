@@ -43,17 +43,17 @@ def test_every_type_is_read_as_fastavro_wrote_it_and_written_back(drawn: tuple[s
     schema, rows = drawn
     registry = MemorySchemaRegistry()
     encoder = ColumnEncoder(registry, "s", schema)
-    found = ColumnDecoder(registry, schema, exact_length=True).decode([HEAD + encoded(schema, row) for row in rows])
-    assert not found.errors
-    found.batch.validate(full=True)
+    reading = ColumnDecoder(registry, schema, exact_length=True).decode([HEAD + encoded(schema, row) for row in rows])
+    assert not reading.errors
+    reading.batch.validate(full=True)
     expected = [flattened(json.loads(schema), row) for row in rows]
-    assert rows_of(found.batch) == expected
-    again = encoder.encode(found.batch)
+    assert rows_of(reading.batch) == expected
+    again = encoder.encode(reading.batch)
     # A record that may be null and holds nothing but nulls is written as null: the same columns in other bytes.
     assert rows_of(ColumnDecoder(registry, schema, exact_length=True).decode(again).batch) == expected
     for value, row in zip(again, rows, strict=True):
         assert flattened(json.loads(schema), decoded(schema, schema, value[5:])) == flattened(json.loads(schema), row)
-    assert list(encoder.encode(found.batch.slice(1))) == list(again)[1:]
+    assert list(encoder.encode(reading.batch.slice(1))) == list(again)[1:]
 
 
 @settings(max_examples=150, deadline=None)
@@ -77,9 +77,9 @@ def test_damage_costs_its_record_only_whatever_its_neighbours(drawn: tuple[str, 
             body = bytearray(data.draw(st.binary(max_size=30)))
         values[i] = HEAD + bytes(body)
     decoder = ColumnDecoder(registry, schema, exact_length=True)
-    found = decoder.decode(values)
-    together = {i: row for i, row in zip(found.rows.tolist(), rows_of(found.batch), strict=True)}
-    verdicts = {error.index: (error.reason, error.detail) for error in found.errors}
+    reading = decoder.decode(values)
+    together = {i: row for i, row in zip(reading.rows.tolist(), rows_of(reading.batch), strict=True)}
+    verdicts = {error.index: (error.reason, error.detail) for error in reading.errors}
     assert sorted([*together, *verdicts]) == list(range(len(values)))
     for i, value in enumerate(values):
         alone = decoder.decode([value])
@@ -87,7 +87,7 @@ def test_damage_costs_its_record_only_whatever_its_neighbours(drawn: tuple[str, 
         assert repr(rows_of(alone.batch)) == repr([together[i]] if i in together else [])
     # What is accepted can be written and read again: no accepted record is one that nobody can read.
     encoder = ColumnEncoder(registry, "s", schema)
-    assert repr(rows_of(decoder.decode(encoder.encode(found.batch)).batch)) == repr(rows_of(found.batch))
+    assert repr(rows_of(decoder.decode(encoder.encode(reading.batch)).batch)) == repr(rows_of(reading.batch))
 
 
 @settings(max_examples=100, deadline=None)
@@ -104,8 +104,8 @@ def test_fields_the_reader_does_not_know_are_skipped_whatever_their_type(
     rows = [{**a, **{f"own_{key}": value for key, value in b.items()}} for a, b in zip(theirs[1], ours[1], strict=False)]
     registry = MemorySchemaRegistry()
     registry.register("s", merged)
-    found = ColumnDecoder(registry, wanted, exact_length=True).decode([HEAD + encoded(merged, row) for row in rows])
-    assert not found.errors
-    assert rows_of(found.batch) == [
+    reading = ColumnDecoder(registry, wanted, exact_length=True).decode([HEAD + encoded(merged, row) for row in rows])
+    assert not reading.errors
+    assert rows_of(reading.batch) == [
         flattened(json.loads(wanted), {key: value for key, value in row.items() if key.startswith("own_")}) for row in rows
     ]

@@ -63,8 +63,8 @@ def test_a_matrix_of_types_is_read_or_refused_as_fastavro_does(theirs: str) -> N
         registry.register("s", writer)
         rows = [{"x": value, "end": "z", **({"hidden": {"k": [1, "a"]}} if hidden else {})} for value in TYPES[theirs][1]]
         bodies = [encoded(writer, row) for row in rows]
-        found = ColumnDecoder(registry, reader, exact_length=True).decode([header(1) + body for body in bodies])
-        ok = dict(zip(found.rows.tolist(), rows_of(found.batch), strict=True))
+        reading = ColumnDecoder(registry, reader, exact_length=True).decode([header(1) + body for body in bodies])
+        ok = dict(zip(reading.rows.tolist(), rows_of(reading.batch), strict=True))
         for i, (row, body) in enumerate(zip(rows, bodies, strict=True)):
             if row["x"] in EMPTY:
                 continue
@@ -75,7 +75,7 @@ def test_a_matrix_of_types_is_read_or_refused_as_fastavro_does(theirs: str) -> N
                 continue
             if ours in ("string", "strings", "string or null") and expected["x"] == "\udcff":
                 continue
-            assert ok.get(i) == expected, (theirs, ours, row, found.errors)
+            assert ok.get(i) == expected, (theirs, ours, row, reading.errors)
 
 
 def test_an_int_out_of_range_is_refused_and_not_cut_whoever_reads_it() -> None:
@@ -84,9 +84,9 @@ def test_an_int_out_of_range_is_refused_and_not_cut_whoever_reads_it() -> None:
     registry.register("s", schema)
     bodies = [bytes.fromhex(body) + b"\x02z" for body in ("feffffffffffffffff01", "80808080a00b", "feffffff1f", "feffffff0f", "ffffffff0f")]
     for reader in (schema, _record("long"), _record("double")):
-        found = ColumnDecoder(registry, reader, exact_length=True).decode([header(1) + body for body in bodies])
-        assert [(error.index, error.reason) for error in found.errors] == [(i, "out_of_range") for i in (0, 1, 2)]
-        assert found.batch.column("x").to_pylist() == [2**31 - 1, -(2**31)]
+        reading = ColumnDecoder(registry, reader, exact_length=True).decode([header(1) + body for body in bodies])
+        assert [(error.index, error.reason) for error in reading.errors] == [(i, "out_of_range") for i in (0, 1, 2)]
+        assert reading.batch.column("x").to_pylist() == [2**31 - 1, -(2**31)]
 
 
 def test_two_declared_units_are_never_mixed() -> None:
@@ -101,9 +101,9 @@ def test_two_declared_units_are_never_mixed() -> None:
 def _read(writer: str, reader: str, rows: list[dict[str, Any]]) -> tuple[dict[int, dict[str, Any]], list[str]]:
     registry = MemorySchemaRegistry()
     registry.register("s", writer)
-    found = ColumnDecoder(registry, reader, exact_length=True).decode([header(1) + encoded(writer, row) for row in rows])
-    found.batch.validate(full=True)
-    return dict(zip(found.rows.tolist(), rows_of(found.batch), strict=True)), [error.reason for error in found.errors]
+    reading = ColumnDecoder(registry, reader, exact_length=True).decode([header(1) + encoded(writer, row) for row in rows])
+    reading.batch.validate(full=True)
+    return dict(zip(reading.rows.tolist(), rows_of(reading.batch), strict=True)), [error.reason for error in reading.errors]
 
 
 def _holding(record: Any) -> Any:

@@ -202,8 +202,8 @@ def test_reading_changes_no_bits_whatever_has_left(seed: int) -> None:
     cuts = [0, *sorted(rng.choice(np.arange(1, 200), 12, replace=False).tolist()), 200]
     for begin, end in pairwise(cuts):
         part = cut(journal, begin, end)
-        expected, found = whole.process(part), read.process(part)
-        assert found.equals(expected)
+        expected, after_reading = whole.process(part), read.process(part)
+        assert after_reading.equals(expected)
         read.read("account", ["a0", "a1", "a2"], int(part.journal_time_ms[-1]))
 
 

@@ -51,12 +51,12 @@ def as_batch(journal: list[Seen]) -> JournalBatch:
             continue
         columns = []
         for field in stream.entry_arrow:
-            found: list[object] = []
+            entries: list[object] = []
             for i in rows:
                 record = journal[i]
                 own = {"_journal_time": record.now, "_event_time": record.at, "at": record.at, "_late": record.late, "_event_id": f"{i}"}
-                found.append(own[field.name] if field.name in own else record.fields.get(field.name, 0))
-            columns.append(pa.array(found, pa.int64()).cast(field.type) if pa.types.is_timestamp(field.type) else pa.array(found, field.type))
+                entries.append(own[field.name] if field.name in own else record.fields.get(field.name, 0))
+            columns.append(pa.array(entries, pa.int64()).cast(field.type) if pa.types.is_timestamp(field.type) else pa.array(entries, field.type))
         groups[stream.name] = JournalGroup(np.array(rows, np.int64), pa.RecordBatch.from_arrays(columns, schema=stream.entry_arrow))
     index = np.array([PLAN.streams[record.stream].index for record in journal], np.int16)
     offsets, times = np.array([r.offset for r in journal], np.int64), np.array([r.now for r in journal], np.int64)

@@ -36,22 +36,22 @@ def without_ids(written: list[tuple[bytes | None, bytes | None]]) -> list[tuple[
     return [(key, (value or b"")[5:]) for key, value in written]
 
 
-def check_same(found: System, expected: System) -> None:
+def check_same(system: System, expected: System) -> None:
     """Compare everything but offsets; hold the offsets against the journal."""
     for topic in OUTPUTS:
         if topic not in (PLAN.topics.vectors, PLAN.topics.predictions):
-            assert without_ids(found.written(topic)) == without_ids(expected.written(topic)), topic
+            assert without_ids(system.written(topic)) == without_ids(expected.written(topic)), topic
     for topic, schema in ((PLAN.topics.vectors, PLAN.vector_schema), (PLAN.topics.predictions, PREDICTION)):
-        assert found.read(topic).keys == expected.read(topic).keys
-        assert without_offsets(found.rows(topic, schema)) == without_offsets(expected.rows(topic, schema)), topic
-    journal = found.read(PLAN.topics.journal)
+        assert system.read(topic).keys == expected.read(topic).keys
+        assert without_offsets(system.rows(topic, schema)) == without_offsets(expected.rows(topic, schema)), topic
+    journal = system.read(PLAN.topics.journal)
     at = dict(zip(journal.offsets.tolist(), journal.keys, strict=True))
-    vectors = found.rows(PLAN.topics.vectors, PLAN.vector_schema)
-    assert [at[vector["_journal_offset"]] for vector in vectors] == found.read(PLAN.topics.vectors).keys
-    predictions = found.rows(PLAN.topics.predictions, PREDICTION)
+    vectors = system.rows(PLAN.topics.vectors, PLAN.vector_schema)
+    assert [at[vector["_journal_offset"]] for vector in vectors] == system.read(PLAN.topics.vectors).keys
+    predictions = system.rows(PLAN.topics.predictions, PREDICTION)
     assert [row["journal_offset"] for row in predictions] == [vector["_journal_offset"] for vector in vectors]
     for stage in FUSIBLE:
-        one, other = found.progress(stage), expected.progress(stage)
+        one, other = system.progress(stage), expected.progress(stage)
         assert one is not None and other is not None
         assert (one.outputs, one.covered_time, one.deployment_sequence, dict(one.versions)) == (
             other.outputs, other.covered_time, other.deployment_sequence, dict(other.versions),

@@ -42,10 +42,10 @@ def journal(registry: MemorySchemaRegistry) -> Records:
     for stream in STREAMS:
         rows[stream] += [(NOON + COUNT * 1_000 + hour * 3_600_000, None) for hour in range(3)]
     inputs = []
-    for stream, found in rows.items():
-        keys = [HEARTBEAT_KEY if value is None else b"k" for _, value in found]
-        times = np.array([time for time, _ in found], np.int64)
-        inputs.append(Records(PLAN.streams[stream].topic, 0, np.arange(len(found)), times, keys, [value for _, value in found]))
+    for stream, some in rows.items():
+        keys = [HEARTBEAT_KEY if value is None else b"k" for _, value in some]
+        times = np.array([time for time, _ in some], np.int64)
+        inputs.append(Records(PLAN.streams[stream].topic, 0, np.arange(len(some)), times, keys, [value for _, value in some]))
     step = IngestionTask(PLAN, registry, 0, "replay").process(inputs, StepContext(NOON))
     return read(next(emission for emission in step.emissions if emission.topic == PLAN.topics.journal))
 

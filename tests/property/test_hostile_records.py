@@ -86,13 +86,13 @@ def test_an_attack_touches_nobody_else(tmp_path: Path, seed: int) -> None:
     for _ in range(100):
         for _ in range(20):
             runner.step()
-        if all(name in (found := answers()) for name in good):
+        if all(name in (attacked := answers()) for name in good):
             break
     for _ in range(20):
         runner.step()
     history = read_history(plan, broker, registry)
     letters = list(DeadLetterOffice(plan, broker, registry).letters())
-    verdict = judge(plan, registry, history, letters, good, found, raw_records(plan, broker))
+    verdict = judge(plan, registry, history, letters, good, attacked, raw_records(plan, broker))
     assert not verdict.problems, verdict
     assert verdict.rejected > 100 and verdict.vectors_compared == GOOD and verdict.entities_compared > 40
 

@@ -195,16 +195,16 @@ def check_against_oracle(topics: dict[TopicPartition, list[RawItem]], log: Log, 
 
 
 def found_journal(log: Log, registry: MemorySchemaRegistry) -> list[tuple[str, int, bool]]:
-    found: list[tuple[str, int, bool]] = []
+    records: list[tuple[str, int, bool]] = []
     decoders = {name: ColumnDecoder(registry, stream.entry_schema) for name, stream in PLAN.streams.items()}
     names = {json.loads(stream.entry_schema)["name"]: name for name, stream in PLAN.streams.items()}
     tick = RecordCodec(registry, "t", (ROOT / "schemas" / "tick.avsc").read_text(encoding="utf-8"))
     for key, value in log.topics.get(PLAN.topics.journal, []):
         assert value is not None
         if key == b"tick":
-            found.append(("tick", tick.decode(value)["_journal_time"], False))
+            records.append(("tick", tick.decode(value)["_journal_time"], False))
         else:
             name = names[json.loads(registry.schema(int.from_bytes(value[1:5], "big")))["name"]]
             row = decoders[name].decode([value]).batch.to_pylist()[0]
-            found.append((row["_event_id"], round(row["_journal_time"].replace(tzinfo=UTC).timestamp() * 1000), row["_late"]))
-    return found
+            records.append((row["_event_id"], round(row["_journal_time"].replace(tzinfo=UTC).timestamp() * 1000), row["_late"]))
+    return records

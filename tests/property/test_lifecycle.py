@@ -46,11 +46,11 @@ class Operators(RuleBasedStateMachine):
 
     def command(self, action: str, version: str, stale: bool) -> str:
         serving = ("elsewhere" if stale else self.champions[-1]) if self.champions else ""
-        found = obey({"action": action, "version": version, "serving": serving, "reason": "because"}, self.lifecycle, REFITS.__contains__)
-        self.append(found.event, found.deployment.version, found.deployment.artifact_sha256, found.reason)
-        if found.event == "command_refused":
-            assert found.reason.startswith(f"{action}: ") and len(found.reason) > len(action) + 10
-        return found.event
+        obeyed = obey({"action": action, "version": version, "serving": serving, "reason": "because"}, self.lifecycle, REFITS.__contains__)
+        self.append(obeyed.event, obeyed.deployment.version, obeyed.deployment.artifact_sha256, obeyed.reason)
+        if obeyed.event == "command_refused":
+            assert obeyed.reason.startswith(f"{action}: ") and len(obeyed.reason) > len(action) + 10
+        return obeyed.event
 
     def forget(self, version: str) -> None:
         """A version that is tried, or serves, waits no more."""

@@ -78,7 +78,7 @@ def add(merge: Merge, topic: str, partition: int, rows: list[Row]) -> None:
 
 
 def flat(released: Released) -> list[Row]:
-    found = [run.payload[row] for run in released.runs() for row in run.rows]
+    rows = [run.payload[row] for run in released.runs() for row in run.rows]
     ranks = {"journal": 0, "vectors": 1, "scores": 2}
     parts = zip(
         released.journal_time.tolist(),
@@ -88,8 +88,8 @@ def flat(released: Released) -> list[Row]:
         released.offsets.tolist(),
         strict=True,
     )
-    assert found == list(parts)
-    return found
+    assert rows == list(parts)
+    return rows
 
 
 def events(world: World, data: st.DataObject) -> Iterator[tuple[str, str, int, list[Row] | tuple[int, int, int], int]]:
@@ -127,29 +127,29 @@ def deliver(
 @given(world=worlds(), data=st.data())
 def test_order_does_not_depend_on_delivery(world: World, data: st.DataObject) -> None:
     merge = merge_of(world)
-    found: list[Row] = []
+    merged: list[Row] = []
     for event in events(world, data):
         deliver(merge, event)
-        found += flat(merge.release())
+        merged += flat(merge.release())
     everything = sorted(row for rows in world.rows.values() for row in rows)
-    assert found == everything[: len(found)]
+    assert merged == everything[: len(merged)]
     before_end = [row for row in everything if row[0] < 1_000]
-    assert found[: len(before_end)] == before_end
+    assert merged[: len(before_end)] == before_end
     assert merge.coverage().time_ms == 1_000
     if world.partitions == 1:
-        assert found == everything
+        assert merged == everything
 
 
 @settings(max_examples=80, deadline=None)
 @given(world=worlds(), data=st.data())
 def test_a_restart_in_between_changes_nothing(world: World, data: st.DataObject) -> None:
     merge = merge_of(world)
-    found: list[Row] = []
+    merged: list[Row] = []
     delivered = []
     for event in events(world, data):
         delivered.append(event)
         deliver(merge, event)
-        found += flat(merge.release())
+        merged += flat(merge.release())
         if data.draw(st.integers(0, 4)) == 0:
             state, positions = merge.state(), merge.positions()
             merge = merge_of(world)
@@ -158,10 +158,10 @@ def test_a_restart_in_between_changes_nothing(world: World, data: st.DataObject)
             below = {(partition.topic, partition.partition): offset for partition, offset in positions.items()}
             for old in delivered:
                 deliver(merge, old, below)
-            found += flat(merge.release())
+            merged += flat(merge.release())
     everything = sorted(row for rows in world.rows.values() for row in rows)
-    assert found == everything[: len(found)]
-    assert len(found) >= len([row for row in everything if row[0] < 1_000])
+    assert merged == everything[: len(merged)]
+    assert len(merged) >= len([row for row in everything if row[0] < 1_000])
 
 
 def test_an_empty_input_holds_the_merge_until_all_it_had_to_say_was_read() -> None:

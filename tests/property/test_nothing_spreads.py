@@ -47,7 +47,7 @@ def vectors(steps: list[list[tuple[bool, Raw]]], attacked: bool) -> list[dict[st
     """Run ingestion and features live; returns the vectors of the good accounts without their places in the journal."""
     registry = MemorySchemaRegistry()
     ingestion, features, decoder = IngestionTask(PLAN, registry, 0, "live"), FeaturesCore(PLAN), JournalDecoder(PLAN, registry)
-    found: list[dict[str, object]] = []
+    rows: list[dict[str, object]] = []
     read = written = 0
     for number, step in enumerate(steps):
         records = [raw for good, raw in step if good or attacked]
@@ -60,8 +60,8 @@ def vectors(steps: list[list[tuple[bool, Raw]]], attacked: bool) -> list[dict[st
                 places = np.arange(written, written + len(emission))
                 written += len(emission)
                 batch = decoder.decode(Records(emission.topic, 0, places, np.zeros(len(emission), np.int64), emission.keys, emission.values))
-                found += features.process(batch).to_pylist()
-    return [{name: value for name, value in row.items() if name != "_journal_offset"} for row in found if str(row["_request_id"]).startswith("good")]
+                rows += features.process(batch).to_pylist()
+    return [{name: value for name, value in row.items() if name != "_journal_offset"} for row in rows if str(row["_request_id"]).startswith("good")]
 
 
 @settings(max_examples=25, deadline=None)

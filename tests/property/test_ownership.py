@@ -43,9 +43,9 @@ class World:
                     yield
                     sink.commit()
                     yield
-                found = standing(reader, HERE, CODEC)
-                state = Progress.decode(found.record, CODEC) if found.record else Progress("features", 0, "")
-                end = found.end
+                position = standing(reader, HERE, CODEC)
+                state = Progress.decode(position.record, CODEC) if position.record else Progress("features", 0, "")
+                end = position.end
                 yield
                 while left:
                     after = Progress("features", 0, name, next(self.numbers), covered_offset=state.sequence, writer=name)

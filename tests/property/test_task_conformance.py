@@ -57,7 +57,7 @@ def test_every_task_there_is_has_its_case_and_something_to_do(world: World) -> N
         "drift": {topics.drift, topics.health, topics.found_incidents}, "control": {topics.decisions, topics.flush_marks, topics.incidents},
         "retraining": {topics.retraining, topics.deployments}, "archive": set(),
     }  # fmt: skip
-    assert {stage: set(found["written"]) for stage, found in world.whole.items()} == expected
+    assert {stage: set(outputs["written"]) for stage, outputs in world.whole.items()} == expected
     assert {"deployments", "decisions"} <= {table for table, _ in world.whole["archive"]["lake"]} and len(world.whole["archive"]["lake"]) == 10
     codec = message_codec(world.registry, topics.predictions, "prediction")
     answers = [codec.decode(value or b"") for _, value, _ in world.predictions]

@@ -48,7 +48,7 @@ def said(kind: str, rng: np.random.Generator) -> dict[str, Any]:
 def outcomes(kind: str, seed: int, weighted: bool = False) -> list[dict[str, Any]]:
     """Outcomes in journal order: none tried, then in shadow, then a canary; labels late, missing, corrected, too late, hidden; two slices."""
     rng = np.random.default_rng(seed)
-    found = []
+    drawn = []
     times = np.sort(rng.integers(START, START + 60 * HOUR, REQUESTS)).tolist()
     for i, time in enumerate(times):
         stage = 0 if i < 40 else 1 if i < 220 else 2
@@ -77,9 +77,9 @@ def outcomes(kind: str, seed: int, weighted: bool = False) -> list[dict[str, Any
                 row["_pair"] = (champion, challenger, by_canary)
             if i % 2 and weighted:
                 row |= {"control": i % 4 == 1, "propensity": 0.25, "_stands_for": 4 if i % 4 == 1 else 0}
-            found.append(row)
-    found.sort(key=lambda row: (row["journal_time"], row["request_journal_offset"], row["revision"]))
-    return [{**row, "journal_offset": place} for place, row in enumerate(found)]
+            drawn.append(row)
+    drawn.sort(key=lambda row: (row["journal_time"], row["request_journal_offset"], row["revision"]))
+    return [{**row, "journal_offset": place} for place, row in enumerate(drawn)]
 
 
 def expected_of(kind: str, rows: Sequence[dict[str, Any]]) -> list[dict[str, Any]]:
@@ -173,7 +173,7 @@ def folded(kind: str, rows: Sequence[dict[str, Any]], cuts: Sequence[int], resta
         loss_settings = LossSettings(kind=KINDS[kind], max_delay_ms=HORIZON, silence_is_a_label=True)
         return DriftFold([WatchSettings("m", "orders", (), KINDS[kind], 10**9, loss_settings, block_ms=BLOCK)], {})
 
-    now, found = fold(), []
+    now, trials = fold(), []
     batch = pa.RecordBatch.from_pylist([{name: row.get(name) for name in ARROW.names} for row in rows], ARROW)
     for place, (begin, end) in enumerate(pairwise([0, *sorted(cuts), len(rows)])):
         if begin == end:
@@ -181,13 +181,13 @@ def folded(kind: str, rows: Sequence[dict[str, Any]], cuts: Sequence[int], resta
         part = batch.slice(begin, end - begin)
         times = np.array([row["journal_time"] for row in rows[begin:end]])
         at = MergedCoordinates(np.arange(end - begin), times, np.zeros(end - begin, np.int64), np.arange(begin, end))
-        found += now.absorb(at, None, None, outcome_rows(at, part))
+        trials += now.absorb(at, None, None, outcome_rows(at, part))
         if place in restarts:
             state, now = now.snapshot(), fold()
             now.load(state)
-            found += now.advance(int(times[-1]))
-    found += now.advance(START + 200 * HOUR)
-    return [one for one in found if isinstance(one, ContestBlock)]
+            trials += now.advance(int(times[-1]))
+    trials += now.advance(START + 200 * HOUR)
+    return [one for one in trials if isinstance(one, ContestBlock)]
 
 
 @pytest.mark.parametrize("kind", KINDS)
@@ -200,10 +200,10 @@ def folded(kind: str, rows: Sequence[dict[str, Any]], cuts: Sequence[int], resta
 )
 def test_trials_are_those_of_a_recomputation_with_pandas(kind: str, cuts: list[int], restarts: list[int], seed: int, weighted: bool) -> None:
     rows = outcomes(kind, seed, weighted)
-    found = folded(kind, rows, cuts, restarts)
-    assert [one.record() for one in found] == [one.record() for one in folded(kind, rows, ())], "bit for bit"
+    trials = folded(kind, rows, cuts, restarts)
+    assert [one.record() for one in trials] == [one.record() for one in folded(kind, rows, ())], "bit for bit"
     expected = expected_of(kind, rows)
-    records = sorted((one.record() for one in found), key=lambda one: (one["block_start"], one["challenger_sequence"], one["slice"]))
+    records = sorted((one.record() for one in trials), key=lambda one: (one["block_start"], one["challenger_sequence"], one["slice"]))
     assert [(one["block_start"], one["challenger_sequence"], one["slice"]) for one in records] == [
         (one["block_start"], one["challenger_sequence"], one["slice"]) for one in expected
     ]
@@ -222,9 +222,9 @@ def test_trials_are_those_of_a_recomputation_with_pandas(kind: str, cuts: list[i
 
 def test_outcomes_of_versions_that_wrote_no_stage_are_told_by_their_share() -> None:
     rows = [row | ({"stage": None, "draw": None} if "_pair" in row else {}) for row in outcomes("binary", 1)]
-    found = [one.record() for one in folded("binary", rows, ())]
-    assert {(one["stage"], one["share"]) for one in found} == {("shadow", 0.0), ("canary", 0.3)}
-    whole = [one for one in found if one["stage"] == "canary" and not one["slice"]]
+    trials = [one.record() for one in folded("binary", rows, ())]
+    assert {(one["stage"], one["share"]) for one in trials} == {("shadow", 0.0), ("canary", 0.3)}
+    whole = [one for one in trials if one["stage"] == "canary" and not one["slice"]]
     assert whole and all(one["arm_difference"] is None and sum(one["arm_weights"]) == 0 for one in whole), "nobody knows their arms"
 
 

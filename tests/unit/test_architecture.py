@@ -37,15 +37,15 @@ def imports() -> Edges:
 
 
 def reached(edges: Edges, begin: str) -> set[str]:
-    found: set[str] = set()
+    names: set[str] = set()
     open_ends = [begin]
     while open_ends:
         here = open_ends.pop()
         for before, after in edges:
-            if before == here and after not in found:
-                found.add(after)
+            if before == here and after not in names:
+                names.add(after)
                 open_ends.append(after)
-    return found
+    return names
 
 
 def without_shortcuts(edges: Edges) -> Edges:

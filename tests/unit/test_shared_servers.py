@@ -20,9 +20,9 @@ def desk(monkeypatch: pytest.MonkeyPatch) -> Iterator[ServerDesk]:
     monkeypatch.setenv(BACKEND, "given")
     for name, value in zip(VARIABLES, GIVEN, strict=True):
         monkeypatch.setenv(name, value)
-    found = ServerDesk()
-    yield found
-    found.close()
+    opened = ServerDesk()
+    yield opened
+    opened.close()
 
 
 def test_every_worker_gets_the_same_servers(desk: ServerDesk) -> None:

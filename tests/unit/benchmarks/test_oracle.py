@@ -41,10 +41,10 @@ def few_accounts(n: int, spacing_ms: float, seed: int) -> Payments:
 @pytest.mark.parametrize("seed", [1, 2])
 def test_the_oracle_agrees_with_the_definition(spacing_ms: float, seed: int) -> None:
     payments = few_accounts(400, spacing_ms, seed)
-    found, wanted = expected_vectors(payments), naive(payments)
-    assert set(found) == set(wanted)
+    vectors, wanted = expected_vectors(payments), naive(payments)
+    assert set(vectors) == set(wanted)
     for name, column in wanted.items():
-        np.testing.assert_allclose(found[name], column, rtol=1e-13, err_msg=name)
+        np.testing.assert_allclose(vectors[name], column, rtol=1e-13, err_msg=name)
 
 
 def test_a_wrong_integer_a_wrong_number_a_missing_and_a_doubled_vector_are_found() -> None:

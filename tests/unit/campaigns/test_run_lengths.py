@@ -9,10 +9,10 @@ from campaigns.run_lengths import CHANGES, RATES, day_alarms, delays, false_alar
 @pytest.mark.lasts(3)
 def test_independent_labels_are_silent_for_long() -> None:
     """A verdict that rings once in 200,000 labels fails with a chance of 90 %, one that rings once in 2,000,000 with 2 %; the seed is fixed."""
-    found = [
+    alarms = [
         one for number, rate in enumerate(RATES) for one in false_alarms(rate, 200_000, seed=40 + number, spread=number % 2 == 0, day_rows=20_000)
     ]
-    assert len(found) <= 2, found
+    assert len(alarms) <= 2, alarms
 
 
 @pytest.mark.lasts(4)

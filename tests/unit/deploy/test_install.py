@@ -48,9 +48,9 @@ def test_what_pip_prints_is_what_is_read(tmp_path: Path) -> None:
     )
     command = [sys.executable, "-m", "pip", "config", "list"]
     listed = subprocess.run(command, check=True, capture_output=True, text=True, env={"PIP_CONFIG_FILE": str(tmp_path / "pip.conf")})
-    found = uv_environment(listed.stdout, {})
-    assert found["UV_DEFAULT_INDEX"] == "https://one.example.org/simple"
-    assert found["UV_INDEX"] == "https://a.example.org https://b.example.org"
+    environment = uv_environment(listed.stdout, {})
+    assert environment["UV_DEFAULT_INDEX"] == "https://one.example.org/simple"
+    assert environment["UV_INDEX"] == "https://a.example.org https://b.example.org"
 
 
 def test_where_uv_does_not_get_through_pip_goes_on_and_says_so(

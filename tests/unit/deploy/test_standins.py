@@ -26,9 +26,9 @@ def test_every_variable_is_one_that_the_compose_file_reads() -> None:
 @pytest.mark.parametrize("server", ["kafka", "registry"])
 def test_a_stand_in_has_the_version_of_what_it_stands_in_for(server: str) -> None:
     compose = (ROOT / "docker-compose.yml").read_text()
-    found = re.search(rf"TIDEMILL_{server.upper()}_IMAGE:-[^:}}]+:([^}}]+)}}", compose)
-    assert found is not None
-    assert StandIns().names()[server].endswith(f":{found.group(1)}")
+    image = re.search(rf"TIDEMILL_{server.upper()}_IMAGE:-[^:}}]+:([^}}]+)}}", compose)
+    assert image is not None
+    assert StandIns().names()[server].endswith(f":{image.group(1)}")
 
 
 @pytest.mark.parametrize("recipe", ["kafka", "registry", "redis"])

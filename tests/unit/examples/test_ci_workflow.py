@@ -24,14 +24,14 @@ GUIDE = ROOT / "docs" / "guide" / "changing-an-application.md"
 
 def steps(job: str) -> list[dict[str, Any]]:
     read: dict[Any, Any] = yaml.safe_load(WORKFLOW.read_text(encoding="utf-8"))
-    found: list[dict[str, Any]] = read["jobs"][job]["steps"]
-    return found
+    made: list[dict[str, Any]] = read["jobs"][job]["steps"]
+    return made
 
 
 def commands(text: str) -> Iterator[list[str]]:
     """Each `tidemill ...` up to a redirection or the next command."""
-    for found in re.findall(r"\btidemill ((?:check|plan|apply|up|audit|switches|replay|backtest)\b[^\n>|;&]*)", text):
-        yield shlex.split(found.replace("$APPLICATION", str(EXAMPLE)).replace("$RUN", "run"))
+    for line in re.findall(r"\btidemill ((?:check|plan|apply|up|audit|switches|replay|backtest)\b[^\n>|;&]*)", text):
+        yield shlex.split(line.replace("$APPLICATION", str(EXAMPLE)).replace("$RUN", "run"))
 
 
 def parsed(words: list[str], folder: Path) -> None:
@@ -43,9 +43,9 @@ def parsed(words: list[str], folder: Path) -> None:
             (folder / word).write_text("{}")
     given = [str(folder / word) if word.endswith(".json") else word for word in given]
     group = typer.main.get_command(app)
-    found = group.get_command(None, name)  # type: ignore[attr-defined]  # a typer application is a click group
-    assert found is not None, name
-    found.make_context(name, given)
+    command = group.get_command(None, name)  # type: ignore[attr-defined]  # a typer application is a click group
+    assert command is not None, name
+    command.make_context(name, given)
 
 
 def test_every_command_of_the_workflow_and_the_guide_parses(tmp_path: Path) -> None:
@@ -54,9 +54,9 @@ def test_every_command_of_the_workflow_and_the_guide_parses(tmp_path: Path) -> N
         ("\n".join(re.findall(r"```(?:bash|sh)\n(.*?)```", GUIDE.read_text(encoding="utf-8"), re.S)), 5),
     ):
         lines = "\n".join(line for line in text.splitlines() if not line.lstrip().startswith("#"))
-        found = list(commands(lines))
-        assert len(found) >= least and {"check", "plan", "apply"} <= {words[0] for words in found}
-        for words in found:
+        written = list(commands(lines))
+        assert len(written) >= least and {"check", "plan", "apply"} <= {words[0] for words in written}
+        for words in written:
             parsed(words, tmp_path)
 
 

@@ -86,10 +86,10 @@ VECTORS = [(10.5, "silver", 10.5, "c"), (20.25, "gold", 30.75, "c"), (1.0, None,
 
 def times(messages: list[bytes | None]) -> list[int]:
     """When the database made each change; a tombstone follows its deletion."""
-    found: list[int] = []
+    made: list[int] = []
     for message in messages:
-        found.append(found[-1] if message is None else json.loads(message)["source"]["ts_ms"])
-    return found
+        made.append(made[-1] if message is None else json.loads(message)["source"]["ts_ms"])
+    return made
 
 
 @pytest.mark.parametrize("from_files", [False, True])

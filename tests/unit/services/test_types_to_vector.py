@@ -149,11 +149,11 @@ def test_every_carried_type_reaches_the_vector_and_the_lake(tmp_path: Path, form
     assert made["day"] == DAY
     vectors = FeaturesTask(plan, registry, 0).process([journal], StepContext(NOW))
     values = next(e.values for e in vectors.emissions if e.topic == plan.topics.vectors)
-    found = ColumnDecoder(registry, plan.vector_schema).decode(values).batch.to_pylist()
+    served = ColumnDecoder(registry, plan.vector_schema).decode(values).batch.to_pylist()
     features = {name: case[3] for name, case in CARRIED.items() if case[3] is not None}
-    assert {name: found[0][name] for name in features} == features
-    assert {name: found[0][f"maybe_{name}"] for name in features} == features
-    assert {found[1][f"maybe_{name}"] for name in features} == {None}
+    assert {name: served[0][name] for name in features} == features
+    assert {name: served[0][f"maybe_{name}"] for name in features} == features
+    assert {served[1][f"maybe_{name}"] for name in features} == {None}
     derived = {
         "month": 5.0,
         "same_day": float(DAYS),
@@ -163,7 +163,7 @@ def test_every_carried_type_reaches_the_vector_and_the_lake(tmp_path: Path, form
         "in_ulm": 1.0,
         "customer__address__since": float(DAYS),
     }
-    assert {name: found[0][name] for name in derived} == derived
+    assert {name: served[0][name] for name in derived} == derived
     Lake(str(tmp_path / "lake"), "shop").append("orders", pa.Table.from_batches([columns]), "w", [0, 1])
 
 

@@ -39,11 +39,11 @@ def test_who_ended_by_itself_is_told_from_who_was_killed(tmp_path: Path) -> None
         + said("drift", ("starting", None), ("ends", fenced.replace("7", "12")), ("starting", None), ("crashed", "no settings"))
         + said("drift", ("starting", None), ("stalled: the process ends, to be started again", None), ("starting", None))
     )
-    found = endings(logs)
-    assert reasons(found) == {
+    ended = endings(logs)
+    assert reasons(ended) == {
         "drift: FencedError: group shop-N-drift: another has joined": 2,
         "drift: RuntimeError: no settings": 1,
         "drift: stalled: the process ends, to be started again": 1,
     }
-    keep_logs(found, logs, tmp_path / "kept")
+    keep_logs(ended, logs, tmp_path / "kept")
     assert [path.relative_to(tmp_path / "kept").as_posix() for path in (tmp_path / "kept").rglob("*.log")] == ["0/drift.log"]

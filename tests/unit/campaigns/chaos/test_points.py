@@ -40,9 +40,9 @@ def stored(tmp_path: Path) -> int:
 def test_a_process_dies_at_the_call_that_was_ordered(tmp_path: Path, how: str, left: int) -> None:
     (tmp_path / "orders").mkdir()
     (tmp_path / "orders" / "artifact write").write_text(f"{how} 0.0")
-    found = run(tmp_path, {VARIABLE: str(tmp_path / "orders")})
-    assert found.returncode == -signal.SIGKILL, found.stderr
-    assert found.stdout == "" and stored(tmp_path) == left
+    death = run(tmp_path, {VARIABLE: str(tmp_path / "orders")})
+    assert death.returncode == -signal.SIGKILL, death.stderr
+    assert death.stdout == "" and stored(tmp_path) == left
     assert (tmp_path / "orders" / ("artifact write" + STRUCK)).exists()
     again = run(tmp_path, {VARIABLE: str(tmp_path / "orders")})
     assert again.returncode == 0 and stored(tmp_path) == 2, "an order strikes once"

@@ -42,8 +42,8 @@ class Book:
 def test_requests_are_counted_by_the_stage_of_the_candidate() -> None:
     book = Book()
     assert book.problems() == ""
-    found = judge_trials(book.predictions, KEYS * 3, book.scores, book.events)
-    assert found.counts == {"scored in shadow": 2, "answered by a canary": 1, "in an A/B test": 2}
+    differences = judge_trials(book.predictions, KEYS * 3, book.scores, book.events)
+    assert differences.counts == {"scored in shadow": 2, "answered by a canary": 1, "in an A/B test": 2}
 
 
 def test_the_fraction_is_that_of_the_documented_hash() -> None:

@@ -66,8 +66,8 @@ def tables(seed: int, count: int = 900, days: int = 75) -> dict[str, SourceTable
     weather = weather[generator.random(len(weather)) > 0.4].reset_index(drop=True)
     for column in ("dewp", "humid", "wind_dir", "wind_speed", "wind_gust", "precip", "pressure", "visib"):
         weather[column] = np.where(generator.random(len(weather)) < 0.2, np.nan, generator.normal(10, 2, len(weather)))
-    found = {"departures": (departures, asked_at), "arrivals": (arrivals, landed_at), "weather": (weather, weather["observed"].to_numpy() + HOUR)}
-    ordered = {name: (frame.iloc[order], at[order]) for name, (frame, at) in found.items() for order in [np.argsort(at, kind="stable")]}
+    parts = {"departures": (departures, asked_at), "arrivals": (arrivals, landed_at), "weather": (weather, weather["observed"].to_numpy() + HOUR)}
+    ordered = {name: (frame.iloc[order], at[order]) for name, (frame, at) in parts.items() for order in [np.argsort(at, kind="stable")]}
     return {name: SourceTable(frame.reset_index(drop=True), at) for name, (frame, at) in ordered.items()}
 
 

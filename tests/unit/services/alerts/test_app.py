@@ -66,9 +66,9 @@ def test_of_a_compacted_topic_the_newest_of_each_key_counts_and_what_cannot_be_r
 def test_faust_gets_the_credentials_that_librdkafka_has() -> None:
     assert credentials({"fetch.min.bytes": "1"}) is None
     options = {"security.protocol": "SASL_SSL", "sasl.mechanisms": "SCRAM-SHA-512", "sasl.username": "u", "sasl.password": "p"}
-    found = credentials(options)
-    assert isinstance(found, faust.SASLCredentials)
-    assert (found.username, found.password, found.mechanism.value, found.protocol.value) == ("u", "p", "SCRAM-SHA-512", "SASL_SSL")
+    secrets = credentials(options)
+    assert isinstance(secrets, faust.SASLCredentials)
+    assert (secrets.username, secrets.password, secrets.mechanism.value, secrets.protocol.value) == ("u", "p", "SCRAM-SHA-512", "SASL_SSL")
     assert isinstance(credentials({"security.protocol": "ssl"}), faust.SSLCredentials)
     with pytest.raises(ValueError, match="GSSAPI"):
         credentials({**options, "sasl.mechanisms": "GSSAPI"})

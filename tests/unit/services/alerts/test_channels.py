@@ -104,19 +104,19 @@ class _SmtpHandler(socketserver.StreamRequestHandler):
 
 @pytest.fixture
 def receiver() -> Iterator[HttpReceiver]:
-    found = HttpReceiver()
-    threading.Thread(target=found.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-    yield found
-    found.server.shutdown()
-    found.server.server_close()
+    server = HttpReceiver()
+    threading.Thread(target=server.server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+    yield server
+    server.server.shutdown()
+    server.server.server_close()
 
 
 @pytest.fixture
 def post_office() -> Iterator[SmtpReceiver]:
-    with SmtpReceiver() as found:
-        threading.Thread(target=found.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
-        yield found
-        found.shutdown()
+    with SmtpReceiver() as server:
+        threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.01}, daemon=True).start()
+        yield server
+        server.shutdown()
 
 
 def post(url: str, body_format: str = "tidemill", key: str | None = KEY, times: int = 1) -> None:

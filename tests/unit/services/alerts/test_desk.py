@@ -52,9 +52,9 @@ class Life:
         self.order.append("remembered")
 
     def sent(self, channel: str) -> list[Message]:
-        found = self.channels[channel]
-        assert isinstance(found, Written)
-        return found.messages
+        memory = self.channels[channel]
+        assert isinstance(memory, Written)
+        return memory.messages
 
     async def send(self, *, until_empty: bool = True) -> None:
         tasks = [asyncio.create_task(self.desk.send_all(channel)) for channel in self.channels]

@@ -243,8 +243,8 @@ def test_the_defaults_tell_of_dead_letters_promotions_and_paused_streams() -> No
     row = {"records_read": 1000.0, "records_refused": 200.0, "refused_share": 0.2, "paused_topics": ""}
     one.take("progress", stages([row, row, {**row, "paused_topics": "shop-orders"}]))
     one.take("deployments", [AlertInput("shop-deployments", 0, 0, 200_000, {"model": "late_arrival", "event": "promoted", "version": "3"})])
-    found = [(notification.rule, notification.summary) for notification in told(one)]
-    assert found == [
+    alerts = [(notification.rule, notification.summary) for notification in told(one)]
+    assert alerts == [
         ("dead_letter_share", "More than a tenth of what ingestion reads in partition 0 becomes dead letters"),
         ("stream_paused", "ingestion reads nothing more of shop-orders until it is resumed by a command"),
         ("promotion", "Version 3 of late_arrival was promoted"),
@@ -278,8 +278,8 @@ def test_an_incident_is_told_when_it_opens_when_it_is_worse_and_when_it_is_over(
     one = AlertFold(rules_of(load_application(FLIGHTS), replay=True), AlertPolicy("shop", OWNER, history_ms=None))
     course = [("open", "warning"), ("ongoing", "warning"), ("ongoing", "alarm"), ("ongoing", "alarm"), ("resolved", "alarm")]
     one.take("incidents", incidents([(status, severity, "warning") for status, severity in course]))
-    found = [(notification.rule, notification.status) for notification in told(one)]
-    assert found == [("incident", "firing"), ("incident_alarm", "firing"), ("incident", "resolved"), ("incident_alarm", "resolved")]
+    alerts = [(notification.rule, notification.status) for notification in told(one)]
+    assert alerts == [("incident", "firing"), ("incident_alarm", "firing"), ("incident", "resolved"), ("incident_alarm", "resolved")]
     assert {notification.summary for notification in told(one)} == {
         "late_arrival: Column orders.weight comes empty. Done: training 3fd2a9aa asked for."
     }

@@ -46,15 +46,15 @@ class World:
     def inputs(self, step: int, begin: dict[str, int]) -> list[Records]:
         """What comes in a step: a twelfth of each topic, and everybody's word that it is complete up to then."""
         time = START + (self.end_ms - START) * (step + 1) // STEPS
-        found = []
+        batches = []
         for topic in self.tables:
             times = self.topics.times[topic]
             end = int(np.searchsorted(times, time))
-            found += [self.topics.records(topic, begin.get(topic, 0), end), self.topics.covered(topic, 10_000 + step, time)]
+            batches += [self.topics.records(topic, begin.get(topic, 0), end), self.topics.covered(topic, 10_000 + step, time)]
             begin[topic] = end
         offset = np.array([10_000 + step])
-        found.append(Records(self.plan.topics.journal, 0, offset, np.array([time]), [b""], [self.tick.encode({"_journal_time": time})]))
-        return found
+        batches.append(Records(self.plan.topics.journal, 0, offset, np.array([time]), [b""], [self.tick.encode({"_journal_time": time})]))
+        return batches
 
     def rows(self) -> dict[str, int]:
         columns = {VECTORS: "_journal_time", PREDICTIONS: "journal_time", OUTCOMES: "journal_time"}

@@ -39,14 +39,14 @@ def run(world: World, *options: str) -> tuple[int, str]:
 
 
 def written(world: World, folder: str = "out") -> dict[str, Any]:
-    found: dict[str, Any] = json.loads((world.folder / folder / "experiments.json").read_text())
-    return found
+    table: dict[str, Any] = json.loads((world.folder / folder / "experiments.json").read_text())
+    return table
 
 
-def trained(found: dict[str, Any]) -> dict[str, Any]:
+def trained(table: dict[str, Any]) -> dict[str, Any]:
     """Everything that is said of the trials that were trained, but how long it took and how they compare, by identity."""
     left_out = {*TIMES, "number", "behind_best", "surely_worse"}
-    rows = [one for one in found["trials"] if one["status"] == "done"]
+    rows = [one for one in table["trials"] if one["status"] == "done"]
     return {one["identity"]: {name: value for name, value in one.items() if name not in left_out} for one in rows}
 
 

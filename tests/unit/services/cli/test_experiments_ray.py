@@ -53,18 +53,18 @@ def test_the_cluster_makes_the_table_of_the_processes_and_a_dead_worker_costs_it
     grid = ("--grid", str(world.folder / "grid.yaml"))
     code, said = run(world, *grid, "--ray", ray_cluster)
     assert code == 0, said
-    found = written(world)
-    status = {one["family"]: (one["status"], one["reason"]) for one in found["trials"]}
+    table = written(world)
+    status = {one["family"]: (one["status"], one["reason"]) for one in table["trials"]}
     assert status["logistic_regression"] == ("done", "")
     assert status["trials_own:dies"][0] == "died" and "its worker ended" in status["trials_own:dies"][1], status
     assert status["trials_own:raises"][0] == "failed" and "<b>no</b>" in status["trials_own:raises"][1], status
     # What has ended is kept; what died is tried again, by processes this time.
     code, said = run(world, *grid)
     assert code == 0 and "3 of 4 trials were ended before and are kept" in said
-    assert trained(written(world)) == trained(found)
+    assert trained(written(world)) == trained(table)
     code, said = run(world, *grid, "--out", str(world.folder / "processes"))
     assert code == 0
-    assert json.dumps(trained(written(world, "processes")), sort_keys=True) == json.dumps(trained(found), sort_keys=True)
+    assert json.dumps(trained(written(world, "processes")), sort_keys=True) == json.dumps(trained(table), sort_keys=True)
 
 
 @pytest.mark.lasts(30)

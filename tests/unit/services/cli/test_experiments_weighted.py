@@ -29,12 +29,12 @@ def test_rows_of_a_live_archive_count_for_the_requests_that_they_stand_for(tmp_p
     words = ["experiments", "run", str(folder), "--lake", lake, "--grid", grid, "--jobs", "1", "--folds", "1"]
     done = CliRunner().invoke(app, [*words, "--out", str(tmp_path / "out")])
     assert done.exit_code == 0, done.output
-    found = json.loads((tmp_path / "out" / "experiments.json").read_text())
-    (trial,) = found["trials"]
+    table = json.loads((tmp_path / "out" / "experiments.json").read_text())
+    (trial,) = table["trials"]
     assert trial["status"] == "done", trial["reason"]
 
     # By the outcomes alone: what a model answered with yes is seen in the control share only, and stands for 1 / .3 requests there.
-    (begin, end), *_ = found["subject"]["folds"]["spans"]
+    (begin, end), *_ = table["subject"]["folds"]["spans"]
     stands_for: dict[str, float] = {}
     for one in outcomes:
         hidden = one["predicted"] == 1 and one["variant"] != "default"

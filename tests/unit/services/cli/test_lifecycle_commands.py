@@ -124,8 +124,8 @@ class World:
         return champion.version if champion else ""
 
     def said(self, topic: str) -> list[dict[str, Any]]:
-        found = self.broker.reader().read(TopicPartition(topic, 0), 0, None)
-        return [self.codecs[topic].decode(value or b"") for records in found for value in records.values]
+        parts = self.broker.reader().read(TopicPartition(topic, 0), 0, None)
+        return [self.codecs[topic].decode(value or b"") for records in parts for value in records.values]
 
 
 def test_a_roll_back_goes_to_the_champion_before_and_says_who_when_and_why(tmp_path: Path) -> None:
@@ -241,8 +241,8 @@ def test_an_unknown_model_is_refused_with_those_there_are(tmp_path: Path, monkey
 def test_a_run_that_has_ended_cannot_be_commanded(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     shop(tmp_path)
     run = run_of(tmp_path / "run", tmp_path, alive=False)
-    found = json.loads((run / "instance.json").read_text())
-    (run / "instance.json").write_text(json.dumps({**found, "servers": "servers"}))
+    instance = json.loads((run / "instance.json").read_text())
+    (run / "instance.json").write_text(json.dumps({**instance, "servers": "servers"}))
     for name in [name for name in os.environ if name.startswith("TIDEMILL_")]:
         monkeypatch.delenv(name)
     result = CliRunner().invoke(app, ["pin", MODEL, "--reason", "x", "--application", str(tmp_path), "--run", str(run)])

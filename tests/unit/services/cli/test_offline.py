@@ -227,9 +227,9 @@ def test_skew_says_which_feature_was_served_otherwise(uri: str, served: pa.Table
     write_deltalake(lake.uri(VECTORS), served.set_column(at, "exact__sum_10m", pa.array(wrong, pa.float64())), mode="overwrite")
     done = runner.invoke(app, ["skew", str(ENGINE), "--lake", str(place), "--json"])
     assert done.exit_code == 1
-    found = json.loads(done.output)
-    differing = [feature for feature in found["features"] if feature["mismatches"]]
-    assert [feature["feature"] for feature in differing] == ["exact__sum_10m"] and not found["agrees"]
+    printed = json.loads(done.output)
+    differing = [feature for feature in printed["features"] if feature["mismatches"]]
+    assert [feature["feature"] for feature in differing] == ["exact__sum_10m"] and not printed["agrees"]
     assert differing[0]["mismatches"] == 1 and differing[0]["largest_difference"] == wrong[row] - low
     assert differing[0]["first_mismatch"] == [served.column(name)[row].as_py() for name, _ in PLACE]
 

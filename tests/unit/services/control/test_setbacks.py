@@ -27,11 +27,11 @@ def first_setback(differences: Any, excess: Any) -> tuple[int, str]:
 
 def days(random: np.random.Generator, mean: float, spread: float, correlation: float) -> list[float]:
     """Four weeks whose days go together with the day before."""
-    last, found = random.standard_normal(), []
+    last, series = random.standard_normal(), []
     for _ in range(28):
         last = correlation * last + np.sqrt(1 - correlation**2) * random.standard_normal()
-        found.append(mean + spread * last)
-    return found
+        series.append(mean + spread * last)
+    return series
 
 
 @pytest.mark.parametrize("correlation", [0.0, 0.3])
@@ -53,9 +53,9 @@ def test_few_that_are_no_worse_go_back_for_anything() -> None:
 
 def test_one_whose_scores_mean_far_less_goes_back_within_nine_days() -> None:
     random = np.random.default_rng(3)
-    found = [first_setback([0.0] * 28, days(random, LIMIT + 0.1, 0.03, 0.0)) for _ in range(20)]
-    assert all(words.startswith("calibration: ") and "e = " in words for _, words in found)
-    assert float(np.median([day for day, _ in found])) <= 9
+    setbacks = [first_setback([0.0] * 28, days(random, LIMIT + 0.1, 0.03, 0.0)) for _ in range(20)]
+    assert all(words.startswith("calibration: ") and "e = " in words for _, words in setbacks)
+    assert float(np.median([day for day, _ in setbacks])) <= 9
 
 
 def test_one_whose_scores_seem_to_mean_less_neither_moves_on_nor_goes_back_before_it_is_shown() -> None:

@@ -49,7 +49,7 @@ def course(
     """Days of answers of champions that begin on some days; from a day on they are higher. Findings with their day."""
     generator = np.random.default_rng(seed)
     one, conditions = AnswerShifts(kind, 0.2, 100), Conditions("m")
-    found: list[tuple[int, Finding]] = []
+    findings: list[tuple[int, Finding]] = []
     for day in range(end):
         if day in champions:
             one.begin()
@@ -62,17 +62,19 @@ def course(
                 again = AnswerShifts(kind, 0.2, 100)
                 again.load(json.loads(json.dumps(one.snapshot())))
                 one = again
-        found += [(day, finding) for finding in one.close(Coordinates(day, 0, day), "v1", day, conditions, unharmed)]
-    return found
+        findings += [(day, finding) for finding in one.close(Coordinates(day, 0, day), "v1", day, conditions, unharmed)]
+    return findings
 
 
 @pytest.mark.parametrize("name", KINDS)
 def test_a_change_of_the_answers_warns_within_the_window_and_weather_does_not(name: str) -> None:
     assert not course(KINDS[name], 0, 10**6)
-    found = course(KINDS[name], 0, 90)
-    assert [(one.kind, one.subject, one.severity) for _, one in found] == [("prediction", "classes" if name == "multiclass" else "scores", "warning")]
-    assert 90 <= found[0][0] < 97 and found[0][1].statistic > 1 and {"psi", "js", "ks", "chi2", "log_e"} <= found[0][1].evidence.keys()
-    assert "what champion v1 answered before" in found[0][1].detail
+    findings = course(KINDS[name], 0, 90)
+    assert [(one.kind, one.subject, one.severity) for _, one in findings] == [
+        ("prediction", "classes" if name == "multiclass" else "scores", "warning")
+    ]
+    assert 90 <= findings[0][0] < 97 and findings[0][1].statistic > 1 and {"psi", "js", "ks", "chi2", "log_e"} <= findings[0][1].evidence.keys()
+    assert "what champion v1 answered before" in findings[0][1].detail
 
 
 def test_distances_are_those_of_the_rows() -> None:
@@ -100,10 +102,10 @@ def test_batches_and_restarts_change_nothing() -> None:
 def test_a_new_champion_is_held_against_its_own_answers_and_what_is_known_of_windows_stays() -> None:
     assert not course(KINDS["binary"], 2, 60, champions=(0, 60)), "another model answers otherwise: that is no shift"
     # Three weeks after it began it is tested by the windows of the one before.
-    found = course(KINDS["binary"], 2, 84, champions=(0, 60), end=100)
-    assert [one.subject for _, one in found] == ["scores"] and 84 <= found[0][0] < 91
+    findings = course(KINDS["binary"], 2, 84, champions=(0, 60), end=100)
+    assert [one.subject for _, one in findings] == ["scores"] and 84 <= findings[0][0] < 91
 
 
 def test_an_estimate_that_no_loss_has_come_of_it_mutes_the_warning() -> None:
-    found = course(KINDS["binary"], 0, 90, unharmed=(0.2, 0.2))
-    assert [(one.kind, one.severity) for _, one in found] == [("prediction", "info")] and "no warning" in found[0][1].detail
+    findings = course(KINDS["binary"], 0, 90, unharmed=(0.2, 0.2))
+    assert [(one.kind, one.severity) for _, one in findings] == [("prediction", "info")] and "no warning" in findings[0][1].detail

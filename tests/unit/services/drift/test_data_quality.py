@@ -22,8 +22,8 @@ def scale(reference: Sketch, current: Sketch) -> Scale | None:
 )
 def test_a_scale_factor_is_known_by_all_quantiles(seed: int, factor: float, words: str) -> None:
     generator = np.random.default_rng(seed)
-    found = scale(Sketch.of(generator.gamma(3.0, 200.0, 5000)), Sketch.of(generator.gamma(3.0, 200.0, 2000) * factor))
-    assert found is not None and words in found.units and found.factor == pytest.approx(factor, rel=0.05)
+    change = scale(Sketch.of(generator.gamma(3.0, 200.0, 5000)), Sketch.of(generator.gamma(3.0, 200.0, 2000) * factor))
+    assert change is not None and words in change.units and change.factor == pytest.approx(factor, rel=0.05)
 
 
 def test_degrees_are_a_line_and_no_factor() -> None:
@@ -38,8 +38,8 @@ def test_what_moves_otherwise_is_no_change_of_units() -> None:
     generator = np.random.default_rng(2)
     reference = generator.gamma(3.0, 200.0, 5000)
     for current in (reference[:1000], generator.gamma(3.0, 200.0, 1000) + 500, generator.gamma(9.0, 107.0, 1000), generator.gamma(3.0, 260.0, 1000)):
-        found = scale(Sketch.of(reference), Sketch.of(current))
-        assert found is not None and not found.units
+        change = scale(Sketch.of(reference), Sketch.of(current))
+        assert change is not None and not change.units
     assert scale(Sketch.of(np.ones(50)), Sketch.of(np.full(50, 100.0))) is None, "a constant has no quantiles to tell by"
     assert scale(Sketch.of(np.array([np.nan])), Sketch.of(reference)) is None
 
@@ -47,9 +47,9 @@ def test_what_moves_otherwise_is_no_change_of_units() -> None:
 @pytest.mark.parametrize("seed", range(3))
 def test_quantiles_of_a_sketch_are_those_of_its_values_to_a_cell(seed: int) -> None:
     values = np.random.default_rng(seed).normal(10, 20, 3000)
-    found = quantiles(Sketch.of(values), (0.1, 0.5, 0.9))
-    assert found is not None
-    assert found == pytest.approx(np.quantile(values, [0.1, 0.5, 0.9], method="inverted_cdf"), rel=0.05)
+    cells = quantiles(Sketch.of(values), (0.1, 0.5, 0.9))
+    assert cells is not None
+    assert cells == pytest.approx(np.quantile(values, [0.1, 0.5, 0.9], method="inverted_cdf"), rel=0.05)
 
 
 def test_missing_shares_are_held_against_the_shares_of_the_references_windows() -> None:
@@ -73,13 +73,13 @@ def figures(generator: np.random.Generator, day: int) -> dict[StreamKind, float]
 
 
 def course(seed: int, days: int, fault: dict[StreamKind, float], begins: int) -> list[tuple[int, StreamKind]]:
-    generator, one, found = np.random.default_rng(seed), StreamQuality(), list[tuple[int, StreamKind]]()
+    generator, one, changes = np.random.default_rng(seed), StreamQuality(), list[tuple[int, StreamKind]]()
     for day in range(days):
         values = figures(generator, day)
         values |= {kind: values[kind] * factor for kind, factor in fault.items()} if day >= begins else {}
-        found += [(day, measure.kind) for measure in one.close(day, values) if measure.distance > measure.bound]
+        changes += [(day, measure.kind) for measure in one.close(day, values) if measure.distance > measure.bound]
         one = StreamQuality.load(json.loads(json.dumps(one.snapshot())))
-    return found
+    return changes
 
 
 @pytest.mark.parametrize("seed", range(20))
@@ -92,10 +92,10 @@ def test_a_stream_with_quiet_sundays_says_nothing(seed: int) -> None:
     ("kind", "factor"), [("volume", 0.1), ("volume", 8.0), ("labels", 0.0), ("label_delay", 12.0), ("label_share", 0.6), ("freshness", 5000.0)]
 )
 def test_what_changes_is_told_on_the_first_day_and_as_long_as_it_lasts(seed: int, kind: StreamKind, factor: float) -> None:
-    found = course(seed, 60, {kind: factor}, 50)
-    assert found == [(day, kind) for day in range(50, 60)]
+    changes = course(seed, 60, {kind: factor}, 50)
+    assert changes == [(day, kind) for day in range(50, 60)]
 
 
 def test_a_new_level_is_usual_after_four_weeks() -> None:
-    found = course(1, 150, {"volume": 0.1}, 50)
-    assert [day for day, _ in found] == list(range(50, 78))
+    changes = course(1, 150, {"volume": 0.1}, 50)
+    assert [day for day, _ in changes] == list(range(50, 78))

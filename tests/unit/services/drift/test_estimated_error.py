@@ -23,11 +23,11 @@ def moments(name: str, scale: Float64) -> tuple[Float64, Float64]:
 
 
 def estimate(absolute: Float64, squared: Float64, cuts: tuple[int, ...] = ()) -> EstimatedError:
-    found = EstimatedError()
+    estimated = EstimatedError()
     for begin, end in pairwise([0, *cuts, len(absolute)]):
-        found.absorb(absolute[begin:end], squared[begin:end])
-        found = EstimatedError.load(json.loads(json.dumps(found.snapshot())))
-    return found
+        estimated.absorb(absolute[begin:end], squared[begin:end])
+        estimated = EstimatedError.load(json.loads(json.dumps(estimated.snapshot())))
+    return estimated
 
 
 @pytest.mark.parametrize("name", ERRORS)
@@ -35,23 +35,23 @@ def test_the_interval_holds_the_errors_that_come_if_the_expectations_are_right(n
     """600 times errors are drawn for the same 1,200 rows, some of which are ten times as sure as others."""
     generator = np.random.default_rng(3)
     scale = np.exp(generator.uniform(0, np.log(10), 1_200))
-    found = estimate(*moments(name, scale)).figures()
+    figures = estimate(*moments(name, scale)).figures()
     drawn = scale * ERRORS[name].rvs(size=(600, 1_200), random_state=generator)
     metrics: dict[str, Callable[[Float64], Float64]] = {MAE: lambda e: np.abs(e).mean(axis=1), RMSE: lambda e: np.sqrt((e**2).mean(axis=1))}
     for metric, of in metrics.items():
         came = of(drawn)
-        assert 0.925 <= np.mean((found[f"{metric}_low"] <= came) & (came <= found[f"{metric}_high"])) <= 0.975, metric
-        assert found[metric] == pytest.approx(came.mean(), rel=0.01), metric
+        assert 0.925 <= np.mean((figures[f"{metric}_low"] <= came) & (came <= figures[f"{metric}_high"])) <= 0.975, metric
+        assert figures[metric] == pytest.approx(came.mean(), rel=0.01), metric
 
 
 def test_the_variance_is_that_of_the_errors_that_were_expected() -> None:
     """What a plain loop over the rows finds with scipy's own moments."""
     scale = np.random.default_rng(1).uniform(1, 3, 200)
     for name, one in ERRORS.items():
-        found, shape = estimate(*moments(name, scale)).figures(), (one.expect(abs), one.expect(np.square), one.expect(lambda e: e**4))
+        figures, shape = estimate(*moments(name, scale)).figures(), (one.expect(abs), one.expect(np.square), one.expect(lambda e: e**4))
         variances = [sum(s**2 * (shape[1] - shape[0] ** 2) for s in scale), sum(s**4 * (shape[2] - shape[1] ** 2) for s in scale)]
-        assert found[f"{MAE}_high"] - found[MAE] == pytest.approx(1.959964 * np.sqrt(variances[0]) / 200, rel=1e-4), name
-        assert found[f"{RMSE}_high"] ** 2 - found[RMSE] ** 2 == pytest.approx(1.959964 * np.sqrt(variances[1]) / 200, rel=2e-3), name
+        assert figures[f"{MAE}_high"] - figures[MAE] == pytest.approx(1.959964 * np.sqrt(variances[0]) / 200, rel=1e-4), name
+        assert figures[f"{RMSE}_high"] ** 2 - figures[RMSE] ** 2 == pytest.approx(1.959964 * np.sqrt(variances[1]) / 200, rel=2e-3), name
 
 
 def test_harder_requests_are_seen_and_a_wrong_error_model_is_not() -> None:

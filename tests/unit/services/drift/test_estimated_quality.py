@@ -20,11 +20,11 @@ THREE = Multiclass(("red", "green", "blue"))
 
 
 def estimate(kind: Kind, scores: Float64, predicted: NDArray[np.int64], cuts: tuple[int, ...] = ()) -> EstimatedQuality:
-    found = EstimatedQuality()
+    estimated = EstimatedQuality()
     for begin, end in pairwise([0, *cuts, len(scores)]):
-        found.absorb(kind, scores[begin:end], predicted[begin:end])
-        found = EstimatedQuality.load(json.loads(json.dumps(found.snapshot())))
-    return found
+        estimated.absorb(kind, scores[begin:end], predicted[begin:end])
+        estimated = EstimatedQuality.load(json.loads(json.dumps(estimated.snapshot())))
+    return estimated
 
 
 def by_weights(probability: Float64, given: NDArray[np.bool_]) -> dict[str, float]:
@@ -45,9 +45,9 @@ def by_weights(probability: Float64, given: NDArray[np.bool_]) -> dict[str, floa
 @pytest.mark.parametrize(("a", "b", "threshold"), [(2, 5, 0.5), (0.05, 5, 0.02), (1, 1, 0.3)])
 def test_two_classes_are_estimated_as_weighted_rows_say(a: float, b: float, threshold: float) -> None:
     score = np.random.default_rng(1).beta(a, b, 4_000)
-    found = estimate(Binary(), score, (score >= threshold).astype(np.int64)).figures(Binary())
+    figures = estimate(Binary(), score, (score >= threshold).astype(np.int64)).figures(Binary())
     for name, value in by_weights(score, score >= threshold).items():
-        assert found[f"estimated_{name}"] == pytest.approx(value, abs=2e-4), name
+        assert figures[f"estimated_{name}"] == pytest.approx(value, abs=2e-4), name
 
 
 def test_nannyml_estimates_the_same() -> None:
@@ -55,37 +55,37 @@ def test_nannyml_estimates_the_same() -> None:
     generator = np.random.default_rng(7)
     generator.beta(1, 4, 20_000), generator.random(20_000)
     score = generator.beta(2, 3, 5_000)
-    found = estimate(Binary(), score, (score >= 0.4).astype(np.int64)).figures(Binary())
+    figures = estimate(Binary(), score, (score >= 0.4).astype(np.int64)).figures(Binary())
     theirs = {"auc": 0.7343859132, "f1": 0.6196901001, "precision": 0.5682653217, "recall": 0.6813482390, "accuracy": 0.6674319919}
     for name, value in theirs.items():
-        assert found[f"estimated_{name}"] == pytest.approx(value, abs=1e-5), name
+        assert figures[f"estimated_{name}"] == pytest.approx(value, abs=1e-5), name
 
 
 def drawn(seed: int, count: int) -> Float64:
-    found: Float64 = np.random.default_rng(seed).dirichlet([0.5, 1.0, 0.3], count)
-    return found
+    shares: Float64 = np.random.default_rng(seed).dirichlet([0.5, 1.0, 0.3], count)
+    return shares
 
 
 def test_three_classes_are_each_held_against_the_rest() -> None:
     table = drawn(2, 3_000)
     predicted = table.argmax(axis=1)
-    found = estimate(THREE, table, predicted).figures(THREE)
+    figures = estimate(THREE, table, predicted).figures(THREE)
     each = [by_weights(table[:, number], predicted == number) for number in range(3)]
     for name in ("auc", "precision", "recall", "f1"):
-        assert found[f"estimated_{name}"] == pytest.approx(np.mean([one[name] for one in each]), abs=2e-4), name
-    assert found["estimated_accuracy"] == pytest.approx(table.max(axis=1).mean())
-    assert found["estimated_log_loss"] == pytest.approx(-(table * np.log(table)).sum(axis=1).mean(), rel=1e-4)
-    assert found["estimated_brier"] == pytest.approx((table * (1 - table)).sum(axis=1).mean())
+        assert figures[f"estimated_{name}"] == pytest.approx(np.mean([one[name] for one in each]), abs=2e-4), name
+    assert figures["estimated_accuracy"] == pytest.approx(table.max(axis=1).mean())
+    assert figures["estimated_log_loss"] == pytest.approx(-(table * np.log(table)).sum(axis=1).mean(), rel=1e-4)
+    assert figures["estimated_brier"] == pytest.approx((table * (1 - table)).sum(axis=1).mean())
 
 
 def test_many_classes_take_little_room_and_are_estimated_as_well() -> None:
     kind = Multiclass(tuple(f"c{number}" for number in range(30)))
     table = np.random.default_rng(6).dirichlet(np.full(30, 0.3), 3_000)
     predicted = table.argmax(axis=1)
-    found = estimate(kind, table, predicted)
+    estimated = estimate(kind, table, predicted)
     each = [by_weights(table[:, number], predicted == number)["auc"] for number in range(30)]
-    assert found.figures(kind)["estimated_auc"] == pytest.approx(np.mean(each), abs=3e-4)
-    assert len(json.dumps(found.snapshot())) < 300_000
+    assert estimated.figures(kind)["estimated_auc"] == pytest.approx(np.mean(each), abs=3e-4)
+    assert len(json.dumps(estimated.snapshot())) < 300_000
     outside = EstimatedQuality()
     outside.absorb(kind, table, np.full(3_000, 30))
     assert outside.answers == 0
@@ -96,7 +96,7 @@ def test_the_interval_holds_what_comes_for_right_probabilities_and_not_for_wrong
     generator = np.random.default_rng(3)
     score = generator.beta(1, 4, 1_500)
     predicted = (score >= 0.4).astype(np.int64)
-    found = estimate(Binary(), score, predicted).figures(Binary())
+    figures = estimate(Binary(), score, predicted).figures(Binary())
     metrics: dict[str, Callable[[NDArray[np.int64]], float]] = {
         "auc": lambda label: oracle.roc_auc_score(label, score),
         "accuracy": lambda label: oracle.accuracy_score(label, predicted),
@@ -104,12 +104,12 @@ def test_the_interval_holds_what_comes_for_right_probabilities_and_not_for_wrong
         "brier": lambda label: oracle.brier_score_loss(label, score),
     }
     for name, metric in metrics.items():
-        low, high = found[f"estimated_{name}_low"], found[f"estimated_{name}_high"]
+        low, high = figures[f"estimated_{name}_low"], figures[f"estimated_{name}_high"]
         came = [metric((generator.random(1_500) < score).astype(np.int64)) for _ in range(400)]
         assert 0.915 <= np.mean([low <= one <= high for one in came]) <= 0.98, name
-        assert found[f"estimated_{name}"] == pytest.approx(np.mean(came), abs=0.004), name
+        assert figures[f"estimated_{name}"] == pytest.approx(np.mean(came), abs=0.004), name
     worse = (generator.random(1_500) < 0.5 * score + 0.1).astype(int)
-    assert not found["estimated_auc_low"] <= oracle.roc_auc_score(worse, score) <= found["estimated_auc_high"]
+    assert not figures["estimated_auc_low"] <= oracle.roc_auc_score(worse, score) <= figures["estimated_auc_high"]
 
 
 @pytest.mark.parametrize("kind", [Binary(), THREE], ids=lambda kind: kind.name)

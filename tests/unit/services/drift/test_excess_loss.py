@@ -55,14 +55,14 @@ def standardised(detector: ExcessLoss) -> list[float]:
 
 
 def alarms(time: NDArray[np.int64], score: NDArray[np.float64], label: NDArray[np.float64], days: float = 3650.0) -> list[tuple[int, Excess]]:
-    detector, found = ExcessLoss(days), []
+    detector, rung = ExcessLoss(days), []
     ids, day = np.arange(len(time)), time // DAY_MS
     for today in np.unique(day).tolist():
         rows = slice(*np.searchsorted(day, [today, today + 1]).tolist())
         detector.absorb(ids[rows], time[rows], held(label[rows], score[rows]), first(len(ids[rows])))
         alarm = detector.close((today + 1) * DAY_MS, DAY_MS // 4)
-        found += [(today - int(day[0]), alarm)] if alarm else []
-    return found
+        rung += [(today - int(day[0]), alarm)] if alarm else []
+    return rung
 
 
 @pytest.mark.lasts(6)
@@ -83,9 +83,9 @@ def test_a_model_that_is_wrong_from_a_day_on_rings_once_soon(rise: float, within
     begin = int(time[0]) // DAY_MS + 200
     chance = np.where(time // DAY_MS >= begin, np.clip(score + rise, 0, 1), score)
     label = (np.random.default_rng(1).random(len(score)) < chance).astype(np.float64)
-    found = [(day, alarm) for day, alarm in alarms(time, score, label) if day < 200 + within]
-    assert len(found) == 1 and found[0][0] >= 200, found
-    alarm = found[0][1]
+    rung = [(day, alarm) for day, alarm in alarms(time, score, label) if day < 200 + within]
+    assert len(rung) == 1 and rung[0][0] >= 200, rung
+    alarm = rung[0][1]
     assert alarm.statistic > alarm.bound and alarm.came > alarm.promised and alarm.loss > 0
 
 

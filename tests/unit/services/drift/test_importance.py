@@ -37,9 +37,9 @@ def test_main_effects_are_the_variance_between_bins() -> None:
     assert whole.snapshot() == parts.snapshot() and not whole.waiting and whole.left == 0
     table = pd.DataFrame({"score": score, "code": code} | {name: pd.qcut(batch.column(name).to_pandas(), 10).astype(str) for name in names[:3]})
     expected = {name: float(table.groupby(name)["score"].transform("mean").var() / score.var()) for name in names}
-    found = whole.shares()
-    assert found["strong"] == 1 and found["idle"] < 0.01
-    assert all(abs(found[name] - expected[name] / expected["strong"]) < 0.03 for name in names)
+    shares = whole.shares()
+    assert shares["strong"] == 1 and shares["idle"] < 0.01
+    assert all(abs(shares[name] - expected[name] / expected["strong"]) < 0.03 for name in names)
 
 
 def test_the_shift_of_what_the_model_lives_on_comes_first() -> None:
@@ -47,6 +47,6 @@ def test_the_shift_of_what_the_model_lives_on_comes_first() -> None:
         rows.columns["amount"][after] = generator.gamma(6.0, 200.0, int(after.sum()))
         rows.columns["weight"][after] = 58 + 4 * generator.normal(0, 1, int(after.sum()))
 
-    found = [one for one in said_of(both, 0) if isinstance(one, Finding) and one.kind == "feature"]
-    shares = {one.subject: one.evidence["importance"] for one in found}
+    findings = [one for one in said_of(both, 0) if isinstance(one, Finding) and one.kind == "feature"]
+    shares = {one.subject: one.evidence["importance"] for one in findings}
     assert shares["amount"] == 1 and shares["weight"] < 0.01

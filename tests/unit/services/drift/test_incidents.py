@@ -40,30 +40,30 @@ def fold() -> IncidentFold:
 
 
 def test_one_broken_column_is_one_incident_whatever_is_made_of_it() -> None:
-    found = fold().absorb([finding("missing", "amount"), finding("feature", "amount"), finding("missing", "sum_7d")])
-    assert [(one.fields["root"], one.fields["status"], one.fields["findings"]) for one in found] == [("column:orders.amount", "open", 3)]
-    assert "empty" in found[0].fields["likely_cause"] and found[0].fields["subjects"] == ["amount", "sum_7d"]
+    records = fold().absorb([finding("missing", "amount"), finding("feature", "amount"), finding("missing", "sum_7d")])
+    assert [(one.fields["root"], one.fields["status"], one.fields["findings"]) for one in records] == [("column:orders.amount", "open", 3)]
+    assert "empty" in records[0].fields["likely_cause"] and records[0].fields["subjects"] == ["amount", "sum_7d"]
 
 
 def test_two_columns_that_break_on_one_day_are_two() -> None:
-    found = fold().absorb([finding("missing", "amount"), finding("units", "weight"), finding("missing", "sum_7d")])
-    assert {one.fields["root"]: one.fields["findings"] for one in found} == {"column:orders.amount": 2, "column:orders.weight": 1}
-    assert len({one.fields["incident_id"] for one in found}) == 2
+    records = fold().absorb([finding("missing", "amount"), finding("units", "weight"), finding("missing", "sum_7d")])
+    assert {one.fields["root"]: one.fields["findings"] for one in records} == {"column:orders.amount": 2, "column:orders.weight": 1}
+    assert len({one.fields["incident_id"] for one in records}) == 2
 
 
 def test_a_shared_column_behind_many_views_is_the_root() -> None:
-    found = fold().absorb([finding("missing", "late_mean"), finding("missing", "late_max"), finding("category", "country")])
-    assert [(one.fields["root"], one.fields["findings"]) for one in found] == [("column:orders.country", 3)]
+    records = fold().absorb([finding("missing", "late_mean"), finding("missing", "late_max"), finding("category", "country")])
+    assert [(one.fields["root"], one.fields["findings"]) for one in records] == [("column:orders.country", 3)]
 
 
 def test_distributions_that_shift_together_share_their_stream_and_no_other() -> None:
-    found = fold().absorb([finding("feature", "amount"), finding("feature", "weight"), finding("feature", "temp")])
-    assert {one.fields["root"]: one.fields["findings"] for one in found} == {"stream:orders": 2, "column:weather.temp": 1}
+    records = fold().absorb([finding("feature", "amount"), finding("feature", "weight"), finding("feature", "temp")])
+    assert {one.fields["root"]: one.fields["findings"] for one in records} == {"stream:orders": 2, "column:weather.temp": 1}
 
 
 def test_a_stream_that_fails_takes_what_hangs_on_it() -> None:
-    found = fold().absorb([finding("missing", "late_mean"), finding("labels", "returns")])
-    assert [one.fields["root"] for one in found] == ["stream:returns"]
+    records = fold().absorb([finding("missing", "late_mean"), finding("labels", "returns")])
+    assert [one.fields["root"] for one in records] == ["stream:returns"]
     whole = fold().absorb([finding("missing", name) for name in ("amount", "weight", "country", "speed")])
     assert [one.fields["root"] for one in whole] == ["stream:orders"], "most columns of a stream at once are its own fault"
 
@@ -121,12 +121,12 @@ def test_a_restart_is_no_restart(cut: int) -> None:
 
     def run(restart: int) -> list[object]:
         one, said = fold(), list[object]()
-        for day, found in enumerate(steps):
+        for day, findings in enumerate(steps):
             if day == restart:
                 state = json.loads(json.dumps(one.snapshot()))
                 one = fold()
                 one.load(state)
-            said += [update.record() for update in one.absorb(found)]
+            said += [update.record() for update in one.absorb(findings)]
             said += [update.record() for update in one.close_window(Coordinates((day + 1) * DAY, 0, day), {}, 5)]
         return said
 

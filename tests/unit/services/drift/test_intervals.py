@@ -35,17 +35,17 @@ def part(whole: OutcomeRows, begin: int, end: int) -> OutcomeRows:
 
 
 def revisions(whole: OutcomeRows, cuts: list[int], horizon_ms: int, restart: bool = False) -> list[Revision]:
-    intervals, found = Intervals("m"), []
+    intervals, made = Intervals("m"), []
     intervals.begin("v1", -1.6, 1.6, START)
     for begin, end in zip([0, *cuts], [*cuts, len(whole.label)], strict=True):
         piece = part(whole, begin, end)
         everything = np.arange(end - begin)
-        found += intervals.absorb(piece, everything, everything, horizon_ms)
+        made += intervals.absorb(piece, everything, everything, horizon_ms)
         if restart:
             again = Intervals("m")
             again.load(intervals.snapshot())
             intervals = again
-    return found
+    return made
 
 
 @pytest.mark.parametrize("seed", range(4))
@@ -63,10 +63,10 @@ def test_labels_count_in_request_order_once_their_horizon_has_passed() -> None:
     generator = np.random.default_rng(7)
     residuals = generator.normal(size=400)
     whole = rows(residuals, generator.integers(0, 50_000, 400))
-    found = revisions(whole, [], 60_000)
+    made = revisions(whole, [], 60_000)
     tracker = IntervalTracker(-1.6, 1.6)
     bounds = [tracker.update([residual])[0] for residual in residuals]
-    for one in found:
+    for one in made:
         assert (one.lower_offset, one.upper_offset) == tuple(bounds[one.labels - 1])
         request_ms = STEP_MS * (one.labels - 1)
         assert one.at.time_ms >= request_ms + 60_000, "not before the horizon"
@@ -77,9 +77,9 @@ def test_a_version_without_intervals_gets_one() -> None:
     intervals = Intervals("m")
     intervals.begin("v1", np.nan, np.nan, START)
     whole = rows(np.random.default_rng(1).normal(size=200), np.zeros(200, np.int64))
-    found = intervals.absorb(whole, np.arange(200), np.arange(200), 0)
-    assert found[0].labels == 60, "the first twentieth label after the fiftieth"
-    assert -3 < found[-1].lower_offset < -1 and 1 < found[-1].upper_offset < 3
+    made = intervals.absorb(whole, np.arange(200), np.arange(200), 0)
+    assert made[0].labels == 60, "the first twentieth label after the fiftieth"
+    assert -3 < made[-1].lower_offset < -1 and 1 < made[-1].upper_offset < 3
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -91,10 +91,10 @@ def test_coverage_is_kept_as_served(seed: int, change: str) -> None:
     late = np.arange(n) >= n // 2
     residuals = generator.normal(size=n) * np.where(late & (change == "deviation doubles"), np.sqrt(2), 1) + late * (change == "mean shifts")
     delays = generator.integers(0, 30_000, n)
-    found = revisions(rows(residuals, delays), [], 30_000)
-    times, asked = np.array([one.at.time_ms for one in found]), STEP_MS * np.arange(n)
+    made = revisions(rows(residuals, delays), [], 30_000)
+    times, asked = np.array([one.at.time_ms for one in made]), STEP_MS * np.arange(n)
     place = np.searchsorted(times, asked, side="left") - 1
-    offsets = np.array([(-1.6, 1.6), *((one.lower_offset, one.upper_offset) for one in found)])[place + 1]
+    offsets = np.array([(-1.6, 1.6), *((one.lower_offset, one.upper_offset) for one in made)])[place + 1]
     covered = ((offsets[:, 0] <= residuals) & (residuals <= offsets[:, 1])).astype(float)
     assert abs(covered.mean() - 0.9) <= max(0.02, 2 * np.sqrt(0.09 / n))
     assert np.convolve(covered, np.full(500, 1 / 500), "valid").min() >= 0.8
@@ -139,9 +139,9 @@ def test_a_run_keeps_its_coverage_however_wide_its_champions_begin(shape: str, w
             residuals, start = drawn(shape, generator, n), ends * generator.uniform(0.9, 1.1)
             intervals.begin(f"v{champion}", start[0], start[1], START)
             first = intervals.tracker.lower, intervals.tracker.upper
-            found = intervals.absorb(rows(residuals, generator.integers(0, 30_000, n)), np.arange(n), np.arange(n), 30_000)
-            place = np.searchsorted([one.at.time_ms for one in found], STEP_MS * np.arange(n), side="left")
-            offsets = np.array([first, *((one.lower_offset, one.upper_offset) for one in found)])[place]
+            made = intervals.absorb(rows(residuals, generator.integers(0, 30_000, n)), np.arange(n), np.arange(n), 30_000)
+            place = np.searchsorted([one.at.time_ms for one in made], STEP_MS * np.arange(n), side="left")
+            offsets = np.array([first, *((one.lower_offset, one.upper_offset) for one in made)])[place]
             covered = np.append(covered, (offsets[:, 0] <= residuals) & (residuals <= offsets[:, 1]))
         shares.append(covered.mean())
     assert abs(np.mean(shares) - 0.9) < 0.007

@@ -74,20 +74,20 @@ def test_three_classes(tmp_path: Path) -> None:
     assert pipeline.run(0, restarts=(4, 11, 19)) == said
     assert sorted(pipeline.run(3, steps=60)) == sorted(said)
     events, health = decoded(pipeline, said)
-    for found, mine, asked in windows(pipeline, health):
+    for reported, mine, asked in windows(pipeline, health):
         mine = mine[mine.label < 3]
         scores = np.array([list(row.values()) for row in mine.scores])
-        assert (found["labels"], found["predictions"]) == (len(mine), len(asked))
-        assert found["auc"] == pytest.approx(oracle.roc_auc_score(mine.label, scores, multi_class="ovr"))
-        assert found["log_loss"] == pytest.approx(oracle.log_loss(mine.label, scores))
-        assert found["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(mine.label, mine.predicted))
-        assert found["f1"] == pytest.approx(oracle.f1_score(mine.label, mine.predicted, average="macro"))
-        assert found["kappa"] == pytest.approx(oracle.cohen_kappa_score(mine.label, mine.predicted))
-        assert found["label_share__other"] == pytest.approx((mine.label == 2).mean())
-        assert not {"positive_rate", "coverage", "mean_absolute_error"} & set(found)
+        assert (reported["labels"], reported["predictions"]) == (len(mine), len(asked))
+        assert reported["auc"] == pytest.approx(oracle.roc_auc_score(mine.label, scores, multi_class="ovr"))
+        assert reported["log_loss"] == pytest.approx(oracle.log_loss(mine.label, scores))
+        assert reported["balanced_accuracy"] == pytest.approx(oracle.balanced_accuracy_score(mine.label, mine.predicted))
+        assert reported["f1"] == pytest.approx(oracle.f1_score(mine.label, mine.predicted, average="macro"))
+        assert reported["kappa"] == pytest.approx(oracle.cohen_kappa_score(mine.label, mine.predicted))
+        assert reported["label_share__other"] == pytest.approx((mine.label == 2).mean())
+        assert not {"positive_rate", "coverage", "mean_absolute_error"} & set(reported)
         if len(asked):
-            assert found["predicted_share__large"] == pytest.approx((asked.predicted == 1).mean())
-            assert found["score_mean__small"] == pytest.approx(np.mean([row["small"] for row in asked.scores]))
+            assert reported["predicted_share__large"] == pytest.approx((asked.predicted == 1).mean())
+            assert reported["score_mean__small"] == pytest.approx(np.mean([row["small"] for row in asked.scores]))
     broken = {event["subject"]: event for event in events if event["kind"] == "quality"}
     assert set(broken) == {"auc", "accuracy"} and min(event["journal_time"] for event in broken.values()) >= START + 9 * DAY
     assert broken["auc"]["statistic"] < broken["auc"]["threshold"] == 0.6
@@ -136,15 +136,15 @@ def test_numbers(tmp_path: Path) -> None:
     assert pipeline.run(0, restarts=(4, 11, 19)) == said
     assert sorted(pipeline.run(3, steps=60)) == sorted(said)
     events, health = decoded(pipeline, said)
-    for found, mine, _ in windows(pipeline, health):
+    for reported, mine, _ in windows(pipeline, health):
         mine = mine[mine.label < 1e38]
         known = mine.dropna(subset=["lower"])
-        assert found["coverage"] == pytest.approx(float(((known.lower <= known.label) & (known.label <= known.upper)).mean()))
-        assert found["mean_absolute_error"] == pytest.approx(float((mine.label - mine.score).abs().mean()))
-        assert found["interval_width"] == pytest.approx(3.2)
-        assert found["root_mean_squared_error"] == pytest.approx(oracle.root_mean_squared_error(mine.label, mine.score))
-        assert found["r2"] == pytest.approx(oracle.r2_score(mine.label, mine.score))
-        assert not {"auc", "accuracy", "predicted_positive_rate"} & set(found)
+        assert reported["coverage"] == pytest.approx(float(((known.lower <= known.label) & (known.label <= known.upper)).mean()))
+        assert reported["mean_absolute_error"] == pytest.approx(float((mine.label - mine.score).abs().mean()))
+        assert reported["interval_width"] == pytest.approx(3.2)
+        assert reported["root_mean_squared_error"] == pytest.approx(oracle.root_mean_squared_error(mine.label, mine.score))
+        assert reported["r2"] == pytest.approx(oracle.r2_score(mine.label, mine.score))
+        assert not {"auc", "accuracy", "predicted_positive_rate"} & set(reported)
     broken = {event["subject"] for event in events if event["kind"] == "quality"}
     assert broken == {"coverage", "mean_absolute_error"}
 

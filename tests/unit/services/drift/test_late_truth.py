@@ -43,15 +43,15 @@ def test_negatives_by_time_out_and_corrections_count_in_health(tmp_path: Path) -
     for one in health:
         mine = frame[(frame.journal_time >= one["window_start"]) & (frame.journal_time < one["window_end"])]
         final = mine.groupby("request_journal_offset").last()
-        found = one["metrics"]
-        assert found["labels"] == len(final) and found["corrections"] == (mine.revision > 0).sum() and found["timeouts"] == 0
+        metrics = one["metrics"]
+        assert metrics["labels"] == len(final) and metrics["corrections"] == (mine.revision > 0).sum() and metrics["timeouts"] == 0
         if final.label.nunique() == 2:
             seen += 1
-            assert found["auc"] == pytest.approx(oracle.roc_auc_score(final.label, final.score))
-            assert found["log_loss"] == pytest.approx(oracle.log_loss(final.label, final.score))
-            assert found["positive_rate"] == pytest.approx(final.label.mean())
+            assert metrics["auc"] == pytest.approx(oracle.roc_auc_score(final.label, final.score))
+            assert metrics["log_loss"] == pytest.approx(oracle.log_loss(final.label, final.score))
+            assert metrics["positive_rate"] == pytest.approx(final.label.mean())
         # Labels take an hour, which is their horizon: all corrections of the champion's are too late for detectors on single labels.
         late = (mine.revision > 0) & (mine.variant == "champion")
         passed_over += int(late.sum())
-        assert found["corrections_passed_over"] == late.sum()
+        assert metrics["corrections_passed_over"] == late.sum()
     assert seen >= 8 and passed_over > 10 and health[0]["window_start"] == START

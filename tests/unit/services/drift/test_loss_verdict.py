@@ -52,23 +52,23 @@ def part(rows: Outcomes, begin: int, end: int) -> Outcomes:
 
 def run(rows: Outcomes, settings: LossSettings = DEFAULTS, batch: int = 50_000, seed: int = 0, restart: bool = False) -> list[Finding]:
     """Feed outcomes in uneven batches that end with each day, as the fold does, and close the days."""
-    (at, labels), verdict, found = rows, LossVerdict("m", settings), []
+    (at, labels), verdict, alarms = rows, LossVerdict("m", settings), []
     count, days = len(at.place), np.flatnonzero(np.diff(at.time_ms // DAY_MS)) + 1
     cuts = {0, count, *days.tolist(), *np.random.default_rng(seed).integers(0, count, count // batch).tolist()}
     delays: list[float] = []
     for begin, end in pairwise(sorted(cuts)):
-        found += verdict.outcomes("v1", *part(rows, begin, end))
+        alarms += verdict.outcomes("v1", *part(rows, begin, end))
         delays += (at.time_ms - labels.request_ms)[begin:end].tolist()
         if end == count or end in days:
             closes = Coordinates((int(at.time_ms[end - 1]) // DAY_MS + 1) * DAY_MS, 0, int(at.offset[end - 1]))
-            found += verdict.close(closes, "v1", delays)
+            alarms += verdict.close(closes, "v1", delays)
             delays = []
         if restart:
             saved = json.dumps(verdict.snapshot())
             verdict = LossVerdict("m", settings)
             verdict.load(json.loads(saved))
             assert json.dumps(verdict.snapshot()) == saved
-    return found
+    return alarms
 
 
 def independent(seed: int, before: float, after: float, change: int, count: int, day_rows: int = 3_000) -> tuple[NDArray[np.int64], Float64, Float64]:
@@ -83,9 +83,9 @@ def independent(seed: int, before: float, after: float, change: int, count: int,
 def test_a_higher_rate_of_errors_rings_once_within_promised_labels(before: float, after: float, within: int) -> None:
     for seed in range(10, 15):
         rows = outcomes(*independent(seed, before, after, 30_000, 37_000))
-        found = run(rows)
-        assert [(one.kind, one.severity) for one in found] == [("loss", "alarm")], found
-        alarm = found[0]
+        alarms = run(rows)
+        assert [(one.kind, one.severity) for one in alarms] == [("loss", "alarm")], alarms
+        alarm = alarms[0]
         assert 0 <= alarm.at.offset - 1_030_000 <= within
         assert alarm.detector in DEFAULT and alarm.evidence["clustered"] == 0 and alarm.evidence["spread"] >= 1
         assert (
@@ -240,9 +240,9 @@ REGRESSION = LossSettings(kind=Regression(), detectors=read_choices(["adwin", "p
 def test_errors_of_a_regression_that_grow_ring_once_by_labels_or_by_days() -> None:
     """Half as large again from day 40 on: independent rows ring within two days, rows that share a day's factor within two weeks, by their days."""
     for seed in range(3):
-        found = run(numbers(seed, 60, 1.5, 40), REGRESSION)
-        assert len(found) == 1 and found[0].subject in ("relative_error", "absolute_error"), found
-        assert 40 <= found[0].at.time_ms // DAY_MS <= 41
+        alarms = run(numbers(seed, 60, 1.5, 40), REGRESSION)
+        assert len(alarms) == 1 and alarms[0].subject in ("relative_error", "absolute_error"), alarms
+        assert 40 <= alarms[0].at.time_ms // DAY_MS <= 41
         by_day = run(numbers(seed, 60, 1.8, 40, day_effect=0.2), REGRESSION)
         assert [(one.detector, one.subject) for one in by_day] == [("day_cusum", "absolute_error")], by_day
         assert 40 < by_day[0].at.time_ms // DAY_MS <= 54
@@ -253,8 +253,8 @@ def test_errors_of_a_regression_that_grow_ring_once_by_labels_or_by_days() -> No
 @pytest.mark.lasts(4)
 def test_errors_of_a_regression_that_stay_as_they_are_ring_seldom() -> None:
     """Six years, half of them with a factor of each day: at most two alarms (one in 90 days would be 24)."""
-    found = [one for seed in range(3) for effect in (0.0, 0.2) for one in run(numbers(seed, 365, day_effect=effect), REGRESSION)]
-    assert len(found) <= 2, found
+    alarms = [one for seed in range(3) for effect in (0.0, 0.2) for one in run(numbers(seed, 365, day_effect=effect), REGRESSION)]
+    assert len(alarms) <= 2, alarms
 
 
 def test_batches_and_restarts_change_nothing_for_a_regression() -> None:
@@ -278,9 +278,9 @@ def test_several_classes_are_watched_as_two_are() -> None:
     kind = Multiclass(("a", "b", "c", "d", "e"))
     settings = replace(DEFAULTS, kind=kind, max_delay_ms=DAY_MS // 4, silence_is_a_label=True)
     rows = classes(1, 40_000, 30_000)
-    found = run(rows, settings)
-    assert len(found) == 1 and 30_000 <= found[0].at.offset < 30_000 + 1_000, found
-    assert run(rows, settings, batch=600, seed=4, restart=True) == found
+    alarms = run(rows, settings)
+    assert len(alarms) == 1 and 30_000 <= alarms[0].at.offset < 30_000 + 1_000, alarms
+    assert run(rows, settings, batch=600, seed=4, restart=True) == alarms
     by_day = run(rows, replace(settings, clusters="by_day"))
     assert len(by_day) == 1 and by_day[0].detector == "day_cusum" and by_day[0].evidence["error_rate"] > by_day[0].evidence["error_promised"]
     assert "error promised" in by_day[0].detail

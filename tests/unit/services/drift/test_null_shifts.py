@@ -26,7 +26,7 @@ def days(seed: int, promoted: int, end: int, changed: int, jump: float, shown_on
     generator = np.random.default_rng(seed)
     fold = FeatureFold([FeatureColumn(name, "double") for name in NAMES])
     watch = ModelWatch(WatchSettings("m", "asked", NAMES, Binary(), 500, shown_only=shown_only))
-    found = []
+    findings = []
     for day in range(end):
         level = generator.normal(0, 0.3, len(NAMES))
         level[0] += jump if day >= changed else 0.0
@@ -37,8 +37,8 @@ def days(seed: int, promoted: int, end: int, changed: int, jump: float, shown_on
         fold.close_day(day)
         if day >= promoted:
             shifts = shifts_of(watch.references["v1"], fold.window)
-            found += [(day, one) for one in watch.shifted(Coordinates(day, 0, day), shifts, tested=fold.has_window(day))]
-    return found
+            findings += [(day, one) for one in watch.shifted(Coordinates(day, 0, day), shifts, tested=fold.has_window(day))]
+    return findings
 
 
 @pytest.mark.parametrize("seed", range(3))
@@ -48,10 +48,10 @@ def test_days_with_a_weather_of_their_own_do_not_warn(seed: int) -> None:
 
 @pytest.mark.parametrize("seed", range(3))
 def test_a_change_beyond_the_weather_warns_within_the_window(seed: int) -> None:
-    found = days(seed, 60, 110, 90, 2.5)
-    assert [one.subject for _, one in found] == ["f0"] and 90 <= found[0][0] < 97
-    evidence = found[0][1].evidence
-    assert found[0][1].statistic > 1 and evidence["psi"] > 0.2 and {"js", "ks", "chi2", "log_e"} <= evidence.keys()
+    findings = days(seed, 60, 110, 90, 2.5)
+    assert [one.subject for _, one in findings] == ["f0"] and 90 <= findings[0][0] < 97
+    evidence = findings[0][1].evidence
+    assert findings[0][1].statistic > 1 and evidence["psi"] > 0.2 and {"js", "ks", "chi2", "log_e"} <= evidence.keys()
 
 
 def test_what_moves_by_nature_is_shown_and_never_warns() -> None:
@@ -103,8 +103,8 @@ def test_evidence_grows_with_the_distance_and_nothing_is_known_without_windows()
 def test_many_distances_at_once_are_those_one_by_one() -> None:
     generator = np.random.default_rng(3)
     pairs = [(generator.integers(0, 50, width) + 1, generator.integers(0, 50, width)) for width in (2, 5, 12, 22)]
-    found = distances([first for first, _ in pairs], [second for _, second in pairs], [True] * 4)
-    for row, (first, second) in zip(found, pairs, strict=True):
+    together = distances([first for first, _ in pairs], [second for _, second in pairs], [True] * 4)
+    for row, (first, second) in zip(together, pairs, strict=True):
         assert row[0] == pytest.approx(population_stability_index(first, second))
         assert row[1] == pytest.approx(jensenshannon(first, second, base=2))
         assert row[2] == pytest.approx(np.abs(np.cumsum(first / first.sum()) - np.cumsum(second / second.sum())).max())

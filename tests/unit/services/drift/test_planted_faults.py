@@ -20,17 +20,17 @@ def test_a_factor_that_no_day_shows_is_shown_by_its_week() -> None:
     """Here the level of no day of 400 rows lies within four per cent of the factor's."""
     missed, false = judged(*EXPECTED["units"], seed=16)
     assert not missed and not false
-    found = [one for one in said_of(EXPECTED["units"][0], 16) if isinstance(one, Finding) and one.kind == "units"]
-    assert [(one.subject, one.severity) for one in found] == [("amount", "warning")] and found[0].at.time_ms >= (FAULT + 7) * DAY
-    assert "miles to kilometres" in found[0].detail and abs(found[0].evidence["factor"] / 1.609344 - 1) < 0.08
+    findings = [one for one in said_of(EXPECTED["units"][0], 16) if isinstance(one, Finding) and one.kind == "units"]
+    assert [(one.subject, one.severity) for one in findings] == [("amount", "warning")] and findings[0].at.time_ms >= (FAULT + 7) * DAY
+    assert "miles to kilometres" in findings[0].detail and abs(findings[0].evidence["factor"] / 1.609344 - 1) < 0.08
 
 
 def test_other_units_are_named_by_a_champion_that_is_promoted_two_days_after_them() -> None:
     """Neither of these two days shows the factor: what the second champion is held against holds them."""
     said = said_of(EXPECTED["units"][0], 2, promoted=(PROMOTED, FAULT + 2))
-    found = [one for one in said if isinstance(one, Finding) and one.kind == "units"]
-    assert [one.subject for one in found] == ["amount"]
-    assert "before champion v2" in found[0].detail and "miles to kilometres" in found[0].detail
+    findings = [one for one in said if isinstance(one, Finding) and one.kind == "units"]
+    assert [one.subject for one in findings] == ["amount"]
+    assert "before champion v2" in findings[0].detail and "miles to kilometres" in findings[0].detail
 
 
 def test_a_stream_that_ends_within_a_day_brings_no_other_number_of_rows() -> None:
@@ -48,11 +48,11 @@ def test_a_loss_is_not_over_while_the_model_errs(name: str) -> None:
 
 
 def test_a_shift_without_an_estimated_loss_is_shown_and_warns_nobody() -> None:
-    found = [one for one in said_of(EXPECTED["idle"][0], 0) if isinstance(one, Finding) and one.subject == "weight"]
-    assert [(one.kind, one.severity) for one in found] == [("feature", "info")] and "no warning" in found[0].detail
+    findings = [one for one in said_of(EXPECTED["idle"][0], 0) if isinstance(one, Finding) and one.subject == "weight"]
+    assert [(one.kind, one.severity) for one in findings] == [("feature", "info")] and "no warning" in findings[0].detail
     # The same column broken: nothing mutes that, whatever the estimate says.
-    found = [one for one in said_of(EXPECTED["null"][0], 0) if isinstance(one, Finding) and one.subject == "weight" and one.kind == "missing"]
-    assert [one.severity for one in found] == ["alarm"]
+    findings = [one for one in said_of(EXPECTED["null"][0], 0) if isinstance(one, Finding) and one.subject == "weight" and one.kind == "missing"]
+    assert [one.severity for one in findings] == ["alarm"]
 
 
 def test_a_shift_mutes_where_a_regression_expects_no_larger_errors_and_warns_where_it_does() -> None:
@@ -62,9 +62,9 @@ def test_a_shift_mutes_where_a_regression_expects_no_larger_errors_and_warns_whe
         (lambda rows: np.maximum(0.2, 2 + 0.06 * (np.nan_to_num(rows.columns["weight"], nan=50.0) - 50)), "warning"),
     ):
         said = said_of(EXPECTED["idle"][0], 0, error_of=error_of)
-        found = [one for one in said if isinstance(one, Finding) and one.subject == "weight"]
-        assert [(one.kind, one.severity) for one in found] == [("feature", severity)]
-        assert ("estimated_loss" in found[0].evidence) == (severity == "info")
+        findings = [one for one in said if isinstance(one, Finding) and one.subject == "weight"]
+        assert [(one.kind, one.severity) for one in findings] == [("feature", severity)]
+        assert ("estimated_loss" in findings[0].evidence) == (severity == "info")
         days = [one.metrics for one in said if isinstance(one, HealthRecord) and "estimated_mean_absolute_error" in one.metrics]
         assert len(days) > 15
         realised, estimated = (np.mean([one[f"{name}mean_absolute_error"] for one in days]) for name in ("", "estimated_"))

@@ -50,19 +50,19 @@ def test_severity_is_what_the_model_loses() -> None:
         (news(changes=(FieldChange("note", "dropped", "string", "", "note", "lost"),)), "info"),
         (news("returns", changes=(FieldChange("bad", "dropped", "double", "", "bad", "lost"),)), "warning"),
     ):  # fmt: skip
-        found = READS.finding(AT, one)
-        assert found is not None and (found.kind, found.subject, found.severity) == ("schema_change", one.stream, severity), one
+        finding = READS.finding(AT, one)
+        assert finding is not None and (finding.kind, finding.subject, finding.severity) == ("schema_change", one.stream, severity), one
     assert READS.finding(AT, news("weather")) is None, "the model reads nothing of it"
 
 
 def test_a_finding_says_what_since_when_and_of_how_many() -> None:
-    found = READS.finding(AT, news(refused=15))
-    assert found is not None
-    assert found.detail == (
+    finding = READS.finding(AT, news(refused=15))
+    assert finding is not None
+    assert finding.detail == (
         "orders is written with schema 8, before with 7, since 1970-01-01 01:00:00 UTC (40.0% of the day's records, 15 of them refused):"
         " weight dropped (double), column weight has no field any more; gift added (boolean), not read"
     )
-    assert found.evidence == {
+    assert finding.evidence == {
         "share": 0.4, "records": 40.0, "refused": 15.0, "since_ms": 3_600_000.0, "schema_id": 8.0, "previous_id": 7.0,
     }  # fmt: skip
 
@@ -96,8 +96,8 @@ def test_records_in_any_portions_and_over_restarts(tmp_path: Path) -> None:
     pipeline = Pipeline(shop(tmp_path), rows)
     said = pipeline.run(0)
     assert pipeline.run(4) == said and pipeline.run(5, restarts=(9, 17, 20), snapshot_every=3) == said
-    found = [one for one in decoded(pipeline, said)[0] if one["kind"] == "schema_change"]
-    assert [(one["subject"], one["severity"], one["detector"], one["journal_time"]) for one in found] == [
+    findings = [one for one in decoded(pipeline, said)[0] if one["kind"] == "schema_change"]
+    assert [(one["subject"], one["severity"], one["detector"], one["journal_time"]) for one in findings] == [
         ("orders", "warning", "schema 12", START + 9 * DAY), ("orders", "info", "schema 13", START + 11 * DAY),
     ]  # fmt: skip
 
@@ -130,8 +130,8 @@ def test_from_raw_bytes_to_the_finding_in_one_process(tmp_path: Path) -> None:
         for _ in range(20):
             runner.step()
         runner.close()
-        found = [one for one in _read(run, run.plan.topics.drift, "drift") if one["kind"] == "schema_change"]
-        assert [(one["model"], one["subject"], one["severity"], dict(one["evidence"])["share"]) for one in found] == [
+        findings = [one for one in _read(run, run.plan.topics.drift, "drift") if one["kind"] == "schema_change"]
+        assert [(one["model"], one["subject"], one["severity"], dict(one["evidence"])["share"]) for one in findings] == [
             ("sent_back", "orders", "warning", 11 / 24)
         ]
         told = _read(run, run.plan.topics.found_incidents, "incident")

@@ -45,14 +45,14 @@ def test_health_and_bounds_are_weighted() -> None:
         chosen[part] = True
         watch.outcomes(rows, chosen)
     window = WindowRows.load(watch.window.snapshot())
-    found, seen = window.figures(Binary()), weight > 0
+    figures, seen = window.figures(Binary()), weight > 0
     own = {"sample_weight": weight[seen]}
-    assert found["labels"] == seen.sum() and found["timeouts"] == 0
-    assert found["auc"] == pytest.approx(roc_auc_score(label[seen], score[seen], **own))
-    assert found["log_loss"] == pytest.approx(log_loss(label[seen], score[seen], **own))
-    assert found["positive_rate"] == pytest.approx(np.average(label, weights=weight))
-    assert abs(found["positive_rate"] - label.mean()) < 0.06 < abs(label[score <= 0.7].mean() - label.mean())
+    assert figures["labels"] == seen.sum() and figures["timeouts"] == 0
+    assert figures["auc"] == pytest.approx(roc_auc_score(label[seen], score[seen], **own))
+    assert figures["log_loss"] == pytest.approx(log_loss(label[seen], score[seen], **own))
+    assert figures["positive_rate"] == pytest.approx(np.average(label, weights=weight))
+    assert abs(figures["positive_rate"] - label.mean()) < 0.06 < abs(label[score <= 0.7].mean() - label.mean())
     recent = RecentLabels((MetricBound("auc", 0.99, is_floor=True),), int(seen.sum()))
     recent.absorb(Binary(), rows, seen)
     (judged,) = recent.judged(Binary())
-    assert judged.value == pytest.approx(found["auc"]) and judged.broken
+    assert judged.value == pytest.approx(figures["auc"]) and judged.broken

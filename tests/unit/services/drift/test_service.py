@@ -43,11 +43,16 @@ def _run(folder: Path, lives: int) -> tuple[list[bytes], list[bytes], list[bytes
         runner = build(_settings(folder), broker, registry)
         for _ in range(1000):
             runner.step()
-            found = [Progress.decode(value, codec) for value in _everything(broker, plan.topics.progress("drift"))[-1:]]
-            if found and (found[0].covered_time == end or (life < lives - 1 and len(_everything(broker, plan.topics.health)) > 2 * life + 1)):
+            records = [Progress.decode(value, codec) for value in _everything(broker, plan.topics.progress("drift"))[-1:]]
+            if records and (records[0].covered_time == end or (life < lives - 1 and len(_everything(broker, plan.topics.health)) > 2 * life + 1)):
                 break
         runner.close()
-    return _everything(broker, plan.topics.drift), _everything(broker, plan.topics.health), _everything(broker, plan.topics.found_incidents), found[0]
+    return (
+        _everything(broker, plan.topics.drift),
+        _everything(broker, plan.topics.health),
+        _everything(broker, plan.topics.found_incidents),
+        records[0],
+    )
 
 
 def test_runs_to_the_end_and_a_second_life_changes_nothing(tmp_path: Path) -> None:

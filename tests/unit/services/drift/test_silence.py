@@ -10,13 +10,13 @@ from tidemill.services.drift.domain.silence import Pause, Silence
 
 def course(seed: int, days: int, per_hour: float, *, until_hour: int = 24, begins: int = 10**6) -> list[tuple[int, Pause]]:
     """Shops that are closed at night and on Sundays; from a day on nothing comes after an hour."""
-    generator, one, found = np.random.default_rng(seed), Silence(), list[tuple[int, Pause]]()
+    generator, one, pauses = np.random.default_rng(seed), Silence(), list[tuple[int, Pause]]()
     for day in range(days):
         is_open = np.array([6 <= hour < 22 and day % 7 != 6 and not (day >= begins and hour >= until_hour) for hour in range(24)])
         pause = one.close(day, (generator.poisson(per_hour, 24) * is_open).tolist())
-        found += [(day, pause)] if pause is not None and pause.is_silent else []
+        pauses += [(day, pause)] if pause is not None and pause.is_silent else []
         one = Silence.load(json.loads(json.dumps(one.snapshot())))
-    return found
+    return pauses
 
 
 @pytest.mark.parametrize("seed", range(10))
@@ -26,11 +26,11 @@ def test_nights_and_sundays_are_no_silence(seed: int, per_hour: float) -> None:
 
 
 def test_what_stops_within_a_day_is_told_with_its_hour_and_is_usual_after_four_weeks() -> None:
-    found = course(0, 100, 60.0, until_hour=12, begins=56)
-    first = found[0]
+    pauses = course(0, 100, 60.0, until_hour=12, begins=56)
+    first = pauses[0]
     assert first[0] == 56 and first[1].hour == 12 and first[1].hides_volume
     assert abs(first[1].usual_after - 600) < 60 and abs(first[1].usual_before - 360) < 40
-    assert max(day for day, _ in found) < 56 + 36
+    assert max(day for day, _ in pauses) < 56 + 36
 
 
 def test_few_rows_until_the_end_are_a_low_volume_and_no_silence() -> None:

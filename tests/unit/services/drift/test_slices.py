@@ -42,9 +42,9 @@ def test_quality_by_slice_is_what_pandas_and_scipy_say(pipeline: Pipeline, whole
     for one in health:
         known = rows[rows.journal_time < one["window_end"]]
         counts = known.country.value_counts()
-        found = {part["slice"]: part for part in one["slices"]}
+        by_slice = {part["slice"]: part for part in one["slices"]}
         asked = vectors[(vectors._journal_time >= one["window_start"]) & (vectors._journal_time < one["window_end"])]
-        for name, part in found.items():
+        for name, part in by_slice.items():
             country = name.removeprefix("country=")
             mine, own = known[known.country == country], part["metrics"]
             assert own["labels"] == counts.get(country, 0) and own["requests"] == (asked.country == country).sum()
@@ -113,8 +113,8 @@ def test_faults_of_some_slices_are_told_with_their_slice_and_the_whole_is_not_ac
     said = said_of(fault, 0, slices=("country",))
     sliced = [one for one in said if isinstance(one, Finding) and one.part]
     # With their labels the number of labels falls, too.
-    found = {(one.kind, one.subject, one.part) for one in sliced if one.kind != "labels"}
-    assert found == set(FAULTS[fault]), [one.detail for one in sliced]
+    accused = {(one.kind, one.subject, one.part) for one in sliced if one.kind != "labels"}
+    assert accused == set(FAULTS[fault]), [one.detail for one in sliced]
     assert all(one.at.time_ms > FAULT * DAY for one in sliced), "nothing is said of slices in order"
     incidents = [one.fields for one in said if isinstance(one, IncidentUpdate) and one.fields["opened"] > FAULT * DAY]
     for (_, subject, part), root in FAULTS[fault].items():
@@ -162,6 +162,6 @@ def test_requests_are_known_by_partition_and_offset_and_the_oldest_are_forgotten
     kept = {number: sorted(o for p, o in truth if p == number)[-50:] for number in (0, 1)}
     for one in (requests, again):
         places = [*truth, (0, 10**9), (7, 1)]
-        found = one.of(np.array([p for p, _ in places]), np.array([o for _, o in places])).tolist()
+        known = one.of(np.array([p for p, _ in places]), np.array([o for _, o in places])).tolist()
         expected: list[Any] = [truth[place] if place in truth and place[1] in kept[place[0]] else [-1, -1] for place in places]
-        assert found == expected
+        assert known == expected

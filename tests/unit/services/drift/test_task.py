@@ -107,18 +107,18 @@ def test_health_equals_scikit_learn(pipeline: Pipeline) -> None:
     for one in health:
         mine = outcomes[(outcomes.journal_time >= one["window_start"]) & (outcomes.journal_time < one["window_end"])]
         asked = predictions[(predictions.journal_time >= one["window_start"]) & (predictions.journal_time < one["window_end"])]
-        found = one["metrics"]
-        assert (found["labels"], found["predictions"]) == (len(mine), len(asked))
-        assert found["auc"] == pytest.approx(oracle.roc_auc_score(mine.label, mine.score))
-        assert found["log_loss"] == pytest.approx(oracle.log_loss(mine.label, mine.score))
-        assert found["accuracy"] == pytest.approx(oracle.accuracy_score(mine.label, mine.predicted))
-        assert found["kappa"] == pytest.approx(oracle.cohen_kappa_score(mine.label, mine.predicted))
-        assert found["label_delay_p50_ms"] == 3_600_000
+        metrics = one["metrics"]
+        assert (metrics["labels"], metrics["predictions"]) == (len(mine), len(asked))
+        assert metrics["auc"] == pytest.approx(oracle.roc_auc_score(mine.label, mine.score))
+        assert metrics["log_loss"] == pytest.approx(oracle.log_loss(mine.label, mine.score))
+        assert metrics["accuracy"] == pytest.approx(oracle.accuracy_score(mine.label, mine.predicted))
+        assert metrics["kappa"] == pytest.approx(oracle.cohen_kappa_score(mine.label, mine.predicted))
+        assert metrics["label_delay_p50_ms"] == 3_600_000
         if len(asked):
-            assert found["score_mean"] == pytest.approx(asked.score.mean())
+            assert metrics["score_mean"] == pytest.approx(asked.score.mean())
             latencies = np.where(asked.index % 100 == 99, 2_000, 5 + asked.index % 20)  # see `stream.Topics.records`; three digits of 2,003
             for name, share in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
-                assert found[name] == np.quantile(latencies, share, method="inverted_cdf")
+                assert metrics[name] == np.quantile(latencies, share, method="inverted_cdf")
         if one["window_start"] >= START + 5 * DAY and len(asked):
             assert one["model_version"] == "v1"
             first = predictions[predictions.model_version == "v1"].iloc[0]
@@ -127,7 +127,7 @@ def test_health_equals_scikit_learn(pipeline: Pipeline) -> None:
             shares = today.value_counts(normalize=True).reindex([*before.index, "new"] if "new" in set(today) else before.index).fillna(0)
             expected = before.reindex(shares.index).fillna(0)
             p, q = np.maximum(expected, 1e-4), np.maximum(shares, 1e-4)
-            assert found["psi__country"] == pytest.approx(float(((q - p) * np.log(q / p)).sum()))
+            assert metrics["psi__country"] == pytest.approx(float(((q - p) * np.log(q / p)).sum()))
 
 
 def test_a_champion_that_serves_again_is_compared_with_the_data_it_learned_from(tmp_path: Path) -> None:

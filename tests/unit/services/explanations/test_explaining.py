@@ -128,8 +128,8 @@ def test_parts_that_do_not_add_up_are_not_published(monkeypatch: pytest.MonkeyPa
     whole = asked.explainer.explain_rows
 
     def wrong(matrix: Any, answers: Any) -> Any:
-        found = whole(matrix, answers)
-        return replace(found, adds_up=np.arange(len(matrix)) != 2)
+        explained = whole(matrix, answers)
+        return replace(explained, adds_up=np.arange(len(matrix)) != 2)
 
     monkeypatch.setattr(asked.explainer, "explain_rows", wrong)
     assert [row for row, one in enumerate(asked.told()) if one["not_explained"] == "parts"] == [2]
@@ -143,5 +143,5 @@ def test_a_version_that_is_not_there_is_looked_for_again_after_a_minute(tmp_path
     scorer = asked.explainer.scorer
     store.put(Artifact(scorer.signature, lightgbm_to_onnx(booster("binary"), 6)).to_bytes())
     assert explainers.of("m", "v", 60_999) is None, "not yet"
-    found = explainers.of("m", "v", 61_000)
-    assert found is not None and explainers.of("m", "v", 61_001) is found
+    explainer = explainers.of("m", "v", 61_000)
+    assert explainer is not None and explainers.of("m", "v", 61_001) is explainer

@@ -70,7 +70,7 @@ def test_the_command_says_the_same_bit_for_bit(run: Run) -> None:
     lake, store = Lake(str(run.folder / "lake"), run.plan.application.app), ArtifactStore(run.artifacts)
     explanations = [one for one in run.records(run.plan.topics.explanations, "explanation") if one["not_explained"] is None]
     for one in explanations[-30::6]:
-        (found,) = explain_request(run.plan, lake, store, one["request_id"], "faulty")
-        assert found.reproduced and (found.base, found.method) == (one["base"], one["method"])
+        (explanation,) = explain_request(run.plan, lake, store, one["request_id"], "faulty")
+        assert explanation.reproduced and (explanation.base, explanation.method) == (one["base"], one["method"])
         told = [(part["feature"], part["number"], part["contribution"]) for part in one["contributions"]]
-        assert told == [(share.feature, share.value, share.contribution) for share in found.shares[:2]]
+        assert told == [(share.feature, share.value, share.contribution) for share in explanation.shares[:2]]

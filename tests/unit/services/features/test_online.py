@@ -37,8 +37,8 @@ class Core:
         self._touched.setdefault(entity, []).extend(keys)
 
     def touched(self) -> Mapping[str, Sequence[str]]:
-        found, self._touched = self._touched, {}
-        return found
+        keys, self._touched = self._touched, {}
+        return keys
 
     def read(self, entity: str, keys: Sequence[str], now_ms: int) -> NDArray[np.float64]:
         self.reads.append(len(keys))

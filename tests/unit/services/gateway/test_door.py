@@ -242,15 +242,15 @@ def serving(application: FastAPI, settings: DoorSettings) -> Iterator[tuple[tupl
 
 def told(connection: socket.socket) -> bytes:
     """Everything until the server closes."""
-    found = b""
+    content = b""
     while True:
         try:
             part = connection.recv(65536)
         except ConnectionResetError:
-            return found
+            return content
         if not part:
-            return found
-        found += part
+            return content
+        content += part
 
 
 def test_a_body_is_refused_while_it_is_read() -> None:

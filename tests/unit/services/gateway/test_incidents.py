@@ -94,13 +94,13 @@ def test_findings_are_the_last_of_each_subject(world: World) -> None:
             "evidence": {"share": float("nan")},
         }
         world.write(TOPICS.drift, "drift", record)
-    found = world.get("/v1/findings")["findings"]
-    assert [(one["subject"], one["slice"], one["statistic"]) for one in found] == [
+    findings = world.get("/v1/findings")["findings"]
+    assert [(one["subject"], one["slice"], one["statistic"]) for one in findings] == [
         ("hour", "", 4.0),
         ("amount", "", None),
         ("amount", "country=de", 2.0),
     ]
-    assert found[0]["evidence"] == {"share": None}, "JSON has no NaN"
+    assert findings[0]["evidence"] == {"share": None}, "JSON has no NaN"
     assert [one["subject"] for one in world.get("/v1/findings?kind=schema_change")["findings"]] == ["hour"]
 
 

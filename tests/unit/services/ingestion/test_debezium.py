@@ -139,13 +139,13 @@ class Bench:
     def entries(self, step: Step) -> list[dict[str, Any]]:
         decoder = ColumnDecoder(self.registry, self.plan.streams["customers"].entry_schema)
         values = [value for e in step.emissions if e.topic == self.plan.topics.journal for value in e.values]
-        found: list[dict[str, Any]] = decoder.decode(values).batch.to_pylist()
-        return found
+        rows: list[dict[str, Any]] = decoder.decode(values).batch.to_pylist()
+        return rows
 
     def letters(self, step: Step) -> list[tuple[str, str]]:
         codec = RecordCodec(self.registry, "r", REJECTED)
-        found = [codec.decode(v) for e in step.emissions if e.topic == self.plan.topics.rejected for v in e.values if v is not None]
-        return [(str(letter["reason"]), str(letter["detail"])) for letter in found]
+        dead = [codec.decode(v) for e in step.emissions if e.topic == self.plan.topics.rejected for v in e.values if v is not None]
+        return [(str(letter["reason"]), str(letter["detail"])) for letter in dead]
 
     def avro(self, schema: dict[str, Any], message: dict[str, Any]) -> bytes:
         out = io.BytesIO(header(self.registry.register("customers-value", json.dumps(schema))))

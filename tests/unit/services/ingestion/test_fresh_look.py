@@ -37,11 +37,11 @@ class Ingestion:
             inputs.append(Records(*place, np.array([offset]), np.array([NOW + time_ms]), [key], [value]))
         made = self.task.process(inputs, StepContext(NOW + at_ms, ends, STEADY + at_ms if self.steady else None))
         journal = [emission for emission in made.emissions if emission.topic == self.plan.topics.journal]
-        found: list[int] = []
+        times: list[int] = []
         for one in journal:
             records_of = Records(one.topic, 0, np.arange(len(one)), np.zeros(len(one), np.int64), one.keys, one.values)
-            found += (JournalDecoder(self.plan, self.registry).decode(records_of).journal_time_ms - NOW).tolist()
-        return found
+            times += (JournalDecoder(self.plan, self.registry).decode(records_of).journal_time_ms - NOW).tolist()
+        return times
 
 
 @pytest.fixture(params=[True, False], ids=["steady clock", "processing time only"])

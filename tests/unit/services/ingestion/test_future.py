@@ -63,15 +63,15 @@ class Bench:
         self.rejected += [letters.decode(v) for e in made.emissions if e.topic == self.plan.topics.rejected for v in e.values if v is not None]
 
     def entries(self) -> list[tuple[str, int, bool]]:
-        found = []
+        accepted = []
         for e in self.journal:
             batch = JournalDecoder(self.plan, self.registry).decode(
                 Records("shop-journal", 0, np.arange(len(e)), np.zeros(len(e), np.int64), e.keys, e.values)
             )
             for group in batch.groups.values():
                 rows = zip(batch.journal_time_ms[group.rows].tolist(), group.columns.to_pylist(), strict=True)
-                found += [(row["order_id"], time, row["_late"]) for time, row in rows]
-        return found
+                accepted += [(row["order_id"], time, row["_late"]) for time, row in rows]
+        return accepted
 
 
 def test_a_record_from_the_far_future_is_a_dead_letter_and_makes_nothing_late(tmp_path: Path) -> None:

@@ -18,10 +18,10 @@ def test_goes_on_by_the_steady_clock_after_a_step_and_says_so_once_a_minute(step
     clock, said = HostClock(10_000), 0
     clock.read(NOW, 0, NOTHING)
     for second in range(1, 121):
-        now, found = clock.read(NOW + step + 1_000 * second, 1_000 * second, np.array([NOW + 1_000 * second]))
+        now, correction = clock.read(NOW + step + 1_000 * second, 1_000 * second, np.array([NOW + 1_000 * second]))
         assert now == NOW + 1_000 * second
-        said += found is not None
-        assert found is None or (not found.followed and abs(found.step_ms - step) < 1_000)
+        said += correction is not None
+        assert correction is None or (not correction.followed and abs(correction.step_ms - step) < 1_000)
     assert said == 2
     assert clock.read(NOW + 121_000, 121_000, NOTHING) == (NOW + 121_000, None)
 
@@ -30,16 +30,16 @@ def test_follows_a_forward_step_that_the_records_confirm_up_to_a_day() -> None:
     for step, followed in ((HOUR, True), (DAY_MS, True), (DAY_MS + 1, False)):
         clock = HostClock(10_000)
         clock.read(NOW, 0, NOTHING)
-        now, found = clock.read(NOW + step, 0, np.array([NOW + step, NOW + step, NOW]))
-        assert found is not None and found.followed is followed
+        now, correction = clock.read(NOW + step, 0, np.array([NOW + step, NOW + step, NOW]))
+        assert correction is not None and correction.followed is followed
         assert now == (NOW + step if followed else NOW)
 
 
 def test_follows_a_short_step_back() -> None:
     clock = HostClock(10_000)
     clock.read(NOW, 0, NOTHING)
-    now, found = clock.read(NOW - HOUR, 0, NOTHING)
-    assert now == NOW - HOUR and found is not None and found.followed
+    now, correction = clock.read(NOW - HOUR, 0, NOTHING)
+    assert now == NOW - HOUR and correction is not None and correction.followed
 
 
 def test_without_a_steady_clock_only_what_no_run_can_mean_is_kept_out() -> None:

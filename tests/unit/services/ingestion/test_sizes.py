@@ -224,11 +224,11 @@ SIZES = [
 @pytest.mark.parametrize("small", ["vectors", "predictions", "outcomes", "duplicates", "features-checkpoint", "outcomes-checkpoint", "rejected", ""])
 def test_what_is_accepted_fits_every_topic_behind_it(tmp_path: Path, small: str) -> None:
     chain = Chain(tmp_path, {f"shop-{small}": 40_000} if small else {})
-    found = chain.run([named(i, *size) for i, size in enumerate(SIZES)])
-    entries = found["shop-journal"] - 1  # a tick
-    assert entries + found["shop-rejected"] == 3 * len(SIZES)
-    assert found["shop-vectors"] == found["shop-predictions"] == found["shop-outcomes"]
-    assert found["shop-vectors"] == len(SIZES) if not small or small == "rejected" else 1 < found["shop-vectors"] < len(SIZES)
+    steps = chain.run([named(i, *size) for i, size in enumerate(SIZES)])
+    entries = steps["shop-journal"] - 1  # a tick
+    assert entries + steps["shop-rejected"] == 3 * len(SIZES)
+    assert steps["shop-vectors"] == steps["shop-predictions"] == steps["shop-outcomes"]
+    assert steps["shop-vectors"] == len(SIZES) if not small or small == "rejected" else 1 < steps["shop-vectors"] < len(SIZES)
 
 
 @pytest.mark.parametrize("small", ["vectors", "predictions", "journal", "rejected", "features-checkpoint"])
@@ -245,5 +245,5 @@ def test_a_letter_of_a_stage_behind_is_within_its_topic_too(tmp_path: Path) -> N
     file = tmp_path / "app.yaml"
     file.write_text(FEATURES.replace('value: "1"', 'value: "LENGTH(name)"'))
     chain.plan = load_plan(tmp_path)
-    found = chain.run([named(0, 1, 2, 30_000), named(1, 1, 1, 30_000)])
-    assert (found["shop-rejected"], found["shop-outcomes"]) == (1, 1), "a label of 2 is none, and its letter holds no more than the topic takes"
+    steps = chain.run([named(0, 1, 2, 30_000), named(1, 1, 1, 30_000)])
+    assert (steps["shop-rejected"], steps["shop-outcomes"]) == (1, 1), "a label of 2 is none, and its letter holds no more than the topic takes"

@@ -44,17 +44,17 @@ def test_a_new_writer_is_told_with_what_differs_since_when_and_how_many() -> Non
     days = [0] * 10 + [1] * 10
     times = [day * DAY_MS + i for i, day in enumerate(days)]
     writers = [7] * 14 + [8, 7, 8, 8, 7, 8]
-    (found,) = told(rows(writers, times, [False] * 19 + [True]))
-    assert (found.schema_id, found.previous_id, found.day, found.first_ms, found.source_offset) == (8, 7, 1, times[14], 114)
-    assert (found.records, found.refused, found.of, found.time_ms) == (4, 1, 10, 2 * DAY_MS - 1)
-    assert found.changes == (FieldChange("weight", "dropped", "double", "", "weight", "lost"),)
+    (changes,) = told(rows(writers, times, [False] * 19 + [True]))
+    assert (changes.schema_id, changes.previous_id, changes.day, changes.first_ms, changes.source_offset) == (8, 7, 1, times[14], 114)
+    assert (changes.records, changes.refused, changes.of, changes.time_ms) == (4, 1, 10, 2 * DAY_MS - 1)
+    assert changes.changes == (FieldChange("weight", "dropped", "double", "", "weight", "lost"),)
 
 
 def test_the_first_writer_is_no_change_and_none_is_told_twice() -> None:
     times = [day * DAY_MS + i for day in range(6) for i in range(4)]
     writers = [7] * 4 + [7, 7, 7, 9] + [9] * 4 + [7] * 4 + [9, 9, 8, 9] + [8] * 4
-    found = told(rows(writers, times))
-    assert [(one.schema_id, one.previous_id, one.day) for one in found] == [(9, 7, 1), (8, 7, 4)], "held against most records of the last day"
+    changes = told(rows(writers, times))
+    assert [(one.schema_id, one.previous_id, one.day) for one in changes] == [(9, 7, 1), (8, 7, 4)], "held against most records of the last day"
 
 
 def test_fields_of_json_appear_and_no_longer_come() -> None:

@@ -30,8 +30,8 @@ def test_silence_is_a_label_only_where_nobody_has_acted(restarts: bool) -> None:
         join = OutcomeJoin([POLICY])
         join.load(blobs)
     (told,) = join.label("fraud", "told", TimedLabel(1.0, 5), At(6, 0, 6))
-    found = {one.request.request_id: None if one.label is None else one.label.value for one in join.advance(At(1_000, 0, 9))}
-    assert found == {"blocked": None, "control": 0.0, "passed": 0.0}
+    labels = {one.request.request_id: None if one.label is None else one.label.value for one in join.advance(At(1_000, 0, 9))}
+    assert labels == {"blocked": None, "control": 0.0, "passed": 0.0}
     columns = ServedNumbers(KnownClasses({"fraud": Binary()}), ["fraud"]).outcome_columns([told])
     assert columns["control"].to_pylist() == [False] and columns["propensity"].to_pylist() == [0.05]
 

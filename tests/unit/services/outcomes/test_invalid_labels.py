@@ -71,10 +71,10 @@ def written(plan: Plan, values: list[float]) -> tuple[list[dict[str, object]], l
     progress = codec.encode(_progress(plan, n))
     step = task.process([journal, Records(plan.topics.progress("scoring"), 0, np.arange(1), np.arange(1), [b"0"], [progress])], StepContext(0))
     letters = RecordCodec(registry, "r", (SCHEMAS / "rejected.avsc").read_text("utf-8"))
-    found = [letters.decode(v) for e in step.emissions if e.topic == plan.topics.rejected for v in e.values if v is not None]
+    dead = [letters.decode(v) for e in step.emissions if e.topic == plan.topics.rejected for v in e.values if v is not None]
     again = task.process([], StepContext(0))
     assert not [e for e in again.emissions if e.topic == plan.topics.rejected]
-    return found, sorted(set(task._join._models["back"].early.waiting()))
+    return dead, sorted(set(task._join._models["back"].early.waiting()))
 
 
 def _progress(plan: Plan, n: int) -> dict[str, object]:

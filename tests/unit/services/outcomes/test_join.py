@@ -105,12 +105,12 @@ def brute_force(events: list[Event], policy: JoinPolicy) -> set[tuple[Any, ...]]
 def test_agrees_with_brute_force_over_random_schedules(seed: int, policy: JoinPolicy) -> None:
     events = schedule(seed)
     outcomes, _ = play(events, policy)
-    found = [
+    published = [
         (one.at.offset, one.request.request_id, one.status, None if one.label is None else one.label.value, one.delay_ms, one.revision)
         for one in outcomes
     ]
-    assert len(found) == len(set(found))
-    assert set(found) == brute_force(events, policy)
+    assert len(published) == len(set(published))
+    assert set(published) == brute_force(events, policy)
     assert {one.status for one in outcomes} >= {"labelled", "timeout", "unmatched"}
 
 

@@ -71,8 +71,8 @@ def test_a_pair_is_forgotten_with_its_request_and_only_the_next_request_gets_it(
     again.load(saved)
     for one in (join, again):
         one.request("m", Request("c", 2, 2, 2, 0.5, 0, "v1", 3, "champion"), At(2, 0, 2))
-        found = {name: one.label("m", name, TimedLabel(1.0, 5), At(9, 0, 9))[0].request.pair for name in "abc"}
-        assert found == {"a": Pair("v2", 4, 0.75, 1), "b": None, "c": Pair("v2", 4, 0.25, 0)}
+        pairs = {name: one.label("m", name, TimedLabel(1.0, 5), At(9, 0, 9))[0].request.pair for name in "abc"}
+        assert pairs == {"a": Pair("v2", 4, 0.75, 1), "b": None, "c": Pair("v2", 4, 0.25, 0)}
         one.advance(At(3 * HOUR, 0, 10))
         assert not one._models["m"].requests._pairs, "all are forgotten"
     assert {key: blob for key, blob in join.snapshot().items() if key == "m/pair"} == {"m/pair": None}
@@ -105,14 +105,14 @@ def test_pairs_of_every_kind_reach_the_outcomes_columns() -> None:
         Outcome(row["model"], At(0, 0, 0), Request("r", 0, 0, 0, 0.5, 0, "v", 0, row["variant"], (), pair), "labelled", None, None, 0)
         for row, pair in zip(rows, pairs, strict=True)
     ]
-    found = {name: column.to_pylist() for name, column in served.outcome_columns(outcomes).items()}
-    assert found["other_version"] == ["v2", "v1", "v2", "v2", "v2", "v1"]
-    assert found["other_sequence"] == [2, 1, 2, 2, 2, 1]
-    assert found["other_score"] == [0.75, 0.25, None, 0.6, 1.0, 12.5]
-    assert found["other_scores"] == [None, None, None, [("a", 0.4), ("b", 0.6)], None, None]
-    assert found["other_predicted"] == [1, 0, None, 1, -1, 0], "classes are those of today"
-    assert found["slices"] == [[("country", "de"), ("age", "")], None, None, None, None, None]
-    assert (found["share"], found["stage"], found["draw"]) == ([0.5] * 6, ["ab"] * 6, [0.25] * 6)
+    served_columns = {name: column.to_pylist() for name, column in served.outcome_columns(outcomes).items()}
+    assert served_columns["other_version"] == ["v2", "v1", "v2", "v2", "v2", "v1"]
+    assert served_columns["other_sequence"] == [2, 1, 2, 2, 2, 1]
+    assert served_columns["other_score"] == [0.75, 0.25, None, 0.6, 1.0, 12.5]
+    assert served_columns["other_scores"] == [None, None, None, [("a", 0.4), ("b", 0.6)], None, None]
+    assert served_columns["other_predicted"] == [1, 0, None, 1, -1, 0], "classes are those of today"
+    assert served_columns["slices"] == [[("country", "de"), ("age", "")], None, None, None, None, None]
+    assert (served_columns["share"], served_columns["stage"], served_columns["draw"]) == ([0.5] * 6, ["ab"] * 6, [0.25] * 6)
     nobody = [outcome._replace(request=outcome.request._replace(pair=None)) for outcome in outcomes]
     columns = served.outcome_columns(nobody)
     assert all(column.null_count == len(rows) for column in columns.values())

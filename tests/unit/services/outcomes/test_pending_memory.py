@@ -85,8 +85,8 @@ def test_rows_are_what_a_list_of_them_is(step: int) -> None:
     for _ in range(60):
         low = generator.randrange(-5, offset + 5)
         high = low + generator.choice([0, 1, 256, 5_000, offset])
-        found = [list(row) for columns in rows.between(low, high) for row in zip(*columns, strict=True)]
-        assert found == [row for row in expected[forgotten:] if isinstance(row[2], int) and low <= row[2] < high]
+        chosen = [list(row) for columns in rows.between(low, high) for row in zip(*columns, strict=True)]
+        assert chosen == [row for row in expected[forgotten:] if isinstance(row[2], int) and low <= row[2] < high]
 
 
 def test_the_index_is_what_a_dictionary_is(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -91,12 +91,12 @@ def test_held_out_rows_are_answered_by_models_that_know_only_what_came_before() 
         learned.append(part)
         return LinearRegression().fit(matrix[part], labels[part]).predict
 
-    found = held_out_errors(matrix, labels, np.arange(1_000.0), learn)
+    errors = held_out_errors(matrix, labels, np.arange(1_000.0), learn)
     assert learned == [slice(0, 600), slice(0, 800)]
     answers = [LinearRegression().fit(matrix[:n], labels[:n]).predict(matrix[n : n + 200]) for n in (600, 800)]
-    assert np.array_equal(found.errors, np.concatenate(answers) - labels[600:])
-    assert np.array_equal(found.inputs, np.column_stack([matrix[600:], np.concatenate(answers).astype(np.float32)]))
-    assert found.weights is not None and np.array_equal(found.weights, np.arange(600.0, 1_000.0))
+    assert np.array_equal(errors.errors, np.concatenate(answers) - labels[600:])
+    assert np.array_equal(errors.inputs, np.column_stack([matrix[600:], np.concatenate(answers).astype(np.float32)]))
+    assert errors.weights is not None and np.array_equal(errors.weights, np.arange(600.0, 1_000.0))
 
 
 def test_the_same_rows_give_the_same_bytes_and_few_rows_or_classes_give_none() -> None:

@@ -145,10 +145,10 @@ def test_a_row_that_weighs_nothing_teaches_nothing(family: str, kind: Kind) -> N
     turned = 2e6 - labels if kind.name == "regression" else labels.max() - labels
     both, answers = np.concatenate([matrix, matrix]), np.concatenate([labels, turned])
     weights = np.repeat([1.0, 1e-9], len(labels))
-    found = {
+    losses = {
         how: loss(kind, truth, fit(both, answers, kind, drawn(family), 7, given).predict(fresh)) for how, given in (("not", None), ("so", weights))
     }
-    assert found["so"] < 0.9 < 0.95 < found["not"], found
+    assert losses["so"] < 0.9 < 0.95 < losses["not"], losses
 
 
 def test_equal_weights_of_the_classes_leave_the_probabilities_what_they_are(family: str, kind: Kind) -> None:

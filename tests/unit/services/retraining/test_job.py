@@ -186,9 +186,9 @@ def test_a_model_that_answers_groups_too_differently_does_not_serve_and_it_is_sa
     path = world.folder / "app.yaml"
     path.write_text(path.read_text().replace("    slices: [country]", "    gate: {fairness: {columns: [country], demographic_parity: 0.001}}"))
     world.archive(30)
-    found = world.train(30, "bootstrap")
-    assert not found.passed and found.reason.startswith("fairness: expected groups of country to differ by at most 0.001 in demographic_parity")
-    assert found.figures["demographic_parity_low__country"] > 0.001 and found.figures["fairness_groups__country"] == 2
+    result = world.train(30, "bootstrap")
+    assert not result.passed and result.reason.startswith("fairness: expected groups of country to differ by at most 0.001 in demographic_parity")
+    assert result.figures["demographic_parity_low__country"] > 0.001 and result.figures["fairness_groups__country"] == 2
 
 
 def test_what_a_training_says_is_what_the_fold_reads(world: World) -> None:

@@ -32,12 +32,12 @@ def test_a_training_is_tied_to_delta_versions_range_and_content(tmp_path: Path) 
 
 def test_lineage_goes_from_topics_to_features() -> None:
     plan = load_plan(ROOT / "examples" / "flights")
-    found = lineage_document(plan, "late_arrival")
-    assert {name: one["topic"] for name, one in found["streams"].items()} == {
+    document = lineage_document(plan, "late_arrival")
+    assert {name: one["topic"] for name, one in document["streams"].items()} == {
         "arrivals": "flights-arrivals", "departures": "flights-departures", "weather": "flights-weather",
     }  # fmt: skip
-    assert list(found["features"]) == list(plan.models["late_arrival"].features)
-    late = found["features"]["origin_late__mean_1h"]
+    assert list(document["features"]) == list(plan.models["late_arrival"].features)
+    late = document["features"]["origin_late__mean_1h"]
     assert late["view"] == "origin_late" and late["streams"] == ["arrivals"] and "arrivals.arr_delay" in late["columns"]
-    assert found["features"]["hour"] == {"view": "", "streams": ["departures"], "columns": ["departures.local_minute"]}
-    assert found["label"] == {"stream": "arrivals", "joined_by": "flight_id", "value": "arr_delay > 15"}
+    assert document["features"]["hour"] == {"view": "", "streams": ["departures"], "columns": ["departures.local_minute"]}
+    assert document["label"] == {"stream": "arrivals", "joined_by": "flight_id", "value": "arr_delay > 15"}

@@ -36,12 +36,12 @@ def judged_by_hand(rows: Examples, split: Split, parameters: dict[str, object], 
 def test_the_validation_loss_is_that_of_models_that_knew_nothing_of_the_stretch() -> None:
     rows = examples()
     split = parts(rows)
-    found = search(rows, split, settings(families=("logistic_regression",), windows_days=(0,), trials=3), KIND)
-    plain = {name: value for name, value in found.parameters.items() if name != CALIBRATION}
+    best = search(rows, split, settings(families=("logistic_regression",), windows_days=(0,), trials=3), KIND)
+    plain = {name: value for name, value in best.parameters.items() if name != CALIBRATION}
     by_hand = judged_by_hand(rows, split, plain, 3)
-    assert found.figures["validation_folds"] == 3
-    assert found.figures["validation_rows"] == len(by_hand)
-    assert found.figures["validation_loss"] == pytest.approx(np.mean(by_hand), abs=1e-12)
+    assert best.figures["validation_folds"] == 3
+    assert best.figures["validation_rows"] == len(by_hand)
+    assert best.figures["validation_loss"] == pytest.approx(np.mean(by_hand), abs=1e-12)
 
 
 def test_labels_that_came_after_a_stretch_began_choose_nothing_in_it() -> None:
@@ -64,20 +64,20 @@ def test_poor_recipes_are_given_up_on_the_newest_stretch_and_the_incumbent_is_tr
         "strength": 0.9,
         CALIBRATION: json.dumps({"link": "logit", "slope": 1.0, "offsets": [0.0]}),
     }
-    found = search(rows, split, asked, KIND, known)
-    trials, folds, pruned = (found.figures[name] for name in ("trials", "validation_folds", "trials_pruned"))
+    best = search(rows, split, asked, KIND, known)
+    trials, folds, pruned = (best.figures[name] for name in ("trials", "validation_folds", "trials_pruned"))
     assert trials == 9 and pruned >= 1
     done = trials - pruned
-    assert trials + done * (folds - 1) <= found.figures["fits"] < trials * folds, "those given up cost fewer fits than there are stretches"
+    assert trials + done * (folds - 1) <= best.figures["fits"] < trials * folds, "those given up cost fewer fits than there are stretches"
     # Nothing else can be tried: it is found as it was, with its own calibration.
     alone = search(
         rows,
         split,
         settings(families=("logistic_regression",), windows_days=(0,), trials=1),
         KIND,
-        {**known, "strength": found.parameters["strength"]},
+        {**known, "strength": best.parameters["strength"]},
     )
-    assert alone.parameters["strength"] == found.parameters["strength"] and alone.parameters[CALIBRATION] == known[CALIBRATION]
+    assert alone.parameters["strength"] == best.parameters["strength"] and alone.parameters[CALIBRATION] == known[CALIBRATION]
 
 
 def test_an_older_stretch_without_positives_is_left_out() -> None:
@@ -119,12 +119,12 @@ def test_a_search_that_is_killed_again_and_again_makes_each_fit_once_and_finds_w
     kept, kills = DyingKept(), 0
     while True:
         try:
-            found = search(rows, split, asked, KIND, kept=kept)
+            best = search(rows, split, asked, KIND, kept=kept)
             break
         except Killed:
             kills += 1
             kept.dies_at += 3
-    assert found == whole
+    assert best == whole
     assert kept.made == whole.figures["fits"] and kills == -(-kept.made // 3)
 
 

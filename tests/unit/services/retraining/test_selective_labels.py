@@ -132,5 +132,5 @@ def test_the_gate_sees_harm_among_the_requests_that_are_blocked() -> None:
 
 
 def _x(of_world: World, name: str) -> NDArray[np.float64]:
-    found: NDArray[np.float64] = of_world.rows.features.column(name).to_numpy()
-    return found
+    values: NDArray[np.float64] = of_world.rows.features.column(name).to_numpy()
+    return values

@@ -78,18 +78,18 @@ def test_one_day_that_is_lucky_admits_nobody_although_its_rows_are_many() -> Non
 
 
 def test_probabilities_that_mean_less_are_refused_although_the_loss_is_better() -> None:
-    found = judged(np.clip(CHANCE + 0.12, 0.01, 0.99), np.full(N, LABELS.mean()))
-    assert not found.passed and found.reason.startswith("calibration") and found.figures["calibration_difference_low"] > 0.02
+    verdict = judged(np.clip(CHANCE + 0.12, 0.01, 0.99), np.full(N, LABELS.mean()))
+    assert not verdict.passed and verdict.reason.startswith("calibration") and verdict.figures["calibration_difference_low"] > 0.02
 
 
 def test_a_slice_that_is_harmed_refuses_and_small_ones_are_pooled() -> None:
     part = np.arange(N) % 8 == 0
     candidate = np.where(part, LABELS.mean(), CHANCE)
     groups = {f"place={i}": np.arange(N) % 8 == i for i in range(8)} | {f"tail={i}": np.arange(N) == i for i in range(30)}
-    found = judge_strategy(Binary(), PairedScores(LABELS, candidate, near(0.8), BLOCKS, groups), Gate(), LEVEL, 10)
-    assert not found.passed
-    assert found.reason == "slices: expected no slice of 8 to be worse by more than 0.02, found place=0 (e-BH at 0.05)"
-    told = json.loads(found.details["slices"])
+    verdict = judge_strategy(Binary(), PairedScores(LABELS, candidate, near(0.8), BLOCKS, groups), Gate(), LEVEL, 10)
+    assert not verdict.passed
+    assert verdict.reason == "slices: expected no slice of 8 to be worse by more than 0.02, found place=0 (e-BH at 0.05)"
+    told = json.loads(verdict.details["slices"])
     assert told["not judged"] == {"slices": 30, "rows": 30} and next(iter(told["judged"])) == "place=0"
     assert judge_strategy(Binary(), PairedScores(LABELS, near(0.1), near(0.1, 2), BLOCKS, groups), Gate(), LEVEL, 10).passed
 

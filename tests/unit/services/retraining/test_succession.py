@@ -68,8 +68,8 @@ def noisy(scores: NDArray[np.float64], noise: float) -> NDArray[np.float64]:
 
 
 def test_a_first_model_is_held_against_the_fallback() -> None:
-    found = first_model(bench(rows()))
-    assert found.verdict.passed and found.details["admission"] == "first model" and "gate_level" not in found.figures
+    proposal = first_model(bench(rows()))
+    assert proposal.verdict.passed and proposal.details["admission"] == "first model" and "gate_level" not in proposal.figures
     nothing = rows()
     guess = (np.random.default_rng(1).random(len(nothing)) < 0.4).astype(np.float64)
     assert not first_model(bench(replace(nothing, labels=guess))).verdict.passed
@@ -77,29 +77,29 @@ def test_a_first_model_is_held_against_the_fallback() -> None:
 
 def test_an_admitted_recipe_is_refitted_on_everything_known_and_not_judged_again() -> None:
     examples, champion = rows(), champion_of(3, 60)
-    found = successor(bench(examples, champion.score(examples.features), incumbent=recipe(), is_admitted=True), champion)
-    assert found.verdict.passed and found.details["admission"] == "refit of an admitted recipe"
-    assert found.recipe.text == recipe() and "gate_level" not in found.figures and not found.spent
+    proposal = successor(bench(examples, champion.score(examples.features), incumbent=recipe(), is_admitted=True), champion)
+    assert proposal.verdict.passed and proposal.details["admission"] == "refit of an admitted recipe"
+    assert proposal.recipe.text == recipe() and "gate_level" not in proposal.figures and not proposal.spent
     known = examples.request_ms < DAYS * DAY_MS - HOUR_MS
-    assert found.artifact.signature.details["learned_rows"] == str(int((known & (examples.label_ms < DAYS * DAY_MS)).sum()))
-    assert 0.2 < found.artifact.signature.threshold < 0.8, "from what was answered before the label was known"
+    assert proposal.artifact.signature.details["learned_rows"] == str(int((known & (examples.label_ms < DAYS * DAY_MS)).sum()))
+    assert 0.2 < proposal.artifact.signature.threshold < 0.8, "from what was answered before the label was known"
 
 
 def test_a_refit_that_has_gone_wrong_is_refused_although_its_recipe_is_admitted() -> None:
     """A window of one family that cannot fit what it is given: the champion, which has not seen the rows, does better on them."""
     examples, champion = rows(), champion_of(3, 60)
-    found = successor(bench(examples, champion.score(examples.features), incumbent=recipe(strength=1e-9), is_admitted=True), champion)
-    assert not found.verdict.passed and "expected it to fit what it has learned no worse than the model that serves" in found.verdict.reason
+    proposal = successor(bench(examples, champion.score(examples.features), incumbent=recipe(strength=1e-9), is_admitted=True), champion)
+    assert not proposal.verdict.passed and "expected it to fit what it has learned no worse than the model that serves" in proposal.verdict.reason
 
 
 @pytest.mark.filterwarnings("ignore:Fixed parameter")
 def test_a_recipe_in_doubt_has_to_pass_and_spends_a_level() -> None:
     examples, champion = rows(), champion_of(3, 60)
     doubted = bench(examples, champion.score(examples.features), incumbent=recipe(strength=1e-9))
-    found = successor(doubted, champion)
-    assert found.verdict.passed and found.details["admission"] == "gate" and found.recipe.text != recipe(strength=1e-9)
-    assert found.figures["gate_level"] == 0.01 and found.spent == ((DAYS * DAY_MS, 0.01),)
-    assert found.figures["gate_days"] == 28 and found.figures["slices_judged"] == 2, "the column that the model does not read is no slice of it"
+    proposal = successor(doubted, champion)
+    assert proposal.verdict.passed and proposal.details["admission"] == "gate" and proposal.recipe.text != recipe(strength=1e-9)
+    assert proposal.figures["gate_level"] == 0.01 and proposal.spent == ((DAYS * DAY_MS, 0.01),)
+    assert proposal.figures["gate_days"] == 28 and proposal.figures["slices_judged"] == 2, "the column that the model does not read is no slice of it"
 
 
 @pytest.mark.filterwarnings("ignore:Fixed parameter")
@@ -110,24 +110,26 @@ def test_a_better_recipe_replaces_an_admitted_one_and_a_worse_one_leaves_it() ->
     assert successor(other, champion).details["admission"] == "gate"
     # What served knew more than any refit can: the labels.
     knowing = noisy(np.clip(0.5 + 0.4 * (examples.labels - 0.5), 0.01, 0.99), 0.01)
-    found = successor(replace(other, served=knowing, incumbent=recipe(strength=0.02)), champion)
-    assert found.details["admission"] == "refit of an admitted recipe" and found.verdict.passed and found.recipe.text == recipe(strength=0.02)
-    assert "refused: non-inferiority" in found.verdict.reason and found.figures["other_log_e"] < 0 and found.figures["gate_level"] == 0.01
+    proposal = successor(replace(other, served=knowing, incumbent=recipe(strength=0.02)), champion)
+    assert (
+        proposal.details["admission"] == "refit of an admitted recipe" and proposal.verdict.passed and proposal.recipe.text == recipe(strength=0.02)
+    )
+    assert "refused: non-inferiority" in proposal.verdict.reason and proposal.figures["other_log_e"] < 0 and proposal.figures["gate_level"] == 0.01
 
 
 def test_nobody_is_admitted_against_what_served_better_and_both_looks_are_paid_for() -> None:
     examples, champion = rows(), champion_of(3, 60)
     knowing = noisy(np.clip(0.5 + 0.4 * (examples.labels - 0.5), 0.01, 0.99), 0.01)
-    found = successor(bench(examples, knowing, incumbent=recipe(strength=0.02)), champion)
-    assert not found.verdict.passed and "which serves, refused" in found.verdict.reason
-    assert [found.figures[name] for name in ("gate_level", "incumbent_level")] == pytest.approx([0.01, 0.0075]) and len(found.spent) == 2
+    proposal = successor(bench(examples, knowing, incumbent=recipe(strength=0.02)), champion)
+    assert not proposal.verdict.passed and "which serves, refused" in proposal.verdict.reason
+    assert [proposal.figures[name] for name in ("gate_level", "incumbent_level")] == pytest.approx([0.01, 0.0075]) and len(proposal.spent) == 2
 
 
 def test_requests_that_the_fallback_answered_judge_nobody() -> None:
     examples, champion = rows(), champion_of(3, 60)
     answered = np.where(examples.request_ms > (DAYS - 5) * DAY_MS, champion.score(examples.features), np.nan)
-    found = successor(bench(examples, answered), champion)
-    assert not found.verdict.passed and "rows: expected 500 requests over 7 days" in found.verdict.reason
+    proposal = successor(bench(examples, answered), champion)
+    assert not proposal.verdict.passed and "rows: expected 500 requests over 7 days" in proposal.verdict.reason
 
 
 def test_too_few_rows_to_search_refit_what_is_admitted_and_fail_without_it() -> None:
@@ -136,8 +138,8 @@ def test_too_few_rows_to_search_refit_what_is_admitted_and_fail_without_it() -> 
     few = replace(few, settings=few.settings.model_copy(update={"training": few.settings.training.model_copy(update={"min_rows": 100_000})}))
     with pytest.raises(TooFewRowsError, match="100000 training rows"):
         successor(few, champion)
-    found = successor(replace(few, incumbent=recipe(), is_admitted=True), champion)
-    assert found.verdict.passed and "no search" in found.verdict.reason
+    proposal = successor(replace(few, incumbent=recipe(), is_admitted=True), champion)
+    assert proposal.verdict.passed and "no search" in proposal.verdict.reason
 
 
 def test_the_walk_learns_nothing_of_its_future() -> None:
@@ -160,8 +162,8 @@ def test_the_walk_learns_nothing_of_its_future() -> None:
 def test_a_recipe_is_refitted_four_times_at_most_and_a_short_rest_belongs_to_the_fit_before() -> None:
     split = Split(0, 0, 0, 0, 28 * DAY_MS, 28 * DAY_MS)
     for every, expected in ((1, [0, 7, 14, 21]), (10, [0, 10, 20]), (12, [0, 12]), (21, [0]), (None, [0])):
-        found = refit_instants(split, None if every is None else every * DAY_MS)
-        assert [at // DAY_MS for at in found] == expected
+        instants = refit_instants(split, None if every is None else every * DAY_MS)
+        assert [at // DAY_MS for at in instants] == expected
 
 
 def test_the_model_before_comes_back_only_when_it_is_shown_to_be_better() -> None:

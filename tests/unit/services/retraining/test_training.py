@@ -110,11 +110,11 @@ def test_a_rare_class_is_learned_answered_with_and_calibrated() -> None:
     """Of 0.5 %: the search sees 25,000 rows of which a stride would keep too few positives, and some requests are answered with yes."""
     rows = rare(0.005)
     split = parts(rows)
-    found = train(rows, split, "m", "v", settings(families=("lightgbm",), trials=2), Binary())
+    trained = train(rows, split, "m", "v", settings(families=("lightgbm",), trials=2), Binary())
     gate = split.gate(rows, 0)
-    scores = OnnxScorer(found.artifact).score(gate.features)
+    scores = OnnxScorer(trained.artifact).score(gate.features)
     assert roc_auc(gate.labels, scores) > 0.8 and scores.mean() == pytest.approx(gate.labels.mean(), rel=0.4)
-    assert 0 < (scores >= found.threshold).mean() < 0.05
+    assert 0 < (scores >= trained.threshold).mean() < 0.05
 
 
 def test_no_candidate_without_enough_of_each_class() -> None:
@@ -133,8 +133,8 @@ def test_a_window_without_enough_of_each_class_is_left_out_and_named() -> None:
     split = parts(rows)
     recent = (rows.request_ms >= split.validation_start - 23 * DAY_MS) & (rows.request_ms < split.validation_start)
     gap = Examples(rows.features, rows.request_ms, rows.label_ms, np.where(recent, 0.0, rows.labels))
-    found = train(gap, split, "m", "v", settings(families=("logistic_regression",)), Binary())
-    assert found.parameters["window_days"] == 0 and found.left_out.startswith("20 days: 0 positives of")
+    trained = train(gap, split, "m", "v", settings(families=("logistic_regression",)), Binary())
+    assert trained.parameters["window_days"] == 0 and trained.left_out.startswith("20 days: 0 positives of")
     with pytest.raises(TooFewRowsError, match="a window of history with enough of each class, found 20 days: 0 positives"):
         train(gap, split, "m", "v", settings(windows_days=(20,)), Binary())
 

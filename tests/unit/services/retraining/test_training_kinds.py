@@ -56,20 +56,20 @@ def settings(**changes: object) -> Training:
 @pytest.mark.parametrize("kind", [THREE, Regression(), Binary()], ids=lambda kind: kind.name)
 def test_a_recipe_of_each_kind_is_found_judged_and_served(kind: Kind) -> None:
     rows, split = world(kind), parts()
-    found = train(rows, split, "m", "v", settings(), kind)
-    served = refit(rows, split, found, settings(), kind)
-    assert served.to_bytes() == refit(rows, split, found, settings(), kind).to_bytes()
+    trained = train(rows, split, "m", "v", settings(), kind)
+    served = refit(rows, split, trained, settings(), kind)
+    assert served.to_bytes() == refit(rows, split, trained, settings(), kind).to_bytes()
     scorer, gate = OnnxScorer(served), split.gate(rows, 0)
     signature = scorer.signature
     assert (signature.kind, signature.classes) == (kind.name, kind.classes)
-    scores = OnnxScorer(found.artifact).score(gate.features)
+    scores = OnnxScorer(trained.artifact).score(gate.features)
     ignorant = np.broadcast_to(
         np.bincount(rows.labels.astype(int), minlength=3) / len(rows) if kind.classes else np.array(rows.labels.mean()), scores.shape
     )
     assert kind.is_score(scores).all() and kind.losses(gate.labels, scores).mean() < 0.85 * kind.losses(gate.labels, ignorant).mean()
-    assert found.figures["validation_loss"] == pytest.approx(kind.losses(gate.labels, scores).mean(), rel=0.35)
+    assert trained.figures["validation_loss"] == pytest.approx(kind.losses(gate.labels, scores).mean(), rel=0.35)
     expected = {"binary": "validation_auc", "multiclass": "validation_accuracy", "regression": "validation_root_mean_squared_error"}[kind.name]
-    assert expected in found.figures and ("calibration_gain" in found.figures)
+    assert expected in trained.figures and ("calibration_gain" in trained.figures)
     assert (signature.interval is not None) == (kind.name == "regression")
 
 
@@ -124,12 +124,12 @@ def test_a_rare_class_that_a_week_lacks_stops_nothing_and_one_class_alone_does()
 
 def test_a_category_has_a_code_for_each_class_and_a_mean_for_a_number() -> None:
     rows = world(THREE)
-    found = encode(rows.features, rows.labels, rows.request_ms, THREE)
-    assert [column.name for column in found.columns] == ["x", "y", "place", "place"]
+    encoding = encode(rows.features, rows.labels, rows.request_ms, THREE)
+    assert [column.name for column in encoding.columns] == ["x", "y", "place", "place"]
     place = np.array(rows.features.column("place").to_pylist())
     counts = np.bincount(rows.labels.astype(int))
     chosen = sorted(set(range(3)) - {int(counts.argmax())})
-    for column, label in zip(found.columns[2:], chosen, strict=True):
+    for column, label in zip(encoding.columns[2:], chosen, strict=True):
         for name in PLACES:
             mine = rows.labels[place == name] == label
             assert column.codes[name] == pytest.approx((mine.sum() + 50 * (rows.labels == label).mean()) / (len(mine) + 50))
@@ -175,11 +175,11 @@ def test_two_positives_in_a_thousand_are_ranked_and_calibrated_with_equal_weight
     assert 0.001 < rows.labels.mean() < 0.003
     split, scored = parts(), {}
     for weight in ("none", "balanced"):
-        found = train(rows, split, "m", "v", settings(families=(family,), class_weight=weight, min_positives=5), Binary())
+        trained = train(rows, split, "m", "v", settings(families=(family,), class_weight=weight, min_positives=5), Binary())
         gate = rows.request_ms >= split.gate_start
-        scored[weight] = OnnxScorer(found.artifact).score(rows.where(gate).features)
+        scored[weight] = OnnxScorer(trained.artifact).score(rows.where(gate).features)
     labels, best = rows.labels[gate], roc_auc(rows.labels[gate], truth[gate])
-    assert found.parameters["class_weight"] == "balanced" and found.artifact.signature.details["class_weight"] == "balanced"
+    assert trained.parameters["class_weight"] == "balanced" and trained.artifact.signature.details["class_weight"] == "balanced"
     balanced = scored["balanced"]
     assert roc_auc(labels, balanced) > max(0.8, best - 0.08), (roc_auc(labels, balanced), best)
     assert balanced.mean() == pytest.approx(truth[gate].mean(), rel=0.5), "the mean score is the rate of positives, not a half and not a fifth of it"

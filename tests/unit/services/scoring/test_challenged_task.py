@@ -42,12 +42,12 @@ class Challenged(Stage):
         return self.records("flights-vectors", self.vectors[begin:end], begin)
 
     def said(self, step: Step) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
-        found: dict[str, list[dict[str, Any]]] = {"flights-predictions": [], SHADOWS: []}
+        by_topic: dict[str, list[dict[str, Any]]] = {"flights-predictions": [], SHADOWS: []}
         for emission in step.emissions:
             name = "prediction" if emission.topic == "flights-predictions" else "shadow-score"
             rows = ColumnDecoder(self.registry, schema(name)).decode(emission.values).batch.to_pylist()
-            found[emission.topic] += [{**row, "_key": key} for row, key in zip(rows, emission.keys, strict=True)]
-        return found["flights-predictions"], found[SHADOWS]
+            by_topic[emission.topic] += [{**row, "_key": key} for row, key in zip(rows, emission.keys, strict=True)]
+        return by_topic["flights-predictions"], by_topic[SHADOWS]
 
 
 @pytest.fixture

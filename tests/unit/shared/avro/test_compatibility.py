@@ -61,9 +61,9 @@ def test_the_rules_are_fastavros(case: int) -> None:
             fastavro.schemaless_reader(place, fastavro.parse_schema(writer), fastavro.parse_schema(reader))
         except (fastavro.read.SchemaResolutionError, ValueError):
             readable = False
-    found = incompatibilities(json.dumps(writer), json.dumps(reader))
-    assert (not found) == readable, found
-    assert all("a" in why or "b" in why for why in found)
+    problems = incompatibilities(json.dumps(writer), json.dumps(reader))
+    assert (not problems) == readable, problems
+    assert all("a" in why or "b" in why for why in problems)
 
 
 def test_a_recursive_schema_ends() -> None:

@@ -77,11 +77,11 @@ def test_a_hostile_schema_is_refused_in_no_time_by_every_codec(case: str) -> Non
         "share": 0.0,
     }
     assert codec.decode(codec.encode(good)) == good
-    with effort() as found:
+    with effort() as cost:
         with pytest.raises(InvalidRecord):
             codec.decode(header(99) + body)
         assert [error.index for error in columns.decode([header(99) + body] * 3).errors] == [0, 1, 2]
-    assert found.calls < 50_000, "200 to 13,000 when this was written"
+    assert cost.calls < 50_000, "200 to 13,000 when this was written"
 
 
 def test_ids_that_nobody_registered_are_asked_for_within_a_budget() -> None:

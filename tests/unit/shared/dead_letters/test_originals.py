@@ -99,8 +99,8 @@ def test_the_whole_is_found_on_the_topic_and_in_the_lake(tmp_path: Path) -> None
         (Originals(None, world.lake), "lake"),
         (Originals(world.broker, world.lake), "topic"),
     ):
-        found = [originals.of(letter) for letter in letters]
-        assert [(one.key, one.value, one.found_in) for one in found] == [(f"o{i}".encode(), value, where) for i, value in enumerate(world.values)]
+        whole = [originals.of(letter) for letter in letters]
+        assert [(one.key, one.value, one.found_in) for one in whole] == [(f"o{i}".encode(), value, where) for i, value in enumerate(world.values)]
 
 
 def test_show_and_export_have_the_whole_or_say_why_not(tmp_path: Path) -> None:

@@ -188,9 +188,9 @@ class Mortal(MemoryTransactionalSink):
         self._call(lambda: super(Mortal, self).produce(emission))
 
     def commit(self) -> Mapping[TopicPartition, int]:
-        found: dict[TopicPartition, int] = {}
-        self._call(lambda: found.update(super(Mortal, self).commit()))
-        return found
+        added: dict[TopicPartition, int] = {}
+        self._call(lambda: added.update(super(Mortal, self).commit()))
+        return added
 
     def abort(self) -> None:
         if Mortal.calls < Mortal.dies_at or Mortal.dies_at < 0:

@@ -21,15 +21,15 @@ def _stream(seed: int) -> list[float]:
 
 @pytest.mark.parametrize("seed", range(6))
 def test_a_batch_gives_the_changes_of_river_value_by_value(seed: int) -> None:
-    values, theirs, found = _stream(seed), drift.ADWIN(delta=0.002), []
+    values, theirs, alarms = _stream(seed), drift.ADWIN(delta=0.002), []
     for row, value in enumerate(values):
         before = (0.0, 0) if theirs.drift_detected else (theirs.estimation, theirs.width)
         theirs.update(value)
         if theirs.drift_detected:
-            found.append((row, *before, theirs.estimation, theirs.width))
+            alarms.append((row, *before, theirs.estimation, theirs.width))
     changes = RiverAdwin(delta=0.002).update(values)
-    assert [(one.row, one.mean_before, one.width_before, one.mean_after, one.width_after) for one in changes] == found
-    assert len(found) >= 3
+    assert [(one.row, one.mean_before, one.width_before, one.mean_after, one.width_after) for one in changes] == alarms
+    assert len(alarms) >= 3
 
 
 @pytest.mark.parametrize("seed", range(2))

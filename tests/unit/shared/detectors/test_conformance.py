@@ -50,9 +50,9 @@ def test_batches_and_restarts_change_nothing(name: str, restart: bool) -> None:
     assert changes, "the stream has changes in it"
     at = [change.row + ahead for change in changes[:3] for ahead in (0, 1, 2)]
     cuts = sorted({*np.random.default_rng(5).integers(0, ROWS, 40).tolist(), 1, 500, 501, *at})
-    found, last = in_parts(made(name), values, expected, cuts, restart)
+    alarms, last = in_parts(made(name), values, expected, cuts, restart)
     # What ADWIN kept of a window that it is about to throw away is not written down.
-    assert [(one.row, one.mean_before, one.width_before) for one in found] == [(one.row, one.mean_before, one.width_before) for one in changes]
+    assert [(one.row, one.mean_before, one.width_before) for one in alarms] == [(one.row, one.mean_before, one.width_before) for one in changes]
     assert last.snapshot() == whole.snapshot()
 
 

@@ -24,11 +24,11 @@ class Elected:
     def list_offsets(self, specs: dict[Any, Any], **_: Any) -> dict[Any, Future[Any]]:
         self.asked += 1
         answer: Future[Any] = Future()
-        found = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
-        if isinstance(found, int):
-            answer.set_result(SimpleNamespace(offset=found))
+        reply = self.answers.pop(0) if len(self.answers) > 1 else self.answers[0]
+        if isinstance(reply, int):
+            answer.set_result(SimpleNamespace(offset=reply))
         else:
-            answer.set_exception(KafkaException(found))
+            answer.set_exception(KafkaException(reply))
         return dict.fromkeys(specs, answer)
 
 

@@ -40,9 +40,9 @@ def test_a_table_of_before_there_were_kinds_takes_scores_by_class(tmp_path: Path
     lake.append(PREDICTIONS, pa.Table.from_batches([batch.slice(0, 10).select(before)]), "p:0", range(10))
     lake.append(PREDICTIONS, pa.Table.from_batches([batch.slice(10)]), "p:0", range(10, 30))
     held = lake.dataset(PREDICTIONS).to_table().to_pylist()
-    found = {row["request_id"]: (row["scores"], row["predicted_label"], row["lower"]) for row in held}
+    rows = {row["request_id"]: (row["scores"], row["predicted_label"], row["lower"]) for row in held}
     for i, row in enumerate(results.predictions):
-        assert found[row["request_id"]] == ((None, None, None) if i < 10 else (row["scores"], row["predicted_label"], None))
+        assert rows[row["request_id"]] == ((None, None, None) if i < 10 else (row["scores"], row["predicted_label"], None))
 
 
 def test_a_training_set_has_the_classes_that_were_known_and_nothing_else(tmp_path: Path, results: Results) -> None:

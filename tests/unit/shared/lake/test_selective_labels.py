@@ -37,8 +37,8 @@ def test_rows_have_weights_and_what_was_acted_on_is_left_out(tmp_path: Path) -> 
         one.append(OUTCOMES, pa.Table.from_pylist(rows, schema=SCHEMA).select(names), "o:0", range(len(rows)))
     made = training_set(lake, plan.models["fraud"], 1 << 50)
     expected = {offset: [4.0, None, 1.0, 1.0, 1.0][i % 5] for i, offset in enumerate(offsets)}
-    found = dict(zip(made.rows["_journal_offset"].to_pylist(), made.rows["_weight"].to_pylist(), strict=True))
-    assert found == {offset: weight for offset, weight in expected.items() if weight is not None}
+    weights = dict(zip(made.rows["_journal_offset"].to_pylist(), made.rows["_weight"].to_pylist(), strict=True))
+    assert weights == {offset: weight for offset, weight in expected.items() if weight is not None}
     assert made.version["rows_without_weight"] == str(sum(weight is None for weight in expected.values()))
     # A table of before there were marks teaches as it did.
     plain = training_set(old, plan.models["fraud"], 1 << 50)

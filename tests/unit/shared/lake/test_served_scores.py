@@ -40,9 +40,9 @@ def test_each_request_has_the_scores_it_was_answered_with(tmp_path: Path, kind: 
     lake = Lake(str(tmp_path), "app")
     lake.append(OUTCOMES, pa.Table.from_pylist(rows, schema=arrow_schema(message_schema("outcome"))), "o:0", range(len(rows)))
     places = pa.table({"_journal_partition": pa.array([0] * 6, pa.int32()), "_journal_offset": pa.array([3, 4, 5, 7, 8, 9], pa.int64())})
-    found = served_scores(lake, "m", kind, places, 90, lake.version(OUTCOMES))
+    served = served_scores(lake, "m", kind, places, 90, lake.version(OUTCOMES))
     expected = np.array([0.3, np.nan, 0.5, np.nan, np.nan, np.nan])
     if kind.classes:
         expected = np.stack([1 - expected, expected], axis=1)
-    assert found.shape == expected.shape
-    np.testing.assert_array_equal(found, expected)
+    assert served.shape == expected.shape
+    np.testing.assert_array_equal(served, expected)

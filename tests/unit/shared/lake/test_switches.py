@@ -39,8 +39,8 @@ def archive(lake: Lake, *marks: Mark) -> None:
 def test_a_vector_counts_while_every_column_was_defined_as_now(tmp_path: object, columns: dict[str, str], expected: list[bool]) -> None:
     lake = Lake(str(tmp_path), "app")
     archive(lake, FIRST, SECOND, THIRD)
-    found = of_the_same_meaning(view_switches(lake), columns, np.zeros(3, np.int64), np.array([0, 99, 100]))
-    assert found.tolist() == expected
+    counts = of_the_same_meaning(view_switches(lake), columns, np.zeros(3, np.int64), np.array([0, 99, 100]))
+    assert counts.tolist() == expected
     assert last_switches(lake)[0].view_version == "three"
 
 

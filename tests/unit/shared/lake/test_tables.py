@@ -85,9 +85,9 @@ def test_a_new_column_is_added_and_one_that_goes_is_null(tmp_path: Path) -> None
     lake.append("t", rows(0, 2), "w", [0, 1])
     lake.append("t", rows(2, 3).append_column("new", pa.array([2.5])), "w", [2])
     lake.append("t", rows(3, 4), "w", [3])
-    found = lake.dataset("t").to_table().sort_by("n")
-    assert found.column("n").to_pylist() == [0, 1, 2, 3]
-    assert found.column("new").to_pylist() == [None, None, 2.5, None]
+    table = lake.dataset("t").to_table().sort_by("n")
+    assert table.column("n").to_pylist() == [0, 1, 2, 3]
+    assert table.column("new").to_pylist() == [None, None, 2.5, None]
 
 
 def test_a_column_of_another_type_is_refused_and_not_cut(tmp_path: Path) -> None:
@@ -113,8 +113,8 @@ def test_a_full_disk_is_a_transient_error_and_the_retry_is_right(tmp_path: Path)
         resource.setrlimit(resource.RLIMIT_FSIZE, (resource.RLIM_INFINITY, resource.RLIM_INFINITY))
         print(lake.append("t", big, "w", np.arange(3, 50_003)), lake.dataset("t").to_table().num_rows)
     """
-    found = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT)
-    assert found.stdout.split() == ["transient", "50000", "50003"], found.stderr
+    process = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, cwd=ROOT)
+    assert process.stdout.split() == ["transient", "50000", "50003"], process.stderr
 
 
 def test_a_training_set_knows_each_label_as_it_was_known_then(tmp_path: Path) -> None:
@@ -141,8 +141,8 @@ def test_a_training_set_knows_each_label_as_it_was_known_then(tmp_path: Path) ->
     lake.append(OUTCOMES, pa.table(outcomes), "o:0", range(5))
 
     def known(before: int) -> list[tuple[int, float]]:
-        found = training_set(lake, model, before).rows
-        return list(zip(found.column("_journal_offset").to_pylist(), found.column("_label").to_pylist(), strict=True))
+        examples = training_set(lake, model, before).rows
+        return list(zip(examples.column("_journal_offset").to_pylist(), examples.column("_label").to_pylist(), strict=True))
 
     assert known(65) == [(0, 1.0), (2, 0.0)]
     assert known(80) == [(0, 0.0), (2, 0.0)], "corrected by then"
@@ -179,7 +179,7 @@ def test_vectors_of_another_meaning_are_left_out_and_counted(tmp_path: Path) -> 
             "code_version": "", "features": json.dumps(features), "log_offset": place,
         }  # fmt: skip
         lake.append(VIEW_SWITCHES, pa.Table.from_pylist([mark], schema=SWITCHES), "s", [place])
-    found = training_set(lake, model, 100, now)
-    assert found.rows.column("_journal_offset").to_pylist() == [2, 3, 4] and found.version["rows_of_other_views"] == "3"
+    made = training_set(lake, model, 100, now)
+    assert made.rows.column("_journal_offset").to_pylist() == [2, 3, 4] and made.version["rows_of_other_views"] == "3"
     everything = training_set(lake, model, 100)
     assert everything.rows.num_rows == n and everything.version["rows_of_other_views"] == "0"

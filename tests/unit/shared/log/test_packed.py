@@ -14,9 +14,9 @@ texts = st.lists(st.binary(max_size=12), max_size=20)
 
 
 def packed(values: list[bytes]) -> Packed:
-    found = Packed.of(values)
-    assert found is not None
-    return found
+    column = Packed.of(values)
+    assert column is not None
+    return column
 
 
 @settings(deadline=None)

@@ -65,14 +65,14 @@ def test_the_log_reads_as_a_plain_list_does(seed: int) -> None:
         begin, end = sorted((chance.randrange(log.end + 1), chance.randrange(log.end + 1)))
         expected = committed(oracle, begin, end)
         limit = chance.randrange(1, 8)
-        position, found = begin, list[tuple[int, int, bytes | None, bytes | None]]()
+        position, read = begin, list[tuple[int, int, bytes | None, bytes | None]]()
         while True:
             part, position = log.read(position, end, limit)
             assert len(part) <= limit
-            found += rows(part)
+            read += rows(part)
             if len(part) < limit:
                 break
-        assert found == expected
+        assert read == expected
         assert [(entry.offset, entry.key, entry.value) for entry in log.entries] == [(row[0], row[2], row[3]) for row in oracle]
 
 

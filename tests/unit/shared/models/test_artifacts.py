@@ -105,8 +105,10 @@ def test_a_full_disk_leaves_nothing_and_can_be_retried(tmp_path: Path) -> None:
         resource.setrlimit(resource.RLIMIT_FSIZE, (free, free))
         print(len(store.get(store.put(bytes(5_000)))))
     """
-    found = subprocess.run([sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[4])
-    assert found.stdout.split() == ["transient", "5000"], found.stderr
+    process = subprocess.run(
+        [sys.executable, "-c", script, str(tmp_path)], capture_output=True, text=True, check=False, cwd=Path(__file__).parents[4]
+    )
+    assert process.stdout.split() == ["transient", "5000"], process.stderr
     assert len([file for file in tmp_path.rglob("*") if file.is_file()]) == 1
 
 

@@ -51,8 +51,8 @@ def test_the_hash_is_that_of_plain_python_packed_or_not(keys: list[bytes | None]
 @pytest.mark.parametrize("share", [0.01, 0.1, 0.25, 0.5, 0.9])
 def test_shares_hold_on_a_hundred_thousand_keys(share: float) -> None:
     assert KEYS is not None
-    found = in_canary(KEYS, FIRST, share).mean()
-    assert abs(found - share) < 4 * np.sqrt(share * (1 - share) / len(KEYS))
+    in_it = in_canary(KEYS, FIRST, share).mean()
+    assert abs(in_it - share) < 4 * np.sqrt(share * (1 - share) / len(KEYS))
 
 
 def test_nobody_is_in_none_and_everybody_is_in_all() -> None:

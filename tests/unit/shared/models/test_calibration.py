@@ -13,8 +13,8 @@ SCORES = np.random.default_rng(0).random(500)
 
 
 def test_a_probability_is_moved_on_the_scale_of_its_odds() -> None:
-    found = Calibration(link="logit", slope=0.7, offsets=(-1.5,)).apply(SCORES)
-    assert np.allclose(found, expit(0.7 * logit(SCORES) - 1.5), rtol=1e-13)
+    calibrated = Calibration(link="logit", slope=0.7, offsets=(-1.5,)).apply(SCORES)
+    assert np.allclose(calibrated, expit(0.7 * logit(SCORES) - 1.5), rtol=1e-13)
     ends = Calibration(link="logit", slope=0.7, offsets=(-1.5,)).apply(np.array([0.0, 1.0, -1e-8, 1 + 1e-8, np.nan]))
     assert ends[:4].tolist() == [0, 1, 0, 1] and np.isnan(ends[4])
 
@@ -28,11 +28,11 @@ def test_a_line_through_knots_is_followed_after_that() -> None:
 
 def test_classes_share_a_temperature_and_have_offsets() -> None:
     table = softmax(np.random.default_rng(1).normal(size=(200, 3)), axis=1)
-    found = Calibration(link="softmax", slope=0.5, offsets=(0.0, 1.0, -2.0)).apply(table)
-    assert np.allclose(found, softmax(0.5 * np.log(table) + [0.0, 1.0, -2.0], axis=1), rtol=1e-12)
+    calibrated = Calibration(link="softmax", slope=0.5, offsets=(0.0, 1.0, -2.0)).apply(table)
+    assert np.allclose(calibrated, softmax(0.5 * np.log(table) + [0.0, 1.0, -2.0], axis=1), rtol=1e-12)
     table[7, 1], table[8] = np.nan, [0.0, 0.0, 1.0]
-    found = Calibration(link="softmax", slope=0.5, offsets=(0.0, 1.0, -2.0)).apply(table)
-    assert np.isnan(found[7]).all() and np.isfinite(found[8]).all() and found[8].sum() == pytest.approx(1)
+    calibrated = Calibration(link="softmax", slope=0.5, offsets=(0.0, 1.0, -2.0)).apply(table)
+    assert np.isnan(calibrated[7]).all() and np.isfinite(calibrated[8]).all() and calibrated[8].sum() == pytest.approx(1)
 
 
 @pytest.mark.parametrize("calibration", [

@@ -131,9 +131,9 @@ def _graph(axis: int = 1, **changes: Any) -> onnx.GraphProto:
 def test_a_graph_by_hand() -> None:
     forest = ClassForest.from_graph(_graph(base_values=[0.5, 0.0]))
     assert forest is not None
-    found = forest.score(blocks_of_rows(np.array([[1.0], [2.0]], np.float32)), forest.trees.columns)[:2]
+    scored = forest.score(blocks_of_rows(np.array([[1.0], [2.0]], np.float32)), forest.trees.columns)[:2]
     raw = np.exp([[1.5, 2.0], [3.5, 4.0]])
-    assert found == pytest.approx(raw / raw.sum(axis=1, keepdims=True))
+    assert scored == pytest.approx(raw / raw.sum(axis=1, keepdims=True))
 
 
 @pytest.mark.parametrize(

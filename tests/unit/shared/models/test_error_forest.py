@@ -87,8 +87,8 @@ def test_an_artifact_is_served_if_its_parity_rows_have_the_errors_that_it_says()
     assert scorer.errors is not None
     matrix, _ = fresh(20)
     scores = scorer.score_matrix(np.nan_to_num(matrix))
-    found = scorer.errors.estimate(blocks_of_rows(np.nan_to_num(matrix)), np.arange(3, dtype=np.int32), scores)
-    assert found.tolist() == [list(SMALL if one <= 0 else LARGE) for one in scores]
+    errors = scorer.errors.estimate(blocks_of_rows(np.nan_to_num(matrix)), np.arange(3, dtype=np.int32), scores)
+    assert errors.tolist() == [list(SMALL if one <= 0 else LARGE) for one in scores]
     wrong = good.model_copy(update={"parity": ((0.6, 0.5), *good.parity[1:])})
     with pytest.raises(ArtifactError, match="expected errors of the parity rows differ"):
         OnnxScorer(linear_artifact("regression", WEIGHTS, errors=wrong))

@@ -58,16 +58,16 @@ def test_a_batch_is_explained_as_shap_does(kind: str) -> None:
     made, golden = booster(kind), GOLDEN[kind]
     one, raw = explainer(lightgbm_to_onnx(made, 6), kind, fresh[:8]), made.predict(fresh[8:48], raw_score=True)
     for output, wanted in enumerate(golden["contributions"]):
-        found = one.explain_rows(fresh[8 : 8 + len(wanted)], [output] * len(wanted))
-        assert (found.method, found.unit) == ("tree", {"binary": "log-odds", "multiclass": "margin", "regression": "score"}[kind])
-        assert found.adds_up.all()
-        assert np.abs(found.contributions - wanted).max() <= 2e-6
+        explained = one.explain_rows(fresh[8 : 8 + len(wanted)], [output] * len(wanted))
+        assert (explained.method, explained.unit) == ("tree", {"binary": "log-odds", "multiclass": "margin", "regression": "score"}[kind])
+        assert explained.adds_up.all()
+        assert np.abs(explained.contributions - wanted).max() <= 2e-6
         # What is served has 32 bits.
-        assert np.abs(found.base - golden["base"][output]).max() <= 5e-6
-        margins, together = np.asarray(raw).reshape(40, -1)[: len(wanted), output], found.base + found.contributions.sum(axis=1)
+        assert np.abs(explained.base - golden["base"][output]).max() <= 5e-6
+        margins, together = np.asarray(raw).reshape(40, -1)[: len(wanted), output], explained.base + explained.contributions.sum(axis=1)
         assert np.abs(together - margins).max() <= 5e-6
         if kind == "binary":
-            assert np.abs(together - logit(found.scores)).max() <= 1e-9
+            assert np.abs(together - logit(explained.scores)).max() <= 1e-9
 
 
 @pytest.mark.parametrize("kind", ["binary", "regression", "multiclass"])
@@ -97,11 +97,11 @@ def test_a_temperature_is_part_of_the_margins_of_several_classes() -> None:
     plain, moved = explainer(graph, "multiclass", fresh[:8]), explainer(graph, "multiclass", fresh[:8], calibration)
     served, margins = moved.scorer.score_matrix(fresh[8:28]), np.empty((20, 3))
     for output in range(3):
-        before, found = (one.explain_rows(fresh[8:28], [output] * 20) for one in (plain, moved))
-        assert found.adds_up.all()
-        assert np.allclose(found.contributions, 0.7 * before.contributions, atol=1e-12)
-        assert found.scores.tolist() == served[:, output].tolist()
-        margins[:, output] = found.base + found.contributions.sum(axis=1)
+        before, explained = (one.explain_rows(fresh[8:28], [output] * 20) for one in (plain, moved))
+        assert explained.adds_up.all()
+        assert np.allclose(explained.contributions, 0.7 * before.contributions, atol=1e-12)
+        assert explained.scores.tolist() == served[:, output].tolist()
+        margins[:, output] = explained.base + explained.contributions.sum(axis=1)
     assert np.abs(softmax(margins, axis=1) - served).max() <= 1e-6
 
 
@@ -113,12 +113,12 @@ def test_a_linear_model_of_several_classes_is_explained_in_margins() -> None:
     filled = np.where(np.isnan(fresh), means, fresh)
     margins, others = ((rows - means) / scales @ weights.T + bias for rows in (filled, filled[:20]))
     for output in range(3):
-        found = one.explain_rows(fresh[20:], [output] * 40)
-        assert found.method == "linear" and found.unit == "margin" and found.adds_up.all()
+        explained = one.explain_rows(fresh[20:], [output] * 40)
+        assert explained.method == "linear" and explained.unit == "margin" and explained.adds_up.all()
         own = (filled[20:] - filled[:20].mean(axis=0)) / scales * weights[output]
-        assert np.abs(found.contributions - own).max() <= 1e-5
-        assert np.abs(found.base - others[:, output].mean()).max() <= 1e-5
-        assert np.abs(found.base + found.contributions.sum(axis=1) - margins[20:, output]).max() <= 1e-5
+        assert np.abs(explained.contributions - own).max() <= 1e-5
+        assert np.abs(explained.base - others[:, output].mean()).max() <= 1e-5
+        assert np.abs(explained.base + explained.contributions.sum(axis=1) - margins[20:, output]).max() <= 1e-5
 
 
 def test_averaged_trees_of_several_classes_are_explained_in_probability() -> None:
@@ -128,11 +128,11 @@ def test_averaged_trees_of_several_classes_are_explained_in_probability() -> Non
     made = fit(matrix, labels, Multiclass(CLASSES), parameters, 1)
     one = explainer(made.export(), "multiclass", matrix[:10])
     for row in matrix[20:22]:
-        found = one.explain(row, 2)
-        assert (found.method, found.unit) == ("tree", "probability")
+        explained = one.explain(row, 2)
+        assert (explained.method, explained.unit) == ("tree", "probability")
         exact = by_definition(lambda m: one.scorer.score_matrix(m)[:, 2], row, one.background)
-        assert np.abs(found.contributions - exact).max() <= 1e-6
-        assert found.value == pytest.approx(made.raw(row[None])[0, 2], abs=1e-6)
+        assert np.abs(explained.contributions - exact).max() <= 1e-6
+        assert explained.value == pytest.approx(made.raw(row[None])[0, 2], abs=1e-6)
 
 
 def test_margins_that_are_not_those_of_the_answer_are_told_apart(monkeypatch: pytest.MonkeyPatch) -> None:

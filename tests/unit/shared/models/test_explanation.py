@@ -34,13 +34,13 @@ def by_definition(value: Callable[[Matrix], NDArray[np.float64]], row: Matrix, b
         mixed[:, list(inside)] = row[list(inside)]
         return float(value(mixed).mean())
 
-    found = np.zeros(n)
+    contributions = np.zeros(n)
     for column in range(n):
         others = [i for i in range(n) if i != column]
         for size in range(n):
             for inside in combinations(others, size):
-                found[column] += (of((*inside, column)) - of(inside)) / (n * comb(n - 1, size))
-    return found
+                contributions[column] += (of((*inside, column)) - of(inside)) / (n * comb(n - 1, size))
+    return contributions
 
 
 @pytest.mark.parametrize("family", ["lightgbm", "logistic_regression"])
@@ -53,12 +53,12 @@ def test_exact_contributions_are_those_of_the_definition(family: str) -> None:
         return np.asarray(np.log(scores) - np.log1p(-scores))
 
     for row in rows[:6]:
-        found = explainer.explain(row)
-        assert found.unit == "log-odds" and found.method == ("tree" if family == "lightgbm" else "linear")
-        assert np.allclose(found.contributions, by_definition(log_odds, row, explainer.background), atol=2e-6)
-        assert found.value == pytest.approx(log_odds(row[None])[0], abs=1e-6)
-        assert found.base == pytest.approx(log_odds(explainer.background).mean(), abs=2e-6)
-        assert not found.standard_errors.any()
+        explanation = explainer.explain(row)
+        assert explanation.unit == "log-odds" and explanation.method == ("tree" if family == "lightgbm" else "linear")
+        assert np.allclose(explanation.contributions, by_definition(log_odds, row, explainer.background), atol=2e-6)
+        assert explanation.value == pytest.approx(log_odds(row[None])[0], abs=1e-6)
+        assert explanation.base == pytest.approx(log_odds(explainer.background).mean(), abs=2e-6)
+        assert not explanation.standard_errors.any()
 
 
 def served_log_odds(explainer: Explainer, matrix: Matrix) -> NDArray[np.float64]:
@@ -80,10 +80,10 @@ def test_a_calibration_that_is_a_line_in_log_odds_is_part_of_the_contributions(f
     made = with_calibration(plain, Calibration(link="logit", slope=0.6, offsets=(-0.9,)))
     explainer = Explainer(made)
     for row in rows[:4]:
-        found = explainer.explain(row)
-        assert found.unit == "log-odds"
-        assert np.allclose(found.contributions, by_definition(lambda m: served_log_odds(explainer, m), row, explainer.background), atol=2e-6)
-        assert found.value == pytest.approx(served_log_odds(explainer, row[None])[0], abs=1e-6)
+        explanation = explainer.explain(row)
+        assert explanation.unit == "log-odds"
+        assert np.allclose(explanation.contributions, by_definition(lambda m: served_log_odds(explainer, m), row, explainer.background), atol=2e-6)
+        assert explanation.value == pytest.approx(served_log_odds(explainer, row[None])[0], abs=1e-6)
 
 
 def test_an_isotonic_calibration_is_explained_in_what_is_served() -> None:
@@ -91,11 +91,11 @@ def test_an_isotonic_calibration_is_explained_in_what_is_served() -> None:
     made = with_calibration(plain, Calibration(link="logit", knots=(0.0, 0.3, 0.5, 1.0), levels=(0.05, 0.2, 0.7, 0.9)))
     explainer = Explainer(made, permutations=300)
     for row in rows[:3]:
-        found = explainer.explain(row)
-        assert (found.method, found.unit) == ("permutations", "probability")
-        assert found.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], abs=1e-12)
+        explanation = explainer.explain(row)
+        assert (explanation.method, explanation.unit) == ("permutations", "probability")
+        assert explanation.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], abs=1e-12)
         exact = by_definition(explainer.scorer.score_matrix, row, explainer.background)
-        assert (np.abs(found.contributions - exact) <= 4 * found.standard_errors + 1e-9).all()
+        assert (np.abs(explanation.contributions - exact) <= 4 * explanation.standard_errors + 1e-9).all()
 
 
 @pytest.mark.parametrize("family", ["lightgbm", "ridge_regression", "random_forest"])
@@ -110,11 +110,11 @@ def test_a_regression_is_explained_in_the_labels_own_unit(family: str) -> None:
     explainer = Explainer(train(rows, Split.of(700 * 3_600_000, 7, 1), "m", "v", training, Regression()).artifact)
     assert len(explainer.background) == 100
     for row in x[:3].astype(np.float32):
-        found = explainer.explain(row)
-        assert found.unit == "score" and found.method in ("tree", "linear") and found.base == pytest.approx(50_000, rel=0.05)
-        assert found.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], rel=1e-6)
+        explanation = explainer.explain(row)
+        assert explanation.unit == "score" and explanation.method in ("tree", "linear") and explanation.base == pytest.approx(50_000, rel=0.05)
+        assert explanation.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], rel=1e-6)
         exact = by_definition(explainer.scorer.score_matrix, row, explainer.background)
-        assert np.allclose(found.contributions, exact, atol=0.05)
+        assert np.allclose(explanation.contributions, exact, atol=0.05)
 
 
 def test_any_other_graph_is_explained_by_random_orders_that_add_up(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -122,11 +122,11 @@ def test_any_other_graph_is_explained_by_random_orders_that_add_up(monkeypatch: 
     monkeypatch.setattr("tidemill.shared.models.onnx_scorer.Forest.from_graph", lambda graph: None)
     explainer = Explainer(made, permutations=400)
     for row in rows[:3]:
-        found = explainer.explain(row)
-        assert (found.method, found.unit) == ("permutations", "probability")
-        assert found.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], abs=1e-12)
+        explanation = explainer.explain(row)
+        assert (explanation.method, explanation.unit) == ("permutations", "probability")
+        assert explanation.value == pytest.approx(explainer.scorer.score_matrix(row[None])[0], abs=1e-12)
         exact = by_definition(explainer.scorer.score_matrix, row, explainer.background)
-        assert (np.abs(found.contributions - exact) <= 4 * found.standard_errors + 1e-9).all()
+        assert (np.abs(explanation.contributions - exact) <= 4 * explanation.standard_errors + 1e-9).all()
 
 
 def test_deep_and_wide_trees_are_unfolded_whole() -> None:
@@ -134,9 +134,9 @@ def test_deep_and_wide_trees_are_unfolded_whole() -> None:
     made, rows, _ = artifact("lightgbm", tuple(Column(name=f"c{i}", type="double") for i in range(20)))
     explainer = Explainer(made)
     for row in rows[:20]:
-        found = explainer.explain(row)
+        explanation = explainer.explain(row)
         score = explainer.scorer.score_matrix(row[None])[0]
-        assert found.value == pytest.approx(np.log(score / (1 - score)), abs=2e-6)
+        assert explanation.value == pytest.approx(np.log(score / (1 - score)), abs=2e-6)
 
 
 def test_averaged_trees_have_no_log_odds_that_a_calibration_could_move() -> None:

@@ -43,12 +43,12 @@ def shapley(paths: TreePaths, row: NDArray[np.float32], background: NDArray[np.f
             )
             reached = np.all([np.where(masks >> column & 1, by_row[column], by_stored[column]) for column in range(WIDTH)], axis=0)
             values += reached * value / len(background)
-    found = np.zeros(WIDTH)
+    shares = np.zeros(WIDTH)
     for column in range(WIDTH):
         without = masks[(masks >> column & 1) == 0]
         weights = np.array([factorial(size) * factorial(WIDTH - size - 1) / factorial(WIDTH) for size in sizes[without]])
-        found[column] = (weights * (values[without | 1 << column] - values[without])).sum()
-    return found
+        shares[column] = (weights * (values[without | 1 << column] - values[without])).sum()
+    return shares
 
 
 @pytest.mark.parametrize("tabled", [True, False])
@@ -62,7 +62,7 @@ def test_leaves_of_nine_columns_against_a_hundred_and_fifty_rows_are_what_the_de
     shares = LeafShares.of(paths, background)
     assert (np.diff(shares.first_pattern) > 64).any(), "more than one word of patterns"
     assert (np.diff(shares.first_number) > 0).all() == tabled
-    found = shares.contributions(rows)
+    contributions = shares.contributions(rows)
     expected = np.array([shapley(paths, row, background) for row in rows])
     assert np.abs(expected).max() > 1e-3
-    assert np.abs(found - expected).max() <= 1e-12
+    assert np.abs(contributions - expected).max() <= 1e-12

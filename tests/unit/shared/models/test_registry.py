@@ -44,7 +44,7 @@ def test_a_training_is_recorded_once_and_its_service_times_follow_the_lifecycle_
     first = next(run for run in runs if run.data.tags["decision_id"] == "d1")
     assert (first.info.status, first.data.params, first.data.metrics) == ("FINISHED", {"family": "lightgbm", "rounds": "40"}, {"auc": 0.7})
     assert len(client.get_metric_history(first.info.run_id, "auc")) == 1
-    versions = {found.tags["version"]: found for found in client.search_model_versions("name = 'shop.m'")}
+    versions = {version.tags["version"]: version for version in client.search_model_versions("name = 'shop.m'")}
     assert sorted(versions) == ["v1", "v2"]
     assert client.get_registered_model("shop.m").tags == {"owner": "someone@example.org"}
     assert TAGS.items() <= versions["v1"].tags.items(), "data set, owner, verdict"
@@ -125,5 +125,5 @@ def test_a_training_that_ended_while_the_registry_was_away_is_recorded_when_it_i
     assert registrar._process.wait(patient(60)) == 0, (tmp_path / "registrar.log").read_text()
     registrar.poll()
     assert registrar._process is None, "the queue is empty"
-    found = MlflowClient(uri, uri).get_model_version_by_alias("late.m", "champion")
-    assert (found.tags["version"], found.tags["promoted_at"], found.tags["decision_id"]) == ("v9", "2013-02-05", "d9")
+    champion = MlflowClient(uri, uri).get_model_version_by_alias("late.m", "champion")
+    assert (champion.tags["version"], champion.tags["promoted_at"], champion.tags["decision_id"]) == ("v9", "2013-02-05", "d9")

@@ -81,15 +81,15 @@ class FailingClient:
         self._client, self._broker = client, broker
 
     def __getattr__(self, name: str) -> Any:
-        found = getattr(self._client, name)
+        attribute = getattr(self._client, name)
 
         def call(*given: Any) -> Any:
             if self._broker.failures.get(name, 0) > 0:
                 self._broker.failures[name] -= 1
                 raise TransientError(f"{name}: coordinator away")
-            return found(*given)
+            return attribute(*given)
 
-        return call if callable(found) else found
+        return call if callable(attribute) else attribute
 
 
 @pytest.mark.parametrize("call", ["open", "subscribe", "begin", "produce", "send_offsets", "commit", "committed", "read", "consume", "assign"])

@@ -16,24 +16,24 @@ DAY_MS = 86_400_000
 def test_the_e_value_is_the_likelihood_ratio_of_the_t_statistic(count: int, shift: float) -> None:
     values = np.random.default_rng(count).normal(shift, 2.0, count)
     values = np.sort(values)[np.argsort(np.arange(count) % 2, kind="stable").argsort()]  # Neighbours far apart: single blocks are looked at.
-    found = below(values, 0.25)
-    assert found.days_per_block == 1 and found.blocks == count
+    test = below(values, 0.25)
+    assert test.days_per_block == 1 and test.blocks == count
     t = stats.ttest_1samp(0.25 - values, 0.0).statistic
     ratios = [stats.nct.pdf(t, count - 1, effect * np.sqrt(count)) / stats.t.pdf(t, count - 1) for effect in (0.15, 0.3, 0.6, 1.2)]
-    assert found.e == pytest.approx(np.mean(ratios), rel=1e-5)
+    assert test.e == pytest.approx(np.mean(ratios), rel=1e-5)
 
 
 def test_neighbours_that_go_together_are_pooled_in_pairs() -> None:
     values = np.repeat(np.random.default_rng(2).normal(0.0, 1.0, 12), 2)
-    found = below(values, 0.5)
-    assert lag_one(values) > 0.1 and (found.blocks, found.days_per_block) == (12, 2)
-    assert found.log_e == pytest.approx(below(values[::2], 0.5).log_e)
+    test = below(values, 0.5)
+    assert lag_one(values) > 0.1 and (test.blocks, test.days_per_block) == (12, 2)
+    assert test.log_e == pytest.approx(below(values[::2], 0.5).log_e)
 
 
 def test_nothing_is_shown_by_nothing() -> None:
     for values in (np.zeros(0), np.zeros(6), np.array([np.nan] * 9), np.append(np.zeros(20), np.inf)):
-        found = below(values, 0.01)
-        assert not found.shows(0.99) and found.e == 0.0
+        test = below(values, 0.01)
+        assert not test.shows(0.99) and test.e == 0.0
     assert not below(np.zeros(28)).shows(0.5), "no difference at all is no advantage"
     assert below(np.zeros(28), 0.005).shows(1e-6), "but it is surely less than the margin"
 

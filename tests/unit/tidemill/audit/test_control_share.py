@@ -95,6 +95,6 @@ def test_any_batching_marks_the_same_and_models_without_a_share_have_no_marks(tm
 )
 def test_a_wrong_control_share_is_refused_by_line(tmp_path: Path, control: str, words: str) -> None:
     folder = application(tmp_path, control)
-    with pytest.raises(ApplicationError, match=r"app\.yaml:") as found:
+    with pytest.raises(ApplicationError, match=r"app\.yaml:") as refusal:
         load_plan(folder)
-    assert words in str(found.value)
+    assert words in str(refusal.value)

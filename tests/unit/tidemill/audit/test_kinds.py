@@ -30,9 +30,9 @@ class Topics:
         yield self.read(self.run.plan.topics.vectors, partition)
 
     def predictions(self, partition: int) -> Iterator[Records]:
-        found = self.read(self.run.plan.topics.predictions, partition)
-        values = [self.replaced.get(i, value) for i, value in enumerate(found.values)]
-        yield Records(found.topic, partition, found.offsets, found.timestamps_ms, found.keys, values)
+        records = self.read(self.run.plan.topics.predictions, partition)
+        values = [self.replaced.get(i, value) for i, value in enumerate(records.values)]
+        yield Records(records.topic, partition, records.offsets, records.timestamps_ms, records.keys, values)
 
     def shadow_scores(self, partition: int) -> Iterator[Records]:
         return iter(())

@@ -62,9 +62,9 @@ class Trial(Run):
         topics = self.plan.topics
         encoder = ColumnEncoder(self.registry, f"{topics.predictions}-tidemill.Prediction", prediction_schema())
         shadow_encoder = ColumnEncoder(self.registry, f"{topics.shadow_scores}-tidemill.ShadowScore", shadow_score_schema())
-        found = ScoringCore(self.plan).process(self.batch.slice(begin, end - begin), {"fraud": now}, self.keys[begin:end])
-        shadows = () if found.shadow_scores is None else shadow_encoder.encode(found.shadow_scores)
-        return encoder.encode(found.batch), shadows
+        answers = ScoringCore(self.plan).process(self.batch.slice(begin, end - begin), {"fraud": now}, self.keys[begin:end])
+        shadows = () if answers.shadow_scores is None else shadow_encoder.encode(answers.shadow_scores)
+        return encoder.encode(answers.batch), shadows
 
 
 @pytest.fixture(scope="module")
@@ -102,8 +102,8 @@ def rewritten(run: Trial, name: str, place: int, **fields: Any) -> Records:
 
 
 def variants(run: Trial) -> list[str]:
-    found: list[str] = ColumnDecoder(run.registry, prediction_schema()).decode(run.answers.values).batch.column("variant").to_pylist()
-    return found
+    column: list[str] = ColumnDecoder(run.registry, prediction_schema()).decode(run.answers.values).batch.column("variant").to_pylist()
+    return column
 
 
 def canary_and_champion(run: Trial) -> tuple[int, int]:
@@ -127,20 +127,20 @@ def test_a_request_that_the_wrong_one_answered_is_found(run: Trial, check: Calla
     for place, whose in ((canary, run.stages[0]), (champion, everybody)):
         (answer,), _ = run.said(whose, place, place + 1)
         assert answer != run.answers.values[place]
-        found = check(answers=put(run.answers, place, answer))
-        assert (found.prediction_mismatches, found.shadow_score_mismatches, found.clean) == (1, 0, False), found.examples
+        verdict = check(answers=put(run.answers, place, answer))
+        assert (verdict.prediction_mismatches, verdict.shadow_score_mismatches, verdict.clean) == (1, 0, False), verdict.examples
 
 
 def test_a_missing_shadow_score_is_found_inside_of_a_stage_and_by_the_count_at_its_ends(run: Trial, check: Callable[..., AuditResult]) -> None:
     canary, champion = canary_and_champion(run)
     for place in (canary, champion, CUTS[0] + 50):
-        found = check(shadows=put(run.shadows, place - CUTS[0]))
-        assert (found.shadow_score_mismatches, found.prediction_mismatches, found.clean) == (1, 0, False), (place, found)
+        verdict = check(shadows=put(run.shadows, place - CUTS[0]))
+        assert (verdict.shadow_score_mismatches, verdict.prediction_mismatches, verdict.clean) == (1, 0, False), (place, verdict)
     first = put(run.shadows, 0)
     count = len(run.shadows)
     assert check(Extent(shadow_scores=count)).clean
-    found = check(Extent(shadow_scores=count), shadows=first)
-    assert (found.shadow_score_mismatches, found.clean) == (1, False)
+    verdict = check(Extent(shadow_scores=count), shadows=first)
+    assert (verdict.shadow_score_mismatches, verdict.clean) == (1, False)
     assert check(shadows=records(run.shadows.topic, [])).shadow_score_mismatches >= 1, "canaries' answers tell of theirs"
 
 
@@ -149,10 +149,10 @@ def test_an_extra_shadow_score_is_found(run: Trial, check: Callable[..., AuditRe
     before = rewritten(run, "shadows", 0, journal_offset=int(run.batch.column("_journal_offset")[40].as_py())).values[0]
     nobody = rewritten(run, "shadows", len(run.shadows) - 1, journal_offset=10**6).values[-1]
     for shadows in (twice, records(run.shadows.topic, [*run.shadows.values, nobody])):
-        found = check(shadows=shadows)
-        assert (found.shadow_score_mismatches, found.prediction_mismatches, found.clean) == (1, 0, False), found
-    found = check(shadows=records(run.shadows.topic, [before, *run.shadows.values]))
-    assert found.shadow_score_mismatches == CUTS[0] - 40, "one too many, or those between are missing"
+        verdict = check(shadows=shadows)
+        assert (verdict.shadow_score_mismatches, verdict.prediction_mismatches, verdict.clean) == (1, 0, False), verdict
+    verdict = check(shadows=records(run.shadows.topic, [before, *run.shadows.values]))
+    assert verdict.shadow_score_mismatches == CUTS[0] - 40, "one too many, or those between are missing"
 
 
 @pytest.mark.parametrize("field", ["champion_score", "challenger_score"])
@@ -160,13 +160,13 @@ def test_one_last_bit_of_a_shadow_score_is_found(run: Trial, check: Callable[...
     batch = ColumnDecoder(run.registry, shadow_score_schema()).decode(run.shadows.values).batch
     for place in (10, len(run.shadows) - 10):
         value = float(np.nextafter(batch.column(field)[place].as_py(), 2.0))
-        found = check(shadows=rewritten(run, "shadows", place, **{field: value}))
-        assert (found.shadow_score_mismatches, found.prediction_mismatches, found.clean) == (1, 0, False), found.examples
+        verdict = check(shadows=rewritten(run, "shadows", place, **{field: value}))
+        assert (verdict.shadow_score_mismatches, verdict.prediction_mismatches, verdict.clean) == (1, 0, False), verdict.examples
 
 
 def test_a_shadow_score_of_a_challenger_that_never_was_is_found(run: Trial, check: Callable[..., AuditResult]) -> None:
-    found = check(shadows=rewritten(run, "shadows", 30, challenger_sequence=7))
-    assert found.shadow_score_mismatches >= 1 and not found.clean
+    verdict = check(shadows=rewritten(run, "shadows", 30, challenger_sequence=7))
+    assert verdict.shadow_score_mismatches >= 1 and not verdict.clean
     older = check(shadows=rewritten(run, "shadows", len(run.shadows) - 10, challenger_sequence=1))
     assert not older.clean and older.switches_back == 1
 
@@ -180,8 +180,8 @@ def test_a_challenger_that_could_not_be_loaded_is_named_and_its_requests_are_hel
         "answers": records(run.answers.topic, [*run.answers.values[:begin], *answers, *run.answers.values[end:]]),
         "shadows": records(run.shadows.topic, [*run.shadows.values[: begin - CUTS[0]], *shadows, *run.shadows.values[end - CUTS[0] :]]),
     }
-    found = check(**changes)
-    assert found.clean and found.degraded == {"model_failed": 30}, found.examples
+    verdict = check(**changes)
+    assert verdict.clean and verdict.degraded == {"model_failed": 30}, verdict.examples
     place = next(i for i in range(begin, end) if variants(run)[i] == "champion")
     (wrong,), _ = run.said(run.stages[2].without_model("model_failed"), place, place + 1)
     assert check(**changes | {"answers": put(changes["answers"], place, wrong)}).prediction_mismatches == 1

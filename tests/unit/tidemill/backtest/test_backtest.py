@@ -79,7 +79,7 @@ def run(folder: Path, sources: Sequence[str], slice_ms: int = 10_000, **options:
 def test_every_request_has_one_row_and_what_it_says_is_what_the_run_did(tmp_path: Path) -> None:
     sources = shop_files(tmp_path)
     report, html = tmp_path / "out" / "report.json", tmp_path / "out" / "report.html"
-    found = run(tmp_path / "kept", sources, report=report, html=html)
+    result = run(tmp_path / "kept", sources, report=report, html=html)
     rows = predictions(tmp_path / "kept")
     assert rows.columns.tolist()[:3] == ["event_id", "event_time", "score"]
     assert rows.columns.tolist()[3:7] == ["scores", "predicted_label", "lower", "upper"]
@@ -92,8 +92,8 @@ def test_every_request_has_one_row_and_what_it_says_is_what_the_run_did(tmp_path
     assert (rows.loc[rows["degraded"], "score"] == 0.1).all()
     assert (rows["predicted"] == (rows["score"] >= 0.5)).all()
     figures = json.loads(report.read_text())
-    assert (figures["events_in"], figures["predictions"], figures["rejected_by_reason"]) == (found.events, ORDERS - 1, {"expectation": 1})
-    assert figures["degraded"] == int(rows["degraded"].sum()) and figures["promotions"] == found.seen.count(found.seen.deployments, "promoted") > 0
+    assert (figures["events_in"], figures["predictions"], figures["rejected_by_reason"]) == (result.events, ORDERS - 1, {"expectation": 1})
+    assert figures["degraded"] == int(rows["degraded"].sum()) and figures["promotions"] == result.seen.count(result.seen.deployments, "promoted") > 0
     quality = figures["models"]["fraud"]
     assert sum(block["rows"] for block in quality["blocks"]) == quality["judged_rows"] > 100
     assert {"log_loss", "accuracy", "brier"} < set(quality["blocks"][0]["served"]) and {"auc", "kappa", "f1"} < set(quality["served"])
@@ -116,9 +116,9 @@ def accuracy_of(tmp_path: Path, rows: pd.DataFrame, versions: Sequence[str]) -> 
 
 
 def test_the_figures_are_those_of_the_source_files(tmp_path: Path) -> None:
-    found = run(tmp_path / "kept", shop_files(tmp_path))
+    result = run(tmp_path / "kept", shop_files(tmp_path))
     rows = predictions(tmp_path / "kept")
-    quality = found.figures.quality["fraud"]
+    quality = result.figures.quality["fraud"]
     assert quality is not None
     served = rows.loc[rows["model_version"] != "default", "model_version"].unique().tolist()
     assert quality.rows == int((rows["model_version"] != "default").sum())
@@ -129,10 +129,10 @@ def test_the_figures_are_those_of_the_source_files(tmp_path: Path) -> None:
 def test_a_model_serves_from_the_instant_its_training_ends(tmp_path: Path, training_ms: int) -> None:
     """Of the slice in which a training is asked for every request is answered by the model before; with a training time, to the millisecond."""
     slice_ms = 4_000
-    found = run(tmp_path / "kept", shop_files(tmp_path), training_ms=training_ms, slice_ms=slice_ms)
+    result = run(tmp_path / "kept", shop_files(tmp_path), training_ms=training_ms, slice_ms=slice_ms)
     rows = predictions(tmp_path / "kept")
     times = rows["event_time"].astype("datetime64[ms]").astype(np.int64).to_numpy()
-    promoted = [event for event in found.seen.deployments if event["event"] == "promoted"]
+    promoted = [event for event in result.seen.deployments if event["event"] == "promoted"]
     assert promoted
     first = promoted[0]
     served = times[rows["model_version"] == first["version"]].min()

@@ -36,10 +36,10 @@ def test_each_prediction_is_explained_as_the_command_explains_it(tmp_path: Path)
     assert explained and {one["not_explained"] for one in explanations} == {None, "fallback"}
     lake = Lake(str(kept / "lake"), plan.application.app)
     for one in explained[:: len(explained) // 3]:
-        (found,) = explain_request(plan, lake, store, one["event_id"])
-        assert found.reproduced and (found.base, found.method) == (one["base"], one["method"])
+        (explanation,) = explain_request(plan, lake, store, one["event_id"])
+        assert explanation.reproduced and (explanation.base, explanation.method) == (one["base"], one["method"])
         said = [(part["feature"], part["number"] if part["text"] is None else part["text"], part["contribution"]) for part in one["contributions"]]
-        assert said == [(share.feature, share.value, share.contribution) for share in found.shares[:2]]
+        assert said == [(share.feature, share.value, share.contribution) for share in explanation.shares[:2]]
 
 
 def test_an_application_without_explain_is_told_so(tmp_path: Path) -> None:

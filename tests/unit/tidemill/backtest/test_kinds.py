@@ -54,8 +54,8 @@ def answers(folder: Path) -> pd.DataFrame:
 
 @pytest.mark.parametrize("kind", ["multiclass", "regression"])
 def test_a_backtest_learns_serves_and_judges(tmp_path: Path, kind: str) -> None:
-    found = run(tmp_path, kind)
-    assert not [finding.text for finding in found.findings if finding.fails]
+    result = run(tmp_path, kind)
+    assert not [finding.text for finding in result.findings if finding.fails]
     rows = answers(tmp_path)
     assert len(rows) == 1_500 and rows["event_id"].is_unique and rows["model_version"].nunique() >= 4
     report = json.loads((tmp_path / "report.json").read_text())
@@ -84,9 +84,9 @@ def test_a_backtest_learns_serves_and_judges(tmp_path: Path, kind: str) -> None:
         assert late["truth"].between(late["lower"], late["upper"]).mean() == pytest.approx(0.9, abs=0.02)
         assert own["gap"]["mean_absolute_error"] < 0
     assert sum(block["rows"] for block in own["blocks"]) == own["judged_rows"]
-    days = [record["metrics"] for record in found.seen.health if record["metrics"]["labels"]]
+    days = [record["metrics"] for record in result.seen.health if record["metrics"]["labels"]]
     assert len(days) > 25 and all(own["headline"] in one for one in days)
-    assert ("AUC" if kind == "multiclass" else "mean absolute error") in quality_text(found.seen)
+    assert ("AUC" if kind == "multiclass" else "mean absolute error") in quality_text(result.seen)
     page = (tmp_path / "report.html").read_text()
     assert page.count('class="curve served"') == 1 and "nan" not in page.lower().replace("finance", "")
 
@@ -114,8 +114,8 @@ class _Remembering(MemoryBroker):
         """Keep everything."""
 
     def written(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
-        found = self.reader().read(TopicPartition(topic, 0), 0)
-        return [pair for records in found for pair in zip(records.keys, records.values, strict=True)]
+        parts = self.reader().read(TopicPartition(topic, 0), 0)
+        return [pair for records in parts for pair in zip(records.keys, records.values, strict=True)]
 
 
 class _Registry(MemorySchemaRegistry):

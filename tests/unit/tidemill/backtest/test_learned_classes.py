@@ -234,11 +234,11 @@ def test_a_diagnosis_compares_a_version_with_one_that_knows_a_class_more(run: Ru
     first, second = run.versions
     own = run.answers["model_version"] == second
     begin = START + STEP_MS * int(np.flatnonzero(own)[0])
-    found = diagnose_model(load_plan(run.folder / "app"), run.lake, run.artifacts, "heat", begin)
-    assert (found.version, found.version_before) == (second, first)
+    diagnosis = diagnose_model(load_plan(run.folder / "app"), run.lake, run.artifacts, "heat", begin)
+    assert (diagnosis.version, diagnosis.version_before) == (second, first)
     known = run.answers[own & run.answers["truth"].isin(LEARNED)]
-    assert found.diagnosis.figures["rate of storm now"] == pytest.approx((known["truth"] == "storm").mean())
-    assert np.isfinite([cause.loss for cause in found.diagnosis.causes]).all()
+    assert diagnosis.diagnosis.figures["rate of storm now"] == pytest.approx((known["truth"] == "storm").mean())
+    assert np.isfinite([cause.loss for cause in diagnosis.diagnosis.causes]).all()
 
 
 def test_a_card_has_the_classes_of_its_version(run: Run) -> None:
@@ -274,7 +274,7 @@ def test_an_experiment_takes_the_classes_that_there_are_rows_enough_of(run: Run)
 def test_a_plan_compares_answers_by_every_class_that_either_knows(run: Run) -> None:
     model = load_plan(run.folder / "app").models["heat"]
     outcomes = run.lake.dataset(OUTCOMES).to_table()
-    found = compared(model, model, outcomes, outcomes, run.lake)
+    comparison = compared(model, model, outcomes, outcomes, run.lake)
     judged = run.answers[~run.answers["degraded"] & run.answers["truth"].isin(LEARNED)]
-    assert found["rows"] == len(judged)
-    assert found["running"] == found["changed"] and (found["gap"]["low"], found["gap"]["high"]) == (0.0, 0.0)
+    assert comparison["rows"] == len(judged)
+    assert comparison["running"] == comparison["changed"] and (comparison["gap"]["low"], comparison["gap"]["high"]) == (0.0, 0.0)

@@ -31,8 +31,8 @@ def test_a_real_model_is_found_promoted_and_served_and_is_nearly_the_best_there_
         DataChoice(files(tmp_path, kind, ROWS)), folder=tmp_path / "kept", predictions=tmp_path / "p.parquet", report=tmp_path / "r.json"
     )
     trainer = TrainerHere()
-    found = backtest(made, options, Console(file=io.StringIO()), trainer)
-    assert not [finding.text for finding in found.findings if finding.fails]
+    result = backtest(made, options, Console(file=io.StringIO()), trainer)
+    assert not [finding.text for finding in result.findings if finding.fails]
     report = json.loads((tmp_path / "r.json").read_text())
     assert report["promotions"] >= 2 and len(trainer.results) == report["retrains"]
     truths = pd.read_csv(tmp_path / "truths.csv").set_index("reading_id")["truth"]

@@ -46,5 +46,5 @@ def test_a_refit_serves_when_it_has_baked_and_a_new_recipe_once_it_has_shown_tha
     assert (figures["level"], figures["level_left"]) == pytest.approx((0.0075, 0.0225)), "a quarter of the whole year's: the refit has spent nothing"
     answers = run.records("meters-predictions", "prediction")
     assert Counter(one["request_id"] for one in answers) == Counter(f"r{i}" for i in range(run._rows)), "every request is answered once"
-    found = run.audit().result
-    assert found.clean, found.examples
+    verdict = run.audit().result
+    assert verdict.clean, verdict.examples

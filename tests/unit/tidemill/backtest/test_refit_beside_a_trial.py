@@ -38,6 +38,6 @@ def test_refits_serve_while_another_recipe_is_tried_which_serves_in_the_end(tmp_
     assert sum(one["requests"] for one in trials) > 0 and {one["challenger_sequence"] for one in trials} == {pairs[0]["challenger_sequence"]}
     answers = run.records("meters-predictions", "prediction")
     assert Counter(one["request_id"] for one in answers) == Counter(f"r{i}" for i in range(run._rows)), "every request is answered once"
-    found = run.audit().result
-    assert found.clean, found.examples
-    assert (found.predictions_compared, found.shadow_scores_compared) == (len(answers), len(pairs))
+    verdict = run.audit().result
+    assert verdict.clean, verdict.examples
+    assert (verdict.predictions_compared, verdict.shadow_scores_compared) == (len(answers), len(pairs))

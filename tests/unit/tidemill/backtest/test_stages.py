@@ -112,9 +112,9 @@ def test_a_bad_canary_is_stepped_back_and_a_good_one_serves(tmp_path: Path, monk
     assert all(trial["difference_mean"] > 0 for trial in trials if trial["challenger_version"] == bad and trial["labels"])
     health = [one for one in run.records("meters-health", "health") if "log_loss" in one["metrics"] and one["model_version"] == first]
     assert max(one["metrics"]["log_loss"] for one in health[1:]) < 0.75, "the champion is judged by its own scores, not by the canary's"
-    found = run.audit().result
-    assert found.clean, found.examples
-    assert (found.predictions_compared, found.shadow_scores_compared) == (len(answers), len(pairs))
+    verdict = run.audit().result
+    assert verdict.clean, verdict.examples
+    assert (verdict.predictions_compared, verdict.shadow_scores_compared) == (len(answers), len(pairs))
 
     # The run's journal, given again with champions and challengers where it had them, makes the same bytes.
     log, clock = TopicLog(run.plan, run.broker, run.registry), VirtualClock()

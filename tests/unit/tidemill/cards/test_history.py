@@ -51,19 +51,19 @@ def test_stages_follow_the_log_and_nothing_else() -> None:
 
 
 def test_blocks_are_weighed_by_their_labels_and_slices_are_no_more_requests() -> None:
-    found = comparisons_of([
+    comparisons = comparisons_of([
         trial("", "shadow", 10, 0.2, 0.4), trial("", "shadow", 30, 0.4, 0.6), trial("country=ab", "shadow", 9, 9.0, 9.0),
         trial("", "shadow", 0, None, None), trial("", "canary", 5, 0.5, 0.25),
     ])  # fmt: skip
-    assert [(one.stage, one.blocks, one.labels) for one in found] == [("shadow", 3, 40), ("canary", 1, 5)]
-    assert (found[0].champion_loss, found[0].challenger_loss) == pytest.approx((0.35, 0.55))
+    assert [(one.stage, one.blocks, one.labels) for one in comparisons] == [("shadow", 3, 40), ("canary", 1, 5)]
+    assert (comparisons[0].champion_loss, comparisons[0].challenger_loss) == pytest.approx((0.35, 0.55))
 
 
 def test_an_incident_is_over_when_it_was_resolved_not_when_its_last_record_came() -> None:
-    found = incidents_of([
+    incidents = incidents_of([
         incident("a", 1, "open", 1), incident("a", 1, "resolved", 5), incident("b", 2, "open", 2), incident("a", 1, "resolved", 9, "retrained"),
     ])  # fmt: skip
-    assert [(one.newest["incident_id"], one.over_ms, one.newest["action"]) for one in found] == [("a", 5, "retrained"), ("b", None, "")]
+    assert [(one.newest["incident_id"], one.over_ms, one.newest["action"]) for one in incidents] == [("a", 5, "retrained"), ("b", None, "")]
 
 
 def test_a_history_is_read_from_the_archive_and_a_newer_schema_changes_no_table(tmp_path: Path) -> None:
@@ -83,10 +83,10 @@ def test_a_history_is_read_from_the_archive_and_a_newer_schema_changes_no_table(
         for place, record in enumerate(records):
             wider = {**record, "a_field_of_tomorrow": {"x": [1.5, None]}} if place % 2 else record
             lake.append(table, pa.Table.from_pylist([history_row(place, wider)], schema=HISTORY), "t:0", [place])
-    found = version_history(lake, "fraud", "v2")
-    assert found.is_kept and [stay.stage for stay in found.stays] == ["shadow", "canary", "champion"]
-    assert [(one.deployment["event"], one.decision and one.decision["trigger"]) for one in found.events] == [
+    told = version_history(lake, "fraud", "v2")
+    assert told.is_kept and [stay.stage for stay in told.stays] == ["shadow", "canary", "champion"]
+    assert [(one.deployment["event"], one.decision and one.decision["trigger"]) for one in told.events] == [
         ("registered", None), ("shadow", None), ("canary", None), ("promoted", "trial"),
     ]  # fmt: skip
-    assert [one.newest["incident_id"] for one in found.incidents] == ["lasting"] and len(found.comparisons) == 1
+    assert [one.newest["incident_id"] for one in told.incidents] == ["lasting"] and len(told.comparisons) == 1
     assert history(lake, DEPLOYMENTS, "other")[0]["version"] == "v2" and history(lake, DEPLOYMENTS, "nobody") == []

@@ -40,11 +40,11 @@ def test_silence_and_corrections_are_labels() -> None:
         ("m", 0, 7, "labelled", 7.0, 0),
     ]
     names = ["model", "journal_partition", "request_journal_offset", "status", "label", "revision"]
-    found = labelled(pl.DataFrame(rows, schema=names, orient="row").to_arrow(), "m", Binary())
+    answers = labelled(pl.DataFrame(rows, schema=names, orient="row").to_arrow(), "m", Binary())
     frame = pd.DataFrame(rows, columns=names)
     frame = frame[(frame.model == "m") & (frame.status != "unmatched") & frame.label.isin([0, 1])]
     expected = frame.groupby(names[1:3]).label.last().to_dict()
-    assert {(row[1], row[2]): row[4] for row in found.rows()} == expected == {(0, 1): 1, (0, 2): 0, (0, 4): 1, (1, 4): 0, (0, 6): 1}
+    assert {(row[1], row[2]): row[4] for row in answers.rows()} == expected == {(0, 1): 1, (0, 2): 0, (0, 4): 1, (1, 4): 0, (0, 6): 1}
 
 
 def test_served_static_and_always_refit_are_of_the_same_requests(tmp_path: Path) -> None:
@@ -76,14 +76,14 @@ def test_served_static_and_always_refit_are_of_the_same_requests(tmp_path: Path)
         }
     )  # fmt: skip
     vectors = pa.table({"_journal_partition": [0] * n, "_journal_offset": np.arange(n), **features})
-    found = compare(events, outcomes, vectors, store, "m", Binary(), 0.005)
-    assert found is not None and found.rows == n
+    quality = compare(events, outcomes, vectors, store, "m", Binary(), 0.005)
+    assert quality is not None and quality.rows == n
     refit = np.select([unjudged == name for name in scores], list(scores.values()))
-    for figures, expected in ((found.served, served), (found.static, scores["v1"]), (found.refit, refit)):
+    for figures, expected in ((quality.served, served), (quality.static, scores["v1"]), (quality.refit, refit)):
         assert figures["auc"] == pytest.approx(roc_auc_score(label, expected))
-    assert found.refit_gap.estimate == pytest.approx(found.served["auc"] - found.refit["auc"])
-    assert found.refit_gap.low <= found.refit_gap.estimate <= found.refit_gap.high
-    assert len(found.curves()[2]) == len(found.begins_ms) == len(np.unique(day // 7))
+    assert quality.refit_gap.estimate == pytest.approx(quality.served["auc"] - quality.refit["auc"])
+    assert quality.refit_gap.low <= quality.refit_gap.estimate <= quality.refit_gap.high
+    assert len(quality.curves()[2]) == len(quality.begins_ms) == len(np.unique(day // 7))
     assert compare([], outcomes, vectors, store, "m", Binary(), 0.005) is None
 
 
@@ -130,35 +130,35 @@ def test_three_classes_are_compared(tmp_path: Path) -> None:
     kind = Multiclass(("low", "high", "even"))
     labels = np.argmax(np.c_[features, np.zeros(2_000)] + generator.gumbel(size=(2_000, 3)), axis=1).astype(float)
     labels[5] = 7.0
-    found, scores = _run(kind, tmp_path, labels, features)
+    quality, scores = _run(kind, tmp_path, labels, features)
     known = labels != 7.0
-    assert found.rows == 1_999 and found.headline == "auc"
+    assert quality.rows == 1_999 and quality.headline == "auc"
     for name, own in scores.items():
-        figures = getattr(found, name)
+        figures = getattr(quality, name)
         assert figures["auc"] == pytest.approx(roc_auc_score(labels[known], own[known], multi_class="ovr"), abs=1e-4)
         assert figures["log_loss"] == pytest.approx(log_loss(labels[known], own[known]), abs=1e-4)
         assert figures["accuracy"] == pytest.approx(float((own[known].argmax(axis=1) == labels[known]).mean()), abs=1e-3)
         assert "coverage" not in figures
-    assert found.gap.estimate == pytest.approx(found.served["auc"] - found.static["auc"]) and found.gap.low > 0
-    assert found.refit_gap.estimate == pytest.approx(0, abs=1e-4)
+    assert quality.gap.estimate == pytest.approx(quality.served["auc"] - quality.static["auc"]) and quality.gap.low > 0
+    assert quality.refit_gap.estimate == pytest.approx(0, abs=1e-4)
 
 
 def test_numbers_are_compared(tmp_path: Path) -> None:
     generator = np.random.default_rng(5)
     features = generator.normal(size=(2_000, 2))
     labels = features[:, 0] + generator.normal(size=2_000)
-    found, scores = _run(Regression(), tmp_path, labels, features)
-    assert found.rows == 2_000 and found.headline == "mean_absolute_error"
+    quality, scores = _run(Regression(), tmp_path, labels, features)
+    assert quality.rows == 2_000 and quality.headline == "mean_absolute_error"
     ends = {"served": (-1.5, 1.5), "static": (-2.0, 1.0), "refit": (-2.0, 1.0)}
     for name, own in scores.items():
-        figures, (low, high) = getattr(found, name), ends[name]
+        figures, (low, high) = getattr(quality, name), ends[name]
         assert figures["mean_absolute_error"] == pytest.approx(mean_absolute_error(labels, own), rel=1e-5)
         assert figures["r2"] == pytest.approx(r2_score(labels, own), rel=1e-4, abs=1e-5)
         assert figures["coverage"] == pytest.approx(float(((own + low <= labels) & (labels <= own + high)).mean()), abs=1e-3)
         assert figures["interval_width"] == pytest.approx(3.0)
-    assert found.gap.high < 0
-    served = found.curves()[0]
-    assert len(served) == len(found.blocks) == 7 and np.isfinite(served).all()
+    assert quality.gap.high < 0
+    served = quality.curves()[0]
+    assert len(served) == len(quality.blocks) == 7 and np.isfinite(served).all()
 
 
 def test_a_candidate_that_had_to_go_through_stages_would_have_answered_from_its_training_on_if_none_were_judged() -> None:
@@ -171,5 +171,5 @@ def test_a_candidate_that_had_to_go_through_stages_would_have_answered_from_its_
         event(6, "canary", "v3", 60, "c"), event(7, "stepped_back", "v3", 70, "other"),
     ]  # fmt: skip
     times, sequences = np.array([10, 15, 21, 30, 41, 59, 61, 80]), np.array([1, 1, 3, 1, 4, 4, 6, 4])
-    candidates, found = refits_in_service(events, times, sequences)
-    assert [one["version"] for one in candidates] == ["v1", "v2", "v3"] and found.tolist() == [0, 0, 1, 1, 1, 1, 2, 2]
+    candidates, refits = refits_in_service(events, times, sequences)
+    assert [one["version"] for one in candidates] == ["v1", "v2", "v3"] and refits.tolist() == [0, 0, 1, 1, 1, 1, 2, 2]

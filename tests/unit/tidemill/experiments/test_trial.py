@@ -48,23 +48,23 @@ def configuration(kind: Kind, columns: tuple[str, ...] = ("x", "other", "place")
     return Configuration("lightgbm", 0, "all" if len(columns) == 3 else "some", columns, settings)
 
 
-def trial(number: int, one: Configuration, found: dict[str, Any]) -> Trial:
-    return Trial(number, one, "done", "", found)
+def trial(number: int, one: Configuration, figures: dict[str, Any]) -> Trial:
+    return Trial(number, one, "done", "", figures)
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
 def test_a_trial_says_the_same_again_and_better_features_win(kind: Kind) -> None:
     place, good, poor = bench(kind), configuration(kind), configuration(kind, ("other",))
-    found, again, worse = (run_trial(place, one) for one in (good, good, poor))
-    assert {**found, "train_s": 0} == {**again, "train_s": 0}
-    assert found["judged"] == sum(len(place.validation(fold)) for fold in range(2)) == sum(rows for _, rows, *_ in found["days"])
-    assert found["loss"] == pytest.approx(sum(loss for _, _, loss, _ in found["days"]) / found["judged"])
-    table = compare(kind, [trial(1, poor, worse), trial(2, good, found), Trial(3, poor, "failed", "why")], 0.005)
+    figures, again, worse = (run_trial(place, one) for one in (good, good, poor))
+    assert {**figures, "train_s": 0} == {**again, "train_s": 0}
+    assert figures["judged"] == sum(len(place.validation(fold)) for fold in range(2)) == sum(rows for _, rows, *_ in figures["days"])
+    assert figures["loss"] == pytest.approx(sum(loss for _, _, loss, _ in figures["days"]) / figures["judged"])
+    table = compare(kind, [trial(1, poor, worse), trial(2, good, figures), Trial(3, poor, "failed", "why")], 0.005)
     assert table.best_loss is not None and table.best_loss.number == 2 and table.best_metric is not None and table.best_metric.number == 2
     assert [row.trial.number for row in table.rows] == [2, 1, 3] and table.rows[1].sure and not table.rows[0].sure
-    assert table.rows[1].behind == pytest.approx(worse["loss"] - found["loss"])
+    assert table.rows[1].behind == pytest.approx(worse["loss"] - figures["loss"])
     assert table.fastest is not None and table.fastest.number == 2, "the other one is faster or not, but not as good"
-    assert (table.best_trade_off is None) == (kind.name == "regression") == (not found["curve"])
+    assert (table.best_trade_off is None) == (kind.name == "regression") == (not figures["curve"])
 
 
 @pytest.mark.parametrize("kind", KINDS, ids=lambda kind: kind.name)
@@ -92,8 +92,8 @@ def test_precision_and_recall_are_scikit_learns() -> None:
     known = {(round(r, 5), round(p, 5)): t for p, r, t in zip(precision[:-1], recall[:-1], thresholds, strict=True)}
     assert len(points) > 20 and all(known[point[0], point[1]] == pytest.approx(point[2], abs=1e-4) for point in points)
     best = max(2 * p * r / (p + r) for p, r in zip(precision, recall, strict=True) if p + r)
-    found = trade_off(Trial(1, configuration(Binary()), "done", "", {"curve": points}))
-    assert found is not None and best - 0.01 <= found[0] <= best + 1e-4
+    chosen = trade_off(Trial(1, configuration(Binary()), "done", "", {"curve": points}))
+    assert chosen is not None and best - 0.01 <= chosen[0] <= best + 1e-4
     several = Multiclass(("a", "b", "c"))
     answers = random.dirichlet([1, 1, 1], 500)
     truth = np.array([random.choice(3, p=one) for one in answers], np.float64)
@@ -121,7 +121,7 @@ def test_rows_that_stand_for_several_requests_count_so_often_in_every_figure(kin
     rows, one = weighted(kind), replace(configuration(kind), family="ridge_regression" if kind.name == "regression" else "logistic_regression")
     one = replace(one, parameters={"penalty": 1.0} if kind.name == "regression" else {"strength": 1.0})
     place = bench(kind, rows)
-    found = run_trial(place, one)
+    figures = run_trial(place, one)
     asked = [place.validation(fold) for fold in range(2)]
     answers = []
     for fold in range(2):
@@ -135,17 +135,17 @@ def test_rows_that_stand_for_several_requests_count_so_often_in_every_figure(kin
         "multiclass": lambda w: metrics.log_loss(truth, scores, sample_weight=w),
         "regression": lambda w: metrics.mean_squared_error(truth, scores, sample_weight=w),
     }
-    assert found["loss"] == pytest.approx(losses[kind.name](weights), rel=1e-6) != pytest.approx(losses[kind.name](None), rel=1e-3)
+    assert figures["loss"] == pytest.approx(losses[kind.name](weights), rel=1e-6) != pytest.approx(losses[kind.name](None), rel=1e-3)
     begins = np.concatenate([part.request_ms for part in asked]) // DAY_MS
     by_day = pd.DataFrame({"day": begins, "weight": weights}).groupby("day").weight.agg(["count", "sum"]).reset_index()
-    assert [[day, count, weight] for day, count, _, weight in found["days"]] == by_day.to_numpy().tolist()
+    assert [[day, count, weight] for day, count, _, weight in figures["days"]] == by_day.to_numpy().tolist()
     if kind.name == "binary":
-        assert found["figures"]["auc"] == pytest.approx(metrics.roc_auc_score(truth, scores, sample_weight=weights))
+        assert figures["figures"]["auc"] == pytest.approx(metrics.roc_auc_score(truth, scores, sample_weight=weights))
         precision, recall, _ = precision_recall_curve(truth, scores, sample_weight=weights)
-        points = np.array(found["curve"])[:, :2]
+        points = np.array(figures["curve"])[:, :2]
         apart = np.abs(points[:, None] - np.stack([recall, precision], axis=1)).max(axis=2).min(axis=1)
         assert len(points) > 20 and apart.max() < 1e-5
-    fold_loss = found["fold_losses"][0]
+    fold_loss = figures["fold_losses"][0]
     count = len(asked[0].labels)
     each = kind.losses(truth[:count], scores[:count])
     assert fold_loss == pytest.approx(np.average(each, weights=weights[:count]))

@@ -47,8 +47,8 @@ def backtested(folder: Path, frame: pd.DataFrame, roles: Roles, delay: str | Non
     load_plan(folder / "app")
     slice_ms = max(1, made.written.times.span_ms // _SLICES)
     options = BacktestOptions(DataChoice([str(folder / "app/data")]), slice_ms, predictions=folder / "predictions.parquet")
-    found = backtest(folder / "app", options, Console(file=io.StringIO()), TrainerHere())
-    return made, found, pq.read_table(folder / "predictions.parquet").to_pandas()
+    result = backtest(folder / "app", options, Console(file=io.StringIO()), TrainerHere())
+    return made, result, pq.read_table(folder / "predictions.parquet").to_pandas()
 
 
 def answered(made: InitResult, predictions: pd.DataFrame) -> tuple[NDArray[np.float64], NDArray[np.bool_], pd.DataFrame]:
@@ -66,10 +66,10 @@ BINARY = {
 }
 
 
-def each_request_is_answered(found: BacktestResult, predictions: pd.DataFrame, requests: int) -> None:
+def each_request_is_answered(result: BacktestResult, predictions: pd.DataFrame, requests: int) -> None:
     """Hold a run to one answer a request and nothing refused."""
-    assert not [finding.text for finding in found.findings if finding.fails]
-    assert len(predictions) == predictions["event_id"].nunique() == requests and found.figures.values["rejected"] == 0
+    assert not [finding.text for finding in result.findings if finding.fails]
+    assert len(predictions) == predictions["event_id"].nunique() == requests and result.figures.values["rejected"] == 0
 
 
 @pytest.mark.lasts(5)
@@ -78,9 +78,9 @@ def test_a_binary_table_gets_a_model_that_beats_the_default(
     tmp_path: Path, table: Callable[[], pd.DataFrame], roles: Roles, delay: str | None
 ) -> None:
     frame = table()
-    made, found, predictions = backtested(tmp_path, frame, roles, delay)
-    each_request_is_answered(found, predictions, len(frame))
-    assert found.figures.values["promotions"] >= 1, [record["reason"] for record in found.seen.retraining]
+    made, result, predictions = backtested(tmp_path, frame, roles, delay)
+    each_request_is_answered(result, predictions, len(frame))
+    assert result.figures.values["promotions"] >= 1, [record["reason"] for record in result.seen.retraining]
     labels, served, rows = answered(made, predictions)
     assert served.mean() > 0.1
     scores, truth = np.clip(rows["score"].to_numpy()[served], 1e-6, 1 - 1e-6), labels[served]
@@ -102,10 +102,10 @@ def test_a_table_of_classes_or_numbers_gets_a_model_that_beats_the_default(
     tmp_path: Path, table: Callable[[], pd.DataFrame], roles: Roles, kind: str
 ) -> None:
     frame = table()
-    made, found, predictions = backtested(tmp_path, frame, roles)
+    made, result, predictions = backtested(tmp_path, frame, roles)
     assert made.written.question.kind == kind
-    each_request_is_answered(found, predictions, len(frame))
-    assert found.figures.values["promotions"] >= 1, [record["reason"] for record in found.seen.retraining]
+    each_request_is_answered(result, predictions, len(frame))
+    assert result.figures.values["promotions"] >= 1, [record["reason"] for record in result.seen.retraining]
     labels, served, rows = answered(made, predictions)
     known = served & np.isfinite(labels)
     if roles.time == "Time":
@@ -125,6 +125,6 @@ def test_a_table_of_classes_or_numbers_gets_a_model_that_beats_the_default(
 
 def test_a_table_with_too_few_of_a_class_is_answered_and_fails_no_training(tmp_path: Path) -> None:
     frame = rare(3_000)
-    _, found, predictions = backtested(tmp_path, frame, Roles("fraud"))
-    each_request_is_answered(found, predictions, len(frame))
-    assert found.figures.values["retrains"] == 0
+    _, result, predictions = backtested(tmp_path, frame, Roles("fraud"))
+    each_request_is_answered(result, predictions, len(frame))
+    assert result.figures.values["retrains"] == 0

@@ -64,29 +64,29 @@ def concept(rows: dict[str, Float64], rng: np.random.Generator) -> None:
     rows["truth"] = 1 / (1 + np.exp(-np.where(rows["y"] > 1, 0.1, 1.0) * 2.5 * rows["noise"]))
 
 
-def found(change: Callable[[dict[str, Float64], np.random.Generator], None] | None, seed: int) -> Diagnosis:
+def fault(change: Callable[[dict[str, Float64], np.random.Generator], None] | None, seed: int) -> Diagnosis:
     return diagnose(Binary(), window(2 * seed), window(2 * seed + 1, change), score)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
 @pytest.mark.parametrize(("change", "kind"), [(null_feature, "data"), (covariate, "feature"), (flipped, "label"), (concept, "concept")])
 def test_the_planted_cause_comes_first(change: Callable[[dict[str, Float64], np.random.Generator], None], kind: str, seed: int) -> None:
-    one = found(change, seed)
+    one = fault(change, seed)
     assert one.is_worse and one.causes[0].kind == kind, one.causes
     assert one.causes[0].loss > 0.6 * one.rise
     assert sum(cause.loss for cause in one.causes) == pytest.approx(one.rise)
 
 
 def test_the_evidence_is_what_was_planted() -> None:
-    assert found(flipped, 4).causes[0].evidence["share of labels turned round"] == pytest.approx(0.2, abs=0.03)
-    nulls = found(null_feature, 4).causes[0]
+    assert fault(flipped, 4).causes[0].evidence["share of labels turned round"] == pytest.approx(0.2, abs=0.03)
+    nulls = fault(null_feature, 4).causes[0]
     assert nulls.words == "newly missing inputs: x" and nulls.evidence["missing x"] == pytest.approx(0.5, abs=0.03)
-    moved = found(covariate, 4)
+    moved = fault(covariate, 4)
     assert "y above all" in moved.causes[0].words and moved.shifts[0].column == "y"
 
 
 def test_nothing_is_a_drop_where_nothing_changed_and_few_rows_are_refused() -> None:
-    assert sum(found(None, seed).is_worse for seed in range(5, 11)) <= 1
+    assert sum(fault(None, seed).is_worse for seed in range(5, 11)) <= 1
     few = window(1)
     few = AnsweredWindow(few.features.slice(0, 50), few.labels[:50], few.scores[:50], few.day[:50], 50, 50, 0.0)
     with pytest.raises(ValueError, match=r"expected 200 labelled answers in the current window, found 50: take a longer one \(--since\)"):
@@ -104,7 +104,7 @@ def test_windows_that_hardly_overlap_are_not_divided_into_inputs_and_relation() 
     def elsewhere(rows: dict[str, Float64], rng: np.random.Generator) -> None:
         rows["y"] = rng.normal(8.0, 1.0, ROWS)
 
-    one = found(elsewhere, 3)
+    one = fault(elsewhere, 3)
     assert [cause.kind for cause in one.causes] == ["undivided"] and one.causes[0].loss == pytest.approx(one.rise)
     assert "hardly overlap" in one.causes[0].words
 

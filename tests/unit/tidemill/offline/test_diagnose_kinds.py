@@ -107,7 +107,7 @@ def noisier(rows: Rows, rng: np.random.Generator) -> None:
     rows.label = lambda labels, rng: labels + rng.normal(size=ROWS) * 3.0
 
 
-def found(is_class: bool, change: Change | None, seed: int) -> Diagnosis:
+def fault(is_class: bool, change: Change | None, seed: int) -> Diagnosis:
     kind, score = (CLASSES, class_scores) if is_class else (Regression(), number_scores)
     return diagnose(kind, window(2 * seed, is_class), window(2 * seed + 1, is_class, change), score)
 
@@ -120,7 +120,7 @@ def found(is_class: bool, change: Change | None, seed: int) -> Diagnosis:
     ],
 )  # fmt: skip
 def test_the_cause_that_is_planted_in_classes_comes_first(change: Change, kind: str, words: str) -> None:
-    one = found(True, change, 1)
+    one = fault(True, change, 1)
     assert one.is_worse and one.causes[0].kind == kind and words in one.causes[0].words, one.causes
     assert one.causes[0].loss > 0.6 * one.rise and sum(cause.loss for cause in one.causes) == pytest.approx(one.rise)
 
@@ -133,15 +133,15 @@ def test_the_cause_that_is_planted_in_classes_comes_first(change: Change, kind: 
     ],
 )  # fmt: skip
 def test_the_cause_that_is_planted_in_numbers_comes_first(change: Change, kind: str, words: str) -> None:
-    one = found(False, change, 1)
+    one = fault(False, change, 1)
     assert one.is_worse and one.causes[0].kind == kind and words in one.causes[0].words, one.causes
     assert one.causes[0].loss > 0.6 * one.rise and sum(cause.loss for cause in one.causes) == pytest.approx(one.rise)
 
 
 def test_the_evidence_is_what_was_planted() -> None:
-    share = found(True, replaced, 2).causes[0].evidence["share of labels replaced"]
+    share = fault(True, replaced, 2).causes[0].evidence["share of labels replaced"]
     assert share == pytest.approx(0.2, abs=0.03)
-    figures = found(True, rarer, 2).figures
+    figures = fault(True, rarer, 2).figures
     assert figures["rate of high now"] < 0.7 * figures["rate of high before"]
     assert figures["mean probability of high now"] == pytest.approx(figures["mean probability of high before"], abs=0.03)
-    assert found(False, pounds, 2).causes[0].evidence["label scaled by"] == pytest.approx(2.2046, rel=0.03)
+    assert fault(False, pounds, 2).causes[0].evidence["label scaled by"] == pytest.approx(2.2046, rel=0.03)

@@ -49,9 +49,9 @@ def again(world: World, version: str, **changes: Any) -> Reproduction:
 def test_first_fits_refits_and_searches_are_made_again_byte_for_byte(trained: tuple[World, list[JobResult]]) -> None:
     world, made = trained
     for result in made:
-        found = again(world, result.version)
-        assert found.is_identical and found.made_sha256 == result.artifact_sha256
-        assert (found.environment, found.notes, found.verdict_agrees) == ({}, (), True)
+        remade = again(world, result.version)
+        assert remade.is_identical and remade.made_sha256 == result.artifact_sha256
+        assert (remade.environment, remade.notes, remade.verdict_agrees) == ({}, (), True)
 
 
 def test_a_record_holds_what_the_training_was_made_of(trained: tuple[World, list[JobResult]]) -> None:
@@ -89,11 +89,11 @@ def test_another_result_is_told_by_its_difference_of_scores(trained: tuple[World
         shutil.copyfile(folder / second.artifact_sha256[:2] / second.artifact_sha256, target / second.artifact_sha256)
         return second
 
-    found = again(world, first.version, train=other)
+    remade = again(world, first.version, train=other)
     rows = int(first.details["rows"])
     apart = np.abs(world.scores(first) - world.scores(second))[:rows]
-    assert not found.is_identical and 0 < found.rows <= 2_000
-    assert 0 < found.mean < found.largest <= apart.max() + 1e-12 and found.mean == pytest.approx(apart.mean(), rel=0.1)
+    assert not remade.is_identical and 0 < remade.rows <= 2_000
+    assert 0 < remade.mean < remade.largest <= apart.max() + 1e-12 and remade.mean == pytest.approx(apart.mean(), rel=0.1)
 
 
 def test_what_cannot_be_made_again_is_said(trained: tuple[World, list[JobResult]], tmp_path: Path) -> None:
@@ -132,8 +132,8 @@ def test_a_compacted_archive_still_gives_the_same_bytes(trained: tuple[World, li
     table.optimize.compact()
     table.vacuum(0, dry_run=False, enforce_retention_duration=False)
     copied = type(world.lake)(str(lake), world.plan.application.app)
-    found = reproduce(world.plan, copied, str(lake), str(tmp_path / "copy" / "artifacts"), MODEL, first.version)
-    assert found.is_identical and len(found.notes) == 1 and "the latest, {'vectors'" in found.notes[0]
+    remade = reproduce(world.plan, copied, str(lake), str(tmp_path / "copy" / "artifacts"), MODEL, first.version)
+    assert remade.is_identical and len(remade.notes) == 1 and "the latest, {'vectors'" in remade.notes[0]
 
 
 @pytest.mark.lasts(10)
@@ -144,10 +144,10 @@ def test_the_command_trains_again_with_cpu_features_masked(trained: tuple[World,
     environment = {**os.environ, "NPY_DISABLE_CPU_FEATURES": " ".join(features[1:])}
     done = subprocess.run([sys.executable, "-m", "tidemill", "reproduce", *words], capture_output=True, text=True, env=environment, check=False)
     assert done.returncode in (0, 1), done.stderr
-    found = json.loads(done.stdout)
-    assert set(found["environment"]) == ({"cpu_features"} if features[1:] else set())
+    printed = json.loads(done.stdout)
+    assert set(printed["environment"]) == ({"cpu_features"} if features[1:] else set())
     # One architecture's vector instructions may round another way: then the difference is told, and small.
-    assert found["identical"] or 0 < found["largest"] < 0.05
+    assert printed["identical"] or 0 < printed["largest"] < 0.05
     unknown = CliRunner().invoke(app, ["reproduce", str(world.folder), f"{MODEL}@nope", "--lake", str(world.folder / "lake")])
     assert unknown.exit_code == 2 and "got nope; found" in unknown.output
     for wrong, expected in ((["fraud"], "expected MODEL@VERSION, or --all, got 'fraud'"), (["x@y"], f"expected one of {MODEL}, got x")):

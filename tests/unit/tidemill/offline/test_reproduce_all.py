@@ -59,9 +59,9 @@ def command(folder: Path, *more: str) -> Result:
 def test_every_version_is_made_again_side_by_side_each_with_its_own_module(trained: tuple[Path, list[JobResult]]) -> None:
     folder, results = trained
     assert results[2].details["recipe"] and results[2].artifact_sha256 != results[1].artifact_sha256
-    found = command(folder, "--json")
-    lines = [json.loads(line) for line in found.stdout.splitlines()]
-    assert found.exit_code == 0, found.output
+    remade = command(folder, "--json")
+    lines = [json.loads(line) for line in remade.stdout.splitlines()]
+    assert remade.exit_code == 0, remade.output
     assert [(line["version"], line["status"], line["made_sha256"]) for line in lines] == sorted(
         (one.version, "identical", one.artifact_sha256) for one in results
     )
@@ -86,9 +86,9 @@ def test_what_was_pruned_or_has_no_record_has_its_line(trained: tuple[Path, list
     record = records.get(MODEL, second.version)
     assert record is not None
     records.put(TrainingRecord(**{**record.model_dump(), "application_hash": "0" * 64}))
-    found = command(copy, "--json")
-    assert found.exit_code == 1
-    told = {line["version"]: line for line in map(json.loads, found.stdout.splitlines())}
+    remade = command(copy, "--json")
+    assert remade.exit_code == 1
+    told = {line["version"]: line for line in map(json.loads, remade.stdout.splitlines())}
     assert {version: line["status"] for version, line in told.items()} == {
         first.version: "pruned", second.version: "failed", third.version: "unrecorded",
     }  # fmt: skip
@@ -110,9 +110,9 @@ def test_other_bytes_are_told_with_their_differences(trained: tuple[Path, list[J
     record = records.get(MODEL, first.version)
     assert record is not None
     records.put(TrainingRecord(**{**record.model_dump(), "artifact_sha256": third.artifact_sha256, "passed": not record.passed}))
-    found = command(copy)
-    assert found.exit_code == 1 and "2 of 3 are the same bytes; 1 differs" in found.output
-    assert "the training was decided upon differently this time" in " ".join(found.output.split())
+    remade = command(copy)
+    assert remade.exit_code == 1 and "2 of 3 are the same bytes; 1 differs" in remade.output
+    assert "the training was decided upon differently this time" in " ".join(remade.output.split())
     line = next(line for line in map(json.loads, command(copy, "--json").stdout.splitlines()) if line["version"] == first.version)
     assert line["status"] == "differs" and 0 < line["mean"] < line["largest"] and not line["identical"]
 
@@ -127,11 +127,11 @@ def test_a_process_that_dies_costs_its_own_version_alone(trained: tuple[Path, li
     assert record is not None
     deadly = "import os\nimport signal\n\nos.kill(os.getpid(), signal.SIGKILL)\n"
     records.put(TrainingRecord(**{**record.model_dump(), "application": {**record.application, "shop_own.py": deadly}}))
-    found = reproduce_all(copy, str(copy / "lake"), str(copy / "artifacts"), [(MODEL, one.version) for one in results], 1, lambda _: None)
-    assert [(one.version, one.status) for one in found] == [
+    remade = reproduce_all(copy, str(copy / "lake"), str(copy / "artifacts"), [(MODEL, one.version) for one in results], 1, lambda _: None)
+    assert [(one.version, one.status) for one in remade] == [
         (one.version, status) for one, status in zip(results, ("identical", "failed", "identical"), strict=True)
     ]
-    assert found[1].reason == "its process was ended by signal 9; 9 is mostly too little memory: fewer --jobs"
+    assert remade[1].reason == "its process was ended by signal 9; 9 is mostly too little memory: fewer --jobs"
 
 
 def test_nothing_on_record_and_words_that_do_not_fit_are_refused(trained: tuple[Path, list[JobResult]], tmp_path: Path) -> None:

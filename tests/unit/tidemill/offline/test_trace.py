@@ -28,10 +28,10 @@ from tidemill.shared.models.artifacts import Artifact, ArtifactStore
 def place(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A folder with a shop's files and what a backtest of them has kept."""
     folder = tmp_path_factory.mktemp("traced")
-    found = run(folder / "kept", shop_files(folder))
+    result = run(folder / "kept", shop_files(folder))
     # The seeded trainer's artifacts do not bear the names of its versions.
     store = ArtifactStore(str(folder / "kept" / "artifacts"))
-    for event in found.seen.deployments:
+    for event in result.seen.deployments:
         if event["event"] in ("promoted", "shadow", "canary"):
             made = Artifact.from_bytes(store.get(event["artifact_sha256"]))
             store.put(replace(made, signature=made.signature.model_copy(update={"version": event["version"]})).to_bytes())
@@ -48,17 +48,17 @@ def test_a_request_is_followed_from_its_file_to_its_label(place: Path) -> None:
     store, lake = ArtifactStore(str(place / "kept" / "artifacts")), lake_of(place)
     versions = set()
     for identity in (*orders.index[[0, 3]], *orders.index[-40:-20:5], *verdicts.index[5:8]):
-        found = trace_request(PLAN, lake, store, identity)
-        (answer,) = found.predictions
+        trace = trace_request(PLAN, lake, store, identity)
+        (answer,) = trace.predictions
         assert (answer["score"], answer["model_version"]) == (rows.loc[identity, "score"], rows.loc[identity, "model_version"])
-        assert found.asking.fields["order_id"] == identity and found.asking.journal_time_ms == answer["journal_time"]
-        assert found.asking.fields["amount"] == orders.loc[identity, "amount"]
-        assert [one.version for one in found.served_by] == [answer["model_version"]] * (answer["variant"] != "default")
-        (outcome,) = found.outcomes
+        assert trace.asking.fields["order_id"] == identity and trace.asking.journal_time_ms == answer["journal_time"]
+        assert trace.asking.fields["amount"] == orders.loc[identity, "amount"]
+        assert [one.version for one in trace.served_by] == [answer["model_version"]] * (answer["variant"] != "default")
+        (outcome,) = trace.outcomes
         assert outcome["label"] == float(verdicts["bad"].get(identity, 0.0))
-        for feature in found.features:
+        for feature in trace.features:
             made = feature.made_of
-            assert made is None or all(record.offset <= found.asking.offset for record in made.newest)
+            assert made is None or all(record.offset <= trace.asking.offset for record in made.newest)
         versions.add(answer["model_version"])
     assert len(versions) > 1
 
@@ -128,8 +128,8 @@ def test_a_request_that_something_was_tried_on_shows_who_answered_and_why(place:
     row = dict.fromkeys(SHADOW_SCORES_SCHEMA.names) | where | {"variant": "canary", "share": 0.1, "draw": 0.0625, "challenger_score": 0.75}
     row |= {"champion_version": "v1", "champion_sequence": 3, "challenger_version": "v2", "challenger_sequence": 5, "champion_reason": "model_failed"}
     lake.append(SHADOW_SCORES, pa.Table.from_pylist([row], SHADOW_SCORES_SCHEMA), "t:0", np.array([0]))
-    (found,) = trace_request(PLAN, lake, None, "o9").shadow_scores
-    assert (found["variant"], found["draw"], found["challenger_score"]) == ("canary", 0.0625, 0.75)
+    (shadow,) = trace_request(PLAN, lake, None, "o9").shadow_scores
+    assert (shadow["variant"], shadow["draw"], shadow["challenger_score"]) == ("canary", 0.0625, 0.75)
     printed = CliRunner().invoke(app, ["trace", str(FOLDER), "o9", "--lake", str(tmp_path / "lake")])
     assert printed.exit_code == 0, printed.output
     expected = (
@@ -149,12 +149,16 @@ def test_an_answer_is_explained_by_contributions_that_add_up_to_it(place: Path) 
     store, lake = ArtifactStore(str(place / "kept" / "artifacts")), lake_of(place)
     answered = rows[~rows["degraded"]].index
     for identity in answered[-4:]:
-        (found,) = explain_request(PLAN, lake, store, identity)
-        assert (found.model, found.version, found.score) == ("fraud", rows.loc[identity, "model_version"], rows.loc[identity, "score"])
-        assert found.shares and {share.feature for share in found.shares} <= set(PLAN.models["fraud"].features)
-        assert found.value == pytest.approx(found.base + sum(share.contribution for share in found.shares))
-        score = 1 / (1 + np.exp(-found.value)) if found.unit == "log-odds" else found.value
-        assert found.reproduced and score == pytest.approx(found.score, abs=1e-6)
+        (explanation,) = explain_request(PLAN, lake, store, identity)
+        assert (explanation.model, explanation.version, explanation.score) == (
+            "fraud",
+            rows.loc[identity, "model_version"],
+            rows.loc[identity, "score"],
+        )
+        assert explanation.shares and {share.feature for share in explanation.shares} <= set(PLAN.models["fraud"].features)
+        assert explanation.value == pytest.approx(explanation.base + sum(share.contribution for share in explanation.shares))
+        score = 1 / (1 + np.exp(-explanation.value)) if explanation.unit == "log-odds" else explanation.value
+        assert explanation.reproduced and score == pytest.approx(explanation.score, abs=1e-6)
     with pytest.raises(UnknownRequestError, match=r"expected an answer of a model to .*fallback"):
         explain_request(PLAN, lake, store, rows[rows["degraded"]].index[0])
     printed = CliRunner().invoke(app, ["explain", str(FOLDER), answered[-1], "--lake", str(place / "kept" / "lake"), "--top", "1"])

@@ -43,9 +43,9 @@ def test_a_changed_view_and_an_added_model_are_taken_over(tmp_path: Path) -> Non
     for i in (FIRST - 1, FIRST, FIRST + 40):
         inside = [f0[j] for j in range(i, max(-1, i - 36), -3)]
         assert counts[i] == (len(inside) if i < FIRST else sum(value > 0 for value in inside)), i
-    found = run.audit()
-    assert found.result.clean, found.result.examples
-    assert found.result.vectors_compared == FIRST + THEN and found.result.predictions_compared == FIRST + 2 * THEN
+    audited = run.audit()
+    assert audited.result.clean, audited.result.examples
+    assert audited.result.vectors_compared == FIRST + THEN and audited.result.predictions_compared == FIRST + 2 * THEN
     with pytest.raises(InstanceError, match="found no copy"):
         audit_topics(run.plan, run.broker, run.registry, ArtifactStore(run.artifacts))
 
@@ -63,8 +63,8 @@ def test_a_removed_model_is_retired_and_the_others_go_on(tmp_path: Path) -> None
     assert set(asked.values()) == {1} and len([1 for model, _ in asked if model == "heat"]) == FIRST
     outcomes = [one for one in run.records("meters-outcomes", "outcome") if one["model"] == "faulty" and one["status"] != "unmatched"]
     assert max(Counter(one["request_id"] for one in outcomes).values()) == 1 and len(outcomes) > FIRST
-    found = run.audit()
-    assert found.result.clean, found.result.examples
+    audited = run.audit()
+    assert audited.result.clean, audited.result.examples
     run.stop()
     # Declared again, it begins without a champion.
     run.start(write(tmp_path / "three", APP + SECOND))

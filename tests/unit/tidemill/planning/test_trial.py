@@ -46,15 +46,15 @@ def test_figures_are_those_of_the_requests_that_both_answered(tmp_path: Path) ->
     labels = (random.random(1_000) < 0.4).astype(float)
     good = np.clip(0.3 + 0.4 * labels + random.normal(0, 0.15, 1_000), 0.01, 0.99)
     bad = np.clip(0.3 + 0.1 * labels + random.normal(0, 0.15, 1_000), 0.01, 0.99)
-    found = compared(model, model, outcomes(good, labels), outcomes(bad[100:], labels[100:], 100), Lake(str(tmp_path / "lake"), "meters"))
+    comparison = compared(model, model, outcomes(good, labels), outcomes(bad[100:], labels[100:], 100), Lake(str(tmp_path / "lake"), "meters"))
     own = slice(110, None)
-    assert found["rows"] == 890 and found["metric"] == "auc"
-    assert found["running"] == pytest.approx(roc_auc_score(labels[own], good[own])) and found["changed"] == pytest.approx(
+    assert comparison["rows"] == 890 and comparison["metric"] == "auc"
+    assert comparison["running"] == pytest.approx(roc_auc_score(labels[own], good[own])) and comparison["changed"] == pytest.approx(
         roc_auc_score(labels[own], bad[own])
     )
-    assert found["gap"]["estimate"] == pytest.approx(found["changed"] - found["running"])
-    assert found["loss"]["estimate"] == pytest.approx(log_loss(labels[own], bad[own]) - log_loss(labels[own], good[own]))
-    assert found["gap"]["low"] < found["gap"]["estimate"] < found["gap"]["high"] < 0 < found["loss"]["low"]
+    assert comparison["gap"]["estimate"] == pytest.approx(comparison["changed"] - comparison["running"])
+    assert comparison["loss"]["estimate"] == pytest.approx(log_loss(labels[own], bad[own]) - log_loss(labels[own], good[own]))
+    assert comparison["gap"]["low"] < comparison["gap"]["estimate"] < comparison["gap"]["high"] < 0 < comparison["loss"]["low"]
     same = compared(model, model, outcomes(good, labels), outcomes(good, labels), Lake(str(tmp_path / "lake"), "meters"))
     assert same["rows"] == 990 and same["gap"] == same["loss"] == {"estimate": 0.0, "low": 0.0, "high": 0.0}
 
@@ -96,15 +96,15 @@ def test_both_are_run_over_the_archive_of_a_run(tmp_path: Path) -> None:
         # The running application's folder is 0; the changed one's models look at half of what there is to see.
         return WeightedTrainer(folder, [[3.0], [-3.0]] if folder.parent.name == "0" else [[3.0], [0.0]])
 
-    found = try_changes(running, changed, lambda given, total: seen.append((given, total)), trainer)
-    faulty = found["faulty"]
+    trial = try_changes(running, changed, lambda given, total: seen.append((given, total)), trainer)
+    faulty = trial["faulty"]
     assert faulty["rows"] > 400 and faulty["changed"] < faulty["running"] and faulty["gap"]["high"] < 0 < faulty["loss"]["low"]
-    assert found["heat"]["rows"] == 0 and "new" in found["heat"]["why"]
+    assert trial["heat"]["rows"] == 0 and "new" in trial["heat"]["why"]
     estimates = [one["loss"]["estimate"] for one in faulty["slices"]]
     assert faulty["slices"] and {one["slice"] for one in faulty["slices"]} <= {f"meter = m{i}" for i in range(3)}
     assert estimates == sorted(estimates, reverse=True)
     counts = [given for given, _ in seen]
-    assert counts == sorted(counts) and json.dumps(found)
+    assert counts == sorted(counts) and json.dumps(trial)
 
 
 def test_without_an_archive_nothing_is_tried(tmp_path: Path) -> None:

@@ -114,10 +114,10 @@ def test_a_replaced_service_has_its_new_variables_for_good_and_a_halted_one_stay
 
     def reads(count: int) -> list[str]:
         deadline = time.monotonic() + DEADLINE_S
-        while len(found := ((tmp_path / "runs").read_text().split() if (tmp_path / "runs").exists() else [])) < count:
+        while len(lines := ((tmp_path / "runs").read_text().split() if (tmp_path / "runs").exists() else [])) < count:
             assert time.monotonic() < deadline
             watched.check()
-        return found
+        return lines
 
     try:
         assert reads(1) == ["first"]

@@ -62,8 +62,8 @@ def test_features_are_what_a_loop_over_the_events_computes_however_often_it_is_r
     for every in (1, 7, 1_000):
         with published(events, every) as run:
             results = run.run()
-            found = [(v["_request_id"], v["account_spending__count_1h"], v["account_spending__sum_1h"]) for v in results.vectors]
-            assert found == expected, every
+            rows = [(v["_request_id"], v["account_spending__count_1h"], v["account_spending__sum_1h"]) for v in results.vectors]
+            assert rows == expected, every
             assert [p["request_id"] for p in results.predictions] == [event["payment_id"] for event in events]
             assert {p["score"] for p in results.predictions} == {run.plan.models["fraud"].settings.fallback.default}
 
@@ -119,6 +119,6 @@ def test_a_run_is_short_and_no_test_framework_comes_with_it() -> None:
     assert "pytest" not in loaded
     with published(payments(3), 1_000) as run:
         run.run()
-    with effort() as found, published(payments(3), 1_000) as run:
+    with effort() as cost, published(payments(3), 1_000) as run:
         run.run()
-    assert found.calls < 500_000, "170,000 when this was written: some tens of milliseconds"
+    assert cost.calls < 500_000, "170,000 when this was written: some tens of milliseconds"

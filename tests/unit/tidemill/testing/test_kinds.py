@@ -82,7 +82,7 @@ def test_outcomes_say_what_was_served_and_which_class_was_true(species: tuple[li
     for one in named:
         if one["species"] in SPECIES:
             truths.setdefault(one["flower_id"], []).append(one["species"])
-    found: dict[str, list[str]] = {}
+    answers: dict[str, list[str]] = {}
     for one in results.outcomes:
         if one["status"] == "unmatched":
             assert (one["request_id"], one["label_class"], one["scores"], one["predicted_label"]) == ("f9999", "setosa", None, None)
@@ -95,8 +95,8 @@ def test_outcomes_say_what_was_served_and_which_class_was_true(species: tuple[li
         else:
             assert one["status"] == ("corrected" if one["revision"] else "labelled")
             assert one["label"] == SPECIES.index(one["label_class"])
-            found.setdefault(one["request_id"], []).append(one["label_class"])
-    assert found == {flower: names for flower, names in truths.items() if flower != "f9999"}
+            answers.setdefault(one["request_id"], []).append(one["label_class"])
+    assert answers == {flower: names for flower, names in truths.items() if flower != "f9999"}
     assert sum(one["status"] == "corrected" for one in results.outcomes) > 3
 
 
