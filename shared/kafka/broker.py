@@ -99,7 +99,7 @@ class KafkaBroker:
         if unled:
             self._await_leaders(unled)
 
-    def _create(self, topics: Sequence[NewTopic]) -> None:
+    def _create(self, topics: list[NewTopic]) -> None:
         """Ask for topics; one that somebody else makes at the same time is as good."""
         for name, future in self._client().create_topics(topics, request_timeout=self._connection.deadline_s).items():
             try:

@@ -8,10 +8,10 @@ from tidemill.audit.run_log import TopicLog
 from tidemill.deploy.embedded.infrastructure import VARIABLES
 from tidemill.planning.application_plan import state_digest
 from tidemill.planning.difference import Difference
-from tidemill.runs.application_copy import content_digest
 from tidemill.runs.instance import InstanceError, read_instance
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.settings import read_settings
+from tidemill.shared.application.application_files import content_digest
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
