@@ -69,8 +69,8 @@ class Plain:
         amounts = blocks[:, positions[0], :].ravel()
         width = (3,) if self._kind == "multiclass" else ()
         nothing = np.full(width, np.nan)
-        found = [self.score_of(None if np.isnan(one) else float(one)) for one in amounts]
-        return np.array([nothing if one is None else one for one in found])
+        scores = [self.score_of(None if np.isnan(one) else float(one)) for one in amounts]
+        return np.array([nothing if one is None else one for one in scores])
 
 
 APPLICATION = """
@@ -130,13 +130,13 @@ def vectors(plan: Plan) -> pa.RecordBatch:
 
 def serving(shares: Sequence[float], challenged: Collection[int] = (0, 1, 2), absent: int | None = None) -> dict[str, Serving]:
     """Three champions of three kinds, those in `challenged` each with a challenger, one of which may be absent; a fourth champion without one."""
-    found = {}
+    by_model = {}
     for number, (name, kind) in enumerate((("risk_000", "binary"), ("risk_001", "regression"), ("risk_002", "multiclass"))):
         interval, bound = ((-1.5, 2.0), 0.3) if kind == "regression" else (None, None)
         own = Serving(f"v2-{number}", 9 + number, 0.4, Plain(-0.7, kind, fails_above=1.5), None, (-0.5, 0.25) if interval else None)
         own = own.without_model(ABSENT) if number == absent else own
         share = shares[number]
-        found[name] = Serving(
+        by_model[name] = Serving(
             f"v1-{number}",
             4 + number,
             0.6,
@@ -145,7 +145,7 @@ def serving(shares: Sequence[float], challenged: Collection[int] = (0, 1, 2), ab
             interval,
             challenge=Challenge(own, SALTS[name], share, STAGES[name] if share else "shadow") if number in challenged else None,
         )
-    return {**found, "risk_003": Serving("v1", 2, 0.5, Plain(1.0, "binary"), None)}
+    return {**by_model, "risk_003": Serving("v1", 2, 0.5, Plain(1.0, "binary"), None)}
 
 
 def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving]) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
@@ -230,19 +230,19 @@ def test_any_batching_gives_what_a_loop_over_requests_does(
 ) -> None:
     core, served = ScoringCore(plan, clock_ns=time.perf_counter_ns if timed else None), serving(shares, challenged, absent)
     answers, shadows = expected_of(plan, vectors, served)
-    found: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
+    written: tuple[list[dict[str, Any]], list[dict[str, Any]]] = [], []
     for begin, end in pairwise([0, *sorted(cuts), ROWS]):
         keys = [key or b"" for key in KEYS[begin:end]] if packed else KEYS[begin:end]
         part = core.process(vectors.slice(begin, end - begin), served, (Packed.of(keys) if packed else None) or keys)
-        found[0].extend(rows_of(part.batch))
-        found[1].extend(rows_of(part.shadow_scores))
+        written[0].extend(rows_of(part.batch))
+        written[1].extend(rows_of(part.shadow_scores))
         if part.shadow_scores is not None:
             own = vectors.slice(begin, end - begin).column("_request_id").take(pa.array(part.shadowed))
             assert own.to_pylist() == part.shadow_scores.column("request_id").to_pylist()
-    assert found[0] == answers
-    assert found[1] == shadows
+    assert written[0] == answers
+    assert written[1] == shadows
     answering = any(shares[number] >= 0.5 for number in challenged - {absent})
-    assert not answering or "canary" in {row["variant"] for row in found[0]}
+    assert not answering or "canary" in {row["variant"] for row in written[0]}
 
 
 def test_a_challenger_in_shadow_changes_no_answer_and_one_without_a_model_says_why(plan: Plan, vectors: pa.RecordBatch) -> None:
@@ -252,8 +252,8 @@ def test_a_challenger_in_shadow_changes_no_answer_and_one_without_a_model_says_w
     assert expected.shadow_scores is None
     assert core.process(vectors, served).batch.equals(expected.batch)
     failed = {name: now.without_challenger("model_failed") for name, now in serving((1.0, 1.0, 1.0)).items()}
-    found = core.process(vectors, failed, KEYS)
-    assert found.batch.equals(expected.batch)
-    records = rows_of(found.shadow_scores)
+    answers = core.process(vectors, failed, KEYS)
+    assert answers.batch.equals(expected.batch)
+    records = rows_of(answers.shadow_scores)
     assert len(records) == 3 * ROWS
     assert {(row["challenger_score"], row["challenger_reason"]) for row in records} == {(None, "model_failed")}

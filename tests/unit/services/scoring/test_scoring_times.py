@@ -107,10 +107,10 @@ def test_two_forests_are_told_apart_and_answer_as_they_do_in_one_stack(stage: Ch
     expected = plain.process(vectors, served, keys)
     least = [10**12, 10**12]
     for _ in range(25):
-        found = timed.process(vectors, served, keys)
-        assert found.batch.equals(expected.batch)
-        assert found.shadow_scores is not None and found.shadow_scores.equals(expected.shadow_scores)
-        (one,) = found.times
+        answers = timed.process(vectors, served, keys)
+        assert answers.batch.equals(expected.batch)
+        assert answers.shadow_scores is not None and answers.shadow_scores.equals(expected.shadow_scores)
+        (one,) = answers.times
         least = [min(least[0], one.champion_ns), min(least[1], one.challenger_ns)]
     slow, fast = (least[0], least[1]) if rounds[0] > rounds[1] else (least[1], least[0])
     # What a call costs by itself is most of the faster one's time, and more of it on a busy machine.
