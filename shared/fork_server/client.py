@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection
+from multiprocessing.reduction import send_handle
 from pathlib import Path
 
 from tidemill.shared.lifeline import tied_to_parent
@@ -96,7 +97,9 @@ class ForkServer:
         self._running: dict[int, ForkedProcess] = {}
         self.lock = threading.RLock()
 
-    def start(self, module: str, environment: Mapping[str, str], log: Path, niceness: int = 0) -> ForkedProcess:
+    def start(
+        self, module: str, environment: Mapping[str, str], log: Path, niceness: int = 0, sockets: Sequence[socket.socket] = ()
+    ) -> ForkedProcess:
         """Start a module as a process.
 
         Parameters
@@ -107,6 +110,8 @@ class ForkServer:
             Both of its outputs are appended to it.
         niceness
             How far it steps back when the processors are busy (0 to 19).
+        sockets
+            It gets them too; their numbers in the process are its arguments.
 
         Raises
         ------
@@ -115,13 +120,16 @@ class ForkServer:
         OSError
             The log cannot be written.
         """
-        task = {"module": module, "environment": dict(environment), "log": str(log.absolute()), "niceness": niceness, "folder": os.getcwd()}
+        task = {
+            "module": module, "environment": dict(environment), "log": str(log.absolute()), "niceness": niceness, "folder": os.getcwd(),
+            "sockets": len(sockets),
+        }  # fmt: skip
         log.touch()
         with self.lock:
             self.look()
             for last in (False, True):
                 try:
-                    return self._started(task)
+                    return self._started(task, sockets)
                 except (EOFError, ConnectionError):
                     self._lost()
                     if last:
@@ -142,9 +150,18 @@ class ForkServer:
         with self.lock:
             self._lost()
 
-    def _started(self, task: Mapping[str, object]) -> ForkedProcess:
+    def close_if_idle(self) -> None:
+        """End the server unless something that it has started runs; the next start begins with a new one."""
+        with self.lock:
+            self.look()
+            if not self._running:
+                self._lost()
+
+    def _started(self, task: Mapping[str, object], sockets: Sequence[socket.socket]) -> ForkedProcess:
         connection = self._connection or self._launch()
         connection.send_bytes(json.dumps(task).encode())
+        for handed in sockets:
+            send_handle(connection, handed.fileno(), 0)
         while (pid := self._hear()) is None:
             pass
         process = self._running[pid] = ForkedProcess(self, pid)

@@ -14,6 +14,7 @@ import signal
 import sys
 from collections.abc import Mapping, Sequence
 from multiprocessing.connection import Connection, wait
+from multiprocessing.reduction import recv_handle
 from typing import Any
 
 from setproctitle import setproctitle
@@ -49,17 +50,19 @@ class _Server:
                     request: dict[str, Any] = json.loads(self._connection.recv_bytes())
                     if "heard" in request:
                         self._forget(request["heard"])
-                    elif self._forked(request):
+                    elif self._forked(request, [recv_handle(self._connection) for _ in range(request["sockets"])]):
                         return request
                 self._tell_of_ends()
             except (EOFError, ConnectionError):
                 return None
 
-    def _forked(self, request: Mapping[str, Any]) -> bool:
+    def _forked(self, request: dict[str, Any], sockets: list[int]) -> bool:
         """Fork; says whether this is the child."""
         server = os.getpid()
         pid = os.fork()
         if pid:
+            for socket in sockets:
+                os.close(socket)
             self._running.add(pid)
             self._tell({"started": pid})
             return False
@@ -70,6 +73,7 @@ class _Server:
         os.close(self._wakes)
         signal.signal(signal.SIGCHLD, signal.SIG_DFL)
         signal.signal(signal.SIGINT, signal.default_int_handler)
+        request["sockets"] = sockets
         return True
 
     def _tell_of_ends(self) -> None:
@@ -105,7 +109,7 @@ def _become(request: Mapping[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    sys.argv = [request["module"]]
+    sys.argv = [request["module"], *map(str, request["sockets"])]
     if _HOOK in sys.modules:
         # A new interpreter would have run it in this environment.
         importlib.reload(sys.modules[_HOOK])

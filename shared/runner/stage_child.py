@@ -5,8 +5,7 @@ import os
 import shutil
 import signal
 import socket
-import subprocess
-import sys
+import threading
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
+from tidemill.shared.fork_server.client import ForkedProcess, ForkServer, ForkServerError
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.runner.lent_broker import Lender
@@ -27,6 +27,9 @@ _RESTORING_TAKES = 5.0
 # An interpreter and its libraries, on a busy machine: that says nothing of the task.
 _STARTS_S = 120.0
 _TAIL = 2_000
+# One search takes a child after the other: what forks them has loaded what stages have in common, and goes when none has been wanted for so long.
+_LOADED_ONCE = ("tidemill.shared.without_pandas", "onnx", "tidemill.shared.service.service_process", "tidemill.shared.runner.rehearsal_child")
+_KEPT_S = 60.0
 
 
 class Rehearses(Protocol):
@@ -80,7 +83,8 @@ class Offer:
 class StageChild:
     """Starts a child for each rehearsal and watches it.
 
-    The child is a new interpreter (never a fork: the client library has threads). It gets the rehearsal, asks its parent for what it reads
+    The child is never a fork of this process, whose clients have threads, but of an interpreter that has loaded libraries only
+    (`tidemill.shared.fork_server`). It gets the rehearsal, asks its parent for what it reads
     (`LentBroker`), and says before each step where it is. It is the first that the kernel ends when memory runs out, has a limit of its own
     below what is free, and ends with its parent. The parent stays in its group meanwhile.
 
@@ -98,6 +102,8 @@ class StageChild:
 
     def __init__(self, make: MakeStage, folder: Path, silence_s: float, memory_bytes: int | None = None) -> None:
         self._make, self._folder, self._silence_s, self._memory_bytes = make, folder, silence_s, memory_bytes
+        self._server = ForkServer({}, _LOADED_ONCE, folder.with_name(f"{folder.name}.log"))
+        self._closing: threading.Timer | None = None
 
     def go(self, rehearsal: Rehearsal, lender: Lender, alive: Callable[[], None], silence_s: float | None = None) -> Ending:
         """Let a child go through a rehearsal.
@@ -114,12 +120,17 @@ class StageChild:
         TransientError
             Something outside failed, in the child or in what it was to read: it says nothing of the records (retry).
         """
+        if self._closing is not None:
+            self._closing.cancel()
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         ours, theirs = socket.socketpair()
-        with theirs, (self._folder / "output").open("wb") as output:
-            command = [sys.executable, "-m", "tidemill.shared.runner.rehearsal_child", str(theirs.fileno())]
-            process = subprocess.Popen(command, stdin=subprocess.DEVNULL, stdout=output, stderr=output, pass_fds=[theirs.fileno()])
+        try:
+            with theirs:
+                process = self._server.start("tidemill.shared.runner.rehearsal_child", os.environ, self._folder / "output", sockets=[theirs])
+        except ForkServerError as problem:
+            ours.close()
+            return Ending(None, str(problem))
         connection = Connection(ours.detach())
         try:
             limit = self._memory_bytes or available_bytes() * 4 // 5
@@ -131,10 +142,16 @@ class StageChild:
             connection.close()
             said = self._said()
             shutil.rmtree(self._folder, ignore_errors=True)
+            self._close_later()
         if not ending.survived:
             detail = {"partition": rehearsal.partition, "stage": rehearsal.stage, "at": ending.at, "ended_by": ending.how, "said": said}
             log.warning("a child process did not survive a rehearsal", extra=detail)
         return ending
+
+    def _close_later(self) -> None:
+        self._closing = threading.Timer(_KEPT_S, self._server.close_if_idle)
+        self._closing.daemon = True
+        self._closing.start()
 
     def _said(self) -> str:
         try:
@@ -147,7 +164,7 @@ class StageChild:
 class _Watch:
     """The parent's end of one child."""
 
-    process: subprocess.Popen[bytes]
+    process: ForkedProcess
     connection: Connection
     lender: Lender
     alive: Callable[[], None]

@@ -3,6 +3,7 @@
 import json
 import os
 import signal
+import socket
 import subprocess
 import sys
 import time
@@ -135,6 +136,25 @@ def test_a_closed_server_leaves_nothing(server: ForkServer, tmp_path: Path) -> N
     while not gone(process.pid):
         assert time.monotonic() < deadline
         time.sleep(0.01)
+
+
+def test_a_socket_that_is_handed_over_is_an_argument_and_an_idle_server_alone_is_closed(server: ForkServer, tmp_path: Path) -> None:
+    (tmp_path / "answers.py").write_text(
+        "import socket, sys\nwith socket.socket(fileno=int(sys.argv[1])) as peer:\n    peer.sendall(peer.recv(9) * 2)\n"
+    )
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            process = server.start("answers", {"PATH": os.environ["PATH"]}, tmp_path / "log", sockets=[theirs])
+        ours.settimeout(patient(20))
+        first = psutil.Process(process.pid).ppid()
+        server.close_if_idle()
+        assert process.poll() is None and not gone(first)
+        ours.sendall(b"word")
+        assert ours.recv(9) == b"wordword" and ours.recv(9) == b"", "nobody else holds the other end"
+    assert process.wait(patient(20)) == 0
+    server.close_if_idle()
+    assert gone(first) and start(server, tmp_path, "ends", CODE="5").wait(patient(20)) == 5
 
 
 def test_modules_that_cannot_be_loaded_are_an_error_that_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
