@@ -4,6 +4,7 @@ import json
 from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
+from decimal import Decimal
 from typing import Any, NoReturn
 
 _SHOWN = 80
@@ -13,7 +14,7 @@ _MOST_DIGITS = 4_300
 
 def shown(item: Any) -> str:  # whatever the JSON holds
     """Return a value as a message shows it: never the whole of a long one."""
-    text = repr(item)
+    text = str(item) if isinstance(item, Decimal) else repr(item)
     return text if len(text) <= _SHOWN else f"{text[:_SHOWN]}... ({len(text)} characters)"
 
 

@@ -20,6 +20,8 @@ _EPOCH = datetime(1970, 1, 1, tzinfo=UTC)
 _DAY_ZERO = date(1970, 1, 1).toordinal()
 UUID = re.compile(r"[0-9a-fA-F]{8}(-[0-9a-fA-F]{4}){3}-[0-9a-fA-F]{12}")
 FIRST_DAY, LAST_DAY = 1 - _DAY_ZERO, date.max.toordinal() - _DAY_ZERO
+# Python's own reading also takes 1_000, digits of other scripts, NaN and infinities.
+_NUMBER = re.compile(r"\s*[+-]?([0-9]+\.?[0-9]*|\.[0-9]+)([eE][+-]?[0-9]+)?\s*")
 DAY_UNITS = {"time-millis": 86_400_000, "time-micros": 86_400_000_000}
 
 
@@ -57,7 +59,7 @@ def converter(kind: AvroType, name: str, form: JsonForm | None = None) -> Conver
     if logical == "date":
         return lambda item: _date(item, name)
     if logical in DAY_UNITS:
-        return lambda item: _time(item, logical, name)
+        return lambda item: time_of_day(item, logical, name)
     if logical.endswith(("-millis", "-micros")):
         per_second = 1_000 if logical.endswith("-millis") else 1_000_000
         return lambda item: _timestamp(item, per_second, name)
@@ -199,7 +201,7 @@ def decimal_value(item: Any, precision: int, scale: int, name: str) -> Decimal:
     """Return a number, or the text of one, as a decimal that loses no digit; ValueError or TypeError names the field."""
     if isinstance(item, bool) or not isinstance(item, (int, float, str, Decimal)):
         raise TypeError(f"expected decimal({precision}, {scale}) in {name}, found {shown(item)}")
-    if len(str(item)) > 400:
+    if len(str(item)) > 400 or (isinstance(item, str) and _NUMBER.fullmatch(item) is None):
         raise ValueError(f"expected decimal({precision}, {scale}) in {name}, found {shown(item)}")
     try:
         with localcontext(prec=500):
@@ -236,7 +238,8 @@ def _date(item: Any, name: str) -> int:
     return item
 
 
-def _time(item: Any, logical: str, name: str) -> int:
+def time_of_day(item: Any, logical: str, name: str) -> int:
+    """Return a number of the type's units, or ISO 8601 text as one; ValueError or TypeError names the field."""
     most = DAY_UNITS[logical]
     if isinstance(item, str):
         parsed = _iso(time.fromisoformat, item, "an ISO 8601 time of day", name)

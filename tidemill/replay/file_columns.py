@@ -9,6 +9,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 
 from tidemill.shared.application.plan import StreamPlan
+from tidemill.shared.avro.json_values import time_of_day
 from tidemill.shared.avro.key_text import key_texts
 from tidemill.shared.avro.times import CellError, read_times
 
@@ -56,7 +57,9 @@ def _typed(column: pa.Array, kind: pa.DataType, declared: str | None, *, every: 
         return _integers(column, kind)
     if pa.types.is_string(kind) and pa.types.is_floating(came):
         return _digits(column)
-    if text and (pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind) or pa.types.is_time(kind)):
+    if text and pa.types.is_time(kind):
+        return _times_of_day(column, kind)
+    if text and (pa.types.is_floating(kind) or pa.types.is_boolean(kind) or pa.types.is_decimal(kind)):
         return _cast(pc.utf8_trim_whitespace(column), kind)
     if pa.types.is_boolean(kind) != pa.types.is_boolean(came) and not text and not pa.types.is_null(came):
         raise CellError(0, f"expected {kind}, found a column of {came}")
@@ -85,6 +88,20 @@ def _instants(column: pa.Array, kind: pa.DataType) -> pa.Array:
         return column.cast(kind, safe=False)
     coarse = column.type.unit == "s"
     return _cast(column, kind) if coarse else column.cast(kind, safe=False)
+
+
+def _times_of_day(column: pa.Array, kind: pa.DataType) -> pa.Array:
+    """Return times of day; of numbers nobody knows the unit."""
+    logical, width = ("time-millis", pa.int32()) if pa.types.is_time32(kind) else ("time-micros", pa.int64())
+    units: list[int | None] = []
+    for row, cell in enumerate(column.to_pylist()):
+        try:
+            if cell is not None and ":" not in cell:
+                raise ValueError("a number")
+            units.append(None if cell is None else time_of_day(cell.strip(), logical, "a cell"))
+        except ValueError as error:
+            raise CellError(row, f"expected a time of day without an offset, such as 10:30 or 10:30:00.5, found {cell!r}") from error
+    return pa.array(units, width).cast(kind)
 
 
 def _integers(column: pa.Array, kind: pa.DataType) -> pa.Array:

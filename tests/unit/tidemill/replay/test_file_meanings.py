@@ -4,7 +4,9 @@ import csv
 import gzip
 import io
 import json
+import re
 from dataclasses import replace
+from datetime import time
 from decimal import Decimal
 from pathlib import Path
 from typing import Literal
@@ -35,6 +37,7 @@ FIELDS = [
     {"name": "gift", "type": ["null", "boolean"], "default": None},
     {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
     {"name": "born", "type": ["null", {"type": "long", "logicalType": "timestamp-millis"}], "default": None},
+    {"name": "ready", "type": ["null", {"type": "int", "logicalType": "time-millis"}], "default": None},
 ]
 NEW_YEAR = 1_704_067_200_000
 
@@ -172,6 +175,16 @@ def test_declared_times_are_read_in_every_format(tmp_path: Path, declared: str, 
     else:
         content = f"id,customer,at\n1,c,{text}\n" if ending == "csv" else json.dumps({"id": 1, "customer": "c", "at": value})
     assert read(plan, tmp_path, f"orders.{ending}", content)[0]["at"] == NEW_YEAR
+
+
+def test_times_of_day_in_csv_are_texts_and_numbers_are_not_guessed_at(tmp_path: Path) -> None:
+    """A column of them was refused whole, with the way out of another format."""
+    plan = plan_of(tmp_path)
+    content = "id,customer,ready,at\n" + "".join(f"{i},c,{text},{NEW_YEAR}\n" for i, text in enumerate(["10:11", " 23:59:59.5 ", "", "00:00:00Z"]))
+    assert [row["ready"] for row in read(plan, tmp_path, "orders.csv", content)] == [time(10, 11), time(23, 59, 59, 500_000), None, time(0)]
+    for text in ("3600000", "1011", "24:00:00", "10:11+01:00", "noon"):
+        with pytest.raises(DataSetError, match=r"orders\.csv:2: ready: expected a time of day without an offset.*found '" + re.escape(text)):
+            read(plan, tmp_path, "orders.csv", f"id,customer,ready,at\n1,c,{text},{NEW_YEAR}\n")
 
 
 def test_the_available_column_may_be_declared(tmp_path: Path) -> None:
