@@ -4,12 +4,15 @@ Tidemill needs MLflow's client alone (`mlflow-skinny`). The pages need the whole
 somebody asks for the pages, and beside everything else.
 """
 
+import json
 import os
 import subprocess
 import urllib.error
+import urllib.parse
 import urllib.request
 import venv
 from collections.abc import Callable
+from http import HTTPStatus
 from importlib.metadata import version
 from pathlib import Path
 
@@ -75,6 +78,27 @@ def mlflow_component(environment: Path, store: str, folder: Path, port: int) -> 
         *(word for name, value in options.items() for word in (f"--{name}", value)),
     ]
     return Component("mlflow", address, command, folder, lambda: _answers(address), _ENVIRONMENT, deadline_s=_DEADLINE_S)
+
+
+def runs_page(address: str, experiment: str) -> str:
+    """Return the page of an experiment's runs; the first page where there is no such experiment yet.
+
+    The first page of an experiment is one of traces of language models, which Tidemill has none of.
+
+    Raises
+    ------
+    OSError
+        The server does not answer.
+    """
+    named = urllib.parse.urlencode({"experiment_name": experiment})
+    try:
+        with urllib.request.urlopen(f"{address}/api/2.0/mlflow/experiments/get-by-name?{named}", timeout=10.0) as answer:  # noqa: S310 - our own server
+            number = json.load(answer)["experiment"]["experiment_id"]
+    except urllib.error.HTTPError as problem:
+        if problem.code != HTTPStatus.NOT_FOUND:
+            raise
+        return address
+    return f"{address}/#/experiments/{number}/runs?workflowType=machine_learning"
 
 
 def _answers(address: str) -> bool:

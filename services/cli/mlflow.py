@@ -31,7 +31,7 @@ def mlflow(
     Exits with 2 when there is no such store, with 1 when the pages cannot be installed or do not come up.
     """
     from tidemill.deploy.embedded.component import free_port
-    from tidemill.deploy.mlflow_ui import MlflowInstallError, mlflow_component, ui_environment
+    from tidemill.deploy.mlflow_ui import MlflowInstallError, mlflow_component, runs_page, ui_environment
 
     plan = read_plan(application)
     address = _store(plan.application.app, run, store)
@@ -48,7 +48,8 @@ def mlflow(
         server.launch()
         try:
             server.wait_until_ready()
-            console.print(f"MLflow: {server.address} on {address} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
+            page = runs_page(server.address, plan.application.app)
+            console.print(f"MLflow: {page} on {address} (Ctrl-C ends it)", highlight=False, soft_wrap=True)
             while server.running and not stopped.wait(0.5):
                 pass
         finally:

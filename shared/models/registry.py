@@ -9,8 +9,6 @@ from pathlib import Path
 from typing import Any
 
 _AT_ONCE = 100
-# Without it MLflow opens an experiment as one of language models, without its figures.
-_KIND = {"mlflow.experimentKind": "custom_model_development"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,7 +75,7 @@ class ModelRegistry:
             Further ones, of `columns` and rows of `data`, which MLflow shows as tables.
         """
         experiment = self._client.get_experiment_by_name(app)
-        number = experiment.experiment_id if experiment is not None else self._client.create_experiment(app, self._artifacts, _KIND)
+        number = experiment.experiment_id if experiment is not None else self._client.create_experiment(app, self._artifacts)
         known = self._client.search_runs([number], f"tags.decision_id = '{tags['decision_id']}'")
         run = known[0] if known else self._client.create_run(number, run_name=version, tags=dict(tags))
         identity = run.info.run_id

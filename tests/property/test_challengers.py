@@ -4,6 +4,7 @@ import hashlib
 import json
 import time
 from collections.abc import Collection, Sequence
+from dataclasses import replace
 from itertools import pairwise
 from typing import Any
 
@@ -133,7 +134,14 @@ def serving(shares: Sequence[float], challenged: Collection[int] = (0, 1, 2), ab
     by_model = {}
     for number, (name, kind) in enumerate((("risk_000", "binary"), ("risk_001", "regression"), ("risk_002", "multiclass"))):
         interval, bound = ((-1.5, 2.0), 0.3) if kind == "regression" else (None, None)
-        own = Serving(f"v2-{number}", 9 + number, 0.4, Plain(-0.7, kind, fails_above=1.5), None, (-0.5, 0.25) if interval else None)
+        own = Serving(
+            f"v2-{number}",
+            9 + number,
+            0.4,
+            Plain(-0.7, kind, fails_above=1.5, error_bound=bound and bound / 2),
+            None,
+            (-0.5, 0.25) if interval else None,
+        )
         own = own.without_model(ABSENT) if number == absent else own
         share = shares[number]
         by_model[name] = Serving(
@@ -143,6 +151,8 @@ def serving(shares: Sequence[float], challenged: Collection[int] = (0, 1, 2), ab
             Plain(0.9, kind, fails_above=2.5, error_bound=bound),
             None,
             interval,
+            # The newest revision is of the champion's interval: the challenger has the one that it was made with.
+            revision=5 if interval else -1,
             challenge=Challenge(own, SALTS[name], share, STAGES[name] if share else "shadow") if number in challenged else None,
         )
     return {**by_model, "risk_003": Serving("v1", 2, 0.5, Plain(1.0, "binary"), None)}
@@ -174,7 +184,7 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
                 "model_version": "default" if own is None else who.version, "deployment_sequence": who.deployment_sequence,
                 "reason": "model_failed" if own is None else None, "predicted_label": CLASSES[predicted] if table else None,
                 "lower": score + who.interval[0] if has_interval and who.interval else None,
-                "upper": score + who.interval[1] if has_interval and who.interval else None, "revision": None,
+                "upper": score + who.interval[1] if has_interval and who.interval else None, "revision": 5 if has_interval and who is now else None,
                 "control": None, "propensity": None, "expected_error": error, "expected_squared_error": squared,
             })  # fmt: skip
             if challenge is None:
@@ -245,9 +255,24 @@ def test_any_batching_gives_what_a_loop_over_requests_does(
     assert not answering or "canary" in {row["variant"] for row in written[0]}
 
 
+def test_a_canary_draws_by_the_keys_of_its_own_streams_requests(plan: Plan, vectors: pa.RecordBatch) -> None:
+    alone = replace(plan, models={"risk_000": plan.models["risk_000"]})
+    both = replace(alone, models={**alone.models, "risk_003": replace(plan.models["risk_003"], ask="verdicts")})
+    asks = pa.array(["verdicts" if i % 3 else "payments" for i in range(ROWS)], pa.string())
+    mixed = vectors.set_column(vectors.schema.get_field_index("_ask"), vectors.schema.field("_ask"), asks)
+    served, own = serving((0.5, 0.0, 0.0)), np.flatnonzero([i % 3 == 0 for i in range(ROWS)])
+    found = ScoringCore(both).process(mixed, served, KEYS)
+    expected = ScoringCore(alone).process(vectors.take(pa.array(own)), served, [KEYS[i] for i in own.tolist()])
+    assert expected.shadow_scores is not None and found.shadow_scores is not None
+    assert found.shadow_scores.equals(expected.shadow_scores) and found.shadowed.tolist() == own.tolist()
+    rows = pa.array([one == "risk_000" for one in found.batch.column("model").to_pylist()])
+    assert found.batch.filter(rows).equals(expected.batch) and found.batch.num_rows == ROWS
+    assert set(expected.batch.column("variant").to_pylist()) >= {"champion", "canary"}
+
+
 def test_a_challenger_in_shadow_changes_no_answer_and_one_without_a_model_says_why(plan: Plan, vectors: pa.RecordBatch) -> None:
     core, served = ScoringCore(plan), serving((0.0, 0.0, 0.0))
-    alone = {name: Serving(now.version, now.deployment_sequence, now.threshold, now.scorer, None, now.interval) for name, now in served.items()}
+    alone = {name: replace(now, challenge=None) for name, now in served.items()}
     expected = core.process(vectors, alone)
     assert expected.shadow_scores is None
     assert core.process(vectors, served).batch.equals(expected.batch)

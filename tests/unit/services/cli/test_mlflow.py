@@ -1,13 +1,15 @@
 """`tidemill mlflow`: which store is meant, and what is said when there is none."""
 
 import sys
+import threading
+from http.server import BaseHTTPRequestHandler, HTTPServer
 from importlib.metadata import version
 from pathlib import Path
 
 import pytest
 from typer.testing import CliRunner
 
-from tidemill.deploy.mlflow_ui import mlflow_component, ui_environment
+from tidemill.deploy.mlflow_ui import mlflow_component, runs_page, ui_environment
 from tidemill.services.cli.__main__ import app
 
 PAYMENTS = str(Path(__file__).parents[4] / "examples" / "payments")
@@ -44,3 +46,32 @@ def test_the_server_is_of_that_environment_and_listens_here_alone(tmp_path: Path
     assert command[0] == str(tmp_path / "env" / "bin" / "python") != sys.executable
     assert command[command.index("--host") + 1] == "127.0.0.1" and command[command.index("--backend-store-uri") + 1] == "sqlite:////data/mlflow.db"
     assert component.address == "http://127.0.0.1:21000" and not component.ready()
+
+
+def test_what_is_opened_is_the_page_of_the_applications_runs() -> None:
+    asked: list[str] = []
+
+    class Server(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            asked.append(self.path)
+            found = "experiment_name=my+app" in self.path
+            self.send_response(200 if found else 404 if "other" in self.path else 500)
+            self.end_headers()
+            self.wfile.write(b'{"experiment": {"experiment_id": "7"}}' if found else b"{}")
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with HTTPServer(("127.0.0.1", 0), Server) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            address = f"http://127.0.0.1:{server.server_port}"
+            assert runs_page(address, "my app") == f"{address}/#/experiments/7/runs?workflowType=machine_learning"
+            assert runs_page(address, "other") == address, "nothing was trained yet"
+            with pytest.raises(OSError, match="500"):
+                runs_page(address, "broken")
+        finally:
+            server.shutdown()
+            thread.join()
+    assert len(asked) == 3

@@ -1,5 +1,6 @@
 """Scoring while a challenger is tried: who answers, what both said, and what a challenger that cannot be loaded costs (nothing)."""
 
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -120,6 +121,16 @@ def test_requests_that_have_waited_too_long_are_scored_by_nobody(stage: Challeng
     answers, shadows = stage.said(task.process([stage.asked(0, 5)], StepContext(stage.last_time + 20_000)))
     assert {(row["variant"], row["reason"]) for row in answers} == {("default", "latency")}
     assert {(row["champion_reason"], row["challenger_reason"]) for row in shadows} == {("latency", "latency")}
+
+
+def test_shadow_scores_have_the_keys_of_their_requests_beside_a_model_without_a_challenger(stage: Challenged) -> None:
+    model = stage.plan.models["late_arrival"]
+    stage.plan = replace(stage.plan, models={"other": replace(model, name="other"), "late_arrival": model})
+    task = stage.task()
+    task.process([stage.promoted(), stage.event(1, "canary", "v2", stage.challenger, 0.4)], CONTEXT)
+    answers, shadows = stage.said(task.process([stage.asked(0, 20)], CONTEXT))
+    assert [row["model"] for row in answers[:4]] == ["other", "late_arrival"] * 2
+    assert [(row["request_id"], row["_key"]) for row in shadows] == [(row["request_id"], row["_key"]) for row in answers[1::2]]
 
 
 def test_a_restart_in_a_trial_is_no_restart(stage: Challenged) -> None:
