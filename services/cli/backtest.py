@@ -2,7 +2,7 @@
 
 import os
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 from rich.table import Table
@@ -10,6 +10,10 @@ from rich.table import Table
 from tidemill.services.cli.offline import journal_time_ms
 from tidemill.services.cli.output_file import output_file, output_folder
 from tidemill.services.cli.terminal import ApplicationFolder, checked, console, failures, read_plan, tell
+
+if TYPE_CHECKING:
+    from tidemill.backtest.run import BacktestResult
+    from tidemill.shared.application.plan import Plan
 
 
 def backtest(
@@ -66,23 +70,12 @@ def backtest(
     """
     from tidemill.backtest.run import BacktestOptions, backtest_of_run
     from tidemill.backtest.run import backtest as run_data
-    from tidemill.runs.metric_words import metric_text, metric_words
     from tidemill.services.cli.backtest_data import DataChoice
     from tidemill.services.cli.dataset import DataSetOptions
     from tidemill.shared.application.values import parse_duration
     from tidemill.shared.avro.times import parse_time_format
 
-    plan = read_plan(application)
-    if explanations is not None and "explanations" not in plan.application.stages:
-        raise typer.BadParameter("expected a model that declares explain: {top: 5}, found none in the application", param_hint="--explanations")
-    if (run is None) == (not data):
-        raise typer.BadParameter("expected either --data STREAM=FILE or --run FOLDER", param_hint="--data, --run")
-    if run is not None and (begin, until, slice_) != (None, None, None):
-        raise typer.BadParameter("expected --run without --from, --until and --slice: a run's journal is given whole, cut where its models switched")
-    if keep is not None and any(keep.iterdir()):
-        raise typer.BadParameter(
-            f"expected a new or an empty folder, {keep} holds files: what another run left there would be learned from", param_hint="--keep"
-        )
+    _refuse_what_does_not_fit(read_plan(application), run, data, (begin, until, slice_), keep, explanations)
     interval_ms = None if interval is None else float(checked("--interval", lambda: parse_duration(interval)))
     if available_format is not None:
         checked("--available-format", lambda: parse_time_format(available_format))
@@ -92,6 +85,39 @@ def backtest(
     options = BacktestOptions(choice, slice_ms, training_ms, report, predictions, html, keep, allow_rejected, explanations)
     with failures():
         outcome = run_data(application, options, console) if run is None else backtest_of_run(application, run, options, os.environ, console)
+    _show(outcome)
+    for path in (report, predictions, explanations, html):
+        if path is not None:
+            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
+    tell(outcome.findings, "The backtest")
+
+
+def _refuse_what_does_not_fit(
+    plan: "Plan", run: Path | None, data: list[str] | None, stretch: tuple[object, ...], keep: Path | None, explanations: Path | None
+) -> None:
+    """Refuse options that say nothing together.
+
+    Parameters
+    ----------
+    stretch
+        The options that cut data, which a run's journal is not: begin, end and slice.
+    """
+    if explanations is not None and "explanations" not in plan.application.stages:
+        raise typer.BadParameter("expected a model that declares explain: {top: 5}, found none in the application", param_hint="--explanations")
+    if (run is None) == (not data):
+        raise typer.BadParameter("expected either --data STREAM=FILE or --run FOLDER", param_hint="--data, --run")
+    if run is not None and any(one is not None for one in stretch):
+        raise typer.BadParameter("expected --run without --from, --until and --slice: a run's journal is given whole, cut where its models switched")
+    if keep is not None and any(keep.iterdir()):
+        raise typer.BadParameter(
+            f"expected a new or an empty folder, {keep} holds files: what another run left there would be learned from", param_hint="--keep"
+        )
+
+
+def _show(outcome: "BacktestResult") -> None:
+    """Print what the backtest came to."""
+    from tidemill.runs.metric_words import metric_text, metric_words
+
     table = Table(show_header=False, box=None)
     busy_s = max(outcome.seconds - outcome.waited_s, 1e-9)
     table.add_row(
@@ -107,10 +133,6 @@ def backtest(
             text = f"{metric_words(quality.headline)} {served} served, {static} by the first model kept ({quality.rows:,} labels)"
         table.add_row(model, text)
     console.print(table)
-    for path in (report, predictions, explanations, html):
-        if path is not None:
-            console.print(f"Written: {path}", highlight=False, soft_wrap=True)
-    tell(outcome.findings, "The backtest")
 
 
 def _positive(duration_ms: int) -> int:

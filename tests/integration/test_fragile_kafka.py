@@ -10,8 +10,8 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests.integration.flights_services import ROOT, application
 from tests.integration.fragile_process import BOOM, KILLED, SEGFAULT
-from tests.integration.test_raw_to_prediction import ROOT, application
 from tests.patience import patient
 from tests.property.runner_tasks import codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from campaigns.flood import Ingestion
-from tests.integration.test_raw_to_prediction import ROOT
+from tests.integration.flights_services import ROOT
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.supervisor import ServiceSpec
 from tidemill.shared.avro.columns import ColumnDecoder

@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.orders_application import ORDERS, order_schema, write_orders
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.shared.application.errors import ApplicationError
 from tidemill.shared.application.journal import JournalDecoder
@@ -57,24 +58,12 @@ EDGES: dict[str, tuple[Any, list[Any]]] = {
     "local_ms": ({"type": "long", "logicalType": "local-timestamp-millis"}, _TIMES),
     "local_us": ({"type": "long", "logicalType": "local-timestamp-micros"}, _MICROS),
 }  # fmt: skip
-APPLICATION = """
-app: shop
-owner: shop@example.org
-partition_by: order_id
-streams:
-  orders:
-    topic: orders
-    schema: order.avsc
-    event_id: order_id
-    event_time: at
-    future: flag
+APPLICATION = (
+    ORDERS
+    + """    future: flag
     derive: {twice: "whole * 2", later: "day", shout: "text || text", moment: "stamp_us", root: "SQRT(wide)", third: "wide / narrow"}
 """
-
-
-def schema(fields: list[dict[str, Any]]) -> dict[str, Any]:
-    at = {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}}
-    return {"type": "record", "name": "Order", "fields": [{"name": "order_id", "type": "string"}, at, *fields]}
+)
 
 
 def nested_fields(kind: str) -> list[dict[str, Any]]:
@@ -159,10 +148,8 @@ class Bench:
 
     def __init__(self, fields: list[dict[str, Any]], application: str = APPLICATION) -> None:
         with tempfile.TemporaryDirectory() as folder:
-            self.schema = schema(fields)
-            (Path(folder) / "order.avsc").write_text(json.dumps(self.schema))
-            (Path(folder) / "app.yaml").write_text(application)
-            self.plan: Plan = load_plan(Path(folder))
+            self.schema = order_schema(fields)
+            self.plan: Plan = load_plan(write_orders(Path(folder), self.schema, application))
         self.registry = MemorySchemaRegistry()
         self.head = header(self.registry.register("orders", json.dumps(self.schema)))
         self.task = IngestionTask(self.plan, self.registry, 0, "live")

@@ -3,26 +3,28 @@
 import json
 import time
 import uuid
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, Self
 
 import numpy as np
-import psutil
 from rich.console import Console
 from rich.markup import escape
 
+from tidemill.audit.audit import AuditResult
 from tidemill.audit.audit_process import auditing
-from tidemill.audit.history import decoded, read_history
+from tidemill.audit.history import RunHistory, decoded, read_history
 from tidemill.demo.figures import DemoRun, faults, figures_of, finite
-from tidemill.demo.quality import measure
+from tidemill.demo.open_loop_load import LoadResult
+from tidemill.demo.quality import Quality, measure
 from tidemill.demo.report import write_report
+from tidemill.demo.resources import Laps, Memory
 from tidemill.demo.stretches import LOAD_RATE, measure_load
 from tidemill.demo.summary import report_data
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.examples.flights.data import FlightsYear, encode_stream, load_year
-from tidemill.examples.flights.oracle import FlightsOracle, SourceTable, compare
+from tidemill.examples.flights.oracle import FlightsOracle, OracleResult, SourceTable, compare
 from tidemill.replay.feed import EncodedRecords
 from tidemill.replay.replay import replay
 from tidemill.runs.command_channel import CommandChannel, command_key
@@ -30,7 +32,7 @@ from tidemill.runs.first_prediction import FirstPrediction
 from tidemill.runs.kafka_clients import connect
 from tidemill.runs.pipeline import pipeline_environment, start_services
 from tidemill.runs.screen import Screen
-from tidemill.runs.settings import read_settings
+from tidemill.runs.settings import CommandSettings, read_settings
 from tidemill.runs.supervisor import Supervisor
 from tidemill.runs.topics import create_topics
 from tidemill.runs.verdict import findings
@@ -38,11 +40,12 @@ from tidemill.runs.watch import RunState, Watch, read_out
 from tidemill.shared.application.plan import Plan
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry, SchemaRegistry
+from tidemill.shared.log.broker import Broker
 from tidemill.shared.models.artifacts import ArtifactStore
+from tidemill.shared.observability.settings import KafkaSettings
 
 _APPLICATION = Path(__file__).parents[1] / "examples" / "flights"
 _MODEL = "late_arrival"
-_MEMORY_EVERY_S = 5.0
 _KILL_EVERY_MS = 3 * 86_400_000
 
 
@@ -93,36 +96,47 @@ class _Killer:
             self._trainer = False
 
 
-@dataclass(slots=True)
-class _Memory:
-    """Largest resident memory of this process and its children together, sampled."""
+@dataclass(frozen=True, slots=True)
+class _Servers:
+    """What a demo runs on: the servers, its folder, and clients."""
 
-    peak: int = 0
-    looked: float = 0.0
+    plan: Plan
+    infrastructure: Infrastructure
+    settings: CommandSettings
+    folder: Path
+    kafka: KafkaSettings
+    broker: Broker
+    registry: SchemaRegistry
 
-    def look(self) -> None:
-        now = time.monotonic()
-        if now - self.looked < _MEMORY_EVERY_S:
-            return
-        self.looked, total = now, 0
-        for process in [psutil.Process(), *psutil.Process().children(recursive=True)]:
-            try:
-                total += process.memory_info().rss
-            except psutil.NoSuchProcess:
-                continue
-        self.peak = max(self.peak, total)
+    @classmethod
+    def of(cls, plan: Plan, infrastructure: Infrastructure, settings: CommandSettings, keep: Path | None) -> Self:
+        """Make the folder and the topics."""
+        folder = (keep or Path(".tidemill") / "demo" / uuid.uuid4().hex[:8]).absolute()
+        folder.mkdir(parents=True, exist_ok=True)
+        kafka = settings.kafka_at(infrastructure.bootstrap_servers)
+        broker = connect(kafka)
+        create_topics(plan, broker)
+        return cls(plan, infrastructure, settings, folder, kafka, broker, ConfluentSchemaRegistry(infrastructure.registry_url))
+
+    @property
+    def artifacts(self) -> str:
+        """Where the models are."""
+        return str(self.folder / "artifacts")
+
+    def start(self, clock: str) -> Supervisor:
+        """Start the services."""
+        return start_services(self.folder, pipeline_environment(_APPLICATION, self.infrastructure, self.folder, clock, self.settings))
 
 
-class _Laps:
-    """Where the time went: seconds of each part, one after the other."""
+@dataclass(frozen=True, slots=True)
+class _Replayed:
+    """The year, and what was seen while it went through."""
 
-    def __init__(self, started: float) -> None:
-        self._last = started
-        self.seconds: dict[str, float] = {}
-
-    def end(self, part: str) -> None:
-        now = time.monotonic()
-        self.seconds[part], self._last = round(now - self._last, 1), now
+    year: FlightsYear
+    seen: RunState
+    restarts: dict[str, int]
+    seconds: float
+    first_prediction_s: float | None
 
 
 def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
@@ -136,91 +150,107 @@ def run_demo(options: DemoOptions, console: Console) -> dict[str, Any]:
     SettingsError
         The environment asks for something that does not exist.
     """
-    started, settings = time.monotonic(), read_settings()
-    plan = load_plan(_APPLICATION)
-    memory, killer, laps = _Memory(), _Killer(options.kill), _Laps(started)
+    started, settings, plan = time.monotonic(), read_settings(), load_plan(_APPLICATION)
+    memory, laps = Memory(), Laps(started)
     # Servers and services start in processes of their own, so the flights are read meanwhile.
     with ThreadPoolExecutor(max_workers=1) as reading, Infrastructure.from_environment() as infrastructure:
         console.print("Reading the flights of 2013 ...")
         flights = reading.submit(load_year, options.days)
-        folder = (options.keep or Path(".tidemill") / "demo" / uuid.uuid4().hex[:8]).absolute()
-        folder.mkdir(parents=True, exist_ok=True)
-        kafka = settings.kafka_at(infrastructure.bootstrap_servers)
-        broker = connect(kafka)
-        create_topics(plan, broker)
-        registry = ConfluentSchemaRegistry(infrastructure.registry_url)
+        servers = _Servers.of(plan, infrastructure, settings, options.keep)
         laps.end("servers_s")
-        console.print(
-            "Starting the services. On the first run of a machine they compile their kernels: a minute, more where it is busy ...", soft_wrap=True
-        )
-        supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "replay", settings))
-        watch = Watch(plan, kafka, registry)
-        first = FirstPrediction(plan, broker, registry, started, console)
-        try:
-            year = flights.result()
-            streams = prepared(plan, registry, year)
-            laps.end("reading_s")
-            with Screen(year.events, console) as screen:
-
-                def on_progress(instant: int, published: int, seen: RunState) -> None:
-                    supervisor.check()
-                    killer.strike(supervisor, instant, seen)
-                    memory.look()
-                    first.look(seen)
-                    screen.update(instant, published, seen)
-
-                replay(plan, broker.sink(), streams, watch, 86_400_000, on_progress)
-            replayed = time.monotonic() - started
-            laps.end("replay_s")
-            console.print(f"The year is through after {replayed:.0f} s. Auditing ...")
-            seen, restarts = read_out(watch), supervisor.restarts()
-            supervisor.stop()
-            streams.clear()
-            artifacts = ArtifactStore(str(folder / "artifacts"))
-            with auditing(_APPLICATION, kafka, infrastructure.registry_url, str(folder / "artifacts")) as audit:
-                history = read_history(plan, broker, registry)
-                vectors = decoded(registry, plan.vector_schema, history.vectors)
-                model = plan.models[_MODEL]
-                oracle = compare(FlightsOracle(_APPLICATION, _tables(year)), vectors.to_pandas(), 1_000)
-                quality = measure(history, vectors, artifacts, _MODEL, model.kind, model.settings.gate.margins(model.kind.name)[0])
-                memory.looked = 0.0
-                memory.look()
-                audited = audit.result()
-            laps.end("audit_s")
-            latency = burst = None
-            if options.measure_load:
-                console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
-                # The stretches jump from 2013 to today: no training of a day between.
-                CommandChannel(plan.topics.commands, broker, registry, command_key(settings.commands, folder)).send(
-                    _MODEL, "pause", "load measurement"
-                )
-                supervisor = start_services(folder, pipeline_environment(_APPLICATION, infrastructure, folder, "live", settings))
-                latency, burst = measure_load(plan, registry, kafka, year, _MODEL)
-                memory.looked = 0.0
-                memory.look()
-                laps.end("load_s")
-        finally:
-            watch.close()
-            supervisor.stop()
-    run = DemoRun(year, history, seen, audited, oracle, quality, latency, burst)
-    figures = figures_of(plan, run)
-    figures |= {
+        replayed = _replay(servers, flights, _Killer(options.kill), memory, laps, console)
+        history, audited, oracle, quality = _audit(servers, replayed.year, memory)
+        laps.end("audit_s")
+        latency = burst = None
+        if options.measure_load:
+            console.print(f"Measuring at {LOAD_RATE:,} events/s, then at full speed ...")
+            latency, burst = _measure_load(servers, replayed.year, memory)
+            laps.end("load_s")
+    run = DemoRun(replayed.year, history, replayed.seen, audited, oracle, quality, latency, burst)
+    figures = figures_of(plan, run) | {
         "peak_rss_mb": round(memory.peak / 2**20),
         "wall_s": round(time.monotonic() - started, 1),
-        "replay_s": round(replayed, 1),
-        "first_prediction_s": None if first.after_s is None else round(first.after_s, 1),
+        "replay_s": round(replayed.seconds, 1),
+        "first_prediction_s": None if replayed.first_prediction_s is None else round(replayed.first_prediction_s, 1),
         "laps": laps.seconds,
-        "restarts": restarts,
+        "restarts": replayed.restarts,
     }
-    options.output.mkdir(parents=True, exist_ok=True)
-    (options.output / "demo-report.json").write_text(json.dumps(finite(figures), indent=2) + "\n", encoding="utf-8")
-    write_report(options.output, report_data(figures, run))
-    problems = findings(plan, seen, requests=len(year.streams[plan.models[_MODEL].ask].raw), allowed=None)
+    _write(options.output, figures, run)
+    _judge(plan, figures, run, console)
+    return figures
+
+
+def _replay(servers: _Servers, flights: Future[FlightsYear], killer: _Killer, memory: Memory, laps: Laps, console: Console) -> _Replayed:
+    """Start the services and give them the year."""
+    console.print(
+        "Starting the services. On the first run of a machine they compile their kernels: a minute, more where it is busy ...", soft_wrap=True
+    )
+    supervisor = servers.start("replay")
+    watch = Watch(servers.plan, servers.kafka, servers.registry)
+    first = FirstPrediction(servers.plan, servers.broker, servers.registry, laps.started, console)
+    try:
+        year = flights.result()
+        streams = prepared(servers.plan, servers.registry, year)
+        laps.end("reading_s")
+        with Screen(year.events, console) as screen:
+
+            def on_progress(instant: int, published: int, seen: RunState) -> None:
+                supervisor.check()
+                killer.strike(supervisor, instant, seen)
+                memory.look()
+                first.look(seen)
+                screen.update(instant, published, seen)
+
+            replay(servers.plan, servers.broker.sink(), streams, watch, 86_400_000, on_progress)
+        seconds = time.monotonic() - laps.started
+        laps.end("replay_s")
+        console.print(f"The year is through after {seconds:.0f} s. Auditing ...")
+        return _Replayed(year, read_out(watch), supervisor.restarts(), seconds, first.after_s)
+    finally:
+        watch.close()
+        supervisor.stop()
+
+
+def _audit(servers: _Servers, year: FlightsYear, memory: Memory) -> tuple[RunHistory, AuditResult, OracleResult, Quality | None]:
+    """Hold the run against its own recomputation and against pandas, and measure its answers."""
+    plan, registry, model = servers.plan, servers.registry, servers.plan.models[_MODEL]
+    with auditing(_APPLICATION, servers.kafka, servers.infrastructure.registry_url, servers.artifacts) as audit:
+        history = read_history(plan, servers.broker, registry)
+        vectors = decoded(registry, plan.vector_schema, history.vectors)
+        oracle = compare(FlightsOracle(_APPLICATION, _tables(year)), vectors.to_pandas(), 1_000)
+        margin = model.settings.gate.margins(model.kind.name)[0]
+        quality = measure(history, vectors, ArtifactStore(servers.artifacts), _MODEL, model.kind, margin)
+        memory.look_now()
+        return history, audit.result(), oracle, quality
+
+
+def _measure_load(servers: _Servers, year: FlightsYear, memory: Memory) -> tuple[LoadResult, LoadResult]:
+    """Start the services again, on the wall clock, and measure latency and throughput."""
+    # The stretches jump from 2013 to today: no training of a day between.
+    key = command_key(servers.settings.commands, servers.folder)
+    CommandChannel(servers.plan.topics.commands, servers.broker, servers.registry, key).send(_MODEL, "pause", "load measurement")
+    supervisor = servers.start("live")
+    try:
+        return measure_load(servers.plan, servers.registry, servers.kafka, year, _MODEL)
+    finally:
+        memory.look_now()
+        supervisor.stop()
+
+
+def _write(folder: Path, figures: dict[str, Any], run: DemoRun) -> None:
+    """Write the figures as JSON and the report as a page."""
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "demo-report.json").write_text(json.dumps(finite(figures), indent=2) + "\n", encoding="utf-8")
+    write_report(folder, report_data(figures, run))
+
+
+def _judge(plan: Plan, figures: dict[str, Any], run: DemoRun, console: Console) -> None:
+    """Say what a reader should know of the run; raise DemoFailed where it did not end as it must."""
+    problems = findings(plan, run.seen, requests=len(run.year.streams[plan.models[_MODEL].ask].raw), allowed=None)
     for finding in problems:
         console.print(f"[yellow]Note:[/yellow] {escape(finding.text)}", highlight=False, soft_wrap=True)
-    if wrong := [*faults(figures, year, history), *(finding.text for finding in problems if finding.fails)]:
+    if wrong := [*faults(figures, run.year, run.history), *(finding.text for finding in problems if finding.fails)]:
         raise DemoFailed("; ".join(wrong))
-    return figures
 
 
 def prepared(plan: Plan, registry: SchemaRegistry, year: FlightsYear) -> list[EncodedRecords]:

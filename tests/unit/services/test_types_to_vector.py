@@ -13,6 +13,7 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from tests.orders_application import ORDERS, order_schema, write_orders
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.shared.application.errors import ApplicationError
@@ -63,29 +64,17 @@ ADDRESS = {
     "type": "record", "name": "Address",
     "fields": [{"name": "city", "type": "string"}, {"name": "since", "type": {"type": "int", "logicalType": "date"}}],
 }  # fmt: skip
-SCHEMA: dict[str, Any] = {
-    "type": "record",
-    "name": "Order",
-    "fields": [
-        {"name": "order_id", "type": "string"},
-        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
+SCHEMA = order_schema(
+    [
         *({"name": name, "type": declared} for name, (declared, *_) in CARRIED.items()),
         *({"name": f"maybe_{name}", "type": ["null", f"{declared['name']}" if isinstance(declared, dict) and "name" in declared else declared]}
           for name, (declared, *_) in CARRIED.items() if name != "items"),
         {"name": "customer", "type": {"type": "record", "name": "Customer", "fields": [{"name": "address", "type": ["null", ADDRESS]}]}},
-    ],
-}  # fmt: skip
-APPLICATION = """
-app: shop
-owner: shop@example.org
-partition_by: order_id
-streams:
-  orders:
-    topic: orders
-    schema: order.avsc
-    event_id: order_id
-    event_time: at
-    derive:
+    ]
+)  # fmt: skip
+APPLICATION = (
+    ORDERS
+    + """    derive:
       month: "EXTRACT(month FROM day)"
       same_day: "day"
       hour: "EXTRACT(hour FROM time_ms)"
@@ -99,12 +88,7 @@ models:
     label: {stream: orders, join: order_id, value: "small", max_delay: 2d}
     fallback: {default: 0.1}
 """
-
-
-def _application(folder: Path, schema: dict[str, Any], application: str = APPLICATION) -> Path:
-    (folder / "order.avsc").write_text(json.dumps(schema))
-    (folder / "app.yaml").write_text(application)
-    return folder
+)
 
 
 def _values(of: int, nulls: bool) -> dict[str, Any]:
@@ -117,7 +101,7 @@ def _values(of: int, nulls: bool) -> dict[str, Any]:
 
 @pytest.mark.parametrize("form", ["avro", "json"])
 def test_every_carried_type_reaches_the_vector_and_the_lake(tmp_path: Path, form: str) -> None:
-    plan = load_plan(_application(tmp_path, SCHEMA))
+    plan = load_plan(write_orders(tmp_path, SCHEMA, APPLICATION))
     registry = MemorySchemaRegistry()
     messages = []
     for i, nulls in enumerate((False, True)):
@@ -183,7 +167,7 @@ def test_every_carried_type_reaches_the_vector_and_the_lake(tmp_path: Path, form
 def test_what_is_not_carried_is_refused_with_the_fields_name_and_a_way_out(tmp_path: Path, declared: Any, says: str) -> None:
     schema = {**SCHEMA, "fields": [*SCHEMA["fields"][:2], {"name": "x", "type": declared}]}
     with pytest.raises(ApplicationError, match=says):
-        load_plan(_application(tmp_path, schema))
+        load_plan(write_orders(tmp_path, schema, APPLICATION))
 
 
 @pytest.mark.parametrize(
@@ -200,7 +184,7 @@ def test_what_is_not_carried_is_refused_with_the_fields_name_and_a_way_out(tmp_p
 def test_a_default_that_its_type_cannot_have_is_refused_with_the_fields_name(tmp_path: Path, declared: Any, default: object) -> None:
     one = {"name": "x", "type": declared} | ({} if default is None else {"default": default})
     with pytest.raises(ApplicationError, match=r"field x(\.y)?: expected a default that its type can have"):
-        load_plan(_application(tmp_path, {**SCHEMA, "fields": [*SCHEMA["fields"][:2], one]}))
+        load_plan(write_orders(tmp_path, {**SCHEMA, "fields": [*SCHEMA["fields"][:2], one]}, APPLICATION))
 
 
 @pytest.mark.parametrize(
@@ -215,11 +199,11 @@ def test_a_default_that_its_type_cannot_have_is_refused_with_the_fields_name(tmp
 )
 def test_a_type_in_the_wrong_place_is_refused_with_a_way_out(tmp_path: Path, old: str, new: str, says: str) -> None:
     with pytest.raises(ApplicationError, match=says):
-        load_plan(_application(tmp_path, SCHEMA, APPLICATION.replace(old, new)))
+        load_plan(write_orders(tmp_path, SCHEMA, APPLICATION.replace(old, new)))
 
 
 def test_a_column_that_is_a_word_of_sql_is_named_with_the_way_to_write_it(tmp_path: Path) -> None:
     schema = {**SCHEMA, "fields": [*SCHEMA["fields"], {"name": "order", "type": "int"}]}
     with pytest.raises(ApplicationError, match='write the column as "order", in double quotes'):
-        load_plan(_application(tmp_path, schema, APPLICATION.replace('"money > 5"', '"order > 5"')))
-    load_plan(_application(tmp_path, schema, APPLICATION.replace('"money > 5"', "'\"order\" > 5'")))
+        load_plan(write_orders(tmp_path, schema, APPLICATION.replace('"money > 5"', '"order > 5"')))
+    load_plan(write_orders(tmp_path, schema, APPLICATION.replace('"money > 5"', "'\"order\" > 5'")))

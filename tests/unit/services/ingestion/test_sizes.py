@@ -3,12 +3,12 @@
 import hashlib
 import json
 from pathlib import Path
-from typing import Any
 
 import numpy as np
 import pytest
 from deltalake import DeltaTable
 
+from tests.orders_application import ORDERS, order_schema, write_orders
 from tidemill.services.features.task import FeaturesTask
 from tidemill.services.features.task import task_inputs as features_inputs
 from tidemill.services.ingestion.service import stage as ingestion_stage
@@ -37,31 +37,15 @@ from tidemill.shared.service.stage import chain_runner
 
 NOW, LIMIT = 1_760_000_000_000, 20_000
 REJECTED = (Path(__file__).parents[4] / "schemas" / "rejected.avsc").read_text("utf-8")
-SCHEMA: dict[str, Any] = {
-    "type": "record",
-    "name": "Order",
-    "fields": [
-        {"name": "order_id", "type": "string"},
-        {"name": "note", "type": "string"},
-        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
-    ],
-}
-APPLICATION = """
-app: shop
-owner: shop@example.org
-partition_by: order_id
-streams:
-  orders: {topic: orders, schema: order.avsc, event_id: order_id, event_time: at, derive: {twice: "note || note"}}
-"""
+SCHEMA = order_schema([{"name": "note", "type": "string"}])
+DERIVED = '    derive: {twice: "note || note"}\n'
 
 
 class Bench:
     """Ingestion with topics that take 20,000 bytes, and a broker that refuses more."""
 
     def __init__(self, folder: Path, lake: bool = True) -> None:
-        (folder / "order.avsc").write_text(json.dumps(SCHEMA))
-        (folder / "app.yaml").write_text(APPLICATION)
-        self.plan, self.registry, self.broker = load_plan(folder), MemorySchemaRegistry(), MemoryBroker()
+        self.plan, self.registry, self.broker = load_plan(write_orders(folder, SCHEMA, ORDERS + DERIVED)), MemorySchemaRegistry(), MemoryBroker()
         topics = self.plan.topics
         for topic in (topics.journal, topics.rejected, topics.duplicates, topics.late, topics.vectors):
             self.broker.create_topics([TopicSpec(topic, 1, {"max.message.bytes": str(LIMIT)})])

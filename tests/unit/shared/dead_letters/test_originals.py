@@ -7,6 +7,7 @@ from typing import Any
 
 import pytest
 
+from tests.orders_application import ORDERS, order_schema, write_orders
 from tidemill.services.cli.dead_letters import whole
 from tidemill.services.ingestion.sizes import Quarantine, TopicSizes
 from tidemill.services.ingestion.task import IngestionTask, task_inputs
@@ -27,23 +28,8 @@ from tidemill.shared.runner.task import Stage
 from tidemill.shared.service.stage import chain_runner
 
 T0 = 1_760_000_000_000
-SCHEMA = {
-    "type": "record",
-    "name": "Order",
-    "fields": [
-        {"name": "order_id", "type": "string"},
-        {"name": "note", "type": "string"},
-        {"name": "at", "type": {"type": "long", "logicalType": "timestamp-millis"}},
-    ],
-}
-APPLICATION = """
-app: shop
-owner: shop@example.org
-partition_by: order_id
-streams:
-  orders: {topic: orders, schema: order.avsc, event_id: order_id, event_time: at%s}
-"""
-SHORT = ', expect: [{name: short, check: "LENGTH(note) < 100"}]'
+SCHEMA = order_schema([{"name": "note", "type": "string"}])
+SHORT = '    expect: [{name: short, check: "LENGTH(note) < 100"}]\n'
 
 
 class World:
@@ -51,7 +37,6 @@ class World:
 
     def __init__(self, folder: Path, declared: str = SHORT) -> None:
         self.folder, self.broker, self.registry = folder, MemoryBroker(), MemorySchemaRegistry()
-        (folder / "order.avsc").write_text(json.dumps(SCHEMA))
         self.declare(declared)
         for spec in catalogue_topics("shop", 1):
             self.broker.create_topics([TopicSpec(spec.name, spec.partitions, {**spec.config, "max.message.bytes": "20000"})])
@@ -63,8 +48,7 @@ class World:
         self.ingest()
 
     def declare(self, declared: str) -> None:
-        (self.folder / "app.yaml").write_text(APPLICATION % declared)
-        self.plan = load_plan(self.folder)
+        self.plan = load_plan(write_orders(self.folder, SCHEMA, ORDERS + declared))
 
     def ingest(self) -> None:
         newest = T0 + 10_000 + len(self.raw())
