@@ -7,13 +7,14 @@ from collections.abc import Callable, Mapping
 from contextlib import suppress
 from typing import Any
 
-from confluent_kafka import KafkaError, KafkaException, Message, Producer
+from confluent_kafka import KafkaError, KafkaException, Producer
 from confluent_kafka import TopicPartition as Address
 
 from tidemill.shared.kafka.bounded_calls import BoundedCalls, CallHangsError
 from tidemill.shared.kafka.bulk_produce import BulkProduce
 from tidemill.shared.kafka.connection import ALL_DOWN, MEMBER_FENCED, PRODUCER_FENCED, UNCLEAR, Connection, KafkaFailureError, Result
 from tidemill.shared.kafka.plain_sink import ROOM, WRITING, produce_run
+from tidemill.shared.kafka.written_places import WrittenPlaces
 from tidemill.shared.log.broker import FencedError, TopicAwayError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, TopicPartition
@@ -65,9 +66,7 @@ class KafkaTransactionalSink:
         self._fenced = False
         self._begun = 0.0
         self._bounded = BoundedCalls(_HANGS_S)
-        self._asked: dict[TopicPartition, list[int]] = {}
-        self._given: dict[TopicPartition, list[int]] = {}
-        self._topics: set[str] = set()
+        self._places = WrittenPlaces()
         self._offsets: tuple[list[Address], Any] | None = None
         # A logger of its own, which nothing else hears: the client's remarks are looked at for breaks only.
         self._breaks = logging.Logger(f"{__name__}.{transactional_id}", logging.INFO)
@@ -114,7 +113,7 @@ class KafkaTransactionalSink:
 
     def begin(self) -> None:
         """Start a transaction."""
-        self._asked, self._given, self._topics, self._offsets = {}, {}, set(), None
+        self._places, self._offsets = WrittenPlaces(), None
         self._producer.poll(0)
         if self._lost:
             self._reopen()
@@ -125,14 +124,10 @@ class KafkaTransactionalSink:
 
     def produce(self, emission: Emission) -> None:
         """Add records."""
-        self._topics.add(emission.topic)
-        if emission.first_offset is not None and len(emission):
-            asked = self._asked.setdefault(TopicPartition(emission.topic, emission.partition), [])
-            asked += sorted({emission.first_offset, emission.first_offset + len(emission) - 1})
+        self._places.ask(emission)
+        doing, note = f"produce to {emission.topic}:{emission.partition}", self._places.note
         try:
-            self._call(
-                f"produce to {emission.topic}:{emission.partition}", lambda: produce_run(self._producer, self._bulk, emission, self._note_place)
-            )
+            self._call(doing, lambda: produce_run(self._producer, self._bulk, emission, note))
         except Exception:
             # What was written before may have been refused meanwhile: then that is the reason, and to commit is to be told it.
             self._producer.poll(_LOOK_S)
@@ -152,8 +147,10 @@ class KafkaTransactionalSink:
         """Make everything visible."""
         if self._offsets is not None:
             self._call("offsets", self._finish_offsets)
-        if self._asked and self._are_written():
-            self._check_places()
+        if self._places.asked and self._are_written():
+            if not self._places.acknowledged:
+                raise self._unwritten()
+            self._places.check()
         tries = 0
 
         def commit() -> None:
@@ -171,7 +168,7 @@ class KafkaTransactionalSink:
                 " a new producer fences what may still be under way, and the tasks are restored"
             )
         # The marker of the transaction takes an offset too.
-        return {place: given[-1] + 2 for place, given in self._given.items()}
+        return {place: end + 1 for place, end in self._places.ends.items()}
 
     def abort(self) -> None:
         """Drop the open transaction; of a fenced producer the successor has done so."""
@@ -220,33 +217,16 @@ class KafkaTransactionalSink:
             continue
         return not self._failed
 
-    def _check_places(self) -> None:
-        """Hold the offsets that the broker gave against those that were asked for; offsets rise, so first and last of a run prove the rest."""
-        for place, asked in self._asked.items():
-            given = self._given.get(place, [])
-            if len(given) < len(asked):
-                raise self._unwritten()
-            if given != asked:
-                raise TransientError(
-                    f"{place.topic}:{place.partition}: expected the offsets {asked[0]} to {asked[-1]}, the broker gave {given or 'none'}:"
-                    " somebody else has written there"
-                )
-
     def _unwritten(self) -> TransientError:
         """Say why records are not acknowledged: a topic that is gone holds up all of its transaction."""
         topics = self._call("metadata of the topics written to", lambda: self._producer.list_topics(timeout=2.0)).topics
-        gone = [topic for topic in sorted(self._topics) if topic not in topics or topics[topic].error is not None]
+        gone = [topic for topic in sorted(self._places.topics) if topic not in topics or topics[topic].error is not None]
         name = f"transactional id {self._id}"
         if gone:
             return TopicAwayError(f"{name}: there is no topic {', '.join(gone)}: what was to be written with it is undone until somebody makes it")
         return TransientError(
-            f"{name}: {len(self._producer)} records for {', '.join(sorted(self._topics))} are not acknowledged within {FLUSH_S:.0f} s"
+            f"{name}: {len(self._producer)} records for {', '.join(sorted(self._places.topics))} are not acknowledged within {FLUSH_S:.0f} s"
         )
-
-    def _note_place(self, error: KafkaError | None, message: Message) -> None:
-        topic, partition, offset = message.topic(), message.partition(), message.offset()
-        if error is None and topic is not None and partition is not None and offset is not None:
-            self._given.setdefault(TopicPartition(topic, partition), []).append(offset)
 
     def _note_remark(self, remark: logging.LogRecord) -> bool:
         said = remark.getMessage()

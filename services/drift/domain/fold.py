@@ -1,7 +1,6 @@
 """The drift fold: merged vectors, predictions and outcomes in, findings, incidents, trials and health records out."""
 
 from collections.abc import Collection, Iterator, Mapping, Sequence
-from dataclasses import dataclass
 from itertools import pairwise
 from typing import Any
 
@@ -18,33 +17,21 @@ from tidemill.services.drift.domain.incident import IncidentUpdate
 from tidemill.services.drift.domain.incidents import IncidentFold
 from tidemill.services.drift.domain.intervals import Intervals, Revision
 from tidemill.services.drift.domain.new_classes import new_classes
+from tidemill.services.drift.domain.promotions import Promotion, promotions_of
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows, PredictionRows, VectorRows
 from tidemill.services.drift.domain.schema_changes import ModelColumns, SchemaNews, SchemaWatch
 from tidemill.services.drift.domain.shifts import Summary, shifts_of
 from tidemill.services.drift.domain.trial import ContestBlock
 from tidemill.services.drift.domain.trials import Trials
-from tidemill.services.drift.domain.watch import ModelWatch, feature_columns
-from tidemill.services.drift.domain.watch_settings import WatchSettings
+from tidemill.services.drift.domain.watch import ModelWatch
+from tidemill.services.drift.domain.watch_settings import WatchSettings, feature_columns
 from tidemill.shared.application.lineage import Lineage
-from tidemill.shared.kinds.served_scores import classes_answered
 
 DAY_MS = 86_400_000
 HOUR_MS = 3_600_000
 _EMPTY_DAYS = 60
 DriftRecord = Finding | IncidentUpdate | HealthRecord | Revision | ContestBlock
-
-
-@dataclass(frozen=True, slots=True)
-class _Promotion:
-    """A model's first answer by another version: how far from its score the ends of its interval lie, and the classes that it names."""
-
-    model: str
-    version: str
-    sequence: int
-    lower_offset: float
-    upper_offset: float
-    classes: Sequence[str]
 
 
 class DriftFold:
@@ -210,31 +197,16 @@ class DriftFold:
 
     def _segments(
         self, at: MergedCoordinates, predictions: PredictionRows | None, growths: Collection[int]
-    ) -> Iterator[tuple[int, int, list[_Promotion]]]:
+    ) -> Iterator[tuple[int, int, list[Promotion]]]:
         """Stretches of one day, one champion and the same classes, with the promotions at each one's begin."""
         if not at.place.size:
             return
-        promotions = self._promotions(predictions)
+        serving = {model: (watch.sequence, watch.version) for model, watch in self._watches.items()}
+        promotions = promotions_of(predictions, serving) if predictions is not None else {}
         days = np.flatnonzero(np.diff(at.time_ms // DAY_MS)) + 1
         cuts = sorted({0, *days.tolist(), *promotions, *growths, at.place.size})
         for begin, end in pairwise(cuts):
             yield begin, end, promotions.get(begin, [])
-
-    def _promotions(self, rows: PredictionRows | None) -> dict[int, list[_Promotion]]:
-        promotions: dict[int, list[_Promotion]] = {}
-        if rows is None:
-            return promotions
-        champion = rows.variant == "champion"
-        for model, watch in self._watches.items():
-            sequence, version = watch.sequence, watch.version
-            mine = champion & (rows.model == model) & ((rows.sequence > sequence) | (rows.version != version))
-            for row in np.flatnonzero(mine).tolist():
-                if rows.sequence[row] >= sequence and (rows.version[row] != version):
-                    sequence, version = int(rows.sequence[row]), rows.version[row]
-                    lower, upper = (float(ends[row] - rows.score[row]) for ends in (rows.lower, rows.upper))
-                    classes = classes_answered(rows.scores.slice(row, 1))
-                    promotions.setdefault(int(rows.at.place[row]), []).append(_Promotion(model, str(version), sequence, lower, upper, classes))
-        return promotions
 
     def _segment(self, begin: int, end: int, vectors: VectorRows | None, predictions: PredictionRows | None) -> None:
         if vectors is not None:

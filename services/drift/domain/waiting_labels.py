@@ -8,6 +8,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
+from tidemill.shared.kinds.kind import Kind
+
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 _LEAST_MERGED = 4_096
@@ -164,3 +167,25 @@ class WaitingLabels:
 
     def _shape(self, name: str, rows: int) -> tuple[int, ...]:
         return (rows, self.width) if name == "score" and self.width else (rows,)
+
+
+def labels_of(kind: Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served: NDArray[np.bool_]) -> tuple[MergedCoordinates, Labels]:
+    """Return the coordinates of a model's outcomes, and those that are labels of its champion with scores that say something.
+
+    Of an answer from before a class was taken out of the application, the scores may still say something, and the number of its class nothing.
+    """
+    scores = rows.scores_of(kind, served)
+    usable = kind.is_score(scores) & kind.is_label(rows.predicted[served])
+    places, of = np.flatnonzero(mine), np.flatnonzero(served)[usable]
+    at = MergedCoordinates(rows.at.place[places], rows.at.time_ms[places], rows.at.partition[places], rows.at.offset[places])
+    labels = Labels(
+        np.searchsorted(places, of),
+        rows.request_ms[of],
+        rows.at.partition[of],
+        rows.request[of],
+        rows.label[of],
+        scores[usable],
+        rows.predicted[of],
+        rows.revision[of],
+    )
+    return at, labels

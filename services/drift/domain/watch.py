@@ -14,22 +14,20 @@ from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.data_quality import QualityBounds
 from tidemill.services.drift.domain.estimated_loss import EstimatedLoss
 from tidemill.services.drift.domain.feature_shifts import FeatureShifts
-from tidemill.services.drift.domain.features import FeatureColumn
 from tidemill.services.drift.domain.findings import Coordinates, Finding
 from tidemill.services.drift.domain.importance import Importance
 from tidemill.services.drift.domain.loss_verdict import LOSS_SUBJECTS, LossVerdict
 from tidemill.services.drift.domain.null_shifts import NullShifts
 from tidemill.services.drift.domain.quality import WindowRows
 from tidemill.services.drift.domain.recent_labels import RecentLabels
-from tidemill.services.drift.domain.rows import MergedCoordinates, OutcomeRows
+from tidemill.services.drift.domain.rows import OutcomeRows
 from tidemill.services.drift.domain.scale import UsualScale
 from tidemill.services.drift.domain.shifts import Shift, Summary
 from tidemill.services.drift.domain.slice_watch import SliceWatch
 from tidemill.services.drift.domain.stream_watch import StreamWatch
 from tidemill.services.drift.domain.unknown_classes import UnknownClasses
-from tidemill.services.drift.domain.waiting_labels import Labels
+from tidemill.services.drift.domain.waiting_labels import labels_of
 from tidemill.services.drift.domain.watch_settings import WatchSettings
-from tidemill.shared.kinds import kind as kinds
 from tidemill.shared.kinds.multiclass import Multiclass
 
 _REFERENCES_KEPT = 8
@@ -157,7 +155,7 @@ class ModelWatch:
         findings = self._bootstrap(rows, first)
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
-            findings += self.verdict.outcomes(self.version, *_labels(kind, rows, mine, served))
+            findings += self.verdict.outcomes(self.version, *labels_of(kind, rows, mine, served))
             self.recent.absorb(kind, rows, served)
         return findings
 
@@ -282,34 +280,3 @@ class ModelWatch:
             findings.append(Finding(self.settings.model, at, "bootstrap", "labels", "threshold", "info", float(needed), bound, detail, evidence))
         self.labels += places.size
         return findings
-
-
-def _labels(kind: kinds.Kind, rows: OutcomeRows, mine: NDArray[np.bool_], served: NDArray[np.bool_]) -> tuple[MergedCoordinates, Labels]:
-    """Return the coordinates of a model's outcomes, and those that are labels of its champion with scores that say something.
-
-    Of an answer from before a class was taken out of the application, the scores may still say something, and the number of its class nothing.
-    """
-    scores = rows.scores_of(kind, served)
-    usable = kind.is_score(scores) & kind.is_label(rows.predicted[served])
-    places, of = np.flatnonzero(mine), np.flatnonzero(served)[usable]
-    at = MergedCoordinates(rows.at.place[places], rows.at.time_ms[places], rows.at.partition[places], rows.at.offset[places])
-    labels = Labels(
-        np.searchsorted(places, of),
-        rows.request_ms[of],
-        rows.at.partition[of],
-        rows.request[of],
-        rows.label[of],
-        scores[usable],
-        rows.predicted[of],
-        rows.revision[of],
-    )
-    return at, labels
-
-
-def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:
-    """Columns to summarise by asking stream: those that some model of it reads, in the vector's order."""
-    columns: dict[str, list[FeatureColumn]] = {}
-    for ask in dict.fromkeys(one.ask for one in settings):
-        wanted = {name for one in settings if one.ask == ask for name in one.features}
-        columns[ask] = [FeatureColumn(name, "string" if kind == "string" else "double") for name, kind in types.items() if name in wanted]
-    return columns

@@ -1,7 +1,9 @@
 """What is watched of one model, and the bounds."""
 
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
+from tidemill.services.drift.domain.features import FeatureColumn
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.recent_labels import MetricBound
 from tidemill.shared.kinds.kind import Kind
@@ -49,3 +51,12 @@ class WatchSettings:
     block_ms: int = 86_400_000
     slices: tuple[str, ...] = ()
     labels_of_class: int = 10
+
+
+def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:
+    """Columns to summarise by asking stream: those that some model of it reads, in the vector's order."""
+    columns: dict[str, list[FeatureColumn]] = {}
+    for ask in dict.fromkeys(one.ask for one in settings):
+        wanted = {name for one in settings if one.ask == ask for name in one.features}
+        columns[ask] = [FeatureColumn(name, "string" if kind == "string" else "double") for name, kind in types.items() if name in wanted]
+    return columns
