@@ -21,13 +21,13 @@ class Promotion:
     classes: Sequence[str]
 
 
-def promotions_of(rows: PredictionRows, serving: Mapping[str, tuple[int, str]]) -> dict[int, list[Promotion]]:
+def promotions_of(rows: PredictionRows, serving: Mapping[str, tuple[int, str | None]]) -> dict[int, list[Promotion]]:
     """Return the promotions by the place of the first answer in the merged order.
 
     Parameters
     ----------
     serving
-        Sequence and version of the champion before these rows, by model.
+        Sequence and version (None: nobody served) of the champion before these rows, by model.
     """
     promotions: dict[int, list[Promotion]] = {}
     champion = rows.variant == "champion"
