@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Annotated
 
 import typer
+from rich.markup import escape
 from rich.table import Table
 
 from tidemill.services.cli import alerts, dead_letters, experiments, run_commands
@@ -164,9 +165,11 @@ def check(application: ApplicationFolder) -> None:
 
       tidemill check examples/payments
 
-    A mistake is shown with file and line, what was expected and what came; the exit code is then 2.
+    A mistake is shown with file and line, what was expected and what came; the exit code is then 2. A first training that cannot have the labels it
+    needs is a warning.
     """
     from tidemill.services.retraining.domain.families.family import FamilyError
+    from tidemill.services.retraining.domain.first_labels import first_labels_warning
     from tidemill.services.retraining.processes.family_check import try_own_families
 
     plan = read_plan(application)
@@ -183,6 +186,9 @@ def check(application: ApplicationFolder) -> None:
     for owner, parts in plan.application.parts_by_owner().items():
         table.add_row(f"owner {owner}", "; ".join(f"{section}: {', '.join(names)}" for section, names in parts.items()))
     console.print(table)
+    for name, model in plan.models.items():
+        if warning := first_labels_warning(name, model.settings, model.kind):
+            errors.print(f"[yellow]Warning:[/yellow] {escape(warning)}", highlight=False, soft_wrap=True)
 
 
 app.command()(backfill)

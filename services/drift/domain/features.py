@@ -147,10 +147,14 @@ class FeatureFold:
         self._waiting, self._lags, self._rows = [], [], 0
 
     def seen(self) -> dict[str, Summary]:
-        """Everything so far: the reference of a champion promoted now."""
+        """Return what a champion promoted now is held against: the days that are over, if they have two thirds of all rows; else everything so far.
+
+        What began to break today has been judged by nobody: as a part of the reference it would hide itself.
+        """
         self.settle()
-        names = [column.name for column in self.columns]
-        return merged_all({name: [self.history[name], *(day.summaries[name] for day in self.ring), self.today[name]] for name in names})
+        over = {column.name: [self.history[column.name], *(day.summaries[column.name] for day in self.ring)] for column in self.columns}
+        rows = sum(one.rows for one in next(iter(over.values()), ()))
+        return merged_all(over if rows >= (_LEAST_PARTS - 1) * self.rows else {name: [*some, self.today[name]] for name, some in over.items()})
 
     def scales(self) -> dict[str, UsualScale]:
         """Return the usual scale of each column of numbers: by the days before the window, if at least two thirds of the days came before it.

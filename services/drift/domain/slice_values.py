@@ -2,7 +2,7 @@
 
 import base64
 from collections.abc import Collection, Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 import numpy as np
@@ -13,20 +13,19 @@ from tidemill.services.drift.domain.conditions import CALM_LEVEL
 from tidemill.services.drift.domain.findings import Kind
 from tidemill.services.drift.domain.scale import FACTORS
 from tidemill.services.drift.domain.shifts import Summary
+from tidemill.services.drift.domain.slice_usual import LEAST_HISTORY, SliceUsual, UsualSoFar, WindowFigures
 from tidemill.services.drift.domain.value_counts import COUNTS, UNIT, counted
 
 Int64 = NDArray[np.int64]
 Float64 = NDArray[np.float64]
 LEAST_ROWS = 100
 _MOST_WINDOWS = 7
-_LEAST_HISTORY = 7
 _CHUNK_ROWS = 16_384
 _SIGMAS = 5.0
 _REACH = 1.5
 _SAME, _SAME_SPREAD = 0.04, 0.1
 _LEAST_FACTOR_LOG = float(np.log(1.25))
 _ONE_SIGN = 0.99
-_USUAL = ("low", "high", "log_windows", "log_mean", "log_spread", "log_far")
 _KNOWN = np.log(np.array([*FACTORS.values(), *(1 / one for one in FACTORS.values())]))
 _Active = tuple[str, str, int]
 _KNOWN_NAMES = [*FACTORS, *(f"the reverse of {name}" for name in FACTORS)]
@@ -64,22 +63,19 @@ class SliceValues:
     """Counts of each feature's values in each slice, held against the slice's own windows before the champion's promotion.
 
     A slice's window ends with the day on which it has 100 rows; one that has fewer in seven days is not judged, nor is one with fewer than seven
-    windows before the promotion. Ranges and categories are those of the whole reference, as is the bound on values beyond them, by five standard
-    errors of the slice's rows. Other units are a factor of the table by which the mean logarithm has moved while its spread is the same; of
-    Celsius and Fahrenheit only the whole tells.
+    windows before the promotion. What was usual is that of one to two weeks before the promotion, where most of the windows came before. Ranges and
+    categories are those of the whole reference, as is the bound on values beyond them, by five standard errors of the slice's rows. Other units are
+    a factor of the table by which the mean logarithm has moved while its spread is the same; of Celsius and Fahrenheit only the whole tells.
 
-    Sums are whole numbers (of logarithms in units of 2^-16), so that batches of any size give the same. Memory: 18 numbers for each feature of a
+    Sums are whole numbers (of logarithms in units of 2^-16), so that batches of any size give the same. Memory: 30 numbers for each feature of a
     slice.
 
     Attributes
     ----------
     rows, windows
         Of each slice since its last window ended: rows, and days.
-    history
-        Windows of each slice so far.
-    usual
-        Least and largest share of missing values; of the windows' mean logarithms how many, their mean, the mean spread, and the largest distance
-        from the mean.
+    usual, frozen
+        What has been usual so far, and what the champion is held against; None before the first.
     """
 
     features: Sequence[str]
@@ -88,19 +84,18 @@ class SliceValues:
     """Features of which no units are judged: their rows share events, so that a hundred of them may be a few."""
     rows: Int64 = field(init=False)
     windows: Int64 = field(init=False)
-    history: Int64 = field(init=False)
     counts: dict[str, Int64] = field(init=False)
-    usual: dict[str, Float64] = field(init=False)
-    frozen: tuple[Int64, dict[str, Float64]] | None = None
+    usual: UsualSoFar = field(init=False)
+    frozen: SliceUsual | None = None
     small: set[int] = field(default_factory=set)
     _waiting: list[tuple[pa.RecordBatch, Int64]] = field(default_factory=list)
     _waiting_rows: int = 0
 
     def __post_init__(self) -> None:
         shape = self.slices, len(self.features)
-        self.rows, self.windows, self.history = (np.zeros(self.slices, np.int64) for _ in range(3))
+        self.rows, self.windows = (np.zeros(self.slices, np.int64) for _ in range(2))
         self.counts = {name: np.zeros(shape, np.int64) for name in COUNTS}
-        self.usual = {name: np.zeros(shape) for name in _USUAL}
+        self.usual = UsualSoFar(SliceUsual.empty(*shape))
 
     def absorb(self, batch: pa.RecordBatch, codes: Int64, reference: Mapping[str, Summary]) -> None:
         """Take vectors with their codes; `reference` is the champion's, empty before the first."""
@@ -129,7 +124,7 @@ class SliceValues:
 
     def promote(self) -> None:
         """Keep what has been usual so far for a new champion."""
-        self.frozen = self.history.copy(), {name: values.copy() for name, values in self.usual.items()}
+        self.frozen = self.usual.settled()
 
     def close(
         self, outside_bounds: Mapping[str, float], missing_shift: float, categories: Collection[str], active: Collection[_Active]
@@ -154,33 +149,36 @@ class SliceValues:
         self.small = (self.small | set(given_up.tolist())) - set(ended.tolist())
         measures: list[SliceMeasure] = []
         if self.frozen is not None:
-            judged = ended[self.frozen[0][ended] >= _LEAST_HISTORY]
-            measures = self._measures(judged, outside_bounds, missing_shift, categories, active)
-        self._learn(ended)
+            judged = ended[self.frozen.windows[ended] >= LEAST_HISTORY]
+            measures = self._measures(judged, self.frozen, outside_bounds, missing_shift, categories, active)
+        if ended.size:
+            missing = self.counts["missing"][ended] / self.rows[ended][:, None]
+            self.usual = replace(self.usual, now=self.usual.now.learned(ended, WindowFigures(missing, *self._logs(ended))))
+        self.usual = self.usual.next_day()
         self._clear(np.concatenate([ended, given_up]))
         return measures
 
     def judges(self, code: int) -> bool:
         """Whether a slice's values are held against anything."""
-        return self.frozen is not None and bool(self.frozen[0][code] >= _LEAST_HISTORY) and code not in self.small
+        return self.frozen is not None and bool(self.frozen.windows[code] >= LEAST_HISTORY) and code not in self.small
 
     def forget(self, codes: Sequence[int]) -> None:
         """Begin anew for codes that are used anew."""
         chosen = list(codes)
         self._clear(np.array(chosen, np.int64))
-        self.history[chosen] = 0
-        for values in self.usual.values():
-            values[chosen] = 0.0
-        if self.frozen is not None:
-            self.frozen[0][chosen] = 0
+        self.usual = self.usual.without(chosen)
+        self.frozen = self.frozen and self.frozen.without(chosen)
         self.small -= set(chosen)
 
     def snapshot(self) -> dict[str, Any]:
         """State as texts; what waits is to be settled before."""
-        packed = {"rows": self.rows, "windows": self.windows, "history": self.history, **self.counts, **self.usual}
-        if self.frozen is not None:
-            packed |= {"frozen": self.frozen[0], **{f"frozen_{name}": values for name, values in self.frozen[1].items()}}
-        return {"small": sorted(self.small), "arrays": {name: base64.b64encode(values.tobytes()).decode() for name, values in packed.items()}}
+        packed = {"rows": self.rows, "windows": self.windows, **self.counts}
+        return {
+            "small": sorted(self.small),
+            "arrays": {name: base64.b64encode(values.tobytes()).decode() for name, values in packed.items()},
+            "usual": self.usual.snapshot(),
+            "frozen": None if self.frozen is None else self.frozen.snapshot(),
+        }
 
     def load(self, state: Mapping[str, Any]) -> None:
         """Take the state of a snapshot."""
@@ -189,13 +187,10 @@ class SliceValues:
         def integers(name: str) -> Int64:
             return np.frombuffer(base64.b64decode(arrays[name]), np.int64).copy()
 
-        def numbers(name: str) -> Float64:
-            return np.frombuffer(base64.b64decode(arrays[name]), np.float64).reshape(shape).copy()
-
-        self.rows, self.windows, self.history = integers("rows"), integers("windows"), integers("history")
+        self.rows, self.windows = integers("rows"), integers("windows")
         self.counts = {name: integers(name).reshape(shape) for name in COUNTS}
-        self.usual = {name: numbers(name) for name in _USUAL}
-        self.frozen = (integers("frozen"), {name: numbers(f"frozen_{name}") for name in _USUAL}) if "frozen" in arrays else None
+        self.usual = UsualSoFar.load(state["usual"])
+        self.frozen = None if state["frozen"] is None else SliceUsual.load(state["frozen"])
         self.small = set(state["small"])
 
     def _logs(self, chosen: Int64) -> tuple[Float64, Float64, NDArray[np.bool_]]:
@@ -208,11 +203,17 @@ class SliceValues:
         return mean, spread, (logs >= LEAST_ROWS / 2) & ((negative <= 1 - _ONE_SIGN) | (negative >= _ONE_SIGN)) & (spread > 0)
 
     def _measures(
-        self, judged: Int64, outside_bounds: Mapping[str, float], missing_shift: float, categories: Collection[str], active: Collection[_Active]
+        self,
+        judged: Int64,
+        frozen: SliceUsual,
+        outside_bounds: Mapping[str, float],
+        missing_shift: float,
+        categories: Collection[str],
+        active: Collection[_Active],
     ) -> list[SliceMeasure]:
-        if self.frozen is None or not judged.size:
+        if not judged.size:
             return []
-        usual = {name: values[judged] for name, values in self.frozen[1].items()}
+        usual = {name: values[judged] for name, values in frozen.figures.items()}
         rows = self.rows[judged][:, None]
         share = self.counts["missing"][judged] / rows
         near = np.clip(share, usual["low"], usual["high"])
@@ -253,7 +254,7 @@ class SliceValues:
             moved = mean - usual["log_mean"]
             # What a hundred rows leave unsure: of their mean, and of their spread.
             error, unsure = spread / np.sqrt(rows), 1 / np.sqrt(2 * rows)
-            is_scaled = is_own & has_logs & (usual["log_windows"] >= _LEAST_HISTORY)
+            is_scaled = is_own & has_logs & (usual["log_windows"] >= LEAST_HISTORY)
             is_scaled &= np.abs(spread / usual["log_spread"] - 1) < _SAME_SPREAD + 2 * unsure
         bound = np.maximum(np.maximum(_LEAST_FACTOR_LOG, _REACH * usual["log_far"]), _SIGMAS * np.nan_to_num(error))
         nearest = np.abs(moved[..., None] - _KNOWN).argmin(axis=-1) if moved.size else np.zeros(moved.shape, np.int64)
@@ -272,25 +273,6 @@ class SliceValues:
             if any((kind, name, code) in active for kind in kinds)
         ]
         return [*places, *(one for one in lasting if one not in places)]
-
-    def _learn(self, ended: Int64) -> None:
-        if not ended.size:
-            return
-        first = (self.history[ended] == 0)[:, None]
-        share = self.counts["missing"][ended] / self.rows[ended][:, None]
-        self.usual["low"][ended] = np.where(first, share, np.minimum(self.usual["low"][ended], share))
-        self.usual["high"][ended] = np.where(first, share, np.maximum(self.usual["high"][ended], share))
-        self.history[ended] += 1
-        mean, spread, has_logs = self._logs(ended)
-        before, so_far = self.usual["log_windows"][ended], self.usual["log_mean"][ended]
-        windows = before + has_logs
-        with np.errstate(invalid="ignore", divide="ignore"):
-            far = np.where(has_logs & (before >= 1), np.abs(mean - so_far), 0.0)
-            self.usual["log_far"][ended] = np.maximum(self.usual["log_far"][ended], far)
-            self.usual["log_mean"][ended] = np.where(has_logs, so_far + (mean - so_far) / windows, so_far)
-            usual_spread = self.usual["log_spread"][ended]
-            self.usual["log_spread"][ended] = np.where(has_logs, usual_spread + (spread - usual_spread) / windows, usual_spread)
-        self.usual["log_windows"][ended] = windows
 
     def _clear(self, chosen: Int64) -> None:
         self.rows[chosen] = self.windows[chosen] = 0

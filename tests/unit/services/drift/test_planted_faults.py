@@ -2,9 +2,12 @@
 
 import numpy as np
 import pytest
+from numpy.typing import NDArray
 
-from tests.planted_faults import DAY, EXPECTED, FAULT, PROMOTED, incidents, judged, said_of
+from tests.planted_faults import DAY, EXPECTED, FAULT, PROMOTED, Table, incidents, judged, said_of
 from tidemill.services.drift.domain.findings import Finding, HealthRecord
+
+Bools = NDArray[np.bool_]
 
 
 @pytest.mark.parametrize("seed", [0, 1])
@@ -31,6 +34,19 @@ def test_other_units_are_named_by_a_champion_that_is_promoted_two_days_after_the
     findings = [one for one in said if isinstance(one, Finding) and one.kind == "units"]
     assert [one.subject for one in findings] == ["amount"]
     assert "before champion v2" in findings[0].detail and "miles to kilometres" in findings[0].detail
+
+
+def test_what_breaks_on_the_day_of_a_promotion_is_told_by_the_new_champion() -> None:
+    """The day before knew neither, and the new champion is held against days that are over."""
+
+    def fault(rows: Table, after: Bools, generator: np.random.Generator) -> None:
+        EXPECTED["category"][0](rows, after, generator)
+        rows.columns["late_mean"][after & (generator.random(len(after)) < 0.2)] = 9.0
+
+    said = said_of(fault, 0, promoted=(PROMOTED, FAULT + 0.8))
+    told = {(one.kind, one.subject): one for one in said if isinstance(one, Finding) and one.kind in ("category", "range")}
+    assert set(told) == {("category", "country"), ("range", "late_mean")}
+    assert all(one.at.time_ms == (FAULT + 1) * DAY and "before champion v2" in one.detail for one in told.values())
 
 
 def test_a_stream_that_ends_within_a_day_brings_no_other_number_of_rows() -> None:

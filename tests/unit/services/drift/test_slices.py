@@ -9,7 +9,7 @@ import pytest
 from numpy.typing import NDArray
 from scipy import stats
 
-from tests.planted_faults import FAULT, Fault, Table, said_of
+from tests.planted_faults import FAULT, PROMOTED, Fault, Table, said_of
 from tests.unit.services.drift.stream import APP, DAY, season, shop
 from tests.unit.services.drift.test_task import Pipeline, decoded
 from tidemill.services.drift.domain.findings import Finding, HealthRecord
@@ -125,6 +125,19 @@ def test_faults_of_some_slices_are_told_with_their_slice_and_the_whole_is_not_ac
     assert [part["values_judged"] for part in last.slices] == [True] * 4
     judged = [part["metrics"] for part in last.slices if part["judged"]]
     assert judged and all(one["loss_low"] < one["loss"] < one["loss_high"] for one in judged)
+
+
+def german_speeds(rows: Table, after: Bools, generator: np.random.Generator) -> None:
+    """German speeds are in other units."""
+    rows.columns["speed"][after & (rows.country == "de")] *= 1.609344
+
+
+def test_other_units_of_a_slice_are_named_anew_by_a_champion_that_is_promoted_a_day_after_them() -> None:
+    """As a part of what is usual, the broken day would hide the factor until a day lies still farther away."""
+    said = said_of(german_speeds, 2, slices=("country",), promoted=(PROMOTED, FAULT + 1.2))
+    named = [one for one in said if isinstance(one, Finding) and one.kind == "units"]
+    assert [(one.subject, one.part, one.at.time_ms) for one in named] == [("speed", "country=de", (FAULT + days) * DAY) for days in (1, 2)]
+    assert all("miles to kilometres" in one.detail for one in named)
 
 
 def test_the_number_of_slices_is_bounded_and_the_first_that_come_are_named() -> None:
