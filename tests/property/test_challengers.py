@@ -261,12 +261,12 @@ def test_a_canary_draws_by_the_keys_of_its_own_streams_requests(plan: Plan, vect
     asks = pa.array(["verdicts" if i % 3 else "payments" for i in range(ROWS)], pa.string())
     mixed = vectors.set_column(vectors.schema.get_field_index("_ask"), vectors.schema.field("_ask"), asks)
     served, own = serving((0.5, 0.0, 0.0)), np.flatnonzero([i % 3 == 0 for i in range(ROWS)])
-    found = ScoringCore(both).process(mixed, served, KEYS)
+    answers = ScoringCore(both).process(mixed, served, KEYS)
     expected = ScoringCore(alone).process(vectors.take(pa.array(own)), served, [KEYS[i] for i in own.tolist()])
-    assert expected.shadow_scores is not None and found.shadow_scores is not None
-    assert found.shadow_scores.equals(expected.shadow_scores) and found.shadowed.tolist() == own.tolist()
-    rows = pa.array([one == "risk_000" for one in found.batch.column("model").to_pylist()])
-    assert found.batch.filter(rows).equals(expected.batch) and found.batch.num_rows == ROWS
+    assert expected.shadow_scores is not None and answers.shadow_scores is not None
+    assert answers.shadow_scores.equals(expected.shadow_scores) and answers.shadowed.tolist() == own.tolist()
+    rows = pa.array([one == "risk_000" for one in answers.batch.column("model").to_pylist()])
+    assert answers.batch.filter(rows).equals(expected.batch) and answers.batch.num_rows == ROWS
     assert set(expected.batch.column("variant").to_pylist()) >= {"champion", "canary"}
 
 

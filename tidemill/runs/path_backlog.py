@@ -62,8 +62,8 @@ class PathBacklog:
         TransientError
             As `waits`.
         """
-        found = [self._standing(stage, partition) for partition in self._partitions]
-        return frozenset(one.versions[_APPLICATION] for one in found if one is not None and _APPLICATION in one.versions)
+        standing = [self._standing(stage, partition) for partition in self._partitions]
+        return frozenset(one.versions[_APPLICATION] for one in standing if one is not None and _APPLICATION in one.versions)
 
     def close(self) -> None:
         """Give the connection back."""

@@ -54,10 +54,10 @@ def test_what_is_opened_is_the_page_of_the_applications_runs() -> None:
     class Server(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             asked.append(self.path)
-            found = "experiment_name=my+app" in self.path
-            self.send_response(200 if found else 404 if "other" in self.path else 500)
+            is_page = "experiment_name=my+app" in self.path
+            self.send_response(200 if is_page else 404 if "other" in self.path else 500)
             self.end_headers()
-            self.wfile.write(b'{"experiment": {"experiment_id": "7"}}' if found else b"{}")
+            self.wfile.write(b'{"experiment": {"experiment_id": "7"}}' if is_page else b"{}")
 
         def log_message(self, *_: object) -> None:
             """Say nothing."""

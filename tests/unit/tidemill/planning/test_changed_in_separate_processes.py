@@ -45,9 +45,9 @@ def check_answers(run: SeparateProcesses) -> list[bool]:
     assert set(served) == {f"r{i}" for i in range(run._rows)}, "lost"
     heat = {request for model, request in answers if model == "heat"}
     assert heat == {request for request, score in served.items() if score == 0.2}, "the added model answers what the changed fallback answers"
-    found = run.audit()
-    assert found.result.clean, found.result.examples
-    assert found.result.vectors_compared == run._rows and found.result.predictions_compared == len(predictions)
+    audited = run.audit()
+    assert audited.result.clean, audited.result.examples
+    assert audited.result.vectors_compared == run._rows and audited.result.predictions_compared == len(predictions)
     return [f"r{i}" in heat for i in range(run._rows)]
 
 
