@@ -1,4 +1,4 @@
-"""The commands of `tidemill`, and the example with which each one's help begins."""
+"""The commands of `tidemill`, and the examples in each one's help."""
 
 import shlex
 from collections.abc import Iterator
@@ -14,10 +14,10 @@ def commands() -> dict[tuple[str, ...], Any]:
     return dict(_leaves(typer.main.get_command(app)))
 
 
-def first_example(command: Any) -> list[str]:
-    """Return the words behind `tidemill` of the first line of a command's help that begins with it, without redirection and comment."""
-    line = next(line for line in (command.help or "").splitlines() if line.strip().startswith("tidemill "))
-    return shlex.split(line.split(">")[0], comments=True)[1:]
+def examples(command: Any) -> list[list[str]]:
+    """Return the words behind `tidemill` of each line of a command's help that begins with it, without redirection and comment."""
+    lines = [line for line in (command.help or "").splitlines() if line.strip().startswith("tidemill ")]
+    return [shlex.split(line.split(">")[0], comments=True)[1:] for line in lines]
 
 
 def _leaves(command: Any, path: tuple[str, ...] = ()) -> Iterator[tuple[tuple[str, ...], Any]]:

@@ -7,7 +7,7 @@ import polars as pl
 import pytest
 from typer.testing import CliRunner
 
-from tests.help_examples import commands, first_example
+from tests.help_examples import commands, examples
 from tidemill.services.archive.task import ArchiveTask, task_inputs
 from tidemill.services.cli.__main__ import app
 from tidemill.shared.lake.tables import Lake
@@ -17,7 +17,7 @@ from tidemill.testing import ApplicationRun
 
 PAYMENTS = Path(__file__).parents[4] / "examples" / "payments"
 RUN = Path(".tidemill/up/payments")
-EXAMPLES = {" ".join(path): first_example(command) for path, command in commands().items()}
+EXAMPLES = {" ".join(path): examples(command)[0] for path, command in commands().items()}
 SERVERLESS = ("check", "schema", "doctor")
 
 

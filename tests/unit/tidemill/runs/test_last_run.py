@@ -8,7 +8,7 @@ import psutil
 import pytest
 import typer
 
-from tests.help_examples import commands, first_example
+from tests.help_examples import commands, examples
 from tidemill.deploy.embedded.infrastructure import VARIABLES
 from tidemill.runs.instance import Instance, InstanceError
 from tidemill.runs.last_run import last_run
@@ -77,12 +77,17 @@ ALL = commands()
 
 
 @pytest.mark.parametrize("path", ALL, ids=" ".join)
-def test_every_command_begins_its_help_with_an_example_of_itself_that_it_can_read(path: tuple[str, ...], monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.chdir(Path(__file__).parents[4])
-    words = first_example(ALL[path])
-    assert tuple(words[: len(path)]) == path
-    context = ALL[path].make_context(" ".join(path), words[len(path) :])
-    assert not context.args, json.dumps(words)
+def test_every_command_has_examples_in_its_help_and_each_can_be_read(path: tuple[str, ...]) -> None:
+    # In a checkout, beside another one of its main branch (`plan --from`), and behind the example of `init`.
+    Path("main").symlink_to(Path(__file__).parents[4])
+    Path("examples").symlink_to("main/examples")
+    Path("my-app").symlink_to("examples/payments")
+    first, *more = examples(ALL[path])
+    assert tuple(first[: len(path)]) == path
+    for words in (first, *more):
+        named = next(other for other in ALL if tuple(words[: len(other)]) == other)
+        context = ALL[named].make_context(" ".join(named), words[len(named) :])
+        assert not context.args, json.dumps(words)
 
 
 def test_commands_on_a_run_name_it_in_one_way() -> None:
