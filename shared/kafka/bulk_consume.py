@@ -1,8 +1,8 @@
 """Takes messages from librdkafka in compiled code, as columns, without a Python object for each.
 
-confluent-kafka makes an object of every message, with three more in it: with the columns made of them again, a microsecond a record. Here the queues
-of partitions are led past the client's own, on which its callbacks (rebalances, errors) stay: that one is still to be looked at. Where librdkafka is
-not one that is known (`tidemill.shared.kafka.librdkafka`), `BulkConsume.of` gives None and the caller consumes as confluent-kafka does.
+confluent-kafka makes an object of every message, with three more in it: with the columns made of them again, a microsecond a record. Here partition
+queues are forwarded to a queue of ours, bypassing the client's. Poll the client's queue as well: rebalances and errors arrive there. For a librdkafka
+that is not known (`tidemill.shared.kafka.librdkafka`), `BulkConsume.of` returns None and the caller consumes with confluent-kafka.
 """
 
 import ctypes

@@ -129,7 +129,7 @@ class BulkProduce:
         if self._has_room(key_bytes, value_bytes) and run.timestamps_ms is None:
             self._produce_at_once(topic, run, keys, key_bytes, values, value_bytes)
             return end
-        # A timestamp of zero is librdkafka's word for now.
+        # librdkafka replaces a timestamp of zero by the current time.
         times = np.zeros(end - begin, np.int64) if run.timestamps_ms is None else np.ascontiguousarray(run.timestamps_ms[begin:end], np.int64)
         arguments = self._arguments
         arguments[1] = topic

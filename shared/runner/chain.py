@@ -41,7 +41,7 @@ class TaskCrashedError(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Link:
+class LinkedStage:
     """One stage of the chain at work: its topics in the cluster, how its tasks are restored, and what is known of their crashes."""
 
     topics: StageTopics
@@ -66,7 +66,7 @@ class Chain:
         The stages in order. A chain of one is a stage by itself.
     """
 
-    def __init__(self, links: Sequence[Link], reader: Reader, max_batch: int, note: DeathNote) -> None:
+    def __init__(self, links: Sequence[LinkedStage], reader: Reader, max_batch: int, note: DeathNote) -> None:
         self._links = links
         self._reader = reader
         self._max_batch = max_batch

@@ -12,7 +12,7 @@ from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import RunnerSettings
-from tidemill.shared.runner.chain import Chain, Link, TaskCrashedError, Work
+from tidemill.shared.runner.chain import Chain, LinkedStage, TaskCrashedError, Work
 from tidemill.shared.runner.commit_report import CommitReport
 from tidemill.shared.runner.crash_search import CrashSearch
 from tidemill.shared.runner.death_note import DeathNote
@@ -21,7 +21,7 @@ from tidemill.shared.runner.shares import Share
 from tidemill.shared.runner.step_transaction import StepTransaction
 from tidemill.shared.runner.task import StepContext
 
-# A step is written while it goes on if the one before took less: far less than the broker lets a transaction stand open.
+# Flush a step's records early only if the step before took less than this: far less than the 10 s for which the broker lets a transaction stand open.
 _SHORT_S = 0.5
 
 
@@ -74,7 +74,7 @@ class ChainStep:
     def __init__(
         self,
         chain: Chain,
-        links: Sequence[Link],
+        links: Sequence[LinkedStage],
         source: Source,
         sink: TransactionalSink,
         search: CrashSearch,

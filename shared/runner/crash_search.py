@@ -7,7 +7,7 @@ from tidemill.shared.kafka.connection import KafkaFailureError
 from tidemill.shared.log.broker import BrokerUnreachableError, FencedError, Source
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Records
-from tidemill.shared.runner.chain import Chain, Link, TaskCrashedError, Work
+from tidemill.shared.runner.chain import Chain, LinkedStage, TaskCrashedError, Work
 from tidemill.shared.runner.crash_verdicts import CrashVerdict
 from tidemill.shared.runner.culprit_walk import CulpritWalk, Survives
 from tidemill.shared.runner.rehearsal import Rehearsal
@@ -33,7 +33,7 @@ class CrashSearch:
 
     def __init__(
         self,
-        links: Sequence[Link],
+        links: Sequence[LinkedStage],
         chain: Chain,
         source: Source,
         timer: Callable[[], float],

@@ -52,7 +52,7 @@ class Unclear:
     how: str
 
 
-Finding = Survives | Culprit | HeldBack | Unclear
+WalkResult = Survives | Culprit | HeldBack | Unclear
 
 
 class CulpritWalk:
@@ -76,7 +76,7 @@ class CulpritWalk:
         """Let one child go through one rehearsal; see `StageChild.go`."""
         return self._child.go(rehearsal, self._lender, self._alive, silence_s)
 
-    def find(self, stage: int, running: RunningTask, records: Sequence[Records]) -> Finding:
+    def find(self, stage: int, running: RunningTask, records: Sequence[Records]) -> WalkResult:
         """Look for the first culprit among records that the task is to be given next.
 
         Raises

@@ -5,7 +5,7 @@ from collections.abc import Callable, Sequence
 from tidemill.shared.log.flood import FloodLimits
 from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
-from tidemill.shared.runner.chain import Link
+from tidemill.shared.runner.chain import LinkedStage
 from tidemill.shared.runner.crash_verdicts import CrashVerdict
 from tidemill.shared.runner.death_note import DeathNote
 from tidemill.shared.runner.flood_report import FloodReport
@@ -37,7 +37,7 @@ class GuardedRestore:
 
     def __init__(
         self,
-        links: Sequence[Link],
+        links: Sequence[LinkedStage],
         group: str,
         note: DeathNote,
         timer: Callable[[], float],

@@ -11,7 +11,7 @@ from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.backoff import Backoff
-from tidemill.shared.runner.chain import Chain, Link
+from tidemill.shared.runner.chain import Chain, LinkedStage
 from tidemill.shared.runner.chain_step import ChainStep, StepClocks
 from tidemill.shared.runner.commit_report import CommitReport
 from tidemill.shared.runner.crash_log import CrashLog
@@ -187,7 +187,9 @@ class Runner:
             StepClocks(self._clock_ms, steady, self._timer),
         )
 
-    def _link(self, number: int, stage: Stage, chain: Sequence[StageTopics], codec: RecordCodecPort, letters: DeadLetters, instance: str) -> Link:
+    def _link(
+        self, number: int, stage: Stage, chain: Sequence[StageTopics], codec: RecordCodecPort, letters: DeadLetters, instance: str
+    ) -> LinkedStage:
         limits, topics = self._settings, chain[number]
         # No group holds offsets of the stages behind the first: without this, a progress topic made anew would look like a stage that never ran.
         behind = [each.progress for each in chain[1:] if number == 0]
@@ -209,7 +211,7 @@ class Runner:
         crash_log = CrashLog(limits.state_folder / f"{topics.app}-{stage.name}-{instance}.crash.json", self._note.advanced)
         verdicts = CrashVerdicts(crash_log, limits.crash_limit, self._timer)
         deaths = DeathVerdicts(crash_log, limits.crash_limit, verdicts)
-        return Link(topics, restore, verdicts, deaths, CrashTrials(number, restore, verdicts, limits.max_batch, self._clock_ms))
+        return LinkedStage(topics, restore, verdicts, deaths, CrashTrials(number, restore, verdicts, limits.max_batch, self._clock_ms))
 
     def use_children(self, make: MakeStage) -> None:
         """Have child processes try what has ended this one without an exception, instead of dying of it again and again.

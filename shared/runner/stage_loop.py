@@ -10,7 +10,7 @@ from tidemill.shared.observability.health import ProcessHealth
 from tidemill.shared.observability.metrics import Metrics
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.backoff import Backoff
-from tidemill.shared.runner.chain import Chain, Link
+from tidemill.shared.runner.chain import Chain, LinkedStage
 from tidemill.shared.runner.chain_step import ChainStep, StepEnd
 from tidemill.shared.runner.crash_search import CrashSearch
 from tidemill.shared.runner.guarded_restore import GuardedRestore
@@ -63,7 +63,7 @@ class StageLoop:
         identities: TopicIdentities,
         restores: GuardedRestore,
         chain: Chain,
-        links: Sequence[Link],
+        links: Sequence[LinkedStage],
         steps: ChainStep,
         search: CrashSearch,
         backoff: Backoff,

@@ -18,7 +18,7 @@ from tidemill.shared.log.records import Records, StateEntry, Step
 from tidemill.shared.runner.task import StepContext
 
 CONTEXT = StepContext(now_ms=0)
-Said = list[tuple[str, bytes]]
+Written = list[tuple[str, bytes]]
 
 
 class Pipeline:
@@ -28,7 +28,7 @@ class Pipeline:
         self.plan, self.rows, self.registry = plan, rows, MemorySchemaRegistry()
         self.topics = Topics(plan, self.registry, rows)
 
-    def run(self, seed: int, restarts: tuple[int, ...] = (), steps: int = 25, snapshot_every: int = 1) -> Said:
+    def run(self, seed: int, restarts: tuple[int, ...] = (), steps: int = 25, snapshot_every: int = 1) -> Written:
         generator = np.random.default_rng(seed)
         task, said, blobs = DriftTask(self.plan, self.registry), [], {}
         ends = {
@@ -71,7 +71,7 @@ def pipeline(tmp_path: Path) -> Pipeline:
     return Pipeline(shop(tmp_path), season())
 
 
-def decoded(pipeline: Pipeline, said: Said) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+def decoded(pipeline: Pipeline, said: Written) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
     drift = RecordCodec(pipeline.registry, "d", (SCHEMAS / "drift.avsc").read_text())
     health = RecordCodec(pipeline.registry, "h", (SCHEMAS / "health.avsc").read_text())
     topics = pipeline.plan.topics
