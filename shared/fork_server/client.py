@@ -98,7 +98,13 @@ class ForkServer:
         self.lock = threading.RLock()
 
     def start(
-        self, module: str, environment: Mapping[str, str], log: Path, niceness: int = 0, sockets: Sequence[socket.socket] = ()
+        self,
+        module: str,
+        environment: Mapping[str, str],
+        log: Path,
+        niceness: int = 0,
+        arguments: Sequence[str] = (),
+        sockets: Sequence[socket.socket] = (),
     ) -> ForkedProcess:
         """Start a module as a process.
 
@@ -110,8 +116,10 @@ class ForkServer:
             Both of its outputs are appended to it.
         niceness
             How far it steps back when the processors are busy (0 to 19).
+        arguments
+            Of its command line.
         sockets
-            It gets them too; their numbers in the process are its arguments.
+            It gets them too; their numbers in the process are its last arguments.
 
         Raises
         ------
@@ -122,7 +130,7 @@ class ForkServer:
         """
         task = {
             "module": module, "environment": dict(environment), "log": str(log.absolute()), "niceness": niceness, "folder": os.getcwd(),
-            "sockets": len(sockets),
+            "arguments": list(arguments), "sockets": len(sockets),
         }  # fmt: skip
         log.touch()
         with self.lock:

@@ -100,7 +100,7 @@ def _nothing(*_: object) -> None:
 def _become(request: Mapping[str, Any]) -> None:
     """Be ``python -m MODULE``, as a new interpreter would be."""
     # Before the environment changes: the arguments are found by it.
-    setproctitle(f"{sys.executable} -m {request['module']}")
+    setproctitle(" ".join([sys.executable, "-m", request["module"], *request["arguments"]]))
     os.environ.clear()
     os.environ.update(request["environment"])
     os.chdir(request["folder"])
@@ -109,7 +109,7 @@ def _become(request: Mapping[str, Any]) -> None:
     os.dup2(log, 1)
     os.dup2(log, 2)
     os.close(log)
-    sys.argv = [request["module"], *map(str, request["sockets"])]
+    sys.argv = [request["module"], *request["arguments"], *map(str, request["sockets"])]
     if _HOOK in sys.modules:
         # A new interpreter would have run it in this environment.
         importlib.reload(sys.modules[_HOOK])

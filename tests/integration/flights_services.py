@@ -3,8 +3,6 @@
 import json
 import os
 import shutil
-import subprocess
-import sys
 import time
 from collections import Counter
 from collections.abc import Callable, Iterator
@@ -15,13 +13,14 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import Producer
 
+from tests import forked
 from tests.patience import patient
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.fork_server.client import ForkedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
-from tidemill.shared.lifeline import tied_to_parent
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
 from tidemill.shared.log.records import TopicPartition
@@ -54,18 +53,16 @@ def departure(i: int) -> bytes:
 
 
 @contextmanager
-def service(name: str, application: Path, infrastructure: Infrastructure, folder: Path) -> Iterator[Callable[[], subprocess.Popen[bytes]]]:
+def service(name: str, application: Path, infrastructure: Infrastructure, folder: Path) -> Iterator[Callable[[], ForkedProcess]]:
     """Give a function that starts the service (again); ends it at the end."""
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[ForkedProcess] = []
     environment = {
         **os.environ, **infrastructure.environment, "TIDEMILL_APPLICATION": str(application), "TIDEMILL_INGESTION__CLOCK": "replay",
         "TIDEMILL_ARTIFACTS__URI": str(folder / "artifacts"), "TIDEMILL_RUNNER__STATE_FOLDER": str(folder / "state"),
     }  # fmt: skip
 
-    def start() -> subprocess.Popen[bytes]:
-        with (folder / f"{name}.log").open("ab") as log:
-            command = [sys.executable, "-m", f"tidemill.services.{name}"]
-            running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent()))
+    def start() -> ForkedProcess:
+        running.append(forked.start(f"tidemill.services.{name}", environment=environment, log=folder / f"{name}.log"))
         return running[-1]
 
     try:

@@ -1,7 +1,6 @@
 """Records that kill the process, on real Kafka; and that every service can be made in the child that dies in its place."""
 
 import subprocess
-import sys
 import time
 from functools import partial
 from importlib import import_module
@@ -10,15 +9,16 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from tests.integration.flights_services import ROOT, application
+from tests import forked
+from tests.integration.flights_services import application
 from tests.integration.fragile_process import BOOM, KILLED, SEGFAULT
 from tests.patience import patient
 from tests.property.runner_tasks import codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.services.ingestion.settings import IngestionSettings
 from tidemill.shared.application.planning import load_plan
+from tidemill.shared.fork_server.client import ForkedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
-from tidemill.shared.lifeline import tied_to_parent
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import Emission, TopicPartition
 from tidemill.shared.log.topics import catalogue_topics
@@ -44,12 +44,11 @@ def test_records_that_raise_fault_and_are_killed_in_two_partitions_are_set_aside
         values = [places.get(place, b"x") for place in range(count)]
         sink.publish_run(Emission(f"{application_name}-input", partition, [b"k"] * count, values, np.arange(count, dtype=np.int64)))
     sink.close()
-    command = [sys.executable, "-m", "tests.integration.fragile_process", infrastructure.bootstrap_servers, application_name, "2"]
+    given = (infrastructure.bootstrap_servers, application_name, "2", str(tmp_path / "state"))
     ends: list[int] = []
 
-    def start() -> subprocess.Popen[bytes]:
-        with (tmp_path / "log").open("ab") as log:
-            return subprocess.Popen([*command, str(tmp_path / "state")], cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent())
+    def start() -> ForkedProcess:
+        return forked.start("tests.integration.fragile_process", *given, log=tmp_path / "log")
 
     reader, process, deadline = broker.reader(), start(), time.monotonic() + DEADLINE_S
     try:

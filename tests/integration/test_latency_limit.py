@@ -3,8 +3,6 @@
 import itertools
 import json
 import os
-import subprocess
-import sys
 import time
 from collections import Counter
 from pathlib import Path
@@ -13,14 +11,15 @@ import pytest
 from confluent_kafka import Producer
 
 from campaigns.starting_model import promote_starting_model
+from tests import forked
 from tests.integration.meters import APP, write_application
 from tests.patience import patient, until
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
+from tidemill.shared.fork_server.client import ForkedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
-from tidemill.shared.lifeline import tied_to_parent
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.log.topics import catalogue_topics
@@ -61,7 +60,7 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
                 counts.update((reason, variant) for request, reason, variant in rows if request.startswith(prefix))
         return counts
 
-    def until_answered(prefix: str, process: "subprocess.Popen[bytes]") -> Counter[tuple[str | None, str]]:
+    def until_answered(prefix: str, process: ForkedProcess) -> Counter[tuple[str | None, str]]:
         end = time.monotonic() + DEADLINE_S
         while answers(prefix).total() < 20:
             assert process.poll() is None and time.monotonic() < end, (tmp_path / "fused.log").read_text()[-3_000:]
@@ -70,7 +69,7 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
 
     turns = itertools.count()
 
-    def until_the_model_answers(process: "subprocess.Popen[bytes]") -> None:
+    def until_the_model_answers(process: ForkedProcess) -> None:
         def answers_in_time() -> bool:
             prefix = f"calm-{next(turns)}-"
             publish(prefix)
@@ -82,12 +81,10 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
         **os.environ, **infrastructure.environment, "TIDEMILL_APPLICATION": str(folder), "TIDEMILL_ARTIFACTS__URI": str(tmp_path / "artifacts"),
         "TIDEMILL_RUNNER__STATE_FOLDER": str(tmp_path / "state"),
     }  # fmt: skip
-    running: list[subprocess.Popen[bytes]] = []
+    running: list[ForkedProcess] = []
 
-    def start() -> "subprocess.Popen[bytes]":
-        with (tmp_path / "fused.log").open("ab") as log:
-            command = [sys.executable, "-m", "tidemill.services.fused"]
-            running.append(subprocess.Popen(command, env=environment, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent()))
+    def start() -> ForkedProcess:
+        running.append(forked.start("tidemill.services.fused", environment=environment, log=tmp_path / "fused.log"))
         return running[-1]
 
     try:

@@ -1,7 +1,6 @@
 """Outputs that their topic does not take, on a real broker: one that is at fault costs its record, a topic that is away costs time."""
 
 import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -15,16 +14,16 @@ from confluent_kafka.admin import (  # type: ignore[attr-defined]
     ConfigResource,
 )
 
+from tests import forked
 from tests.integration.fragile_process import LOUD, NOISE
 from tests.patience import patient
 from tests.property.runner_tasks import codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.fork_server.client import ForkedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
-from tidemill.shared.lifeline import tied_to_parent
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import Emission, TopicPartition
 
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = patient(90.0)
 SLICE, LOUD_AT = 200, 57
 # The second partition is the test's own: it shows when a change of the topic's settings has reached the broker.
@@ -40,14 +39,12 @@ class Stage:
         self.admin = AdminClient({"bootstrap.servers": servers.bootstrap_servers})
         self.output, self.app, self.ends = f"{app}-output", app, list[int]()
         self._servers, self._log = servers, folder / "log"
-        self._command = [sys.executable, "-m", "tests.integration.fragile_process", servers.bootstrap_servers, app, str(PARTITIONS)]
-        self._command.append(str(folder / "state"))
+        self._given = (servers.bootstrap_servers, app, str(PARTITIONS), str(folder / "state"))
         self.process = self._start()
         self.keys: list[str] = []
 
-    def _start(self) -> subprocess.Popen[bytes]:
-        with self._log.open("ab") as log:
-            return subprocess.Popen(self._command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent())
+    def _start(self) -> ForkedProcess:
+        return forked.start("tests.integration.fragile_process", *self._given, log=self._log)
 
     def publish(self, loud: int | None = None) -> None:
         """Publish another slice; `loud` is the place in it of a record of which the stage says very much."""

@@ -2,8 +2,6 @@
 
 import re
 import signal
-import subprocess
-import sys
 import threading
 import time
 from collections.abc import Callable, Iterator
@@ -13,14 +11,14 @@ import pytest
 from confluent_kafka import KafkaException
 from confluent_kafka.admin import AdminClient
 
+from tests import forked
 from tests.patience import patient
 from tests.property.runner_tasks import STAGE, expected, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.fork_server.client import ForkedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
-from tidemill.shared.lifeline import tied_to_parent
 from tidemill.shared.log.records import TopicPartition
 
-ROOT = Path(__file__).parents[2]
 PARTITIONS, KEYS = 4, "abcde"
 # What a member that only falls silent would cost. The bounds below are loose, as the machine is busy with other tests; the strict ones
 # (5 s to stop, no pause above 3 s) are those of `campaigns.rolling_restart`.
@@ -63,14 +61,12 @@ class Load:
 
 
 @pytest.fixture
-def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> Iterator[Callable[[str], "subprocess.Popen[bytes]"]]:
-    running: list[subprocess.Popen[bytes]] = []
+def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> Iterator[Callable[[str], ForkedProcess]]:
+    running: list[ForkedProcess] = []
 
-    def launch(instance: str) -> "subprocess.Popen[bytes]":
+    def launch(instance: str) -> ForkedProcess:
         given = [infrastructure.bootstrap_servers, application_name, str(PARTITIONS), instance, str(tmp_path / instance), str(SESSION_TIMEOUT_MS)]
-        command = [sys.executable, "-m", "tests.integration.runner_process", *given]
-        with (tmp_path / f"{instance}.log").open("ab") as log:
-            running.append(subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent()))
+        running.append(forked.start("tests.integration.runner_process", *given, log=tmp_path / f"{instance}.log"))
         return running[-1]
 
     yield launch
@@ -81,7 +77,7 @@ def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path)
 
 @pytest.mark.lasts(20)
 def test_a_rolling_restart_pauses_no_partition_for_the_session_time_out(
-    infrastructure: Infrastructure, application_name: str, start: Callable[[str], "subprocess.Popen[bytes]"]
+    infrastructure: Infrastructure, application_name: str, start: Callable[[str], ForkedProcess]
 ) -> None:
     broker = KafkaBroker(infrastructure.bootstrap_servers)
     broker.create_topics(topics(application_name, PARTITIONS))

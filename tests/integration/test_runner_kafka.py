@@ -1,8 +1,6 @@
 """The runner on real Kafka: kills, members that come and go, an address where nobody answers."""
 
 import random
-import subprocess
-import sys
 import time
 from collections.abc import Callable, Iterator
 from functools import partial
@@ -11,21 +9,21 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from tests import forked
 from tests.patience import patient
 from tests.property.runner_tasks import arguments, expected, output, topics
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.fork_server.client import ForkedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
-from tidemill.shared.lifeline import tied_to_parent
 from tidemill.shared.log.broker import BrokerUnreachableError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.records import Emission, TopicPartition
 from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.runner import Runner
 
-ROOT = Path(__file__).parents[2]
 DEADLINE_S = patient(90.0)
-Start = Callable[[str], subprocess.Popen[bytes]]
+Start = Callable[[str], ForkedProcess]
 
 
 def _has_written(broker: KafkaBroker, topic: str, records: int) -> bool:
@@ -39,13 +37,11 @@ def broker(infrastructure: Infrastructure) -> KafkaBroker:
 
 @pytest.fixture
 def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path, partitions: int) -> Iterator[Start]:
-    processes: list[subprocess.Popen[bytes]] = []
+    processes: list[ForkedProcess] = []
 
-    def launch(instance: str) -> subprocess.Popen[bytes]:
+    def launch(instance: str) -> ForkedProcess:
         given = [infrastructure.bootstrap_servers, application_name, str(partitions), instance, str(tmp_path / instance), "6000"]
-        log = (tmp_path / f"{instance}.log").open("ab")
-        command = [sys.executable, "-m", "tests.integration.runner_process", *given]
-        process = subprocess.Popen(command, cwd=ROOT, stdout=log, stderr=log, preexec_fn=tied_to_parent())
+        process = forked.start("tests.integration.runner_process", *given, log=tmp_path / f"{instance}.log")
         processes.append(process)
         return process
 

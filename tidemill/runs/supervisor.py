@@ -18,7 +18,7 @@ _LONGEST_BACK_OFF_S = 5.0
 _STATE_FOLDER = "TIDEMILL_RUNNER__STATE_FOLDER"
 # What the services have in common. What one alone needs is left to it (scipy, river), and so is what starts threads when it is loaded
 # (onnxruntime) or is a world of its own (faust, the web server).
-_LOADED_ONCE = (
+LOADED_ONCE = (
     "tidemill.shared.without_pandas",
     "onnx",
     *(f"tidemill.services.{name}.service" for name in ("ingestion", "features", "outcomes", "retraining", "archive")),
@@ -76,7 +76,7 @@ class Supervisor:
         What is loaded once for all of them (`tidemill.shared.fork_server.client.ForkServer`).
     """
 
-    def __init__(self, folder: Path, environment: Mapping[str, str], *, modules: Sequence[str] = _LOADED_ONCE, crash_limit: int = 6) -> None:
+    def __init__(self, folder: Path, environment: Mapping[str, str], *, modules: Sequence[str] = LOADED_ONCE, crash_limit: int = 6) -> None:
         self._folder = folder
         self._environment = dict(environment)
         self._server = ForkServer(environment, modules, folder / "fork-server.log")

@@ -4,7 +4,7 @@ import subprocess
 import sys
 from pathlib import Path
 
-from tidemill.runs.supervisor import _LOADED_ONCE
+from tidemill.runs.supervisor import LOADED_ONCE
 
 ROOT = Path(__file__).parents[3]
 THREADED = ("onnxruntime", "faust", "uvicorn")
@@ -20,9 +20,7 @@ def test_the_path_of_a_prediction_loads_no_library_that_only_learning_needs() ->
 
 
 def test_what_services_are_forked_from_has_one_thread_of_python_and_no_library_that_starts_its_own() -> None:
-    code = (
-        f"import os, sys, threading, importlib; [importlib.import_module(m) for m in {_LOADED_ONCE}]; print(threading.active_count(), *sys.modules)"
-    )
+    code = f"import os, sys, threading, importlib; [importlib.import_module(m) for m in {LOADED_ONCE}]; print(threading.active_count(), *sys.modules)"
     threads, *loaded = subprocess.run([sys.executable, "-c", code], cwd=ROOT, check=True, capture_output=True, text=True).stdout.split()
     assert threads == "1" and "polars" in loaded
     assert not [name for name in (*HEAVY, *THREADED) if name in loaded]

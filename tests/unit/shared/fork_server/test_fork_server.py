@@ -16,6 +16,7 @@ import pytest
 from tests.patience import patient
 from tidemill.shared.fork_server.client import ForkedProcess, ForkServer, ForkServerError
 
+WORDS = ["first", "second"]
 TELLS = """
 import json, os, signal, sys, threading
 name = __name__
@@ -46,7 +47,9 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServ
 
 
 def start(server: ForkServer, tmp_path: Path, module: str, **variables: str) -> ForkedProcess:
-    return server.start(module, {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **variables}, tmp_path / f"{module}.log", 3)
+    return server.start(
+        module, {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **variables}, tmp_path / f"{module}.log", 3, ("first", "second")
+    )
 
 
 def begun(tmp_path: Path, process: ForkedProcess) -> None:
@@ -71,7 +74,7 @@ def test_a_process_is_as_a_new_interpreter_would_be(server: ForkServer, tmp_path
         "PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), "TOLD": str(tmp_path / "told"), "OWN": "by itself", "HOOKED": "by itself",
     }  # fmt: skip
     assert told == {
-        "name": "__main__", "main": True, "words": [], "folder": os.getcwd(), "nice": os.nice(0) + 3, "loaded": True, "hook": "by itself",
+        "name": "__main__", "main": True, "words": WORDS, "folder": os.getcwd(), "nice": os.nice(0) + 3, "loaded": True, "hook": "by itself",
         "interrupts": True, "threads": 1, "main_thread": True,
     }  # fmt: skip
     assert sorted((tmp_path / "tells.log").read_text().splitlines()) == ["an error", "an ordinary line"]
@@ -91,7 +94,7 @@ def test_an_exception_ends_in_a_traceback_and_code_1(server: ForkServer, tmp_pat
 def test_a_signal_is_told_from_an_exit_code_and_its_name_stands_in_the_list_of_processes(server: ForkServer, tmp_path: Path) -> None:
     process = start(server, tmp_path, "sleeps")
     begun(tmp_path, process)
-    assert " ".join(psutil.Process(process.pid).cmdline()).split() == [sys.executable, "-m", "sleeps"]
+    assert " ".join(psutil.Process(process.pid).cmdline()).split() == [sys.executable, "-m", "sleeps", *WORDS]
     with pytest.raises(subprocess.TimeoutExpired):
         process.wait(0.0)
     process.terminate()

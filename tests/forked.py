@@ -1,0 +1,21 @@
+"""Stages that a test starts itself, as a supervisor starts its services: forked from a process that has loaded their libraries."""
+
+import os
+import tempfile
+from collections.abc import Mapping
+from functools import cache
+from pathlib import Path
+
+from tidemill.runs.supervisor import LOADED_ONCE
+from tidemill.shared.fork_server.client import ForkedProcess, ForkServer
+
+
+def start(module: str, *arguments: str, log: Path, environment: Mapping[str, str] = os.environ) -> ForkedProcess:
+    """Start ``python -m MODULE ARGUMENTS`` with an environment of its own; it ends with the tests at the latest."""
+    return _server().start(module, environment, log, arguments=arguments)
+
+
+@cache
+def _server() -> ForkServer:
+    """One for all tests of a worker process, whose main thread runs them."""
+    return ForkServer({"OPENBLAS_NUM_THREADS": "1"}, LOADED_ONCE, Path(tempfile.mkdtemp(prefix="tidemill-tests-")) / "fork-server.log")
