@@ -53,6 +53,7 @@ def watch_settings(model: ModelPlan, lineage: Mapping[str, Lineage] | None = Non
         features=model.features,
         kind=model.kind,
         bootstrap_labels=own.retraining.bootstrap_labels,
+        labels=own.retraining.labels,
         loss=LossSettings(
             kind=model.kind,
             max_delay_ms=own.label.max_delay,

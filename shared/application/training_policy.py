@@ -44,11 +44,14 @@ class RetrainingPolicy(Frozen):
 
     Attributes
     ----------
+    labels
+        While a model serves, a training is asked for each time that so many further labels have come; none: their number asks for nothing.
     cpu_per_day
         Processor time that the model's trainings of the last day may have taken for another one to be asked for; none: it is not counted.
     """
 
     bootstrap_labels: int = Field(default=5_000, ge=10)
+    labels: int | None = Field(default=None, ge=10)
     cool_down: Duration = parse_duration("3d")
     schedule: Schedule | None = parse_duration("30d")
     budget_per_30d: int = Field(default=10, ge=1)

@@ -18,7 +18,7 @@ CARRIED_OUT = {"retrain": "train", **{name: name for name in ("roll_back", "prom
 _COMMANDS = (*CARRIED_OUT, "pause", "resume")
 UNREADABLE, UNSIGNED = "unreadable", "unsigned"
 """Stand for the command of a record that is none; its reason says what is wrong with it."""
-_TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap", "new_class": "new_class"}
+_TRIGGERS = {"loss": "drift", "quality": "drift", "bootstrap": "bootstrap", "new_class": "new_class", "label_volume": "labels"}
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,10 +68,10 @@ class _Model:
 class RetrainingDecisions:
     """Decides once per cause; the same findings give the same decisions with the same ids.
 
-    Alarms about loss or quality, the first labels, and a new class with labels enough ask for a training. Features that drift never do: seasons
-    alone move them. A request is skipped while paused, during the cool-down after the last request and when the budget of the last 30 days, or the
-    processor time of the last day, is spent; an operator's command overrides cool-down and budgets. What a training took is what its own record
-    says, once it has ended: nothing is measured here, and the same records decide alike.
+    Alarms about loss or quality, the first labels, so many further ones, and a new class with labels enough ask for a training. Features that drift
+    never do: seasons alone move them. A request is skipped while paused, during the cool-down after the last request and when the budget of the last
+    30 days, or the processor time of the last day, is spent; an operator's command overrides cool-down and budgets. What a training took is what its
+    own record says, once it has ended: nothing is measured here, and the same records decide alike.
 
     A command is obeyed once, however often it is sent (its id is remembered for 30 days of journal time, the last 10,000 of them): a roll-back
     that a client repeats must not go back twice. A copy of one that is forgotten is refused by the time it was issued at, so a signed command cannot

@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 Kind = Literal[
     "loss", "quality", "bootstrap", "feature", "prediction", "missing", "range", "category", "units", "volume", "freshness", "labels", "label_share",
-    "label_delay", "schema_change", "unknown_class", "new_class",
+    "label_delay", "schema_change", "unknown_class", "new_class", "label_volume",
 ]  # fmt: skip
 Severity = Literal["info", "warning", "alarm"]
 

@@ -14,7 +14,7 @@ from tidemill.services.drift.domain.conditions import Conditions
 from tidemill.services.drift.domain.data_quality import QualityBounds
 from tidemill.services.drift.domain.estimated_loss import EstimatedLoss
 from tidemill.services.drift.domain.feature_shifts import FeatureShifts
-from tidemill.services.drift.domain.findings import Coordinates, Finding
+from tidemill.services.drift.domain.findings import Coordinates, Finding, Kind
 from tidemill.services.drift.domain.importance import Importance
 from tidemill.services.drift.domain.loss_verdict import LOSS_SUBJECTS, LossVerdict
 from tidemill.services.drift.domain.null_shifts import NullShifts
@@ -152,7 +152,7 @@ class ModelWatch:
         first = came & (rows.revision == 0)
         if self.unknown is not None:
             self.unknown.absorb(rows.label_class.filter(pa.array(first)).to_pylist(), rows.request_ms[first].tolist())
-        findings = self._bootstrap(rows, first)
+        findings = self._counted(rows, first)
         if self.version is not None:
             served = labelled & (rows.variant == "champion") & (rows.version == self.version)
             findings += self.verdict.outcomes(self.version, *labels_of(kind, rows, mine, served))
@@ -267,16 +267,21 @@ class ModelWatch:
         self.recent.load(state["recent"])
         self.verdict.load(state["verdict"])
 
-    def _bootstrap(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:
-        findings = []
-        places = np.flatnonzero(labelled)
-        while self.version is None and self.labels + places.size >= self.next_bootstrap:
-            row, needed = int(places[self.next_bootstrap - self.labels - 1]), self.next_bootstrap
-            at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
+    def _counted(self, rows: OutcomeRows, labelled: NDArray[np.bool_]) -> list[Finding]:
+        """Count first labels, and ask for a training when enough have come: for a first model, or since the last time."""
+        findings, places, before, own = [], np.flatnonzero(labelled), self.labels, self.settings
+        self.labels += places.size
+        while self.version is None and self.labels >= self.next_bootstrap:
+            needed = self.next_bootstrap
             self.next_bootstrap = int(np.ceil(needed * _BOOTSTRAP_AGAIN))
             detail = f"{needed} labels have come and no model serves: time for a first one"
-            evidence = {"labels": float(needed)}
-            bound = float(self.settings.bootstrap_labels)
-            findings.append(Finding(self.settings.model, at, "bootstrap", "labels", "threshold", "info", float(needed), bound, detail, evidence))
-        self.labels += places.size
+            findings.append(self._asking(rows, int(places[needed - before - 1]), "bootstrap", needed, own.bootstrap_labels, detail))
+        if self.version is not None and own.labels is not None:
+            for count in range((before // own.labels + 1) * own.labels, self.labels + 1, own.labels):
+                detail = f"{own.labels} more labels have come, {count} in all"
+                findings.append(self._asking(rows, int(places[count - before - 1]), "label_volume", count, own.labels, detail))
         return findings
+
+    def _asking(self, rows: OutcomeRows, row: int, kind: Kind, count: int, bound: int, detail: str) -> Finding:
+        at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
+        return Finding(self.settings.model, at, kind, "labels", "threshold", "info", float(count), float(bound), detail, {"labels": float(count)})

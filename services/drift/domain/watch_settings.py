@@ -31,6 +31,8 @@ class WatchSettings:
         Columns of the vectors whose values are slices.
     labels_of_class
         Labels that a class needs to be learned, where classes are.
+    labels
+        So many further ones ask for a training while a model serves; None: their number asks for nothing.
     """
 
     model: str
@@ -51,6 +53,7 @@ class WatchSettings:
     block_ms: int = 86_400_000
     slices: tuple[str, ...] = ()
     labels_of_class: int = 10
+    labels: int | None = None
 
 
 def feature_columns(settings: Sequence[WatchSettings], types: Mapping[str, str]) -> dict[str, list[FeatureColumn]]:

@@ -47,6 +47,12 @@ def test_the_first_labels_ask_although_they_are_no_alarm() -> None:
     assert (asked["verdict"], asked["trigger"]) == ("requested", "bootstrap")
 
 
+def test_further_labels_ask_within_cool_down() -> None:
+    watched = policy()
+    said = [watched.finding(finding(day, "label_volume", "info"))[0] for day in (1, 2)]
+    assert [(one["trigger"], one["verdict"]) for one in said] == [("labels", "requested"), ("labels", "skipped")]
+
+
 def test_a_class_with_labels_enough_asks_within_cool_down_and_budget() -> None:
     watched = policy(cool_down=2 * DAY, budget=2)
     said = [watched.finding(finding(day, "new_class", "warning"))[0] for day in (1, 2, 3, 6)]
