@@ -9,7 +9,17 @@ from tidemill.services.control.domain.ab import ABTest, compare
 from tidemill.services.control.domain.decision import JournalPlace, decision
 from tidemill.services.control.domain.group_answers import looks_equal
 from tidemill.services.control.domain.setbacks import harm_in_parts, setback, unequal, without_scores
-from tidemill.services.control.domain.trial_state import STAGE_WORDS, StagePolicy, TrialBlock, TrialState, days_of, figures_of, losses_of, margin_of
+from tidemill.services.control.domain.trial_state import (
+    STAGE_WORDS,
+    StagePolicy,
+    TrialBlock,
+    TrialState,
+    days_of,
+    figures_of,
+    has_figures,
+    losses_of,
+    margin_of,
+)
 from tidemill.shared.application.stages import ABStage, Stages
 from tidemill.shared.statistics.eprocess import below
 
@@ -47,7 +57,7 @@ class StageWatch:
     def trial(self, record: Mapping[str, Any]) -> list[dict[str, Any]]:
         """Decide on a record of a trial."""
         policy = self._policies.get(record["model"])
-        if policy is None:
+        if policy is None or record["stage"] not in STAGE_WORDS:
             return []
         trial = self._followed(record)
         if trial is None:
@@ -55,7 +65,7 @@ class StageWatch:
         part = trial.slices.get(record["slice"])
         if part is None and len(trial.slices) < _MOST_SLICES:
             part = trial.slices[record["slice"]] = []
-        if part is not None and record["labels"]:
+        if part is not None and has_figures(record):
             part.append(TrialBlock.of(record))
         if record["slice"]:
             return []

@@ -1,5 +1,6 @@
 """What a challenger has shown beside the champion, block by block, through its stages."""
 
+import math
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any
@@ -42,6 +43,14 @@ class StagePolicy:
     fairness: Fairness | None = None
 
 
+_MEASURED = ("champion_loss", "difference_mean", "champion_score", "champion_truth", "challenger_score", "challenger_truth")
+
+
+def has_figures(record: Mapping[str, Any]) -> bool:
+    """Whether a record of a trial has labels, and every figure of them is a finite number: nothing else is evidence."""
+    return record["labels"] > 0 and all(record[name] is not None and math.isfinite(record[name]) for name in _MEASURED)
+
+
 @dataclass(slots=True)
 class TrialBlock:
     """Labelled requests of one block of time."""
@@ -57,7 +66,7 @@ class TrialBlock:
 
     @classmethod
     def of(cls, record: Mapping[str, Any]) -> "TrialBlock":
-        """From a record of a trial (`tidemill.Trial`)."""
+        """From a record of a trial (`tidemill.Trial`) that `has_figures`."""
         off, champion_off = (abs(record[f"{whose}_score"] - record[f"{whose}_truth"]) for whose in ("challenger", "champion"))
         answers = record["challenger_yes"], record["challenger_hits"]
         return cls(

@@ -225,3 +225,15 @@ def test_a_restart_after_any_block_decides_the_same(mean: float) -> None:
     assert play(Restarting([policy]), iter(records)) == whole
     twice = watch()
     assert [one["decision_id"] for one in play(twice, iter(records))] == [one["decision_id"] for one in whole]
+
+
+ODD = [{"difference_mean": None}, {"champion_score": float("nan")}, {"champion_loss": float("inf")}, {"stage": "pause"}]
+
+
+@pytest.mark.parametrize("odd", ODD, ids=lambda odd: next(iter(odd)))
+def test_records_whose_figures_are_no_numbers_are_no_evidence_and_end_nothing(odd: dict[str, Any]) -> None:
+    """One ended control, and with it every decision on the model."""
+    records, one = list(days(0.0, 8)), watch()
+    strange = [{**record, "requests": 0, "challenger_failures": 0, **odd, "slice": "odd"} for record in records[:3]]
+    assert play(one, iter([*records[:3], *strange, *records[3:]])) == play(watch(), days(0.0, 8))
+    assert json.dumps(one.snapshot(), allow_nan=False)
