@@ -12,6 +12,8 @@ from campaigns.chaos.kinds.catalogue import KINDS
 from campaigns.chaos.results import Results, line
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 
+_TRIALS = 6
+
 
 def main() -> int:
     """Run chunks until so many faults have struck in all; 1 when anything was not as it must be."""
@@ -39,7 +41,7 @@ def main() -> int:
     while results.struck < options.faults and time.monotonic() - began < options.seconds:
         seed = options.seed + len(results.chunks)
         count = min(options.chunk, options.faults - results.struck)
-        plan = ChunkPlan(seed, count, options.every, options.rate, not options.one_topology, not options.short, options.at_once)
+        plan = ChunkPlan(seed, count, options.every, options.rate, not options.one_topology, not options.short, options.at_once, _TRIALS)
         folder = options.folder / f"run-{seed}-{secrets.token_hex(3)}"
         with Infrastructure.embedded(folder / "servers", options.brokers) as servers:
             chunk = run_chunk(servers, folder, f"chaos-{seed}", plan, kinds, _say if options.verbose else lambda _: None)

@@ -31,11 +31,11 @@ from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.observability.secret_file import secret_file
 
 PARTITIONS, HISTORY = 4, 1_000
-# A training always searches, and draws enough that another recipe than the one that serves is found: those begin in shadow, refits as canaries.
+# A training always searches, so that candidates have other recipes than what serves: those begin in shadow, refits as canaries.
 # Blocks are short, as all requests that a model has answered are minutes old.
 LEARNING = """\
     training:
-      {families: [logistic_regression, lightgbm], trials: 6, windows_days: [0, 2, 7], holdout_days: 4, min_rows: 50, search_every: 1s}
+      {families: [logistic_regression, lightgbm], trials: TRIALS, windows_days: [0, 2, 7], holdout_days: 4, min_rows: 50, search_every: 1s}
     retraining: {bootstrap_labels: 500, cool_down: 1h, budget_per_30d: 1000}
     gate: {min_rows: 50, alpha: 0.2, margin: 0.1, block: 1s}
     stages:
@@ -58,6 +58,8 @@ class ChunkPlan:
         So many faults after which everything is drained and judged; also at the end.
     at_once
         Faults under way at most.
+    trials
+        Of each search. Two seldom find another recipe than the one that serves, so that few candidates are in shadow.
     """
 
     seed: int
@@ -67,6 +69,7 @@ class ChunkPlan:
     mixed: bool = True
     long: bool = False
     at_once: int = 3
+    trials: int = 2
 
 
 @dataclass(slots=True)
@@ -98,7 +101,7 @@ def run_chunk(
         A name that the servers have not seen.
     """
     began, result = time.monotonic(), ChunkResult(plan.seed)
-    application = write_application(folder / "application", app, PARTITIONS, LEARNING)
+    application = write_application(folder / "application", app, PARTITIONS, LEARNING.replace("TRIALS", str(plan.trials)))
     loaded, registry = load_plan(application), ConfluentSchemaRegistry(servers.registry_url)
     broker = KafkaBroker(servers.bootstrap_servers)
     create_topics(loaded, broker)
