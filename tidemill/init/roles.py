@@ -9,6 +9,7 @@ import polars as pl
 from tidemill.init.column import InputColumn
 from tidemill.replay.file_rows import DataSetError
 
+_MOST_GAPS, _IN_ORDER = 2, 0.99
 _ID_NAMES = ("id", "uuid", "guid", "index", "idx", "key", "nr", "no", "number", "rowid", "row", "unnamed")
 _FREE_TEXT = 0.9
 _LEAST_TEXTS = 50
@@ -59,15 +60,21 @@ def looks_like_an_id(column: InputColumn) -> str:
     distinct = given.n_unique()
     words = {part for part in column.name.lower().replace("-", "_").replace(" ", "_").replace(":", "_").split("_") if part}
     if column.kind == "integer":
-        steps = given.diff().drop_nulls()
-        if distinct == len(given) and bool((steps == 1).all()):
-            return "it counts the rows"
-        if distinct == len(given) and words & set(_ID_NAMES):
+        if distinct < len(given):
+            return ""
+        if words & set(_ID_NAMES):
             return "each row has another value, and its name says that it is an id"
-        return ""
+        return "it counts the rows" if _counts_rows(given) else ""
     if distinct == len(given):
         return "each row has another text"
     return "nearly each row has another text" if distinct > _FREE_TEXT * len(given) else ""
+
+
+def _counts_rows(numbers: pl.Series) -> bool:
+    """Whether different whole numbers are 1, 2, 3, ... from some number on, in any order; or with gaps, but nearly in order."""
+    span = int(numbers.max()) - int(numbers.min()) + 1  # type: ignore[arg-type]  # there are some, and they are integers
+    in_order = float((numbers.diff().drop_nulls() > 0).mean() or 0)  # type: ignore[arg-type]  # of truth values
+    return span == len(numbers) or (span <= _MOST_GAPS * len(numbers) and in_order >= _IN_ORDER)
 
 
 def duplicates(names: Iterable[str], values: pl.Series) -> list[str]:

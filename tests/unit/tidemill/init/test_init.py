@@ -147,10 +147,16 @@ def test_what_is_probably_wrong_is_said(tmp_path: Path) -> None:
 
 
 def test_ids_are_no_features(tmp_path: Path) -> None:
-    frame = river_table("Bananas", "y", 300).assign(row=range(300), ticket_id=np.random.default_rng(0).permutation(300) * 7)
+    generator, rows = np.random.default_rng(0), 300
+    frame = river_table("Bananas", "y", rows).assign(row=range(rows), ticket_id=generator.permutation(rows) * 7)
+    # Numbers of rows that were shuffled, or of which some were dropped and two have changed places; amounts that all differ are none.
+    gaps = np.sort(generator.choice(450, rows, replace=False))
+    gaps[[7, 8]] = gaps[[8, 7]]
+    frame = frame.assign(shuffled=generator.permutation(rows) + 5, gaps=gaps, cents=generator.choice(100_000, rows, replace=False))
+    frame = frame.assign(climbing=np.sort(frame.cents))
     result = made(tmp_path, frame, "y")
-    assert {one.column.name for one in result.written.profile.columns if not one.is_feature} == {"row", "ticket_id"}
-    assert sum("seems to be an id" in warning for warning in result.warnings) == 2
+    assert {one.column.name for one in result.written.profile.columns if not one.is_feature} == {"row", "ticket_id", "shuffled", "gaps"}
+    assert sum("seems to be an id" in warning for warning in result.warnings) == 4
 
 
 def test_a_strong_column_is_no_leak_and_noise_is_none(tmp_path: Path) -> None:
