@@ -51,6 +51,7 @@ def given(text: str) -> Iterator[list[str]]:
     """Return the words behind `tidemill` of each line of a block for a shell."""
     for block in re.findall(r"^```(?:sh|bash)\n(.*?)^```", text, re.MULTILINE | re.DOTALL):
         for line in block.replace("\\\n", " ").splitlines():
+            line = line.removeprefix(".venv/bin/")
             if line.startswith("tidemill ") and "..." not in line and "--version" not in line:
                 command = re.split(r" [>|&]|;|&&", line)[0]
                 yield shlex.split(command, comments=True)[1:]
