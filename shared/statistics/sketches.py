@@ -125,7 +125,8 @@ class Sketches:
         # A coarser cell holds 2**shift of the finest.
         lowest = np.abs(keys) << shift
         ends = [((lowest + step + FLOAT_CELLS.origin) << FLOAT_CELLS.bits).view(np.float64) for step in (0, 1 << shift)]
-        middle = np.where(lowest == 0, 0.0, np.sign(keys) * (ends[0] + ends[1]) / 2)
+        # Halved before they are added: the sum of the greatest would be infinite.
+        middle = np.where(lowest == 0, 0.0, np.sign(keys) * (ends[0] / 2 + ends[1] / 2))
         return np.asarray(np.clip(middle, self.range[chosen, :1], self.range[chosen, 1:]), dtype=np.float64)
 
 

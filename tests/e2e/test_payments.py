@@ -41,7 +41,7 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
     options = ReplayOptions("payments", lambda plan: load_data_set(plan, "payments", DATA), slice_ms=TWO_DAYS_MS, up=True, folder=run)
     result = replay_run(application, options, os.environ, Console(quiet=True))
     assert result.answered == DATA.count and result.promotions >= 1
-    assert {log.stem for log in (run / "logs").iterdir()} == {*stage_processes(SEPARATE), "gateway", "alerts"}
+    assert {log.stem for log in (run / "logs").iterdir()} == {*stage_processes(SEPARATE), "gateway", "alerts", "fork-server"}
 
     plan = load_plan(application)
     instance = find_instance(run, os.environ)
