@@ -10,14 +10,15 @@ from typing import Any
 import pyarrow as pa
 
 from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.runs.last_run import UP
 from tidemill.shared.application.plan import Plan, StreamPlan
 from tidemill.shared.observability.redaction import redacted
 
 _SUBSCRIBER = Path("examples/subscribers/predictions.py")
 
 
-def first_steps(application: Path, plan: Plan, environment: Mapping[str, str], gateway: str, now_ms: int) -> list[str]:
-    """Return commands: publish one event, read the predictions, recompute the run."""
+def first_steps(application: Path, plan: Plan, environment: Mapping[str, str], gateway: str, now_ms: int, place: Path) -> list[str]:
+    """Return commands: publish one event, read the predictions, recompute the run, which lies in `place`."""
     ask = next(iter(plan.models.values())).ask if plan.models else next(iter(plan.streams))
     event = written_example(application, plan.streams[ask], now_ms) or example_event(plan.streams[ask], now_ms)
     lines = []
@@ -26,7 +27,8 @@ def first_steps(application: Path, plan: Plan, environment: Mapping[str, str], g
     addresses = " ".join(f"{name}={shlex.quote(redacted(environment[name]))}" for name in VARIABLES[:2])
     if _SUBSCRIBER.is_file():
         lines.append(f"{addresses} {_command('python')} {_SUBSCRIBER} {plan.application.app}")
-    return [*lines, f"{_command('tidemill')} audit {shlex.quote(str(application))}"]
+    run = "" if place == UP / plan.application.app else f" --run {shlex.quote(str(place))}"
+    return [*lines, f"{_command('tidemill')} audit {shlex.quote(str(application))}{run}"]
 
 
 def _command(name: str) -> str:

@@ -89,7 +89,7 @@ def up(
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
         _show_addresses(plan, run)
         wait_for_gateway(run.gateway, goes_on)
-        _show_first_steps(application, plan, run)
+        _show_first_steps(application, plan, run, place)
         broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
         first = FirstPrediction(plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url), began, console, only_new=True)
         with ChangeDesk(place).opened() as desk:
@@ -114,11 +114,11 @@ def _show_addresses(plan: "Plan", run: "Running") -> None:
     console.print(f"  read from  {plan.topics.predictions}", highlight=False)
 
 
-def _show_first_steps(application: Path, plan: "Plan", run: "Running") -> None:
+def _show_first_steps(application: Path, plan: "Plan", run: "Running", place: Path) -> None:
     from tidemill.services.cli.first_steps import first_steps
 
     console.print("In another terminal (stop this one before the last):")
-    for line in first_steps(application, plan, run.infrastructure.environment, run.gateway, time.time_ns() // 1_000_000):
+    for line in first_steps(application, plan, run.infrastructure.environment, run.gateway, time.time_ns() // 1_000_000, place):
         console.print(f"  {line}", highlight=False, markup=False, soft_wrap=True)
 
 

@@ -1,4 +1,4 @@
-"""A second application without code: payments on real Kafka, in separate stages, to a promoted model; the audit, and what it finds."""
+"""A second application without code: payments on real Kafka, in separate stages, to promoted models, one with classes that it learns; the audit."""
 
 import os
 import shutil
@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from typer.testing import CliRunner
 
+from tests.e2e.payment_causes import CAUSES, add_causes, causes
 from tidemill.audit.history import RunHistory, read_history
 from tidemill.deploy.embedded.infrastructure import VARIABLES
 from tidemill.replay.feed import StreamTable
@@ -36,11 +37,15 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
     for name in (*VARIABLES, TOPOLOGY):
         monkeypatch.delenv(name, raising=False)
     application = Path(shutil.copytree(PAYMENTS, tmp_path / "payments"))
-    (application / "app.yaml").write_text((application / "app.yaml").read_text() + f"topology: {SEPARATE}\n")
+    add_causes(application)
+    # A search of two trials: what the second model costs is saved there.
+    (application / "app.yaml").write_text((application / "app.yaml").read_text().replace("trials: 4", "trials: 2") + f"topology: {SEPARATE}\n")
     run = tmp_path / "run"
-    options = ReplayOptions("payments", lambda plan: load_data_set(plan, "payments", DATA), slice_ms=TWO_DAYS_MS, up=True, folder=run)
+    options = ReplayOptions("payments", read, slice_ms=TWO_DAYS_MS, up=True, folder=run)
     result = replay_run(application, options, os.environ, Console(quiet=True))
-    assert result.answered == DATA.count and result.promotions >= 1
+    made = read(load_plan(application))
+    requests = len(made["payments"]) + len(made["reports"])
+    assert result.answered == requests and result.promotions >= 3
     assert {log.stem for log in (run / "logs").iterdir()} == {*stage_processes(SEPARATE), "gateway", "alerts", "fork-server"}
 
     plan = load_plan(application)
@@ -48,13 +53,14 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
     with reachable(instance) as servers:
         # The run's processes have ended; its servers came up again on what they left.
         history = read_history(plan, KafkaBroker(servers.bootstrap_servers), ConfluentSchemaRegistry(servers.registry_url))
-        check(plan, history, load_data_set(plan, "payments", DATA))
+        check(plan, history, made)
+        check_causes(history, made)
         for name, value in servers.environment.items():
             monkeypatch.setenv(name, value)
         command = ["audit", str(application), "--artifacts", instance.artifacts]
         clean = CliRunner().invoke(app, command)
         assert clean.exit_code == 0, clean.output
-        assert clean.output.count(f"{DATA.count:,}") == 2, clean.output
+        assert clean.output.count(f"{requests:,}") == 2, clean.output
         # Without its models the run cannot be recomputed, and the audit does not pass over that.
         for artifact in [path for path in Path(instance.artifacts).rglob("*") if path.is_file()]:
             artifact.unlink()
@@ -62,20 +68,43 @@ def test_payments_come_through_to_a_promoted_model_and_the_audit_is_clean(tmp_pa
         assert wrong.exit_code == 1 and "differs" in wrong.output, wrong.output
 
 
+def read(plan: Plan) -> dict[str, StreamTable]:
+    """Payments, their chargebacks, and what the inquiries into these found."""
+    made = load_data_set(plan, "payments", DATA)
+    return {**made, **causes(made)}
+
+
+def check_causes(history: RunHistory, made: Mapping[str, StreamTable]) -> None:
+    """The cause that nobody had declared and that came late is learned when there are labels enough of it, and answered from then on."""
+    registered, promoted = (
+        [one for one in history.deployments if one["model"] == "cause" and one["event"] == event] for event in ("registered", "promoted")
+    )
+    assert [tuple(one["classes"]) for one in registered] == [CAUSES[:2], CAUSES]
+    assert [one["version"] for one in promoted] == [one["version"] for one in registered]
+    outcomes = history.outcomes.to_pandas()
+    late = outcomes[(outcomes["model"] == "cause") & (outcomes["deployment_sequence"] >= promoted[1]["sequence"])]
+    truth = dict(zip(*(made["findings"].columns[name].to_pylist() for name in ("payment_id", "cause")), strict=True))
+    assert (late["label_class"] == [truth[name] for name in late["request_id"]]).all()
+    tested = late[late["label_class"] == "testing"]
+    assert len(tested) > 20 and (tested["label"] == CAUSES.index("testing")).all()
+    assert (tested["predicted"] == tested["label"]).mean() > 0.8
+
+
 def check(plan: Plan, history: RunHistory, made: Mapping[str, StreamTable]) -> None:
     """Against the data set itself: who reported in time is labelled, all others timed out as negative, and who came later changed nothing."""
     payments, chargebacks = made["payments"], made["chargebacks"]
-    assert history.accepted == len(payments) + len(chargebacks) and not history.rejected and not history.duplicates
+    assert history.accepted == sum(map(len, made.values())) and not history.rejected and not history.duplicates
     ids = (table.columns.column("payment_id").to_pylist() for table in (payments, chargebacks))
     paid, reported = (dict(zip(names, table.available_ms.tolist(), strict=True)) for names, table in zip(ids, (payments, chargebacks), strict=True))
     delays = np.array([at - paid[name] for name, at in reported.items()])
     in_time = int((delays <= TWO_DAYS_MS).sum())
-    statuses = Counter(history.outcomes.column("status").to_pylist())
+    outcomes = history.outcomes.to_pandas()
+    outcomes = outcomes[outcomes["model"] == "fraud"]
+    statuses = Counter(outcomes["status"])
     assert statuses["labelled"] == in_time > 400 and statuses["timeout"] == len(payments) - in_time
     assert plan.models["fraud"].label.corrections == "first" and not statuses["corrected"] and len(delays) > in_time
-    promoted = [event for event in history.deployments if event["event"] == "promoted"]
+    promoted = [event for event in history.deployments if event["event"] == "promoted" and event["model"] == "fraud"]
     assert promoted and plan.models["fraud"].label.on_timeout == "negative"
-    outcomes = history.outcomes.to_pandas()
     served = outcomes[(outcomes["deployment_sequence"] >= promoted[0]["sequence"]) & outcomes["status"].isin(["labelled", "timeout"])]
     assert served["label"].notna().all() and 0.01 < served["label"].mean() < 0.1
     assert roc_auc(served["label"].to_numpy(float), served["score"].to_numpy(float)) > 0.65, "also while the pattern changes"

@@ -11,6 +11,7 @@ from typer.testing import CliRunner
 
 from tests.help_examples import commands
 from tidemill.deploy.embedded.infrastructure import VARIABLES
+from tidemill.runs.last_run import UP
 from tidemill.services.cli.__main__ import app
 from tidemill.services.cli.first_steps import example_event, first_steps
 from tidemill.shared.application.planning import load_plan
@@ -34,7 +35,8 @@ def test_the_example_event_is_answered(name: str) -> None:
 def test_every_line_can_be_copied_into_a_shell(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.chdir(ROOT)
     plan = load_plan(ROOT / "examples" / "payments")
-    curl, follow, audit = first_steps(Path("examples/payments"), plan, ADDRESSES, "http://127.0.0.1:7", 1_767_225_600_000)
+    given = Path("examples/payments"), plan, ADDRESSES, "http://127.0.0.1:7", 1_767_225_600_000
+    curl, follow, audit = first_steps(*given, UP / "payments")
     words = shlex.split(curl)
     assert words[0] == "curl" and words[-1] == "http://127.0.0.1:7/v1/events/payments"
     assert json.loads(words[words.index("-d") + 1]).keys() == {field.name for field in plan.streams["payments"].user_arrow}
@@ -42,7 +44,9 @@ def test_every_line_can_be_copied_into_a_shell(monkeypatch: pytest.MonkeyPatch) 
     assert [first.split("=")[0], second.split("=")[0]] == list(VARIABLES[:2]) and app == "payments"
     assert ROOT / python == Path(sys.executable).parent / "python"
     assert program == "examples/subscribers/predictions.py"
-    assert tuple(shlex.split(audit)[1:2]) in commands()
+    assert tuple(shlex.split(audit)[1:2]) in commands() and shlex.split(audit)[2:] == ["examples/payments"]
+    elsewhere = first_steps(*given, Path("my runs/payments"))[-1]
+    assert shlex.split(elsewhere)[3:] == ["--run", "my runs/payments"], "a run in a folder of its own is not found without it"
 
 
 def test_the_command_says_its_version_and_what_it_is_for() -> None:
