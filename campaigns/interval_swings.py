@@ -1,7 +1,8 @@
 """Coverage of prediction intervals beside an abrupt swing of the errors: ``python -m campaigns.interval_swings``.
 
 Residuals of 5,000 rows are normal with deviation 1; half-way their mean moves by some deviations, or their deviation grows. Labels come some rows
-late, and bounds go out every 20 labels, as those of a live model do. Of each stream the 500 rows in a row count that are covered worst.
+late, and bounds go out every 20 labels and where they leap, as those of a live model do. Of each stream the 500 rows in a row count that are covered
+worst.
 """
 
 import argparse
@@ -21,8 +22,10 @@ def covered(seed: int, what: str, size: float, delay: int) -> NDArray[np.float64
     residuals = np.random.default_rng(seed).normal(size=ROWS)
     late = np.arange(ROWS) >= ROWS // 2
     residuals = residuals + size * late if what == "mean moves by" else residuals * np.where(late, size, 1.0)
-    moved = np.vstack([[-_BOUND, _BOUND], IntervalTracker(-_BOUND, _BOUND).update(residuals)])
-    bounds = moved[np.maximum(0, np.arange(ROWS) - delay) // REVISION * REVISION]
+    offsets, leaps = IntervalTracker(-_BOUND, _BOUND).followed(residuals)
+    moved, labels = np.vstack([[-_BOUND, _BOUND], offsets]), np.arange(ROWS + 1)
+    told = np.maximum.accumulate(np.where((labels % REVISION == 0) | np.concatenate([[False], leaps]), labels, 0))
+    bounds = moved[told[np.maximum(0, np.arange(ROWS) - delay)]]
     return np.asarray((residuals >= bounds[:, 0]) & (residuals <= bounds[:, 1]), np.float64)
 
 
