@@ -32,7 +32,7 @@ from tidemill.shared.runner.task import StepContext, TaskInputs
 from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes", "ingestion")
-_FOLD_VERSION = "drift-28"
+_FOLD_VERSION = "drift-29"
 _SNAPSHOT_ROWS = 50_000
 _MERGE_KEY = b"merge"
 

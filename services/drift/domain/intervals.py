@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.findings import Coordinates
 from tidemill.services.drift.domain.rows import Float64, Int64, OutcomeRows
@@ -47,7 +48,8 @@ class Revision:
 class Intervals:
     """Fold over one champion's labels, in the order of their requests once the label horizon has passed: early labels are biased.
 
-    A label counts once: corrections move nothing, and labels that come after their horizon count when they come. Every 20 labels there is a revision.
+    A label counts once: corrections move nothing, and labels that come after their horizon count when they come. Every 20 labels there is a revision,
+    and at once where the bounds leap because the errors have swung.
     Which labels have matured is looked at with every outcome of the model, in merge order, so that batches do not matter.
 
     Attributes
@@ -115,8 +117,8 @@ class Intervals:
         )
         ready, due = self.waiting.take(came, rows.at.time_ms[mine], horizon_ms)
         with np.errstate(over="ignore"):
-            offsets = self.tracker.update(ready["label"] - ready["score"])
-        return self._revisions(rows, mine[due], offsets)
+            offsets, leaps = self.tracker.followed(ready["label"] - ready["score"])
+        return self._revisions(rows, mine[due], offsets, leaps)
 
     def snapshot(self) -> dict[str, Any]:
         """State as plain lists and numbers."""
@@ -136,11 +138,11 @@ class Intervals:
         self.own = state["own"][0], state["own"][1]
         self.waiting.load(state["waiting"])
 
-    def _revisions(self, rows: OutcomeRows, places: Int64, offsets: Float64) -> list[Revision]:
+    def _revisions(self, rows: OutcomeRows, places: Int64, offsets: Float64, leaps: NDArray[np.bool_]) -> list[Revision]:
         numbers = self.labels + 1 + np.arange(len(places))
         self.labels += len(places)
         revisions = []
-        for i in np.flatnonzero((numbers % LABELS_PER_REVISION == 0) & np.isfinite(offsets).all(axis=1)).tolist():
+        for i in np.flatnonzero(((numbers % LABELS_PER_REVISION == 0) | leaps) & np.isfinite(offsets).all(axis=1)).tolist():
             row = int(places[i])
             at = Coordinates(int(rows.at.time_ms[row]), int(rows.at.partition[row]), int(rows.at.offset[row]))
             lower, upper = offsets[i].tolist()

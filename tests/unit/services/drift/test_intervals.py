@@ -73,6 +73,15 @@ def test_labels_count_in_request_order_once_their_horizon_has_passed() -> None:
         assert not ((whole.at.time_ms >= request_ms + 60_000) & (whole.at.time_ms < one.at.time_ms)).any(), "at the first outcome after it"
 
 
+def test_bounds_that_leap_are_told_at_once() -> None:
+    """Six of ten residuals beyond the bounds: the revision does not wait for the twentieth label."""
+    residuals = np.concatenate([np.random.default_rng(3).normal(size=100), np.full(7, 6.0), np.zeros(13)])
+    made = revisions(rows(residuals, np.zeros(len(residuals), np.int64)), [], 0)
+    early = [one for one in made if one.labels % 20]
+    assert [one.labels for one in made if one.labels <= 100] == [20, 40, 60, 80, 100] and 104 <= early[0].labels <= 107
+    assert len(early) < 8 and max(one.upper_offset for one in early) > 5
+
+
 def test_a_version_without_intervals_gets_one() -> None:
     intervals = Intervals("m")
     intervals.begin("v1", np.nan, np.nan, START)

@@ -89,6 +89,32 @@ def test_one_residual_moves_a_bound_by_a_tenth_of_a_deviation() -> None:
     assert before < tracker.upper < before + 0.11
 
 
+def _settled() -> IntervalTracker:
+    tracker = IntervalTracker(-1.6, 1.6)
+    tracker.update(np.random.default_rng(2).normal(size=1_000))
+    return tracker
+
+
+def test_bounds_reach_for_all_of_the_last_ten_residuals_when_six_of_them_lie_beyond() -> None:
+    tracker = _settled()
+    begun = tracker.upper
+    before = tracker.update([3.0, 0.0, 3.1, 0.0, 3.2, 0.0, 3.3, 0.0, 3.0])
+    assert 0.3 < before[-1, 1] - begun < 0.6, "five: a tenth of a deviation each"
+    leapt = tracker.update([2.9])[0]
+    assert leapt[1] == 3.3 and leapt[0] == pytest.approx(before[-1, 0], abs=0.01), "the bound on the other side stays where it is"
+    wider = _settled()
+    assert wider.update([-3.0, 3.0] * 3 + [0.0] * 4)[5].tolist() == pytest.approx([-3.0, 3.0]), "errors that grow move both"
+
+
+def test_a_few_labels_of_the_wrong_unit_do_not_open_the_interval_without_end() -> None:
+    tracker = _settled()
+    begun, deviation = tracker.upper, tracker.deviation
+    tracker.update([1e6] * 8)
+    assert 6 * deviation < tracker.upper - begun < 15 * deviation
+    tracker.update(np.random.default_rng(3).normal(size=200))
+    assert tracker.upper < 5 * deviation, "no bound stays beyond what the last 200 residuals were"
+
+
 def test_without_offsets_to_begin_with_there_is_no_interval_until_fifty_residuals_have_come() -> None:
     tracker = IntervalTracker()
     bounds = tracker.update(np.random.default_rng(3).normal(size=60))
