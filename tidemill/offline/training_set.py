@@ -21,7 +21,7 @@ def read_training_set(plan: Plan, model: str, lake: Lake, before_ms: int | None 
     Parameters
     ----------
     before_ms
-        Journal time before which everything counts; the end of what is archived when None. The dataset's version has it.
+        Journal time before which everything counts; the end of the model's archived outcomes when None. The dataset's version has it.
 
     Vectors served while one of the model's columns was defined otherwise are left out; `version` counts them.
 
@@ -42,15 +42,14 @@ def read_training_set(plan: Plan, model: str, lake: Lake, before_ms: int | None 
         raise UnfitArchiveError(
             f"expected served vectors with {', '.join(unknown)} in {lake.uri(VECTORS)}, which has {', '.join(have)}; backfill them"
         )
-    return training_set(lake, plan.models[model], _archive_end_ms(lake) if before_ms is None else before_ms, feature_versions(plan))
+    return training_set(lake, plan.models[model], _known_until_ms(lake, model) if before_ms is None else before_ms, feature_versions(plan))
 
 
-def _archive_end_ms(lake: Lake) -> int:
-    newest = [
-        pc.max(pc.cast(lake.dataset(table).to_table(columns=[column]).column(column), pa.timestamp("ms", "UTC"))).value or -1
-        for table, column in ((VECTORS, "_journal_time"), (OUTCOMES, "journal_time"))
-    ]
-    return max(newest) + 1
+def _known_until_ms(lake: Lake, model: str) -> int:
+    """Return the instant after the last outcome of a model. Requests that came later, perhaps years after a replay, have told nothing yet."""
+    dataset = lake.dataset(OUTCOMES)
+    times = dataset.to_table(columns=["journal_time"], filter=pc.field("model") == model).column("journal_time")
+    return int(pc.max(pc.cast(times, pa.timestamp("ms", "UTC"))).value or -1) + 1
 
 
 def write_training_set(made: TrainingSet, path: Path) -> None:
