@@ -40,6 +40,7 @@ _UPSTREAM = ("features", "scoring", "outcomes")
 _VERSION = "archive-1"
 _MERGE_KEY = b"merge"
 _TOGETHER = 64
+FLUSH_MS = 30_000
 FLUSH_BYTES = 32 << 20
 
 
@@ -99,7 +100,7 @@ class ArchiveTask(MergingTask):
         lake: Lake,
         partition: int,
         flush_rows: int = 50_000,
-        flush_ms: int = 30_000,
+        flush_ms: int = FLUSH_MS,
         flush_bytes: int = FLUSH_BYTES,
     ) -> None:
         topics = plan.topics

@@ -87,11 +87,12 @@ def up(
     begun = running_application(application, plan, place, clock.value, lambda: not stop.is_set())
     with failures(), begun as run, watching(plan, run.infrastructure, say) as watch:
         console.print(f"{plan.application.app} runs after {time.monotonic() - started:.1f} s; logs in {place / 'logs'}; Ctrl-C stops it.")
+        broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
+        # Before anybody is told where to send events: the answer to the first of them counts.
+        first = FirstPrediction(plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url), began, console, only_new=True)
         _show_addresses(plan, run)
         wait_for_gateway(run.gateway, goes_on)
         _show_first_steps(application, plan, run, place)
-        broker = connect(read_settings().kafka_at(run.infrastructure.bootstrap_servers))
-        first = FirstPrediction(plan, broker, ConfluentSchemaRegistry(run.infrastructure.registry_url), began, console, only_new=True)
         with ChangeDesk(place).opened() as desk:
             while not stop.wait(0.5) and goes_on():
                 follow_changes(desk, place, run, goes_on, say)

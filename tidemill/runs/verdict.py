@@ -11,6 +11,9 @@ from tidemill.shared.application.plan import Plan
 DECLARED = ("expectation", "non_finite")
 QUARANTINED = "quarantined"
 STANDSTILL_S = 30.0
+# The archive covers what it has appended to the lake, every 30 s when little comes: one that works moves twice in this time.
+_LONGER_S = {"archive": 90.0}
+_TRAINING_ENDS = frozenset({"finished", "failed", "refused"})
 _LONGEST = 300
 
 
@@ -117,13 +120,23 @@ class Standstill:
     since: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def stages(self, seen: RunState, now_s: float) -> dict[str, float]:
-        """Return the seconds for which each stage that is behind has not moved, where that is long."""
+        """Return the seconds for which each stage that is behind has not moved, where that is long.
+
+        Retraining covers nothing beyond the oldest training that is under way, which ends by its own `training.max_duration`.
+        """
         covered: dict[str, int] = {}
         for (stage, _), progress in seen.progress.items():
             covered[stage] = min(progress.covered_time, covered.get(stage, progress.covered_time))
+        trains = _trains(seen.retraining)
         for stage, time_ms in covered.items():
-            if self.since.get(stage, (None, 0.0))[0] != time_ms:
+            if self.since.get(stage, (None, 0.0))[0] != time_ms or (stage == "retraining" and trains):
                 self.since[stage] = time_ms, now_s
         newest = max(covered.values(), default=0)
         waited = {stage: now_s - self.since[stage][1] for stage, time_ms in covered.items() if time_ms < newest}
-        return {stage: seconds for stage, seconds in waited.items() if seconds > STANDSTILL_S}
+        return {stage: seconds for stage, seconds in waited.items() if seconds > _LONGER_S.get(stage, STANDSTILL_S)}
+
+
+def _trains(records: Sequence[Mapping[str, Any]]) -> bool:
+    """Whether a training has begun and not ended."""
+    last = {record["decision_id"]: record["event"] for record in records}
+    return any(event not in _TRAINING_ENDS for event in last.values())

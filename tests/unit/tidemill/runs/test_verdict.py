@@ -10,6 +10,7 @@ from tidemill.runs.announcer import Announcer
 from tidemill.runs.screen import lag_text, rejected_text
 from tidemill.runs.verdict import RunProblem, Standstill, findings
 from tidemill.runs.watch import RunState
+from tidemill.services.archive.task import FLUSH_MS
 from tidemill.services.cli import terminal
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.log.flood import Refusals
@@ -26,7 +27,7 @@ def letter(reason: str, offset: int = 7, stage: str = "ingestion") -> dict[str, 
 
 
 def training(event: str, model: str = "fraud", reason: str = "") -> dict[str, Any]:
-    return {"event": event, "model": model, "reason": reason}
+    return {"event": event, "model": model, "reason": reason, "decision_id": "d1"}
 
 
 def answered(count: int) -> RunState:
@@ -110,6 +111,21 @@ def test_a_stage_that_is_behind_and_does_not_move_stands_still() -> None:
     assert stands.stages(seen, 31.0) == {"scoring": 31.0}
     seen.progress["scoring", 0] = Progress("scoring", 0, covered_time=4)
     assert stands.stages(seen, 32.0) == {}
+
+
+def test_the_archive_may_gather_rows_and_retraining_may_train() -> None:
+    stands = Standstill()
+    seen = RunState({(stage, 0): Progress(stage, 0, covered_time=3) for stage in ("archive", "retraining")})
+    seen.progress["features", 0] = Progress("features", 0, covered_time=5)
+    assert FLUSH_MS / 1e3 * 2 <= 60.0
+    assert stands.stages(seen, 0.0) == {}
+    assert stands.stages(seen, 61.0) == {"retraining": 61.0}
+    assert stands.stages(seen, 91.0) == {"archive": 91.0, "retraining": 91.0}
+    seen.retraining.append(training("started"))
+    assert stands.stages(seen, 500.0) == {"archive": 500.0}
+    seen.retraining.append(training("finished"))
+    assert stands.stages(seen, 520.0) == {"archive": 520.0}
+    assert stands.stages(seen, 531.0) == {"archive": 531.0, "retraining": 31.0}
 
 
 def test_a_run_says_each_kind_of_fault_at_its_first_record_and_at_every_doubling() -> None:
