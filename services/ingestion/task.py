@@ -4,6 +4,7 @@ import logging
 import secrets
 from collections.abc import Mapping, Sequence
 from dataclasses import replace
+from functools import lru_cache
 from pathlib import Path
 from typing import Literal
 
@@ -31,7 +32,7 @@ from tidemill.shared.avro.arrow_types import int64_ms, leaves
 from tidemill.shared.avro.record_reader import RecordReader
 from tidemill.shared.avro.record_writer import RecordWriter
 from tidemill.shared.avro.registry import SchemaRegistry
-from tidemill.shared.avro.schema_tree import parse_record
+from tidemill.shared.avro.schema_tree import AvroType, parse_record
 from tidemill.shared.log.flood import FloodLimits
 from tidemill.shared.log.flow import Flow
 from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
@@ -243,12 +244,18 @@ def _names(plan: Plan, stream: StreamPlan) -> list[str]:
 
 def _proof(stream: StreamPlan, limit_bytes: int, names: Sequence[str], name_bytes: int) -> EntryProof:
     """Return what judges a stream's entries, envelope aside, by encoding them and reading them again."""
-    record = parse_record(stream.entry_schema)
-    record.fields = [field for field in record.fields if not field.name.startswith("_")]
-    reader = RecordReader(record, record)
+    writer, reader, risky = _entry_codec(stream.entry_schema)
 
     def refused(entries: Packed) -> Mapping[int, tuple[str, str]]:
         return reader.read(entries.content, entries.stops[:-1], entries.stops[1:])[1]
 
+    return EntryProof(writer.encode, refused, limit_bytes, risky, names, name_bytes)
+
+
+@lru_cache(maxsize=64)
+def _entry_codec(schema: str) -> tuple[RecordWriter, RecordReader, bool]:
+    """Return what writes and reads a stream's entries, envelope aside, and whether an entry may hold what its type does not."""
+    whole = parse_record(schema)
+    record = AvroType("record", name=whole.name, fields=[field for field in whole.fields if not field.name.startswith("_")])
     risky = any(column.type.kind not in _HOLD_ANYTHING or column.type.logical in _HOLD_SOME for column in leaves(record))
-    return EntryProof(RecordWriter(record, b"").encode, refused, limit_bytes, risky, names, name_bytes)
+    return RecordWriter(record, b""), RecordReader(record, record), risky

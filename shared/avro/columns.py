@@ -5,6 +5,7 @@ A bad record costs itself only, and its verdict is its own: it does not depend o
 
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
+from functools import lru_cache
 from operator import attrgetter
 
 import numpy as np
@@ -17,7 +18,7 @@ from tidemill.shared.avro.leaf_columns import BatchTooLarge
 from tidemill.shared.avro.record_reader import RecordReader
 from tidemill.shared.avro.record_writer import RecordWriter
 from tidemill.shared.avro.registry import SchemaNotFound, SchemaRegistry
-from tidemill.shared.avro.schema_tree import UnreadableSchema, parse_record
+from tidemill.shared.avro.schema_tree import MOST_KEPT_TEXT, UnreadableSchema, parse_record
 from tidemill.shared.avro.wire import HEADER_BYTES, header
 from tidemill.shared.avro.writer_ids import repeated_writer
 from tidemill.shared.log.errors import InvalidRecord
@@ -61,9 +62,8 @@ class ColumnEncoder:
     """
 
     def __init__(self, registry: SchemaRegistry, subject: str, schema: str) -> None:
-        record = parse_record(schema)
-        self.arrow = arrow_schema(record)
-        self._writer = RecordWriter(record, header(registry.register(subject, schema)))
+        self.arrow = _columns(schema)
+        self._writer = _record_writer(schema, header(registry.register(subject, schema)))
         self._required = [i for i, field in enumerate(self.arrow) if not field.nullable]
 
     def encode(self, batch: pa.RecordBatch) -> Packed:
@@ -104,8 +104,8 @@ class ColumnDecoder:
         self._registry = registry
         self._as_meant = writers
         self._exact_length = exact_length
-        self._reader = parse_record(reader_schema)
-        self.arrow = arrow_schema(self._reader)
+        self._reader = reader_schema
+        self.arrow = _columns(reader_schema)
         self._writers: dict[int, RecordReader | InvalidRecord] = {}
 
     def decode(self, messages: Sequence[bytes | None]) -> DecodedColumns:
@@ -150,8 +150,9 @@ class ColumnDecoder:
             return InvalidRecord(0, "not_framed", "expected a zero byte and a four-byte schema id, found ")
         try:
             text = self._registry.schema(schema_id)
-            writer = parse_record(text if self._as_meant is None else self._as_meant(text))
-            reader: RecordReader | InvalidRecord = RecordReader(writer, self._reader, self._exact_length)
+            writer = text if self._as_meant is None else self._as_meant(text)
+            resolved = _resolved if len(writer) > MOST_KEPT_TEXT else _kept
+            reader: RecordReader | InvalidRecord = resolved(writer, self._reader, self._exact_length)
         except SchemaNotFound:
             return InvalidRecord(0, "unknown_schema_id", f"schema id {schema_id} is not in the registry; register it before publishing")
         except UnreadableSchema as error:
@@ -194,6 +195,24 @@ class ColumnDecoder:
         order = np.argsort(rows, kind="stable")
         batch = pa.concat_batches([batch for batch, _ in parts])
         return batch.take(pa.array(order)) if (np.diff(rows) < 0).any() else batch, rows[order]
+
+
+def _resolved(writer: str, reader: str, exact: bool) -> RecordReader:
+    return RecordReader(parse_record(writer), parse_record(reader), exact)
+
+
+# Neither of them has a state: decoders and encoders of the same schemas share one in a process, which makes and ends many of them as partitions move.
+_kept = lru_cache(maxsize=128)(_resolved)
+
+
+@lru_cache(maxsize=128)
+def _record_writer(schema: str, head: bytes) -> RecordWriter:
+    return RecordWriter(parse_record(schema), head)
+
+
+@lru_cache(maxsize=128)
+def _columns(schema: str) -> pa.Schema:
+    return arrow_schema(schema)
 
 
 _null_count = attrgetter("null_count")

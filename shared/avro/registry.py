@@ -2,6 +2,7 @@
 
 import json
 import time
+from functools import lru_cache
 from typing import Protocol
 
 from confluent_kafka.schema_registry import Schema, SchemaRegistryClient
@@ -34,6 +35,7 @@ class SchemaRegistry(Protocol):
         ...
 
 
+@lru_cache(maxsize=256)
 def _canonical(schema: str) -> str:
     return json.dumps(json.loads(schema), separators=(",", ":"))
 

@@ -7,12 +7,15 @@ process. This parser refuses what is deeper than `MOST_DEPTH` or has more than `
 import json
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from functools import lru_cache
 from typing import Any
 
 MOST_DEPTH = 64
 MOST_TYPES = 10_000
 _MOST_TEXT = 4 << 20
 _MOST_FIXED = 1 << 20
+MOST_KEPT_TEXT = 16 << 10
+"""Longest schema (characters) of which a process keeps what it has made of it: anybody may register longer ones."""
 PRIMITIVES = frozenset({"null", "boolean", "int", "long", "float", "double", "bytes", "string"})
 LOGICAL_BASES = {
     "date": ("int",), "time-millis": ("int",), "time-micros": ("long",), "timestamp-millis": ("long",), "timestamp-micros": ("long",),
@@ -90,7 +93,7 @@ class AvroType:
 
 
 def parse_record(schema: str) -> AvroType:
-    """Parse an Avro record schema (JSON); raises UnreadableSchema."""
+    """Parse an Avro record schema (JSON), as `parse_type` does."""
     parsed = parse_type(schema)
     if parsed.kind != "record":
         raise UnreadableSchema(f"expected an Avro record schema, found {schema[:80]}")
@@ -98,15 +101,25 @@ def parse_record(schema: str) -> AvroType:
 
 
 def parse_type(schema: str) -> AvroType:
-    """Parse an Avro schema (JSON) of any type; raises UnreadableSchema."""
+    """Parse an Avro schema (JSON) of any type; raises UnreadableSchema.
+
+    The same text is parsed once in a process: the tree is everybody's, and nobody may change it.
+    """
     if len(schema) > _MOST_TEXT:
         raise UnreadableSchema(f"expected a schema of at most {_MOST_TEXT} characters, found {len(schema)}")
+    return _parsed(schema) if len(schema) > MOST_KEPT_TEXT else _kept(schema)
+
+
+def _parsed(schema: str) -> AvroType:
     try:
         return _Parser().type(json.loads(schema), "", 0)
     except UnreadableSchema as error:
         raise UnreadableSchema(f"expected an Avro schema, found {schema[:80]} ({error})") from error
     except (ValueError, RecursionError) as error:
         raise UnreadableSchema(f"expected an Avro schema, found {schema[:80]} ({type(error).__name__}: {error})") from error
+
+
+_kept = lru_cache(maxsize=128)(_parsed)
 
 
 class _Parser:

@@ -78,6 +78,8 @@ class MemorySource:
                 log = self._broker.log(partition)
                 if not log.low <= position <= log.end:
                     raise offset_lost(partition, f"group {self.group}", position, log.low, log.end)
+                if position == log.last_stable():
+                    continue
                 records, self._positions[partition] = log.read(position, log.end, max_records)
                 if len(records):
                     taken.append(records)

@@ -12,6 +12,7 @@ from tidemill.shared.log.packed import chained, taken
 from tidemill.shared.log.records import Records, TopicPartition
 
 OPEN, COMMITTED, ABORTED = "open", "committed", "aborted"
+_NOTHING: NDArray[np.int64] = np.empty(0, np.int64)
 
 
 @dataclass(slots=True)
@@ -121,7 +122,7 @@ class PartitionLog:
             if not run.is_committed:
                 continue
             offsets = run.records.offsets
-            first, last = (int(np.searchsorted(offsets, place)) for place in (begin, end))
+            first, last = offsets.searchsorted((begin, end)).tolist()
             if last - first > limit:
                 parts.append(run.records[first : first + limit])
                 return joined(self.address, parts), int(offsets[first + limit])
@@ -167,11 +168,12 @@ class PartitionLog:
 
 def joined(address: TopicPartition, parts: Sequence[Records]) -> Records:
     """Return runs of one partition as one."""
+    if not parts:
+        return Records(*address, _NOTHING, _NOTHING, [], [])
     if len(parts) == 1:
         return parts[0]
-    nothing = np.empty(0, np.int64)
-    offsets = np.concatenate([nothing, *(part.offsets for part in parts)])
-    times = np.concatenate([nothing, *(part.timestamps_ms for part in parts)])
+    offsets = np.concatenate([part.offsets for part in parts])
+    times = np.concatenate([part.timestamps_ms for part in parts])
     return Records(*address, offsets, times, chained([part.keys for part in parts]), chained([part.values for part in parts]))
 
 

@@ -10,6 +10,7 @@ from tests.effort import effort
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.avro.registry import MemorySchemaRegistry
+from tidemill.shared.avro.schema_tree import MOST_KEPT_TEXT, parse_type
 from tidemill.shared.avro.unknown_ids import UnknownIds
 from tidemill.shared.avro.wire import header
 from tidemill.shared.log.errors import InvalidRecord
@@ -77,6 +78,8 @@ def test_a_hostile_schema_is_refused_in_no_time_by_every_codec(case: str) -> Non
         "share": 0.0,
     }
     assert codec.decode(codec.encode(good)) == good
+    # The first batch without a row loads pandas.
+    assert len(columns.decode([None]).errors) == 1
     with effort() as cost:
         with pytest.raises(InvalidRecord):
             codec.decode(header(99) + body)
@@ -99,3 +102,11 @@ def test_ids_that_nobody_registered_are_asked_for_within_a_budget() -> None:
     assert not unknown.worth_asking(8, now + 29)
     assert unknown.worth_asking(8, now + 31)
     assert unknown.worth_asking(4_000_000_000, now + 31)
+
+
+def test_a_schema_is_parsed_once_in_a_process_unless_it_is_long() -> None:
+    short = json.dumps({"type": "record", "name": "Short", "fields": [{"name": "n", "type": "long"}]})
+    long = json.dumps({"type": "enum", "name": "Long", "symbols": [f"s{number}" for number in range(4_000)]})
+    assert parse_type(short) is parse_type(short)
+    assert len(long) > MOST_KEPT_TEXT
+    assert parse_type(long) is not parse_type(long), "what anybody registers is kept by nobody else"
