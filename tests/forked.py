@@ -7,10 +7,11 @@ from functools import cache
 from pathlib import Path
 
 from tidemill.runs.supervisor import LOADED_ONCE
-from tidemill.shared.fork_server.client import ForkedProcess, ForkServer
+from tidemill.shared.fork_server.client import ForkServer
+from tidemill.shared.fork_server.process import StartedProcess
 
 
-def start(module: str, *arguments: str, log: Path, environment: Mapping[str, str] = os.environ) -> ForkedProcess:
+def start(module: str, *arguments: str, log: Path, environment: Mapping[str, str] = os.environ) -> StartedProcess:
     """Start ``python -m MODULE ARGUMENTS`` with an environment of its own; it ends with the tests at the latest."""
     return _server().start(module, environment, log, arguments=arguments)
 

@@ -1,8 +1,8 @@
 """The process that forks: ``python -m tidemill.shared.fork_server.server SOCKET MODULE...`` loads the modules, then forks whoever is asked for.
 
 It has one thread of Python and no client of any server, so a fork of it is whole. What it forks becomes ``python -m MODULE`` in an environment of its
-own. It tells of each end, and keeps the process id until that was heard. When the other end of its socket is closed it ends, and the kernel ends
-what it has forked.
+own. It tells when it has loaded the modules, and of each end, and keeps the process id until that was heard. When the other end of its socket is
+closed it ends, and the kernel ends what it has forked.
 """
 
 import gc
@@ -39,6 +39,7 @@ class _Server:
         signal.signal(signal.SIGCHLD, _nothing)
         # Ctrl-C is meant for who started it, who then ends this one.
         signal.signal(signal.SIGINT, signal.SIG_IGN)
+        self._tell({"loaded": os.getpid()})
 
     def serve(self) -> Mapping[str, Any] | None:
         while True:

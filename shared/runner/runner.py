@@ -213,16 +213,18 @@ class Runner:
         deaths = DeathVerdicts(crash_log, limits.crash_limit, verdicts)
         return LinkedStage(topics, restore, verdicts, deaths, CrashTrials(number, restore, verdicts, limits.max_batch, self._clock_ms))
 
-    def use_children(self, make: MakeStage) -> None:
+    def use_children(self, make: MakeStage, modules: Sequence[str] = ()) -> None:
         """Have child processes try what has ended this one without an exception, instead of dying of it again and again.
 
         Parameters
         ----------
         make
             Makes a runner like this one in the child. Its tasks must do nothing outside of Kafka while they process.
+        modules
+            Loaded once for all children.
         """
         limits = self._settings
-        child = StageChild(make, self._children, limits.trial_timeout_s, limits.trial_memory_bytes)
+        child = StageChild(make, self._children, limits.trial_timeout_s, limits.trial_memory_bytes, modules)
         self._search.use_children(CulpritWalk(child, self._lender, self._tenure.keep, limits.max_batch, self._clock_ms))
 
     def note_faults(self) -> None:

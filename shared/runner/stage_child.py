@@ -7,13 +7,14 @@ import signal
 import socket
 import threading
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from multiprocessing.connection import Connection
 from pathlib import Path
 from typing import Any, Protocol
 
-from tidemill.shared.fork_server.client import ForkedProcess, ForkServer, ForkServerError
+from tidemill.shared.fork_server.client import ForkServer
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.log.broker import Broker
 from tidemill.shared.log.errors import ServerAwayError, TransientError
 from tidemill.shared.runner.lent_broker import Lender
@@ -27,9 +28,10 @@ _RESTORING_TAKES = 5.0
 # An interpreter and its libraries, on a busy machine: that says nothing of the task.
 _STARTS_S = 120.0
 _TAIL = 2_000
-# One search takes a child after the other: what forks them has loaded what stages have in common, and goes when none has been wanted for so long.
-_LOADED_ONCE = ("tidemill.shared.without_pandas", "onnx", "tidemill.shared.service.service_process", "tidemill.shared.runner.rehearsal_child")
+# One search takes a child after the other: what forks them goes when none has been wanted for so long.
 _KEPT_S = 60.0
+# Nothing of the stage goes on while that one starts: less than a process that hangs is given.
+_SERVER_ANSWERS_S = 30.0
 
 
 class Rehearses(Protocol):
@@ -98,11 +100,13 @@ class StageChild:
         A child that says nothing for longer hangs; five times that while it restores.
     memory_bytes
         Limit; None: four fifths of what is available when it starts.
+    modules
+        What the interpreter loads before it is forked.
     """
 
-    def __init__(self, make: MakeStage, folder: Path, silence_s: float, memory_bytes: int | None = None) -> None:
+    def __init__(self, make: MakeStage, folder: Path, silence_s: float, memory_bytes: int | None = None, modules: Sequence[str] = ()) -> None:
         self._make, self._folder, self._silence_s, self._memory_bytes = make, folder, silence_s, memory_bytes
-        self._server = ForkServer({}, _LOADED_ONCE, folder.with_name(f"{folder.name}.log"))
+        self._server = ForkServer({}, modules, folder.with_name(f"{folder.name}.log"), _SERVER_ANSWERS_S)
         self._closing: threading.Timer | None = None
 
     def go(self, rehearsal: Rehearsal, lender: Lender, alive: Callable[[], None], silence_s: float | None = None) -> Ending:
@@ -125,12 +129,8 @@ class StageChild:
         shutil.rmtree(self._folder, ignore_errors=True)
         self._folder.mkdir(parents=True)
         ours, theirs = socket.socketpair()
-        try:
-            with theirs:
-                process = self._server.start("tidemill.shared.runner.rehearsal_child", os.environ, self._folder / "output", sockets=[theirs])
-        except ForkServerError as problem:
-            ours.close()
-            return Ending(None, str(problem))
+        with theirs:
+            process = self._server.start(f"{__package__}.rehearsal_child", os.environ, self._folder / "output", sockets=[theirs])
         connection = Connection(ours.detach())
         try:
             limit = self._memory_bytes or available_bytes() * 4 // 5
@@ -164,7 +164,7 @@ class StageChild:
 class _Watch:
     """The parent's end of one child."""
 
-    process: ForkedProcess
+    process: StartedProcess
     connection: Connection
     lender: Lender
     alive: Callable[[], None]

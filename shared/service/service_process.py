@@ -96,7 +96,7 @@ def run_service(stage: str, build: Build[Settings], settings_type: type[Settings
             return
         runner.note_faults()
         if in_children:
-            runner.use_children(partial(built_in_child, build, settings))
+            runner.use_children(partial(built_in_child, build, settings), (f"{__package__}.loaded_once",))
         tune_collector()
         # More than a probe from outside waits: who has one decides first. A first start may compile its kernels meanwhile.
         limit_s = settings.health.stalled_after_s

@@ -19,7 +19,7 @@ from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
-from tidemill.shared.fork_server.client import ForkedProcess
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
@@ -53,15 +53,15 @@ def departure(i: int) -> bytes:
 
 
 @contextmanager
-def service(name: str, application: Path, infrastructure: Infrastructure, folder: Path) -> Iterator[Callable[[], ForkedProcess]]:
+def service(name: str, application: Path, infrastructure: Infrastructure, folder: Path) -> Iterator[Callable[[], StartedProcess]]:
     """Give a function that starts the service (again); ends it at the end."""
-    running: list[ForkedProcess] = []
+    running: list[StartedProcess] = []
     environment = {
         **os.environ, **infrastructure.environment, "TIDEMILL_APPLICATION": str(application), "TIDEMILL_INGESTION__CLOCK": "replay",
         "TIDEMILL_ARTIFACTS__URI": str(folder / "artifacts"), "TIDEMILL_RUNNER__STATE_FOLDER": str(folder / "state"),
     }  # fmt: skip
 
-    def start() -> ForkedProcess:
+    def start() -> StartedProcess:
         running.append(forked.start(f"tidemill.services.{name}", environment=environment, log=folder / f"{name}.log"))
         return running[-1]
 

@@ -47,7 +47,7 @@ def main() -> None:
 
     runner = made(app, int(partitions), KafkaBroker(bootstrap_servers, session_timeout_ms=6_000), Path(folder))
     runner.note_faults()
-    runner.use_children(partial(importable, app, int(partitions)))
+    runner.use_children(partial(importable, app, int(partitions)), ("tidemill.shared.service.loaded_once",))
     runner.run(stop_on_signals())
 
 

@@ -17,7 +17,7 @@ from tests.property.runner_tasks import codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.services.ingestion.settings import IngestionSettings
 from tidemill.shared.application.planning import load_plan
-from tidemill.shared.fork_server.client import ForkedProcess
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import Emission, TopicPartition
@@ -47,7 +47,7 @@ def test_records_that_raise_fault_and_are_killed_in_two_partitions_are_set_aside
     given = (infrastructure.bootstrap_servers, application_name, "2", str(tmp_path / "state"))
     ends: list[int] = []
 
-    def start() -> ForkedProcess:
+    def start() -> StartedProcess:
         return forked.start("tests.integration.fragile_process", *given, log=tmp_path / "log")
 
     reader, process, deadline = broker.reader(), start(), time.monotonic() + DEADLINE_S

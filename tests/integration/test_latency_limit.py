@@ -18,7 +18,7 @@ from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.registry import ConfluentSchemaRegistry
-from tidemill.shared.fork_server.client import ForkedProcess
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import TopicPartition
@@ -60,7 +60,7 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
                 counts.update((reason, variant) for request, reason, variant in rows if request.startswith(prefix))
         return counts
 
-    def until_answered(prefix: str, process: ForkedProcess) -> Counter[tuple[str | None, str]]:
+    def until_answered(prefix: str, process: StartedProcess) -> Counter[tuple[str | None, str]]:
         end = time.monotonic() + DEADLINE_S
         while answers(prefix).total() < 20:
             assert process.poll() is None and time.monotonic() < end, (tmp_path / "fused.log").read_text()[-3_000:]
@@ -69,7 +69,7 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
 
     turns = itertools.count()
 
-    def until_the_model_answers(process: ForkedProcess) -> None:
+    def until_the_model_answers(process: StartedProcess) -> None:
         def answers_in_time() -> bool:
             prefix = f"calm-{next(turns)}-"
             publish(prefix)
@@ -81,9 +81,9 @@ def test_a_process_that_was_killed_answers_what_waited_with_the_fallback_and_the
         **os.environ, **infrastructure.environment, "TIDEMILL_APPLICATION": str(folder), "TIDEMILL_ARTIFACTS__URI": str(tmp_path / "artifacts"),
         "TIDEMILL_RUNNER__STATE_FOLDER": str(tmp_path / "state"),
     }  # fmt: skip
-    running: list[ForkedProcess] = []
+    running: list[StartedProcess] = []
 
-    def start() -> ForkedProcess:
+    def start() -> StartedProcess:
         running.append(forked.start("tidemill.services.fused", environment=environment, log=tmp_path / "fused.log"))
         return running[-1]
 

@@ -19,7 +19,7 @@ from tests.integration.fragile_process import LOUD, NOISE
 from tests.patience import patient
 from tests.property.runner_tasks import codec, expected, output, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
-from tidemill.shared.fork_server.client import ForkedProcess
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import TopicSpec
 from tidemill.shared.log.records import Emission, TopicPartition
@@ -43,7 +43,7 @@ class Stage:
         self.process = self._start()
         self.keys: list[str] = []
 
-    def _start(self) -> ForkedProcess:
+    def _start(self) -> StartedProcess:
         return forked.start("tests.integration.fragile_process", *self._given, log=self._log)
 
     def publish(self, loud: int | None = None) -> None:

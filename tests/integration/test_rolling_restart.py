@@ -15,7 +15,7 @@ from tests import forked
 from tests.patience import patient
 from tests.property.runner_tasks import STAGE, expected, topics
 from tidemill.deploy.embedded.infrastructure import Infrastructure
-from tidemill.shared.fork_server.client import ForkedProcess
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.records import TopicPartition
 
@@ -61,10 +61,10 @@ class Load:
 
 
 @pytest.fixture
-def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> Iterator[Callable[[str], ForkedProcess]]:
-    running: list[ForkedProcess] = []
+def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> Iterator[Callable[[str], StartedProcess]]:
+    running: list[StartedProcess] = []
 
-    def launch(instance: str) -> ForkedProcess:
+    def launch(instance: str) -> StartedProcess:
         given = [infrastructure.bootstrap_servers, application_name, str(PARTITIONS), instance, str(tmp_path / instance), str(SESSION_TIMEOUT_MS)]
         running.append(forked.start("tests.integration.runner_process", *given, log=tmp_path / f"{instance}.log"))
         return running[-1]
@@ -77,7 +77,7 @@ def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path)
 
 @pytest.mark.lasts(20)
 def test_a_rolling_restart_pauses_no_partition_for_the_session_time_out(
-    infrastructure: Infrastructure, application_name: str, start: Callable[[str], ForkedProcess]
+    infrastructure: Infrastructure, application_name: str, start: Callable[[str], StartedProcess]
 ) -> None:
     broker = KafkaBroker(infrastructure.bootstrap_servers)
     broker.create_topics(topics(application_name, PARTITIONS))

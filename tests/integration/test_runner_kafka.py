@@ -14,7 +14,7 @@ from tests.patience import patient
 from tests.property.runner_tasks import arguments, expected, output, topics
 from tidemill.deploy.embedded.component import free_port
 from tidemill.deploy.embedded.infrastructure import Infrastructure
-from tidemill.shared.fork_server.client import ForkedProcess
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.log.broker import BrokerUnreachableError
 from tidemill.shared.log.errors import TransientError
@@ -23,7 +23,7 @@ from tidemill.shared.observability.settings import RunnerSettings
 from tidemill.shared.runner.runner import Runner
 
 DEADLINE_S = patient(90.0)
-Start = Callable[[str], ForkedProcess]
+Start = Callable[[str], StartedProcess]
 
 
 def _has_written(broker: KafkaBroker, topic: str, records: int) -> bool:
@@ -37,9 +37,9 @@ def broker(infrastructure: Infrastructure) -> KafkaBroker:
 
 @pytest.fixture
 def start(infrastructure: Infrastructure, application_name: str, tmp_path: Path, partitions: int) -> Iterator[Start]:
-    processes: list[ForkedProcess] = []
+    processes: list[StartedProcess] = []
 
-    def launch(instance: str) -> ForkedProcess:
+    def launch(instance: str) -> StartedProcess:
         given = [infrastructure.bootstrap_servers, application_name, str(partitions), instance, str(tmp_path / instance), "6000"]
         process = forked.start("tests.integration.runner_process", *given, log=tmp_path / f"{instance}.log")
         processes.append(process)

@@ -82,7 +82,7 @@ class Machine:
             runner = Runner(**arguments(APP, broker, self.partitions, settings=chosen, task_factory=make, followers=self.followers))
             self._runner = runner
             if self.in_children is not None:
-                runner.use_children(self.in_children)
+                runner.use_children(self.in_children, ("tidemill.shared.service.loaded_once",))
             for _ in range(3_000):
                 runner.step()
                 if done(runner):

@@ -8,7 +8,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
-from tidemill.shared.fork_server.client import ForkedProcess, ForkServer
+from tidemill.shared.fork_server.client import ForkServer
+from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.runner.death_note import advances
 from tidemill.shared.service.service_process import MISCONFIGURED
 
@@ -16,14 +17,7 @@ _STABLE_AFTER_S = 30.0
 _BACK_OFF_S = 0.25
 _LONGEST_BACK_OFF_S = 5.0
 _STATE_FOLDER = "TIDEMILL_RUNNER__STATE_FOLDER"
-# What the services have in common. What one alone needs is left to it (scipy, river), and so is what starts threads when it is loaded
-# (onnxruntime) or is a world of its own (faust, the web server).
-LOADED_ONCE = (
-    "tidemill.shared.without_pandas",
-    "onnx",
-    *(f"tidemill.services.{name}.service" for name in ("ingestion", "features", "outcomes", "retraining", "archive")),
-    "tidemill.shared.service.service_process",
-)
+LOADED_ONCE = (f"{__package__}.loaded_once",)
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,7 +43,7 @@ class ServiceFailed(RuntimeError):
 @dataclass(slots=True)
 class _Child:
     spec: ServiceSpec
-    process: ForkedProcess
+    process: StartedProcess
     started: float
     restarts: int = 0
     crashes: int = 0
@@ -171,12 +165,12 @@ class Supervisor:
         notes = Path(folder).glob(f"*-{spec.name}-*.note") if folder else ()
         return sum(map(advances, notes))
 
-    def _spawn(self, spec: ServiceSpec) -> ForkedProcess:
+    def _spawn(self, spec: ServiceSpec) -> StartedProcess:
         environment = {**os.environ, **self._environment, **spec.environment}
         return self._server.start(spec.module, environment, self._folder / f"{spec.name}.log", spec.niceness)
 
 
-def _end(processes: Sequence[ForkedProcess], timeout_s: float) -> None:
+def _end(processes: Sequence[StartedProcess], timeout_s: float) -> None:
     for process in processes:
         if process.poll() is None:
             process.terminate()

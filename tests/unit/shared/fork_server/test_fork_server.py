@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,7 +15,8 @@ import psutil
 import pytest
 
 from tests.patience import patient
-from tidemill.shared.fork_server.client import ForkedProcess, ForkServer, ForkServerError
+from tidemill.shared.fork_server.client import ForkServer
+from tidemill.shared.fork_server.process import StartedProcess
 
 WORDS = ["first", "second"]
 TELLS = """
@@ -46,13 +48,13 @@ def server(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[ForkServ
     made.close()
 
 
-def start(server: ForkServer, tmp_path: Path, module: str, **variables: str) -> ForkedProcess:
+def start(server: ForkServer, tmp_path: Path, module: str, **variables: str) -> StartedProcess:
     return server.start(
         module, {"PATH": os.environ["PATH"], "PYTHONPATH": str(tmp_path), **variables}, tmp_path / f"{module}.log", 3, ("first", "second")
     )
 
 
-def begun(tmp_path: Path, process: ForkedProcess) -> None:
+def begun(tmp_path: Path, process: StartedProcess) -> None:
     deadline = time.monotonic() + patient(20)
     while "begun" not in (tmp_path / "sleeps.log").read_text():
         assert time.monotonic() < deadline and process.poll() is None
@@ -160,10 +162,43 @@ def test_a_socket_that_is_handed_over_is_an_argument_and_an_idle_server_alone_is
     assert gone(first) and start(server, tmp_path, "ends", CODE="5").wait(patient(20)) == 5
 
 
-def test_modules_that_cannot_be_loaded_are_an_error_that_says_why(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    (tmp_path / "broken.py").write_text("raise ValueError('no luck')")
+def test_who_waits_is_woken_by_the_end_and_holds_up_nobody_who_ends_it(server: ForkServer, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("tidemill.shared.fork_server.client._LOOK_AGAIN_S", patient(60))
+    process = start(server, tmp_path, "sleeps")
+    begun(tmp_path, process)
+    codes: list[int] = []
+    waits, await_message = threading.Event(), server.await_message
+    monkeypatch.setattr(server, "await_message", lambda timeout_s: (waits.set(), await_message(timeout_s)))
+    waiting = threading.Thread(target=lambda: codes.append(process.wait()), daemon=True)
+    waiting.start()
+    assert waits.wait(patient(20))
+    os.kill(process.pid, signal.SIGKILL)
+    waiting.join(patient(20))
+    assert codes == [-signal.SIGKILL]
+
+
+@pytest.mark.parametrize("library, says", [("raise ValueError('no luck')", "no luck"), ("import time\ntime.sleep(600)", "did not answer within 1 s")])
+def test_where_modules_cannot_be_loaded_each_process_has_an_interpreter_of_its_own_and_the_log_says_why(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture, library: str, says: str
+) -> None:
+    (tmp_path / "broken.py").write_text(library)
+    (tmp_path / "tells.py").write_text(TELLS)
+    (tmp_path / "sleeps.py").write_text("import socket, sys\nsocket.socket(fileno=int(sys.argv[3])).send(b'begun')\nimport time\ntime.sleep(600)")
     monkeypatch.setenv("PYTHONPATH", str(tmp_path))
-    server = ForkServer({}, ("broken",), tmp_path / "server.log")
-    with pytest.raises(ForkServerError, match=r"broken cannot be loaded:(.|\n)*no luck"):
-        server.start("tells", dict(os.environ), tmp_path / "log")
+    # The one that raises has all the time that it needs to come to it.
+    server = ForkServer({}, ("broken",), tmp_path / "server.log", 1.0 if "sleep" in library else patient(60))
+    process = start(server, tmp_path, "tells", TOLD=str(tmp_path / "told"))
+    assert process.wait(patient(20)) == 0 == process.returncode
+    told = json.loads((tmp_path / "told").read_text())
+    assert (told["words"], told["nice"], told["loaded"]) == (WORDS, os.nice(0) + 3, False)
+    assert "PYTHONPATH" in told["environment"] and "HOME" not in told["environment"]
+    (problem,) = caplog.messages
+    assert "(it loads broken): from now on each starts in an interpreter of its own" in problem and says in problem
+    ours, theirs = socket.socketpair()
+    with ours:
+        with theirs:
+            lasting = server.start("sleeps", dict(os.environ), tmp_path / "log", arguments=WORDS, sockets=[theirs])
+        ours.settimeout(patient(20))
+        assert ours.recv(9) == b"begun" and lasting.poll() is None
     server.close()
+    assert lasting.poll() == -signal.SIGKILL and len(caplog.messages) == 1
