@@ -21,6 +21,7 @@ from tidemill.shared.kafka.connection import (
     check,
     to_columns,
 )
+from tidemill.shared.kafka.static_name import StaticName
 from tidemill.shared.log.broker import Assignment, FencedError
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.log.lost_offset import offset_lost
@@ -48,10 +49,8 @@ class KafkaSource:
     Range assignment gives partition p of all co-partitioned topics to the same member. A rebalance revokes everything (eager);
     a static member that comes back within the session time-out causes none.
 
-    A coordinator that was elected anew may fence a static member that has no successor: what it has read of the group is older than the member's id.
-    So a fenced member asks its group who holds its name. Nobody does, or the holder's id is one that this member itself has had: a new client joins
-    under the name, which fences whatever the old one left under way, and the caller hears of it by a TransientError. Any other id is that of another
-    process: FencedError, there is one writer. (The ``client.id`` of a holder says nothing: Kafka keeps that of who joined under the name first.)
+    A member that the group fences may have no successor (`StaticName`): where nobody else holds its name, a new client joins under it, which fences
+    whatever the old one left under way. The caller hears of it by a TransientError. Until it is known that nobody does, the member has no partitions.
 
     Parameters
     ----------
@@ -64,9 +63,8 @@ class KafkaSource:
         self._group = group
         self._instance = instance
         self._session_timeout_ms = session_timeout_ms
-        self._holder = holder
+        self._name = StaticName(group, instance, session_timeout_ms / 1_000, holder)
         self._subscribed: list[str] = []
-        self._ids: set[str] = set()
         self._assignment = Assignment()
         self._assigned: set[TopicPartition] = set()
         self._caught_up: set[TopicPartition] = set()
@@ -124,31 +122,36 @@ class KafkaSource:
 
     def consume(self, max_records: int, timeout_s: float, linger_s: float = 0.0) -> list[Records]:
         """Take what is there, waiting for it."""
+        if self._name.is_contested:
+            if self._name.freed(timeout_s):
+                self._join_again()
+            return []
         try:
             return self._take(max_records, timeout_s, linger_s)
         except FencedError as problem:
-            self._join_again(problem)
-            raise TransientError(f"{problem}: nobody else holds the name {self._instance}, so a new member takes it up") from problem
+            self._note_id()
+            free = self._name.may_join(problem)
+            self._begin_again()
+            if free:
+                self._join_again()
+            raise TransientError(f"{problem}: {self._name}") from problem
 
-    def _join_again(self, fenced: FencedError) -> None:
-        """Join with a new client where the name is this member's own, or nobody's; else raise."""
-        holder = self._holder(self._group, self._instance)
-        self._note_id()
-        if holder is not None and holder not in self._ids:
-            fenced.add_note(f"the name {self._instance} in group {self._group} is held by {holder}, this member has been {sorted(self._ids)}")
-            raise fenced
-        log.warning("fenced without a successor: joins again", extra={"group": self._group, "member": self._instance, "holder": holder})
+    def _begin_again(self) -> None:
+        """Give up the client that was fenced, with what it held, for a new one that has not joined yet."""
         if self._bulk is not None:
             self._bulk.close()
         threading.Thread(target=self._consumer.close, name=f"retired-{self._group}", daemon=True).start()
         self._make()
         self._move(frozenset())
+
+    def _join_again(self) -> None:
+        log.warning("fenced without a successor: joins again", extra={"group": self._group, "member": self._instance})
         self._subscribe()
 
     def _note_id(self) -> None:
         """Remember the id that the coordinator has given out last."""
         if identity := self._consumer.memberid():
-            self._ids.add(identity)
+            self._name.ids.add(identity)
 
     def _take(self, max_records: int, timeout_s: float, linger_s: float) -> list[Records]:
         if not self._assignment.partitions:

@@ -7,13 +7,16 @@ import pytest
 from confluent_kafka import KafkaError
 
 from tests.kafka_mock import Mock
+from tests.kafka_proxy import KafkaProxy
 from tests.patience import patient
+from tidemill.deploy.embedded.infrastructure import Infrastructure
+from tidemill.shared.kafka.broker import KafkaBroker
 from tidemill.shared.kafka.connection import Connection
 from tidemill.shared.kafka.source import KafkaSource
-from tidemill.shared.log.broker import FencedError
+from tidemill.shared.log.broker import FencedError, TopicSpec
 from tidemill.shared.log.errors import TransientError
 
-HEARTBEAT = 12
+JOIN_GROUP, HEARTBEAT = 11, 12
 
 
 def until(reached: Callable[[], bool]) -> None:
@@ -48,7 +51,7 @@ class Group:
 
 def own_id(source: KafkaSource) -> str:
     """Return an id that the member has had."""
-    return min(source._ids)
+    return min(source._name.ids)
 
 
 @pytest.mark.parametrize("holder", [own_id, lambda _: None], ids=["itself", "nobody"])
@@ -71,11 +74,45 @@ def test_a_member_that_is_fenced_without_a_successor_joins_again(holder: Callabl
     group.source.close()
 
 
-def test_a_member_whose_name_another_one_holds_ends() -> None:
-    group = Group(Mock(), lambda _: "0-another")
+@pytest.mark.parametrize("then", ["0-another", "0-yet-another"])
+def test_a_member_whose_name_another_process_holds_ends(then: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    """It is there for longer than a session without a heartbeat, or it has joined meanwhile."""
+    monkeypatch.setattr("tidemill.shared.kafka.static_name._SESSIONS_OF_A_GHOST", 0.2)
+    holders = ["0-another", "0-another"]
+    group = Group(Mock(), lambda _: holders.pop() if holders else then)
     group.source.subscribe(["out"])
     until(group.reads)
-    with pytest.raises(FencedError) as problem:
+    epoch = group.source.assignment.epoch
+    with pytest.raises(TransientError, match=r"the name 0 is held by 0-another; whether that is another process is seen within 1\.2 s"):
         group.fence()
-    assert "the name 0 in group readers is held by 0-another" in problem.value.__notes__[0]
+    assert not group.source.assignment.partitions and group.source.assignment.epoch > epoch, "everything held is void"
+    with pytest.raises(FencedError) as problem:
+        until(group.reads)
+    assert f"the name 0 in group readers is held by {then}" in problem.value.__notes__[0]
+    assert len(group.asked) == 3 if then == "0-yet-another" else len(group.asked) > 3
     group.source.close()
+
+
+def test_a_member_whose_name_a_ghost_holds_waits_until_the_ghost_is_gone(infrastructure: Infrastructure, topic_prefix: str) -> None:
+    """A request to join that arrives after the one that its client sent next: the broker gives the name to an id that nobody has ever heard of."""
+    topic = f"{topic_prefix}-read"
+    KafkaBroker(infrastructure.bootstrap_servers).create_topics([TopicSpec(topic)])
+    host, _, port = infrastructure.bootstrap_servers.rpartition(":")
+    proxy = KafkaProxy(host, int(port), api=JOIN_GROUP, hold_requests=1)
+    source = KafkaBroker(proxy.address, session_timeout_ms=6_000).source(topic, "0")
+    source.subscribe([topic])
+
+    def reads() -> bool:
+        source.consume(1, 0.05)
+        return bool(source.assignment.partitions)
+
+    until(reads)
+    before = source.assignment
+    assert proxy.deliver(proxy.held[0]) == 0
+    with pytest.raises(TransientError, match="the name 0 is held by 0-"):
+        until(lambda: not reads())
+    assert not source.assignment.partitions
+    until(reads)
+    assert source.assignment.partitions == before.partitions and source.assignment.epoch > before.epoch
+    source.close()
+    proxy.close()

@@ -168,7 +168,12 @@ def test_who_waits_is_woken_by_the_end_and_holds_up_nobody_who_ends_it(server: F
     begun(tmp_path, process)
     codes: list[int] = []
     waits, await_message = threading.Event(), server.await_message
-    monkeypatch.setattr(server, "await_message", lambda timeout_s: (waits.set(), await_message(timeout_s)))
+
+    def told(timeout_s: float) -> None:
+        waits.set()
+        await_message(timeout_s)
+
+    monkeypatch.setattr(server, "await_message", told)
     waiting = threading.Thread(target=lambda: codes.append(process.wait()), daemon=True)
     waiting.start()
     assert waits.wait(patient(20))
