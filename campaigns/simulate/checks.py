@@ -13,6 +13,7 @@ from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.columns import ColumnDecoder
 from tidemill.shared.avro.records import RecordCodec
 from tidemill.shared.log.records import Records, TopicPartition
+from tidemill.shared.memory.log import PartitionLog
 from tidemill.shared.runner.progress import Progress
 
 _SCHEMAS = Path(__file__).parents[2] / "schemas"
@@ -44,6 +45,7 @@ class SafetyChecks:
         self._codecs = {name: RecordCodec(registry, name, schema(name)) for name in ("rejected", "progress", "retraining", "decision")}
         self._inputs = stage_inputs(world)
         self._read: dict[TopicPartition, int] = {}
+        self._known_logs: dict[str, list[PartitionLog]] = {}
         self._owners = {topics.journal: "ingestion", topics.duplicates: "ingestion", topics.late: "ingestion", topics.vectors: "features"}
         self._owners |= {topics.view_switches: "features", topics.predictions: "scoring", topics.outcomes: "outcomes", topics.drift: "drift"}
         self._owners |= {topics.health: "drift", topics.trials: "drift", topics.shadow_scores: "scoring"}
@@ -118,18 +120,22 @@ class SafetyChecks:
     def _is_hidden(self, task: int) -> bool:
         """Say whether somebody's open transaction hides what a task has written after it: then its counts cannot be compared yet."""
         topics = (*self._owners, self._topics.rejected)
-        logs = [self._world.broker.log(TopicPartition(topic, task)) for topic in topics if task < self._world.broker.partitions(topic)]
-        return any(log.last_stable() < log.end for log in logs)
+        return any(log.last_stable() < log.end for topic in topics for log in self._logs(topic)[task : task + 1])
 
     def _fresh(self, topic: str) -> Iterator[Records]:
-        for number in range(self._world.broker.partitions(topic)):
-            place = TopicPartition(topic, number)
-            log = self._world.broker.log(place)
-            begin = self._read.get(place, 0)
-            if log.last_stable() > begin:
-                records, self._read[place] = log.read(begin, log.end, 1 << 30)
+        for log in self._logs(topic):
+            begin = self._read.get(log.address, 0)
+            if log.end > begin and log.last_stable() > begin:
+                records, self._read[log.address] = log.read(begin, log.end, 1 << 30)
                 if len(records):
                     yield records
+
+    def _logs(self, topic: str) -> list[PartitionLog]:
+        """Return the partitions of a topic; no topic of a run is ever made anew."""
+        if topic not in self._known_logs:
+            broker = self._world.broker
+            self._known_logs[topic] = [broker.log(TopicPartition(topic, number)) for number in range(broker.partitions(topic))]
+        return self._known_logs[topic]
 
     def _count(self, records: Records) -> None:
         self._written[self._owners[records.topic], records.topic, records.partition] += len(records)

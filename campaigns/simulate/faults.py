@@ -133,6 +133,8 @@ class Port:
         def call(*args: Any, **options: Any) -> Any:
             return self._points.call(point, lambda: _whole(attribute(*args, **options)))
 
+        # Found at the next look without this method.
+        self.__dict__[method] = call
         return call
 
 

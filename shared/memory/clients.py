@@ -71,8 +71,9 @@ class MemorySource:
             self._follow_group()
             # Where one thread does everything, nobody writes while it waits.
             wait_s = min(timeout_s, self._broker.stable_timeout_s)
-            self._broker.changed.wait_for(lambda: self.has_more, wait_s)
-            self._follow_group()
+            if wait_s > 0:
+                self._broker.changed.wait_for(lambda: self.has_more, wait_s)
+                self._follow_group()
             taken: list[Records] = []
             for partition, position in self._positions.items():
                 log = self._broker.log(partition)
