@@ -246,15 +246,16 @@ class Merge:
                 self._progress_offsets[key] = position
 
     def state(self) -> bytes:
-        """Counts of records read below `positions()`, which are the marker that belongs to them; opaque, for the task's checkpoint."""
-        return json.dumps([[key.topic, key.partition, *queue.counted()] for key, queue in sorted(self._queues.items())]).encode()
+        """What stands below `positions()`, the marker that belongs to it: counts of records, last coordinates. Opaque, for the checkpoint."""
+        return json.dumps([[key.topic, key.partition, *queue.counted(), queue.passed()] for key, queue in sorted(self._queues.items())]).encode()
 
     def restore(self, state: bytes) -> None:
         """Load what `state` gave; records below its positions are not counted again."""
-        for topic, partition, offset, count in json.loads(state):
+        # States of before have no coordinates.
+        for topic, partition, offset, count, *passed in json.loads(state):
             queue = self._queues.get(TopicPartition(topic, partition))
             if queue is not None:
-                queue.set_counted(offset, count)
+                queue.set_counted(offset, count, tuple(passed[0]) if passed and passed[0] else None)
 
     def _bound(self) -> Key:
         return min((queue.bound() for queue in self._queues.values()), default=NOTHING_COVERED)

@@ -41,6 +41,8 @@ class MergeQueue:
         self._upstream = upstream
         self._chunks: deque[QueueColumns] = deque()
         self._last: tuple[int, int, int] | None = None
+        # Of the last row that was let go, by a process before this one too.
+        self._passed: tuple[int, int, int] | None = None
         self._counted_before = 0
         self._count = 0
         # Skipped records that may have rows before them which have not been added yet, and those that wait behind rows held back.
@@ -53,9 +55,10 @@ class MergeQueue:
         """Append rows; refuse coordinates that fall."""
         order = np.lexsort((np.arange(len(offsets)), journal_offset, partition, time))
         first = (int(time[0]), int(partition[0]), int(journal_offset[0]))
-        if not np.array_equal(order, np.arange(len(offsets))) or (self._last is not None and first < self._last):
+        before = self._passed if self._last is None else self._last
+        if not np.array_equal(order, np.arange(len(offsets))) or (before is not None and first < before):
             raise ValueError(
-                f"expected journal coordinates that never fall in {self._name}, got {first} after {self._last} or a fall between"
+                f"expected journal coordinates that never fall in {self._name}, got {first} after {before} or a fall between"
                 f" offsets {offsets[0]} and {offsets[-1]}: the producing stage wrote out of order"
             )
         self._last = (int(time[-1]), int(partition[-1]), int(journal_offset[-1]))
@@ -109,8 +112,13 @@ class MergeQueue:
         self._skipped = [offset for offset in self._skipped if offset >= position]
         return position, self._count - sum(len(chunk[0]) for chunk in self._chunks) - len(self._skipped)
 
-    def set_counted(self, offset: int, count: int) -> None:
-        """Continue a count."""
+    def passed(self) -> tuple[int, int, int] | None:
+        """Coordinates of the last row that was let go: none behind it may have smaller ones."""
+        return self._passed
+
+    def set_counted(self, offset: int, count: int, passed: tuple[int, int, int] | None) -> None:
+        """Continue a count, behind what was let go before."""
+        self._passed = passed
         if self._upstream is not None:
             self._upstream.read += count - self._count
         self._counted_before, self._count = offset, count
@@ -139,6 +147,8 @@ class MergeQueue:
                 break
             self._chunks.popleft()
         if taken:
+            _, time, partition, journal_offset, *_ = taken[-1]
+            self._passed = int(time[-1]), int(partition[-1]), int(journal_offset[-1])
             self.position = int(self._chunks[0][0][0]) if self._chunks else self._end
         return taken
 

@@ -209,7 +209,7 @@ def test_a_quarantined_record_below_the_committed_position_is_in_the_counts_of_t
     merge.resume({TopicPartition("scores", 0): 42})
     merge.skip("scores", 0, np.array([41]))
     assert len(merge.drain()) == 0
-    assert ["scores", 0, 42, 1] in json.loads(merge.state())
+    assert ["scores", 0, 42, 1, None] in json.loads(merge.state())
 
 
 def test_a_gathered_upstream_counts_over_all_partitions() -> None:
@@ -238,6 +238,26 @@ def test_bad_input_is_refused() -> None:
     add(merge, "a", 0, [(2, 0, 0, 0, 0)])
     with pytest.raises(ValueError, match="never fall in a:0"):
         add(merge, "a", 0, [(1, 0, 1, 0, 1)])
+
+
+def test_a_restored_merge_refuses_what_falls_behind_that_which_it_had_let_go() -> None:
+    def merge() -> Merge:
+        return Merge([MergeInput("journal", 0), MergeInput("scores", 1)])
+
+    one, two = merge(), merge()
+    add(one, "journal", 0, [(5, 0, 0, 0, 0), (7, 0, 1, 0, 1), (9, 0, 2, 0, 2)])
+    add(one, "scores", 0, [(8, 0, 0, 1, 0)])
+    assert len(one.release()) == 3
+    two.restore(one.state())
+    two.resume(one.positions())
+    # What was held back comes again.
+    add(two, "journal", 0, [(9, 0, 2, 0, 2)])
+    with pytest.raises(ValueError, match=r"never fall in scores:0, got \(7, 0, 9\) after \(8, 0, 0\)"):
+        add(two, "scores", 0, [(7, 0, 9, 1, 1)])
+    # A state of before the coordinates were kept in it.
+    two = merge()
+    two.restore(json.dumps([entry[:4] for entry in json.loads(one.state())]).encode())
+    add(two, "scores", 0, [(7, 0, 9, 1, 1)])
 
 
 @pytest.mark.parametrize("quarantined", [False, True], ids=["a row", "a quarantined record"])
