@@ -5,7 +5,7 @@ import os
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import asdict
-from datetime import UTC, date, datetime
+from datetime import date, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated, Any
 
@@ -16,6 +16,7 @@ from tidemill.runs.safe_console import SafeConsole
 from tidemill.services.cli.offline import archive_failures
 from tidemill.services.cli.run_option import LakeUri, RunFolder, lake_uri
 from tidemill.services.cli.terminal import ApplicationFolder, errors, read_plan
+from tidemill.shared.instant import utc
 
 if TYPE_CHECKING:
     from tidemill.offline.contributions import Contribution
@@ -158,7 +159,7 @@ def _fields(row: Mapping[str, Any]) -> str:
 
 
 def _time(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1e3, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    return utc(time_ms).strftime("%Y-%m-%d %H:%M:%S")
 
 
 def text_of(value: object) -> str:

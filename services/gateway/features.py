@@ -5,7 +5,7 @@ import json
 import logging
 import math
 from collections.abc import Callable, Mapping, Sequence
-from datetime import UTC, datetime
+from datetime import datetime
 from typing import Annotated, Any, Literal, Protocol
 
 from fastapi import APIRouter, HTTPException, Path, Response
@@ -15,6 +15,7 @@ from pydantic.config import JsonDict
 
 from tidemill.services.gateway.entity_keys import EntityKeys, Key
 from tidemill.shared.avro.key_text import KeyTextError
+from tidemill.shared.instant import utc
 from tidemill.shared.online_store.layout import EntityLayout, UnknownEntityError
 from tidemill.shared.online_store.rows import FeatureRows
 from tidemill.shared.online_store.store import OnlineStore, OnlineStoreUnavailableError
@@ -195,4 +196,4 @@ def _row(rows: FeatureRows, i: int) -> dict[str, object]:
 
 
 def _iso(time_ms: int) -> str:
-    return datetime.fromtimestamp(time_ms / 1_000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc(time_ms).isoformat(timespec="milliseconds").replace("+00:00", "Z")

@@ -117,6 +117,7 @@ class Lifecycle:
         """Return the state after an event.
 
         An event whose parent is not the head was decided on another state of affairs (a zombie, a repeated decision): it is ignored and counted.
+        So is a roll-back to a version that never was champion: the worker writes none.
         """
         if event["parent"] != self.head or event["sequence"] != self.head + 1:
             return replace(self, ignored=self.ignored + 1)
@@ -135,7 +136,7 @@ class Lifecycle:
         if event["event"] == "rolled_back":
             target = self.served_before(event["version"])
             if target is None:
-                raise ValueError(f"deployment {event['sequence']} rolls {event['model']} back to {event['version']}, which never was champion")
+                return replace(self, ignored=self.ignored + 1)
             earlier = self.retired[: self.retired.index(target)]
             return replace(
                 after,

@@ -2,10 +2,10 @@
 
 import json
 from collections.abc import Callable, Mapping
-from datetime import UTC, datetime
 from typing import Any
 
 from tidemill.services.alerts.domain.notification import Message, Notification
+from tidemill.shared.instant import utc
 
 _COLOURS = {"info": "#2eb886", "warning": "#daa038", "critical": "#a30200"}
 _MOST_ATTACHMENTS = 20
@@ -61,7 +61,7 @@ def _alert(app: str, one: Notification) -> dict[str, Any]:
 
 
 def _instant(time_ms: int) -> str:
-    return datetime.fromtimestamp(max(0, time_ms) / 1000, UTC).isoformat(timespec="milliseconds").replace("+00:00", "Z")
+    return utc(max(0, time_ms)).isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 
 _FORMATS: Mapping[str, Callable[[str, Message], Any]] = {"tidemill": _tidemill, "slack": _slack, "alertmanager": _alertmanager}

@@ -4,7 +4,6 @@ import asyncio
 import smtplib
 import ssl
 from collections.abc import Sequence
-from datetime import UTC, datetime
 from email.message import EmailMessage
 from email.utils import format_datetime
 
@@ -12,6 +11,7 @@ from tidemill.services.alerts.channels.bodies import title_of
 from tidemill.services.alerts.channels.channel import NotSentError
 from tidemill.services.alerts.domain.notification import Message, Notification
 from tidemill.services.alerts.settings import SmtpSettings
+from tidemill.shared.instant import utc
 
 _LONGEST_SUBJECT = 200
 
@@ -43,7 +43,7 @@ class MailChannel:
         mail["From"] = self._sender
         mail["To"] = ", ".join(self._to)
         mail["Message-ID"] = f"<{message.message_id}@{self._app}.tidemill>"
-        mail["Date"] = format_datetime(datetime.fromtimestamp(max(0, message.notifications[0].at_ms) / 1000, UTC))
+        mail["Date"] = format_datetime(utc(max(0, message.notifications[0].at_ms)))
         mail["X-Tidemill-Message-Id"] = message.message_id
         mail["Auto-Submitted"] = "auto-generated"
         mail.set_content("\n\n".join(map(_paragraph, message.notifications)) + "\n")
@@ -70,7 +70,7 @@ class MailChannel:
 
 
 def _paragraph(one: Notification) -> str:
-    since = datetime.fromtimestamp(max(0, one.since_ms) / 1000, UTC).isoformat(timespec="seconds")
+    since = utc(max(0, one.since_ms)).isoformat(timespec="seconds")
     return (
         f"{one.status.upper()} ({one.severity}): {one.summary}\n{one.detail}\n"
         f"since {since}, {one.records} records; rule {one.rule}, owner {one.owner}\nalert {one.alert_id}, notification {one.number}"

@@ -2,12 +2,12 @@
 
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
-from datetime import UTC, datetime
 from fnmatch import fnmatchcase
 from typing import Any
 
 from tidemill.shared.application.alerts import Mute
 from tidemill.shared.commands.signing import MUTE_ALERTS, UNMUTE_ALERTS
+from tidemill.shared.instant import utc
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,7 +90,7 @@ class Mutes:
         if until is not None and until <= now_ms:
             return f"{_what(rules, model)}: the mute was over before its command was read"
         self._commanded[command["command_id"]] = CommandedMute(command["command_id"], rules, model, until, command["operator"], command["reason"])
-        end = "it is unmuted" if until is None else datetime.fromtimestamp(until / 1000, UTC).isoformat(timespec="seconds")
+        end = "it is unmuted" if until is None else utc(until).isoformat(timespec="seconds")
         return f"{who} muted {_what(rules, model)} until {end}: {why}"
 
     def snapshot(self) -> list[dict[str, Any]]:

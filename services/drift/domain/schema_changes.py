@@ -2,7 +2,6 @@
 
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
 import pyarrow as pa
@@ -11,6 +10,7 @@ from tidemill.services.drift.domain.findings import Coordinates, Finding, Severi
 from tidemill.shared.application.lineage import Lineage
 from tidemill.shared.avro.arrow_types import int64_ms
 from tidemill.shared.avro.schema_fields import FieldChange
+from tidemill.shared.instant import utc
 
 JSON = -1
 _TOLD_KEPT = 500
@@ -156,7 +156,7 @@ class ModelColumns:
 
 
 def _words(news: SchemaNews, share: float) -> str:
-    since = datetime.fromtimestamp(news.first_ms / 1000, UTC).strftime("%Y-%m-%d %H:%M:%S")
+    since = utc(news.first_ms).strftime("%Y-%m-%d %H:%M:%S")
     part = f"{share:.1%} of the day's records" + (f", {news.refused} of them refused" if news.refused else "")
     if news.schema_id == JSON:
         return f"fields of JSON in {news.stream} have changed since {since} UTC ({part}): {_listed(news.changes)}"

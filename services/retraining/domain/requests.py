@@ -78,7 +78,7 @@ class Requests:
 
     def queue(self, identity: str, details: Mapping[str, str]) -> None:
         """A training was said to wait in this place."""
-        self.places[identity] = details["place"]
+        self.places[identity] = details.get("place", "")
 
     def step(self, identity: str, reason: str, details: Mapping[str, str]) -> None:
         """A training was said to have come so far."""

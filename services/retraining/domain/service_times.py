@@ -2,9 +2,9 @@
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from typing import Any
 
+from tidemill.shared.instant import utc
 from tidemill.shared.models.deployments import Lifecycle
 
 
@@ -29,7 +29,7 @@ class ServiceTimes:
         """Return the times after an event that took the lifecycle from one state to another; an ignored one changes nothing."""
         if after.head == before.head:
             return self
-        at = datetime.fromtimestamp(event["journal_time"] / 1e3, UTC).isoformat()
+        at = utc(event["journal_time"]).isoformat()
         versions = {version: dict(times) for version, times in self.versions.items()}
 
         def note(version: str, **times: str) -> None:

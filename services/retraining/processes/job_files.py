@@ -1,9 +1,10 @@
 """What goes to a training's process and what comes back."""
 
 from dataclasses import dataclass, field
-from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any, Literal
+
+from tidemill.shared.instant import utc
 
 PASSING = 75
 """Exit code of a training that was ended by something that may pass (``EX_TEMPFAIL`` of sysexits.h)."""
@@ -113,5 +114,5 @@ def trials_folder(request: Path) -> Path:
 
 def version_name(retraining: dict[str, Any]) -> str:
     """Return the version a request's model gets: the day it was asked for and the decision."""
-    day = datetime.fromtimestamp(retraining["journal_time"] / 1e3, UTC).strftime("%Y-%m-%d")
+    day = utc(retraining["journal_time"]).strftime("%Y-%m-%d")
     return f"{day}-{retraining['decision_id'][:6]}"
