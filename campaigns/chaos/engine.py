@@ -138,6 +138,9 @@ class Engine:
                 self._say(f"{kind.name}: {target}")
                 self._step(one)
                 return
+        if not self._under_way:
+            # Nothing is held, so nothing here can be struck by what is left: leaders where there is one broker.
+            self._bag.clear()
 
     def _step(self, one: _UnderWay) -> None:
         try:

@@ -80,6 +80,14 @@ def test_every_kind_comes_as_often_as_its_weight_says() -> None:
     assert all(fault.recovered_s is not None and fault.recovered_s < 10 for fault in tried.faults)
 
 
+def test_what_has_nothing_to_strike_does_not_hold_up_the_others() -> None:
+    """Leaders where there is one broker: a run of more faults than the other kinds have weight stood still."""
+    homeless = Kind("leader", lambda _: [], kind("leader").course, 2)
+    tried = made([homeless, kind("one"), kind("two")], Answering(0.0))
+    tried.run(5)
+    assert [fault.kind for fault in tried.faults].count("one") in (2, 3) and tried.struck == 5
+
+
 def test_what_missed_its_moment_does_not_count() -> None:
     tried = made([kind("late", misses=True), kind("good")], Answering(0.0))
     tried.run(3)
