@@ -16,7 +16,7 @@ ReadLog = Callable[[TopicPartition, int, int | None], Iterator[Records]]
 
 
 class PositionsDisagreeError(RuntimeError):
-    """The group's offsets and the progress record name different positions (crash): somebody moved one of them."""
+    """The group's offsets are ahead of the progress record (crash): the record was lost, or somebody moved them."""
 
 
 class ProgressCheck:
@@ -39,15 +39,19 @@ class ProgressCheck:
     def positions(
         self, partition: int, grouped: list[TopicPartition], committed: dict[TopicPartition, int], progress: Progress
     ) -> dict[TopicPartition, int]:
-        """Hold the group's offsets against the progress record; returns those that are gone, which are taken from it."""
+        """Hold the group's offsets against the progress record; returns those that are gone or older, which are taken from it.
+
+        The record says what the task has done, and what it has written is held against it afterwards (`outputs`). The group's offsets are a copy, of
+        which Kafka may forget the newest: a coordinator that had just loaded its log (4.1.2, after SIGKILL) had those of seven minutes before.
+        """
         if progress.group not in ("", self._topics.group):
             log.info("taking over from another topology", extra={"partition": partition, "found": progress.group, "own": self._topics.group})
             return {}
         recorded = {address: progress.input_offsets[address] for address in grouped if address in progress.input_offsets}
-        if any(recorded.get(address) != offset for address, offset in committed.items()):
+        if any(offset > recorded.get(address, -1) for address, offset in committed.items()):
             raise PositionsDisagreeError(
                 f"task {partition} of {self._topics.group}: the group has committed {_text(committed)}, but the progress record says"
-                f" {_text(recorded)}; both are written by one transaction, so somebody reset the group or deleted a topic."
+                f" {_text(recorded)}; both are written by one transaction, so somebody moved the group's offsets or deleted a topic."
                 " Restore the group's offsets to the progress record's, or start the stage anew with a new group and empty topics"
             )
         gone = {address: offset for address, offset in recorded.items() if address not in committed}
@@ -57,7 +61,14 @@ class ProgressCheck:
                 " and committed again with the next step. Set the broker's offsets.retention.minutes above the longest stop",
                 extra={"group": self._topics.group, "partition": partition, "offsets": _text(gone)},
             )
-        return gone
+        older = {address: offset for address, offset in recorded.items() if committed.get(address, offset) < offset}
+        if older:
+            log.error(
+                "the group's offsets are older than the progress record's (its coordinator has forgotten the newest, or somebody moved them back):"
+                " the progress record's are taken, and committed again with the next step",
+                extra={"group": self._topics.group, "partition": partition, "offsets": _text(older), "found": _text(committed)},
+            )
+        return gone | older
 
     def outputs(self, partition: int, progress: Progress, recorded_to: int) -> tuple[Progress, dict[TopicPartition, int]]:
         """Hold what the log has of the task's last outputs against its progress record; also where the logs of these places end.

@@ -68,7 +68,7 @@ class RunningTask:
     end
         Offset that the next progress record gets, see `tidemill.shared.runner.ownership`.
     recovered
-        Offsets that the group had lost, and that the next commit gives it again.
+        Offsets that the group had lost, or of which it had older ones, and that the next commit gives it again.
     end_of
         Looks up where a log ends, of a place that this process has not written to yet.
     marks

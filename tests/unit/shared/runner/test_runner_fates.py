@@ -259,37 +259,50 @@ def test_other_versions_rebuild_from_the_input(tmp_path: Path) -> None:
     assert runner.tasks[0].progress.versions == {"core": "2"}
 
 
-@pytest.mark.parametrize("moved", [0, 3])
-def test_positions_that_disagree_stop_loudly(tmp_path: Path, moved: int) -> None:
+def test_positions_that_disagree_stop_loudly(tmp_path: Path) -> None:
     broker = filled("abcab")
     steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
     committed = broker.group(f"{APP}-{STAGE}").committed
-    committed[HERE] = moved
+    committed[HERE] = 6
     with pytest.raises(PositionsDisagreeError, match=f"'{INPUT}:0': 5"):
         steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
 
 
-@pytest.mark.parametrize("torn", ["the progress record alone", "the outputs and the progress record", "the offsets alone"])
+@pytest.mark.parametrize("moved", [0, 3])
+def test_older_offsets_of_the_group_are_those_of_the_progress_record_and_committed_again(
+    tmp_path: Path, caplog: pytest.LogCaptureFixture, moved: int
+) -> None:
+    """A coordinator that had just loaded its log knew those of minutes before; who took the task over committed them again, and all of them ended."""
+    broker = filled("abcab")
+    steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
+    broker.group(f"{APP}-{STAGE}").committed[HERE] = moved
+    health, numbers = ProcessHealth(), CollectorRegistry()
+    again = steps(Runner(**arguments(APP, broker, settings=quick(tmp_path), health=health, metrics=Metrics(STAGE, numbers))))
+    assert "older than the progress record's" in caplog.text
+    assert numbers.get_sample_value("tidemill_offsets_recovered_total", {"stage": STAGE, "topic": INPUT}) == 1
+    assert health.troubles
+    broker.sink().publish(INPUT, b"z", b"", 1, 0)
+    steps(again)
+    assert output(broker, OUTPUT) == expected("abcabz"), "nothing is read again, and nothing left out"
+    assert broker.group(f"{APP}-{STAGE}").committed == {HERE: 6}
+    assert not health.troubles
+
+
+@pytest.mark.parametrize("torn", ["the offsets alone", "the outputs and the offsets"])
 def test_a_torn_transaction_is_found_at_the_next_start(tmp_path: Path, torn: str) -> None:
-    """A stale request may end a transaction in the middle: of two parts that one transaction writes, one is there and the other is not."""
+    """A stale request may end a transaction in the middle: without the progress record, nobody knows what the step has done."""
     broker = filled("abcab")
     runner = steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
-    one = runner.tasks[0]
     for key in "cab":
         broker.sink().publish(INPUT, key.encode(), b"x", 9, 0)
-    after = replace(one.progress, sequence=one.progress.sequence + 1, input_offsets={HERE: 8}, covered_offset=8, covered_time=8, outputs={OUTPUT: 8})
     sink = broker.transactional_sink(f"{APP}-{STAGE}-0")
     sink.open()
     sink.begin()
     if "outputs" in torn:
         sink.produce(Emission(OUTPUT, 0, [None] * 3, [b"c=2@5", b"a=3@6", b"b=3@7"]))
-    if "progress" in torn:
-        sink.produce(Emission(f"{APP}-{STAGE}-progress", 0, [after.key], [after.encode(codec("progress"))]))
-    if "offsets" in torn:
-        sink.send_offsets({HERE: 8}, runner._source.membership())
+    sink.send_offsets({HERE: 8}, runner._source.membership())
     sink.commit()
-    committed, recorded = (8, 5) if "offsets" in torn else (5, 8)
-    message = rf"committed {{'{INPUT}:0': {committed}}}, but the progress record says {{'{INPUT}:0': {recorded}}}.*Restore the group's offsets"
+    message = rf"committed {{'{INPUT}:0': 8}}, but the progress record says {{'{INPUT}:0': 5}}.*Restore the group's offsets"
     before = output(broker, OUTPUT)
     with pytest.raises(PositionsDisagreeError, match=message):
         steps(Runner(**arguments(APP, broker, settings=quick(tmp_path))))
