@@ -33,7 +33,8 @@ from tidemill.shared.short_text import LONGEST_TEXT
 
 _UPSTREAM = ("features", "scoring", "outcomes", "ingestion")
 _FOLD_VERSION = "drift-29"
-_SNAPSHOT_ROWS = 50_000
+# Of each so many bytes of the last snapshot: one of a day's labels takes seconds to write, and a stage that writes nothing else falls behind.
+_SNAPSHOT_ROWS, _SNAPSHOT_BYTES = 50_000, 400_000
 _MERGE_KEY = b"merge"
 
 
@@ -115,7 +116,7 @@ class DriftTask(MergingTask):
         self._revision = message_codec(registry, topics.revisions, "revision")
         self._trial = message_codec(registry, topics.trials, "trial")
         self._health = message_codec(registry, topics.health, "health", LONGEST_TEXT)
-        self._rows_since_snapshot = _SNAPSHOT_ROWS
+        self._rows_since_snapshot, self._snapshot_bytes = _SNAPSHOT_ROWS, 0
         self._marker: dict[TopicPartition, int] = {}
         self._written: dict[bytes, bytes] = {}
 
@@ -126,6 +127,7 @@ class DriftTask(MergingTask):
             if entry.value is None:
                 continue
             self._written[entry.key] = hashlib.sha256(entry.value).digest()
+            self._snapshot_bytes += len(entry.value)
             if entry.key == _MERGE_KEY:
                 self.merge.restore(entry.value)
             else:
@@ -149,15 +151,16 @@ class DriftTask(MergingTask):
         return Step(self._emissions(said), self.merge.positions(), self.coverage)
 
     def checkpoint(self, budget_bytes: int) -> Checkpoint:
-        """Write the changed entries of the whole state when enough rows have been folded since the last time, else the old marker."""
+        """Write the changed entries of the whole state when rows enough for its size have been folded since the last time, else the old marker."""
         self.finish_replay()
-        if self._rows_since_snapshot < _SNAPSHOT_ROWS:
+        if self._rows_since_snapshot < _SNAPSHOT_ROWS * max(1, self._snapshot_bytes // _SNAPSHOT_BYTES):
             return Checkpoint((), self._marker)
         self._rows_since_snapshot = 0
         state = self._fold.snapshot()
         # What is compressed is let go at once.
         blobs = {name.encode(): compressed(state.pop(name)) for name in list(state)}
         blobs[_MERGE_KEY] = self.merge.state()
+        self._snapshot_bytes = sum(map(len, blobs.values()))
         digests = {key: hashlib.sha256(blob).digest() for key, blob in blobs.items()}
         entries = [StateEntry(key, blob) for key, blob in blobs.items() if self._written.get(key) != digests[key]]
         entries += [StateEntry(key, None) for key in self._written if key not in blobs]

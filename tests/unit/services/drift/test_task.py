@@ -9,6 +9,7 @@ import pandas as pd
 import pytest
 from sklearn import metrics as oracle
 
+import tidemill.services.drift.task as task_module
 from tests.unit.services.drift.stream import DAY, SCHEMAS, START, Shop, Topics, season, shop
 from tidemill.services.drift.task import DriftTask, task_inputs
 from tidemill.shared.application.plan import Plan
@@ -193,3 +194,23 @@ def test_an_undecodable_record_is_named(pipeline: Pipeline) -> None:
 def test_one_task_reads_everything(pipeline: Pipeline) -> None:
     inputs = task_inputs(pipeline.plan)
     assert inputs.gathered and "shop-scoring-progress" in inputs.partitioned and "shop-vectors" in inputs.partitioned
+
+
+def test_a_snapshot_waits_for_the_more_rows_the_larger_it_is(pipeline: Pipeline, monkeypatch: pytest.MonkeyPatch) -> None:
+    """One of a day's labels at thousands a second took seconds, and came every few seconds."""
+    task = DriftTask(pipeline.plan, pipeline.registry)
+    entries = task.checkpoint(1).entries
+    size = sum(len(entry.value or b"") for entry in entries)
+    monkeypatch.setattr(task_module, "_SNAPSHOT_ROWS", 20)
+    monkeypatch.setattr(task_module, "_SNAPSHOT_BYTES", size // 5)
+    again = DriftTask(pipeline.plan, pipeline.registry)
+    again.restore(entries)
+    written: list[list[int]] = [[], []]
+    for number, one in enumerate((task, again)):
+        one._rows_since_snapshot = 0
+        for step in range(1, 13):
+            one._rows_since_snapshot += 20
+            one.checkpoint(1)
+            if not one._rows_since_snapshot:
+                written[number].append(step)
+    assert written == [[5, 10], [5, 10]], "a restart knows how large it is"
