@@ -59,15 +59,15 @@ def list_(
 ) -> None:
     """Print dead letters and how many there are of each reason.
 
-    tidemill dead-letters list examples/payments
-    """
-    from tidemill.shared.dead_letters.reading import DeadLetterOffice
+      tidemill dead-letters list examples/payments
 
+    Exits with 2 when no dead letter has a reason that was asked for: it names those that there are.
+    """
     selection = _selection(reason, stream, since, until, None)
     table = Table("place", "published", "stream", "stage", "reason", "detail", "replayed", box=None)
     counts: Counter[tuple[str, str]] = Counter()
     with _desk(application, run, stream) as desk:
-        office = DeadLetterOffice(desk.plan, desk.broker, desk.registry)
+        office = _office(desk, selection)
         for number, letter in enumerate(office.letters(selection)):
             record = letter.record
             counts[letter.stream or record["source_topic"], record["reason"]] += 1
@@ -77,7 +77,6 @@ def list_(
                 table.add_row(
                     str(letter.place), _time(record["source_timestamp"]), where, record["stage"], record["reason"], record["detail"][:_CUT], again
                 )
-        _explain_nothing(office, selection, sum(counts.values()))
     console.print(table)
     for (where, why), count in counts.most_common():
         console.print(f"{count:,} of {where}: {why}", highlight=False)
@@ -120,22 +119,21 @@ def export(
 
       tidemill dead-letters export examples/payments refused.jsonl
 
-    Originals that outgrew their letters are fetched from their topics or the lake. Exits with 1 when some are nowhere (`original_missing` says why).
+    Originals that outgrew their letters are fetched from their topics or the lake. Exits with 1 when some are nowhere (`original_missing` says why),
+    with 2 when no dead letter has a reason that was asked for.
     """
-    from tidemill.shared.dead_letters.reading import DeadLetterOffice
-
     if file.exists():
         raise typer.BadParameter(f"expected a file that does not exist yet, {file} does", param_hint="FILE")
     selection, count, missing = _selection(reason, stream, since, until, None), 0, 0
     part = file.with_name(f"{file.name}.part")
-    with _desk(application, run, stream) as desk, part.open("w", encoding="utf-8") as out:
-        office = DeadLetterOffice(desk.plan, desk.broker, desk.registry)
-        for letter in office.letters(selection):
-            shown = whole(letter, desk.originals)
-            out.write(json.dumps(shown) + "\n")
-            count += 1
-            missing += "original_missing" in shown
-        _explain_nothing(office, selection, count)
+    with _desk(application, run, stream) as desk:
+        office = _office(desk, selection)
+        with part.open("w", encoding="utf-8") as out:
+            for letter in office.letters(selection):
+                shown = whole(letter, desk.originals)
+                out.write(json.dumps(shown) + "\n")
+                count += 1
+                missing += "original_missing" in shown
     part.rename(file)
     console.print(f"{count:,} dead letters in {file}", highlight=False)
     if missing:
@@ -161,18 +159,17 @@ def replay(
     Killed or repeated, the command publishes nothing twice: a copy and its mark are one transaction. A copy
     that is refused again is a new dead letter.
 
-    Exits with 1 when some of them cannot be replayed (it says why), with 2 when nothing was selected.
+    Exits with 1 when some of them cannot be replayed (it says why), with 2 when nothing was selected, or when no dead letter has a reason that was
+    asked for.
     """
-    from tidemill.shared.dead_letters.reading import DeadLetterOffice
     from tidemill.shared.dead_letters.replaying import DeadLetterReplay
 
     selection = _selection(reason, stream, since, until, places)
     if selection == Selection() and not all_:
         raise typer.BadParameter("name places, --reason, --stream, --since or --until, or say --all")
     with _desk(application, run, stream) as desk:
+        _office(desk, selection)
         result = DeadLetterReplay(desk.plan, desk.broker, desk.registry, desk.originals, desk.on_replay_clock).run(selection)
-        count = result.replayed + result.already + len(result.refused)
-        _explain_nothing(DeadLetterOffice(desk.plan, desk.broker, desk.registry), selection, count)
     console.print(f"{result.replayed:,} replayed, {result.already:,} had been before, {len(result.refused):,} cannot be", highlight=False)
     for why, count in Counter(why for _, why in result.refused).most_common():
         errors.print(f"  {count:,}: {why}", markup=False, highlight=False, soft_wrap=True)
@@ -218,10 +215,15 @@ def _selection(reasons: list[str] | None, streams: list[str] | None, since: str 
     return checked("--since, --until", lambda: Selection(*chosen, since_ms=since_ms, until_ms=until_ms, places=named))
 
 
-def _explain_nothing(office: "DeadLetterOffice", selection: Selection, count: int) -> None:
-    """Where nothing was selected by a reason that no dead letter has, name those that there are."""
-    if count == 0 and selection.reasons and (why := absent_reasons(selection, office.letters())):
+def _office(desk: _Desk, selection: Selection) -> "DeadLetterOffice":
+    """Return where letters are read; exit with 2 where a reason was asked for that none of them has."""
+    from tidemill.shared.dead_letters.reading import DeadLetterOffice
+
+    office = DeadLetterOffice(desk.plan, desk.broker, desk.registry)
+    if selection.reasons and (why := absent_reasons(selection, office.letters())):
         errors.print(why, markup=False, highlight=False, soft_wrap=True)
+        raise typer.Exit(2)
+    return office
 
 
 def _instant(text: str) -> int:

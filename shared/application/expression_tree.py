@@ -71,7 +71,8 @@ def _expression(tree: Node) -> pl.Expr:
     """Build an expression. polars reads JSON some fifty levels deep only, so operators, choices and casts are joined here."""
     (kind, body), *_ = tree.items()
     if kind == "BinaryExpr" and body["op"] in _OPERATORS:
-        return _OPERATORS[body["op"]](_expression(body["left"]), _expression(body["right"]))  # type: ignore[no-any-return]
+        joined: pl.Expr = _OPERATORS[body["op"]](_expression(body["left"]), _expression(body["right"]))
+        return joined
     if kind == "Ternary":
         return pl.when(_expression(body["predicate"])).then(_expression(body["truthy"])).otherwise(_expression(body["falsy"]))
     if kind == "Cast" and body["options"] != "Overflowing" and (type_ := _TYPES.get(str(body["dtype"].get("Literal")))):

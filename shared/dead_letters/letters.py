@@ -3,6 +3,7 @@
 from collections import Counter
 from collections.abc import Iterable, Mapping
 from dataclasses import dataclass, field
+from difflib import get_close_matches
 from typing import Any, NamedTuple
 
 from tidemill.shared.avro.times import instant_text
@@ -102,10 +103,14 @@ class Selection:
 
 
 def absent_reasons(selection: Selection, letters: Iterable[Letter]) -> str:
-    """Say which reasons of a selection no dead letter has, and which there are; nothing where each has one."""
+    """Say which reasons of a selection no dead letter has, which may have been meant, and which there are.
+
+    Nothing where each has one, or where there are no dead letters to tell by.
+    """
     there = Counter(letter.record["reason"] for letter in letters)
     absent = sorted(selection.reasons - set(there))
-    if not absent:
+    if not absent or not there:
         return ""
+    near = "".join(f" (did you mean {close[0]}?)" for one in absent if (close := get_close_matches(one, there, 1)))
     counts = ", ".join(f"{reason} ({count:,})" for reason, count in there.most_common())
-    return f"no dead letter has the reason {', '.join(absent)}; " + (f"there are: {counts}" if counts else "there are none at all")
+    return f"no dead letter has the reason {', '.join(absent)}{near}; there are: {counts}"

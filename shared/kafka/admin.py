@@ -3,7 +3,7 @@
 `confluent_kafka.admin` takes these names from modules of its own and exports none of them, which mypy is told here, once.
 """
 
-from confluent_kafka.admin import (  # type: ignore[attr-defined]
+from confluent_kafka.admin import (  # type: ignore[attr-defined]  # the package has no stubs of them
     AdminClient,
     AlterConfigOpType,
     ClusterMetadata,

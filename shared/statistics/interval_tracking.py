@@ -104,7 +104,8 @@ class IntervalTracker:
     Parameters
     ----------
     lower, upper
-        Offsets to begin with, from labels that the model has not learned; NaN: none until 50 residuals have come.
+        Offsets to begin with, from labels that the model has not learned; none until 50 residuals have come where one of them is not finite.
+        Whatever they are, from then on the residuals bound them.
     coverage
         Share of labels that shall lie within.
     owed
@@ -131,6 +132,8 @@ class IntervalTracker:
     recent: Float64 = field(default_factory=lambda: np.zeros(RECENT))
 
     def __post_init__(self) -> None:
+        if not np.isfinite(self.upper - self.lower):
+            self.lower = self.upper = float("nan")
         if np.isnan(self.deviation):
             self.deviation = max(0.0, (self.upper - self.lower) / (2 * 1.6448536269514722))
 

@@ -70,5 +70,8 @@ def test_two_replays_at_once_and_a_third_publish_every_original_once(infrastruct
     listing = command("list", "--limit", "3")
     printed = listing.communicate(timeout=patient(60))[0]
     assert listing.returncode == 0 and f"{COUNT:,} dead letters" in printed and f"{COUNT:,} of readings: expectation" in printed
+    slipped = command("list", "--reason", "expectations")
+    why = slipped.communicate(timeout=patient(60))[0]
+    assert slipped.returncode == 2 and "no dead letter has the reason expectations (did you mean expectation?)" in why, why
     shown = command("show", exported[0]["place"])
     assert json.loads(shown.communicate(timeout=patient(60))[0])["reason"] == "expectation"

@@ -164,10 +164,12 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
     for row, key in zip(vectors.to_pylist(), KEYS, strict=True):
         for name, model in plan.models.items():
             now, kind = served[name], model.settings.kind
-            said = {"champion": now.scorer.score_of(row["amount"])}  # type: ignore[union-attr]
+            assert now.scorer is not None
+            said = {"champion": now.scorer.score_of(row["amount"])}  # type: ignore[attr-defined]  # all here are stumps
             challenge, variant, draw = now.challenge, "champion", None
             if challenge is not None:
-                said["challenger"] = None if challenge.serving.scorer is None else challenge.serving.scorer.score_of(row["amount"])  # type: ignore[attr-defined]
+                stump: Any = challenge.serving.scorer
+                said["challenger"] = None if stump is None else stump.score_of(row["amount"])
                 draw = (hash_of(key or b"", challenge.artifact_sha256) >> 11) / 2**53 if challenge.share else None
                 variant = "canary" if draw is not None and draw < challenge.share and said["challenger"] is not None else "champion"
             who = now if variant == "champion" or challenge is None else challenge.serving
@@ -177,7 +179,7 @@ def expected_of(plan: Plan, vectors: pa.RecordBatch, served: dict[str, Serving])
             score, predicted, table = answered(kind, own, who.threshold, model.settings.fallback.default)
             has_interval = kind == "regression" and own is not None
             assert not has_interval or who.interval is not None
-            bound = who.scorer.error_bound  # type: ignore[union-attr]
+            bound = who.scorer.error_bound  # type: ignore[union-attr]  # a stump, or None, which the oracle never gets
             error, squared = (None, None) if own is None or bound is None else stump_errors(bound, np.array([score]))[0].tolist()
             answers.append({
                 "request_id": row["_request_id"], "model": name, "variant": variant, "score": score, "predicted": predicted, "scores": table,

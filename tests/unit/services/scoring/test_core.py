@@ -85,10 +85,12 @@ def test_a_score_that_is_no_number_is_answered_with_the_default(plan: Plan, vect
 
 
 @pytest.mark.parametrize("score", [5.0, -0.01, 1e308, -1e308, np.inf])
-def test_a_score_that_is_no_probability_is_answered_with_the_default(plan: Plan, vectors: pa.RecordBatch, score: float) -> None:
+def test_a_score_that_is_no_probability_is_answered_with_the_default(
+    plan: Plan, vectors: pa.RecordBatch, score: float, monkeypatch: pytest.MonkeyPatch
+) -> None:
     """A number of a model in 64 bits ended drift, and 5.0 was served as a probability."""
     model = Broken()
-    model.score_blocks = lambda blocks, positions: np.where(np.arange(len(rows_of(blocks, positions))) % 2, score, 1.0005)  # type: ignore[method-assign]
+    monkeypatch.setattr(model, "score_blocks", lambda *given: np.where(np.arange(len(rows_of(*given))) % 2, score, 1.0005))
     answers = ScoringCore(plan).process(vectors, {"late_arrival": Serving("v2", 1, 0.5, model, None)}).batch.to_pylist()
     assert [answer["score"] for answer in answers[:2]] == [1.0005, 0.24], "a rounding of leaves is an answer all the same"
     assert [(answer["reason"], answer["variant"], answer["predicted"]) for answer in answers[:2]] == [

@@ -93,7 +93,7 @@ def test_another_version_is_tried_again_from_its_own_begin_on(plan: Plan, conten
         tries.append(now)
         return get(address)
 
-    store.get = counted  # type: ignore[method-assign]
+    store.get = counted  # type: ignore[method-assign]  # counts its calls
     for now in range(0, 200_000, 500):
         models.try_again(now)
     assert not loaded() and tries == [1_000, 3_000, 7_000, 15_000, 31_000, 63_000, 123_000, 183_000], "twice as long each time, a minute at most"

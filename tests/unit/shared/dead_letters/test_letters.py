@@ -7,6 +7,8 @@ LETTERS = [Letter(LetterPlace(0, offset), {"reason": reason}, "orders") for offs
 
 def test_a_reason_that_no_letter_has_is_told_with_those_that_there_are() -> None:
     asked = Selection(reasons=frozenset({"expectations", "late"}))
-    assert absent_reasons(asked, LETTERS) == "no dead letter has the reason expectations; there are: expectation (2), late (1)"
-    assert absent_reasons(asked, []) == "no dead letter has the reason expectations, late; there are none at all"
+    there = "there are: expectation (2), late (1)"
+    assert absent_reasons(asked, LETTERS) == f"no dead letter has the reason expectations (did you mean expectation?); {there}"
+    assert absent_reasons(Selection(reasons=frozenset({"x"})), LETTERS) == f"no dead letter has the reason x; {there}"
+    assert absent_reasons(asked, []) == "", "nothing tells whether it is a slip"
     assert absent_reasons(Selection(reasons=frozenset({"late"})), LETTERS) == ""

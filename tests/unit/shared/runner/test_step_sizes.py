@@ -15,7 +15,7 @@ PLACE = f"{INPUT}:0"
 
 
 def crash(**known: object) -> Crash:
-    return replace(Crash(0, {PLACE: 0}, 3, 640, {PLACE: 639}, "error", limit=20), **known)  # type: ignore[arg-type]
+    return replace(Crash(0, {PLACE: 0}, 3, 640, {PLACE: 639}, "error", limit=20), **known)  # type: ignore[arg-type]  # by name
 
 
 def step(begin: int, count: int) -> list[Records]:

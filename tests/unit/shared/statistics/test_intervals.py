@@ -122,6 +122,18 @@ def test_without_offsets_to_begin_with_there_is_no_interval_until_fifty_residual
     assert -3 < tracker.lower < -1 and 1 < tracker.upper < 3
 
 
+@pytest.mark.parametrize(
+    "ends", [(5.0, math.nan), (math.nan, 5.0), (-math.inf, math.inf), (-1e308, 1e308), (-1e300, 1.0), (1e308, 1e308), (3e38, -3e38)]
+)
+def test_whatever_the_first_answer_says_the_residuals_bound_the_interval_once_there_are_fifty(ends: tuple[float, float]) -> None:
+    residuals = np.random.default_rng(3).normal(size=400)
+    bounds = IntervalTracker(*ends).update(residuals)
+    assert np.isfinite(bounds[50:]).all() and np.abs(bounds[50:]).max() < 6.0
+    assert ((residuals[100:] >= bounds[99:-1, 0]) & (residuals[100:] <= bounds[99:-1, 1])).mean() > 0.85
+    # Before, it is what was said, or none: never half of one.
+    assert (np.isfinite(bounds[:49]).all(axis=1) | np.isnan(bounds[:49]).all(axis=1)).all()
+
+
 def test_bounds_stay_in_order_and_within_what_was_seen() -> None:
     tracker = IntervalTracker(-5.0, 5.0)
     bounds = tracker.update(np.zeros(2_000))
