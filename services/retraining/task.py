@@ -210,7 +210,7 @@ class RetrainingTask(Task):
     def _finish(self, decision: Mapping[str, Any], result: JobResult, said: list[dict[str, Any]], events: list[dict[str, Any]]) -> None:
         figures = result.figures | ({"cpu_s": result.cpu_s} if result.cpu_s else {})
         if not result.finished:
-            self._say(training(decision, "failed", result.reason, figures, result.details), said)
+            self._say(training(decision, "refused" if result.skipped else "failed", result.reason, figures, result.details), said)
             return
         self._registrar.record(decision["decision_id"], result.record)
         model = decision["model"]

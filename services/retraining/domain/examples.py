@@ -13,6 +13,7 @@ DAY_MS = 86_400_000
 _MATURED = 0.95
 _FEW = 100
 _KEPT_OF_THE_RARE = 2_000
+Stretches = tuple[tuple[int, int], ...]
 
 
 @dataclass(frozen=True, slots=True)
@@ -27,6 +28,8 @@ class Examples:
     labels : float64 array, shape (n,)
     weights : float64 array, shape (n,)
         How many requests each row stands for, where the labels of others are hidden; None where each stands for itself.
+    left_out
+        Begin and end of stretches of requests whose rows are not among these: windows of history reach so much farther back.
     """
 
     features: pa.RecordBatch
@@ -34,6 +37,7 @@ class Examples:
     label_ms: NDArray[np.int64]
     labels: NDArray[np.float64]
     weights: Weights = None
+    left_out: Stretches = ()
 
     def __len__(self) -> int:
         return len(self.labels)
@@ -41,7 +45,23 @@ class Examples:
     def where(self, chosen: NDArray[np.bool_]) -> "Examples":
         """Return the chosen rows."""
         features = self.features.filter(pa.array(chosen))
-        return Examples(features, self.request_ms[chosen], self.label_ms[chosen], self.labels[chosen], of_rows(self.weights, chosen))
+        weights = of_rows(self.weights, chosen)
+        return Examples(features, self.request_ms[chosen], self.label_ms[chosen], self.labels[chosen], weights, self.left_out)
+
+    def window_begin(self, last_ms: int, window_days: int) -> int:
+        """Return where a window of days of history begins that ends at an instant (0: all history); time that is left out does not count.
+
+        >>> rows = Examples(pa.RecordBatch.from_pydict({"x": []}), *(np.empty(0, np.int64),) * 2, np.empty(0), None, ((5 * DAY_MS, 7 * DAY_MS),))
+        >>> [rows.window_begin(10 * DAY_MS, days) / DAY_MS for days in (2, 3, 4, 6)]
+        [8.0, 7.0, 4.0, 2.0]
+        """
+        if not window_days:
+            return int(np.iinfo(np.int64).min)
+        begin = last_ms - window_days * DAY_MS
+        for start, end in sorted(self.left_out, reverse=True):
+            if start < last_ms and end > begin:
+                begin -= min(end, last_ms) - start
+        return begin
 
     def thinning(self, limit: int, kind: Kind) -> tuple[NDArray[np.int64], NDArray[np.float64]]:
         """Return the places of at most `limit` rows, of each class evenly spread over time, and their weights.
@@ -126,7 +146,7 @@ class Split:
     def learning(self, examples: Examples, end_ms: int, window_days: int) -> Examples:
         """Rows whose horizon had passed at `end_ms` and whose label was known then, of the last days before (0: all)."""
         last = self.learned_until(end_ms)
-        begin = last - window_days * DAY_MS if window_days else np.iinfo(np.int64).min
+        begin = examples.window_begin(last, window_days)
         return examples.where((examples.label_ms < end_ms) & (examples.request_ms < last) & (examples.request_ms >= begin))
 
     def validation(self, examples: Examples) -> Examples:

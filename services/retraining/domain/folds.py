@@ -2,9 +2,7 @@
 
 from dataclasses import dataclass
 
-import numpy as np
-
-from tidemill.services.retraining.domain.examples import DAY_MS, Examples
+from tidemill.services.retraining.domain.examples import Examples
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,7 +46,7 @@ class Folds:
         """Return what whoever trained at the fold's begin could learn from, of the last days before (0: all)."""
         at = self.spans[fold][0]
         last = at - self.horizon_ms
-        begin = last - window_days * DAY_MS if window_days else np.iinfo(np.int64).min
+        begin = examples.window_begin(last, window_days)
         return examples.where((examples.label_ms < at) & (examples.request_ms < last) & (examples.request_ms >= begin))
 
     def validation(self, examples: Examples, fold: int) -> Examples:

@@ -17,6 +17,7 @@ from tidemill.services.retraining.domain.held_out import CLASS_WEIGHT, calibrati
 from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.search import search
 from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
+from tidemill.services.retraining.domain.turned_labels import LEFT_OUT, written
 from tidemill.shared.application.families import is_own
 from tidemill.shared.application.training_policy import Training
 from tidemill.shared.kinds.kind import Kind
@@ -112,6 +113,8 @@ def fit_at(
     rows = split.learning(examples.where(kind.is_label(examples.labels)), end_ms, parameters["window_days"])
     check_rows(rows, 1, training, kind, "refit")
     learned = {"learned_until_ms": str(split.learned_until(end_ms)), **(details or {})}
+    if rows.left_out:
+        learned[LEFT_OUT] = written(rows.left_out)
     encoding = encode(rows.features, rows.labels, rows.request_ms, kind, rows.weights)
     matrix = encoding.matrix
     weights = None if rows.weights is None else rows.weights / rows.weights.mean()

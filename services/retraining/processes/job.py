@@ -16,6 +16,7 @@ from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.latency import judge_latency
+from tidemill.services.retraining.domain.learnable import Learnable, NothingToLearnError, expect_new_rows, learnable
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
@@ -83,6 +84,8 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
         content = proposal.artifact.to_bytes()
         address = put_patiently("model", lambda: store.put(content))
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
+    except NothingToLearnError as error:
+        return replace(_failed(version, str(error), dataset), skipped=True)
     except (TooFewRowsError, FamilyError, ArtifactError) as error:
         return _failed(version, str(error), dataset)
     fairness = answered_fairly(bench, scorer)
@@ -193,13 +196,16 @@ def _attempt(
     if not len(bench.examples):
         others = int(rows.version["rows_of_other_views"])
         raise TooFewRowsError(f"expected labelled rows, found none{f' but {others} of other versions of the views' if others else ''}")
-    reverse = None
+    looked = Learnable(bench) if champion is None else learnable(bench, champion)
+    bench, reverse = looked.bench, None
     if request.retraining["trigger"] == _ALARM and predecessor is not None and champion is not None:
         # Whether the model itself is what has gone wrong, and not the world: then its recipe has to pass again, or the model before comes back.
         reverse = does_better(bench, predecessor, champion, bench.spent)
         bench = replace(bench, spent=(*bench.spent, *reverse.spent), is_admitted=bench.is_admitted and not reverse.passed)
+    if champion is not None:
+        expect_new_rows(replace(looked, bench=bench), champion)
     proposal = first_model(bench) if champion is None else successor(bench, champion)
-    return _Attempt(bench, rows.version, proposal, champion, predecessor, reverse)
+    return _Attempt(bench, rows.version, looked.told(proposal), champion, predecessor, reverse)
 
 
 def _bench(request: JobRequest, plan: Plan, model: ModelPlan, version: str, lake: Lake, rows: TrainingSet) -> TrainingContext:

@@ -75,6 +75,8 @@ class JobResult:
 
     Attributes
     ----------
+    skipped
+        It did not finish because there was nothing to learn.
     passed
         The candidate may replace the champion.
     roll_back
@@ -90,6 +92,7 @@ class JobResult:
     finished: bool
     reason: str
     version: str
+    skipped: bool = False
     passed: bool = False
     roll_back: bool = False
     artifact_sha256: str = ""

@@ -115,6 +115,12 @@ def test_a_first_model_is_followed_by_refits_of_its_recipe_until_one_has_gone_wr
     assert second.passed and second.details["admission"] == "refit of an admitted recipe" and second.details["recipe"] == first.details["recipe"]
     assert int(second.details["learned_rows"]) > int(first.details["learned_rows"]) and "searched" not in second.details
     assert [step for step, _, _ in world.told] == ["reading rows", "fitting", "storing"]
+    late = world.train(46, "schedule", second)
+    assert late.passed and int(late.details["learned_rows"]) > int(second.details["learned_rows"]), "of the last hour before the cut"
+    silent = world.train(400, "schedule", late)
+    assert silent.skipped and not silent.finished
+    assert silent.reason == f"expected labelled rows that {late.version}, which serves, has not learned, found none since 2024-01-23T23:00:00.000Z"
+    assert world.train(401, "manual", late).finished, "an operator is obeyed"
     broken = world.turned_round(45)
     world.archive(60, world.scores(broken))
     third = world.train(60, "drift", first, broken)
@@ -134,6 +140,28 @@ def test_an_alarm_takes_no_admission_where_the_model_before_does_no_better(world
     assert third.passed and not third.roll_back and third.figures["reverse_level"] == 0.01 and third.details["searched"] == "yes"
     if third.details["recipe"] == first.details["recipe"]:
         assert third.details["admission"] == "refit of an admitted recipe"
+
+
+@pytest.mark.lasts(3)
+def test_labels_that_are_turned_round_are_learned_by_no_refit_and_the_record_says_which(world: World) -> None:
+    world.archive(30)
+    first = world.train(30, "bootstrap")
+    world.archive(45, world.scores(first))
+    second = world.train(45, "schedule", first)
+    day = (world.times - BEGIN_MS) / DAY_MS
+    turned = (day >= 48) & (day < 58) & (np.random.default_rng(1).random(len(day)) < 0.25)
+    world.labels = np.where(turned, 1 - world.labels, world.labels)
+    world.archive(60, world.scores(second))
+    third = world.train(60, "schedule", first, second)
+    begin, end = (int(text) for text in third.details["left_out_ms"].split("-"))
+    assert abs(begin - BEGIN_MS - 48 * DAY_MS) < DAY_MS and abs(end - BEGIN_MS - 58 * DAY_MS) < DAY_MS
+    assert third.passed and third.figures["left_out_rows"] > 900 and abs(third.figures["turned_share"] - 0.25) < 0.06
+    kept = (day < 60 - 1 / 24) & ((world.times < begin) | (world.times >= end))
+    assert int(third.details["learned_rows"]) == kept.sum() and "look turned round, whatever the inputs" in third.reason
+    world.archive(70, world.scores(third))
+    fourth = world.train(70, "schedule", second, third)
+    assert fourth.details["left_out_ms"] == third.details["left_out_ms"] and "turned_share" not in fourth.figures
+    assert fourth.reason.endswith(f"; {int(fourth.figures['left_out_rows']):,} rows are left out")
 
 
 class Killed(BaseException):

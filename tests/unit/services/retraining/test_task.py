@@ -170,6 +170,13 @@ def test_a_failed_training_changes_no_model(world: World) -> None:
     assert events(world) == [] and world.said(world.plan.topics.retraining)[-1]["event"] == "failed"
 
 
+def test_a_refit_that_has_nothing_to_learn_is_refused_and_is_no_failure(world: World) -> None:
+    finish(world, 1, replace(result("v1", finished=False), reason="found none since", skipped=True))
+    world.step()
+    assert [(record["event"], record["reason"]) for record in world.said(world.plan.topics.retraining)][-1] == ("refused", "found none since")
+    assert world.lifecycle.champion is None
+
+
 def test_after_a_crash_the_open_request_is_taken_up_and_nothing_is_said_twice(world: World) -> None:
     finish(world, 1, result("v1"))
     world.request(2, 200)

@@ -1,0 +1,110 @@
+"""What of a training's rows is learned from and judged by: not those whose labels are turned round."""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
+
+import numpy as np
+
+from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Stretches
+from tidemill.services.retraining.domain.recipe import Recipe
+from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
+from tidemill.services.retraining.domain.turned_labels import LEFT_OUT, joined, read, turned_labels, written
+from tidemill.shared.avro.times import instant_text
+from tidemill.shared.models.served_model import ServedModel
+
+
+class NothingToLearnError(ValueError):
+    """A refit would learn from the rows that the champion has learned from."""
+
+
+@dataclass(frozen=True, slots=True)
+class Learnable:
+    """A training without the rows that nothing is learned from.
+
+    Attributes
+    ----------
+    words
+        Why rows are left out, or are not any more; empty where that is no question.
+    figures, details
+        Of what was found, as they stand in the training's record.
+    """
+
+    bench: TrainingContext
+    words: str = ""
+    figures: Mapping[str, float] = field(default_factory=dict)
+    details: Mapping[str, str] = field(default_factory=dict)
+
+    def told(self, proposal: Proposal) -> Proposal:
+        """Return what a training has come to, with what was left out of it."""
+        if not self.words:
+            return proposal
+        verdict = replace(proposal.verdict, reason=f"{proposal.verdict.reason}; {self.words}")
+        return replace(proposal, verdict=verdict, figures={**proposal.figures, **self.figures}, details={**proposal.details, **self.details})
+
+
+def learnable(bench: TrainingContext, champion: ServedModel) -> Learnable:
+    """Leave out rows whose labels are turned round (`turned_labels`), those that the champion left out among them.
+
+    What lasts longer than `gate.span` is not left out any more: it is how the world is now.
+    """
+    gate, known = bench.settings.gate, champion.signature.details
+    before = read(known.get(LEFT_OUT, ""))
+    trusted = _without(bench, before)
+    found = turned_labels(bench.kind, trusted.examples, trusted.served, int(known["learned_until_ms"]), gate.span, gate.block)
+    stretches = joined((*before, *([(found.begin_ms, found.end_ms)] if found else [])), gate.block)
+    kept = tuple((begin, end) for begin, end in stretches if end - begin <= gate.span)
+    if not stretches:
+        return Learnable(bench)
+    left = _without(bench, kept)
+    rows = len(bench.examples) - len(left.examples)
+    words, figures = [], {"left_out_rows": float(rows)}
+    if found is not None:
+        figures |= {"turned_share": found.share, "turned_log_e": found.log_e, "turned_rows": float(found.rows)}
+        words.append(
+            f"{found.share:.0%} of the labels of {found.rows:,} requests from {instant_text(found.begin_ms)} to {instant_text(found.end_ms)} look"
+            f" turned round, whatever the inputs (likelihood ratio e^{found.log_e:.0f})"
+        )
+    if rows:
+        words.append(f"{rows:,} rows are left out")
+    if len(kept) < len(stretches):
+        words.append(f"labels that look so for more than {gate.span / DAY_MS:g} days are learned")
+    return Learnable(left, "; ".join(words), figures, {LEFT_OUT: written(kept)} if kept else {})
+
+
+def expect_new_rows(looked: Learnable, champion: ServedModel) -> None:
+    """Refuse to refit the champion's recipe on the rows that it has learned: the same model would serve under another name.
+
+    A training that looks for another recipe, or has to judge the champion's again, has something to do all the same. Labels that were corrected
+    since do not count as new.
+
+    Raises
+    ------
+    NothingToLearnError
+    """
+    bench, known = looked.bench, champion.signature.details
+    is_refit = bench.is_admitted and not bench.is_searched and Recipe.of(bench.incumbent, bench.features) is not None
+    # What the champion left out and nobody leaves out any more is new to it, as classes are that it does not know.
+    is_same = champion.signature.classes == bench.kind.classes and _covers(bench.examples.left_out, read(known.get(LEFT_OUT, "")))
+    if not (is_refit and is_same):
+        return
+    rows, since = bench.examples, int(known["learned_until_ms"])
+    split = bench.split()
+    new = (rows.request_ms >= since) | (rows.label_ms >= int(known.get("known_until_ms", since)))
+    new &= (rows.request_ms < split.learned_until(split.end)) & bench.kind.is_label(rows.labels)
+    if not new.any():
+        why = f"; {looked.words}" if looked.words else ""
+        whose = f"{champion.signature.version}, which serves,"
+        raise NothingToLearnError(f"expected labelled rows that {whose} has not learned, found none since {instant_text(since)}{why}")
+
+
+def _covers(stretches: Stretches, others: Stretches) -> bool:
+    return all(any(begin <= start and stop <= end for begin, end in stretches) for start, stop in others)
+
+
+def _without(bench: TrainingContext, stretches: Stretches) -> TrainingContext:
+    asked = bench.examples.request_ms
+    kept = np.ones(len(asked), np.bool_)
+    for begin, end in stretches:
+        kept &= (asked < begin) | (asked >= end)
+    rows: Examples = replace(bench.examples.where(kept), left_out=stretches)
+    return replace(bench, examples=rows, served=bench.served[kept])

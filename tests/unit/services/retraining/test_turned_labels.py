@@ -1,0 +1,117 @@
+"""Labels that are turned round at random are told from a world that has changed, and their stretch is found."""
+
+import numpy as np
+import pyarrow as pa
+import pytest
+from numpy.typing import NDArray
+
+from tidemill.services.retraining.domain.examples import DAY_MS, Examples
+from tidemill.services.retraining.domain.turned_labels import TurnedLabels, turned_labels
+from tidemill.shared.kinds.binary import Binary
+from tidemill.shared.kinds.multiclass import Multiclass
+from tidemill.shared.kinds.regression import Regression
+
+PER_DAY, BEFORE, DAYS = 200, 28, 38
+Float64 = NDArray[np.float64]
+
+
+class Stream:
+    """Requests of 38 days, and what a model answered that is right but for `bias` and `steepness`; day 28 is when it learned."""
+
+    def __init__(self, seed: int, bias: float = 0.1, steepness: float = 1.2) -> None:
+        self.random, n = np.random.default_rng(seed), DAYS * PER_DAY
+        self.day = np.arange(n) / PER_DAY
+        self.amount, self.country = self.random.normal(size=n), self.random.choice(["de", "fr", "it"], n)
+        self.amount[self.random.random(n) < 0.1] = np.nan
+        self.logit = -0.8 + np.nan_to_num(self.amount) + 0.5 * (self.country == "de")
+        self.served = 1 / (1 + np.exp(-steepness * self.logit - bias))
+        self.labels = (self.random.random(n) < 1 / (1 + np.exp(-self.logit))).astype(np.float64)
+
+    def turn(self, share: float, begin: float, end: float) -> None:
+        """Turn a share of the labels of some days round."""
+        turned = (self.day >= begin) & (self.day < end) & (self.random.random(len(self.day)) < share)
+        self.labels = np.where(turned, 1 - self.labels, self.labels)
+
+    def follow(self, logit: Float64, begin: float) -> None:
+        """Let labels follow another relation from a day on."""
+        others = (self.random.random(len(self.day)) < 1 / (1 + np.exp(-logit))).astype(np.float64)
+        self.labels = np.where(self.day >= begin, others, self.labels)
+
+    def found(self) -> TurnedLabels | None:
+        times = (self.day * DAY_MS).astype(np.int64)
+        features = pa.RecordBatch.from_pydict({"amount": pa.array(self.amount, pa.float32()), "country": pa.array(self.country)})
+        rows = Examples(features, times, times + 1, self.labels)
+        return turned_labels(Binary(), rows, self.served, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
+
+
+@pytest.mark.parametrize(("share", "begin", "end"), [(0.2, 28, 38), (0.2, 31, 37), (0.25, 30, 34)])
+def test_turned_labels_are_found_with_their_stretch_and_share(share: float, begin: int, end: int) -> None:
+    for seed in range(4):
+        stream = Stream(seed)
+        stream.turn(share, begin, end)
+        found = stream.found()
+        assert found is not None and abs(found.share - share) < 0.06
+        assert abs(found.begin_ms / DAY_MS - begin) <= 2 and abs(found.end_ms / DAY_MS - end) <= 2
+        assert abs(found.rows - (found.end_ms - found.begin_ms) / DAY_MS * PER_DAY) <= 1
+
+
+def test_labels_as_before_are_not_taken_for_turned_ones_however_wrong_the_answers_are() -> None:
+    answers = [(0.0, 1.0), (0.3, 1.0), (0.0, 2.0), (0.0, 0.5)]
+    assert [Stream(seed, *answer).found() for seed in range(10) for answer in answers] == [None] * 40
+
+
+def test_a_world_that_has_changed_is_no_turning() -> None:
+    """To the answers alone most of these look like turned labels."""
+    for seed in range(4):
+        stream = Stream(seed)
+        amount, home = np.nan_to_num(stream.amount), stream.country == "de"
+        changes = {
+            "more of them": stream.logit + 0.6,
+            "the column turned round": -0.8 - amount + 0.5 * home,
+            "the column says nothing any more": -0.4 + 0.5 * home,
+            "another country": -0.8 + amount + 1.5 * (stream.country == "fr"),
+            "the other way round for gaps": np.where(np.isnan(stream.amount), 1.5, stream.logit),
+        }
+        for name, logit in changes.items():
+            changed = Stream(seed)
+            changed.follow(logit, BEFORE + 4)
+            assert changed.found() is None, (seed, name)
+
+
+def test_a_world_that_follows_nothing_any_more_is_learned() -> None:
+    stream = Stream(1)
+    stream.turn(0.5, 30, 38)
+    assert stream.found() is None
+
+
+def test_several_classes_are_looked_at_alike_and_numbers_and_classes_that_nobody_knew_are_not() -> None:
+    random, n = np.random.default_rng(5), DAYS * PER_DAY
+    day, x = np.arange(n) / PER_DAY, random.normal(size=n)
+    served = np.exp(np.column_stack([x, -x, 0.3 * np.ones(n)]))
+    served /= served.sum(axis=1, keepdims=True)
+    labels = (random.random(n)[:, None] > np.cumsum(served, axis=1)).sum(axis=1).astype(np.float64)
+    times, kind = (day * DAY_MS).astype(np.int64), Multiclass(("a", "b", "c", "d"), is_learned=True)
+    features = pa.RecordBatch.from_pydict({"x": pa.array(x, pa.float32())})
+    known = np.column_stack([served, np.zeros(n)])
+    turned = (day >= 30) & (random.random(n) < 0.25)
+    others = (labels + random.integers(1, 4, n)) % 4
+
+    def found(changed: Float64) -> TurnedLabels | None:
+        return turned_labels(kind, Examples(features, times, times + 1, changed), known, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
+
+    of_three = np.where(turned, (labels + random.integers(1, 3, n)) % 3, labels)
+    seen = turned_labels(Multiclass(("a", "b", "c")), Examples(features, times, times + 1, of_three), served, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS)
+    assert seen is not None and abs(seen.share - 0.25) < 0.06
+    assert found(labels) is None and found(np.where(turned, 3.0, labels)) is None, "a new class is no turned label"
+    assert found(np.where(turned, others, labels)) is not None
+    assert turned_labels(Regression(), Examples(features, times, times + 1, x), x, BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS) is None
+
+
+def test_too_few_rows_say_nothing() -> None:
+    stream = Stream(1)
+    stream.turn(0.4, 28, 38)
+    times = (stream.day * DAY_MS).astype(np.int64)
+    features = pa.RecordBatch.from_pydict({"amount": pa.array(stream.amount, pa.float32())})
+    rows = Examples(features, times, times + 1, stream.labels)
+    assert turned_labels(Binary(), rows, stream.served, BEFORE * DAY_MS, 2 * DAY_MS, DAY_MS) is None, "400 rows before"
+    assert turned_labels(Binary(), rows, np.where(stream.day < 28, stream.served, np.nan), BEFORE * DAY_MS, 28 * DAY_MS, DAY_MS) is None
