@@ -21,7 +21,6 @@ _THOUSANDS = r"^[+-]?\d{1,3}(,\d{3})+(\.\d+)?$"
 _POINT_THOUSANDS = r"^[+-]?\d{1,3}(\.\d{3})+(,\d+)?$"
 _COMMA_NUMBER = r"^[+-]?\d+,\d+$"
 _COMMA_OR_THOUSANDS = r"^[+-]?[1-9]\d{0,2},\d{3}$"
-_LONGEST_WHOLE = 18
 _UNITS = ("$", "€", "£", "¥", "%")
 _WITH_UNIT = r"^([+-]?)\s?([$€£¥]?)\s?([+-]?[\d.,]*\d[\d.,]*)\s?([$€£¥%]?)$"
 _LEAST_FOR_ODD, _MOST_ODD, _MOST_ODD_WORDS = 50, 0.02, 3
@@ -166,9 +165,8 @@ def _numbers(name: str, values: pl.Series, given: pl.Series, decimal: str | None
         if _all(given, _WHOLE):
             if bool(given.str.contains(_LEADING_ZERO).any()):
                 return None
-            if bool((given.str.strip_chars("+-").str.len_chars() > _LONGEST_WHOLE).any()):
-                return None
-            return InputColumn(name, values.str.strip_chars_start("+").cast(pl.Int64), "integer")
+            whole = values.str.strip_chars_start("+").cast(pl.Int64, strict=False)
+            return InputColumn(name, whole, "integer") if whole.null_count() == values.null_count() else None
         return _number(name, values.str.strip_chars_start("+").cast(pl.Float64, strict=False), ())
     if bool(given.str.contains(",", literal=True).any()):
         return _with_commas(name, values, given, decimal)

@@ -14,6 +14,7 @@ from numpy.typing import NDArray
 from tidemill.init.application_file import EVENTS, LABELS, ApplicationDraft, Names, application_text, event_schema, label_schema
 from tidemill.init.column import InputColumn
 from tidemill.init.column_types import typed
+from tidemill.init.label_order import label_order_warnings
 from tidemill.init.names import avro_names, slug
 from tidemill.init.policies import policies, too_rare
 from tidemill.init.profile import profile
@@ -142,6 +143,7 @@ def init(options: InitOptions, now_ms: int) -> InitResult:
         *raw.notes,
         *_left_out(rare, counts, learned=question.learned),
         *chosen.short,
+        *label_order_warnings(question, times, chosen),
         *profiled.warnings,
         *([] if question.learned else _unlabelled(question)),
     ]

@@ -4,7 +4,7 @@ from dataclasses import dataclass
 
 import numpy as np
 
-from tidemill.init.question import Question
+from tidemill.init.question import ROWS_OF_A_CLASS, Question
 from tidemill.init.timeline import DAY_MS, Timeline, words
 from tidemill.shared.application.values import UNITS_MS
 
@@ -108,7 +108,7 @@ def policies(question: Question, times: Timeline, now_ms: int) -> Policies:
         in_holdout = share * judged
         positives = int(np.clip(in_holdout // 2, _LEAST_POSITIVES, 10))
         if in_holdout < _LEAST_POSITIVES or share * bootstrap < _PARTS_OF_A_TRAINING * _LEAST_POSITIVES:
-            enough = int(np.ceil(_PARTS_OF_A_TRAINING * _LEAST_POSITIVES * 2 / max(share, 1e-9)))
+            enough = int(np.ceil(ROWS_OF_A_CLASS / max(share, 1e-9)))
             if enough > known:
                 short.append(
                     f"the class {name!r} has {count:,} rows in {known:,}: a first model needs about {enough:,} labels at this share, so none is asked"
@@ -155,7 +155,7 @@ def too_rare(question: Question) -> tuple[str, ...]:
     """
     if question.kind != "multiclass":
         return ()
-    rare = tuple(name for name, count in question.counts.items() if count < _PARTS_OF_A_TRAINING * _LEAST_POSITIVES * 2)
+    rare = tuple(name for name, count in question.counts.items() if count < ROWS_OF_A_CLASS)
     left = len(question.counts) - len(rare)
     return rare if left >= _LEAST_CLASSES and sum(question.counts[name] for name in rare) <= _RARE_SHARE * question.known else ()
 

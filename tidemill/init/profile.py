@@ -1,8 +1,8 @@
 """What a table looks like: each column's type, range, categories and gaps, what it is used for, and what may be wrong with it."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
-from math import prod
+from math import ceil, log10, prod
 from typing import Literal
 
 import polars as pl
@@ -21,6 +21,9 @@ _RARE = 0.05
 _MANY_TEXTS = 1_000
 _COPIES = 0.01
 _ROOM = 1_000
+_LEAST_MEASURED = 50
+_MOSTLY, _LIKELY = 0.95, 0.5
+_LONGEST_VALUE = 60
 
 
 @dataclass(frozen=True, slots=True)
@@ -87,7 +90,7 @@ def profile(
     special = {roles.label, roles.time, roles.label_time, roles.identity} - {None}
     names = avro_names([name for name in columns if name not in special], taken)
     looks = [_look(columns[name], names[name], roles, question, checks_leaks) for name in names]
-    warnings = [*_about_rows(columns, special), *_about_classes(question)]
+    warnings = [*_about_rows(columns, roles.label, special), *_about_classes(question)]
     for one in looks:
         warnings += _about_column(one, question, times)
     return Profile(looks, warnings)
@@ -113,12 +116,17 @@ def _use(column: InputColumn, distinct: int, roles: Roles) -> tuple[Use, str]:
         named = column.kind == "text" and distinct <= _MANY_TEXTS
         return "entity", "" if named else "what is remembered of it is a feature, its name is not"
     if distinct == 1 and not column.nulls:
-        return "carried", f"it is {column.values.drop_nulls()[0]!r} in every row"
+        return "carried", f"it is {_short(column.values.drop_nulls()[0])} in every row"
     if column.kind == "time":
         return "carried", "a time is no feature itself; hour, weekday and age of it are"
     if why := looks_like_an_id(column):
         return "carried", f"it seems to be an id: {why}"
     return "feature", ""
+
+
+def _short(value: object) -> str:
+    text = repr(value)
+    return text if len(text) <= _LONGEST_VALUE else f"{text[:_LONGEST_VALUE]}..."
 
 
 def _range(column: InputColumn) -> tuple[float | int | str | None, float | int | str | None]:
@@ -139,15 +147,16 @@ def _categories(column: InputColumn, distinct: int) -> tuple[str, ...]:
     return tuple(str(value) for value in counts[counts.columns[0]].to_list())
 
 
-def _about_rows(columns: Mapping[str, InputColumn], special: set[str | None]) -> list[str]:
+def _about_rows(columns: Mapping[str, InputColumn], label: str, special: set[str | None]) -> list[str]:
     """Warn of copied rows, where so many could hardly be alike by chance."""
     told = [column.values for name, column in columns.items() if column.kind != "other" and name not in special]
     frame = pl.DataFrame(told)
     if not frame.width:
         return []
     copies = frame.height - frame.unique().height
+    twice = _are_measured_twice((columns[name] for name in frame.columns), frame.with_columns(columns[label].values))
     possible = prod(float(values.n_unique()) for values in told)
-    if copies <= frame.height * _COPIES or possible < frame.height * _ROOM:
+    if copies <= frame.height * _COPIES or (possible < frame.height * _ROOM and not twice):
         return []
     return [
         f"{copies:,} of {frame.height:,} rows ({copies / frame.height:.0%}) are copies of another row: if they are the same case twice, what is"
@@ -155,15 +164,52 @@ def _about_rows(columns: Mapping[str, InputColumn], special: set[str | None]) ->
     ]
 
 
+def _are_measured_twice(columns: Iterable[InputColumn], frame: pl.DataFrame) -> bool:
+    """Whether some measured number comes again only with its whole row, label included: values that are alike by chance have other neighbours."""
+    different = frame.unique().height
+    if different < _LEAST_MEASURED:
+        return False
+    for column in columns:
+        if column.kind == "number" and bool((column.values != column.values.round()).any()):
+            others = frame.drop(column.name)
+            if column.values.n_unique() >= _MOSTLY * different and others.width and _alike_by_chance(others) < _LIKELY:
+                return True
+    return False
+
+
+def _alike_by_chance(frame: pl.DataFrame) -> float:
+    """Return how probable it is that two rows drawn at random are alike."""
+    shares = frame.group_by(frame.columns).len()["len"].to_numpy() / frame.height
+    return float((shares**2).sum())
+
+
 def _about_classes(question: Question) -> list[str]:
     if question.kind == "regression":
         return []
+    alike = _alike(question.classes)
     name, count = question.rarest
     share = count / max(1, question.known)
     if share >= _RARE:
-        return []
-    words = f"the class {name!r} has {count:,} of {question.known:,} rows ({share:.2%})"
-    return [f"{words}: judge by average precision and recall, not by accuracy; a model that never says it is right {1 - share:.1%} of the time"]
+        return alike
+    digits = max(1, ceil(-log10(max(share, 1e-12))) - 2)
+    words = f"the class {name!r} has {count:,} of {question.known:,} rows ({share:.{digits + 1}%})"
+    return [
+        *alike,
+        f"{words}: judge by average precision and recall, not by accuracy; a model that never says it is right {1 - share:.{digits}%} of the time",
+    ]
+
+
+def _alike(classes: Sequence[str]) -> list[str]:
+    """Warn of classes whose names differ in case, spaces and hyphens alone."""
+    spelled: dict[str, list[str]] = {}
+    for name in classes:
+        spelled.setdefault("".join(name.casefold().replace("-", " ").replace("_", " ").split()), []).append(name)
+    return [
+        f"the classes {', '.join(map(repr, names))} are spelled alike: if they are one, write them in one way, in the file and in every label that"
+        " comes"
+        for names in spelled.values()
+        if len(names) > 1
+    ]
 
 
 def _about_column(one: ColumnProfile, question: Question, times: pl.Series | None) -> list[str]:

@@ -20,6 +20,9 @@ _NO = frozenset("false no nein non não n f 0 0.0 -1 negative neg none not norma
 _MOST_CLASSES_OF_NUMBERS = 20
 _MOST_CLASSES = 100
 _ROWS_A_CLASS = 5
+ROWS_OF_A_CLASS = 24
+"""Rows of a class, below which no first model learns it."""
+_FAR, _TAIL_SHARE, _LEAST_OF_COUNTS = 10, 0.01, 5
 _LONGEST_CLASS = 200
 _LARGEST = float(np.finfo(np.float32).max)
 _LAST_EXACT = 2.0**53
@@ -121,7 +124,10 @@ def ask(label: InputColumn, kind: QuestionKind | None, declared: Sequence[str] =
         some = f": {', '.join(map(class_text, texts[:8]))}" if texts else f" different values such as {given[0]!r}"
         way = "regression or --kind multiclass" if numeric else "multiclass"
         raise DataSetError(f"label {label.name!r}: expected two different values (kind: binary), found {distinct}{some}; say --kind {way}")
-    if distinct > _MOST_CLASSES or (label.kind == "number" and chosen == "multiclass" and not whole_numbers(given)):
+    if label.kind == "number" and chosen == "multiclass" and not whole_numbers(given):
+        broken = given.filter(given != given.round())[0]
+        raise DataSetError(f"label {label.name!r}: expected whole numbers or texts (kind: multiclass), found {broken!r}: say --kind regression")
+    if distinct > _MOST_CLASSES:
         raise DataSetError(
             f"label {label.name!r}: expected at most {_MOST_CLASSES} classes (kind: {chosen}), found {distinct:,} different values such as"
             f" {given[0]!r}: {'say --kind regression' if numeric else 'is it an id or a free text? name another column with --label'}"
@@ -138,9 +144,18 @@ def _infer(label: InputColumn, distinct: int, numeric: bool) -> tuple[QuestionKi
         return "multiclass", f"{distinct:,} different texts"
     given = label.values.drop_nulls()
     if distinct <= _MOST_CLASSES_OF_NUMBERS and whole_numbers(given) and len(given) >= distinct * _ROWS_A_CLASS:
+        if (few := _tail(given)) > _TAIL_SHARE * len(given) and distinct >= _LEAST_OF_COUNTS:
+            words = f"{distinct} different whole numbers, {few:,} rows with such as are rare"
+            return "regression", f"{words} (if they name classes, say --kind multiclass)"
         # Counts have few values, too; but the most frequent of them lie side by side, as class numbers do, so this is said and can be overruled.
         return "multiclass", f"{distinct} different whole numbers (if they are amounts or counts, say --kind regression)"
     return "regression", f"{distinct:,} different numbers"
+
+
+def _tail(given: pl.Series) -> int:
+    """Return how many rows have values that are far rarer than the most frequent one, and too rare for a class to be learned."""
+    counts = given.value_counts()["count"].to_numpy()
+    return int(counts[(counts < ROWS_OF_A_CLASS) & (counts * _FAR < counts.max())].sum())
 
 
 def whole_numbers(given: pl.Series) -> bool:

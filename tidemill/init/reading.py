@@ -66,7 +66,10 @@ def _read(file: Path, head: bytes, separator: str | None) -> RawTable:
         raise DataSetError(f"{file}: expected a table ({_FORMS}), found an empty file")
     wide = head[:2] in (b"\xff\xfe", b"\xfe\xff")
     if not wide and b"\0" in head:
-        raise DataSetError(f"{file}: expected {_FORMS}, found bytes that are no text ({head[:8]!r})")
+        place = head.index(b"\0")
+        raise DataSetError(
+            f"{file}: expected {_FORMS}, found bytes that are no text, a zero at byte {place + 1:,} ({head[max(0, place - 8) : place + 8]!r})"
+        )
     encoding, notes = ("utf-8", []) if wide else _encoding(file)
     text = head.removeprefix(b"\xef\xbb\xbf").lstrip()
     if name.endswith(_ARFF) or (not name.endswith(_JSON) and text[:1] in (b"@", b"%") and b"@relation" in text.lower()):
@@ -202,6 +205,9 @@ def _json_column(name: str, values: list[Any]) -> pl.Series:
     kinds = {type(value) for value in values if value is not None}
     if kinds <= {int} and all(-(2**63) <= value < 2**63 for value in values if value is not None):
         return pl.Series(name, values, pl.Int64)
+    if int in kinds and kinds <= {int, float} and any(isinstance(value, int) and abs(value) >= 2**63 for value in values):
+        # Texts keep every digit; what reads texts makes numbers of them where those are exact.
+        return pl.Series(name, [None if value is None else json.dumps(value) for value in values], pl.String)
     if kinds <= {int, float}:
         return pl.Series(name, [None if value is None else _nearest(value) for value in values], pl.Float64)
     if kinds == {bool}:
