@@ -112,7 +112,9 @@ def marks_of(seen: RunState) -> list[Mark]:
     stages = {"shadow": " in shadow", "canary": " answers a share", "ab": " in an A/B test"}
     events = [event for event in seen.deployments if event["event"] in kinds]
     marks = [Mark(e["journal_time"], kinds[e["event"]], f"{e['version']}{stages.get(e['event'], '')}: {e['reason']}") for e in events]
-    alarms = [one for one in seen.incidents if one["severity"] == "alarm" and one["change"] in ("opened", "worse")]
+    shown = {one["incident_id"] for one in seen.newest_incidents()}
+    told = [one for one in seen.incidents if one["incident_id"] in shown]
+    alarms = [one for one in told if one["severity"] == "alarm" and one["change"] in ("opened", "worse")]
     return marks + [Mark(one["journal_time"], "alarm", one["likely_cause"]) for one in alarms]
 
 

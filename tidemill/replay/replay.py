@@ -70,6 +70,8 @@ def replay(
     if not near:
         raise ReplayRefused(f"expected a data set of the past, found one that begins at {instant_text(first)}; publish it live with --rate")
     last = max(near)
+    asking = {plan.streams[name].topic for name in plan.asking_streams}
+    requests_end_ms = min(last, max((int(feed.available_ms[-1]) for feed in filled if feed.topic in asking), default=last))
     begin = first - first % slice_ms
     at = {feed.topic: 0 for feed in feeds}
     published = 0
@@ -91,12 +93,17 @@ def replay(
             for partition in range(plan.application.partitions):
                 sink.publish(stream.topic, HEARTBEAT_KEY, None, end, partition)
         sink.flush(60)
-        wait_until_covered(plan, watch, end, partial(on_progress, end, published), stages=stages)
+        wait_until_covered(plan, watch, end, partial(_tell, on_progress, requests_end_ms, end, published), stages=stages)
         waiting = [int(feed.available_ms[at[feed.topic]]) for feed in feeds if at[feed.topic] < len(feed.available_ms)]
         coming = min(waiting) - min(waiting) % slice_ms if waiting else end
         begin = end if end <= busy_until else max(end, coming)
         stride_ms = max(slice_ms, min((coming - quiet_since) // _SLICES_BETWEEN // slice_ms * slice_ms, coming - begin))
     return end
+
+
+def _tell(on_progress: Callable[[int, int, RunState], None], requests_end_ms: int, end: int, published: int, seen: RunState) -> None:
+    seen.requests_end_ms = requests_end_ms
+    on_progress(end, published, seen)
 
 
 def refuse_a_journal_that_is_past(covered: int, feeds: Sequence[Feed]) -> None:

@@ -64,8 +64,10 @@ def test_slices_end_with_a_heartbeat_everywhere_and_go_on_until_the_last_label_c
     made = broker()
     looks: list[tuple[int, int]] = []
     feeds = [feed(PAYMENTS, 1, 5, 30), feed(CHARGEBACKS, 23)]
-    end = replay(PLAN, made.sink(), feeds, cast(Watch, ObedientPipeline(made)), DAY, lambda at, count, seen: looks.append((at, count)))
+    pipeline = ObedientPipeline(made)
+    end = replay(PLAN, made.sink(), feeds, cast(Watch, pipeline), DAY, lambda at, count, seen: looks.append((at, count)))
     hour = 3_600_000
+    assert pipeline.seen.requests_end_ms == START + 30 * hour
     days = [START + i * DAY for i in range(1, 6)]
     first = [(START + hour, b"@1"), (START + 5 * hour, b"@5")]
     expected = [(at, PAYMENTS.encode() + value) for at, value in first] + [(days[0], None), (START + 30 * hour, PAYMENTS.encode() + b"@30")]
