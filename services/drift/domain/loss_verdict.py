@@ -6,6 +6,7 @@ from itertools import pairwise
 from typing import Any, Literal
 
 import numpy as np
+from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.day_standards import CalibratedDays, SelfStartingDays
 from tidemill.services.drift.domain.excess_loss import ExcessLoss, request_ids
@@ -111,9 +112,9 @@ class LossVerdict:
                 findings.append(self._rise(rise, version, at, begin + rise.row))
         return findings
 
-    def close(self, at: Coordinates, version: str | None, delays_ms: Sequence[float]) -> list[Finding]:
+    def close(self, at: Coordinates, version: str | None, delays_ms: Sequence[float] | NDArray[np.float64]) -> list[Finding]:
         """Look at the days whose label horizon has passed at the end of a window, in which labels came with these delays."""
-        if delays_ms:
+        if len(delays_ms):
             self.delays_ms = [*self.delays_ms, float(np.quantile(np.array(delays_ms), _MATURED))][-_HORIZON_DAYS:]
         alarm = self.excess.close(at.time_ms, self.horizon_ms())
         self._choose()

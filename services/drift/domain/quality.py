@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 
 from tidemill.services.drift.domain.estimated_error import EstimatedError
 from tidemill.services.drift.domain.estimated_quality import EstimatedQuality
+from tidemill.services.drift.domain.excess_loss import request_ids
+from tidemill.services.drift.domain.labelled_rows import Column, LabelledRows
 from tidemill.services.drift.domain.rows import OutcomeRows, PredictionRows
 from tidemill.shared.kinds.kind import Kind
 from tidemill.shared.statistics.intervals import interval_figures
@@ -24,7 +26,7 @@ def request_keys(rows: OutcomeRows, chosen: NDArray[np.bool_]) -> list[str]:
 
 @dataclass(slots=True)
 class WindowRows:
-    """Everything of one model in the current window, as plain numbers (they go into the checkpoint).
+    """Everything of one model in the current window.
 
     Attributes
     ----------
@@ -34,8 +36,10 @@ class WindowRows:
         Labels that replaced one.
     corrections_passed_over
         Those of them that came after their request's horizon, when the detectors on single labels had taken the label before.
-    requests
-        Row of each labelled request, by `request_key`.
+    labels
+        The last label of every request.
+    delay_ms
+        How long labels took, of classes that no version knows too.
     unknown_classes
         Labels of classes that no version knows yet, of a model that learns its classes.
     class_counts, class_sums
@@ -44,10 +48,6 @@ class WindowRows:
         What the champion's probabilities say of its answers, whose labels have yet to come.
     expected
         What a regression's error model says of them.
-    weights
-        How many requests a label stands for, of those that stand for more than their own.
-    bounds
-        Ends of the prediction interval of the labelled requests that have one.
     latencies
         Answers by latency in milliseconds, rounded down to three digits. A latency of more than an hour is none: the data are replayed.
     """
@@ -59,16 +59,11 @@ class WindowRows:
     positives: int = 0
     timeouts: int = 0
     unknown_classes: int = 0
-    label: list[float] = field(default_factory=list)
-    score: list[float] | list[list[float]] = field(default_factory=list)
-    predicted: list[int] = field(default_factory=list)
-    delay_ms: list[float] = field(default_factory=list)
+    labels: LabelledRows = field(default_factory=LabelledRows)
+    delay_ms: Column = field(default_factory=Column)
     defaults: int = 0
     corrections: int = 0
     corrections_passed_over: int = 0
-    requests: dict[str, int] = field(default_factory=dict)
-    weights: dict[str, float] = field(default_factory=dict)
-    bounds: dict[str, list[float]] = field(default_factory=dict)
     class_counts: list[int] = field(default_factory=list)
     class_sums: list[float] = field(default_factory=list)
     estimated: EstimatedQuality = field(default_factory=EstimatedQuality)
@@ -77,7 +72,7 @@ class WindowRows:
     @property
     def empty(self) -> bool:
         """Whether there is nothing to report."""
-        return not (self.scores or self.label or self.timeouts)
+        return not (self.scores or len(self.labels) or self.timeouts)
 
     @property
     def fallback_share(self) -> float:
@@ -122,27 +117,20 @@ class WindowRows:
         """
         self.timeouts += timeouts
         self.corrections += int((labelled & (rows.revision > 0)).sum())
-        keys = request_keys(rows, labelled)
-        labels, scores, predicted = rows.label[labelled].tolist(), rows.scores_of(kind, labelled).tolist(), rows.predicted[labelled].tolist()
-        for key, label, score, answer in zip(keys, labels, scores, predicted, strict=True):
-            place = self.requests.setdefault(key, len(self.label))
-            if place < len(self.label):
-                self.label[place] = label
-                continue
-            self.label.append(label)
-            self.score.append(score)
-            self.predicted.append(answer)
-        weight, lower, upper = rows.weight[labelled], rows.lower[labelled], rows.upper[labelled]
-        self.weights |= {keys[row]: float(weight[row]) for row in np.flatnonzero(weight != 1.0).tolist()}
-        for row in np.flatnonzero((lower >= kind.least) & (lower <= upper) & (upper <= kind.most)).tolist():
-            self.bounds.setdefault(keys[row], [float(lower[row]), float(upper[row])])
+        lower, upper = rows.lower[labelled], rows.upper[labelled]
+        bounded = (lower >= kind.least) & (lower <= upper) & (upper <= kind.most)
+        requests = request_ids(rows.at.partition[labelled], rows.request[labelled])
+        self.labels.absorb(
+            requests, rows.label[labelled], rows.scores_of(kind, labelled), rows.predicted[labelled], rows.weight[labelled],
+            np.where(bounded, lower, np.nan), np.where(bounded, upper, np.nan),
+        )  # fmt: skip
         came = labelled if unknown is None else labelled | unknown
         self.unknown_classes += int((came & ~labelled).sum())
-        self.delay_ms += rows.delay_ms[came & ~np.isnan(rows.delay_ms)].tolist()
+        self.delay_ms.extend(rows.delay_ms[came & ~np.isnan(rows.delay_ms)])
 
     def widen(self, kind: Kind) -> None:
         """Make room for the classes that a kind has more: nobody has answered them until now."""
-        self.score = [[*one, *[0.0] * (kind.width - len(one))] for one in self.score if isinstance(one, list)]
+        self.labels.widen(kind.width)
         if self.class_sums or self.class_counts:
             self.class_sums += [0.0] * (kind.width - len(self.class_sums))
             self.class_counts += [0] * (kind.width - len(self.class_counts))
@@ -154,8 +142,8 @@ class WindowRows:
 
     def figures(self, kind: Kind) -> dict[str, float]:
         """Metrics of the window; undefined ones are left out."""
-        label, score, predicted = np.array(self.label), np.array(self.score), np.array(self.predicted)
-        weights = self._weights(label.size)
+        label, score, predicted = (self.labels.column(name) for name in ("label", "score", "predicted"))
+        weights: Weights = self.labels.column("weight") if "weight" in self.labels.columns else None
         ended = label.size + self.timeouts
         figures = {
             "predictions": float(self.scores),
@@ -174,22 +162,16 @@ class WindowRows:
             passed = np.cumsum([count for _, count in by_value])
             for name, share in (("latency_p50_ms", 0.5), ("latency_p99_ms", 0.99)):
                 figures[name] = float(by_value[int(np.searchsorted(passed, share * passed[-1]))][0])
-        if self.delay_ms:
-            figures["label_delay_p50_ms"], figures["label_delay_p95_ms"] = (float(q) for q in np.quantile(np.array(self.delay_ms), [0.5, 0.95]))
+        if len(self.delay_ms):
+            figures["label_delay_p50_ms"], figures["label_delay_p95_ms"] = (float(q) for q in np.quantile(self.delay_ms.values, [0.5, 0.95]))
         with np.errstate(over="ignore", invalid="ignore"):
             figures |= kind.figures(label, score, predicted, weights) if label.size else {}
-            if self.bounds:
-                rows = [self.requests[key] for key in self.bounds]
-                figures |= interval_figures(label[rows], *np.array(list(self.bounds.values())).T)
+            if "lower" in self.labels.columns:
+                lower, upper = self.labels.column("lower"), self.labels.column("upper")
+                there = ~np.isnan(lower)
+                figures |= interval_figures(label[there], lower[there], upper[there])
         figures |= self._shares(kind, label, weights) | self.estimated.figures(kind) | self.expected.figures()
         return {name: value for name, value in figures.items() if np.isfinite(value)}
-
-    def _weights(self, labels: int) -> Weights:
-        if not self.weights:
-            return None
-        weights = np.ones(labels)
-        weights[[self.requests[key] for key in self.weights]] = list(self.weights.values())
-        return weights
 
     def _shares(self, kind: Kind, label: Float64, weights: Weights) -> dict[str, float]:
         """How often each class came and was answered, and the mean of its probability."""
@@ -206,15 +188,17 @@ class WindowRows:
         return shares
 
     def snapshot(self) -> dict[str, Any]:
-        """State as plain lists and numbers."""
+        """State as plain lists, numbers and texts."""
         own = {name: getattr(self, name) for name in self.__slots__}
-        return own | {"estimated": self.estimated.snapshot(), "expected": self.expected.snapshot()}
+        return own | {name: own[name].snapshot() for name in ("estimated", "expected", "labels", "delay_ms")}
 
     @staticmethod
     def load(state: dict[str, Any]) -> "WindowRows":
         """From a snapshot."""
+        delays = Column()
+        delays.load(state["delay_ms"])
         estimates = {"estimated": EstimatedQuality.load(state["estimated"]), "expected": EstimatedError.load(state["expected"])}
-        return WindowRows(**state | estimates)
+        return WindowRows(**state | estimates | {"labels": LabelledRows.load(state["labels"]), "delay_ms": delays})
 
 
 def _answered(kind: Kind, scores: Float64) -> Float64:

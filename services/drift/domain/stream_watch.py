@@ -57,7 +57,7 @@ class StreamWatch:
             "volume": float(rows) if self.whole_volume else nothing,
             "freshness": lag_ms if rows >= _LEAST_ROWS else nothing,
             "labels": float(labels) if self.whole_labels else nothing,
-            "label_delay": float(np.median(window.delay_ms)) if labels >= _LEAST_ROWS else nothing,
+            "label_delay": float(np.median(window.delay_ms.values)) if labels >= _LEAST_ROWS else nothing,
             "label_share": labels / ended if ended >= _LEAST_ROWS else nothing,
         }
         measures = self.streams.close(day, figures)
