@@ -62,6 +62,15 @@ class MemoryCluster:
                 group.committed = {place: offset for place, offset in group.committed.items() if place.topic != name}
             self.changed.notify_all()
 
+    def add_partitions(self, name: str, count: int) -> None:
+        """Give a topic more partitions, as an administrator does; groups that read it get them."""
+        with self.changed:
+            logs = self._topics[name]
+            logs += [PartitionLog(TopicPartition(name, number)) for number in range(len(logs), count)]
+            for group in self._groups.values():
+                group.generation += name in group.topics
+            self.changed.notify_all()
+
     def partitions(self, topic: str) -> int:
         """Number of partitions, 0 when there is no such topic."""
         return len(self._topics.get(topic, ()))

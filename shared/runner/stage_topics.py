@@ -81,7 +81,20 @@ class StageTopics:
         return progress_topic(self.app, self.stage)
 
     def owned(self, assignment: Assignment) -> list[int]:
-        """Tasks of the member with this assignment."""
+        """Tasks of the member with this assignment.
+
+        Raises
+        ------
+        TopicMismatchError
+            Somebody has added partitions to an input: keys go to others than their state is in, and nobody reads the new ones.
+        """
+        added = sorted(f"{name}:{number}" for name, number in assignment.partitions if number >= self.counts.get(name, number + 1))
+        if added:
+            raise TopicMismatchError(
+                f"stage {self.stage}: somebody has added {', '.join(added)} while the stage works; the application has {self.partitions} partitions"
+                " (`partitions`), and keys go to others now than their state is in. Make the topic anew with as many and publish again what it holds,"
+                " or begin a new application with more"
+            )
         lead = sorted(partition.partition for partition in assignment.partitions if partition.topic == self.inputs.partitioned[0])
         return [number for number in lead if number == 0] if self.inputs.gathered else lead
 

@@ -28,6 +28,22 @@ def test_missing_topics_and_unequal_partitions_are_refused_before_the_first_reco
         Runner(**arguments(APP, broker, inputs=TaskInputs((INPUT, "shop-wide"))))
 
 
+@pytest.mark.parametrize("grown", [INPUT, "shop-other"])
+def test_partitions_that_are_added_while_a_stage_works_are_told_and_not_left_unread(tmp_path: Path, grown: str) -> None:
+    """Nobody read them, or the stage waited for its own topics there."""
+    broker = filled("ab")
+    broker.create_topics([TopicSpec("shop-other")])
+    inputs = TaskInputs((INPUT, "shop-other"), sole_outputs=(OUTPUT,))
+    runner = Runner(**arguments(APP, broker, settings=quick(tmp_path), inputs=inputs))
+    steps(runner)
+    broker.add_partitions(grown, 2)
+    with pytest.raises(TopicMismatchError, match=rf"somebody has added {grown}:1 while the stage works; the application has 1 partitions"):
+        steps(runner)
+    runner.close()
+    with pytest.raises(TopicMismatchError, match=f"expected 1 partitions everywhere, but {grown} has 2"):
+        Runner(**arguments(APP, broker, settings=quick(tmp_path), inputs=inputs))
+
+
 def test_readiness_follows_the_assignment(tmp_path: Path) -> None:
     broker = filled("ab")
     health = ProcessHealth()
