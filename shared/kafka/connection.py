@@ -35,7 +35,7 @@ _REFUSED = {
     KafkaError.INVALID_TIMESTAMP,
 }
 _RETRY_S, _RETRY_MOST_S = 0.002, 0.1
-_FATAL = KafkaError._FATAL  # noqa: SLF001
+FATAL = KafkaError._FATAL  # noqa: SLF001
 _UNREACHABLE = {KafkaError._TRANSPORT, KafkaError._ALL_BROKERS_DOWN, KafkaError._TIMED_OUT, KafkaError._RESOLVE}  # noqa: SLF001
 # A request may be under way still, though nobody waits for its answer any more: the connection broke, or the answer did not come in time.
 UNCLEAR = {*_UNREACHABLE, KafkaError.REQUEST_TIMED_OUT, KafkaError.NETWORK_EXCEPTION}
@@ -152,7 +152,7 @@ def _text(error: KafkaError) -> str:
 def check(doing: str, error: KafkaError) -> None:
     """Raise what a consumer's error event means."""
     # librdkafka wraps a fatal error and keeps the original in the text only.
-    if error.code() in _FENCED or (error.code() == _FATAL and "fenced" in error.str().lower()):
+    if error.code() in _FENCED or (error.code() == FATAL and "fenced" in error.str().lower()):
         raise FencedError(f"{doing}: {error.str()}")
     if error.retriable() or error.code() in _UNREACHABLE | UNSETTLED:
         return  # librdkafka goes on trying; silence is noticed by whoever waits

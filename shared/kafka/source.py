@@ -7,12 +7,13 @@ from collections.abc import Callable, Mapping, Sequence, Set
 from functools import partial
 from typing import Any
 
-from confluent_kafka import Consumer, KafkaError, Message
+from confluent_kafka import Consumer, KafkaError, KafkaException, Message
 from confluent_kafka import TopicPartition as Address
 
 from tidemill.shared.kafka.bulk_consume import BulkConsume
 from tidemill.shared.kafka.client_errors import ClientErrors
 from tidemill.shared.kafka.connection import (
+    FATAL,
     OFFSET_LOST,
     PARTITION_EOF,
     POLLED_TOO_RARELY,
@@ -215,7 +216,13 @@ class KafkaSource:
         if self._errors.fatal is not None or self._errors.down_since is not None:
             return
         epoch, deadline = self._assignment.epoch, time.monotonic() + _LEAVE_S
-        self._consumer.unsubscribe()
+        try:
+            self._consumer.unsubscribe()
+        except KafkaException as problem:
+            if problem.args[0].code() == FATAL:
+                # The group has fenced this member, whose client has not said so yet: it is no member any more.
+                return
+            raise
         # The partitions are given back in `poll`; only then the client tells the group.
         while self._assignment.partitions and self._assignment.epoch == epoch and time.monotonic() < deadline:
             self._consumer.poll(0.02)
