@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test kernels java-caches collected check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions rolling-restart gate-years ab-years wheel wheel-demo lint \
+.PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches collected check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
 
 help:  ## list every target
@@ -35,6 +35,10 @@ test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, in
 	[ $$tests -eq 0 ] || echo "make test: TESTS FAILED (above)"; \
 	[ $$static -eq 0 ] && echo "static checks passed: ruff, mypy, import-linter" || echo "make test: STATIC CHECKS FAILED (above): make static"; \
 	[ $$tests -eq 0 ] && [ $$static -eq 0 ]
+
+test-long: $(VENV)/.ready  ## the long forms of what `make test` runs in a short one: all examples of the property tests, all cases
+	@$(MAKE) --no-print-directory -j2 kernels java-caches
+	@TIDEMILL_TEST_LONG=1 $(PYTEST) -m "long or hypothesis" tests
 
 kernels: $(VENV)/.ready
 	@$(BIN)/python -m tests.kernels

@@ -1,5 +1,6 @@
 """Fixtures of all tests: real servers once per run, unique names per test; and the order that lets several workers end together."""
 
+import gc
 import os
 import secrets
 from collections.abc import Iterator
@@ -7,9 +8,12 @@ from typing import Any
 
 import pytest
 
+from tests.infrastructure import running_servers
 from tests.infrastructure import test_infrastructure as running_infrastructure
+from tests.long_forms import IS_LONG
 from tests.patience import patient
 from tests.shared_servers import ServerDesk, ask_for_servers
+from tidemill.deploy.embedded.component import Component
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 
 DESK = pytest.StashKey[ServerDesk]()
@@ -49,13 +53,23 @@ def pytest_unconfigure(config: pytest.Config) -> None:
         config.stash[DESK].close()
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with the longest tests: what is left for the end is short, so that no worker is alone at the end. And have patience with each."""
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
+    """Leave out long forms, unless they are asked for. Begin with the longest tests, so that no worker is alone at the end."""
+    if not IS_LONG:
+        config.hook.pytest_deselected(items=[item for item in items if item.get_closest_marker("long")])
+        items[:] = [item for item in items if not item.get_closest_marker("long")]
     items.sort(key=duration_s, reverse=True)
     for item in items:
         if item.config.getoption("timeout") is None:
             # Before the markers of the test itself, so that it is the one that counts.
             item.add_marker(pytest.mark.timeout(patient(limit_s(item))), append=False)
+
+
+@pytest.hookimpl(trylast=True)
+def pytest_collection_finish() -> None:
+    """Leave what was imported and collected, which stays, out of every later garbage collection: each would look at a million objects again."""
+    gc.collect()
+    gc.freeze()
 
 
 def limit_s(item: pytest.Item) -> float:
@@ -88,6 +102,13 @@ def own_infrastructure() -> Iterator[Infrastructure]:
     """Embedded servers of this test alone, to be stopped and killed at will."""
     with Infrastructure.embedded() as servers:
         yield servers
+
+
+@pytest.fixture
+def own_kafka() -> Iterator[Component]:
+    """An embedded broker of this test alone: a start without the registry's, which costs more."""
+    with running_servers("kafka") as servers:
+        yield servers["kafka"]
 
 
 @pytest.fixture

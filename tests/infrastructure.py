@@ -1,12 +1,16 @@
 """The servers the tests run on: embedded (default), in containers, or given by address. Never mocked, never skipped."""
 
 import os
-from collections.abc import Iterator
+import tempfile
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
+from pathlib import Path
 
-from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.component import Component, free_port
 from tidemill.deploy.embedded.infrastructure import VARIABLES, Infrastructure
+from tidemill.deploy.embedded.programs import java_caches, java_programs
 from tidemill.deploy.embedded.registry import API
+from tidemill.deploy.embedded.servers import prepare_servers
 
 BACKEND = "TIDEMILL_TEST_BACKEND"
 # Nobody kills this broker, and on a loaded machine it may get no processor time for seconds: its partitions would have no leader then.
@@ -51,6 +55,26 @@ def test_infrastructure() -> Iterator[Infrastructure]:
             yield infrastructure
     else:
         raise RuntimeError(f"{BACKEND}: expected embedded, testcontainers or given, came {backend!r}")
+
+
+@contextmanager
+def running_servers(*names: str) -> Iterator[Mapping[str, Component]]:
+    """Run some embedded servers (kafka, registry, redis) for one test alone, to be stopped and killed at will. A registry's start is dear."""
+    programs = java_programs()
+    with tempfile.TemporaryDirectory(prefix="tidemill-servers-") as folder:
+        prepared = prepare_servers(Path(folder), programs, {name: cache.reading for name, cache in java_caches(programs).items()})
+        servers = {name: prepared[name] for name in names}
+        try:
+            for server in servers.values():
+                server.launch()
+            for server in servers.values():
+                server.wait_until_ready()
+            yield servers
+        finally:
+            for server in servers.values():
+                server.begin_stop()
+            for server in servers.values():
+                server.stop()
 
 
 test_infrastructure.__test__ = False  # type: ignore[attr-defined]  # a mark for pytest: the function is no test

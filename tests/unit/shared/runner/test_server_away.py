@@ -23,7 +23,7 @@ class Waiting(CountingTask):
     asked = 0
 
     def process(self, inputs: Sequence[Records], context: StepContext) -> Step:
-        if inputs and type(self).asked < 1_100:
+        if inputs and type(self).asked < 300:
             type(self).asked += 1
             raise ServerAwayError("registry away")
         return super().process(inputs, context)
@@ -33,7 +33,7 @@ def test_a_server_beside_kafka_is_waited_for_however_long_it_is_away(tmp_path: P
     Waiting.asked = 0
     broker, health = filled("abcab"), ProcessHealth()
     runner = Runner(**arguments(APP, broker, settings=quick(tmp_path, retries=4), task_factory=lambda p: Waiting(APP, p)), health=health)
-    steps(runner, 1_000)
+    steps(runner, 220)
     advances = health.advances
     steps(runner)
     # Live, so that nobody restarts it, and not ready; the probes say what for.
@@ -68,16 +68,16 @@ def hesitant(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_between_two_tries_a_stage_that_waits_for_a_server_is_not_ready_and_waits_longer_each_time(
     tmp_path: Path, caplog: pytest.LogCaptureFixture
 ) -> None:
-    Waiting.asked = 1_090
+    Waiting.asked = 290
     broker, health, registry = filled("abcab"), ProcessHealth(), CollectorRegistry()
     settings = quick(tmp_path, backoff_initial_ms=1, backoff_max_ms=4)
     runner = Runner(
         **arguments(APP, broker, settings=settings, task_factory=lambda p: Waiting(APP, p)), health=health, metrics=Metrics(STAGE, registry)
     )
-    while Waiting.asked < 1_092:
+    while Waiting.asked < 292:
         steps(runner, 1)
     shown = set()
-    while Waiting.asked < 1_100:
+    while Waiting.asked < 300:
         steps(runner, 1)
         shown.add((health.live, health.ready, tuple(health.troubles), registry.get_sample_value("tidemill_ready", {"stage": STAGE})))
     assert shown == {(True, False, ("waiting for a server",), 0.0)}
