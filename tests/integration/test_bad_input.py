@@ -5,9 +5,10 @@ One run serves all tests: two partitions, four services under the supervisor; Re
 
 import json
 import math
+import secrets
 import time
 from collections import Counter
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -17,8 +18,10 @@ import pyarrow as pa
 import pytest
 from confluent_kafka import KafkaError, Message, Producer
 
+from tests.infrastructure import running_servers
 from tests.integration.meters import write_application
 from tests.patience import patient
+from tidemill.deploy.embedded.component import Component
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.pipeline import pipeline_environment
 from tidemill.runs.settings import read_settings
@@ -52,6 +55,7 @@ class Run:
 
     plan: Plan
     infrastructure: Infrastructure
+    servers: Mapping[str, Component]
     supervisor: Supervisor
     registry: ConfluentSchemaRegistry
     producer: Producer
@@ -169,16 +173,18 @@ def spoil(run: Run) -> None:
 
 
 @pytest.fixture(scope="module")
-def run(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Run]:
+def run(tmp_path_factory: pytest.TempPathFactory, infrastructure: Infrastructure) -> Iterator[Run]:
     folder = tmp_path_factory.mktemp("bad-input")
-    plan = load_plan(write_application(folder / "application", "meters"))
-    with Infrastructure.embedded(folder / "servers") as infrastructure:
+    plan = load_plan(write_application(folder / "application", f"meters-{secrets.token_hex(4)}"))
+    with running_servers("kafka", "redis") as servers:
+        # Nobody stops the registry here: it is the one that all tests have.
+        infrastructure = Infrastructure.given(servers["kafka"].address, infrastructure.registry_url, servers["redis"].address)
         broker = KafkaBroker(infrastructure.bootstrap_servers)
         create_topics(plan, broker)
         supervisor = Supervisor(folder / "logs", pipeline_environment(folder / "application", infrastructure, folder, "replay", read_settings()))
         supervisor.start([ServiceSpec(stage, f"tidemill.services.{stage}") for stage in STAGES])
         producer = Producer({"bootstrap.servers": infrastructure.bootstrap_servers, "linger.ms": 5, "log_level": 2, "enable.idempotence": True})
-        made = Run(plan, infrastructure, supervisor, ConfluentSchemaRegistry(infrastructure.registry_url), producer, broker.reader())
+        made = Run(plan, infrastructure, servers, supervisor, ConfluentSchemaRegistry(infrastructure.registry_url), producer, broker.reader())
         try:
             play(made)
             yield made
@@ -195,22 +201,22 @@ def play(run: Run) -> None:
     run.heartbeat(MINUTE)
     run.until(lambda: len(run.predictions()) >= len(run.good), "predictions among bad records")
 
-    run.infrastructure.redis.kill()
+    run.servers["redis"].kill()
     for i in range(100, 150):
         run.read_meter(f"r{i}", str(i % 7))
     run.heartbeat(MINUTE)
     run.until(lambda: len(run.predictions()) >= len(run.good), "predictions without Redis")
     run.predictions_without_redis = len(run.predictions())
-    run.infrastructure.redis.start()
+    run.servers["redis"].start()
     store = RedisOnlineStore(run.infrastructure.redis_url, run.plan)
     run.until(lambda: _use(store) == {"5": 7.0, "6": 7.0}, "the online features of what was asked while Redis was away")
     store.close()
     run.restarts_over_redis = sum(run.supervisor.restarts().values())
 
-    run.infrastructure.kafka.kill()
+    run.servers["kafka"].kill()
     for i in range(150, 200):
         run.read_meter(f"r{i}", str(i % 5))
-    run.infrastructure.kafka.start()
+    run.servers["kafka"].start()
     run.heartbeat(MINUTE)
     run.until(lambda: len(run.predictions()) >= len(run.good), "predictions after Kafka came back")
     run.heartbeat(6 * HOUR)

@@ -11,6 +11,7 @@ from pathlib import Path
 import psutil
 import pytest
 
+from tests.infrastructure import running_servers
 from tests.patience import patient
 from tidemill.deploy.embedded.component import ComponentError
 from tidemill.deploy.embedded.infrastructure import Infrastructure, InfrastructureError
@@ -93,15 +94,17 @@ def test_an_interrupted_parent_leaves_no_server(program: tuple["subprocess.Popen
     assert wait_for(lambda: not [left for left in processes_of(tmp_path) if left.pid != pids[0]]), processes_of(tmp_path)
 
 
-def test_a_killed_watchdog_takes_its_server_along(own_infrastructure: Infrastructure) -> None:
-    pid = own_infrastructure.redis.pid
-    watchdog = psutil.Process(pid).parent()
-    assert watchdog is not None
-    watchdog.kill()
-    assert wait_for(lambda: not psutil.pid_exists(pid))
-    assert not own_infrastructure.redis.running
-    own_infrastructure.redis.start()
-    assert own_infrastructure.redis.running
+def test_a_killed_watchdog_takes_its_server_along() -> None:
+    with running_servers("redis") as servers:
+        redis = servers["redis"]
+        pid = redis.pid
+        watchdog = psutil.Process(pid).parent()
+        assert watchdog is not None
+        watchdog.kill()
+        assert wait_for(lambda: not psutil.pid_exists(pid))
+        assert not redis.running
+        redis.start()
+        assert redis.running
 
 
 def test_given_servers_cannot_be_controlled() -> None:
@@ -112,16 +115,17 @@ def test_given_servers_cannot_be_controlled() -> None:
             _ = servers.folder
 
 
-def test_a_broken_configuration_is_explained_by_the_end_of_the_log(own_infrastructure: Infrastructure) -> None:
-    kafka = own_infrastructure.kafka
-    kafka.stop()
-    properties = kafka.folder / "server.properties"
-    properties.write_text(properties.read_text().replace("num.network.threads=2", "num.network.threads=many"))
-    with pytest.raises(ComponentError) as failure:
-        kafka.start()
-    assert "kafka: ended with exit code 1 before it was ready" in str(failure.value)
-    assert "num.network.threads" in failure.value.tail
-    assert own_infrastructure.redis.running
+def test_a_broken_configuration_is_explained_by_the_end_of_the_log() -> None:
+    with running_servers("kafka", "redis") as servers:
+        kafka = servers["kafka"]
+        kafka.stop()
+        properties = kafka.folder / "server.properties"
+        properties.write_text(properties.read_text().replace("num.network.threads=2", "num.network.threads=many"))
+        with pytest.raises(ComponentError) as failure:
+            kafka.start()
+        assert "kafka: ended with exit code 1 before it was ready" in str(failure.value)
+        assert "num.network.threads" in failure.value.tail
+        assert servers["redis"].running
 
 
 def test_a_failed_start_stops_the_other_servers(tmp_path: Path) -> None:

@@ -12,7 +12,7 @@ import pytest
 from tests import forked
 from tests.patience import patient
 from tests.property.runner_tasks import arguments, expected, output, topics
-from tidemill.deploy.embedded.component import free_port
+from tidemill.deploy.embedded.component import Component, free_port
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.shared.fork_server.process import StartedProcess
 from tidemill.shared.kafka.broker import KafkaBroker
@@ -132,9 +132,9 @@ def test_an_address_where_nobody_answers_is_named_within_the_deadline() -> None:
 
 
 @pytest.mark.lasts(20)
-def test_a_transactional_client_works_on_after_the_broker_was_killed_and_came_back(own_infrastructure: Infrastructure, application_name: str) -> None:
+def test_a_transactional_client_works_on_after_the_broker_was_killed_and_came_back(own_kafka: Component, application_name: str) -> None:
     """With nothing open at the kill, and in mid-transaction: librdkafka by itself may then wait for ever when it adds the offsets."""
-    broker = KafkaBroker(own_infrastructure.bootstrap_servers)
+    broker = KafkaBroker(own_kafka.address)
     broker.create_topics(topics(application_name, 1))
     topic, out = f"{application_name}-input", f"{application_name}-output"
     sink = broker.transactional_sink(f"{application_name}-sink")
@@ -153,14 +153,14 @@ def test_a_transactional_client_works_on_after_the_broker_was_killed_and_came_ba
 
     sink.begin()
     write(b"before", membership("a"))
-    own_infrastructure.kafka.kill()
-    own_infrastructure.kafka.start()
+    own_kafka.kill()
+    own_kafka.start()
     sink.begin()
     write(b"after", membership("b"))
     sink.begin()
     sink.produce(Emission(out, 0, [b"k"], [b"never"]))
-    own_infrastructure.kafka.kill()
-    own_infrastructure.kafka.start()
+    own_kafka.kill()
+    own_kafka.start()
     with pytest.raises(TransientError, match="every broker was lost in mid-transaction"):
         sink.send_offsets({TopicPartition(topic, 0): 0}, membership("c"))
     sink.abort()
@@ -170,12 +170,12 @@ def test_a_transactional_client_works_on_after_the_broker_was_killed_and_came_ba
     assert [value for records in reader.read(TopicPartition(out, 0), 0) for value in records.values] == [b"before", b"after", b"at last"]
 
 
-def test_a_broker_that_goes_away_ends_the_runner(own_infrastructure: Infrastructure, application_name: str, tmp_path: Path) -> None:
-    broker = KafkaBroker(own_infrastructure.bootstrap_servers, deadline_s=3.0)
+def test_a_broker_that_goes_away_ends_the_runner(own_kafka: Component, application_name: str, tmp_path: Path) -> None:
+    broker = KafkaBroker(own_kafka.address, deadline_s=3.0)
     broker.create_topics(topics(application_name, 1))
     publish(broker, f"{application_name}-input", ["a"], 0)
     runner = Runner(**arguments(application_name, broker, settings=RunnerSettings(state_folder=tmp_path)))
     wait_until(lambda: bool(runner.step()), "a first commit")
-    own_infrastructure.kafka.kill()
+    own_kafka.kill()
     with pytest.raises(BrokerUnreachableError, match="does not answer"):
         wait_until(lambda: bool(runner.step()) and False, "the end of the runner")

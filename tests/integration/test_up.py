@@ -5,7 +5,7 @@ import signal
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -62,11 +62,11 @@ def module_of(process: psutil.Process) -> str:
 
 
 @contextmanager
-def up(folder: Path) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
+def up(folder: Path, app: str, servers: Mapping[str, str]) -> Iterator[tuple["subprocess.Popen[str]", dict[str, str]]]:
     """The command in a process group of its own, as a shell would start it, and the addresses it prints once everything runs."""
-    application = write_application(folder / "application", "meters")
+    application = write_application(folder / "application", app)
     command = [sys.executable, "-m", "tidemill", "up", str(application), "--folder", str(folder / "up")]
-    environment = {name: value for name, value in os.environ.items() if name not in (*VARIABLES, TOPOLOGY)}
+    environment = {name: value for name, value in os.environ.items() if name not in (*VARIABLES, TOPOLOGY)} | dict(servers)
     with (folder / "errors").open("w") as errors:
         process = subprocess.Popen(
             command, cwd=ROOT, env={**environment, "COLUMNS": "200"}, stdout=subprocess.PIPE, stderr=errors, text=True, start_new_session=True
@@ -111,8 +111,11 @@ def training_of(parent: psutil.Process, addresses: dict[str, str], folder: Path)
 
 @pytest.mark.lasts(35)
 @pytest.mark.parametrize("ending", ["SIGKILL", "Ctrl-C"])
-def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
-    with up(tmp_path) as (process, addresses):
+def test_nothing_outlives_the_command(tmp_path: Path, application_name: str, request: pytest.FixtureRequest, ending: str) -> None:
+    """Ctrl-C reaches servers of its own too; that they do not outlive a SIGKILL is shown with the servers alone (`test_embedded_lifecycle`)."""
+    own = ending == "Ctrl-C"
+    servers = {} if own else request.getfixturevalue("infrastructure").environment
+    with up(tmp_path, application_name, servers) as (process, addresses):
         parent = psutil.Process(process.pid)
         training = training_of(parent, addresses, tmp_path)
         family = parent.children(recursive=True)
@@ -120,9 +123,9 @@ def test_nothing_outlives_the_command(tmp_path: Path, ending: str) -> None:
         services = (*stage_processes(FUSED), "gateway", "alerts")
         assert {f"tidemill.services.{name}" for name in services} <= modules and training in family
         # Only a run that looks at it takes changes of its application.
-        wait_for((tmp_path / "up" / "meters" / "changes" / "open.json").is_file, "the desk of changes")
+        wait_for((tmp_path / "up" / application_name / "changes" / "open.json").is_file, "the desk of changes")
         wait_for(lambda: answers(f"{addresses['gateway']}/live"), "the gateway at the address that `up` prints")
-        assert len(family) >= len(services) + 1 + 6, "services, training, three servers with their watchdogs"
+        assert len(family) >= len(services) + 1 + 6 * own, "services, training, three servers of its own with their watchdogs"
         if ending == "SIGKILL":
             process.kill()
         else:
