@@ -159,6 +159,9 @@ class LabelledRows:
         lower, upper
             NaN without a prediction interval. The first one of a request counts.
         """
+        if not len(requests):
+            # Learned classes are none at first: what is empty says nothing of how many numbers a score has.
+            return
         if not len(self):
             self.width = score.shape[1] if score.ndim > 1 else 0
         rows = self._row_of.find(requests)

@@ -58,6 +58,14 @@ def test_any_batching_and_any_restart_give_what_a_dictionary_gives(seed: int, wi
         np.testing.assert_array_equal(rows.column(name), values, name)
 
 
+def test_classes_that_are_learned_are_none_at_first() -> None:
+    rows, given = LabelledRows(), drawn(0, 60, 3)
+    rows.absorb(**drawn(0, 0, 0) | {"score": np.empty((0, 0))})
+    assert not len(rows)
+    rows.absorb(**given)
+    assert rows.column("score").tolist() == plainly(given)["score"]
+
+
 def test_classes_that_are_added_had_no_probability_before() -> None:
     rows = LabelledRows()
     rows.absorb(**drawn(0, 20, 2))
