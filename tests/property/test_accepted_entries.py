@@ -14,6 +14,7 @@ import pytest
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tests.orders_application import ORDERS, order_schema, write_orders
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.shared.application.errors import ApplicationError
@@ -195,7 +196,7 @@ def test_each_edge_of_each_type_alone_has_its_own_verdict(kind: str, form: Any) 
     assert refused > 15
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(st.sampled_from(list(BENCHES)), st.lists(st.tuples(rows, st.booleans()), min_size=1, max_size=6), st.integers(0, 5))
 def test_nothing_is_accepted_that_nobody_can_read(kind: str, drawn: list[tuple[dict[str, Any], bool]], tame: int) -> None:
     bench = Bench(nested_fields(kind))

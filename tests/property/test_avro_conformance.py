@@ -7,6 +7,7 @@ import pyarrow as pa
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tests.property.avro_types import decoded, encoded, flattened, record_and_rows
 from tidemill.shared.avro.columns import ColumnDecoder, ColumnEncoder
 from tidemill.shared.avro.registry import MemorySchemaRegistry
@@ -37,7 +38,7 @@ def rows_of(batch: pa.RecordBatch) -> list[dict[str, Any]]:
     return [dict(zip(names, values, strict=True)) for values in zip(*columns, strict=True)]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(record_and_rows())
 def test_every_type_is_read_as_fastavro_wrote_it_and_written_back(drawn: tuple[str, list[dict[str, Any]]]) -> None:
     schema, rows = drawn
@@ -56,7 +57,7 @@ def test_every_type_is_read_as_fastavro_wrote_it_and_written_back(drawn: tuple[s
     assert list(encoder.encode(reading.batch.slice(1))) == list(again)[1:]
 
 
-@settings(max_examples=150, deadline=None)
+@settings(max_examples=examples(150), deadline=None)
 @given(record_and_rows(), st.data())
 def test_damage_costs_its_record_only_whatever_its_neighbours(drawn: tuple[str, list[dict[str, Any]]], data: st.DataObject) -> None:
     schema, rows = drawn
@@ -90,7 +91,7 @@ def test_damage_costs_its_record_only_whatever_its_neighbours(drawn: tuple[str, 
     assert repr(rows_of(decoder.decode(encoder.encode(reading.batch)).batch)) == repr(rows_of(reading.batch))
 
 
-@settings(max_examples=100, deadline=None)
+@settings(max_examples=examples(100), deadline=None)
 @given(record_and_rows(), record_and_rows(depth=1), st.data())
 def test_fields_the_reader_does_not_know_are_skipped_whatever_their_type(
     theirs: tuple[str, list[dict[str, Any]]], ours: tuple[str, list[dict[str, Any]]], data: st.DataObject

@@ -15,6 +15,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
 from tests.error_models import stump, stump_errors
+from tests.long_forms import examples
 from tests.unit.shared.models.test_assignment import hash_of
 from tidemill.services.scoring.domain.core import ScoringCore
 from tidemill.services.scoring.domain.serving import Challenge, Serving
@@ -219,7 +220,7 @@ def rows_of(batch: pa.RecordBatch | None, left_out: tuple[str, ...] = ()) -> lis
     return [{name: value for name, value in row.items() if name not in places} for row in rows]
 
 
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     cuts=st.lists(st.integers(0, ROWS), max_size=8),
     shares=st.tuples(*[st.sampled_from([0.0, 0.1, 0.5, 1.0])] * 3),

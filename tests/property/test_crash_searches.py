@@ -12,6 +12,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tests.patience import patient
 from tests.property.fragile_tasks import BOOM, HANG, KILLED, MEMORY, SEGFAULT, Broken, Fragile, Hoarding, Holding, ReadingAhead, Ticking
 from tests.property.runner_tasks import APP, CountingTask, DyingBroker, Killed, arguments, codec, expected, output, topics
@@ -130,7 +131,7 @@ def column(poison: Mapping[int, bytes], length: int = 40) -> list[bytes]:
     return [poison.get(place, b"%d" % place) for place in range(length)]
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     poisons=st.lists(PLACES, min_size=1, max_size=3),
     batch=st.sampled_from([1, 3, 16, 10_000]),
@@ -194,7 +195,7 @@ def test_a_record_that_another_version_cannot_replay_is_set_aside(tmp_path: Path
     assert task.counts == {"a": 14, "b": 13, "c": 13}
 
 
-@settings(max_examples=8, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(8), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     poison=st.dictionaries(st.sampled_from([0, 5, 7, 13, 25, 31, 38]), st.sampled_from([BOOM, SEGFAULT]), min_size=1, max_size=3),
     batch=st.sampled_from([1, 7, 10_000]),

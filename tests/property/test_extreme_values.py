@@ -14,6 +14,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.feature_oracle import FeatureOracle, Seen
+from tests.long_forms import examples
 from tests.property.test_feature_engine import PLAN, as_batch, random_schedule
 from tests.restarts import folded_with_restarts
 from tidemill.services.features.domain.core import FeaturesCore
@@ -158,7 +159,7 @@ def agrees(aggregate: AggregatePlan, truth: float, got: float, scale: float) -> 
     return got == pytest.approx(truth, rel=1e-9, abs=1e-25 * scale + LEAST)
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(seed=st.integers(0, 100_000))
 def test_every_aggregate_is_what_the_remaining_rows_give(seed: int) -> None:
     rng = np.random.default_rng(seed)
@@ -180,7 +181,7 @@ def test_every_aggregate_is_what_the_remaining_rows_give(seed: int) -> None:
     assert checked > 3_000
 
 
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(seed=st.integers(0, 100_000), restart=st.sampled_from([0.0, 0.5]))
 def test_the_bits_depend_on_neither_batching_nor_restarts(seed: int, restart: float) -> None:
     rng = np.random.default_rng(seed)
@@ -191,7 +192,7 @@ def test_the_bits_depend_on_neither_batching_nor_restarts(seed: int, restart: fl
         assert together.column(name).equals(whole.column(name)), name
 
 
-@settings(max_examples=10, deadline=None)
+@settings(max_examples=examples(10), deadline=None)
 @given(seed=st.integers(0, 100_000))
 def test_reading_changes_no_bits_whatever_has_left(seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 
 from tests.feature_oracle import FeatureOracle, Seen
 from tests.journals import cut
+from tests.long_forms import examples
 from tests.restarts import folded_with_restarts
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.shared.application.journal import JournalBatch, JournalGroup
@@ -81,7 +82,7 @@ def hold(oracle: FeatureOracle, view: ViewPlan, aggregate: AggregatePlan, reques
         assert got == pytest.approx(truth, rel=1e-9, abs=1e-12), place
 
 
-@settings(max_examples=12, deadline=None)
+@settings(max_examples=examples(12), deadline=None)
 @given(seed=st.integers(0, 100_000))
 @example(seed=62)  # equal values in a window that a large one has left: no spread at all
 def test_every_feature_is_what_the_oracle_says(seed: int) -> None:
@@ -100,7 +101,7 @@ def test_every_feature_is_what_the_oracle_says(seed: int) -> None:
     assert checked > 3_000
 
 
-@settings(max_examples=20, deadline=None)
+@settings(max_examples=examples(20), deadline=None)
 @given(seed=st.integers(0, 100_000), restart=st.sampled_from([0.0, 0.2, 1.0]), budget=st.sampled_from([1, 4_000, 10**9]))
 def test_any_batching_and_any_restart_give_the_same_bits(seed: int, restart: float, budget: int) -> None:
     rng = np.random.default_rng(seed)

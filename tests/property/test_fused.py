@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples, shortened
 from tests.property.fused_stages import OUTPUTS, PLAN, ROOT, System
 from tests.property.runner_tasks import DyingBroker, Killed
 from tidemill.shared.log.records import Emission
@@ -67,10 +68,11 @@ def test_the_same_bytes_on_every_topic(tmp_path: Path, separate: System) -> None
     check_same(fused, separate)
 
 
+@pytest.mark.parametrize("first", shortened([1, 9], 1))
 @pytest.mark.parametrize("after", [False, True], ids=["before the call", "after the call"])
-def test_killed_at_every_call_once(tmp_path: Path, separate: System, after: bool) -> None:
+def test_killed_at_every_call_once(tmp_path: Path, separate: System, after: bool, first: int) -> None:
     survived = 0
-    for lives in range(1 + after, 400, 8):
+    for lives in range(first + after, 400, 16):
         fused = System(tmp_path / str(lives), COUNT)
         try:
             fused.finish(fused.runner(FUSIBLE, DyingBroker(fused.broker, lives, after)))
@@ -82,7 +84,7 @@ def test_killed_at_every_call_once(tmp_path: Path, separate: System, after: bool
     assert survived > 50
 
 
-@settings(max_examples=15, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(15), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(moves=st.lists(st.tuples(st.booleans(), st.integers(3, 60), st.booleans()), max_size=5), last=st.booleans(), batch=st.integers(1, 30))
 def test_topologies_take_over_from_each_other_after_any_kill(
     tmp_path_factory: pytest.TempPathFactory, separate: System, moves: list[tuple[bool, int, bool]], last: bool, batch: int

@@ -12,6 +12,7 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 from schemathesis import Case, GenerationMode
 
+from tests.long_forms import examples
 from tidemill.services.gateway.app import Door, build_app
 from tidemill.services.gateway.commands import Command
 from tidemill.services.gateway.features import ThreadedReader
@@ -73,7 +74,7 @@ SCHEMA.config.generation.update(modes=[GenerationMode.POSITIVE, GenerationMode.N
 
 @pytest.mark.filterwarnings("ignore")
 @SCHEMA.parametrize()
-@settings(UNLIMITED, max_examples=60)
+@settings(UNLIMITED, max_examples=examples(60))
 def test_no_request_made_from_the_description_is_a_server_error(case: Case[Any]) -> None:
     answer = case.call()
     assert answer.status_code < 500, answer.text
@@ -110,7 +111,7 @@ HEADERS = st.dictionaries(
 )
 
 
-@settings(UNLIMITED, max_examples=400)
+@settings(UNLIMITED, max_examples=examples(400))
 @given(PATHS, BODIES, HEADERS, st.sampled_from(["POST", "POST", "POST", "GET", "PUT", "DELETE", "OPTIONS", "HEAD", "PATCH"]))
 def test_no_body_and_no_header_is_a_server_error(path: str, body: bytes, headers: dict[str, str], method: str) -> None:
     given = {"host": "localhost", "content-type": "application/json", **headers}
@@ -118,7 +119,7 @@ def test_no_body_and_no_header_is_a_server_error(path: str, body: bytes, headers
     assert TestClient(APP).request(method, path, content=body, headers=encoded).status_code < 500
 
 
-@settings(UNLIMITED, max_examples=200)
+@settings(UNLIMITED, max_examples=examples(200))
 @given(st.binary(max_size=40), st.sampled_from([*PLAN.application.entities, "x"]))
 def test_no_key_is_a_server_error(key: bytes, entity: str) -> None:
     path = f"/v1/features/{entity}/" + "".join(f"%{byte:02x}" for byte in key)

@@ -9,6 +9,7 @@ from typing import Any
 from hypothesis import example, given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tests.unit.services.ingestion.test_debezium import CREATE, DELETE, EVENTS, REFERENCE, TIMED, TIMES, UPDATE, Bench, customers, envelope, wrapped
 from tidemill.shared.log.heartbeat import HEARTBEAT_KEY
 
@@ -56,7 +57,7 @@ def messages(draw: st.DrawFn) -> bytes | None:
     return json.dumps(message).encode()
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @example([b'{"schema": {"fields": [{"field": "after", "fields": 7}]}, "payload": []}', b'{"schema": [], "payload": {"op": 1}}', b"[]"], "event")
 @given(st.lists(messages(), min_size=1, max_size=5), st.sampled_from(["event", "skip", "reject", "reference"]))
 def test_a_message_of_any_content_costs_itself_only(drawn: list[bytes | None], fate: str) -> None:

@@ -10,6 +10,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.shared.application.planning import load_plan
 from tidemill.shared.avro.columns import ColumnDecoder
@@ -139,7 +140,7 @@ def accounted(log: Log) -> int:
 PORTIONS = st.lists(st.tuples(st.integers(0, len(INPUTS) - 1), st.integers(1, 5), st.sampled_from(["", "checkpoint", "kill"])), max_size=40)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(topics=raw_topics(), choices=PORTIONS)
 def test_any_batching_and_any_restart_give_the_same_bytes(topics: dict[TopicPartition, list[RawItem]], choices: Portions) -> None:
     registry = MemorySchemaRegistry()

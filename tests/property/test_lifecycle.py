@@ -6,6 +6,7 @@ from hypothesis import settings
 from hypothesis import strategies as st
 from hypothesis.stateful import RuleBasedStateMachine, invariant, rule
 
+from tests.long_forms import examples
 from tidemill.services.retraining.domain.first_stage import held_back
 from tidemill.services.retraining.domain.lifecycle_commands import obey
 from tidemill.services.retraining.domain.waiting_candidate import WaitingCandidate, waits
@@ -200,4 +201,4 @@ class Operators(RuleBasedStateMachine):
 
 
 TestOperators = Operators.TestCase
-TestOperators.settings = settings(max_examples=150, stateful_step_count=30, deadline=None)
+TestOperators.settings = settings(max_examples=examples(150), stateful_step_count=30, deadline=None)

@@ -9,6 +9,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.merge.merge import Merge, MergeInput, Released
 from tidemill.shared.runner.progress import Progress
@@ -123,7 +124,7 @@ def deliver(
         merge.watermark(f"app-{STAGES[topic]}-progress", partition, at, record)
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(world=worlds(), data=st.data())
 def test_order_does_not_depend_on_delivery(world: World, data: st.DataObject) -> None:
     merge = merge_of(world)
@@ -140,7 +141,7 @@ def test_order_does_not_depend_on_delivery(world: World, data: st.DataObject) ->
         assert merged == everything
 
 
-@settings(max_examples=80, deadline=None)
+@settings(max_examples=examples(80), deadline=None)
 @given(world=worlds(), data=st.data())
 def test_a_restart_in_between_changes_nothing(world: World, data: st.DataObject) -> None:
     merge = merge_of(world)

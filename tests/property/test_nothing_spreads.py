@@ -7,6 +7,7 @@ import numpy as np
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tidemill.services.features.domain.core import FeaturesCore
 from tidemill.services.ingestion.task import IngestionTask
 from tidemill.shared.application.journal import JournalDecoder
@@ -64,7 +65,7 @@ def vectors(steps: list[list[tuple[bool, Raw]]], attacked: bool) -> list[dict[st
     return [{name: value for name, value in row.items() if name != "_journal_offset"} for row in rows if str(row["_request_id"]).startswith("good")]
 
 
-@settings(max_examples=25, deadline=None)
+@settings(max_examples=examples(25), deadline=None)
 @given(data=st.data(), seed=st.integers(0, 10_000))
 def test_hostile_records_change_nothing_of_others(data: st.DataObject, seed: int) -> None:
     rng = np.random.default_rng(seed)

@@ -8,6 +8,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tests.property.fused_stages import PLAN, System
 from tests.property.test_fused import check_same
 from tidemill.shared.log.broker import FencedError
@@ -134,7 +135,7 @@ def test_what_stood_by_takes_over_when_the_other_topology_has_gone(tmp_path: Pat
     assert processes.alive[("features",), "z"].tasks
 
 
-@settings(max_examples=12, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(12), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     moves=st.lists(st.tuples(st.sampled_from(CHAINS), st.sampled_from("012"), st.integers(1, 8)), min_size=2, max_size=14),
     pause=st.tuples(st.sampled_from(CHAINS), st.sampled_from("012"), st.integers(1, 60), st.booleans(), st.booleans()),

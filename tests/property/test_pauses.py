@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from tests.flooded_shop import Shop
+from tests.long_forms import examples
 from tidemill.shared.log.errors import TransientError
 from tidemill.shared.memory.clients import MemoryTransactionalSink
 
@@ -46,7 +47,7 @@ class Flaky:
 
 
 @pytest.mark.lasts(30)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(st.lists(ACTIONS, min_size=4, max_size=14))
 def test_a_pause_loses_nothing_and_lies_where_the_journal_says(actions: list[tuple[str, int]]) -> None:
     with tempfile.TemporaryDirectory() as folder:

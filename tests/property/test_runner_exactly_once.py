@@ -7,6 +7,7 @@ import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tests.property.runner_tasks import APP, STAGE, DyingBroker, Killed, arguments, expected, output, topics
 from tidemill.shared.log.records import TopicPartition
 from tidemill.shared.memory.broker import MemoryBroker
@@ -58,7 +59,7 @@ def test_killed_at_every_call_once(tmp_path: Path, after: bool) -> None:
 
 
 @pytest.mark.lasts(5)
-@settings(max_examples=60, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(60), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keys=st.lists(st.sampled_from("abcdef"), min_size=1, max_size=30),
     kills=st.lists(st.tuples(st.integers(1, 25), st.booleans()), max_size=6),
@@ -83,7 +84,7 @@ def test_killed_again_and_again(tmp_path: Path, keys: list[str], kills: list[tup
     assert group == {TopicPartition(INPUT, 0): progress.input_offsets[TopicPartition(INPUT, 0)]}
 
 
-@settings(max_examples=25, deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
+@settings(max_examples=examples(25), deadline=None, suppress_health_check=[HealthCheck.function_scoped_fixture])
 @given(
     keys=st.lists(st.sampled_from("abcdef"), min_size=8, max_size=40),
     moves=st.lists(st.tuples(st.sampled_from(["join", "kill", "step", "stall"]), st.integers(0, 2)), max_size=25),

@@ -9,6 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from benchmarks.many_models import COUNTRIES, CURRENCIES, write_application
+from tests.long_forms import examples
 from tests.models import artifact
 from tidemill.services.scoring.domain.core import Predictions, ScoringCore
 from tidemill.services.scoring.domain.serving import Serving
@@ -72,7 +73,7 @@ def rows_of(predictions: Predictions) -> list[dict[str, object]]:
     return rows
 
 
-@settings(max_examples=40, deadline=None)
+@settings(max_examples=examples(40), deadline=None)
 @given(cuts=st.lists(st.integers(0, ROWS), max_size=12))
 def test_any_batching_gives_the_records_of_one_by_one(plan: Plan, vectors: pa.RecordBatch, serving: dict[str, Serving], cuts: list[int]) -> None:
     core = ScoringCore(plan)

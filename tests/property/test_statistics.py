@@ -7,6 +7,7 @@ from hypothesis import example, given, settings
 from hypothesis import strategies as st
 from numpy.typing import NDArray
 
+from tests.long_forms import examples
 from tidemill.shared.statistics.histogram import Tally
 from tidemill.shared.statistics.sketch import Sketch, binned
 from tidemill.shared.statistics.sketches import Sketches, binned_all
@@ -22,7 +23,7 @@ def _same(left: Sketch, right: Sketch) -> bool:
     return json.dumps(left.snapshot()) == json.dumps(right.snapshot())
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(_NUMBERS, max_size=60), st.lists(st.integers(0, 60), max_size=4), st.integers(0, 2**32 - 1))
 def test_sketches_merge_in_any_grouping(values: list[float], cuts: list[int], seed: int) -> None:
     dense = np.random.default_rng(seed).normal(0, 100, 1500)
@@ -38,14 +39,14 @@ def test_sketches_merge_in_any_grouping(values: list[float], cuts: list[int], se
     assert forward.rows == column.size and forward.missing == int(np.isnan(column).sum()) and forward.keys.size <= 512
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(_NUMBERS, min_size=1, max_size=80), st.lists(_NUMBERS, min_size=1, max_size=80))
 def test_bins_conserve_rows(reference: list[float], current: list[float]) -> None:
     expected, seen = binned(Sketch.of(_column(reference)), Sketch.of(_column(current)))
     assert (expected.sum(), seen.sum(), expected.size) == (len(reference), len(current), seen.size)
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.tuples(st.lists(_NUMBERS, max_size=40), st.integers(0, 1500)), min_size=1, max_size=5), st.integers(0, 2**32 - 1))
 def test_columns_together_are_what_each_is_alone(columns: list[tuple[list[float], int]], seed: int) -> None:
     generator = np.random.default_rng(seed)
@@ -81,7 +82,7 @@ def test_bins_are_about_equally_full() -> None:
         assert counts.size == 11 and 1400 < counts[:-1].min() and counts[:-1].max() < 2600
 
 
-@settings(max_examples=60, deadline=None)
+@settings(max_examples=examples(60), deadline=None)
 @given(st.lists(st.one_of(st.none(), st.sampled_from("abcdefgh")), max_size=50), st.integers(0, 50))
 @example(values=["a", "b", "c", "d", "a"], cut=1)
 def test_tallies_merge(values: list[str | None], cut: int) -> None:

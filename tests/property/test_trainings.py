@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tests.property.runner_tasks import DyingBroker, Killed, output
 from tests.unit.services.drift.stream import shop
 from tidemill.runs.watch import record_codec
@@ -172,7 +173,7 @@ def test_killed_at_every_call_once(tmp_path: Path, after: bool) -> None:
 
 
 @pytest.mark.lasts(5)
-@settings(max_examples=30, deadline=None)
+@settings(max_examples=examples(30), deadline=None)
 @given(
     asked=st.lists(st.sampled_from(sorted(set(REQUESTS))), min_size=1, max_size=12),
     kills=st.lists(st.tuples(st.integers(1, 25), st.booleans()), max_size=6),

@@ -11,6 +11,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from tests.long_forms import examples
 from tidemill.services.drift.domain.fold import DriftFold
 from tidemill.services.drift.domain.loss_verdict import LossSettings
 from tidemill.services.drift.domain.rows import MergedCoordinates, outcome_rows
@@ -191,7 +192,7 @@ def folded(kind: str, rows: Sequence[dict[str, Any]], cuts: Sequence[int], resta
 
 
 @pytest.mark.parametrize("kind", KINDS)
-@settings(max_examples=8, deadline=None)
+@settings(max_examples=examples(8), deadline=None)
 @given(
     cuts=st.lists(st.integers(0, REQUESTS), max_size=12),
     restarts=st.lists(st.integers(0, 12), max_size=3),

@@ -4,13 +4,14 @@ import numpy as np
 import pytest
 from numpy.typing import NDArray
 
+from tests.long_forms import shortened
 from tests.planted_faults import DAY, EXPECTED, FAULT, PROMOTED, Table, incidents, judged, said_of
 from tidemill.services.drift.domain.findings import Finding, HealthRecord
 
 Bools = NDArray[np.bool_]
 
 
-@pytest.mark.parametrize("seed", [0, 1])
+@pytest.mark.parametrize("seed", shortened([0, 1], 1))
 @pytest.mark.parametrize("name", EXPECTED)
 def test_a_planted_fault_is_the_incident_that_it_is(name: str, seed: int) -> None:
     fault, expected = EXPECTED[name]

@@ -48,8 +48,8 @@ def test_what_surely_exceeds_a_limit_is_refused_and_chance_is_not() -> None:
     bad = judged(*rows(2, 0.3), demographic_parity=0.2, equalized_odds=0.5)
     assert bad.problem.startswith("fairness: expected groups of place to differ by at most 0.2 in demographic_parity, found 0.")
     assert bad.problem.count("expected") == 1
-    refused = sum(bool(judged(*rows(seed, 0.0), demographic_parity=0.01, equalized_odds=0.02).problem) for seed in range(30))
-    assert refused <= 4, "no group is answered differently: what is found is chance"
+    refused = sum(bool(judged(*rows(seed, 0.0), demographic_parity=0.01, equalized_odds=0.02).problem) for seed in range(12))
+    assert refused <= 2, "no group is answered differently: what is found is chance"
 
 
 def test_small_groups_are_not_judged() -> None:

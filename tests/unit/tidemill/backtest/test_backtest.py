@@ -3,7 +3,7 @@
 import io
 import json
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import numpy as np
@@ -26,6 +26,7 @@ from tidemill.shared.models.artifacts import ArtifactStore
 PLAN = load_plan(FOLDER)
 START = 1_700_000_000_000
 ORDERS = 400
+SLICE_MS = 4_000
 
 
 def shop_files(folder: Path, seed: int = 1) -> list[str]:
@@ -76,11 +77,30 @@ def run(folder: Path, sources: Sequence[str], slice_ms: int = 10_000, **options:
     return backtest(FOLDER, chosen, Console(file=io.StringIO()), trainer)
 
 
-def test_every_request_has_one_row_and_what_it_says_is_what_the_run_did(tmp_path: Path) -> None:
-    sources = shop_files(tmp_path)
+@dataclass(frozen=True)
+class Made:
+    """A run that several tests look at, and where its files, reports and answers lie."""
+
+    folder: Path
+    result: BacktestResult
+
+    @property
+    def rows(self) -> pd.DataFrame:
+        """The answers."""
+        return predictions(self.folder / "kept")
+
+
+@pytest.fixture(scope="module")
+def made(tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """One run in slices of four seconds, with both reports."""
+    folder = tmp_path_factory.mktemp("whole")
+    report, html = folder / "out" / "report.json", folder / "out" / "report.html"
+    return Made(folder, run(folder / "kept", shop_files(folder), slice_ms=SLICE_MS, report=report, html=html))
+
+
+def test_every_request_has_one_row_and_what_it_says_is_what_the_run_did(made: Made) -> None:
+    tmp_path, result, rows = made.folder, made.result, made.rows
     report, html = tmp_path / "out" / "report.json", tmp_path / "out" / "report.html"
-    result = run(tmp_path / "kept", sources, report=report, html=html)
-    rows = predictions(tmp_path / "kept")
     assert rows.columns.tolist()[:3] == ["event_id", "event_time", "score"]
     assert rows.columns.tolist()[3:7] == ["scores", "predicted_label", "lower", "upper"]
     assert rows.columns.tolist()[7:9] == ["expected_error", "expected_squared_error"] and rows[["scores", "lower"]].isna().all(axis=None)
@@ -115,38 +135,34 @@ def accuracy_of(tmp_path: Path, rows: pd.DataFrame, versions: Sequence[str]) -> 
     return float((served["event_id"].map(verdicts).fillna(0.0) == served["predicted"]).mean())
 
 
-def test_the_figures_are_those_of_the_source_files(tmp_path: Path) -> None:
-    result = run(tmp_path / "kept", shop_files(tmp_path))
-    rows = predictions(tmp_path / "kept")
-    quality = result.figures.quality["fraud"]
+def test_the_figures_are_those_of_the_source_files(made: Made) -> None:
+    rows, quality = made.rows, made.result.figures.quality["fraud"]
     assert quality is not None
     served = rows.loc[rows["model_version"] != "default", "model_version"].unique().tolist()
     assert quality.rows == int((rows["model_version"] != "default").sum())
-    assert quality.served["accuracy"] == pytest.approx(accuracy_of(tmp_path, rows, served))
+    assert quality.served["accuracy"] == pytest.approx(accuracy_of(made.folder, rows, served))
 
 
 @pytest.mark.parametrize("training_ms", [0, 7_000])
-def test_a_model_serves_from_the_instant_its_training_ends(tmp_path: Path, training_ms: int) -> None:
+def test_a_model_serves_from_the_instant_its_training_ends(tmp_path: Path, made: Made, training_ms: int) -> None:
     """Of the slice in which a training is asked for every request is answered by the model before; with a training time, to the millisecond."""
-    slice_ms = 4_000
-    result = run(tmp_path / "kept", shop_files(tmp_path), training_ms=training_ms, slice_ms=slice_ms)
-    rows = predictions(tmp_path / "kept")
+    if training_ms:
+        made = Made(tmp_path, run(tmp_path / "kept", shop_files(tmp_path), training_ms=training_ms, slice_ms=SLICE_MS))
+    result, rows = made.result, made.rows
     times = rows["event_time"].astype("datetime64[ms]").astype(np.int64).to_numpy()
     promoted = [event for event in result.seen.deployments if event["event"] == "promoted"]
     assert promoted
     first = promoted[0]
     served = times[rows["model_version"] == first["version"]].min()
     before = times[times < served].max()
-    due = first["journal_time"] + training_ms if training_ms else (first["journal_time"] // slice_ms + 1) * slice_ms
+    due = first["journal_time"] + training_ms if training_ms else (first["journal_time"] // SLICE_MS + 1) * SLICE_MS
     assert before < due <= served
 
 
-def test_the_result_does_not_depend_on_the_size_of_steps(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    sources = shop_files(tmp_path)
-    run(tmp_path / "whole", sources, slice_ms=4_000)
+def test_the_result_does_not_depend_on_the_size_of_steps(tmp_path: Path, made: Made, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("tidemill.backtest.stages._MAX_BATCH", 23)
-    run(tmp_path / "pieces", sources, slice_ms=4_000)
-    pd.testing.assert_frame_equal(predictions(tmp_path / "whole"), predictions(tmp_path / "pieces"), check_exact=True)
+    run(tmp_path / "pieces", shop_files(tmp_path), slice_ms=SLICE_MS)
+    pd.testing.assert_frame_equal(made.rows, predictions(tmp_path / "pieces"), check_exact=True)
 
 
 def test_a_stretch_is_given_alone(tmp_path: Path) -> None:

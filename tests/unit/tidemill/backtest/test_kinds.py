@@ -2,6 +2,7 @@
 
 import io
 import json
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, ClassVar
 
@@ -35,14 +36,57 @@ from tidemill.shared.memory.broker import MemoryBroker
 from tidemill.shared.models.artifacts import ArtifactStore
 
 
-def run(folder: Path, kind: str, kept: str = "kept") -> BacktestResult:
-    out = folder / kept
+class _Remembering(MemoryBroker):
+    """Forgets nothing, so that a backtest's topics can be read afterwards."""
+
+    made: ClassVar[list["_Remembering"]] = []
+
+    def __init__(self, *arguments: Any) -> None:
+        super().__init__(*arguments)
+        self.made.append(self)
+
+    def forget(self) -> None:
+        """Keep everything."""
+
+    def written(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
+        parts = self.reader().read(TopicPartition(topic, 0), 0)
+        return [pair for records in parts for pair in zip(records.keys, records.values, strict=True)]
+
+
+class _Registry(MemorySchemaRegistry):
+    made: ClassVar[list["_Registry"]] = []
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.made.append(self)
+
+
+@dataclass(frozen=True)
+class Made:
+    """A backtest that several tests look at, and what it has left."""
+
+    kind: str
+    folder: Path
+    result: BacktestResult
+    broker: _Remembering
+    registry: _Registry
+
+
+@pytest.fixture(scope="module")
+def made(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Made:
+    """A backtest of the kind that a test names."""
+    kind, folder = request.param, tmp_path_factory.mktemp("made")
+    out = folder / "kept"
     options = BacktestOptions(
         DataChoice(files(folder, kind)), folder=out, predictions=folder / "predictions.parquet", report=folder / "report.json",
         html=folder / "report.html",
     )  # fmt: skip
     trainer = LinearTrainer(kind, ArtifactStore(str((out / "artifacts").absolute())))
-    return backtest(application(folder / "app", kind), options, Console(file=io.StringIO()), trainer)
+    with pytest.MonkeyPatch.context() as patch:
+        patch.setattr("tidemill.backtest.run.MemoryBroker", _Remembering)
+        patch.setattr("tidemill.backtest.run.MemorySchemaRegistry", _Registry)
+        result = backtest(application(folder / "app", kind), options, Console(file=io.StringIO()), trainer)
+    return Made(kind, folder, result, _Remembering.made[-1], _Registry.made[-1])
 
 
 def answers(folder: Path) -> pd.DataFrame:
@@ -52,9 +96,9 @@ def answers(folder: Path) -> pd.DataFrame:
     return pd.DataFrame(rows.merge(truths, left_on="event_id", right_on="reading_id", how="left"))
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "regression"])
-def test_a_backtest_learns_serves_and_judges(tmp_path: Path, kind: str) -> None:
-    result = run(tmp_path, kind)
+@pytest.mark.parametrize("made", ["multiclass", "regression"], indirect=True)
+def test_a_backtest_learns_serves_and_judges(made: Made) -> None:
+    kind, tmp_path, result = made.kind, made.folder, made.result
     assert not [finding.text for finding in result.findings if finding.fails]
     rows = answers(tmp_path)
     assert len(rows) == 1_500 and rows["event_id"].is_unique and rows["model_version"].nunique() >= 4
@@ -91,46 +135,19 @@ def test_a_backtest_learns_serves_and_judges(tmp_path: Path, kind: str) -> None:
     assert page.count('class="curve served"') == 1 and "nan" not in page.lower().replace("finance", "")
 
 
-@pytest.mark.parametrize("kind", ["multiclass", "regression"])
-def test_archived_labels_are_a_training_set(tmp_path: Path, kind: str) -> None:
-    run(tmp_path, kind)
+@pytest.mark.parametrize("made", ["multiclass", "regression"], indirect=True)
+def test_archived_labels_are_a_training_set(made: Made) -> None:
+    plan = load_plan(made.folder / "app")
+    rows = read_training_set(plan, "heat", Lake(str(made.folder / "kept" / "lake"), "meters")).rows.to_pandas()
+    truths = pd.read_csv(made.folder / "truths.csv")["truth"]
+    expected = truths.map(CLASSES.index).astype(float) if made.kind == "multiclass" else truths
+    assert sorted(rows["_label"]) == pytest.approx(sorted(expected)) and len(rows) == len(expected)
+
+
+@pytest.mark.parametrize("made", ["regression"], indirect=True)
+def test_revisions_are_given_again_where_the_run_followed_them_and_the_audit_agrees(made: Made) -> None:
+    tmp_path, broker, registry = made.folder, made.broker, made.registry
     plan = load_plan(tmp_path / "app")
-    made = read_training_set(plan, "heat", Lake(str(tmp_path / "kept" / "lake"), "meters")).rows.to_pandas()
-    truths = pd.read_csv(tmp_path / "truths.csv")["truth"]
-    expected = truths.map(CLASSES.index).astype(float) if kind == "multiclass" else truths
-    assert sorted(made["_label"]) == pytest.approx(sorted(expected)) and len(made) == len(expected)
-
-
-class _Remembering(MemoryBroker):
-    """Forgets nothing, so that a backtest's topics can be read afterwards."""
-
-    made: ClassVar[list["_Remembering"]] = []
-
-    def __init__(self, *arguments: Any) -> None:
-        super().__init__(*arguments)
-        self.made.append(self)
-
-    def forget(self) -> None:
-        """Keep everything."""
-
-    def written(self, topic: str) -> list[tuple[bytes | None, bytes | None]]:
-        parts = self.reader().read(TopicPartition(topic, 0), 0)
-        return [pair for records in parts for pair in zip(records.keys, records.values, strict=True)]
-
-
-class _Registry(MemorySchemaRegistry):
-    made: ClassVar[list["_Registry"]] = []
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.made.append(self)
-
-
-def test_revisions_are_given_again_where_the_run_followed_them_and_the_audit_agrees(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("tidemill.backtest.run.MemoryBroker", _Remembering)
-    monkeypatch.setattr("tidemill.backtest.run.MemorySchemaRegistry", _Registry)
-    run(tmp_path, "regression")
-    plan, broker, registry = load_plan(tmp_path / "app"), _Remembering.made[-1], _Registry.made[-1]
     artifacts, log = ArtifactStore(str(tmp_path / "kept" / "artifacts")), TopicLog(plan, broker, registry)
     result = audit(plan, registry, artifacts, log)
     assert result.clean and result.predictions_compared == 1_500

@@ -11,6 +11,7 @@ import pytest
 from rich.console import Console
 from sklearn import metrics as oracle
 
+from tests.long_forms import shortened
 from tests.trainer_here import TrainerHere
 from tests.unit.tidemill.backtest.meters import CLASSES, WEIGHTS, application, files
 from tidemill.backtest.run import BacktestOptions, backtest
@@ -21,7 +22,7 @@ FAMILIES = {"multiclass": "logistic_regression", "regression": "ridge_regression
 
 
 @pytest.mark.lasts(8)
-@pytest.mark.parametrize("kind", ["multiclass", "regression"])
+@pytest.mark.parametrize("kind", shortened(["multiclass", "regression"], 1))
 def test_a_real_model_is_found_promoted_and_served_and_is_nearly_the_best_there_is(tmp_path: Path, kind: str) -> None:
     made = application(tmp_path / "app", kind)
     text = (made / "app.yaml").read_text()

@@ -52,15 +52,15 @@ def _in_a_process(world: World, day: int, trigger: str, before: list[JobResult])
         forget_own_modules(world.folder)
 
 
-def command(folder: Path, *more: str) -> Result:
-    return CliRunner().invoke(app, ["reproduce", str(folder), "--all", "--lake", str(folder / "lake"), "--jobs", "2", *more])
+def command(folder: Path, *more: str, jobs: int = 1) -> Result:
+    return CliRunner().invoke(app, ["reproduce", str(folder), "--all", "--lake", str(folder / "lake"), "--jobs", str(jobs), *more])
 
 
 @pytest.mark.lasts(20)
 def test_every_version_is_made_again_side_by_side_each_with_its_own_module(trained: tuple[Path, list[JobResult]]) -> None:
     folder, results = trained
     assert results[2].details["recipe"] and results[2].artifact_sha256 != results[1].artifact_sha256
-    remade = command(folder, "--json")
+    remade = command(folder, "--json", jobs=2)
     lines = [json.loads(line) for line in remade.stdout.splitlines()]
     assert remade.exit_code == 0, remade.output
     assert [(line["version"], line["status"], line["made_sha256"]) for line in lines] == sorted(
