@@ -72,7 +72,11 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
     if missing := [table for table in (VECTORS, OUTCOMES) if not lake.exists(table)]:
         return _failed(version, f"expected labelled rows in the lake, found no {' and no '.join(missing)} yet")
     store = ArtifactStore(request.artifacts)
-    rows = training_set(lake, model, int(request.retraining["journal_time"]), feature_versions(plan), request.versions)
+    try:
+        rows = training_set(lake, model, int(request.retraining["journal_time"]), feature_versions(plan), request.versions)
+    except FileNotFoundError as error:
+        # It may pass: a table that is compacted meanwhile has other files at the next look.
+        raise FileNotFoundError(f"a file of the archive is gone, pruned or vacuumed without regard to what refers to it: {error}") from error
     dataset = rows.version
     try:
         check_own_families(plan, Path(request.application))

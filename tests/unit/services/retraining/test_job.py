@@ -168,6 +168,14 @@ class Killed(BaseException):
     """Stands for what ends a process; no training catches it."""
 
 
+def test_a_training_whose_files_were_pruned_says_so_and_may_be_tried_again(tmp_path: Path) -> None:
+    world = World(tmp_path)
+    world.archive(20)
+    next(Path(world.lake.uri(VECTORS)).glob("*.parquet")).unlink()
+    with pytest.raises(FileNotFoundError, match=r"a file of the archive is gone, pruned or vacuumed .*\.parquet not found"):
+        world.train(20, "first")
+
+
 def test_a_training_that_is_begun_again_makes_no_trial_twice_and_the_same_bytes(
     world: World, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
