@@ -20,7 +20,7 @@ from tidemill.shared.lifeline import tie_to, tied_to_parent
 
 log = logging.getLogger(__name__)
 # An interpreter and its libraries, on a busy machine.
-ANSWERS_WITHIN_S = 60.0
+ANSWERS_WITHIN_S = 120.0
 # A server that is ended while it is asked is followed by another one, so often in all.
 _TRIES = 2
 # Another thread may take up the message that a waiting one is woken by.
