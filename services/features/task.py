@@ -18,8 +18,8 @@ from tidemill.shared.log.records import Checkpoint, Coverage, Emission, Records,
 from tidemill.shared.runner.task import StepContext, Task, TaskInputs
 from tidemill.shared.version import CODE_VERSION
 
-# Changes with the layout of the blobs: what an older one wrote is not read but made again from the journal.
-STATE_VERSION = "5"
+# Changes with the layout of the blobs, or where older ones may lack something: what they hold is not read but made again from the journal.
+STATE_VERSION = "6"
 
 
 def task_inputs(plan: Plan) -> TaskInputs:

@@ -1,7 +1,7 @@
 """Which entities a request had, remembered until its label comes, which may carry nothing but the request's id."""
 
 import io
-from collections import deque
+from collections import OrderedDict
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 
@@ -90,7 +90,7 @@ class RequestKeys:
         self._table = self._mapped(_FIRST_ROOM)
         self._used = 0
         self._unwritten: list[tuple[NDArray[np.int64], NDArray[np.int64], NDArray[np.int64], list[pa.Array]]] = []
-        self._chunks: deque[tuple[str, int]] = deque()
+        self._chunks: OrderedDict[str, int] = OrderedDict()
 
     def _mapped(self, room: int) -> NDArray[np.int64]:
         return mapped_words((room, _HEAD + len(self.kinds)), self._folder)
@@ -141,11 +141,16 @@ class RequestKeys:
                 writer.write_table(table)
             key = f"requests|{self.name}|{offsets[0]}"
             entries.append(StateEntry(key.encode(), sink.getvalue()))
-            self._chunks.append((key, int(times.max())))
+            self._know(key, int(times.max()))
             self._unwritten.clear()
-        while self._chunks and self._chunks[0][1] < safe_ms - self.join.within_ms:
-            entries.append(StateEntry(self._chunks.popleft()[0].encode(), None))
+        while self._chunks and next(iter(self._chunks.values())) < safe_ms - self.join.within_ms:
+            entries.append(StateEntry(self._chunks.popitem(last=False)[0].encode(), None))
         return entries
+
+    def _know(self, key: str, newest_ms: int) -> None:
+        """Take note of a chunk. A replay may have begun where an earlier one did: under its key there is more now, which lasts longer."""
+        self._chunks[key] = newest_ms
+        self._chunks.move_to_end(key)
 
     def restore(self, chunks: Sequence[tuple[int, bytes]]) -> None:
         """Load chunks by the offset in their key, as `take_dirty` packed them."""
@@ -154,7 +159,7 @@ class RequestKeys:
             one, two, times, offsets = (table.column(name).to_numpy() for name in ("one", "two", "time", "offset"))
             names = [pa.concat_arrays(table.column(kind).chunks) for kind in self.kinds]
             self._insert(np.column_stack([one, two]), times, offsets, names, np.iinfo(np.int64).min)
-            self._chunks.append((f"requests|{self.name}|{first}", int(times.max())))
+            self._know(f"requests|{self.name}|{first}", int(times.max()))
 
 
 def join_key(join: JoinPlan) -> JoinKey:
