@@ -15,10 +15,10 @@ from tidemill.shared.service.stage import FUSED
 @pytest.mark.lasts(155)
 @pytest.mark.timeout(600)
 def test_the_loop_closes_although_every_service_is_killed_once(
-    own_infrastructure: Infrastructure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    infrastructure: Infrastructure, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """`run_demo` itself raises when an answer is lost or doubled, a bad record is unaccounted for, or audit and oracle find a difference."""
-    for name, value in own_infrastructure.environment.items():
+    for name, value in infrastructure.environment.items():
         monkeypatch.setenv(name, value)
     monkeypatch.setenv(TOPOLOGY, FUSED)
     stages = stage_processes(FUSED)

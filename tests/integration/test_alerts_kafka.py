@@ -9,6 +9,7 @@ import psutil
 import pytest
 
 from tests.integration.alerting import KEY, Receiver, alerts, finding, models, wait_for
+from tidemill.deploy.embedded.component import Component
 from tidemill.deploy.embedded.infrastructure import Infrastructure
 from tidemill.runs.command_channel import CommandChannel
 from tidemill.shared.commands.signing import signed_command
@@ -99,10 +100,11 @@ def test_at_the_end_of_a_replay_what_was_written_last_is_read_and_what_waits_for
 
 @pytest.mark.lasts(60)
 def test_a_broker_that_is_away_for_half_a_minute_ends_no_process_and_loses_or_doubles_no_alert(
-    tmp_path: Path, application_name: str, own_infrastructure: Infrastructure, receiver: Receiver
+    tmp_path: Path, application_name: str, infrastructure: Infrastructure, own_kafka: Component, receiver: Receiver
 ) -> None:
     """Away for longer than a request and a heartbeat last: faust has to find its broker and its group again by itself."""
-    with alerts(tmp_path, application_name, own_infrastructure, receiver) as running:
+    servers = Infrastructure.given(own_kafka.address, infrastructure.registry_url, infrastructure.redis_url)
+    with alerts(tmp_path, application_name, servers, receiver) as running:
         topic = running.topics.drift
         running.publish(topic, "Drift", finding(1))
         wait_for(lambda: running.lives() and len(receiver.posts) == 1 and models(running.told()) == ["m1"], "what came before is told")
@@ -110,17 +112,17 @@ def test_a_broker_that_is_away_for_half_a_minute_ends_no_process_and_loses_or_do
         def away() -> int:
             """Sent, but not remembered as delivered: the broker is killed while the receiver has not answered yet."""
             receiver.before_answer = lambda: 200
-            own_infrastructure.kafka.kill()
+            own_kafka.kill()
             return 200
 
         receiver.before_answer = away
         running.publish(topic, "Drift", finding(2))
-        wait_for(lambda: not own_infrastructure.kafka.running and len(receiver.posts) == 2, "the broker is killed between sending and remembering")
+        wait_for(lambda: not own_kafka.running and len(receiver.posts) == 2, "the broker is killed between sending and remembering")
         end = time.monotonic() + AWAY_S
         while time.monotonic() < end:
             assert running.lives()
             time.sleep(0.5)
-        own_infrastructure.kafka.start()
+        own_kafka.start()
         came_back = time.monotonic()
         for number in (3, 4):
             running.publish(topic, "Drift", finding(number))
