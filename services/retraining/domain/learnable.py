@@ -1,20 +1,25 @@
-"""What of a training's rows is learned from and judged by: not those whose labels are turned round."""
+"""What of a training's rows is learned from and judged by, and whether there is anything in them for a refit to learn."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 
 import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
 
 from tidemill.services.retraining.domain.examples import DAY_MS, Examples, Stretches
 from tidemill.services.retraining.domain.recipe import Recipe
 from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
 from tidemill.services.retraining.domain.turned_labels import LEFT_OUT, joined, read, turned_labels, written
+from tidemill.services.retraining.domain.unlike_requests import LEAST, MOST, unlike_requests
 from tidemill.shared.avro.times import instant_text
 from tidemill.shared.models.served_model import ServedModel
 
+_SHOWN = 5
 
-class NothingToLearnError(ValueError):
-    """A refit would learn from the rows that the champion has learned from."""
+
+class NoRefitError(ValueError):
+    """A refit is not worth making, or not now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -71,6 +76,38 @@ def learnable(bench: TrainingContext, champion: ServedModel) -> Learnable:
     return Learnable(left, "; ".join(words), figures, {LEFT_OUT: written(kept)} if kept else {})
 
 
+def refits_only(bench: TrainingContext) -> bool:
+    """Whether a training has nothing to do but to refit the champion's recipe."""
+    return bench.is_admitted and not bench.is_searched and Recipe.of(bench.incumbent, bench.features) is not None
+
+
+def expect_usual_requests(bench: TrainingContext, asked: pa.RecordBatch, asked_ms: NDArray[np.int64]) -> None:
+    """Refuse to refit the champion's recipe while the newest requests are unlike those up to a block before them (`unlike_requests`).
+
+    A column has broken, or the world has just changed: how the refit and the champion answer what neither has learned from is chance, and what serves
+    stays. The next training has rows of it. The newest are those that are too young to be learned from, but of a quarter of a block and fifty at
+    least, and of one block and 2,000 at most.
+
+    Parameters
+    ----------
+    asked, asked_ms : n requests in the order of time, and their times, shape (n,)
+        Of the last `gate.span`, labelled or not.
+
+    Raises
+    ------
+    NoRefitError
+    """
+    block_ms = bench.settings.gate.block
+    in_block, young = ((asked_ms >= bench.end_ms - age).sum() for age in (block_ms, min(block_ms, max(bench.horizon_ms, block_ms // 4))))
+    count = min(MOST, int(max(young, min(LEAST, in_block))))
+    # What breaks has often begun before the newest of them.
+    before = len(asked_ms) - max(int(in_block), count)
+    if found := unlike_requests(asked.slice(0, before), asked.slice(len(asked_ms) - count)):
+        words = "; ".join(str(one) for one in found[:_SHOWN]) + (f" and {len(found) - _SHOWN} more" if len(found) > _SHOWN else "")
+        whose = f"the last {count:,} requests to be like the {before:,} up to a block before"
+        raise NoRefitError(f"expected {whose}, found {words}; the model that serves stays")
+
+
 def expect_new_rows(looked: Learnable, champion: ServedModel) -> None:
     """Refuse to refit the champion's recipe on the rows that it has learned: the same model would serve under another name.
 
@@ -79,13 +116,12 @@ def expect_new_rows(looked: Learnable, champion: ServedModel) -> None:
 
     Raises
     ------
-    NothingToLearnError
+    NoRefitError
     """
     bench, known = looked.bench, champion.signature.details
-    is_refit = bench.is_admitted and not bench.is_searched and Recipe.of(bench.incumbent, bench.features) is not None
     # What the champion left out and nobody leaves out any more is new to it, as classes are that it does not know.
     is_same = champion.signature.classes == bench.kind.classes and _covers(bench.examples.left_out, read(known.get(LEFT_OUT, "")))
-    if not (is_refit and is_same):
+    if not (is_same and refits_only(bench)):
         return
     rows, since = bench.examples, int(known["learned_until_ms"])
     split = bench.split()
@@ -94,7 +130,7 @@ def expect_new_rows(looked: Learnable, champion: ServedModel) -> None:
     if not new.any():
         why = f"; {looked.words}" if looked.words else ""
         whose = f"{champion.signature.version}, which serves,"
-        raise NothingToLearnError(f"expected labelled rows that {whose} has not learned, found none since {instant_text(since)}{why}")
+        raise NoRefitError(f"expected labelled rows that {whose} has not learned, found none since {instant_text(since)}{why}")
 
 
 def _covers(stretches: Stretches, others: Stretches) -> bool:

@@ -92,7 +92,7 @@ def turned_labels(kind: Kind, rows: Examples, served: Float64, since_ms: int, sp
     begin_ms, end_ms = (since_ms + block * block_ms for block in found)
     inside = after & (rows.request_ms >= begin_ms) & (rows.request_ms < end_ms)
     share, log_e = _best_share(_given(answers, classes, inside))
-    if share > _MOST or _another_relation(kind, rows, answers, classes, before, inside, share):
+    if inside.sum() < _LEAST_SINCE or share > _MOST or _another_relation(kind, rows, answers, classes, before, inside, share):
         return None
     end_ms = min(int(end_ms), int(rows.request_ms[inside].max()) + 1)
     return TurnedLabels(int(begin_ms), end_ms, int(inside.sum()), share, log_e)

@@ -16,14 +16,14 @@ from tidemill.services.retraining.domain.examples import label_horizon_ms
 from tidemill.services.retraining.domain.families.family import FamilyError
 from tidemill.services.retraining.domain.kept_answers import FitAnswers, anew
 from tidemill.services.retraining.domain.latency import judge_latency
-from tidemill.services.retraining.domain.learnable import Learnable, NothingToLearnError, expect_new_rows, learnable
+from tidemill.services.retraining.domain.learnable import Learnable, NoRefitError, expect_new_rows, expect_usual_requests, learnable, refits_only
 from tidemill.services.retraining.domain.recipe import features_digest
 from tidemill.services.retraining.domain.refit_checks import missing_inputs
 from tidemill.services.retraining.domain.steps import TrainingObserver, nobody
 from tidemill.services.retraining.domain.succession import answered_fairly, does_better, first_model, successor
 from tidemill.services.retraining.domain.training_context import Proposal, TrainingContext
 from tidemill.services.retraining.domain.verdict import GateVerdict
-from tidemill.services.retraining.labelled_rows import examples_of
+from tidemill.services.retraining.labelled_rows import examples_of, requests_between
 from tidemill.services.retraining.learned_classes import choices_of_classes, left_out
 from tidemill.services.retraining.own_families import check_own_families
 from tidemill.services.retraining.processes.job_files import PASSING, JobRequest, JobResult, progress_file, trials_folder, version_name
@@ -51,6 +51,8 @@ from tidemill.shared.models.training_record import TrainingRecord, TrainingRecor
 log = logging.getLogger(__name__)
 _ALARM = "drift"
 _SEARCHED = (_ALARM, "manual")
+_UNHURRIED = ("schedule", "labels")
+"""What asks for a training although nothing has happened."""
 _ADDRESSES = ("application", "lake", "artifacts", "versions", "max_duration_ms", "retries", "retry_delay_ms")
 
 
@@ -88,7 +90,7 @@ def run(request: JobRequest, told: TrainingObserver = nobody, kept: FitAnswers =
         content = proposal.artifact.to_bytes()
         address = put_patiently("model", lambda: store.put(content))
         scorer = OnnxScorer(Artifact.from_bytes(store.get(address)))
-    except NothingToLearnError as error:
+    except NoRefitError as error:
         return replace(_failed(version, str(error), dataset), skipped=True)
     except (TooFewRowsError, FamilyError, ArtifactError) as error:
         return _failed(version, str(error), dataset)
@@ -208,6 +210,9 @@ def _attempt(
         bench = replace(bench, spent=(*bench.spent, *reverse.spent), is_admitted=bench.is_admitted and not reverse.passed)
     if champion is not None:
         expect_new_rows(replace(looked, bench=bench), champion)
+        if request.retraining["trigger"] in _UNHURRIED and refits_only(bench):
+            begin_ms = max(int(bench.examples.request_ms.min()), bench.end_ms - bench.settings.gate.span)
+            expect_usual_requests(bench, *requests_between(lake, model, begin_ms, bench.end_ms, int(rows.version[f"{VECTORS}_version"])))
     proposal = first_model(bench) if champion is None else successor(bench, champion)
     return _Attempt(bench, rows.version, looked.told(proposal), champion, predecessor, reverse)
 
