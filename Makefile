@@ -3,8 +3,8 @@ PYTHON ?= python3
 VENV := .venv
 BIN := $(VENV)/bin
 APP ?= examples/flights
-# Processes that run the tests side by side. More than processors: a test on real servers waits most of its time. One begins with the shortest.
-WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 3 + (os.cpu_count() or 2)))')
+# Processes that run the tests side by side. More than processors: a test on real servers waits most of its time. Every third begins with the shortest.
+WORKERS ?= $(shell $(PYTHON) -c 'import os; print(min(8, 4 + (os.cpu_count() or 2)))')
 # Threads of a training that spin while they wait would take the processors from the other workers.
 PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
@@ -26,9 +26,10 @@ $(VENV)/.ready: requirements.lock pyproject.toml
 demo: $(VENV)/.ready  ## the main job: a year of flights through the whole system, with report
 	@$(BIN)/tidemill demo
 
-# The static checks run beside the tests, which wait most of the time; their messages come at the end, where they are read.
+# The static checks run beside the tests, in what time these leave, so that kernels and caches are ready sooner; their messages come at the end, where
+# they are read.
 test: $(VENV)/.ready  ## every test: static checks, unit, contract, property, integration, end to end
-	@checks=$$(mktemp); $(MAKE) --no-print-directory static >$$checks 2>&1 & checking=$$!; \
+	@checks=$$(mktemp); nice -n 10 $(MAKE) --no-print-directory static >$$checks 2>&1 & checking=$$!; \
 	trap 'kill $$checking 2>/dev/null; rm -f $$checks' EXIT; trap 'exit 130' INT TERM; \
 	$(MAKE) --no-print-directory -j3 kernels java-caches collected && $(PYTEST) --durations 15 tests; tests=$$?; \
 	wait $$checking; static=$$?; cat $$checks; \

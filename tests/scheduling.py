@@ -8,15 +8,15 @@ from xdist.remote import Producer
 from xdist.scheduler import LoadScopeScheduling
 from xdist.workermanage import WorkerController
 
-# So many workers are needed before one of them begins at the other end.
-_LEAST = 3
+# Of so many workers one begins at the other end.
+_OF = 3
 
 
 class LongestFirst(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]  # xdist has no types
     """Gives the next test to the worker that has time; a module that shares a set-up between its tests stays on one worker.
 
-    The longest tests wait for servers, the shortest compute: one worker begins at the end of the list, so that the processors have something to do
-    from the beginning and are not wanted by all at the end.
+    The longest tests wait for servers, the shortest compute: every third worker begins at the end of the list, so that the processors have something
+    to do from the beginning and are not wanted by all at the end.
 
     (`--dist loadgroup` would do the same with a mark per module; pytest-xdist 3.8 writes the group into an attribute that pytest 9.2 does not read.)
     """
@@ -27,8 +27,8 @@ class LongestFirst(LoadScopeScheduling):  # type: ignore[misc, unused-ignore]  #
         self._root = config.rootpath
 
     def _assign_work_unit(self, node: WorkerController) -> None:
-        """Give a worker the longest that is left; the last of the workers the shortest."""
-        if len(self.nodes) >= _LEAST and node is self.nodes[-1]:
+        """Give a worker the longest that is left; the last third of the workers the shortest."""
+        if node in self.nodes[len(self.nodes) - len(self.nodes) // _OF :]:
             self.workqueue.move_to_end(next(reversed(self.workqueue)), last=False)
         super()._assign_work_unit(node)
 

@@ -12,6 +12,7 @@ import psutil
 import pytest
 
 from tests.infrastructure import running_servers
+from tests.long_forms import shortened
 from tests.patience import patient
 from tidemill.deploy.embedded.component import ComponentError
 from tidemill.deploy.embedded.infrastructure import Infrastructure, InfrastructureError
@@ -86,7 +87,7 @@ def test_a_killed_parent_leaves_no_server(program: tuple["subprocess.Popen[str]"
     assert wait_for(lambda: not [left for left in processes_of(tmp_path) if left.pid != sibling]), processes_of(tmp_path)
 
 
-@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+@pytest.mark.parametrize("number", shortened([signal.SIGINT, signal.SIGTERM], 1))
 def test_an_interrupted_parent_leaves_no_server(program: tuple["subprocess.Popen[str]", list[int]], tmp_path: Path, number: signal.Signals) -> None:
     process, pids = program
     process.send_signal(number)

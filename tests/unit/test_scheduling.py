@@ -47,15 +47,19 @@ def given(root: Path, workers: int) -> list[list[int]]:
     return [worker.given for worker in made]
 
 
-@pytest.mark.parametrize("workers", [1, 2, 3, 5])
+@pytest.mark.parametrize("workers", [1, 2, 3, 6])
 def test_every_test_is_run_once(tmp_path: Path, workers: int) -> None:
     assert sorted(index for indices in given(tmp_path, workers) for index in indices) == list(range(len(TESTS)))
 
 
-def test_the_last_of_several_workers_begins_with_the_shortest_and_the_others_with_the_longest(tmp_path: Path) -> None:
-    *others, last = given(tmp_path, 3)
-    assert last == sorted(last, reverse=True) and last[0] == len(TESTS) - 1
-    assert all(indices == sorted(indices) for indices in others) and [indices[0] for indices in others] == [0, 1]
+@pytest.mark.parametrize(("workers", "from_the_end"), [(3, 1), (5, 1), (6, 2)])
+def test_the_last_third_of_the_workers_begins_with_the_shortest_and_the_others_with_the_longest(
+    tmp_path: Path, workers: int, from_the_end: int
+) -> None:
+    indices = given(tmp_path, workers)
+    others, last = indices[: workers - from_the_end], indices[workers - from_the_end :]
+    assert all(one == sorted(one, reverse=True) for one in last) and [one[0] for one in last] == [len(TESTS) - 1 - i for i in range(from_the_end)]
+    assert all(one == sorted(one) for one in others) and [one[0] for one in others] == list(range(workers - from_the_end))
 
 
 def test_two_workers_both_begin_with_the_longest(tmp_path: Path) -> None:
