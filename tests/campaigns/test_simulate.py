@@ -112,7 +112,7 @@ def test_two_writers_of_other_names_are_found_and_shrunk(monkeypatch: pytest.Mon
     monkeypatch.setattr(Chain, "take_up", careless)
     failure = first_failure(range(5, 9), 300)
     assert "expected to follow" in failure.violation
-    small, again = shrunk(failure, budget=8)
+    small, again = shrunk(failure, budget=12)
     assert kind_of(again.violation) == kind_of(failure.violation)
     assert len(small) <= len(failure.actions) / 2
     kept = json.loads(as_test("doubled", again, small))
