@@ -10,7 +10,7 @@ PYTEST := OMP_WAIT_POLICY=passive $(BIN)/python -m pytest -n $(WORKERS)
 export PYTHONDONTWRITEBYTECODE := 1
 export NUMBA_CACHE_DIR := $(CURDIR)/.tidemill/cache/numba
 
-.PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches collected check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions rolling-restart gate-years ab-years wheel wheel-demo lint \
+.PHONY: help demo bench bench-quick bench-models test test-long kernels java-caches collected check static unit contract property integration e2e simulate avro-java hostile flood chaos soak run-lengths planted-faults promotions tables-up rolling-restart gate-years ab-years wheel wheel-demo lint \
 	format types imports up mlflow doctor clean
 
 help:  ## list every target
@@ -138,6 +138,9 @@ avro-java: $(VENV)/.ready  ## schema resolution held to Java's Avro, jars fetche
 
 wheel: $(VENV)/.ready  ## the wheel and the versions it was tested with, in dist/
 	@$(BIN)/python -m tidemill.deploy.wheel
+
+tables-up: $(VENV)/.ready  ## nine tables from a file to a live answer, as the guide says, each on servers of its own
+	@PYTHONPATH=$(CURDIR) $(BIN)/python -m campaigns.tables_up
 
 DAYS ?= 45
 wheel-demo: $(VENV)/.ready  ## the wheel, installed into an empty environment outside of the repository, runs the demo: make wheel-demo DAYS=45
